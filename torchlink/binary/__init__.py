@@ -1,0 +1,1 @@
+"""Reading binaries and modelling the dynamic loader. Knows nothing of torch."""

@@ -1,0 +1,1 @@
+"""Thin typer commands, one module a command; they import what they need when they run."""

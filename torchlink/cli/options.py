@@ -1,0 +1,34 @@
+"""Options that several commands share, and what they turn into."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
+
+# typer evaluates these at import, on Python 3.10 too, hence Optional.
+LibtorchOption = Annotated[
+    Optional[Path],
+    typer.Option("--libtorch", metavar="PATH", help="The libtorch to use: its root, its lib directory, a wheel or a zip."),
+]
+PythonOption = Annotated[
+    Optional[str],
+    typer.Option("--python", metavar="EXE", help="Use the torch that this Python interpreter would import."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def locate(libtorch: Path | None, python: str | None) -> Libtorch:
+    """The libtorch that the common options choose.
+
+    Raises:
+        LibtorchNotFoundError: nothing usable; the details list where torchlink looked.
+        LibtorchUnusableError: the one that was named cannot serve.
+    """
+    from torchlink.libtorch.choose import choose
+
+    return choose(libtorch=libtorch, python=python)

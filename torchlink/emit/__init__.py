@@ -1,0 +1,1 @@
+"""Emitters: one small module a target, each a pure function `LinkPlan -> str`."""

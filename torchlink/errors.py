@@ -1,0 +1,109 @@
+"""What can go wrong, as a tree: a class fixes the exit code and the code that `--json` carries.
+
+Exit codes: 1 = torchlink looked and something is wrong; 2 = it could not look. Every error says what is
+wrong and where (`message`) and what to do next (`hint`); `cli.main` is the one place that renders it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TorchlinkError(Exception):
+    """Base of all errors that a user may see.
+
+    Args:
+        message: one or two sentences: what is wrong, and where.
+        hint: what to do next, as an imperative sentence or a command.
+        details: further lines worth showing below the message (places searched, a compiler's decisive lines).
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, hint: str = "", details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def to_json(self) -> dict[str, object]:
+        """The `error` object of the JSON contract: `{code, message, hint}` and `details` where there are any."""
+        error: dict[str, object] = {"code": self.code, "message": self.message, "hint": self.hint}
+        if self.details:
+            error["details"] = list(self.details)
+        return error
+
+
+class UsageError(TorchlinkError):
+    """The words of the command line do not fit together."""
+
+    code = "usage"
+
+
+class FileError(TorchlinkError):
+    """A file or directory cannot be read or written, or is not of the kind that was asked for."""
+
+    code = "file"
+
+
+class WouldOverwriteError(FileError):
+    """The user's own file stands where something would be written."""
+
+    code = "would-overwrite"
+
+
+class MalformedFileError(FileError):
+    """A file contradicts its own format (a truncated ELF file, a zip without a directory)."""
+
+    code = "malformed-file"
+
+
+class LibtorchNotFoundError(TorchlinkError):
+    """No usable libtorch in the places that were searched; `details` lists them."""
+
+    code = "libtorch-not-found"
+
+
+class LibtorchUnusableError(TorchlinkError):
+    """A libtorch was named or found, but it cannot serve (half an install, another platform)."""
+
+    code = "libtorch-unusable"
+
+
+class ToolMissingError(TorchlinkError):
+    """A compiler, CMake, Nim or another program is not installed."""
+
+    code = "tool-missing"
+
+
+class ToolUnfitError(TorchlinkError):
+    """A program is there but cannot do what is needed (a compiler too old for the C++ standard)."""
+
+    code = "tool-unfit"
+
+
+class ModelError(TorchlinkError):
+    """A file is not a model that the loader can load; the message says what it is instead."""
+
+    code = "not-a-model"
+
+
+class BuildFailedError(TorchlinkError):
+    """A compile, link or configure step failed; `details` holds the command, decisive lines and the log's path."""
+
+    code = "build-failed"
+    exit_code = 1
+
+
+class RunFailedError(TorchlinkError):
+    """A program that was built could not start or died; the message names the library or the signal."""
+
+    code = "run-failed"
+    exit_code = 1
+
+
+class InexpressibleError(TorchlinkError):
+    """A path or word cannot be written in the syntax of the target that was asked for."""
+
+    code = "inexpressible"

@@ -1,0 +1,1 @@
+"""Causes and fixes behind the error texts of compilers, linkers and loaders."""

@@ -1,0 +1,1 @@
+"""Rules over the closure of a built binary."""

@@ -1,0 +1,135 @@
+"""The one place that starts programs: argument lists only, never a shell."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.errors import RunFailedError, ToolMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+# What changes which libraries the dynamic loader picks; none of it may prop up a program being proved.
+LOADER_VARIABLES = (
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "LD_AUDIT",
+    "LD_BIND_NOW",
+    "DYLD_LIBRARY_PATH",
+    "DYLD_INSERT_LIBRARIES",
+    "DYLD_FALLBACK_LIBRARY_PATH",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a program ended. `returncode` is negative for a signal; `seconds` is wall time."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    timeout: float | None = None,
+) -> Completed:
+    """Run a program to its end with its output captured as text; a non-zero exit is the caller's to judge.
+
+    Raises:
+        ToolMissingError: the program does not exist or may not be executed.
+        RunFailedError: it ran longer than `timeout` seconds (and was killed).
+    """
+    words = tuple(str(word) for word in argv)
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(
+            words,
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise missing_tool(words[0], error) from error
+    except OSError as error:  # no executable format, an argument list too long, …
+        raise RunFailedError(f"Cannot run {words[0]}: {error.strerror}.") from error
+    except subprocess.TimeoutExpired as error:
+        raise RunFailedError(f"{words[0]} did not finish within {timeout:g} s and was stopped.") from error
+    return Completed(words, done.returncode, done.stdout, done.stderr, time.perf_counter() - start)
+
+
+def spawn(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """Start a program to talk to over text pipes (line buffered); stderr is a pipe too.
+
+    Raises:
+        ToolMissingError: the program does not exist or may not be executed.
+    """
+    words = [str(word) for word in argv]
+    try:
+        return subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            bufsize=1,
+        )
+    except OSError as error:
+        raise missing_tool(words[0], error) from error
+
+
+def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
+    """Run a program on this process's own stdin, stdout and stderr and return its exit status (128 + signal).
+
+    Raises:
+        ToolMissingError: the program does not exist or may not be executed.
+    """
+    words = [str(word) for word in argv]
+    try:
+        code = subprocess.call(words, env=None if env is None else dict(env))
+    except OSError as error:
+        raise missing_tool(words[0], error) from error
+    return 128 - code if code < 0 else code
+
+
+def which(name: str) -> str | None:
+    """Absolute path of a program on PATH (or of a path that is executable), or None."""
+    found = shutil.which(name)
+    return os.path.abspath(found) if found else None  # noqa: PTH100 - a symlink such as ccache's must stay one
+
+
+def clean_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without anything that changes the dynamic loader's choice."""
+    source = os.environ if base is None else base
+    return {name: value for name, value in source.items() if name not in LOADER_VARIABLES}
+
+
+def missing_tool(name: str, error: OSError) -> ToolMissingError:
+    """The error for a program that could not be started."""
+    return ToolMissingError(
+        f"Cannot start {name}: {error.strerror or error}.",
+        hint=f"Install {name} or name another one.",
+    )

@@ -1,0 +1,1 @@
+"""Renderers: one report object in, text or JSON out."""

@@ -1,0 +1,40 @@
+"""What the tools on this machine are, as frozen objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A C++ compiler driver.
+
+    `command` is what a user would type: one program, or a launcher and options before it (`ccache g++ -m64`).
+    """
+
+    command: tuple[str, ...]
+    path: Path  # the program of `command` that compiles, symlinks not resolved
+    kind: str  # "gcc" | "clang" | "apple-clang" | "unknown"
+    version: tuple[int, ...]  # (12, 2, 0)
+    target: str  # triple, e.g. "x86_64-linux-gnu"
+    standards: tuple[int, ...]  # C++ standards whose flag it takes and that it really implements, e.g. (11, 14, 17, 20)
+    default_cxx11_abi: int | None  # what it defines without a flag; None for libc++
+    identity: str  # changes whenever the program on disk does; part of cache keys
+
+    @property
+    def name(self) -> str:
+        """How messages call it: `g++ 12.2.0`."""
+        return f"{self.path.name} {'.'.join(map(str, self.version))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Another program of the build: CMake, Ninja, Nim, ccache, a linker."""
+
+    name: str
+    path: Path
+    version: tuple[int, ...]

@@ -1,0 +1,1 @@
+"""Running the reference loader on a model and judging what came out."""
