@@ -1,0 +1,105 @@
+"""What every test may use: a real libtorch, the command line in this process, and needs that are not met.
+
+A test says what it needs with a marker or a fixture. Where a need is missing the test skips, unless
+`TORCHLINK_TEST_REQUIRE=1` (set by `make test` in CI), which turns every such skip into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REPOSITORY = Path(__file__).parent.parent
+TOOLS = {"compile": ("c++",), "cmake": ("cmake", "c++"), "nim": ("nim", "c++"), "gpu": ("nvidia-smi",)}
+
+
+def unmet(need: str) -> NoReturn:
+    """Skip the test, or fail it where a missing need must be seen."""
+    if os.environ.get("TORCHLINK_TEST_REQUIRE") == "1":
+        pytest.fail(f"{need} is missing and TORCHLINK_TEST_REQUIRE=1", pytrace=False)
+    pytest.skip(f"{need} is missing")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave `matrix` and `gpu` tests out unless `-m` asks for them: they need gigabytes or hardware."""
+    if config.getoption("-m"):
+        return
+    kept = [item for item in items if not any(item.get_closest_marker(name) for name in ("matrix", "gpu"))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check the programs that a test's markers ask for."""
+    for marker, programs in TOOLS.items():
+        if item.get_closest_marker(marker):
+            for program in programs:
+                if shutil.which(program) is None:
+                    unmet(program)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def torchlink(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """`torchlink("find", "--json")` runs that command line in this process."""
+    from torchlink.cli.main import main
+
+    def call(*arguments: str | Path) -> Result:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def torch_root() -> Path:
+    """The root of a real pip torch: the one of TORCHLINK_TEST_TORCH, else of the Python that runs the tests."""
+    named = os.environ.get("TORCHLINK_TEST_TORCH")
+    if named:
+        return Path(named)
+    for entry in sys.path:
+        if (Path(entry) / "torch" / "lib" / "libc10.so").is_file():
+            return Path(entry) / "torch"
+    unmet("a pip torch")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the tests' own, shared by the workers of one run so that no loader is compiled twice."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    directory = Path(os.environ.get("TORCHLINK_TEST_CACHE", shared / "torchlink-cache"))
+    os.environ["TORCHLINK_CACHE_DIR"] = str(directory)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def no_inherited_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of whoever runs the tests must not choose the libtorch."""
+    for name in ("TORCHLINK_LIBTORCH", "LIBTORCH", "TORCH_INSTALL_PREFIX", "Torch_DIR", "CMAKE_PREFIX_PATH", "LD_LIBRARY_PATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run_clean(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a built program with an empty environment, as `env -i` does."""
+    return subprocess.run([str(word) for word in command], cwd=cwd, env={}, capture_output=True, text=True, check=False, timeout=120)

@@ -1,0 +1,47 @@
+"""Writing a project skeleton: everything or nothing, and never over what the user has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.errors import FileError, WouldOverwriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def write_project(files: Mapping[str, str], directory: Path, *, force: bool = False) -> tuple[Path, ...]:
+    """Write files, given by name relative to `directory`, which is made where it is missing.
+
+    A file that already holds exactly the new text is no obstacle. Returns the paths written, in order.
+
+    Raises:
+        WouldOverwriteError: a file with other content stands there and `force` is off; nothing was written.
+        FileError: the directory cannot be made or written.
+    """
+    try:
+        in_the_way = [name for name, text in files.items() if _differs(directory / name, text)]
+        if in_the_way and not force:
+            raise WouldOverwriteError(
+                f"{directory} already holds {', '.join(in_the_way)}; nothing was written.",
+                hint="Name another directory, or give --force to overwrite.",
+            )
+        written = []
+        for name, text in files.items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
+    except OSError as error:
+        raise FileError(
+            f"Cannot write {error.filename or directory}: {error.strerror}.", hint="Name a directory that you may write to."
+        ) from error
+    return tuple(written)
+
+
+def _differs(path: Path, text: str) -> bool:
+    """Whether something other than this text stands at `path`."""
+    if not (path.exists() or path.is_symlink()):
+        return False
+    return not path.is_file() or path.read_bytes() != text.encode()
