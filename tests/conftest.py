@@ -73,7 +73,7 @@ def torchlink(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture(scope="session")
 def torch_root() -> Path:
-    """The root of a real pip torch: the one of TORCHLINK_TEST_TORCH, else of the Python that runs the tests."""
+    """The root of a real pip torch: TORCHLINK_TEST_TORCH, else the one of the tests' Python."""
     named = os.environ.get("TORCHLINK_TEST_TORCH")
     if named:
         return Path(named)
@@ -96,10 +96,25 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_inherited_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever runs the tests must not choose the libtorch."""
-    for name in ("TORCHLINK_LIBTORCH", "LIBTORCH", "TORCH_INSTALL_PREFIX", "Torch_DIR", "CMAKE_PREFIX_PATH", "LD_LIBRARY_PATH"):
+    for name in (
+        "TORCHLINK_LIBTORCH",
+        "LIBTORCH",
+        "TORCH_INSTALL_PREFIX",
+        "Torch_DIR",
+        "CMAKE_PREFIX_PATH",
+        "LD_LIBRARY_PATH",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
 def run_clean(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a built program with an empty environment, as `env -i` does."""
-    return subprocess.run([str(word) for word in command], cwd=cwd, env={}, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )

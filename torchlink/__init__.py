@@ -1,3 +1,144 @@
-"""torchlink: find libtorch, work out the words to build against it, prove them."""
+"""torchlink: find libtorch, work out the words to build against it, prove them, lint what was built.
+
+The public, typed API: what the command line does, a `setup.py`, a `noxfile.py` or a conan recipe can do in
+one line.
+
+    import torchlink
+    libtorch = torchlink.find()
+    words = torchlink.emit(torchlink.plan(libtorch), "cxx")
+
+Every function raises `torchlink.errors.TorchlinkError` (with `.message`, `.hint` and `.code`) where the
+command line would print an error.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.plan import LinkPlan
+    from torchlink.verify.result import VerifyReport
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "emit", "find", "inspect", "plan", "verify"]
+
+
+def find(libtorch: str | Path | None = None, python: str | None = None) -> Libtorch:
+    """The libtorch that `torchlink find` takes.
+
+    Args:
+        libtorch: a root, a `lib` directory or a directory that contains `libtorch/`; the first usable place
+            of the search order where omitted.
+        python: an interpreter whose torch is meant.
+
+    Raises:
+        LibtorchNotFoundError: nothing usable was found; `details` lists the places.
+        LibtorchUnusableError: the one that was named cannot serve.
+    """
+    from pathlib import Path
+
+    from torchlink.libtorch.choose import choose
+
+    return choose(libtorch=None if libtorch is None else Path(libtorch), python=python)
+
+
+def inspect(path: str | Path) -> Libtorch:
+    """What the libtorch at `path` is, read from its files; it need not fit this machine.
+
+    Raises:
+        LibtorchUnusableError: there is no libtorch, or half of one.
+    """
+    from pathlib import Path
+
+    from torchlink.libtorch.inspect import inspect as read
+
+    return read(Path(path), found_by="path")
+
+
+def plan(
+    libtorch: Libtorch | None = None,
+    *,
+    cpu_only: bool = False,
+    rpath: str = "absolute",
+    headers: str = "system",
+    aoti: bool = False,
+    compiler: str | None = None,
+) -> LinkPlan:
+    """Everything a build needs to know, in no tool's syntax.
+
+    Args:
+        libtorch: what `find` or `inspect` returned; `find()` where omitted.
+        cpu_only: link only what a CPU program needs, even on a CUDA build.
+        rpath: "absolute", "none" or "origin=DIR" (DIR relative to the program's directory).
+        headers: "system" (-isystem) or "after" (-idirafter: behind the system's own fmt, protobuf, …).
+        aoti: the program loads AOTInductor packages.
+        compiler: a C++ compiler command whose abilities the plan must respect; the preferred C++ standard
+            is taken on trust where omitted.
+
+    Raises:
+        ToolUnfitError: the compiler is too old for this libtorch.
+        LibtorchUnusableError: this libtorch cannot be linked.
+    """
+    from torchlink.plan import Wishes, make_plan
+    from torchlink.toolchain.compiler import find_compiler
+
+    wishes = Wishes(cpu_only=cpu_only, rpath=rpath, headers=headers, aoti=aoti)
+    return make_plan(
+        find() if libtorch is None else libtorch, wishes, find_compiler(compiler) if compiler else None
+    )
+
+
+def emit(plan: LinkPlan, target: str = "cxx", half: str = "both") -> str:
+    """The words of `plan` in a target's syntax.
+
+    Args:
+        plan: what `torchlink.plan` returned.
+        target: "cxx", "cmake", "nim", "pkg-config" or "json".
+        half: "both", "compile" or "link".
+
+    Raises:
+        InexpressibleError: a path cannot be written in that syntax.
+        UsageError: there is no such target.
+    """
+    from torchlink.emit import emit as write
+
+    return write(plan, target, half)
+
+
+def verify(
+    models: Sequence[str | Path] = (), libtorch: Libtorch | None = None, *, device: str = "cpu"
+) -> VerifyReport:
+    """Build the reference loader with the words of the plan, run it on each model and report what came out.
+
+    Args:
+        models: TorchScript files; the tiny bundled model where empty.
+        libtorch: what `find` or `inspect` returned; `find()` where omitted.
+        device: "cpu", "cuda" or "auto".
+
+    Raises:
+        BuildFailedError: the loader did not compile or link.
+        ToolMissingError: there is no C++ compiler.
+    """
+    from pathlib import Path
+
+    from torchlink.verify.run import verify as prove
+
+    return prove([Path(model) for model in models], find() if libtorch is None else libtorch, device=device)
+
+
+class _Package(ModuleType):
+    """Keeps the API's functions in place when a room of the same name (`torchlink.plan`) is imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Ignore the import system's binding of a room to a name of the API."""
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

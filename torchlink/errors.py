@@ -28,7 +28,7 @@ class TorchlinkError(Exception):
         self.details = details
 
     def to_json(self) -> dict[str, object]:
-        """The `error` object of the JSON contract: `{code, message, hint}` and `details` where there are any."""
+        """The JSON contract's `error` object: `{code, message, hint}`, and `details` where there are any."""
         error: dict[str, object] = {"code": self.code, "message": self.message, "hint": self.hint}
         if self.details:
             error["details"] = list(self.details)
@@ -90,7 +90,7 @@ class ModelError(TorchlinkError):
 
 
 class BuildFailedError(TorchlinkError):
-    """A compile, link or configure step failed; `details` holds the command, decisive lines and the log's path."""
+    """A compile, link or configure step failed; `details`: the command, decisive lines, the log's path."""
 
     code = "build-failed"
     exit_code = 1

@@ -1,4 +1,4 @@
-"""The link plan: everything a build needs to know, in no tool's syntax. Link rules live here and nowhere else."""
+"""The link plan: all a build needs to know, in no tool's syntax. Link rules live here and nowhere else."""
 
 from __future__ import annotations
 
@@ -43,5 +43,7 @@ class LinkPlan:
     library_dirs: tuple[Path, ...]  # -L; empty for a directory that the linker searches by itself
     libraries: tuple[PlanLibrary, ...]  # in link order
     runtime_dirs: tuple[str, ...]  # search path entries to write into the program, `$ORIGIN/…` unexpanded
-    runtime_as_rpath: bool  # DT_RPATH instead of DT_RUNPATH, because companions of moved libraries must be reached
+    runtime_as_rpath: (
+        bool  # DT_RPATH instead of DT_RUNPATH, because companions of moved libraries must be reached
+    )
     notes: tuple[str, ...]  # what the user should know, one sentence each; goes to stderr

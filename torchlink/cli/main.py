@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,8 +14,6 @@ from torchlink.errors import TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import click
 
 # Command name -> module below torchlink.cli that holds its `app`. The order is the order of --help.
 COMMANDS = {
@@ -30,14 +28,23 @@ COMMANDS = {
 }
 
 
-class LazyGroup(TyperGroup):
-    """A group that imports a command's module only when that command is asked for."""
+# click's UsageError, wherever this typer keeps its click: since 0.26 it brings one of its own.
+USAGE_ERROR: type[Any] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's module only when that command is asked for.
+
+    Types are loose here because click itself moved between the releases of typer.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         """Names in the order of `COMMANDS`."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
         """The command of that name, or None."""
         module = COMMANDS.get(cmd_name)
         if module is None:
@@ -50,7 +57,6 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(
     cls=LazyGroup,
     name="torchlink",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -67,38 +73,69 @@ def show_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """The build and link toolchain for libtorch: which words compile, link, load and run here, and do they work?"""
+    """The build and link toolchain for libtorch: the words that compile, link, load and run, proved."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code: 0 fine, 1 something is wrong, 2 could not look, 130 interrupted."""
-    from click.exceptions import Abort, ClickException
+    """Run one command line.
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    Returns its exit code: 0 fine, 1 it looked and something is wrong, 2 it could not look, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = typer.main.get_command(app).main(args=arguments, prog_name="torchlink", standalone_mode=False)
     except TorchlinkError as error:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
-    except ClickException as error:
-        from torchlink.errors import UsageError
-
-        context = getattr(error, "ctx", None)
-        hint = f"See '{context.command_path} --help'." if context else ""
-        render_error(UsageError(error.format_message(), hint), as_json="--json" in arguments)
+    except USAGE_ERROR as error:
+        render_error(usage_error(error), as_json="--json" in arguments)
         return 2
-    except (Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("torchlink: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader went away (`torchlink flags | head -0`): nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        if os.environ.get("TORCHLINK_DEBUG"):
+            raise
+        render_error(internal_error(error), as_json="--json" in arguments)
+        return 2
     return code if isinstance(code, int) else 0
+
+
+def usage_error(error: Any) -> TorchlinkError:
+    """What click found wrong with the words of a command line, as an error of ours."""
+    from torchlink.errors import UsageError
+
+    context = getattr(error, "ctx", None)
+    hint = f"See '{context.command_path} --help'." if context else ""
+    return UsageError(error.format_message() or "A command is missing.", hint)
+
+
+def internal_error(error: Exception) -> TorchlinkError:
+    """An error of torchlink's own: one sentence for the user, the traceback in a file for the report."""
+    import traceback
+
+    from torchlink.paths import cache_dir
+
+    log = cache_dir() / "logs" / "internal-error.txt"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        where = f"The details are in {log}."
+    except OSError:
+        where = "Set TORCHLINK_DEBUG=1 to see the details."
+    return TorchlinkError(
+        f"This is a fault of torchlink itself: {type(error).__name__}: {error}",
+        hint=f"Please report it with the command line. {where}",
+    )
 
 
 def render_error(error: TorchlinkError, *, as_json: bool) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
-# typer evaluates these at import, on Python 3.10 too, hence Optional.
 LibtorchOption = Annotated[
-    Optional[Path],
-    typer.Option("--libtorch", metavar="PATH", help="The libtorch to use: its root, its lib directory, a wheel or a zip."),
+    Path | None,
+    typer.Option(
+        "--libtorch",
+        metavar="PATH",
+        help="The libtorch to use: its root, its lib directory, a wheel or a zip.",
+    ),
 ]
 PythonOption = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--python", metavar="EXE", help="Use the torch that this Python interpreter would import."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

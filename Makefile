@@ -1,0 +1,56 @@
+# `make verify` and `make test` are all that a fresh machine needs: each does its own set-up.
+# PYTHON: the interpreter the environment is made with.  TORCH: what pip installs for the tests.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help verify test unit matrix lint bench wheel clean
+
+help:                     ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+verify: $(VENV)/.torch    ## environment, torch, then `torchlink verify` on the bundled model
+	torchlink verify
+
+test: $(VENV)/.dev        ## environment, missing system tools, static checks, then every test that needs no download
+	tools/system-tools.sh
+	$(MAKE) lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+unit: $(VENV)/.dev        ## the tests that need no compiler
+	$(BIN)/python -m pytest -m "not compile and not cmake and not nim and not matrix and not gpu" $(PYTEST_ARGS)
+
+matrix: $(VENV)/.dev      ## the tests that download real wheels of other libtorchs (gigabytes)
+	$(BIN)/python -m pytest -m matrix $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev        ## ruff, mypy --strict, the import order of the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.dev       ## the ratios of docs/performance.md, measured here
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/verify.py
+
+wheel: $(VENV)/.dev       ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean:                    ## remove the environment and what was built
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/.base: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" numpy
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,55 @@
+"""How long `torchlink flags --cxx` and `torchlink find` take, against asking torch itself.
+
+    python benchmarks/startup.py [RUNS]
+
+Runs the commands in turn (A B C, A B C, …) in one go and prints medians and ratios, so that a machine whose
+speed drifts does not decide. Needs a Python that has both torchlink and torch.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SCRIPTS = Path(sys.executable).parent
+PEER = (
+    "from torch.utils.cpp_extension import include_paths, library_paths\n"
+    "import torch\n"
+    "print(include_paths(), library_paths(), torch.compiled_with_cxx11_abi())"
+)
+COMMANDS = {
+    "python -c 'from torch.utils.cpp_extension import …'": [sys.executable, "-c", PEER],
+    "torchlink flags --cxx": [str(SCRIPTS / "torchlink"), "flags", "--cxx"],
+    "torchlink find": [str(SCRIPTS / "torchlink"), "find"],
+    "torchlink --version": [str(SCRIPTS / "torchlink"), "--version"],
+    "python -c pass": [sys.executable, "-c", "pass"],
+}
+
+
+def seconds(command: list[str]) -> float:
+    """Wall seconds of one whole process."""
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 11
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for command in COMMANDS.values():
+        seconds(command)  # warm the page cache and torchlink's own
+    for _ in range(runs):
+        for name, command in COMMANDS.items():
+            times[name].append(seconds(command))
+    peer = statistics.median(next(iter(times.values())))
+    for name, measured in times.items():
+        median = statistics.median(measured)
+        print(f"{median * 1000:9.1f} ms   1/{peer / median:5.1f}   {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The architecture itself: the order of the rooms, what may be imported, and how large a module may grow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PACKAGE = REPOSITORY / "torchlink"
+HEAVY = {
+    "jinja2",
+    "rich",
+    "elftools",
+    "numpy",
+    "torch",
+    "subprocess",
+    "asyncio",
+    "unittest",
+    "email",
+    "http",
+    "hypothesis",
+}
+
+
+def test_rooms_import_only_rooms_above_them() -> None:
+    from importlinter.cli import lint_imports
+
+    assert lint_imports(config_filename=str(REPOSITORY / "pyproject.toml"), cache_dir=None) == 0
+
+
+def test_every_room_stands_in_the_order() -> None:
+    order = (REPOSITORY / "pyproject.toml").read_text()
+    for room in PACKAGE.iterdir():
+        if room.name.startswith("_") or room.suffix not in ("", ".py"):
+            continue
+        assert room.stem in order, f"{room.name} is in no layer of the import contract"
+
+
+def test_modules_stay_small() -> None:
+    long = {
+        str(path.relative_to(REPOSITORY)): lines
+        for path in PACKAGE.rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 350
+    }
+    assert not long
+
+
+def modules_loaded_by(*arguments: str) -> set[str]:
+    """Top-level names of the modules that one command line leaves in `sys.modules`."""
+    script = (
+        "import json, sys\n"
+        "from torchlink.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+        "sys.stderr.write(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "command", [["--version"], ["find", "--print", "root"], ["flags", "--cxx"], ["flags", "--nim"]]
+)
+def test_frequent_commands_load_nothing_heavy(command: list[str], torch_root: Path) -> None:
+    if command[0] != "--version":
+        modules_loaded_by(
+            *command, "--libtorch", str(torch_root)
+        )  # a first call may ask the compiler who it is
+        command = [*command, "--libtorch", str(torch_root)]
+    assert not modules_loaded_by(*command) & HEAVY
+
+
+def test_the_api_stays_callable_when_rooms_are_imported() -> None:
+    import torchlink.verify.run
+
+    import torchlink
+    import torchlink.emit
+    import torchlink.plan
+
+    assert all(callable(getattr(torchlink, name)) for name in torchlink.__all__ if not name.startswith("__"))

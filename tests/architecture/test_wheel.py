@@ -1,0 +1,107 @@
+"""The built wheel, installed into an empty environment and used from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    out = tmp_path_factory.mktemp("dist")
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", out, REPOSITORY],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`torchlink` of an environment that holds nothing but the wheel and what it asks for."""
+    home = tmp_path_factory.mktemp("empty environment")
+    venv.create(home, with_pip=True)
+    done = subprocess.run(
+        [home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return home / "bin" / "torchlink"
+
+
+def outside(installed: Path, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in a directory, with nothing of this test's environment."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "TORCHLINK_CACHE_DIR": str(directory / "cache"),
+    }
+    return subprocess.run(
+        [installed, *arguments], cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_wheel_carries_templates_and_examples_and_no_stray_files(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for kind in ("templates", "examples"):
+        ours = {
+            path.relative_to(REPOSITORY).as_posix()
+            for path in (REPOSITORY / kind).rglob("*")
+            if path.is_file()
+        }
+        packed = {
+            name.removeprefix("torchlink/_data/")
+            for name in names
+            if name.startswith(f"torchlink/_data/{kind}/")
+        }
+        tracked = subprocess.run(
+            ["git", "ls-files", kind], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        if tracked.returncode == 0:
+            ours &= set(tracked.stdout.splitlines())
+        assert packed >= ours
+    assert "torchlink/py.typed" in names
+    assert not [name for name in names if name.startswith("tests/")]
+
+
+def test_an_installed_wheel_prints_words_for_a_libtorch(
+    installed: Path, torch_root: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "a place with spaces"
+    place.mkdir()
+    done = outside(installed, place, "flags", "--cxx", "--libtorch", str(torch_root))
+    assert done.returncode == 0, done.stderr
+    assert "-ltorch_cpu" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["cmake", "nim"])
+def test_an_installed_wheel_starts_projects(
+    installed: Path, torch_root: Path, tmp_path: Path, kind: str
+) -> None:
+    done = outside(installed, tmp_path, kind, "init", "my app", "--libtorch", str(torch_root))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my app" / {"cmake": "CMakeLists.txt", "nim": "nim.cfg"}[kind]).is_file()
+
+
+def test_without_a_libtorch_it_says_where_it_looked(installed: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = outside(installed, tmp_path, "find", "--libtorch", str(empty))
+    assert done.returncode == 2
+    assert str(empty) in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,63 @@
+#!/bin/sh
+# Installs the system tools that the tests need, where they are missing and the package manager may be used.
+# Exits 0 either way: a test that needs a missing tool skips, or fails under TORCHLINK_TEST_REQUIRE=1.
+set -u
+
+missing=""
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+
+if command -v apt-get >/dev/null 2>&1; then
+    need c++ g++
+    need clang++ clang
+    need cmake cmake
+    need ninja ninja-build
+    need make make
+    need nim nim
+    need pkg-config pkg-config
+    need ld.gold binutils
+    need ld.lld lld
+    need mold mold
+    need ccache ccache
+    install="apt-get install -y -q --no-install-recommends"
+    refresh="apt-get update -q"
+elif command -v dnf >/dev/null 2>&1; then
+    need c++ gcc-c++
+    need clang++ clang
+    need cmake cmake
+    need ninja ninja-build
+    need make make
+    need nim nim
+    need pkg-config pkgconf-pkg-config
+    need ld.lld lld
+    need mold mold
+    need ccache ccache
+    install="dnf install -y -q"
+    refresh=true
+elif command -v brew >/dev/null 2>&1; then
+    need cmake cmake
+    need ninja ninja
+    need nim nim
+    need pkg-config pkg-config
+    install="brew install"
+    refresh=true
+else
+    echo "system-tools: no package manager that this script knows; tests skip what is missing" >&2
+    exit 0
+fi
+
+[ -n "$missing" ] || exit 0
+sudo=""
+if [ "$(id -u)" != 0 ] && [ "${install#brew}" = "$install" ]; then
+    if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+        sudo="sudo -n"
+    else
+        echo "system-tools: may not install$missing; to do it yourself: sudo $install$missing" >&2
+        exit 0
+    fi
+fi
+echo "system-tools: installing$missing" >&2
+# shellcheck disable=SC2086 # the lists are words
+DEBIAN_FRONTEND=noninteractive $sudo $refresh >/dev/null 2>&1
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive $sudo $install $missing >/dev/null || echo "system-tools: could not install$missing" >&2
+exit 0

@@ -1,1 +1,0 @@
-"""Causes and fixes behind the error texts of compilers, linkers and loaders."""
