@@ -1,0 +1,84 @@
+"""What holds for every command line: exit codes, one error, no traceback, answers alone on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from torchlink.cli import main as entry
+from torchlink.cli.main import COMMANDS, main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+
+def test_no_words_at_all_print_the_help(torchlink: Callable[..., Result]) -> None:
+    shown = torchlink()
+    assert shown.code == 0
+    assert all(command in shown.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(torchlink: Callable[..., Result], command: str) -> None:
+    shown = torchlink(command, "--help")
+    assert shown.code == 0
+    assert f"torchlink {command}" in shown.out
+
+
+def test_an_unknown_command_is_one_error_and_exit_2(torchlink: Callable[..., Result]) -> None:
+    shown = torchlink("fnid")
+    assert shown.code == 2
+    assert shown.out == ""
+    assert "fnid" in shown.err
+    assert "--help" in shown.err
+
+
+def test_an_error_is_an_object_with_json(torchlink: Callable[..., Result], tmp_path: Path) -> None:
+    shown = torchlink("find", "--json", "--libtorch", tmp_path / "nowhere")
+    assert shown.code == 2
+    answer = json.loads(shown.out)
+    assert answer["schema"] == 1
+    assert set(answer["error"]) >= {"code", "message", "hint"}
+    assert "nowhere" in answer["error"]["message"]
+
+
+def test_a_fault_of_our_own_is_a_sentence_and_a_file(
+    torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(tmp_path))
+    monkeypatch.setitem(entry.COMMANDS, "broken", "no_such_module")
+    shown = torchlink("broken")
+    assert shown.code == 2
+    assert "Traceback" not in shown.err
+    assert "Traceback" in (tmp_path / "logs" / "internal-error.txt").read_text()
+
+
+def test_a_reader_that_goes_away_is_no_error(torch_root: Path) -> None:
+    script = f"{sys.executable} -m torchlink find --libtorch '{torch_root}' | true"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_can_be_shown(shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torchlink", "--show-completion", shell],
+        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torchlink" in done.stdout
+
+
+def test_main_returns_the_exit_code_instead_of_leaving() -> None:
+    assert main(["--version"]) == 0

@@ -1,0 +1,88 @@
+"""What lint says: findings, the closure it judged, and the report of a whole run."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from functools import total_ordering
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@total_ordering
+class Severity(enum.Enum):
+    """How bad a finding is; the order is note < warning < error."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+    def __lt__(self, other: Severity) -> bool:
+        """Whether this is the lesser of two."""
+        order = list(Severity)
+        return order.index(self) < order.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a rule says about one cause."""
+
+    rule: str  # stable id, e.g. "library-not-found"
+    severity: Severity
+    subject: str  # what it is about: a library's name, a path, a search path entry, a symbol
+    message: str  # what, where, and why it will hurt
+    fix: str  # the words that mend it
+    evidence: tuple[str, ...] = ()  # what was read: symbols, searched directories, versions
+
+
+@dataclass(frozen=True, slots=True)
+class ClosureEntry:
+    """One object of the closure, as reports show it."""
+
+    name: str  # as it was asked for: a NEEDED name or the file itself
+    path: str | None  # None: not found
+    how: str  # "the file itself", "RUNPATH of ./app", "ld.so.cache", "not found", …
+    needed_by: str | None  # path of the first object that asked for it
+    searched: tuple[
+        str, ...
+    ] = ()  # "directory: reason it was not there", in the loader's order; -v shows them
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A finding that an allow entry or a baseline covers."""
+
+    finding: Finding
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What lint says about one file (or one text)."""
+
+    path: str
+    kind: str  # "executable" | "shared library" | "python extension" | "ldd text" | "readelf text" | "lddtree text"
+    findings: tuple[Finding, ...]  # most severe first
+    closure: tuple[ClosureEntry, ...]  # in load order
+    allowed: tuple[Allowed, ...] = ()
+    not_judged: tuple[
+        str, ...
+    ] = ()  # sentences: what a text, a missing file or another architecture leaves open
+
+
+@dataclass(frozen=True, slots=True)
+class LintReport:
+    """A whole run."""
+
+    files: tuple[FileReport, ...]
+    stale: tuple[str, ...] = ()  # sentences: allow entries and baseline findings that no longer match
+
+    def count(self, severity: Severity) -> int:
+        """How many findings of exactly this severity there are."""
+        return sum(finding.severity is severity for file in self.files for finding in file.findings)
+
+    def fails(self, threshold: Severity) -> bool:
+        """Whether any finding is at or above `threshold`."""
+        return any(finding.severity >= threshold for file in self.files for finding in file.findings)
