@@ -5,10 +5,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from functools import total_ordering
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @total_ordering
@@ -63,7 +59,8 @@ class FileReport:
     """What lint says about one file (or one text)."""
 
     path: str
-    kind: str  # "executable" | "shared library" | "python extension" | "ldd text" | "readelf text" | "lddtree text"
+    # "executable" | "shared library" | "python extension" | "ldd text" | "readelf text" | "lddtree text"
+    kind: str
     findings: tuple[Finding, ...]  # most severe first
     closure: tuple[ClosureEntry, ...]  # in load order
     allowed: tuple[Allowed, ...] = ()
