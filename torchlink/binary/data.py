@@ -1,0 +1,123 @@
+"""A file's bytes behind checked accesses: what lies outside is a `MalformedFileError`, never a traceback."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import FileError, MalformedFileError
+
+if TYPE_CHECKING:
+    import struct
+    from pathlib import Path
+
+Buffer = bytes | memoryview | mmap.mmap
+
+# A C++ name can be long (templates of templates), but one above this is a sign of a missing NUL.
+LONGEST_STRING = 1 << 20
+
+
+class Data:
+    """The bytes of one file, mapped or in memory, with its name for messages.
+
+    Args:
+        buffer: the bytes; a memory map is closed by `close`.
+        name: what messages call the file.
+        kind: what the file should be, e.g. `ELF file`; for messages.
+    """
+
+    __slots__ = ("buffer", "kind", "name", "size")
+
+    def __init__(self, buffer: Buffer, name: str, kind: str) -> None:
+        self.buffer = buffer
+        self.name = name
+        self.kind = kind
+        self.size = len(buffer)
+
+    @classmethod
+    def map(cls, path: Path, kind: str) -> Data:
+        """Map a regular file into memory.
+
+        Raises:
+            FileError: it does not exist, may not be read, or is no regular file (a FIFO is not waited for).
+            MalformedFileError: it is empty.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise unreadable(path, error) from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError(
+                    f"{path} is {file_kind(status.st_mode)}, not a file.", hint=f"Name an {kind}."
+                )
+            if status.st_size == 0:
+                raise MalformedFileError(f"{path} is empty, so it is no {kind}.")
+            return cls(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), str(path), kind)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Give the memory map back; bytes in memory are left to their owner."""
+        if isinstance(self.buffer, mmap.mmap):
+            self.buffer.close()
+
+    def malformed(self, what: str) -> MalformedFileError:
+        """The error for a contradiction in the file; `what` is a clause such as `its header is cut off`."""
+        return MalformedFileError(
+            f"{self.name} is a damaged {self.kind}: {what}.",
+            hint="Copy, build or download it again.",
+        )
+
+    def unpack(self, layout: struct.Struct, offset: int) -> tuple[Any, ...]:
+        """The fields of `layout` at `offset` bytes."""
+        if offset < 0 or offset + layout.size > self.size:
+            raise self.malformed(f"it should go on to byte {offset + layout.size} but ends at {self.size}")
+        return layout.unpack_from(self.buffer, offset)
+
+    def take(self, offset: int, size: int) -> bytes:
+        """A copy of `size` bytes at `offset`."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise self.malformed(f"it should go on to byte {offset + size} but ends at {self.size}")
+        return bytes(self.buffer[offset : offset + size])
+
+    def raw_string(self, offset: int, end: int) -> bytes:
+        """The bytes from `offset` up to the next NUL, which must lie before `end`."""
+        end = min(end, self.size, offset + LONGEST_STRING)
+        step = 128
+        if offset >= 0:
+            while step:
+                stop = min(offset + step, end)
+                piece = bytes(self.buffer[offset:stop])
+                length = piece.find(b"\0")
+                if length >= 0:
+                    return piece[:length]
+                step = step * 8 if stop < end else 0
+        raise self.malformed(f"the string at byte {offset} has no end")
+
+    def string(self, offset: int, end: int) -> str:
+        """`raw_string` as text; bytes that are no UTF-8 survive as surrogates, as in file names."""
+        return self.raw_string(offset, end).decode("utf-8", "surrogateescape")
+
+
+def unreadable(path: Path, error: OSError | ValueError) -> FileError:
+    """The error for a file that cannot be opened."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return FileError(f"Cannot read {path}: {reason}.", hint="Check the path and its permissions.")
+
+
+def file_kind(mode: int) -> str:
+    """What a file mode says the thing is, with its article."""
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something special")

@@ -1,0 +1,121 @@
+"""An ELF file's dynamic section: what it asks of the dynamic loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torchlink.binary.elf_layout import PT_DYNAMIC
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.binary.elf_image import Image
+
+DT_NEEDED, DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ = 1, 2, 4, 5, 6, 7, 8
+DT_STRSZ, DT_SYMENT, DT_SONAME, DT_RPATH, DT_SYMBOLIC, DT_REL, DT_RELSZ = 10, 11, 14, 15, 16, 17, 18
+DT_PLTREL, DT_TEXTREL, DT_JMPREL, DT_RUNPATH, DT_FLAGS = 20, 22, 23, 29, 30
+DT_GNU_HASH, DT_VERSYM, DT_RELACOUNT, DT_RELCOUNT = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFF9, 0x6FFFFFFA
+DT_FLAGS_1, DT_VERDEF, DT_VERDEFNUM = 0x6FFFFFFB, 0x6FFFFFFC, 0x6FFFFFFD
+DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
+DT_AUXILIARY, DT_FILTER = 0x7FFFFFFD, 0x7FFFFFFF
+
+DF_SYMBOLIC, DF_TEXTREL = 0x2, 0x4
+DF_1_NODEFLIB, DF_1_PIE = 0x800, 0x08000000
+
+MOST_ENTRIES = 1 << 16  # a program with this many NEEDED entries does not exist; a damaged file may look so
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """The dynamic section. A file without one (static, or an object file) has an empty `Dynamic`."""
+
+    present: bool
+    soname: str | None
+    needed: tuple[str, ...]  # DT_NEEDED as written, in order
+    rpath: str | None  # DT_RPATH as written, `$ORIGIN` unexpanded
+    runpath: str | None  # DT_RUNPATH as written
+    auxiliary: tuple[str, ...]  # DT_AUXILIARY: optional objects to search first
+    filter: tuple[str, ...]  # DT_FILTER: objects whose symbols this one stands for
+    flags: int  # DT_FLAGS
+    flags_1: int  # DT_FLAGS_1
+    textrel: bool  # relocations write into read-only segments
+    tags: Mapping[int, int] = field(repr=False)  # last value of every tag, for the readers of tables
+
+    @property
+    def is_pie(self) -> bool:
+        """Whether DF_1_PIE says that this shared object is a program."""
+        return bool(self.flags_1 & DF_1_PIE)
+
+    @property
+    def nodeflib(self) -> bool:
+        """Whether its libraries must not be searched in the default directories or their cache entries."""
+        return bool(self.flags_1 & DF_1_NODEFLIB)
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether its own definitions win over those of objects loaded earlier."""
+        return bool(self.flags & DF_SYMBOLIC) or DT_SYMBOLIC in self.tags
+
+
+EMPTY = Dynamic(False, None, (), None, None, (), (), 0, 0, False, {})  # a static program, an object file
+
+
+def read_dynamic(image: Image) -> Dynamic:
+    """Parse the dynamic section through PT_DYNAMIC.
+
+    Raises:
+        MalformedFileError: it or its string table lies outside the file.
+    """
+    segment = image.segment(PT_DYNAMIC)
+    if segment is None:
+        return EMPTY
+    if image.loads:
+        offset, end = image.locate(segment.address)
+    else:
+        offset, end = segment.offset, image.data.size
+    entries = read_entries(image, offset, min(end, offset + segment.file_size))
+    tags = dict(entries)
+
+    start = limit = 0
+    if DT_STRTAB in tags:
+        start, limit = image.locate(tags[DT_STRTAB])
+        limit = min(limit, start + tags.get(DT_STRSZ, limit))
+
+    def text(wanted: int) -> tuple[str, ...]:
+        return tuple(image.data.string(start + value, limit) for tag, value in entries if tag == wanted)
+
+    flags = tags.get(DT_FLAGS, 0)
+    return Dynamic(
+        present=True,
+        soname=last(text(DT_SONAME)),
+        needed=text(DT_NEEDED),
+        rpath=last(text(DT_RPATH)),
+        runpath=last(text(DT_RUNPATH)),
+        auxiliary=text(DT_AUXILIARY),
+        filter=text(DT_FILTER),
+        flags=flags,
+        flags_1=tags.get(DT_FLAGS_1, 0),
+        textrel=DT_TEXTREL in tags or bool(flags & DF_TEXTREL),
+        tags=tags,
+    )
+
+
+def read_entries(image: Image, offset: int, end: int) -> list[tuple[int, int]]:
+    """The (tag, value) pairs up to DT_NULL or the section's end."""
+    shape = image.layout.pair
+    entries: list[tuple[int, int]] = []
+    while offset + shape.size <= end:
+        tag, value = image.data.unpack(shape, offset)
+        if tag == 0:
+            break
+        entries.append((tag, value))
+        if len(entries) > MOST_ENTRIES:
+            raise image.data.malformed("its dynamic section has no end")
+        offset += shape.size
+    return entries
+
+
+def last(values: tuple[str, ...]) -> str | None:
+    """The loader keeps the last entry of a tag that may appear once."""
+    return values[-1] if values else None

@@ -1,0 +1,168 @@
+"""An ELF file's dynamic symbols: one by name through the hash table, or all of them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.binary.elf_dynamic import (
+    DT_GNU_HASH,
+    DT_HASH,
+    DT_STRSZ,
+    DT_STRTAB,
+    DT_SYMENT,
+    DT_SYMTAB,
+    DT_VERDEF,
+    DT_VERNEED,
+    DT_VERSYM,
+)
+from torchlink.binary.elf_hash import hash_table
+from torchlink.binary.elf_layout import SHT_DYNSYM
+from torchlink.binary.elf_versions import HIDDEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.binary.elf_dynamic import Dynamic
+    from torchlink.binary.elf_hash import GnuTable, SysvTable
+    from torchlink.binary.elf_image import Image
+    from torchlink.binary.elf_versions import Versions
+
+BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
+KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
+VISIBILITIES = ("default", "internal", "hidden", "protected")
+
+
+class Symbol(NamedTuple):
+    """One dynamic symbol. `value` is an address (0 when undefined), `size` is in bytes."""
+
+    name: str
+    number: int  # its index in the table
+    defined: bool
+    binding: str  # "local" | "global" | "weak" | "unique"
+    kind: str  # "func" | "object" | "tls" | "ifunc" | "notype" | …
+    visibility: str  # "default" | "protected" | "hidden" | "internal"
+    value: int
+    size: int
+    version: str | None  # `GLIBC_2.34`; None without a version
+    version_library: str | None  # of an undefined symbol: the library that the version is needed of
+    hidden_version: bool  # of a defined symbol: `name@VERSION` rather than `name@@VERSION`
+
+
+class SymbolTable:
+    """The dynamic symbol table of one file; nothing of it is read before it is asked for."""
+
+    def __init__(self, image: Image, dynamic: Dynamic, versions: Versions) -> None:
+        self._image = image
+        self._tags = dynamic.tags
+        self._versions = versions
+
+    @cached_property
+    def _hash(self) -> GnuTable | SysvTable | None:
+        return hash_table(self._image, self._tags)
+
+    @cached_property
+    def _start(self) -> int | None:
+        """File offset of the table, or None in a file without one."""
+        if DT_SYMTAB not in self._tags:
+            return None
+        size = self._tags.get(DT_SYMENT, self._image.layout.symbol.size)
+        if size != self._image.layout.symbol.size:
+            raise self._image.data.malformed(f"its symbols are {size} bytes long")
+        return self._image.locate(self._tags[DT_SYMTAB])[0]
+
+    @cached_property
+    def _strings(self) -> tuple[int, int]:
+        start, end = self._image.locate(self._tags.get(DT_STRTAB, 0))
+        return start, min(end, start + self._tags.get(DT_STRSZ, end))
+
+    @cached_property
+    def count(self) -> int:
+        """How many symbols there are, the empty first one included."""
+        if self._start is None:
+            return 0
+        counted = self._hash.count() if self._hash is not None else None
+        if counted is None:
+            counted = self._count_from_sections()
+        if counted is None:
+            counted = self._count_from_neighbour()
+        if self._start + counted * self._image.layout.symbol.size > self._image.data.size:
+            raise self._image.data.malformed(f"it claims {counted} symbols, more than it can hold")
+        return counted
+
+    def _count_from_sections(self) -> int | None:
+        offset, count = self._image.section_table
+        shape = self._image.layout.section
+        for number in range(count):
+            position = offset + number * shape.size
+            if not offset or position + shape.size > self._image.data.size:
+                return None
+            _, kind, _, address, _, size, *_ = self._image.data.unpack(shape, position)
+            if kind == SHT_DYNSYM and address == self._tags[DT_SYMTAB]:
+                return int(size) // self._image.layout.symbol.size
+        return None
+
+    def _count_from_neighbour(self) -> int:
+        """Without a hashed symbol and without sections: up to the next table, which linkers put behind."""
+        start = self._tags[DT_SYMTAB]
+        neighbours = (DT_STRTAB, DT_VERSYM, DT_VERNEED, DT_VERDEF, DT_GNU_HASH, DT_HASH)
+        behind = [self._tags[tag] for tag in neighbours if self._tags.get(tag, 0) > start]
+        return (min(behind) - start) // self._image.layout.symbol.size if behind else 0
+
+    def at(self, index: int) -> Symbol:
+        """The symbol with this index."""
+        start = self._start
+        if start is None:
+            raise self._image.data.malformed("a relocation names a symbol, but there is no symbol table")
+        shape = self._image.layout.symbol
+        fields = self._image.data.unpack(shape, start + index * shape.size)
+        if self._image.bits == 64:
+            name, info, other, section, value, size = fields
+        else:
+            name, value, size, info, other, section = fields
+        strings, end = self._strings
+        raw = self._versions.index_of(index)
+        version, library = (
+            (None, None) if raw is None else self._versions.names.get(raw & ~HIDDEN, (None, None))
+        )
+        return Symbol(
+            name=self._image.data.string(strings + name, end),
+            number=index,
+            defined=section != 0,
+            binding=BINDINGS.get(info >> 4, f"binding-{info >> 4}"),
+            kind=KINDS.get(info & 15, f"kind-{info & 15}"),
+            visibility=VISIBILITIES[other & 3],
+            value=value,
+            size=size,
+            version=version,
+            version_library=library,
+            hidden_version=bool(raw is not None and raw & HIDDEN),
+        )
+
+    def all(self) -> Iterator[Symbol]:
+        """Every symbol but the empty first one."""
+        longest = 4 * self._image.data.size  # strings may share their tails, but not without measure
+        for index in range(1, self.count):
+            symbol = self.at(index)
+            longest -= len(symbol.name)
+            if longest < 0:
+                raise self._image.data.malformed("its symbol names overlap without measure")
+            yield symbol
+
+    def matching(self, name: str, hashed: int | None = None) -> Iterator[Symbol]:
+        """Definitions of `name`, one a version; `hashed` is its GNU hash where the caller has it."""
+        if self._start is None:
+            return
+        raw = name.encode("utf-8", "surrogateescape")
+        indices = range(1, self.count) if self._hash is None else self._hash.candidates(raw, hashed)
+        shape = self._image.layout.symbol
+        strings, end = self._strings
+        length = len(raw) + 1
+        terminated = raw + b"\0"
+        for index in indices:
+            (offset,) = self._image.data.unpack(self._image.layout.word, self._start + index * shape.size)
+            begin = strings + offset
+            if begin + length <= end and self._image.data.take(begin, length) == terminated:
+                symbol = self.at(index)
+                if symbol.defined and symbol.binding != "local":
+                    yield symbol
