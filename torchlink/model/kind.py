@@ -1,0 +1,83 @@
+"""What a model file is, from its bytes: nothing is imported, unpickled or run.
+
+Where the formats come from: PyTorch's `caffe2/serialize/inline_container.h` (the zip layout),
+`torch/serialization.py` (pickles and tars), `torch/export/pt2_archive/` (`.pt2`), and the magic numbers of
+the other formats' specifications.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.errors import FileError, ModelError
+from torchlink.model.remedies import ModelKind, remedy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = 4096  # bytes that are read to tell a kind that is no zip archive
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """What a file is. `detail` is a noun phrase for a message: "a TorchScript model (file format 3)"."""
+
+    path: Path
+    kind: ModelKind
+    detail: str
+
+
+def identify(path: Path) -> ModelFile:
+    """Tell what a file is from its bytes; a pipe or a device is never opened.
+
+    Raises:
+        FileError: there is no such file, or it may not be read.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return ModelFile(path, "directory", "a directory")
+        if not stat.S_ISREG(status.st_mode):
+            return ModelFile(path, "special", "a pipe, socket or device, not a regular file")
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not head:
+        return ModelFile(path, "empty", "an empty file")
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        from torchlink.model.zip_kinds import zip_kind
+
+        return ModelFile(path, *zip_kind(path))
+    from torchlink.model.magic import head_kind
+
+    return ModelFile(path, *head_kind(head, status.st_size))
+
+
+def require_torchscript(path: Path) -> ModelFile:
+    """The file, where it is a TorchScript model.
+
+    Raises:
+        ModelError: it is something else; the message says what, the hint what to do.
+        FileError: there is no such file, or it may not be read.
+    """
+    found = identify(path)
+    if found.kind != "torchscript":
+        raise ModelError(
+            f"{path} is {found.detail}, not a TorchScript model.", hint=remedy(found.kind, str(path))
+        )
+    return found
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> FileError:
+    """The error for a file that cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return FileError(f"There is no file {path}.", hint="Check the path of the model.")
+    if isinstance(error, PermissionError):
+        return FileError(
+            f"{path} may not be read: permission denied.", hint="Check its permissions with `ls -l`."
+        )
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return FileError(f"Cannot read {path}: {reason}.", hint="Check the path of the model.")
