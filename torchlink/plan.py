@@ -1,14 +1,25 @@
-"""The link plan: all a build needs to know, in no tool's syntax. Link rules live here and nowhere else."""
+"""The link plan: everything a build needs to know, in no tool's syntax.
+
+Link rules live here and nowhere else; an emitter only quotes.
+"""
 
 from __future__ import annotations
 
+import os
+import posixpath
+import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
+from torchlink.toolchain.fit import check_compiler, cxx_standard, machine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlink.libtorch.facts import Libtorch
+    from torchlink.libtorch.facts import CompanionDir, Libtorch
+    from torchlink.toolchain.facts import Compiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +30,7 @@ class Wishes:
     rpath: str = "absolute"  # "absolute" | "none" | "origin=DIR": DIR relative to the program's own directory
     headers: str = "system"  # "system": -isystem | "after": -idirafter, behind the system's own headers
     aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
+    cxx_standard: int | None = None  # None: what suits libtorch and the compiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,7 @@ class PlanLibrary:
     name: str  # bare: "torch_cpu"
     file: Path  # the file the linker takes: lib<name>.so, .dylib, or .lib
     keep: bool  # load-bearing: no symbol names it, yet it must stay linked
+    symbol: str | None = None  # Windows: the symbol that keeps it when the linker is told to include it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +60,227 @@ class LinkPlan:
         bool  # DT_RPATH instead of DT_RUNPATH, because companions of moved libraries must be reached
     )
     notes: tuple[str, ...]  # what the user should know, one sentence each; goes to stderr
+    linker_dirs: tuple[
+        Path, ...
+    ] = ()  # -rpath-link: where only the linker looks, for what libtorch's libraries need
+
+
+NO_WISHES = Wishes()
+
+# Libraries that register themselves when loaded: no symbol of a program names them. Presence decides, because
+# the split ones exist in 1.8 to 1.13 only and the caffe2 ones in 1.0 and 1.1. On Windows the linker keeps a
+# library only for a symbol; these are the ones that upstream's own builds include.
+LOAD_BEARING = {
+    "torch_cuda": "?warp_size@cuda@at@@YAHXZ",
+    "torch_cuda_cpp": "?warp_size@cuda@at@@YAHXZ",
+    "torch_cuda_cu": "?searchsorted_cuda@native@at@@YA?AVTensor@2@AEBV32@0_N1@Z",
+    "torch_hip": None,
+    "torch_xpu": None,
+    "caffe2_gpu": None,
+    "caffe2_hip": None,
+}
+ACCELERATOR_CORES = ("c10_cuda", "c10_hip", "c10_xpu")  # named by symbols where a program needs them
+# The CPU libraries by age, newest first: a build is of the first age of which it holds everything.
+CPU_LIBRARIES = (
+    ("torch_cpu", "c10"),  # from 1.5 on
+    ("torch", "caffe2", "c10"),  # 1.0 and 1.1
+    ("torch", "c10"),  # 1.2 to 1.4
+)
+SYSTEM_INCLUDE_DIRS = ("/usr/include", "/usr/local/include")
+# Where linker and loader look by themselves; symlinks such as /lib -> /usr/lib are resolved before.
+SYSTEM_LIBRARY_DIR = re.compile(r"(/usr)?/lib(32|64|x32)?(/[\w.]+-linux-(gnu|musl)\w*)?")
+# What glibc's loader replaces inside a search path entry.
+LOADER_TOKEN = re.compile(r"\$\{?(ORIGIN|LIB|PLATFORM)\b")
+
+
+def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler | None = None) -> LinkPlan:
+    """Decide the words of a build.
+
+    Args:
+        libtorch: what is built against.
+        wishes: what the user wants of the program.
+        compiler: what will compile; it decides whether the preferred C++ standard can be asked for and which
+            include directories are its own. Without one the words suit any current compiler.
+
+    Raises:
+        LibtorchUnusableError: it is still packed, or half of it is missing.
+        ToolUnfitError: the compiler cannot build against this libtorch.
+        InexpressibleError: the loader could not find libtorch through a search path that names its directory.
+        UsageError: a wish is none.
+    """
+    _check_unpacked(libtorch, compiler)
+    if compiler is not None:
+        check_compiler(libtorch, compiler)
+    if wishes.headers not in {"system", "after"}:
+        raise UsageError(f"--headers {wishes.headers} is not known.", hint="Say system or after.")
+    standard = cxx_standard(libtorch, compiler, wishes.cxx_standard)
+    away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
+    libraries = (*_libraries(libtorch, wishes), *_stranded_libraries(libtorch, away, wishes))
+    own_dir = () if _is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
+    runtime_dirs = _runtime_dirs(libtorch, wishes, (*own_dir, *(companion.path for companion in away)))
+    has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
+    return LinkPlan(
+        libtorch=libtorch,
+        wishes=wishes,
+        platform=libtorch.platform,
+        defines=(("_GLIBCXX_USE_CXX11_ABI", str(libtorch.cxx11_abi)),) if has_abi_flag else (),
+        include_dirs=_include_dirs(libtorch, compiler),
+        cxx_standard=standard,
+        library_dirs=own_dir,
+        libraries=libraries,
+        runtime_dirs=runtime_dirs,
+        runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
+        notes=_notes(libtorch, wishes, away, standard),
+        linker_dirs=tuple(companion.path for companion in away) if libtorch.platform == "linux" else (),
+    )
+
+
+def _check_unpacked(libtorch: Libtorch, compiler: Compiler | None) -> None:
+    """Refuse an archive, unless it is another platform's, whose words can only be looked at here anyway."""
+    if not libtorch.packed:
+        return
+    platform = {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux")
+    arch = os.uname().machine if hasattr(os, "uname") else "x86_64"
+    foreign = platform != libtorch.platform or machine(arch) != machine(libtorch.arch)
+    if compiler is not None or not foreign:
+        raise LibtorchUnusableError(
+            f"{libtorch.root} is still packed: compiler, linker and loader need files.",
+            hint=f"Unpack it (unzip {libtorch.root.name} -d DIR) and name what you unpacked with --libtorch.",
+        )
+
+
+def _include_dirs(libtorch: Libtorch, compiler: Compiler | None) -> tuple[Path, ...]:
+    """The include directories but those that the compiler searches by itself: repeating one reorders it."""
+    own = {*SYSTEM_INCLUDE_DIRS, *(compiler.include_dirs if compiler else ())}
+    return tuple(
+        directory
+        for directory in libtorch.include_dirs
+        if os.path.realpath(directory) not in own and (libtorch.packed or directory.is_dir())
+    )
+
+
+def _libraries(libtorch: Libtorch, wishes: Wishes) -> tuple[PlanLibrary, ...]:
+    """The libraries to link, accelerator first: what depends on others stands before them."""
+    libraries: list[PlanLibrary] = []
+    if wishes.aoti:
+        # An AOTInductor package asks the loader for libtorch.so by its bare name.
+        libraries += [_library(libtorch, "torch", keep=True)] if _file_name(libtorch, "torch") else []
+    if not wishes.cpu_only:
+        libraries += [
+            _library(libtorch, name, keep=True, symbol=symbol)
+            for name, symbol in LOAD_BEARING.items()
+            if _file_name(libtorch, name)
+        ]
+        libraries += [_library(libtorch, name) for name in ACCELERATOR_CORES if _file_name(libtorch, name)]
+    names = next(
+        (names for names in CPU_LIBRARIES if all(_file_name(libtorch, name) for name in names)), None
+    )
+    if names is None:
+        raise LibtorchUnusableError(
+            f"{libtorch.library_dir} holds nothing to link against: neither torch_cpu nor torch beside c10.",
+            hint="Install libtorch anew, or name another one with --libtorch.",
+        )
+    linked = {library.name for library in libraries}
+    return (*libraries, *(_library(libtorch, name) for name in names if name not in linked))
+
+
+def _stranded_libraries(
+    libtorch: Libtorch, away: tuple[CompanionDir, ...], wishes: Wishes
+) -> tuple[PlanLibrary, ...]:
+    """Companion libraries that only the program itself can bring along.
+
+    A library with a DT_RUNPATH of its own does not look into the program's DT_RPATH (glibc's rule), so what
+    it cannot find any more must be loaded already under that name.
+    """
+    if libtorch.search_kind != "runpath" or libtorch.platform != "linux" or wishes.rpath != "absolute":
+        return ()
+    return tuple(
+        PlanLibrary(name=name, file=companion.path / name, keep=True)
+        for companion in away
+        for name in companion.libraries
+        if (companion.path / name).is_file()
+    )
+
+
+def _library(libtorch: Libtorch, name: str, *, keep: bool = False, symbol: str | None = None) -> PlanLibrary:
+    on_windows = libtorch.platform == "windows"
+    file = libtorch.library_dir / _file_name(libtorch, name)
+    return PlanLibrary(name=name, file=file, keep=keep, symbol=symbol if on_windows else None)
+
+
+def _file_name(libtorch: Libtorch, name: str) -> str:
+    """The file that a linker takes for a bare library name; empty where there is none."""
+    wanted = {"windows": f"{name}.lib", "macos": f"lib{name}.dylib"}.get(libtorch.platform, f"lib{name}.so")
+    if wanted in libtorch.libraries:
+        return wanted
+    # A runtime package without its development half has the versioned file alone.
+    return next((file for file in libtorch.libraries if file.startswith(f"{wanted}.")), "")
+
+
+def _runtime_dirs(libtorch: Libtorch, wishes: Wishes, absolute: tuple[Path, ...]) -> tuple[str, ...]:
+    """The search path entries to write into the program."""
+    kind, _, directory = wishes.rpath.partition("=")
+    if (
+        kind not in {"absolute", "none", "origin"}
+        or (directory and kind != "origin")
+        or directory.startswith("/")
+    ):
+        raise UsageError(
+            f"--rpath {wishes.rpath} is not known.",
+            hint="Say absolute, none, or origin=DIR with a relative DIR.",
+        )
+    if kind == "none" or libtorch.platform == "windows":
+        return ()
+    entries: tuple[str, ...]
+    written: tuple[str, ...]
+    if kind == "origin":
+        origin = "@loader_path" if libtorch.platform == "macos" else "$ORIGIN"
+        entries = (posixpath.normpath(posixpath.join(origin, directory)),)
+        written = (directory,)
+    else:
+        entries = written = tuple(str(path) for path in absolute)
+    if libtorch.platform == "linux":
+        for path in written:
+            _check_search_path(path)
+    return entries
+
+
+def _check_search_path(path: str) -> None:
+    if ":" in path or LOADER_TOKEN.search(path):
+        raise InexpressibleError(
+            f"The loader cannot be told to look in {path}: ':' ends an entry of its search path, "
+            "and $ORIGIN, $LIB and $PLATFORM stand for something else there.",
+            hint="Reach libtorch through a symlink, or say --rpath none and use 'torchlink run'.",
+        )
+
+
+def _is_system_dir(directory: Path) -> bool:
+    return SYSTEM_LIBRARY_DIR.fullmatch(os.path.realpath(directory)) is not None
+
+
+def _notes(
+    libtorch: Libtorch, wishes: Wishes, away: tuple[CompanionDir, ...], standard: int
+) -> tuple[str, ...]:
+    """What the user should know about this plan."""
+    notes = list(libtorch.conflicts)
+    if wishes.cxx_standard is None and standard < libtorch.cxx_standard:
+        notes.append(
+            f"C++{standard} is used: the compiler is too old for the preferred C++{libtorch.cxx_standard}."
+        )
+    for missing in libtorch.missing_libraries:
+        source = f"; pip install {missing.package} brings it" if missing.package else ""
+        notes.append(f"{missing.name}, which {missing.needed_by} needs, is missing{source}.")
+    if away and wishes.rpath != "absolute":
+        places = ", ".join(str(companion.path) for companion in away)
+        notes.append(
+            f"Libtorch's own search path does not reach {places}: the program must find these libraries too."
+        )
+    if libtorch.packed:
+        notes.append(
+            f"{libtorch.root} is still packed: the words name paths inside it, which are not there yet."
+        )
+    if libtorch.platform == "windows":
+        notes.append(
+            f"Windows programs carry no search path: put {libtorch.library_dir} on PATH when they run."
+        )
+    return tuple(notes)

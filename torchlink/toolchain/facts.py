@@ -21,14 +21,36 @@ class Compiler:
     kind: str  # "gcc" | "clang" | "apple-clang" | "unknown"
     version: tuple[int, ...]  # (12, 2, 0)
     target: str  # triple, e.g. "x86_64-linux-gnu"
-    standards: tuple[int, ...]  # C++ standards whose flag it takes and that it really implements, e.g. (11, 14, 17, 20)
+    standards: tuple[
+        int, ...
+    ]  # C++ standards whose flag it takes and that it really implements, e.g. (11, 14, 17, 20)
     default_cxx11_abi: int | None  # what it defines without a flag; None for libc++
     identity: str  # changes whenever the program on disk does; part of cache keys
+    standard_library: str = "libstdc++"  # "libstdc++" | "libc++" | "unknown"
+    dual_abi: bool = True  # False: its libstdc++ has one C++ ABI only, and the define has no effect
+    include_dirs: tuple[str, ...] = ()  # what it searches by itself, symlinks resolved
 
     @property
     def name(self) -> str:
         """How messages call it: `g++ 12.2.0`."""
         return f"{self.path.name} {'.'.join(map(str, self.version))}"
+
+    @property
+    def arch(self) -> str:
+        """The machine it compiles for, in ELF's words: "x86_64", "aarch64"; "arm64" on macOS."""
+        return self.target.partition("-")[0]
+
+    @property
+    def platform(self) -> str:
+        """The platform it compiles for: "linux" | "macos" | "windows" | "unknown"."""
+        for platform, marks in (
+            ("macos", ("darwin", "macos")),
+            ("windows", ("mingw", "windows")),
+            ("linux", ("linux",)),
+        ):
+            if any(mark in self.target for mark in marks):
+                return platform
+        return "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,62 @@
+"""Target `json`: the whole plan as one object, for tools that write their own syntax."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from torchlink.emit import cxx
+
+if TYPE_CHECKING:
+    from torchlink.plan import LinkPlan
+
+
+def emit(plan: LinkPlan, half: str = "both") -> str:
+    """The plan as indented JSON (`schema` 1), with the words of `cxx` beside what they are made from."""
+    return json.dumps(to_json(plan, half), indent=2)
+
+
+def to_json(plan: LinkPlan, half: str = "both") -> dict[str, object]:
+    """The plan as an object that JSON can hold; `half` leaves out what the other step needs."""
+    libtorch = plan.libtorch
+    result: dict[str, object] = {
+        "schema": 1,
+        "platform": plan.platform,
+        "libtorch": {
+            "root": str(libtorch.root),
+            "version": libtorch.version,
+            "cxx11_abi": libtorch.cxx11_abi,
+            "platform": libtorch.platform,
+            "arch": libtorch.arch,
+            "accelerator": libtorch.accelerator,
+            "accelerator_version": libtorch.accelerator_version,
+            "found_by": libtorch.found_by,
+        },
+        "wishes": {
+            "cpu_only": plan.wishes.cpu_only,
+            "rpath": plan.wishes.rpath,
+            "headers": plan.wishes.headers,
+            "aoti": plan.wishes.aoti,
+        },
+    }
+    if half != "link":
+        result["compile"] = {
+            "words": list(cxx.words(plan, "compile")),
+            "defines": dict(plan.defines),
+            "include_dirs": [str(directory) for directory in plan.include_dirs],
+            "cxx_standard": plan.cxx_standard,
+        }
+    if half != "compile":
+        result["link"] = {
+            "words": list(cxx.words(plan, "link")),
+            "library_dirs": [str(directory) for directory in plan.library_dirs],
+            "libraries": [
+                {"name": library.name, "file": str(library.file), "keep": library.keep}
+                for library in plan.libraries
+            ],
+            "runtime_dirs": list(plan.runtime_dirs),
+            "runtime_as_rpath": plan.runtime_as_rpath,
+            "linker_dirs": [str(directory) for directory in plan.linker_dirs],
+        }
+    result["notes"] = list(plan.notes)
+    return result

@@ -1,0 +1,34 @@
+"""Quoting of one word, per syntax; each refuses what its syntax cannot express."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from torchlink.errors import InexpressibleError
+
+RESPONSE_FILE_SPECIAL = re.compile(r"([\s'\"\\])")
+
+
+def shell(word: str) -> str:
+    """A word for a POSIX shell, also when the line is read by `eval`."""
+    return shlex.quote(word)
+
+
+def response_file(word: str) -> str:
+    """A word for a GCC or clang response file (`@PATH`), where a backslash makes any character literal."""
+    return RESPONSE_FILE_SPECIAL.sub(r"\\\1", word)
+
+
+def windows(word: str) -> str:
+    """A word for cmd.exe and for the response files of MSVC.
+
+    Raises:
+        InexpressibleError: it holds a quote or a percent sign, which no quoting there makes literal.
+    """
+    if '"' in word or "%" in word:
+        raise InexpressibleError(
+            f"{word} cannot be written on a Windows command line: it holds a quote or a percent sign.",
+            hint="Reach libtorch through a path without them.",
+        )
+    return f'"{word}"' if re.search(r"[\s&|<>^;,()]", word) else word

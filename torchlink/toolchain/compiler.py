@@ -1,0 +1,129 @@
+"""Finding a C++ compiler and asking it what it is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import ToolMissingError, ToolUnfitError, UsageError
+from torchlink.process import run, which
+from torchlink.toolchain.facts import Compiler
+from torchlink.toolchain.probe import PROBE_SOURCE, PROBE_WORDS, read_probe
+from torchlink.toolchain.remember import identity_of, remembered
+from torchlink.toolchain.standards import implemented
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# A new libstdc++ lands here without the compiler's own file changing: clang takes the newest one.
+LIBSTDCXX_DIR = "/usr/include/c++"
+DEFAULT_COMPILERS = ("c++", "g++", "clang++")
+# Programs that stand before a compiler on the command line, or pose as one through a symlink.
+LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
+INSTALL_HINT = "Install g++ or clang++ (Debian, Ubuntu: apt install g++), or name one with CXX or --compiler."
+
+
+def find_compiler(command: str | None = None) -> Compiler:
+    """The C++ compiler that a command names; without one `$CXX`, else c++, g++ or clang++ on PATH.
+
+    Args:
+        command: as a user types it, split as a shell does: `g++-11`, `ccache g++ -m64`.
+
+    Raises:
+        ToolMissingError: there is no such program.
+        ToolUnfitError: the program does not answer as GCC or clang do.
+        UsageError: the command cannot be split into words.
+    """
+    words, named_by = _command(command)
+    position = _compiler_position(words)
+    program = which(words[position])
+    if program is None:
+        raise ToolMissingError(
+            f"{named_by} names {words[position]}, which is not a program on PATH.", hint=INSTALL_HINT
+        )
+    options = tuple(words[position + 1 :])
+    identity = identity_of(_behind_launcher(program))
+    library = identity_of(LIBSTDCXX_DIR) if os.path.isdir(LIBSTDCXX_DIR) else ""  # noqa: PTH112 - on every start
+    key = "\0".join((program, identity, library, *options))
+    answer: Any = remembered("compiler", key, lambda: _ask(program, options))
+    return Compiler(
+        command=tuple(words),
+        path=Path(program),
+        kind=answer["kind"],
+        version=tuple(answer["version"]),
+        target=answer["target"],
+        standards=implemented(answer["kind"], tuple(answer["version"]), answer["libstdcxx"]),
+        default_cxx11_abi=answer["default_cxx11_abi"],
+        identity=identity,
+        standard_library=answer["standard_library"],
+        dual_abi=answer["dual_abi"],
+        include_dirs=tuple(answer["include_dirs"]),
+    )
+
+
+def _command(command: str | None) -> tuple[list[str], str]:
+    """The words of the command, and who named it."""
+    named_by = "The compiler option"
+    if command is None:
+        command, named_by = os.environ.get("CXX", ""), "$CXX"
+    if not command.strip():
+        found = next((name for name in DEFAULT_COMPILERS if which(name)), None)
+        if found is None:
+            raise ToolMissingError(
+                f"No C++ compiler: none of {', '.join(DEFAULT_COMPILERS)} is on PATH.", hint=INSTALL_HINT
+            )
+        return [found], "PATH"
+    if which(command):  # a path with spaces, named without quotes
+        return [command], named_by
+    try:
+        return shlex.split(command), named_by
+    except ValueError as error:
+        raise UsageError(
+            f"{named_by} holds {command!r}, which is not a command: {error}.", hint="Check its quotes."
+        ) from None
+
+
+def _compiler_position(words: Sequence[str]) -> int:
+    """The index of the word that compiles: the first that is no launcher."""
+    for index, word in enumerate(words[:-1]):
+        if os.path.basename(word) not in LAUNCHERS:  # noqa: PTH119 - a word, not yet a path
+            return index
+    return len(words) - 1
+
+
+def _behind_launcher(program: str) -> str:
+    """The compiler that a symlink to a launcher (`/usr/lib/ccache/g++`) would start, else `program`."""
+    if Path(os.path.realpath(program)).name not in LAUNCHERS:
+        return program
+    name = Path(program).name
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        other = os.path.join(directory, name)  # noqa: PTH118 - PATH entries are strings
+        if os.access(other, os.X_OK) and Path(os.path.realpath(other)).name not in LAUNCHERS:
+            return other
+    return program
+
+
+def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
+    """Start the compiler once over a tiny source and read what it says."""
+    done = run(
+        (program, *options, *PROBE_WORDS), stdin=PROBE_SOURCE, env={**os.environ, "LC_ALL": "C"}, timeout=60
+    )
+    probe = read_probe(done.stdout, done.stderr) if done.returncode == 0 else None
+    if probe is None:
+        raise ToolUnfitError(
+            f"{shlex.join((program, *options))} does not answer as a C++ compiler (GCC or clang) does.",
+            hint="Name one with CXX or --compiler; a C++ standard library must be installed with it.",
+            details=tuple(done.stderr.strip().splitlines()[-3:]),
+        )
+    return {
+        "kind": probe.kind,
+        "version": probe.version,
+        "target": probe.target,
+        "standard_library": probe.standard_library,
+        "libstdcxx": probe.libstdcxx,
+        "default_cxx11_abi": probe.default_cxx11_abi,
+        "dual_abi": probe.dual_abi,
+        "include_dirs": [os.path.realpath(directory) for directory in probe.include_dirs],
+    }

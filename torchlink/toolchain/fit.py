@@ -1,0 +1,88 @@
+"""What fits what: a libtorch and a compiler, a compiler and the C++ standard that libtorch's headers need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.errors import ToolUnfitError, UsageError
+from torchlink.toolchain.standards import first_version
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.toolchain.facts import Compiler
+
+# Other names of the machines that ELF calls aarch64 and x86_64.
+MACHINES = {"arm64": "aarch64", "amd64": "x86_64", "AMD64": "x86_64"}
+
+
+def check_compiler(libtorch: Libtorch, compiler: Compiler) -> None:
+    """See whether programs of this compiler can link and load this libtorch.
+
+    Raises:
+        ToolUnfitError: they cannot: another platform, machine, standard library or C++ ABI.
+    """
+    if not compiles_for(libtorch, compiler):
+        raise ToolUnfitError(
+            f"{compiler.name} compiles for {compiler.target}, but {libtorch.root} is built for "
+            f"{libtorch.platform} {libtorch.arch}.",
+            hint="Name a compiler for that platform with CXX or --compiler, or another libtorch.",
+        )
+    if libtorch.platform == "windows" and "msvc" not in compiler.target:
+        raise ToolUnfitError(
+            f"{compiler.name} follows another C++ ABI than MSVC, which {libtorch.root} is built with.",
+            hint="Use cl.",
+        )
+    if compiler.standard_library == "libc++" and libtorch.cxx11_abi is not None:
+        raise ToolUnfitError(
+            f"{compiler.name} is used with libc++, but {libtorch.root} is built with libstdc++: "
+            "their std::string and std::vector have different names and layouts, so nothing would link.",
+            hint="Compile with -stdlib=libstdc++, or use g++.",
+        )
+    if not compiler.dual_abi and libtorch.cxx11_abi not in {None, compiler.default_cxx11_abi}:
+        raise ToolUnfitError(
+            f"The libstdc++ of {compiler.name} has only C++ ABI {compiler.default_cxx11_abi}, "
+            f"but {libtorch.root} is built with _GLIBCXX_USE_CXX11_ABI={libtorch.cxx11_abi}.",
+            hint="Use a compiler whose libstdc++ has both ABIs, or a libtorch of the other ABI.",
+        )
+
+
+def compiles_for(libtorch: Libtorch, compiler: Compiler) -> bool:
+    """Whether the compiler's target is the platform and the machine that libtorch is built for."""
+    return compiler.platform == libtorch.platform and machine(compiler.arch) == machine(libtorch.arch)
+
+
+def machine(arch: str) -> str:
+    """One name a machine: "aarch64" for arm64, "x86_64" for amd64, others as they are."""
+    return MACHINES.get(arch, arch)
+
+
+def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | None = None) -> int:
+    """The standard to ask for: the wanted one, else the preferred, else the best that both sides share.
+
+    Raises:
+        UsageError: the wanted one is too low for the headers.
+        ToolUnfitError: the compiler does not implement the wanted one, or none that the headers compile with.
+    """
+    required, preferred = libtorch.cxx_standard_required, libtorch.cxx_standard
+    if wanted is not None and wanted < required:
+        raise UsageError(
+            f"C++{wanted} is too low: the headers of {libtorch.root} need C++{required}.",
+            hint=f"Say --std {required}.",
+        )
+    if compiler is None:
+        return wanted or preferred
+    if wanted:
+        fitting = [wanted] if wanted in compiler.standards else []
+    else:
+        fitting = [std for std in compiler.standards if required <= std <= preferred]
+    if fitting:
+        return fitting[-1]
+    least = wanted or required
+    since = first_version(compiler.kind, least)
+    raise ToolUnfitError(
+        f"{compiler.name} has no usable C++{least}, which "
+        + ("was asked for." if wanted else f"the headers of {libtorch.root} need."),
+        hint=f"Use {compiler.kind} {since} or newer (CXX or --compiler)."
+        if since
+        else "Use a newer compiler.",
+    )

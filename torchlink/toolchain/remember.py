@@ -1,0 +1,51 @@
+"""Answers of programs, kept on disk under the program's identity, so that a warm call starts no process."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+from torchlink.paths import cache_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORM = 1  # raise it whenever the shape of an answer changes
+
+
+def identity_of(path: str) -> str:
+    """What changes whenever the program at `path` does: its real path, size and modification time.
+
+    A symlink (`c++`, which the alternatives system points elsewhere) counts through its target.
+    """
+    real = os.path.realpath(path)
+    status = os.stat(real)  # noqa: PTH116 - on the path of every start: no Path objects
+    return f"{real}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """The answer kept under `key`, or the one that `ask` gives now, which is then kept.
+
+    The cache may be deleted, read-only, shared or half written: a file that does not hold exactly this key
+    counts as absent, and one that cannot be written is left unwritten.
+    """
+    directory = cache_dir() / "toolchain"
+    file = directory / f"{kind}-{zlib.crc32(key.encode(errors='surrogateescape')):08x}.json"
+    try:
+        kept = json.loads(file.read_bytes())
+        if kept["form"] == FORM and kept["key"] == key:
+            answer: dict[str, object] = kept["answer"]
+            return answer
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    answer = ask()
+    beside = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps({"form": FORM, "key": key, "answer": answer}), encoding="utf-8")
+        beside.replace(file)
+    except OSError:
+        pass
+    return answer
