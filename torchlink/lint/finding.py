@@ -34,6 +34,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleDoc:
+    """What reports say of a rule itself, beside its findings."""
+
+    id: str  # as in `Finding.rule`
+    severity: Severity  # what its findings have unless they say otherwise
+    title: str  # one sentence: what the rule finds
+    help: str = ""  # Markdown: what, why, and how to mend it
+    uri: str = ""  # absolute address of the rule's page; "" where there is none
+
+
+@dataclass(frozen=True, slots=True)
 class ClosureEntry:
     """One object of the closure, as reports show it."""
 
@@ -41,9 +52,15 @@ class ClosureEntry:
     path: str | None  # None: not found
     how: str  # "the file itself", "RUNPATH of ./app", "ld.so.cache", "not found", …
     needed_by: str | None  # path of the first object that asked for it
-    searched: tuple[
-        str, ...
-    ] = ()  # "directory: reason it was not there", in the loader's order; -v shows them
+    # "directory: reason it was not there", in the loader's order; -v shows them
+    searched: tuple[str, ...] = ()
+    # what its own NEEDED entries came to, in their order: `key` of each; () where that is not known
+    needs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What names this entry within its closure: its path, or the wanted name where it was not found."""
+        return self.path or self.name
 
 
 @dataclass(frozen=True, slots=True)
