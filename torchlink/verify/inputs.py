@@ -1,0 +1,269 @@
+"""Reading the inputs that a user types, such as `float32[1,3,224,224]=randn:7`, `[3, 4]` or `@ids.npy`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torchlink.errors import UsageError
+from torchlink.model.dtypes import ITEM_SIZES, canonical, is_floating
+from torchlink.verify.specs import DictInput, InputSpec, ListInput, ScalarInput, TensorInput, TupleInput
+
+__all__ = ["InputSpec", "parse_input"]
+
+EXAMPLE = (
+    "An input looks like 'float32[1,3,224,224]', 'int64[1,8]=randint:0:100:7', '@image.npy', '3' or '[…, …]'."
+)
+DEEPEST = 16
+WORDS: dict[str, bool | float | None] = {
+    "none": None,
+    "true": True,
+    "false": False,
+    "inf": float("inf"),
+    "nan": float("nan"),
+}
+ESCAPES = {"n": "\n", "t": "\t"}
+NUMBER = re.compile(r"[+-]?(?:inf(?![A-Za-z])|(?:\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?)")
+WORD = re.compile(r"[A-Za-z_][\w.]*")
+FILL = re.compile(r"[^\s,\])}]*")
+FILL_NUMBERS = {"ones": 0, "zeros": 0, "arange": 0, "full": 1, "rand": 1, "randn": 1, "randint": 3}
+INT64 = range(-(1 << 63), 1 << 63)
+
+
+def parse_input(text: str) -> InputSpec:
+    """One argument of `forward` from its text form.
+
+    A file named with `@` is opened to learn its tensor's dtype and shape.
+
+    Raises:
+        UsageError: the text cannot be read; the details point at the place.
+        FileError: a file named with `@` cannot be read.
+    """
+    parser = _Parser(text)
+    spec = parser.value(0)
+    parser.skip()
+    if parser.at < len(text):
+        raise parser.expected("nothing more")
+    return spec
+
+
+class _Parser:
+    """Recursive descent over the text; `at` is where it stands."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def expected(self, what: str, at: int | None = None) -> UsageError:
+        """The error that points at the place and says what was expected there."""
+        place = self.at if at is None else at
+        return UsageError(
+            f"Cannot read the input {self.text!r}: expected {what} at character {place + 1}.",
+            hint=EXAMPLE,
+            details=(self.text, " " * place + "^"),
+        )
+
+    def skip(self) -> None:
+        """Skip white space."""
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def take(self, token: str) -> bool:
+        """Step over `token` where it stands next, white space aside."""
+        self.skip()
+        if not self.text.startswith(token, self.at):
+            return False
+        self.at += len(token)
+        return True
+
+    def need(self, token: str) -> None:
+        """Step over `token`, which must stand next."""
+        if not self.take(token):
+            raise self.expected(f"'{token}'")
+
+    def value(self, depth: int) -> InputSpec:
+        """A value of any kind."""
+        if depth > DEEPEST:
+            raise self.expected("less nesting")
+        if self.take("["):
+            return ListInput(self.as_floats(self.items("]", depth)))
+        if self.take("("):
+            return TupleInput(self.items(")", depth))
+        if self.take("{"):
+            return DictInput(self.pairs(depth))
+        if self.take("@"):
+            return self.from_file(whole=depth == 0)
+        if self.text[self.at : self.at + 1] in ("'", '"'):
+            return ScalarInput(self.string())
+        number = NUMBER.match(self.text, self.at)
+        if number:
+            return self.number(number)
+        return self.word()
+
+    def items(self, end: str, depth: int) -> tuple[InputSpec, ...]:
+        """Values separated by commas, up to the closing bracket."""
+        items: list[InputSpec] = []
+        while not self.take(end):
+            if items:
+                self.need(",")
+                if self.take(end):
+                    break
+            items.append(self.value(depth + 1))
+        return tuple(items)
+
+    def pairs(self, depth: int) -> tuple[tuple[ScalarInput, InputSpec], ...]:
+        """`key: value` pairs, up to the closing brace."""
+        pairs: list[tuple[ScalarInput, InputSpec]] = []
+        while not self.take("}"):
+            if pairs:
+                self.need(",")
+                if self.take("}"):
+                    break
+            self.skip()
+            place = self.at
+            key = self.value(depth + 1)
+            if not isinstance(key, ScalarInput) or key.value is None:
+                raise self.expected("a string or a number as key", place)
+            self.need(":")
+            pairs.append((key, self.value(depth + 1)))
+        return tuple(pairs)
+
+    @staticmethod
+    def as_floats(items: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
+        """A list of ints and floats is a list of floats, as in Python's typing."""
+        numbers = [
+            item.value for item in items if isinstance(item, ScalarInput) and type(item.value) in (int, float)
+        ]
+        if len(numbers) != len(items) or not any(isinstance(number, float) for number in numbers):
+            return items
+        return tuple(ScalarInput(float(number or 0)) for number in numbers)
+
+    def number(self, match: re.Match[str]) -> ScalarInput:
+        """An int or a float."""
+        place, self.at = self.at, match.end()
+        text = match.group()
+        if text.lstrip("+-").isdigit():
+            if len(text) > 20 or int(text) not in INT64:
+                raise self.expected("a number that fits 64 bits", place)
+            return ScalarInput(int(text))
+        return ScalarInput(float(text))
+
+    def string(self) -> str:
+        """A quoted string; a backslash escapes."""
+        start, quote = self.at, self.text[self.at]
+        letters: list[str] = []
+        self.at += 1
+        while self.at < len(self.text):
+            letter = self.text[self.at]
+            self.at += 1
+            if letter == quote:
+                return "".join(letters)
+            if letter == "\\" and self.at < len(self.text):
+                letter = ESCAPES.get(self.text[self.at], self.text[self.at])
+                self.at += 1
+            letters.append(letter)
+        raise self.expected(f"a closing {quote}", start)
+
+    def word(self) -> InputSpec:
+        """`none`, `true`, `false`, `inf`, `nan`, or a dtype with dimensions."""
+        match = WORD.match(self.text, self.at)
+        if match is None:
+            raise self.expected("a value")
+        place, self.at = self.at, match.end()
+        name = match.group()
+        if self.text.startswith("[", self.at):
+            dtype = canonical(name)
+            if dtype is None:
+                raise self.expected(f"a dtype ({', '.join(ITEM_SIZES)})", place)
+            return self.tensor(dtype)
+        if name.lower() in WORDS:
+            return ScalarInput(WORDS[name.lower()])
+        raise self.expected(
+            f"dimensions: {name}[1,3]" if canonical(name) else "a value",
+            self.at if canonical(name) else place,
+        )
+
+    def tensor(self, dtype: str) -> TensorInput:
+        """The dimensions and the fill of a tensor."""
+        self.need("[")
+        shape: list[int] = []
+        while not self.take("]"):
+            if shape:
+                self.need(",")
+            self.skip()
+            match = re.compile(r"\d{1,18}").match(self.text, self.at)
+            if match is None:
+                raise self.expected("a dimension (a whole number, 0 or more)")
+            shape.append(int(match.group()))
+            self.at = match.end()
+        if not self.text.startswith("=", self.at):
+            return TensorInput(dtype, tuple(shape))
+        self.at += 1
+        match = FILL.match(self.text, self.at)
+        fill = match.group() if match else ""
+        wrong = wrong_fill(fill, dtype)
+        if wrong:
+            raise self.expected(wrong)
+        self.at += len(fill)
+        return TensorInput(dtype, tuple(shape), fill)
+
+    def from_file(self, *, whole: bool) -> TensorInput:
+        """The tensor of a file; the path is quoted, or runs to the text's end, or to a comma or bracket."""
+        from torchlink.model.tensors import read_expected
+
+        place = self.at
+        if self.text[self.at : self.at + 1] in ("'", '"'):
+            path = self.string()
+        else:
+            match = None if whole else re.compile(r"[^,\])}]*").match(self.text, self.at)
+            path = (match.group() if match else self.text[self.at :]).strip()
+            self.at = match.end() if match else len(self.text)
+        if not path:
+            raise self.expected("the path of a .npy or .pt file", place)
+        found = read_expected(Path(path).expanduser())
+        if len(found) != 1:
+            raise self.expected(f"a file of one tensor, not of {len(found)}", place)
+        return TensorInput(found[0].dtype, found[0].shape, file=found[0])
+
+
+def wrong_fill(fill: str, dtype: str) -> str:
+    """What was expected instead of this fill; empty where it is right for the dtype."""
+    kind, *numbers = fill.split(":")
+    if kind not in FILL_NUMBERS:
+        return "ones, zeros, arange, full:VALUE, rand:SEED, randn:SEED or randint:LOW:HIGH:SEED"
+    if len(numbers) != FILL_NUMBERS[kind]:
+        return {"full": "full:VALUE", "randint": "randint:LOW:HIGH:SEED"}.get(
+            kind, f"{kind}:SEED" if numbers else kind
+        )
+    if kind in ("rand", "randn") and not is_floating(dtype):
+        return f"randint:LOW:HIGH:SEED, because {dtype} is no floating dtype,"
+    if kind == "arange" and dtype == "bool":
+        return "zeros, ones or randint:0:2:SEED, because bool has no arange,"
+    whole = [int(number) for number in numbers if re.fullmatch(r"[+-]?\d{1,18}", number)]
+    if kind == "full":
+        return "" if _fits(numbers[0], dtype) else f"a value of {dtype}"
+    if len(whole) != len(numbers) or (whole and whole[-1] < 0):
+        return "whole numbers, the seed not negative"
+    if kind == "randint" and not (
+        whole[0] < whole[1] and _fits(numbers[0], dtype) and _fits(str(whole[1] - 1), dtype)
+    ):
+        return f"LOW below HIGH, both values of {dtype}"
+    return ""
+
+
+def _fits(number: str, dtype: str) -> bool:
+    """Whether a number in text is a value of the dtype."""
+    match = NUMBER.fullmatch(number)
+    if is_floating(dtype):
+        return bool(match) or number == "nan"
+    if not re.fullmatch(r"[+-]?\d{1,19}", number):
+        return False
+    bits = 8 * ITEM_SIZES[dtype]
+    low, high = (
+        (0, 1)
+        if dtype == "bool"
+        else (0, 255)
+        if dtype == "uint8"
+        else (-(1 << bits - 1), (1 << bits - 1) - 1)
+    )
+    return low <= int(number) <= high
