@@ -1,0 +1,115 @@
+"""What a project wants to hear of: rules selected and ignored, findings allowed, findings known before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torchlink.lint.finding import Allowed
+from torchlink.lint.fingerprint import bare, fingerprint
+from torchlink.lint.patterns import covers, matching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torchlink.lint.baseline import BaselineEntry
+    from torchlink.lint.config import AllowEntry
+    from torchlink.lint.finding import FileReport, Finding, LintReport
+
+KNOWN = "in the baseline"  # the reason of a finding that a baseline covers
+
+
+def selected(rule: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
+    """Whether a rule is to be heard: in `select` (ids or globs; empty means all) and not in `ignore`."""
+    return (not select or matching(rule, select)) and not matching(rule, ignore)
+
+
+def apply(
+    report: LintReport,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    allow: Sequence[AllowEntry] = (),
+    baseline: Sequence[BaselineEntry] = (),
+) -> LintReport:
+    """The report as the project wants it.
+
+    Findings of rules that are not selected go; those that an allow entry or the baseline covers move to
+    `allowed` with the reason. An entry that covers nothing adds a sentence to `stale`, unless its rule was
+    not selected or (baseline) its file was not looked at, for then nobody can tell.
+    """
+    used: set[int] = set()
+    left = Counter({entry.fingerprint: entry.count for entry in baseline})
+    files = tuple(
+        _file(file, [f for f in file.findings if selected(f.rule, select, ignore)], allow, left, used)
+        for file in report.files
+    )
+    return replace(
+        report,
+        files=files,
+        stale=report.stale
+        + tuple(
+            _stale_allow(entry)
+            for index, entry in enumerate(allow)
+            if index not in used and _heard(entry.rule, select, ignore)
+        )
+        + tuple(_stale_baseline(report, baseline, left, select, ignore)),
+    )
+
+
+def _file(
+    file: FileReport,
+    findings: Sequence[Finding],
+    allow: Sequence[AllowEntry],
+    left: Counter[str],
+    used: set[int],
+) -> FileReport:
+    """One file's report with the covered findings moved; counts down `left` and adds to `used`."""
+    kept: list[Finding] = []
+    allowed: list[Allowed] = []
+    for finding in findings:
+        covering = [
+            index
+            for index, entry in enumerate(allow)
+            if matching(finding.rule, (entry.rule,)) and covers(entry.subject, finding.subject)
+        ]
+        used.update(covering)
+        identity = fingerprint(file.path, finding)
+        if covering:
+            allowed.append(Allowed(finding, allow[covering[0]].reason))
+        elif left[identity] > 0:
+            allowed.append(Allowed(finding, KNOWN))
+        else:
+            kept.append(finding)
+            continue
+        left[identity] -= 1  # an allowed finding is still there: its baseline entry is not stale
+    return replace(file, findings=tuple(kept), allowed=file.allowed + tuple(allowed))
+
+
+def _heard(rule: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
+    """Whether every rule that an allow entry's `rule` (id or glob) may mean was selected."""
+    if not select and not ignore:
+        return True
+    return not set(rule) & set("*?[") and selected(rule, select, ignore)
+
+
+def _stale_allow(entry: AllowEntry) -> str:
+    where = f"{entry.origin}: " if entry.origin else ""
+    return f"{where}nothing matches the allow entry for {entry.rule} on {entry.subject!r} ({entry.reason})."
+
+
+def _stale_baseline(
+    report: LintReport,
+    baseline: Sequence[BaselineEntry],
+    left: Counter[str],
+    select: Sequence[str],
+    ignore: Sequence[str],
+) -> Iterator[str]:
+    """A sentence for each baseline entry that fewer findings met than it counts."""
+    looked_at = {bare(file.path) for file in report.files}
+    for entry in baseline:
+        missed = left[entry.fingerprint]
+        if missed > 0 and entry.file in looked_at and selected(entry.rule, select, ignore):
+            some = "" if missed == entry.count else f" in {missed} of {entry.count} places"
+            yield f"baseline: {entry.rule} on {entry.subject!r} in {entry.file} is gone{some}."

@@ -1,0 +1,124 @@
+"""A baseline: the findings that stood on the day lint was taken up, so that only new ones fail."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.errors import FileError, MalformedFileError, WouldOverwriteError
+from torchlink.lint.fingerprint import bare, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torchlink.lint.finding import LintReport
+
+SCHEMA = 1
+TOOL = "torchlink lint baseline"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BaselineEntry:
+    """One known finding; file and subject are for the reader, the fingerprint decides."""
+
+    file: str  # without its directory
+    rule: str
+    subject: str  # without directories
+    fingerprint: str
+    count: int = 1  # how many findings share the fingerprint
+
+
+def of(report: LintReport) -> tuple[BaselineEntry, ...]:
+    """The baseline of what a report finds (not of what it allows), in a stable order."""
+    known: Counter[tuple[str, str, str, str]] = Counter()
+    for file in report.files:
+        for finding in file.findings:
+            known[bare(file.path), finding.rule, bare(finding.subject), fingerprint(file.path, finding)] += 1
+    return tuple(sorted(BaselineEntry(*names, count) for names, count in known.items()))
+
+
+def dump(entries: Sequence[BaselineEntry]) -> str:
+    """A baseline as the text of its file: JSON, schema 1, one line an entry, so that a diff reads well."""
+    lines = ",\n".join(f"    {json.dumps(asdict(entry))}" for entry in sorted(entries))
+    findings = f"[\n{lines}\n  ]" if lines else "[]"
+    return f'{{\n  "schema": {SCHEMA},\n  "tool": {json.dumps(TOOL)},\n  "findings": {findings}\n}}\n'
+
+
+def parse(text: str, name: str) -> tuple[BaselineEntry, ...]:
+    """The entries in a baseline file's text; `name` stands in errors.
+
+    Raises:
+        MalformedFileError: it is not a baseline, or one of a schema that this torchlink does not know.
+    """
+    again = "Write it anew with 'torchlink lint --write-baseline'."
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedFileError(f"The baseline {name} is not valid JSON: {error}.", hint=again) from error
+    if not isinstance(document, dict) or document.get("tool") != TOOL:
+        raise MalformedFileError(f"{name} is not a baseline of torchlink lint.", hint=again)
+    if document.get("schema") != SCHEMA:
+        message = f"The baseline {name} has schema {document.get('schema')!r}; this torchlink reads {SCHEMA}."
+        raise MalformedFileError(message, hint=again)
+    findings = document.get("findings")
+    if not isinstance(findings, list):
+        raise MalformedFileError(f"The baseline {name} has no list 'findings'.", hint=again)
+    return tuple(_entry(item, f"{name}: findings[{index}]") for index, item in enumerate(findings))
+
+
+def read(path: Path) -> tuple[BaselineEntry, ...]:
+    """The entries of a baseline file.
+
+    Raises:
+        FileError: it cannot be read.
+        MalformedFileError: it is not a baseline.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise MalformedFileError(f"{path} is not a baseline of torchlink lint: it is not UTF-8.") from error
+    except OSError as error:
+        raise FileError(
+            f"Cannot read the baseline {path}: {error.strerror}.",
+            hint="Write one with 'torchlink lint --write-baseline FILE'.",
+        ) from error
+
+
+def write(path: Path, entries: Sequence[BaselineEntry], *, force: bool = False) -> None:
+    """Write a baseline file, beside and renamed; an older baseline is replaced, another file is not.
+
+    Raises:
+        WouldOverwriteError: something else than a baseline stands there and `force` is not given.
+        FileError: it cannot be written.
+    """
+    if path.exists() and not force:
+        try:
+            read(path)
+        except FileError as error:
+            raise WouldOverwriteError(
+                f"{path} exists and is not a baseline of torchlink lint.",
+                hint="Name another file, or give --force to replace it.",
+            ) from error
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(dump(entries), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise FileError(
+            f"Cannot write the baseline {path}: {error.strerror}.", hint="Name a file that can be written."
+        ) from error
+
+
+def _entry(item: object, where: str) -> BaselineEntry:
+    names = ("file", "rule", "subject", "fingerprint")
+    if not isinstance(item, dict) or not all(isinstance(item.get(name), str) for name in names):
+        raise MalformedFileError(f"{where} needs the texts {', '.join(names)}.")
+    count = item.get("count", 1)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise MalformedFileError(f"{where}: count must be a whole number from 1 on.")
+    return BaselineEntry(item["file"], item["rule"], item["subject"], item["fingerprint"], count)
