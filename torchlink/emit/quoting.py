@@ -8,6 +8,8 @@ import shlex
 from torchlink.errors import InexpressibleError
 
 RESPONSE_FILE_SPECIAL = re.compile(r"([\s'\"\\])")
+# Whatever the shell-like splitting of a field, `${variable}` or a comment could take for itself.
+PKG_CONFIG_SPECIAL = re.compile(r"([^\w@%+=:,./^-])", re.ASCII)
 
 
 def shell(word: str) -> str:
@@ -32,3 +34,17 @@ def windows(word: str) -> str:
             hint="Reach libtorch through a path without them.",
         )
     return f'"{word}"' if re.search(r"[\s&|<>^;,()]", word) else word
+
+
+def pkg_config(word: str) -> str:
+    """A word for a field of a `.pc` file, where a backslash makes any character literal.
+
+    Raises:
+        InexpressibleError: it holds a line break, which ends a field.
+    """
+    if "\n" in word or "\r" in word:
+        raise InexpressibleError(
+            f"{word!r} cannot be written in a .pc file: it holds a line break.",
+            hint="Reach libtorch through a path without it.",
+        )
+    return PKG_CONFIG_SPECIAL.sub(r"\\\1", word)

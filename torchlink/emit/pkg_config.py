@@ -1,0 +1,64 @@
+"""Target `pkg-config`: a complete `torch.pc`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.emit import cxx, quoting
+from torchlink.errors import InexpressibleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torchlink.plan import LinkPlan
+
+
+def emit(plan: LinkPlan, half: str = "both") -> str:
+    """The text of a `torch.pc`; `half` leaves the other step's field empty.
+
+    Raises:
+        InexpressibleError: a path holds a line break, a comma in what is meant for the linker, or a space in
+            what `-idirafter` names.
+    """
+    compile_words = () if half == "link" else _compile_words(plan)
+    link_words = () if half == "compile" else cxx.words(plan, "link")
+    if "-Xlinker" in link_words:
+        raise InexpressibleError(
+            f"{plan.libtorch.library_dir} cannot be written in a .pc file: pkg-config folds the repeated "
+            "-Xlinker together that a path with a comma needs.",
+            hint="Reach libtorch through a path without commas, or say --rpath none.",
+        )
+    return "\n".join(
+        (
+            "Name: torch",
+            "Description: LibTorch, the C++ distribution of PyTorch",
+            f"Version: {(plan.libtorch.version or '0').partition('+')[0]}",
+            f"Cflags: {_field(compile_words)}",
+            f"Libs: {_field(link_words)}",
+        )
+    )
+
+
+def _compile_words(plan: LinkPlan) -> tuple[str, ...]:
+    """The words of `cxx`, an option and its directory as one word: pkgconf keeps only those together."""
+    words = iter(cxx.words(plan, "compile"))
+    return tuple(
+        _include(word, next(words)) if word in {"-isystem", "-idirafter"} else word for word in words
+    )
+
+
+def _include(option: str, directory: str) -> str:
+    if not re.search(r"\s", directory):
+        return f"{option}{directory}"
+    # pkgconf 1.8 prints the space after -isystem unquoted (3.0 does not), but not the one after -I.
+    if option == "-isystem":
+        return f"-I{directory}"
+    raise InexpressibleError(
+        f"{directory} cannot be written after {option} in a .pc file: pkg-config does not quote its space.",
+        hint="Leave --headers after away, or reach libtorch through a path without spaces.",
+    )
+
+
+def _field(words: Sequence[str]) -> str:
+    return " ".join(quoting.pkg_config(word) for word in words)
