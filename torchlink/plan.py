@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,7 +115,7 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
     standard = cxx_standard(libtorch, compiler, wishes.cxx_standard)
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
     libraries = (*_libraries(libtorch, wishes), *_stranded_libraries(libtorch, away, wishes))
-    own_dir = () if _is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
+    own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
     runtime_dirs = _runtime_dirs(libtorch, wishes, (*own_dir, *(companion.path for companion in away)))
     has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
     return LinkPlan(
@@ -139,9 +138,10 @@ def _check_unpacked(libtorch: Libtorch, compiler: Compiler | None) -> None:
     """Refuse an archive, unless it is another platform's, whose words can only be looked at here anyway."""
     if not libtorch.packed:
         return
-    platform = {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux")
-    arch = os.uname().machine if hasattr(os, "uname") else "x86_64"
-    foreign = platform != libtorch.platform or machine(arch) != machine(libtorch.arch)
+    from torchlink.libtorch.machine import this_machine
+
+    here = this_machine()
+    foreign = here.platform != libtorch.platform or machine(here.arch) != machine(libtorch.arch)
     if compiler is not None or not foreign:
         raise LibtorchUnusableError(
             f"{libtorch.root} is still packed: compiler, linker and loader need files.",
@@ -254,7 +254,8 @@ def _check_search_path(path: str) -> None:
         )
 
 
-def _is_system_dir(directory: Path) -> bool:
+def is_system_dir(directory: Path) -> bool:
+    """Whether linker and loader look there by themselves."""
     return SYSTEM_LIBRARY_DIR.fullmatch(os.path.realpath(directory)) is not None
 
 

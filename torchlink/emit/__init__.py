@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from torchlink.errors import UsageError
+
 if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
@@ -32,6 +34,12 @@ def emit(plan: LinkPlan, target: str, half: str = "both") -> str:
 
     Raises:
         InexpressibleError: a path of the plan cannot be written in this syntax.
+        UsageError: there is no such target or half.
     """
+    if target not in TARGETS or half not in HALVES:
+        raise UsageError(
+            f"There is no target {target!r} with half {half!r}.",
+            hint=f"Targets: {', '.join(TARGETS)}; halves: {', '.join(HALVES)}.",
+        )
     text: str = importlib.import_module(f"torchlink.emit.{TARGETS[target]}").emit(plan, half)
     return text

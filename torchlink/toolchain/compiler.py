@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from torchlink.errors import ToolMissingError, ToolUnfitError, UsageError
 from torchlink.process import run, which
 from torchlink.toolchain.facts import Compiler
+from torchlink.toolchain.fit import compiles_for
 from torchlink.toolchain.probe import PROBE_SOURCE, PROBE_WORDS, read_probe
 from torchlink.toolchain.remember import identity_of, remembered
 from torchlink.toolchain.standards import implemented
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torchlink.libtorch.facts import Libtorch
 
 # A new libstdc++ lands here without the compiler's own file changing: clang takes the newest one.
 LIBSTDCXX_DIR = "/usr/include/c++"
@@ -61,6 +64,22 @@ def find_compiler(command: str | None = None) -> Compiler:
         dual_abi=answer["dual_abi"],
         include_dirs=tuple(answer["include_dirs"]),
     )
+
+
+def default_compiler(libtorch: Libtorch) -> Compiler | None:
+    """The compiler that a plan should suit where the user names none by option.
+
+    None where there is none, or where it compiles for another machine than libtorch's: the words are then for
+    a compiler elsewhere.
+
+    Raises:
+        ToolMissingError: `$CXX` names a program that is not there.
+        ToolUnfitError: `$CXX` does not answer as a C++ compiler does.
+    """
+    if not os.environ.get("CXX", "").strip() and not any(map(which, DEFAULT_COMPILERS)):
+        return None
+    compiler = find_compiler()
+    return compiler if compiles_for(libtorch, compiler) else None
 
 
 def _command(command: str | None) -> tuple[list[str], str]:

@@ -1,0 +1,136 @@
+"""What a GCC or clang command line will do: whether it compiles, whether it links, and by which standard.
+
+The option lists are those of GCC's and clang's manuals; `@file` is read as GCC reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# Options that end the work before the linker.
+NO_LINK = frozenset({
+    "-c", "-S", "-E", "-M", "-MM", "-r", "-fsyntax-only", "-emit-ast",
+    "--compile", "--assemble", "--preprocess", "--precompile", "--analyze",
+})  # fmt: skip
+# Options whose argument is the next word; what follows them is no input.
+WITH_ARGUMENT = frozenset({
+    "-o", "-x", "-I", "-D", "-U", "-L", "-F", "-T", "-u", "-z", "-e", "-A", "-B", "-G", "-MF", "-MT",
+    "-MQ", "-MJ", "-Xlinker", "-Xassembler", "-Xpreprocessor", "-Xclang", "-Xarch_host", "-Xarch_device",
+    "-mllvm", "-arch", "-target", "-include", "-imacros", "-include-pch", "-isystem", "-idirafter",
+    "-iquote", "-iprefix", "-iwithprefix", "-iwithprefixbefore", "-isysroot", "-iframework", "-imultilib",
+    "-imultiarch", "-aux-info", "-dumpbase", "-dumpbase-ext", "-dumpdir", "-wrapper", "-framework",
+    "-weak_framework", "-install_name", "-current_version", "-compatibility_version", "-rpath", "-soname",
+    "-serialize-diagnostics", "-ccc-gcc-name", "--param", "--sysroot", "--output", "--language",
+    "--include", "--imacros", "--define-macro", "--undefine-macro", "--include-directory",
+    "--library-directory",
+})  # fmt: skip
+# Options that decide which ABI or machine a compiler works for, beside the command that names it.
+TARGET_OPTION = re.compile(r"-stdlib=.+|-m(32|64|x32)|--target=.+|--gcc-toolchain=.+")
+SOURCE_SUFFIXES = frozenset({
+    ".c", ".cc", ".cp", ".cxx", ".cpp", ".CPP", ".c++", ".C", ".i", ".ii", ".m", ".mm", ".M", ".mi", ".mii",
+    ".cppm", ".ccm", ".ixx", ".cu", ".hip",
+})  # fmt: skip
+HEADER_SUFFIXES = frozenset({".h", ".hh", ".hp", ".hpp", ".HPP", ".hxx", ".h++", ".H", ".tcc"})
+STANDARD = re.compile(r"-(?:-)?std=(?:c|gnu)\+\+(\w+)")
+STANDARD_NAMES = {"0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23, "2c": 26, "98": 3, "03": 3}
+RESPONSE_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
+RESPONSE_PART = re.compile(r"""\\(.)|'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^'"\\]+)""", re.DOTALL)
+DEEPEST = 16  # response files within response files; GCC stops a loop, too
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a command line does."""
+
+    compiles: bool  # some input is source text
+    links: bool  # it goes on to the linker, with some input
+    standard: (
+        int | None
+    )  # the C++ standard that it asks for last: 3 for C++98 and C++03; None: the compiler's own
+    target_options: tuple[str, ...]  # those that choose machine or standard library
+
+
+def read_arguments(arguments: Sequence[str]) -> Step:
+    """Read the words behind the compiler's name."""
+    language = ""
+    sources = headers = objects = 0
+    stops = False
+    standard = None
+    target_options = []
+    words = _expand(arguments, DEEPEST)
+    for word in words:
+        if word in WITH_ARGUMENT:
+            argument = next(words, "")
+            if word in {"-x", "--language"}:
+                language = argument
+        elif word.startswith("-x") and not word.startswith("-xl"):
+            language = word[2:]
+        elif word.startswith("-l"):
+            objects += 1
+        elif word.startswith("-") and word != "-":
+            stops = stops or word in NO_LINK
+            standard = _standard(word, standard)
+            if TARGET_OPTION.fullmatch(word):
+                target_options.append(word)
+        elif _is_header(word, language):
+            headers += 1
+        elif _is_source(word, language):
+            sources += 1
+        else:
+            objects += 1
+    # Headers by themselves become a precompiled header, which nobody links.
+    return Step(
+        compiles=bool(sources or headers),
+        links=bool(sources or objects) and not stops,
+        standard=standard,
+        target_options=tuple(target_options),
+    )
+
+
+def _is_source(word: str, language: str) -> bool:
+    if language not in {"", "none"}:
+        return not language.startswith("assembler")
+    return word == "-" or PurePath(word).suffix in SOURCE_SUFFIXES
+
+
+def _is_header(word: str, language: str) -> bool:
+    if language not in {"", "none"}:
+        return language.endswith("-header")
+    return PurePath(word).suffix in HEADER_SUFFIXES
+
+
+def _standard(word: str, before: int | None) -> int | None:
+    found = STANDARD.fullmatch(word)
+    if not found:
+        return before
+    name = found.group(1)
+    return STANDARD_NAMES.get(name, int(name) if name.isdigit() else before)
+
+
+def _expand(arguments: Sequence[str], depth: int) -> Iterator[str]:
+    """The words with `@file` replaced by the words of the file; a file that is not there is a plain word."""
+    for word in arguments:
+        if not word.startswith("@") or depth == 0:
+            yield word
+            continue
+        try:
+            text = Path(word[1:]).read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            yield word
+            continue
+        yield from _expand([_plain(found) for found in RESPONSE_WORD.findall(text)], depth - 1)
+
+
+def _plain(word: str) -> str:
+    """A word of a response file without its quotes and backslashes."""
+    parts = (
+        escaped or re.sub(r"\\(.)", r"\1", single or double, flags=re.DOTALL) or plain
+        for escaped, single, double, plain in RESPONSE_PART.findall(word)
+    )
+    return "".join(parts)
