@@ -1,0 +1,73 @@
+"""A lint report as JSON, schema 1."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from torchlink.lint.finding import Severity
+from torchlink.report.plain import encodable
+
+if TYPE_CHECKING:
+    from torchlink.lint.finding import ClosureEntry, FileReport, Finding, LintReport
+
+SCHEMA = 1
+
+
+def render(report: LintReport) -> str:
+    """One object: `schema`, `files`, `stale`, `summary`.
+
+    A byte of a file name that is not UTF-8 stands as an escape in the string: strict parsers refuse the lone
+    surrogates that Python would write.
+    """
+    document = {
+        "schema": SCHEMA,
+        "files": [_file(file) for file in report.files],
+        "stale": list(report.stale),
+        "summary": {severity.value: report.count(severity) for severity in reversed(Severity)},
+    }
+    return json.dumps(_clean(document), indent=2)
+
+
+def _file(file: FileReport) -> dict[str, object]:
+    return {
+        "path": file.path,
+        "kind": file.kind,
+        "findings": [_finding(finding) for finding in file.findings],
+        "closure": [_entry(entry) for entry in file.closure],
+        "allowed": [{**_finding(allowed.finding), "reason": allowed.reason} for allowed in file.allowed],
+        "not_judged": list(file.not_judged),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return {
+        "rule": finding.rule,
+        "severity": finding.severity.value,
+        "subject": finding.subject,
+        "message": finding.message,
+        "fix": finding.fix,
+        "evidence": list(finding.evidence),
+    }
+
+
+def _entry(entry: ClosureEntry) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "path": entry.path,
+        "how": entry.how,
+        "needed_by": entry.needed_by,
+        "needs": list(entry.needs),
+        "searched": list(entry.searched),
+    }
+
+
+def _clean(value: Any) -> Any:
+    """The same value with every text in it encodable."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,99 @@
+"""A lint report as text to read in a terminal or a log."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from torchlink.report.ansi import BOLD, DIM, GREEN, SEVERITY, paint
+from torchlink.report.plain import lines, plural, totals, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.lint.finding import FileReport, Finding, LintReport
+
+INDENT = " " * 11  # the width of "  warning  "
+FEW = 4  # lines of evidence shown without -v
+
+
+def render(report: LintReport, *, color: bool = False, verbose: bool = False, width: int = 100) -> str:
+    """Findings file by file, and the run in one line at the end.
+
+    Args:
+        report: what to show.
+        color: write ANSI colours; only for a terminal, and never under NO_COLOR.
+        verbose: show all evidence, the allowed findings and where missing libraries were searched.
+        width: columns to wrap sentences at; paths and commands are never broken.
+    """
+    width = max(width, 40)
+    parts: list[str] = []
+    for file in report.files:
+        parts.extend(_file(file, color=color, verbose=verbose, width=width))
+        parts.append("")
+    parts.extend(line for stale in report.stale for line in _wrapped(f"stale: {visible(stale)}", "", width))
+    worst = max((f.severity for file in report.files for f in file.findings), default=None)
+    parts.append(paint(totals(report), SEVERITY[worst] if worst else GREEN, color=color))
+    return "\n".join(parts) + "\n"
+
+
+def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterator[str]:
+    closure = f", closure of {plural(len(file.closure), 'object')}" if file.closure else ""
+    clean = "" if file.findings else ": clean"
+    yield paint(visible(file.path), BOLD, color=color) + f" ({visible(file.kind)}{closure}){clean}"
+    rules = max((len(visible(finding.rule)) for finding in file.findings), default=0)
+    for finding in file.findings:
+        yield ""
+        yield from _finding(finding, rules, color=color, verbose=verbose, width=width)
+    if file.findings and (file.not_judged or file.allowed):
+        yield ""
+    for sentence in file.not_judged:
+        yield from _wrapped(f"not judged: {visible(sentence)}", "  ", width)
+    if verbose:
+        for allowed in file.allowed:
+            what = f"{visible(allowed.finding.rule)} {visible(allowed.finding.subject)}"
+            yield from _wrapped(f"allowed: {what} ({visible(allowed.reason)})", "  ", width)
+        for entry in file.closure:
+            if entry.path is None and entry.searched:
+                asker = visible(entry.needed_by or file.path)
+                yield f"  searched for {visible(entry.name)}, needed by {asker}:"
+                yield from (
+                    f"    {number}. {visible(place)}" for number, place in enumerate(entry.searched, 1)
+                )
+    elif file.allowed:
+        yield f"  allowed: {plural(len(file.allowed), 'finding')} (-v shows them)"
+
+
+def _finding(finding: Finding, rules: int, *, color: bool, verbose: bool, width: int) -> Iterator[str]:
+    severity = paint(f"{finding.severity.value:<7}", SEVERITY[finding.severity], color=color)
+    rule = paint(f"{visible(finding.rule):<{rules}}", BOLD, color=color)
+    yield f"  {severity}  {rule}  {visible(finding.subject)}"
+    for line in lines(finding.message):
+        yield from _wrapped(line, INDENT, width)
+    if finding.fix:
+        yield from _labelled("fix: ", finding.fix, GREEN, color=color, width=width)
+    shown = finding.evidence if verbose or len(finding.evidence) <= FEW + 1 else finding.evidence[:FEW]
+    for evidence in shown:
+        yield paint(f"{INDENT}| {visible(evidence)}", DIM, color=color)
+    if len(shown) < len(finding.evidence):
+        yield paint(f"{INDENT}| and {len(finding.evidence) - len(shown)} more (-v)", DIM, color=color)
+
+
+def _labelled(label: str, text: str, code: str, *, color: bool, width: int) -> Iterator[str]:
+    """Wrapped lines that hang below the end of a label."""
+    hanging = INDENT + " " * len(label)
+    wrapped = [part for line in lines(text) for part in _wrapped(line, hanging, width)]
+    yield INDENT + paint(label, code, color=color) + wrapped[0][len(hanging) :]
+    yield from wrapped[1:]
+
+
+def _wrapped(text: str, indent: str, width: int) -> list[str]:
+    own = text[: len(text) - len(text.lstrip(" "))]  # commands in a fix are indented
+    return textwrap.wrap(
+        text.strip(),
+        width,
+        initial_indent=indent + own,
+        subsequent_indent=indent + own,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]

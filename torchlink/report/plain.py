@@ -1,0 +1,73 @@
+"""Text that is safe to show: file names and symbols come from strangers' binaries."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.lint.finding import Severity
+
+if TYPE_CHECKING:
+    from torchlink.lint.finding import LintReport
+
+STREAM = "-"  # the path of a report about standard input
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""The text on one line, with every character that does not print as itself as an escape.
+
+    Control characters (a terminal would obey them), line ends, marks that turn the direction of writing and
+    bytes that are not UTF-8 (PEP 383) become `\x1b`, `\n`, `\u202e`, `\xff`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a message, each `visible`."""
+    return [visible(line) for line in text.splitlines() or [""]]
+
+
+def encodable(text: str) -> str:
+    """The text with bytes that are not UTF-8 as escapes, so that every strict parser of JSON takes it."""
+    return _SURROGATE.sub(lambda match: _escape(match[0]), text)
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 error`, `2 errors`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def totals(report: LintReport) -> str:
+    """The run in one sentence, such as `1 error, 2 warnings in 3 files; 1 allowed.`."""
+    counts = [(report.count(severity), severity.value) for severity in reversed(Severity)]
+    found = ", ".join(plural(count, name) for count, name in counts if count) or "no findings"
+    allowed = sum(len(file.allowed) for file in report.files)
+    tail = f"; {allowed} allowed" if allowed else ""
+    return f"{found} in {plural(len(report.files), 'file')}{tail}."
+
+
+def located(path: str, cwd: str, root: str) -> str:
+    """A file's path as a repository names it.
+
+    Args:
+        path: as it was given on the command line.
+        cwd: the absolute directory that a relative path starts from.
+        root: the absolute directory of the checkout.
+
+    Returns:
+        The path relative to `root` where it lies below it, else the absolute path.
+    """
+    absolute = posixpath.normpath(posixpath.join(cwd, path))
+    base = posixpath.normpath(root)
+    return absolute[len(base.rstrip("/")) + 1 :] if absolute.startswith(base.rstrip("/") + "/") else absolute
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
