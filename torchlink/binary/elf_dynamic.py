@@ -48,6 +48,11 @@ class Dynamic:
         return bool(self.flags_1 & DF_1_PIE)
 
     @property
+    def runpath_present(self) -> bool:
+        """Whether there is a DT_RUNPATH, be it empty: glibc then ignores every RPATH."""
+        return self.runpath is not None
+
+    @property
     def nodeflib(self) -> bool:
         """Whether its libraries must not be searched in the default directories or their cache entries."""
         return bool(self.flags_1 & DF_1_NODEFLIB)

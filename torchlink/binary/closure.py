@@ -1,0 +1,109 @@
+"""The closure: the objects that the dynamic loader would load for a binary, in load order, each with how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.binary.elf import ElfFile
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """Through what an object was found, or a place was searched.
+
+    `kind` is one of: `program` (the file that was asked about), `rpath`, `runpath`, `LD_LIBRARY_PATH`,
+    `ld.so.cache`, `default` (a default directory), `path` (a NEEDED name with a slash), `loaded` (an object
+    loaded before has this name), `preload`, `interpreter` (the dynamic loader itself).
+    """
+
+    kind: str
+    entry: str | None = (
+        None  # of rpath, runpath and LD_LIBRARY_PATH: the entry as written, `$ORIGIN` unexpanded
+    )
+    owner: str | None = None  # of rpath and runpath: path of the object that carries the entry
+
+    def __str__(self) -> str:
+        if self.kind in {"rpath", "runpath"}:
+            return f"{self.kind.upper()} {self.entry or '(empty: the current directory)'} of {self.owner}"
+        if self.kind == "LD_LIBRARY_PATH":
+            return f"LD_LIBRARY_PATH {self.entry or '(empty: the current directory)'}"
+        words = {
+            "program": "the file itself",
+            "default": "default directory",
+            "path": "the path it was needed by",
+            "loaded": "already loaded",
+            "preload": "preloaded",
+            "interpreter": "the program's interpreter",
+        }
+        return words.get(self.kind, self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A place where a library was looked for and not taken."""
+
+    how: How
+    path: str  # the directory, or the file where one was there
+    reason: str  # e.g. "no such directory", "not there", "is for aarch64"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedObject:
+    """One object of a closure. Paths are as the loader sees them: in an image, below its root."""
+
+    name: str  # the name by which it was first asked for; of the subject its path
+    path: str  # as the loader reached it, symlinks not followed
+    file: Path  # where its bytes are on this machine
+    real_path: str  # `path` with symlinks followed
+    origin: str  # what `$ORIGIN` stands for in it
+    needed_by: str | None  # path of the object that first asked for it; None for the subject
+    how: How
+    elf: ElfFile = field(repr=False, compare=False)  # stays open as long as the closure is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One DT_NEEDED (or DT_FILTER, DT_AUXILIARY, preload) entry of an object and what became of it."""
+
+    needed_by: str  # path of the object that asks
+    name: str  # as written
+    path: str | None  # path of the object that serves it, None when there is none
+    how: How | None
+    tried: tuple[Tried, ...]  # where it was looked for before, in order
+    fatal: str | None = None  # the loader stops with this rather than search on
+    optional: bool = False  # DT_AUXILIARY or a preload: the program starts without it
+
+    @property
+    def missing(self) -> bool:
+        """Whether the program does not start because of it."""
+        return self.path is None and not self.optional
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """What would be loaded, in load order (breadth first), and every request on the way."""
+
+    objects: tuple[LoadedObject, ...]  # the subject first
+    edges: tuple[Edge, ...]  # in the order in which the loader asks
+
+    @property
+    def subject(self) -> LoadedObject:
+        """The binary that the closure is of."""
+        return self.objects[0]
+
+    @property
+    def missing(self) -> tuple[Edge, ...]:
+        """The requests that stop the program from starting."""
+        return tuple(edge for edge in self.edges if edge.missing)
+
+    def object(self, path: str) -> LoadedObject | None:
+        """The object with this path, as the loader sees it."""
+        return next((each for each in self.objects if each.path == path), None)
+
+    def edges_of(self, path: str) -> tuple[Edge, ...]:
+        """The requests of the object with this path."""
+        return tuple(edge for edge in self.edges if edge.needed_by == path)

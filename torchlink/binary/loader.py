@@ -1,0 +1,336 @@
+"""The dynamic loader's search as a pure model: which objects would be loaded for a binary, and why.
+
+Nothing is run. The rules are glibc's and musl's; the tests compare the outcome with the live loaders.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.binary.closure import Closure, Edge, How, LoadedObject, Tried
+from torchlink.binary.data import file_kind
+from torchlink.binary.elf import ElfFile
+from torchlink.binary.search import Requester, Search
+from torchlink.binary.system import LoaderSystem, system_for
+from torchlink.binary.tokens import expand
+from torchlink.errors import FileError, MalformedFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.binary.search import Candidate
+
+# musl holds these libraries in its loader; a NEEDED name that begins so is the loader itself.
+MUSL_OWN = re.compile(r"lib(c|pthread|rt|m|dl|util|xnet)\.")
+
+
+class OpenFiles:
+    """ELF files kept open, so that many closures over the same libraries read each header once."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[int, int, int, int], ElfFile] = {}
+
+    def get(self, path: str, status: os.stat_result) -> ElfFile:
+        """The open file at `path`; errors are those of `ElfFile.open`."""
+        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        if key not in self._files:
+            self._files[key] = ElfFile.open(Path(path))
+        return self._files[key]
+
+
+class Node(Requester):
+    """An object while the closure grows."""
+
+    __slots__ = ("done", "listed", "loaded")
+
+    def __init__(self, loaded: LoadedObject, parent: Requester | None, *, outside: bool) -> None:
+        super().__init__(loaded.elf, loaded.path, loaded.origin, parent, outside=outside)
+        self.loaded = loaded
+        self.done = False
+        self.listed = False
+
+
+class Verdict(NamedTuple):
+    """What opening a candidate gave: a file or a reason; with `fatal` the loader gives up."""
+
+    elf: ElfFile | None
+    status: os.stat_result | None
+    reason: str = ""
+    fatal: bool = False
+    odd: bool = False  # an error at which glibc leaves the rest of this list of directories out
+
+
+def resolve(
+    path: Path,
+    *,
+    system: LoaderSystem | None = None,
+    environment: Mapping[str, str] | None = None,
+    root: Path | None = None,
+    secure: bool | None = None,
+    files: OpenFiles | None = None,
+) -> Closure:
+    """The closure of a program or shared library.
+
+    Args:
+        path: the file on this machine; a library stands for the program, as under `ldd`.
+        system: the loader; by default that of this machine, or of the image below `root`, for this file.
+        environment: the environment it will run in; LD_LIBRARY_PATH and LD_PRELOAD count. Default: empty.
+        root: an image or sysroot whose loader, cache and libraries are meant; the file may lie outside it.
+        secure: whether it runs set-uid; by default what the file's mode says.
+        files: keeps files open from one closure to the next.
+
+    Raises:
+        FileError: the file cannot be read, or is no regular file.
+        MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
+    """
+    files = files or OpenFiles()
+    if not os.path.exists(path) or not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH110, PTH116 - `open` words it
+        ElfFile.open(path).close()
+    status = os.stat(path)  # noqa: PTH116 - one call a closure
+    elf = files.get(str(path), status)
+    system = system or system_for(elf, root)
+    if secure is None:
+        secure = bool(
+            status.st_mode & stat.S_ISUID or status.st_mode & (stat.S_ISGID | stat.S_IXGRP) == 0o2010
+        )
+    return Resolver(system, environment or {}, files).run(path, elf, status, secure=secure)
+
+
+class Resolver:
+    """One run of the model; `run` is called once."""
+
+    search: Search
+
+    def __init__(self, system: LoaderSystem, environment: Mapping[str, str], files: OpenFiles) -> None:
+        self.system = system
+        self.environment = environment
+        self.files = files
+        self.order: list[Node] = []
+        self.edges: list[Edge] = []
+        self._by_name: dict[str, Node] = {}
+        self._by_identity: dict[tuple[int, int], Node] = {}
+
+    def run(self, path: Path, elf: ElfFile, status: os.stat_result, *, secure: bool) -> Closure:
+        """Load the subject and everything that it needs."""
+        subject = self._subject(path, elf)
+        self.search = Search(self.system, self.environment, subject, secure=secure)
+        self._enter(subject, str(path), status if elf.interpreter is None else None)
+        self.order.append(subject)
+        subject.listed = True
+        if elf.dynamic.present:
+            loader = self._enter_interpreter(subject) if elf.interpreter or elf.dynamic.needed else None
+            self._preload(subject)
+            self._breadth_first()
+            if loader is not None and not loader.listed:
+                self.order.append(loader)
+        return Closure(tuple(node.loaded for node in self.order), tuple(self.edges))
+
+    def _subject(self, path: Path, elf: ElfFile) -> Node:
+        tree = self.system.tree
+        absolute = os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
+        if tree.root is not None:
+            absolute = os.path.join(os.path.realpath(os.path.dirname(absolute)), path.name)  # noqa: PTH118, PTH120
+        inside = tree.inside(absolute)
+        seen = absolute if inside is None else inside
+        real = os.path.realpath(absolute) if inside is None else tree.real_path(inside)
+        # The kernel tells a program its real path; a library knows only how it was reached.
+        origin = os.path.dirname(real if elf.interpreter else seen)  # noqa: PTH120 - plain strings
+        loaded = LoadedObject(str(path), seen, Path(absolute), real, origin, None, How("program"), elf)
+        return Node(loaded, None, outside=inside is None)
+
+    def _enter(self, node: Node, name: str, status: os.stat_result | None) -> None:
+        """Make the object known under its names, as later requests find it."""
+        if self.system.family == "musl":
+            if node.parent is not None and "/" not in name:
+                self._by_name.setdefault(os.path.basename(node.path), node)  # noqa: PTH119 - plain strings
+        else:
+            for each in (node.path, name, node.elf.dynamic.soname):
+                if each:
+                    self._by_name.setdefault(each, node)
+        if status is not None:
+            self._by_identity.setdefault((status.st_dev, status.st_ino), node)
+
+    def _enter_interpreter(self, subject: Node) -> Node | None:
+        path = self.system.interpreter
+        if path is None:
+            return None
+        verdict = self._open(self.system.tree.on_host(path), subject)
+        if verdict.elf is None:
+            self.edges.append(
+                Edge(
+                    subject.path,
+                    path,
+                    None,
+                    None,
+                    (Tried(How("interpreter"), path, verdict.reason),),
+                    verdict.reason,
+                )
+            )
+            return None
+        node = self._node(path, path, verdict.elf, subject, How("interpreter"), outside=False)
+        self._enter(node, path, None)
+        if self.system.family == "musl":
+            self._by_name[os.path.basename(path)] = node  # noqa: PTH119 - plain strings
+        return node
+
+    def _preload(self, subject: Node) -> None:
+        text = "" if self.search.secure else self.environment.get("LD_PRELOAD", "")
+        for name in (*re.split("[ :]", text), *self.system.preload):
+            if name:
+                node = self._request(name, subject, optional=True, how=How("preload"))
+                if node is not None and not node.listed:
+                    self.order.append(node)
+                    node.listed = True
+
+    def _breadth_first(self) -> None:
+        position = 0
+        while position < len(self.order):
+            node = self.order[position]
+            if node.done:
+                position += 1
+                continue
+            node.done = True
+            dynamic = node.elf.dynamic
+            for name in dynamic.needed:
+                found = self._request(name, node)
+                if found is not None and not found.listed:
+                    self.order.append(found)
+                    found.listed = True
+            if self.system.family == "glibc":
+                for name in dynamic.filter:
+                    self._put_before(node, self._request(name, node))
+                for name in dynamic.auxiliary:
+                    self._put_before(node, self._request(name, node, optional=True))
+
+    def _put_before(self, node: Node, found: Node | None) -> None:
+        """A filtee is searched for symbols before its filter."""
+        if found is None:
+            return
+        if found.listed:
+            if self.order.index(found) < self.order.index(node):
+                return
+            self.order.remove(found)
+        self.order.insert(self.order.index(node), found)
+        found.listed = True
+
+    def _request(
+        self, name: str, node: Node, *, optional: bool = False, how: How | None = None
+    ) -> Node | None:
+        """Find the object for a name, load it if it is new, and write the edge down."""
+        tried: list[Tried] = []
+        fatal: str | None = None
+        wanted: str | None = name
+        if self.system.family == "glibc":
+            if self.search.secure and "$" in name:
+                wanted, fatal = None, "a set-uid program may not use tokens in a NEEDED name"
+            else:
+                wanted = expand(name, node.origin, self.system)
+        found = self._known(wanted) if wanted else None
+        taken = How("loaded") if found else None
+        if found is None and wanted:
+            found, taken, fatal = self._load(wanted, node, tried, how)
+        path = found.path if found else None
+        self.edges.append(Edge(node.path, name, path, taken, tuple(tried), fatal, optional))
+        return found
+
+    def _known(self, name: str) -> Node | None:
+        if self.system.family == "musl":
+            if "/" in name:
+                return None
+            if MUSL_OWN.match(name):
+                return self._by_name.get(os.path.basename(self.system.interpreter or ""))  # noqa: PTH119
+        return self._by_name.get(name)
+
+    def _load(
+        self, name: str, node: Node, tried: list[Tried], how: How | None
+    ) -> tuple[Node | None, How | None, str | None]:
+        """Go through the candidates; returns the object, how it was found, or why the loader stops."""
+        if "/" in name:
+            outside = not name.startswith("/") or node.outside
+            verdict = self._open(self.search.on_host(name, outside=outside), node)
+            if verdict.elf is not None:
+                taken = how or How("path")
+                return self._take(name, name, verdict, node, taken, outside=outside), taken, None
+            tried.append(Tried(How("path"), name, verdict.reason))
+            return None, None, verdict.reason if verdict.fatal else None
+        left_out = -1
+        for candidate in self.search.candidates(name, node):
+            if candidate.group == left_out:
+                continue
+            if not candidate.there:
+                tried.append(
+                    Tried(candidate.place.how, candidate.path.rstrip("/") or "/", "no such directory")
+                )
+                continue
+            verdict = self._open(self.search.on_host(candidate.path, outside=candidate.place.outside), node)
+            if verdict.elf is not None:
+                taken = how or candidate.place.how
+                outside = candidate.place.outside
+                return self._take(name, candidate.path, verdict, node, taken, outside=outside), taken, None
+            tried.append(self._tried(candidate, name, verdict))
+            if verdict.fatal:
+                return None, None, verdict.reason
+            if verdict.odd:
+                if self.system.family == "musl":
+                    return None, None, verdict.reason
+                left_out = candidate.group
+        return None, None, None
+
+    @staticmethod
+    def _tried(candidate: Candidate, name: str, verdict: Verdict) -> Tried:
+        path = candidate.path
+        if not verdict.reason.startswith("is ") and candidate.place.how.kind != "ld.so.cache":
+            path = path[: -len(name)].rstrip("/") or ("/" if path.startswith("/") else ".")
+        return Tried(candidate.place.how, path, verdict.reason)
+
+    def _take(self, name: str, path: str, verdict: Verdict, parent: Node, how: How, *, outside: bool) -> Node:
+        """The object for a file that serves: one loaded before under another name, or a new one."""
+        assert verdict.elf is not None  # noqa: S101 - for the type checker; both callers looked
+        assert verdict.status is not None  # noqa: S101 - likewise
+        known = self._by_identity.get((verdict.status.st_dev, verdict.status.st_ino))
+        if known is not None:
+            if self.system.family == "glibc" or "/" not in name:
+                self._by_name.setdefault(name, known)
+            return known
+        node = self._node(name, path, verdict.elf, parent, how, outside=outside)
+        self._enter(node, name, verdict.status)
+        return node
+
+    def _node(self, name: str, path: str, elf: ElfFile, parent: Node, how: How, *, outside: bool) -> Node:
+        full = path if path.startswith("/") else os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
+        host = self.search.on_host(full, outside=outside)
+        real = os.path.realpath(full) if outside else self.system.tree.real_path(full)
+        # $ORIGIN of a library is the directory through which it was reached, whatever the file links to.
+        origin = os.path.dirname(path if path.startswith("/") else os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118, PTH120
+        loaded = LoadedObject(name, path, Path(host), real, origin, parent.path, how, elf)
+        return Node(loaded, parent, outside=outside)
+
+    def _open(self, host: str, node: Node) -> Verdict:
+        """Open a candidate as the loader does: what it passes over, what it stops at, what it takes."""
+        try:
+            status = os.stat(host)  # noqa: PTH116 - hot
+        except (FileNotFoundError, NotADirectoryError):
+            return Verdict(None, None, "not there")
+        except PermissionError:
+            return Verdict(None, None, "may not be read")
+        except (OSError, ValueError) as error:
+            return Verdict(None, None, str(getattr(error, "strerror", None) or error), odd=True)
+        if not stat.S_ISREG(status.st_mode):
+            return Verdict(None, status, f"is {file_kind(status.st_mode)}", fatal=True)
+        try:
+            elf = self.files.get(host, status)
+        except MalformedFileError:
+            return Verdict(None, status, "is not an ELF file, or a damaged one", fatal=True)
+        except FileError:
+            return Verdict(None, status, "may not be read")
+        if self.system.family == "musl":
+            return Verdict(elf, status)
+        if elf.machine != self.search.main.elf.machine:
+            return Verdict(None, status, f"is for {elf.machine}")
+        if elf.type != "dyn" or (elf.dynamic.is_pie and elf.interpreter):
+            return Verdict(None, status, "is not a shared library", fatal=True)
+        return Verdict(elf, status)

@@ -1,0 +1,82 @@
+"""What glibc's loaders do on each machine, where their own files do not tell.
+
+Source: glibc's `ldconfig.h` (cache flags), `shlib-versions` (loader names), `dl-hwcaps-subdirs.c`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One machine under glibc."""
+
+    loaders: tuple[str, ...]  # where PT_INTERP points, the usual first
+    cache_flags: tuple[int, ...]  # what an entry of ld.so.cache for it carries
+    platform: str  # what the kernel says in AT_PLATFORM, `$PLATFORM`
+    dirs: tuple[str, ...]  # default directories where the loader's file is not there to be read
+
+
+def platform(loaders: str, flags: tuple[int, ...], name: str, triple: str, lib: str = "lib") -> Platform:
+    """A platform with its multiarch directories before the plain ones."""
+    plain = (lib,) if lib == "lib" else (lib, "lib")
+    dirs = (f"lib/{triple}", f"usr/lib/{triple}", *(f"{top}{each}" for each in plain for top in ("", "usr/")))
+    return Platform(tuple(loaders.split()), flags, name, tuple(f"/{each}" for each in dirs))
+
+
+PLATFORMS = {
+    "x86_64": platform("/lib64/ld-linux-x86-64.so.2", (0x303,), "x86_64", "x86_64-linux-gnu", "lib64"),
+    "x86": platform("/lib/ld-linux.so.2", (0x3,), "i686", "i386-linux-gnu"),
+    "x32": platform("/libx32/ld-linux-x32.so.2", (0x803,), "x86_64", "x86_64-linux-gnux32", "libx32"),
+    "aarch64": platform("/lib/ld-linux-aarch64.so.1", (0xA03,), "aarch64", "aarch64-linux-gnu", "lib64"),
+    "arm": platform(
+        "/lib/ld-linux-armhf.so.3 /lib/ld-linux.so.3", (0x903, 0xB03, 0x3), "v7l", "arm-linux-gnueabihf"
+    ),
+    "ppc64le": platform("/lib64/ld64.so.2", (0x503,), "power8", "powerpc64le-linux-gnu", "lib64"),
+    "ppc64": platform("/lib64/ld64.so.1", (0x503,), "power4", "powerpc64-linux-gnu", "lib64"),
+    "riscv64": platform(
+        "/lib/ld-linux-riscv64-lp64d.so.1", (0x1003, 0xF03), "riscv64", "riscv64-linux-gnu", "lib64/lp64d"
+    ),
+    "s390x": platform("/lib/ld64.so.1", (0x403,), "z900", "s390x-linux-gnu", "lib64"),
+    "loongarch64": platform(
+        "/lib64/ld-linux-loongarch-lp64d.so.1",
+        (0x1203, 0x1103),
+        "loongarch64",
+        "loongarch64-linux-gnu",
+        "lib64",
+    ),
+}
+UNKNOWN = Platform((), (), "", ("/lib64", "/usr/lib64", "/lib", "/usr/lib"))
+
+# The subdirectories of glibc-hwcaps, the best first, with the processor flags that Linux shows for each.
+X86_LEVELS = (
+    ("x86-64-v4", frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})),
+    ("x86-64-v3", frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"})),
+    ("x86-64-v2", frozenset({"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"})),
+)
+
+
+def x86_hwcaps(flags: frozenset[str]) -> tuple[str, ...]:
+    """The glibc-hwcaps subdirectories for a processor with these /proc/cpuinfo flags, the best first."""
+    taken: list[str] = []
+    for name, needed in reversed(X86_LEVELS):
+        if not needed <= flags:
+            break
+        taken.insert(0, name)
+    return tuple(taken)
+
+
+@lru_cache(maxsize=1)
+def host_hwcaps() -> tuple[str, ...]:
+    """`x86_hwcaps` of this machine's processor; nothing on other processors."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("flags"):
+                    return x86_hwcaps(frozenset(line.partition(":")[2].split()))
+    except OSError:
+        pass
+    return ()

@@ -1,0 +1,199 @@
+"""Where a loader looks for a NEEDED name, in order: glibc's rules and musl's.
+
+Sources: glibc's `dl-load.c` (`_dl_map_object`, `fillin_rpath`), musl's `dynlink.c` (`load_library`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.binary.closure import How
+from torchlink.binary.tokens import expand, expand_musl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torchlink.binary.elf import ElfFile
+    from torchlink.binary.system import LoaderSystem
+
+
+class Place(NamedTuple):
+    """A directory to look in."""
+
+    prefix: str  # what stands before the name: `/usr/lib/`, or nothing for the current directory
+    outside: (
+        bool  # it lies on this machine although the loader is an image's (the subject is not in the image)
+    )
+    how: How
+
+
+class Candidate(NamedTuple):
+    """A file that may serve, or (`there` is False) a directory that does not exist."""
+
+    path: str
+    place: Place
+    group: int  # candidates of one list of directories have one number
+    there: bool = True
+
+
+class Requester:
+    """The object that asks for a library, as far as the search needs it.
+
+    Args:
+        elf: its file.
+        path: as the loader reached it.
+        origin: what `$ORIGIN` stands for.
+        parent: the object that first asked for it; None for the subject.
+        outside: it lies outside the image whose loader is modelled.
+    """
+
+    __slots__ = ("_places", "elf", "origin", "outside", "parent", "path")
+
+    def __init__(
+        self, elf: ElfFile, path: str, origin: str, parent: Requester | None, *, outside: bool
+    ) -> None:
+        self.elf = elf
+        self.path = path
+        self.origin = origin
+        self.parent = parent
+        self.outside = outside
+        self._places: dict[str, tuple[Place, ...]] = {}
+
+    def places(self, kind: str, search: Search) -> tuple[Place, ...]:
+        """The directories of its RPATH or RUNPATH, expanded once."""
+        if kind not in self._places:
+            self._places[kind] = tuple(search.own_places(kind, self))
+        return self._places[kind]
+
+
+class Search:
+    """The search of one program start: a loader, an environment, and a cache of which directories exist.
+
+    Args:
+        system: the loader.
+        environment: the program's; LD_LIBRARY_PATH counts unless `secure`.
+        main: the program, or the library that stands for it.
+        secure: the program runs set-uid.
+    """
+
+    def __init__(
+        self, system: LoaderSystem, environment: Mapping[str, str], main: Requester, *, secure: bool
+    ) -> None:
+        self.system = system
+        self.main = main
+        self.secure = secure
+        self._exists: dict[tuple[str, bool], bool] = {}
+        text = "" if secure else environment.get("LD_LIBRARY_PATH", "")
+        self._from_environment = tuple(self._environment_places(text)) if text else ()
+        how = How("default")
+        self._defaults = tuple(Place(f"{directory}/", False, how) for directory in system.default_dirs)
+
+    def on_host(self, path: str, *, outside: bool) -> str:
+        """Where the bytes of a loader's path are on this machine."""
+        return path if outside or not path.startswith("/") else self.system.tree.on_host(path)
+
+    def candidates(self, name: str, requester: Requester) -> Iterator[Candidate]:
+        """The files that the loader would open for a NEEDED name without a slash, until one serves."""
+        lists = (
+            self._musl_lists(requester)
+            if self.system.family == "musl"
+            else self._glibc_lists(name, requester)
+        )
+        for group, places in enumerate(lists):
+            for place in places:
+                if place.how.kind == "ld.so.cache":
+                    yield Candidate(place.prefix, place, group)
+                elif not self._is_dir(place.prefix, outside=place.outside):
+                    yield Candidate(place.prefix, place, group, there=False)
+                else:
+                    yield from self._hwcap_candidates(name, place, group)
+                    yield Candidate(place.prefix + name, place, group)
+
+    def own_places(self, kind: str, requester: Requester) -> Iterator[Place]:
+        """The directories of an object's RPATH or RUNPATH."""
+        dynamic = requester.elf.dynamic
+        text = dynamic.rpath if kind == "rpath" else dynamic.runpath
+        if not text:
+            return
+        seen: set[str] = set()
+        if self.system.family == "musl":
+            entries: list[tuple[str, str | None]] = []
+            if expand_musl(text, requester.origin) is not None:
+                entries = [
+                    (entry, expand_musl(entry, requester.origin))
+                    for entry in re.split("[:\n]", text)
+                    if entry
+                ]
+        else:
+            program = requester is self.main
+            entries = [
+                (entry, expand(entry, requester.origin, self.system, secure=self.secure, program=program))
+                for entry in text.split(":")
+            ]
+        for entry, expanded in entries:
+            if expanded is None or (entry and not expanded) or expanded in seen:
+                continue
+            seen.add(expanded)
+            outside = not expanded.startswith("/") or (requester.outside and "ORIGIN" in entry)
+            yield Place(as_prefix(expanded), outside, How(kind, entry, requester.path))
+
+    def _environment_places(self, text: str) -> Iterator[Place]:
+        musl = self.system.family == "musl"
+        for entry in re.split("[:\n]" if musl else "[:;]", text):
+            if musl:
+                expanded: str | None = entry or None
+            else:
+                expanded = expand(entry, self.main.origin, self.system, secure=self.secure)
+            if expanded is not None and (expanded or not entry):
+                yield Place(as_prefix(expanded), not expanded.startswith("/"), How("LD_LIBRARY_PATH", entry))
+
+    def _glibc_lists(self, name: str, requester: Requester) -> Iterator[tuple[Place, ...]]:
+        if not requester.elf.dynamic.runpath_present:
+            chain: Requester | None = requester
+            while chain is not None:
+                if not chain.elf.dynamic.runpath_present:
+                    yield chain.places("rpath", self)
+                chain = chain.parent
+        yield self._from_environment
+        yield requester.places("runpath", self)
+        nodeflib = requester.elf.dynamic.nodeflib
+        cached = self.system.cache and self.system.cache.lookup(
+            name, self.system.cache_flags, self.system.hwcaps
+        )
+        if cached and not (nodeflib and cached.startswith(tuple(place.prefix for place in self._defaults))):
+            yield (Place(cached, False, How("ld.so.cache")),)
+        if not nodeflib:
+            yield self._defaults
+
+    def _musl_lists(self, requester: Requester) -> Iterator[tuple[Place, ...]]:
+        yield self._from_environment
+        chain: Requester | None = requester
+        while chain is not None:
+            yield chain.places("runpath" if chain.elf.dynamic.runpath is not None else "rpath", self)
+            chain = chain.parent
+        yield self._defaults
+
+    def _hwcap_candidates(self, name: str, place: Place, group: int) -> Iterator[Candidate]:
+        if self.system.family == "musl":
+            return
+        top = f"{place.prefix}glibc-hwcaps/"
+        if self._is_dir(top, outside=place.outside):
+            for subdirectory in self.system.hwcaps():
+                prefix = f"{top}{subdirectory}/"
+                if self._is_dir(prefix, outside=place.outside):
+                    yield Candidate(prefix + name, place, group)
+
+    def _is_dir(self, prefix: str, *, outside: bool) -> bool:
+        key = (prefix, outside)
+        known = self._exists.get(key)
+        if known is None:
+            known = not prefix or os.path.isdir(self.on_host(prefix, outside=outside))  # noqa: PTH112 - plain strings
+            self._exists[key] = known
+        return known
+
+
+def as_prefix(directory: str) -> str:
+    """A directory with exactly one slash at its end; the empty one, the current directory, stays empty."""
+    return f"{directory.rstrip('/')}/" if directory else ""

@@ -1,0 +1,137 @@
+"""The loader of a machine or image: its family, default directories, cache, `$LIB` and `$PLATFORM`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.binary.ldcache import LibraryCache
+from torchlink.binary.platforms import PLATFORMS, UNKNOWN, host_hwcaps
+from torchlink.binary.tree import Tree
+
+if TYPE_CHECKING:
+    from torchlink.binary.elf import ElfFile
+
+CACHE_PATH = "/etc/ld.so.cache"
+PRELOAD_PATH = "/etc/ld.so.preload"
+MUSL_DIRS = ("/lib", "/usr/local/lib", "/usr/lib")
+MUSL_LOADER = re.compile(r"/ld-musl-([^/]+)\.so\.1$")
+LARGEST_LOADER = 16 << 20  # bytes; a loader has a fifth of one MiB
+# glibc keeps its default directories as one run of strings, each with a slash at its end.
+SYSTEM_DIRS = re.compile(rb"(?<=\0)(?:/[!-~]*/\0)+")
+CACHE_STRING = re.compile(rb"(?<=\0)(/[!-~]*/ld\.so\.cache)\0")
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderSystem:
+    """All that a dynamic loader brings to a search besides the binaries and the environment."""
+
+    family: str  # "glibc" | "musl"
+    interpreter: str | None  # path of the loader as it sees it; None where there is none
+    default_dirs: tuple[str, ...]  # in order, without a slash at the end
+    lib: str  # what `$LIB` stands for
+    platform: str  # what `$PLATFORM` stands for
+    cache_flags: tuple[int, ...] = ()
+    cache: LibraryCache | None = field(default=None, repr=False, compare=False)
+    known_hwcaps: tuple[str, ...] | None = None  # None: asked of this machine's processor when needed
+    preload: tuple[str, ...] = ()  # names in /etc/ld.so.preload
+    tree: Tree = field(default_factory=Tree, repr=False, compare=False)
+
+    def hwcaps(self) -> tuple[str, ...]:
+        """The glibc-hwcaps subdirectories that are searched, the best first."""
+        return host_hwcaps() if self.known_hwcaps is None else self.known_hwcaps
+
+
+def system_for(elf: ElfFile, root: Path | None = None) -> LoaderSystem:
+    """The loader that would load `elf` on this machine, or in the image below `root`.
+
+    The loader's own file tells its default directories; nothing is run. A program names its loader; for a
+    library it is the machine's usual one, or musl's where only that is there or the library asks for it.
+    """
+    tree = Tree(root)
+    interpreter = elf.interpreter or usual_loader(elf, tree)
+    musl = MUSL_LOADER.search(interpreter or "")
+    if musl or wants_musl(elf):
+        return LoaderSystem(
+            family="musl",
+            interpreter=interpreter,
+            default_dirs=musl_dirs(tree, interpreter or "", musl.group(1) if musl else elf.machine),
+            lib="lib",
+            platform="",
+            tree=tree,
+        )
+    known = PLATFORMS.get(elf.machine, UNKNOWN)
+    blob = read(tree, interpreter) if interpreter else b""
+    dirs = system_dirs(blob) or known.dirs
+    named = CACHE_STRING.search(blob)
+    return LoaderSystem(
+        family="glibc",
+        interpreter=interpreter,
+        default_dirs=dirs,
+        lib=library_token(dirs[0]),
+        platform=known.platform,
+        cache_flags=known.cache_flags,
+        cache=LibraryCache(read(tree, named.group(1).decode() if named else CACHE_PATH)),
+        known_hwcaps=None if elf.machine in {"x86_64", "x32"} else (),
+        preload=preload_names(read(tree, PRELOAD_PATH)),
+        tree=tree,
+    )
+
+
+def usual_loader(elf: ElfFile, tree: Tree) -> str | None:
+    """Path of the loader that a machine's programs name, where it is there."""
+    names = PLATFORMS.get(elf.machine, UNKNOWN).loaders
+    arch = {"x86": "i386", "ppc64le": "powerpc64le"}.get(elf.machine, elf.machine)
+    names = (
+        (f"/lib/ld-musl-{arch}.so.1", *names) if wants_musl(elf) else (*names, f"/lib/ld-musl-{arch}.so.1")
+    )
+    return next((name for name in names if os.path.isfile(tree.on_host(name))), None)  # noqa: PTH113 - plain strings
+
+
+def wants_musl(elf: ElfFile) -> bool:
+    """Whether a library was linked against musl: its C library's SONAME has no version, or names musl."""
+    return any(name == "libc.so" or name.startswith("libc.musl-") for name in elf.dynamic.needed)
+
+
+def read(tree: Tree, path: str) -> bytes:
+    """A file of the system, or nothing where it cannot be read."""
+    try:
+        with Path(tree.on_host(path)).open("rb") as file:
+            return file.read(LARGEST_LOADER)
+    except OSError:
+        return b""
+
+
+def system_dirs(blob: bytes) -> tuple[str, ...]:
+    """The default directories in the bytes of a glibc loader, without a slash at their ends."""
+    runs = [run for run in SYSTEM_DIRS.findall(blob) if b"lib" in run]
+    longest = max(runs, key=lambda run: run.count(b"\0"), default=b"")
+    return tuple(part.decode().rstrip("/") for part in longest.split(b"\0") if part)
+
+
+def library_token(first: str) -> str:
+    """`$LIB` from the first default directory: `lib/x86_64-linux-gnu`, `lib64`, `lib`."""
+    start = first.find("/lib")
+    return first[start + 1 :] if start >= 0 else "lib"
+
+
+def preload_names(text: bytes) -> tuple[str, ...]:
+    """The names in /etc/ld.so.preload: separated by white space or colons, `#` starts a comment."""
+    lines = (line.partition(b"#")[0] for line in text.splitlines())
+    return tuple(
+        name.decode("utf-8", "surrogateescape") for line in lines for name in line.replace(b":", b" ").split()
+    )
+
+
+def musl_dirs(tree: Tree, interpreter: str, arch: str) -> tuple[str, ...]:
+    """The directories in musl's path file, or its built-in ones where there is no such file."""
+    prefix = os.path.dirname(os.path.dirname(interpreter)).rstrip("/")  # noqa: PTH120 - plain strings
+    file = f"{prefix}/etc/ld-musl-{arch}.path"
+    if not os.path.exists(tree.on_host(file)):  # noqa: PTH110 - plain strings
+        return MUSL_DIRS
+    return tuple(
+        filter(None, read(tree, file).decode("utf-8", "surrogateescape").replace(":", "\n").split("\n"))
+    )

@@ -1,0 +1,64 @@
+"""Paths as the loader of an image or sysroot sees them, and where their files lie on this machine."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOST_LINKS = 40  # the kernel's own limit before ELOOP
+
+
+class Tree:
+    """A file system root. Without a directory it is this machine's, and every path stands for itself.
+
+    Inside a directory, absolute symlinks and `..` are followed as after `chroot`: they cannot leave it.
+    """
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: Path | None = None) -> None:
+        real = None if root is None else os.path.realpath(root)
+        self.root = None if real in {None, "/"} else real
+
+    def on_host(self, path: str) -> str:
+        """The path on this machine of a loader's `path`; what does not exist keeps its name below the root."""
+        return path if self.root is None else self.root + self._follow(path)
+
+    def inside(self, path: str) -> str | None:
+        """An absolute path of this machine as the loader sees it, or None when it lies outside the root."""
+        if self.root is None:
+            return path
+        return (path[len(self.root) :] or "/") if f"{path}/".startswith(f"{self.root}/") else None
+
+    def real_path(self, path: str) -> str:
+        """A loader's path with every symlink followed, still as the loader sees it."""
+        return os.path.realpath(path) if self.root is None else self._follow(path)
+
+    def _follow(self, path: str) -> str:
+        pending = path.split("/")[::-1]
+        done: list[str] = []
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part in {"", "."}:
+                continue
+            if part == "..":
+                if done:
+                    done.pop()
+                continue
+            here = "/".join((*done, part))
+            try:
+                target = os.readlink(f"{self.root}/{here}")  # noqa: PTH115 - plain strings: it runs per component
+            except OSError:
+                done.append(part)
+                continue
+            links += 1
+            if links > MOST_LINKS:
+                return path
+            if target.startswith("/"):
+                done.clear()
+            pending.extend(target.split("/")[::-1])
+        return "/" + "/".join(done)
