@@ -14,6 +14,7 @@ from torchlink.binary.elf_dynamic import Dynamic, read_dynamic
 from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PF_X, PLAIN_STACK, PT_GNU_STACK, PT_INTERP, PT_NOTE
 from torchlink.binary.elf_relocations import relocated_indices
+from torchlink.binary.elf_sections import section_range
 from torchlink.binary.elf_symbols import Symbol, SymbolTable
 from torchlink.binary.elf_versions import VersionDefinition, VersionNeed, Versions
 
@@ -194,6 +195,28 @@ class ElfFile:
     def copied_symbols(self) -> list[Symbol]:
         """The variables of libraries that copy relocations bring into this program."""
         return [self._symbols.at(index) for index in sorted(self._relocated[1])]
+
+    def read(self, address: int, size: int) -> bytes:
+        """Up to `size` bytes as they would be loaded at a virtual address, fewer at the end of a segment."""
+        offset, end = self._image.locate(address)
+        return self._data.take(offset, min(size, end - offset))
+
+    def find_in_section(self, section: str, needle: bytes, before: int, after: int) -> bytes | None:
+        """The bytes around the first `needle` in a section: `before` ahead of it, itself, `after` behind.
+
+        None where it is not there, or where the file has no such section header.
+        """
+        bounds = section_range(self._image, section)
+        if bounds is None:
+            return None
+        start, end = bounds
+        buffer = self._data.buffer
+        if isinstance(buffer, memoryview):
+            buffer = bytes(buffer)
+        found = buffer.find(needle, start, end)
+        if found < 0:
+            return None
+        return bytes(buffer[max(start, found - before) : min(end, found + len(needle) + after)])
 
     def version_needs(self) -> tuple[VersionNeed, ...]:
         """The symbol versions that it needs of its libraries."""

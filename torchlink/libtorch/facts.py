@@ -50,7 +50,9 @@ class Libtorch:
     cxx_standard_from: str
     include_dirs: tuple[Path, ...]  # in order; include/ and include/torch/csrc/api/include
     library_dir: Path
-    libraries: tuple[str, ...]  # every shared library's file name in library_dir, sorted; SONAME symlinks as they are
+    libraries: tuple[
+        str, ...
+    ]  # every shared library's file name in library_dir, sorted; SONAME symlinks as they are
     accelerator: str  # "cpu" | "cuda" | "rocm" | "xpu"
     accelerator_version: str | None  # "13.2", "6.2"; None for cpu
     search_kind: str | None  # "rpath" | "runpath" | None: what libtorch_cpu.so carries

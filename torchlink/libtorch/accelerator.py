@@ -1,0 +1,89 @@
+"""For which accelerator a libtorch was built: its libraries tell; version.py adds the exact version."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.errors import MalformedFileError
+from torchlink.libtorch.libraries import elf_library, library_file
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.layout import Layout
+    from torchlink.libtorch.version_py import VersionPy
+
+# The library of each accelerator; caffe2_gpu held CUDA's kernels before 1.5.
+LIBRARIES = {"cuda": ("torch_cuda", "caffe2_gpu"), "rocm": ("torch_hip",), "xpu": ("torch_xpu",)}
+NAMES = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
+# SONAMEs of the runtimes; a wheel may have grafted one in under a name with a hash.
+RUNTIME = {
+    "cuda": re.compile(r"libcudart(?:-[0-9a-f]+)?\.so\.(\d+)"),
+    "rocm": re.compile(r"libamdhip64(?:-[0-9a-f]+)?\.so\.(\d+)"),
+}
+# Small libraries that NEED the runtime, tried in this order; libtorch_cpu last because it may be packed.
+ASKED = {"cuda": ("c10_cuda", "torch_global_deps", "torch_cpu"), "rocm": ("c10_hip", "torch_global_deps")}
+TAG = {"cuda": re.compile(r"\+cu(\d+)(\d)"), "rocm": re.compile(r"\+rocm(\d+)\.(\d+)")}
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What runs the kernels beside the CPU."""
+
+    name: str  # see Libtorch.accelerator
+    version: str | None
+    conflicts: tuple[str, ...]
+
+
+def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str | None) -> Accelerator:
+    """Tell the accelerator from the libraries, its version from version.py, the version's tag or the runtime."""
+    name = next(
+        (name for name, bare in LIBRARIES.items() if any(library_file(layout, each) for each in bare)), "cpu"
+    )
+    claims = {
+        "cuda": version_py.cuda if version_py else None,
+        "rocm": short(version_py.rocm) if version_py and version_py.rocm else None,
+        "xpu": version_py.xpu if version_py else None,
+    }
+    conflicts = [
+        f"version.py says {NAMES[other]} {said}, but there is no lib{LIBRARIES[other][0]}"
+        for other, said in claims.items()
+        if said and other != name
+    ]
+    if name == "cpu":
+        return Accelerator(name, None, tuple(conflicts))
+    said = claims[name] or from_tag(name, version)
+    runtime = runtime_major(layout, name)
+    if said and runtime and said.split(".")[0] != runtime:
+        conflicts.append(
+            f"version.py says {NAMES[name]} {said}, but the libraries need the runtime of {NAMES[name]} {runtime}"
+        )
+        said = runtime
+    if version_py and not claims[name]:
+        conflicts.append(f"lib{LIBRARIES[name][0]} is there, but version.py names no {NAMES[name]}")
+    return Accelerator(name, said or runtime, tuple(conflicts))
+
+
+def short(version: str) -> str:
+    """Major and minor of HIP's long version: `6.2.41133-dd7f95766` is 6.2."""
+    return ".".join(version.split(".")[:2])
+
+
+def from_tag(name: str, version: str | None) -> str | None:
+    """The accelerator's version in the local tag of torch's: `2.6.0+cu124` is CUDA 12.4."""
+    match = TAG[name].search(version or "") if name in TAG else None
+    return f"{match[1]}.{match[2]}" if match else None
+
+
+def runtime_major(layout: Layout, name: str) -> str | None:
+    """The major version in the SONAME of the accelerator's runtime, which the libraries NEED."""
+    for bare in ASKED.get(name, ()):
+        try:
+            library = elf_library(layout, bare)
+        except MalformedFileError:
+            continue
+        for needed in library.dynamic.needed if library else ():
+            match = RUNTIME[name].match(needed)
+            if match:
+                return match[1]
+    return None

@@ -1,0 +1,113 @@
+"""Which libtorch is taken: the first usable candidate, every other one kept with its reason."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from torchlink.errors import LibtorchNotFoundError, LibtorchUnusableError
+from torchlink.libtorch.facts import Candidate, Libtorch, Search
+from torchlink.libtorch.inspect import inspect_layout
+from torchlink.libtorch.layout import NOTHING, NoLibtorch
+from torchlink.libtorch.machine import Machine, this_machine
+from torchlink.libtorch.places import NAMED, Place, named_places, places
+from torchlink.libtorch.resolve import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def choose(libtorch: Path | None = None, python: str | None = None) -> Libtorch:
+    """The libtorch that is taken.
+
+    Args:
+        libtorch: what `--libtorch` named: a root, a lib directory, a directory around one, a wheel or zip.
+        python: what `--python` named: an interpreter or its name on PATH.
+
+    Raises:
+        LibtorchNotFoundError: nothing usable; `details` lists where torchlink looked.
+        LibtorchUnusableError: the one that was named cannot serve.
+        ToolMissingError: there is no such interpreter.
+    """
+    found = search(() if libtorch is None else (libtorch,), python)
+    if found.chosen is not None:
+        return found.chosen
+    raise failure(found)
+
+
+def search(libtorch: Sequence[Path] = (), python: str | None = None, *, everything: bool = False) -> Search:
+    """Look for libtorchs in the design's order.
+
+    Args:
+        libtorch: places named by the user; only these are looked at, whatever machine they are for.
+        python: an interpreter; only its torch is looked at.
+        everything: go on after the first usable one.
+
+    Raises:
+        ToolMissingError: there is no such interpreter.
+    """
+    chosen: Libtorch | None = None
+    candidates: list[Candidate] = []
+    seen: set[str] = set()
+    here = this_machine()
+    for place in named_places(libtorch, python) if libtorch or python else places():
+        candidate = examine(place, here)
+        if candidate is None:
+            continue
+        root = str(candidate.libtorch.root if candidate.libtorch else candidate.path)
+        real = os.path.realpath(root)
+        if real in seen:
+            continue
+        seen.add(real)
+        candidates.append(candidate)
+        chosen = chosen or candidate.libtorch
+        stop = candidate.libtorch is not None or place.found_by in NAMED
+        if stop and not everything:
+            break
+    return Search(chosen, tuple(candidates))
+
+
+def examine(place: Place, here: Machine) -> Candidate | None:
+    """Judge one place; None where there is nothing and nobody said that there would be."""
+    if place.absent is not None:
+        return Candidate(place.path, place.found_by, None, place.absent)
+    found = resolve(place.path)
+    if isinstance(found, NoLibtorch):
+        if found.nearness == NOTHING and not place.expected:
+            return None
+        return Candidate(place.path, place.found_by, None, found.reason)
+    root = found.tree.root
+    try:
+        libtorch = inspect_layout(found, place.found_by)
+    except LibtorchUnusableError as error:
+        reason = error.message.removeprefix(f"{root} is no usable libtorch: ").rstrip(".")
+        return Candidate(root, place.found_by, None, reason)
+    built_for = Machine(libtorch.platform, libtorch.arch)
+    if built_for != here and place.found_by != "--libtorch":
+        reason = f"built for {built_for}, and this is {here}; name it with --libtorch to look at it"
+        return Candidate(root, place.found_by, None, reason)
+    return Candidate(root, place.found_by, libtorch, None)
+
+
+def failure(found: Search) -> LibtorchNotFoundError | LibtorchUnusableError:
+    """The error for a search that took nothing."""
+    last = found.candidates[-1] if found.candidates else None
+    if last is not None and last.found_by in NAMED:
+        return LibtorchUnusableError(
+            f"{last.path} ({last.found_by}) is no usable libtorch: {last.rejected}.",
+            hint="Name a directory with include/ and lib/, a wheel or a zip; `torchlink find --all` lists what is here.",
+        )
+    from torchlink.libtorch.places import searched
+
+    return LibtorchNotFoundError(
+        "No usable libtorch was found.",
+        hint="Install one (`pip install torch`, or unpack a libtorch zip) or name one with --libtorch PATH.",
+        details=(
+            *(
+                f"{candidate.found_by}: {candidate.path}: {candidate.rejected}"
+                for candidate in found.candidates
+            ),
+            *searched(),
+        ),
+    )

@@ -1,0 +1,164 @@
+"""From an interpreter to its environment: by its files, and by starting it only where they do not tell."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.errors import RunFailedError, ToolMissingError
+from torchlink.libtorch.environment import Environment, environment_at
+from torchlink.libtorch.resolve import unique
+from torchlink.libtorch.torch_in import torch_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = re.compile(r"(?:python|pypy)(\d+\.\d+t?)(?:\.exe)?")
+TIMEOUT = 30.0  # seconds; an interpreter on a cold network disk is slow
+WHICH = "import sys; print(sys.executable)"
+SYS_PATH = """
+import importlib.util, os, sys
+spec = importlib.util.find_spec("torch")
+for place in (spec.submodule_search_locations or ()) if spec else ():
+    print("torch", place)
+for entry in sys.path:
+    print("path", os.path.abspath(entry))
+"""
+
+
+def interpreter_on_path() -> str | None:
+    """The python3 (or python) that a shell would start."""
+    from shutil import which
+
+    return which("python3") or which("python")
+
+
+def environment_of(python: str, *, thorough: bool = False) -> Environment:
+    """The environment of an interpreter.
+
+    Args:
+        python: a path, or a name on PATH; a directory is taken as an environment's prefix.
+        thorough: where no torch is found through the files, start the interpreter and ask for its sys.path.
+
+    Raises:
+        ToolMissingError: there is no such interpreter.
+    """
+    path = Path(python).expanduser()
+    if path.is_dir():
+        return environment_at(Path(os.path.abspath(path)))  # noqa: PTH100 - links stay
+    from shutil import which
+
+    found = which(str(path))
+    if found is None:
+        raise ToolMissingError(f"There is no interpreter {python}.", hint="Name one with --python EXE.")
+    environment = from_files(Path(os.path.abspath(found)))  # noqa: PTH100 - a venv's python is a link
+    if environment is None:
+        environment = from_process(found)
+    environment = replace(environment, sites=tuple(unique([*python_path(), *environment.sites])))
+    if thorough and not any(True for site in environment.sites for _ in torch_in(site)):
+        return from_sys_path(found) or environment
+    return environment
+
+
+def from_files(python: Path) -> Environment | None:
+    """The environment by the interpreter's place, or None where it is a script or lies in no installation."""
+    if (python.parent.parent / "pyvenv.cfg").is_file():
+        return environment_at(python.parent.parent)
+    if python.parent.name == "shims":
+        shimmed = pyenv_python(python)
+        return from_files(shimmed) if shimmed else None
+    real = Path(os.path.realpath(python))
+    if is_script(real):
+        return None
+    match = NAME.fullmatch(real.name)
+    prefix = real.parent.parent
+    version = match[1] if match else None
+    if version is None or not (prefix / "lib" / real.stem / "os.py").is_file():
+        landmarks = [path.parent for path in prefix.glob("lib/python3*/os.py")]
+        if len(landmarks) != 1:
+            return None
+        version = landmarks[0].name.removeprefix("python")
+    return environment_at(prefix, version)
+
+
+def is_script(path: Path) -> bool:
+    """Whether an interpreter is a wrapper written in a shell's or another language."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
+
+
+def pyenv_python(shim: Path) -> Path | None:
+    """The interpreter behind pyenv's shim, by the files that pyenv reads; None where they do not tell.
+
+    The order is pyenv's: PYENV_VERSION, `.python-version` in the working directory and above, the global one.
+    """
+    root = shim.parent.parent
+    for version in pyenv_versions(root):
+        for candidate in (
+            root / "versions" / version,
+            *sorted((root / "versions").glob(f"{version}.*"), reverse=True),
+        ):
+            if (candidate / "bin" / shim.name).exists():
+                return candidate / "bin" / shim.name
+        return None
+    return None
+
+
+def pyenv_versions(root: Path) -> Iterator[str]:
+    """The version names that are set, the strongest first."""
+    if os.environ.get("PYENV_VERSION"):
+        yield os.environ["PYENV_VERSION"].split(":")[0]
+    here = Path.cwd()
+    for file in (*(directory / ".python-version" for directory in (here, *here.parents)), root / "version"):
+        try:
+            words = file.read_text(encoding="utf-8", errors="replace").split()
+        except OSError:
+            continue
+        if words:
+            yield words[0]
+
+
+def from_process(python: str) -> Environment:
+    """The environment of an interpreter that is a script: it is started to say what it really is."""
+    from torchlink.process import run
+
+    try:
+        done = run([python, "-I", "-S", "-c", WHICH], timeout=TIMEOUT)
+    except (ToolMissingError, RunFailedError):
+        return Environment(Path(python).parent.parent, Path(python), ())
+    real = done.stdout.strip()
+    if done.returncode == 0 and real and real != python:
+        found = from_files(Path(real))
+        if found is not None:
+            return found
+    return from_sys_path(python) or Environment(Path(python).parent.parent, Path(python), ())
+
+
+def from_sys_path(python: str) -> Environment | None:
+    """The environment as the started interpreter sees it, site and .pth files included; torch is not imported."""
+    from torchlink.process import run
+
+    try:
+        done = run([python, "-c", SYS_PATH], timeout=TIMEOUT)
+    except (ToolMissingError, RunFailedError):
+        return None
+    if done.returncode != 0:
+        return None
+    pairs = [line.split(" ", 1) for line in done.stdout.splitlines() if " " in line]
+    torchs = [Path(path).parent for kind, path in pairs if kind == "torch"]
+    entries = [Path(path) for kind, path in pairs if kind == "path"]
+    sites = [path for path in (*torchs, *entries) if path.is_dir()]
+    return Environment(Path(python).parent.parent, Path(python), tuple(unique(sites)))
+
+
+def python_path() -> list[Path]:
+    """The directories of PYTHONPATH, which every interpreter puts first."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [Path(os.path.abspath(entry)) for entry in entries if entry and sys.path]  # noqa: PTH100 - links stay

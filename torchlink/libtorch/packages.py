@@ -1,0 +1,61 @@
+"""Which PyPI package brings a library that libtorch's wheels leave to others."""
+
+from __future__ import annotations
+
+import re
+
+# Library, as its SONAME begins → the package's name without `nvidia-` and without the CUDA suffix.
+NVIDIA = {
+    "libcublas": "cublas",
+    "libcublasLt": "cublas",
+    "libcudart": "cuda-runtime",
+    "libcudnn": "cudnn",
+    "libcufft": "cufft",
+    "libcufile": "cufile",
+    "libcupti": "cuda-cupti",
+    "libcurand": "curand",
+    "libcusolver": "cusolver",
+    "libcusolverMg": "cusolver",
+    "libcusparse": "cusparse",
+    "libcusparseLt": "cusparselt",
+    "libnccl": "nccl",
+    "libnvJitLink": "nvjitlink",
+    "libnvToolsExt": "nvtx",
+    "libnvrtc": "cuda-nvrtc",
+    "libnvshmem_host": "nvshmem",
+}
+# From CUDA 13 on the toolkit's own parts go without suffix; what has releases of its own keeps it.
+KEEP_SUFFIX = {"cudnn", "cusparselt", "nccl", "nvshmem"}
+OTHERS = {
+    "libmkl": "mkl",
+    "libiomp5": "intel-openmp",
+    "libsycl": "intel-sycl-rt",
+    "libccl": "oneccl",
+    "libamdhip64": "rocm-sdk-core",
+    "libhipblas": "rocm-sdk-libraries",
+    "librocblas": "rocm-sdk-libraries",
+    "libMIOpen": "rocm-sdk-libraries",
+}
+STEM = re.compile(r"([\w+-]+?)(?:[_.]\d[\w.]*)?\.so(?:\.|$)")
+
+
+def package_of(library: str, cuda: str | None, requires: str = "") -> str | None:
+    """The package that brings a library, or None where it is not known.
+
+    Args:
+        library: SONAME, such as `libcupti.so.13`.
+        cuda: torch's CUDA version, such as `13.2`.
+        requires: text of torch's METADATA; where it names a package for this library, that name is taken.
+    """
+    match = STEM.match(library)
+    stem = match[1] if match else library
+    part = NVIDIA.get(stem) or next((NVIDIA[known] for known in NVIDIA if stem.startswith(f"{known}_")), None)
+    if part is None:
+        return next((package for known, package in OTHERS.items() if stem.startswith(known)), None)
+    named = re.search(rf"^Requires-Dist:\s*(nvidia-{part}(?:-cu\d+)?)(?![\w-])", requires, re.MULTILINE)
+    if named:
+        return named[1]
+    major = (cuda or "").split(".")[0]
+    if not major or (major.isdigit() and int(major) >= 13 and part not in KEEP_SUFFIX):
+        return f"nvidia-{part}"
+    return f"nvidia-{part}-cu{major}"

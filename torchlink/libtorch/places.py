@@ -1,0 +1,124 @@
+"""Where to look for a libtorch, in order. A place is only a path and how it was come by; nothing is judged here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.libtorch.environment import Environment, environment_at, running_sites
+from torchlink.libtorch.interpreter import environment_of, interpreter_on_path
+from torchlink.libtorch.torch_in import torch_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# Found by one of these, a libtorch was meant and no other: when it is broken, that is an error.
+NAMED = ("--libtorch", "--python", "TORCHLINK_LIBTORCH")
+# Variables that hold one path; other tools read them too (tch-rs, torch-sys, upstream's TorchConfig).
+VARIABLES = ("TORCHLINK_LIBTORCH", "LIBTORCH", "TORCH_INSTALL_PREFIX", "Torch_DIR")
+# Where projects that vendor a libtorch unpack it, as seen in the sources and READMEs of C++, Rust, Go, Nim,
+# Haskell, Elixir and OCaml projects; CMake's FetchContent puts it into `_deps`.
+VENDORED = (
+    "libtorch",
+    "vendor/libtorch",
+    "third_party/libtorch",
+    "thirdparty/libtorch",
+    "3rdparty/libtorch",
+    "external/libtorch",
+    "extern/libtorch",
+    "deps/libtorch",
+    "dependencies/libtorch",
+    "lib/libtorch",
+    "libs/libtorch",
+    "build/_deps/libtorch-src",
+    "_deps/libtorch-src",
+    "../libtorch",
+    "../deps/libtorch",
+)
+SYSTEM = (
+    "/usr",
+    "/usr/local",
+    "/usr/local/libtorch",
+    "/usr/local/lib/libtorch",
+    "/opt/libtorch",
+    "/opt/homebrew",
+    "/opt/homebrew/opt/pytorch",
+    "/usr/local/opt/pytorch",
+    "~/libtorch",
+    "~/.local",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path to look at."""
+
+    path: Path
+    found_by: str
+    expected: bool  # somebody said that a libtorch is there: finding nothing is worth telling
+    absent: str | None = None  # why there is nothing to look at, where that is known already
+
+
+def named_places(libtorch: Sequence[Path], python: str | None) -> Iterator[Place]:
+    """The places of `--libtorch`, then of `--python`.
+
+    Raises:
+        ToolMissingError: there is no such interpreter.
+    """
+    for path in libtorch:
+        yield Place(path.expanduser(), "--libtorch", expected=True)
+    if python is not None:
+        yield from of_environment(environment_of(python, thorough=True), "--python", python)
+
+
+def places() -> Iterator[Place]:
+    """Every place of the design's order; lazy, because the first usable one ends the search."""
+    for variable in VARIABLES:
+        if os.environ.get(variable):
+            yield Place(Path(os.environ[variable]).expanduser(), variable, expected=True)
+    for entry in os.environ.get("CMAKE_PREFIX_PATH", "").replace(";", os.pathsep).split(os.pathsep):
+        if entry:
+            yield Place(Path(entry), "CMAKE_PREFIX_PATH", expected=False)
+    if os.environ.get("VIRTUAL_ENV"):
+        prefix = Path(os.environ["VIRTUAL_ENV"])
+        yield from of_environment(environment_at(prefix), "active virtual environment", str(prefix))
+    if os.environ.get("CONDA_PREFIX"):
+        prefix = Path(os.environ["CONDA_PREFIX"])
+        yield Place(prefix, "active conda environment", expected=False)
+        yield from of_environment(environment_at(prefix), "active conda environment", str(prefix))
+    for name in VENDORED:
+        yield Place(Path(name), name if name.startswith("..") else f"./{name}", expected=False)
+    if os.environ.get("OPAM_SWITCH_PREFIX"):
+        yield Place(
+            Path(os.environ["OPAM_SWITCH_PREFIX"]) / "lib" / "libtorch", "opam switch", expected=False
+        )
+    python = interpreter_on_path()
+    if python is not None:
+        yield from of_environment(environment_of(python), "python3 on PATH", python)
+    own = Environment(Path(sys.prefix), Path(sys.executable), tuple(running_sites()))
+    yield from of_environment(own, "the Python that runs torchlink", sys.executable)
+    for name in SYSTEM:
+        yield Place(Path(name).expanduser(), "system", expected=False)
+
+
+def of_environment(environment: Environment, found_by: str, name: str) -> Iterator[Place]:
+    """The torchs of an environment in the order of its sys.path; where there is none, the reason."""
+    found = False
+    for site in environment.sites:
+        for path in torch_in(site):
+            found = True
+            yield Place(path, found_by, expected=True)
+    if not found:
+        yield Place(Path(name), found_by, expected=True, absent="no torch is installed there")
+
+
+def searched() -> list[str]:
+    """The places that are only mentioned when nothing was found: one line a group."""
+    return [
+        f"variables: {', '.join((*VARIABLES, 'CMAKE_PREFIX_PATH', 'VIRTUAL_ENV', 'CONDA_PREFIX'))}",
+        f"below {Path.cwd()}: {', '.join(VENDORED)}",
+        f"system: {', '.join(SYSTEM)}",
+    ]

@@ -1,0 +1,40 @@
+"""What the system itself brings: libraries that are everywhere, and those that its loader finds by default."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+
+# The C and C++ runtime, and the driver's libraries, which come with the driver and never with torch.
+EVERYWHERE = re.compile(
+    r"(libc|libm|libdl|librt|libpthread|libutil|libgcc_s|libstdc\+\+|ld-linux[\w-]*|ld-musl-\w+|ld64"
+    r"|libcuda|libnvidia-ml|libze_loader|libOpenCL)\.so(\.\d+)*"
+)
+DEFAULT_DIRS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")
+CACHE = "/etc/ld.so.cache"
+
+
+def on_every_system(name: str) -> bool:
+    """Whether a SONAME is the C runtime's, the C++ runtime's or a driver's."""
+    return EVERYWHERE.fullmatch(name) is not None
+
+
+def system_has(name: str, arch: str) -> bool:
+    """Whether this system's loader finds a SONAME by default; of another machine's system, assume that it does."""
+    if not hasattr(os, "uname") or arch != os.uname().machine:
+        return True
+    if f"\0{name}\0".encode() in loader_cache():
+        return True
+    directories = (*DEFAULT_DIRS, f"/lib/{arch}-linux-gnu", f"/usr/lib/{arch}-linux-gnu")
+    return any(os.path.exists(f"{directory}/{name}") for directory in directories)  # noqa: PTH110 - strings
+
+
+@lru_cache(maxsize=1)
+def loader_cache() -> bytes:
+    """The bytes of glibc's cache; SONAMEs stand in it between NULs."""
+    try:
+        with open(CACHE, "rb") as file:  # noqa: PTH123 - one read
+            return file.read()
+    except OSError:
+        return b""

@@ -1,0 +1,247 @@
+"""The files of a libtorch, seen alike whether they lie in a directory or are still packed in a wheel or zip."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from torchlink.binary.elf import ElfFile
+from torchlink.errors import FileError, MalformedFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from zipfile import ZipFile
+
+LONGEST_TEXT = 4 << 20  # bytes; the largest text that is read, METADATA with every licence, is far smaller
+ANCHORS = frozenset({"libc10.so", "libtorch.so", "libc10.dylib", "libtorch.dylib", "c10.dll", "torch.dll"})
+LARGEST_PACKED = 64 << 20  # bytes; a packed library above this would take too long to unpack in memory
+
+
+class Tree(Protocol):
+    """Read access to one libtorch.
+
+    Names are relative to `root`, with `/` between their parts; `""` is the root itself and `..` may lead out
+    of it, to what stands beside torch. A name that does not exist gives False, None or an empty tuple.
+    """
+
+    root: Path  # the directory, or the archive's own path
+    packed: bool
+
+    def path(self, name: str) -> Path:
+        """What messages and reports call it: absolute; below the archive's path where packed."""
+
+    def is_file(self, name: str) -> bool:
+        """Whether a file (or a link to one) has this name."""
+
+    def is_dir(self, name: str) -> bool:
+        """Whether a directory has this name."""
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        """The sorted names in a directory."""
+
+    def same_file(self, one: str, other: str) -> bool:
+        """Whether two names lead to one file (links resolved)."""
+
+    def size(self, name: str) -> int:
+        """Bytes of a file, 0 where there is none."""
+
+    def text(self, name: str) -> str | None:
+        """A text file's content, at most `LONGEST_TEXT` bytes of it."""
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of a file."""
+
+    def elf(self, name: str) -> ElfFile | None:
+        """A reader of an ELF file, or None where there is none, or unpacking it would take too long.
+
+        Raises:
+            MalformedFileError: it is there but damaged.
+        """
+
+
+class DirectoryTree:
+    """A libtorch that lies unpacked on the disk."""
+
+    packed = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - links stay: $ORIGIN is the path taken
+        self._base = str(self.root)
+        self._listings: dict[str, tuple[str, ...]] = {}
+
+    def _full(self, name: str) -> str:
+        return f"{self._base}/{name}" if name else self._base
+
+    def path(self, name: str) -> Path:
+        """The absolute path, `..` removed where that leads to the same place."""
+        full = self._full(name)
+        if ".." not in name:
+            return Path(full)
+        short = os.path.normpath(full)
+        try:
+            same = os.path.samefile(short, full)  # noqa: PTH121 - strings: this runs at every start
+        except OSError:
+            same = True  # neither exists: only messages use it
+        return Path(short if same else os.path.realpath(full))
+
+    def is_file(self, name: str) -> bool:
+        """Whether a file (or a link to one) has this name."""
+        return os.path.isfile(self._full(name))  # noqa: PTH113 - as above
+
+    def is_dir(self, name: str) -> bool:
+        """Whether a directory has this name."""
+        return os.path.isdir(self._full(name))  # noqa: PTH112 - as above
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        """The sorted names in a directory."""
+        if directory not in self._listings:
+            try:
+                self._listings[directory] = tuple(sorted(os.listdir(self._full(directory))))  # noqa: PTH208
+            except OSError:
+                self._listings[directory] = ()
+        return self._listings[directory]
+
+    def same_file(self, one: str, other: str) -> bool:
+        """Whether two names lead to one file."""
+        return os.path.realpath(self._full(one)) == os.path.realpath(self._full(other))
+
+    def size(self, name: str) -> int:
+        """Bytes of a file, 0 where there is none."""
+        try:
+            return os.stat(self._full(name)).st_size  # noqa: PTH116 - as above
+        except OSError:
+            return 0
+
+    def text(self, name: str) -> str | None:
+        """A text file's content, at most `LONGEST_TEXT` bytes of it."""
+        content = self.head(name, LONGEST_TEXT)
+        return content.decode("utf-8", "replace") if content or self.is_file(name) else None
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of a file."""
+        if not self.is_file(name):
+            return b""
+        try:
+            with open(self._full(name), "rb", buffering=0) as file:  # noqa: PTH123 - as above
+                return file.read(size)
+        except OSError:
+            return b""
+
+    def elf(self, name: str) -> ElfFile | None:
+        """A reader of an ELF file, or None where there is none."""
+        if not self.is_file(name):
+            return None
+        return ElfFile.open(Path(self._full(name)))
+
+
+class ArchiveTree:
+    """A libtorch in a wheel or zip file, read in place: only the members asked for are unpacked, in memory.
+
+    Args:
+        archive: the file.
+        inside: directory in it that is the libtorch's root, such as `torch`, `""` for its top; the one whose
+            `lib/` holds a libtorch where omitted.
+
+    Raises:
+        FileError: it cannot be read.
+        MalformedFileError: it is no zip file, or its directory is damaged.
+    """
+
+    packed = True
+
+    def __init__(self, archive: Path, inside: str | None = None) -> None:
+        self.root = Path(os.path.abspath(archive))  # noqa: PTH100 - links stay, as in a directory
+        self._zip = open_zip(self.root)
+        self._sizes = {member.filename: member.file_size for member in self._zip.infolist()}
+        self.inside = root_inside(self._sizes) if inside is None else inside
+
+    def _member(self, name: str) -> str:
+        joined = os.path.normpath(f"{self.inside}/{name}" if self.inside else name).replace(os.sep, "/")
+        return "" if joined == "." else joined
+
+    def path(self, name: str) -> Path:
+        """The archive's path followed by the name inside."""
+        member = self._member(name)
+        return self.root / member if member else self.root
+
+    def is_file(self, name: str) -> bool:
+        """Whether a member has this name."""
+        return self._member(name) in self._sizes
+
+    def is_dir(self, name: str) -> bool:
+        """Whether members lie below this name."""
+        below = self._member(name) + "/"
+        return any(member.startswith(below) for member in self._sizes)
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        """The sorted names in a directory."""
+        below = self._member(directory)
+        below = f"{below}/" if below else ""
+        cut = len(below)
+        found = {member[cut:].split("/", 1)[0] for member in self._sizes if member.startswith(below)}
+        return tuple(sorted(found - {""}))
+
+    def same_file(self, one: str, other: str) -> bool:
+        """Whether two names are one member; a zip file has no links."""
+        return self._member(one) == self._member(other)
+
+    def size(self, name: str) -> int:
+        """Unpacked bytes of a member, 0 where there is none."""
+        return self._sizes.get(self._member(name), 0)
+
+    def text(self, name: str) -> str | None:
+        """A text member's content, at most `LONGEST_TEXT` bytes of it."""
+        return self.head(name, LONGEST_TEXT).decode("utf-8", "replace") if self.is_file(name) else None
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of a member."""
+        if not self.is_file(name):
+            return b""
+        import zlib
+        from zipfile import BadZipFile
+
+        try:
+            with self._zip.open(self._member(name)) as member:
+                return member.read(size)
+        except (BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error) as error:
+            raise MalformedFileError(
+                f"{self.root} is damaged or encrypted: {name} cannot be unpacked ({error}).",
+                hint="Download it again.",
+            ) from error
+
+    def elf(self, name: str) -> ElfFile | None:
+        """A reader of an ELF member; None where there is none or it is larger than `LARGEST_PACKED`."""
+        if not 0 < self.size(name) <= LARGEST_PACKED:
+            return None
+        return ElfFile.from_buffer(self.head(name, LARGEST_PACKED), str(self.path(name)))
+
+
+def open_zip(path: Path) -> ZipFile:
+    """Open a zip file.
+
+    Raises:
+        FileError: it cannot be read.
+        MalformedFileError: it is no zip file.
+    """
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        return ZipFile(path)
+    except OSError as error:
+        raise FileError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except (BadZipFile, ValueError, NotImplementedError) as error:
+        raise MalformedFileError(
+            f"{path} is neither a wheel nor a zip file.",
+            hint="Name a libtorch's directory, a wheel or a zip.",
+        ) from error
+
+
+def root_inside(members: Iterable[str]) -> str:
+    """The directory inside an archive whose `lib/` holds a libtorch; the shortest where there are several."""
+    roots = []
+    for member in members:
+        directory, _, name = member.rpartition("/")
+        if name in ANCHORS and (directory == "lib" or directory.endswith("/lib")):
+            roots.append(directory[:-4])
+    return min(roots, key=lambda root: (root.count("/"), len(root)), default="")

@@ -1,0 +1,208 @@
+"""What a search for libtorch found, as text for people, one value for scripts, or JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.errors import UsageError
+from torchlink.report.libtorch import libtorch_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torchlink.errors import TorchlinkError
+    from torchlink.libtorch.facts import Candidate, Libtorch, Search
+
+PLATFORMS = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
+ACCELERATORS = {"cpu": "CPU only", "cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
+LAYOUTS = {
+    "pip": "an installed wheel",
+    "zip": "an unpacked zip",
+    "conda": "a conda prefix",
+    "system": "a system prefix",
+    "source": "a source build",
+    "wheel": "a wheel, still packed",
+    "unknown": "headers and libraries, origin unknown",
+}
+MARGIN = 15  # columns of the label
+
+
+def search_to_json(search: Search, error: TorchlinkError | None = None) -> dict[str, object]:
+    """The JSON contract's object of `torchlink find`.
+
+    A candidate that is usable carries its own `libtorch` too, because with several `--libtorch` each is asked for.
+    With nothing usable `libtorch` is null and the error stands beside the candidates.
+    """
+    report: dict[str, object] = {
+        "schema": 1,
+        "libtorch": None if search.chosen is None else libtorch_to_json(search.chosen),
+        "candidates": [candidate_to_json(candidate) for candidate in search.candidates],
+    }
+    if error is not None:
+        report["error"] = error.to_json()
+    return report
+
+
+def candidate_to_json(candidate: Candidate) -> dict[str, object]:
+    """One candidate; `rejected` is null for a usable one."""
+    return {
+        "path": str(candidate.path),
+        "found_by": candidate.found_by,
+        "rejected": candidate.rejected,
+        "libtorch": None if candidate.libtorch is None else libtorch_to_json(candidate.libtorch),
+    }
+
+
+def search_to_text(search: Search, *, everything: bool = False) -> str:
+    """The facts of the chosen libtorch, below each other; with `everything` every candidate after them."""
+    blocks = []
+    if search.chosen is not None:
+        blocks.append("\n".join(describe(search.chosen)))
+    if everything:
+        blocks.append("\n".join(("Candidates, in the order of the search:", *list_candidates(search))))
+    return "\n\n".join(blocks)
+
+
+def describe(libtorch: Libtorch) -> list[str]:
+    """One line a fact, several for a list."""
+    rows: list[tuple[str, Iterable[str]]] = [
+        ("root", [str(libtorch.root)]),
+        ("found by", [libtorch.found_by]),
+        ("version", [f"{libtorch.version or 'unknown'}{origin(libtorch.version_from)}"]),
+        ("layout", [libtorch.layout if libtorch.layout not in LAYOUTS else layout_text(libtorch)]),
+        ("platform", [f"{PLATFORMS[libtorch.platform]} {libtorch.arch}"]),
+        ("C++ ABI", [abi_text(libtorch)]),
+        ("C++ standard", [standard_text(libtorch)]),
+        (
+            "accelerator",
+            [" ".join(filter(None, (ACCELERATORS[libtorch.accelerator], libtorch.accelerator_version)))],
+        ),
+        ("include dirs", [str(path) for path in libtorch.include_dirs]),
+        ("library dir", [str(libtorch.library_dir)]),
+        ("libraries", wrap(libtorch.libraries)),
+        ("search path", search_path_lines(libtorch)),
+        ("companion dirs", companion_lines(libtorch)),
+        ("missing", missing_lines(libtorch)),
+        ("interpreter", [str(libtorch.python)] if libtorch.python else []),
+        ("contradictions", libtorch.conflicts),
+    ]
+    return [line for label, lines in rows for line in labelled(label, lines)]
+
+
+def labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
+    """Lines with a label before the first and the margin before the rest; nothing without lines."""
+    for number, line in enumerate(lines):
+        yield f"{label if number == 0 else '':<{MARGIN}} {line}"
+
+
+def origin(source: str | None) -> str:
+    """In brackets, the file that told a fact."""
+    return f"  ({source})" if source else ""
+
+
+def layout_text(libtorch: Libtorch) -> str:
+    """What sort of installation it is."""
+    if libtorch.packed and libtorch.layout == "zip":
+        return "a zip, still packed"
+    return LAYOUTS[libtorch.layout]
+
+
+def abi_text(libtorch: Libtorch) -> str:
+    """The C++ ABI and from which symbol it was read."""
+    if libtorch.cxx11_abi is not None:
+        return f"{libtorch.cxx11_abi}{origin(libtorch.cxx11_abi_from)}"
+    if libtorch.platform == "linux" and any("ABI" in conflict for conflict in libtorch.conflicts):
+        return "unknown"
+    return "has no meaning here (no libstdc++)"
+
+
+def standard_text(libtorch: Libtorch) -> str:
+    """The C++ standard that is needed and the one that is preferred."""
+    text = f"C++{libtorch.cxx_standard_required}"
+    if libtorch.cxx_standard != libtorch.cxx_standard_required:
+        text = f"needs {text}, prefers C++{libtorch.cxx_standard}"
+    return f"{text}{origin(libtorch.cxx_standard_from)}"
+
+
+def search_path_lines(libtorch: Libtorch) -> list[str]:
+    """The libraries' own search path, one entry a line."""
+    if libtorch.search_kind is None:
+        return []
+    first, *rest = libtorch.search_path or ("empty",)
+    return [
+        f"{libtorch.search_kind.upper()} {first}",
+        *(f"{'':{len(libtorch.search_kind)}} {entry}" for entry in rest),
+    ]
+
+
+def companion_lines(libtorch: Libtorch) -> list[str]:
+    """Each companion dir and whether the libraries' own search path leads there."""
+    where = {
+        True: "reached by libtorch's own search path",
+        False: "NOT where libtorch's own search path points",
+    }
+    return [f"{companion.path}  ({where[companion.in_place]})" for companion in libtorch.companion_dirs]
+
+
+def missing_lines(libtorch: Libtorch) -> list[str]:
+    """Each library that is nowhere, with what brings it."""
+    return [
+        f"{missing.name}, needed by {missing.needed_by}"
+        + (f": pip install {missing.package}" if missing.package else "")
+        for missing in libtorch.missing_libraries
+    ]
+
+
+def wrap(words: Iterable[str], width: int = 84) -> list[str]:
+    """Words in lines of at most `width` columns."""
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def list_candidates(search: Search) -> Iterator[str]:
+    """One line a candidate: taken, usable, or rejected and why."""
+    for number, candidate in enumerate(search.candidates, start=1):
+        yield f"{number:>3}. {candidate.path}  ({candidate.found_by})"
+        found = candidate.libtorch
+        if found is None:
+            yield f"     rejected: {candidate.rejected}"
+            continue
+        what = " ".join(
+            filter(
+                None,
+                (
+                    found.version or "unknown version",
+                    found.arch,
+                    ACCELERATORS[found.accelerator],
+                    found.accelerator_version,
+                    None if found.cxx11_abi is None else f"ABI {found.cxx11_abi}",
+                ),
+            )
+        )
+        yield f"     {'taken' if found is search.chosen else 'usable'}: {what}"
+
+
+def field_values(libtorch: Libtorch, field: str) -> list[str]:
+    """The value of one field of the JSON object, an element a line; nothing for a null.
+
+    Raises:
+        UsageError: there is no such field; the hint lists them.
+    """
+    facts = libtorch_to_json(libtorch)
+    if field not in facts:
+        raise UsageError(
+            f"find --print knows no field {field!r}.", hint=f"The fields are: {', '.join(facts)}."
+        )
+    value = facts[field]
+    if value is None:
+        return []
+    if field == "missing_libraries":
+        return [missing.name for missing in libtorch.missing_libraries]
+    if isinstance(value, list):
+        return [str(element) for element in value]
+    return [str(value).lower() if isinstance(value, bool) else str(value)]
