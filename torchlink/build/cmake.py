@@ -1,0 +1,125 @@
+"""What CMake needs on disk: torchlink's prefix, and the facts about this machine that its text depends on."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.build.project import write_project
+from torchlink.emit import cmake_prefix
+from torchlink.emit.cmake_project import ProjectTools
+from torchlink.errors import FileError
+from torchlink.paths import cache_dir
+from torchlink.toolchain.tools import find_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.plan import LinkPlan
+
+LAUNCHERS = ("ccache", "sccache")
+
+
+def project_tools() -> ProjectTools:
+    """What is installed here of the tools that a CMake project uses."""
+    cmake = find_tool("cmake")
+    return ProjectTools(
+        cmake_version=cmake.version if cmake else (),
+        generator="Ninja" if find_tool("ninja") else "Unix Makefiles",
+        launcher=launcher(),
+    )
+
+
+def launcher() -> str | None:
+    """The compiler launcher that is installed, by its bare name."""
+    return next((name for name in LAUNCHERS if find_tool(name)), None)
+
+
+def prefix_files(plan: LinkPlan) -> dict[str, str]:
+    """The files of torchlink's prefix for a libtorch on this machine, by their name relative to it."""
+    targets = (
+        place / "Caffe2" / "Caffe2Targets.cmake"
+        for place in (plan.libtorch.root / "share" / "cmake", plan.libtorch.library_dir / "cmake")
+    )
+    upstream = next(
+        (file.read_text(encoding="utf-8", errors="replace") for file in targets if file.is_file()), ""
+    )
+    return cmake_prefix.files(
+        plan,
+        cmake_prefix.upstream_definitions(upstream, cpu_only=plan.wishes.cpu_only),
+        cmake_prefix.main_library(plan).file.stat().st_size,
+    )
+
+
+def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool = False) -> Path:
+    """Put the prefix into a directory of the user's, or into the cache under a name made of its content.
+
+    A cached prefix is never changed, so a build directory that names it stays configured.
+
+    Raises:
+        WouldOverwriteError: the user's directory holds such files that torchlink has not written, and
+            `force` is off; nothing was written.
+        FileError: the place cannot be written.
+        InexpressibleError: CMake cannot carry a path of the plan.
+    """
+    files = prefix_files(plan)
+    if directory is None:
+        version = re.sub(r"[^\w.+-]", "_", plan.libtorch.version or "unknown")
+        return _keep(files, f"libtorch-{version}")
+    own = all(_is_own(directory / name) for name in files)
+    write_project(files, directory, force=force or own)
+    return directory
+
+
+def write_initial_cache(text: str) -> Path:
+    """Put a script for `cmake -C` into the cache and return its path."""
+    return _keep({"initial-cache.cmake": text}, "configure") / "initial-cache.cmake"
+
+
+def _keep(files: Mapping[str, str], name: str) -> Path:
+    """A directory of the cache that holds exactly these files; written beside and renamed: whole or absent."""
+    key = sha256(
+        "\0".join(f"{file}\0{text}" for file, text in files.items()).encode(errors="surrogateescape")
+    )
+    directory = cache_dir() / "cmake" / f"{name}-{key.hexdigest()[:16]}"
+    if _holds(directory, files):
+        return directory
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=directory.parent) as beside:
+            fresh = Path(beside) / "whole"
+            write_project(files, fresh)
+            if directory.exists():  # somebody changed it; what is there must not stay
+                directory.rename(Path(beside) / "old")
+            try:
+                fresh.rename(directory)
+            except OSError:
+                if not _holds(directory, files):  # another process was not the one that was faster
+                    raise
+    except OSError as error:
+        raise FileError(
+            f"Cannot write {directory}: {error.strerror}.",
+            hint="Name a directory that you may write to with TORCHLINK_CACHE_DIR.",
+        ) from error
+    return directory
+
+
+def _holds(directory: Path, files: Mapping[str, str]) -> bool:
+    try:
+        return all((directory / name).read_bytes() == os.fsencode(text) for name, text in files.items())
+    except OSError:
+        return False
+
+
+def _is_own(file: Path) -> bool:
+    """Whether nothing of the user's stands there."""
+    try:
+        return "torchlink" in file.read_text(encoding="utf-8", errors="replace")[:2000].lower()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False

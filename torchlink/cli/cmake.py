@@ -1,0 +1,212 @@
+"""`torchlink cmake`: a CMake project that builds, and what makes an existing one build unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, locate
+from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption, say_notes
+
+if TYPE_CHECKING:
+    from torchlink.plan import LinkPlan
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Start a CMake project, or build an existing one unchanged.",
+)
+
+EPILOG_INIT = """\b
+Examples:
+  torchlink cmake init app
+  cmake --preset default -S app && cmake --build app/build && app/build/app model.pt
+  cmake -S app -B app/build && cmake --build app/build     (without presets, from CMake 3.18 on)
+  torchlink cmake prefix --output app/.torchlink            (after libtorch has changed)
+"""
+EPILOG_PREFIX = """\b
+Examples:
+  cmake -S . -B build -DCMAKE_PREFIX_PATH="$(torchlink cmake prefix)"
+  torchlink cmake prefix --cpu --libtorch /opt/libtorch
+  torchlink cmake prefix --output .torchlink
+"""
+EPILOG_DIR = """\b
+Examples:
+  cmake -S . -B build -DTorch_DIR="$(torchlink cmake dir)"
+"""
+EPILOG_CONFIGURE = """\b
+Examples:
+  torchlink cmake configure -S . -B build -G Ninja
+  torchlink cmake configure --libtorch /opt/libtorch --preset release
+  torchlink cmake configure --show -B build
+"""
+
+
+@app.command(epilog=EPILOG_INIT)
+def init(
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where to; it is made where it is missing.")
+    ] = Path(),
+    *,
+    name: Annotated[str, typer.Option("--name", help="Of the project and its program.")] = "app",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that stand there.")] = False,
+    libtorch: LibtorchOption = None,
+    python: PythonOption = None,
+    cpu: CpuOption = False,
+    headers: HeadersOption = "system",
+    aoti: AotiOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a CMake project that builds: CMakeLists.txt in plain words, presets, a program.
+
+    What is this machine's goes into DIR/.torchlink, which git ignores; all else may be committed.
+    """
+    from torchlink.build.cmake import project_tools, write_prefix
+    from torchlink.build.project import write_project
+    from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
+    from torchlink.paths import data_dir
+
+    plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
+    tools = project_tools()
+    main = (data_dir("examples") / "cpp" / "main.cpp").read_text(encoding="utf-8")
+    written = write_project(project(plan, tools, {"main.cpp": main}, name), directory, force=force)
+    prefix = write_prefix(plan, directory / PREFIX_DIR, force=force)
+    if json:
+        say_json(
+            {"directory": str(directory), "files": [str(path) for path in written], "prefix": str(prefix)}
+        )
+    else:
+        typer.echo("\n".join(str(path) for path in (*written, prefix)))
+    say_notes(plan)
+    import shlex
+
+    there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
+    program = shlex.quote(str(directory.absolute() / BUILD_DIR / name))
+    how = f"--preset default -S {there}" if tools.cmake_version >= (3, 19) else f"-S {there} -B {build}"
+    typer.echo(f"torchlink: next: cmake {how} && cmake --build {build} && {program} model.pt", err=True)
+
+
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="Write it to DIR; otherwise it is kept in torchlink's cache."
+    ),
+]
+
+
+@app.command(epilog=EPILOG_PREFIX)
+def prefix(
+    *,
+    output: OutputOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --output overwrite any files.")] = False,
+    libtorch: LibtorchOption = None,
+    python: PythonOption = None,
+    cpu: CpuOption = False,
+    headers: HeadersOption = "system",
+    aoti: AotiOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Print a directory for CMAKE_PREFIX_PATH with which `find_package(Torch)` of an existing project works.
+
+    It holds a TorchConfig.cmake of torchlink's own: the variables and targets of upstream's, but no CUDA
+    toolkit, MKL or NVTX is asked for, and whoever links gets the C++ standard and the C++ ABI that libtorch
+    needs.
+    """
+    from torchlink.build.cmake import write_prefix
+
+    plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
+    answer(write_prefix(plan, output.absolute() if output else None, force=force), json=json, torch_dir=False)
+    say_notes(plan)
+
+
+@app.command("dir", epilog=EPILOG_DIR)
+def config_dir(
+    *,
+    libtorch: LibtorchOption = None,
+    python: PythonOption = None,
+    cpu: CpuOption = False,
+    headers: HeadersOption = "system",
+    aoti: AotiOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Print the directory for -DTorch_DIR=, which wins even where a project sets CMAKE_PREFIX_PATH itself."""
+    from torchlink.build.cmake import write_prefix
+
+    plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
+    answer(write_prefix(plan), json=json, torch_dir=True)
+    say_notes(plan)
+
+
+@app.command(
+    epilog=EPILOG_CONFIGURE,
+    # Only --help: with -h known, click would find it in -DTorch_DIR=…
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+)
+def configure(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS…", help="What cmake is given, untouched.")
+    ] = None,
+    *,
+    show: Annotated[bool, typer.Option("--show", help="Print the command instead of running it.")] = False,
+    libtorch: LibtorchOption = None,
+    python: PythonOption = None,
+    cpu: CpuOption = False,
+    headers: HeadersOption = "system",
+    aoti: AotiOption = False,
+) -> None:
+    """Configure an existing project with cmake, and tell it all that makes it take this libtorch.
+
+    That is Torch_DIR and CMAKE_PREFIX_PATH, torch's own Python for projects that look for one, the source
+    directories of FetchContent for those that would download libtorch, and a compiler launcher where one is
+    installed. What you set yourself with -D stays. It is passed as an initial cache (cmake -C), so CMake does
+    not warn of what a project leaves unused.
+    """
+    import shlex
+
+    from torchlink.build.cmake import launcher, write_initial_cache, write_prefix
+    from torchlink.emit.cmake_configure import check_arguments, given_variables, initial_cache
+    from torchlink.errors import ToolMissingError
+    from torchlink.process import replace
+    from torchlink.toolchain.tools import find_tool
+
+    words = arguments or []
+    check_arguments(words)
+    cmake = find_tool("cmake")
+    if cmake is None:
+        raise ToolMissingError(
+            "There is no cmake on PATH.", hint="Install it, for example with `pip install cmake`."
+        )
+    plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
+    script = initial_cache(plan.libtorch, write_prefix(plan), launcher(), given_variables(words))
+    command = [str(cmake.path), *words, "-C", str(write_initial_cache(script))]
+    say_notes(plan)
+    if show:
+        typer.echo(shlex.join(command))
+    else:
+        raise typer.Exit(replace(command))
+
+
+def plan_here(libtorch: Path | None, python: str | None, *, cpu: bool, headers: str, aoti: bool) -> LinkPlan:
+    """The plan of a CMake project, whose compiler CMake chooses itself."""
+    from torchlink.plan import Wishes, make_plan
+
+    return make_plan(locate(libtorch, python), Wishes(cpu_only=cpu, headers=headers, aoti=aoti))
+
+
+def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:
+    """Print one of the two directories, or both as JSON."""
+    from torchlink.emit.cmake_prefix import CONFIG_DIR
+
+    if json:
+        say_json({"prefix": str(prefix), "torch_dir": str(prefix / CONFIG_DIR)})
+    else:
+        typer.echo(prefix / CONFIG_DIR if torch_dir else prefix)
+
+
+def say_json(fields: dict[str, object]) -> None:
+    """One object on stdout."""
+    import json
+
+    typer.echo(json.dumps({"schema": 1, **fields}, indent=2))

@@ -1,0 +1,104 @@
+"""Target `cmake`: a snippet with one imported target, for projects that do not `find_package(Torch)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.emit import cmake_syntax as syntax
+
+if TYPE_CHECKING:
+    from torchlink.plan import LinkPlan
+
+TARGET = "torchlink::torch"
+
+
+def emit(plan: LinkPlan, half: str = "both") -> str:
+    """CMake text (3.13 and newer) that defines `torchlink::torch`.
+
+    Raises:
+        InexpressibleError: CMake cannot carry a path of the plan.
+    """
+    properties = {
+        **(_compile_properties(plan) if half != "link" else {}),
+        **(_link_properties(plan) if half != "compile" else {}),
+    }
+    lines = [
+        f"# libtorch {plan.libtorch.version or 'of unknown version'}",
+        f"# Then: target_link_libraries(app PRIVATE {TARGET})",
+        *(_search_path(plan) if half != "compile" else ()),
+        f"if(NOT TARGET {TARGET})",
+        f"  add_library({TARGET} INTERFACE IMPORTED)",
+        f"  set_target_properties({TARGET} PROPERTIES",
+        *(f"    {name} {value}" for name, value in properties.items()),
+        "  )",
+        "endif()",
+    ]
+    return "\n".join(lines)
+
+
+def _compile_properties(plan: LinkPlan) -> dict[str, str]:
+    properties = {"INTERFACE_COMPILE_FEATURES": syntax.quote(f"cxx_std_{plan.cxx_standard}")}
+    if plan.defines:
+        properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(
+            ";".join(f"{name}={value}" for name, value in plan.defines)
+        )
+    if not plan.include_dirs:
+        return properties
+    if plan.wishes.headers == "after":
+        properties["INTERFACE_COMPILE_OPTIONS"] = syntax.quote(include_after(plan))
+        return properties
+    directories = syntax.path_list(plan.include_dirs)
+    properties["INTERFACE_INCLUDE_DIRECTORIES"] = directories
+    properties["INTERFACE_SYSTEM_INCLUDE_DIRECTORIES"] = directories
+    return properties
+
+
+def include_after(plan: LinkPlan) -> str:
+    """Compile options that put the include directories behind the compiler's own."""
+    return ";".join(f'SHELL:-idirafter "{syntax.path(directory)}"' for directory in plan.include_dirs)
+
+
+def _link_properties(plan: LinkPlan) -> dict[str, str]:
+    if plan.wishes.rpath == "absolute":
+        # By full path: CMake writes the directory into what it builds.
+        items = [syntax.path(library.file) for library in plan.libraries if not library.keep]
+    else:
+        # As flags: of these CMake does not know the directory, so it writes none.
+        items = [syntax.driver_flag("-L", directory) for directory in plan.library_dirs]
+        items += [f"-l{library.name}" for library in plan.libraries if not library.keep]
+    items = [*kept_items(plan), *items, *search_items(plan)]
+    return {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
+
+
+def kept_items(plan: LinkPlan) -> list[str]:
+    """The load-bearing libraries as items of a target's libraries."""
+    if plan.platform == "linux":
+        return [syntax.kept(library) for library in plan.libraries if library.keep]
+    # Apple's linker drops nothing; Microsoft's keeps a library for a symbol that it is told to include.
+    files = [syntax.path(library.file) for library in plan.libraries if library.keep]
+    return [*files, *(f"-INCLUDE:{library.symbol}" for library in plan.libraries if library.symbol)]
+
+
+def search_items(plan: LinkPlan) -> list[str]:
+    """The search path entries that CMake does not know of by itself, as items of a target's libraries."""
+    if plan.wishes.rpath != "absolute":
+        companions: list[str] = []
+    else:
+        own = {str(plan.libtorch.library_dir)}
+        companions = [entry for entry in plan.runtime_dirs if entry not in own]
+    items = [syntax.linker_flag("-rpath", entry) for entry in companions]
+    items += [syntax.linker_flag("-rpath-link", str(directory)) for directory in plan.linker_dirs]
+    return ["-Wl,--disable-new-dtags", *items] if plan.runtime_as_rpath else items
+
+
+def _search_path(plan: LinkPlan) -> list[str]:
+    """Lines for the targets that the project makes after them: the run-time search path of the plan."""
+    if plan.platform == "windows":
+        return []
+    if plan.wishes.rpath == "absolute":
+        return ["set(CMAKE_INSTALL_RPATH_USE_LINK_PATH TRUE)"]
+    return [
+        f"list(APPEND {variable} {syntax.quote(entry)})"
+        for variable in ("CMAKE_BUILD_RPATH", "CMAKE_INSTALL_RPATH")
+        for entry in plan.runtime_dirs
+    ]

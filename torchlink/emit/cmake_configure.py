@@ -1,0 +1,90 @@
+"""An initial cache for `cmake -C`: what an existing project should know when torchlink configures it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.emit import cmake_syntax
+from torchlink.emit.cmake_prefix import CONFIG_DIR
+from torchlink.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
+
+# The names under which projects declare a download of libtorch for FetchContent, as its variables spell them.
+FETCHED = ("LIBTORCH", "TORCH")
+# The variables of FindPython3, FindPython, and of the older FindPythonInterp and pybind11.
+PYTHON = ("Python3_EXECUTABLE", "Python_EXECUTABLE", "PYTHON_EXECUTABLE")
+OWN = "Set by torchlink"
+# The first words of a cmake command line that configures nothing.
+OTHER_MODES = frozenset({"--build", "--install", "--open", "--workflow", "--find-package", "-E", "-P", "-N"})
+
+
+def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given: Iterable[str] = ()) -> str:
+    """The text of the script.
+
+    What stands in the cache already, from the command line, a preset or an earlier run, stays, unless
+    torchlink itself put it there. `Torch_DIR` alone is set in any case: an earlier run may have found another
+    libtorch.
+
+    Args:
+        libtorch: what to build against.
+        prefix: where torchlink's own TorchConfig.cmake lies, as `share/cmake/Torch` below it.
+        launcher: compiler launcher, for example `ccache`; None for none.
+        given: names of variables that the user's command line sets; they are left out.
+    """
+    # A source tree has a CMakeLists.txt of its own, which FetchContent would add to the project.
+    fetched = prefix if libtorch.layout == "source" else libtorch.root
+    variables: dict[str, tuple[str, str]] = {
+        "Torch_DIR": ("PATH", cmake_syntax.path(prefix / CONFIG_DIR)),
+        "CMAKE_PREFIX_PATH": ("PATH", f"{cmake_syntax.path(prefix)};{cmake_syntax.path(libtorch.root)}"),
+        "CMAKE_INSTALL_RPATH_USE_LINK_PATH": ("BOOL", "TRUE"),
+        **{f"FETCHCONTENT_SOURCE_DIR_{name}": ("PATH", cmake_syntax.path(fetched)) for name in FETCHED},
+    }
+    if libtorch.python is not None:
+        variables.update({name: ("FILEPATH", cmake_syntax.path(libtorch.python)) for name in PYTHON})
+    if launcher:
+        variables["CMAKE_CXX_COMPILER_LAUNCHER"] = ("STRING", launcher)
+    taken = set(given)
+    lines = [
+        f"# Written by torchlink for libtorch {libtorch.version or 'of unknown version'}; read by cmake -C.",
+        "function(_torchlink_set name type value)",
+        "  get_property(origin CACHE ${name} PROPERTY HELPSTRING)",
+        f'  if(NOT DEFINED CACHE{{${{name}}}} OR name STREQUAL "Torch_DIR" OR origin STREQUAL "{OWN}")',
+        f'    set(${{name}} "${{value}}" CACHE ${{type}} "{OWN}" FORCE)',
+        "  endif()",
+        "endfunction()",
+        *(
+            f"_torchlink_set({name} {kind} {cmake_syntax.quote(value)})"
+            for name, (kind, value) in variables.items()
+            if name not in taken
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def given_variables(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The names that `-DNAME=…`, `-D NAME:TYPE=…` on a cmake command line set."""
+    definitions = [
+        word[2:] or following
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if word.startswith("-D")
+    ]
+    return tuple(definition.partition("=")[0].partition(":")[0] for definition in definitions)
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """See whether a cmake command line configures a project.
+
+    Raises:
+        UsageError: it does something else, which needs nothing of torchlink's.
+    """
+    mode = next((word for word in arguments[:1] if word in OTHER_MODES), None)
+    if mode:
+        raise UsageError(
+            f"cmake {mode} configures nothing: it needs nothing of torchlink's.",
+            hint=f"Run cmake {mode} itself.",
+        )

@@ -1,0 +1,155 @@
+"""torchlink's own `TorchConfig.cmake`: a prefix whose `find_package(Torch)` demands nothing else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.emit import cmake, cmake_syntax
+from torchlink.emit.templates import render
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torchlink.plan import LinkPlan, PlanLibrary
+
+CONFIG_DIR = "share/cmake/Torch"  # below the prefix; what -DTorch_DIR= takes
+FILES = ("TorchConfig.cmake", "TorchConfigVersion.cmake", "TorchlinkConsumers.cmake")
+# The variables of upstream's file that name one library; TORCH_LIBRARY is set by itself.
+VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
+# Those of which upstream also has a target NAME_library, which keeps the library.
+UPSTREAM_LIBRARIES = ("torch_cpu", "torch_cuda", "torch_hip", "torch_xpu")
+CUDA = ("torch_cuda", "c10_cuda")
+CPU_CODE = ("torch_cpu", "torch")  # which library holds the code, newest layout first
+DEFINITION = re.compile(r'^\s*INTERFACE_COMPILE_DEFINITIONS "([\w;=]+)"', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """An imported target of the prefix."""
+
+    name: str  # of the target and, bare, of the library
+    file: Path  # what the linker takes
+    location: Path  # what the loader takes
+    implib: str  # Windows: the .lib; empty elsewhere
+    links: str  # the targets behind it, as a list
+    variable: str  # upstream's variable that names the file; empty for none
+    upstream_library: bool  # whether upstream has a target NAME_library too
+
+
+def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None = None) -> dict[str, str]:
+    """The files of the prefix by their name relative to it; the same plan gives the same text.
+
+    Args:
+        plan: what to serve. Its C++ standard is not used: a project keeps its own unless libtorch's headers
+            cannot be compiled with it.
+        definitions: what upstream's targets define for whoever links them (`upstream_definitions`).
+        main_size: bytes of the library that holds the CPU code, by which a later change of libtorch is
+            noticed when CMake runs; None leaves that out.
+
+    Raises:
+        InexpressibleError: CMake cannot carry a path of the plan.
+    """
+    libraries = _libraries(plan)
+    main = main_library(plan)
+    names = [library.name for library in libraries]
+    base = "c10" if "c10" in names else names[0]
+    version = plan.libtorch.version or ""
+    values = {
+        "title": f"libtorch {version or 'of unknown version'} in {plan.libtorch.root}",
+        "version": re.sub(r"[^\d.].*", "", version),
+        "root": plan.libtorch.root,
+        "include_dirs": plan.include_dirs,
+        "include_after": cmake.include_after(plan) if plan.wishes.headers == "after" else "",
+        "library_dir": plan.libtorch.library_dir,
+        "libraries": libraries,
+        "main": main,
+        "main_size": main_size,
+        "base": base,
+        "standard": plan.wishes.cxx_standard or plan.libtorch.cxx_standard_required,
+        "abi": dict(plan.defines).get("_GLIBCXX_USE_CXX11_ABI", ""),
+        "cxx_flags": " ".join(f"-D{name}={value}" for name, value in plan.defines),
+        "definitions": definitions,
+        "torch_libraries": list(dict.fromkeys(("torch", "torch_library", base))),
+        "cuda_targets": [name for name in CUDA if name in names],
+        "link_items": [
+            *cmake.kept_items(plan),
+            # Not the target `torch` itself, which links these.
+            *(
+                cmake_syntax.path(library.file) if library.name == "torch" else library.name
+                for library in plan.libraries
+                if not library.keep
+            ),
+            *cmake.search_items(plan),
+        ],
+    }
+    filters = {
+        "quote": cmake_syntax.quote,
+        "path": lambda file: cmake_syntax.quote(cmake_syntax.path(file)),
+        "path_list": cmake_syntax.path_list,
+    }
+    return {f"{CONFIG_DIR}/{name}": render(f"cmake/prefix/{name}.j2", values, filters) for name in FILES}
+
+
+def upstream_definitions(targets: str, *, cpu_only: bool) -> tuple[str, ...]:
+    """What upstream's targets define for whoever links them, from the text of `Caffe2Targets.cmake`.
+
+    Headers of torch.distributed are empty without them (`USE_C10D_GLOO`).
+    """
+    found: dict[str, None] = {}
+    for block in targets.split("\nset_target_properties(")[1:]:
+        name = block.split(maxsplit=1)[0]
+        definition = DEFINITION.search(block)
+        if definition and (name.startswith("torch_cpu") or not cpu_only):
+            found.update(dict.fromkeys(definition[1].split(";")))
+    return tuple(found)
+
+
+def main_library(plan: LinkPlan) -> PlanLibrary:
+    """The library that holds the CPU code."""
+    by_name = {library.name: library for library in plan.libraries}
+    return next((by_name[name] for name in CPU_CODE if name in by_name), plan.libraries[-1])
+
+
+def _libraries(plan: LinkPlan) -> tuple[Library, ...]:
+    """The imported targets: the plan's libraries of libtorch itself, `torch`, and `torch_python` if there."""
+    own = {
+        library.name: library.file
+        for library in plan.libraries
+        if library.file.parent == plan.libtorch.library_dir
+    }
+    main = main_library(plan)
+    # Upstream's `torch` is a stub that needs the others; where nothing needs that, it is the library with the
+    # code.
+    own.setdefault("torch", main.file)
+    python = next(
+        (file for file in plan.libtorch.libraries if re.match(r"(lib)?torch_python\.(so|dylib|lib)", file)),
+        None,
+    )
+    if python:
+        own["torch_python"] = plan.libtorch.library_dir / python
+    return tuple(
+        Library(
+            name=name,
+            file=file,
+            location=file.with_suffix(".dll") if file.suffix == ".lib" else file,
+            implib=str(file) if file.suffix == ".lib" else "",
+            links=_links(name, main.name, own),
+            variable=VARIABLES.get(name, ""),
+            upstream_library=name in UPSTREAM_LIBRARIES,
+        )
+        for name, file in own.items()
+    )
+
+
+def _links(name: str, main: str, own: dict[str, Path]) -> str:
+    """The targets behind a library, so that whoever links it alone gets what its headers need."""
+    if name == "torch":
+        return "torch_library"
+    if name == "torch_python":
+        return "torch"
+    if name.startswith("c10") or name == main:
+        return "c10" if name != "c10" and "c10" in own else ""
+    return main

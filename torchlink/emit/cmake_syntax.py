@@ -1,0 +1,79 @@
+"""Quoting for CMake's language, and for what CMake passes on without quoting it again."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.errors import InexpressibleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from torchlink.plan import PlanLibrary
+
+# CMake splits lists at ';' unless square brackets stand open before it, turns '\' in paths into '/', and
+# evaluates '$<' in properties.
+UNSAFE_IN_PATH = re.compile(r"[;\\\[\]\n\r]|\$<")
+# A flag among the libraries reaches the shell as it is; between double quotes these still have a meaning
+# there, and '$' has one for Ninja and Make, too.
+UNSAFE_IN_FLAG = re.compile(r"[$`\"\\\n\r]")
+
+
+def quote(text: str) -> str:
+    """A quoted argument that CMake reads back as exactly this text."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'
+
+
+def path(file: Path | str) -> str:
+    """A path that may stand in a list and in a target's property, not yet quoted.
+
+    Raises:
+        InexpressibleError: CMake would take it apart or rewrite it.
+    """
+    text = str(file)
+    if UNSAFE_IN_PATH.search(text):
+        raise InexpressibleError(
+            f"CMake cannot carry the path {text}: a semicolon, a backslash, a square bracket, a line break or "
+            "'$<' has a meaning of its own in its lists and properties.",
+            hint="Reach libtorch through a symlink without them, and name that with --libtorch.",
+        )
+    return text
+
+
+def path_list(files: Iterable[Path | str]) -> str:
+    """A quoted list of paths."""
+    return quote(";".join(path(file) for file in files))
+
+
+def kept(library: PlanLibrary) -> str:
+    """One item for a target's libraries that links a library even where no symbol names it.
+
+    One item, because CMake folds repeated flags together; among the libraries and not the link options,
+    because only libraries pass through a static library that uses libtorch privately.
+    """
+    return f"-Wl,--push-state,--no-as-needed {_in_flag(library.file)} -Wl,--pop-state"
+
+
+def linker_flag(option: str, value: str) -> str:
+    """One item for a target's libraries that hands the linker an option with a value, as `-rpath`."""
+    if "," in value:
+        return f"-Xlinker {option} -Xlinker {_in_flag(value)}"
+    return f"-Wl,{option},{_in_flag(value)}"
+
+
+def driver_flag(option: str, value: Path) -> str:
+    """One item for a target's libraries that is a flag of the compiler driver with a path, as `-L`."""
+    return f"{option}{_in_flag(value)}"
+
+
+def _in_flag(value: Path | str) -> str:
+    text = path(value)
+    if UNSAFE_IN_FLAG.search(text):
+        raise InexpressibleError(
+            f"CMake cannot carry {text} inside a linker flag: a dollar sign, a double quote or a backquote has "
+            "a meaning of its own there.",
+            hint="Reach libtorch through a symlink without them, and name that with --libtorch.",
+        )
+    return f'"{text}"'
