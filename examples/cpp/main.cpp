@@ -1,0 +1,36 @@
+// Loads a TorchScript model, calls its forward with one tensor and prints what comes out.
+//
+//   main MODEL.pt [SIZE...]      for example: main resnet.pt 1 3 224 224
+
+#include <torch/script.h>
+
+#include <cstdint>
+#include <exception>
+#include <iostream>
+#include <string>
+#include <vector>
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::cerr << "usage: " << argv[0] << " MODEL.pt [SIZE...]\n";
+    return 2;
+  }
+  try {
+    std::vector<std::int64_t> shape;
+    for (int i = 2; i < argc; ++i) shape.push_back(std::stoll(argv[i]));
+    if (shape.empty()) shape = {1, 4};
+
+    torch::jit::Module model = torch::jit::load(argv[1]);
+    model.eval();
+    const torch::NoGradGuard no_gradients;
+
+    const torch::jit::IValue output = model.forward({torch::ones(shape)});
+    std::cout << output << '\n';
+    return 0;
+  } catch (const c10::Error& error) {
+    std::cerr << argv[0] << ": " << error.what_without_backtrace() << '\n';
+  } catch (const std::exception& error) {
+    std::cerr << argv[0] << ": " << error.what() << '\n';
+  }
+  return 1;
+}

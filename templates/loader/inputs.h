@@ -1,0 +1,116 @@
+// Arguments of forward from the words of the wire form, guided by the type that forward declares.
+#pragma once
+
+#include <ATen/core/ivalue.h>
+#include <ATen/core/jit_type.h>
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "json.h"
+#include "tensors.h"
+
+class Words {
+ public:
+  explicit Words(std::vector<std::string> words) : words_(std::move(words)) {}
+  bool done() const {
+    return at_ == words_.size();
+  }
+  const std::string& next() {
+    if (done()) throw std::runtime_error("words are missing at the end");
+    return words_[at_++];
+  }
+  int64_t count() {
+    const int64_t number = whole(next());
+    if (number < 0 || number > 1000000) throw std::runtime_error("a count is out of range");
+    return number;
+  }
+
+ private:
+  std::vector<std::string> words_;
+  size_t at_ = 0;
+};
+
+// Percent-encoded; the empty string is `-`.
+inline std::string string_from(const std::string& word) {
+  return word == "-" ? "" : percent_decoded(word);
+}
+
+inline at::Tensor tensor_from(Words& words) {
+  const c10::ScalarType dtype = dtype_named(words.next());
+  const Sizes sizes = sizes_from(words.next());
+  const std::string fill = words.next();
+  if (fill.compare(0, 5, "file:") != 0) return filled(dtype, sizes, fill);
+  const std::vector<std::string> parts = split(fill, ':'); // a colon in the path is percent-encoded
+  if (parts.size() != 4) throw std::runtime_error("'" + fill + "' is no place in a file");
+  return from_file(dtype, sizes, whole(parts[1]), sizes_from(parts[2]), string_from(parts[3]));
+}
+
+// The type of a list's elements where forward does not declare one.
+inline c10::TypePtr element_type(const std::string& word, const std::vector<c10::IValue>& items) {
+  if (word == "tensor") return c10::TensorType::get();
+  if (word == "int") return c10::IntType::get();
+  if (word == "float") return c10::FloatType::get();
+  if (word == "bool") return c10::BoolType::get();
+  if (word == "str") return c10::StringType::get();
+  if (word != "any") throw std::runtime_error("'" + word + "' is no type of a list's elements");
+  if (items.empty()) return c10::AnyType::get();
+  return items.front().type();
+}
+
+inline c10::IValue value_from(Words& words, c10::TypePtr declared, c10::Device device) {
+  const std::string kind = words.next();
+  if (kind == "none") return c10::IValue();
+  if (declared && declared->kind() == c10::TypeKind::OptionalType) declared = declared->containedTypes()[0];
+  const bool declared_list = declared && declared->kind() == c10::TypeKind::ListType;
+  const bool declared_dict = declared && declared->kind() == c10::TypeKind::DictType;
+  if (kind == "tensor") return tensor_from(words).to(device);
+  if (kind == "int") {
+    const int64_t number = whole(words.next());
+    if (declared && declared->kind() == c10::TypeKind::FloatType) return static_cast<double>(number);
+    return number;
+  }
+  if (kind == "float") return real(words.next());
+  if (kind == "bool") return words.next() == "1";
+  if (kind == "str") return string_from(words.next());
+  if (kind == "list") {
+    const std::string element = words.next();
+    const c10::TypePtr inner = declared_list ? declared->containedTypes()[0] : c10::TypePtr();
+    std::vector<c10::IValue> items;
+    for (int64_t left = words.count(); left > 0; --left) items.push_back(value_from(words, inner, device));
+    c10::impl::GenericList list(declared_list ? inner : element_type(element, items));
+    for (c10::IValue& item : items) list.push_back(std::move(item));
+    return list;
+  }
+  if (kind == "tuple") {
+    const bool typed = declared && declared->kind() == c10::TypeKind::TupleType;
+    std::vector<c10::TypePtr> inner;
+    for (size_t i = 0; typed && i < declared->containedTypes().size(); ++i) inner.push_back(declared->containedTypes()[i]);
+    const int64_t count = words.count();
+    std::vector<c10::IValue> items;
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      items.push_back(value_from(words, i < inner.size() ? inner[i] : c10::TypePtr(), device));
+    }
+    if (inner.size() == items.size() && !items.empty()) {
+      return c10::ivalue::Tuple::createNamed(std::move(items), declared->expect<c10::TupleType>());
+    }
+    return c10::ivalue::Tuple::create(std::move(items));
+  }
+  if (kind == "dict") {
+    const c10::TypePtr key_type = declared_dict ? declared->containedTypes()[0] : c10::TypePtr();
+    const c10::TypePtr value_type = declared_dict ? declared->containedTypes()[1] : c10::TypePtr();
+    std::vector<c10::IValue> keys, values;
+    for (int64_t left = words.count(); left > 0; --left) {
+      keys.push_back(value_from(words, key_type, device));
+      values.push_back(value_from(words, value_type, device));
+    }
+    c10::impl::GenericDict dict(
+        declared_dict ? key_type : keys.empty() ? c10::TypePtr(c10::StringType::get()) : element_type("any", keys),
+        declared_dict ? value_type : element_type("any", values));
+    for (size_t i = 0; i < keys.size(); ++i) dict.insert_or_assign(keys[i], values[i]);
+    return dict;
+  }
+  throw std::runtime_error("'" + kind + "' is no kind of value");
+}

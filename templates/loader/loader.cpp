@@ -1,0 +1,241 @@
+// torchlink's reference loader: loads a TorchScript model, calls its forward, says what came out.
+//
+//   loader [--device cpu|cuda|auto] MODEL [INPUT…]   by hand, for reading
+//   loader --serve                                    commands on stdin, one JSON object a line on stdout
+//
+// An input is written in words: `tensor float32 1x3x224x224 randn:7`, `int 3`, `list int 2 int 1 int 2`.
+// The protocol of --serve is described in docs/architecture.md. What a model prints goes to stderr.
+
+#include "inputs.h"
+#include "model.h"
+#include "outputs.h"
+
+#include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#ifdef _WIN32
+#include <io.h>
+#define dup _dup
+#define dup2 _dup2
+#define fdopen _fdopen
+#else
+#include <sys/resource.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+const size_t most_outputs = 100;
+
+double milliseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The most memory this process ever held, in MiB; -1 where the system does not tell. Linux's getrusage
+// would count the process that started this one.
+double peak_rss_mib() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.compare(0, 6, "VmHWM:") == 0) return std::atof(line.c_str() + 6) / 1024;
+  }
+#ifdef _WIN32
+  return -1;
+#else
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+  return static_cast<double>(usage.ru_maxrss) / (1024 * 1024);
+#else
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+#endif
+#endif
+}
+
+// A loader's life: load, then describe, forward and expect as often as asked for.
+class Loader {
+ public:
+  void load(const std::string& device, const std::string& path) {
+    stage = "device";
+    device_ = usable(device);
+    stage = "load";
+    const auto start = std::chrono::steady_clock::now();
+    model_.reset(new Model(path, device_));
+    load_ms = milliseconds_since(start);
+  }
+
+  void forward(Words& words) {
+    stage = "input";
+    const int64_t count = words.count();
+    std::vector<c10::IValue> arguments;
+    const auto& declared = model().schema().arguments();
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      arguments.push_back(value_from(words, i + 1 < declared.size() ? declared[i + 1].type() : c10::TypePtr(), device_));
+    }
+    if (!words.done()) throw std::runtime_error("'" + words.next() + "' is left over");
+    stage = "forward";
+    outputs = Outputs(most_outputs);
+    const c10::AutoGradMode no_gradients(false);
+    const auto start = std::chrono::steady_clock::now();
+    const c10::IValue result = model()(arguments);
+    finish_device_work();
+    forward_ms = milliseconds_since(start);
+    outputs.add("output", result);
+  }
+
+  Comparison expect(Words& words) {
+    stage = "expect";
+    const at::Tensor actual = outputs.all.at(static_cast<size_t>(words.count())).value.toTensor();
+    const c10::ScalarType dtype = dtype_named(words.next());
+    const Sizes sizes = sizes_from(words.next());
+    const int64_t offset = whole(words.next());
+    const Sizes strides = sizes_from(words.next());
+    const at::Tensor expected = from_file(dtype, sizes, offset, strides, string_from(words.next()));
+    const double atol = real(words.next()), rtol = real(words.next());
+    return compared(dense(actual), expected, atol, rtol);
+  }
+
+  const Model& model() const {
+    if (!model_) throw std::runtime_error("no model is loaded");
+    return *model_;
+  }
+
+  std::string device() const {
+    return device_.str();
+  }
+
+  std::string stage = "command"; // what is being done, for the error that may come of it
+  double load_ms = 0, forward_ms = 0;
+  Outputs outputs{most_outputs};
+
+ private:
+  // The first CUDA tensor tells, in libtorch's own words, whether library, driver and GPU are there.
+  static c10::Device usable(const std::string& wanted) {
+    const c10::Device cpu(c10::DeviceType::CPU), cuda(c10::DeviceType::CUDA, 0);
+    if (wanted == "cpu") return cpu;
+    if (wanted != "cuda" && wanted != "auto") throw std::runtime_error("'" + wanted + "' is no device; say cpu, cuda or auto");
+    try {
+      filled(c10::ScalarType::Float, {1}, "zeros").to(cuda);
+      return cuda;
+    } catch (const std::exception&) {
+      if (wanted == "cuda") throw;
+      return cpu;
+    }
+  }
+
+  // Kernels run on after forward has returned; a copy to the host waits for them.
+  void finish_device_work() const {
+    if (!device_.is_cpu()) filled(c10::ScalarType::Float, {1}, "zeros").to(device_).to(at::Device(at::kCPU));
+  }
+
+  c10::Device device_{c10::DeviceType::CPU};
+  std::unique_ptr<Model> model_;
+};
+
+std::string answer(Loader& loader, const std::string& line) {
+  Words words(split(line, ' '));
+  const std::string command = words.next();
+  if (command == "load") {
+    const std::string device = words.next();
+    loader.load(device, string_from(words.next()));
+    return JsonObject().add("event", "\"loaded\"").add("load_ms", json_number(loader.load_ms)).add("device", json_string(loader.device())).text();
+  }
+  if (command == "describe") {
+    loader.stage = "describe";
+    return loader.model().described();
+  }
+  if (command == "forward") {
+    loader.forward(words);
+    std::vector<std::string> outputs;
+    for (const Output& output : loader.outputs.all) outputs.push_back(output_json(output));
+    JsonObject result;
+    result.add("event", "\"result\"").add("forward_ms", json_number(loader.forward_ms)).add("outputs", json_array(outputs));
+    result.add("outputs_left_out", json_number(static_cast<long long>(loader.outputs.left_out)));
+    return result.add("peak_rss_mb", json_number(peak_rss_mib())).text();
+  }
+  if (command == "expect") {
+    const Comparison comparison = loader.expect(words);
+    JsonObject result;
+    result.add("event", "\"compared\"").add("ok", comparison.ok ? "true" : "false");
+    return result.add("max_abs_error", json_number(comparison.max_abs_error)).add("mismatched", json_number(static_cast<long long>(comparison.mismatched))).text();
+  }
+  loader.stage = "command";
+  throw std::runtime_error("'" + command + "' is no command");
+}
+
+// The message without the C++ backtrace that libtorch appends to it.
+std::string message_of(const std::exception& error) {
+  const c10::Error* const own = dynamic_cast<const c10::Error*>(&error);
+  return own != nullptr ? own->what_without_backtrace() : error.what();
+}
+
+int serve(FILE* out) {
+  Loader loader;
+  for (std::string line; std::getline(std::cin, line);) {
+    std::string event;
+    try {
+      event = answer(loader, line);
+    } catch (const std::exception& error) {
+      event = JsonObject().add("event", "\"error\"").add("stage", json_string(loader.stage)).add("message", json_string(message_of(error))).text();
+    }
+    std::fprintf(out, "%s\n", event.c_str());
+    std::fflush(out);
+  }
+  return 0;
+}
+
+int by_hand(const std::string& device, const std::string& path, const std::vector<std::string>& inputs, FILE* out) {
+  Loader loader;
+  try {
+    loader.load(device, path);
+    std::fprintf(out, "%s: loaded on %s in %.1f ms\n", path.c_str(), loader.device().c_str(), loader.load_ms);
+    std::vector<std::string> words{"0"};
+    words.insert(words.end(), inputs.begin(), inputs.end());
+    Words rest(words);
+    int64_t count = 0;
+    for (rest.next(); !rest.done(); ++count) value_from(rest, c10::TypePtr(), c10::Device(c10::DeviceType::CPU));
+    words[0] = std::to_string(count);
+    Words arguments(words);
+    loader.forward(arguments);
+    std::fprintf(out, "forward: %.1f ms\n", loader.forward_ms);
+    for (const Output& output : loader.outputs.all) std::fprintf(out, "%s\n", output_json(output).c_str());
+    return 0;
+  } catch (const std::exception& error) {
+    std::fflush(out);
+    std::fprintf(stderr, "%s: %s\n", loader.stage.c_str(), message_of(error).c_str());
+    return 1;
+  }
+}
+
+} // namespace
+
+extern "C" int torchlink_loader_main(int argc, char** argv) {
+  FILE* const out = fdopen(dup(1), "w"); // what the model prints must not mix with what the loader says
+  dup2(2, 1);
+  std::vector<std::string> words(argv + 1, argv + argc);
+  std::string device = "cpu";
+  if (words.size() == 1 && words[0] == "--serve") return serve(out);
+  if (words.size() > 2 && words[0] == "--device") {
+    device = words[1];
+    words.erase(words.begin(), words.begin() + 2);
+  }
+  if (words.empty() || words[0].compare(0, 1, "-") == 0) {
+    std::fprintf(stderr, "usage: loader [--device cpu|cuda|auto] MODEL [INPUT...] | loader --serve\n");
+    return 2;
+  }
+  return by_hand(device, words[0], std::vector<std::string>(words.begin() + 1, words.end()), out);
+}
+
+#ifndef TORCHLINK_NO_MAIN // a program in another language has its own
+int main(int argc, char** argv) {
+  return torchlink_loader_main(argc, argv);
+}
+#endif

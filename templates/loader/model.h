@@ -1,0 +1,150 @@
+// A TorchScript model: loading it, its forward, and what can be told about it.
+#pragma once
+
+// One operator's header where one is needed, not all two thousand (torch 1.11 and later; before, no effect).
+#define AT_PER_OPERATOR_HEADERS
+
+#if __has_include(<torch/headeronly/version.h>)
+#include <torch/headeronly/version.h>
+#elif __has_include(<torch/version.h>)
+#include <torch/version.h>
+#endif
+
+#include <ATen/core/class_type.h>
+#include <ATen/core/function.h>
+#include <ATen/core/function_schema.h>
+#include <ATen/core/ivalue.h>
+
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "json.h"
+#include "tensors.h"
+
+using ObjectPtr = c10::intrusive_ptr<c10::ivalue::Object>;
+
+// torch/csrc/jit/serialization/import.h and torch/csrc/jit/api/module.h bring the whole compiler of
+// TorchScript along: 3 of 8 seconds, only to name three functions. Where those functions are known to be as
+// declared here they are declared here, and the linker checks them; for any other version torch's own
+// headers are read. tests/verify/test_loader.py compares these declarations with torch's.
+#if defined(TORCH_VERSION_MAJOR) && !defined(LOADER_FULL_HEADERS) && TORCH_VERSION_MAJOR == 2 && \
+    TORCH_VERSION_MINOR >= 6 && TORCH_VERSION_MINOR <= 15
+
+#include <c10/core/Device.h>
+#include <optional>
+
+namespace torch {
+namespace jit {
+
+// What `load` returns is torch's Module: its object first, and at most 504 bytes behind. Only the object
+// is used; the rest is left alone.
+struct LoadedModule {
+  ObjectPtr object;
+  void* rest[63];
+  LoadedModule(const LoadedModule&) = delete;
+  LoadedModule& operator=(const LoadedModule&) = delete;
+  ~LoadedModule() {}
+};
+LoadedModule load(const std::string& filename, std::optional<c10::Device> device, bool load_debug_files);
+
+struct Graph {
+  std::string toString(bool print_source_locations) const;
+};
+struct GraphFunction {
+  std::shared_ptr<Graph> optimized_graph() const;
+};
+GraphFunction& toGraphFunction(Function& function);
+
+} // namespace jit
+} // namespace torch
+
+inline ObjectPtr load_object(const std::string& path, c10::Device device) {
+  return torch::jit::load(path, device, true).object;
+}
+
+#else
+
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+inline ObjectPtr load_object(const std::string& path, c10::Device device) {
+  return torch::jit::load(path, device)._ivalue();
+}
+
+#endif
+
+class Model {
+ public:
+  Model(const std::string& path, c10::Device device)
+      : object_(load_object(path, device)), forward_(object_->type()->findMethod("forward")) {}
+
+  const c10::FunctionSchema& schema() const {
+    return forward().getSchema();
+  }
+
+  // Arguments as a caller gives them, without `self`; missing ones take their defaults.
+  c10::IValue operator()(const std::vector<c10::IValue>& arguments) const {
+    std::vector<c10::IValue> stack{object_};
+    stack.insert(stack.end(), arguments.begin(), arguments.end());
+    return forward()(std::move(stack));
+  }
+
+  // Schema, inlined graph in TorchScript's own notation, and the tensors among the attributes.
+  std::string described() const {
+    std::vector<std::string> arguments;
+    for (const c10::Argument& argument : schema().arguments()) {
+      if (argument.name() == "self" && arguments.empty()) continue;
+      std::string fallback = "null";
+      if (argument.default_value()) fallback = json_string(plain(*argument.default_value()));
+      arguments.push_back(JsonObject()
+                              .add("name", json_string(argument.name()))
+                              .add("type", json_string(argument.type()->annotation_str()))
+                              .add("has_default", argument.default_value() ? "true" : "false")
+                              .add("default", fallback)
+                              .add("kwarg_only", argument.kwarg_only() ? "true" : "false")
+                              .text());
+    }
+    JsonObject tensors;
+    collect(*object_, "", 0, tensors);
+    const std::string graph = torch::jit::toGraphFunction(forward()).optimized_graph()->toString(false);
+    return JsonObject()
+        .add("event", "\"described\"")
+        .add("schema", JsonObject().add("name", "\"forward\"").add("arguments", json_array(arguments)).text())
+        .add("graph", json_string(graph))
+        .add("attributes", tensors.text())
+        .text();
+  }
+
+  static std::string plain(const c10::IValue& value) {
+    std::ostringstream text;
+    text << value;
+    return text.str();
+  }
+
+ private:
+  torch::jit::Function& forward() const {
+    if (forward_ == nullptr) throw std::runtime_error("the model has no method named forward");
+    return *forward_;
+  }
+
+  // The tensors of an object and of the objects inside it, as `"fc.weight": {"dtype":…, "shape":…}`.
+  static void collect(const c10::ivalue::Object& object, const std::string& prefix, int depth, JsonObject& found) {
+    const std::shared_ptr<c10::ClassType> type = object.type();
+    for (size_t i = 0; i < type->numAttributes() && depth < 64; ++i) {
+      const c10::IValue& value = object.getSlot(i);
+      const std::string name = prefix + type->getAttributeName(i);
+      if (value.isObject()) {
+        collect(*value.toObject(), name + ".", depth + 1, found);
+      } else if (value.isTensor() && value.toTensor().defined()) {
+        found.add(name, about(value.toTensor()).text());
+      }
+    }
+  }
+
+  ObjectPtr object_;
+  torch::jit::Function* forward_;
+};

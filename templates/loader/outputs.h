@@ -1,0 +1,94 @@
+// What forward returned: every tensor and value in it, named by where it stands.
+#pragma once
+
+#include <ATen/core/ivalue.h>
+#include <ATen/core/jit_type.h>
+
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "json.h"
+#include "tensors.h"
+
+struct Output {
+  std::string label; // "output", "output[0]", "output.key"
+  c10::IValue value; // no list, tuple or dict
+};
+
+// Flat, in order. At most `limit` are kept; `left_out` counts the others.
+struct Outputs {
+  explicit Outputs(size_t most) : limit(most) {}
+
+  void add(const std::string& label, const c10::IValue& value) {
+    if (value.isTuple()) {
+      const auto& elements = value.toTuple()->elements();
+      const auto type = value.type()->cast<c10::TupleType>();
+      const bool named = type && type->schema() && type->schema()->arguments().size() == elements.size();
+      for (size_t i = 0; i < elements.size(); ++i) {
+        add(label + (named ? "." + type->schema()->arguments()[i].name() : "[" + std::to_string(i) + "]"), elements[i]);
+      }
+    } else if (value.isList()) {
+      const auto list = value.toList();
+      for (size_t i = 0; i < list.size(); ++i) add(label + "[" + std::to_string(i) + "]", list.get(i));
+    } else if (value.isGenericDict()) {
+      for (const auto& entry : value.toGenericDict()) {
+        const c10::IValue key = entry.key();
+        add(label + (key.isString() ? "." + key.toStringRef() : "[" + plain(key) + "]"), entry.value());
+      }
+    } else if (all.size() < limit) {
+      all.push_back(Output{label, value});
+    } else {
+      ++left_out;
+    }
+  }
+
+  static std::string plain(const c10::IValue& value) {
+    if (value.isInt()) return json_number(static_cast<long long>(value.toInt()));
+    if (value.isDouble()) return json_number(value.toDouble());
+    if (value.isBool()) return value.toBool() ? "true" : "false";
+    return value.tagKind();
+  }
+
+  std::vector<Output> all;
+  size_t limit;
+  size_t left_out = 0;
+};
+
+inline std::string tensor_json(const std::string& label, const at::Tensor& tensor) {
+  JsonObject out;
+  out.add("label", json_string(label)).add("type", "\"tensor\"");
+  if (!tensor.defined()) return out.add("note", "\"an undefined tensor\"").text();
+  out.add("device", json_string(tensor.device().str()));
+  try {
+    const at::Tensor plain = dense(tensor);
+    const Summary sum = summary(plain);
+    std::vector<std::string> sizes;
+    for (const int64_t size : plain.sizes()) sizes.push_back(json_number(static_cast<long long>(size)));
+    out.add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("shape", json_array(sizes));
+    out.add("values", json_array(sum.values)).add("min", sum.min).add("max", sum.max).add("mean", sum.mean);
+    out.add("non_finite", json_number(static_cast<long long>(sum.non_finite)));
+    if (tensor.is_quantized()) out.add("note", "\"quantized; its values are shown dequantized\"");
+    if (tensor.layout() != at::kStrided) out.add("note", "\"sparse; its values are shown dense\"");
+  } catch (const std::exception& error) { // a meta or nested tensor, a dtype that cannot be converted
+    out.add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("note", json_string(std::string("its values cannot be shown: ") + error.what()));
+  }
+  return out.text();
+}
+
+inline std::string output_json(const Output& output) {
+  const c10::IValue& value = output.value;
+  if (value.isTensor()) return tensor_json(output.label, value.toTensor());
+  const bool known = value.isInt() || value.isDouble() || value.isBool() || value.isString() || value.isNone();
+  const std::string type = value.isInt() ? "int"
+      : value.isDouble()                 ? "float"
+      : value.isBool()                   ? "bool"
+      : value.isString()                 ? "str"
+      : value.isNone()                   ? "none"
+                                         : value.tagKind();
+  const std::string json = value.isString() ? json_string(value.toStringRef())
+      : value.isNone()                      ? "null"
+      : known                               ? Outputs::plain(value)
+                                            : json_string(value.type()->annotation_str());
+  return JsonObject().add("label", json_string(output.label)).add("type", json_string(type)).add("value", json).text();
+}

@@ -1,0 +1,295 @@
+// Tensors: the names of their dtypes, made by a rule, read from a file, summed up, compared.
+#pragma once
+
+// One operator's header where one is needed, not all two thousand (torch 1.11 and later; before, no effect).
+#define AT_PER_OPERATOR_HEADERS
+
+#include <ATen/core/Tensor.h>
+#if __has_include(<ATen/ops/from_blob.h>)
+#include <ATen/ops/from_blob.h>
+#else
+#include <ATen/ATen.h>
+#endif
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "json.h"
+
+using Sizes = std::vector<int64_t>;
+
+// c10's names of dtypes and those that Python prints. What is not here goes by c10's name in lower case.
+inline std::string dtype_name(c10::ScalarType type) {
+  static const char* const names[][2] = {
+      {"Byte", "uint8"}, {"Char", "int8"}, {"Short", "int16"}, {"Int", "int32"}, {"Long", "int64"},
+      {"Half", "float16"}, {"Float", "float32"}, {"Double", "float64"}, {"ComplexHalf", "complex32"},
+      {"ComplexFloat", "complex64"}, {"ComplexDouble", "complex128"}};
+  std::string name = c10::toString(type);
+  for (const auto& pair : names) {
+    if (name == pair[0]) return pair[1];
+  }
+  for (char& letter : name) letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+  return name;
+}
+
+inline c10::ScalarType dtype_named(const std::string& name) {
+  for (int i = 0; i < static_cast<int>(c10::ScalarType::NumOptions); ++i) {
+    const c10::ScalarType type = static_cast<c10::ScalarType>(i);
+    if (type != c10::ScalarType::Undefined && dtype_name(type) == name) return type;
+  }
+  throw std::runtime_error("this libtorch has no dtype " + name);
+}
+
+// The parts of `text` between separators: `1x3x224` with 'x'.
+inline std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts(1);
+  for (const char letter : text) {
+    if (letter == separator) {
+      parts.emplace_back();
+    } else {
+      parts.back() += letter;
+    }
+  }
+  return parts;
+}
+
+inline int64_t whole(const std::string& text) {
+  char* end = nullptr;
+  const long long value = std::strtoll(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0') throw std::runtime_error("'" + text + "' is no whole number");
+  return value;
+}
+
+inline double real(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0') throw std::runtime_error("'" + text + "' is no number");
+  return value;
+}
+
+// `1x3x224`; `-` is the shape of a 0-dim tensor.
+inline Sizes sizes_from(const std::string& text) {
+  Sizes sizes;
+  if (text == "-") return sizes;
+  for (const std::string& part : split(text, 'x')) sizes.push_back(whole(part));
+  return sizes;
+}
+
+inline int64_t element_count(const Sizes& sizes) {
+  int64_t count = 1;
+  for (const int64_t size : sizes) {
+    if (size < 0 || (size > 0 && count > (int64_t(1) << 40) / size)) throw std::runtime_error("a tensor of that shape is too large");
+    count *= size;
+  }
+  return count;
+}
+
+// splitmix64: the same numbers for a seed on every libtorch and every machine.
+class Random {
+ public:
+  explicit Random(int64_t seed) : state_(static_cast<uint64_t>(seed)) {}
+  uint64_t bits() {
+    uint64_t z = (state_ += 0x9E3779B97F4A7C15ULL);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+    return z ^ (z >> 31);
+  }
+  double uniform() { // in [0, 1)
+    return static_cast<double>(bits() >> 11) * 0x1p-53;
+  }
+  double normal() { // Box and Muller
+    const double radius = std::sqrt(-2 * std::log(1 - uniform()));
+    return radius * std::cos(6.283185307179586 * uniform());
+  }
+
+ private:
+  uint64_t state_;
+};
+
+template <typename Number, typename Draw>
+at::Tensor drawn(const Sizes& sizes, c10::ScalarType as, c10::ScalarType to, int64_t numbers, const Draw& draw) {
+  std::vector<Number> values(static_cast<size_t>(numbers));
+  for (int64_t i = 0; i < numbers; ++i) values[static_cast<size_t>(i)] = draw(i);
+  return at::from_blob(values.data(), sizes, at::TensorOptions(as)).to(to, false, /*copy=*/true);
+}
+
+// zeros | ones | arange | full:V | rand:SEED | randn:SEED | randint:LOW:HIGH:SEED
+inline at::Tensor filled(c10::ScalarType dtype, const Sizes& sizes, const std::string& rule) {
+  const std::vector<std::string> words = split(rule, ':');
+  const std::string kind = words[0];
+  const size_t wanted = kind == "randint" ? 4 : kind == "full" || kind == "rand" || kind == "randn" ? 2 : 1;
+  if (words.size() != wanted) throw std::runtime_error("'" + rule + "' is no way to fill a tensor");
+  const int64_t count = element_count(sizes);
+  const bool complex = c10::isComplexType(dtype);
+  Random random(kind == "full" || wanted == 1 ? 0 : whole(words.back()));
+  if (kind == "rand" || kind == "randn") {
+    const bool normal = kind == "randn";
+    const c10::ScalarType as = complex ? c10::ScalarType::ComplexDouble : c10::ScalarType::Double;
+    return drawn<double>(sizes, as, dtype, complex ? 2 * count : count, [&](int64_t) { return normal ? random.normal() : random.uniform(); });
+  }
+  if (kind == "full" && !c10::isIntegralType(dtype, true)) {
+    const double value = real(words[1]);
+    return drawn<double>(sizes, c10::ScalarType::Double, dtype, count, [&](int64_t) { return value; });
+  }
+  int64_t low = kind == "ones" ? 1 : 0, span = 1;
+  if (kind == "full") low = whole(words[1]);
+  if (kind == "randint") {
+    low = whole(words[1]);
+    span = whole(words[2]) - low;
+  } else if (kind != "zeros" && kind != "ones" && kind != "arange" && kind != "full") {
+    throw std::runtime_error("'" + rule + "' is no way to fill a tensor");
+  }
+  if (span < 1) throw std::runtime_error("randint needs LOW below HIGH");
+  const bool counts = kind == "arange", draws = kind == "randint";
+  return drawn<int64_t>(sizes, c10::ScalarType::Long, dtype, count, [&](int64_t i) {
+    return counts ? i : draws ? low + static_cast<int64_t>(random.bits() % static_cast<uint64_t>(span)) : low;
+  });
+}
+
+// Raw little-endian elements of a file from byte `offset` on; strides are in elements.
+inline at::Tensor from_file(c10::ScalarType dtype, const Sizes& sizes, int64_t offset, const Sizes& strides, const std::string& path) {
+  if (strides.size() != sizes.size() || offset < 0) throw std::runtime_error("shape and strides do not fit together");
+  size_t elements = element_count(sizes) == 0 ? 0 : 1;
+  for (size_t i = 0; i < sizes.size() && elements > 0; ++i) elements += static_cast<size_t>((sizes[i] - 1) * strides[i]);
+  std::vector<char> bytes(elements * c10::elementSize(dtype) + 1); // one more: data() of none would be null
+  FILE* file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) throw std::runtime_error("cannot open " + path);
+  const bool whole_read = std::fseek(file, static_cast<long>(offset), SEEK_SET) == 0 &&
+      std::fread(bytes.data(), 1, bytes.size() - 1, file) == bytes.size() - 1;
+  std::fclose(file);
+  if (!whole_read) throw std::runtime_error(path + " is shorter than its tensor");
+  return at::from_blob(bytes.data(), sizes, strides, at::TensorOptions(dtype)).clone();
+}
+
+// Every element in row-major order on the CPU, as Number (int64_t, double, or double pairs for complex).
+template <typename Number>
+struct Elements {
+  Elements(const at::Tensor& tensor, c10::ScalarType as)
+      : kept(tensor.to(at::Device(at::kCPU)).to(as, false, /*copy=*/true).contiguous()),
+        begin(static_cast<const Number*>(kept.data_ptr())),
+        count(kept.numel()) {}
+  at::Tensor kept;
+  const Number* begin;
+  int64_t count;
+};
+
+// The tensor with every element in memory, as other kinds of layout do not have them.
+inline at::Tensor dense(at::Tensor tensor) {
+  tensor = tensor.detach();
+  if (tensor.is_quantized()) tensor = tensor.dequantize();
+  if (tensor.layout() != at::kStrided) tensor = tensor.to_dense();
+  return tensor.resolve_conj().resolve_neg();
+}
+
+inline JsonObject about(const at::Tensor& tensor) {
+  std::vector<std::string> sizes;
+  for (const int64_t size : tensor.sizes()) sizes.push_back(json_number(static_cast<long long>(size)));
+  return JsonObject().add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("shape", json_array(sizes));
+}
+
+// The first values, and smallest, largest, mean over the finite ones; complex numbers are [re, im] and have
+// no order.
+struct Summary {
+  std::vector<std::string> values;
+  std::string min = "null", max = "null", mean = "null";
+  int64_t non_finite = 0;
+};
+
+inline Summary summary(const at::Tensor& tensor) {
+  const int64_t shown = 8;
+  const c10::ScalarType type = tensor.scalar_type();
+  Summary out;
+  if (c10::isIntegralType(type, true)) {
+    const Elements<int64_t> all(tensor, c10::ScalarType::Long);
+    const bool boolean = type == c10::ScalarType::Bool;
+    const auto written = [&](int64_t value) -> std::string {
+      if (boolean) return value != 0 ? "true" : "false";
+      return json_number(static_cast<long long>(value));
+    };
+    int64_t low = std::numeric_limits<int64_t>::max(), high = std::numeric_limits<int64_t>::min();
+    double sum = 0;
+    for (int64_t i = 0; i < all.count; ++i) {
+      const int64_t value = all.begin[i];
+      if (i < shown) out.values.push_back(written(value));
+      low = value < low ? value : low;
+      high = value > high ? value : high;
+      sum += static_cast<double>(value);
+    }
+    if (all.count > 0) {
+      out.min = written(low);
+      out.max = written(high);
+      out.mean = json_number(sum / static_cast<double>(all.count));
+    }
+    return out;
+  }
+  if (c10::isComplexType(type)) {
+    const Elements<double> all(tensor, c10::ScalarType::ComplexDouble);
+    const bool single = type != c10::ScalarType::ComplexDouble;
+    for (int64_t i = 0; i < all.count; ++i) {
+      const double re = all.begin[2 * i], im = all.begin[2 * i + 1];
+      if (i < shown) out.values.push_back("[" + json_number(re, single) + "," + json_number(im, single) + "]");
+      out.non_finite += std::isfinite(re) && std::isfinite(im) ? 0 : 1;
+    }
+    return out;
+  }
+  const Elements<double> all(tensor, c10::ScalarType::Double);
+  const bool single = type != c10::ScalarType::Double;
+  double low = std::numeric_limits<double>::infinity(), high = -low, sum = 0;
+  for (int64_t i = 0; i < all.count; ++i) {
+    const double value = all.begin[i];
+    if (i < shown) out.values.push_back(json_number(value, single));
+    if (!std::isfinite(value)) {
+      ++out.non_finite;
+      continue;
+    }
+    low = value < low ? value : low;
+    high = value > high ? value : high;
+    sum += value;
+  }
+  if (out.non_finite < all.count) {
+    out.min = json_number(low, single);
+    out.max = json_number(high, single);
+    out.mean = json_number(sum / static_cast<double>(all.count - out.non_finite));
+  }
+  return out;
+}
+
+// Whether |actual - expected| <= atol + rtol * |expected| everywhere; what is not finite must be the same in
+// both. dtypes may differ, shapes may not.
+struct Comparison {
+  bool ok = true;
+  double max_abs_error = 0;
+  int64_t mismatched = 0;
+};
+
+inline Comparison compared(const at::Tensor& actual, const at::Tensor& expected, double atol, double rtol) {
+  if (actual.sizes() != expected.sizes()) throw std::runtime_error("the shapes differ");
+  const bool complex = c10::isComplexType(actual.scalar_type()) || c10::isComplexType(expected.scalar_type());
+  const c10::ScalarType as = complex ? c10::ScalarType::ComplexDouble : c10::ScalarType::Double;
+  const Elements<double> got(actual, as), wanted(expected, as);
+  const int parts = complex ? 2 : 1;
+  Comparison out;
+  for (int64_t i = 0; i < got.count; ++i) {
+    double error = 0, size = 0;
+    bool same = true;
+    for (int64_t j = i * parts; j < (i + 1) * parts; ++j) {
+      const double a = got.begin[j], b = wanted.begin[j];
+      if (std::isfinite(a) && std::isfinite(b)) {
+        error = std::hypot(error, a - b);
+        size = std::hypot(size, b);
+      } else {
+        same = same && (a == b || (std::isnan(a) && std::isnan(b)));
+      }
+    }
+    if (!same) error = std::numeric_limits<double>::infinity();
+    out.max_abs_error = error > out.max_abs_error ? error : out.max_abs_error;
+    if (!(error <= atol + rtol * size)) ++out.mismatched;
+  }
+  out.ok = out.mismatched == 0;
+  return out;
+}
