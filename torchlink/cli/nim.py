@@ -1,0 +1,88 @@
+"""`torchlink nim`: a Nim project that builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, locate
+from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption, plan_for, say_notes
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Start a Nim project."
+)
+
+EPILOG_INIT = """\b
+Examples:
+  torchlink nim init app && cd app && nim cpp main.nim && ./main model.pt 1 3 224 224
+  torchlink nim init app --shared          (for a repository that others build, too)
+  torchlink flags --nim > nim.cfg          (after libtorch has changed)
+"""
+
+
+@app.callback()
+def group() -> None:
+    """Make typer keep `init` a command of its own while it is the only one."""
+
+
+@app.command(epilog=EPILOG_INIT)
+def init(
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where to; it is made where it is missing.")
+    ] = Path(),
+    *,
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared",
+            help="For a shared repository: no paths in it; its config.nims calls torchlink at every compile.",
+        ),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that stand there.")] = False,
+    libtorch: LibtorchOption = None,
+    python: PythonOption = None,
+    cpu: CpuOption = False,
+    headers: HeadersOption = "system",
+    aoti: AotiOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a Nim project that builds: a small typed wrapper, a program that runs a model, a .nimble file.
+
+    Its nim.cfg holds the words for this machine's libtorch, and git ignores it. With --shared there is a
+    config.nims instead that asks torchlink whenever Nim runs, so that everyone gets the words for theirs.
+    """
+    from torchlink.build.project import write_project
+    from torchlink.emit.nim_project import project, shared_project
+    from torchlink.errors import UsageError
+    from torchlink.plan import Wishes
+
+    name = directory.absolute().resolve().name
+    if shared:
+        if libtorch or python:
+            raise UsageError(
+                "--shared keeps every machine's paths out of the project, --libtorch and --python name one.",
+                hint="Leave them away here; set TORCHLINK_LIBTORCH when Nim runs.",
+            )
+        wished = {"--cpu": cpu, "--headers=after": headers == "after", "--aoti": aoti}
+        files = shared_project(name, tuple(option for option, wanted in wished.items() if wanted))
+        notes = None
+    else:
+        notes = plan_for(locate(libtorch, python), Wishes(cpu_only=cpu, headers=headers, aoti=aoti), None)
+        files = project(notes, name)
+    written = write_project(files, directory, force=force)
+    if json:
+        import json as writer
+
+        fields = {"schema": 1, "directory": str(directory), "files": [str(path) for path in written]}
+        typer.echo(writer.dumps(fields, indent=2))
+    else:
+        typer.echo("\n".join(str(path) for path in written))
+    if notes:
+        say_notes(notes)
+    import shlex
+
+    typer.echo(
+        f"torchlink: next: cd {shlex.quote(str(directory))} && nim cpp main.nim && ./main model.pt", err=True
+    )

@@ -1,0 +1,46 @@
+"""Target `nim`: switches for a nim.cfg, which Nim's own lexer reads before a shell reads what they hold."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.emit import cxx
+
+if TYPE_CHECKING:
+    from torchlink.plan import LinkPlan
+
+# What a string literal of Nim cannot hold as it is; the surrogates stand for bytes that are not UTF-8.
+LITERAL_SPECIAL = re.compile('[\x00-\x1f\x7f"\\\\\udc80-\udcff]')
+COMMENT_END_APART = "*''/"
+
+
+def emit(plan: LinkPlan, half: str = "both") -> str:
+    r"""One line a switch: `--passC:"…"` for the compiler, `--passL:"…"` for the linker.
+
+    Each is a string literal with no other escapes than `\\`, `\"` and `\xHH`, which `strutils.unescape` knows
+    too, so that a config.nims can hand the lines to `switch`. All words of a step are in one switch, because
+    Nim leaves one out that is part of what it already has. `--passC` comes behind the standard that Nim
+    itself gives (gnu++14 in 1.6, gnu++17 in 2), so ours counts.
+    """
+    windows = plan.platform == "windows"
+    lines = ["--cc:vcc"] if windows else []  # libtorch for Windows is MSVC's; Nim's default there is MinGW
+    if half != "link":
+        lines.append(f"--passC:{literal(cxx.emit(plan, 'compile'))}")
+    if half != "compile":
+        lines.append(f"--passL:{literal(('/link ' if windows else '') + cxx.emit(plan, 'link'))}")
+    return "\n".join(lines)
+
+
+def literal(text: str) -> str:
+    """A Nim string literal.
+
+    Nim copies the compile words into a comment of the C++ that it writes. A path may hold the end of that
+    comment, which is therefore taken apart: it stands within quotes, since a shell would expand the asterisk.
+    """
+    return f'"{LITERAL_SPECIAL.sub(_escaped, text.replace("*/", COMMENT_END_APART))}"'
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    return f"\\{character}" if character in '"\\' else f"\\x{ord(character) & 0xFF:02X}"
