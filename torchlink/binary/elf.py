@@ -15,7 +15,7 @@ from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PF_X, PLAIN_STACK, PT_GNU_STACK, PT_INTERP, PT_NOTE
 from torchlink.binary.elf_relocations import relocated_indices
 from torchlink.binary.elf_sections import section_range
-from torchlink.binary.elf_symbols import Symbol, SymbolTable
+from torchlink.binary.elf_symbols import Reference, Symbol, SymbolTable
 from torchlink.binary.elf_versions import VersionDefinition, VersionNeed, Versions
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KIND = "ELF file"
 NT_GNU_BUILD_ID = 3
 
-__all__ = ["Dynamic", "ElfFile", "Symbol", "VersionDefinition", "VersionNeed"]
+__all__ = ["Dynamic", "ElfFile", "Reference", "Symbol", "VersionDefinition", "VersionNeed"]
 
 
 class ElfFile:
@@ -191,6 +191,27 @@ class ElfFile:
     def relocated_symbols(self) -> list[Symbol]:
         """The symbols that some relocation names, each once, in the table's order."""
         return [self._symbols.at(index) for index in sorted(self._relocated[0])]
+
+    def references(self, *, relocated: bool = True) -> Iterator[Reference]:
+        """What it takes from other objects: undefined symbols, and variables that copy relocations bring.
+
+        Args:
+            relocated: only those that some relocation names, which are those that a loader looks up. Without,
+                all undefined symbols of the table: cheaper for a large library, but some may be idle.
+        """
+        if not relocated:
+            return self._symbols.references(None, copies=frozenset())
+        names, copies = self._relocated
+        end = self._symbols.undefined_end
+        return self._symbols.references(sorted(number for number in names if number < end), copies=copies)
+
+    def is_relocated(self, number: int) -> bool:
+        """Whether some relocation names the symbol with this index."""
+        return number in self._relocated[0]
+
+    def provides(self, name: bytes, gnu_hash: int, version: str | None) -> bool:
+        """Whether a reference to the mangled `name` in `version` (None: without one) would bind to it."""
+        return self._symbols.provides(name, gnu_hash, version)
 
     def copied_symbols(self) -> list[Symbol]:
         """The variables of libraries that copy relocations bring into this program."""

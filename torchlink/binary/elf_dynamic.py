@@ -23,6 +23,7 @@ DT_AUXILIARY, DT_FILTER = 0x7FFFFFFD, 0x7FFFFFFF
 DF_SYMBOLIC, DF_TEXTREL = 0x2, 0x4
 DF_1_NODEFLIB, DF_1_PIE = 0x800, 0x08000000
 
+TEXT_TAGS = frozenset({DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH, DT_AUXILIARY, DT_FILTER})
 MOST_ENTRIES = 1 << 16  # a program with this many NEEDED entries does not exist; a damaged file may look so
 
 
@@ -87,18 +88,20 @@ def read_dynamic(image: Image) -> Dynamic:
         start, limit = image.locate(tags[DT_STRTAB])
         limit = min(limit, start + tags.get(DT_STRSZ, limit))
 
-    def text(wanted: int) -> tuple[str, ...]:
-        return tuple(image.data.string(start + value, limit) for tag, value in entries if tag == wanted)
+    texts: dict[int, list[str]] = {}
+    for tag, value in entries:
+        if tag in TEXT_TAGS:
+            texts.setdefault(tag, []).append(image.data.string(start + value, limit))
 
     flags = tags.get(DT_FLAGS, 0)
     return Dynamic(
         present=True,
-        soname=last(text(DT_SONAME)),
-        needed=text(DT_NEEDED),
-        rpath=last(text(DT_RPATH)),
-        runpath=last(text(DT_RUNPATH)),
-        auxiliary=text(DT_AUXILIARY),
-        filter=text(DT_FILTER),
+        soname=last(texts.get(DT_SONAME)),
+        needed=tuple(texts.get(DT_NEEDED, ())),
+        rpath=last(texts.get(DT_RPATH)),
+        runpath=last(texts.get(DT_RUNPATH)),
+        auxiliary=tuple(texts.get(DT_AUXILIARY, ())),
+        filter=tuple(texts.get(DT_FILTER, ())),
         flags=flags,
         flags_1=tags.get(DT_FLAGS_1, 0),
         textrel=DT_TEXTREL in tags or bool(flags & DF_TEXTREL),
@@ -109,18 +112,18 @@ def read_dynamic(image: Image) -> Dynamic:
 def read_entries(image: Image, offset: int, end: int) -> list[tuple[int, int]]:
     """The (tag, value) pairs up to DT_NULL or the section's end."""
     shape = image.layout.pair
+    size = max(end - offset, 0) // shape.size * shape.size
+    table = image.data.take(offset, min(size, MOST_ENTRIES * shape.size))
     entries: list[tuple[int, int]] = []
-    while offset + shape.size <= end:
-        tag, value = image.data.unpack(shape, offset)
+    for tag, value in shape.iter_unpack(table):
         if tag == 0:
-            break
+            return entries
         entries.append((tag, value))
-        if len(entries) > MOST_ENTRIES:
-            raise image.data.malformed("its dynamic section has no end")
-        offset += shape.size
+    if len(entries) == MOST_ENTRIES:
+        raise image.data.malformed("its dynamic section has no end")
     return entries
 
 
-def last(values: tuple[str, ...]) -> str | None:
+def last(values: list[str] | None) -> str | None:
     """The loader keeps the last entry of a tag that may appear once."""
     return values[-1] if values else None

@@ -43,6 +43,7 @@ class GnuTable:
         "_bucket_count",
         "_buckets",
         "_chains",
+        "_filter",
         "_image",
         "_shift",
         "first",
@@ -58,6 +59,25 @@ class GnuTable:
         self._bloom = start + 16
         self._buckets = self._bloom + self._bloom_words * image.bits // 8
         self._chains = self._buckets + 4 * self._bucket_count
+        self._filter: array[int] | None = None
+
+    def may_hold(self, hashed: int) -> bool:
+        """What the Bloom filter says of a hash; reads the filter as a whole, for callers with many names."""
+        words = self._filter
+        if words is None:
+            layout = self._image.layout
+            size = layout.bits // 8
+            words = array(
+                "Q" if size == 8 else "I", self._image.data.take(self._bloom, self._bloom_words * size)
+            )
+            if layout.byteorder != sys.byteorder:
+                words.byteswap()
+            self._filter = words
+        if not words:
+            return False
+        bits = self._image.layout.bits
+        word = words[hashed // bits % len(words)]
+        return bool(word >> hashed % bits & word >> (hashed >> self._shift) % bits & 1)
 
     def candidates(self, name: bytes, hashed: int | None = None) -> Iterator[int]:
         """Indices of symbols whose hash is that of `name` (`hashed`, where the caller has it already)."""
@@ -81,13 +101,21 @@ class GnuTable:
                 return
             index += 1
 
+    @property
+    def covers_symbols(self) -> bool:
+        """Whether any symbol is hashed; an empty table's `first` says nothing."""
+        return any(self._bucket_words())
+
+    def _bucket_words(self) -> array[int]:
+        buckets = array("I", self._image.data.take(self._buckets, 4 * self._bucket_count))
+        if self._image.layout.byteorder != sys.byteorder:
+            buckets.byteswap()
+        return buckets
+
     def count(self) -> int | None:
         """How many symbols there are, or None when no symbol is hashed (the table does not tell then)."""
         data, layout = self._image.data, self._image.layout
-        buckets = array("I", data.take(self._buckets, 4 * self._bucket_count))
-        if layout.byteorder != sys.byteorder:
-            buckets.byteswap()
-        index = max(buckets, default=0)
+        index = max(self._bucket_words(), default=0)
         if index < self.first or not index:
             return None
         while not data.unpack(layout.word, self._chains + (index - self.first) * 4)[0] & 1:
@@ -123,6 +151,11 @@ class SysvTable:
             yield index
             index = self._entry(2 + self._bucket_count + index)
             steps += 1
+
+    def may_hold(self, hashed: int) -> bool:
+        """DT_HASH has no filter: any name may be here."""
+        del hashed
+        return True
 
     def count(self) -> int | None:
         """How many symbols there are."""

@@ -72,10 +72,8 @@ class Image:
             raise self.data.malformed(f"its program headers are {size} bytes long instead of {shape.size}")
         if offset + count * size > self.data.size:
             raise self.data.malformed("its program headers lie beyond its end")
-        return tuple(
-            segment_from(self.data.unpack(shape, offset + number * size), self.bits)
-            for number in range(count)
-        )
+        table = self.data.take(offset, count * size)
+        return tuple(segment_from(fields, self.bits) for fields in shape.iter_unpack(table))
 
     def segment(self, kind: int) -> Segment | None:
         """The first program header of a type, or None."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7
 PT_GNU_STACK = 0x6474E551
@@ -95,7 +95,7 @@ class Segment(NamedTuple):
     memory_size: int
 
 
-def segment_from(fields: tuple[int, ...], bits: int) -> Segment:
+def segment_from(fields: tuple[Any, ...], bits: int) -> Segment:
     """A program header from its unpacked fields (the two classes order them differently)."""
     if bits == 64:
         kind, flags, offset, address, _, file_size, memory_size, _ = fields

@@ -16,18 +16,20 @@ from torchlink.binary.elf_dynamic import (
     DT_VERNEED,
     DT_VERSYM,
 )
-from torchlink.binary.elf_hash import hash_table
-from torchlink.binary.elf_layout import SHT_DYNSYM
+from torchlink.binary.elf_hash import GnuTable, hash_table
+from torchlink.binary.elf_layout import PT_INTERP, SHT_DYNSYM
 from torchlink.binary.elf_versions import HIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torchlink.binary.elf_dynamic import Dynamic
-    from torchlink.binary.elf_hash import GnuTable, SysvTable
+    from torchlink.binary.elf_hash import SysvTable
     from torchlink.binary.elf_image import Image
     from torchlink.binary.elf_versions import Versions
 
+LOCAL, WEAK = 0, 2  # symbol bindings
+FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
 BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
 KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
 VISIBILITIES = ("default", "internal", "hidden", "protected")
@@ -47,6 +49,17 @@ class Symbol(NamedTuple):
     version: str | None  # `GLIBC_2.34`; None without a version
     version_library: str | None  # of an undefined symbol: the library that the version is needed of
     hidden_version: bool  # of a defined symbol: `name@VERSION` rather than `name@@VERSION`
+
+
+class Reference(NamedTuple):
+    """A symbol that a file takes from elsewhere."""
+
+    name: bytes  # mangled
+    number: int  # its index in the table
+    version: str | None
+    version_library: str | None  # the NEEDED name that the version was linked against
+    weak: bool  # may stay undefined
+    copied: bool  # a copy relocation: the program itself does not count as its provider
 
 
 class SymbolTable:
@@ -139,6 +152,65 @@ class SymbolTable:
             hidden_version=bool(raw is not None and raw & HIDDEN),
         )
 
+    def references(self, numbers: Iterable[int] | None, *, copies: frozenset[int]) -> Iterator[Reference]:
+        """The undefined symbols among these, and the copied ones; None for all of the table.
+
+        The symbols that DT_GNU_HASH does not cover come first in the table. Outside programs, which may hold
+        a function's address in place of its definition, only those can be undefined.
+        """
+        start = self._start
+        if start is None:
+            return
+        shape = self._image.layout.symbol
+        section_field = 3 if self._image.bits == 64 else 5
+        info_field = 1 if self._image.bits == 64 else 3
+        strings, end = self._strings
+        for number in range(1, self.undefined_end) if numbers is None else numbers:
+            fields = self._image.data.unpack(shape, start + number * shape.size)
+            if fields[section_field] == 0 or number in copies:
+                raw = self._versions.index_of(number)
+                known = (None, None) if raw is None else self._versions.names.get(raw & ~HIDDEN, (None, None))
+                name = self._image.data.raw_string(strings + fields[0], end)
+                weak = fields[info_field] >> 4 == WEAK
+                yield Reference(name, number, known[0], known[1], weak, number in copies)
+
+    @cached_property
+    def undefined_end(self) -> int:
+        """From this number on no symbol is undefined; in a program, the number of symbols."""
+        program = self._image.type != "dyn" or self._image.segment(PT_INTERP) is not None
+        if not program and isinstance(self._hash, GnuTable) and self._hash.covers_symbols:
+            return int(self._hash.first)
+        return self.count
+
+    def provides(self, name: bytes, hashed: int, version: str | None) -> bool:
+        """Whether a reference to `name` would bind here.
+
+        Args:
+            name: mangled name.
+            hashed: its GNU hash.
+            version: what the reference asks for. Without one, hidden definitions do not serve; with one, a
+                definition without version does (glibc's `check_match`).
+        """
+        table = self._hash
+        if table is None or not table.may_hold(hashed):
+            return False
+        for symbol in self._named(name, hashed):
+            number, section, info = symbol
+            if section == 0 or info >> 4 == LOCAL:
+                continue
+            raw = self._versions.index_of(number)
+            if raw is None:
+                return True
+            index = raw & ~HIDDEN
+            if version is None:
+                if not raw & HIDDEN or index <= FIRST_VERSION:
+                    return True
+            else:
+                known = self._versions.names.get(index)
+                if (known is None and not raw & HIDDEN) or (known is not None and known[0] == version):
+                    return True
+        return False
+
     def all(self) -> Iterator[Symbol]:
         """Every symbol but the empty first one."""
         longest = 4 * self._image.data.size  # strings may share their tails, but not without measure
@@ -151,18 +223,20 @@ class SymbolTable:
 
     def matching(self, name: str, hashed: int | None = None) -> Iterator[Symbol]:
         """Definitions of `name`, one a version; `hashed` is its GNU hash where the caller has it."""
+        for number, section, info in self._named(name.encode("utf-8", "surrogateescape"), hashed):
+            if section != 0 and info >> 4 != LOCAL:
+                yield self.at(number)
+
+    def _named(self, name: bytes, hashed: int | None) -> Iterator[tuple[int, int, int]]:
+        """(number, section, info) of every symbol with this name that the hash table leads to."""
         if self._start is None:
             return
-        raw = name.encode("utf-8", "surrogateescape")
-        indices = range(1, self.count) if self._hash is None else self._hash.candidates(raw, hashed)
         shape = self._image.layout.symbol
+        wide = self._image.bits == 64
         strings, end = self._strings
-        length = len(raw) + 1
-        terminated = raw + b"\0"
-        for index in indices:
-            (offset,) = self._image.data.unpack(self._image.layout.word, self._start + index * shape.size)
-            begin = strings + offset
-            if begin + length <= end and self._image.data.take(begin, length) == terminated:
-                symbol = self.at(index)
-                if symbol.defined and symbol.binding != "local":
-                    yield symbol
+        terminated = name + b"\0"
+        for number in range(1, self.count) if self._hash is None else self._hash.candidates(name, hashed):
+            fields = self._image.data.unpack(shape, self._start + number * shape.size)
+            begin = strings + fields[0]
+            if begin + len(terminated) <= end and self._image.data.take(begin, len(terminated)) == terminated:
+                yield (number, fields[3], fields[1]) if wide else (number, fields[5], fields[3])

@@ -158,7 +158,7 @@ class Resolver:
         path = self.system.interpreter
         if path is None:
             return None
-        verdict = self._open(self.system.tree.on_host(path), subject)
+        verdict = self._open(self.system.tree.on_host(path))
         if verdict.elf is None:
             self.edges.append(
                 Edge(
@@ -251,7 +251,7 @@ class Resolver:
         """Go through the candidates; returns the object, how it was found, or why the loader stops."""
         if "/" in name:
             outside = not name.startswith("/") or node.outside
-            verdict = self._open(self.search.on_host(name, outside=outside), node)
+            verdict = self._open(self.search.on_host(name, outside=outside))
             if verdict.elf is not None:
                 taken = how or How("path")
                 return self._take(name, name, verdict, node, taken, outside=outside), taken, None
@@ -266,7 +266,7 @@ class Resolver:
                     Tried(candidate.place.how, candidate.path.rstrip("/") or "/", "no such directory")
                 )
                 continue
-            verdict = self._open(self.search.on_host(candidate.path, outside=candidate.place.outside), node)
+            verdict = self._open(self.search.on_host(candidate.path, outside=candidate.place.outside))
             if verdict.elf is not None:
                 taken = how or candidate.place.how
                 outside = candidate.place.outside
@@ -309,7 +309,7 @@ class Resolver:
         loaded = LoadedObject(name, path, Path(host), real, origin, parent.path, how, elf)
         return Node(loaded, parent, outside=outside)
 
-    def _open(self, host: str, node: Node) -> Verdict:
+    def _open(self, host: str) -> Verdict:
         """Open a candidate as the loader does: what it passes over, what it stops at, what it takes."""
         try:
             status = os.stat(host)  # noqa: PTH116 - hot

@@ -20,9 +20,6 @@ PRELOAD_PATH = "/etc/ld.so.preload"
 MUSL_DIRS = ("/lib", "/usr/local/lib", "/usr/lib")
 MUSL_LOADER = re.compile(r"/ld-musl-([^/]+)\.so\.1$")
 LARGEST_LOADER = 16 << 20  # bytes; a loader has a fifth of one MiB
-# glibc keeps its default directories as one run of strings, each with a slash at its end.
-SYSTEM_DIRS = re.compile(rb"(?<=\0)(?:/[!-~]*/\0)+")
-CACHE_STRING = re.compile(rb"(?<=\0)(/[!-~]*/ld\.so\.cache)\0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,6 @@ def system_for(elf: ElfFile, root: Path | None = None) -> LoaderSystem:
     known = PLATFORMS.get(elf.machine, UNKNOWN)
     blob = read(tree, interpreter) if interpreter else b""
     dirs = system_dirs(blob) or known.dirs
-    named = CACHE_STRING.search(blob)
     return LoaderSystem(
         family="glibc",
         interpreter=interpreter,
@@ -74,7 +70,7 @@ def system_for(elf: ElfFile, root: Path | None = None) -> LoaderSystem:
         lib=library_token(dirs[0]),
         platform=known.platform,
         cache_flags=known.cache_flags,
-        cache=LibraryCache(read(tree, named.group(1).decode() if named else CACHE_PATH)),
+        cache=LibraryCache(read(tree, cache_path(blob))),
         known_hwcaps=None if elf.machine in {"x86_64", "x32"} else (),
         preload=preload_names(read(tree, PRELOAD_PATH)),
         tree=tree,
@@ -106,10 +102,29 @@ def read(tree: Tree, path: str) -> bytes:
 
 
 def system_dirs(blob: bytes) -> tuple[str, ...]:
-    """The default directories in the bytes of a glibc loader, without a slash at their ends."""
-    runs = [run for run in SYSTEM_DIRS.findall(blob) if b"lib" in run]
-    longest = max(runs, key=lambda run: run.count(b"\0"), default=b"")
-    return tuple(part.decode().rstrip("/") for part in longest.split(b"\0") if part)
+    """The default directories in the bytes of a glibc loader, without a slash at their ends.
+
+    They are one run of strings, each with a slash at its end; nothing is found where there is only one.
+    """
+    seam = blob.find(b"/\0/")
+    if seam < 0:
+        return ()
+    end = start = blob.rfind(b"\0", 0, seam) + 1
+    dirs: list[str] = []
+    while blob[end : end + 1] == b"/":
+        start, end = end, blob.find(b"\0", end) + 1
+        if not end or blob[end - 2 : end - 1] != b"/":
+            break
+        dirs.append(os.fsdecode(blob[start : end - 2]))
+    return tuple(dirs)
+
+
+def cache_path(blob: bytes) -> str:
+    """Path of the cache in the bytes of a glibc loader, else the usual one."""
+    end = blob.find(b"/ld.so.cache\0") + len(b"/ld.so.cache")
+    start = blob.rfind(b"\0", 0, end) + 1
+    named = blob[start:end]
+    return os.fsdecode(named) if named.startswith(b"/") else CACHE_PATH
 
 
 def library_token(first: str) -> str:

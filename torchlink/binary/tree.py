@@ -17,14 +17,15 @@ class Tree:
     Inside a directory, absolute symlinks and `..` are followed as after `chroot`: they cannot leave it.
     """
 
-    __slots__ = ("root",)
+    __slots__ = ("_real_dirs", "root")
 
     def __init__(self, root: Path | None = None) -> None:
         real = None if root is None else os.path.realpath(root)
         self.root = None if real in {None, "/"} else real
+        self._real_dirs: dict[str, str] = {}
 
     def on_host(self, path: str) -> str:
-        """The path on this machine of a loader's `path`; what does not exist keeps its name below the root."""
+        """The path on this machine of a loader's `path`; what does not exist keeps its name."""
         return path if self.root is None else self.root + self._follow(path)
 
     def inside(self, path: str) -> str | None:
@@ -35,7 +36,13 @@ class Tree:
 
     def real_path(self, path: str) -> str:
         """A loader's path with every symlink followed, still as the loader sees it."""
-        return os.path.realpath(path) if self.root is None else self._follow(path)
+        if self.root is not None:
+            return self._follow(path)
+        directory, _, name = path.rpartition("/")
+        if directory not in self._real_dirs:
+            self._real_dirs[directory] = os.path.realpath(directory or "/")
+        joined = f"{self._real_dirs[directory]}/{name}"
+        return os.path.realpath(joined) if os.path.islink(joined) else os.path.normpath(joined)  # noqa: PTH114 - hot
 
     def _follow(self, path: str) -> str:
         pending = path.split("/")[::-1]
