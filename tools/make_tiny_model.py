@@ -5,9 +5,10 @@
 `forward(x: Tensor) -> Tensor` takes float32 of shape [N, 4] and returns float32 of shape [N, 2]. Weights are
 small fractions of two, so the result is exact on every device: `ones(1, 4)` gives [[2.5, -0.75]].
 
-The file must load in every libtorch from 1.13 on: it uses no operator younger than PyTorch 1.0, and the file
-format that torch writes for such code is 3 (1.13 reads up to 10: `caffe2/serialize/versions.h`). What torch adds
-for debugging (source paths of the machine that wrote it) is left out, so the bytes are the same everywhere.
+The file must load in every libtorch from 1.13 on: it uses no operator younger than PyTorch 1.0, and the
+file format that torch writes for such code is 3 (1.13 reads up to 10: `caffe2/serialize/versions.h`). What
+torch adds for debugging (source paths of the machine that wrote it) is left out, so the bytes are the same
+everywhere.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ ADDED_FOR_DEBUGGING = (".debug_pkl", "/.data/serialization_id")
 
 
 class Tiny(torch.nn.Module):
-    """Two affine layers with a relu between them: 4 -> 3 -> 2."""
+    """Two affine layers with a relu between them: 4 -> 3 -> 2, weights [out, in]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight1 = torch.nn.Parameter(
-            torch.tensor([[0.5, -1.0, 0.25], [0.5, 1.0, 0.25], [1.0, -0.5, 0.5], [-1.0, 0.25, 1.0]])
+            torch.tensor([[0.5, 0.5, 1.0, -1.0], [-1.0, 1.0, -0.5, 0.25], [0.25, 0.25, 0.5, 1.0]])
         )
         self.bias1 = torch.nn.Parameter(torch.tensor([0.5, 0.0, -0.25]))
-        self.weight2 = torch.nn.Parameter(torch.tensor([[1.0, 0.5], [0.25, 1.0], [0.5, -1.0]]))
+        self.weight2 = torch.nn.Parameter(torch.tensor([[1.0, 0.25, 0.5], [0.5, 1.0, -1.0]]))
         self.bias2 = torch.nn.Parameter(torch.tensor([0.125, 0.25]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run the two layers on float32 of shape [N, 4]."""
-        hidden = torch.relu(torch.addmm(self.bias1, x, self.weight1))
-        return torch.addmm(self.bias2, hidden, self.weight2)
+        hidden = torch.relu(torch.addmm(self.bias1, x, self.weight1.t()))
+        return torch.addmm(self.bias2, hidden, self.weight2.t())
 
 
 def tiny_model() -> bytes:

@@ -10,19 +10,29 @@
 #include <string>
 #include <vector>
 
+// A shape that fits many models: the first weight tells how wide their input is. A convolution's weight is
+// [out, in, height, width], a linear layer's [out, in].
+static std::vector<std::int64_t> likely_shape(const torch::jit::Module& model) {
+  for (const at::Tensor& weight : model.parameters()) {
+    if (weight.dim() == 4) return {1, weight.size(1), 224, 224};
+    if (weight.dim() == 2) return {1, weight.size(1)};
+  }
+  return {1, 4};
+}
+
 int main(int argc, char** argv) {
   if (argc < 2) {
     std::cerr << "usage: " << argv[0] << " MODEL.pt [SIZE...]\n";
     return 2;
   }
   try {
-    std::vector<std::int64_t> shape;
-    for (int i = 2; i < argc; ++i) shape.push_back(std::stoll(argv[i]));
-    if (shape.empty()) shape = {1, 4};
-
     torch::jit::Module model = torch::jit::load(argv[1]);
     model.eval();
     const torch::NoGradGuard no_gradients;
+
+    std::vector<std::int64_t> shape;
+    for (int i = 2; i < argc; ++i) shape.push_back(std::stoll(argv[i]));
+    if (shape.empty()) shape = likely_shape(model);
 
     const torch::jit::IValue output = model.forward({torch::ones(shape)});
     std::cout << output << '\n';
@@ -32,5 +42,6 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     std::cerr << argv[0] << ": " << error.what() << '\n';
   }
+  if (argc == 2) std::cerr << "Give the shape of its input behind the model.\n";
   return 1;
 }
