@@ -87,9 +87,9 @@ CPU_LIBRARIES = (
 )
 SYSTEM_INCLUDE_DIRS = ("/usr/include", "/usr/local/include")
 # Where linker and loader look by themselves; symlinks such as /lib -> /usr/lib are resolved before.
-SYSTEM_LIBRARY_DIR = re.compile(r"(/usr)?/lib(32|64|x32)?(/[\w.]+-linux-(gnu|musl)\w*)?")
+SYSTEM_LIBRARY_DIR = r"(/usr)?/lib(32|64|x32)?(/[\w.]+-linux-(gnu|musl)\w*)?"
 # What glibc's loader replaces inside a search path entry.
-LOADER_TOKEN = re.compile(r"\$\{?(ORIGIN|LIB|PLATFORM)\b")
+LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 
 
 def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler | None = None) -> LinkPlan:
@@ -246,7 +246,7 @@ def _runtime_dirs(libtorch: Libtorch, wishes: Wishes, absolute: tuple[Path, ...]
 
 
 def _check_search_path(path: str) -> None:
-    if ":" in path or LOADER_TOKEN.search(path):
+    if ":" in path or ("$" in path and re.search(LOADER_WORDS, path)):
         raise InexpressibleError(
             f"The loader cannot be told to look in {path}: ':' ends an entry of its search path, "
             "and $ORIGIN, $LIB and $PLATFORM stand for something else there.",
@@ -256,7 +256,7 @@ def _check_search_path(path: str) -> None:
 
 def is_system_dir(directory: Path) -> bool:
     """Whether linker and loader look there by themselves."""
-    return SYSTEM_LIBRARY_DIR.fullmatch(os.path.realpath(directory)) is not None
+    return re.fullmatch(SYSTEM_LIBRARY_DIR, os.path.realpath(directory)) is not None
 
 
 def _notes(

@@ -23,7 +23,7 @@ from torchlink.errors import FileError, UsageError, WouldOverwriteError
 if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -79,8 +79,8 @@ def flags(
 ) -> None:
     """Print the words that compile and link a program against libtorch.
 
-    The answer alone is on stdout; notes are on stderr. The words go at the end of a command, behind sources
-    and objects. For paths with spaces use `eval`, as below, or --response-file.
+    The answer alone is on stdout, notes are on stderr. The words go at the end of a command, behind sources
+    and objects. For paths with spaces use eval, as below, or --response-file.
     """
     asked = {"cxx": cxx, "cmake": cmake, "nim": nim, "pkg-config": pkg_config, "json": json}
     targets = [name for name, wanted in asked.items() if wanted] or ["cxx"]

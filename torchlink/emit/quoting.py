@@ -7,9 +7,10 @@ import shlex
 
 from torchlink.errors import InexpressibleError
 
-RESPONSE_FILE_SPECIAL = re.compile(r"([\s'\"\\])")
+# Patterns as text, compiled by the first word that needs one: the start-up of `flags` does not.
+RESPONSE_FILE_SPECIAL = r"([\s'\"\\])"
 # Whatever the shell-like splitting of a field, `${variable}` or a comment could take for itself.
-PKG_CONFIG_SPECIAL = re.compile(r"([^\w@%+=:,./^-])", re.ASCII)
+PKG_CONFIG_SPECIAL = r"([^\w@%+=:,./^-])"
 
 
 def shell(word: str) -> str:
@@ -19,7 +20,7 @@ def shell(word: str) -> str:
 
 def response_file(word: str) -> str:
     """A word for a GCC or clang response file (`@PATH`), where a backslash makes any character literal."""
-    return RESPONSE_FILE_SPECIAL.sub(r"\\\1", word)
+    return re.sub(RESPONSE_FILE_SPECIAL, r"\\\1", word)
 
 
 def windows(word: str) -> str:
@@ -47,4 +48,4 @@ def pkg_config(word: str) -> str:
             f"{word!r} cannot be written in a .pc file: it holds a line break.",
             hint="Reach libtorch through a path without it.",
         )
-    return PKG_CONFIG_SPECIAL.sub(r"\\\1", word)
+    return re.sub(PKG_CONFIG_SPECIAL, r"\\\1", word, flags=re.ASCII)

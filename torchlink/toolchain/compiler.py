@@ -11,7 +11,6 @@ from torchlink.errors import ToolMissingError, ToolUnfitError, UsageError
 from torchlink.process import run, which
 from torchlink.toolchain.facts import Compiler
 from torchlink.toolchain.fit import compiles_for
-from torchlink.toolchain.probe import PROBE_SOURCE, PROBE_WORDS, read_probe
 from torchlink.toolchain.remember import identity_of, remembered
 from torchlink.toolchain.standards import implemented
 
@@ -126,6 +125,8 @@ def _behind_launcher(program: str) -> str:
 
 def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
     """Start the compiler once over a tiny source and read what it says."""
+    from torchlink.toolchain.probe import PROBE_SOURCE, PROBE_WORDS, read_probe
+
     done = run(
         (program, *options, *PROBE_WORDS), stdin=PROBE_SOURCE, env={**os.environ, "LC_ALL": "C"}, timeout=60
     )

@@ -1,0 +1,153 @@
+"""`torchlink c++`: the compiler with libtorch's words added where they belong, as MPI's wrappers do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand
+
+from torchlink.cli.options import locate
+from torchlink.cli.plan_options import say_notes
+from torchlink.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torchlink.plan import LinkPlan
+    from torchlink.toolchain.arguments import Step
+    from torchlink.toolchain.facts import Compiler
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+EPILOG = """\b
+Examples:
+  torchlink c++ main.cpp -o app
+  torchlink c++ -O2 -c main.cpp && torchlink c++ main.o -o app
+  torchlink c++ --libtorch /opt/libtorch --cpu main.cpp
+  torchlink c++ -show main.cpp         # the command that would run
+  torchlink c++ -show:compile          # the words that compile; -show:link: those that link
+  CXX="ccache clang++" torchlink c++ main.cpp
+"""
+SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
+VALUES = {"--libtorch": "libtorch", "--python": "python", "--rpath": "rpath", "--headers": "headers"}
+SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
+
+
+class Untouched(TyperCommand):
+    """A command whose words are the compiler's: click reads none of them but a `--help` that stands alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave the words where the command finds them: in `ctx.args`."""
+        if args in (["--help"], ["-h"]):
+            return super().parse_args(ctx, args)
+        ctx.args = args
+        return args
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a command line asks of torchlink, and what it leaves to the compiler."""
+
+    options: dict[str, str]  # by the names of `VALUES` and `SWITCHES`
+    show: str | None  # "command" | "compile" | "link": print instead of running
+    arguments: tuple[str, ...]
+
+
+@app.command(cls=Untouched, epilog=EPILOG, options_metavar="[TORCHLINK OPTIONS] [COMPILER ARGUMENTS]...")
+def cxx(ctx: typer.Context) -> None:
+    """Run the C++ compiler ($CXX, else c++) with the words for libtorch added.
+
+    Compile words are added where something is compiled, link words where something is linked: none of those
+    with -c, -S, -E or -fsyntax-only. Your own -std stays where libtorch's headers compile with it. The exit
+    code is the compiler's.
+
+    Options of torchlink's own stand in front: --libtorch PATH, --python EXE, --cpu, --aoti,
+    --rpath absolute|origin=DIR|none, --headers system|after. TORCHLINK_LIBTORCH names the libtorch, too.
+    """
+    import shlex
+
+    from torchlink.emit.cxx import words
+    from torchlink.process import replace
+    from torchlink.toolchain.arguments import read_arguments
+
+    order = read_order(ctx.args)
+    step = read_arguments(order.arguments)
+    compiler, plan = prepare(order, step)
+    command = [*compiler.command, *order.arguments, *added_words(plan, step)]
+    if order.show is None:
+        raise typer.Exit(replace(command))
+    shown = command if order.show == "command" else words(plan, order.show) if plan else ()
+    import os
+
+    typer.echo(os.fsencode(shlex.join(shown)))
+
+
+def read_order(arguments: Sequence[str]) -> Order:
+    """Take torchlink's options from the front, and `-show` from anywhere.
+
+    Raises:
+        UsageError: an option's value is missing.
+    """
+    rest = [word for word in arguments if word not in SHOW]
+    show = next((SHOW[word] for word in arguments if word in SHOW), None)
+    options: dict[str, str] = {}
+    while rest:
+        name, equals, value = rest[0].partition("=")
+        if name in SWITCHES and not equals:
+            options[SWITCHES[name]] = "yes"
+        elif name in VALUES:
+            if not equals and len(rest) == 1:
+                raise UsageError(f"{name} needs a value.", hint="See 'torchlink c++ --help'.")
+            options[VALUES[name]] = value if equals else rest.pop(1)
+        else:
+            break
+        rest.pop(0)
+    return Order(options=options, show=show, arguments=tuple(rest))
+
+
+def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
+    """The compiler to run, and the plan where the command line or `-show` has a use for one.
+
+    Raises:
+        ToolMissingError: there is no compiler.
+        ToolUnfitError: it cannot build against this libtorch, by its command or by an option on this line.
+        LibtorchNotFoundError, LibtorchUnusableError: nothing to build against.
+    """
+    import shlex
+    from pathlib import Path
+
+    from torchlink.plan import Wishes, make_plan
+    from torchlink.toolchain.compiler import find_compiler
+
+    compiler = find_compiler()
+    if not (step.compiles or step.links or order.show):
+        return compiler, None
+    as_used = compiler
+    if step.target_options:
+        as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
+    named = order.options.get("libtorch")
+    wishes = Wishes(
+        cpu_only="cpu_only" in order.options,
+        rpath=order.options.get("rpath", "absolute"),
+        headers=order.options.get("headers", "system"),
+        aoti="aoti" in order.options,
+    )
+    plan = make_plan(locate(Path(named) if named else None, order.options.get("python")), wishes, as_used)
+    say_notes(plan)
+    return compiler, plan
+
+
+def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:
+    """The words to put behind the user's own."""
+    from torchlink.emit.cxx import words
+
+    if plan is None:
+        return ()
+    compile_words, link_words = words(plan, "compile"), words(plan, "link")
+    if not (step.compiles or step.links):  # -show without inputs: what would be added to any
+        return (*compile_words, *link_words)
+    if step.standard is not None and step.standard >= plan.libtorch.cxx_standard_required:
+        compile_words = compile_words[:-1]  # the standard is the last of them
+    return (*(compile_words if step.compiles else ()), *(link_words if step.links else ()))

@@ -1,0 +1,75 @@
+"""`torchlink run`: a program with the library path set, for binaries that somebody else built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchlink.cli.options import LibtorchOption, PythonOption, locate
+from torchlink.errors import InexpressibleError, LibtorchUnusableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.libtorch.facts import Libtorch
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+EPILOG = """\b
+Examples:
+  torchlink run -- ./app model.pt
+  torchlink run --libtorch /opt/libtorch ./app
+"""
+VARIABLES = {"linux": "LD_LIBRARY_PATH", "macos": "DYLD_LIBRARY_PATH"}
+
+
+@app.command(epilog=EPILOG, context_settings={"allow_interspersed_args": False})
+def run(
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND...", show_default=False, help="What to run.")
+    ],
+    libtorch: LibtorchOption = None,
+    python: PythonOption = None,
+) -> None:
+    """Run a program with libtorch's directories in front of LD_LIBRARY_PATH (on macOS DYLD_LIBRARY_PATH).
+
+    What torchlink itself links finds libtorch without. The exit code is the program's; 128 + N for signal N.
+    """
+    import os
+
+    from torchlink.process import replace
+
+    raise typer.Exit(replace(command, env=environment(locate(libtorch, python), os.environ)))
+
+
+def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which the loader finds this libtorch and what it needs.
+
+    Raises:
+        LibtorchUnusableError: it is packed, or for another platform.
+        InexpressibleError: the variable cannot name its directories.
+    """
+    from torchlink.libtorch.machine import this_machine
+    from torchlink.plan import is_system_dir
+
+    here = this_machine()
+    variable = VARIABLES.get(here.platform)
+    if libtorch.packed or libtorch.platform != here.platform or variable is None:
+        kind = "still packed" if libtorch.packed else f"built for {libtorch.platform}"
+        raise LibtorchUnusableError(
+            f"{libtorch.root} is {kind}: nothing can be run with it on this machine.",
+            hint="Name another libtorch with --libtorch.",
+        )
+    own = [libtorch.library_dir, *(companion.path for companion in libtorch.companion_dirs)]
+    directories = [str(directory) for directory in own if not is_system_dir(directory)]
+    split = next((directory for directory in directories if ":" in directory or ";" in directory), None)
+    if split:
+        raise InexpressibleError(
+            f"{variable} cannot name {split}: the loader ends an entry at ':' and ';'.",
+            hint="Reach libtorch through a symlink without them.",
+        )
+    before = base.get(variable)
+    # An empty entry would mean the current directory to the loader.
+    value = ":".join((*directories, before) if before else directories)
+    return {**base, variable: value} if value else dict(base)
