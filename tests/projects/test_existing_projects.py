@@ -1,4 +1,4 @@
-"""Existing projects build unchanged: configuration alone makes them take the libtorch that torchlink chose."""
+"""Existing projects build unchanged: configuration alone makes them take the libtorch torchlink chose."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pytest resolves the annotations of fixtures
 from typing import TYPE_CHECKING
 
 import pytest
