@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption, PythonOption
+from torchlink.cli.options import JsonOption, PythonOption  # noqa: TC001 - typer reads the annotations
 
 app = typer.Typer(add_completion=False)
 
@@ -29,7 +29,7 @@ def find(
         typer.Option(
             "--libtorch",
             metavar="PATH",
-            help="Look only here: a root, its lib directory, a directory with libtorch/ in it, a wheel or a zip. "
+            help="Look only here: a root, its lib directory, a directory around it, a wheel or a zip. "
             "May be repeated with --all.",
         ),
     ] = None,
@@ -42,13 +42,13 @@ def find(
         typer.Option(
             "--print",
             metavar="FIELD",
-            help="Only one value, for scripts: root, version, cxx11_abi, cxx_standard, library_dir, include_dirs, … "
+            help="Only one value, for scripts: root, version, cxx11_abi, cxx_standard, library_dir, … "
             "(the names of --json); an element of a list a line.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find libtorch and say what it is, from its files: version, C++ ABI and standard, libraries, accelerator.
+    """Find libtorch and say what it is, from its files: version, ABI, C++ standard, libraries, accelerator.
 
     Without --libtorch and --python the first usable one is taken of: the variables TORCHLINK_LIBTORCH,
     LIBTORCH, TORCH_INSTALL_PREFIX, Torch_DIR and CMAKE_PREFIX_PATH; the active virtual environment, then the

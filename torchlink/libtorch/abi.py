@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
 from torchlink.libtorch.libraries import elf_library
@@ -27,12 +25,10 @@ C10_FUNCTIONS = (
 # In libtorch_cpu, to see whether the two were built alike: a function that returns a std::string.
 CPU_PAIR = ("_ZN2at11show_configEv", "_ZN2at11show_configB5cxx11Ev")
 
-OLD_PARAMETER = re.compile(r"(?:RK|R|O|P|PK|E|S\d?_)Ss")
 LIBCXX = "NSt3__1"
 
 
-@dataclass(frozen=True, slots=True)
-class Abi:
+class Abi(NamedTuple):
     """`_GLIBCXX_USE_CXX11_ABI` as it was when a libtorch was compiled."""
 
     value: int | None
@@ -77,12 +73,15 @@ def count_abi(c10: ElfFile) -> tuple[int | None, str | None, str | None]:
     Only c10's own functions count: an ABI-0 libc10 defines some 200 symbols of libstdc++'s templates with
     `__cxx11` in their names.
     """
+    import re
+
+    old_parameter = re.compile(r"(?:RK|R|O|P|PK|E|S\d?_)Ss")
     old = new = libcxx = 0
     for symbol in c10.dynamic_symbols():
         if not symbol.defined or not symbol.name.startswith(("_ZN3c10", "_ZNK3c10")):
             continue
         new += "__cxx11" in symbol.name or "B5cxx11" in symbol.name
-        old += OLD_PARAMETER.search(symbol.name) is not None
+        old += old_parameter.search(symbol.name) is not None
         libcxx += LIBCXX in symbol.name
     if libcxx > old + new:
         return None, None, None  # libc++ has one ABI
@@ -112,7 +111,7 @@ def declared(layout: Layout, value: int) -> list[str]:
     if layout.cmake_dir is None:
         return []
     text = layout.tree.text(f"{layout.cmake_dir}/TorchConfig.cmake") or ""
-    match = re.search(r"_GLIBCXX_USE_CXX11_ABI=([01])", text)
-    if match and int(match[1]) != value:
-        return [f"TorchConfig.cmake says C++ ABI {match[1]}, but the libraries were built with {value}"]
+    said = text.partition("_GLIBCXX_USE_CXX11_ABI=")[2][:1]
+    if said in {"0", "1"} and int(said) != value:
+        return [f"TorchConfig.cmake says C++ ABI {said}, but the libraries were built with {value}"]
     return []

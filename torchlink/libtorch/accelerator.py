@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
 from torchlink.libtorch.libraries import elf_library, library_file
@@ -17,17 +15,12 @@ if TYPE_CHECKING:
 LIBRARIES = {"cuda": ("torch_cuda", "caffe2_gpu"), "rocm": ("torch_hip",), "xpu": ("torch_xpu",)}
 NAMES = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
 # SONAMEs of the runtimes; a wheel may have grafted one in under a name with a hash.
-RUNTIME = {
-    "cuda": re.compile(r"libcudart(?:-[0-9a-f]+)?\.so\.(\d+)"),
-    "rocm": re.compile(r"libamdhip64(?:-[0-9a-f]+)?\.so\.(\d+)"),
-}
+RUNTIME = {"cuda": "libcudart", "rocm": "libamdhip64"}
 # Small libraries that NEED the runtime, tried in this order; libtorch_cpu last because it may be packed.
 ASKED = {"cuda": ("c10_cuda", "torch_global_deps", "torch_cpu"), "rocm": ("c10_hip", "torch_global_deps")}
-TAG = {"cuda": re.compile(r"\+cu(\d+)(\d)"), "rocm": re.compile(r"\+rocm(\d+)\.(\d+)")}
 
 
-@dataclass(frozen=True, slots=True)
-class Accelerator:
+class Accelerator(NamedTuple):
     """What runs the kernels beside the CPU."""
 
     name: str  # see Libtorch.accelerator
@@ -36,7 +29,7 @@ class Accelerator:
 
 
 def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str | None) -> Accelerator:
-    """Tell the accelerator from the libraries, its version from version.py, the version's tag or the runtime."""
+    """Tell the accelerator from the libraries, its version from version.py, the local tag or the runtime."""
     name = next(
         (name for name, bare in LIBRARIES.items() if any(library_file(layout, each) for each in bare)), "cpu"
     )
@@ -56,7 +49,8 @@ def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str 
     runtime = runtime_major(layout, name)
     if said and runtime and said.split(".")[0] != runtime:
         conflicts.append(
-            f"version.py says {NAMES[name]} {said}, but the libraries need the runtime of {NAMES[name]} {runtime}"
+            f"version.py says {NAMES[name]} {said}, but the libraries need the runtime of "
+            f"{NAMES[name]} {runtime}"
         )
         said = runtime
     if version_py and not claims[name]:
@@ -71,8 +65,12 @@ def short(version: str) -> str:
 
 def from_tag(name: str, version: str | None) -> str | None:
     """The accelerator's version in the local tag of torch's: `2.6.0+cu124` is CUDA 12.4."""
-    match = TAG[name].search(version or "") if name in TAG else None
-    return f"{match[1]}.{match[2]}" if match else None
+    tag = (version or "").partition("+")[2]
+    if name == "cuda" and tag.startswith("cu") and tag[2:].isdigit():
+        return f"{tag[2:-1]}.{tag[-1]}"
+    if name == "rocm" and tag.startswith("rocm"):
+        return short(tag.removeprefix("rocm"))
+    return None
 
 
 def runtime_major(layout: Layout, name: str) -> str | None:
@@ -83,7 +81,7 @@ def runtime_major(layout: Layout, name: str) -> str | None:
         except MalformedFileError:
             continue
         for needed in library.dynamic.needed if library else ():
-            match = RUNTIME[name].match(needed)
-            if match:
-                return match[1]
+            stem, _, version = needed.partition(".so.")
+            if stem.partition("-")[0] == RUNTIME[name] and version:
+                return version.split(".")[0]
     return None

@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
     from torchlink.libtorch.layout import Layout
 
-NUMBER = rb"(\d+\.\d+\.\d+)[\w.+]*"
-PRODUCER = re.compile(NUMBER + rb"\0+PRODUCER_VERSION\0$")
-# In .rodata of libtorch_cpu: the build settings of at::show_config (to 2.8), the name that ONNX models carry.
-AFTER = ((b"\0TORCH_VERSION\0", re.compile(rb"TORCH_VERSION\0+" + NUMBER + rb"\0")),
-         (b"\0GraphEncoder\0", re.compile(rb"GraphEncoder\0+" + NUMBER + rb"\0")))  # fmt: skip
-RELEASE_FILE = re.compile(r"\.so\.(\d+\.\d+\.\d+)$")
+NUMBER = rb"(\d+\.\d+\.\d+)[\w.+]*"  # a release, and what else belongs to the version
+# In .rodata of libtorch_cpu the version follows the build settings' name of it (to 2.8, for at::show_config)
+# and the name of the graph in ONNX models.
+BEFORE = (b"TORCH_VERSION\0", b"GraphEncoder\0")
 CODE = 32  # bytes; the function is a constant and a return
 
 
@@ -29,7 +27,6 @@ def built_version(layout: Layout) -> tuple[str, str] | None:
     The cheap ways come first; the last one reads tens of megabytes of libtorch_cpu.
     """
     try:
-        python = None
         cpu = None if layout.tree.packed else elf_library(layout, "torch_cpu")
         if cpu is not None and (told := from_abi_function(cpu)):
             return told, "libtorch_cpu.so (aoti_torch_abi_version)"
@@ -85,14 +82,15 @@ def returned_constant(code: bytes, machine: str) -> int | None:
 def from_producer(python: ElfFile) -> str | None:
     """From libtorch_python's `_onnx.PRODUCER_VERSION`: its value is the string before its name."""
     around = python.find_in_section(".rodata", b"PRODUCER_VERSION\0", 64, 0)
-    match = PRODUCER.search(around or b"")
+    match = re.search(NUMBER + rb"\0+PRODUCER_VERSION\0$", around or b"")
     return match[1].decode() if match else None
 
 
 def from_constants(cpu: ElfFile) -> str | None:
     """From libtorch_cpu's constants, by the string that goes before the version's."""
-    for needle, pattern in AFTER:
-        match = pattern.search(cpu.find_in_section(".rodata", needle, 0, 64) or b"")
+    for needle in BEFORE:
+        around = cpu.find_in_section(".rodata", b"\0" + needle, 0, 64)
+        match = re.search(needle + rb"\0*" + NUMBER + rb"\0", around or b"")
         if match:
             return match[1].decode()
     return None
@@ -104,5 +102,5 @@ def from_file_name(layout: Layout) -> tuple[str, str] | None:
     if name is None or layout.tree.packed:
         return None
     real = os.path.basename(os.path.realpath(layout.tree.path(name)))  # noqa: PTH119 - a name, not a path
-    match = RELEASE_FILE.search(real)
+    match = re.search(r"\.so\.(\d+\.\d+\.\d+)$", real)
     return (match[1], f"the file name {real}") if match else None

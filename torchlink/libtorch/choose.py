@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import LibtorchNotFoundError, LibtorchUnusableError
 from torchlink.libtorch.facts import Candidate, Libtorch, Search
-from torchlink.libtorch.inspect import inspect_layout
+from torchlink.libtorch.inspect import NAME_ANOTHER, inspect_layout
 from torchlink.libtorch.layout import NOTHING, NoLibtorch
 from torchlink.libtorch.machine import Machine, this_machine
 from torchlink.libtorch.places import NAMED, Place, named_places, places
@@ -96,7 +96,7 @@ def failure(found: Search) -> LibtorchNotFoundError | LibtorchUnusableError:
     if last is not None and last.found_by in NAMED:
         return LibtorchUnusableError(
             f"{last.path} ({last.found_by}) is no usable libtorch: {last.rejected}.",
-            hint="Name a directory with include/ and lib/, a wheel or a zip; `torchlink find --all` lists what is here.",
+            hint=NAME_ANOTHER,
         )
     from torchlink.libtorch.places import searched
 

@@ -1,20 +1,19 @@
-"""What a libtorch's libraries need at run time from beside torch, and whether their own search path leads there."""
+"""What a libtorch's libraries need from beside torch at run time, and whether their path leads there."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
 from torchlink.libtorch.facts import CompanionDir, MissingLibrary
+from torchlink.libtorch.layout import bare_name
 from torchlink.libtorch.libraries import BUNDLED, elf_library
 from torchlink.libtorch.packages import package_of
 from torchlink.libtorch.system import on_every_system, system_has
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from torchlink.binary.elf import ElfFile
     from torchlink.libtorch.layout import Layout
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
 # libtorch_cpu first: it says what every program needs. Where it is packed, its stub carries the same path.
 MAIN = ("torch_cpu", "torch", "shm", "c10")
 # Libraries that only Python or torch's own tests load; what they lack hurts nobody who links libtorch.
-NOT_LINKED = re.compile(
-    r"lib(torch_python|jitbackend_test|torchbind_test|backend_with_compiler|aoti_custom_ops)\b"
+NOT_LINKED = frozenset(
+    {"torch_python", "jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"}
 )
 SITE_LIBRARIES = ("nvidia", "_rocm_sdk_core", "_rocm_sdk_libraries", "cusparselt", "torch.libs")
 
 
-@dataclass(frozen=True, slots=True)
-class Companions:
+class Companions(NamedTuple):
     """Where libtorch's libraries look, what is there, and what is nowhere."""
 
     search_kind: str | None = None
@@ -39,13 +37,12 @@ class Companions:
     conflicts: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Needs:
+class Needs(NamedTuple):
     """NEEDED names with the first library that asks, and the directories that the askers search."""
 
-    askers: dict[str, str] = field(default_factory=dict)
-    entries: dict[str, list[str]] = field(default_factory=dict)
-    conflicts: list[str] = field(default_factory=list)
+    askers: dict[str, str]
+    entries: dict[str, list[str]]
+    conflicts: list[str]
 
 
 def search_path_of(elf: ElfFile) -> tuple[str | None, tuple[str, ...]]:
@@ -64,7 +61,7 @@ def read_companions(
     cuda: str | None,
     sites: Callable[[], Iterable[Path]],
 ) -> Companions:
-    """Follow the libraries' NEEDED names along their own search paths, then to where companions may have gone.
+    """Follow the libraries' NEEDED names along their own search paths, then to where companions may be.
 
     Args:
         layout: where the libraries are.
@@ -80,7 +77,8 @@ def read_companions(
     if layout.tree.packed:
         return Companions(kind, path, packed_dirs(layout, path))
     needs = read_needs(layout, libraries, arch)
-    in_place, elsewhere, missing = {}, {}, []
+    in_place: dict[Path, list[str]] = {}
+    missing = []
     for name, asker in needs.askers.items():
         found = next((entry for entry in needs.entries[name] if layout.tree.is_file(f"{entry}/{name}")), None)
         if found is not None:
@@ -88,6 +86,7 @@ def read_companions(
         elif not system_has(name, arch):
             missing.append((name, asker))
     still = []
+    elsewhere: dict[Path, list[str]] = {}
     if missing:
         beside = list(companion_libs(sites()))
         for name, asker in missing:
@@ -113,15 +112,14 @@ def read_companions(
 
 def read_needs(layout: Layout, libraries: tuple[str, ...], arch: str) -> Needs:
     """Collect what the libraries need that neither the library directory nor every system holds."""
-    needs = Needs()
-    prefix = f"{layout.library_dir}/" if layout.library_dir else ""
+    needs = Needs({}, {}, [])
     own = frozenset(layout.tree.names(layout.library_dir))
     # What every program loads first, so that it is named as the one that asks.
     for name in sorted(libraries, key=lambda name: (not name.startswith(("libtorch_cpu", "libc10.")), name)):
-        if NOT_LINKED.match(name) or not layout.tree.is_file(prefix + name) or ".so" not in name:
+        if bare_name(name) in NOT_LINKED:
             continue
         try:
-            elf = layout.tree.elf(prefix + name)
+            elf = layout.tree.elf(layout.library(name))
         except MalformedFileError as error:
             needs.conflicts.append(error.message.rstrip("."))
             continue
@@ -139,16 +137,15 @@ def read_needs(layout: Layout, libraries: tuple[str, ...], arch: str) -> Needs:
 
 
 def expand(entry: str, library_dir: str) -> str:
-    """A search path entry as a name in the tree; one that is absolute and not below $ORIGIN leads nowhere there."""
+    """A search path entry as a name in the tree; an absolute one leads nowhere there."""
     origin = library_dir or "."
     return entry.replace("${ORIGIN}", origin).replace("$ORIGIN", origin)
 
 
 def packed_dirs(layout: Layout, path: tuple[str, ...]) -> tuple[CompanionDir, ...]:
     """The companion directories that lie in the same archive, which is `torch.libs` where there is one."""
-    reached = {
-        layout.tree.path(expand(entry, layout.library_dir)) for entry in path if not entry.startswith("/")
-    }
+    relative = (entry for entry in path if not entry.startswith("/"))
+    reached = {layout.tree.path(expand(entry, layout.library_dir)) for entry in relative}
     names = layout.tree.names(BUNDLED)
     directory = layout.tree.path(BUNDLED)
     return (CompanionDir(directory, names, directory in reached),) if names else ()
@@ -169,7 +166,7 @@ def companion_libs(sites: Iterable[Path]) -> Iterable[Path]:
 
 
 def metadata(layout: Layout) -> str:
-    """torch's METADATA, which names the packages that it requires; empty where there is none."""
+    """The METADATA of torch's wheel, which names what it requires; empty where there is none."""
     for name in layout.tree.names(".."):
         if name.startswith("torch-") and name.endswith(".dist-info"):
             return layout.tree.text(f"../{name}/METADATA") or ""

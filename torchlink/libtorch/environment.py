@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.resolve import site_dirs, unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-PYTHON_DIR = re.compile(r"(?:python|pypy)(\d+\.\d+t?)")
-SYSTEM_PREFIXES = {"/usr", "/usr/local"}
 
-
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(NamedTuple):
     """One Python environment: a virtual one, a conda one or an installation."""
 
     prefix: Path
@@ -34,33 +28,33 @@ def environment_at(prefix: Path, version: str | None = None) -> Environment:
         prefix: the directory that holds `bin/` and `lib/`.
         version: `3.11` or `3.13t` where the prefix holds several Pythons (`/usr`).
     """
-    sites = [site for site in site_dirs(prefix) if version is None or fits(site, version)]
+    sites = sites_of(prefix, version)
     config = read_pyvenv(prefix)
-    isolated = config is not None and config.get("include-system-site-packages", "false").lower() != "true"
-    if not isolated:
-        if config is None:
-            sites = [*user_sites(prefix, version), *sites]
-            if str(prefix) == "/usr":
-                sites = [*site_dirs_of(Path("/usr/local"), version), *sites]
-        elif home := config.get("home"):
-            base = environment_at(Path(home).parent, config_version(config))
-            sites += base.sites
+    if config is None:
+        local = sites_of(Path("/usr/local"), version) if str(prefix) == "/usr" else []
+        sites = [*user_sites(version), *local, *sites]
+    elif config.get("include-system-site-packages", "false").lower() == "true" and config.get("home"):
+        sites += environment_at(Path(config["home"]).parent, config_version(config)).sites
     return Environment(prefix, interpreter_in(prefix, version), tuple(unique(sites)))
 
 
-def fits(site: Path, version: str) -> bool:
-    """Whether a site directory is read by this Python; Debian's `lib/python3/dist-packages` is by every one."""
-    match = PYTHON_DIR.fullmatch(site.parent.name)
-    return match is None or match[1] == version
+def sites_of(prefix: Path, version: str | None) -> list[Path]:
+    """The site directories of one Python below a prefix; Debian's `lib/python3` serves every one."""
+    return [
+        site
+        for site in site_dirs(prefix)
+        if version is None or python_version(site.parent.name) in {None, version}
+    ]
 
 
-def site_dirs_of(prefix: Path, version: str | None) -> list[Path]:
-    """`site_dirs` of one Python version."""
-    return [site for site in site_dirs(prefix) if version is None or fits(site, version)]
+def python_version(directory: str) -> str | None:
+    """The version in a directory's name, `3.11` of `python3.11`; None where it names none."""
+    version = directory.removeprefix("python").removeprefix("pypy")
+    return version if "." in version else None
 
 
 def read_pyvenv(prefix: Path) -> dict[str, str] | None:
-    """The settings of a virtual environment's pyvenv.cfg; None where the prefix is no virtual environment."""
+    """The settings in a virtual environment's pyvenv.cfg; None where the prefix is none."""
     try:
         text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -71,22 +65,21 @@ def read_pyvenv(prefix: Path) -> dict[str, str] | None:
 
 def config_version(config: dict[str, str]) -> str | None:
     """The Python version that pyvenv.cfg names (`version` of venv, `version_info` of virtualenv and uv)."""
-    match = re.match(r"\d+\.\d+", config.get("version") or config.get("version_info") or "")
-    return match[0] if match else None
+    parts = (config.get("version") or config.get("version_info") or "").split(".")
+    return ".".join(parts[:2]) if len(parts) >= 2 else None
 
 
-def user_sites(prefix: Path, version: str | None) -> list[Path]:
+def user_sites(version: str | None) -> list[Path]:
     """The per-user site-packages, which only Pythons outside of virtual environments read."""
-    if os.environ.get("PYTHONNOUSERSITE") or (prefix / "conda-meta").is_dir():
+    if os.environ.get("PYTHONNOUSERSITE"):
         return []
-    base = os.environ.get("PYTHONUSERBASE")
-    return site_dirs_of(Path(base) if base else Path("~/.local").expanduser(), version)
+    return sites_of(Path(os.environ.get("PYTHONUSERBASE") or "~/.local").expanduser(), version)
 
 
 def interpreter_in(prefix: Path, version: str | None = None) -> Path | None:
     """The interpreter of a prefix."""
-    names = (f"bin/python{version}",) if version else ()
-    for name in (*names, "bin/python3", "bin/python", "Scripts/python.exe", "python.exe"):
+    exact: tuple[str, ...] = (f"bin/python{version}",) if version else ()
+    for name in (*exact, "bin/python3", "bin/python", "Scripts/python.exe", "python.exe"):
         if (prefix / name).exists():
             return prefix / name
     return None
@@ -96,11 +89,11 @@ def environment_around(root: Path) -> Environment | None:
     """The environment whose site-packages (or conda prefix) a libtorch lies in, or None."""
     site = root.parent
     if site.name in {"site-packages", "dist-packages"}:
-        match = PYTHON_DIR.fullmatch(site.parent.name)
-        prefix = site.parent.parent.parent if site.parent.name.lower() != "lib" else site.parent.parent
+        windows = site.parent.name.lower() == "lib"
+        prefix = site.parent.parent if windows else site.parent.parent.parent
         if prefix.name == "local" and prefix.parent.name == "usr":
             prefix = prefix.parent
-        return environment_at(prefix, match[1] if match else None)
+        return environment_at(prefix, python_version(site.parent.name))
     if (root / "conda-meta").is_dir():
         return environment_at(root)
     return None

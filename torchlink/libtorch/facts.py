@@ -68,7 +68,7 @@ class Libtorch:
         return all(companion.in_place for companion in self.companion_dirs)
 
     def has_library(self, name: str) -> bool:
-        """Whether `library_dir` holds the library of this bare name (`torch_cuda`), on any platform's naming."""
+        """Whether `library_dir` holds the library of this bare name (`torch_cuda`), on any platform."""
         stems = (f"lib{name}.so", f"lib{name}.dylib", f"{name}.lib", f"{name}.dll")
         return any(file in stems or file.startswith(f"lib{name}.so.") for file in self.libraries)
 

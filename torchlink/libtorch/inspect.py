@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+NAME_ANOTHER = (
+    "Name a directory with include/ and lib/, a wheel or a zip; `torchlink find --all` lists what is here."
+)
 EXTRA_INCLUDE = "torch/csrc/api/include"  # where torch/torch.h and the rest of the C++ frontend are
 
 
@@ -40,7 +43,7 @@ def inspect(path: Path, found_by: str) -> Libtorch:
     if isinstance(found, NoLibtorch):
         raise LibtorchUnusableError(
             f"{path} is no usable libtorch: {found.reason}.",
-            hint="Name a directory with include/ and lib/, a wheel or a zip; `torchlink find --all` lists what is here.",
+            hint=NAME_ANOTHER,
         )
     return inspect_layout(found, found_by)
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import RunFailedError, ToolMissingError
-from torchlink.libtorch.environment import Environment, environment_at
+from torchlink.libtorch.environment import Environment, environment_at, python_version
 from torchlink.libtorch.resolve import unique
 from torchlink.libtorch.torch_in import torch_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NAME = re.compile(r"(?:python|pypy)(\d+\.\d+t?)(?:\.exe)?")
 TIMEOUT = 30.0  # seconds; an interpreter on a cold network disk is slow
 WHICH = "import sys; print(sys.executable)"
 SYS_PATH = """
@@ -58,7 +54,7 @@ def environment_of(python: str, *, thorough: bool = False) -> Environment:
     environment = from_files(Path(os.path.abspath(found)))  # noqa: PTH100 - a venv's python is a link
     if environment is None:
         environment = from_process(found)
-    environment = replace(environment, sites=tuple(unique([*python_path(), *environment.sites])))
+    environment = environment._replace(sites=tuple(unique([*python_path(), *environment.sites])))
     if thorough and not any(True for site in environment.sites for _ in torch_in(site)):
         return from_sys_path(found) or environment
     return environment
@@ -74,10 +70,9 @@ def from_files(python: Path) -> Environment | None:
     real = Path(os.path.realpath(python))
     if is_script(real):
         return None
-    match = NAME.fullmatch(real.name)
     prefix = real.parent.parent
-    version = match[1] if match else None
-    if version is None or not (prefix / "lib" / real.stem / "os.py").is_file():
+    version = python_version(real.name)
+    if version is None or not (prefix / "lib" / real.name / "os.py").is_file():
         landmarks = [path.parent for path in prefix.glob("lib/python3*/os.py")]
         if len(landmarks) != 1:
             return None
@@ -142,7 +137,7 @@ def from_process(python: str) -> Environment:
 
 
 def from_sys_path(python: str) -> Environment | None:
-    """The environment as the started interpreter sees it, site and .pth files included; torch is not imported."""
+    """The environment as the started interpreter sees it, .pth files included; torch is not imported."""
     from torchlink.process import run
 
     try:
@@ -161,4 +156,4 @@ def from_sys_path(python: str) -> Environment | None:
 def python_path() -> list[Path]:
     """The directories of PYTHONPATH, which every interpreter puts first."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [Path(os.path.abspath(entry)) for entry in entries if entry and sys.path]  # noqa: PTH100 - links stay
+    return [Path(os.path.abspath(entry)) for entry in entries if entry]  # noqa: PTH100 - links stay

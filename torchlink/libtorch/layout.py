@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torchlink.libtorch.tree import Tree
 
-# lib<name>.so, with Debian's versions behind; .dylib; on Windows the import library or the DLL itself.
-CORE = re.compile(r"(?:lib)?(c10|torch|torch_cpu|caffe2)(?:\.so(?:\.[\d.]+)?|\.dylib|\.dll|\.lib)")
-STATIC = re.compile(r"lib(c10|torch_cpu)\.a")
-LUA = re.compile(r"lib(TH|luaT|luajit|torch-lua)\.(so|dylib|a)")
-TRIPLE = re.compile(r"(x86_64|aarch64|i386|arm|riscv64|powerpc64le|s390x|loongarch64)-linux-gnu\w*")
+CORE = frozenset({"c10", "torch", "torch_cpu", "caffe2"})
+LUA = frozenset({"libTH.so", "libluaT.so", "libTH.dylib", "libluaT.dylib", "libTH.a", "libluaT.a"})
+STATIC = frozenset({"libc10.a", "libtorch_cpu.a"})
 
 # How close a place is to a libtorch; the nearest one's reason is worth telling.
 NOTHING, KIN, PART, HALF = range(4)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The parts of one libtorch; names relative to `tree.root`."""
 
     tree: Tree
@@ -30,9 +25,12 @@ class Layout:
     cmake_dir: str | None  # holds TorchConfig.cmake
     core: tuple[str, ...]  # bare names of the core libraries there: "c10", "torch", "torch_cpu", "caffe2"
 
+    def library(self, file: str) -> str:
+        """The name in the tree of a file in the library directory."""
+        return f"{self.library_dir}/{file}" if self.library_dir else file
 
-@dataclass(frozen=True, slots=True)
-class NoLibtorch:
+
+class NoLibtorch(NamedTuple):
     """Why a place holds no libtorch."""
 
     reason: str  # a sentence without a final full stop
@@ -63,23 +61,41 @@ def lay_out(tree: Tree) -> Layout | NoLibtorch:
     )
 
 
+def bare_name(file: str) -> str | None:
+    """The bare name of a shared library's file, `torch_cpu` of `libtorch_cpu.so.1.13`, or None."""
+    stem, dot, suffix = file.partition(".")
+    if not dot or not (suffix in {"so", "dylib", "dll", "lib"} or is_versioned(suffix)):
+        return None
+    return stem if suffix in {"dll", "lib"} else stem.removeprefix("lib")
+
+
+def is_versioned(suffix: str) -> bool:
+    """Whether the end of a file name is `so.` with a version, as Debian's is."""
+    return suffix.startswith("so.") and suffix[3:].replace(".", "").isdigit()
+
+
 def library_dir_of(tree: Tree) -> tuple[str, tuple[str, ...]] | None:
     """The directory with the core libraries, and their bare names."""
     for directory in ("lib", "lib64", *multiarch_dirs(tree), ""):
-        core = {match[1] for name in tree.names(directory) if (match := CORE.fullmatch(name))}
+        core = {bare for file in tree.names(directory) if (bare := bare_name(file)) in CORE}
         if core & {"c10", "torch_cpu"} or (core and not is_lua(tree, directory)):
-            return directory, tuple(sorted(core))
+            return directory, tuple(sorted(filter(None, core)))
     return None
+
+
+def is_triple(name: str) -> bool:
+    """Whether a directory's name is one of Debian's, such as `x86_64-linux-gnu`."""
+    return "-linux-gnu" in name and "." not in name
 
 
 def multiarch_dirs(tree: Tree) -> list[str]:
     """Debian's `lib/<triple>` directories."""
-    return [f"lib/{name}" for name in tree.names("lib") if TRIPLE.fullmatch(name)]
+    return [f"lib/{name}" for name in tree.names("lib") if is_triple(name)]
 
 
 def include_of(tree: Tree, library_dir: str) -> str | None:
     """The directory that holds `ATen/` and `c10/`."""
-    beside = () if library_dir else ("../include", "../../include")
+    beside: tuple[str, ...] = () if library_dir else ("../include", "../../include")
     for include in ("include", *beside):
         if tree.is_dir(f"{include}/ATen") and tree.is_dir(f"{include}/c10"):
             return include
@@ -88,12 +104,8 @@ def include_of(tree: Tree, library_dir: str) -> str | None:
 
 def cmake_dir_of(tree: Tree, library_dir: str) -> str | None:
     """The directory of `TorchConfig.cmake`."""
-    for directory in (
-        "share/cmake/Torch",
-        f"{library_dir}/cmake/Torch",
-        "lib/cmake/Torch",
-        "../share/cmake/Torch",
-    ):
+    below_lib = f"{library_dir}/cmake/Torch" if library_dir else "cmake/Torch"
+    for directory in ("share/cmake/Torch", below_lib, "lib/cmake/Torch", "../share/cmake/Torch"):
         if tree.is_file(f"{directory}/TorchConfig.cmake"):
             return directory
     return None
@@ -109,21 +121,21 @@ def kind_of(tree: Tree, library_dir: str) -> str:
         return "conda"
     if tree.is_file("build-version") or tree.is_file("build-hash"):
         return "zip"
-    if TRIPLE.search(library_dir) or str(tree.root) in {"/usr", "/usr/local"}:
+    if is_triple(library_dir) or str(tree.root) in {"/usr", "/usr/local"}:
         return "system"
     return "zip" if library_dir == "lib" and tree.is_dir("share/cmake/Torch") else "unknown"
 
 
 def is_lua(tree: Tree, library_dir: str) -> bool:
     """Whether Torch7, the Lua library that PyTorch descends from, lies there."""
-    return any(LUA.fullmatch(name) for name in tree.names(library_dir)) or tree.is_file("include/luaT.h")
+    return not LUA.isdisjoint(tree.names(library_dir)) or tree.is_file("include/luaT.h")
 
 
 def absence(tree: Tree, include: str | None) -> NoLibtorch:
     """Say what a root without core libraries is."""
     if is_lua(tree, "lib"):
         return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT lie there", KIN)
-    if any(STATIC.fullmatch(name) for directory in ("lib", "lib64", "") for name in tree.names(directory)):
+    if any(not STATIC.isdisjoint(tree.names(directory)) for directory in ("lib", "lib64", "")):
         return NoLibtorch("a static build: only .a libraries, and torchlink links shared ones", PART)
     if include is not None:
         return NoLibtorch("half an install: headers without libc10 and libtorch_cpu", HALF)
@@ -131,8 +143,8 @@ def absence(tree: Tree, include: str | None) -> NoLibtorch:
         return NoLibtorch("an archive without a libtorch: no lib/libc10 inside", NOTHING)
     if not tree.is_dir(""):
         return NoLibtorch("no such directory", NOTHING)
-    if tree.root.name == "torch" and not tree.is_file("__init__.py"):
-        return NoLibtorch("a directory that is only named torch: no __init__.py, no lib, no include", KIN)
-    if tree.root.name == "torch":
+    if tree.root.name != "torch":
+        return NoLibtorch("nothing of libtorch is there", NOTHING)
+    if tree.is_file("__init__.py"):
         return NoLibtorch("a Python package named torch without lib/ and include/", KIN)
-    return NoLibtorch("nothing of libtorch is there", NOTHING)
+    return NoLibtorch("a directory that is only named torch: no __init__.py, no lib, no include", KIN)

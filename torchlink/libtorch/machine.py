@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
 from torchlink.libtorch.libraries import library_file
@@ -20,8 +19,7 @@ MACHO, MACHO_FAT = 0xFEEDFACF, 0xCAFEBABE
 HEADER = 4096  # bytes; a PE header begins after a DOS stub of a few hundred
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """What a library runs on."""
 
     platform: str  # "linux" | "macos" | "windows"

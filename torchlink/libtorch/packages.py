@@ -36,7 +36,6 @@ OTHERS = {
     "librocblas": "rocm-sdk-libraries",
     "libMIOpen": "rocm-sdk-libraries",
 }
-STEM = re.compile(r"([\w+-]+?)(?:[_.]\d[\w.]*)?\.so(?:\.|$)")
 
 
 def package_of(library: str, cuda: str | None, requires: str = "") -> str | None:
@@ -47,7 +46,7 @@ def package_of(library: str, cuda: str | None, requires: str = "") -> str | None
         cuda: torch's CUDA version, such as `13.2`.
         requires: text of torch's METADATA; where it names a package for this library, that name is taken.
     """
-    match = STEM.match(library)
+    match = re.match(r"([\w+-]+?)(?:[_.]\d[\w.]*)?\.so(?:\.|$)", library)
     stem = match[1] if match else library
     part = NVIDIA.get(stem) or next((NVIDIA[known] for known in NVIDIA if stem.startswith(f"{known}_")), None)
     if part is None:

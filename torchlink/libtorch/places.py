@@ -1,12 +1,11 @@
-"""Where to look for a libtorch, in order. A place is only a path and how it was come by; nothing is judged here."""
+"""Where to look for a libtorch, in order. A place is a path and how it was come by; no judging."""
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.environment import Environment, environment_at, running_sites
 from torchlink.libtorch.interpreter import environment_of, interpreter_on_path
@@ -52,8 +51,7 @@ SYSTEM = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A path to look at."""
 
     path: Path
@@ -76,25 +74,14 @@ def named_places(libtorch: Sequence[Path], python: str | None) -> Iterator[Place
 
 def places() -> Iterator[Place]:
     """Every place of the design's order; lazy, because the first usable one ends the search."""
-    for variable in VARIABLES:
-        if os.environ.get(variable):
-            yield Place(Path(os.environ[variable]).expanduser(), variable, expected=True)
-    for entry in os.environ.get("CMAKE_PREFIX_PATH", "").replace(";", os.pathsep).split(os.pathsep):
-        if entry:
-            yield Place(Path(entry), "CMAKE_PREFIX_PATH", expected=False)
-    if os.environ.get("VIRTUAL_ENV"):
-        prefix = Path(os.environ["VIRTUAL_ENV"])
-        yield from of_environment(environment_at(prefix), "active virtual environment", str(prefix))
-    if os.environ.get("CONDA_PREFIX"):
-        prefix = Path(os.environ["CONDA_PREFIX"])
-        yield Place(prefix, "active conda environment", expected=False)
-        yield from of_environment(environment_at(prefix), "active conda environment", str(prefix))
+    yield from from_variables()
+    yield from active_environments()
     for name in VENDORED:
-        yield Place(Path(name), name if name.startswith("..") else f"./{name}", expected=False)
+        if os.path.isdir(name):  # noqa: PTH112 - most are not there, and a Path costs more than the question
+            yield Place(Path(name), name if name.startswith("..") else f"./{name}", expected=False)
     if os.environ.get("OPAM_SWITCH_PREFIX"):
-        yield Place(
-            Path(os.environ["OPAM_SWITCH_PREFIX"]) / "lib" / "libtorch", "opam switch", expected=False
-        )
+        opam = Path(os.environ["OPAM_SWITCH_PREFIX"]) / "lib" / "libtorch"
+        yield Place(opam, "opam switch", expected=False)
     python = interpreter_on_path()
     if python is not None:
         yield from of_environment(environment_of(python), "python3 on PATH", python)
@@ -102,6 +89,27 @@ def places() -> Iterator[Place]:
     yield from of_environment(own, "the Python that runs torchlink", sys.executable)
     for name in SYSTEM:
         yield Place(Path(name).expanduser(), "system", expected=False)
+
+
+def from_variables() -> Iterator[Place]:
+    """What environment variables name."""
+    for variable in VARIABLES:
+        if os.environ.get(variable):
+            yield Place(Path(os.environ[variable]).expanduser(), variable, expected=True)
+    for entry in os.environ.get("CMAKE_PREFIX_PATH", "").replace(";", os.pathsep).split(os.pathsep):
+        if entry:
+            yield Place(Path(entry), "CMAKE_PREFIX_PATH", expected=False)
+
+
+def active_environments() -> Iterator[Place]:
+    """The active virtual environment, then the conda environment, whose prefix may hold a bare libtorch."""
+    if os.environ.get("VIRTUAL_ENV"):
+        prefix = Path(os.environ["VIRTUAL_ENV"])
+        yield from of_environment(environment_at(prefix), "active virtual environment", str(prefix))
+    if os.environ.get("CONDA_PREFIX"):
+        prefix = Path(os.environ["CONDA_PREFIX"])
+        yield Place(prefix, "active conda environment", expected=False)
+        yield from of_environment(environment_at(prefix), "active conda environment", str(prefix))
 
 
 def of_environment(environment: Environment, found_by: str, name: str) -> Iterator[Place]:

@@ -1,4 +1,4 @@
-"""What a path that a person or a variable names may mean: a root, its `lib`, a directory around it, an archive."""
+"""What a named path may mean: a root, its `lib`, a directory around it, an archive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError
-from torchlink.libtorch.layout import NOTHING, TRIPLE, Layout, NoLibtorch, lay_out
+from torchlink.libtorch.layout import NOTHING, Layout, NoLibtorch, is_triple, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def roots_of(path: Path) -> Iterator[Path]:
     path = Path(os.path.abspath(path))  # noqa: PTH100 - links stay: $ORIGIN is the path taken
     if path.name in INNER:
         yield path.parent
-    if TRIPLE.fullmatch(path.name):
+    if is_triple(path.name):
         yield path.parent.parent
     yield path
     for inner in ("libtorch", "torch"):
@@ -59,7 +59,7 @@ def roots_of(path: Path) -> Iterator[Path]:
             yield path / inner
     if "cmake" in path.parts:
         above = path.parents[len(path.parts) - path.parts.index("cmake") - 1]  # share, lib or lib/<triple>
-        yield above.parent.parent if TRIPLE.fullmatch(above.name) else above.parent
+        yield above.parent.parent if is_triple(above.name) else above.parent
     for site in site_dirs(path):
         if (site / "torch").is_dir():
             yield site / "torch"

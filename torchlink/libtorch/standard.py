@@ -1,10 +1,9 @@
-"""Which C++ standard a libtorch needs and which it prefers: the checks in its headers, and what it declares."""
+"""Which C++ standard a libtorch needs, by its headers' checks, and which it prefers, by what it declares."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
@@ -17,16 +16,10 @@ GUARDS = (
     "c10/macros/Macros.h",
     "torch/headeronly/macros/Macros.h",
 )
-TOO_OLD = re.compile(r"(?:__cplusplus|_MSVC_LANG)\s*<\s*(\d{4})\d\dL")
-DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*(\w+)(.*)$", re.MULTILINE)
-CMAKE_STANDARD = re.compile(r"\bCXX_STANDARD\s+(\d\d)\b|\bcxx_std_(\d\d)\b")
-# How cpp_extension.py compiles, not what its docstrings show as an example.
-EXTENSION_STANDARD = re.compile(r"""['"]-fPIC['"], ['"]-std=c\+\+(\d\d)['"]""")
 FALLBACK = 17
 
 
-@dataclass(frozen=True, slots=True)
-class Standard:
+class Standard(NamedTuple):
     """C++ standards as their two digits."""
 
     required: int
@@ -38,15 +31,14 @@ def read_standard(layout: Layout) -> Standard:
     """The least standard that the headers accept, and the one that libtorch's own build files hand on."""
     guard, guard_file = header_standard(layout)
     declared, declared_file = declared_standard(layout)
-    if guard is not None:
-        required, evidence = guard, f"the check in {guard_file}"
-    elif declared is not None:
+    if guard is None:
+        if declared is None:
+            return Standard(FALLBACK, FALLBACK, "an assumption: neither headers nor TorchConfig.cmake tell")
         return Standard(declared, declared, f"{declared_file}; the headers check nothing")
-    else:
-        return Standard(FALLBACK, FALLBACK, "an assumption: neither headers nor TorchConfig.cmake tell")
-    if declared is not None and declared > required:
-        return Standard(required, declared, f"{evidence}; {declared_file} prefers {declared}")
-    return Standard(required, required, evidence)
+    evidence = f"the check in {guard_file}"
+    if declared is not None and declared > guard:
+        return Standard(guard, declared, f"{evidence}; {declared_file} prefers {declared}")
+    return Standard(guard, guard, evidence)
 
 
 def header_standard(layout: Layout) -> tuple[int | None, str]:
@@ -66,14 +58,15 @@ def guard_in(text: str) -> int | None:
     A guard is an #if that compares `__cplusplus` (or MSVC's `_MSVC_LANG`) and whose next directive is #error:
     `#if !defined(_MSC_VER) && __cplusplus < 201703L`.
     """
-    directives = [
-        (match[1], match[2]) for match in DIRECTIVE.finditer(text.replace("\\\n", " ").replace("\\\r\n", " "))
-    ]
+    joined = text.replace("\r\n", "\n").replace("\\\n", " ")
+    directives = [line.lstrip("# \t") for line in joined.split("\n") if line.lstrip().startswith("#")]
     found = [
-        int(year[-2:])
-        for (name, condition), (after, _) in zip(directives, directives[1:], strict=False)
-        if name in {"if", "elif"} and after == "error"
-        for year in TOO_OLD.findall(condition)
+        int(year[2:4])
+        for condition, after in pairwise(directives)
+        if after.startswith("error") and condition.startswith(("if", "elif"))
+        for macro in ("__cplusplus", "_MSVC_LANG")
+        for part in condition.split(macro)[1:]
+        if (year := part.lstrip().removeprefix("<").strip()[:6]).isdigit() and part.lstrip().startswith("<")
     ]
     return max(found, default=None)
 
@@ -82,8 +75,16 @@ def declared_standard(layout: Layout) -> tuple[int | None, str]:
     """What TorchConfig.cmake or torch's own extension builder compiles with."""
     if layout.cmake_dir is not None:
         text = layout.tree.text(f"{layout.cmake_dir}/TorchConfig.cmake") or ""
-        found = [int(one or other) for one, other in CMAKE_STANDARD.findall(text)]
+        # CXX_STANDARD up to 2.14, a compile feature from 2.15 on.
+        found = [*numbers_after(text, "CXX_STANDARD "), *numbers_after(text, "cxx_std_")]
         if found:
             return max(found), "TorchConfig.cmake"
-    match = EXTENSION_STANDARD.search(layout.tree.text("utils/cpp_extension.py") or "")
-    return (int(match[1]), "utils/cpp_extension.py") if match else (None, "")
+    # How the extension builder compiles, not what its docstrings show as an example.
+    text = layout.tree.text("utils/cpp_extension.py") or ""
+    found = numbers_after(text, "'-fPIC', '-std=c++")
+    return (max(found), "utils/cpp_extension.py") if found else (None, "")
+
+
+def numbers_after(text: str, words: str) -> list[int]:
+    """The two-digit numbers that follow some words."""
+    return [int(rest[:2]) for rest in text.split(words)[1:] if rest[:2].isdigit()]

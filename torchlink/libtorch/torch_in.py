@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# setuptools' editable finder maps packages to directories in a dict literal.
-FINDER_MAPPING = re.compile(r"""['"]torch['"]\s*:\s*['"]([^'"\n]+)['"]""")
 
 
 def torch_in(site: Path) -> Iterator[Path]:
@@ -46,7 +40,10 @@ def from_path_file(site: Path, name: str) -> Iterator[Path]:
 
 def from_finder(path: Path) -> Iterator[Path]:
     """The directory to which the finder of an editable install maps torch."""
-    for match in FINDER_MAPPING.finditer(read(path)):
+    import re
+
+    # setuptools maps packages to directories in a dict literal, scikit-build-core to __init__.py files.
+    for match in re.finditer(r"""['"]torch['"]\s*:\s*['"]([^'"\n]+)['"]""", read(path)):
         directory = Path(match[1])
         directory = directory.parent if directory.suffix == ".py" else directory
         if directory.is_dir():
@@ -56,6 +53,9 @@ def from_finder(path: Path) -> Iterator[Path]:
 
 def from_direct_url(path: Path) -> Iterator[Path]:
     """The source tree that pip recorded for an editable install (PEP 610)."""
+    import json
+    from urllib.parse import unquote, urlparse
+
     try:
         record = json.loads(read(path) or "{}")
     except ValueError:

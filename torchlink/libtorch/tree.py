@@ -1,4 +1,4 @@
-"""The files of a libtorch, seen alike whether they lie in a directory or are still packed in a wheel or zip."""
+"""The files of a libtorch, seen alike whether they lie in a directory or are packed in a wheel or zip."""
 
 from __future__ import annotations
 

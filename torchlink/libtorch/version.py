@@ -1,10 +1,8 @@
-"""Which version a libtorch is: several files say, and where they contradict one another the libraries decide."""
+"""Which version a libtorch is. Several files say; where they contradict one another the libraries decide."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.built_version import built_version
 
@@ -14,17 +12,12 @@ if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
     from torchlink.libtorch.version_py import VersionPy
 
-# The macros moved from the first to the second file with 2.10.
+# The macros moved from the second to the first file with 2.10.
 VERSION_HEADERS = ("torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h")
-MACRO = re.compile(r"^#define\s+TORCH_VERSION_(MAJOR|MINOR|PATCH)\s+(\d+)", re.MULTILINE)
-PACKAGE_VERSION = re.compile(r'PACKAGE_VERSION\s+"([^"]+)"')
-RELEASE = re.compile(r"\s*v?(\d+)\.(\d+)(?:\.(\d+))?")
-DIST_INFO = re.compile(r"torch-(\d[^-]*)\.(?:dist|egg)-info")
-CONDA_META = re.compile(r"(?:libtorch|pytorch)-(\d[^-]*)-[^-]+\.json")
+PARTS = ("MAJOR", "MINOR", "PATCH")
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """A version with the file that told it, and the files that say otherwise."""
 
     text: str | None
@@ -35,15 +28,14 @@ class Version:
 def read_version(layout: Layout, version_py: VersionPy | None) -> Version:
     """Weigh what the files say; a packed libtorch's libraries are only asked where the files disagree."""
     claims = list(claimed_versions(layout, version_py))
-    releases = {release(text) for text, _ in claims}
-    built = built_version(layout) if not layout.tree.packed or len(releases) != 1 else None
+    unanimous = len({release(text) for text, _ in claims}) == 1
+    built = None if layout.tree.packed and unanimous else built_version(layout)
     if built is not None:
         agreeing = [claim for claim in claims if release(claim[0]) == release(built[0])]
         text, source = agreeing[0] if agreeing else built
-        judge, verdict = built[1], built[0]
+        verdict, judge = built
     elif claims:
-        text, source = claims[0]
-        judge, verdict = source, text
+        text, source = verdict, judge = claims[0]
     else:
         return Version(None, None, ())
     conflicts = tuple(
@@ -59,37 +51,54 @@ def claimed_versions(layout: Layout, version_py: VersionPy | None) -> Iterator[t
     tree = layout.tree
     if version_py is not None and version_py.version:
         yield version_py.version, version_py.file
-    text = tree.text("build-version")
-    if text and RELEASE.match(text):
-        yield text.strip(), "build-version"
+    text = (tree.text("build-version") or "").strip()
+    if release(text):
+        yield text, "build-version"
     for header in VERSION_HEADERS:
-        macros = dict(MACRO.findall(tree.text(f"{layout.include}/{header}") or ""))
-        if len(macros) == 3:
-            yield f"{macros['MAJOR']}.{macros['MINOR']}.{macros['PATCH']}", f"{layout.include}/{header}"
+        version = version_in_macros(tree.text(f"{layout.include}/{header}") or "")
+        if version:
+            yield version, f"{layout.include}/{header}"
             break
     if layout.cmake_dir is not None:
         name = f"{layout.cmake_dir}/TorchConfigVersion.cmake"
-        match = PACKAGE_VERSION.search(tree.text(name) or "")
-        if match:
-            yield match[1], name
+        version = (tree.text(name) or "").partition('PACKAGE_VERSION "')[2].partition('"')[0]
+        if release(version):
+            yield version, name
     yield from packager_versions(layout)
+
+
+def version_in_macros(text: str) -> str | None:
+    """The version that a header's TORCH_VERSION_MAJOR, _MINOR and _PATCH make up."""
+    macros = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[0] == "#define" and words[1].startswith("TORCH_VERSION_"):
+            macros[words[1].removeprefix("TORCH_VERSION_")] = words[2]
+    return ".".join(macros[part] for part in PARTS) if macros.keys() >= set(PARTS) else None
 
 
 def packager_versions(layout: Layout) -> Iterator[tuple[str, str]]:
     """What pip's or conda's record beside the package says."""
     if layout.kind in {"pip", "wheel"}:
         for name in layout.tree.names(".."):
-            match = DIST_INFO.fullmatch(name)
-            if match:
-                yield match[1], f"../{name}"
+            stem, _, suffix = name.rpartition(".")
+            if name.startswith("torch-") and suffix in {"dist-info", "egg-info"}:
+                yield stem.split("-")[1], f"../{name}"
     elif layout.kind == "conda":
         for name in layout.tree.names("conda-meta"):
-            match = CONDA_META.fullmatch(name)
-            if match:
-                yield match[1], f"conda-meta/{name}"
+            package, _, rest = name.partition("-")
+            if package in {"libtorch", "pytorch"} and release(rest):
+                yield rest.partition("-")[0], f"conda-meta/{name}"
 
 
-def release(text: str) -> tuple[int, int, int] | None:
-    """Major, minor and patch of a version, whatever follows them."""
-    match = RELEASE.match(text)
-    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
+def release(text: str) -> tuple[int, ...] | None:
+    """Major, minor and patch of a version, whatever follows them: (1, 13, 0) of `1.13.0a0+git`."""
+    numbers: list[int] = []
+    for part in text.strip().split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return (*numbers, 0)[:3] if len(numbers) >= 2 else None

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
-# `cuda = '12.1'` up to 2.1, `cuda: Optional[str] = '12.4'` from 2.2 on.
-ASSIGNMENT = re.compile(r"""^(\w+)(?:\s*:\s*[^=\n]+)?\s*=\s*(?:['"]([^'"\n]*)['"]|None)\s*$""", re.MULTILINE)
 
-
-@dataclass(frozen=True, slots=True)
-class VersionPy:
+class VersionPy(NamedTuple):
     """The fields of version.py; None where it says None or nothing."""
 
     file: str  # its name in the tree
@@ -39,15 +33,22 @@ def candidates(layout: Layout) -> list[str]:
     if layout.kind in {"conda", "system", "unknown"}:
         for python in layout.tree.names("lib"):
             if python.startswith("python3"):
-                found += [
-                    f"lib/{python}/{site}/torch/version.py" for site in ("site-packages", "dist-packages")
-                ]
+                sites = (f"lib/{python}/site-packages", f"lib/{python}/dist-packages")
+                found += [f"{site}/torch/version.py" for site in sites]
     return found
 
 
 def parse_version_py(text: str, file: str = "version.py") -> VersionPy:
-    """Parse the module's simple assignments; nothing is executed."""
-    fields = {match[1]: match[2] or None for match in ASSIGNMENT.finditer(text)}
+    """Parse the module's assignments of strings; nothing is executed.
+
+    They read `cuda = '12.1'` up to 2.1 and `cuda: Optional[str] = '12.4'` from 2.2 on.
+    """
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        target, _, value = line.partition("=")
+        quoted = value.partition("#")[0].strip()
+        if len(quoted) > 2 and quoted[0] in "'\"" and quoted[-1] == quoted[0]:
+            fields[target.partition(":")[0].strip()] = quoted[1:-1]
     return VersionPy(
         file=file,
         version=fields.get("__version__"),

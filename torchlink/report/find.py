@@ -30,7 +30,7 @@ MARGIN = 15  # columns of the label
 def search_to_json(search: Search, error: TorchlinkError | None = None) -> dict[str, object]:
     """The JSON contract's object of `torchlink find`.
 
-    A candidate that is usable carries its own `libtorch` too, because with several `--libtorch` each is asked for.
+    A usable candidate carries its own `libtorch` too: with several `--libtorch` each of them is asked for.
     With nothing usable `libtorch` is null and the error stands beside the candidates.
     """
     report: dict[str, object] = {
