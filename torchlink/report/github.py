@@ -1,0 +1,130 @@
+"""A lint report for GitHub Actions: annotations on stdout, and a Markdown summary of the step.
+
+The runner's limits: ten annotations of each level per step, 4096 characters each; 1 MiB of summary per step.
+Escapes: <https://docs.github.com/actions/reference/workflow-commands-for-github-actions>, `@actions/core`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.lint.finding import Severity
+from torchlink.report.plain import STREAM, lines, located, plural, totals, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.lint.finding import FileReport, Finding, LintReport
+
+PER_LEVEL = 10
+MESSAGE_LIMIT = 4096  # characters, before escaping
+SUMMARY_LIMIT = 1_000_000  # bytes, below 1 MiB
+LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#|~&@:$!]")
+
+
+def render(report: LintReport, *, cwd: str, root: str) -> str:
+    """Workflow commands for the first ten findings of each level, a log group with the rest, the totals.
+
+    Args:
+        report: what to show.
+        cwd: the absolute directory that relative paths of the report start from.
+        root: the absolute directory of the checkout (`GITHUB_WORKSPACE`); files below it get its paths.
+    """
+    commands: list[str] = []
+    rest: list[str] = []
+    left = dict.fromkeys(Severity, PER_LEVEL)
+    for severity in reversed(Severity):
+        for file in report.files:
+            for finding in (finding for finding in file.findings if finding.severity is severity):
+                if left[severity]:
+                    left[severity] -= 1
+                    commands.append(_command(file, finding, cwd, root))
+                else:
+                    rest.append(_log_line(file, finding))
+    if rest:
+        commands += [f"::group::{plural(len(rest), 'further finding')}", *rest, "::endgroup::"]
+    commands += [_harmless(f"stale: {visible(sentence)}") for sentence in report.stale]
+    return "\n".join([*commands, totals(report)]) + "\n"
+
+
+def render_summary(report: LintReport) -> str:
+    """The report as Markdown for `$GITHUB_STEP_SUMMARY`, cut (and saying so) below the size GitHub takes."""
+    head = f"### torchlink lint: {_md(totals(report))}\n\n"
+    size = len(head)
+    parts = [head]
+    for part in _sections(report):
+        size += len(part.encode("utf-8", "backslashreplace"))
+        if size > SUMMARY_LIMIT:
+            parts.append("\n\n*The rest is too long for a summary; `torchlink lint` prints it.*\n")
+            break
+        parts.append(part)
+    return "".join(parts)
+
+
+def _command(file: FileReport, finding: Finding, cwd: str, root: str) -> str:
+    place = "" if file.path == STREAM else f"file={_property(located(file.path, cwd, root))},"
+    text = [*lines(finding.message)]
+    if finding.fix:
+        text += ["", *lines(f"Fix: {finding.fix}")]
+    text += map(visible, finding.evidence)
+    message = "\n".join(text)
+    if len(message) > MESSAGE_LIMIT:
+        message = message[: MESSAGE_LIMIT - 1] + "…"
+    title = _property(f"{finding.rule}: {finding.subject}")
+    return f"::{LEVELS[finding.severity]} {place}title={title}::{_data(message)}"
+
+
+def _log_line(file: FileReport, finding: Finding) -> str:
+    path, subject = visible(file.path), visible(finding.subject)
+    return _harmless(f"{path}: {finding.severity.value}: {visible(finding.rule)}: {subject}")
+
+
+def _harmless(line: str) -> str:
+    """A log line that the runner takes for no command: not `::…` at its start, no `##[…]` anywhere."""
+    line = line.replace("##[", "## [")
+    return f"- {line}" if line.lstrip().startswith("::") else line
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(visible(text)).replace(":", "%3A").replace(",", "%2C")
+
+
+def _sections(report: LintReport) -> Iterator[str]:
+    for file in report.files:
+        if not file.findings:
+            continue
+        yield f"#### {_code(file.path)}\n\n| | rule | what | message and fix |\n|---|---|---|---|\n"
+        for finding in file.findings:
+            message = "<br>".join(_md(line) for line in lines(finding.message))
+            fix = "<br>".join(_fix(line) for line in lines(finding.fix))
+            fix = f"<br><b>Fix:</b> {fix}" if finding.fix else ""
+            yield (
+                f"| {finding.severity.value} | {_code(finding.rule)} | {_code(finding.subject)} |"
+                f" {message}{fix} |\n"
+            )
+        yield "\n"
+    clean = [file for file in report.files if not file.findings]
+    if clean:
+        yield f"Clean: {', '.join(_code(file.path) for file in clean)}\n\n"
+    for sentence in report.stale:
+        yield f"- stale: {_md(sentence)}\n"
+
+
+def _md(text: str) -> str:
+    """Text in which nothing is Markdown, HTML, a table's bar, a formula or a mention: as references."""
+    return _MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", visible(text))
+
+
+def _fix(line: str) -> str:
+    """A line of a fix: what is indented there is a command."""
+    return _code(line.strip()) if line.startswith(" ") else _md(line)
+
+
+def _code(text: str) -> str:
+    return f"<code>{_md(text)}</code>" if text.strip() else ""

@@ -1,0 +1,136 @@
+"""A lint report as JUnit XML.
+
+A test suite is a file, a test case a rule in that file: its name stays the same from run to run, so that a
+CI service can show when it began to fail and when it passed again, which a case per finding could not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape, quoteattr
+
+from torchlink.lint.finding import Severity
+from torchlink.report.plain import lines, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torchlink.lint.finding import Allowed, FileReport, Finding, LintReport
+
+
+def render(
+    report: LintReport, *, rules: Sequence[str] = (), fail_on: Severity = Severity.ERROR, version: str = ""
+) -> str:
+    """The report with a passed, failed or skipped case for every rule in every file.
+
+    A case fails by a finding at or above `fail_on`; lesser ones stand in its output. One whose findings are
+    all allowed is skipped, with the reason.
+
+    Args:
+        report: what to show.
+        rules: ids of the rules that ran; where empty, only those with findings appear.
+        fail_on: the severity from which a finding fails.
+        version: of torchlink; its own where omitted.
+    """
+    from torchlink import __version__
+
+    run = (("torchlink.version", version or __version__), ("torchlink.fail-on", fail_on.value))
+    suites = [_suite(file, rules, fail_on, run) for file in report.files]
+    if report.stale:
+        suites.append(_stale(report.stale))
+    tests, failures, skipped = (sum(suite[1][index] for suite in suites) for index in range(3))
+    counts = f'tests="{tests}" failures="{failures}" errors="0" skipped="{skipped}"'
+    body = "".join(text for text, _ in suites)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<testsuites name="torchlink lint" {counts}>\n{body}</testsuites>\n'
+    )
+
+
+def _suite(
+    file: FileReport, rules: Sequence[str], fail_on: Severity, run: tuple[tuple[str, str], ...]
+) -> tuple[str, tuple[int, int, int]]:
+    """One file's suite, and how many cases it has, how many failed, how many are skipped."""
+    found: dict[str, list[Finding]] = {rule: [] for rule in rules}
+    excused: dict[str, list[Allowed]] = {}
+    for finding in file.findings:
+        found.setdefault(finding.rule, []).append(finding)
+    for allowed in file.allowed:
+        found.setdefault(allowed.finding.rule, [])
+        excused.setdefault(allowed.finding.rule, []).append(allowed)
+    if not found:
+        found["lint"] = []
+    cases = []
+    failures = skipped = 0
+    for rule, findings in found.items():
+        bad = [finding for finding in findings if finding.severity >= fail_on]
+        rest = [finding for finding in findings if finding.severity < fail_on]
+        failures += bool(bad)
+        skipped += not findings and rule in excused
+        cases.append(_case(file, rule, bad, rest, excused.get(rule, [])))
+    counts = f'tests="{len(cases)}" failures="{failures}" errors="0" skipped="{skipped}"'
+    properties = _properties(
+        *run,
+        ("torchlink.kind", file.kind),
+        ("torchlink.closure", str(len(file.closure))),
+        *(("torchlink.not-judged", sentence) for sentence in file.not_judged),
+    )
+    text = (
+        f"  <testsuite name={_attribute(file.path)} {counts}>\n{properties}{''.join(cases)}  </testsuite>\n"
+    )
+    return text, (len(cases), failures, skipped)
+
+
+def _stale(sentences: Sequence[str]) -> tuple[str, tuple[int, int, int]]:
+    """A suite of one skipped case for allow entries and baseline findings that match nothing."""
+    case = (
+        '    <testcase classname="torchlink" name="stale entries">\n'
+        f"      <skipped message={_attribute('; '.join(sentences))}/>\n    </testcase>\n"
+    )
+    counts = 'tests="1" failures="0" errors="0" skipped="1"'
+    return f'  <testsuite name="torchlink" {counts}>\n{case}  </testsuite>\n', (1, 0, 1)
+
+
+def _case(
+    file: FileReport, rule: str, bad: list[Finding], rest: list[Finding], excused: list[Allowed]
+) -> str:
+    inner = ""
+    if bad:
+        text = _element(_blocks(bad))
+        message = "; ".join(visible(finding.message) for finding in bad[:3])
+        inner += (
+            f'      <failure type="{bad[0].severity.value}" message={_attribute(message)}>{text}</failure>\n'
+        )
+    elif not rest and excused:
+        reasons = "; ".join(dict.fromkeys(allowed.reason for allowed in excused))
+        inner += f"      <skipped message={_attribute(f'allowed: {reasons}')}/>\n"
+    if rest:
+        inner += f"      <system-out>{_element(_blocks(rest))}</system-out>\n"
+    head = f"    <testcase classname={_attribute(file.path)} name={_attribute(rule)}"
+    return f"{head}>\n{inner}    </testcase>\n" if inner else f"{head}/>\n"
+
+
+def _blocks(findings: list[Finding]) -> Iterator[str]:
+    """The lines of findings, as text."""
+    for finding in findings:
+        yield f"{finding.severity.value}: {visible(finding.rule)}: {visible(finding.subject)}"
+        yield from lines(finding.message)
+        if finding.fix:
+            yield from lines(f"fix: {finding.fix}")
+        yield from (f"| {visible(evidence)}" for evidence in finding.evidence)
+
+
+def _properties(*pairs: tuple[str, str]) -> str:
+    inner = "".join(
+        f"      <property name={_attribute(name)} value={_attribute(value)}/>\n" for name, value in pairs
+    )
+    return f"    <properties>\n{inner}    </properties>\n"
+
+
+def _attribute(text: str) -> str:
+    return quoteattr(visible(text))
+
+
+def _element(texts: Iterator[str]) -> str:
+    """Lines as character data: `visible` left no character that XML 1.0 forbids, `escape` turns `]]>` too."""
+    return escape("\n".join(texts))

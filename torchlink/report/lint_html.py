@@ -1,0 +1,183 @@
+"""A lint report as one self-contained page: findings to filter, and each closure as a graph to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torchlink.lint.finding import Severity
+from torchlink.lint.fingerprint import bare
+from torchlink.paths import data_dir
+from torchlink.report.closure_edges import edges
+from torchlink.report.graph_layout import NAME_CHARS, layout, shorten
+from torchlink.report.plain import lines, plural, totals, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torchlink.lint.finding import FileReport, Finding, LintReport, RuleDoc
+
+GRAPHS = 20  # files whose closure is drawn; a directory of a thousand programs would give a page of 50 MB
+HOW_ADVANCE = 5.9  # px of a character of a node's second line
+SIGNS = {Severity.ERROR: "✗", Severity.WARNING: "▲", Severity.NOTE: "●"}
+
+
+def render(report: LintReport, *, rules: Sequence[RuleDoc] = (), version: str = "") -> str:
+    """The page, with its style and script inside it; it asks the network for nothing.
+
+    Args:
+        report: what to show.
+        rules: the rules that lint knows; a finding shows the title and links to the page of its rule.
+        version: of torchlink; its own where omitted.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from torchlink import __version__
+
+    environment = Environment(
+        loader=FileSystemLoader(data_dir("templates") / "lint"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawn = 0
+    files = []
+    for number, file in enumerate(report.files):
+        draw = bool(file.closure) and drawn < GRAPHS
+        drawn += draw
+        files.append(_file(file, number, draw=draw))
+    page: str = environment.get_template("report.html.j2").render(
+        files=files,
+        totals=totals(report),
+        counts=[(severity.value, SIGNS[severity], report.count(severity)) for severity in reversed(Severity)],
+        rules=sorted({visible(f.rule) for file in report.files for f in file.findings}),
+        docs={rule.id: rule for rule in rules},
+        stale=[visible(sentence) for sentence in report.stale],
+        version=version or __version__,
+    )
+    return page
+
+
+def _file(file: FileReport, number: int, *, draw: bool) -> dict[str, object]:
+    keys = {entry.key: index for index, entry in enumerate(file.closure)}
+    names = {entry.name: keys[entry.key] for entry in reversed(file.closure)} | keys
+    findings = [_finding(finding, names) for finding in file.findings]
+    return {
+        "id": f"f{number}",
+        "path": visible(file.path),
+        "kind": visible(file.kind),
+        "objects": plural(len(file.closure), "object") if file.closure else "",
+        "findings": findings,
+        "counts": [
+            (severity.value, SIGNS[severity], plural(count, severity.value))
+            for severity in reversed(Severity)
+            if (count := sum(finding.severity is severity for finding in file.findings))
+        ],
+        "allowed": [
+            {
+                "rule": visible(a.finding.rule),
+                "subject": visible(a.finding.subject),
+                "reason": visible(a.reason),
+            }
+            for a in file.allowed
+        ],
+        "not_judged": [visible(sentence) for sentence in file.not_judged],
+        "closure": [
+            {
+                "name": visible(entry.name),
+                "path": None if entry.path is None else visible(entry.path),
+                "how": visible(entry.how),
+                "needed_by": visible(entry.needed_by or ""),
+            }
+            for entry in file.closure
+        ],
+        "graph": _graph(file, findings, keys) if draw else None,
+    }
+
+
+def _finding(finding: Finding, names: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "rule": visible(finding.rule),
+        "severity": finding.severity.value,
+        "sign": SIGNS[finding.severity],
+        "subject": visible(finding.subject),
+        "message": "\n".join(lines(finding.message)),
+        "fix": "\n".join(lines(finding.fix)) if finding.fix else "",
+        "evidence": [visible(evidence) for evidence in finding.evidence],
+        "node": names.get(finding.subject),
+    }
+
+
+def _second_line(about: str, how: str, chars: int) -> str:
+    """What was found about a node, and how it was found where there is room for that."""
+    both = f"{about} · {how}" if about else how
+    if len(both) <= chars:
+        return both
+    return (about or how)[: chars - 1] + ("…" if len(about or how) >= chars else "")
+
+
+def _graph(
+    file: FileReport, findings: Sequence[Mapping[str, Any]], keys: Mapping[str, int]
+) -> dict[str, object]:
+    """The drawing, and the facts behind it that the script shows for the chosen node."""
+    graph = edges(file.closure)
+    drawing = layout(graph)
+    nodes = []
+    facts: list[dict[str, object]] = [{} for _ in file.closure]
+    for key, box in drawing.boxes.items():
+        entry = graph.entries[key]
+        own = [finding for finding in findings if finding["node"] == keys[key]]
+        state = "missing" if entry.path is None else "root" if key in graph.roots else "found"
+        about = " ".join(
+            f"{sign} {plural(count, severity.value)}"
+            for severity, sign in SIGNS.items()
+            if (count := sum(finding["severity"] == severity.value for finding in own))
+        )
+        how = "not found" if entry.path is None else visible(entry.how)
+        name = visible(entry.name)
+        nodes.append(
+            {
+                "index": keys[key],
+                "x": round(box.x, 1),
+                "y": round(box.y, 1),
+                "width": round(box.width, 1),
+                "state": state,
+                "worst": own[0]["severity"] if own else "",
+                "label": shorten(name.rpartition("/")[2] or name, NAME_CHARS),
+                "second": _second_line(about, bare(how), int((box.width - 16) / HOW_ADVANCE)),
+                "title": f"{name}, {how}" + (f", {visible(entry.path)}" if entry.path else ""),
+            }
+        )
+        facts[keys[key]] = {
+            "name": name,
+            "path": None if entry.path is None else visible(entry.path),
+            "how": how,
+            "column": box.column,
+            "searched": [visible(place) for place in entry.searched],
+            "findings": [
+                f"{finding['severity']}: {finding['rule']}: {finding['message']}" for finding in own
+            ],
+        }
+    repeats = sum(not line.loads for line in drawing.lines)
+    return {
+        "width": round(drawing.width, 1),
+        "height": round(drawing.height, 1),
+        "nodes": nodes,
+        "lines": [
+            {
+                "path": line.path,
+                "kind": ("loads" if line.loads else "repeat") + (" cycle" if line.cycle else ""),
+            }
+            for line in drawing.lines
+        ],
+        "repeats": repeats,
+        "cycles": any(line.cycle for line in drawing.lines),
+        "missing": any(entry.path is None for entry in file.closure),
+        "facts": {
+            "nodes": facts,
+            "edges": [
+                [keys[line.source], keys[line.target], int(line.loads), int(line.cycle)]
+                for line in drawing.lines
+            ],
+        },
+    }

@@ -1,0 +1,149 @@
+"""A lint report as SARIF 2.1.0, the format that code scanning services take.
+
+<https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/sarif-v2.1.0-errata01-os-complete.html>; what
+GitHub reads of it is on its page "SARIF support for code scanning".
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from torchlink.lint.finding import Severity
+from torchlink.lint.fingerprint import fingerprint
+from torchlink.report.plain import STREAM, lines, located, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torchlink.lint.finding import FileReport, Finding, LintReport, RuleDoc
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+BASE = "%SRCROOT%"  # the checkout's root; whoever reads the file knows where it has it
+
+
+def render(
+    report: LintReport, *, rules: Sequence[RuleDoc] = (), cwd: str, root: str, version: str = ""
+) -> str:
+    """One run of one tool, as one JSON document.
+
+    Args:
+        report: what to show.
+        rules: the rules that lint knows; one that only a finding names is added with its id alone.
+        cwd: the absolute directory that relative paths of the report start from.
+        root: the absolute directory of the checkout; files below it get relative URIs.
+        version: of torchlink; its own where omitted.
+    """
+    from torchlink import __version__
+
+    documents = _rules(report, rules)
+    numbers = {str(rule["id"]): number for number, rule in enumerate(documents)}
+    places = [_place(file.path, cwd, root) for file in report.files]
+    results: list[dict[str, object]] = []
+    for index, (file, place) in enumerate(zip(report.files, places, strict=True)):
+        location = {**place, "index": index}
+        results += [_result(file, finding, numbers, location) for finding in file.findings]
+        results += [
+            _result(file, allowed.finding, numbers, location, allowed.reason) for allowed in file.allowed
+        ]
+    run = {
+        "tool": {
+            "driver": {"name": "torchlink", "version": version or __version__, "rules": documents},
+        },
+        "originalUriBaseIds": {BASE: {"description": {"text": "The root of the checkout."}}},
+        "artifacts": [{"location": place, "roles": ["analysisTarget"]} for place in places],
+        "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _notices(report)}],
+        "results": results,
+    }
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+
+
+def _rules(report: LintReport, rules: Sequence[RuleDoc]) -> list[dict[str, object]]:
+    documents = [_rule(rule) for rule in rules]
+    known = {rule.id for rule in rules}
+    for file in report.files:
+        for finding in (*file.findings, *(allowed.finding for allowed in file.allowed)):
+            if finding.rule not in known:
+                known.add(finding.rule)
+                documents.append({"id": visible(finding.rule)})
+    return documents
+
+
+def _rule(rule: RuleDoc) -> dict[str, object]:
+    document: dict[str, object] = {
+        "id": rule.id,
+        "shortDescription": {"text": rule.title},
+        "fullDescription": {"text": rule.title},
+        "defaultConfiguration": {"level": rule.severity.value},
+        "properties": {"tags": ["libtorch", "linking"]},
+    }
+    if rule.help:
+        document["help"] = {"text": rule.help, "markdown": rule.help}
+    if rule.uri:
+        document["helpUri"] = rule.uri
+    return document
+
+
+def _result(
+    file: FileReport,
+    finding: Finding,
+    numbers: Mapping[str, int],
+    location: Mapping[str, object],
+    reason: str | None = None,
+) -> dict[str, object]:
+    identity = fingerprint(file.path, finding)
+    return {
+        "ruleId": visible(finding.rule),
+        "ruleIndex": numbers[visible(finding.rule)],
+        "level": finding.severity.value,
+        "message": {"text": _message(finding)},
+        "locations": [
+            {
+                # A binary has no lines, but GitHub shows no result without one.
+                "physicalLocation": {"artifactLocation": location, "region": {"startLine": 1}},
+                "logicalLocations": [{"fullyQualifiedName": visible(finding.subject)}],
+            }
+        ],
+        # GitHub takes the second one only; left to itself it would hash a line of the binary, which is the
+        # same for every finding.
+        "partialFingerprints": {"torchlinkFinding/v1": identity, "primaryLocationLineHash": f"{identity}:1"},
+        "suppressions": []
+        if reason is None
+        else [{"kind": "external", "status": "accepted", "justification": visible(reason)}],
+    }
+
+
+def _message(finding: Finding) -> str:
+    """Message, fix and evidence as plain text.
+
+    Braces are not doubled, although the standard asks for it: without `arguments` no reader known to us
+    turns them back, and `${TORCH_LIBRARIES}` would reach the user wrong.
+    """
+    parts = ["\n".join(lines(finding.message))]
+    if finding.fix:
+        parts.append("Fix: " + "\n".join(lines(finding.fix)))
+    if finding.evidence:
+        parts.append("\n".join(visible(evidence) for evidence in finding.evidence))
+    # "operator[](int)" would be read as a link
+    return "\n\n".join(parts).replace("](", "] (")
+
+
+def _place(path: str, cwd: str, root: str) -> dict[str, object]:
+    """The artifact location of a file: relative to the checkout, or a file URI outside it."""
+    if path == STREAM:
+        return {"uri": "stdin", "description": {"text": "standard input"}}
+    place = located(path, cwd, root)
+    uri = quote(place.encode("utf-8", "surrogateescape"), safe="/")
+    return {"uri": f"file://{uri}"} if place.startswith("/") else {"uri": uri, "uriBaseId": BASE}
+
+
+def _notices(report: LintReport) -> list[dict[str, object]]:
+    """What was not judged, and what is stale, as notifications of the run."""
+    open_ends = [
+        f"{visible(file.path)}: {visible(sentence)}" for file in report.files for sentence in file.not_judged
+    ]
+    return [
+        {"level": Severity.NOTE.value, "message": {"text": text.replace("](", "] (")}}
+        for text in (*open_ends, *map(visible, report.stale))
+    ]
