@@ -1,0 +1,84 @@
+"""Judging one binary: its closure, every rule, and what is shown of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.binary.bindings import Scope
+from torchlink.binary.loader import OpenFiles, resolve
+from torchlink.lint.case import Case, Wanted
+from torchlink.lint.finding import ClosureEntry, FileReport
+from torchlink.lint.rules import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from torchlink.binary.closure import Closure
+    from torchlink.binary.elf import ElfFile
+    from torchlink.lint.rule import Rule
+
+
+def judge(
+    path: Path,
+    wanted: Wanted | None = None,
+    *,
+    rules: Iterable[Rule] = RULES,
+    root: Path | None = None,
+    files: OpenFiles | None = None,
+) -> FileReport:
+    """What the rules say about one ELF file; it is read, never run.
+
+    Args:
+        path: a program, shared library or Python extension module.
+        wanted: what it is judged against.
+        rules: the rules to apply.
+        root: an image or sysroot that it will run in.
+        files: keeps libraries open from one file to the next.
+
+    Raises:
+        FileError: the file cannot be read, or is no regular file.
+        MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
+    """
+    wanted = wanted or Wanted()
+    closure = resolve(path, environment=wanted.environment, root=root, files=files or OpenFiles())
+    case = Case(closure, Scope(closure), wanted, kind_of(path, closure.subject.elf))
+    findings = [finding for rule in rules for finding in rule.judge(rule, case)]
+    findings.sort(key=lambda finding: finding.severity, reverse=True)
+    return FileReport(str(path), case.kind, tuple(findings), entries(closure))
+
+
+def kind_of(path: Path, elf: ElfFile) -> str:
+    """What a file is: a program names its loader; an extension module carries Python's module suffix."""
+    if elf.interpreter is not None or elf.type == "exec" or elf.dynamic.is_pie:
+        return "executable"
+    if any(elf.defines(f"PyInit_{path.name.partition('.')[0]}{tail}") for tail in ("", "_")):
+        return "python extension"
+    return "shared library"
+
+
+def entries(closure: Closure) -> tuple[ClosureEntry, ...]:
+    """The closure as reports show it: its objects in load order, then what is missing."""
+    searched: dict[str, list[str]] = {}
+    needs: dict[str, list[str]] = {}
+    for edge in closure.edges:
+        lines = [f"{tried.path}: {tried.reason}" for tried in edge.tried]
+        searched.setdefault(edge.path or edge.name, lines)
+        needs.setdefault(edge.needed_by, []).append(edge.path or edge.name)
+    found = [
+        ClosureEntry(
+            each.name,
+            each.path,
+            str(each.how),
+            each.needed_by,
+            tuple(searched.get(each.path, ())),
+            tuple(dict.fromkeys(needs.get(each.path, ()))),
+        )
+        for each in closure.objects
+    ]
+    missing = {edge.name: edge for edge in reversed(closure.missing)}
+    lost = [
+        ClosureEntry(edge.name, None, edge.fatal or "not found", edge.needed_by, tuple(searched[edge.name]))
+        for edge in missing.values()
+    ]
+    return (*found, *lost)
