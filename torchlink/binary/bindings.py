@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchlink.binary.elf_hash import gnu_hash
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import Reference
@@ -39,145 +37,117 @@ class MissingVersion:
 
 
 class Scope:
-    """The objects of a closure in look-up order, with what was looked up before."""
-
-    def __init__(self, closure: Closure) -> None:
-        self.closure = closure
-        self._bound: dict[tuple[bytes, str | None], LoadedObject | None] = {}
-
-    def provider(self, reference: Reference) -> LoadedObject | None:
-        """The object that a reference binds to, None when there is none."""
-        key = (reference.name, reference.version)
-        if reference.copied or key not in self._bound:
-            found = self._search(reference)
-            if reference.copied:
-                return found
-            self._bound[key] = found
-        return self._bound[key]
-
-    def _search(self, reference: Reference) -> LoadedObject | None:
-        hashed = gnu_hash(reference.name)
-        for each in self.closure.objects[1 if reference.copied else 0 :]:
-            if each.elf.provides(reference.name, hashed, reference.version):
-                return each
-        return None
-
-    def is_defined(self, reference: Reference, hints: Iterable[LoadedObject]) -> bool:
-        """Whether any object serves a reference; `hints` are asked first, the order does not matter here."""
-        key = (reference.name, reference.version)
-        if key not in self._bound:
-            hashed = gnu_hash(reference.name)
-            for each in (*hints, *self.closure.objects):
-                if each.elf.provides(reference.name, hashed, reference.version):
-                    return True
-            self._bound[key] = None
-        return self._bound[key] is not None
-
-
-def unused_needed(closure: Closure, path: str | None = None, scope: Scope | None = None) -> tuple[Edge, ...]:
-    """The NEEDED entries of an object to which none of its relocations binds.
-
-    Args:
-        closure: a closure.
-        path: the object in it; the subject by default.
-        scope: keeps what was looked up from one question to the next.
-    """
-    scope = scope or Scope(closure)
-    asking = closure.subject if path is None else closure.object(path)
-    if asking is None:
-        return ()
-    edges = [edge for edge in closure.edges_of(asking.path) if edge.name in asking.elf.dynamic.needed]
-    unproven = {edge.path: closure.object(edge.path) for edge in edges if edge.path is not None}
-    for reference in asking.elf.references():
-        if not unproven:
-            break
-        hashed = gnu_hash(reference.name)
-        # Where an unproven library has the name, the whole order decides who gets it.
-        if any(
-            each and each.elf.provides(reference.name, hashed, reference.version)
-            for each in unproven.values()
-        ):
-            provider = scope.provider(reference)
-            if provider is not None:
-                unproven.pop(provider.path, None)
-    return tuple(edge for edge in edges if edge.path in unproven)
-
-
-def used_but_not_needed(
-    closure: Closure, path: str | None = None, scope: Scope | None = None
-) -> dict[str, tuple[str, ...]]:
-    """Libraries that an object uses without a NEEDED entry: path → mangled names that bind there.
-
-    The program only starts because another library brings them along.
-    """
-    scope = scope or Scope(closure)
-    asking = closure.subject if path is None else closure.object(path)
-    if asking is None:
-        return {}
-    needed = {edge.path for edge in closure.edges_of(asking.path)}
-    direct = [each for each in closure.objects if each.path in needed or each is asking]
-    indirect: dict[str, list[str]] = {}
-    for reference in asking.elf.references():
-        hashed = gnu_hash(reference.name)
-        if any(each.elf.provides(reference.name, hashed, reference.version) for each in direct):
-            continue
-        provider = scope.provider(reference)
-        if provider is not None and provider.how.kind != "interpreter":
-            indirect.setdefault(provider.path, []).append(reference.name.decode("utf-8", "surrogateescape"))
-    return {provider: tuple(names) for provider, names in indirect.items()}
-
-
-def undefined_symbols(
-    closure: Closure, paths: Iterable[str] | None = None, scope: Scope | None = None
-) -> tuple[UndefinedSymbol, ...]:
-    """Strong references that nothing in the closure serves.
+    """The objects of a closure in look-up order; what was read and looked up once is kept.
 
     Args:
         closure: a closure; with libraries missing, what they would define counts as undefined.
-        paths: the objects that are asked, all by default.
-        scope: keeps what was looked up from one question to the next.
     """
-    scope = scope or Scope(closure)
-    wanted = None if paths is None else set(paths)
-    undefined: list[UndefinedSymbol] = []
-    for each in closure.objects:
-        if wanted is not None and each.path not in wanted:
-            continue
-        served = {edge.name: edge.path for edge in closure.edges_of(each.path)}
-        near = [other for path in dict.fromkeys(served.values()) if path and (other := closure.object(path))]
-        by_name = {name: closure.object(path) for name, path in served.items() if path}
-        for reference in each.elf.references(relocated=False):
-            if reference.weak:
+
+    def __init__(self, closure: Closure) -> None:
+        self.closure = closure
+        self._objects = {each.path: each for each in reversed(closure.objects)}
+        self._references: dict[str, Sequence[Reference]] = {}
+        self._bound: dict[tuple[bytes, str | None], LoadedObject | None] = {}
+
+    def references(self, path: str) -> Sequence[Reference]:
+        """What the object with this path takes from others, as its relocations name it."""
+        if path not in self._references:
+            self._references[path] = tuple(self._objects[path].elf.references())
+        return self._references[path]
+
+    def provider(self, reference: Reference) -> LoadedObject | None:
+        """The object that a reference binds to, None when there is none."""
+        if reference.copied:  # the program's own copy is not what is asked for
+            return first_provider(reference, self.closure.objects[1:])
+        key = (reference.name, reference.version)
+        if key not in self._bound:
+            self._bound[key] = first_provider(reference, self.closure.objects)
+        return self._bound[key]
+
+    def unused_needed(self, path: str) -> tuple[Edge, ...]:
+        """The NEEDED entries of an object to which none of its relocations binds."""
+        needed = self._objects[path].elf.dynamic.needed
+        edges = [
+            edge for edge in self.closure.edges_of(path) if edge.name in needed and edge.path is not None
+        ]
+        unproven = {edge.path: self._objects[edge.path] for edge in edges if edge.path is not None}
+        for reference in self.references(path):
+            if not unproven:
+                break
+            # Only where an unproven library has the name must the whole order decide who gets it.
+            if first_provider(reference, unproven.values()):
+                provider = self.provider(reference)
+                if provider is not None:
+                    unproven.pop(provider.path, None)
+        return tuple(edge for edge in edges if edge.path in unproven)
+
+    def used_but_not_needed(self, path: str) -> dict[str, tuple[str, ...]]:
+        """Libraries that an object uses without a NEEDED entry: path → mangled names that bind there.
+
+        Such a program starts only because another library brings them along.
+        """
+        served = {edge.path for edge in self.closure.edges_of(path)} | {path}
+        indirect: dict[str, list[str]] = {}
+        for reference in self.references(path):
+            provider = self.provider(reference)
+            if provider is None or provider.path in served or provider.how.kind == "interpreter":
                 continue
-            linked = by_name.get(reference.version_library or "")
-            if scope.is_defined(reference, (linked,) if linked else near):
-                continue
-            if each.elf.is_relocated(reference.number):
+            if first_provider(reference, (self._objects[each] for each in served if each)) is None:
                 name = reference.name.decode("utf-8", "surrogateescape")
-                undefined.append(UndefinedSymbol(name, reference.version, each.path))
-    return tuple(undefined)
+                indirect.setdefault(provider.path, []).append(name)
+        return {each: tuple(names) for each, names in indirect.items()}
 
-
-def missing_versions(closure: Closure) -> tuple[MissingVersion, ...]:
-    """Symbol versions that the libraries of a closure lack, as the loader checks them at start.
-
-    A library without any versions is let pass, as the loader does.
-    """
-    missing: list[MissingVersion] = []
-    defined: dict[str, frozenset[str]] = {}
-    for each in closure.objects:
-        served = {edge.name: edge.path for edge in closure.edges_of(each.path) if edge.path}
-        for need in each.elf.version_needs():
-            path = served.get(need.library)
-            provider = closure.object(path) if path else None
-            if provider is None:
+    def undefined_symbols(self, path: str) -> tuple[UndefinedSymbol, ...]:
+        """Strong references of an object that nothing in the closure serves."""
+        asking = self._objects[path]
+        served = {edge.name: self._objects[edge.path] for edge in self.closure.edges_of(path) if edge.path}
+        near = tuple(dict.fromkeys(served.values()))
+        undefined: list[UndefinedSymbol] = []
+        # The whole symbol table is cheaper to read than the relocations of a large library.
+        known = self._references.get(path)
+        for reference in asking.elf.references(relocated=False) if known is None else known:
+            if reference.weak or reference.copied:
                 continue
-            if provider.path not in defined:
-                definitions = provider.elf.version_definitions()
-                defined[provider.path] = frozenset(definition.version for definition in definitions)
-            versions = defined[provider.path]
-            if versions and need.version not in versions:
-                missing.append(
-                    MissingVersion(each.path, need.library, provider.path, need.version, need.weak)
-                )
-    return tuple(missing)
+            linked = served.get(reference.version_library or "")
+            if self._is_defined(reference, (linked,) if linked else near):
+                continue
+            if known is not None or asking.elf.is_relocated(reference.number):
+                name = reference.name.decode("utf-8", "surrogateescape")
+                undefined.append(UndefinedSymbol(name, reference.version, path))
+        return tuple(undefined)
+
+    def _is_defined(self, reference: Reference, near: Iterable[LoadedObject]) -> bool:
+        """Whether anything serves a reference; the order does not matter, so the likely ones go first."""
+        key = (reference.name, reference.version)
+        if key in self._bound:
+            return self._bound[key] is not None
+        return first_provider(reference, near) is not None or self.provider(reference) is not None
+
+    def missing_versions(self) -> tuple[MissingVersion, ...]:
+        """Symbol versions that libraries of the closure lack, as the loader checks them at start.
+
+        A library without any versions is let pass, as the loader does.
+        """
+        missing: list[MissingVersion] = []
+        defined: dict[str, frozenset[str]] = {}
+        for each in self.closure.objects:
+            served = {edge.name: edge.path for edge in self.closure.edges_of(each.path) if edge.path}
+            for need in each.elf.version_needs():
+                provider = served.get(need.library)
+                if provider is None:
+                    continue
+                if provider not in defined:
+                    definitions = self._objects[provider].elf.version_definitions()
+                    defined[provider] = frozenset(definition.version for definition in definitions)
+                if defined[provider] and need.version not in defined[provider]:
+                    missing.append(MissingVersion(each.path, need.library, provider, need.version, need.weak))
+        return tuple(missing)
+
+
+def first_provider(reference: Reference, objects: Iterable[LoadedObject]) -> LoadedObject | None:
+    """The first of these objects that defines what a reference asks for."""
+    name, hashed, version = reference.name, reference.hashed, reference.version
+    for each in objects:
+        if each.elf.provides(name, hashed, version):
+            return each
+    return None

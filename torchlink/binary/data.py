@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import struct
     from pathlib import Path
 
-Buffer = bytes | memoryview | mmap.mmap
+Buffer = bytes | mmap.mmap
 
 # A C++ name can be long (templates of templates), but one above this is a sign of a missing NUL.
 LONGEST_STRING = 1 << 20
@@ -84,21 +84,14 @@ class Data:
         """A copy of `size` bytes at `offset`."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise self.malformed(f"it should go on to byte {offset + size} but ends at {self.size}")
-        return bytes(self.buffer[offset : offset + size])
+        return self.buffer[offset : offset + size]
 
     def raw_string(self, offset: int, end: int) -> bytes:
         """The bytes from `offset` up to the next NUL, which must lie before `end`."""
-        end = min(end, self.size, offset + LONGEST_STRING)
-        step = 128
-        if offset >= 0:
-            while step:
-                stop = min(offset + step, end)
-                piece = bytes(self.buffer[offset:stop])
-                length = piece.find(b"\0")
-                if length >= 0:
-                    return piece[:length]
-                step = step * 8 if stop < end else 0
-        raise self.malformed(f"the string at byte {offset} has no end")
+        stop = self.buffer.find(b"\0", offset, min(end, offset + LONGEST_STRING)) if offset >= 0 else -1
+        if stop < 0:
+            raise self.malformed(f"the string at byte {offset} has no end")
+        return self.buffer[offset:stop]
 
     def string(self, offset: int, end: int) -> str:
         """`raw_string` as text; bytes that are no UTF-8 survive as surrogates, as in file names."""

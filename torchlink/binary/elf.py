@@ -59,13 +59,15 @@ class ElfFile:
             raise
 
     @classmethod
-    def from_buffer(cls, buffer: Buffer, name: str) -> ElfFile:
+    def from_buffer(cls, buffer: Buffer | memoryview, name: str) -> ElfFile:
         """Read bytes in memory, such as a member of a wheel; `name` stands for the file in messages.
+
+        A memoryview is copied.
 
         Raises:
             MalformedFileError: they are no ELF file, or its headers are cut off.
         """
-        return cls(Data(buffer, name, KIND))
+        return cls(Data(bytes(buffer) if isinstance(buffer, memoryview) else buffer, name, KIND))
 
     def close(self) -> None:
         """Give the memory map back."""
@@ -175,15 +177,6 @@ class ElfFile:
             first = first or found
         return first
 
-    def find_definitions(self, symbol: str, gnu_hash: int | None = None) -> Iterator[Symbol]:
-        """Every exported definition of `symbol`, one a version.
-
-        Args:
-            symbol: mangled name.
-            gnu_hash: its `elf_hash.gnu_hash`, where the caller asks many files for it.
-        """
-        return self._symbols.matching(symbol, gnu_hash)
-
     def dynamic_symbols(self) -> Iterator[Symbol]:
         """All dynamic symbols, defined and undefined, in the table's order without the empty first."""
         return self._symbols.all()
@@ -213,10 +206,6 @@ class ElfFile:
         """Whether a reference to the mangled `name` in `version` (None: without one) would bind to it."""
         return self._symbols.provides(name, gnu_hash, version)
 
-    def copied_symbols(self) -> list[Symbol]:
-        """The variables of libraries that copy relocations bring into this program."""
-        return [self._symbols.at(index) for index in sorted(self._relocated[1])]
-
     def read(self, address: int, size: int) -> bytes:
         """Up to `size` bytes as they would be loaded at a virtual address, fewer at the end of a segment."""
         offset, end = self._image.locate(address)
@@ -232,12 +221,10 @@ class ElfFile:
             return None
         start, end = bounds
         buffer = self._data.buffer
-        if isinstance(buffer, memoryview):
-            buffer = bytes(buffer)
         found = buffer.find(needle, start, end)
         if found < 0:
             return None
-        return bytes(buffer[max(start, found - before) : min(end, found + len(needle) + after)])
+        return buffer[max(start, found - before) : min(end, found + len(needle) + after)]
 
     def version_needs(self) -> tuple[VersionNeed, ...]:
         """The symbol versions that it needs of its libraries."""

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import sys
 from array import array
+from operator import mul
 from typing import TYPE_CHECKING
 
 from torchlink.binary.elf_dynamic import DT_GNU_HASH, DT_HASH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from torchlink.binary.elf_image import Image
 
+LONGEST_SUM = 1024
+POWERS_OF_33 = tuple(pow(33, exponent, 1 << 32) for exponent in reversed(range(LONGEST_SUM)))
+LONGEST_CHAIN = 1 << 20  # far beyond what any linker writes; a damaged file may never end a chain
 WIDE_HASH_MACHINES = frozenset({"s390x", "alpha"})  # their 64-bit DT_HASH has 64-bit words
 
 
 def gnu_hash(name: bytes) -> int:
-    """The 32-bit hash that DT_GNU_HASH uses."""
+    """The 32-bit hash that DT_GNU_HASH uses: 5381, then times 33 plus the next byte.
+
+    Written as one sum, because a closure of libtorch has many thousand names to hash.
+    """
+    length = len(name)
+    if length <= LONGEST_SUM:
+        powers = POWERS_OF_33[LONGEST_SUM - length :]
+        total: int = sum(map(mul, name, powers), 5381 * 33 * powers[0] if name else 5381)
+        return total & 0xFFFFFFFF
     value = 5381
     for byte in name:
         value = value * 33 + byte & 0xFFFFFFFF
@@ -38,6 +50,7 @@ class GnuTable:
     """DT_GNU_HASH: a Bloom filter, then buckets of symbol indices, then one chained hash a symbol."""
 
     __slots__ = (
+        "_bits",
         "_bloom",
         "_bloom_words",
         "_bucket_count",
@@ -59,47 +72,59 @@ class GnuTable:
         self._bloom = start + 16
         self._buckets = self._bloom + self._bloom_words * image.bits // 8
         self._chains = self._buckets + 4 * self._bucket_count
+        self._bits = image.bits
         self._filter: array[int] | None = None
 
     def may_hold(self, hashed: int) -> bool:
         """What the Bloom filter says of a hash; reads the filter as a whole, for callers with many names."""
-        words = self._filter
-        if words is None:
-            layout = self._image.layout
-            size = layout.bits // 8
-            words = array(
-                "Q" if size == 8 else "I", self._image.data.take(self._bloom, self._bloom_words * size)
-            )
-            if layout.byteorder != sys.byteorder:
-                words.byteswap()
-            self._filter = words
-        if not words:
-            return False
-        bits = self._image.layout.bits
-        word = words[hashed // bits % len(words)]
+        words = self._filter or self._read_filter()
+        bits = self._bits
+        word: int = words[hashed // bits % len(words)]
         return bool(word >> hashed % bits & word >> (hashed >> self._shift) % bits & 1)
 
-    def candidates(self, name: bytes, hashed: int | None = None) -> Iterator[int]:
-        """Indices of symbols whose hash is that of `name` (`hashed`, where the caller has it already)."""
-        if not self._bucket_count or not self._bloom_words:
-            return
-        hashed = gnu_hash(name) if hashed is None else hashed
+    def _read_filter(self) -> array[int]:
+        size = self._bits // 8
+        raw = self._image.data.take(self._bloom, self._bloom_words * size) or bytes(size)
+        self._filter = array("Q" if size == 8 else "I", raw)
+        if self._image.byteorder != sys.byteorder:
+            self._filter.byteswap()
+        return self._filter
+
+    def candidates(self, name: bytes, hashed: int | None = None) -> list[int]:
+        """Indices of symbols whose hash is that of `name`.
+
+        Args:
+            name: mangled name.
+            hashed: its hash, where the caller has it and asked `may_hold`.
+        """
+        if not self._bucket_count:
+            return []
         data, layout = self._image.data, self._image.layout
-        bits, width = layout.bits, layout.bits // 8
-        (filtered,) = data.unpack(layout.address, self._bloom + (hashed // bits) % self._bloom_words * width)
-        if not filtered >> (hashed % bits) & filtered >> ((hashed >> self._shift) % bits) & 1:
-            return
+        if hashed is None:
+            hashed = gnu_hash(name)
+            if not self._passes_filter(hashed):
+                return []
         (index,) = data.unpack(layout.word, self._buckets + hashed % self._bucket_count * 4)
+        found: list[int] = []
         if index < self.first:
-            return
+            return found
         wanted = hashed | 1
-        while True:
-            (stored,) = data.unpack(layout.word, self._chains + (index - self.first) * 4)
+        for number in range(index, index + LONGEST_CHAIN):
+            (stored,) = data.unpack(layout.word, self._chains + (number - self.first) * 4)
             if stored | 1 == wanted:
-                yield index
+                found.append(number)
             if stored & 1:
-                return
-            index += 1
+                return found
+        raise data.malformed("a chain of its symbol hash table has no end")
+
+    def _passes_filter(self, hashed: int) -> bool:
+        """What the Bloom filter says, by reading one word of it."""
+        bits = self._bits
+        if not self._bloom_words:
+            return False
+        position = self._bloom + hashed // bits % self._bloom_words * (bits // 8)
+        (word,) = self._image.data.unpack(self._image.layout.address, position)
+        return bool(word >> hashed % bits & word >> (hashed >> self._shift) % bits & 1)
 
     @property
     def covers_symbols(self) -> bool:
@@ -118,9 +143,10 @@ class GnuTable:
         index = max(self._bucket_words(), default=0)
         if index < self.first or not index:
             return None
-        while not data.unpack(layout.word, self._chains + (index - self.first) * 4)[0] & 1:
-            index += 1
-        return index + 1
+        for number in range(index, index + LONGEST_CHAIN):
+            if data.unpack(layout.word, self._chains + (number - self.first) * 4)[0] & 1:
+                return number + 1
+        raise data.malformed("a chain of its symbol hash table has no end")
 
 
 class SysvTable:
@@ -133,24 +159,26 @@ class SysvTable:
         self._start, _ = image.locate(address)
         self._word = image.layout.address if image.machine in WIDE_HASH_MACHINES else image.layout.word
         self._bucket_count, self._chain_count = self._entry(0), self._entry(1)
+        if (2 + self._bucket_count + self._chain_count) * self._word.size > image.data.size:
+            raise image.data.malformed("its symbol hash table is larger than itself")
 
     def _entry(self, number: int) -> int:
         value: int = self._image.data.unpack(self._word, self._start + number * self._word.size)[0]
         return value
 
-    def candidates(self, name: bytes, hashed: int | None = None) -> Iterator[int]:
+    def candidates(self, name: bytes, hashed: int | None = None) -> list[int]:
         """Indices of the symbols in the bucket of `name`; `hashed` is of the other table and not used."""
         del hashed
+        found: list[int] = []
         if not self._bucket_count:
-            return
+            return found
         index = self._entry(2 + sysv_hash(name) % self._bucket_count)
-        steps = 0
         while index:
-            if index >= self._chain_count or steps >= self._chain_count:
+            if index >= self._chain_count or len(found) >= min(self._chain_count, LONGEST_CHAIN):
                 raise self._image.data.malformed("a chain of its symbol hash table has no end")
-            yield index
+            found.append(index)
             index = self._entry(2 + self._bucket_count + index)
-            steps += 1
+        return found
 
     def may_hold(self, hashed: int) -> bool:
         """DT_HASH has no filter: any name may be here."""

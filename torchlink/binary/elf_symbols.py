@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.binary.elf_dynamic import (
     DT_GNU_HASH,
@@ -16,7 +16,7 @@ from torchlink.binary.elf_dynamic import (
     DT_VERNEED,
     DT_VERSYM,
 )
-from torchlink.binary.elf_hash import GnuTable, hash_table
+from torchlink.binary.elf_hash import GnuTable, gnu_hash, hash_table
 from torchlink.binary.elf_layout import PT_INTERP, SHT_DYNSYM
 from torchlink.binary.elf_versions import HIDDEN
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf_image import Image
     from torchlink.binary.elf_versions import Versions
 
+NO_VERSION: tuple[None, None] = (None, None)
 LOCAL, WEAK = 0, 2  # symbol bindings
 FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
 BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
@@ -55,6 +56,7 @@ class Reference(NamedTuple):
     """A symbol that a file takes from elsewhere."""
 
     name: bytes  # mangled
+    hashed: int  # its GNU hash
     number: int  # its index in the table
     version: str | None
     version_library: str | None  # the NEEDED name that the version was linked against
@@ -129,27 +131,29 @@ class SymbolTable:
             raise self._image.data.malformed("a relocation names a symbol, but there is no symbol table")
         shape = self._image.layout.symbol
         fields = self._image.data.unpack(shape, start + index * shape.size)
-        if self._image.bits == 64:
-            name, info, other, section, value, size = fields
-        else:
-            name, value, size, info, other, section = fields
         strings, end = self._strings
-        raw = self._versions.index_of(index)
-        version, library = (
-            (None, None) if raw is None else self._versions.names.get(raw & ~HIDDEN, (None, None))
-        )
+        name = self._image.data.string(strings + fields[0], end)
+        return self._symbol(index, name, fields, self._versions.index_of(index))
+
+    def _symbol(self, number: int, name: str, fields: tuple[Any, ...], raw: int | None) -> Symbol:
+        """A symbol from its record and its raw version index."""
+        if self._image.bits == 64:
+            _, info, other, section, value, size = fields
+        else:
+            _, value, size, info, other, section = fields
+        version, library = NO_VERSION if raw is None else self._versions.names.get(raw & ~HIDDEN, NO_VERSION)
         return Symbol(
-            name=self._image.data.string(strings + name, end),
-            number=index,
-            defined=section != 0,
-            binding=BINDINGS.get(info >> 4, f"binding-{info >> 4}"),
-            kind=KINDS.get(info & 15, f"kind-{info & 15}"),
-            visibility=VISIBILITIES[other & 3],
-            value=value,
-            size=size,
-            version=version,
-            version_library=library,
-            hidden_version=bool(raw is not None and raw & HIDDEN),
+            name,
+            number,
+            section != 0,
+            BINDINGS.get(info >> 4) or f"binding-{info >> 4}",
+            KINDS.get(info & 15) or f"kind-{info & 15}",
+            VISIBILITIES[other & 3],
+            value,
+            size,
+            version,
+            library,
+            raw is not None and raw >= HIDDEN,
         )
 
     def references(self, numbers: Iterable[int] | None, *, copies: frozenset[int]) -> Iterator[Reference]:
@@ -161,18 +165,19 @@ class SymbolTable:
         start = self._start
         if start is None:
             return
-        shape = self._image.layout.symbol
-        section_field = 3 if self._image.bits == 64 else 5
-        info_field = 1 if self._image.bits == 64 else 3
+        shape, data = self._image.layout.symbol, self._image.data
+        section_field, info_field = (3, 1) if self._image.bits == 64 else (5, 3)
         strings, end = self._strings
+        versions, known_versions = self._versions.indices(self.undefined_end), self._versions.names
         for number in range(1, self.undefined_end) if numbers is None else numbers:
-            fields = self._image.data.unpack(shape, start + number * shape.size)
+            fields = data.unpack(shape, start + number * shape.size)
             if fields[section_field] == 0 or number in copies:
-                raw = self._versions.index_of(number)
-                known = (None, None) if raw is None else self._versions.names.get(raw & ~HIDDEN, (None, None))
-                name = self._image.data.raw_string(strings + fields[0], end)
+                version = (
+                    known_versions.get(versions[number] & ~HIDDEN, NO_VERSION) if versions else NO_VERSION
+                )
+                name = data.raw_string(strings + fields[0], end)
                 weak = fields[info_field] >> 4 == WEAK
-                yield Reference(name, number, known[0], known[1], weak, number in copies)
+                yield Reference(name, gnu_hash(name), number, version[0], version[1], weak, number in copies)
 
     @cached_property
     def undefined_end(self) -> int:
@@ -213,30 +218,46 @@ class SymbolTable:
 
     def all(self) -> Iterator[Symbol]:
         """Every symbol but the empty first one."""
-        longest = 4 * self._image.data.size  # strings may share their tails, but not without measure
-        for index in range(1, self.count):
-            symbol = self.at(index)
-            longest -= len(symbol.name)
-            if longest < 0:
-                raise self._image.data.malformed("its symbol names overlap without measure")
-            yield symbol
+        start, count = self._start, self.count
+        if start is None or count < 2:
+            return
+        data, shape = self._image.data, self._image.layout.symbol
+        strings, end = self._strings
+        names = data.take(strings, end - strings)
+        versions = self._versions.indices(count)
+        allowed = 4 * len(names) + 4096  # strings may share their tails, but not without measure
+        table = data.take(start, count * shape.size)
+        for number, fields in enumerate(shape.iter_unpack(table)):
+            if number == 0:
+                continue
+            begin = fields[0]
+            stop = names.find(b"\0", begin)
+            allowed -= stop - begin
+            if stop < 0 or allowed < 0:
+                raise data.malformed(f"the name of its symbol {number} has no end")
+            name = names[begin:stop].decode("utf-8", "surrogateescape")
+            yield self._symbol(number, name, fields, versions[number] if versions else None)
 
-    def matching(self, name: str, hashed: int | None = None) -> Iterator[Symbol]:
-        """Definitions of `name`, one a version; `hashed` is its GNU hash where the caller has it."""
-        for number, section, info in self._named(name.encode("utf-8", "surrogateescape"), hashed):
+    def matching(self, name: str) -> Iterator[Symbol]:
+        """Definitions of `name`, one a version."""
+        for number, section, info in self._named(name.encode("utf-8", "surrogateescape"), None):
             if section != 0 and info >> 4 != LOCAL:
                 yield self.at(number)
 
-    def _named(self, name: bytes, hashed: int | None) -> Iterator[tuple[int, int, int]]:
+    def _named(self, name: bytes, hashed: int | None) -> list[tuple[int, int, int]]:
         """(number, section, info) of every symbol with this name that the hash table leads to."""
-        if self._start is None:
-            return
-        shape = self._image.layout.symbol
+        found: list[tuple[int, int, int]] = []
+        start = self._start
+        if start is None:
+            return found
+        data, shape = self._image.data, self._image.layout.symbol
         wide = self._image.bits == 64
         strings, end = self._strings
         terminated = name + b"\0"
+        size = len(terminated)
         for number in range(1, self.count) if self._hash is None else self._hash.candidates(name, hashed):
-            fields = self._image.data.unpack(shape, self._start + number * shape.size)
+            fields = data.unpack(shape, start + number * shape.size)
             begin = strings + fields[0]
-            if begin + len(terminated) <= end and self._image.data.take(begin, len(terminated)) == terminated:
-                yield (number, fields[3], fields[1]) if wide else (number, fields[5], fields[3])
+            if begin + size <= end and data.buffer[begin : begin + size] == terminated:
+                found.append((number, fields[3], fields[1]) if wide else (number, fields[5], fields[3]))
+        return found

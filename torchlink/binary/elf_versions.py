@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -87,6 +89,16 @@ class Versions:
         start, _ = self._image.locate(self._tags[DT_VERSYM])
         value: int = self._image.data.unpack(self._image.layout.half, start + 2 * symbol)[0]
         return value
+
+    def indices(self, count: int) -> array[int] | None:
+        """The raw version indices of all symbols, or None in a file without symbol versions."""
+        if DT_VERSYM not in self._tags:
+            return None
+        start, _ = self._image.locate(self._tags[DT_VERSYM])
+        values = array("H", self._image.data.take(start, 2 * count))
+        if self._image.byteorder != sys.byteorder:
+            values.byteswap()
+        return values
 
     def _strings(self) -> tuple[int, int]:
         start, end = self._image.locate(self._tags.get(DT_STRTAB, 0))
