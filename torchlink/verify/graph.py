@@ -1,0 +1,91 @@
+"""What the loader tells of a model's `forward`: its schema, its inlined graph and the module's attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of `forward`, self left out."""
+
+    name: str
+    type: str  # as TorchScript writes it: "Tensor", "Optional[Tensor]", "List[int]", "Dict(str, Tensor)"
+    has_default: bool = False
+    default: str | None = None  # the default value as text
+    kwarg_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. Values are named by ids that are unique in the whole graph."""
+
+    kind: str  # "aten::conv2d", "prim::If"
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    type: str = ""  # of the first output, as the graph's text has it
+    name: str = ""  # of a prim::GetAttr: the attribute
+    value: object = None  # of a prim::Constant; a tensor comes as a TensorFact
+    blocks: tuple[Block, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A sequence of nodes: the whole graph, a branch, or a loop's body."""
+
+    inputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFact:
+    """What is known of a parameter, a buffer or a constant tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A model's `forward`. The graph's first input is the module itself."""
+
+    arguments: tuple[Argument, ...]
+    graph: Block
+    attributes: Mapping[str, object]  # dotted path -> TensorFact, or a number, bool or string
+
+
+def parse_description(event: Mapping[str, Any]) -> Description:
+    """The description in the loader's `described` event, as parsed from JSON.
+
+    `event["graph"]` is the inlined graph in TorchScript's own notation.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: the event is not of that form.
+    """
+    from torchlink.verify.graph_text import parse_graph
+
+    arguments = tuple(
+        Argument(
+            str(entry["name"]),
+            str(entry["type"]),
+            bool(entry.get("has_default", False)),
+            entry.get("default"),
+            bool(entry.get("kwarg_only", False)),
+        )
+        for entry in event["schema"]["arguments"]
+        if entry["name"] != "self"
+    )
+    attributes = {str(path): _fact(value) for path, value in event.get("attributes", {}).items()}
+    return Description(arguments, parse_graph(str(event.get("graph", ""))), attributes)
+
+
+def _fact(value: Any) -> object:
+    """An attribute's value: `{"dtype", "shape"}` is a tensor."""
+    if isinstance(value, dict):
+        return TensorFact(str(value["dtype"]), tuple(int(size) for size in value["shape"]))
+    return value

@@ -1,0 +1,1 @@
+"""Running a TorchScript graph on shapes and dtypes instead of tensors."""
