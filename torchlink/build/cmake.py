@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from hashlib import sha256
@@ -81,10 +80,8 @@ def write_initial_cache(text: str) -> Path:
 
 
 def _keep(files: Mapping[str, str], name: str) -> Path:
-    """A directory of the cache that holds exactly these files; written beside and renamed: whole or absent."""
-    key = sha256(
-        "\0".join(f"{file}\0{text}" for file, text in files.items()).encode(errors="surrogateescape")
-    )
+    """A directory of the cache that holds exactly these files; written beside, so whole or absent."""
+    key = sha256("\0".join(f"{file}\0{text}" for file, text in files.items()).encode())
     directory = cache_dir() / "cmake" / f"{name}-{key.hexdigest()[:16]}"
     if _holds(directory, files):
         return directory
@@ -110,7 +107,7 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
 
 def _holds(directory: Path, files: Mapping[str, str]) -> bool:
     try:
-        return all((directory / name).read_bytes() == os.fsencode(text) for name, text in files.items())
+        return all((directory / name).read_bytes() == text.encode() for name, text in files.items())
     except OSError:
         return False
 

@@ -22,9 +22,14 @@ app = typer.Typer(
 EPILOG_INIT = """\b
 Examples:
   torchlink cmake init app
-  cmake --preset default -S app && cmake --build app/build && app/build/app model.pt
-  cmake -S app -B app/build && cmake --build app/build     (without presets, from CMake 3.18 on)
-  torchlink cmake prefix --output app/.torchlink            (after libtorch has changed)
+  cmake --preset default -S app && cmake --build app/build
+  app/build/app model.pt
+
+Without presets, from CMake 3.18 on:
+  cmake -S app -B app/build && cmake --build app/build
+
+After libtorch has changed:
+  torchlink cmake prefix --output app/.torchlink
 """
 EPILOG_PREFIX = """\b
 Examples:
@@ -59,9 +64,10 @@ def init(
     aoti: AotiOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a CMake project that builds: CMakeLists.txt in plain words, presets, a program.
+    """Write a CMake project that builds: plain words, presets, a program.
 
-    What is this machine's goes into DIR/.torchlink, which git ignores; all else may be committed.
+    What is this machine's goes into DIR/.torchlink, which git ignores; all else
+    may be committed.
     """
     from torchlink.build.cmake import project_tools, write_prefix
     from torchlink.build.project import write_project
@@ -108,11 +114,12 @@ def prefix(
     aoti: AotiOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Print a directory for CMAKE_PREFIX_PATH with which `find_package(Torch)` of an existing project works.
+    """Print a directory for CMAKE_PREFIX_PATH that serves find_package(Torch).
 
-    It holds a TorchConfig.cmake of torchlink's own: the variables and targets of upstream's, but no CUDA
-    toolkit, MKL or NVTX is asked for, and whoever links gets the C++ standard and the C++ ABI that libtorch
-    needs.
+    It holds a TorchConfig.cmake of torchlink's own: the variables and targets of
+    upstream's, but no CUDA toolkit, MKL or NVTX is asked for, and whoever links
+    gets the C++ standard and the C++ ABI that libtorch needs. The directory is
+    never changed; another libtorch gets another one.
     """
     from torchlink.build.cmake import write_prefix
 
@@ -131,7 +138,11 @@ def config_dir(
     aoti: AotiOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Print the directory for -DTorch_DIR=, which wins even where a project sets CMAKE_PREFIX_PATH itself."""
+    """Print the directory for -DTorch_DIR=, for projects that set CMAKE_PREFIX_PATH.
+
+    It lies in the one that `torchlink cmake prefix` prints, and comes before any
+    prefix.
+    """
     from torchlink.build.cmake import write_prefix
 
     plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
@@ -156,12 +167,14 @@ def configure(
     headers: HeadersOption = "system",
     aoti: AotiOption = False,
 ) -> None:
-    """Configure an existing project with cmake, and tell it all that makes it take this libtorch.
+    """Run cmake on an existing project so that it takes this libtorch.
 
-    That is Torch_DIR and CMAKE_PREFIX_PATH, torch's own Python for projects that look for one, the source
-    directories of FetchContent for those that would download libtorch, and a compiler launcher where one is
-    installed. What you set yourself with -D stays. It is passed as an initial cache (cmake -C), so CMake does
-    not warn of what a project leaves unused.
+    It is told Torch_DIR and CMAKE_PREFIX_PATH, torch's own Python for projects
+    that look for one, where libtorch is for those that would download it with
+    FetchContent, and a compiler launcher where one is installed. From CMake 3.24
+    on a Torch_DIR that the project sets itself gives way, too. What you set with
+    -D stays. All comes as an initial cache (cmake -C), so CMake does not warn of
+    what a project leaves unused.
     """
     import shlex
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake_syntax
-from torchlink.emit.cmake_prefix import CONFIG_DIR
+from torchlink.emit.cmake_prefix import CONFIG_DIR, PROVIDER
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,24 +36,28 @@ def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given:
         launcher: compiler launcher, for example `ccache`; None for none.
         given: names of variables that the user's command line sets; they are left out.
     """
+    taken = set(given)
     # A source tree has a CMakeLists.txt of its own, which FetchContent would add to the project.
     fetched = prefix if libtorch.layout == "source" else libtorch.root
     variables: dict[str, tuple[str, str]] = {
         "Torch_DIR": ("PATH", cmake_syntax.path(prefix / CONFIG_DIR)),
-        "CMAKE_PREFIX_PATH": ("PATH", f"{cmake_syntax.path(prefix)};{cmake_syntax.path(libtorch.root)}"),
+        "CMAKE_PREFIX_PATH": ("PATH", cmake_syntax.path(prefix)),
+        # For find_library(torch_python). Not the root as a prefix: include/ holds other projects' headers.
+        "CMAKE_LIBRARY_PATH": ("PATH", cmake_syntax.path(libtorch.library_dir)),
         "CMAKE_INSTALL_RPATH_USE_LINK_PATH": ("BOOL", "TRUE"),
         **{f"FETCHCONTENT_SOURCE_DIR_{name}": ("PATH", cmake_syntax.path(fetched)) for name in FETCHED},
     }
+    if "Torch_DIR" not in taken:
+        variables["CMAKE_PROJECT_TOP_LEVEL_INCLUDES"] = ("FILEPATH", cmake_syntax.path(prefix / PROVIDER))
     if libtorch.python is not None:
         variables.update({name: ("FILEPATH", cmake_syntax.path(libtorch.python)) for name in PYTHON})
     if launcher:
         variables["CMAKE_CXX_COMPILER_LAUNCHER"] = ("STRING", launcher)
-    taken = set(given)
     lines = [
         f"# Written by torchlink for libtorch {libtorch.version or 'of unknown version'}; read by cmake -C.",
         "function(_torchlink_set name type value)",
         "  get_property(origin CACHE ${name} PROPERTY HELPSTRING)",
-        f'  if(NOT DEFINED CACHE{{${{name}}}} OR name STREQUAL "Torch_DIR" OR origin STREQUAL "{OWN}")',
+        f'  if(NOT DEFINED CACHE{{${{name}}}} OR name MATCHES "^Torch_DIR$" OR origin STREQUAL "{OWN}")',
         f'    set(${{name}} "${{value}}" CACHE ${{type}} "{OWN}" FORCE)',
         "  endif()",
         "endfunction()",

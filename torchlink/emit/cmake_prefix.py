@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan, PlanLibrary
 
 CONFIG_DIR = "share/cmake/Torch"  # below the prefix; what -DTorch_DIR= takes
-FILES = ("TorchConfig.cmake", "TorchConfigVersion.cmake", "TorchlinkConsumers.cmake")
+PROVIDER = f"{CONFIG_DIR}/TorchlinkProvider.cmake"
+FILES = (
+    "TorchConfig.cmake",
+    "TorchConfigVersion.cmake",
+    "TorchlinkConsumers.cmake",
+    "TorchlinkProvider.cmake",
+)
 # The variables of upstream's file that name one library; TORCH_LIBRARY is set by itself.
 VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
 # Those of which upstream also has a target NAME_library, which keeps the library.
@@ -102,7 +108,7 @@ def upstream_definitions(targets: str, *, cpu_only: bool) -> tuple[str, ...]:
     for block in targets.split("\nset_target_properties(")[1:]:
         name = block.split(maxsplit=1)[0]
         definition = DEFINITION.search(block)
-        if definition and (name.startswith("torch_cpu") or not cpu_only):
+        if definition and name.startswith(("torch_cpu",) if cpu_only else UPSTREAM_LIBRARIES):
             found.update(dict.fromkeys(definition[1].split(";")))
     return tuple(found)
 
@@ -150,6 +156,6 @@ def _links(name: str, main: str, own: dict[str, Path]) -> str:
         return "torch_library"
     if name == "torch_python":
         return "torch"
-    if name.startswith("c10") or name == main:
+    if name.startswith(("c10", "caffe2")) or name == main:
         return "c10" if name != "c10" and "c10" in own else ""
     return main

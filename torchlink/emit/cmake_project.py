@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchlink.emit import cmake_syntax
 from torchlink.emit.cmake_prefix import CONFIG_DIR
 from torchlink.emit.templates import render
 from torchlink.errors import UsageError
@@ -67,7 +66,7 @@ def project(
         "build_dir": BUILD_DIR,
     }
     return {
-        "CMakeLists.txt": render("cmake/project/CMakeLists.txt.j2", values, {"quote": cmake_syntax.quote}),
+        "CMakeLists.txt": render("cmake/project/CMakeLists.txt.j2", values),
         "CMakePresets.json": presets(tools),
         **sources,
         ".gitignore": render("cmake/project/gitignore.j2", values),
@@ -81,6 +80,7 @@ def presets(tools: ProjectTools) -> str:
     variables = {
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
+        "CMAKE_INSTALL_RPATH_USE_LINK_PATH": "ON",  # an installed program finds libtorch where it lies now
         "Torch_DIR": f"${{sourceDir}}/{PREFIX_DIR}/{CONFIG_DIR}",
     }
     if tools.launcher:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
     from torchlink.plan import PlanLibrary
 
-# CMake splits lists at ';' unless square brackets stand open before it, turns '\' in paths into '/', and
-# evaluates '$<' in properties.
-UNSAFE_IN_PATH = re.compile(r"[;\\\[\]\n\r]|\$<")
+# CMake splits lists at ';' unless square brackets stand open before it, turns '\' in paths into '/',
+# evaluates '$<' in properties, writes search paths as -Wl,-rpath,PATH, and leaves '|' as it is for Ninja or
+# Make.
+UNSAFE_IN_PATH = re.compile(r"[;\\\[\],|\x00-\x1f\x7f\ud800-\udfff]|\$<")
 # A flag among the libraries reaches the shell as it is; between double quotes these still have a meaning
 # there, and '$' has one for Ninja and Make, too.
-UNSAFE_IN_FLAG = re.compile(r"[$`\"\\\n\r]")
+UNSAFE_IN_FLAG = re.compile(r"[$`\"]")
+SYMLINK_HINT = "Reach libtorch through a symlink without them, and name that with --libtorch."
 
 
 def quote(text: str) -> str:
@@ -30,14 +32,14 @@ def path(file: Path | str) -> str:
     """A path that may stand in a list and in a target's property, not yet quoted.
 
     Raises:
-        InexpressibleError: CMake would take it apart or rewrite it.
+        InexpressibleError: CMake would take it apart or rewrite it, or it is no text.
     """
     text = str(file)
     if UNSAFE_IN_PATH.search(text):
         raise InexpressibleError(
-            f"CMake cannot carry the path {text}: a semicolon, a backslash, a square bracket, a line break or "
-            "'$<' has a meaning of its own in its lists and properties.",
-            hint="Reach libtorch through a symlink without them, and name that with --libtorch.",
+            f"CMake cannot carry the path {text!a} down to the compiler: it takes it apart at a semicolon, "
+            "comma, bar, backslash or square bracket, at '$<' or a control character, or it is no UTF-8.",
+            hint=SYMLINK_HINT,
         )
     return text
 
@@ -58,8 +60,6 @@ def kept(library: PlanLibrary) -> str:
 
 def linker_flag(option: str, value: str) -> str:
     """One item for a target's libraries that hands the linker an option with a value, as `-rpath`."""
-    if "," in value:
-        return f"-Xlinker {option} -Xlinker {_in_flag(value)}"
     return f"-Wl,{option},{_in_flag(value)}"
 
 
@@ -72,8 +72,8 @@ def _in_flag(value: Path | str) -> str:
     text = path(value)
     if UNSAFE_IN_FLAG.search(text):
         raise InexpressibleError(
-            f"CMake cannot carry {text} inside a linker flag: a dollar sign, a double quote or a backquote has "
-            "a meaning of its own there.",
-            hint="Reach libtorch through a symlink without them, and name that with --libtorch.",
+            f"CMake cannot carry the path {text} in a linker flag: a dollar sign, a double quote and a "
+            "backquote have a meaning of their own there.",
+            hint=SYMLINK_HINT,
         )
     return f'"{text}"'

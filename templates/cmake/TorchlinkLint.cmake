@@ -1,0 +1,58 @@
+# torchlink_lint(<target> [POST_BUILD] [TEST] [ARGS <option>...])
+#
+# Lints the program or shared library of a target with `torchlink lint`, which reads it and does not run it.
+#
+#   POST_BUILD  after each link; a finding at or above --fail-on (error by default) fails the build. This is what
+#               happens where neither word is given. The target must be made in the same directory.
+#   TEST        as the test `torchlink-lint.<target>`, for ctest; enable_testing() is yours to call.
+#   ARGS        options for `torchlink lint`, such as --fail-on warning or --target debian:12.
+#
+# The build tree's own rpath is judged: an absolute one is what CMake writes there until `install` rewrites it.
+# Leave it out with ARGS --ignore "rpath-*", or lint the installed program.
+#
+# TORCHLINK_EXECUTABLE (cache): the torchlink to use, or a command as a list such as "/usr/bin/python3;-m;torchlink".
+# It is searched on PATH where it is not set. Works from CMake 3.18 on.
+
+include_guard(GLOBAL)
+
+find_program(TORCHLINK_EXECUTABLE NAMES torchlink DOC "The torchlink that torchlink_lint() runs")
+
+function(torchlink_lint target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "POST_BUILD;TEST" "" "ARGS")
+  if(DEFINED arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "torchlink_lint(${target}): unknown words: ${arg_UNPARSED_ARGUMENTS}. "
+      "It takes POST_BUILD, TEST and ARGS <option>...")
+  endif()
+  if(NOT TARGET ${target})
+    message(FATAL_ERROR "torchlink_lint(${target}): there is no such target.")
+  endif()
+  get_target_property(aliased ${target} ALIASED_TARGET)
+  if(aliased)
+    set(target ${aliased})
+  endif()
+  get_target_property(type ${target} TYPE)
+  get_target_property(imported ${target} IMPORTED)
+  if(imported OR NOT type MATCHES "^(EXECUTABLE|SHARED_LIBRARY|MODULE_LIBRARY)$")
+    message(FATAL_ERROR "torchlink_lint(${target}): only a program, a SHARED or a MODULE library that this project "
+      "builds has a file to lint; this is ${type}.")
+  endif()
+  if(NOT TORCHLINK_EXECUTABLE)
+    message(FATAL_ERROR "torchlink_lint(${target}): torchlink is not on PATH. Install it (pip install torchlink) or "
+      "configure with -DTORCHLINK_EXECUTABLE=/path/to/torchlink.")
+  endif()
+
+  if(arg_TEST)
+    add_test(NAME torchlink-lint.${target}
+      COMMAND ${TORCHLINK_EXECUTABLE} lint ${arg_ARGS} -- $<TARGET_FILE:${target}>)
+  endif()
+  if(arg_POST_BUILD OR NOT arg_TEST)
+    get_target_property(directory ${target} SOURCE_DIR)
+    if(NOT directory STREQUAL CMAKE_CURRENT_SOURCE_DIR)
+      message(FATAL_ERROR "torchlink_lint(${target} POST_BUILD) must stand in ${directory}/CMakeLists.txt, where the "
+        "target is made: CMake allows a build step nowhere else. TEST works anywhere.")
+    endif()
+    add_custom_command(TARGET ${target} POST_BUILD
+      COMMAND ${TORCHLINK_EXECUTABLE} lint ${arg_ARGS} -- $<TARGET_FILE:${target}>
+      COMMENT "Linting ${target} with torchlink" VERBATIM)
+  endif()
+endfunction()
