@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
     from torchlink.binary.bindings import Scope
     from torchlink.binary.closure import Closure, LoadedObject
+    from torchlink.binary.elf import ElfFile
+
+# What programs link of a libtorch; the rest of its libraries is for Python or for tests.
+LINKABLE = ("c10", "c10_cuda", "c10_hip", "c10_xpu", "torch_cpu", "torch_cuda", "torch_hip", "torch_xpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,22 @@ class Case:
         """Directories that the closure's libtorch libraries lie in, real paths, in load order."""
         objects = (each for objects in self.torch.values() for each in objects)
         return tuple(dict.fromkeys(str(PurePosixPath(each.real_path).parent) for each in objects))
+
+    @cached_property
+    def torch_siblings(self) -> dict[str, ElfFile]:
+        """The libraries of the closure's libtorch that are not in the closure, by file name."""
+        from torchlink.binary.elf import ElfFile
+
+        loaded = {str(each.file) for each in self.closure.objects}
+        directories = {each.file.parent for objects in self.torch.values() for each in objects}
+        beside = (
+            path
+            for directory in sorted(directories)
+            for name in LINKABLE
+            for path in sorted(directory.glob(f"lib{name}.so*"))
+            if str(path) not in loaded
+        )
+        return {path.name: ElfFile.open(path) for path in beside if path.is_file()}
 
     def belongs_to_torch(self, each: LoadedObject) -> bool:
         """Whether an object lies in a libtorch's directory: what is odd about it is not the user's doing."""

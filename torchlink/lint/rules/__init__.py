@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.lint.rules.loading import LOADING
+from torchlink.lint.rules.symbols import SYMBOLS
 
 if TYPE_CHECKING:
     from torchlink.lint.rule import Rule
 
-RULES: tuple[Rule, ...] = (*LOADING,)
+RULES: tuple[Rule, ...] = (*LOADING, *SYMBOLS)
