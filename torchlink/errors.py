@@ -107,3 +107,29 @@ class InexpressibleError(TorchlinkError):
     """A path or word cannot be written in the syntax of the target that was asked for."""
 
     code = "inexpressible"
+
+
+class ForwardFailedError(TorchlinkError):
+    """A model could not be loaded, or its forward raised; the message holds the C++ exception's own sentence."""
+
+    code = "forward-failed"
+    exit_code = 1
+
+
+class NoInputFitsError(ForwardFailedError):
+    """A model was loaded, but none of the inputs that torchlink worked out could be run."""
+
+    code = "no-input-fits"
+
+
+class MismatchError(TorchlinkError):
+    """A model ran, but what came out is not what was expected."""
+
+    code = "mismatch"
+    exit_code = 1
+
+
+class DeviceError(TorchlinkError):
+    """The device that was asked for is not usable here: no driver, no GPU, or a libtorch without it."""
+
+    code = "device-unusable"

@@ -34,7 +34,7 @@
 
 namespace {
 
-const size_t most_outputs = 100;
+const size_t most_outputs = 1000;
 
 double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -146,7 +146,9 @@ std::string answer(Loader& loader, const std::string& line) {
   if (command == "load") {
     const std::string device = words.next();
     loader.load(device, string_from(words.next()));
-    return JsonObject().add("event", "\"loaded\"").add("load_ms", json_number(loader.load_ms)).add("device", json_string(loader.device())).text();
+    JsonObject result;
+    result.add("event", "\"loaded\"").add("load_ms", json_number(loader.load_ms)).add("device", json_string(loader.device()));
+    return result.add("arguments", json_array(loader.model().argument_names())).text();
   }
   if (command == "describe") {
     loader.stage = "describe";

@@ -93,7 +93,16 @@ class Model {
     return forward()(std::move(stack));
   }
 
-  // Schema, inlined graph in TorchScript's own notation, and the tensors among the attributes.
+  // As JSON strings, without `self`; none where there is no forward.
+  std::vector<std::string> argument_names() const {
+    std::vector<std::string> names;
+    for (size_t i = 1; forward_ != nullptr && i < schema().arguments().size(); ++i) {
+      names.push_back(json_string(schema().arguments()[i].name()));
+    }
+    return names;
+  }
+
+  // Schema, inlined graph in TorchScript's own notation, and the attributes.
   std::string described() const {
     std::vector<std::string> arguments;
     for (const c10::Argument& argument : schema().arguments()) {
@@ -131,7 +140,8 @@ class Model {
     return *forward_;
   }
 
-  // The tensors of an object and of the objects inside it, as `"fc.weight": {"dtype":…, "shape":…}`.
+  // The attributes of an object and of the objects inside it: `"fc.weight": {"dtype":…, "shape":…}`, and
+  // plain numbers, bools and strings as they are.
   static void collect(const c10::ivalue::Object& object, const std::string& prefix, int depth, JsonObject& found) {
     const std::shared_ptr<c10::ClassType> type = object.type();
     for (size_t i = 0; i < type->numAttributes() && depth < 64; ++i) {
@@ -141,6 +151,14 @@ class Model {
         collect(*value.toObject(), name + ".", depth + 1, found);
       } else if (value.isTensor() && value.toTensor().defined()) {
         found.add(name, about(value.toTensor()).text());
+      } else if (value.isInt()) {
+        found.add(name, json_number(static_cast<long long>(value.toInt())));
+      } else if (value.isDouble()) {
+        found.add(name, json_number(value.toDouble()));
+      } else if (value.isBool()) {
+        found.add(name, value.toBool() ? "true" : "false");
+      } else if (value.isString()) {
+        found.add(name, json_string(value.toStringRef()));
       }
     }
   }

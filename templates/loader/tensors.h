@@ -100,7 +100,7 @@ class Random {
     return z ^ (z >> 31);
   }
   double uniform() { // in [0, 1)
-    return static_cast<double>(bits() >> 11) * 0x1p-53;
+    return static_cast<double>(bits() >> 11) / 9007199254740992.0;  // 2^53
   }
   double normal() { // Box and Muller
     const double radius = std::sqrt(-2 * std::log(1 - uniform()));

@@ -1,0 +1,213 @@
+"""What was built and kept: one directory an entry, whole or absent; to delete, copy or share at any time.
+
+An entry is written beside its place and renamed into it. Its name is the hash of everything that it depends
+on, so it is never out of date; `entry.json`, written last, says what it is and how large its program must be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import FileError
+from torchlink.paths import cache_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+BUILDS = "loaders"
+LOGS = "logs"
+# Every directory that torchlink makes below its cache, and what is in it. Nothing else is ever deleted.
+KINDS = {
+    BUILDS: "loaders that verify has built",
+    "toolchain": "what compilers and tools said of themselves",
+    "cmake": "prefixes and caches for CMake",
+    LOGS: "logs of failed builds",
+}
+MANIFEST = "entry.json"
+FORM = 1  # raise it whenever the meaning of a manifest changes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A program in the cache."""
+
+    program: Path
+    facts: Mapping[str, Any]  # of its manifest: libtorch, compiler, command, compile_seconds, …
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One line of `torchlink cache show`: a file or directory below the cache."""
+
+    kind: str  # a key of KINDS
+    path: Path
+    size: int  # bytes
+    modified: float  # seconds since the epoch
+    about: str  # "" where the kind says all
+
+
+def find(key: str) -> Entry | None:
+    """The entry of this key; None where there is none, or where it is not whole."""
+    directory = cache_dir() / BUILDS / key
+    try:
+        facts = json.loads((directory / MANIFEST).read_bytes())
+        program = directory / str(facts["program"])
+        whole = facts["form"] == FORM and os.stat(program).st_size == facts["size"]  # noqa: PTH116 - warm path
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Entry(program, facts) if whole and os.access(program, os.X_OK) else None
+
+
+@contextlib.contextmanager
+def workspace() -> Iterator[Path]:
+    """A new directory beside the entries, gone afterwards.
+
+    Raises:
+        FileError: the cache cannot be written.
+    """
+    import tempfile
+
+    try:
+        builds = cache_dir() / BUILDS
+        builds.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix=".new-", dir=builds))
+    except OSError as error:
+        raise _unwritable(error) from error
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def publish(key: str, directory: Path, program: str, facts: Mapping[str, object]) -> Entry:
+    """Turn a workspace with a finished program into the entry of a key.
+
+    Where another process was faster, its entry stays and is returned.
+
+    Raises:
+        FileError: the cache cannot be written.
+    """
+    place = cache_dir() / BUILDS / key
+    size = (directory / program).stat().st_size
+    manifest = {"form": FORM, "program": program, "size": size, **facts}
+    try:
+        (directory / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        if place.exists() and find(key) is None:  # half copied, or made by another torchlink
+            place.rename(directory / "replaced")
+        directory.rename(place)
+    except OSError as error:
+        entry = find(key)
+        if entry is None:
+            raise _unwritable(error) from error
+        return entry
+    return Entry(place / program, manifest)
+
+
+@contextlib.contextmanager
+def lock(key: str) -> Iterator[None]:
+    """Keep a second process from building the same entry; it waits and then finds it.
+
+    Raises:
+        FileError: the cache cannot be written.
+    """
+    from filelock import FileLock
+
+    file = cache_dir() / BUILDS / f".{key}.lock"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(file)
+        held.acquire()
+    except OSError as error:
+        raise _unwritable(error) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def keep_log(name: str, text: str) -> Path:
+    """Write a log and return its path.
+
+    Raises:
+        FileError: the cache cannot be written.
+    """
+    file = cache_dir() / LOGS / name
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise _unwritable(error) from error
+    return file
+
+
+def contents() -> tuple[Kept, ...]:
+    """Everything that is kept, by kind, the youngest first."""
+    kept = [
+        Kept(kind, path, _size(path), path.lstat().st_mtime, _about(path))
+        for kind in KINDS
+        for path in _children(cache_dir() / kind)
+        if not path.name.startswith(".")
+    ]
+    order = list(KINDS)
+    return tuple(sorted(kept, key=lambda entry: (order.index(entry.kind), -entry.modified)))
+
+
+def clear() -> int:
+    """Delete everything that torchlink keeps, and nothing else; returns the bytes that were freed.
+
+    Raises:
+        FileError: something cannot be deleted.
+    """
+    root = cache_dir()
+    freed = sum(_size(root / kind) for kind in KINDS)
+    try:
+        for kind in KINDS:
+            if (root / kind).is_dir() and not (root / kind).is_symlink():
+                shutil.rmtree(root / kind)
+        with contextlib.suppress(OSError):  # something else is in it, or it was never there
+            root.rmdir()
+    except OSError as error:
+        raise FileError(
+            f"Cannot delete {error.filename or root}: {error.strerror}.",
+            hint="Check its permissions with `ls -ld`.",
+        ) from error
+    return freed
+
+
+def _children(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory; symlinks are not followed."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            return sum(_size(child) for child in _children(path))
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+def _about(path: Path) -> str:
+    """What the manifest of a loader says of it."""
+    try:
+        facts = json.loads((path / MANIFEST).read_bytes())
+        return f"libtorch {facts['libtorch']['version']}, {facts['compiler']}, via {facts['via']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _unwritable(error: OSError) -> FileError:
+    return FileError(
+        f"Cannot write the cache {cache_dir()}: {error.strerror}.",
+        hint="Name a directory that you may write to with TORCHLINK_CACHE_DIR.",
+    )

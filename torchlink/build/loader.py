@@ -1,0 +1,80 @@
+"""The reference loader as a program on disk: found in the cache, or built and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.build import cache
+from torchlink.build.identity import key
+from torchlink.build.recipe import PROGRAM, recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torchlink.build.recipe import Recipe
+    from torchlink.plan import LinkPlan
+    from torchlink.toolchain.facts import Compiler
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLoader:
+    """A loader that is ready to run."""
+
+    path: Path
+    cached: bool  # nothing was compiled now
+    compile_seconds: float  # of this run: 0 where it was cached
+    command: str  # for a POSIX shell: what built it, in a directory of its own
+
+
+def build_loader(
+    plan: LinkPlan, compiler: Compiler, via: str = "cxx", started: Callable[[], None] = lambda: None
+) -> BuiltLoader:
+    """The loader for a plan: from the cache, else built under a lock and kept.
+
+    Args:
+        plan: what to build against.
+        compiler: what compiles.
+        via: "cxx" for the compiler with the words of the plan, "cmake" or "nim" for that target's project.
+        started: called before something is built.
+
+    Raises:
+        BuildFailedError: it does not compile, link or configure.
+        FileError: the cache cannot be written.
+        ToolMissingError: a program that is needed is not there.
+        InexpressibleError: the target's syntax cannot carry a path of the plan.
+    """
+    way = recipe(via, plan, compiler)
+    name = key(plan, compiler, way.key_parts())
+    entry = cache.find(name)
+    if entry is None:
+        with cache.lock(name):
+            entry = cache.find(name)  # somebody else may have built it meanwhile
+            if entry is None:
+                started()
+                return _build(way, name, plan, compiler)
+    return BuiltLoader(entry.program, cached=True, compile_seconds=0.0, command=str(entry.facts["command"]))
+
+
+def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
+    from torchlink.build.project import write_project
+    from torchlink.build.steps import run_steps
+
+    with cache.workspace() as work:
+        directory = work / "work"
+        directory.mkdir()
+        write_project(way.files, directory)
+        seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
+        finished = work / "entry"
+        finished.mkdir()
+        (directory / way.program).rename(finished / PROGRAM)
+        facts = {
+            "libtorch": {"root": str(plan.libtorch.root), "version": plan.libtorch.version},
+            "compiler": compiler.name,
+            "via": way.via,
+            "command": way.command,
+            "compile_seconds": seconds,
+        }
+        entry = cache.publish(name, finished, PROGRAM, facts)
+    return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=way.command)

@@ -1,0 +1,56 @@
+"""`torchlink cache`: what was built and kept, and getting rid of it."""
+
+from __future__ import annotations
+
+import typer
+
+from torchlink.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
+
+EPILOG = """\b
+Examples:
+  torchlink cache show
+  torchlink cache show --json
+  torchlink cache clear
+  TORCHLINK_CACHE_DIR=/somewhere torchlink verify
+"""
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    epilog=EPILOG,
+    help="Show or delete what torchlink keeps: built loaders, what compilers said of themselves, logs.\n\n"
+    "Everything in it can be deleted at any time, also while torchlink runs.",
+)
+
+
+@app.command()
+def show(*, json: JsonOption = False) -> None:
+    """Show where the cache is and what is in it."""
+    from torchlink.build import cache
+    from torchlink.paths import cache_dir
+    from torchlink.report.cache import to_json, to_text
+
+    kept = cache.contents()
+    if json:
+        import json as codec
+
+        typer.echo(codec.dumps(to_json(cache_dir(), kept), indent=2))
+    else:
+        typer.echo(to_text(cache_dir(), kept, cache.KINDS), nl=False)
+
+
+@app.command()
+def clear(*, json: JsonOption = False) -> None:
+    """Delete everything that torchlink keeps, and nothing else."""
+    from torchlink.build import cache
+    from torchlink.paths import cache_dir
+    from torchlink.report.cache import size_text
+
+    freed = cache.clear()
+    if json:
+        import json as codec
+
+        typer.echo(codec.dumps({"schema": 1, "path": str(cache_dir()), "freed": freed}))
+    else:
+        typer.echo(f"{cache_dir()}: {size_text(freed)} deleted")

@@ -1,0 +1,154 @@
+"""`torchlink verify`: prove that the words work: build a loader with them, load a model, call its forward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, locate
+from torchlink.cli.plan_options import (  # noqa: TC001 - typer reads the annotations
+    CompilerOption,
+    CpuOption,
+    HeadersOption,
+    StdOption,
+)
+
+if TYPE_CHECKING:
+    from torchlink.verify.result import VerifyReport
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+EPILOG = """\b
+Examples:
+  torchlink verify
+  torchlink verify model.pt
+  torchlink verify model.pt --input 'float32[1,3,224,224]=randn:7' --input 3
+  torchlink verify model.pt --input @image.npy --expect expected.pt --rtol 1e-3
+  torchlink verify model.pt --device cuda --json
+  torchlink verify model.pt --via cmake
+
+\b
+Inputs:
+  float32[1,3,224,224]        ones; also =zeros =arange =full:0.5 =rand:SEED =randn:SEED
+  int64[1,16]=randint:0:100:7 drawn from 0 up to 99
+  @image.npy                  the tensor of a .npy or .pt file
+  3  0.5  true  none  'text'  a number, a bool, None, a string
+  [float32[2,3], float32[2,3]]  (int64[1], 3)  {'mask': bool[1,8]}
+
+Exit code: 0 every model loaded, ran and gave what was expected; 1 one did not; 2 it could not be looked at.
+"""
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="VALUE",
+        help="One argument of forward; repeat it for each, in order. Without any the model tells.",
+    ),
+]
+ExpectOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--expect", metavar="FILE", help="The tensors that forward should return, as .pt, .npy or .npz."
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", metavar="cpu|cuda|auto", help="Where to run; auto: CUDA where it is usable."),
+]
+ViaOption = Annotated[
+    str,
+    typer.Option(
+        "--via",
+        metavar="cxx|cmake|nim",
+        help="cxx: by the compiler with the words of `torchlink flags`; cmake, nim: through the project that "
+        "`torchlink cmake init` or `torchlink nim init` writes.",
+    ),
+]
+
+
+@app.command(epilog=EPILOG)
+def verify(
+    *,
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="TorchScript files; a tiny one that torchlink carries where none is named.",
+        ),
+    ] = None,
+    inputs: InputOption = None,
+    expect: ExpectOption = None,
+    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = 1e-5,
+    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = 1e-4,
+    device: DeviceOption = "cpu",
+    via: ViaOption = "cxx",
+    libtorch: LibtorchOption = None,
+    python: PythonOption = None,
+    cpu: CpuOption = False,
+    headers: HeadersOption = "system",
+    std: StdOption = None,
+    compiler: CompilerOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
+
+    The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
+    works in a program of yours.
+    """
+    from torchlink.plan import Wishes
+    from torchlink.verify.run import verify as prove
+
+    report = prove(
+        models or (),
+        locate(libtorch, python),
+        device=device,
+        inputs=inputs,
+        expect=expect,
+        atol=atol,
+        rtol=rtol,
+        via=via,
+        wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
+        compiler=compiler,
+        started=say,
+        meanwhile=prepare,
+    )
+    show(report, as_json=json)
+    raise typer.Exit(report.exit_code)
+
+
+def show(report: VerifyReport, *, as_json: bool) -> None:
+    """Print the report; a single file that is no model is an error like any other command's."""
+    from torchlink.report.verify import to_json, to_text
+
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(to_json(report), indent=2))
+        return
+    (first, *others) = report.models
+    if first.error and first.error.exit_code == 2 and not others:
+        raise first.error
+    typer.echo(to_text(report, color=is_terminal()), nl=False)
+
+
+def prepare() -> None:
+    """Import what will be needed at the end, while the loader is busy anyway."""
+    import torchlink.report.verify  # noqa: F401 - for the import alone
+
+
+def say(sentence: str) -> None:
+    """Tell whoever watches a terminal what takes so long."""
+    import sys
+
+    if sys.stderr.isatty():
+        typer.echo(f"torchlink: {sentence} …", err=True)
+
+
+def is_terminal() -> bool:
+    """Whether stdout is a terminal whose user wants colours (NO_COLOR, https://no-color.org)."""
+    import os
+    import sys
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

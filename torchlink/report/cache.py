@@ -1,0 +1,77 @@
+"""What torchlink keeps, as text or JSON."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from torchlink.report.plain import plural, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torchlink.build.cache import Kept
+
+AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def to_json(root: Path, kept: Sequence[Kept]) -> dict[str, object]:
+    """The cache as one object; sizes are in bytes, times in seconds since the epoch."""
+    return {
+        "schema": 1,
+        "path": str(root),
+        "size": sum(entry.size for entry in kept),
+        "entries": [
+            {
+                "kind": entry.kind,
+                "path": str(entry.path),
+                "size": entry.size,
+                "modified": entry.modified,
+                "about": entry.about,
+            }
+            for entry in kept
+        ],
+    }
+
+
+def to_text(root: Path, kept: Sequence[Kept], kinds: Mapping[str, str], now: float | None = None) -> str:
+    """The directory, and by kind what is in it.
+
+    Args:
+        root: the cache directory.
+        kept: what is in it.
+        kinds: kind -> what that is.
+        now: seconds since the epoch; the clock's where None.
+    """
+    now = time.time() if now is None else now
+    total = sum(entry.size for entry in kept)
+    lines = [
+        f"{visible(str(root))}: {plural(len(kept), 'entry').replace('entrys', 'entries')}, {size_text(total)}"
+    ]
+    for kind, meaning in kinds.items():
+        entries = [entry for entry in kept if entry.kind == kind]
+        if entries:
+            lines += ["", f"{kind}: {meaning}"]
+        for entry in entries:
+            columns = f"{visible(entry.path.name):<36} {size_text(entry.size):>9}"
+            lines.append(f"  {columns} {age_text(now - entry.modified):>8}  {visible(entry.about)}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def size_text(size: int) -> str:
+    """Bytes as `1.4 MB`."""
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def age_text(seconds: float) -> str:
+    """Seconds as `3 min ago`; a clock that was set back counts as now."""
+    for length, unit in AGES:
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return "now"

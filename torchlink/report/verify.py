@@ -1,0 +1,162 @@
+"""A verification as text to read in a terminal or a log, or as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
+from torchlink.report.libtorch import libtorch_to_json
+from torchlink.report.plain import plural, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torchlink.verify.result import ModelResult, VerifyReport
+
+LABEL = 9  # columns
+DETAILS = 12  # lines of an exception's text that are shown
+PRINTED = 5  # lines of what a model printed that are shown
+OUTPUTS = 40  # outputs that are shown
+WAYS = {"cxx": "", "cmake": " through a CMake project", "nim": " through a Nim project"}
+
+
+def to_json(report: VerifyReport) -> dict[str, object]:
+    """The JSON contract's object; with exit code 2 it has the first such `error`, too."""
+    loader = report.loader
+    result: dict[str, object] = {
+        "schema": 1,
+        "ok": report.ok,
+        "libtorch": libtorch_to_json(report.libtorch),
+        "loader": None
+        if loader is None
+        else {
+            "cached": loader.cached,
+            "compile_seconds": loader.compile_seconds,
+            "command": loader.command,
+        },
+        "models": [model_to_json(model) for model in report.models],
+    }
+    unseen = next(
+        (model.error for model in report.models if model.error and model.error.exit_code == 2), None
+    )
+    if unseen:
+        result["error"] = unseen.to_json()
+    return result
+
+
+def model_to_json(model: ModelResult) -> dict[str, object]:
+    """One entry of `models`."""
+    return {
+        "path": model.path,
+        "kind": model.kind,
+        "device": model.device,
+        "ok": model.ok,
+        "error": model.error.to_json() if model.error else None,
+        "inputs": [{"name": taken.name, "input": taken.text, "why": taken.why} for taken in model.inputs],
+        "outputs": [dict(output) for output in model.outputs],
+        "max_abs_error": None if model.max_abs_error == float("inf") else model.max_abs_error,
+        "load_ms": model.load_ms,
+        "forward_ms": model.forward_ms,
+        "peak_rss_mb": model.peak_rss_mb,
+    }
+
+
+def to_text(report: VerifyReport, *, color: bool = False) -> str:
+    """What was built, and each model with its inputs, outputs, times or error.
+
+    Args:
+        report: what to show.
+        color: write ANSI colours; only for a terminal.
+    """
+    libtorch = report.libtorch
+    lines = [
+        _row(
+            "libtorch", f"{libtorch.version or 'of unknown version'} in {libtorch.root} ({libtorch.found_by})"
+        ),
+    ]
+    if report.loader is not None:
+        origin = (
+            "from the cache" if report.loader.cached else f"built in {report.loader.compile_seconds:.1f} s"
+        )
+        lines.append(_row("loader", origin + WAYS[report.via]))
+    for model in report.models:
+        lines += ["", *_model(model, color=color)]
+    return "\n".join(lines) + "\n"
+
+
+def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
+    verdict = paint("ok", GREEN, color=color) if model.ok else paint("FAILED", RED, color=color)
+    yield f"{paint(visible(model.path), BOLD, color=color)}: {verdict}"
+    if model.load_ms is not None:
+        yield _row("loaded", f"on {model.device} in {model.load_ms:.1f} ms")
+    for number, taken in enumerate(model.inputs):
+        why = "" if taken.why == "given" else paint(f"  ({visible(taken.why)})", DIM, color=color)
+        yield _row("input" if number == 0 else "", f"{taken.name} = {visible(taken.text)}{why}")
+    if model.forward_ms is not None:
+        memory = "" if model.peak_rss_mb is None else f", peak memory {model.peak_rss_mb:.0f} MiB"
+        yield _row("forward", f"{model.forward_ms:.1f} ms{memory}")
+    shown = model.outputs[:OUTPUTS]
+    for output in shown:
+        yield from _output(output, color=color)
+    more = len(model.outputs) - len(shown) + model.outputs_left_out
+    if more:
+        yield _row("", f"and {plural(more, 'more output')}")
+    if model.max_abs_error is not None:
+        yield _row("compared", f"greatest absolute difference {model.max_abs_error:.3g}")
+    yield from _error(model, color=color)
+    printed = [line for line in model.printed.splitlines() if line.strip()]
+    for number, line in enumerate(printed[-PRINTED:]):
+        yield _row("printed" if number == 0 else "", paint(visible(line), DIM, color=color))
+
+
+def _output(output: Mapping[str, Any], *, color: bool) -> Iterator[str]:
+    label = visible(str(output["label"]))
+    if output["type"] != "tensor":
+        value = output["value"]
+        yield _row(
+            "output",
+            f"{_name(label)}{output['type']} {visible(str(value)) if value is not None else ''}".rstrip(),
+        )
+        return
+    shape = ",".join(map(str, output.get("shape", ())))
+    where = f" on {output['device']}" if "device" in output else ""
+    yield _row("output", f"{_name(label)}{output.get('dtype', 'tensor')}[{shape}]{where}")
+    if "note" in output:
+        yield _row("", paint(visible(str(output["note"])), DIM, color=color))
+    if output.get("values"):
+        count = 1
+        for size in output["shape"]:
+            count *= size
+        values = " ".join(_number(value) for value in output["values"])
+        yield _row("", values + (" …" if count > len(output["values"]) else ""))
+    if output.get("mean") is not None:
+        yield _row("", ", ".join(f"{name} {_number(output[name])}" for name in ("min", "max", "mean")))
+    if output.get("non_finite"):
+        yield _row("", paint(f"{output['non_finite']} values are not finite", RED, color=color))
+
+
+def _error(model: ModelResult, *, color: bool) -> Iterator[str]:
+    if model.error is None:
+        return
+    yield _row("error", paint(visible(model.error.message), RED, color=color))
+    for line in model.error.details[-DETAILS:]:
+        yield _row("", visible(line))
+    if model.error.hint:
+        yield _row("", f"-> {visible(model.error.hint)}")
+
+
+def _name(label: str) -> str:
+    """Where an output stands; the only one needs no name."""
+    return "" if label == "output" else f"{label.removeprefix('output').removeprefix('.')}: "
+
+
+def _number(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"{_number(value[0])}{'' if str(value[1]).startswith('-') else '+'}{_number(value[1])}i"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _row(label: str, text: str) -> str:
+    return f"  {label:<{LABEL}} {text}".rstrip()

@@ -1,0 +1,96 @@
+"""Comparing what forward returned with the tensors of a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import MismatchError
+from torchlink.verify.specs import dimensions, encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from torchlink.model.tensors import StoredTensor
+
+ATOL, RTOL = 1e-5, 1e-4
+
+
+def compare(
+    outputs: Sequence[Mapping[str, Any]],
+    expected: Sequence[StoredTensor],
+    ask: Callable[[str], Mapping[str, Any]],
+    atol: float = ATOL,
+    rtol: float = RTOL,
+) -> tuple[float | None, MismatchError | None]:
+    """Compare the tensors among the outputs, in order, with the expected ones.
+
+    They agree where |output - expected| <= atol + rtol * |expected| for every element, and what is not
+    finite is the same in both. Shapes must be equal; dtypes may differ.
+
+    Args:
+        outputs: of the loader's `result` event.
+        expected: of the file.
+        ask: sends the loader a command and returns the event that answers it.
+        atol: absolute tolerance.
+        rtol: relative tolerance.
+
+    Returns:
+        The greatest absolute difference of any element (None where shapes or counts differ already), and what
+        is wrong, if anything is.
+    """
+    tensors = [(index, output) for index, output in enumerate(outputs) if output["type"] == "tensor"]
+    source = expected[0].path if expected else None
+    if len(tensors) != len(expected):
+        return None, MismatchError(
+            f"forward returned {_count(len(tensors))}, and {source} holds {len(expected)}.",
+            hint="Save exactly the tensors that forward returns, in their order.",
+        )
+    worst, wrong = 0.0, []
+    for (index, output), tensor in zip(tensors, expected, strict=True):
+        if list(tensor.shape) != output.get("shape"):
+            found = output.get("shape")
+            wrong.append(f"{output['label']}: its shape is {found}, expected is {list(tensor.shape)}")
+            continue
+        words = (str(index), *stored(tensor), repr(float(atol)), repr(float(rtol)))
+        event = ask(f"expect {' '.join(words)}")
+        if event["event"] == "error":
+            wrong.append(f"{output['label']}: cannot be compared: {event['message']}")
+            continue
+        worst = max(worst, float(event["max_abs_error"]))
+        if not event["ok"]:
+            wrong.append(
+                f"{output['label']}: {event['mismatched']} of {_elements(tensor)} elements differ, "
+                f"at most by {float(event['max_abs_error']):.3g}"
+            )
+    if not wrong:
+        return worst, None
+    return (
+        worst if all("differ" in line for line in wrong) else None,
+        MismatchError(
+            f"What came out is not what {_name(source)} holds (atol {atol:g}, rtol {rtol:g}).",
+            hint="Allow more with --atol and --rtol where the difference is rounding.",
+            details=tuple(wrong),
+        ),
+    )
+
+
+def stored(tensor: StoredTensor) -> tuple[str, str, str, str, str]:
+    """`DTYPE DIMS OFFSET STRIDES PATH` as the loader reads them."""
+    path = encoded(str(tensor.path.absolute()))
+    return tensor.dtype, dimensions(tensor.shape), str(tensor.offset), dimensions(tensor.strides), path
+
+
+def _count(number: int) -> str:
+    return "1 tensor" if number == 1 else f"{number} tensors"
+
+
+def _elements(tensor: StoredTensor) -> int:
+    count = 1
+    for size in tensor.shape:
+        count *= size
+    return count
+
+
+def _name(path: Path | None) -> str:
+    return path.name if path else "the file"

@@ -1,0 +1,123 @@
+"""What a loader's death or a C++ exception means, as errors that a user can act upon."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING
+
+from torchlink.errors import DeviceError, ForwardFailedError, RunFailedError, TorchlinkError
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
+
+# What glibc's, musl's and Apple's loaders print when a program cannot start.
+MISSING_LIBRARY = re.compile(
+    r"error while loading shared libraries: (?P<glibc>[^\s:]+): cannot open"
+    r"|Error loading shared library (?P<musl>[^\s:]+): No such file"
+    r"|Library not loaded: (?P<apple>\S+)"
+)
+REFUSED = re.compile(
+    r"error while loading shared libraries: .*|symbol lookup error: .*|Error relocating .*"
+    r"|Symbol not found: .*|version `[^']+' not found.*|cannot execute binary file.*"
+)
+EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)): ?(?P<said>.*)$")
+PRINTED_LINES = 5
+STAGES = {
+    "load": "while it loaded the model",
+    "describe": "while it read the model's graph",
+    "forward": "in the model's forward",
+    "expect": "while it compared the outputs",
+    "end": "when it ended, after all had gone well",
+}
+
+
+def decisive_sentence(message: str) -> str:
+    """The sentence of an exception's text that says what is wrong.
+
+    TorchScript's interpreter prints a traceback and the exception last (`RuntimeError: …`); elsewhere the
+    first line is the sentence.
+    """
+    lines = [line.rstrip() for line in message.splitlines() if line.strip()]
+    if "Traceback of TorchScript" in message or "TorchScript interpreter" in message:
+        for line in reversed(lines):
+            said = EXCEPTION.match(line)
+            if said:
+                return said["said"].strip() or line
+    return lines[0].strip() if lines else "an exception without a message"
+
+
+def exception(stage: str, message: str, device: str) -> TorchlinkError:
+    """The error for an `error` event of the loader.
+
+    Args:
+        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "expect".
+        message: the C++ exception's text.
+        device: the device that was asked for.
+    """
+    sentence = decisive_sentence(message)
+    traceback = tuple(line for line in message.splitlines() if line.strip())
+    details = traceback if len(traceback) > 1 else ()
+    if stage == "device":
+        return DeviceError(
+            f"The device {device} is not usable: {sentence}", hint="Use --device cpu.", details=details
+        )
+    if stage == "load":
+        return ForwardFailedError(
+            f"libtorch cannot load the model: {sentence}",
+            hint="A model saved by a newer torch needs a libtorch at least as new; "
+            "operators of extensions need their library linked.",
+            details=details,
+        )
+    if stage == "input":
+        return ForwardFailedError(
+            f"An input cannot be made: {sentence}", hint="Change its --input.", details=details
+        )
+    return ForwardFailedError(f"forward raised: {sentence}", details=details)
+
+
+def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunFailedError:
+    """The error for a loader that ended without an answer.
+
+    Args:
+        returncode: its exit status, negative for a signal.
+        printed: what it wrote to stderr.
+        stage: what it had been asked for, one of STAGES.
+        libtorch: tells which package brings a missing library.
+    """
+    missing = MISSING_LIBRARY.search(printed)
+    if missing:
+        return _missing(next(filter(None, missing.groups())), libtorch)
+    refused = REFUSED.search(printed)
+    if refused and returncode > 0:
+        return RunFailedError(
+            f"The loader cannot start: {refused[0].strip()}.",
+            hint="Some library was built against other versions; `ldd` on the loader shows which are used.",
+        )
+    tail = tuple(line for line in printed.splitlines() if line.strip())[-PRINTED_LINES:]
+    if returncode < 0:
+        where = STAGES.get(stage, "")
+        return RunFailedError(
+            f"The loader was killed by {signal_name(-returncode)} {where}.",
+            hint="SIGKILL usually means that memory ran out." if -returncode == signal.SIGKILL else "",
+            details=tail,
+        )
+    return RunFailedError(
+        f"The loader ended with exit status {returncode} instead of an answer.", details=tail
+    )
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV`, or `signal 99` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _missing(name: str, libtorch: Libtorch) -> RunFailedError:
+    package = next((entry.package for entry in libtorch.missing_libraries if entry.name == name), None)
+    return RunFailedError(
+        f"The loader cannot start: the library {name} is not found.",
+        hint=f"pip install {package}" if package else f"Install what brings {name}.",
+    )

@@ -1,0 +1,140 @@
+"""One model in one loader process: load, work out inputs, call forward, compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import ForwardFailedError, NoInputFitsError, TorchlinkError
+from torchlink.verify import failures
+from torchlink.verify.result import ModelResult, TakenInput
+from torchlink.verify.session import LoaderDiedError
+from torchlink.verify.specs import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.verify.graph import Description
+    from torchlink.verify.result import Request
+    from torchlink.verify.session import Session
+    from torchlink.verify.specs import InputSpec
+
+
+def run_model(session: Session, path: Path, kind: str, request: Request, libtorch: Libtorch) -> ModelResult:
+    """Prove one TorchScript file; whatever goes wrong is in the result."""
+    run = _Run(session, request, ModelResult(str(path), kind, None, None))
+    try:
+        run.load(path)
+        run.call()
+        run.compare()
+        run.stage = "end"
+        session.finish()
+    except TorchlinkError as error:
+        run.result = replace(run.result, error=error)
+    except LoaderDiedError as died:
+        death = failures.death(died.returncode, died.printed, run.stage, libtorch)
+        run.result = replace(run.result, error=death)
+    return replace(run.result, printed=session.printed)
+
+
+class _Run:
+    """The steps; `result` grows with them, and `stage` names the one that is under way."""
+
+    def __init__(self, session: Session, request: Request, result: ModelResult) -> None:
+        self.session = session
+        self.request = request
+        self.result = result
+        self.stage = "load"
+        self.names: list[str] = []  # of forward's arguments
+        self.raw_outputs: Sequence[Mapping[str, Any]] = ()
+
+    def ask(self, command: str, stage: str) -> dict[str, Any]:
+        """Send a command; an `error` event is raised as an error."""
+        self.stage = stage
+        event = self.session.ask(command)
+        if event["event"] == "error":
+            raise failures.exception(str(event["stage"]), str(event["message"]), self.request.device)
+        return event
+
+    def load(self, path: Path) -> None:
+        event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
+        self.names = [str(name) for name in event["arguments"]]
+        self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
+
+    def call(self) -> None:
+        """Call forward with the inputs that were given, else with the first that fit."""
+        if self.request.inputs is not None:
+            self._forward(self.request.inputs, "given")
+            return
+        from torchlink.verify.graph import parse_description
+        from torchlink.verify.guess import guesses
+
+        description = parse_description(self.ask("describe", "describe"))
+        last: tuple[ForwardFailedError, tuple[InputSpec, ...]] | None = None
+        for guess in guesses(description):
+            try:
+                self._forward(guess.inputs, guess.why)
+            except ForwardFailedError as error:
+                last = (error, guess.inputs)
+            else:
+                return
+        raise _nothing_fits(description, last)
+
+    def compare(self) -> None:
+        """Compare with what was expected, where something was."""
+        if self.request.expected is None:
+            return
+        from torchlink.verify.expected import compare
+
+        self.stage = "expect"
+        worst, mismatch = compare(
+            self.raw_outputs, self.request.expected, self.session.ask, self.request.atol, self.request.rtol
+        )
+        self.result = replace(self.result, max_abs_error=worst)
+        if mismatch:
+            raise mismatch
+
+    def _forward(self, inputs: Sequence[InputSpec], why: str) -> None:
+        extra = [f"argument {number + 1}" for number in range(len(self.names), len(inputs))]
+        named = zip([*self.names, *extra], inputs, strict=False)
+        command = " ".join(["forward", str(len(inputs)), *(spec.to_wire() for spec in inputs)])
+        taken = tuple(TakenInput(name, spec.to_text(), why) for name, spec in named)
+        self.result = replace(self.result, inputs=taken)
+        event = self.ask(command, "forward")
+        self.raw_outputs = event["outputs"]
+        peak = float(event["peak_rss_mb"])
+        self.result = replace(
+            self.result,
+            outputs=tuple(event["outputs"]),
+            outputs_left_out=int(event["outputs_left_out"]),
+            forward_ms=float(event["forward_ms"]),
+            peak_rss_mb=peak if peak >= 0 else None,
+        )
+
+
+def _nothing_fits(
+    description: Description, last: tuple[ForwardFailedError, tuple[InputSpec, ...]] | None
+) -> NoInputFitsError:
+    """The error after the last try, with an example of what to type."""
+    declared = ", ".join(f"{argument.name}: {argument.type}" for argument in description.arguments)
+    if last is None:
+        return NoInputFitsError(
+            f"The model was loaded but not run: no input could be worked out for forward({declared}).",
+            hint="Name every argument, for example: --input 'float32[1,3,224,224]' --input 3",
+        )
+    error, inputs = last
+    example = " ".join(f"--input {_shell(spec.to_text())}" for spec in inputs)
+    return NoInputFitsError(
+        f"The model was loaded but not run: none of the inputs that were tried fits forward({declared}). "
+        f"The last try {error.message.removeprefix('forward ')}",
+        hint=f"Name the inputs yourself, for example: {example}",
+        details=(f"last try: {example}", *error.details),
+    )
+
+
+def _shell(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

@@ -1,0 +1,78 @@
+"""What a verification found: one frozen report, which renderers turn into text or JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.build.loader import BuiltLoader
+    from torchlink.errors import TorchlinkError
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.model.tensors import StoredTensor
+    from torchlink.verify.specs import InputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of every model."""
+
+    device: str = "cpu"  # "cpu" | "cuda" | "auto"
+    inputs: tuple[InputSpec, ...] | None = None  # None: work them out
+    expected: tuple[StoredTensor, ...] | None = None
+    atol: float = 1e-5
+    rtol: float = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class TakenInput:
+    """One argument that forward was given."""
+
+    name: str  # as forward declares it
+    text: str  # as `--input` takes it: "float32[1,3,224,224]=randn:1"
+    why: str  # why it was taken; "given" for --input
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResult:
+    """One model: loaded, run and compared, or why not. Times are in milliseconds."""
+
+    path: str
+    kind: str  # "torchscript", or what the file is instead
+    device: str | None  # "cpu", "cuda:0"; None where nothing was loaded
+    error: TorchlinkError | None  # None exactly when all went well
+    inputs: tuple[TakenInput, ...] = ()
+    outputs: tuple[Mapping[str, object], ...] = ()  # as the loader reports them; docs/architecture.md
+    outputs_left_out: int = 0  # how many more there were
+    max_abs_error: float | None = None  # over all outputs; None without --expect
+    load_ms: float | None = None
+    forward_ms: float | None = None
+    peak_rss_mb: float | None = None  # MiB
+    printed: str = ""  # what model and libtorch wrote to stdout and stderr
+
+    @property
+    def ok(self) -> bool:
+        """Whether it loaded, ran, and gave what was expected."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """One run of `torchlink verify`."""
+
+    libtorch: Libtorch
+    loader: BuiltLoader | None  # None where there was nothing to run
+    via: str  # "cxx" | "cmake" | "nim"
+    models: tuple[ModelResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every model is."""
+        return all(model.ok for model in self.models)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all fine, 1 a verification failed, 2 a model could not be looked at."""
+        return max((model.error.exit_code for model in self.models if model.error), default=0)

@@ -1,0 +1,174 @@
+"""`torchlink verify` as a function: build the reference loader, run it on every model, report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.errors import (
+    DeviceError,
+    LibtorchUnusableError,
+    ModelError,
+    RunFailedError,
+    TorchlinkError,
+    UsageError,
+)
+from torchlink.model.kind import identify, require_torchscript
+from torchlink.paths import data_dir
+from torchlink.verify.result import ModelResult, Request, VerifyReport
+from torchlink.verify.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torchlink.build.loader import BuiltLoader
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.model.tensors import StoredTensor
+    from torchlink.plan import LinkPlan, Wishes
+    from torchlink.toolchain.facts import Compiler
+    from torchlink.verify.specs import InputSpec
+
+DEVICES = ("cpu", "cuda", "auto")
+WAYS = ("cxx", "cmake", "nim")
+
+
+def verify(
+    models: Sequence[Path],
+    libtorch: Libtorch,
+    *,
+    device: str = "cpu",
+    inputs: Sequence[str] | None = None,
+    expect: Path | None = None,
+    atol: float = 1e-5,
+    rtol: float = 1e-4,
+    via: str = "cxx",
+    wishes: Wishes | None = None,
+    compiler: str | None = None,
+    started: Callable[[str], None] = lambda _: None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> VerifyReport:
+    """Build the reference loader with the words of the plan and prove models with it.
+
+    Args:
+        models: TorchScript files; the tiny model that torchlink carries where empty.
+        libtorch: what to build against.
+        device: "cpu", "cuda", or "auto": CUDA where it is usable.
+        inputs: forward's arguments as `--input` takes them; worked out from the model where None.
+        expect: a file of the tensors that forward should return, `.pt` or `.npy`.
+        atol: absolute tolerance of that comparison.
+        rtol: relative tolerance of that comparison.
+        via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
+        wishes: for the plan.
+        compiler: command of the C++ compiler; $CXX, else c++, where None.
+        started: called with a sentence before something is built.
+        meanwhile: called while a loader starts; what is needed afterwards can be imported then.
+
+    Raises:
+        BuildFailedError: the loader does not compile or link.
+        ToolMissingError: there is no C++ compiler, no CMake, no Nim.
+        ToolUnfitError: the compiler cannot build against this libtorch.
+        LibtorchUnusableError: libtorch is for another machine, or still packed.
+        DeviceError: CUDA is asked of a libtorch that was built without it.
+        UsageError: an option has no such value, or an input cannot be read.
+        FileError: `expect` cannot be read.
+    """
+    _check(device, via, models, expect, libtorch)
+    request = Request(device, _specs(inputs), _expected(expect), atol, rtol)
+    plan, tool = _plan(libtorch, wishes, compiler)
+    looked_at = [_look(path) for path in models or (data_dir("templates") / "loader" / "tiny.pt",)]
+    if all(result.error for result in looked_at):  # nothing to run: nobody has to wait for a compiler
+        return VerifyReport(libtorch, None, via, tuple(looked_at))
+    loader = _build(plan, tool, via, started)
+    return VerifyReport(
+        libtorch,
+        loader,
+        via,
+        tuple(
+            result if result.error else _prove(loader, result, request, libtorch, meanwhile)
+            for result in looked_at
+        ),
+    )
+
+
+def _check(device: str, via: str, models: Sequence[Path], expect: Path | None, libtorch: Libtorch) -> None:
+    if device not in DEVICES:
+        raise UsageError(f"--device {device} is not known.", hint=f"Say one of {', '.join(DEVICES)}.")
+    if via not in WAYS:
+        raise UsageError(f"--via {via} is not known.", hint=f"Say one of {', '.join(WAYS)}.")
+    if expect and len(models) > 1:
+        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
+    if device == "cuda" and libtorch.accelerator not in ("cuda", "rocm"):
+        raise DeviceError(
+            f"--device cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
+            f"is a {libtorch.accelerator.upper()} build.",
+            hint="Name another libtorch with --libtorch, or say --device cpu.",
+        )
+
+
+def _plan(libtorch: Libtorch, wishes: Wishes | None, command: str | None) -> tuple[LinkPlan, Compiler]:
+    from torchlink.plan import NO_WISHES, make_plan
+    from torchlink.toolchain.compiler import find_compiler
+    from torchlink.toolchain.fit import compiles_for
+
+    compiler = find_compiler(command)
+    if not compiles_for(libtorch, compiler):
+        raise LibtorchUnusableError(
+            f"The libtorch of {libtorch.root} is for {libtorch.arch} {libtorch.platform}, and "
+            f"{compiler.name} builds for {compiler.target}: nothing built against it can run here.",
+            hint="`torchlink flags` prints its words all the same; verify on a machine of its kind.",
+        )
+    return make_plan(libtorch, wishes or NO_WISHES, compiler), compiler
+
+
+def _build(plan: LinkPlan, compiler: Compiler, via: str, started: Callable[[str], None]) -> BuiltLoader:
+    from torchlink.build.loader import build_loader
+
+    def say() -> None:
+        started(f"building the reference loader with {compiler.name} (once; about ten seconds)")
+
+    return build_loader(plan, compiler, via, say)
+
+
+def _look(path: Path) -> ModelResult:
+    """What a file is, with the error where it is no model that the loader can load."""
+    try:
+        return ModelResult(str(path), require_torchscript(path).kind, None, None)
+    except ModelError as error:
+        return ModelResult(str(path), identify(path).kind, None, error)
+    except TorchlinkError as error:
+        return ModelResult(str(path), "unreadable", None, error)
+
+
+def _prove(
+    loader: BuiltLoader,
+    found: ModelResult,
+    request: Request,
+    libtorch: Libtorch,
+    meanwhile: Callable[[], None],
+) -> ModelResult:
+    try:
+        # The process maps libtorch's libraries while this one imports what it will need.
+        with Session(loader.path) as session:
+            from torchlink.verify.model_run import run_model
+
+            meanwhile()
+            return run_model(session, Path(found.path), found.kind, request, libtorch)
+    except RunFailedError as error:
+        return replace(found, error=error)
+
+
+def _specs(inputs: Sequence[str] | None) -> tuple[InputSpec, ...] | None:
+    if inputs is None:
+        return None
+    from torchlink.verify.inputs import parse_input
+
+    return tuple(parse_input(text) for text in inputs)
+
+
+def _expected(file: Path | None) -> tuple[StoredTensor, ...] | None:
+    if file is None:
+        return None
+    from torchlink.model.tensors import read_expected
+
+    return read_expected(file)

@@ -1,0 +1,126 @@
+"""Talking to a running loader: one command, one JSON event. The protocol is in docs/architecture.md."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import RunFailedError, ToolMissingError
+from torchlink.process import clean_environment, spawn, wait
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+TEARDOWN = 30.0  # seconds
+PRINTED = 64 * 1024  # characters of the loader's stderr that are kept: the last ones
+
+
+class LoaderDiedError(Exception):
+    """The loader ended instead of answering.
+
+    Args:
+        returncode: as `subprocess` has it: negative for a signal.
+        printed: what it wrote to stderr.
+    """
+
+    def __init__(self, returncode: int, printed: str) -> None:
+        super().__init__(f"the loader ended with {returncode}")
+        self.returncode = returncode
+        self.printed = printed
+
+
+class Session:
+    """A loader process, started at once: it maps libtorch's libraries while the caller gets ready.
+
+    Raises:
+        RunFailedError: the program cannot be started at all.
+    """
+
+    def __init__(self, loader: Path) -> None:
+        try:
+            self._process = spawn((loader, "--serve"), env=clean_environment())
+        except ToolMissingError as error:
+            raise RunFailedError(
+                f"The loader {loader} cannot be started.",
+                hint="If its file system forbids programs (noexec), name another with TORCHLINK_CACHE_DIR.",
+                details=(error.message,),
+            ) from error
+        self._printed = ""
+        # A pipe holds 64 KB: a model that prints more would block while nobody reads.
+        self._reader = threading.Thread(target=self._collect, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def printed(self) -> str:
+        """What the model and libtorch have printed so far."""
+        return self._printed
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """Send one command and return the event that answers it.
+
+        Raises:
+            LoaderDiedError: the process ended, or what it says is no event.
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None  # noqa: S101, PT018 - `spawn` makes both pipes
+        try:
+            stdin.write(command + "\n")
+            stdin.flush()
+            event = json.loads(stdout.readline())
+        except (OSError, ValueError):
+            raise self._died() from None
+        if not isinstance(event, dict):
+            raise self._died()
+        return event
+
+    def finish(self) -> None:
+        """Let the process end by itself, as a program of the user's would.
+
+        Raises:
+            LoaderDiedError: it did not end well: its libraries cannot be taken down.
+        """
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        if wait(self._process, TEARDOWN) not in (0, None):  # None: some thread of the model's does not end
+            raise self._died()
+
+    def close(self) -> None:
+        """Stop the process where it still runs, and take its pipes down."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # a command that the process did not live to read
+                    pipe.close()
+        if self._process.poll() is None:
+            self._process.terminate()
+        self._process.wait()
+        self._reader.join()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _died(self) -> LoaderDiedError:
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        code = self._process.wait()
+        self._reader.join()
+        return LoaderDiedError(code, self._printed)
+
+    def _collect(self) -> None:
+        stderr = self._process.stderr
+        if stderr is None:
+            return
+        for line in stderr:
+            self._printed = (self._printed + line)[-PRINTED:]
