@@ -61,9 +61,10 @@ def located(path: str, cwd: str, root: str) -> str:
     Returns:
         The path relative to `root` where it lies below it, else the absolute path.
     """
-    absolute = posixpath.normpath(posixpath.join(cwd, path))
-    base = posixpath.normpath(root)
-    return absolute[len(base.rstrip("/")) + 1 :] if absolute.startswith(base.rstrip("/") + "/") else absolute
+    # normpath keeps two slashes at the start, which Linux takes for one.
+    absolute = "/" + posixpath.normpath(posixpath.join(cwd, path)).lstrip("/")
+    below = posixpath.normpath(root).rstrip("/") + "/"
+    return absolute.removeprefix(below)
 
 
 def _escape(char: str) -> str:

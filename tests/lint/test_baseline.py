@@ -1,0 +1,170 @@
+"""The baseline file: what identifies a finding, and what a file may hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchlink.errors import FileError, MalformedFileError, WouldOverwriteError
+from torchlink.lint import baseline
+from torchlink.lint.baseline import BaselineEntry
+from torchlink.lint.finding import FileReport, Finding, LintReport, Severity
+from torchlink.lint.fingerprint import bare, fingerprint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENTRIES = '{"schema": 1, "tool": "torchlink lint baseline", "findings": '
+
+FINDING = Finding(
+    "rpath-absolute",
+    Severity.WARNING,
+    "/home/someone/project/build/lib",
+    "An absolute rpath.",
+    "Use $ORIGIN.",
+    ("DT_RUNPATH: /home/someone/project/build/lib",),
+)
+REPORT = LintReport(
+    (
+        FileReport("/home/someone/project/build/app", "executable", (FINDING, FINDING), ()),
+        FileReport("b", "executable", (replace(FINDING, rule="exec-stack", subject="b.o"),), ()),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/someone/lib/libx.so.1", "libx.so.1"),
+        ("/home/someone/lib/", "lib"),
+        ("libx.so", "libx.so"),
+        ("$ORIGIN/../lib", "lib"),
+        ("./app", "app"),
+        ("/", ""),
+        ("", ""),
+        ("/a/libx.so, /b/liby.so", "libx.so, liby.so"),
+        ("libx.so (from /a/b/liby.so)", "libx.so (from liby.so)"),
+        ("C:\\build\\app.exe", "app.exe"),
+        ("c10::Error::Error(std::string)", "c10::Error::Error(std::string)"),
+    ],
+)
+def test_directories_are_cut_off_paths_and_off_nothing_else(text: str, expected: str) -> None:
+    assert bare(text) == expected
+
+
+def test_a_fingerprint_survives_another_directory_other_words_and_other_evidence() -> None:
+    elsewhere = replace(
+        FINDING,
+        subject="/ci/work/build/lib",
+        message="Said better.",
+        fix="",
+        severity=Severity.ERROR,
+        evidence=("other", "lines"),
+    )
+    assert fingerprint("./app", FINDING) == fingerprint("/ci/work/build/app", elsewhere)
+    assert len(fingerprint("./app", FINDING)) == 32
+
+
+@pytest.mark.parametrize(
+    ("file", "finding"),
+    [
+        ("other", FINDING),
+        ("app", replace(FINDING, rule="rpath-home")),
+        ("app", replace(FINDING, subject="/home/someone/project/build/lib64")),
+    ],
+)
+def test_a_fingerprint_changes_with_rule_file_name_and_subject(file: str, finding: Finding) -> None:
+    assert fingerprint(file, finding) != fingerprint("app", FINDING)
+
+
+@given(st.text(), st.text(), st.text())
+def test_any_text_has_a_fingerprint(file: str, rule: str, subject: str) -> None:
+    assert fingerprint(file, replace(FINDING, rule=rule, subject=subject))
+
+
+def test_names_of_bytes_that_are_not_utf8_have_a_fingerprint() -> None:
+    assert fingerprint("app\udcff", FINDING) != fingerprint("app", FINDING)
+
+
+def test_a_baseline_comes_back_as_it_was_written_and_in_a_stable_order() -> None:
+    entries = baseline.of(REPORT)
+    assert [(entry.file, entry.rule, entry.count) for entry in entries] == [
+        ("app", "rpath-absolute", 2),
+        ("b", "exec-stack", 1),
+    ]
+    text = baseline.dump(entries)
+    assert baseline.parse(text, "baseline.json") == entries
+    assert baseline.dump(tuple(reversed(entries))) == text
+    assert json.loads(text)["schema"] == 1
+    assert baseline.of(LintReport(tuple(reversed(REPORT.files)))) == entries
+
+
+def test_an_empty_baseline_is_a_baseline() -> None:
+    assert baseline.parse(baseline.dump(()), "b") == ()
+
+
+def test_allowed_findings_are_not_written() -> None:
+    assert baseline.of(LintReport((FileReport("app", "executable", (), ()),))) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        "[]",
+        "null",
+        "{}",
+        '{"schema": 1}',
+        '{"schema": 2, "tool": "torchlink lint baseline", "findings": []}',
+        '{"schema": 1, "tool": "torchlink lint baseline"}',
+        ENTRIES + "{}}",
+        ENTRIES + "[1]}",
+        ENTRIES + '[{"rule": "r"}]}',
+        ENTRIES + '[{"rule": "r", "file": "f", "subject": "s", "fingerprint": "0", "count": 0}]}',
+        ENTRIES + '[{"rule": "r", "file": "f", "subject": "s", "fingerprint": "0", "count": true}]}',
+    ],
+)
+def test_what_is_no_baseline_is_said_in_one_sentence(text: str) -> None:
+    with pytest.raises(MalformedFileError) as caught:
+        baseline.parse(text, "some/baseline.json")
+    assert "some/baseline.json" in caught.value.message
+
+
+def test_a_baseline_is_replaced_but_no_other_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    baseline.write(path, baseline.of(REPORT))
+    baseline.write(path, ())
+    assert baseline.read(path) == ()
+    path.write_text("[1, 2, 3]")
+    with pytest.raises(WouldOverwriteError, match="is not a baseline"):
+        baseline.write(path, ())
+    assert path.read_text() == "[1, 2, 3]"
+    baseline.write(path, (), force=True)
+    assert baseline.read(path) == ()
+    assert [file.name for file in tmp_path.iterdir()] == ["baseline.json"]
+
+
+def test_places_that_cannot_be_read_or_written_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="Cannot read the baseline"):
+        baseline.read(tmp_path / "absent.json")
+    with pytest.raises(FileError, match="Cannot read the baseline"):
+        baseline.read(tmp_path)
+    with pytest.raises(FileError, match="Cannot write the baseline"):
+        baseline.write(tmp_path / "absent" / "baseline.json", ())
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(MalformedFileError):
+        baseline.read(binary)
+
+
+def test_an_entry_without_a_count_counts_one() -> None:
+    entry = BaselineEntry("app", "r", "s", "0" * 32)
+    text = baseline.dump([entry]).replace(', "count": 1', "")
+    assert baseline.parse(text, "b") == (entry,)
