@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torchlink.binary.elf_layout import PT_DYNAMIC
+from torchlink.errors import MalformedFileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +78,11 @@ def read_dynamic(image: Image) -> Dynamic:
     if segment is None:
         return EMPTY
     if image.loads:
+        if not image.in_file(segment.address):
+            raise MalformedFileError(
+                f"{image.data.name} holds debug information only, without the program or library it is of.",
+                hint="Name the program or library itself.",
+            )
         offset, end = image.locate(segment.address)
     else:
         offset, end = segment.offset, image.data.size

@@ -79,6 +79,10 @@ class Image:
         """The first program header of a type, or None."""
         return next((segment for segment in self.segments if segment.type == kind), None)
 
+    def in_file(self, address: int) -> bool:
+        """Whether the file holds the byte at a virtual address (separate debug files do not)."""
+        return any(0 <= address - load.address < load.file_size for load in self.loads)
+
     def locate(self, address: int) -> tuple[int, int]:
         """File offset of a virtual address, and the offset where its segment's bytes end.
 
