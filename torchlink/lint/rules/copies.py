@@ -1,0 +1,131 @@
+"""Rules about things that a process must have once: libtorch, an OpenMP runtime, a CUDA."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from torchlink.lint.finding import Severity
+from torchlink.lint.rule import rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.binary.closure import LoadedObject
+    from torchlink.lint.case import Case
+    from torchlink.lint.finding import Finding
+    from torchlink.lint.rule import Rule
+
+# auditwheel and delvewheel put a hash behind the name of a library that they copy into a wheel.
+COPIED = re.compile(r"-[0-9a-f]{6,}(?=[.-]|$)")
+# Functions that these libraries define under either C++ ABI, in every version: no template, no inline, no data
+# (data that a program refers to is copied into it and then counts as defined there).
+OWN_SYMBOLS = {
+    "c10": "_ZN3c1010TensorImpl17release_resourcesEv",
+    "torch_cpu": "_ZN2at13globalContextEv",
+}
+OPENMP = re.compile(r"lib(gomp|omp|iomp5|libomp)[.-]")
+OPENMP_ENTRY = ("omp_get_max_threads", "GOMP_parallel", "__kmpc_fork_call")
+CUDA = re.compile(
+    r"lib(cudart|cublas|cublasLt|cufft|cusparse|cusolver|nvrtc|cupti|nvJitLink)[^.]*\.so\.(\d+)"
+)
+
+
+def files(objects: list[LoadedObject]) -> list[LoadedObject]:
+    """Those of different files; one file reached by two names is one."""
+    return list({each.real_path: each for each in objects}.values())
+
+
+@rule("duplicate-libtorch", Severity.ERROR, "Two copies of one libtorch library in one process.")
+def duplicate_libtorch(rule: Rule, case: Case) -> Iterator[Finding]:
+    """Copies are known by what they define, so one that was renamed or packed into a wheel counts too."""
+    for name, symbol in OWN_SYMBOLS.items():
+        objects = files(
+            [each for each in case.closure.objects if looks_like(each, name) and each.elf.defines(symbol)]
+        )
+        if len(objects) > 1:
+            paths = tuple(each.real_path for each in objects)
+            yield rule.finding(
+                f"lib{name}",
+                f"{case.name} would load {len(paths)} copies of lib{name}: {', '.join(paths)}. Each has its own "
+                "registry of operators and types; the process dies while it starts, or tensors of one are "
+                "unknown to the other.",
+                "Make every search path of the closure lead to one libtorch, and build all parts against it.",
+                tuple(f"{each.real_path}: {each.how}, needed by {each.needed_by}" for each in objects),
+            )
+
+
+def looks_like(each: LoadedObject, name: str) -> bool:
+    """Whether an object is that library itself, renamed or not, rather than a program that swallowed it."""
+    own = COPIED.sub("", PurePosixPath(each.real_path).name)
+    return own.startswith(f"lib{name}.") or (each.elf.dynamic.soname or "").startswith(f"lib{name}")
+
+
+@rule("static-libtorch-copy", Severity.ERROR, "A static copy of libtorch beside the shared one.")
+def static_libtorch_copy(rule: Rule, case: Case) -> Iterator[Finding]:
+    """An object that defines what libc10 or libtorch_cpu defines, in a closure that holds the library too."""
+    for name, symbol in OWN_SYMBOLS.items():
+        if name not in case.torch:
+            continue
+        for each in case.closure.objects:
+            if looks_like(each, name) or case.belongs_to_torch(each):
+                continue
+            if each.elf.defines(symbol):
+                yield rule.finding(
+                    each.path,
+                    f"{each.path} holds a static copy of lib{name}, and its closure loads "
+                    f"{case.torch[name][0].path} too: operators and types are registered twice, and the "
+                    "process dies while it starts.",
+                    f"Link the shared lib{name}.so only: leave lib{name}.a and --whole-archive out of the link.",
+                    (symbol,),
+                )
+
+
+@rule("duplicate-openmp", Severity.WARNING, "Two OpenMP runtimes in one process.")
+def duplicate_openmp(rule: Rule, case: Case) -> Iterator[Finding]:
+    """With libtorch it is an error: its thread pools meet in every operator."""
+    runtimes = files(
+        [
+            each
+            for each in case.closure.objects
+            if OPENMP.match(PurePosixPath(each.path).name)
+            and any(each.elf.defines(entry) for entry in OPENMP_ENTRY)
+        ]
+    )
+    if len(runtimes) > 1:
+        names = ", ".join(each.real_path for each in runtimes)
+        yield rule.finding(
+            " + ".join(sorted(PurePosixPath(each.path).name for each in runtimes)),
+            f"{case.name} would load {len(runtimes)} OpenMP runtimes: {names}. Their thread pools do not know of "
+            "each other: it runs slower than with one, hangs after fork, or crashes.",
+            "Do not link -lgomp or -fopenmp beside libtorch, which brings its own runtime; if your code needs "
+            "OpenMP, compile with -fopenmp and link libtorch's libgomp by its path.",
+            tuple(f"{each.real_path}: {each.how}, needed by {each.needed_by}" for each in runtimes),
+            severity=Severity.ERROR if case.torch else None,
+        )
+
+
+@rule("cuda-major-mix", Severity.ERROR, "CUDA libraries of two major versions in one process.")
+def cuda_major_mix(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding for the whole closure: cublas of one major version calls the cudart of its own."""
+    majors: dict[str, dict[str, str]] = {}
+    for each in case.closure.objects:
+        match = CUDA.match(PurePosixPath(each.path).name)
+        if match:
+            majors.setdefault(match.group(1), {})[match.group(2)] = each.path
+    mixed = {name: versions for name, versions in majors.items() if len(versions) > 1}
+    if mixed:
+        first = next(iter(mixed))
+        yield rule.finding(
+            "CUDA",
+            f"{case.name} would load CUDA libraries of {len(mixed[first])} major versions "
+            f"({', '.join(f'lib{first}.so.{major}' for major in mixed[first])}): each has its own contexts and "
+            "streams, and pointers of one are invalid in the other.",
+            "Build everything against the CUDA that libtorch was built with (`torchlink find --print "
+            "accelerator_version`).",
+            tuple(f"{path}" for versions in mixed.values() for path in versions.values()),
+        )
+
+
+COPIES = (duplicate_libtorch, static_libtorch_copy, duplicate_openmp, cuda_major_mix)
