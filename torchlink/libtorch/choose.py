@@ -52,6 +52,8 @@ def search(libtorch: Sequence[Path] = (), python: str | None = None, *, everythi
     seen: set[str] = set()
     here = this_machine()
     for place in named_places(libtorch, python) if libtorch or python else places():
+        if not everything and candidates and was_meant(candidates[-1], place):
+            break
         candidate = examine(place, here)
         if candidate is None:
             continue
@@ -62,10 +64,14 @@ def search(libtorch: Sequence[Path] = (), python: str | None = None, *, everythi
         seen.add(real)
         candidates.append(candidate)
         chosen = chosen or candidate.libtorch
-        stop = candidate.libtorch is not None or place.found_by in NAMED
-        if stop and not everything:
+        if chosen is not None and not everything:
             break
     return Search(chosen, tuple(candidates))
+
+
+def was_meant(rejected: Candidate, following: Place) -> bool:
+    """Whether the rejected one was named by the user, so that no place of another kind may stand in for it."""
+    return rejected.found_by in NAMED and rejected.found_by != following.found_by
 
 
 def examine(place: Place, here: Machine) -> Candidate | None:

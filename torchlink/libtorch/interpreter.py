@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 TIMEOUT = 30.0  # seconds; an interpreter on a cold network disk is slow
 WHICH = "import sys; print(sys.executable)"
 SYS_PATH = """
-import importlib.util, os, sys
+import importlib.util, sys
+sys.path[:] = filter(None, sys.path)  # the working directory is no part of the environment
 spec = importlib.util.find_spec("torch")
 for place in (spec.submodule_search_locations or ()) if spec else ():
     print("torch", place)
 for entry in sys.path:
-    print("path", os.path.abspath(entry))
+    print("path", entry)
 """
 
 
@@ -121,19 +122,28 @@ def pyenv_versions(root: Path) -> Iterator[str]:
 
 
 def from_process(python: str) -> Environment:
-    """The environment of an interpreter that is a script: it is started to say what it really is."""
+    """The environment of an interpreter whose files do not tell: it is started.
+
+    A shim (pyenv's, asdf's) only chooses among interpreters, so it is enough to ask which one it starts. Any
+    other script may set variables too, so it is asked for its whole search path.
+    """
     from torchlink.process import run
 
-    try:
-        done = run([python, "-I", "-S", "-c", WHICH], timeout=TIMEOUT)
-    except (ToolMissingError, RunFailedError):
-        return Environment(Path(python).parent.parent, Path(python), ())
-    real = done.stdout.strip()
-    if done.returncode == 0 and real and real != python:
-        found = from_files(Path(real))
+    if Path(python).parent.name == "shims":
+        try:
+            done = run([python, "-I", "-S", "-c", WHICH], timeout=TIMEOUT)
+        except (ToolMissingError, RunFailedError):
+            return nothing_of(python)
+        real = done.stdout.strip()
+        found = from_files(Path(real)) if done.returncode == 0 and real and real != python else None
         if found is not None:
             return found
-    return from_sys_path(python) or Environment(Path(python).parent.parent, Path(python), ())
+    return from_sys_path(python) or nothing_of(python)
+
+
+def nothing_of(python: str) -> Environment:
+    """The environment of an interpreter that does not start."""
+    return Environment(Path(python).parent.parent, Path(python), ())
 
 
 def from_sys_path(python: str) -> Environment | None:

@@ -63,15 +63,14 @@ def lay_out(tree: Tree) -> Layout | NoLibtorch:
 
 def bare_name(file: str) -> str | None:
     """The bare name of a shared library's file, `torch_cpu` of `libtorch_cpu.so.1.13`, or None."""
-    stem, dot, suffix = file.partition(".")
-    if not dot or not (suffix in {"so", "dylib", "dll", "lib"} or is_versioned(suffix)):
-        return None
-    return stem if suffix in {"dll", "lib"} else stem.removeprefix("lib")
-
-
-def is_versioned(suffix: str) -> bool:
-    """Whether the end of a file name is `so.` with a version, as Debian's is."""
-    return suffix.startswith("so.") and suffix[3:].replace(".", "").isdigit()
+    stem, _, suffix = file.rpartition(".")
+    if suffix in {"dll", "lib"}:
+        return stem
+    if suffix not in {"so", "dylib"}:
+        stem, _, version = file.rpartition(".so.")
+        if not version.replace(".", "").isdigit():
+            return None
+    return stem.removeprefix("lib") or None
 
 
 def library_dir_of(tree: Tree) -> tuple[str, tuple[str, ...]] | None:
@@ -115,8 +114,10 @@ def kind_of(tree: Tree, library_dir: str) -> str:
     """What sort of installation this is; see `Libtorch.layout`."""
     if tree.packed:
         return "wheel" if tree.root.suffix == ".whl" else "zip"
-    if tree.is_file("version.py"):
-        return "source" if tree.is_file("../setup.py") and tree.is_dir("../aten") else "pip"
+    if tree.is_dir("../aten") and tree.is_dir("../c10"):
+        return "source"
+    if tree.is_file("version.py") or tree.root.parent.name in {"site-packages", "dist-packages"}:
+        return "pip"
     if tree.is_dir("conda-meta"):
         return "conda"
     if tree.is_file("build-version") or tree.is_file("build-hash"):

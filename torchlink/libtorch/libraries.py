@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.errors import MalformedFileError
-from torchlink.libtorch.layout import bare_name, is_versioned
+from torchlink.libtorch.layout import bare_name
 
 if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
@@ -22,7 +22,7 @@ OWN = (
     "backend_with_compiler",
     "jitbackend_test",
 )
-SHARED_DIR_KINDS = frozenset({"conda", "system", "unknown"})
+SHARED_DIR_KINDS = frozenset({"conda", "system"})
 BUNDLED = "../torch.libs"  # where auditwheel puts the libraries that it grafts into a wheel
 # The thin stub of 1.5 and later is a few hundred KB; before, libtorch itself held the code.
 LARGEST_STUB = 1 << 20  # bytes
@@ -35,13 +35,10 @@ def library_names(layout: Layout) -> tuple[str, ...]:
     version to another one for the same file (`libc10.so.1.13` beside `libc10.so`).
     """
     tree = layout.tree
-    among_others = layout.kind in SHARED_DIR_KINDS
-    names = set()
-    for file in tree.names(layout.library_dir):
-        bare = bare_name(file)
-        if bare is None or (among_others and not is_own(bare)) or not tree.is_file(layout.library(file)):
-            continue
-        names.add(file)
+    bare = {file: name for file in tree.names(layout.library_dir) if (name := bare_name(file)) is not None}
+    own = {file for file, name in bare.items() if is_own(name)}
+    among_others = layout.kind in SHARED_DIR_KINDS or len(bare) > 4 * len(own)
+    names = {file for file in (own if among_others else bare) if tree.is_file(layout.library(file))}
     names = {name for name in names if not _is_version_link(layout, name, names)}
     if layout.kind in {"pip", "wheel"}:
         names.update(file for file in tree.names(BUNDLED) if bare_name(file) is not None)
@@ -68,7 +65,7 @@ def library_file(layout: Layout, bare: str) -> str | None:
         if layout.tree.is_file(layout.library(file)):
             return layout.library(file)
     for file in layout.tree.names(layout.library_dir):
-        if file.startswith(f"lib{bare}.so.") and is_versioned(file.partition(".")[2]):
+        if file.startswith(f"lib{bare}.so.") and bare_name(file) == bare:
             return layout.library(file)
     return None
 

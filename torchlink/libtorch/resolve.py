@@ -70,7 +70,8 @@ def roots_of(path: Path) -> Iterator[Path]:
 def site_dirs(prefix: Path) -> list[Path]:
     """The site-packages and dist-packages directories of an installation prefix, platform ones first."""
     found: list[Path] = []
-    for library in ("lib64", "lib", "local/lib"):
+    platform_dir = () if (prefix / "lib64").is_symlink() else ("lib64",)  # a link to lib in a venv
+    for library in (*platform_dir, "lib", "local/lib"):
         try:
             names = sorted(os.listdir(prefix / library), reverse=True)  # noqa: PTH208 - names are all it takes
         except OSError:

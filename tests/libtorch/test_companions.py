@@ -1,0 +1,160 @@
+"""What libtorch needs from beside itself is found wherever it went, and it is said whether libtorch finds it too."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.libtorch.trees import Fake, make, make_site, make_venv
+from torchlink.libtorch.inspect import inspect
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
+
+pytestmark = pytest.mark.compile
+NVIDIA = "$ORIGIN/../../nvidia/cuda_cupti/lib:$ORIGIN/../../nvidia/cudnn/lib:$ORIGIN"
+CUDA = replace(
+    Fake(),
+    version="2.13.0+cu124",
+    cuda="12.4",
+    libraries=("torch_cpu", "torch", "torch_cuda"),
+    search_path=NVIDIA,
+    new_dtags=False,
+    needed=(
+        ("torch_cpu", ("libcupti.so.12", "libc.so.6")),
+        ("torch_cuda", ("libcudnn.so.9", "libcuda.so.1")),
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No environment of whoever runs the tests helps out with its own nvidia packages."""
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if not Path(entry, "nvidia").is_dir()])
+
+
+def nvidia(site: Path) -> None:
+    """The nvidia packages that CUDA needs, in a site-packages directory."""
+    for part, library in (("cuda_cupti", "libcupti.so.12"), ("cudnn", "libcudnn.so.9")):
+        (site / "nvidia" / part / "lib").mkdir(parents=True)
+        (site / "nvidia" / part / "lib" / library).touch()
+
+
+def companions(found: Libtorch) -> dict[str, bool]:
+    """Directory → whether libtorch's own search path leads there."""
+    return {str(companion.path): companion.in_place for companion in found.companion_dirs}
+
+
+def test_packages_in_their_place_are_reached(tmp_path: Path) -> None:
+    root = make_site(tmp_path, CUDA)
+    nvidia(root.parent)
+    found = inspect(root, "path")
+    assert companions(found) == {
+        str(root.parent / "nvidia/cuda_cupti/lib"): True,
+        str(root.parent / "nvidia/cudnn/lib"): True,
+    }
+    assert found.layout_intact
+    assert found.missing_libraries == ()
+    assert (found.search_kind, found.search_path) == ("rpath", tuple(NVIDIA.split(":")))
+
+
+def test_missing_packages_are_named(tmp_path: Path) -> None:
+    found = inspect(make_site(tmp_path, CUDA), "path")
+    assert [(each.name, each.needed_by, each.package) for each in found.missing_libraries] == [
+        ("libcupti.so.12", "libtorch_cpu.so", "nvidia-cuda-cupti-cu12"),
+        ("libcudnn.so.9", "libtorch_cuda.so", "nvidia-cudnn-cu12"),
+    ]
+    assert found.companion_dirs == ()
+
+
+def test_the_driver_is_never_missing(tmp_path: Path) -> None:
+    found = inspect(make_site(tmp_path, CUDA), "path")
+    assert "libcuda.so.1" not in [each.name for each in found.missing_libraries]
+
+
+def test_a_copied_lib_finds_its_companions_in_the_active_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_site(tmp_path / "venv", CUDA)
+    make_venv(tmp_path / "venv")
+    nvidia(root.parent)
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "venv"))
+    shutil.copytree(root / "lib", tmp_path / "copy/lib")
+    shutil.copytree(root / "include", tmp_path / "copy/include")
+    found = inspect(tmp_path / "copy", "path")
+    assert companions(found) == {
+        str(root.parent / "nvidia/cuda_cupti/lib"): False,
+        str(root.parent / "nvidia/cudnn/lib"): False,
+    }
+    assert not found.layout_intact
+    assert found.missing_libraries == ()
+
+
+def test_purelib_and_platlib_apart(tmp_path: Path) -> None:
+    root = make(tmp_path / "lib64/python3.11/site-packages/torch", CUDA)
+    nvidia(tmp_path / "lib/python3.11/site-packages")
+    found = inspect(root, "path")
+    assert set(companions(found).values()) == {False}
+    assert all("/lib/python3.11/" in directory for directory in companions(found))
+
+
+def test_site_packages_behind_a_link(tmp_path: Path) -> None:
+    root = make_site(tmp_path / "real", CUDA)
+    nvidia(root.parent)
+    (tmp_path / "linked").symlink_to(root.parent)
+    (tmp_path / "libtorch").symlink_to(root)
+    for path in (tmp_path / "linked/torch", tmp_path / "libtorch"):
+        found = inspect(path, "path")
+        assert found.root == path
+        assert found.layout_intact
+        assert found.missing_libraries == ()
+        assert len(found.companion_dirs) == 2
+
+
+def test_libraries_that_auditwheel_grafted_in_count_as_libtorchs(tmp_path: Path) -> None:
+    fake = replace(
+        Fake(),
+        search_path="$ORIGIN:$ORIGIN/../../torch.libs",
+        new_dtags=False,
+        needed=(("torch_cpu", ("libopenblasp-r0-bbd0e64a.3.28.so",)),),
+    )
+    root = make_site(tmp_path, fake)
+    (root.parent / "torch.libs").mkdir()
+    (root.parent / "torch.libs/libopenblasp-r0-bbd0e64a.3.28.so").touch()
+    found = inspect(root, "path")
+    assert "libopenblasp-r0-bbd0e64a.3.28.so" in found.libraries
+    assert companions(found) == {str(root.parent / "torch.libs"): True}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the system's libraries are x86_64's")
+def test_a_library_of_the_system_is_not_missing(tmp_path: Path) -> None:
+    fake = replace(Fake(), needed=(("torch_cpu", ("libz.so.1", "libnowhere.so.1")),))
+    found = inspect(make(tmp_path, fake), "path")
+    assert [each.name for each in found.missing_libraries] == ["libnowhere.so.1"]
+
+
+def test_paths_with_spaces_and_letters(tmp_path: Path) -> None:
+    root = make_site(tmp_path / "my vénv $x", CUDA)
+    nvidia(root.parent)
+    found = inspect(tmp_path / "my vénv $x", "path")
+    assert found.root == root
+    assert found.layout_intact
+
+
+def test_a_read_only_tree(tmp_path: Path) -> None:
+    root = make_site(tmp_path, CUDA)
+    for directory in (root / "lib", root):
+        directory.chmod(0o555)
+    try:
+        assert inspect(root, "path").version == "2.13.0+cu124"
+    finally:
+        for directory in (root, root / "lib"):
+            directory.chmod(0o755)

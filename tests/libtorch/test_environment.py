@@ -1,0 +1,211 @@
+"""The torch that an interpreter would import is found from files; the interpreter is started only where it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.libtorch.trees import Fake, make, make_site, make_venv
+from torchlink.errors import LibtorchUnusableError, ToolMissingError
+from torchlink.libtorch.choose import choose
+from torchlink.libtorch.environment import environment_around, environment_at
+from torchlink.libtorch.interpreter import environment_of, from_files
+from torchlink.libtorch.torch_in import torch_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.compile
+
+
+@pytest.fixture(autouse=True)
+def no_user_site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The user's own site-packages stay out; a test that wants one sets its own."""
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path / "nobody"))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.delenv("PYENV_VERSION", raising=False)
+
+
+def test_a_virtual_environment_reads_its_own_packages_only(tmp_path: Path) -> None:
+    make_venv(tmp_path / "venv")
+    make_site(tmp_path / "base")
+    environment = environment_of(str(tmp_path / "venv/bin/python"))
+    assert environment.sites == (tmp_path / "venv/lib/python3.11/site-packages",)
+    assert environment.python == tmp_path / "venv/bin/python3"
+
+
+def test_a_virtual_environment_with_system_packages_reads_those_of_its_base_too(tmp_path: Path) -> None:
+    make_site(tmp_path / "base")
+    make_venv(
+        tmp_path / "venv",
+        **{"home": str(tmp_path / "base/bin"), "include-system-site-packages": "true"},
+    )
+    assert choose(python=str(tmp_path / "venv")).root == tmp_path / "base/lib/python3.11/site-packages/torch"
+
+
+def test_a_real_virtual_environment_over_a_real_torch(tmp_path: Path, torch_root: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    site = next((tmp_path / "venv").glob("lib/python3*/site-packages"))
+    (site / "linked.pth").write_text(f"# a comment\nimport sys\n{torch_root.parent}\n")
+    found = choose(python=str(tmp_path / "venv/bin/python"))
+    assert found.root == torch_root
+    assert found.found_by == "--python"
+
+
+def test_an_installation_is_told_by_its_landmark(tmp_path: Path) -> None:
+    torch = make_site(tmp_path / "py", python="python3.12")
+    (tmp_path / "py/lib/python3.12/os.py").touch()
+    (tmp_path / "py/bin").mkdir()
+    (tmp_path / "py/bin/python3.12").write_bytes(b"\x7fELF")
+    (tmp_path / "py/bin/python3.12").chmod(0o755)
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "py/bin/python3.12")
+    found = from_files(tmp_path / "elsewhere")
+    assert found is not None
+    assert torch.parent in found.sites
+
+
+def test_only_one_of_several_pythons_is_meant(tmp_path: Path) -> None:
+    make_site(tmp_path, python="python3.11")
+    newer = make_site(tmp_path, python="python3.12")
+    both = make(tmp_path / "lib/python3/dist-packages/torch")
+    assert environment_at(tmp_path, "3.12").sites == (newer.parent, both.parent)
+
+
+def test_the_user_site_goes_before_the_installations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_site(tmp_path / "user")
+    system = make_site(tmp_path / "py")
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path / "user"))
+    assert environment_at(tmp_path / "py", "3.11").sites == (user.parent, system.parent)
+    monkeypatch.setenv("PYTHONNOUSERSITE", "1")
+    assert environment_at(tmp_path / "py", "3.11").sites == (system.parent,)
+
+
+def test_pythonpath_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_venv(tmp_path / "venv")
+    make_site(tmp_path / "venv")
+    first = make(tmp_path / "first/torch")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
+    assert choose(python=str(tmp_path / "venv/bin/python")).root == first
+
+
+def test_a_shim_of_pyenv_is_followed_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyenv = tmp_path / "pyenv"
+    for version in ("3.11.7", "3.12.1"):
+        prefix = pyenv / "versions" / version
+        short = version.rpartition(".")[0]
+        make_site(prefix, python=f"python{short}")
+        (prefix / f"lib/python{short}/os.py").touch()
+        (prefix / "bin").mkdir()
+        (prefix / f"bin/python{short}").write_bytes(b"\x7fELF")
+        (prefix / "bin/python3").symlink_to(f"python{short}")
+    (pyenv / "shims").mkdir()
+    (pyenv / "shims/python3").write_text("#!/bin/sh\nexit 1\n")
+    (pyenv / "version").write_text("3.11.7\n")
+    (tmp_path / "project/below").mkdir(parents=True)
+    (tmp_path / "project/.python-version").write_text("3.12\n")
+
+    def prefix_of_shim() -> Path:
+        found = from_files(pyenv / "shims/python3")
+        assert found is not None
+        return found.prefix
+
+    monkeypatch.chdir(tmp_path)
+    assert prefix_of_shim() == pyenv / "versions/3.11.7"
+    monkeypatch.chdir(tmp_path / "project/below")
+    assert prefix_of_shim() == pyenv / "versions/3.12.1"
+    monkeypatch.setenv("PYENV_VERSION", "3.11.7")
+    assert prefix_of_shim() == pyenv / "versions/3.11.7"
+
+
+def test_a_wrapper_script_is_started_to_say_what_it_is(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    site = next((tmp_path / "venv").glob("lib/python3*/site-packages"))
+    torch = make(site / "torch")
+    wrapper = tmp_path / "python-wrapper"
+    wrapper.write_text(f'#!/bin/sh\nexec "{tmp_path}/venv/bin/python" "$@"\n')
+    wrapper.chmod(0o755)
+    assert choose(python=str(wrapper)).root == torch
+
+
+def test_a_wrapper_that_sets_the_search_path_is_asked_for_it(tmp_path: Path) -> None:
+    torch = make(tmp_path / "hidden/torch")
+    wrapper = tmp_path / "python-wrapper"
+    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}/hidden" exec "{sys.executable}" -S "$@"\n')
+    wrapper.chmod(0o755)
+    assert choose(python=str(wrapper)).root == torch
+
+
+def test_a_missing_interpreter_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ToolMissingError, match="no interpreter"):
+        choose(python=str(tmp_path / "python9"))
+
+
+def test_an_interpreter_without_torch_is_said(tmp_path: Path) -> None:
+    make_venv(tmp_path / "venv")
+    with pytest.raises(LibtorchUnusableError, match="no torch is installed there"):
+        choose(python=str(tmp_path / "venv"))
+
+
+def test_a_namespace_directory_does_not_hide_the_package_behind_it(tmp_path: Path) -> None:
+    make_venv(tmp_path / "venv")
+    (tmp_path / "mine/torch").mkdir(parents=True)
+    torch = make_site(tmp_path / "venv")
+    os.environ["PYTHONPATH"] = str(tmp_path / "mine")
+    try:
+        assert choose(python=str(tmp_path / "venv/bin/python")).root == torch
+    finally:
+        del os.environ["PYTHONPATH"]
+
+
+def source_tree(root: Path) -> Path:
+    """A checkout of PyTorch with its build in place; returns its torch directory."""
+    for directory in ("aten", "c10"):
+        (root / directory).mkdir(parents=True)
+    (root / "setup.py").touch()
+    return make(root / "torch", replace(Fake(), version="2.13.0a0+git1234567"))
+
+
+@pytest.mark.parametrize("how", ["pth", "egg-link", "finder", "direct_url"])
+def test_an_editable_install_leads_to_the_source_tree(tmp_path: Path, how: str) -> None:
+    site = make_venv(tmp_path / "venv")
+    torch = source_tree(tmp_path / "my pytorch")
+    if how == "pth":
+        (site / "__editable__.torch-2.13.0a0.pth").write_text(f"{torch.parent}\n")
+    elif how == "egg-link":
+        (site / "torch.egg-link").write_text(f"{torch.parent}\n.\n")
+    elif how == "finder":
+        mapping = f"MAPPING: dict[str, str] = {{'functorch': '/x/functorch', 'torch': {str(torch)!r}}}\n"
+        (site / "__editable___torch_2_13_0a0_finder.py").write_text(f"import sys\n{mapping}")
+        (site / "__editable__.torch-2.13.0a0.pth").write_text("import __editable___torch_2_13_0a0_finder\n")
+    else:
+        (site / "torch-2.13.0a0.dist-info").mkdir()
+        record = {"url": (tmp_path / "my pytorch").as_uri(), "dir_info": {"editable": True}}
+        (site / "torch-2.13.0a0.dist-info/direct_url.json").write_text(json.dumps(record))
+    found = choose(python=str(tmp_path / "venv"))
+    assert (found.root, found.layout, found.version) == (torch, "source", "2.13.0a0+git1234567")
+
+
+def test_an_editable_install_that_redirects_keeps_its_libraries_in_site_packages(tmp_path: Path) -> None:
+    site = make_venv(tmp_path / "venv")
+    root = make(site / "torch", replace(Fake(), version=None))
+    checkout = tmp_path / "pytorch/torch"
+    checkout.mkdir(parents=True)
+    (checkout / "__init__.py").touch()
+    (site / "_torch_editable.py").write_text(f"install({{'torch': {str(checkout / '__init__.py')!r}}})\n")
+    assert list(torch_in(site)) == [root, checkout]
+    found = choose(python=str(tmp_path / "venv"))
+    assert (found.root, found.layout, found.version) == (root, "pip", "2.13.0")
+
+
+def test_the_environment_around_a_torch_names_its_interpreter(tmp_path: Path) -> None:
+    site = make_venv(tmp_path / "venv")
+    environment = environment_around(site / "torch")
+    assert environment is not None
+    assert environment.python == tmp_path / "venv/bin/python3"
+    assert environment_around(tmp_path / "libtorch") is None
