@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from torchlink.lint.finding import FileReport, LintReport
 from torchlink.report import lint_text, lint_tree
+from torchlink.report.ansi import wanted
 from torchlink.report.closure_edges import edges
-from torchlink.report.plain import encodable, located, visible
+from torchlink.report.plain import brief, encodable, located, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,6 +155,31 @@ def test_an_ascii_tree_is_ascii(torch_report: LintReport) -> None:
     text = lint_tree.render(torch_report, glyphs=lint_tree.ASCII)
     assert text.isascii()
     assert "|   `-- already loaded: libc10.so, libc.so.6\n" in text
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("RUNPATH $ORIGIN/../lib of /a/b/app", "RUNPATH $ORIGIN/../lib of app"),
+        ("ld.so.cache", "ld.so.cache"),
+        ("RPATH /a of b of /c/d e", "RPATH /a of b of d e"),
+        ("", ""),
+    ],
+)
+def test_how_is_told_briefly_without_the_owners_directory(how: str, expected: str) -> None:
+    assert brief(how) == expected
+
+
+def test_colour_is_for_terminals_that_were_not_told_otherwise() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert wanted(Terminal(), {})
+    assert wanted(Terminal(), {"NO_COLOR": ""})
+    assert not wanted(Terminal(), {"NO_COLOR": "1"})
+    assert not wanted(Terminal(), {"TERM": "dumb"})
+    assert not wanted(io.StringIO(), {})
 
 
 @given(st.text())

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torchlink.lint.finding import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
 
 SEVERITY = {Severity.ERROR: "1;31", Severity.WARNING: "33", Severity.NOTE: "36"}
 BOLD, DIM, RED, GREEN = "1", "2", "31", "32"
+
+
+def wanted(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether colour fits a stream: a terminal that knows it, and no NO_COLOR (<https://no-color.org>)."""
+    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb" and stream.isatty()
 
 
 def paint(text: str, code: str, *, color: bool) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torchlink.lint.finding import Severity
-from torchlink.lint.fingerprint import bare
 from torchlink.paths import data_dir
 from torchlink.report.closure_edges import edges
 from torchlink.report.graph_layout import NAME_CHARS, layout, shorten
-from torchlink.report.plain import lines, plural, totals, visible
+from torchlink.report.plain import brief, lines, plural, totals, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,7 +143,7 @@ def _graph(
                 "state": state,
                 "worst": own[0]["severity"] if own else "",
                 "label": shorten(name.rpartition("/")[2] or name, NAME_CHARS),
-                "second": _second_line(about, bare(how), int((box.width - 16) / HOW_ADVANCE)),
+                "second": _second_line(about, brief(how), int((box.width - 16) / HOW_ADVANCE)),
                 "title": f"{name}, {how}" + (f", {visible(entry.path)}" if entry.path else ""),
             }
         )

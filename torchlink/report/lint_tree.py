@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.report.ansi import BOLD, DIM, RED, SEVERITY, paint
 from torchlink.report.closure_edges import ancestors, edges
-from torchlink.report.plain import totals, visible
+from torchlink.report.plain import brief, totals, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +105,8 @@ class _Tree:
     def label(self, entry: ClosureEntry, marks: Mapping[str, Sequence[Finding]]) -> str:
         """`name → path [how]`, and the rules that found something about it."""
         name = visible(entry.name)
-        how = paint(f"[{visible(entry.how)}]", DIM, color=self.color)
+        how = visible(entry.how if self.verbose else brief(entry.how))
+        how = paint(f"[{how}]", DIM, color=self.color)
         if entry.path is None:
             text = f"{name} {self.glyphs.arrow} {paint('NOT FOUND', RED, color=self.color)}"
         elif entry.key in self.graph.roots:

@@ -50,6 +50,12 @@ def totals(report: LintReport) -> str:
     return f"{found} in {plural(len(report.files), 'file')}{tail}."
 
 
+def brief(how: str) -> str:
+    """How an object was found, its owner without directories: `RUNPATH $ORIGIN of app`."""
+    what, of, owner = how.rpartition(" of ")
+    return f"{what}{of}{owner.rpartition('/')[2] or owner}"
+
+
 def located(path: str, cwd: str, root: str) -> str:
     """A file's path as a repository names it.
 
