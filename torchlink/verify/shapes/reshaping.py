@@ -293,7 +293,7 @@ def one_hot(x: object, classes: object = -1) -> Shaped:
 
 
 def _resized(x: Shaped, place: int, size: int) -> Shaped:
-    return Shaped((*x.shape[:place], size, *x.shape[place + 1 :]), x.dtype)
+    return Shaped((*x.shape[:place], size, *x.shape[place + 1 :]), x.dtype, x.origin)
 
 
 RULES: dict[str, Rule] = {

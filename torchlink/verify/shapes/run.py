@@ -32,10 +32,13 @@ class OutOfStepsError(Exception):
 
 
 class Observer(Protocol):
-    """Somebody who may answer for an operator before its rule does."""
+    """Somebody who may answer for an operator before its rule does, and for branches that disagree."""
 
     def answer(self, kind: str, arguments: list[object], results: int) -> tuple[object] | None:
         """The operator's result, in a tuple; None leaves it to the rule."""
+
+    def agreed(self, values: Sequence[object]) -> object:
+        """One value for what the branches of an unknown condition give."""
 
 
 class Run:
@@ -153,7 +156,13 @@ class Run:
                 continue
         if not outcomes:
             raise Mismatch
-        return [_agreed(values) for values in zip(*outcomes, strict=True)]
+        return [self.agreed(values) for values in zip(*outcomes, strict=True)]
+
+    def agreed(self, values: Sequence[object]) -> object:
+        """What branches agree on; UNKNOWN where they do not."""
+        if all(value is values[0] or value == values[0] for value in values[1:]):
+            return values[0]
+        return UNKNOWN if self.observer is None else self.observer.agreed(values)
 
     def loop(self, node: Node, arguments: list[object]) -> list[object]:
         """A loop whose length is known, or one pass through the body of another."""
@@ -202,9 +211,3 @@ def _dict(arguments: list[object]) -> object:
     if not all(isinstance(key, scalars.PLAIN) for key in arguments[::2]):
         return UNKNOWN
     return dict(zip(arguments[::2], arguments[1::2], strict=True))
-
-
-def _agreed(values: Sequence[object]) -> object:
-    """What branches agree on: the same value, or the only known one where the other is not."""
-    first = values[0]
-    return first if all(value is first or value == first for value in values[1:]) else UNKNOWN

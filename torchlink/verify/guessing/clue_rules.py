@@ -1,0 +1,392 @@
+"""What operators tell of their inputs: for each, the shapes and the dtype of a value that it would take.
+
+A rule takes the operator's arguments and returns what it tells and the operator's result as far as known
+(`PASS`: the value goes on unchanged); None where it can tell nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torchlink.model.dtypes import is_floating
+from torchlink.verify.guessing.clues import PASS, Known, Probe, Telling
+from torchlink.verify.guessing.templates import BATCH, HEIGHT, LENGTH, WIDTH, Template, spatial
+from torchlink.verify.shapes.elementwise import BINARY, BITWISE, DIVISION
+from torchlink.verify.shapes.values import UNKNOWN, Shaped, wholes
+
+Told: TypeAlias = tuple[tuple[Telling, ...], object] | None
+ClueRule: TypeAlias = Callable[..., Told]
+
+ELEMENTWISE = (*BINARY.split(), *DIVISION.split(), "eq", "ne", "lt", "le", "gt", "ge", "maximum", "minimum")
+
+
+def named(parameter: Shaped) -> str:
+    """A parameter, for a reason."""
+    return parameter.origin or "a constant"
+
+
+def rows(width: int) -> tuple[Template, ...]:
+    """Vectors of a width: a batch of them, a batch of sequences of them, one."""
+    return (BATCH, width), (BATCH, LENGTH, width), (width,)
+
+
+def linear(x: object, weight: object, *_: object) -> Told:
+    """The last dimension is the weight's second."""
+    if not isinstance(weight, Shaped):
+        return None
+    telling = Telling(
+        x, rows(weight.shape[-1]), weight.dtype, f"{named(weight)} takes vectors of {weight.shape[-1]}"
+    )
+    return (telling,), Known(last=weight.shape[0])
+
+
+def matmul(x: object, y: object, *_: object) -> Told:
+    """The inner dimensions agree; the other side may be a parameter or a matrix that is known."""
+    if isinstance(y, Shaped) and y.rank > 0:
+        width = y.shape[-2] if y.rank > 1 else y.shape[0]
+        return (Telling(x, rows(width), y.dtype, f"{named(y)} takes vectors of {width}"),), Known(
+            last=y.shape[-1]
+        )
+    if isinstance(x, Shaped) and x.rank > 0:
+        reason = f"{named(x)} has {x.shape[-1]} columns"
+        return (Telling(y, ((x.shape[-1], LENGTH), (x.shape[-1],)), x.dtype, reason),), UNKNOWN
+    return None
+
+
+def addmm(_bias: object, x: object, y: object, *_: object) -> Told:
+    """As matmul."""
+    return matmul(x, y)
+
+
+def bilinear(x: object, y: object, weight: object, *_: object) -> Told:
+    """The widths of both inputs."""
+    if not isinstance(weight, Shaped):
+        return None
+    reason = f"{named(weight)} takes vectors of {weight.shape[1]} and of {weight.shape[2]}"
+    first = Telling(x, rows(weight.shape[1]), weight.dtype, reason)
+    second = Telling(y, rows(weight.shape[2]), weight.dtype, reason)
+    return (first, second), Known(last=weight.shape[0])
+
+
+def convolution(x: object, weight: object, groups: object, *, transposed: bool) -> Told:
+    """Channels in dimension 1, the spatial sizes open."""
+    if not isinstance(weight, Shaped) or not isinstance(groups, int):
+        return None
+    channels = weight.shape[0] if transposed else weight.shape[1] * groups
+    out = weight.shape[1] * groups if transposed else weight.shape[0]
+    template: Template = (BATCH, channels, *spatial(weight.rank - 2))
+    reason = f"{named(weight)} takes {channels} channel{'s' if channels != 1 else ''}"
+    return (Telling(x, (template,), weight.dtype, reason),), Known(channels=out)
+
+
+def conv(
+    x: object, weight: object, _b: object, _s: object, _p: object, _d: object, groups: object, *_: object
+) -> Told:
+    """`conv1d` and its like."""
+    return convolution(x, weight, groups, transposed=False)
+
+
+def conv_transpose(
+    x: object, weight: object, _b: object, _s: object, _p: object, _o: object, groups: object, *_: object
+) -> Told:
+    """`conv_transpose1d` and its like."""
+    return convolution(x, weight, groups, transposed=True)
+
+
+def any_conv(x: object, weight: object, *rest: object) -> Told:
+    """`_convolution`: bias, stride, padding, dilation, transposed, output_padding, groups."""
+    return convolution(x, weight, rest[6], transposed=rest[4] is True)
+
+
+def channels(x: object, parameters: tuple[object, ...], *templates: Template) -> Told:
+    """Channels in dimension 1, as many as the parameters have elements; "C" in the templates."""
+    for parameter in parameters:
+        if isinstance(parameter, Shaped):
+            filled = tuple(
+                tuple(parameter.numel if size == "C" else size for size in each) for each in templates
+            )
+            reason = f"{named(parameter)} has {parameter.numel} channels"
+            return (Telling(x, filled, parameter.dtype, reason),), PASS
+    return None
+
+
+def batch_norm(x: object, *parameters: object) -> Told:
+    """Any rank from 2 on."""
+    wide = [(BATCH, "C", *spatial(rank)) for rank in (2, 1, 3)]
+    return channels(x, parameters[:4], (BATCH, "C"), *wide)
+
+
+def instance_norm(x: object, *parameters: object) -> Told:
+    """Any rank from 3 on."""
+    return channels(x, parameters[:4], *((BATCH, "C", *spatial(rank)) for rank in (2, 1, 3)))
+
+
+def group_norm(x: object, _groups: object, weight: object, *_: object) -> Told:
+    """Any rank from 2 on."""
+    return channels(x, (weight,), (BATCH, "C", HEIGHT, WIDTH), (BATCH, "C", *spatial(1)), (BATCH, "C"))
+
+
+def prelu(x: object, weight: object, *_: object) -> Told:
+    """One slope a channel."""
+    if isinstance(weight, Shaped) and weight.numel == 1:
+        return None
+    return channels(x, (weight,), (BATCH, "C", HEIGHT, WIDTH), (BATCH, "C"))
+
+
+def layer_norm(x: object, size: object, weight: object, *_: object) -> Told:
+    """The last dimensions are stated."""
+    try:
+        sizes = wholes(size)
+    except TypeError:
+        return None
+    dtype = weight.dtype if isinstance(weight, Shaped) else None
+    reason = f"it is normalised over {sizes}"
+    return (Telling(x, ((BATCH, LENGTH, *sizes), (BATCH, *sizes)), dtype, reason),), PASS
+
+
+def embedding(weight: object, indices: object, *_: object) -> Told:
+    """Indices below the number of rows."""
+    if not isinstance(weight, Shaped):
+        return None
+    fill = "ones" if weight.shape[0] > 1 else "zeros"
+    reason = f"it indexes {weight.origin or 'a table'} of {weight.shape[0]} rows"
+    telling = Telling(indices, ((BATCH, LENGTH), (BATCH,), (LENGTH,)), "int64", reason, fill)
+    return (telling,), Known(last=weight.shape[-1])
+
+
+def embedding_bag(weight: object, indices: object, offsets: object, *_: object) -> Told:
+    """Indices in a row, and where each bag begins."""
+    if not isinstance(weight, Shaped):
+        return None
+    fill = "ones" if weight.shape[0] > 1 else "zeros"
+    reason = f"it indexes {weight.origin or 'a table'} of {weight.shape[0]} rows"
+    telling = Telling(indices, ((LENGTH,), (BATCH, LENGTH)), "int64", reason, fill)
+    starts = Telling(offsets, ((BATCH,),), "int64", "it says where bags of indices begin", "zeros")
+    known = Known(last=weight.shape[-1])
+    return (telling, starts), (known, UNKNOWN, UNKNOWN, UNKNOWN)
+
+
+def recurrent(gates: int) -> ClueRule:
+    """A sequence and the states of an LSTM (4 gates), a GRU (3) or an RNN (1)."""
+
+    def rule(x: object, states: object, parameters: object, *rest: object) -> Told:
+        packed = isinstance(rest[0], list)  # data, batch_sizes, states, parameters, …
+        if packed:
+            states, parameters, rest = parameters, rest[0], rest[1:]
+        layers, both_ways, batch_first = rest[1], rest[4] is True, rest[5] is True
+        weights = (
+            [each for each in parameters if isinstance(each, Shaped)] if isinstance(parameters, list) else []
+        )
+        if len(weights) < 2 or not isinstance(layers, int):
+            return None
+        width, hidden, last = weights[0].shape[-1], weights[0].shape[0] // gates, weights[1].shape[-1]
+        directions = 2 if both_ways else 1
+        template: Template = (BATCH, LENGTH, width) if batch_first else (LENGTH, BATCH, width)
+        reason = f"{named(weights[0])} takes vectors of {width}"
+        tellings = [Telling(x, ((LENGTH, width),) if packed else (template,), weights[0].dtype, reason)]
+        for state, size in zip(
+            states if isinstance(states, list) else [states], (last, hidden), strict=False
+        ):
+            reason = f"{named(weights[1])} carries {layers * directions} x {size} values on"
+            tellings.append(Telling(state, ((layers * directions, BATCH, size),), weights[0].dtype, reason))
+        out = Known(last=last * directions)
+        return tuple(tellings), (out, UNKNOWN, UNKNOWN) if gates == 4 else (out, UNKNOWN)
+
+    return rule
+
+
+def cell(gates: int) -> ClueRule:
+    """One step: a batch of vectors and of states."""
+
+    def rule(x: object, states: object, w_ih: object, w_hh: object, *_: object) -> Told:
+        if not isinstance(w_ih, Shaped) or not isinstance(w_hh, Shaped):
+            return None
+        size = w_hh.shape[-1]
+        width = w_ih.shape[-1]
+        reason = f"{named(w_ih)} takes vectors of {width}"
+        tellings = [Telling(x, ((BATCH, width), (width,)), w_ih.dtype, reason)]
+        tellings += [
+            Telling(state, ((BATCH, size), (size,)), w_hh.dtype, f"{named(w_hh)} carries {size} values on")
+            for state in (states if isinstance(states, list) else [states])
+        ]
+        known = Known(last=size)
+        return tuple(tellings), (known, known) if gates == 4 else known
+
+    return rule
+
+
+def pack(x: object, lengths: object, batch_first: object, *_: object) -> Told:
+    """Sequences of several lengths, packed: the lengths are int64 on the CPU."""
+    told = Telling(lengths, ((BATCH,),), "int64", "it gives the lengths of sequences")
+    return ((told,), PASS) if isinstance(x, Probe) or batch_first is not UNKNOWN else None
+
+
+def attention(query: object, key: object, value: object, *_: object) -> Told:
+    """Queries, keys and values of one width."""
+    reason = "it takes part in attention"
+    return tuple(Telling(each, ((BATCH, 2, LENGTH, 8),), None, reason) for each in (query, key, value)), PASS
+
+
+def encoder_layer(x: object, width: object, *_: object) -> Told:
+    """The fused transformer layer, and fused attention: the width is stated."""
+    if not isinstance(width, int):
+        return None
+    return (Telling(x, ((BATCH, LENGTH, width),), None, f"the model's width is {width}"),), Known(last=width)
+
+
+def einsum(equation: object, operands: object, *_: object) -> Told:
+    """One letter a dimension; letters that a parameter has too are known."""
+    if not isinstance(equation, str) or not isinstance(operands, list) or "." in equation:
+        return None
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    sizes: dict[str, int] = {}
+    for term, operand in zip(terms, operands, strict=False):
+        if isinstance(operand, Shaped):
+            sizes.update(zip(term, operand.shape, strict=False))
+    dtype = next((each.dtype for each in operands if isinstance(each, Shaped)), None)
+    reason = f"einsum says {equation!r}"
+    return tuple(
+        Telling(operand, (tuple(sizes.get(letter, 4) for letter in term),), dtype, reason)
+        for term, operand in zip(terms, operands, strict=False)
+    ), UNKNOWN
+
+
+def index(_x: object, indices: object, *_: object) -> Told:
+    """Integers that index another tensor."""
+    if not isinstance(indices, list):
+        return None
+    reason = "it is used as an index"
+    found = [each for each in indices if isinstance(each, Probe)]
+    return tuple(
+        Telling(each, ((LENGTH,), (BATCH, LENGTH)), "int64", reason, "zeros") for each in found
+    ), PASS
+
+
+def index_at(_x: object, _dim: object, indices: object, *_: object) -> Told:
+    """`index_select` and `gather`."""
+    templates: tuple[Template, ...] = ((LENGTH,), (BATCH, LENGTH), (BATCH, LENGTH, 1))
+    return (Telling(indices, templates, "int64", "it is used as an index", "zeros"),), PASS
+
+
+def masked_fill(_x: object, mask: object, *_: object) -> Told:
+    """A mask of bools; none set, because what is masked out everywhere is not a number."""
+    return (Telling(mask, (None,), "bool", "it is used as a mask", "zeros"),), PASS
+
+
+def where(condition: object, *_: object) -> Told:
+    """A condition of bools."""
+    return (Telling(condition, (None,), "bool", "it is used as a condition"),), PASS
+
+
+def bitwise(*values: object) -> Told:
+    """Integers or bools."""
+    return tuple(Telling(each, (None,), "int64", "its bits are used") for each in values[:2]), PASS
+
+
+def one_hot(x: object, *_: object) -> Told:
+    """Class numbers."""
+    return (Telling(x, ((BATCH, LENGTH), (BATCH,)), "int64", "it holds class numbers", "zeros"),), PASS
+
+
+def target(_x: object, wanted: object, *_: object) -> Told:
+    """The class numbers of a loss."""
+    return (Telling(wanted, ((BATCH,),), "int64", "it holds class numbers", "zeros"),), UNKNOWN
+
+
+def counted(x: object, *_: object) -> Told:
+    """`bincount`."""
+    return (Telling(x, ((LENGTH,),), "int64", "it is counted"),), UNKNOWN
+
+
+def resized(rank: int) -> ClueRule:
+    """An image that is resized."""
+
+    def rule(x: object, *_: object) -> Told:
+        template: Template = (BATCH, 3, *spatial(rank))
+        return (Telling(x, (template,), None, "it is resized as an image", weak=True),), PASS
+
+    return rule
+
+
+def as_real(x: object, *_: object) -> Told:
+    """Complex numbers."""
+    return (Telling(x, (None,), "complex64", "its real and imaginary parts are used"),), PASS
+
+
+def elementwise(*values: object) -> Told:
+    """A parameter or constant that is combined element by element: its shape, or one that broadcasts with it."""
+    known = [each for each in values[:3] if isinstance(each, Shaped) and each.rank > 0]
+    widths = [each.last for each in values[:3] if isinstance(each, Known) and each.last is not None]
+    if not known and widths:
+        reason = f"it is combined with vectors of {widths[0]}"
+        return tuple(Telling(each, rows(widths[0]), None, reason, weak=True) for each in values[:3]), PASS
+    if not known:
+        return None
+    shape, dtype = known[0].shape, known[0].dtype
+    wide: Template = tuple(
+        size if size > 1 else letter for size, letter in zip(shape, _letters(len(shape)), strict=True)
+    )
+    templates: list[Template] = [wide, (BATCH, *wide)] if len(shape) < 4 else [wide]
+    if shape[0] != 1:
+        templates.reverse()
+    reason = f"it is combined with {named(known[0])} of shape {list(shape)}"
+    told = dtype if is_floating(dtype) else None
+    return tuple(Telling(each, tuple(templates), told, reason, weak=True) for each in values[:3]), PASS
+
+
+def _letters(rank: int) -> Template:
+    """Open sizes for the dimensions in which a broadcast parameter has size 1."""
+    return {1: (LENGTH,), 2: (BATCH, LENGTH), 3: (BATCH, HEIGHT, WIDTH)}.get(
+        rank, (BATCH, 3, HEIGHT, WIDTH)[:rank]
+    )
+
+
+CLUE_RULES: dict[str, ClueRule] = {
+    **dict.fromkeys(ELEMENTWISE, elementwise),
+    **dict.fromkeys(BITWISE.split(), bitwise),
+    "linear": linear,
+    "matmul": matmul,
+    "mm": matmul,
+    "mv": matmul,
+    "addmm": addmm,
+    "bilinear": bilinear,
+    "_convolution": any_conv,
+    "batch_norm": batch_norm,
+    "instance_norm": instance_norm,
+    "group_norm": group_norm,
+    "prelu": prelu,
+    "layer_norm": layer_norm,
+    "embedding": embedding,
+    "embedding_bag": embedding_bag,
+    "lstm": recurrent(4),
+    "gru": recurrent(3),
+    "rnn_tanh": recurrent(1),
+    "rnn_relu": recurrent(1),
+    "lstm_cell": cell(4),
+    "gru_cell": cell(3),
+    "rnn_tanh_cell": cell(1),
+    "rnn_relu_cell": cell(1),
+    "_pack_padded_sequence": pack,
+    "scaled_dot_product_attention": attention,
+    "_transformer_encoder_layer_fwd": encoder_layer,
+    "einsum": einsum,
+    "index": index,
+    "index_select": index_at,
+    "gather": index_at,
+    "masked_fill": masked_fill,
+    "where": where,
+    "one_hot": one_hot,
+    "cross_entropy_loss": target,
+    "nll_loss": target,
+    "bincount": counted,
+    "view_as_real": as_real,
+    "upsample_nearest1d": resized(1),
+    "upsample_linear1d": resized(1),
+    "upsample_nearest2d": resized(2),
+    "upsample_bilinear2d": resized(2),
+    "upsample_bicubic2d": resized(2),
+    "upsample_trilinear3d": resized(3),
+    **{f"conv{rank}d": conv for rank in (1, 2, 3)},
+    **{f"conv_transpose{rank}d": conv_transpose for rank in (1, 2, 3)},
+}

@@ -1,0 +1,71 @@
+"""What is followed through a graph, and what is learnt on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from torchlink.verify.guessing.inverse import Step
+    from torchlink.verify.guessing.templates import Template
+
+# Where a tensor stands among the arguments: (argument, element, …); ANY is any element of a list or dict.
+Path: TypeAlias = tuple[int | str, ...]
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A part of an argument, with the steps that it has gone through (the last one last)."""
+
+    path: Path
+    steps: tuple[Step, ...] = ()
+    cast: bool = False  # its dtype was changed on the way, so any will do
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A value made of arguments, or a container argument itself."""
+
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A tensor of which only the size of its last dimension, or its channels', is known."""
+
+    last: int | None = None
+    channels: int | None = None
+
+    def along(self, dim: int) -> int | None:
+        """The size along a dimension, as far as known (dimension 1 of an unknown rank may be the last)."""
+        if dim in (1, -3) and self.channels is not None:
+            return self.channels
+        return self.last if dim != 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    """What an operator tells of a tensor that came from an argument."""
+
+    path: Path | None  # None: of a tensor whose origin was lost on the way
+    dtype: str | None  # None: any
+    template: Template | None  # None: any shape
+    fill: str
+    reason: str  # "conv1.weight takes 3 channels"
+    weak: bool = False  # an elementwise operator told, which broadcasts
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What an operator tells of one of its arguments; `templates` in order of preference, None any shape."""
+
+    value: object
+    templates: tuple[Template | None, ...]
+    dtype: str | None
+    reason: str
+    fill: str = "ones"
+    weak: bool = False
+
+
+PASS = object()  # as the result of a clue rule: the value goes on as through any other operator
