@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchlink.lint.finding import FileReport, LintReport
+from torchlink.lint.finding import ClosureEntry, FileReport, LintReport
 from torchlink.report import lint_text, lint_tree
 from torchlink.report.ansi import wanted
 from torchlink.report.closure_edges import edges
@@ -109,6 +109,15 @@ def test_tree_shows_who_loaded_what_how_and_what_is_missing(torch_report: LintRe
     assert "[RUNPATH of app] <note: needed-but-unused>" in text
     assert "no such file" not in text
     assert "1. " + torch + ": no such file" in lint_tree.render(torch_report, verbose=True)
+
+
+def test_a_missing_library_that_stops_the_loader_says_why() -> None:
+    closure = (
+        ClosureEntry("app", "app", "the file itself", None, needs=("libx.so",)),
+        ClosureEntry("libx.so", None, "./libx.so is no ELF file", "app"),
+    )
+    text = lint_tree.render(LintReport((FileReport("app", "executable", (), closure),)))
+    assert "└── libx.so → NOT FOUND [./libx.so is no ELF file]\n" in text
 
 
 def test_every_object_stands_in_the_tree_once(

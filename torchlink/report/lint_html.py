@@ -132,7 +132,7 @@ def _graph(
             for severity, sign in SIGNS.items()
             if (count := sum(finding["severity"] == severity.value for finding in own))
         )
-        how = "not found" if entry.path is None else visible(entry.how)
+        how = visible(entry.how)
         name = visible(entry.name)
         nodes.append(
             {

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torchlink.report.closure_edges import Edges
 
 
+MISSING = "not found"  # how a missing object was found, where there is no more to say
+
+
 @dataclass(frozen=True, slots=True)
 class Glyphs:
     """The strokes of a tree, all of one width."""
@@ -119,7 +122,8 @@ class _Tree:
             paint(f"<{f.severity.value}: {visible(f.rule)}>", SEVERITY[f.severity], color=self.color)
             for f in marks.get(entry.key, ())
         )
-        return " ".join(part for part in (text, how if entry.path else "", found) if part)
+        said = entry.path is None and entry.how == MISSING
+        return " ".join(part for part in (text, "" if said else how, found) if part)
 
     def repeated(self, key: str, repeats: Sequence[str], below: str, more: bool) -> Iterator[str]:
         """One line (wrapped) that names what an object needs and another one loaded before."""
