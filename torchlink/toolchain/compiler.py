@@ -86,7 +86,7 @@ def _command(command: str | None) -> tuple[list[str], str]:
     named_by = "The compiler option"
     if command is None:
         command, named_by = os.environ.get("CXX", ""), "$CXX"
-    if not command.strip():
+    if not command.strip() or (named_by == "$CXX" and is_torchlink(command)):
         found = next((name for name in DEFAULT_COMPILERS if which(name)), None)
         if found is None:
             raise ToolMissingError(
@@ -101,6 +101,12 @@ def _command(command: str | None) -> tuple[list[str], str]:
         raise UsageError(
             f"{named_by} holds {command!r}, which is not a command: {error}.", hint="Check its quotes."
         ) from None
+
+
+def is_torchlink(command: str) -> bool:
+    """Whether a command is `torchlink c++` itself: `make CXX="torchlink c++"` hands CXX on to what it starts."""
+    words = command.split()
+    return words[-1:] == ["c++"] and any(word.rpartition("/")[2] == "torchlink" for word in words[:-1])
 
 
 def _compiler_position(words: Sequence[str]) -> int:
