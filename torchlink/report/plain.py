@@ -53,7 +53,7 @@ def totals(report: LintReport) -> str:
 def brief(how: str) -> str:
     """How an object was found, its owner without directories: `RUNPATH $ORIGIN of app`."""
     what, of, owner = how.rpartition(" of ")
-    return f"{what}{of}{owner.rpartition('/')[2] or owner}"
+    return f"{what}{of}{owner.rpartition('/')[2]}" if of else how
 
 
 def located(path: str, cwd: str, root: str) -> str:
