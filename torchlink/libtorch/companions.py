@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
+from torchlink.libtorch.disk import is_file, names_in
 from torchlink.libtorch.facts import CompanionDir, MissingLibrary
 from torchlink.libtorch.layout import bare_name
 from torchlink.libtorch.libraries import BUNDLED, elf_library
@@ -90,7 +91,7 @@ def read_companions(
     if missing:
         beside = list(companion_libs(sites()))
         for name, asker in missing:
-            home = next((directory for directory in beside if (directory / name).is_file()), None)
+            home = next((directory for directory in beside if is_file(directory / name)), None)
             if home is None:
                 still.append((name, asker))
             else:
@@ -158,9 +159,9 @@ def companion_libs(sites: Iterable[Path]) -> Iterable[Path]:
             top = site / package
             if package == "torch.libs":
                 yield top
-            elif package == "nvidia" and top.is_dir():
-                yield from (top / part / "lib" for part in sorted(path.name for path in top.iterdir()))
-            elif top.is_dir():
+            elif package == "nvidia":
+                yield from (top / part / "lib" for part in names_in(top))
+            else:
                 yield top / "lib"
         yield site.parent.parent  # <env>/lib: MKL, oneAPI and XPU packages install there
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.libtorch.disk import exists, is_dir, is_file, read_text
 from torchlink.libtorch.resolve import site_dirs, unique
 
 if TYPE_CHECKING:
@@ -55,12 +56,10 @@ def python_version(directory: str) -> str | None:
 
 def read_pyvenv(prefix: Path) -> dict[str, str] | None:
     """The settings in a virtual environment's pyvenv.cfg; None where the prefix is none."""
-    try:
-        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    if not is_file(prefix / "pyvenv.cfg"):
         return None
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
-    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+    pairs = (line.partition("=") for line in read_text(prefix / "pyvenv.cfg").splitlines())
+    return {key.strip().lower(): value.strip() for key, equals, value in pairs if equals}
 
 
 def config_version(config: dict[str, str]) -> str | None:
@@ -80,7 +79,7 @@ def interpreter_in(prefix: Path, version: str | None = None) -> Path | None:
     """The interpreter of a prefix."""
     exact: tuple[str, ...] = (f"bin/python{version}",) if version else ()
     for name in (*exact, "bin/python3", "bin/python", "Scripts/python.exe", "python.exe"):
-        if (prefix / name).exists():
+        if exists(prefix / name):
             return prefix / name
     return None
 
@@ -94,7 +93,7 @@ def environment_around(root: Path) -> Environment | None:
         if prefix.name == "local" and prefix.parent.name == "usr":
             prefix = prefix.parent
         return environment_at(prefix, python_version(site.parent.name))
-    if (root / "conda-meta").is_dir():
+    if is_dir(root / "conda-meta"):
         return environment_at(root)
     return None
 
@@ -114,4 +113,4 @@ def known_sites(environment: Environment | None) -> Iterator[Path]:
 
 def running_sites() -> Iterable[Path]:
     """The directories on this process's own sys.path."""
-    return [Path(entry) for entry in sys.path if entry and os.path.isdir(entry)]  # noqa: PTH112 - strings
+    return [Path(entry) for entry in sys.path if entry and is_dir(entry)]

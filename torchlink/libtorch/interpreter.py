@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import RunFailedError, ToolMissingError
+from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in, read_bytes, read_text
 from torchlink.libtorch.environment import Environment, environment_at, python_version
 from torchlink.libtorch.resolve import unique
 from torchlink.libtorch.torch_in import torch_in
@@ -45,14 +46,14 @@ def environment_of(python: str, *, thorough: bool = False) -> Environment:
         ToolMissingError: there is no such interpreter.
     """
     path = Path(python).expanduser()
-    if path.is_dir():
-        return environment_at(Path(os.path.abspath(path)))  # noqa: PTH100 - links stay
+    if is_dir(path):
+        return environment_at(absolute(path))
     from shutil import which
 
     found = which(str(path))
     if found is None:
         raise ToolMissingError(f"There is no interpreter {python}.", hint="Name one with --python EXE.")
-    environment = from_files(Path(os.path.abspath(found)))  # noqa: PTH100 - a venv's python is a link
+    environment = from_files(absolute(found))
     if environment is None:
         environment = from_process(found)
     environment = environment._replace(sites=tuple(unique([*python_path(), *environment.sites])))
@@ -63,7 +64,7 @@ def environment_of(python: str, *, thorough: bool = False) -> Environment:
 
 def from_files(python: Path) -> Environment | None:
     """The environment by the interpreter's place, or None where it is a script or lies in no installation."""
-    if (python.parent.parent / "pyvenv.cfg").is_file():
+    if is_file(python.parent.parent / "pyvenv.cfg"):
         return environment_at(python.parent.parent)
     if python.parent.name == "shims":
         shimmed = pyenv_python(python)
@@ -73,21 +74,17 @@ def from_files(python: Path) -> Environment | None:
         return None
     prefix = real.parent.parent
     version = python_version(real.name)
-    if version is None or not (prefix / "lib" / real.name / "os.py").is_file():
-        landmarks = [path.parent for path in prefix.glob("lib/python3*/os.py")]
-        if len(landmarks) != 1:
+    if version is None or not is_file(prefix / "lib" / real.name / "os.py"):
+        homes = [name for name in names_in(prefix / "lib") if is_file(prefix / "lib" / name / "os.py")]
+        if len(homes) != 1:
             return None
-        version = landmarks[0].name.removeprefix("python")
+        version = python_version(homes[0])
     return environment_at(prefix, version)
 
 
 def is_script(path: Path) -> bool:
     """Whether an interpreter is a wrapper written in a shell's or another language."""
-    try:
-        with path.open("rb") as file:
-            return file.read(2) == b"#!"
-    except OSError:
-        return False
+    return read_bytes(path, 2) == b"#!"
 
 
 def pyenv_python(shim: Path) -> Path | None:
@@ -101,7 +98,7 @@ def pyenv_python(shim: Path) -> Path | None:
             root / "versions" / version,
             *sorted((root / "versions").glob(f"{version}.*"), reverse=True),
         ):
-            if (candidate / "bin" / shim.name).exists():
+            if exists(candidate / "bin" / shim.name):
                 return candidate / "bin" / shim.name
         return None
     return None
@@ -113,10 +110,7 @@ def pyenv_versions(root: Path) -> Iterator[str]:
         yield os.environ["PYENV_VERSION"].split(":")[0]
     here = Path.cwd()
     for file in (*(directory / ".python-version" for directory in (here, *here.parents)), root / "version"):
-        try:
-            words = file.read_text(encoding="utf-8", errors="replace").split()
-        except OSError:
-            continue
+        words = read_text(file).split()
         if words:
             yield words[0]
 
@@ -159,11 +153,11 @@ def from_sys_path(python: str) -> Environment | None:
     pairs = [line.split(" ", 1) for line in done.stdout.splitlines() if " " in line]
     torchs = [Path(path).parent for kind, path in pairs if kind == "torch"]
     entries = [Path(path) for kind, path in pairs if kind == "path"]
-    sites = [path for path in (*torchs, *entries) if path.is_dir()]
+    sites = [path for path in (*torchs, *entries) if is_dir(path)]
     return Environment(Path(python).parent.parent, Path(python), tuple(unique(sites)))
 
 
 def python_path() -> list[Path]:
     """The directories of PYTHONPATH, which every interpreter puts first."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [Path(os.path.abspath(entry)) for entry in entries if entry]  # noqa: PTH100 - links stay
+    return [absolute(entry) for entry in entries if entry]

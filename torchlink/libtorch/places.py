@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.libtorch.disk import is_dir
 from torchlink.libtorch.environment import Environment, environment_at, running_sites
 from torchlink.libtorch.interpreter import environment_of, interpreter_on_path
 from torchlink.libtorch.torch_in import torch_in
@@ -77,7 +78,7 @@ def places() -> Iterator[Place]:
     yield from from_variables()
     yield from active_environments()
     for name in VENDORED:
-        if os.path.isdir(name):  # noqa: PTH112 - most are not there, and a Path costs more than the question
+        if is_dir(name):
             yield Place(Path(name), name if name.startswith("..") else f"./{name}", expected=False)
     if os.environ.get("OPAM_SWITCH_PREFIX"):
         opam = Path(os.environ["OPAM_SWITCH_PREFIX"]) / "lib" / "libtorch"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError
+from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in
 from torchlink.libtorch.layout import NOTHING, Layout, NoLibtorch, is_triple, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ARCHIVES = {".whl", ".zip"}
 INNER = {"lib", "lib64", "include", "bin", "share"}
@@ -25,15 +26,15 @@ def resolve(path: Path) -> Layout | NoLibtorch:
     """
     from torchlink.libtorch.tree import ArchiveTree, DirectoryTree
 
-    if path.suffix in ARCHIVES and path.is_file():
+    if path.suffix in ARCHIVES and is_file(path):
         try:
             return lay_out(ArchiveTree(path))
         except FileError as error:
             return NoLibtorch(error.message.rstrip("."), NOTHING)
     nearest = NoLibtorch("no such file or directory", NOTHING)
-    if not path.exists():
+    if not exists(path):
         return nearest
-    if path.is_file():
+    if is_file(path):
         if not ("torch" in path.name.lower() or "c10" in path.name):
             return NoLibtorch("a file, but neither a wheel nor a zip", NOTHING)
         path = path.parent
@@ -48,39 +49,41 @@ def resolve(path: Path) -> Layout | NoLibtorch:
 
 def roots_of(path: Path) -> Iterator[Path]:
     """The roots that a directory may stand for, the likeliest first; only directories that exist."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100 - links stay: $ORIGIN is the path taken
+    path = absolute(path)
     if path.name in INNER:
         yield path.parent
     if is_triple(path.name):
         yield path.parent.parent
     yield path
     for inner in ("libtorch", "torch"):
-        if (path / inner).is_dir():
+        if is_dir(path / inner):
             yield path / inner
     if "cmake" in path.parts:
         above = path.parents[len(path.parts) - path.parts.index("cmake") - 1]  # share, lib or lib/<triple>
         yield above.parent.parent if is_triple(above.name) else above.parent
     for site in site_dirs(path):
-        if (site / "torch").is_dir():
+        if is_dir(site / "torch"):
             yield site / "torch"
-    if (path / "usr" / "include").is_dir():
+    if is_dir(path / "usr" / "include"):
         yield path / "usr"
 
 
 def site_dirs(prefix: Path) -> list[Path]:
     """The site-packages and dist-packages directories of an installation prefix, platform ones first."""
     found: list[Path] = []
-    platform_dir = () if (prefix / "lib64").is_symlink() else ("lib64",)  # a link to lib in a venv
+    platform_dir = () if os.path.islink(prefix / "lib64") else ("lib64",)  # noqa: PTH114 - in a venv, to lib
     for library in (*platform_dir, "lib", "local/lib"):
-        try:
-            names = sorted(os.listdir(prefix / library), reverse=True)  # noqa: PTH208 - names are all it takes
-        except OSError:
-            continue
-        for name in names:
-            if name.startswith(("python3", "pypy3")):
-                found += [prefix / library / name / kind for kind in ("site-packages", "dist-packages")]
+        pythons = [name for name in names_in(prefix / library) if name.startswith(("python3", "pypy3"))]
+        for name in sorted(pythons, key=newest_first):
+            found += [prefix / library / name / kind for kind in ("site-packages", "dist-packages")]
     found.append(prefix / "Lib" / "site-packages")  # Windows
-    return unique([site for site in found if site.is_dir()])
+    return unique([site for site in found if is_dir(site)])
+
+
+def newest_first(name: str) -> tuple[int, str]:
+    """A sort key for `python3.9` and `python3.12`."""
+    minor = name.partition(".")[2].rstrip("t")
+    return -int(minor) if minor.isdigit() else 0, name
 
 
 def unique(paths: list[Path]) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
+from torchlink.libtorch.disk import exists, read_bytes
+
 # The C and C++ runtime, and the driver's libraries, which come with the driver and never with torch.
 EVERYWHERE = frozenset(
     {"libc", "libm", "libdl", "librt", "libpthread", "libutil", "libgcc_s", "libstdc++", "ld64"}
@@ -27,14 +29,10 @@ def system_has(name: str, arch: str) -> bool:
     if f"\0{name}\0".encode() in loader_cache():
         return True
     directories = (*DEFAULT_DIRS, f"/lib/{arch}-linux-gnu", f"/usr/lib/{arch}-linux-gnu")
-    return any(os.path.exists(f"{directory}/{name}") for directory in directories)  # noqa: PTH110 - strings
+    return any(exists(f"{directory}/{name}") for directory in directories)
 
 
 @lru_cache(maxsize=1)
 def loader_cache() -> bytes:
     """The bytes of glibc's cache; SONAMEs stand in it between NULs."""
-    try:
-        with open(CACHE, "rb") as file:  # noqa: PTH123 - one read
-            return file.read()
-    except OSError:
-        return b""
+    return read_bytes(CACHE)

@@ -5,21 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlink.libtorch.disk import is_dir, is_file, names_in, read_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 def torch_in(site: Path) -> Iterator[Path]:
     """The directories that `import torch` may mean through this entry of sys.path, in Python's order."""
-    if (site / "torch").is_dir():
+    if is_dir(site / "torch"):
         yield site / "torch"
-        if (site / "torch" / "__init__.py").is_file():
+        if is_file(site / "torch" / "__init__.py"):
             return
-    try:
-        names = sorted(path.name for path in site.iterdir())
-    except OSError:
-        return
-    for name in names:
+    for name in names_in(site):
         if name.endswith((".pth", ".egg-link")):
             yield from from_path_file(site, name)
         elif name.startswith(("__editable___torch_", "_torch_editable")) and name.endswith(".py"):
@@ -30,11 +28,11 @@ def torch_in(site: Path) -> Iterator[Path]:
 
 def from_path_file(site: Path, name: str) -> Iterator[Path]:
     """The torchs below the directories that a .pth file adds to sys.path; its `import` lines are not run."""
-    for line in read(site / name).splitlines():
+    for line in read_text(site / name).splitlines():
         entry = line.strip()
         if entry and not entry.startswith(("#", "import ", "import\t", ".")):
             directory = site / entry
-            if (directory / "torch").is_dir():
+            if is_dir(directory / "torch"):
                 yield directory / "torch"
 
 
@@ -43,10 +41,10 @@ def from_finder(path: Path) -> Iterator[Path]:
     import re
 
     # setuptools maps packages to directories in a dict literal, scikit-build-core to __init__.py files.
-    for match in re.finditer(r"""['"]torch['"]\s*:\s*['"]([^'"\n]+)['"]""", read(path)):
+    for match in re.finditer(r"""['"]torch['"]\s*:\s*['"]([^'"\n]+)['"]""", read_text(path)):
         directory = Path(match[1])
         directory = directory.parent if directory.suffix == ".py" else directory
-        if directory.is_dir():
+        if is_dir(directory):
             yield directory
             return
 
@@ -57,7 +55,7 @@ def from_direct_url(path: Path) -> Iterator[Path]:
     from urllib.parse import unquote, urlparse
 
     try:
-        record = json.loads(read(path) or "{}")
+        record = json.loads(read_text(path) or "{}")
     except ValueError:
         return
     if (
@@ -66,13 +64,5 @@ def from_direct_url(path: Path) -> Iterator[Path]:
         and record["dir_info"].get("editable")
     ):
         source = Path(unquote(urlparse(str(record.get("url", ""))).path)) / "torch"
-        if source.is_dir():
+        if is_dir(source):
             yield source
-
-
-def read(path: Path) -> str:
-    """A small text file, empty where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

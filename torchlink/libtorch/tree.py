@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
+from torchlink.libtorch.disk import absolute, is_dir, is_file, names_in, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +67,7 @@ class DirectoryTree:
     packed = False
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - links stay: $ORIGIN is the path taken
+        self.root = absolute(root)
         self._base = str(self.root)
         self._listings: dict[str, tuple[str, ...]] = {}
 
@@ -87,19 +88,16 @@ class DirectoryTree:
 
     def is_file(self, name: str) -> bool:
         """Whether a file (or a link to one) has this name."""
-        return os.path.isfile(self._full(name))  # noqa: PTH113 - as above
+        return is_file(self._full(name))
 
     def is_dir(self, name: str) -> bool:
         """Whether a directory has this name."""
-        return os.path.isdir(self._full(name))  # noqa: PTH112 - as above
+        return is_dir(self._full(name))
 
     def names(self, directory: str) -> tuple[str, ...]:
         """The sorted names in a directory."""
         if directory not in self._listings:
-            try:
-                self._listings[directory] = tuple(sorted(os.listdir(self._full(directory))))  # noqa: PTH208
-            except OSError:
-                self._listings[directory] = ()
+            self._listings[directory] = names_in(self._full(directory))
         return self._listings[directory]
 
     def same_file(self, one: str, other: str) -> bool:
@@ -120,13 +118,7 @@ class DirectoryTree:
 
     def head(self, name: str, size: int) -> bytes:
         """The first bytes of a file."""
-        if not self.is_file(name):
-            return b""
-        try:
-            with open(self._full(name), "rb", buffering=0) as file:  # noqa: PTH123 - as above
-                return file.read(size)
-        except OSError:
-            return b""
+        return read_bytes(self._full(name), size)
 
     def elf(self, name: str) -> ElfFile | None:
         """A reader of an ELF file, or None where there is none."""
@@ -151,7 +143,7 @@ class ArchiveTree:
     packed = True
 
     def __init__(self, archive: Path, inside: str | None = None) -> None:
-        self.root = Path(os.path.abspath(archive))  # noqa: PTH100 - links stay, as in a directory
+        self.root = absolute(archive)
         self._zip = open_zip(self.root)
         self._sizes = {member.filename: member.file_size for member in self._zip.infolist()}
         self.inside = root_inside(self._sizes) if inside is None else inside

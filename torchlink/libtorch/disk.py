@@ -1,0 +1,54 @@
+"""Questions to the disk that never raise: what may not be read is not there.
+
+pathlib's own raise PermissionError below a directory that may not be entered, and cost more, which counts at
+every start.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def is_dir(path: Path | str) -> bool:
+    """Whether a directory, or a link to one, is there."""
+    return os.path.isdir(path)  # noqa: PTH112 - see above
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a regular file, or a link to one, is there."""
+    return os.path.isfile(path)  # noqa: PTH113 - see above
+
+
+def exists(path: Path | str) -> bool:
+    """Whether anything is there, a dangling link aside."""
+    return os.path.exists(path)  # noqa: PTH110 - see above
+
+
+def names_in(path: Path | str) -> tuple[str, ...]:
+    """The sorted names in a directory; none where it cannot be listed."""
+    try:
+        return tuple(sorted(os.listdir(path)))  # noqa: PTH208 - names are all it takes
+    except (OSError, ValueError):
+        return ()
+
+
+def read_bytes(path: Path | str, size: int = -1) -> bytes:
+    """The first `size` bytes of a regular file, all of them without; none where it cannot be read."""
+    if not is_file(path):  # opening a FIFO would wait
+        return b""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see above
+            return file.read(size)
+    except OSError:
+        return b""
+
+
+def read_text(path: Path | str) -> str:
+    """A regular file as UTF-8, whatever does not decode replaced; empty where it cannot be read."""
+    return read_bytes(path).decode("utf-8", "replace")
+
+
+def absolute(path: Path | str) -> Path:
+    """An absolute path whose links are kept, because $ORIGIN and a venv's python go by the path taken."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the links
