@@ -235,7 +235,8 @@ def _runtime_dirs(libtorch: Libtorch, wishes: Wishes, absolute: tuple[Path, ...]
     written: tuple[str, ...]
     if kind == "origin":
         origin = "@loader_path" if libtorch.platform == "macos" else "$ORIGIN"
-        entries = (posixpath.normpath(posixpath.join(origin, directory)),)
+        relative = posixpath.normpath(directory)
+        entries = (origin if relative == "." else f"{origin}/{relative}",)
         written = (directory,)
     else:
         entries = written = tuple(str(path) for path in absolute)

@@ -14,8 +14,20 @@ PKG_CONFIG_SPECIAL = r"([^\w@%+=:,./^-])"
 
 
 def shell(word: str) -> str:
-    """A word for a POSIX shell, also when the line is read by `eval`."""
-    return shlex.quote(word)
+    """A word for a POSIX shell that survives `eval c++ $(torchlink flags)`.
+
+    There the shell splits the line at blanks and `eval` joins it again with one space each, so that no two
+    blanks may stand side by side, not even between quotes.
+
+    Raises:
+        InexpressibleError: it holds a tab or a line break, which would come back as a space.
+    """
+    if re.search(r"[\t\n]", word):
+        raise InexpressibleError(
+            f"{word!r} cannot be written on a shell line: its tab or line break would become a space.",
+            hint="Use --response-file, or reach libtorch through a path without it.",
+        )
+    return re.sub(r" (?= )", " ''", shlex.quote(word))
 
 
 def response_file(word: str) -> str:

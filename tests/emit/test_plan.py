@@ -1,0 +1,249 @@
+"""The link rules, one by one, for libtorchs of every age and platform."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.imitations import CPU, CUDA, TEST_LIBRARIES, companion, imitate, imitate_compiler
+from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
+from torchlink.libtorch.facts import MissingLibrary
+from torchlink.plan import LinkPlan, Wishes, is_system_dir, make_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def linked(plan: LinkPlan) -> list[str]:
+    """Names in link order, the load-bearing ones in capitals."""
+    return [library.name.upper() if library.keep else library.name for library in plan.libraries]
+
+
+SPLIT = (*CUDA, "libtorch_cuda_cu.so", "libtorch_cuda_cpp.so")
+WINDOWS = ("c10.dll", "c10.lib", "fmt.lib", "torch.lib", "torch_cpu.dll", "torch_cpu.lib", "torch_python.lib")
+
+
+@pytest.mark.parametrize(
+    ("libraries", "wishes", "expected"),
+    [
+        (CPU, {}, ["torch_cpu", "c10"]),
+        ((*CPU, *TEST_LIBRARIES, "libgomp.so.1"), {}, ["torch_cpu", "c10"]),
+        (CUDA, {}, ["TORCH_CUDA", "c10_cuda", "torch_cpu", "c10"]),
+        (CUDA, {"cpu_only": True}, ["torch_cpu", "c10"]),
+        (CPU, {"aoti": True}, ["TORCH", "torch_cpu", "c10"]),
+        (CUDA, {"aoti": True}, ["TORCH", "TORCH_CUDA", "c10_cuda", "torch_cpu", "c10"]),
+        (SPLIT, {}, ["TORCH_CUDA", "TORCH_CUDA_CPP", "TORCH_CUDA_CU", "c10_cuda", "torch_cpu", "c10"]),
+        ((*CPU, "libtorch_hip.so", "libc10_hip.so"), {}, ["TORCH_HIP", "c10_hip", "torch_cpu", "c10"]),
+        ((*CPU, "libtorch_xpu.so", "libc10_xpu.so"), {}, ["TORCH_XPU", "c10_xpu", "torch_cpu", "c10"]),
+        (("libtorch.so", "libc10.so"), {}, ["torch", "c10"]),
+        (("libtorch.so", "libc10.so"), {"aoti": True}, ["TORCH", "c10"]),
+        (
+            ("libtorch.so", "libcaffe2.so", "libcaffe2_gpu.so", "libc10.so", "libc10_cuda.so", "libfoxi.so"),
+            {},
+            ["CAFFE2_GPU", "c10_cuda", "torch", "caffe2", "c10"],
+        ),
+        (("libtorch_cpu.so.1.13", "libc10.so.1.13"), {}, ["torch_cpu", "c10"]),
+    ],
+)
+def test_what_is_linked(
+    tmp_path: Path, libraries: tuple[str, ...], wishes: dict[str, Any], expected: list[str]
+) -> None:
+    plan = make_plan(imitate(tmp_path, libraries), Wishes(**wishes))
+    assert linked(plan) == expected
+    assert all(library.file.is_file() for library in plan.libraries)
+
+
+def test_windows_links_import_libraries_and_names_the_symbol_that_keeps_cuda(tmp_path: Path) -> None:
+    libraries = (*WINDOWS, "torch_cuda.lib", "c10_cuda.lib")
+    plan = make_plan(imitate(tmp_path, libraries, platform="windows", cxx11_abi=None))
+    assert [library.file.name for library in plan.libraries] == [
+        "torch_cuda.lib",
+        "c10_cuda.lib",
+        "torch_cpu.lib",
+        "c10.lib",
+    ]
+    assert plan.libraries[0].symbol == "?warp_size@cuda@at@@YAHXZ"
+    assert plan.runtime_dirs == ()
+    assert "on PATH" in plan.notes[-1]
+
+
+def test_half_a_libtorch_cannot_be_linked(tmp_path: Path) -> None:
+    with pytest.raises(LibtorchUnusableError, match="nothing to link against"):
+        make_plan(imitate(tmp_path, ("libtorch_cpu.so",)))
+
+
+@pytest.mark.parametrize(
+    ("facts", "defines"),
+    [
+        ({"cxx11_abi": 0}, (("_GLIBCXX_USE_CXX11_ABI", "0"),)),
+        ({"cxx11_abi": 1}, (("_GLIBCXX_USE_CXX11_ABI", "1"),)),
+        ({"cxx11_abi": None}, ()),
+    ],
+)
+def test_the_abi_is_said_where_it_has_a_meaning(
+    tmp_path: Path, facts: dict[str, Any], defines: tuple[tuple[str, str], ...]
+) -> None:
+    assert make_plan(imitate(tmp_path, **facts)).defines == defines
+
+
+def test_macos_has_no_abi_define_and_its_own_origin(tmp_path: Path) -> None:
+    libraries = ("libc10.dylib", "libtorch_cpu.dylib", "libtorch.dylib")
+    libtorch = imitate(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
+    plan = make_plan(libtorch, Wishes(rpath="origin=../lib"))
+    assert plan.defines == ()
+    assert plan.runtime_dirs == ("@loader_path/../lib",)
+    assert [library.file.name for library in plan.libraries] == ["libtorch_cpu.dylib", "libc10.dylib"]
+
+
+def test_directories_that_the_compiler_searches_are_not_repeated(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path)
+    first, second = libtorch.include_dirs
+    compiler = imitate_compiler(include_dirs=(str(first), "/usr/include"))
+    assert make_plan(libtorch, compiler=compiler).include_dirs == (second,)
+    assert make_plan(libtorch).include_dirs == (first, second)
+
+
+def test_usr_include_is_never_named(tmp_path: Path) -> None:
+    from pathlib import Path
+
+    libtorch = imitate(tmp_path)
+    debian = replace(libtorch, include_dirs=(Path("/usr/include"), libtorch.include_dirs[1]))
+    assert make_plan(debian).include_dirs == (libtorch.include_dirs[1],)
+
+
+def test_a_directory_that_is_not_there_is_not_named(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path)
+    gone = replace(libtorch, include_dirs=(*libtorch.include_dirs, tmp_path / "gone"))
+    assert make_plan(gone).include_dirs == libtorch.include_dirs
+
+
+@pytest.mark.parametrize(
+    ("directory", "is_system"),
+    [
+        ("/usr/lib", True),
+        ("/lib64", True),
+        ("/usr/lib/x86_64-linux-gnu", True),
+        ("/usr/lib/aarch64-linux-gnu", True),
+        ("/lib/arm-linux-gnueabihf", True),
+        ("/usr/local/lib", False),
+        ("/usr/lib/python3/dist-packages/torch/lib", False),
+        ("/opt/libtorch/lib", False),
+    ],
+)
+def test_system_directories_are_known(directory: str, is_system: bool) -> None:
+    from pathlib import Path
+
+    assert is_system_dir(Path(directory)) is is_system
+
+
+def test_a_system_directory_needs_neither_search_path(tmp_path: Path) -> None:
+    from pathlib import Path
+
+    plan = make_plan(replace(imitate(tmp_path), library_dir=Path("/usr/lib/x86_64-linux-gnu")))
+    assert (plan.library_dirs, plan.runtime_dirs) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("rpath", "expected"),
+    [
+        ("none", ()),
+        ("origin=lib", ("$ORIGIN/lib",)),
+        ("origin=../lib/torch/", ("$ORIGIN/../lib/torch",)),
+        ("origin=.", ("$ORIGIN",)),
+        ("origin=", ("$ORIGIN",)),
+        ("origin", ("$ORIGIN",)),
+    ],
+)
+def test_the_search_path_is_as_wished(tmp_path: Path, rpath: str, expected: tuple[str, ...]) -> None:
+    assert make_plan(imitate(tmp_path), Wishes(rpath=rpath)).runtime_dirs == expected
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"rpath": "yes"}, {"rpath": "none=x"}, {"rpath": "origin=/lib"}, {"headers": "before"}]
+)
+def test_a_wish_that_is_none_is_a_usage_error(tmp_path: Path, wishes: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="is not known"):
+        make_plan(imitate(tmp_path), Wishes(**wishes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a:b", "$LIB", "${ORIGIN}", "$PLATFORM/x"])
+def test_a_search_path_that_the_loader_would_misread_is_refused(tmp_path: Path, name: str) -> None:
+    libtorch = imitate(tmp_path / name)
+    with pytest.raises(InexpressibleError, match="loader cannot be told"):
+        make_plan(libtorch)
+    assert make_plan(libtorch, Wishes(rpath="none")).runtime_dirs == ()
+    with pytest.raises(InexpressibleError):
+        make_plan(imitate(tmp_path / "plain"), Wishes(rpath=f"origin={name}"))
+
+
+@pytest.mark.parametrize("name", ["$LIBRARY", "a$b", "$", "a;b"])
+def test_other_odd_names_are_the_loaders_business_no_more_than_ours(tmp_path: Path, name: str) -> None:
+    assert make_plan(imitate(tmp_path / name)).runtime_dirs == (str(tmp_path / name / "lib"),)
+
+
+def test_an_intact_layout_gets_libtorchs_directory_alone(tmp_path: Path) -> None:
+    beside = companion(tmp_path / "nvidia/cudnn/lib", "libcudnn.so.9", in_place=True)
+    plan = make_plan(imitate(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
+    assert plan.runtime_dirs == (str(tmp_path / "torch/lib"),)
+    assert not plan.runtime_as_rpath
+    assert plan.linker_dirs == ()
+
+
+def test_a_moved_layout_gets_its_companions_as_rpath(tmp_path: Path) -> None:
+    beside = companion(tmp_path / "elsewhere/cudnn/lib", "libcudnn.so.9")
+    plan = make_plan(imitate(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
+    assert plan.runtime_dirs == (str(tmp_path / "torch/lib"), str(beside.path))
+    assert plan.runtime_as_rpath
+    assert plan.linker_dirs == (beside.path,)
+    assert "libcudnn.so.9" not in [library.name for library in plan.libraries]
+
+
+def test_companions_that_an_own_runpath_hides_are_linked_themselves(tmp_path: Path) -> None:
+    beside = companion(tmp_path / "torch.libs", "libopenblas-56e95da7.so.0")
+    plan = make_plan(imitate(tmp_path / "torch", search_kind="runpath", companion_dirs=(beside,)))
+    assert linked(plan)[-1] == "LIBOPENBLAS-56E95DA7.SO.0"
+    assert plan.libraries[-1].file == beside.path / "libopenblas-56e95da7.so.0"
+
+
+@pytest.mark.parametrize("rpath", ["none", "origin=lib"])
+def test_without_absolute_paths_the_companions_are_the_users_to_place(tmp_path: Path, rpath: str) -> None:
+    beside = companion(tmp_path / "elsewhere/cudnn/lib", "libcudnn.so.9")
+    plan = make_plan(imitate(tmp_path / "torch", companion_dirs=(beside,)), Wishes(rpath=rpath))
+    assert not any(str(beside.path) in entry for entry in plan.runtime_dirs)
+    assert not plan.runtime_as_rpath
+    assert str(beside.path) in plan.notes[0]
+
+
+def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp_path: Path) -> None:
+    missing = MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti")
+    plan = make_plan(imitate(tmp_path, missing_libraries=(missing,), conflicts=("A contradicts B.",)))
+    assert plan.notes == (
+        "A contradicts B.",
+        "libcupti.so.13, which libtorch_cpu.so needs, is missing; pip install nvidia-cuda-cupti brings it.",
+    )
+
+
+def test_a_lower_standard_than_preferred_is_noted_unless_it_was_wished(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path)
+    old = imitate_compiler(version=(9, 4, 0), standards=(11, 14, 17))
+    assert "preferred C++20" in make_plan(libtorch, compiler=old).notes[0]
+    assert make_plan(libtorch, Wishes(cxx_standard=17)).notes == ()
+
+
+def test_an_archive_for_this_machine_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    from torchlink.libtorch.machine import this_machine
+
+    here = this_machine()
+    packed = imitate(tmp_path / "torch.whl", packed=True, platform=here.platform, arch=here.arch)
+    with pytest.raises(LibtorchUnusableError, match="still packed") as caught:
+        make_plan(packed)
+    assert "unzip torch.whl" in caught.value.hint
+
+
+def test_an_archive_for_another_machine_may_be_looked_at(tmp_path: Path) -> None:
+    packed = imitate(tmp_path / "torch.whl", packed=True, arch="s390x")
+    plan = make_plan(packed)
+    assert plan.include_dirs == packed.include_dirs
+    assert any("still packed" in note for note in plan.notes)

@@ -1,0 +1,103 @@
+"""What fits what is decided before anything is compiled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.imitations import imitate, imitate_compiler
+from torchlink.errors import ToolUnfitError, UsageError
+from torchlink.toolchain.compiler import default_compiler
+from torchlink.toolchain.fit import check_compiler, cxx_standard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIBCXX = {"kind": "clang", "standard_library": "libc++", "default_cxx11_abi": None, "dual_abi": False}
+DEVTOOLSET = {"version": (9, 3, 1), "standards": (11, 14, 17), "default_cxx11_abi": 0, "dual_abi": False}
+
+
+@pytest.mark.parametrize(
+    ("libtorch", "compiler"),
+    [
+        ({}, {}),
+        ({"cxx11_abi": 0}, {}),
+        ({"cxx11_abi": 0}, DEVTOOLSET),
+        ({"arch": "aarch64"}, {"target": "aarch64-linux-gnu"}),
+        (
+            {"platform": "macos", "arch": "arm64", "cxx11_abi": None},
+            {**LIBCXX, "target": "arm64-apple-darwin23"},
+        ),
+        ({"platform": "windows", "cxx11_abi": None}, {**LIBCXX, "target": "x86_64-pc-windows-msvc"}),
+    ],
+)
+def test_these_fit(tmp_path: Path, libtorch: dict[str, Any], compiler: dict[str, Any]) -> None:
+    check_compiler(imitate(tmp_path, **libtorch), imitate_compiler(**compiler))
+
+
+@pytest.mark.parametrize(
+    ("libtorch", "compiler", "reason"),
+    [
+        ({}, LIBCXX, "libc++"),
+        ({}, DEVTOOLSET, "has only C++ ABI 0"),
+        ({"arch": "aarch64"}, {}, "built for linux aarch64"),
+        ({}, {"target": "i686-linux-gnu"}, "compiles for i686"),
+        ({"platform": "macos", "arch": "x86_64", "cxx11_abi": None}, {}, "built for macos"),
+        ({"platform": "windows", "cxx11_abi": None}, {"target": "x86_64-w64-mingw32"}, "MSVC"),
+    ],
+)
+def test_these_do_not(
+    tmp_path: Path, libtorch: dict[str, Any], compiler: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ToolUnfitError) as caught:
+        check_compiler(imitate(tmp_path, **libtorch), imitate_compiler(**compiler))
+    assert reason in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("required", "preferred", "standards", "taken"),
+    [
+        (17, 20, (11, 14, 17, 20), 20),
+        (17, 20, (11, 14, 17), 17),
+        (14, 14, (11, 14, 17, 20), 14),
+        (14, 20, (11, 14, 17), 17),
+        (20, 20, (11, 14, 17, 20, 23), 20),
+    ],
+)
+def test_the_preferred_standard_falls_back_as_far_as_the_headers_allow(
+    tmp_path: Path, required: int, preferred: int, standards: tuple[int, ...], taken: int
+) -> None:
+    libtorch = imitate(tmp_path, cxx_standard_required=required, cxx_standard=preferred)
+    assert cxx_standard(libtorch, imitate_compiler(standards=standards)) == taken
+    assert cxx_standard(libtorch, None) == preferred
+
+
+def test_a_compiler_too_old_is_named_beside_the_version_that_would_do(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path, cxx_standard_required=20)
+    with pytest.raises(ToolUnfitError) as caught:
+        cxx_standard(libtorch, imitate_compiler(version=(9, 4, 0), standards=(11, 14, 17)))
+    assert "g++ 9.4.0 has no usable C++20" in caught.value.message
+    assert "gcc 11 or newer" in caught.value.hint
+
+
+def test_a_wanted_standard_is_taken_where_both_sides_have_it(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path)
+    assert cxx_standard(libtorch, imitate_compiler(), 17) == 17
+    assert cxx_standard(libtorch, None, 23) == 23
+    with pytest.raises(UsageError, match=r"C\+\+14 is too low"):
+        cxx_standard(libtorch, imitate_compiler(), 14)
+    with pytest.raises(ToolUnfitError, match=r"no usable C\+\+23, which was asked for"):
+        cxx_standard(libtorch, imitate_compiler(), 23)
+
+
+@pytest.mark.compile
+def test_the_default_compiler_is_none_for_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    assert default_compiler(imitate(tmp_path, platform="windows", cxx11_abi=None)) is None
+    assert default_compiler(imitate(tmp_path, arch="s390x")) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert default_compiler(imitate(tmp_path)) is None
