@@ -12,7 +12,8 @@ import pytest
 from tests.binary.live import LOADERS, Workshop, elf_files, usable
 from tests.conftest import unmet
 from torchlink.binary.bindings import Scope
-from torchlink.binary.loader import OpenFiles, resolve
+from torchlink.binary.loader import resolve
+from torchlink.binary.opening import OpenFiles
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure

@@ -9,37 +9,22 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from torchlink.binary.closure import Closure, Edge, How, LoadedObject, Tried
-from torchlink.binary.data import file_kind
-from torchlink.binary.elf import ElfFile
+from torchlink.binary.opening import OpenFiles, Verdict, judge
 from torchlink.binary.search import Requester, Search
 from torchlink.binary.system import LoaderSystem, system_for
 from torchlink.binary.tokens import expand
-from torchlink.errors import FileError, MalformedFileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torchlink.binary.elf import ElfFile
     from torchlink.binary.search import Candidate
 
 # musl holds these libraries in its loader; a NEEDED name that begins so is the loader itself.
 MUSL_OWN = re.compile(r"lib(c|pthread|rt|m|dl|util|xnet)\.")
-
-
-class OpenFiles:
-    """ELF files kept open, so that many closures over the same libraries read each header once."""
-
-    def __init__(self) -> None:
-        self._files: dict[tuple[int, int, int, int], ElfFile] = {}
-
-    def get(self, path: str, status: os.stat_result) -> ElfFile:
-        """The open file at `path`; errors are those of `ElfFile.open`."""
-        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-        if key not in self._files:
-            self._files[key] = ElfFile.open(Path(path))
-        return self._files[key]
 
 
 class Node(Requester):
@@ -52,16 +37,6 @@ class Node(Requester):
         self.loaded = loaded
         self.done = False
         self.listed = False
-
-
-class Verdict(NamedTuple):
-    """What opening a candidate gave: a file or a reason; with `fatal` the loader gives up."""
-
-    elf: ElfFile | None
-    status: os.stat_result | None
-    reason: str = ""
-    fatal: bool = False
-    odd: bool = False  # an error at which glibc leaves the rest of this list of directories out
 
 
 def resolve(
@@ -85,13 +60,11 @@ def resolve(
 
     Raises:
         FileError: the file cannot be read, or is no regular file.
-        MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
+        MalformedFileError: it is no ELF file or contradicts itself. A library that does so stops the loader
+            and is an edge with `fatal`.
     """
     files = files or OpenFiles()
-    if not os.path.exists(path) or not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH110, PTH116 - `open` words it
-        ElfFile.open(path).close()
-    status = os.stat(path)  # noqa: PTH116 - one call a closure
-    elf = files.get(str(path), status)
+    elf, status = files.open(path)
     system = system or system_for(elf, root)
     if secure is None:
         secure = bool(
@@ -158,7 +131,7 @@ class Resolver:
         path = self.system.interpreter
         if path is None:
             return None
-        verdict = self._open(self.system.tree.on_host(path))
+        verdict = self._judge(self.system.tree.on_host(path))
         if verdict.elf is None:
             self.edges.append(
                 Edge(
@@ -251,7 +224,7 @@ class Resolver:
         """Go through the candidates; returns the object, how it was found, or why the loader stops."""
         if "/" in name:
             outside = not name.startswith("/") or node.outside
-            verdict = self._open(self.search.on_host(name, outside=outside))
+            verdict = self._judge(self.search.on_host(name, outside=outside))
             if verdict.elf is not None:
                 taken = how or How("path")
                 return self._take(name, name, verdict, node, taken, outside=outside), taken, None
@@ -266,7 +239,7 @@ class Resolver:
                     Tried(candidate.place.how, candidate.path.rstrip("/") or "/", "no such directory")
                 )
                 continue
-            verdict = self._open(self.search.on_host(candidate.path, outside=candidate.place.outside))
+            verdict = self._judge(self.search.on_host(candidate.path, outside=candidate.place.outside))
             if verdict.elf is not None:
                 taken = how or candidate.place.how
                 outside = candidate.place.outside
@@ -309,28 +282,6 @@ class Resolver:
         loaded = LoadedObject(name, path, Path(host), real, origin, parent.path, how, elf)
         return Node(loaded, parent, outside=outside)
 
-    def _open(self, host: str) -> Verdict:
-        """Open a candidate as the loader does: what it passes over, what it stops at, what it takes."""
-        try:
-            status = os.stat(host)  # noqa: PTH116 - hot
-        except (FileNotFoundError, NotADirectoryError):
-            return Verdict(None, None, "not there")
-        except PermissionError:
-            return Verdict(None, None, "may not be read")
-        except (OSError, ValueError) as error:
-            return Verdict(None, None, str(getattr(error, "strerror", None) or error), odd=True)
-        if not stat.S_ISREG(status.st_mode):
-            return Verdict(None, status, f"is {file_kind(status.st_mode)}", fatal=True)
-        try:
-            elf = self.files.get(host, status)
-        except MalformedFileError:
-            return Verdict(None, status, "is not an ELF file, or a damaged one", fatal=True)
-        except FileError:
-            return Verdict(None, status, "may not be read")
-        if self.system.family == "musl":
-            return Verdict(elf, status)
-        if elf.machine != self.search.main.elf.machine:
-            return Verdict(None, status, f"is for {elf.machine}")
-        if elf.type != "dyn" or (elf.dynamic.is_pie and elf.interpreter):
-            return Verdict(None, status, "is not a shared library", fatal=True)
-        return Verdict(elf, status)
+    def _judge(self, host: str) -> Verdict:
+        machine = None if self.system.family == "musl" else self.search.main.elf.machine
+        return judge(host, machine, self.files)
