@@ -17,7 +17,6 @@ HEAVY = {
     "elftools",
     "numpy",
     "torch",
-    "subprocess",
     "asyncio",
     "unittest",
     "email",
