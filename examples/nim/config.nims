@@ -2,6 +2,8 @@
 # paths. `torchlink find` says which libtorch that is; TORCHLINK_LIBTORCH=PATH names another one.
 import std/strutils
 
+switch("backend", "cpp")  # for editors, too: Nim asks nobody while it only checks
+
 const question = "torchlink flags --nim"
 
 let (answer, status) = gorgeEx(question)

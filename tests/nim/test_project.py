@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import REPOSITORY, run_clean, unmet
+from tests.nim.conftest import Nim
 from torchlink.emit.nim_project import package_name
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Result
-    from tests.nim.conftest import Nim
 
 pytestmark = pytest.mark.nim
 
@@ -61,6 +61,16 @@ def test_the_wrapper_keeps_its_promises(wrapper: Nim, memory: str) -> None:
     done = run_clean(wrapper.directory / "wrapper")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[FAILED]" not in done.stdout
+
+
+@pytest.mark.parametrize("form", [(), ("--shared",)], ids=["local", "shared"])
+def test_editors_and_nim_c_get_the_right_backend(
+    tmp_path: Path, torchlink: Callable[..., Result], project: Nim, form: tuple[str, ...], torch_root: Path
+) -> None:
+    named = () if form else ("--libtorch", torch_root)
+    assert torchlink("nim", "init", tmp_path, *form, *named).code == 0
+    checked = Nim(tmp_path, project.environment).run("check", "--hints:off", "main.nim")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_the_c_backend_is_refused_with_the_command_that_works(project: Nim) -> None:

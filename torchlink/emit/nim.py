@@ -16,9 +16,9 @@ COMMENT_END_APART = "*''/"
 
 
 def emit(plan: LinkPlan, half: str = "both") -> str:
-    r"""One line a switch: `--passC:"…"` for the compiler, `--passL:"…"` for the linker.
+    r"""One line a switch: `--backend:cpp`, `--passC:"…"` for the compiler, `--passL:"…"` for the linker.
 
-    Each is a string literal with no other escapes than `\\`, `\"` and `\xHH`, which `strutils.unescape` knows
+    The words are a string literal with no other escapes than `\\`, `\"` and `\xHH`, which `strutils.unescape` knows
     too, so that a config.nims can hand the lines to `switch`. All words of a step are in one switch, because
     Nim leaves one out that is part of what it already has. `--passC` comes behind the standard that Nim
     itself gives (gnu++14 in 1.6, gnu++17 in 2), so ours counts.
@@ -26,6 +26,7 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
     windows = plan.platform == "windows"
     lines = ["--cc:vcc"] if windows else []  # libtorch for Windows is MSVC's; Nim's default there is MinGW
     if half != "link":
+        lines.append("--backend:cpp")  # so that `nim c`, `nim r` and editors do as `nim cpp` does
         lines.append(f"--passC:{literal(cxx.emit(plan, 'compile'))}")
     if half != "compile":
         lines.append(f"--passL:{literal(('/link ' if windows else '') + cxx.emit(plan, 'link'))}")
