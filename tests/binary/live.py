@@ -145,7 +145,8 @@ class Workshop:
         """A program at `file` below the directory."""
         path = self.directory / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._build(path, [*flags, *search_words(rpath, runpath)], needed, source)
+        lenient = "-Wl,--unresolved-symbols=ignore-in-shared-libs"
+        self._build(path, [lenient, *flags, *search_words(rpath, runpath)], needed, source)
         return path
 
     def _build(
@@ -170,7 +171,6 @@ class Workshop:
                 *words,
                 "-Wl,--no-as-needed",
                 "-Wl,--allow-shlib-undefined",
-                "-Wl,--unresolved-symbols=ignore-in-shared-libs",
                 *map(str, needed),
             ],
             input=source,
