@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
 LAUNCHERS = ("ccache", "sccache")
+OWN = "# Written by torchlink"  # at the head of every file of the prefix
 
 
 def project_tools() -> ProjectTools:
@@ -115,7 +116,7 @@ def _holds(directory: Path, files: Mapping[str, str]) -> bool:
 def _is_own(file: Path) -> bool:
     """Whether nothing of the user's stands there."""
     try:
-        return "torchlink" in file.read_text(encoding="utf-8", errors="replace")[:2000].lower()
+        return OWN in file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return True
     except OSError:

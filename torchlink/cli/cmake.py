@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, locate
-from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption, say_notes
+from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption, plan_for, say_notes
 
 if TYPE_CHECKING:
-    from torchlink.plan import LinkPlan
+    from torchlink.plan import LinkPlan, Wishes
 
 app = typer.Typer(
     add_completion=False,
@@ -74,7 +74,8 @@ def init(
     from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
     from torchlink.paths import data_dir
 
-    plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
+    # Of the compiler that CMake will take, for the C++ standard that the project asks for.
+    plan = plan_for(locate(libtorch, python), wishes(cpu=cpu, headers=headers, aoti=aoti), None)
     tools = project_tools()
     main = (data_dir("examples") / "cpp" / "main.cpp").read_text(encoding="utf-8")
     written = write_project(project(plan, tools, {"main.cpp": main}, name), directory, force=force)
@@ -202,10 +203,17 @@ def configure(
 
 
 def plan_here(libtorch: Path | None, python: str | None, *, cpu: bool, headers: str, aoti: bool) -> LinkPlan:
-    """The plan of a CMake project, whose compiler CMake chooses itself."""
-    from torchlink.plan import Wishes, make_plan
+    """The plan of a prefix, which serves any compiler."""
+    from torchlink.plan import make_plan
 
-    return make_plan(locate(libtorch, python), Wishes(cpu_only=cpu, headers=headers, aoti=aoti))
+    return make_plan(locate(libtorch, python), wishes(cpu=cpu, headers=headers, aoti=aoti))
+
+
+def wishes(*, cpu: bool, headers: str, aoti: bool) -> Wishes:
+    """What the options wish; where the program looks for libtorch at run time is CMake's own business."""
+    from torchlink.plan import Wishes
+
+    return Wishes(cpu_only=cpu, headers=headers, aoti=aoti)
 
 
 def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:

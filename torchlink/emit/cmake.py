@@ -59,13 +59,11 @@ def include_after(plan: LinkPlan) -> str:
 
 
 def _link_properties(plan: LinkPlan) -> dict[str, str]:
-    if plan.wishes.rpath == "absolute":
-        # By full path: CMake writes the directory into what it builds.
-        items = [syntax.path(library.file) for library in plan.libraries if not library.keep]
-    else:
-        # As flags: of these CMake does not know the directory, so it writes none.
-        items = [syntax.driver_flag("-L", directory) for directory in plan.library_dirs]
-        items += [f"-l{library.name}" for library in plan.libraries if not library.keep]
+    libraries = [library for library in plan.libraries if not library.keep]
+    if plan.wishes.rpath == "absolute" or plan.platform == "windows":
+        items = [syntax.path(library.file) for library in libraries]
+    else:  # CMake would write the directory of a library that it knows into the program's search path
+        items = [syntax.unlisted(library) for library in libraries]
     items = [*kept_items(plan), *items, *search_items(plan)]
     return {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
 

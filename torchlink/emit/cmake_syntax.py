@@ -55,7 +55,7 @@ def kept(library: PlanLibrary) -> str:
     One item, because CMake folds repeated flags together; among the libraries and not the link options,
     because only libraries pass through a static library that uses libtorch privately.
     """
-    return f"-Wl,--push-state,--no-as-needed {_in_flag(library.file)} -Wl,--pop-state"
+    return f"-Wl,--push-state,--no-as-needed,{_in_flag(library.file)},--pop-state"
 
 
 def linker_flag(option: str, value: str) -> str:
@@ -63,9 +63,9 @@ def linker_flag(option: str, value: str) -> str:
     return f"-Wl,{option},{_in_flag(value)}"
 
 
-def driver_flag(option: str, value: Path) -> str:
-    """One item for a target's libraries that is a flag of the compiler driver with a path, as `-L`."""
-    return f"{option}{_in_flag(value)}"
+def unlisted(library: PlanLibrary) -> str:
+    """One item for a target's libraries that links a library without CMake knowing its directory."""
+    return f"-Wl,{_in_flag(library.file)}"
 
 
 def _in_flag(value: Path | str) -> str:

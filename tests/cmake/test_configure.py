@@ -1,0 +1,120 @@
+"""`torchlink cmake configure` tells an existing project all it needs, and lets the user's own words win."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cmake.toy import project
+from tests.imitations import imitate
+from torchlink.emit.cmake_configure import given_variables, initial_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+HEAD = "cmake_minimum_required(VERSION 3.18)\nproject(existing LANGUAGES CXX)\n"
+TELL = 'message(STATUS "Torch_DIR=${Torch_DIR} python=${Python3_EXECUTABLE} launcher=${CMAKE_CXX_COMPILER_LAUNCHER}")\n'
+FETCH = (
+    "include(FetchContent)\nFetchContent_Declare({} URL https://libtorch.invalid/libtorch-shared-with-deps.zip)\n"
+    "FetchContent_MakeAvailable({})\n"
+)
+
+
+@pytest.fixture
+def configure(torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]) -> Callable[..., Result]:
+    """Run it on a project of this text."""
+
+    def call(lists: str, *arguments: str, **files: str) -> Result:
+        project(tmp_path, HEAD + lists, **files)
+        words = ("-S", tmp_path, "-B", tmp_path / "build", *arguments)
+        return torchlink("cmake", "configure", "--libtorch", torch_root, *words)
+
+    return call
+
+
+@pytest.mark.cmake
+def test_a_project_takes_the_libtorch_whatever_it_sets_itself(configure: Callable[..., Result]) -> None:
+    lists = "set(CMAKE_PREFIX_PATH /opt/libtorch)\nset(Torch_DIR /opt/libtorch/share/cmake/Torch)\n"
+    done = configure(f"{lists}find_package(Torch REQUIRED)\nfind_library(TP torch_python REQUIRED)\n{TELL}")
+    assert done.code == 0, done.err
+    assert "/cmake/libtorch-" in done.out
+    assert "Warning" not in done.err
+
+
+@pytest.mark.cmake
+@pytest.mark.parametrize("name", ["libtorch", "Torch", "by_another_name"])
+def test_a_download_of_libtorch_is_replaced(
+    configure: Callable[..., Result], torch_root: Path, name: str
+) -> None:
+    lists = f"{FETCH.format(name, name)}find_package(Torch REQUIRED PATHS ${{{name}_SOURCE_DIR}} NO_DEFAULT_PATH)\n"
+    done = configure(f'{lists}message(STATUS "fetched=${{{name.lower()}_SOURCE_DIR}}")\n')
+    assert done.code == 0, done.err
+    assert f"fetched={torch_root}" in done.out
+
+
+@pytest.mark.cmake
+def test_the_users_own_words_win(configure: Callable[..., Result], tmp_path: Path) -> None:
+    presets = (
+        '{"version": 1, "configurePresets": [{"name": "p", "generator": "Unix Makefiles",'
+        ' "binaryDir": "${sourceDir}/build", "cacheVariables": {"CMAKE_CXX_COMPILER_LAUNCHER": "env"}}]}'
+    )
+    own = ("--preset", "p", "-DPython3_EXECUTABLE:FILEPATH=/own/python", "-D", f"Torch_DIR={tmp_path}")
+    done = configure(TELL, *own, **{"CMakePresets.json": presets})
+    assert done.code == 0, done.err
+    assert f"Torch_DIR={tmp_path} python=/own/python launcher=env" in done.out
+
+
+@pytest.mark.cmake
+def test_a_libtorch_found_earlier_gives_way(configure: Callable[..., Result], tmp_path: Path) -> None:
+    assert configure(TELL, f"-DTorch_DIR={tmp_path}").code == 0
+    assert "/cmake/libtorch-" in configure(TELL).out
+
+
+@pytest.mark.cmake
+def test_cmakes_exit_code_is_passed_through(configure: Callable[..., Result]) -> None:
+    done = configure('message(FATAL_ERROR "stop here")\n')
+    assert done.code == 1
+    assert "stop here" in done.err
+
+
+@pytest.mark.cmake
+def test_show_prints_the_command_and_runs_nothing(configure: Callable[..., Result], tmp_path: Path) -> None:
+    done = configure("", "--show", "-G", "Unix Makefiles", "-Dh=1")
+    assert done.code == 0
+    words = shlex.split(done.out)
+    assert words[0].endswith("cmake")
+    assert words[1:-1] == [
+        "-S",
+        str(tmp_path),
+        "-B",
+        f"{tmp_path}/build",
+        "-G",
+        "Unix Makefiles",
+        "-Dh=1",
+        "-C",
+    ]
+    assert not (tmp_path / "build").exists()
+
+
+def test_other_modes_of_cmake_are_refused(torch_root: Path, torchlink: Callable[..., Result]) -> None:
+    done = torchlink("cmake", "configure", "--libtorch", torch_root, "--build", "b")
+    assert done.code == 2
+    assert "cmake --build configures nothing" in done.err
+
+
+def test_given_variables_are_read_as_cmake_reads_them() -> None:
+    words = ["-DA=1", "-D", "B:PATH=x", "-DC:STRING=a=b", "-S", "D=1", "-D"]
+    assert given_variables(words) == ("A", "B", "C", "")
+
+
+def test_a_source_tree_is_not_added_to_the_project(tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    script = initial_cache(imitate(tmp_path / "torch", layout="source"), prefix, None)
+    assert f'FETCHCONTENT_SOURCE_DIR_LIBTORCH PATH "{prefix}"' in script
+    assert "Python3_EXECUTABLE" not in script
+    assert "LAUNCHER" not in script

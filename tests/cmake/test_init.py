@@ -1,0 +1,108 @@
+"""`torchlink cmake init` writes a project that builds at once, and nothing over what is there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cmake.toy import built, configured, dynamic
+from tests.conftest import REPOSITORY, run_clean
+from tests.imitations import imitate
+from torchlink.emit.cmake_project import ProjectTools, presets, project
+from torchlink.errors import UsageError
+from torchlink.plan import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+FILES = {"CMakeLists.txt", "CMakePresets.json", "main.cpp", ".gitignore"}
+MODEL = REPOSITORY / "templates/loader/tiny.pt"
+
+
+@pytest.mark.cmake
+@pytest.mark.compile
+def test_the_project_builds_and_runs_by_preset(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    directory = tmp_path / "my app ü"
+    done = torchlink("cmake", "init", directory, "--libtorch", torch_root)
+    assert done.code == 0, done.err
+    assert {path.name for path in directory.iterdir()} == FILES | {".torchlink"}
+    assert f"cmake --preset default -S '{directory}'" in done.err
+    configured(directory, "--preset", "default")
+    built(directory)
+    ran = run_clean(directory / "build/app", MODEL)
+    assert ran.returncode == 0, ran.stderr
+    assert "CPUFloatType" in ran.stdout
+    found = dynamic(directory / "build/app")
+    assert sorted(found["NEEDED"]) == ["libc10.so", "libtorch_cpu.so"]
+    assert found["RUNPATH"] == [str(torch_root / "lib")]
+
+
+@pytest.mark.cmake
+def test_it_configures_without_a_preset_as_well(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    assert torchlink("cmake", "init", tmp_path, "--name", "tool", "--libtorch", torch_root).code == 0
+    assert "Found Torch" in configured(tmp_path)
+
+
+def test_no_committed_file_names_a_path_of_the_machine(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    done = torchlink("cmake", "init", tmp_path, "--libtorch", torch_root, "--json")
+    said = json.loads(done.out)
+    assert (said["schema"], said["prefix"]) == (1, str(tmp_path / ".torchlink"))
+    assert {path.rpartition("/")[2] for path in said["files"]} == FILES
+    for name in FILES:
+        text = (tmp_path / name).read_text()
+        assert str(torch_root) not in text
+        assert str(tmp_path) not in text
+    assert "/.torchlink/" in (tmp_path / ".gitignore").read_text()
+
+
+def test_nothing_of_the_users_is_overwritten(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    init = ("cmake", "init", tmp_path, "--libtorch", torch_root)
+    assert torchlink(*init).code == 0
+    assert torchlink(*init).code == 0  # what stands there is what would be written
+    (tmp_path / "main.cpp").write_text("int main() {}\n")
+    refused = torchlink(*init, "--name", "other")
+    assert refused.code == 2
+    assert "main.cpp" in refused.err
+    assert "project(app" in (tmp_path / "CMakeLists.txt").read_text()
+    assert torchlink(*init, "--force").code == 0
+    assert "torch" in (tmp_path / "main.cpp").read_text()
+
+
+@pytest.mark.parametrize("name", ["torch", "test", "all", "two words", "", "-x", "a;b", "ä"])
+def test_a_name_that_cannot_be_a_target_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name"):
+        project(make_plan(imitate(tmp_path)), ProjectTools((3, 25), "Ninja", None), {"main.cpp": ""}, name)
+
+
+def test_presets_use_what_is_there_and_what_cmake_reads() -> None:
+    old = json.loads(presets(ProjectTools((3, 19, 2), "Unix Makefiles", None)))
+    new = json.loads(presets(ProjectTools((4, 1), "Ninja", "ccache")))
+    assert (old["version"], new["version"]) == (1, 2)
+    assert "buildPresets" not in old
+    assert new["buildPresets"][0]["configurePreset"] == "default"
+    assert old["configurePresets"][0]["generator"] == "Unix Makefiles"
+    assert "CMAKE_CXX_COMPILER_LAUNCHER" not in old["configurePresets"][0]["cacheVariables"]
+    assert new["configurePresets"][0]["cacheVariables"]["CMAKE_CXX_COMPILER_LAUNCHER"] == "ccache"
+
+
+@pytest.mark.cmake
+def test_a_moved_project_builds_on_its_new_place(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    assert torchlink("cmake", "init", tmp_path / "a", "--libtorch", torch_root).code == 0
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    configured(tmp_path / "b", "--preset", "default")

@@ -1,0 +1,84 @@
+"""What `flags --cmake` prints is enough for a project that never asks for a package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cmake.toy import built, compile_words, configured, dynamic, moved_away, project
+from tests.conftest import run_clean
+from tests.imitations import imitate
+from torchlink.emit import emit
+from torchlink.errors import InexpressibleError
+from torchlink.plan import Wishes, make_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
+
+LISTS = (
+    "cmake_minimum_required(VERSION 3.18)\nproject(existing LANGUAGES CXX)\ninclude(torch.cmake)\n"
+    "add_executable(app main.cpp)\ntarget_link_libraries(app PRIVATE torchlink::torch)\n"
+    "install(TARGETS app DESTINATION bin)\n"
+)
+
+
+def snippet(libtorch: Libtorch, wishes: Wishes | None = None, half: str = "both") -> str:
+    """The text for a libtorch."""
+    return emit(make_plan(libtorch, wishes or Wishes()), "cmake", half)
+
+
+@pytest.mark.cmake
+@pytest.mark.parametrize("rpath", ["absolute", "none", "origin=../lib"])
+def test_the_program_looks_for_libtorch_where_the_wish_says(
+    toy: Libtorch, tmp_path: Path, rpath: str
+) -> None:
+    text = snippet(toy, Wishes(rpath=rpath))
+    configured(project(tmp_path, LISTS, **{"torch.cmake": text}), f"-DCMAKE_INSTALL_PREFIX={tmp_path}/there")
+    built(tmp_path, "install")
+    entries = {"absolute": [str(toy.library_dir)], "none": [], "origin=../lib": ["$ORIGIN/../lib"]}[rpath]
+    for app in ("build/app", "there/bin/app"):
+        found = dynamic(tmp_path / app)
+        assert [entry for entry in found["RUNPATH"] if entry] == entries
+        assert sorted(found["NEEDED"]) == ["libc10.so", "libtorch_cpu.so", "libtorch_cuda.so"]
+    if rpath.startswith("origin"):
+        (tmp_path / "there/lib").symlink_to(toy.library_dir)
+    if rpath != "none":
+        assert run_clean(tmp_path / "there/bin/app").returncode == 0
+
+
+@pytest.mark.cmake
+def test_a_moved_libtorch_gets_its_companions_as_rpath(toy: Libtorch, tmp_path: Path) -> None:
+    text = snippet(moved_away(toy, tmp_path / "away"))
+    configured(project(tmp_path / "p", LISTS, **{"torch.cmake": text}))
+    built(tmp_path / "p")
+    assert str(tmp_path / "away") in dynamic(tmp_path / "p/build/app")["RPATH"]
+
+
+@pytest.mark.cmake
+def test_headers_may_come_after_the_systems(toy: Libtorch, tmp_path: Path) -> None:
+    text = snippet(toy, Wishes(headers="after"))
+    configured(project(tmp_path, LISTS, **{"torch.cmake": text}))
+    built(tmp_path)
+    words = compile_words(tmp_path)["app"]
+    assert [words[words.index(str(directory)) - 1] for directory in toy.include_dirs] == ["-idirafter"] * 2
+    assert "-std=c++20" in words or "-std=gnu++20" in words
+
+
+def test_the_halves_share_nothing(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path)
+    compile_half, link_half = (snippet(libtorch, half=half) for half in ("compile", "link"))
+    assert "INTERFACE_INCLUDE_DIRECTORIES" in compile_half
+    assert "libtorch_cpu" not in compile_half
+    assert "INTERFACE_LINK_LIBRARIES" in link_half
+    assert "COMPILE" not in link_half
+    assert "INCLUDE" not in link_half
+
+
+@pytest.mark.parametrize("name", ["a;b", "a,b", "a|b", "a\\b", "a[b", "a$<b", "a\nb", "a\udcffb"])
+def test_a_path_that_cmake_takes_apart_is_refused(tmp_path: Path, name: str) -> None:
+    libtorch = imitate(tmp_path / name)
+    with pytest.raises(InexpressibleError, match="CMake cannot carry"):
+        snippet(libtorch)
