@@ -4,7 +4,7 @@
 //   loader --serve                                    commands on stdin, one JSON object a line on stdout
 //
 // An input is written in words: `tensor float32 1x3x224x224 randn:7`, `int 3`, `list int 2 int 1 int 2`.
-// The protocol of --serve is described in docs/architecture.md. What a model prints goes to stderr.
+// The protocol of --serve is in README.md. What a model prints goes to stderr.
 
 #include "inputs.h"
 #include "model.h"

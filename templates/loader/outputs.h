@@ -1,6 +1,7 @@
 // What forward returned: every tensor and value in it, named by where it stands.
 #pragma once
 
+#include <ATen/core/function_schema.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,25 @@ def find(key: str) -> Entry | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Entry(program, facts) if whole and os.access(program, os.X_OK) else None
+
+
+def recent(asked: str) -> Entry | None:
+    """The entry that served the same question last time; whether it still does is for its key to say."""
+    try:
+        return find(_recent(asked).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def remember_recent(asked: str, entry: Path) -> None:
+    """Keep, for `recent`, which entry's program has answered a question; a cache that is read-only stays so."""
+    file = _recent(asked)
+    key = entry.parent.name
+    with contextlib.suppress(OSError, ValueError):
+        if not file.is_file() or file.read_text(encoding="ascii") != key:
+            beside = file.with_name(f"{file.name}.{os.getpid()}")
+            beside.write_text(key, encoding="ascii")
+            beside.replace(file)
 
 
 @contextlib.contextmanager
@@ -178,6 +198,10 @@ def clear() -> int:
             hint="Check its permissions with `ls -ld`.",
         ) from error
     return freed
+
+
+def _recent(asked: str) -> Path:
+    return cache_dir() / BUILDS / f".recent-{zlib.crc32(asked.encode(errors='surrogateescape')):08x}"
 
 
 def _children(directory: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
 from torchlink.report.libtorch import libtorch_to_json
 from torchlink.report.plain import plural, visible
+from torchlink.verify.result import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,9 +90,8 @@ def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
     yield f"{paint(visible(model.path), BOLD, color=color)}: {verdict}"
     if model.load_ms is not None:
         yield _row("loaded", f"on {model.device} in {model.load_ms:.1f} ms")
-    for number, taken in enumerate(model.inputs):
-        why = "" if taken.why == "given" else paint(f"  ({visible(taken.why)})", DIM, color=color)
-        yield _row("input" if number == 0 else "", f"{taken.name} = {visible(taken.text)}{why}")
+    for number, line in enumerate(_inputs(model)):
+        yield _row("" if number else "input", visible(line))
     if model.forward_ms is not None:
         memory = "" if model.peak_rss_mb is None else f", peak memory {model.peak_rss_mb:.0f} MiB"
         yield _row("forward", f"{model.forward_ms:.1f} ms{memory}")
@@ -109,14 +109,19 @@ def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
         yield _row("printed" if number == 0 else "", paint(visible(line), DIM, color=color))
 
 
+def _inputs(model: ModelResult) -> list[str]:
+    """One line an argument; where torchlink worked them out, with the reason."""
+    reasons = {taken.why for taken in model.inputs} - {GIVEN}
+    if reasons:
+        return "; ".join(reasons).split("; ")
+    return [f"{taken.name} = {taken.text}" for taken in model.inputs]
+
+
 def _output(output: Mapping[str, Any], *, color: bool) -> Iterator[str]:
     label = visible(str(output["label"]))
     if output["type"] != "tensor":
-        value = output["value"]
-        yield _row(
-            "output",
-            f"{_name(label)}{output['type']} {visible(str(value)) if value is not None else ''}".rstrip(),
-        )
+        value = "" if output["value"] is None else visible(_number(output["value"]))
+        yield _row("output", f"{_name(label)}{output['type']} {value}")
         return
     shape = ",".join(map(str, output.get("shape", ())))
     where = f" on {output['device']}" if "device" in output else ""

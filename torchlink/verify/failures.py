@@ -22,6 +22,7 @@ REFUSED = re.compile(
     r"|Symbol not found: .*|version `[^']+' not found.*|cannot execute binary file.*"
 )
 EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)): ?(?P<said>.*)$")
+NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
 STAGES = {
     "load": "while it loaded the model",
@@ -69,6 +70,13 @@ def exception(stage: str, message: str, device: str) -> TorchlinkError:
             "operators of extensions need their library linked.",
             details=details,
         )
+    if sentence.endswith(NO_FORWARD):
+        return ForwardFailedError(
+            "The model was loaded, but it has no method named forward to call.",
+            hint="Script a module whose forward calls the method that you need.",
+        )
+    if stage == "describe":
+        return ForwardFailedError(f"The graph of forward cannot be read: {sentence}", hint="Give --input.")
     if stage == "input":
         return ForwardFailedError(
             f"An input cannot be made: {sentence}", hint="Change its --input.", details=details

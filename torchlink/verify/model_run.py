@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchlink.errors import ForwardFailedError, NoInputFitsError, TorchlinkError
 from torchlink.verify import failures
-from torchlink.verify.result import ModelResult, TakenInput
+from torchlink.verify.result import GIVEN, ModelResult, TakenInput
 from torchlink.verify.session import LoaderDiedError
 from torchlink.verify.specs import encoded
 
@@ -66,7 +66,7 @@ class _Run:
     def call(self) -> None:
         """Call forward with the inputs that were given, else with the first that fit."""
         if self.request.inputs is not None:
-            self._forward(self.request.inputs, "given")
+            self._forward(self.request.inputs, GIVEN)
             return
         from torchlink.verify.graph import parse_description
         from torchlink.verify.guess import guesses

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torchlink.model.tensors import StoredTensor
     from torchlink.verify.specs import InputSpec
 
+GIVEN = "given"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -32,7 +34,7 @@ class TakenInput:
 
     name: str  # as forward declares it
     text: str  # as `--input` takes it: "float32[1,3,224,224]=randn:1"
-    why: str  # why it was taken; "given" for --input
+    why: str  # one sentence for all arguments: why they were taken; GIVEN for --input
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class ModelResult:
     device: str | None  # "cpu", "cuda:0"; None where nothing was loaded
     error: TorchlinkError | None  # None exactly when all went well
     inputs: tuple[TakenInput, ...] = ()
-    outputs: tuple[Mapping[str, object], ...] = ()  # as the loader reports them; docs/architecture.md
+    outputs: tuple[Mapping[str, object], ...] = ()  # as the loader reports them: templates/loader/README.md
     outputs_left_out: int = 0  # how many more there were
     max_abs_error: float | None = None  # over all outputs; None without --expect
     load_ms: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def verify(
     compiler: str | None = None,
     started: Callable[[str], None] = lambda _: None,
     meanwhile: Callable[[], None] = lambda: None,
+    early: Session | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan and prove models with it.
 
@@ -63,6 +65,7 @@ def verify(
         compiler: command of the C++ compiler; $CXX, else c++, where None.
         started: called with a sentence before something is built.
         meanwhile: called while a loader starts; what is needed afterwards can be imported then.
+        early: a loader that was started on speculation; it serves the first model where it is the right one.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
@@ -80,15 +83,16 @@ def verify(
     if all(result.error for result in looked_at):  # nothing to run: nobody has to wait for a compiler
         return VerifyReport(libtorch, None, via, tuple(looked_at))
     loader = _build(plan, tool, via, started)
-    return VerifyReport(
-        libtorch,
-        loader,
-        via,
-        tuple(
-            result if result.error else _prove(loader, result, request, libtorch, meanwhile)
-            for result in looked_at
-        ),
-    )
+    results = []
+    for result in looked_at:
+        if result.error is None:
+            ready = early if early is not None and early.loader == loader.path else None
+            early = None  # a process is for one model: what that leaves behind must not help or harm others
+            start = partial(_session, ready, loader.path)
+            results.append(_prove(result, request, libtorch, start, meanwhile))
+        else:
+            results.append(result)
+    return VerifyReport(libtorch, loader, via, tuple(results))
 
 
 def _check(device: str, via: str, models: Sequence[Path], expect: Path | None, libtorch: Libtorch) -> None:
@@ -140,16 +144,20 @@ def _look(path: Path) -> ModelResult:
         return ModelResult(str(path), "unreadable", None, error)
 
 
+def _session(ready: Session | None, loader: Path) -> Session:
+    return ready or Session(loader)
+
+
 def _prove(
-    loader: BuiltLoader,
     found: ModelResult,
     request: Request,
     libtorch: Libtorch,
+    start: Callable[[], Session],
     meanwhile: Callable[[], None],
 ) -> ModelResult:
     try:
         # The process maps libtorch's libraries while this one imports what it will need.
-        with Session(loader.path) as session:
+        with start() as session:
             from torchlink.verify.model_run import run_model
 
             meanwhile()

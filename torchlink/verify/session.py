@@ -1,4 +1,4 @@
-"""Talking to a running loader: one command, one JSON event. The protocol is in docs/architecture.md."""
+"""Talking to a running loader: one command, one JSON event. The protocol is in templates/loader/README.md."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class Session:
                 hint="If its file system forbids programs (noexec), name another with TORCHLINK_CACHE_DIR.",
                 details=(error.message,),
             ) from error
+        self.loader = loader
         self._printed = ""
         # A pipe holds 64 KB: a model that prints more would block while nobody reads.
         self._reader = threading.Thread(target=self._collect, daemon=True)

@@ -1,0 +1,49 @@
+"""Models of many kinds give through the loader what they give in Python."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.verify.zoo import Specimen, save, tensors_of, zoo  # noqa: E402 - needs torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.compile
+SPECIMENS = {specimen.name: specimen for specimen in zoo()}
+
+
+@pytest.fixture(params=SPECIMENS)
+def specimen(request: pytest.FixtureRequest) -> Specimen:
+    return SPECIMENS[request.param]
+
+
+def verify(torchlink: Callable[..., Any], *arguments: str | Path) -> Any:
+    result = torchlink("verify", *arguments, "--json")
+    report = json.loads(result.out)
+    assert result.code == (0 if report["ok"] else 1), result
+    return report["models"][0]
+
+
+def test_the_outputs_are_those_of_python(
+    torchlink: Callable[..., Any], torch_root: Path, tmp_path: Path, specimen: Specimen
+) -> None:
+    model = save(specimen.module, tmp_path / "a model.pt")
+    with torch.no_grad():
+        expected = tensors_of(specimen.module(*specimen.arguments))
+    words: list[str | Path] = [word for text in specimen.inputs for word in ("--input", text)]
+    if expected:
+        torch.save(expected, tmp_path / "expected.pt")
+        words += ["--expect", tmp_path / "expected.pt"]
+    got = verify(torchlink, model, "--libtorch", torch_root, *words)
+    assert got["error"] is None
+    assert (got["max_abs_error"] is not None) == bool(expected)
+    described = [output for output in got["outputs"] if output["type"] == "tensor"]
+    assert [output["shape"] for output in described] == [list(tensor.shape) for tensor in expected]
+    assert [output["dtype"] for output in described] == [str(tensor.dtype)[6:] for tensor in expected]
