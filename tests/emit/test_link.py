@@ -288,8 +288,8 @@ def test_a_pc_file_refuses_what_it_cannot_carry(libtorch: Libtorch, tmp_path: Pa
 
 
 def test_a_pc_file_is_complete(with_cuda: Libtorch, tmp_path: Path) -> None:
-    plan = make_plan(with_cuda)
     arguments = [word.decode() for word in through_pkg_config(with_cuda, tmp_path)]
+    plan = make_plan(with_cuda)
     joined = "\n".join(words(plan)).replace("-isystem\n", "-isystem").splitlines()
     assert arguments == joined
     version = f"{with_cuda.version}".partition("+")[0]

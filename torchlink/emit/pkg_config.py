@@ -22,7 +22,7 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
             what `-idirafter` names.
     """
     compile_words = () if half == "link" else _compile_words(plan)
-    link_words = () if half == "compile" else cxx.words(plan, "link")
+    link_words = () if half == "compile" else _link_words(plan)
     if "-Xlinker" in link_words:
         raise InexpressibleError(
             f"{plan.libtorch.library_dir} cannot be written in a .pc file: pkg-config folds the repeated "
@@ -38,6 +38,23 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
             f"Libs: {_field(link_words)}",
         )
     )
+
+
+def _link_words(plan: LinkPlan) -> tuple[str, ...]:
+    """The words of `cxx`, with nothing side by side that pkgconf would take for one word in two parts.
+
+    pkgconf 1.8 (not 3.0) joins two words that begin with -Wl, and prints their spaces unquoted; a -L between them
+    keeps them apart, and a repeated -L is dropped from what it prints.
+    """
+    words = cxx.words(plan, "link")
+    if not plan.library_dirs or not any(re.search(r"\s", word) for word in words):
+        return words
+    apart: list[str] = []
+    for word in words:
+        if apart and apart[-1].startswith("-Wl,") and word.startswith("-Wl,"):
+            apart.append(f"-L{plan.library_dirs[0]}")
+        apart.append(word)
+    return tuple(apart)
 
 
 def _compile_words(plan: LinkPlan) -> tuple[str, ...]:

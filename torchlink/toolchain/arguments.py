@@ -63,7 +63,7 @@ def read_arguments(arguments: Sequence[str]) -> Step:
     stops = False
     standard = None
     target_options = []
-    words = _expand(arguments, DEEPEST)
+    words = expand(arguments)
     for word in words:
         if word in WITH_ARGUMENT:
             argument = next(words, "")
@@ -113,7 +113,7 @@ def _standard(word: str, before: int | None) -> int | None:
     return STANDARD_NAMES.get(name, int(name) if name.isdigit() else before)
 
 
-def _expand(arguments: Sequence[str], depth: int) -> Iterator[str]:
+def expand(arguments: Sequence[str], depth: int = DEEPEST) -> Iterator[str]:
     """The words with `@file` replaced by the words of the file; a file that is not there is a plain word."""
     for word in arguments:
         if not word.startswith("@") or depth == 0:
@@ -124,7 +124,7 @@ def _expand(arguments: Sequence[str], depth: int) -> Iterator[str]:
         except OSError:
             yield word
             continue
-        yield from _expand([_plain(found) for found in RESPONSE_WORD.findall(text)], depth - 1)
+        yield from expand([_plain(found) for found in RESPONSE_WORD.findall(text)], depth - 1)
 
 
 def _plain(word: str) -> str:

@@ -1,0 +1,194 @@
+"""`torchlink c++`: the compiler, with libtorch's words where they belong."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import run_clean, unmet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+    Torchlink = Callable[..., Result]
+
+
+pytestmark = pytest.mark.compile
+SOURCE = """
+#include <c10/macros/Macros.h>
+#include <string>
+namespace at { C10_API std::string show_config(); }
+int main() { return at::show_config().empty(); }
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(torch_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a source, and the libtorch chosen by the environment."""
+    place = tmp_path / "with space"
+    place.mkdir()
+    (place / "main.cpp").write_text(SOURCE)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("TORCHLINK_LIBTORCH", str(torch_root))
+    monkeypatch.delenv("CXX", raising=False)
+    return place
+
+
+def shown(torchlink: Torchlink, *arguments: str | Path) -> list[str]:
+    done = torchlink("c++", *arguments)
+    assert (done.code, done.err) == (0, "")
+    return shlex.split(done.out)
+
+
+def compiles(words: list[str]) -> bool:
+    return "-isystem" in words
+
+
+def links(words: list[str]) -> bool:
+    return "-ltorch_cpu" in words
+
+
+def test_one_step_builds_a_program_that_runs(torchlink: Torchlink, here: Path) -> None:
+    assert torchlink("c++", "main.cpp", "-o", "app").code == 0
+    assert run_clean(here / "app").returncode == 0
+
+
+def test_two_steps_do_so_too_without_a_warning(
+    torchlink: Torchlink, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for compiler in filter(shutil.which, ("g++", "clang++")):
+        monkeypatch.setenv("CXX", compiler)
+        done = torchlink("c++", "-O1", "-Wall", "-Werror", "-c", "main.cpp", "-o", f"{compiler}.o")
+        assert (done.code, done.out, done.err) == (0, "", "")
+        done = torchlink("c++", f"{compiler}.o", "-o", compiler)
+        assert (done.code, done.out, done.err) == (0, "", "")
+        assert run_clean(here / compiler).returncode == 0
+
+
+def test_a_shared_library_gets_everything(torchlink: Torchlink, here: Path) -> None:
+    assert (
+        torchlink("c++", "-shared", "-fPIC", "-Wl,--no-undefined", "main.cpp", "-o", "libmain.so").code == 0
+    )
+    assert (here / "libmain.so").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "does_compile", "does_link"),
+    [
+        (("main.cpp",), True, True),
+        (("-c", "main.cpp"), True, False),
+        (("-E", "main.cpp"), True, False),
+        (("-fsyntax-only", "main.cpp"), True, False),
+        (("main.o", "-o", "app"), False, True),
+        (("-shared", "main.o"), False, True),
+    ],
+)
+def test_words_are_added_where_they_belong(
+    torchlink: Torchlink, arguments: tuple[str, ...], does_compile: bool, does_link: bool
+) -> None:
+    words = shown(torchlink, "-show", *arguments)
+    assert words[: len(arguments) + 1] == ["c++", *arguments]
+    assert (compiles(words), links(words)) == (does_compile, does_link)
+
+
+@pytest.mark.parametrize("flag", ["-show", "--show"])
+def test_show_by_itself_prints_everything(torchlink: Torchlink, flag: str) -> None:
+    words = shown(torchlink, flag)
+    assert words[0] == "c++"
+    assert compiles(words)
+    assert links(words)
+
+
+def test_show_prints_halves_as_flags_does(torchlink: Torchlink) -> None:
+    assert torchlink("c++", "-show:compile").out == torchlink("flags", "--compile").out
+    assert torchlink("c++", "-show:link", "main.o").out == torchlink("flags", "--link").out
+
+
+def test_what_builds_nothing_needs_no_libtorch(
+    torchlink: Torchlink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHLINK_LIBTORCH", str(tmp_path / "no libtorch"))
+    for argument in ("--version", "-dumpmachine", "-v"):
+        assert torchlink("c++", argument).code == 0
+    assert torchlink("c++", "main.cpp").code == 2
+
+
+def test_the_compilers_exit_code_and_words_pass_through(torchlink: Torchlink, here: Path) -> None:
+    (here / "broken.cpp").write_text("int main( {}\n")
+    done = torchlink("c++", "-fsyntax-only", "broken.cpp")
+    assert done.code == 1
+    assert "broken.cpp:1" in done.err
+    assert torchlink("c++", "-no-such-option-of-any-compiler", "-c", "main.cpp").code == 1
+
+
+@pytest.mark.parametrize("word", ["-h", "--json", "-Wall", "-lfoo", "--libtorch", "--cpu", "--help"])
+def test_words_behind_the_first_go_untouched_to_the_compiler(torchlink: Torchlink, word: str) -> None:
+    words = shown(torchlink, "-show", "-c", "main.cpp", word)
+    assert words[:4] == ["c++", "-c", "main.cpp", word]
+
+
+def test_help_by_itself_is_torchlinks(torchlink: Torchlink) -> None:
+    done = torchlink("c++", "--help")
+    assert done.code == 0
+    assert "-show" in done.out
+
+
+def test_options_of_torchlink_stand_in_front(torchlink: Torchlink, torch_root: Path, tmp_path: Path) -> None:
+    link = tmp_path / "another"
+    link.symlink_to(torch_root)
+    for option in (("--libtorch", link), (f"--libtorch={link}",)):
+        assert f"-L{link}/lib" in shown(torchlink, *option, "-show", "main.cpp")
+    words = shown(
+        torchlink, "--rpath", "origin=lib", "--headers=after", "--aoti", "--cpu", "-show", "main.cpp"
+    )
+    assert words[1] == "main.cpp"
+    assert {
+        "-Wl,-rpath,$ORIGIN/lib",
+        "-idirafter",
+        "-Wl,--push-state,--no-as-needed,-ltorch,--pop-state",
+    } <= set(words)
+
+
+def test_an_option_without_its_value_is_a_usage_error(torchlink: Torchlink) -> None:
+    done = torchlink("c++", "--libtorch")
+    assert done.code == 2
+    assert "--libtorch needs a value" in done.err
+
+
+def test_a_lower_standard_is_raised_and_a_sufficient_one_left(torchlink: Torchlink) -> None:
+    own = next(word for word in shown(torchlink, "-show:compile") if word.startswith("-std"))
+    assert shown(torchlink, "-show", "-std=gnu++11", "-c", "main.cpp")[-1] == own
+    assert own not in shown(torchlink, "-show", "-std=c++23", "-c", "main.cpp")
+    assert own not in shown(torchlink, "-show", "-std=gnu++20", "-c", "main.cpp")
+
+
+def test_the_compiler_is_cxx_with_its_launcher(torchlink: Torchlink, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not shutil.which("ccache"):
+        unmet("ccache")
+    monkeypatch.setenv("CXX", "ccache c++")
+    assert shown(torchlink, "-show", "main.cpp")[:3] == ["ccache", "c++", "main.cpp"]
+
+
+@pytest.mark.parametrize("where", ["CXX", "argument"])
+def test_libcxx_is_refused_before_the_link(
+    torchlink: Torchlink, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if not shutil.which("clang++"):
+        unmet("clang++")
+    monkeypatch.setenv("CXX", "clang++ -stdlib=libc++" if where == "CXX" else "clang++")
+    done = torchlink("c++", *([] if where == "CXX" else ["-stdlib=libc++"]), "-c", "main.cpp")
+    assert done.code == 2
+    assert "libc++" in done.err
+    assert "-stdlib=libstdc++" in done.err
+
+
+def test_another_machine_is_refused_before_the_compile(torchlink: Torchlink) -> None:
+    done = torchlink("c++", "-m32", "-c", "main.cpp")
+    assert done.code == 2
+    assert "i686" in done.err

@@ -1,0 +1,203 @@
+"""`torchlink flags`: the words alone on stdout, everything else on stderr, one target at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import run_clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+    Torchlink = Callable[..., Result]
+
+
+def test_cxx_is_the_default_and_stands_alone_on_stdout(torchlink: Torchlink, torch_root: Path) -> None:
+    done = torchlink("flags", "--libtorch", torch_root)
+    assert done.code == 0
+    assert done.err == ""
+    assert done.out.count("\n") == 1
+    assert done.out == torchlink("flags", "--cxx", "--libtorch", torch_root).out
+    assert f"-isystem {torch_root}/include" in done.out
+    assert done.out.endswith("-ltorch_cpu -lc10\n")
+
+
+def test_the_halves_make_the_whole(torchlink: Torchlink, torch_root: Path) -> None:
+    whole = shlex.split(torchlink("flags", "--libtorch", torch_root).out)
+    compile_half = shlex.split(torchlink("flags", "--compile", "--libtorch", torch_root).out)
+    link_half = shlex.split(torchlink("flags", "--link", "--libtorch", torch_root).out)
+    assert compile_half + link_half == whole
+    assert not any(word.startswith(("-l", "-L", "-Wl")) for word in compile_half)
+    assert not any(word.startswith(("-D", "-std", "-isystem")) for word in link_half)
+
+
+@pytest.mark.parametrize(
+    ("option", "begins"),
+    [("--cmake", "#"), ("--nim", "--"), ("--pkg-config", "Name: torch\n"), ("--json", "{\n")],
+)
+def test_other_targets(torchlink: Torchlink, torch_root: Path, option: str, begins: str) -> None:
+    done = torchlink("flags", option, "--libtorch", torch_root)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(begins)
+
+
+def test_json_is_the_whole_plan(torchlink: Torchlink, torch_root: Path) -> None:
+    told = json.loads(torchlink("flags", "--json", "--libtorch", torch_root).out)
+    words = shlex.split(torchlink("flags", "--libtorch", torch_root).out)
+    assert told["schema"] == 1
+    assert told["compile"]["words"] + told["link"]["words"] == words
+
+
+def test_two_targets_are_a_usage_error(torchlink: Torchlink, torch_root: Path) -> None:
+    done = torchlink("flags", "--cmake", "--nim", "--libtorch", torch_root)
+    assert (done.code, done.out) == (2, "")
+    assert "two answers" in done.err
+    told = json.loads(torchlink("flags", "--json", "--cxx").out)
+    assert told["error"]["code"] == "usage"
+
+
+def test_wishes_reach_the_words(torchlink: Torchlink, torch_root: Path) -> None:
+    chosen = ("--libtorch", torch_root)
+    assert "-Wl,-rpath,$ORIGIN/../lib" in shlex.split(
+        torchlink("flags", "--rpath", "origin=../lib", *chosen).out
+    )
+    assert "-rpath" not in torchlink("flags", "--rpath", "none", *chosen).out
+    assert "-idirafter" in torchlink("flags", "--headers", "after", *chosen).out
+    assert "no-as-needed,-ltorch," in torchlink("flags", "--aoti", *chosen).out
+    assert "-std=c++20" in torchlink("flags", "--std", "20", *chosen).out
+
+
+@pytest.mark.parametrize(
+    "wish", [("--rpath", "sideways"), ("--headers", "before"), ("--std", "11"), ("--nonsense",)]
+)
+def test_a_wish_that_cannot_be_is_a_usage_error(
+    torchlink: Torchlink, torch_root: Path, wish: tuple[str, ...]
+) -> None:
+    done = torchlink("flags", *wish, "--libtorch", torch_root)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("torchlink: ")
+
+
+def test_a_place_without_libtorch_is_an_error_with_a_hint(torchlink: Torchlink, tmp_path: Path) -> None:
+    done = torchlink("flags", "--libtorch", tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert "-> " in done.err
+
+
+def test_a_compiler_that_is_not_there_is_an_error(torchlink: Torchlink, torch_root: Path) -> None:
+    done = torchlink("flags", "--compiler", "no-such-c++", "--libtorch", torch_root)
+    assert (done.code, done.out) == (2, "")
+    assert "no-such-c++" in done.err
+
+
+@pytest.mark.compile
+def test_words_need_no_compiler(
+    torchlink: Torchlink, torch_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_one = torchlink("flags", "--libtorch", torch_root)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert torchlink("flags", "--libtorch", torch_root).out == with_one.out
+
+
+def test_a_response_file_is_written_and_stdout_stays_empty(
+    torchlink: Torchlink, torch_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "w.rsp"
+    for _ in range(2):  # over its own older one, too
+        done = torchlink("flags", "--response-file", file, "--libtorch", torch_root)
+        assert (done.code, done.out) == (0, "")
+    assert file.read_text().splitlines() == shlex.split(torchlink("flags", "--libtorch", torch_root).out)
+
+
+def test_a_response_file_never_replaces_the_users_file(
+    torchlink: Torchlink, torch_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "main.cpp"
+    file.write_text("int main() {}\n")
+    done = torchlink("flags", "--response-file", file, "--libtorch", torch_root)
+    assert done.code == 2
+    assert file.read_text() == "int main() {}\n"
+    assert torchlink("flags", "--response-file", file, "--force", "--libtorch", torch_root).code == 0
+    assert "-lc10" in file.read_text()
+
+
+@pytest.mark.parametrize("name", ["", "no/such/directory/w.rsp"])
+def test_a_response_file_that_cannot_be_written_is_an_error(
+    torchlink: Torchlink, torch_root: Path, tmp_path: Path, name: str
+) -> None:
+    done = torchlink("flags", "--response-file", tmp_path / name, "--libtorch", torch_root)
+    assert (done.code, done.out) == (2, "")
+    assert "Cannot" in done.err
+
+
+def test_a_response_file_has_one_syntax(torchlink: Torchlink, torch_root: Path, tmp_path: Path) -> None:
+    done = torchlink("flags", "--nim", "--response-file", tmp_path / "w.rsp", "--libtorch", torch_root)
+    assert done.code == 2
+    assert not (tmp_path / "w.rsp").exists()
+
+
+@pytest.mark.compile
+def test_the_issues_own_lines_work_in_a_directory_with_a_space(torch_root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "with space"
+    place.mkdir()
+    (place / "main.cpp").write_text(
+        "#include <string>\nnamespace at { std::string show_config(); }\n"
+        "int main() { return at::show_config().empty(); }\n"
+    )
+    (place / "libtorch here").symlink_to(torch_root)
+    script = """
+    set -e
+    torchlink() { "$PYTHON" -m torchlink "$@"; }
+    eval c++ main.cpp -o one $(torchlink flags --cxx)
+    torchlink flags --response-file w.rsp && c++ main.cpp -o two @w.rsp
+    torchlink flags --pkg-config > torch.pc
+    eval c++ main.cpp -o three $(PKG_CONFIG_PATH=. pkg-config --cflags --libs torch)
+    """
+    environment = {**os.environ, "PYTHON": sys.executable, "TORCHLINK_LIBTORCH": str(place / "libtorch here")}
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for program in ("one", "two", "three"):
+        assert run_clean(place / program).returncode == 0
+
+
+def test_paths_that_are_no_text_come_out_as_they_are(torch_root: Path, tmp_path: Path) -> None:
+    link = tmp_path / os.fsdecode(b"\xff\xfe")
+    link.symlink_to(torch_root)
+    done = subprocess.run(
+        [sys.executable, "-m", "torchlink", "flags", "--libtorch", link], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"/\xff\xfe/lib" in done.stdout
+
+
+def test_notes_go_to_stderr(
+    torchlink: Torchlink, torch_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An old compiler is imitated by a script that says what g++ 9 says."""
+    old = tmp_path / "g++-9"
+    old.write_text(
+        "#!/bin/sh\necho 'Target: x86_64-linux-gnu' >&2\n"
+        "printf '#define __GNUC__ 9\\n#define __GNUC_MINOR__ 4\\n#define __GLIBCXX__ 1\\n"
+        "#define _GLIBCXX_RELEASE 9\\n#define _GLIBCXX_USE_CXX11_ABI 1\\n#define _GLIBCXX_USE_DUAL_ABI 1\\n'\n"
+    )
+    old.chmod(0o755)
+    told = json.loads(torchlink("find", "--libtorch", torch_root, "--json").out)["libtorch"]
+    done = torchlink("flags", "--compiler", old, "--libtorch", torch_root)
+    if told["cxx_standard_required"] > 17:
+        assert (done.code, done.out) == (2, "")
+        assert "gcc 11 or newer" in done.err
+    elif told["cxx_standard"] > 17:
+        assert "-std=c++17" in done.out
+        assert done.err.startswith("torchlink: note: C++17 is used")
