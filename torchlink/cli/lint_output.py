@@ -1,0 +1,83 @@
+"""Printing a lint report in the form that was asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from torchlink import __version__
+from torchlink.lint import rule_docs
+
+if TYPE_CHECKING:
+    from torchlink.lint.finding import LintReport, Severity
+
+
+def show(report: LintReport, form: str, threshold: Severity, *, tree: bool, verbose: bool) -> None:
+    """Print the report in the form that was asked for."""
+    from torchlink.report import ansi
+
+    color = ansi.wanted(sys.stdout, os.environ)
+    if tree:
+        from torchlink.report import lint_tree
+
+        text = lint_tree.render(
+            report, glyphs=lint_tree.glyphs_for(sys.stdout.encoding), color=color, verbose=verbose
+        )
+    elif form == "json":
+        from torchlink.report import lint_json
+
+        text = lint_json.render(report)
+    elif form == "sarif":
+        from torchlink.report import sarif
+
+        text = sarif.render(
+            report, rules=rule_docs(), cwd=str(Path.cwd()), root=root_of_checkout(), version=__version__
+        )
+    elif form == "github":
+        from torchlink.report import github
+
+        text = github.render(report, cwd=str(Path.cwd()), root=root_of_checkout())
+        append_summary(github.render_summary(report))
+    elif form == "junit":
+        from torchlink.lint.rules import RULES
+        from torchlink.report import junit
+
+        text = junit.render(report, rules=[rule.id for rule in RULES], fail_on=threshold, version=__version__)
+    else:
+        from torchlink.report import lint_text
+
+        text = lint_text.render(report, color=color, verbose=verbose)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    print(text.rstrip("\n"))
+
+
+def root_of_checkout() -> str:
+    """What paths of annotations are relative to."""
+    return os.environ.get("GITHUB_WORKSPACE") or str(Path.cwd())
+
+
+def append_summary(markdown: str) -> None:
+    """Add to the step summary that GitHub shows, where it runs this."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(markdown)
+
+
+def write_page(report: LintReport, path: Path) -> None:
+    """Write the HTML report."""
+    from torchlink.errors import FileError
+    from torchlink.report import lint_html
+
+    page = lint_html.render(report, rules=rule_docs(), version=__version__)
+    try:
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise FileError(
+            f"Cannot write {path}: {error.strerror}.", hint="Name a file that you may write."
+        ) from error
+    typer.echo(f"torchlink: wrote {path}", err=True)
