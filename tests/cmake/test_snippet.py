@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,3 +83,22 @@ def test_a_path_that_cmake_takes_apart_is_refused(tmp_path: Path, name: str) -> 
     libtorch = imitate(tmp_path / name)
     with pytest.raises(InexpressibleError, match="CMake cannot carry"):
         snippet(libtorch)
+
+
+@pytest.mark.cmake
+@pytest.mark.parametrize("headers", ["system", "after"])
+def test_odd_letters_in_the_path_survive(toy: Libtorch, tmp_path: Path, headers: str) -> None:
+    link = tmp_path / "a \"b\" 'c' $d ${e} #f %g &(h) !i `j` ~k *l ?m <n> @o=p"
+    link.symlink_to(toy.root)
+    libtorch = replace(
+        toy,
+        root=link,
+        library_dir=link / "lib",
+        include_dirs=tuple(link / directory.relative_to(toy.root) for directory in toy.include_dirs),
+    )
+    text = snippet(libtorch, Wishes(cpu_only=True, headers=headers))
+    configured(project(tmp_path / "p", LISTS, **{"torch.cmake": text}))
+    built(tmp_path / "p")
+    assert run_clean(tmp_path / "p/build/app").returncode == 0
+    with pytest.raises(InexpressibleError, match="in a linker flag"):
+        snippet(libtorch)  # what must be kept is a flag, which CMake does not quote

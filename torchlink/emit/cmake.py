@@ -55,7 +55,8 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
 
 def include_after(plan: LinkPlan) -> str:
     """Compile options that put the include directories behind the compiler's own."""
-    return ";".join(f'SHELL:-idirafter "{syntax.path(directory)}"' for directory in plan.include_dirs)
+    directories = (syntax.path(directory).replace('"', '\\"') for directory in plan.include_dirs)
+    return ";".join(f'SHELL:-idirafter "{directory}"' for directory in directories)
 
 
 def _link_properties(plan: LinkPlan) -> dict[str, str]:
