@@ -1,21 +1,26 @@
 ## Runs a TorchScript model on ones and prints what comes out:
 ##
 ##   ./main model.pt 1 3 224 224     # the dimensions of its input
-##   ./main model.pt                 # only loads it
 
 import std/[os, sequtils, strutils]
 import torchmodel
+
+proc likelyShape(model: Model): seq[int] =
+  ## A shape that fits many models: the first weight tells how wide their input is. A convolution's weight is
+  ## [out, in, height, width], a linear layer's [out, in].
+  for weight in model.parameterShapes:
+    if weight.len == 4: return @[1, weight[1], 224, 224]
+    if weight.len == 2: return @[1, weight[1]]
+  @[1, 4]
 
 proc show[T](output: Tensor, _: typedesc[T]) =
   let values = output.toSeq(T)  # a plain Nim seq
   let dots = if values.len > 8: " …" else: ""
   echo output, ": ", values[0 ..< min(8, values.len)].join(" "), dots
 
-proc run(path: string, shape: seq[int]) =
+proc run(path: string, dimensions: seq[int]) =
   let model = loadModel(path)
-  echo "loaded ", path
-  if shape.len == 0: return
-
+  let shape = if dimensions.len > 0: dimensions else: model.likelyShape
   let ones = newSeqWith(shape.foldl(a * b, 1), 1'f32)
   for output in model.forward(tensor(ones, shape)):
     case output.dtype
@@ -30,4 +35,5 @@ when isMainModule:
   try:
     run(paramStr(1), commandLineParams()[1 .. ^1].map(parseInt))
   except TorchError, ValueError:
-    quit "main: " & getCurrentExceptionMsg(), 1
+    let advice = if paramCount() == 1: "\nGive the dimensions of its input behind the model." else: ""
+    quit "main: " & getCurrentExceptionMsg().strip & advice, 1

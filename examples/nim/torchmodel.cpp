@@ -96,11 +96,17 @@ void flatten(const c10::IValue& value, std::vector<at::Tensor>& tensors) {
   }
 }
 
+// The index in `dtypes`, or -1.
 int dtype_code(const at::Tensor& tensor) {
   for (int code = 0; code < static_cast<int>(sizeof dtypes / sizeof *dtypes); ++code)
     if (dtypes[code] == tensor.scalar_type()) return code;
-  throw std::runtime_error(std::string("forward returned a tensor of dtype ") + c10::toString(tensor.scalar_type()) +
-                           "; convert it in the model, for example with .float()");
+  return -1;
+}
+
+void need_dtype(const at::Tensor& tensor) {
+  if (dtype_code(tensor) < 0)
+    throw std::runtime_error(std::string("forward returned a tensor of dtype ") + c10::toString(tensor.scalar_type()) +
+                             "; convert it in the model, for example with .float()");
 }
 
 }  // namespace
@@ -144,8 +150,19 @@ char* torchmodel_forward(Model* model, const Array* inputs, int64_t count, Outpu
     }
     Outputs found;
     flatten(module_of(model->loaded).forward(std::move(arguments)), found.tensors);
-    for (const at::Tensor& tensor : found.tensors) dtype_code(tensor);
+    for (const at::Tensor& tensor : found.tensors) need_dtype(tensor);
     *outputs = new Outputs(std::move(found));
+  });
+}
+
+// The model's weights, in its own order.
+char* torchmodel_parameters(Model* model, Outputs** outputs) {
+  return text_of_failure([&] {
+    std::unique_ptr<Outputs> found(new Outputs);
+#if __has_include(<torch/csrc/jit/api/module.h>)  // before 1.5 there is no such list: none is told
+    for (const at::Tensor& parameter : module_of(model->loaded).parameters()) found->tensors.push_back(parameter);
+#endif
+    *outputs = found.release();
   });
 }
 

@@ -46,6 +46,7 @@ type
 {.push importc, cdecl.}
 proc torchmodel_load(path, device: cstring, model: ptr ptr CModel): cstring
 proc torchmodel_forward(model: ptr CModel, inputs: ptr CArray, count: int64, outputs: ptr ptr COutputs): cstring
+proc torchmodel_parameters(model: ptr CModel, outputs: ptr ptr COutputs): cstring
 proc torchmodel_count(outputs: ptr COutputs): int64
 proc torchmodel_describe(outputs: ptr COutputs, index: int64): CArray
 proc torchmodel_read(outputs: ptr COutputs, index: int64, memory: pointer): cstring
@@ -175,10 +176,26 @@ proc loadModel*(path: string, device = "cpu"): Model =
   new(result, close)
   result.handle = handle
 
+proc needOpen(model: Model) =
+  if model.handle.isNil: raise newException(ValueError, "the model was closed")
+
+proc shapeOf(found: CArray): seq[int] =
+  let sizes = cast[ptr UncheckedArray[int64]](found.shape)
+  for dimension in 0 ..< found.rank: result.add sizes[dimension].int
+
+proc parameterShapes*(model: Model): seq[seq[int]] =
+  ## The shapes of its weights, in the model's own order; the first ones tell what input it takes.
+  model.needOpen
+  var parameters: ptr COutputs
+  check torchmodel_parameters(model.handle, addr parameters)
+  defer: torchmodel_free_outputs(parameters)
+  for index in 0 ..< torchmodel_count(parameters):
+    result.add torchmodel_describe(parameters, index).shapeOf
+
 proc forward*(model: Model, inputs: varargs[Tensor]): seq[Tensor] =
   ## Run the model on copies of the inputs, without gradients. Its tensors come back in order, on the CPU:
   ## one, or those of a tuple, list or dict; a plain number arrives as a tensor of shape `[]`, None not at all.
-  if model.handle.isNil: raise newException(ValueError, "the model was closed")
+  model.needOpen
   var shapes = newSeq[seq[int64]](inputs.len)
   var arrays = newSeq[CArray](inputs.len)
   for i, input in inputs:
@@ -189,12 +206,10 @@ proc forward*(model: Model, inputs: varargs[Tensor]): seq[Tensor] =
   var outputs: ptr COutputs
   check torchmodel_forward(model.handle, if arrays.len > 0: addr arrays[0] else: nil, arrays.len.int64, addr outputs)
   defer: torchmodel_free_outputs(outputs)
+  const width: array[Dtype, int] = [4, 8, 8, 4, 1, 1]
   for index in 0 ..< torchmodel_count(outputs):
     let found = torchmodel_describe(outputs, index)
-    let sizes = cast[ptr UncheckedArray[int64]](found.shape)
-    var tensor = Tensor(dtype: Dtype(found.dtype))
-    for dimension in 0 ..< found.rank: tensor.shape.add sizes[dimension].int
-    const width: array[Dtype, int] = [4, 8, 8, 4, 1, 1]
+    var tensor = Tensor(dtype: Dtype(found.dtype), shape: found.shapeOf)
     tensor.bytes = newSeq[byte](tensor.len * width[tensor.dtype])
     check torchmodel_read(outputs, index, if tensor.bytes.len > 0: addr tensor.bytes[0] else: nil)
     result.add tensor

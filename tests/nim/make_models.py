@@ -96,6 +96,7 @@ def main(directory: Path) -> None:
     linear.weight.data = torch.arange(8.0).reshape(2, 4)
     linear.bias.data = torch.tensor([0.5, -0.5])
     torch.jit.script(linear).save(directory / "Linear.pt")
+    torch.jit.script(nn.Linear(2, 3, bias=False).half()).save(directory / "HalfWeights.pt")
     torch.jit.script(nn.Dropout(0.5).train()).save(directory / "Dropout.pt")
     torch.jit.script(nn.Linear(1024, 1024)).save(directory / "Heavy.pt")
     (directory / "Broken.pt").write_bytes((directory / "Linear.pt").read_bytes()[:1000])

@@ -83,6 +83,11 @@ suite "a model's arguments and results":
     check outputs[6].item(float64) == 6.5
     check outputs[7].item(bool)
 
+  test "the shapes of the weights":
+    check model("Linear").parameterShapes == @[@[2, 4], @[2]]
+    check model("HalfWeights").parameterShapes == @[@[3, 2]]
+    check model("Same").parameterShapes.len == 0
+
   test "models run in evaluation mode":
     check model("Dropout").forward(tensor(@[1'f32, 1, 1, 1, 1, 1, 1, 1]))[0].toSeq(float32) ==
       @[1'f32, 1, 1, 1, 1, 1, 1, 1]
@@ -136,6 +141,7 @@ suite "what goes wrong is an exception":
     closed.close()
     closed.close()
     check "closed" in failure(ValueError, closed.forward(tensor(@[1'f32])))
+    check "closed" in failure(ValueError, closed.parameterShapes)
 
 suite "memory":
   proc residentKib(): int =
