@@ -51,11 +51,9 @@ class Data:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise FileError(
-                    f"{path} is {file_kind(status.st_mode)}, not a file.", hint=f"Name an {kind}."
-                )
+                raise FileError(f"{path} is {file_kind(status.st_mode)}, not a file.", hint="Name a file.")
             if status.st_size == 0:
-                raise MalformedFileError(f"{path} is empty, so it is no {kind}.")
+                raise MalformedFileError(f"{path} is empty, and an empty file is no {kind}.")
             return cls(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), str(path), kind)
         except OSError as error:
             raise unreadable(path, error) from error
@@ -88,7 +86,9 @@ class Data:
 
     def raw_string(self, offset: int, end: int) -> bytes:
         """The bytes from `offset` up to the next NUL, which must lie before `end`."""
-        stop = self.buffer.find(b"\0", offset, min(end, offset + LONGEST_STRING)) if offset >= 0 else -1
+        stop = -1
+        if 0 <= offset < self.size:
+            stop = self.buffer.find(b"\0", offset, min(end, offset + LONGEST_STRING))
         if stop < 0:
             raise self.malformed(f"the string at byte {offset} has no end")
         return self.buffer[offset:stop]
