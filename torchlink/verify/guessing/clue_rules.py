@@ -26,6 +26,14 @@ def named(parameter: Shaped) -> str:
     return parameter.origin or "a constant"
 
 
+def among(*values: object) -> object:
+    """What goes on after an operator that chooses from these values by a mask or an index."""
+    sources = [source for value in values if isinstance(value, Probe) for source in value.sources]
+    if sources:
+        return Probe(tuple(dict.fromkeys(sources)))
+    return next((value for value in values if isinstance(value, Known)), UNKNOWN)
+
+
 def rows(width: int) -> tuple[Template, ...]:
     """Vectors of a width: a batch of them, a batch of sequences of them, one."""
     return (BATCH, width), (BATCH, LENGTH, width), (width,)
@@ -51,7 +59,9 @@ def matmul(x: object, y: object, *_: object) -> Told:
     if isinstance(x, Shaped) and x.rank > 0:
         reason = f"{named(x)} has {x.shape[-1]} columns"
         return (Telling(y, ((x.shape[-1], LENGTH), (x.shape[-1],)), x.dtype, reason),), UNKNOWN
-    return None
+    if isinstance(x, Probe) and isinstance(y, Probe):
+        return None
+    return (Telling(x, (), None, ""), Telling(y, (), None, "")), UNKNOWN
 
 
 def addmm(_bias: object, x: object, y: object, *_: object) -> Told:
@@ -252,31 +262,31 @@ def einsum(equation: object, operands: object, *_: object) -> Told:
     ), UNKNOWN
 
 
-def index(_x: object, indices: object, *_: object) -> Told:
+def index(x: object, indices: object, *_: object) -> Told:
     """Integers that index another tensor."""
     if not isinstance(indices, list):
         return None
-    reason = "it is used as an index"
+    templates: tuple[Template, ...] = ((LENGTH,), (BATCH, LENGTH))
     found = [each for each in indices if isinstance(each, Probe)]
     return tuple(
-        Telling(each, ((LENGTH,), (BATCH, LENGTH)), "int64", reason, "zeros") for each in found
-    ), PASS
+        Telling(each, templates, "int64", "it is used as an index", "zeros") for each in found
+    ), among(x)
 
 
-def index_at(_x: object, _dim: object, indices: object, *_: object) -> Told:
+def index_at(x: object, _dim: object, indices: object, *_: object) -> Told:
     """`index_select` and `gather`."""
     templates: tuple[Template, ...] = ((LENGTH,), (BATCH, LENGTH), (BATCH, LENGTH, 1))
-    return (Telling(indices, templates, "int64", "it is used as an index", "zeros"),), PASS
+    return (Telling(indices, templates, "int64", "it is used as an index", "zeros"),), among(x)
 
 
-def masked_fill(_x: object, mask: object, *_: object) -> Told:
+def masked_fill(x: object, mask: object, *_: object) -> Told:
     """A mask of bools; none set, because what is masked out everywhere is not a number."""
-    return (Telling(mask, (None,), "bool", "it is used as a mask", "zeros"),), PASS
+    return (Telling(mask, (None,), "bool", "it is used as a mask", "zeros"),), among(x)
 
 
-def where(condition: object, *_: object) -> Told:
+def where(condition: object, *values: object) -> Told:
     """A condition of bools."""
-    return (Telling(condition, (None,), "bool", "it is used as a condition"),), PASS
+    return (Telling(condition, (None,), "bool", "it is used as a condition"),), among(*values[:2])
 
 
 def bitwise(*values: object) -> Told:
@@ -320,7 +330,8 @@ def elementwise(*values: object) -> Told:
     widths = [each.last for each in values[:3] if isinstance(each, Known) and each.last is not None]
     if not known and widths:
         reason = f"it is combined with vectors of {widths[0]}"
-        return tuple(Telling(each, rows(widths[0]), None, reason, weak=True) for each in values[:3]), PASS
+        tellings = tuple(Telling(each, rows(widths[0]), None, reason, weak=True) for each in values[:3])
+        return tellings, Known(last=widths[0])
     if not known:
         return None
     shape, dtype = known[0].shape, known[0].dtype

@@ -168,10 +168,10 @@ class Chooser:
         shapeless = next((clue for clue in own if clue.template is None), None)
         fill = shapeless.fill if shapeless else "ones"
         why = f"{shapeless.reason}; " if shapeless else ""
+        told = shapeless.dtype if shapeless else None
         shaped = [clue for clue in own if clue.template is not None]
-        found = [
-            _option(clue) for clue in sorted(shaped, key=lambda clue: BATCH not in (clue.template or ()))
-        ]
+        shaped.sort(key=lambda clue: BATCH not in (clue.template or ()))
+        found = [_option(clue, told, fill) for clue in shaped]
         found += [_option(clue, dtype, fill) for clue in _at(self.weak, path)]
         others = [clue for clue in (*self.strong, *self.weak) if clue.path != path and clue.template]
         generic: list[TensorOption] = []

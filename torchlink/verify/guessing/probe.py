@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchlink.model.dtypes import is_floating
-from torchlink.verify.guessing.clue_rules import CLUE_RULES
+from torchlink.verify.guessing.clue_rules import CLUE_RULES, among
 from torchlink.verify.guessing.clues import ANY, PASS, Clue, Known, Path, Probe, Source, Telling
 from torchlink.verify.guessing.inverse import Step, known_size, step_of, undone
-from torchlink.verify.shapes import scalars
+from torchlink.verify.shapes import elementwise, scalars
 from torchlink.verify.shapes.run import NOT_KNOWN, TENSOR_RULES
 from torchlink.verify.shapes.values import UNKNOWN
 
@@ -31,6 +31,10 @@ LOOKING_UP = frozenset(("aten::__getitem__", "prim::TupleIndex", "aten::get"))
 IDENTITY = frozenset(("aten::__is__", "aten::__isnot__"))
 UNPACKING = frozenset(("prim::TupleUnpack", "prim::ListUnpack"))
 JOINING = frozenset(("cat", "concat", "stack"))
+# After these the size of the last dimension, or the channels', is as it was.
+KEEPING_SIZES = frozenset(elementwise.RULES) - frozenset(elementwise.REDUCTION.split()) | frozenset(
+    ("unsqueeze", "select", "slice", "expand", "batch_norm", "layer_norm", "group_norm", "native_dropout")
+)
 LONGEST_WAY = 64  # steps of one probe: a loop must not make it grow for ever
 MOST_CLUES = 100
 MOST_ARGUMENTS = 14  # of an operator that a clue rule names; older versions have fewer
@@ -57,7 +61,7 @@ class Prober:
             return None
         if not probes:
             known = [value for value in arguments if isinstance(value, Known)]
-            return (known[0],) if known and results == 1 and kind not in TELLING else None
+            return (known[0],) if known and bare in KEEPING_SIZES else None
         if bare not in JOINING and isinstance(arguments[0], (list, tuple, dict)):
             return None  # a container that merely holds probes
         if kind in UNPACKING:
@@ -75,10 +79,7 @@ class Prober:
 
     def agreed(self, values: Sequence[object]) -> object:
         """What the branches of an unknown condition give together: the probes of all of them."""
-        sources = [source for value in values if isinstance(value, Probe) for source in value.sources]
-        if sources:
-            return Probe(tuple(dict.fromkeys(sources)))
-        return next((value for value in values if isinstance(value, Known)), UNKNOWN)
+        return among(*values)
 
     def told(self, bare: str, arguments: list[object]) -> tuple[object] | None:
         """Take note of what an operator tells; its result, unless the value just passes through it."""

@@ -38,7 +38,7 @@ BITWISE = "bitwise_and bitwise_or bitwise_xor bitwise_not __and__ __or__ __xor__
 REDUCTION = "mean sum prod amax amin std var logsumexp norm argmax argmin any all nansum"
 TO_INT64 = frozenset(("argmax", "argmin"))
 TO_BOOL = frozenset(("any", "all"))
-LIKE = "zeros_like ones_like empty_like rand_like randn_like full_like"
+LIKE = "zeros_like ones_like empty_like rand_like randn_like"
 CREATED = "zeros ones empty rand randn full"
 NEW = "new_zeros new_ones new_empty new_full"
 
@@ -193,6 +193,11 @@ def like(x: object, *rest: object) -> Shaped:
     return Shaped(given.shape, dtype_among(rest, given.dtype))
 
 
+def full_like(x: object, _value: object, *rest: object) -> Shaped:
+    """`full_like(x, value, dtype, …)`."""
+    return like(x, *rest)
+
+
 def created(size: object, *rest: object) -> Shaped:
     """`zeros(size, dtype, …)` and its like."""
     return Shaped(tuple(wholes(size)), dtype_among(rest, "float32"))
@@ -256,6 +261,7 @@ RULES: dict[str, Rule] = {
     "to": to,
     "type_as": type_as,
     "full": filled,
+    "full_like": full_like,
     "new_full": new_full,
     "arange": arange,
 }
