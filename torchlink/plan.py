@@ -91,6 +91,8 @@ SYSTEM_LIBRARY_DIR = r"(/usr)?/lib(32|64|x32)?(/[\w.]+-linux-(gnu|musl)\w*)?"
 # What glibc's loader replaces inside a search path entry.
 LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 
+NAMED_AT_MOST = 8  # missing libraries in one note
+
 
 def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler | None = None) -> LinkPlan:
     """Decide the words of a build.
@@ -129,7 +131,7 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         libraries=libraries,
         runtime_dirs=runtime_dirs,
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
-        notes=_notes(libtorch, wishes, away, standard),
+        notes=_notes(libtorch, wishes, away, standard, libraries),
         linker_dirs=tuple(companion.path for companion in away) if libtorch.platform == "linux" else (),
     )
 
@@ -261,7 +263,11 @@ def is_system_dir(directory: Path) -> bool:
 
 
 def _notes(
-    libtorch: Libtorch, wishes: Wishes, away: tuple[CompanionDir, ...], standard: int
+    libtorch: Libtorch,
+    wishes: Wishes,
+    away: tuple[CompanionDir, ...],
+    standard: int,
+    libraries: tuple[PlanLibrary, ...],
 ) -> tuple[str, ...]:
     """What the user should know about this plan."""
     notes = list(libtorch.conflicts)
@@ -269,9 +275,15 @@ def _notes(
         notes.append(
             f"C++{standard} is used: the compiler is too old for the preferred C++{libtorch.cxx_standard}."
         )
-    for missing in libtorch.missing_libraries:
-        source = f"; pip install {missing.package} brings it" if missing.package else ""
-        notes.append(f"{missing.name}, which {missing.needed_by} needs, is missing{source}.")
+    # libcaffe2_nvrtc and the like are loaded on a GPU only.
+    needing = {library.file.name for library in libraries} if wishes.cpu_only else None
+    missing = [lib for lib in libtorch.missing_libraries if needing is None or lib.needed_by in needing]
+    if missing:
+        names = list(dict.fromkeys(library.name for library in missing))
+        more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+        packages = " ".join(dict.fromkeys(library.package for library in missing if library.package))
+        source = f"; to get them: pip install {packages}" if packages else ""
+        notes.append(f"Libtorch needs what is not there: {', '.join(names[:NAMED_AT_MOST])}{more}{source}.")
     if away and wishes.rpath != "absolute":
         places = ", ".join(str(companion.path) for companion in away)
         notes.append(

@@ -216,13 +216,23 @@ def test_without_absolute_paths_the_companions_are_the_users_to_place(tmp_path: 
     assert str(beside.path) in plan.notes[0]
 
 
+CUPTI = MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti")
+CUDNN = MissingLibrary("libcudnn.so.9", "libtorch_cuda.so", None)
+
+
 def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp_path: Path) -> None:
-    missing = MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti")
-    plan = make_plan(imitate(tmp_path, missing_libraries=(missing,), conflicts=("A contradicts B.",)))
-    assert plan.notes == (
+    libtorch = imitate(tmp_path, CUDA, missing_libraries=(CUPTI, CUDNN), conflicts=("A contradicts B.",))
+    assert make_plan(libtorch).notes == (
         "A contradicts B.",
-        "libcupti.so.13, which libtorch_cpu.so needs, is missing; pip install nvidia-cuda-cupti brings it.",
+        "Libtorch needs what is not there: libcupti.so.13, libcudnn.so.9; to get them: pip install nvidia-cuda-cupti.",
     )
+
+
+def test_a_cpu_program_is_told_only_of_what_it_needs_itself(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path, CUDA, missing_libraries=(CUPTI, CUDNN))
+    (note,) = make_plan(libtorch, Wishes(cpu_only=True)).notes
+    assert "libcupti.so.13" in note
+    assert "libcudnn.so.9" not in note
 
 
 def test_a_lower_standard_than_preferred_is_noted_unless_it_was_wished(tmp_path: Path) -> None:
