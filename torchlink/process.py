@@ -77,7 +77,9 @@ def run(
     return Completed(words, done.returncode, done.stdout, done.stderr, time.perf_counter() - start)
 
 
-def spawn(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> subprocess.Popen[str]:
+def spawn(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.Popen[str]:
     """Start a program to talk to over text pipes (line buffered); stderr is a pipe too.
 
     Raises:
@@ -99,6 +101,14 @@ def spawn(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, c
         )
     except OSError as error:
         raise missing_tool(words[0], error) from error
+
+
+def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
+    """The exit status of a process (negative for a signal), or None where it still runs after `seconds`."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:

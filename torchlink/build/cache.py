@@ -31,6 +31,8 @@ KINDS = {
     LOGS: "logs of failed builds",
 }
 MANIFEST = "entry.json"
+WORKSPACE = ".new-"  # how the names of workspaces begin
+ABANDONED = 86400  # seconds after which a workspace is what a killed process left behind
 FORM = 1  # raise it whenever the meaning of a manifest changes
 
 
@@ -96,7 +98,8 @@ def workspace() -> Iterator[Path]:
     try:
         builds = cache_dir() / BUILDS
         builds.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix=".new-", dir=builds))
+        _sweep(builds)
+        directory = Path(tempfile.mkdtemp(prefix=WORKSPACE, dir=builds))
     except OSError as error:
         raise _unwritable(error) from error
     try:
@@ -198,6 +201,16 @@ def clear() -> int:
             hint="Check its permissions with `ls -ld`.",
         ) from error
     return freed
+
+
+def _sweep(builds: Path) -> None:
+    """Delete the workspaces of processes that were killed."""
+    import time
+
+    for directory in builds.glob(f"{WORKSPACE}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - directory.stat().st_mtime > ABANDONED:
+                shutil.rmtree(directory)
 
 
 def _recent(asked: str) -> Path:

@@ -7,7 +7,7 @@ import re
 # Strongest first: a compiler's own word for an error, then what linkers, CMake and Nim say.
 DECISIVE = (
     re.compile(r"\b(fatal error|internal compiler error): "),
-    re.compile(r"(^|[\s:)])error: |^Error: |CMake Error|\bError: unhandled"),
+    re.compile(r"\berror: |\bError: |CMake Error"),
     re.compile(r"undefined reference to|undefined symbol|cannot find -l|multiple definition of"),
     re.compile(r"cannot find|No such file or directory|[Kk]illed|No space left|out of memory|not found"),
 )

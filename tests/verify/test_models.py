@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.verify.zoo import Specimen, save, tensors_of, zoo  # noqa: E402 - needs torch
+from tests.verify.specimens import Specimen, save, specimens, tensors_of  # noqa: E402 - needs torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.compile
-SPECIMENS = {specimen.name: specimen for specimen in zoo()}
+SPECIMENS = {specimen.name: specimen for specimen in specimens()}
 
 
 @pytest.fixture(params=SPECIMENS)

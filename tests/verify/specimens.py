@@ -187,6 +187,13 @@ class Printing(nn.Module):
         return x
 
 
+class Chatty(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(20000):
+            print("a line that fills the pipe, number", i)
+        return x
+
+
 class Raising(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.size(0) > 0:
@@ -208,7 +215,7 @@ def ones(*shape: int) -> Tensor:
     return torch.ones(shape)
 
 
-def zoo() -> tuple[Specimen, ...]:
+def specimens() -> tuple[Specimen, ...]:
     """Every model; weights are the same at every call."""
     torch.manual_seed(1)
     ramp = torch.arange(6.0).reshape(2, 3)

@@ -1,0 +1,123 @@
+"""Building the loader: once for everybody, and every failure told with its cause."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+pytestmark = pytest.mark.compile
+
+# Stands for a slow, counted compiler: real for torchlink's questions, a copy of `true` for the loader.
+COUNTING = """#!/bin/sh
+case "$*" in
+  *loader.cpp*) echo x >> "$COUNT"; sleep 1; exec cp /bin/true loader;;
+esac
+exec c++ "$@"
+"""
+BROKEN = """#!/bin/sh
+case "$*" in
+  *loader.cpp*) exec c++ -include nonexistent-header.h "$@";;
+esac
+exec c++ "$@"
+"""
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def test_two_processes_at_once_compile_once(tmp_path: Path, torch_root: Path) -> None:
+    count = tmp_path / "count"
+    environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(tmp_path / "cache"), "COUNT": str(count)}
+    compiler = script(tmp_path / "counting-c++", COUNTING)
+    command = [
+        sys.executable,
+        "-m",
+        "torchlink",
+        "verify",
+        "--libtorch",
+        torch_root,
+        "--compiler",
+        compiler,
+        "--json",
+    ]
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    reports = [json.loads(process.communicate(timeout=60)[0]) for process in running]
+    assert count.read_text() == "x\n"
+    assert sorted(report["loader"]["cached"] for report in reports) == [False, True, True]
+
+
+def test_a_failed_build_says_command_cause_and_log(
+    torchlink: Callable[..., Result], torch_root: Path, tmp_path: Path
+) -> None:
+    compiler = script(tmp_path / "broken-c++", BROKEN)
+    result = torchlink("verify", "--libtorch", torch_root, "--compiler", compiler, "--json")
+    error = json.loads(result.out)["error"]
+    assert result.code == 1
+    assert error["code"] == "build-failed"
+    assert "nonexistent-header.h" in error["details"][0]
+    command, log = error["details"][-2:]
+    assert command.startswith("command: ")
+    assert str(torch_root) in command
+    with open(log.removeprefix("full log: "), encoding="utf-8") as file:
+        assert "compilation terminated" in file.read()
+
+
+def test_no_compiler_is_an_error_with_a_hint(
+    torchlink: Callable[..., Result], torch_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = torchlink("verify", "--libtorch", torch_root)
+    assert result.code == 2
+    assert "No C++ compiler" in result.err
+    assert "g++" in result.err
+
+
+@pytest.mark.parametrize(
+    ("via", "program"),
+    [
+        pytest.param("cmake", "cmake", marks=pytest.mark.cmake),
+        pytest.param("nim", "nim", marks=pytest.mark.nim),
+    ],
+)
+def test_the_target_s_own_project_builds_it_and_it_is_kept(
+    torchlink: Callable[..., Result], torch_root: Path, via: str, program: str
+) -> None:
+    for cached in (None, True):
+        result = torchlink("verify", "--libtorch", torch_root, "--via", via, "--json")
+        report = json.loads(result.out)
+        assert result.code == 0, result
+        assert report["ok"]
+        assert report["models"][0]["outputs"][0]["values"] == [2.5, -0.75]
+        assert program in report["loader"]["command"]
+        assert cached is None or report["loader"]["cached"]
+
+
+def test_a_way_whose_tool_is_missing_says_so(
+    torchlink: Callable[..., Result], torch_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import shutil
+
+    compiler = shutil.which("c++")
+    assert compiler
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", compiler)
+    result = torchlink("verify", "--libtorch", torch_root, "--via", "nim")
+    assert result.code == 2
+    assert "no nim on PATH" in result.err

@@ -1,0 +1,139 @@
+"""A loader that does not start, or dies, is told by its cause: the library, the signal, the exception."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from torchlink.errors import RunFailedError
+from torchlink.libtorch.inspect import inspect
+from torchlink.paths import data_dir
+from torchlink.verify.failures import decisive_sentence, exception
+from torchlink.verify.model_run import run_model
+from torchlink.verify.result import Request
+from torchlink.verify.session import Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.errors import TorchlinkError
+
+TINY = data_dir("templates") / "loader" / "tiny.pt"
+LOADED = '{"event":"loaded","load_ms":1,"device":"cpu","arguments":["x"]}'
+
+
+def failure_of(program: Path, torch_root: Path) -> TorchlinkError:
+    """What is said of a program in the loader's place."""
+    with Session(program) as session:
+        result = run_model(
+            session, TINY, "torchscript", Request(inputs=()), inspect(torch_root, found_by="test")
+        )
+    assert result.error is not None
+    return result.error
+
+
+def program(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.compile
+def test_a_library_that_is_gone_is_named(tmp_path: Path, torch_root: Path) -> None:
+    (tmp_path / "gone.c").write_text("int gone(void) { return 1; }\n")
+    (tmp_path / "main.c").write_text("int gone(void); int main(void) { return gone(); }\n")
+    for command in ("cc -shared -fPIC gone.c -o libgone.so", "cc main.c -o main -L. -lgone"):
+        subprocess.run(command.split(), cwd=tmp_path, check=True)
+    (tmp_path / "libgone.so").unlink()
+    error = failure_of(tmp_path / "main", torch_root)
+    assert error.code == "run-failed"
+    assert error.message == "The loader cannot start: the library libgone.so is not found."
+
+
+@pytest.mark.compile
+def test_a_symbol_that_is_gone_is_named(tmp_path: Path, torch_root: Path) -> None:
+    (tmp_path / "gone.c").write_text("int gone(void) { return 1; }\n")
+    (tmp_path / "main.c").write_text("int gone(void); int main(void) { return gone(); }\n")
+    (tmp_path / "other.c").write_text("int other(void) { return 1; }\n")
+    for command in (
+        "cc -shared -fPIC gone.c -o libgone.so",
+        "cc main.c -o main -L. -lgone -Wl,-z,now -Wl,-rpath,$ORIGIN",
+        "cc -shared -fPIC other.c -o libgone.so",
+    ):
+        subprocess.run(command.split(), cwd=tmp_path, check=True)
+    error = failure_of(tmp_path / "main", torch_root)
+    assert "undefined symbol: gone" in error.message
+
+
+def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: Path) -> None:
+    error = failure_of(
+        program(tmp_path / "a", f"read x; echo '{LOADED}'; read x; echo help >&2; kill -SEGV $$"), torch_root
+    )
+    assert error.message == "The loader was killed by SIGSEGV in the model's forward."
+    assert error.details == ("help",)
+
+
+def test_a_crash_at_the_very_end_counts(tmp_path: Path, torch_root: Path) -> None:
+    result = '{"event":"result","forward_ms":1,"outputs":[],"outputs_left_out":0,"peak_rss_mb":1}'
+    error = failure_of(
+        program(tmp_path / "a", f"read x; echo '{LOADED}'; read x; echo '{result}'; read x; kill -ABRT $$"),
+        torch_root,
+    )
+    assert error.message == "The loader was killed by SIGABRT when it ended, after all had gone well."
+
+
+def test_an_exit_without_an_answer_is_told(tmp_path: Path, torch_root: Path) -> None:
+    error = failure_of(program(tmp_path / "a", "echo why >&2; exit 3"), torch_root)
+    assert "exit status 3" in error.message
+    assert error.details == ("why",)
+
+
+def test_an_answer_that_is_no_event_is_told(tmp_path: Path, torch_root: Path) -> None:
+    assert failure_of(program(tmp_path / "a", "echo hello; exit 0"), torch_root).code == "run-failed"
+
+
+def test_a_loader_that_may_not_be_run_has_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    with pytest.raises(RunFailedError) as caught:
+        Session(tmp_path / "a")
+    assert "TORCHLINK_CACHE_DIR" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("one sentence", "one sentence"),
+        ("first\nsecond", "first"),
+        ("", "an exception without a message"),
+        (
+            "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript (most recent call "
+            'last):\n  File "x", line 3, in forward\nRuntimeError: shapes cannot be multiplied (1x5 and 4x3)\n',
+            "shapes cannot be multiplied (1x5 and 4x3)",
+        ),
+        (
+            "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript (most recent call "
+            "last):\nbuiltins.ValueError: no\nRuntimeError: \n",
+            "RuntimeError:",
+        ),
+    ],
+)
+def test_of_an_exception_the_decisive_sentence_is_shown(message: str, sentence: str) -> None:
+    assert decisive_sentence(message) == sentence
+
+
+@pytest.mark.parametrize(
+    ("stage", "code"),
+    [
+        ("device", "device-unusable"),
+        ("load", "forward-failed"),
+        ("input", "forward-failed"),
+        ("forward", "forward-failed"),
+    ],
+)
+def test_every_stage_has_its_error(stage: str, code: str) -> None:
+    error = exception(stage, "no\nmore", "cuda")
+    assert error.code == code
+    assert "no" in error.message
+    assert error.details == ("no", "more")
