@@ -20,6 +20,7 @@ from torchlink.binary.bindings import Scope
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.ldcache import LibraryCache
 from torchlink.binary.loader import resolve
+from torchlink.binary.opening import OpenFiles
 from torchlink.errors import FileError, MalformedFileError, TorchlinkError
 
 if TYPE_CHECKING:
@@ -211,6 +212,30 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> N
     with pytest.raises(FileError, match="character device"):
         ElfFile.open(Path("/dev/null"))
     listener.close()
+
+
+def test_an_interpreter_that_is_a_fifo_is_not_waited_for(
+    samples: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "i")
+    app = tmp_path / "app"
+    app.write_bytes(
+        samples[2].read_bytes().replace(b"/lib64/ld-linux-x86-64.so.2\0", b"./i\0".ljust(28, b"\0"))
+    )
+    monkeypatch.chdir(tmp_path)
+    closure = resolve(app)
+    assert [edge.name for edge in closure.edges if edge.fatal] == ["./i"]
+
+
+def test_many_closures_do_not_use_up_the_file_descriptors(samples: list[Path], tmp_path: Path) -> None:
+    files = OpenFiles()
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    for number in range(300):
+        library = tmp_path / f"lib{number}.so"
+        library.write_bytes(samples[0].read_bytes())
+        resolve(library, files=files)
+    assert len(list(descriptors.iterdir())) - before < 250
 
 
 def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:

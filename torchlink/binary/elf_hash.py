@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LONGEST_SUM = 1024
 POWERS_OF_33 = tuple(pow(33, exponent, 1 << 32) for exponent in reversed(range(LONGEST_SUM)))
+MOST_BUCKETS = 1 << 22
 LONGEST_CHAIN = 1 << 20  # far beyond what any linker writes; a damaged file may never end a chain
 WIDE_HASH_MACHINES = frozenset({"s390x", "alpha"})  # their 64-bit DT_HASH has 64-bit words
 
@@ -69,6 +70,8 @@ class GnuTable:
         self._bucket_count, self.first, self._bloom_words, self._shift = (
             image.data.unpack(word, start + 4 * number)[0] for number in range(4)
         )
+        if max(self._bucket_count, self._bloom_words) > MOST_BUCKETS:
+            raise image.data.malformed("its symbol hash table is larger than any")
         self._bloom = start + 16
         self._buckets = self._bloom + self._bloom_words * image.bits // 8
         self._chains = self._buckets + 4 * self._bucket_count

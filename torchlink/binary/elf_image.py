@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torchlink.binary.data import Data
 
 MAGIC = b"\x7fELF"
+MOST_SEGMENTS = 1 << 16
 
 
 class Image:
@@ -70,7 +71,7 @@ class Image:
         shape = self.layout.segment
         if size != shape.size:
             raise self.data.malformed(f"its program headers are {size} bytes long instead of {shape.size}")
-        if offset + count * size > self.data.size:
+        if count > MOST_SEGMENTS or offset + count * size > self.data.size:
             raise self.data.malformed("its program headers lie beyond its end")
         table = self.data.take(offset, count * size)
         return tuple(segment_from(fields, self.bits) for fields in shape.iter_unpack(table))

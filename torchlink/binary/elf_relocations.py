@@ -40,6 +40,7 @@ COPY = {
     "s390": 9,
     "loongarch64": 4,
 }
+MOST_SYMBOLS = 1 << 21
 CHUNK = 1 << 20  # bytes of a table read at once, rounded to whole entries
 
 
@@ -66,6 +67,8 @@ def relocated_indices(image: Image, dynamic: Dynamic) -> tuple[frozenset[int], f
             infos = view[1::entry_words]
             names.update(info >> 8 for info in infos)
             copies.update(info >> 8 for info in infos if info & 0xFF == copy)
+        if len(names) > MOST_SYMBOLS:
+            raise image.data.malformed("its relocations name more symbols than there can be")
     names.discard(0)
     copies.discard(0)
     return frozenset(names), frozenset(copies)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NO_VERSION: tuple[None, None] = (None, None)
 LOCAL, WEAK = 0, 2  # symbol bindings
+CHUNK = 1 << 12  # symbols read at once
 FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
 BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
 KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
@@ -223,20 +224,17 @@ class SymbolTable:
             return
         data, shape = self._image.data, self._image.layout.symbol
         strings, end = self._strings
-        names = data.take(strings, end - strings)
         versions = self._versions.indices(count)
-        allowed = 4 * len(names) + 4096  # strings may share their tails, but not without measure
-        table = data.take(start, count * shape.size)
-        for number, fields in enumerate(shape.iter_unpack(table)):
-            if number == 0:
-                continue
-            begin = fields[0]
-            stop = names.find(b"\0", begin)
-            allowed -= stop - begin
-            if stop < 0 or allowed < 0:
-                raise data.malformed(f"the name of its symbol {number} has no end")
-            name = names[begin:stop].decode("utf-8", "surrogateescape")
-            yield self._symbol(number, name, fields, versions[number] if versions else None)
+        allowed = 4 * (end - strings) + 4096  # strings may share their tails, but not without measure
+        for first in range(1, count, CHUNK):
+            many = min(CHUNK, count - first)
+            table = data.take(start + first * shape.size, many * shape.size)
+            for number, fields in enumerate(shape.iter_unpack(table), first):
+                name = data.string(strings + fields[0], end)
+                allowed -= len(name)
+                if allowed < 0:
+                    raise data.malformed("its symbol names overlap without measure")
+                yield self._symbol(number, name, fields, versions[number] if versions else None)
 
     def matching(self, name: str) -> Iterator[Symbol]:
         """Definitions of `name`, one a version."""

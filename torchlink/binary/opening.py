@@ -11,9 +11,14 @@ from torchlink.binary.data import file_kind, unreadable
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
 
+MOST_OPEN = 200
+
 
 class OpenFiles:
-    """ELF files kept open, so that many closures over the same libraries read each header once."""
+    """ELF files kept open, so that many closures over the same libraries read each header once.
+
+    Only the latest ones are kept, because each holds a file descriptor; a closure holds its own.
+    """
 
     def __init__(self) -> None:
         self._files: dict[tuple[int, int, int, int], ElfFile] = {}
@@ -29,9 +34,11 @@ class OpenFiles:
     def get(self, path: str, status: os.stat_result) -> ElfFile:
         """The open file at `path`, whose status the caller has; errors are those of `ElfFile.open`."""
         key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-        if key not in self._files:
-            self._files[key] = ElfFile.open(Path(path))
-        return self._files[key]
+        elf = self._files.pop(key, None) or ElfFile.open(Path(path))
+        self._files[key] = elf
+        if len(self._files) > MOST_OPEN:
+            del self._files[next(iter(self._files))]
+        return elf
 
 
 class Verdict(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.binary.ldcache import LibraryCache
@@ -13,6 +13,8 @@ from torchlink.binary.platforms import PLATFORMS, UNKNOWN, host_hwcaps
 from torchlink.binary.tree import Tree
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torchlink.binary.elf import ElfFile
 
 CACHE_PATH = "/etc/ld.so.cache"
@@ -95,9 +97,10 @@ def wants_musl(elf: ElfFile) -> bool:
 def read(tree: Tree, path: str) -> bytes:
     """A file of the system, or nothing where it cannot be read."""
     try:
-        with Path(tree.on_host(path)).open("rb") as file:
-            return file.read(LARGEST_LOADER)
-    except OSError:
+        descriptor = os.open(tree.on_host(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a FIFO must not be waited for
+            return file.read(LARGEST_LOADER) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    except (OSError, ValueError):
         return b""
 
 
