@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.conftest import Result
 
@@ -43,17 +43,8 @@ def test_two_processes_at_once_compile_once(tmp_path: Path, torch_root: Path) ->
     count = tmp_path / "count"
     environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(tmp_path / "cache"), "COUNT": str(count)}
     compiler = script(tmp_path / "counting-c++", COUNTING)
-    command = [
-        sys.executable,
-        "-m",
-        "torchlink",
-        "verify",
-        "--libtorch",
-        torch_root,
-        "--compiler",
-        compiler,
-        "--json",
-    ]
+    words = ("verify", "--libtorch", str(torch_root), "--compiler", str(compiler), "--json")
+    command = [sys.executable, "-m", "torchlink", *words]
     running = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(3)
@@ -75,8 +66,7 @@ def test_a_failed_build_says_command_cause_and_log(
     command, log = error["details"][-2:]
     assert command.startswith("command: ")
     assert str(torch_root) in command
-    with open(log.removeprefix("full log: "), encoding="utf-8") as file:
-        assert "compilation terminated" in file.read()
+    assert "compilation terminated" in Path(log.removeprefix("full log: ")).read_text(encoding="utf-8")
 
 
 def test_no_compiler_is_an_error_with_a_hint(

@@ -101,22 +101,22 @@ def test_a_loader_that_may_not_be_run_has_a_way_out(tmp_path: Path) -> None:
     assert "TORCHLINK_CACHE_DIR" in caught.value.hint
 
 
+INTERPRETER = """The following operation failed in the TorchScript interpreter.
+Traceback of TorchScript (most recent call last):
+  File "model.py", line 3, in forward
+"""
+
+
 @pytest.mark.parametrize(
     ("message", "sentence"),
     [
         ("one sentence", "one sentence"),
         ("first\nsecond", "first"),
         ("", "an exception without a message"),
-        (
-            "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript (most recent call "
-            'last):\n  File "x", line 3, in forward\nRuntimeError: shapes cannot be multiplied (1x5 and 4x3)\n',
-            "shapes cannot be multiplied (1x5 and 4x3)",
-        ),
-        (
-            "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript (most recent call "
-            "last):\nbuiltins.ValueError: no\nRuntimeError: \n",
-            "RuntimeError:",
-        ),
+        (f"{INTERPRETER}RuntimeError: shapes differ (1x5 and 4x3)\n", "shapes differ (1x5 and 4x3)"),
+        (f"{INTERPRETER}builtins.ValueError: no\n", "no"),
+        (f"{INTERPRETER}RuntimeError: \n", "RuntimeError:"),
+        (INTERPRETER, "The following operation failed in the TorchScript interpreter."),
     ],
 )
 def test_of_an_exception_the_decisive_sentence_is_shown(message: str, sentence: str) -> None:
