@@ -55,7 +55,7 @@ def test_json_keeps_its_contract(torchlink: Callable[..., Result], tmp_path: Pat
 
 
 def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path) -> None:
-    fake = replace(Fake(), version="2.12.0", needed=(("torch_cpu", ("libcupti.so.13",)),))
+    fake = replace(Fake(), version="2.12.0", needed=(("torch_cpu", ("libcudnn_nowhere.so.9",)),))
     done = torchlink("find", "--libtorch", make(tmp_path / "torch", fake))
     assert done.code == 0
     lines = {line[:15].strip(): line[16:] for line in done.out.splitlines()}
@@ -64,7 +64,7 @@ def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path)
     assert lines["C++ standard"].startswith("needs C++17, prefers C++20  (the check in ATen/ATen.h;")
     assert lines["accelerator"] == "CPU only"
     assert lines["search path"] == "RUNPATH $ORIGIN"
-    assert lines["missing"] == "libcupti.so.13, needed by libtorch_cpu.so: pip install nvidia-cuda-cupti"
+    assert lines["missing"] == "libcudnn_nowhere.so.9, needed by libtorch_cpu.so: pip install nvidia-cudnn"
     assert lines["contradictions"].startswith("version.py says version 2.12.0")
 
 

@@ -164,6 +164,14 @@ def test_cuda_is_told_by_the_libraries(tmp_path: Path) -> None:
     assert (found.accelerator, found.accelerator_version) == ("cuda", "13")
 
 
+def test_cuda_in_one_large_libtorch_is_told_by_its_small_neighbour(tmp_path: Path) -> None:
+    fake = replace(Fake(), version="1.4.0", headers="1.4.0", built=None, cmake="1.4.0", cuda="10.1")
+    needed = (("c10_cuda", ("libcudart-1b201d85.so.10.1",)),)
+    fake = replace(fake, libraries=("torch", "c10_cuda"), needed=needed)
+    found = inspect(make(tmp_path, fake), "path")
+    assert (found.accelerator, found.accelerator_version, found.conflicts) == ("cuda", "10.1", ())
+
+
 def test_a_cpu_build_that_claims_cuda_is_a_contradiction(tmp_path: Path) -> None:
     found = inspect(make(tmp_path, replace(Fake(), version="2.13.0+cu130", cuda="13.0")), "path")
     assert (found.accelerator, found.accelerator_version, found.version) == ("cpu", None, "2.13.0")

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 NEW_STRING = "NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
 
 # A function that takes a std::string by value or reference is mangled in one way under each ABI. `{}` stands
-# for the string. Each of these is in all libc10 of some years; together they cover 1.0 and later.
+# for the string. Each of these is in the libc10 of many versions; together they cover 1.1 and later.
 C10_FUNCTIONS = (
-    "_ZN3c106detail14torchCheckFailEPKcS2_jRK{}",  # since 1.8
-    "_ZN3c105ErrorC1ENS_14SourceLocationE{}",  # since 1.5
-    "_ZN3c105ErrorC1ENS_14SourceLocationERK{}",  # to 1.4
+    "_ZN3c106detail14torchCheckFailEPKcS2_jRK{}",  # 1.8 and later
+    "_ZN3c105ErrorC1ENS_14SourceLocationE{}",  # 1.13 and later
+    "_ZN3c105ErrorC1ENS_14SourceLocationERK{}",  # to 1.5
     "_ZN3c106detail13StripBasenameERK{}",
     "_ZN3c106DeviceC1ERK{}",
 )

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
     from torchlink.libtorch.version_py import VersionPy
 
-# The library of each accelerator; caffe2_gpu held CUDA's kernels before 1.5.
-LIBRARIES = {"cuda": ("torch_cuda", "caffe2_gpu"), "rocm": ("torch_hip",), "xpu": ("torch_xpu",)}
+# The library of each accelerator. In 1.0 and 1.1 caffe2_gpu held CUDA's kernels, from 1.2 to 1.4 libtorch
+# itself, so that only the small c10_cuda tells.
+LIBRARIES = {"cuda": ("torch_cuda",), "rocm": ("torch_hip",), "xpu": ("torch_xpu",)}
+MONOLITH = {"cuda": ("caffe2_gpu", "c10_cuda"), "rocm": ("caffe2_hip", "c10_hip")}
 NAMES = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
 # SONAMEs of the runtimes; a wheel may have grafted one in under a name with a hash.
 RUNTIME = {"cuda": "libcudart", "rocm": "libamdhip64"}
@@ -30,8 +32,9 @@ class Accelerator(NamedTuple):
 
 def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str | None) -> Accelerator:
     """Tell the accelerator from the libraries, its version from version.py, the local tag or the runtime."""
+    signs = LIBRARIES if "torch_cpu" in layout.core else MONOLITH
     name = next(
-        (name for name, bare in LIBRARIES.items() if any(library_file(layout, each) for each in bare)), "cpu"
+        (name for name, bare in signs.items() if any(library_file(layout, each) for each in bare)), "cpu"
     )
     claims = {
         "cuda": version_py.cuda if version_py else None,

@@ -43,7 +43,7 @@ def built_version(layout: Layout) -> tuple[str, str] | None:
 def from_abi_function(cpu: ElfFile) -> str | None:
     """From `aoti_torch_abi_version`, which returns major, minor and patch as the top bytes of a constant.
 
-    There since 2.9. The function's code is decoded, not run.
+    There since 2.7. The function's code is decoded, not run.
     """
     symbol = cpu.find_symbol("aoti_torch_abi_version")
     if symbol is None:

@@ -82,7 +82,7 @@ def read_facts(layout: Layout, found_by: str) -> Libtorch:
         return known_sites(environment)
 
     cuda = accelerator.version if accelerator.name == "cuda" else None
-    companions = read_companions(layout, libraries, machine.arch, cuda, sites)
+    companions = read_companions(layout, libraries, cuda, sites)
     extra = f"{layout.include}/{EXTRA_INCLUDE}"
     libtorch = Libtorch(
         root=tree.root,

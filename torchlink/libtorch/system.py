@@ -1,11 +1,16 @@
-"""What the system itself brings: libraries that are everywhere, and those its loader finds."""
+"""What the system itself brings: libraries that are everywhere, and those that its loader finds by default."""
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from torchlink.libtorch.disk import exists, read_bytes
+from torchlink.libtorch.disk import is_file
+from torchlink.libtorch.machine import this_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torchlink.binary.elf import ElfFile
 
 # The C and C++ runtime, and the driver's libraries, which come with the driver and never with torch.
 EVERYWHERE = frozenset(
@@ -13,8 +18,6 @@ EVERYWHERE = frozenset(
     | {"libcuda", "libnvidia-ml", "libze_loader"}
 )
 LOADERS = ("ld-linux", "ld-musl")
-DEFAULT_DIRS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")
-CACHE = "/etc/ld.so.cache"
 
 
 def on_every_system(name: str) -> bool:
@@ -22,17 +25,20 @@ def on_every_system(name: str) -> bool:
     return name.partition(".so")[0] in EVERYWHERE or name.startswith(LOADERS)
 
 
-def system_has(name: str, arch: str) -> bool:
-    """Whether this system's loader finds a SONAME by default; another machine's is assumed to."""
-    if not hasattr(os, "uname") or arch != os.uname().machine:
-        return True
-    if f"\0{name}\0".encode() in loader_cache():
-        return True
-    directories = (*DEFAULT_DIRS, f"/lib/{arch}-linux-gnu", f"/usr/lib/{arch}-linux-gnu")
-    return any(exists(f"{directory}/{name}") for directory in directories)
+def found_by_default(names: list[str], asker: ElfFile, packaged: Callable[[str], bool]) -> set[str]:
+    """Those SONAMEs that this system's loader finds without a search path.
 
+    Another machine's system cannot be looked at: there everything is taken to be found that is not `packaged`,
+    which is to say that a PyPI package brings it.
+    """
+    if asker.machine != this_machine().arch:
+        return {name for name in names if not packaged(name)}
+    from torchlink.binary.system import system_for
 
-@lru_cache(maxsize=1)
-def loader_cache() -> bytes:
-    """The bytes of glibc's cache; SONAMEs stand in it between NULs."""
-    return read_bytes(CACHE)
+    system = system_for(asker)
+    return {
+        name
+        for name in names
+        if any(is_file(f"{directory}/{name}") for directory in system.default_dirs)
+        or (system.cache and system.cache.lookup(name, system.cache_flags, system.hwcaps))
+    }
