@@ -2,8 +2,8 @@
 
 A flag that is accepted is not enough: g++ 8 takes `-std=c++2a` and has no `<bit>`. Where the numbers come
 from: 17 from g++ and clang 9 on is libtorch's own check (`c10/util/C++17.h`, because `std::optional` changed
-its layout in libstdc++ 9); 20 from libstdc++ 11 on, the first with `std::bit_cast`, which the headers of 2.14
-use.
+its layout in libstdc++ 9); 20 from g++ 11 on is what PyTorch's README asks for, and g++ 11.3, clang 13 and
+clang 14 compile the headers of 2.15, which need it.
 """
 
 from __future__ import annotations
