@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # A pickle larger than this is not read just to say more precisely what it holds.
 LARGEST_LOOK = 4 << 20
+REBUILD = "torch._utils._rebuild_"  # how a pickle makes a tensor
 SHOWN = 3
 
 
@@ -68,7 +69,7 @@ def _format(archive: Archive) -> str:
 
 def _torch_save(archive: Archive) -> tuple[ModelKind, str]:
     """What a `torch.save` of today holds: a module, a state_dict, or something else."""
-    from torchlink.model.pickle_reader import Call, read_pickle
+    from torchlink.model.pickle_reader import read_pickle
 
     general: tuple[ModelKind, str] = ("pickle", "a plain pickle written by torch.save")
     if archive.entries["data.pkl"].size > LARGEST_LOOK:
@@ -77,19 +78,21 @@ def _torch_save(archive: Archive) -> tuple[ModelKind, str]:
         value = read_pickle(archive.read("data.pkl"))
     except TorchlinkError:
         return general
-    if isinstance(value, dict) or (
-        isinstance(value, Call) and str(value.function) == "collections.OrderedDict"
-    ):
-        return (
-            "state-dict",
-            "a dict saved by torch.save (a state_dict or a checkpoint: weights without a program)",
-        )
-    if not isinstance(value, Call):
-        return general
-    name = str(value.function)
-    if name.startswith("torch._utils._rebuild_"):
-        return "pickle", "a tensor saved by torch.save"
-    return "module-pickle", f"a Python object of class {name} pickled by torch.save"
+    name = _called(value)
+    if isinstance(value, dict) or name == "collections.OrderedDict":
+        return "state-dict", "a dict saved by torch.save (a state_dict or checkpoint: weights, no program)"
+    if name.startswith(REBUILD):
+        return "tensors", "a tensor saved by torch.save"
+    if isinstance(value, (list, tuple)) and any(_called(part).startswith(REBUILD) for part in value):
+        return "tensors", f"a {type(value).__name__} of tensors saved by torch.save"
+    return ("module-pickle", f"a Python object of class {name} pickled by torch.save") if name else general
+
+
+def _called(value: object) -> str:
+    """The name of what a pickled value is made by; empty for a plain value."""
+    from torchlink.model.pickle_reader import Call
+
+    return str(value.function) if isinstance(value, Call) else ""
 
 
 def _other(names: list[str]) -> tuple[ModelKind, str]:
