@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
 pytestmark = pytest.mark.compile
+# Names that no CUDA toolkit on the machine brings.
 NVIDIA = "$ORIGIN/../../nvidia/cuda_cupti/lib:$ORIGIN/../../nvidia/cudnn/lib:$ORIGIN"
 CUDA = replace(
     Fake(),
@@ -27,8 +28,8 @@ CUDA = replace(
     search_path=NVIDIA,
     new_dtags=False,
     needed=(
-        ("torch_cpu", ("libcupti.so.12", "libc.so.6")),
-        ("torch_cuda", ("libcudnn.so.9", "libcuda.so.1")),
+        ("torch_cpu", ("libcupti_x.so.12", "libc.so.6")),
+        ("torch_cuda", ("libcudnn_x.so.9", "libcuda.so.1")),
     ),
 )
 
@@ -43,7 +44,7 @@ def nothing_active(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def nvidia(site: Path) -> None:
     """The nvidia packages that CUDA needs, in a site-packages directory."""
-    for part, library in (("cuda_cupti", "libcupti.so.12"), ("cudnn", "libcudnn.so.9")):
+    for part, library in (("cuda_cupti", "libcupti_x.so.12"), ("cudnn", "libcudnn_x.so.9")):
         (site / "nvidia" / part / "lib").mkdir(parents=True)
         (site / "nvidia" / part / "lib" / library).touch()
 
@@ -69,8 +70,8 @@ def test_packages_in_their_place_are_reached(tmp_path: Path) -> None:
 def test_missing_packages_are_named(tmp_path: Path) -> None:
     found = inspect(make_site(tmp_path, CUDA), "path")
     assert [(each.name, each.needed_by, each.package) for each in found.missing_libraries] == [
-        ("libcupti.so.12", "libtorch_cpu.so", "nvidia-cuda-cupti-cu12"),
-        ("libcudnn.so.9", "libtorch_cuda.so", "nvidia-cudnn-cu12"),
+        ("libcupti_x.so.12", "libtorch_cpu.so", "nvidia-cuda-cupti-cu12"),
+        ("libcudnn_x.so.9", "libtorch_cuda.so", "nvidia-cudnn-cu12"),
     ]
     assert found.companion_dirs == ()
 

@@ -50,12 +50,10 @@ class Libtorch:
     cxx_standard_from: str
     include_dirs: tuple[Path, ...]  # in order; include/ and include/torch/csrc/api/include
     library_dir: Path
-    libraries: tuple[
-        str, ...
-    ]  # every shared library's file name in library_dir, sorted; SONAME symlinks as they are
+    libraries: tuple[str, ...]  # file names in library_dir and torch.libs, sorted; one name a file
     accelerator: str  # "cpu" | "cuda" | "rocm" | "xpu"
-    accelerator_version: str | None  # "13.2", "6.2"; None for cpu
-    search_kind: str | None  # "rpath" | "runpath" | None: what libtorch_cpu.so carries
+    accelerator_version: str | None  # "13.2", "9.0.176" as version.py says it; None for cpu
+    search_kind: str | None  # "rpath" (macOS too) | "runpath" | None: what libtorch_cpu carries
     search_path: tuple[str, ...]  # its entries as written, `$ORIGIN` unexpanded
     companion_dirs: tuple[CompanionDir, ...]
     missing_libraries: tuple[MissingLibrary, ...]
