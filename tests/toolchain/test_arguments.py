@@ -73,8 +73,8 @@ def test_the_last_standard_counts(line: str, standard: int | None) -> None:
 
 
 def test_options_that_choose_another_target_are_told() -> None:
-    step = read_arguments(["-stdlib=libc++", "-O2", "-m32", "--target=aarch64-linux-gnu", "main.cpp"])
-    assert step.target_options == ("-stdlib=libc++", "-m32", "--target=aarch64-linux-gnu")
+    step = read_arguments(["-stdlib=libc++", "-O2", "-m32", "-target", "aarch64-linux-gnu", "main.cpp"])
+    assert step.target_options == ("-stdlib=libc++", "-m32", "-target", "aarch64-linux-gnu")
 
 
 def test_response_files_are_read_through_to_the_last(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_response_files_are_read_through_to_the_last(tmp_path: Path) -> None:
 
 
 def test_response_files_in_a_circle_end(tmp_path: Path) -> None:
-    (tmp_path / "loop.rsp").write_text(f"main.cpp @{tmp_path}/loop.rsp")
+    (tmp_path / "loop.rsp").write_text(f"main.cpp @{tmp_path}/loop.rsp @{tmp_path}/loop.rsp")
     assert read_arguments([f"@{tmp_path}/loop.rsp"]).compiles
 
 

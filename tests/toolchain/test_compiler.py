@@ -171,6 +171,14 @@ def test_a_foreign_locale_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert compiler.target != "unknown"
 
 
+def test_what_the_environment_adds_to_the_search_list_is_not_the_compilers_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CPATH", "CPLUS_INCLUDE_PATH"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert str(tmp_path) not in find_compiler().include_dirs
+
+
 def test_tools_are_found_with_their_versions() -> None:
     tool = find_tool("cat")
     assert tool is not None

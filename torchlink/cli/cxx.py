@@ -57,11 +57,11 @@ class Order:
 
 @app.command(cls=Untouched, epilog=EPILOG, options_metavar="[TORCHLINK OPTIONS] [COMPILER ARGUMENTS]...")
 def cxx(ctx: typer.Context) -> None:
-    """Run the C++ compiler ($CXX, else c++) with the words for libtorch added.
+    """Run the C++ compiler with libtorch's words added.
 
-    Compile words are added where something is compiled, link words where something is linked: none of those
-    with -c, -S, -E or -fsyntax-only. Your own -std stays where libtorch's headers compile with it. The exit
-    code is the compiler's.
+    The compiler is $CXX, else c++. Compile words are added where something is compiled, link words where
+    something is linked: none of those with -c, -S, -E or -fsyntax-only. Your own -std stays where libtorch's
+    headers compile with it. The exit code is the compiler's.
 
     Options of torchlink's own stand in front: --libtorch PATH, --python EXE, --cpu, --aoti,
     --rpath absolute|origin=DIR|none, --headers system|after. TORCHLINK_LIBTORCH names the libtorch, too.

@@ -41,7 +41,6 @@ STANDARD = re.compile(r"-(?:-)?std=(?:c|gnu)\+\+(\w+)")
 STANDARD_NAMES = {"0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23, "2c": 26, "98": 3, "03": 3}
 RESPONSE_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
 RESPONSE_PART = re.compile(r"""\\(.)|'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^'"\\]+)""", re.DOTALL)
-DEEPEST = 16  # response files within response files; GCC stops a loop, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,50 +58,47 @@ class Step:
 def read_arguments(arguments: Sequence[str]) -> Step:
     """Read the words behind the compiler's name."""
     language = ""
-    sources = headers = objects = 0
-    stops = False
     standard = None
-    target_options = []
+    stops = False
+    inputs: set[str] = set()
+    target_options: list[str] = []
     words = expand(arguments)
     for word in words:
         if word in WITH_ARGUMENT:
             argument = next(words, "")
             if word in {"-x", "--language"}:
                 language = argument
-        elif word.startswith("-x") and not word.startswith("-xl"):
+            elif word == "-target":
+                target_options += [word, argument]
+        elif word.startswith("-x"):
             language = word[2:]
-        elif word.startswith("-l"):
-            objects += 1
-        elif word.startswith("-") and word != "-":
+        elif word.startswith("-") and word != "-" and not word.startswith("-l"):
             stops = stops or word in NO_LINK
             standard = _standard(word, standard)
-            if TARGET_OPTION.fullmatch(word):
-                target_options.append(word)
-        elif _is_header(word, language):
-            headers += 1
-        elif _is_source(word, language):
-            sources += 1
+            target_options += [word] if TARGET_OPTION.fullmatch(word) else []
         else:
-            objects += 1
+            inputs.add(_kind(word, language))
     # Headers by themselves become a precompiled header, which nobody links.
     return Step(
-        compiles=bool(sources or headers),
-        links=bool(sources or objects) and not stops,
+        compiles=bool(inputs & {"source", "header"}),
+        links=bool(inputs & {"source", "object"}) and not stops,
         standard=standard,
         target_options=tuple(target_options),
     )
 
 
-def _is_source(word: str, language: str) -> bool:
+def _kind(word: str, language: str) -> str:
+    """What an input is: "source", "header" or "object" (which libraries and assembler text count as, too)."""
+    if word.startswith("-l"):
+        return "object"
     if language not in {"", "none"}:
-        return not language.startswith("assembler")
-    return word == "-" or PurePath(word).suffix in SOURCE_SUFFIXES
-
-
-def _is_header(word: str, language: str) -> bool:
-    if language not in {"", "none"}:
-        return language.endswith("-header")
-    return PurePath(word).suffix in HEADER_SUFFIXES
+        if language.endswith("-header"):
+            return "header"
+        return "object" if language.startswith("assembler") else "source"
+    suffix = PurePath(word).suffix
+    if suffix in HEADER_SUFFIXES:
+        return "header"
+    return "source" if word == "-" or suffix in SOURCE_SUFFIXES else "object"
 
 
 def _standard(word: str, before: int | None) -> int | None:
@@ -113,10 +109,13 @@ def _standard(word: str, before: int | None) -> int | None:
     return STANDARD_NAMES.get(name, int(name) if name.isdigit() else before)
 
 
-def expand(arguments: Sequence[str], depth: int = DEEPEST) -> Iterator[str]:
-    """The words with `@file` replaced by the words of the file; a file that is not there is a plain word."""
+def expand(arguments: Sequence[str], within: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The words with `@file` replaced by the words of the file, in files `within` such files, too.
+
+    A file that is not there, or that holds itself, is a plain word.
+    """
     for word in arguments:
-        if not word.startswith("@") or depth == 0:
+        if not word.startswith("@") or word in within:
             yield word
             continue
         try:
@@ -124,7 +123,7 @@ def expand(arguments: Sequence[str], depth: int = DEEPEST) -> Iterator[str]:
         except OSError:
             yield word
             continue
-        yield from expand([_plain(found) for found in RESPONSE_WORD.findall(text)], depth - 1)
+        yield from expand([_plain(found) for found in RESPONSE_WORD.findall(text)], within | {word})
 
 
 def _plain(word: str) -> str:

@@ -24,6 +24,7 @@ LIBSTDCXX_DIR = "/usr/include/c++"
 DEFAULT_COMPILERS = ("c++", "g++", "clang++")
 # Programs that stand before a compiler on the command line, or pose as one through a symlink.
 LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
+INCLUDE_VARIABLES = frozenset({"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH"})
 INSTALL_HINT = "Install g++ or clang++ (Debian, Ubuntu: apt install g++), or name one with CXX or --compiler."
 
 
@@ -133,9 +134,10 @@ def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
     """Start the compiler once over a tiny source and read what it says."""
     from torchlink.toolchain.probe import PROBE_SOURCE, PROBE_WORDS, read_probe
 
-    done = run(
-        (program, *options, *PROBE_WORDS), stdin=PROBE_SOURCE, env={**os.environ, "LC_ALL": "C"}, timeout=60
-    )
+    # What the user's environment adds to the search list is not the compiler's own.
+    environment = {name: value for name, value in os.environ.items() if name not in INCLUDE_VARIABLES}
+    words = (program, *options, *PROBE_WORDS)
+    done = run(words, stdin=PROBE_SOURCE, env={**environment, "LC_ALL": "C"}, timeout=60)
     probe = read_probe(done.stdout, done.stderr) if done.returncode == 0 else None
     if probe is None:
         raise ToolUnfitError(
