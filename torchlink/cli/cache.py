@@ -27,27 +27,27 @@ app = typer.Typer(
 @app.command()
 def show(*, json: JsonOption = False) -> None:
     """Show where the cache is and what is in it."""
-    from torchlink.build import cache
+    from torchlink.build import housekeeping
     from torchlink.paths import cache_dir
     from torchlink.report.cache import to_json, to_text
 
-    kept = cache.contents()
+    kept = housekeeping.contents()
     if json:
         import json as codec
 
         typer.echo(codec.dumps(to_json(cache_dir(), kept), indent=2))
     else:
-        typer.echo(to_text(cache_dir(), kept, cache.KINDS), nl=False)
+        typer.echo(to_text(cache_dir(), kept, housekeeping.KINDS), nl=False)
 
 
 @app.command()
 def clear(*, json: JsonOption = False) -> None:
     """Delete everything that torchlink keeps, and nothing else."""
-    from torchlink.build import cache
+    from torchlink.build import housekeeping
     from torchlink.paths import cache_dir
     from torchlink.report.cache import size_text
 
-    freed = cache.clear()
+    freed = housekeeping.clear()
     if json:
         import json as codec
 

@@ -9,7 +9,7 @@ import typer
 
 from torchlink.cli.options import JsonOption, PythonOption  # noqa: TC001 - typer reads the annotations
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -48,7 +48,9 @@ def find(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find libtorch and say what it is, from its files: version, ABI, C++ standard, libraries, accelerator.
+    """Find libtorch and say what it is.
+
+    Version, C++ ABI, C++ standard, libraries and accelerator are read from its files.
 
     Without --libtorch and --python the first usable one is taken of: the variables TORCHLINK_LIBTORCH,
     LIBTORCH, TORCH_INSTALL_PREFIX, Torch_DIR and CMAKE_PREFIX_PATH; the active virtual environment, then the

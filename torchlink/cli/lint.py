@@ -10,7 +10,7 @@ import typer
 
 from torchlink.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:

@@ -54,10 +54,19 @@ class LazyGroup(TyperGroup):
         return command
 
 
+EPILOG = """\b
+First steps:
+  torchlink find                        # which libtorch, and what it is
+  eval c++ main.cpp -o app $(torchlink flags --cxx)
+  torchlink cmake init app              # or: torchlink nim init app
+  torchlink verify model.pt             # does it really work here?
+"""
+
 app = typer.Typer(
     cls=LazyGroup,
     name="torchlink",
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -71,7 +80,7 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=EPILOG)
 def root(
     version: Annotated[
         bool,
