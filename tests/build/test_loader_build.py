@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,37 @@ def test_two_processes_at_once_compile_once(tmp_path: Path, torch_root: Path) ->
     reports = [json.loads(process.communicate(timeout=60)[0]) for process in running]
     assert count.read_text() == "x\n"
     assert sorted(report["loader"]["cached"] for report in reports) == [False, True, True]
+
+
+def test_a_cache_that_is_cleared_meanwhile_is_built_again(tmp_path: Path, torch_root: Path) -> None:
+    count = tmp_path / "count"
+    environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(tmp_path / "cache"), "COUNT": str(count)}
+    compiler = script(tmp_path / "counting-c++", COUNTING)
+    words = ("verify", "--libtorch", str(torch_root), "--compiler", str(compiler), "--json")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "torchlink", *words], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    while not count.exists():
+        time.sleep(0.02)
+    subprocess.run([sys.executable, "-m", "torchlink", "cache", "clear"], env=environment, check=True)
+    report = json.loads(running.communicate(timeout=60)[0])
+    assert count.read_text() == "x\nx\n"
+    assert report["loader"]["cached"] is False
+
+
+def test_a_process_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path, torch_root: Path) -> None:
+    count = tmp_path / "count"
+    environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(tmp_path / "cache"), "COUNT": str(count)}
+    compiler = script(tmp_path / "counting-c++", COUNTING)
+    words = ("verify", "--libtorch", str(torch_root), "--compiler", str(compiler), "--json")
+    command = [sys.executable, "-m", "torchlink", *words]
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    while not count.exists():
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert json.loads(second.stdout)["loader"]["cached"] is False
 
 
 def test_a_failed_build_says_command_cause_and_log(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torchlink.build import cache
 from torchlink.build.identity import key
 from torchlink.build.recipe import PROGRAM, recipe
+from torchlink.errors import TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,23 +59,33 @@ def build_loader(
 
 
 def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
+    """Build in a workspace; once more where somebody clears the cache meanwhile."""
+    for last in (False, True):
+        with cache.workspace() as work:
+            try:
+                return _build_in(work, way, name, plan, compiler)
+            except (TorchlinkError, OSError):
+                if last or work.is_dir():
+                    raise
+    raise AssertionError  # the last round returned or raised
+
+
+def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
     from torchlink.build.project import write_project
     from torchlink.build.steps import run_steps
 
-    with cache.workspace() as work:
-        directory = work / "work"
-        directory.mkdir()
-        write_project(way.files, directory)
-        seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
-        finished = work / "entry"
-        finished.mkdir()
-        (directory / way.program).rename(finished / PROGRAM)
-        facts = {
-            "libtorch": {"root": str(plan.libtorch.root), "version": plan.libtorch.version},
-            "compiler": compiler.name,
-            "via": way.via,
-            "command": way.command,
-            "compile_seconds": seconds,
-        }
-        entry = cache.publish(name, finished, PROGRAM, facts)
+    directory, finished = work / "work", work / "entry"
+    directory.mkdir()
+    write_project(way.files, directory)
+    seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
+    finished.mkdir()
+    (directory / way.program).rename(finished / PROGRAM)
+    facts = {
+        "libtorch": {"root": str(plan.libtorch.root), "version": plan.libtorch.version},
+        "compiler": compiler.name,
+        "via": way.via,
+        "command": way.command,
+        "compile_seconds": seconds,
+    }
+    entry = cache.publish(name, finished, PROGRAM, facts)
     return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=way.command)
