@@ -51,6 +51,11 @@ class Combination:
     names: tuple[str, ...]
     options: tuple[Option, ...]
 
+    @property
+    def told(self) -> int:
+        """How many of its tensors have a shape that the graph tells."""
+        return sum(tensor.told for option in self.options for tensor in tensors_of(option))
+
     def inputs(self, sizes: Sizes) -> tuple[InputSpec, ...]:
         """The arguments, with the open sizes filled in."""
         return tuple(with_sizes(option, sizes) for option in self.options)
@@ -95,12 +100,15 @@ def _candidates(description: Description) -> Iterator[Guess]:
         return
     names = tuple(argument.name for argument in arguments)
     combinations = [Combination(names, options) for options in _ordered(choices)]
+    most = max(combination.told for combination in combinations)
+    likely = [combination for combination in combinations if combination.told == most][:LIKELY]
+    others = [combination for combination in combinations if combination not in likely]
     checker = Checker(description)
     for part, plan in (
-        (combinations[:LIKELY], sizing.usual),
-        (combinations[LIKELY:], sizing.first),
-        (combinations[:LIKELY], sizing.every),
-        (combinations[LIKELY:], sizing.usual),
+        (likely, sizing.usual),
+        (likely, sizing.every),
+        (others, sizing.first),
+        (others, sizing.usual),
     ):
         for combination in part:
             for sizes in plan(letters_of(combination.options)):

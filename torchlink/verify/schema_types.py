@@ -12,7 +12,6 @@ GENERIC = {
     "Tuple": "tuple",
     "Dict": "dict",
     "Union": "union",
-    "Future": "other",
 }
 NAMED = {"Tensor", "int", "float", "bool", "str", "number", "Scalar", "Any", "complex", "NoneType"}
 

@@ -61,6 +61,7 @@ class TensorOption:
     template: Template
     fill: str
     reason: str
+    told: bool = False  # an operator that this very argument meets tells its shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class Chooser:
         for clue in others:
             reason = f"{why}it may have the shape of its neighbour"
             generic.append(TensorOption(dtype or _floating(clue), clue.template or (), fill, reason))
-        for clue in self.lost:
+        for clue in () if found else self.lost:
             template = clue.template or ()
             generic.append(TensorOption(clue.dtype or "float32", template, clue.fill, clue.reason))
             generic.append(TensorOption(clue.dtype or "float32", template[1:], clue.fill, clue.reason))
@@ -210,7 +211,7 @@ def _at(clues: Sequence[Clue], path: Path) -> list[Clue]:
 def _option(clue: Clue, dtype: str | None = None, fill: str = "ones") -> TensorOption:
     """A clue as an option."""
     chosen = clue.fill if clue.fill != "ones" else fill
-    return TensorOption(dtype or clue.dtype or "float32", clue.template or (), chosen, clue.reason)
+    return TensorOption(dtype or clue.dtype or "float32", clue.template or (), chosen, clue.reason, told=True)
 
 
 def _floating(clue: Clue) -> str:

@@ -216,7 +216,7 @@ RULES: dict[str, Rule] = {
     "aten::Bool": to_bool,
     "aten::item": number,
     "aten::str": plain(str),
-    "aten::format": lambda *_: "",
+    "aten::format": lambda template, *_: template,  # what matters is at most whether it is empty
     "aten::list": lambda x: list(x) if isinstance(x, (list, str)) else UNKNOWN,
     "aten::keys": lambda x: list(x) if isinstance(x, dict) else UNKNOWN,
     "aten::values": lambda x: list(x.values()) if isinstance(x, dict) else UNKNOWN,
