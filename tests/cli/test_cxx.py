@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -192,3 +195,21 @@ def test_another_machine_is_refused_before_the_compile(torchlink: Torchlink) -> 
     done = torchlink("c++", "-m32", "-c", "main.cpp")
     assert done.code == 2
     assert "i686" in done.err
+
+
+def test_make_and_cmake_may_be_given_it_as_their_compiler(here: Path) -> None:
+    """Both hand CXX on to what they start, and CMake the program alone."""
+    command = f"{sys.executable} -m torchlink c++"
+    (here / "torchlink").write_text(f'#!/bin/sh\nexec {sys.executable} -m torchlink "$@"\n')
+    (here / "torchlink").chmod(0o755)
+    (here / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(p CXX)\nadd_executable(by_cmake main.cpp)\n"
+    )
+    environment = {**os.environ, "CXX": "torchlink c++", "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
+    if shutil.which("make"):
+        subprocess.run(["make", "-s", "main", f"CXX={command}"], cwd=here, env=environment, check=True)
+        assert run_clean(here / "main").returncode == 0
+    if shutil.which("cmake"):
+        for step in (("-S", ".", "-B", "build"), ("--build", "build")):
+            subprocess.run(["cmake", *step], cwd=here, env=environment, check=True, capture_output=True)
+        assert run_clean(here / "build" / "by_cmake").returncode == 0

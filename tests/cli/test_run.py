@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,14 +84,14 @@ def test_a_program_without_a_search_path_runs(torchlink: Torchlink, torch_root: 
 
 def test_companions_follow_libtorch(here: Libtorch, tmp_path: Path) -> None:
     beside = companion(tmp_path / "nvidia/cudnn/lib", "libcudnn.so.9", in_place=True)
-    set_here = environment(replace(here, companion_dirs=(beside,)), {"HOME": "/h", VARIABLE: ""})
+    set_here = environment(here._replace(companion_dirs=(beside,)), {"HOME": "/h", VARIABLE: ""})
     assert set_here == {"HOME": "/h", VARIABLE: f"{here.library_dir}:{beside.path}"}
 
 
 def test_a_libtorch_among_the_systems_needs_no_variable(here: Libtorch) -> None:
     from pathlib import Path
 
-    debian = replace(here, library_dir=Path("/usr/lib/x86_64-linux-gnu"))
+    debian = here._replace(library_dir=Path("/usr/lib/x86_64-linux-gnu"))
     assert environment(debian, {"HOME": "/h"}) == {"HOME": "/h"}
 
 
@@ -103,6 +102,6 @@ def test_a_directory_that_the_variable_cannot_name_is_refused(tmp_path: Path, na
 
 
 def test_another_platforms_libtorch_runs_nothing_here(here: Libtorch) -> None:
-    for other in (replace(here, platform="windows"), replace(here, packed=True)):
+    for other in (here._replace(platform="windows"), here._replace(packed=True)):
         with pytest.raises(LibtorchUnusableError, match="nothing can be run"):
             environment(other, os.environ)

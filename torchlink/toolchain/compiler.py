@@ -105,9 +105,8 @@ def _command(command: str | None) -> tuple[list[str], str]:
 
 
 def is_torchlink(command: str) -> bool:
-    """Whether a command is `torchlink c++` itself: `make CXX="torchlink c++"` hands CXX on to what it starts."""
-    words = command.split()
-    return words[-1:] == ["c++"] and any(word.rpartition("/")[2] == "torchlink" for word in words[:-1])
+    """Whether a command is torchlink's own: `CXX="torchlink c++"` is handed on by make, as its program by CMake."""
+    return any(word.rpartition("/")[2] == "torchlink" for word in command.split())
 
 
 def _compiler_position(words: Sequence[str]) -> int:
