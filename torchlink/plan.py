@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.toolchain.fit import check_compiler, cxx_standard, machine
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from torchlink.toolchain.facts import Compiler
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """What the user wants of the program."""
 
     cpu_only: bool = False  # link only what a CPU program needs, even on a CUDA build
@@ -32,8 +30,7 @@ class Wishes:
     cxx_standard: int | None = None  # None: what suits libtorch and the compiler
 
 
-@dataclass(frozen=True, slots=True)
-class PlanLibrary:
+class PlanLibrary(NamedTuple):
     """A library on the link line."""
 
     name: str  # bare: "torch_cpu"
@@ -42,8 +39,7 @@ class PlanLibrary:
     symbol: str | None = None  # Windows: the symbol that keeps it when the linker is told to include it
 
 
-@dataclass(frozen=True, slots=True)
-class LinkPlan:
+class LinkPlan(NamedTuple):
     """The words of a build against one libtorch, before any quoting. All paths are absolute and exist."""
 
     libtorch: Libtorch
@@ -55,13 +51,11 @@ class LinkPlan:
     library_dirs: tuple[Path, ...]  # -L; empty for a directory that the linker searches by itself
     libraries: tuple[PlanLibrary, ...]  # in link order
     runtime_dirs: tuple[str, ...]  # search path entries to write into the program, `$ORIGIN/…` unexpanded
-    runtime_as_rpath: (
-        bool  # DT_RPATH instead of DT_RUNPATH, because companions of moved libraries must be reached
-    )
+    # DT_RPATH instead of DT_RUNPATH, because companions of moved libraries must be reached
+    runtime_as_rpath: bool
     notes: tuple[str, ...]  # what the user should know, one sentence each; goes to stderr
-    linker_dirs: tuple[
-        Path, ...
-    ] = ()  # -rpath-link: where only the linker looks, for what libtorch's libraries need
+    # -rpath-link: where only the linker looks, for what libtorch's libraries need
+    linker_dirs: tuple[Path, ...] = ()
 
 
 NO_WISHES = Wishes()

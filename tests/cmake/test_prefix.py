@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -183,7 +182,7 @@ def test_another_abi_is_overruled_and_told(toy: Libtorch, tmp_path: Path, where:
 
 
 def test_the_abi_of_an_old_libtorch_reaches_the_program(toy: Libtorch, tmp_path: Path) -> None:
-    configured(project(tmp_path, HEAD + FIND + APP), prefix_of(replace(toy, cxx11_abi=0)))
+    configured(project(tmp_path, HEAD + FIND + APP), prefix_of(toy._replace(cxx11_abi=0)))
     assert "-D_GLIBCXX_USE_CXX11_ABI=0" in compile_words(tmp_path)["app"]
 
 
@@ -209,7 +208,7 @@ def test_it_may_be_found_twice_and_in_siblings(toy: Libtorch, tmp_path: Path) ->
 
 def test_a_libtorch_that_is_gone_or_another_one_by_now_is_told(toy: Libtorch, tmp_path: Path) -> None:
     library = tmp_path / "torch/lib/libtorch_cpu.so"
-    moving = replace(toy, root=tmp_path / "torch", library_dir=library.parent)
+    moving = toy._replace(root=tmp_path / "torch", library_dir=library.parent)
     library.parent.mkdir(parents=True)
     for file in toy.library_dir.iterdir():
         (library.parent / file.name).write_bytes(file.read_bytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,8 +89,7 @@ def test_a_path_that_cmake_takes_apart_is_refused(tmp_path: Path, name: str) -> 
 def test_odd_letters_in_the_path_survive(toy: Libtorch, tmp_path: Path, headers: str) -> None:
     link = tmp_path / "a \"b\" 'c' $d ${e} #f %g &(h) !i `j` ~k *l ?m <n> @o=p"
     link.symlink_to(toy.root)
-    libtorch = replace(
-        toy,
+    libtorch = toy._replace(
         root=link,
         library_dir=link / "lib",
         include_dirs=tuple(link / directory.relative_to(toy.root) for directory in toy.include_dirs),

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.imitations import companion, imitate
@@ -58,7 +57,7 @@ def link(directory: Path, name: str, text: str, *needed: str) -> None:
 
 def moved_away(libtorch: Libtorch, directory: Path) -> Libtorch:
     """The same with a companion directory that its own search path does not reach."""
-    return replace(libtorch, companion_dirs=(companion(directory, "libcudart.so.13"),), search_kind="rpath")
+    return libtorch._replace(companion_dirs=(companion(directory, "libcudart.so.13"),), search_kind="rpath")
 
 
 def configure(project: Path, *arguments: str, cmake: str = "cmake") -> subprocess.CompletedProcess[str]:

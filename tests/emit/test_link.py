@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,7 +73,7 @@ def with_cuda(libtorch: Libtorch, tmp_path_factory: pytest.TempPathFactory) -> L
     for name in ("torch_cuda", "c10_cuda"):
         share("cuda.cpp", directory / f"lib{name}.so")
     names = (*libtorch.libraries, "libtorch_cuda.so", "libc10_cuda.so")
-    return replace(libtorch, library_dir=directory, libraries=names)
+    return libtorch._replace(library_dir=directory, libraries=names)
 
 
 def build(*command: str | Path, cwd: Path | None = None) -> None:
@@ -217,8 +216,7 @@ def test_companions_of_a_moved_libtorch_are_found_again(
     own = (f"-Wl,-rpath,$ORIGIN/gone,{dtags}", tmp_path / "elsewhere/libdeep.so.1")
     share("core.cpp", tmp_path / "lib/libtorch_cpu.so", *own)
     share("c10.cpp", tmp_path / "lib/libc10.so")
-    moved = replace(
-        libtorch,
+    moved = libtorch._replace(
         library_dir=tmp_path / "lib",
         libraries=("libc10.so", "libtorch_cpu.so"),
         search_kind=own_path,
@@ -247,7 +245,7 @@ def reach(libtorch: Libtorch, place: Path, *names: str) -> Libtorch:
     link.symlink_to(libtorch.root)
     (place / "main.cpp").write_text(SOURCE)
     include_dirs = (link / "include", link / "include/torch/csrc/api/include")
-    return replace(libtorch, root=link, library_dir=link / "lib", include_dirs=include_dirs)
+    return libtorch._replace(root=link, library_dir=link / "lib", include_dirs=include_dirs)
 
 
 def test_a_shell_line_survives_odd_paths(libtorch: Libtorch, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,13 +108,13 @@ def test_usr_include_is_never_named(tmp_path: Path) -> None:
     from pathlib import Path
 
     libtorch = imitate(tmp_path)
-    debian = replace(libtorch, include_dirs=(Path("/usr/include"), libtorch.include_dirs[1]))
+    debian = libtorch._replace(include_dirs=(Path("/usr/include"), libtorch.include_dirs[1]))
     assert make_plan(debian).include_dirs == (libtorch.include_dirs[1],)
 
 
 def test_a_directory_that_is_not_there_is_not_named(tmp_path: Path) -> None:
     libtorch = imitate(tmp_path)
-    gone = replace(libtorch, include_dirs=(*libtorch.include_dirs, tmp_path / "gone"))
+    gone = libtorch._replace(include_dirs=(*libtorch.include_dirs, tmp_path / "gone"))
     assert make_plan(gone).include_dirs == libtorch.include_dirs
 
 
@@ -141,7 +140,7 @@ def test_system_directories_are_known(directory: str, is_system: bool) -> None:
 def test_a_system_directory_needs_neither_search_path(tmp_path: Path) -> None:
     from pathlib import Path
 
-    plan = make_plan(replace(imitate(tmp_path), library_dir=Path("/usr/lib/x86_64-linux-gnu")))
+    plan = make_plan(imitate(tmp_path)._replace(library_dir=Path("/usr/lib/x86_64-linux-gnu")))
     assert (plan.library_dirs, plan.runtime_dirs) == ((), ())
 
 

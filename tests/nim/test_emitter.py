@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,8 +59,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pointed_at(plan: LinkPlan, prefix: Path) -> LinkPlan:
-    return replace(
-        plan,
+    return plan._replace(
         include_dirs=(prefix / "include",),
         library_dirs=(prefix / "lib",),
         libraries=(PlanLibrary("probe", prefix / "lib" / "libprobe.so", keep=False),),
@@ -106,7 +104,7 @@ def test_clang_takes_the_words_too(plan: LinkPlan, library: Path, tmp_path: Path
     if shutil.which("clang++") is None:
         unmet("clang++")
     (tmp_path / "probe.nim").write_text(PROGRAM)
-    (tmp_path / "nim.cfg").write_text(f"{nim.emit(pointed_at(replace(plan, cxx_standard=17), library))}\n")
+    (tmp_path / "nim.cfg").write_text(f"{nim.emit(pointed_at(plan._replace(cxx_standard=17), library))}\n")
     assert built_and_run(Nim(tmp_path, dict(os.environ)), "--cc:clang") == 201703
 
 
@@ -121,7 +119,7 @@ def test_the_standard_is_the_last_compile_word(plan: LinkPlan) -> None:
 
 
 def test_windows_gets_its_own_compiler_and_words(plan: LinkPlan) -> None:
-    lines = nim.emit(replace(plan, platform="windows", include_dirs=(Path("C:/a b/include"),))).splitlines()
+    lines = nim.emit(plan._replace(platform="windows", include_dirs=(Path("C:/a b/include"),))).splitlines()
     assert lines[0] == "--cc:vcc"
     assert '/I \\"C:/a b/include\\"' in lines[2]
     assert lines[3].startswith('--passL:"/link /LIBPATH:')

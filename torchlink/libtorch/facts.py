@@ -1,16 +1,18 @@
-"""What a libtorch is: the facts that are read from its files, as one frozen object."""
+"""What a libtorch is: the facts that are read from its files, as one frozen object.
+
+Named tuples rather than dataclasses here, in `toolchain/facts.py` and in `plan.py`: every start makes these
+classes, and a frozen dataclass takes six times as long to make.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
-class CompanionDir:
+class CompanionDir(NamedTuple):
     """A directory beside torch that its libraries need at run time, such as `nvidia/cudnn/lib`."""
 
     path: Path  # absolute
@@ -18,8 +20,7 @@ class CompanionDir:
     in_place: bool  # libtorch's own RPATH or RUNPATH reaches it, so nobody has to add it
 
 
-@dataclass(frozen=True, slots=True)
-class MissingLibrary:
+class MissingLibrary(NamedTuple):
     """A NEEDED name of a libtorch library that neither its own search path nor a companion dir holds."""
 
     name: str  # SONAME, e.g. `libcupti.so.13`
@@ -27,8 +28,7 @@ class MissingLibrary:
     package: str | None  # the PyPI package that brings it, e.g. `nvidia-cuda-cupti`, where known
 
 
-@dataclass(frozen=True, slots=True)
-class Libtorch:
+class Libtorch(NamedTuple):
     """One installation of libtorch.
 
     Everything comes from the files of the installation itself; each `*_from` field names the file (and the
@@ -71,8 +71,7 @@ class Libtorch:
         return any(file in stems or file.startswith(f"lib{name}.so.") for file in self.libraries)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A place where a libtorch might be, with how it was come by; a rejected one keeps its reason."""
 
     path: Path
@@ -81,8 +80,7 @@ class Candidate:
     rejected: str | None  # a sentence without a final full stop, e.g. "no headers: include/ATen is missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(NamedTuple):
     """All that a search looked at, in order, and what was taken (None: nothing usable)."""
 
     chosen: Libtorch | None

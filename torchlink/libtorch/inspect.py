@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError, LibtorchUnusableError, MalformedFileError
@@ -112,5 +111,5 @@ def read_facts(layout: Layout, found_by: str) -> Libtorch:
     )
     if accelerator.conflicts and libtorch.version and "+" in libtorch.version:
         # The local tag came from the same file that is wrong about the accelerator.
-        libtorch = replace(libtorch, version=libtorch.version.partition("+")[0])
+        libtorch = libtorch._replace(version=libtorch.version.partition("+")[0])
     return libtorch

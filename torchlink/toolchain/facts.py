@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
-class Compiler:
+class Compiler(NamedTuple):
     """A C++ compiler driver.
 
     `command` is what a user would type: one program, or a launcher and options before it (`ccache g++ -m64`).
@@ -21,9 +19,8 @@ class Compiler:
     kind: str  # "gcc" | "clang" | "apple-clang" | "unknown"
     version: tuple[int, ...]  # (12, 2, 0)
     target: str  # triple, e.g. "x86_64-linux-gnu"
-    standards: tuple[
-        int, ...
-    ]  # C++ standards whose flag it takes and that it really implements, e.g. (11, 14, 17, 20)
+    # C++ standards whose flag it takes and that it really implements, e.g. (11, 14, 17, 20)
+    standards: tuple[int, ...]
     default_cxx11_abi: int | None  # what it defines without a flag; None for libc++
     identity: str  # changes whenever the program on disk does; part of cache keys
     standard_library: str = "libstdc++"  # "libstdc++" | "libc++" | "unknown"
@@ -53,8 +50,7 @@ class Compiler:
         return "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(NamedTuple):
     """Another program of the build: CMake, Ninja, Nim, ccache, a linker."""
 
     name: str
