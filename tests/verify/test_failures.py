@@ -123,17 +123,17 @@ def test_of_an_exception_the_decisive_sentence_is_shown(message: str, sentence: 
     assert decisive_sentence(message) == sentence
 
 
-@pytest.mark.parametrize(
-    ("stage", "code"),
-    [
-        ("device", "device-unusable"),
-        ("load", "forward-failed"),
-        ("input", "forward-failed"),
-        ("forward", "forward-failed"),
-    ],
-)
-def test_every_stage_has_its_error(stage: str, code: str) -> None:
-    error = exception(stage, "no\nmore", "cuda")
-    assert error.code == code
+@pytest.mark.parametrize("stage", ["load", "describe", "input", "forward"])
+def test_every_stage_has_its_error(stage: str, torch_root: Path) -> None:
+    error = exception(stage, "no\nmore", inspect(torch_root, found_by="test"))
+    assert error.code == "forward-failed"
+    assert error.exit_code == 1
     assert "no" in error.message
-    assert error.details == ("no", "more")
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence_and_could_not_be_looked_at(torch_root: Path) -> None:
+    libtorch = inspect(torch_root, found_by="test")._replace(accelerator="cuda", accelerator_version="13.2")
+    error = exception("device", "Found no NVIDIA driver on your system.\nException raised from", libtorch)
+    assert error.code == "device-unusable"
+    assert error.exit_code == 2
+    assert error.message.endswith("a CUDA 13.2 build: Found no NVIDIA driver on your system.")

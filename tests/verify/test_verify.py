@@ -212,6 +212,16 @@ def test_cuda_of_a_cpu_build_is_refused_in_one_sentence(
     assert report_of(verify("--device", "auto", "--json"))["models"][0]["device"] == "cpu"
 
 
+@pytest.mark.gpu
+def test_a_model_runs_on_the_gpu(verify: Callable[..., Result]) -> None:
+    result = verify("--device", "cuda", "--json")
+    assert result.code == 0, result
+    (model,) = report_of(result)["models"]
+    assert model["device"] == "cuda:0"
+    assert model["outputs"][0]["device"] == "cuda:0"
+    assert model["outputs"][0]["values"] == [2.5, -0.75]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -48,20 +48,22 @@ def decisive_sentence(message: str) -> str:
     return lines[0].strip() if lines else "an exception without a message"
 
 
-def exception(stage: str, message: str, device: str) -> TorchlinkError:
+def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
     """The error for an `error` event of the loader.
 
     Args:
         stage: what the loader was doing: "device", "load", "describe", "input", "forward", "expect".
         message: the C++ exception's text.
-        device: the device that was asked for.
+        libtorch: what the loader was built against.
     """
     sentence = decisive_sentence(message)
     traceback = tuple(line for line in message.splitlines() if line.strip())
     details = traceback if len(traceback) > 1 else ()
     if stage == "device":
+        build = " ".join(filter(None, (libtorch.accelerator.upper(), libtorch.accelerator_version)))
         return DeviceError(
-            f"The device {device} is not usable: {sentence}", hint="Use --device cpu.", details=details
+            f"The GPU is not usable, though this libtorch is a {build} build: {sentence}",
+            hint="Use --device cpu.",
         )
     if stage == "load":
         return ForwardFailedError(

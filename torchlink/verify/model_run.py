@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def run_model(session: Session, path: Path, kind: str, request: Request, libtorch: Libtorch) -> ModelResult:
     """Prove one TorchScript file; whatever goes wrong is in the result."""
-    run = _Run(session, request, ModelResult(str(path), kind, None, None))
+    run = _Run(session, request, libtorch, ModelResult(str(path), kind, None, None))
     try:
         run.load(path)
         run.call()
@@ -42,9 +42,10 @@ def run_model(session: Session, path: Path, kind: str, request: Request, libtorc
 class _Run:
     """The steps; `result` grows with them, and `stage` names the one that is under way."""
 
-    def __init__(self, session: Session, request: Request, result: ModelResult) -> None:
+    def __init__(self, session: Session, request: Request, libtorch: Libtorch, result: ModelResult) -> None:
         self.session = session
         self.request = request
+        self.libtorch = libtorch
         self.result = result
         self.stage = "load"
         self.names: list[str] = []  # of forward's arguments
@@ -55,7 +56,7 @@ class _Run:
         self.stage = stage
         event = self.session.ask(command)
         if event["event"] == "error":
-            raise failures.exception(str(event["stage"]), str(event["message"]), self.request.device)
+            raise failures.exception(str(event["stage"]), str(event["message"]), self.libtorch)
         return event
 
     def load(self, path: Path) -> None:
