@@ -16,6 +16,8 @@ from torchlink.cli.plan_options import (  # noqa: TC001 - typer reads the annota
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torchlink.verify.result import VerifyReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -107,6 +109,7 @@ def verify(
     with early_session(asked) as early:
         from torchlink.build.cache import remember_recent
         from torchlink.plan import Wishes
+        from torchlink.verify.run import Hooks
         from torchlink.verify.run import verify as prove
 
         report = prove(
@@ -120,9 +123,7 @@ def verify(
             via=via,
             wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
             compiler=compiler,
-            started=say,
-            meanwhile=prepare,
-            early=early,
+            hooks=Hooks(started=say, noted=note, meanwhile=prepare, early=early),
         )
         if report.loader is not None:
             remember_recent(asked, report.loader.path)
@@ -156,6 +157,12 @@ def say(sentence: str) -> None:
 
     if sys.stderr.isatty():
         typer.echo(f"torchlink: {sentence} …", err=True)
+
+
+def note(sentences: Sequence[str]) -> None:
+    """Say what the user should know about the words that are used."""
+    for sentence in sentences:
+        typer.echo(f"torchlink: note: {sentence}", err=True)
 
 
 def is_terminal() -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
     DeviceError,
     LibtorchUnusableError,
     ModelError,
-    RunFailedError,
     TorchlinkError,
     UsageError,
 )
@@ -34,6 +31,15 @@ DEVICES = ("cpu", "cuda", "auto")
 WAYS = ("cxx", "cmake", "nim")
 
 
+class Hooks(NamedTuple):
+    """What a caller of `verify` wants to hear of while it runs."""
+
+    started: Callable[[str], None] = lambda _: None  # something that takes long begins: a sentence
+    noted: Callable[[Sequence[str]], None] = lambda _: None  # the plan's notes, before anything is built
+    meanwhile: Callable[[], None] = lambda: None  # a loader is starting: time to import what is needed later
+    early: Session | None = None  # started on speculation; serves the first model where it is the right one
+
+
 def verify(
     models: Sequence[Path],
     libtorch: Libtorch,
@@ -46,9 +52,7 @@ def verify(
     via: str = "cxx",
     wishes: Wishes | None = None,
     compiler: str | None = None,
-    started: Callable[[str], None] = lambda _: None,
-    meanwhile: Callable[[], None] = lambda: None,
-    early: Session | None = None,
+    hooks: Hooks | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan and prove models with it.
 
@@ -63,9 +67,7 @@ def verify(
         via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
         wishes: for the plan.
         compiler: command of the C++ compiler; $CXX, else c++, where None.
-        started: called with a sentence before something is built.
-        meanwhile: called while a loader starts; what is needed afterwards can be imported then.
-        early: a loader that was started on speculation; it serves the first model where it is the right one.
+        hooks: what the caller wants to hear of while it runs.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
@@ -74,22 +76,25 @@ def verify(
         LibtorchUnusableError: libtorch is for another machine, or still packed.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
-        FileError: `expect` cannot be read.
+        FileError: `expect` cannot be read, or the cache cannot be written.
+        RunFailedError: the loader is not allowed to run where the cache lies.
     """
     _check(device, via, models, expect, libtorch)
     request = Request(device, _specs(inputs), _expected(expect), atol, rtol)
+    hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
+    hooks.noted(plan.notes)
     looked_at = [_look(path) for path in models or (data_dir("templates") / "loader" / "tiny.pt",)]
     if all(result.error for result in looked_at):  # nothing to run: nobody has to wait for a compiler
         return VerifyReport(libtorch, None, via, tuple(looked_at))
-    loader = _build(plan, tool, via, started)
+    loader = _build(plan, tool, via, hooks)
+    # One process a model: what a model leaves behind must neither help nor harm the next one.
+    early = hooks.early if hooks.early is not None and hooks.early.loader == loader.path else None
     results = []
     for result in looked_at:
         if result.error is None:
-            ready = early if early is not None and early.loader == loader.path else None
-            early = None  # a process is for one model: what that leaves behind must not help or harm others
-            start = partial(_session, ready, loader.path)
-            results.append(_prove(result, request, libtorch, start, meanwhile))
+            results.append(_prove(result, request, libtorch, hooks, early or Session(loader.path)))
+            early = None
         else:
             results.append(result)
     return VerifyReport(libtorch, loader, via, tuple(results))
@@ -125,11 +130,11 @@ def _plan(libtorch: Libtorch, wishes: Wishes | None, command: str | None) -> tup
     return make_plan(libtorch, wishes or NO_WISHES, compiler), compiler
 
 
-def _build(plan: LinkPlan, compiler: Compiler, via: str, started: Callable[[str], None]) -> BuiltLoader:
+def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
     from torchlink.build.loader import build_loader
 
     def say() -> None:
-        started(f"building the reference loader with {compiler.name} (once; about ten seconds)")
+        hooks.started(f"building the reference loader with {compiler.name} (once; about ten seconds)")
 
     return build_loader(plan, compiler, via, say)
 
@@ -144,26 +149,15 @@ def _look(path: Path) -> ModelResult:
         return ModelResult(str(path), "unreadable", None, error)
 
 
-def _session(ready: Session | None, loader: Path) -> Session:
-    return ready or Session(loader)
-
-
 def _prove(
-    found: ModelResult,
-    request: Request,
-    libtorch: Libtorch,
-    start: Callable[[], Session],
-    meanwhile: Callable[[], None],
+    found: ModelResult, request: Request, libtorch: Libtorch, hooks: Hooks, session: Session
 ) -> ModelResult:
-    try:
-        # The process maps libtorch's libraries while this one imports what it will need.
-        with start() as session:
-            from torchlink.verify.model_run import run_model
+    # The process maps libtorch's libraries while this one imports what it will need.
+    with session:
+        from torchlink.verify.model_run import run_model
 
-            meanwhile()
-            return run_model(session, Path(found.path), found.kind, request, libtorch)
-    except RunFailedError as error:
-        return replace(found, error=error)
+        hooks.meanwhile()
+        return run_model(session, Path(found.path), found.kind, request, libtorch)
 
 
 def _specs(inputs: Sequence[str] | None) -> tuple[InputSpec, ...] | None:
