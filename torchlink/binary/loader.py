@@ -67,9 +67,8 @@ def resolve(
     elf, status = files.open(path)
     system = system or system_for(elf, root)
     if secure is None:
-        secure = bool(
-            status.st_mode & stat.S_ISUID or status.st_mode & (stat.S_ISGID | stat.S_IXGRP) == 0o2010
-        )
+        set_group = stat.S_ISGID | stat.S_IXGRP
+        secure = bool(status.st_mode & stat.S_ISUID) or status.st_mode & set_group == set_group
     return Resolver(system, environment or {}, files).run(path, elf, status, secure=secure)
 
 
