@@ -25,7 +25,7 @@ FILE_FORMAT = b"3\n"
 ADDED_FOR_DEBUGGING = (".debug_pkl", "/.data/serialization_id")
 
 
-class Tiny(torch.nn.Module):
+class Tiny(torch.nn.Module):  # type: ignore[misc]  # mypy does not follow torch
     """Two affine layers with a relu between them: 4 -> 3 -> 2, weights [out, in]."""
 
     def __init__(self) -> None:

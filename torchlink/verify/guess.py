@@ -53,8 +53,8 @@ class Combination:
 
     @property
     def told(self) -> int:
-        """How many of its tensors have a shape that the graph tells."""
-        return sum(tensor.told for option in self.options for tensor in tensors_of(option))
+        """How many of its arguments are told by the graph, or need no telling."""
+        return sum(all(tensor.told for tensor in tensors_of(option)) for option in self.options)
 
     def inputs(self, sizes: Sizes) -> tuple[InputSpec, ...]:
         """The arguments, with the open sizes filled in."""
@@ -140,7 +140,7 @@ def _probed(description: Description) -> Prober:
     """What a probing run finds; one that ends early has found what it has."""
     prober = Prober()
     probes = [Probe((Source((number,)),)) for number in range(len(description.arguments))]
-    with suppress(Mismatch, OutOfStepsError):
+    with suppress(Mismatch, OutOfStepsError, RecursionError):
         Run(description.attributes, PROBING_STEPS, prober).forward(description.graph, probes)
     return prober
 

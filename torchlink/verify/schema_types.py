@@ -35,7 +35,10 @@ def parse_type(text: str) -> Type:
     Device, a Future) is `other`.
     """
     parser = _Parser([match.group(1) for match in TOKEN.finditer(text)])
-    found = parser.type()
+    try:
+        found = parser.type()
+    except RecursionError:
+        return OTHER
     return found if not parser.tokens else OTHER
 
 

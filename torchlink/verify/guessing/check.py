@@ -35,7 +35,7 @@ class Checker:
         given = run.steps_left
         try:
             run.forward(self.description.graph, values)
-        except Mismatch:
+        except (Mismatch, RecursionError):
             return False
         except OutOfStepsError:
             return self.steps_left >= STEPS_A_RUN  # a long run in which nothing was wrong
