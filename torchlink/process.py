@@ -6,8 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import RunFailedError, ToolMissingError
 
@@ -27,8 +26,7 @@ LOADER_VARIABLES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(NamedTuple):
     """How a program ended. `returncode` is negative for a signal; `seconds` is wall time."""
 
     argv: tuple[str, ...]

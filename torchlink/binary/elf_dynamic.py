@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.elf_layout import PT_DYNAMIC
 from torchlink.errors import MalformedFileError
@@ -28,8 +27,7 @@ TEXT_TAGS = frozenset({DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH, DT_AUXILIARY,
 MOST_ENTRIES = 1 << 16  # a program with this many NEEDED entries does not exist; a damaged file may look so
 
 
-@dataclass(frozen=True, slots=True)
-class Dynamic:
+class Dynamic(NamedTuple):
     """The dynamic section. A file without one (static, or an object file) has an empty `Dynamic`."""
 
     present: bool
@@ -42,7 +40,7 @@ class Dynamic:
     flags: int  # DT_FLAGS
     flags_1: int  # DT_FLAGS_1
     textrel: bool  # relocations write into read-only segments
-    tags: Mapping[int, int] = field(repr=False)  # last value of every tag, for the readers of tables
+    tags: Mapping[int, int]  # last value of every tag, for the readers of tables
 
     @property
     def is_pie(self) -> bool:

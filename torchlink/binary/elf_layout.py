@@ -6,7 +6,6 @@ Source: the System V gABI and <elf.h>.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -49,8 +48,7 @@ def machine_name(number: int, bits: int, byteorder: str) -> str:
     return MACHINES.get((number, bits), f"machine-{number}")
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The record shapes of one class (32 or 64 bits) and byte order."""
 
     bits: int

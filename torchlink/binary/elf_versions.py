@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.elf_dynamic import (
     DT_STRSZ,
@@ -30,23 +29,21 @@ HIDDEN = 0x8000  # in a symbol's version index: not the version that unversioned
 MOST_VERSIONS = HIDDEN  # an index has 15 bits
 
 
-@dataclass(frozen=True, slots=True)
-class VersionNeed:
+class VersionNeed(NamedTuple):
     """A version that a file needs: `GLIBC_2.34` of `libc.so.6`."""
 
     library: str  # the NEEDED name that it was linked against
     version: str
     weak: bool  # the loader only warns when it is missing
-    index: int  # what the symbols' version indices refer to
+    number: int  # what the symbols' version indices refer to
 
 
-@dataclass(frozen=True, slots=True)
-class VersionDefinition:
+class VersionDefinition(NamedTuple):
     """A version that a file defines."""
 
     version: str
     base: bool  # the file's own name rather than a version of symbols
-    index: int
+    number: int
 
 
 class Versions:
@@ -75,11 +72,11 @@ class Versions:
     def names(self) -> dict[int, tuple[str, str | None]]:
         """Version index → (version, library that it is needed of, or None for one defined here)."""
         names: dict[int, tuple[str, str | None]] = {
-            definition.index: (definition.version, None)
+            definition.number: (definition.version, None)
             for definition in self.definitions
             if not definition.base
         }
-        names.update((need.index, (need.version, need.library)) for need in self.needs)
+        names.update((need.number, (need.version, need.library)) for need in self.needs)
         return names
 
     def index_of(self, symbol: int) -> int | None:
