@@ -18,6 +18,9 @@ if command -v apt-get >/dev/null 2>&1; then
     need ld.lld lld
     need mold mold
     need ccache ccache
+    need musl-gcc musl-tools
+    need lddtree pax-utils
+    echo 'int main(){}' | c++ -m32 -x c++ - -o /dev/null 2>/dev/null || missing="$missing g++-multilib"
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
 elif command -v dnf >/dev/null 2>&1; then
