@@ -24,6 +24,7 @@ COMMANDS = {
     "cmake": "cmake",
     "nim": "nim",
     "verify": "verify",
+    "extract": "extract",
     "lint": "lint",
     "cache": "cache",
 }

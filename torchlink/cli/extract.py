@@ -1,0 +1,97 @@
+"""`torchlink extract`: a libtorch cut out of a wheel, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchlink.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torchlink.extract.facts import ExtractReport
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+EPILOG = """\b
+Examples:
+  pip download --no-deps torch && torchlink extract torch-*.whl libtorch
+  torchlink extract torch-2.8.0-cp312-cp312-manylinux_2_28_aarch64.whl libtorch-arm
+  pip download torch -d wheels && torchlink extract wheels/torch-*.whl wheels/nvidia_*.whl libtorch
+
+\b
+Exit code: 0 extracted; 2 it could not be: nothing was written then.
+"""
+
+
+@app.command(epilog=EPILOG)
+def extract(
+    *,
+    wheels: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="WHEEL...",
+            help="A wheel of torch for any platform; and, in any order, wheels with libraries that it needs.",
+        ),
+    ],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to. It may not exist yet, or be empty.")
+    ],
+    python_libs: Annotated[
+        bool,
+        typer.Option(
+            "--python-libs",
+            help="Take libtorch_python and libshm as well, which only programs that embed Python need.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a libtorch that was extracted there before.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Cut a libtorch out of a wheel: include, lib, share and build-version, as in upstream's zips.
+
+    Nothing is downloaded and nothing run. A CUDA wheel needs libraries of other wheels (nvidia-…); those that
+    are given are laid beside its own. DIR can be moved and copied; --libtorch DIR names it.
+    """
+    report = run(wheels, directory, python_libs=python_libs, force=force)
+    if json:
+        from json import dumps
+
+        from torchlink.report.extract import to_json
+
+        typer.echo(dumps(to_json(report), indent=2))
+    else:
+        from torchlink.report.extract import to_text
+
+        typer.echo(to_text(report), nl=False)
+
+
+def run(wheels: Sequence[Path], directory: Path, *, python_libs: bool, force: bool) -> ExtractReport:
+    """Extract, with a progress bar where somebody watches."""
+    import sys
+
+    from torchlink.extract.run import Progress
+    from torchlink.extract.run import extract as cut_out
+
+    if not sys.stderr.isatty():
+        return cut_out(wheels, directory, python_libs=python_libs, force=force)
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(BarColumn(), DownloadColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=0)
+
+        def expect(size: int) -> None:
+            bar.update(task, total=(bar.tasks[0].total or 0) + size)
+
+        def advance(size: int) -> None:
+            bar.advance(task, size)
+
+        return cut_out(
+            wheels, directory, python_libs=python_libs, force=force, progress=Progress(expect, advance)
+        )

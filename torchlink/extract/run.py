@@ -1,0 +1,165 @@
+"""`torchlink extract` as a function: choose, unpack beside the place, complete, mend, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.errors import LibtorchUnusableError, UsageError
+from torchlink.extract import members, search_paths
+from torchlink.extract.companions import Shelf, bringers, items_of, shelve
+from torchlink.extract.facts import ExtractReport, Taken
+from torchlink.extract.unpack import check_space, check_target, publish, unpack, workspace
+from torchlink.libtorch.inspect import inspect, inspect_layout
+from torchlink.libtorch.layout import Layout, NoLibtorch, lay_out
+from torchlink.libtorch.tree import ArchiveTree, open_zip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from zipfile import ZipFile
+
+
+class Progress(NamedTuple):
+    """Whom to tell how far the work is; both are called with bytes."""
+
+    expect: Callable[[int], None]  # so much more is to be written
+    advance: Callable[[int], None]  # so much more is written
+
+
+SILENT = Progress(lambda _: None, lambda _: None)
+
+
+def extract(
+    wheels: Sequence[Path],
+    directory: Path,
+    *,
+    python_libs: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> ExtractReport:
+    """Cut the libtorch out of a wheel.
+
+    The new directory has the layout of upstream's zips: `include`, `share`, and in `lib` every library, those
+    of companion wheels too. It appears whole or not at all.
+
+    Args:
+        wheels: torch's wheel, and in any order wheels with libraries that it needs.
+        directory: where to; made where it is missing.
+        python_libs: take the libraries that only Python uses, too (`libtorch_python`, `libshm`).
+        force: replace a libtorch that was extracted there before.
+        progress: told how far it is.
+
+    Raises:
+        UsageError: several of the wheels hold a libtorch, or two hold the same companion.
+        LibtorchUnusableError: none of the wheels holds a whole libtorch.
+        FileError: a wheel cannot be read, the directory not be written.
+        MalformedFileError: a wheel is damaged.
+        WouldOverwriteError: something stands in the way.
+        ToolMissingError: a search path must be changed, and patchelf is missing.
+    """
+    target = Path(os.path.realpath(directory))  # of a link, what it leads to
+    with contextlib.ExitStack() as stack:
+        archives = {wheel: stack.enter_context(open_zip(wheel)) for wheel in wheels}
+        wheel, layout = libtorch_in(archives)
+        packed = inspect_layout(layout, "wheel")
+        check_target(target, force=force)
+        choice = members.choose(layout, archives[wheel], packed.version, python_libs=python_libs)
+        shelves = [shelve(path, archive) for path, archive in archives.items() if path != wheel]
+        work = stack.enter_context(workspace(target))
+        growing = _Growing(work / "libtorch", progress)
+        growing.put(archives[wheel], choice.items)
+        growing.write(choice.texts)
+        patched: tuple[str, ...] = ()
+        if packed.platform == "linux":
+            growing.libraries = search_paths.read_dynamic(growing.lib)
+            growing.complete(shelves)
+            patched = search_paths.mend(growing.lib, growing.libraries)
+        publish(work, target)
+    return ExtractReport(
+        libtorch=inspect(directory, "extracted"),
+        wheel=wheel,
+        files=growing.count,
+        size=growing.size,
+        left_out=choice.left_out,
+        companions=tuple(Taken(path, tuple(sorted(names))) for path, names in growing.taken.items()),
+        patched=patched,
+    )
+
+
+def libtorch_in(wheels: Iterable[Path]) -> tuple[Path, Layout]:
+    """The one wheel that holds a libtorch.
+
+    Raises:
+        UsageError: several do.
+        LibtorchUnusableError: none does.
+    """
+    found = {path: lay_out(ArchiveTree(path)) for path in wheels}
+    layouts = [(path, layout) for path, layout in found.items() if isinstance(layout, Layout)]
+    if len(layouts) == 1:
+        return layouts[0]
+    if layouts:
+        names = " and ".join(path.name for path, _ in layouts)
+        raise UsageError(f"{names} each hold a libtorch.", hint="Extract one at a time.")
+    nearest = max(
+        (none for none in found.values() if isinstance(none, NoLibtorch)), key=lambda none: none.nearness
+    )
+    raise LibtorchUnusableError(
+        f"There is no libtorch to extract in {', '.join(path.name for path in found)}: {nearest.reason}.",
+        hint="Name a wheel of torch; `pip download --no-deps torch` gets one.",
+    )
+
+
+class _Growing:
+    """The directory while it is being filled."""
+
+    def __init__(self, root: Path, progress: Progress) -> None:
+        self.root = root
+        self.lib = root / "lib"
+        self.progress = progress
+        self.count = 0  # files
+        self.size = 0  # bytes
+        self.libraries: dict[str, search_paths.Dynamic] = {}
+        self.taken: dict[Path, list[str]] = {}  # companions' wheels and the libraries that they gave
+
+    def put(self, archive: ZipFile, items: Sequence[members.Item]) -> None:
+        """Unpack members."""
+        expected = members.total(items)
+        check_space(self.root.parent, expected)
+        self.progress.expect(expected)
+        count, size = unpack(archive, items, self.root, self.progress.advance)
+        self.count += count
+        self.size += size
+
+    def write(self, texts: Mapping[str, str]) -> None:
+        """Write small files of text."""
+        for name, text in texts.items():
+            (self.root / name).write_text(text, encoding="utf-8")
+            self.count += 1
+            self.size += len(text)
+
+    def complete(self, shelves: Sequence[Shelf]) -> None:
+        """Add what is NEEDED from companions' wheels, until nothing more is."""
+        while found := bringers(sorted(self._missing()), shelves):
+            for shelf, directory in found:
+                self._add(shelf, directory)
+
+    def _missing(self) -> set[str]:
+        needed = {name for library in self.libraries.values() for name in library.needed}
+        return needed - self.libraries.keys()
+
+    def _add(self, shelf: Shelf, directory: str) -> None:
+        items = items_of(shelf, directory, self.libraries, with_licences=shelf.wheel not in self.taken)
+        self.put(shelf.archive, items)
+        names = [item.target.removeprefix("lib/") for item in items if item.target.startswith("lib/")]
+        arrived = search_paths.read_dynamic(self.lib, names)
+        machine = next(library.machine for library in self.libraries.values())
+        for name, library in arrived.items():
+            if library.machine != machine:
+                raise UsageError(
+                    f"{name} of {shelf.wheel.name} is for {library.machine}, and this libtorch for {machine}.",
+                    hint=f"Name a wheel for {machine}.",
+                )
+        self.libraries.update(arrived)
+        self.taken.setdefault(shelf.wheel, []).extend(names)

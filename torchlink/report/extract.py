@@ -1,0 +1,53 @@
+"""What `torchlink extract` did, as text or JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, missing_lines, wrap
+from torchlink.report.libtorch import libtorch_to_json
+from torchlink.report.plain import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torchlink.extract.facts import ExtractReport
+
+
+def to_json(report: ExtractReport) -> dict[str, object]:
+    """The JSON contract's object."""
+    return {
+        "schema": 1,
+        "directory": str(report.libtorch.root),
+        "wheel": str(report.wheel),
+        "libtorch": libtorch_to_json(report.libtorch),
+        "files": report.files,
+        "bytes": report.size,
+        "left_out": list(report.left_out),
+        "companions": [
+            {"wheel": str(taken.wheel), "libraries": list(taken.libraries)} for taken in report.companions
+        ],
+        "patched": list(report.patched),
+    }
+
+
+def to_text(report: ExtractReport) -> str:
+    """What lies where now, what was left out, and what is still missing."""
+    return "\n".join(line for label, lines in _rows(report) for line in labelled(label, lines)) + "\n"
+
+
+def _rows(report: ExtractReport) -> Iterator[tuple[str, Iterable[str]]]:
+    libtorch = report.libtorch
+    what = (libtorch.version or "of unknown version", PLATFORMS[libtorch.platform], libtorch.arch)
+    accelerator = " ".join(filter(None, (ACCELERATORS[libtorch.accelerator], libtorch.accelerator_version)))
+    yield "libtorch", [" ".join((*what, accelerator))]
+    yield "in", [f"{libtorch.root}  ({plural(report.files, 'file')}, {report.size / 1e6:.0f} MB)"]
+    yield "C++ ABI", [abi_text(libtorch)]
+    for taken in report.companions:
+        yield "companions", [taken.wheel.name, *(f"  {line}" for line in wrap(taken.libraries))]
+    yield "left out", wrap(report.left_out)
+    yield "patched", wrap(report.patched)
+    yield "missing", missing_lines(libtorch)
+    yield "contradictions", libtorch.conflicts
+    if libtorch.missing_libraries:
+        yield "", ["Give the wheels that bring them, too: pip download --no-deps PACKAGE"]
