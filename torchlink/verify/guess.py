@@ -24,7 +24,7 @@ from torchlink.verify.shapes.run import OutOfStepsError, Run
 from torchlink.verify.shapes.values import Mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torchlink.verify.graph import Argument, Description
     from torchlink.verify.guessing.templates import Sizes
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 MOST_GUESSES = 24
 MOST_COMBINATIONS = 300  # of the arguments' options
-LIKELY = 6  # combinations that are tried with all usual sizes before others are looked at
+LIKELY = 6  # combinations that are tried with all sizes before others are looked at
+MORE_SIZES = 2  # of a combination that fits with one size
 PROBING_STEPS = 100_000
 
 
@@ -103,21 +104,39 @@ def _candidates(description: Description) -> Iterator[Guess]:
     most = max(combination.told for combination in combinations)
     likely = [combination for combination in combinations if combination.told == most][:LIKELY]
     others = [combination for combination in combinations if combination not in likely]
-    checker = Checker(description)
-    for part, plan in (
-        (likely, sizing.usual),
-        (likely, sizing.every),
-        (others, sizing.first),
-        (others, sizing.usual),
-    ):
-        for combination in part:
-            for sizes in plan(letters_of(combination.options)):
-                if checker.fits(combination.inputs(sizes)):
-                    yield combination.guess(sizes, fits=True)
-                    break
-    for combination in combinations:
-        sizes = next(sizing.first(letters_of(combination.options)))
-        yield combination.guess(sizes, fits=False)
+    found = False
+    for guess in _fitting(likely, others, Checker(description)):
+        found = True
+        yield guess
+    for combination in likely if found else combinations:
+        yield combination.guess(next(sizing.first(letters_of(combination.options))), fits=False)
+
+
+def _fitting(likely: list[Combination], others: list[Combination], checker: Checker) -> Iterator[Guess]:
+    """The guesses against which the shapes say nothing, likely combinations with several sizes."""
+    several: list[Iterator[Guess]] = []
+    for plan in (sizing.usual, sizing.every):
+        for combination in list(likely):
+            guesses_ = _sizes_that_fit(combination, plan, checker)
+            first = next(guesses_, None)
+            if first is not None:
+                yield first
+                several.append(guesses_)
+                likely = [each for each in likely if each is not combination]
+    for guesses_ in several:
+        yield from islice(guesses_, MORE_SIZES)
+    for plan in (sizing.first, sizing.usual):
+        for combination in others:
+            yield from islice(_sizes_that_fit(combination, plan, checker), 1)
+
+
+def _sizes_that_fit(
+    combination: Combination, plan: Callable[[frozenset[str]], Iterator[Sizes]], checker: Checker
+) -> Iterator[Guess]:
+    """One combination with each of the plan's sizes that fit."""
+    for sizes in plan(letters_of(combination.options)):
+        if checker.fits(combination.inputs(sizes)):
+            yield combination.guess(sizes, fits=True)
 
 
 def _given(arguments: Sequence[Argument]) -> list[Argument]:
