@@ -2,42 +2,83 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from torchlink.errors import TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torchlink.binary.bindings import Scope
+    from torchlink.binary.bindings import Scope, UndefinedSymbol
     from torchlink.binary.closure import Closure, LoadedObject
     from torchlink.binary.elf import ElfFile
+    from torchlink.binary.system import LoaderSystem
+    from torchlink.lint.search_path import Entry
 
-# What programs link of a libtorch; the rest of its libraries is for Python or for tests.
-LINKABLE = ("c10", "c10_cuda", "c10_hip", "c10_xpu", "torch_cpu", "torch_cuda", "torch_hip", "torch_xpu")
+# What programs and Python extensions link of a libtorch; the rest of its libraries is loaded by name, or for tests.
+LINKABLE = frozenset(
+    {
+        "c10",
+        "c10_cuda",
+        "c10_hip",
+        "c10_xpu",
+        "torch_cpu",
+        "torch_cuda",
+        "torch_hip",
+        "torch_xpu",
+        "torch_python",
+    }
+)
+# Every library that carries libtorch's code; a user's own may well begin with `libtorch_` too.
+TORCH_NAMES = LINKABLE | {
+    "torch",
+    "torch_cuda_cu",
+    "torch_cuda_cpp",
+    "torch_cuda_linalg",
+    "torch_global_deps",
+    "torch_nvshmem",
+}
+SYSTEM_KINDS = frozenset(
+    {"ld.so.cache", "default", "interpreter"}
+)  # how the system's own libraries are found
+OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path"})
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a binary is judged against."""
 
-    floors: Mapping[str, tuple[int, ...]] = field(
-        default_factory=dict
-    )  # "GLIBC" -> (2, 31): the newest allowed
+    # "GLIBC" -> (2, 31): the newest symbol versions that may be needed
+    floors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     target: str | None = None  # as the user named it: "debian:12", "glibc=2.31"
     allowed_rpath: tuple[str, ...] = ()  # prefixes that a search path entry may have; () allows any
     environment: Mapping[str, str] = field(default_factory=dict)  # LD_LIBRARY_PATH as the binary will be run
 
 
 class Case:
-    """One binary, its closure and what is derived from them once for all rules."""
+    """One binary, its closure and what is derived from them once for all rules.
 
-    def __init__(self, closure: Closure, scope: Scope, wanted: Wanted, kind: str) -> None:
+    Args:
+        closure: of the binary.
+        scope: what its symbols bind to.
+        wanted: what it is judged against.
+        kind: as in `FileReport.kind`.
+        system: the loader that the closure was modelled with.
+    """
+
+    def __init__(
+        self, closure: Closure, scope: Scope, wanted: Wanted, kind: str, system: LoaderSystem
+    ) -> None:
         self.closure = closure
         self.scope = scope
         self.wanted = wanted
-        self.kind = kind  # as in `FileReport.kind`
+        self.kind = kind
+        self.system = system
+        self._imports: dict[str, frozenset[bytes]] = {}
 
     @property
     def subject(self) -> LoadedObject:
@@ -47,7 +88,17 @@ class Case:
     @cached_property
     def name(self) -> str:
         """How messages call the binary: its file name."""
-        return PurePosixPath(self.subject.path).name
+        return file_name(self.subject.path)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is started; a library may rely on what the program that loads it has loaded."""
+        return self.kind == "executable"
+
+    @property
+    def is_extension(self) -> bool:
+        """Whether Python imports it."""
+        return self.kind == "python extension"
 
     @cached_property
     def complete(self) -> bool:
@@ -59,8 +110,8 @@ class Case:
         """The libtorch libraries of the closure by bare name: `c10`, `torch_cpu`, `torch_cuda`, …."""
         found: dict[str, list[LoadedObject]] = {}
         for each in self.closure.objects:
-            name = bare_name(each.elf.dynamic.soname or PurePosixPath(each.path).name)
-            if name in {"c10", "torch"} or name.startswith(("c10_", "torch_")):
+            name = bare_name(each.elf.dynamic.soname or file_name(each.path))
+            if name in TORCH_NAMES:
                 found.setdefault(name, []).append(each)
         return {name: tuple(objects) for name, objects in found.items()}
 
@@ -68,30 +119,124 @@ class Case:
     def torch_dirs(self) -> tuple[str, ...]:
         """Directories that the closure's libtorch libraries lie in, real paths, in load order."""
         objects = (each for objects in self.torch.values() for each in objects)
-        return tuple(dict.fromkeys(str(PurePosixPath(each.real_path).parent) for each in objects))
+        return tuple(dict.fromkeys(real_dir(each) for each in objects))
 
     @cached_property
     def torch_siblings(self) -> dict[str, ElfFile]:
         """The libraries of the closure's libtorch that are not in the closure, by file name."""
         from torchlink.binary.elf import ElfFile
 
-        loaded = {str(each.file) for each in self.closure.objects}
-        directories = {each.file.parent for objects in self.torch.values() for each in objects}
-        beside = (
-            path
-            for directory in sorted(directories)
-            for name in LINKABLE
-            for path in sorted(directory.glob(f"lib{name}.so*"))
-            if str(path) not in loaded
-        )
-        return {path.name: ElfFile.open(path) for path in beside if path.is_file()}
+        loaded = {os.path.realpath(each.file) for each in self.closure.objects}
+        siblings: dict[str, ElfFile] = {}
+        for directory in sorted({each.file.parent for objects in self.torch.values() for each in objects}):
+            for path in sorted(directory.iterdir()):
+                if bare_name(path.name) not in LINKABLE or os.path.realpath(path) in loaded:
+                    continue
+                try:
+                    siblings[path.name] = ElfFile.open(path)
+                except TorchlinkError:  # a linker script or a damaged file cannot be linked either
+                    continue
+        return siblings
 
     def belongs_to_torch(self, each: LoadedObject) -> bool:
         """Whether an object lies in a libtorch's directory: what is odd about it is not the user's doing."""
-        return str(PurePosixPath(each.real_path).parent) in self.torch_dirs
+        return real_dir(each) in self.torch_dirs
+
+    def is_system(self, each: LoadedObject) -> bool:
+        """Whether an object is the operating system's: another system brings its own."""
+        if each.how.kind in {"rpath", "runpath"}:
+            return real_dir(each) in self._system_dirs
+        return each.how.kind in SYSTEM_KINDS
+
+    @cached_property
+    def _system_dirs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(self.system.tree.real_path, self.system.default_dirs)))
+
+    @cached_property
+    def own(self) -> tuple[LoadedObject, ...]:
+        """The binary, and the libraries that its user brought.
+
+        Left out is what libtorch or its companions bring, what the operating system has installed, and, where
+        the binary is a libtorch's own, everything but itself.
+        """
+        foreign: set[str] = set()  # paths of libtorch's objects and of what they ask for
+        companion_dirs: set[str] = set()
+        candidates: list[LoadedObject] = []
+        for each in self.closure.objects:
+            asked_by_torch = each.needed_by in foreign
+            if asked_by_torch or self.belongs_to_torch(each):
+                foreign.add(each.path)
+                if asked_by_torch:
+                    companion_dirs.add(real_dir(each))
+            elif each.how.kind in OWN_KINDS and each is not self.subject:
+                candidates.append(each)
+        mine = (each for each in candidates if real_dir(each) not in companion_dirs)
+        return (self.subject, *(each for each in mine if not self._is_installed(each)))
+
+    def _is_installed(self, each: LoadedObject) -> bool:
+        """Whether an object is a part of the operating system, a private one of another package included."""
+        directory = f"{real_dir(each)}/"
+        if directory.startswith(f"{real_dir(self.subject)}/"):
+            return False
+        return self.is_system(each) or any(directory.startswith(f"{top}/") for top in self._system_dirs)
+
+    def imports(self, each: LoadedObject) -> frozenset[bytes]:
+        """The mangled names that an object leaves undefined."""
+        if each.path not in self._imports:
+            self._imports[each.path] = frozenset(
+                reference.name for reference in each.elf.references(relocated=False)
+            )
+        return self._imports[each.path]
+
+    @cached_property
+    def undefined(self) -> tuple[UndefinedSymbol, ...]:
+        """What stays undefined in the user's own objects; () while a library is missing: it might serve them."""
+        if not self.complete:
+            return ()
+        return tuple(symbol for each in self.own for symbol in self.scope.undefined_symbols(each.path))
+
+    @cached_property
+    def search_entries(self) -> tuple[Entry, ...]:
+        """The search path entries of the user's own objects, each with what is wrong with it."""
+        from torchlink.lint.search_path import entries_of
+
+        return tuple(entry for each in self.own for entry in entries_of(each, self))
+
+    @cached_property
+    def without_environment(self) -> Closure | None:
+        """The closure where LD_LIBRARY_PATH is not set; None where it was not set anyway."""
+        if not self.wanted.environment.get("LD_LIBRARY_PATH"):
+            return None
+        from torchlink.binary.loader import resolve
+
+        bare = {name: value for name, value in self.wanted.environment.items() if name != "LD_LIBRARY_PATH"}
+        return resolve(self.subject.file, system=self.system, environment=bare)
+
+    def on_host(self, directory: str, each: LoadedObject) -> Path:
+        """Where a directory lies on this machine that an object names in its search path.
+
+        Args:
+            directory: as the loader sees it, `$ORIGIN` expanded.
+            each: the object; one that lies outside the image sees this machine's directories around it.
+        """
+        root = self.system.tree.root
+        inside = root is None or str(each.file).startswith(f"{root}/")
+        if not inside and f"{directory}/".startswith(f"{each.origin}/"):
+            return Path(directory)
+        return Path(self.system.tree.on_host(directory))
 
 
 def bare_name(soname: str) -> str:
     """`libtorch_cpu.so.1.13` -> `torch_cpu`; a name that is not like a library's comes back as it is."""
     stem, dot, _ = soname.partition(".so")
     return stem.removeprefix("lib") if dot else soname
+
+
+def file_name(path: str) -> str:
+    """The last component of a loader's path."""
+    return path.rpartition("/")[2]
+
+
+def real_dir(each: LoadedObject) -> str:
+    """The directory of an object's file, symlinks followed."""
+    return each.real_path.rpartition("/")[0] or "/"

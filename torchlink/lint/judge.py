@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.binary.bindings import Scope
-from torchlink.binary.loader import OpenFiles, resolve
+from torchlink.binary.loader import resolve
+from torchlink.binary.opening import OpenFiles
+from torchlink.binary.system import system_for
 from torchlink.lint.case import Case, Wanted
 from torchlink.lint.finding import ClosureEntry, FileReport
 from torchlink.lint.rules import RULES
@@ -41,8 +43,10 @@ def judge(
         MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
     """
     wanted = wanted or Wanted()
-    closure = resolve(path, environment=wanted.environment, root=root, files=files or OpenFiles())
-    case = Case(closure, Scope(closure), wanted, kind_of(path, closure.subject.elf))
+    files = files or OpenFiles()
+    system = system_for(files.open(path)[0], root)
+    closure = resolve(path, system=system, environment=wanted.environment, files=files)
+    case = Case(closure, Scope(closure), wanted, kind_of(path, closure.subject.elf), system)
     findings = [finding for rule in rules for finding in rule.judge(rule, case)]
     findings.sort(key=lambda finding: finding.severity, reverse=True)
     return FileReport(str(path), case.kind, tuple(findings), entries(closure))

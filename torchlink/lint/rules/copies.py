@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
 
@@ -27,9 +27,10 @@ OWN_SYMBOLS = {
 }
 OPENMP = re.compile(r"lib(gomp|omp|iomp5|libomp)[.-]")
 OPENMP_ENTRY = ("omp_get_max_threads", "GOMP_parallel", "__kmpc_fork_call")
-CUDA = re.compile(
-    r"lib(cudart|cublas|cublasLt|cufft|cusparse|cusolver|nvrtc|cupti|nvJitLink)[^.]*\.so\.(\d+)"
-)
+# CUDA's libraries whose SONAME carries CUDA's own major version, and others that must be there once as well.
+CUDA_NUMBERED = ("cudart", "cublas", "cublasLt", "nvrtc", "cupti", "nvJitLink")
+CUDA = re.compile(r"lib(\w+?)\.so\.(\d+)")
+CUDA_OTHERS = ("cufft", "cusparse", "cusolver", "curand", "cudnn")
 
 
 def files(objects: list[LoadedObject]) -> list[LoadedObject]:
@@ -58,7 +59,7 @@ def duplicate_libtorch(rule: Rule, case: Case) -> Iterator[Finding]:
 
 def looks_like(each: LoadedObject, name: str) -> bool:
     """Whether an object is that library itself, renamed or not, rather than a program that swallowed it."""
-    own = COPIED.sub("", PurePosixPath(each.real_path).name)
+    own = COPIED.sub("", file_name(each.real_path))
     return own.startswith(f"lib{name}.") or (each.elf.dynamic.soname or "").startswith(f"lib{name}")
 
 
@@ -89,14 +90,13 @@ def duplicate_openmp(rule: Rule, case: Case) -> Iterator[Finding]:
         [
             each
             for each in case.closure.objects
-            if OPENMP.match(PurePosixPath(each.path).name)
-            and any(each.elf.defines(entry) for entry in OPENMP_ENTRY)
+            if OPENMP.match(file_name(each.path)) and any(each.elf.defines(entry) for entry in OPENMP_ENTRY)
         ]
     )
     if len(runtimes) > 1:
         names = ", ".join(each.real_path for each in runtimes)
         yield rule.finding(
-            " + ".join(sorted(PurePosixPath(each.path).name for each in runtimes)),
+            " + ".join(sorted(file_name(each.path) for each in runtimes)),
             f"{case.name} would load {len(runtimes)} OpenMP runtimes: {names}. Their thread pools do not know of "
             "each other: it runs slower than with one, hangs after fork, or crashes.",
             "Do not link -lgomp or -fopenmp beside libtorch, which brings its own runtime; if your code needs "
@@ -111,21 +111,26 @@ def cuda_major_mix(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding for the whole closure: cublas of one major version calls the cudart of its own."""
     majors: dict[str, dict[str, str]] = {}
     for each in case.closure.objects:
-        match = CUDA.match(PurePosixPath(each.path).name)
-        if match:
-            majors.setdefault(match.group(1), {})[match.group(2)] = each.path
-    mixed = {name: versions for name, versions in majors.items() if len(versions) > 1}
-    if mixed:
-        first = next(iter(mixed))
-        yield rule.finding(
-            "CUDA",
-            f"{case.name} would load CUDA libraries of {len(mixed[first])} major versions "
-            f"({', '.join(f'lib{first}.so.{major}' for major in mixed[first])}): each has its own contexts and "
-            "streams, and pointers of one are invalid in the other.",
-            "Build everything against the CUDA that libtorch was built with (`torchlink find --print "
-            "accelerator_version`).",
-            tuple(f"{path}" for versions in mixed.values() for path in versions.values()),
-        )
+        match = CUDA.match(COPIED.sub("", file_name(each.path)))
+        if match and match[1] in (*CUDA_NUMBERED, *CUDA_OTHERS):
+            family = "CUDA" if match[1] in CUDA_NUMBERED else match[1]
+            majors.setdefault(family, {}).setdefault(match[2], each.path)
+    for family, versions in majors.items():
+        if len(versions) > 1:
+            names = ", ".join(file_name(path) for path in versions.values())
+            yield rule.finding(
+                family,
+                f"{case.name} would load {family} libraries of {len(versions)} major versions ({names}): each has its "
+                "own contexts and handles, and those of one mean nothing to the other.",
+                "Build everything against the CUDA that libtorch was built with (`torchlink find --print "
+                "accelerator_version`).",
+                tuple(
+                    f"{each.path}: {each.how}, needed by {each.needed_by}"
+                    for each in case.closure.objects
+                    if each.path in versions.values()
+                ),
+            )
+            return
 
 
 COPIES = (duplicate_libtorch, static_libtorch_copy, duplicate_openmp, cuda_major_mix)

@@ -2,58 +2,165 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
 from torchlink.lint.finding import Severity
+from torchlink.lint.missing import DRIVER, missing_names, nearby, not_inherited, severity_of
 from torchlink.lint.rule import rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from torchlink.binary.closure import Edge
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
 
-@rule("library-not-found", Severity.ERROR, "A library that the program needs is not where the loader looks.")
+def asked_by(edges: Iterable[Edge]) -> str:
+    """The objects that ask for a library, in words."""
+    return ", ".join(dict.fromkeys(file_name(edge.needed_by) for edge in edges))
+
+
+def searched(edge: Edge) -> tuple[str, ...]:
+    """The directories of a search, each with the reason why it was left."""
+    return tuple(f"{tried.path}: {tried.reason} ({tried.how})" for tried in edge.tried)
+
+
+@rule("library-not-found", Severity.ERROR, "A library that the binary needs is not where the loader looks.")
 def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
-    """One finding a missing name, however many objects ask for it."""
-    asking: dict[str, list[str]] = {}
-    evidence: dict[str, list[str]] = {}
-    for edge in case.closure.missing:
-        asking.setdefault(edge.name, []).append(PurePosixPath(edge.needed_by).name)
-        evidence.setdefault(
-            edge.name, [f"{tried.path}: {tried.reason} ({tried.how})" for tried in edge.tried]
-        )
-        if edge.fatal:
-            evidence[edge.name].append(edge.fatal)
-    for name, objects in asking.items():
+    """One finding a cause: names that one search path would find go together, and so do libtorch's own."""
+    causes: dict[tuple[str, str], list[tuple[Edge, ...]]] = {}
+    for edges in missing_names(case).get(rule.id, ()):
+        edge = edges[0]
+        asking = case.closure.object(edge.needed_by) or case.subject
+        place = None if "/" in edge.name or edge.fatal else nearby(edge.name, asking)
+        of_torch = bare_name(edge.name) in TORCH_NAMES and not edge.fatal
+        cause = place or ("libtorch" if of_torch else edge.name)
+        causes.setdefault((cause, edge.needed_by), []).append(edges)
+    for (cause, _), group in causes.items():
+        edge = group[0][0]
+        place = cause if cause.startswith("$ORIGIN") else None
+        severity = max(severity_of(edges[0].name, place, case) for edges in group)
+        names = [edges[0].name for edges in group]
+        asked = asked_by(edge for edges in group for edge in edges)
+        what = f"{', '.join(names)}, needed by {asked}, {'is' if len(names) == 1 else 'are'} not found"
+        if edge.fatal and edge.tried:
+            what = f"{edge.name}, needed by {asked}, is found, but {edge.tried[-1].path} {edge.fatal}"
         yield rule.finding(
-            name,
-            f"{name}, needed by {', '.join(objects)}, is not found: {case.name} will not start.",
-            f"Link with the directory that holds {name} as search path: -Wl,-rpath,DIR. For libtorch's "
-            "libraries, `torchlink flags` prints it.",
-            tuple(evidence[name]),
+            " + ".join(names),
+            f"{what}: {outcome(severity, case)}.",
+            how_to_find(edge, place, case),
+            searched(edge),
+            severity=severity,
         )
+
+
+def outcome(severity: Severity, case: Case) -> str:
+    """What happens without a library."""
+    if case.is_program:
+        return f"{case.name} does not start"
+    if severity is Severity.ERROR:
+        return f"nothing can load {case.name}"
+    if case.is_extension:
+        return "importing it fails unless something that brings it, such as torch, was imported before"
+    return "loading it fails unless the program has loaded that library before"
+
+
+def how_to_find(edge: Edge, place: str | None, case: Case) -> str:
+    """The words that make a missing library found."""
+    name = edge.name
+    if edge.fatal and edge.tried and edge.tried[-1].how.kind == "interpreter":
+        return f"Install what brings {name}, or link on the system that the program is to run on."
+    if edge.fatal:
+        return "Put the library itself there: what lies there now is no library for this loader."
+    if DRIVER.match(name):
+        return f"{name} comes with NVIDIA's driver: run it where one is installed, or load the library with dlopen."
+    user = file_name(edge.needed_by)
+    if place is not None:
+        return f"It lies nearby: link {user} with -Wl,-rpath,'{place}'."
+    if bare_name(name) in TORCH_NAMES and case.is_extension:
+        return "Import torch before it, or link it with -Wl,-rpath,'$ORIGIN/…/torch/lib', the way from it to torch."
+    if bare_name(name) in TORCH_NAMES:
+        return f"Link {user} with the search path that `torchlink flags --link` prints."
+    return f"Install {name}, or link {user} with -Wl,-rpath,DIR, where DIR holds it."
 
 
 @rule(
     "found-through-environment", Severity.WARNING, "A library is found only because LD_LIBRARY_PATH names it."
 )
 def found_through_environment(rule: Rule, case: Case) -> Iterator[Finding]:
-    """One finding a directory of LD_LIBRARY_PATH, with the libraries that come through it."""
+    """One finding a directory of LD_LIBRARY_PATH whose libraries are not found, or others are, without it."""
+    bare = case.without_environment
+    if bare is None:
+        return
+    elsewhere = {edge.name: edge.path for edge in bare.edges}
     through: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
     for each in case.closure.objects:
-        if each.how.kind == "LD_LIBRARY_PATH":
-            through.setdefault(str(PurePosixPath(each.path).parent), []).append(PurePosixPath(each.path).name)
+        if each.how.kind != "LD_LIBRARY_PATH":
+            continue
+        other = bare.object(elsewhere.get(each.name) or "")
+        if other is None or other.real_path != each.real_path:
+            directory = each.path.removesuffix(f"/{file_name(each.path)}")
+            through.setdefault(directory, []).append(file_name(each.path))
+            if other is not None:
+                others.setdefault(directory, []).append(f"without it: {other.path}")
     for directory, names in through.items():
+        lost = len(names) > len(others.get(directory, ()))
+        without = "it does not start" if lost else "it loads other copies"
         yield rule.finding(
             directory,
-            f"{case.name} finds {', '.join(names)} only through LD_LIBRARY_PATH={directory}: it does not "
-            "start where that variable is not set (cron, a service, an IDE, sudo).",
+            f"{case.name} finds {', '.join(names)} only through LD_LIBRARY_PATH={directory}: {without} where "
+            "that variable is not set (cron, a service, an IDE, sudo).",
             f"Link with -Wl,-rpath,{directory}, or install the libraries where the loader looks by itself.",
+            tuple(others.get(directory, ())),
         )
 
 
-LOADING = (library_not_found, found_through_environment)
+@rule(
+    "runpath-not-inherited",
+    Severity.ERROR,
+    "A library is looked for without the RUNPATH of the object that brought its user in.",
+)
+def runpath_not_inherited(rule: Rule, case: Case) -> Iterator[Finding]:
+    """A RUNPATH serves the NEEDED entries of its own object only; what those need in turn is not found by it."""
+    for edges in missing_names(case).get(rule.id, ()):
+        edge = edges[0]
+        entry = not_inherited(edge.name, edge.needed_by, case)
+        if entry is not None:
+            user = file_name(edge.needed_by)
+            owner = file_name(entry.owner.path)
+            yield rule.finding(
+                edge.name,
+                f"{edge.name}, needed by {asked_by(edges)}, is not found although it lies in {entry.text}: that is "
+                f"the RUNPATH of {owner}, which serves {owner} alone and not {user}. {case.name} does not start.",
+                f"Give {user} a search path of its own (link it with -Wl,-rpath,'$ORIGIN' if they lie together), or "
+                f"link {owner} with -Wl,--disable-new-dtags, whose RPATH serves everything that it loads.",
+                searched(edge),
+                severity=severity_of(edge.name, None, case),
+            )
+    yield from taken_elsewhere(rule, case)
+
+
+def taken_elsewhere(rule: Rule, case: Case) -> Iterator[Finding]:
+    """A library of the system was taken although a RUNPATH above its user holds one of that name."""
+    above = {each.path for each in case.own}
+    for each in case.closure.objects:
+        if each.needed_by not in above or each.needed_by == case.subject.path or not case.is_system(each):
+            continue
+        entry = not_inherited(each.name, each.needed_by, case)
+        if entry is not None and str(entry.host) != real_dir(each):
+            yield rule.finding(
+                each.name,
+                f"{file_name(each.needed_by)} takes {each.path}, and not the {each.name} in {entry.text}: that is "
+                f"the RUNPATH of {file_name(entry.owner.path)}, which serves that object alone.",
+                f"Give {file_name(each.needed_by)} a search path of its own, or link "
+                f"{file_name(entry.owner.path)} with -Wl,--disable-new-dtags.",
+                (f"{each.path}: {each.how}",),
+                severity=Severity.WARNING,
+            )
+
+
+LOADING = (library_not_found, found_through_environment, runpath_not_inherited)

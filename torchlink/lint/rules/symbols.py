@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import bare_name
+from torchlink.lint.case import bare_name, file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
 
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.binary.bindings import UndefinedSymbol
-    from torchlink.binary.closure import LoadedObject
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
@@ -29,26 +27,15 @@ SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 def mends(case: Case, objects: set[str]) -> str:
     """Which objects are to be built anew, in words."""
-    names = sorted(PurePosixPath(path).name for path in objects)
+    names = sorted(file_name(path) for path in objects)
     return ", ".join(names) if names else case.name
 
 
-def own_objects(case: Case) -> Iterator[LoadedObject]:
-    """The binary, and the libraries that its user brought: neither libtorch's nor the system's own."""
-    for each in case.closure.objects:
-        mine = each.how.kind in {"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path"}
-        if mine and not case.belongs_to_torch(each):
-            yield each
-
-
 def undefined(case: Case) -> list[UndefinedSymbol]:
-    """What stays undefined in the user's own objects; [] while a library is missing: it might serve them."""
-    if not case.complete:
-        return []
-    found = [symbol for each in own_objects(case) for symbol in case.scope.undefined_symbols(each.path)]
-    if case.kind == "python extension":  # the interpreter that loads it serves these
-        found = [symbol for symbol in found if not PYTHON_NAME.match(symbol.symbol)]
-    return found
+    """What stays undefined in the user's own objects, and that the interpreter would not serve."""
+    if not case.is_extension:
+        return list(case.undefined)
+    return [symbol for symbol in case.undefined if not PYTHON_NAME.match(symbol.symbol)]
 
 
 def of_torch(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
@@ -151,6 +138,8 @@ def torch_library_not_linked(rule: Rule, case: Case) -> Iterator[Finding]:
             "start or at the first call.",
             f"Add -l{bare} behind what uses it on the link line; `torchlink flags --link` prints the whole of it.",
             tuple(symbol.symbol for symbol in symbols[:SHOWN]),
+            # A program that loads a plain library may have that one loaded; Python keeps libtorch to itself.
+            severity=None if case.is_program or case.is_extension else Severity.WARNING,
         )
 
 
@@ -175,7 +164,7 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
         if symbol.symbol not in explained:
             asking.setdefault(symbol.object, []).append(symbol.symbol)
     for path, names in asking.items():
-        name = PurePosixPath(path).name
+        name = file_name(path)
         program = case.kind == "executable"
         outcome = (
             "it fails at start, or at the first call of one of them"
@@ -199,14 +188,14 @@ def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
     for missing in case.scope.missing_versions():
         if not missing.weak:
             asking = lacking.setdefault(missing.provider, {})
-            asking.setdefault(missing.version, []).append(PurePosixPath(missing.object).name)
+            asking.setdefault(missing.version, []).append(file_name(missing.object))
     for provider, versions in lacking.items():
         users = sorted({user for users in versions.values() for user in users})
         yield rule.finding(
             provider,
             f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} needs: {case.name} will not "
             "start.",
-            f"Build on a system whose {PurePosixPath(provider).name} is at most as new as the one it will "
+            f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
             "run with, or bring the newer library along (a conda or GCC runtime ahead of the system's).",
             tuple(f"{version}: needed by {', '.join(users)}" for version, users in versions.items()),
         )

@@ -1,0 +1,117 @@
+"""What a missing library is missing for: each name belongs to one rule, so that one cause is one finding."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.lint.case import TORCH_NAMES, bare_name
+from torchlink.lint.finding import Severity
+from torchlink.lint.search_path import entries_of
+
+if TYPE_CHECKING:
+    from torchlink.binary.closure import Edge, LoadedObject
+    from torchlink.lint.case import Case
+    from torchlink.lint.search_path import Entry
+
+DRIVER = re.compile(r"lib(cuda|nvcuvid|nvidia-[a-z]+|nvoptix)\.so")
+CUDA = re.compile(r"lib(cu(da|blas|dnn|fft|rand|solver|sparse|pti)|nv(rtc|JitLink|Tools)|nccl)")
+PYTHON = re.compile(r"libpython\d")
+OTHER_MACHINE = "is for "
+# Registering operators, kernels, classes or a device guard when it is loaded: through these functions of libtorch.
+REGISTERS = re.compile(
+    rb"_ZN(5torch7Library|3c1017RegisterOperators|3c1010Dispatcher\d+register|5torch3jit1\dregisterOperator"
+    rb"|5torch\d+registerCustomClass|3c104impl24DeviceGuardImplRegistrar|3c1012SetAllocator"
+    rb"|5torch6detail\d+class_base)|(aoti_)?torch_library_"
+)
+
+
+def missing_names(case: Case) -> dict[str, list[tuple[Edge, ...]]]:
+    """The missing names by the rule that speaks of them: rule id → edges, grouped by name."""
+    edges: dict[str, list[Edge]] = {}
+    for edge in case.closure.missing:
+        edges.setdefault(edge.name, []).append(edge)
+    sorted_out: dict[str, list[tuple[Edge, ...]]] = {}
+    for group in edges.values():
+        sorted_out.setdefault(spoken_of_by(group[0], case), []).append(tuple(group))
+    return sorted_out
+
+
+def spoken_of_by(edge: Edge, case: Case) -> str:
+    """The id of the rule that says why a library is missing."""
+    if any(tried.reason.startswith(OTHER_MACHINE) for tried in edge.tried):
+        return "wrong-architecture"
+    if is_foreign(case) and bare_name(edge.name) not in TORCH_NAMES:
+        return "wrong-architecture"
+    if not_inherited(edge.name, edge.needed_by, case):
+        return "runpath-not-inherited"
+    if case.is_extension and PYTHON.match(edge.name) and edge.needed_by == case.subject.path:
+        return "extension-links-libpython"
+    return "library-not-found"
+
+
+def is_foreign(case: Case) -> bool:
+    """Whether the binary is for another machine than this one, whose libraries are therefore not here."""
+    if case.system.tree.root is not None or case.subject.elf.machine == this_machine():
+        return False
+    loader = case.system.interpreter
+    return loader is None or not Path(loader).exists()
+
+
+def this_machine() -> str:
+    """This machine in the words of `ElfFile.machine`."""
+    name = os.uname().machine
+    return {"i386": "x86", "i686": "x86", "armv7l": "arm", "armv6l": "arm"}.get(name, name)
+
+
+def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
+    """The RUNPATH entry of an object above the asking one whose directory holds a library of this name."""
+    asking = case.closure.object(needed_by)
+    above = None if asking is None or asking.needed_by is None else case.closure.object(asking.needed_by)
+    while above is not None:
+        for entry in entries_of(above, case):
+            if entry.kind == "runpath" and (entry.host / name).exists():
+                return entry
+        above = None if above.needed_by is None else case.closure.object(above.needed_by)
+    return None
+
+
+def nearby(name: str, asking: LoadedObject) -> str | None:
+    """Where around an object a library of this name lies, as an entry for its search path; None: nowhere."""
+    here = asking.file.parent
+    if (here / name).exists():
+        return "$ORIGIN"
+    for place in (here, here.parent, here.parent.parent):
+        if place == place.parent:
+            break
+        try:
+            inside = sorted(place.iterdir())
+        except OSError:
+            continue
+        for directory in (place, *inside):
+            if directory.is_dir() and (directory / name).exists():
+                return f"$ORIGIN/{os.path.relpath(directory, here)}"
+    return None
+
+
+def severity_of(name: str, place: str | None, case: Case) -> Severity:
+    """How bad it is that a library is missing.
+
+    A program does not start. A library may be loaded by a program that has loaded the missing one before:
+    Python has libtorch once torch is imported, and a package's own libraries bring each other.
+    """
+    if DRIVER.match(name):
+        return Severity.WARNING
+    if case.is_program:
+        return Severity.ERROR
+    of_torch = bare_name(name) in TORCH_NAMES or CUDA.match(name)
+    if place or (of_torch and (case.is_extension or registers(case.subject, case))):
+        return Severity.WARNING
+    return Severity.ERROR
+
+
+def registers(each: LoadedObject, case: Case) -> bool:
+    """Whether an object registers operators, classes or a device with libtorch when it is loaded."""
+    return any(REGISTERS.match(name) for name in case.imports(each))

@@ -1,0 +1,114 @@
+"""The rule about symbol versions that the target system does not have yet."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.lint.case import file_name
+from torchlink.lint.finding import Severity
+from torchlink.lint.rule import rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.binary.closure import LoadedObject
+    from torchlink.binary.elf import VersionNeed
+    from torchlink.lint.case import Case
+    from torchlink.lint.finding import Finding
+    from torchlink.lint.rule import Rule
+
+SHOWN = 5  # symbols named of one object
+VERSION = re.compile(r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)*)$")
+# Marks of glibc that stand for a way of linking rather than for symbols, and the version that brought them.
+MARKS = {"GLIBC_ABI_DT_RELR": (2, 36), "GLIBC_ABI_GNU2_TLS": (2, 42), "GLIBC_ABI_GNU_TLS": (2, 42)}
+LIBRARY = {"GLIBC": "glibc", "GLIBCXX": "libstdc++", "CXXABI": "libstdc++"}
+
+
+class Excess(NamedTuple):
+    """A symbol version that an object needs and the target lacks."""
+
+    number: tuple[int, ...]
+    version: str  # "GLIBC_2.38"
+    object: LoadedObject
+
+
+@rule("floor-above-target", Severity.ERROR, "Needs newer symbol versions than the target system has.")
+def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding for glibc and one for libstdc++, whose GLIBCXX and CXXABI grow together."""
+    if not case.wanted.floors:
+        return
+    found: dict[str, list[Excess]] = {}
+    for each in case.closure.objects:
+        if each is case.subject or not case.is_system(each):
+            for family, excess in above(each, case):
+                found.setdefault(LIBRARY[family], []).append(excess)
+    for library, excesses in found.items():
+        # GLIBCXX says more than CXXABI, and their numbers cannot be compared.
+        top = max(excesses, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
+        setting = [each.object for each in excesses if each.version == top.version]
+        names = ", ".join(dict.fromkeys(file_name(each.path) for each in setting))
+        allowed = allowed_version(top.version, case)
+        yield rule.finding(
+            top.version,
+            f"{names} needs {top.version} ({library}), but {case.wanted.target or 'the target'} has at most {allowed}: "
+            f"{case.name} does not start there.",
+            fix(library, setting, case),
+            tuple(evidence(excesses)),
+        )
+
+
+def above(each: LoadedObject, case: Case) -> Iterator[tuple[str, Excess]]:
+    """The needed versions above the target's, of libraries that the target itself brings."""
+    served = {edge.name: edge.path for edge in case.closure.edges_of(each.path)}
+    for need in each.elf.version_needs():
+        parsed = parse(need)
+        if parsed is None or need.weak:
+            continue
+        family, number = parsed
+        allowed = case.wanted.floors.get(family)
+        if allowed is None or number <= allowed:
+            continue
+        provider = case.closure.object(served.get(need.library) or "")
+        if provider is None or case.is_system(provider):
+            yield family, Excess(number, need.version, each)
+
+
+def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
+    """The family and number of a version that can be compared, else None."""
+    if need.version in MARKS:
+        return "GLIBC", MARKS[need.version]
+    match = VERSION.match(need.version)
+    return (match[1], tuple(int(part) for part in match[2].split("."))) if match else None
+
+
+def allowed_version(version: str, case: Case) -> str:
+    """The target's own version of the same family, as it is written."""
+    family = version.partition("_")[0]
+    return f"{family}_{'.'.join(map(str, case.wanted.floors[family]))}"
+
+
+def fix(library: str, setting: list[LoadedObject], case: Case) -> str:
+    """The words that lower the floor."""
+    if all(case.belongs_to_torch(each) for each in setting):
+        return "It is libtorch itself: take a build of libtorch that was made for an older system."
+    where = case.wanted.target or "the target"
+    words = f"Build on {where} itself or in its container image; what is built on an older system runs on a newer one"
+    if library == "libstdc++":
+        return f"{words}. Or link with -static-libstdc++, or bring libstdc++.so.6 along."
+    return f"{words}."
+
+
+def evidence(excesses: list[Excess]) -> Iterator[str]:
+    """A line for each object and version, with symbols that ask for it."""
+    for excess in sorted(excesses, reverse=True, key=lambda each: each.number):
+        symbols = [
+            reference.name.decode("utf-8", "replace")
+            for reference in excess.object.elf.references(relocated=False)
+            if reference.version == excess.version
+        ]
+        named = f" ({', '.join(symbols[:SHOWN])}{', …' * (len(symbols) > SHOWN)})" if symbols else ""
+        yield f"{excess.object.path}: {excess.version}{named}"
+
+
+FLOOR = (floor_above_target,)

@@ -1,0 +1,178 @@
+"""Rules about what is on the link line and should not be, or is not and should be."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.lint.case import TORCH_NAMES, bare_name, file_name
+from torchlink.lint.finding import Severity
+from torchlink.lint.missing import PYTHON, missing_names, registers
+from torchlink.lint.rule import rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.binary.closure import Edge, LoadedObject
+    from torchlink.lint.case import Case
+    from torchlink.lint.finding import Finding
+    from torchlink.lint.rule import Rule
+
+SHOWN = 5  # symbols in a finding's evidence
+
+# What g++ itself links, and the parts of glibc: nobody asked for them, and since 2.34 most of those are empty.
+IMPLIED = re.compile(
+    r"(libc|libm|libgcc_s|libpthread|libdl|librt|libutil|libanl|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"
+)
+# libtorch.so is opened by this name by AOTInductor packages and brings libtorch_cuda in; the others register kernels.
+LOAD_BEARING = frozenset({"torch", "torch_cuda", "torch_cuda_cu", "torch_cuda_cpp", "torch_hip", "torch_xpu"})
+INTERPOSING = ("malloc", "operator new", "_Znwm")  # an allocator or a sanitizer works by being there
+TEST_LIBRARIES = frozenset({"jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"})
+NEVER_LINKED = frozenset({"torch_cuda", "torch_hip", "torch_xpu", "c10_cuda", "c10_hip", "c10_xpu"})
+
+
+def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
+    """The subject's NEEDED entries that no relocation needs and that are not there for another reason.
+
+    Nothing for libtorch's own: libtorch_global_deps is there to load what it links.
+    """
+    found: list[tuple[Edge, LoadedObject]] = []
+    if not case.complete or case.belongs_to_torch(case.subject):
+        return found
+    relied_on: set[str] | None = None
+    for edge in case.scope.unused_needed(case.subject.path):
+        library = case.closure.object(edge.path or "")
+        if library is None or IMPLIED.match(edge.name) or library.how.kind == "interpreter":
+            continue
+        if any(library.elf.defines(symbol) for symbol in INTERPOSING):
+            continue
+        if relied_on is None:  # the binary may bring in what its own libraries forgot to name
+            others = (each for each in case.own if each is not case.subject)
+            relied_on = {path for each in others for path in case.scope.used_but_not_needed(each.path)}
+        if library.path not in relied_on:
+            found.append((edge, library))
+    return found
+
+
+@rule("unused-library", Severity.WARNING, "A library is linked, and nothing of it is used.")
+def unused_library(rule: Rule, case: Case) -> Iterator[Finding]:
+    """By relocations: one finding a library. In a Python extension libtorch's own are another rule's."""
+    for edge, library in unused(case):
+        bare = bare_name(edge.name)
+        if bare in TEST_LIBRARIES or bare in LOAD_BEARING or (case.is_extension and bare in TORCH_NAMES):
+            continue
+        if registers(library, case):
+            continue
+        yield rule.finding(
+            edge.name,
+            f"{case.name} links {edge.name} but uses nothing of it: it is loaded at every start, must be there for "
+            f"{case.name} to start at all, and brings its own libraries along ({library.path}).",
+            f"Leave -l{bare} out, or link with -Wl,--as-needed before the libraries.",
+            (f"{library.path}: {library.how}",),
+        )
+
+
+@rule(
+    "indirect-library", Severity.WARNING, "A library is used but not linked: another one happens to bring it."
+)
+def indirect_library(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding a library; of libtorch's own some are made to be loaded by others."""
+    if not case.complete or case.belongs_to_torch(case.subject):
+        return
+    for path, symbols in case.scope.used_but_not_needed(case.subject.path).items():
+        library = case.closure.object(path)
+        if library is None:
+            continue
+        name = library.elf.dynamic.soname or file_name(path)
+        if IMPLIED.match(name) or "san.so" in name or (case.is_extension and PYTHON.match(name)):
+            continue
+        via = f"{file_name(library.needed_by)} brings it" if library.needed_by else "it is loaded first"
+        yield rule.finding(
+            name,
+            f"{case.name} uses {len(symbols)} symbol{'s' * (len(symbols) > 1)} of {name} without linking it: it works "
+            f"only as long as {via}, and with another version of that it fails at start or at the first call.",
+            f"Add -l{bare_name(name)} to the link line of {case.name}.",
+            symbols[:SHOWN],
+        )
+
+
+@rule("test-library-linked", Severity.WARNING, "One of libtorch's test libraries is linked.")
+def test_library_linked(rule: Rule, case: Case) -> Iterator[Finding]:
+    """They lie beside the real ones in some versions; who links all of lib/*.so links them too."""
+    if bare_name(case.name) in TEST_LIBRARIES:
+        return
+    for each in case.own:
+        for name in each.elf.dynamic.needed:
+            if bare_name(name) in TEST_LIBRARIES:
+                user = file_name(each.path)
+                yield rule.finding(
+                    name,
+                    f"{user} links {name}, a library of libtorch's own tests: it registers test operators when it is "
+                    "loaded, and other builds and versions of libtorch do not have it.",
+                    f"Leave -l{bare_name(name)} out: name the libraries to link, rather than all that lie in "
+                    "libtorch's lib directory; `torchlink flags --link` prints them.",
+                )
+
+
+@rule("extension-links-libpython", Severity.WARNING, "A Python extension links libpython.")
+def extension_links_libpython(rule: Rule, case: Case) -> Iterator[Finding]:
+    """The interpreter that imports it has all of it already."""
+    if not case.is_extension:
+        return
+    lost = {edges[0].name for edges in missing_names(case).get(rule.id, ())}
+    for name in case.subject.elf.dynamic.needed:
+        if PYTHON.match(name):
+            here = (
+                f" Here it is not found, so importing {case.name} fails in such a Python."
+                if name in lost
+                else ""
+            )
+            yield rule.finding(
+                name,
+                f"{case.name} links {name}: a Python that has the library built in (Debian's, conda's, uv's, those of "
+                f"the manylinux images) gets a second interpreter in its process, or fails to import it.{here}",
+                f"Leave -l{bare_name(name)} out; in CMake use Python3_add_library(… MODULE) or link Python3::Module "
+                "instead of Python3::Python.",
+            )
+
+
+@rule(
+    "extension-links-whole-libtorch",
+    Severity.NOTE,
+    "A Python extension links libraries of libtorch without need.",
+)
+def extension_links_whole_libtorch(rule: Rule, case: Case) -> Iterator[Finding]:
+    """In Python libtorch is loaded already: nothing is load-bearing there. One finding an extension."""
+    if not case.is_extension or is_torch_c(case):
+        return
+    names = [edge.name for edge, _ in unused(case) if bare_name(edge.name) in TORCH_NAMES]
+    if names:
+        bound = [name for name in names if bare_name(name) in NEVER_LINKED]
+        hurt = (
+            f"with {', '.join(bound)} among them, it can be imported only where torch is a build for that accelerator"
+            if bound
+            else "it can be imported only where torch has all of these files"
+        )
+        yield rule.finding(
+            case.name,
+            f"{case.name} links {', '.join(names)} but uses nothing of them: {hurt}.",
+            "Link with -Wl,--as-needed before the libraries, or leave these out; Python has libtorch loaded already.",
+            tuple(names),
+            severity=Severity.WARNING if bound else None,
+        )
+
+
+def is_torch_c(case: Case) -> bool:
+    """Whether it is torch's own extension, whose whole purpose is to bring libtorch into Python."""
+    return case.subject.elf.defines("PyInit__C") and "torch_python" in {
+        bare_name(name) for name in case.subject.elf.dynamic.needed
+    }
+
+
+LINKING = (
+    unused_library,
+    indirect_library,
+    test_library_linked,
+    extension_links_libpython,
+    extension_links_whole_libtorch,
+)

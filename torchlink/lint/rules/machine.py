@@ -1,0 +1,108 @@
+"""Rules about the machine that a binary is for, and about how it wants to be mapped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.lint.case import TORCH_NAMES, bare_name, file_name
+from torchlink.lint.finding import Severity
+from torchlink.lint.missing import OTHER_MACHINE, is_foreign, missing_names, severity_of, this_machine
+from torchlink.lint.rule import rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.binary.closure import Edge, LoadedObject
+    from torchlink.lint.case import Case
+    from torchlink.lint.finding import Finding
+    from torchlink.lint.rule import Rule
+
+SEARCH_KINDS = frozenset({"rpath", "runpath", "LD_LIBRARY_PATH"})  # where the user said to look
+
+
+@rule("wrong-architecture", Severity.ERROR, "A library of the closure is for another machine.")
+def wrong_architecture(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding a file that the loader passes over, and one for a binary that is not for this machine."""
+    machine = case.subject.elf.machine
+    named: set[str] = set()
+    if is_foreign(case):
+        unknown = [edges[0].name for edges in missing_names(case).get(rule.id, ())]
+        yield rule.finding(
+            case.name,
+            f"{case.name} is for {machine}, and this machine is {this_machine()} without a loader for it: it does not "
+            "start here, and what it would load from the system cannot be judged.",
+            "Judge it as it will be run: --root DIR with an image or sysroot of that machine. If it was to run here, "
+            "build it with this machine's compiler.",
+            tuple(f"not judged: {name}" for name in unknown if bare_name(name) not in TORCH_NAMES),
+            severity=Severity.WARNING,
+        )
+    for edge in case.closure.edges:
+        for path, reason in passed_over(edge, case):
+            if path not in named:
+                named.add(path)
+                lost = edge.missing
+                outcome = f"{case.name} does not start" if lost else f"another one is taken, {edge.path}"
+                yield rule.finding(
+                    path,
+                    f"{path}, needed by {file_name(edge.needed_by)}, {reason}, but {case.name} is for {machine}: the "
+                    f"loader passes it over, and {outcome}.",
+                    f"Put the build of {edge.name} for {machine} there, or make the search path lead to it.",
+                    severity=severity_of(edge.name, None, case) if lost else Severity.WARNING,
+                )
+    for each in case.closure.objects[1:]:  # musl's loader does not look, and fails when it relocates
+        if each.elf.machine != machine:
+            yield rule.finding(
+                each.path,
+                f"{each.path} is for {each.elf.machine}, but {case.name} is for {machine}: it does not start.",
+                f"Put the build of {each.name} for {machine} there.",
+            )
+
+
+def passed_over(edge: Edge, case: Case) -> Iterator[tuple[str, str]]:
+    """Files of another machine in a search, (path, `is for …`); the system's own multiarch ones are normal."""
+    for tried in edge.tried:
+        if tried.reason.startswith(OTHER_MACHINE) and (edge.missing or tried.how.kind in SEARCH_KINDS):
+            owner = case.closure.object(tried.how.owner or "")
+            if edge.missing or owner is None or owner in case.own:
+                yield tried.path, tried.reason
+
+
+def mapped(case: Case) -> Iterator[LoadedObject]:
+    """The binary and what it brings along, libtorch included; the system's own libraries fit the system."""
+    for each in case.closure.objects:
+        if each is case.subject or not case.is_system(each):
+            yield each
+
+
+@rule("text-relocations", Severity.WARNING, "Code must be changed while it is loaded.")
+def text_relocations(rule: Rule, case: Case) -> Iterator[Finding]:
+    """Hardened systems do not let a process write to its code."""
+    for each in mapped(case):
+        if each.elf.dynamic.textrel:
+            name = file_name(each.path)
+            yield rule.finding(
+                name,
+                f"{each.path} has text relocations: its code is written to while it is loaded. SELinux and other "
+                f"hardened systems forbid that, so {case.name} does not start there, and processes do not share it.",
+                f"Compile everything that goes into {name} with -fPIC (static libraries too); with -Wl,-z,text the "
+                "linker refuses it.",
+            )
+
+
+@rule("executable-stack", Severity.WARNING, "Asks for a stack from which code can be run.")
+def executable_stack(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One object that asks for it makes the stacks of the whole process executable."""
+    for each in mapped(case):
+        if each.elf.exec_stack and each.elf.type in {"exec", "dyn"}:
+            name = file_name(each.path)
+            yield rule.finding(
+                name,
+                f"{each.path} asks for an executable stack: hardened kernels refuse it (`cannot enable executable "
+                "stack`), glibc from 2.41 on refuses it to libraries that are loaded later, as Python extensions are, "
+                "and an overflow of the stack becomes easy to exploit.",
+                'Usually one assembly file lacks `.section .note.GNU-stack,"",@progbits`: add it, or link with '
+                f"-Wl,-z,noexecstack; for a built file: patchelf --clear-execstack {name}.",
+            )
+
+
+MACHINE = (wrong_architecture, text_relocations, executable_stack)

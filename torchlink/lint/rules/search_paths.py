@@ -1,0 +1,160 @@
+"""Rules about RPATH and RUNPATH. An entry is one finding, of the rule that says what is worst about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.lint.case import file_name
+from torchlink.lint.finding import Severity
+from torchlink.lint.rule import rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.lint.case import Case
+    from torchlink.lint.finding import Finding
+    from torchlink.lint.rule import Rule
+    from torchlink.lint.search_path import Entry
+
+# `$` must reach the linker: a shell and make both eat it.
+QUOTING = "-Wl,-rpath,'$ORIGIN/…' in a shell, '$$ORIGIN/…' in a Makefile, $ORIGIN in CMake's INSTALL_RPATH"
+
+
+def flawed(rule: Rule, case: Case) -> Iterator[tuple[str, str, Entry]]:
+    """The entries that break a rule, each once, with who carries them in words: (text, carriers, entry)."""
+    entries: dict[str, list[Entry]] = {}
+    for entry in case.search_entries:
+        if entry.flaw == rule.id:
+            entries.setdefault(entry.text, []).append(entry)
+    for text, group in entries.items():
+        carriers = ", ".join(dict.fromkeys(file_name(entry.owner.path) for entry in group))
+        yield text, f"{group[0].kind.upper()} of {carriers}", group[0]
+
+
+@rule("rpath-relative", Severity.ERROR, "A search path entry is empty, relative or has lost its $ORIGIN.")
+def rpath_relative(rule: Rule, case: Case) -> Iterator[Finding]:
+    """The loader reads such an entry from the current directory, which whoever starts the program chooses."""
+    for text, where, entry in flawed(rule, case):
+        if entry.directory.startswith("/"):
+            message = f"The {where} begins with {text}: a shell or make has eaten the $ORIGIN before it."
+            fix = f"Quote it: {QUOTING}."
+        elif not text:
+            message = (
+                f"The {where} has an empty entry: the loader takes libraries from the current directory."
+            )
+            fix = "Remove the colon too many; an empty variable in -Wl,-rpath,$VARIABLE or LD_RUN_PATH makes one."
+        else:
+            message = (
+                f"The {where} has the relative entry {text}: the loader looks there from the current directory, so "
+                "it works from one directory only, and whoever can write another can bring libraries in."
+            )
+            fix = f"Make it relative to the file: {QUOTING}."
+        yield rule.finding(text or "(empty)", message, fix)
+
+
+@rule("rpath-world-writable", Severity.ERROR, "A search path entry is a directory that anyone may write to.")
+def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
+    """It may not exist: then anyone may make it."""
+    for text, where, entry in flawed(rule, case):
+        what = (
+            "is writable by everyone" if entry.host.is_dir() else "does not exist, and everyone may make it"
+        )
+        yield rule.finding(
+            text,
+            f"The {where} names {text}, which {what}: any user of the machine can put a library there, and it runs "
+            "with the rights of whoever starts the program.",
+            f"Link without it (a build in a temporary directory leaves it behind), or chmod o-w {text}.",
+        )
+
+
+@rule("rpath-not-allowed", Severity.ERROR, "A search path entry is under none of the allowed prefixes.")
+def rpath_not_allowed(rule: Rule, case: Case) -> Iterator[Finding]:
+    """The prefixes are the user's own; without any, every prefix is allowed."""
+    for text, where, _ in flawed(rule, case):
+        yield rule.finding(
+            text,
+            f"The {where} names {text}, which is not under {' or '.join(case.wanted.allowed_rpath)}: where it is "
+            "installed that directory may not be there, or hold something else.",
+            f"Link without it, set an allowed one with patchelf --set-rpath, or allow it with --allowed-rpath {text}.",
+        )
+
+
+@rule(
+    "rpath-build-tree", Severity.WARNING, "A search path entry leads into a build tree or a home directory."
+)
+def rpath_build_tree(rule: Rule, case: Case) -> Iterator[Finding]:
+    """It works on the machine that built it, and there only as long as the directory is kept."""
+    for text, where, entry in flawed(rule, case):
+        gone = "" if entry.host.is_dir() else " It does not exist here any more."
+        yield rule.finding(
+            text,
+            f"The {where} names {text}, in a build tree or a home directory: on another machine, or for another "
+            f"user, the libraries in it are not found.{gone}",
+            f"Make it relative to the file: {QUOTING}; or bring the libraries along with `torchlink bundle`.",
+        )
+
+
+@rule("rpath-missing-directory", Severity.NOTE, "A search path entry names a directory that does not exist.")
+def rpath_missing_directory(rule: Rule, case: Case) -> Iterator[Finding]:
+    """What was to be found there is not, or the entry is a leftover."""
+    for text, where, entry in flawed(rule, case):
+        leads = "" if text == entry.directory else f" ({entry.directory})"
+        yield rule.finding(
+            text,
+            f"The {where} names {text}{leads}, and there is no such directory: it serves nothing, and what it was "
+            "meant for is found elsewhere or not at all.",
+            "Link without it, or install the libraries there.",
+        )
+
+
+@rule("rpath-unused", Severity.NOTE, "A search path entry holds none of the libraries that are needed.")
+def rpath_unused(rule: Rule, case: Case) -> Iterator[Finding]:
+    """The loader looks into it for every library first, in vain."""
+    for text, where, _ in flawed(rule, case):
+        yield rule.finding(
+            text,
+            f"The {where} names {text}, which holds no library that is looked for there: a leftover that slows "
+            "every start, and a place where a wrong library can be picked up later.",
+            "Link without it.",
+        )
+
+
+@rule("rpath-absolute", Severity.NOTE, "A search path entry is an absolute path.")
+def rpath_absolute(rule: Rule, case: Case) -> Iterator[Finding]:
+    """Right for an installation in a fixed place, and wrong for everything that is copied elsewhere."""
+    for text, where, _ in flawed(rule, case):
+        yield rule.finding(
+            text,
+            f"The {where} names {text}: the binary works on machines that have its libraries in this very place.",
+            f"If it is to be moved, make it relative to the file: {QUOTING}; if not, --allowed-rpath {text}.",
+        )
+
+
+@rule(
+    "rpath-and-runpath", Severity.WARNING, "An object carries both RPATH and RUNPATH: the RPATH is ignored."
+)
+def rpath_and_runpath(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding an object."""
+    for each in case.own:
+        dynamic = each.elf.dynamic
+        if dynamic.rpath is not None and dynamic.runpath is not None and dynamic.rpath != dynamic.runpath:
+            yield rule.finding(
+                file_name(each.path),
+                f"{file_name(each.path)} carries the RPATH {dynamic.rpath} and the RUNPATH {dynamic.runpath}: glibc "
+                "ignores the RPATH, other loaders and tools do not, so it finds other libraries here than there.",
+                "Link with one of -Wl,--enable-new-dtags (RUNPATH) and -Wl,--disable-new-dtags (RPATH), and rewrite "
+                "the search path with patchelf --set-rpath rather than chrpath.",
+                (f"RPATH: {dynamic.rpath}", f"RUNPATH: {dynamic.runpath}"),
+            )
+
+
+SEARCH_PATHS = (
+    rpath_relative,
+    rpath_world_writable,
+    rpath_not_allowed,
+    rpath_build_tree,
+    rpath_missing_directory,
+    rpath_unused,
+    rpath_absolute,
+    rpath_and_runpath,
+)

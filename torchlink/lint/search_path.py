@@ -1,0 +1,120 @@
+"""The entries of an object's RPATH or RUNPATH, each with the one thing that is most wrong with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.binary.tokens import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.binary.closure import LoadedObject
+    from torchlink.lint.case import Case
+
+HOME = re.compile(r"/(?:root|(?:home|Users)/[^/]+)(?:/|$)")
+# Directories that build tools, and those of CI services, make anew for every build.
+BUILD = re.compile(
+    r"/(?:_?build|builddir|cmake-build-[^/]*|bazel-out|_skbuild|\.tox|\.nox|conda-bld|_h_env_placehold[^/]*"
+    r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)|^/(?:tmp|var/tmp|builds|builddir|__w|workspace)/"
+)
+BUILD_FILES = ("CMakeCache.txt", "build.ninja", ".ninja_log", "meson-private")
+LOST_ORIGIN = re.compile(r"/\.\.(?:/|$)|R?IGIN|\{?ORIGIN")  # how a shell or make leaves `$ORIGIN/..`
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One directory of a search path."""
+
+    owner: LoadedObject
+    kind: str  # "rpath" | "runpath"
+    text: str  # as written
+    directory: str  # as the loader sees it, tokens expanded; "" is the current directory
+    host: Path  # where that is on this machine
+    flaw: str | None  # the id of the rule that says what is most wrong with it
+
+    @property
+    def portable(self) -> bool:
+        """Whether it moves with the binary."""
+        return "ORIGIN" in self.text
+
+
+def entries_of(each: LoadedObject, case: Case) -> Iterator[Entry]:
+    """The entries that the loader heeds of one object; with a RUNPATH that is not the RPATH."""
+    dynamic = each.elf.dynamic
+    kind = "runpath" if dynamic.runpath is not None else "rpath"
+    text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
+    for entry in dict.fromkeys(text.split(":")) if text else ():
+        directory = expand(entry, each.origin, case.system)
+        if directory is None:  # a token that means nothing on this machine: the loader throws it away
+            continue
+        host = case.on_host(directory, each) if directory.startswith("/") else Path(directory)
+        plain = Entry(each, kind, entry, directory, host, None)
+        yield Entry(each, kind, entry, directory, host, flaw(plain, case))
+
+
+def flaw(entry: Entry, case: Case) -> str | None:
+    """The id of the rule that an entry breaks, the worst first; one entry is one finding."""
+    if not entry.directory.startswith("/") or LOST_ORIGIN.match(entry.directory):
+        return "rpath-relative"
+    allowed = any(begins(path, prefix) for prefix in case.wanted.allowed_rpath for path in names(entry))
+    exists = entry.host.is_dir()
+    if not entry.portable and world_writable(entry.host, exists=exists):
+        return "rpath-world-writable"
+    if case.wanted.allowed_rpath and not allowed:
+        return "rpath-not-allowed"
+    if not entry.portable and not allowed and is_of_build(entry):
+        return "rpath-build-tree"
+    if not exists:
+        return "rpath-missing-directory"
+    if not serves(entry, case):
+        return "rpath-unused"
+    system = any(begins(entry.directory, directory) for directory in case.system.default_dirs)
+    return None if entry.portable or allowed or system else "rpath-absolute"
+
+
+def names(entry: Entry) -> tuple[str, str]:
+    """What an allowed prefix may match: the entry as written, and where it leads."""
+    return entry.text.replace("${ORIGIN}", "$ORIGIN"), os.path.normpath(entry.directory)
+
+
+def begins(path: str, prefix: str) -> bool:
+    """Whether a path is a directory or lies below it; `/opt/lib` does not begin `/opt/library`."""
+    prefix = prefix.replace("${ORIGIN}", "$ORIGIN").rstrip("/")
+    return path.rstrip("/") == prefix or path.startswith(f"{prefix}/")
+
+
+def world_writable(host: Path, *, exists: bool) -> bool:
+    """Whether anyone may put a library there, be it by making the directory first."""
+    nearest = host
+    while not exists and nearest != nearest.parent:
+        nearest = nearest.parent
+        exists = nearest.is_dir()
+    try:
+        return bool(nearest.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return False
+
+
+def is_of_build(entry: Entry) -> bool:
+    """Whether an absolute entry leads into a home directory or into what a build left."""
+    if HOME.match(entry.directory) or BUILD.search(f"{entry.directory}/"):
+        return True
+    return any(
+        (place / file).exists() for place in (entry.host, *entry.host.parents[:3]) for file in BUILD_FILES
+    )
+
+
+def serves(entry: Entry, case: Case) -> bool:
+    """Whether the directory holds any library that is asked for through it, or that may be opened by name."""
+    # An RPATH serves everything that is loaded because of its owner.
+    edges = case.closure.edges
+    wanted = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
+    if any((entry.host / name).exists() for name in ("glibc-hwcaps", *wanted)):
+        return True
+    return not os.access(entry.host, os.X_OK) or b"dlopen" in case.imports(entry.owner)
