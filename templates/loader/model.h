@@ -41,13 +41,12 @@ namespace torch {
 namespace jit {
 
 // What `load` returns is torch's Module: its object first, and at most 504 bytes behind. Only the object
-// is used; the rest is left alone.
+// is used; the rest is kept as it is until the process ends, because only torch knows how to destroy it.
 struct LoadedModule {
   ObjectPtr object;
   void* rest[63];
   LoadedModule(const LoadedModule&) = delete;
   LoadedModule& operator=(const LoadedModule&) = delete;
-  ~LoadedModule() {}
 };
 LoadedModule load(const std::string& filename, std::optional<c10::Device> device, bool load_debug_files);
 
@@ -63,7 +62,10 @@ GraphFunction& toGraphFunction(Function& function);
 } // namespace torch
 
 inline ObjectPtr load_object(const std::string& path, c10::Device device) {
-  return torch::jit::load(path, device, true).object;
+  using torch::jit::LoadedModule;
+  static std::vector<LoadedModule*>& kept = *new std::vector<LoadedModule*>(); // in reach of leak checkers
+  kept.push_back(new LoadedModule(torch::jit::load(path, device, true)));
+  return kept.back()->object;
 }
 
 #else

@@ -104,7 +104,8 @@ def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
     if model.max_abs_error is not None:
         yield _row("compared", f"greatest absolute difference {model.max_abs_error:.3g}")
     yield from _error(model, color=color)
-    printed = [line for line in model.printed.splitlines() if line.strip()]
+    told = model.error.details if model.error else ()
+    printed = [line for line in model.printed.splitlines() if line.strip() and line not in told]
     for number, line in enumerate(printed[-PRINTED:]):
         yield _row("printed" if number == 0 else "", paint(visible(line), DIM, color=color))
 

@@ -106,15 +106,13 @@ def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunF
         )
     tail = tuple(line for line in printed.splitlines() if line.strip())[-PRINTED_LINES:]
     if returncode < 0:
-        where = STAGES.get(stage, "")
         return RunFailedError(
-            f"The loader was killed by {signal_name(-returncode)} {where}.",
+            f"The loader was killed by {signal_name(-returncode)} {STAGES[stage]}.",
             hint="SIGKILL usually means that memory ran out." if -returncode == signal.SIGKILL else "",
             details=tail,
         )
-    return RunFailedError(
-        f"The loader ended with exit status {returncode} instead of an answer.", details=tail
-    )
+    when = STAGES["end"] if stage == "end" else "instead of an answer"
+    return RunFailedError(f"The loader ended with exit status {returncode} {when}.", details=tail)
 
 
 def signal_name(number: int) -> str:
