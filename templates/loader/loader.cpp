@@ -93,7 +93,9 @@ class Loader {
 
   Comparison expect(Words& words) {
     stage = "expect";
-    const at::Tensor actual = outputs.all.at(static_cast<size_t>(words.count())).value.toTensor();
+    const size_t index = static_cast<size_t>(words.count());
+    if (index >= outputs.all.size()) throw std::runtime_error("there is no such output");
+    const at::Tensor actual = outputs.all[index].value.toTensor();
     const c10::ScalarType dtype = dtype_named(words.next());
     const Sizes sizes = sizes_from(words.next());
     const int64_t offset = whole(words.next());

@@ -154,9 +154,12 @@ inline at::Tensor filled(c10::ScalarType dtype, const Sizes& sizes, const std::s
 // Raw little-endian elements of a file from byte `offset` on; strides are in elements.
 inline at::Tensor from_file(c10::ScalarType dtype, const Sizes& sizes, int64_t offset, const Sizes& strides, const std::string& path) {
   if (strides.size() != sizes.size() || offset < 0) throw std::runtime_error("shape and strides do not fit together");
-  size_t elements = element_count(sizes) == 0 ? 0 : 1;
-  for (size_t i = 0; i < sizes.size() && elements > 0; ++i) elements += static_cast<size_t>((sizes[i] - 1) * strides[i]);
-  std::vector<char> bytes(elements * c10::elementSize(dtype) + 1); // one more: data() of none would be null
+  int64_t elements = element_count(sizes) == 0 ? 0 : 1; // from the first to the last, both included
+  for (size_t i = 0; i < sizes.size() && elements > 0; ++i) {
+    if (strides[i] < 0) throw std::runtime_error("a stride is negative");
+    if (sizes[i] > 1) elements += element_count({sizes[i] - 1, strides[i]});
+  }
+  std::vector<char> bytes(static_cast<size_t>(elements) * c10::elementSize(dtype) + 1); // one more: data() of none would be null
   FILE* file = std::fopen(path.c_str(), "rb");
   if (file == nullptr) throw std::runtime_error("cannot open " + path);
   const bool whole_read = std::fseek(file, static_cast<long>(offset), SEEK_SET) == 0 &&
