@@ -130,6 +130,12 @@ class MismatchError(TorchlinkError):
 
 
 class DeviceError(TorchlinkError):
-    """The device that was asked for is not usable here: no driver, no GPU, or a libtorch without it."""
+    """The device that was asked for cannot be used with this libtorch at all."""
 
     code = "device-unusable"
+
+
+class DeviceFailedError(DeviceError):
+    """The program ran and libtorch would use the device, but it is not to be had: no driver, no GPU."""
+
+    exit_code = 1

@@ -131,9 +131,37 @@ def test_every_stage_has_its_error(stage: str, torch_root: Path) -> None:
     assert "no" in error.message
 
 
-def test_a_gpu_that_is_not_there_is_one_sentence_and_could_not_be_looked_at(torch_root: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "Found no NVIDIA driver on your system. Please check that you have",
+            "but there is no NVIDIA driver.",
+        ),
+        (
+            "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver",
+            "it serves CUDA 12.2 and older.",
+        ),
+        ("No CUDA GPUs are available", "shows it no GPU."),
+        (
+            "Could not run 'aten::empty_strided' with arguments from the 'CUDA' backend. This could be because",
+            "but libtorch_cuda was not loaded.",
+        ),
+        (
+            "PyTorch is not linked with support for cuda devices",
+            "but libtorch_cuda was not loaded.",
+        ),
+        (
+            "Cannot initialize CUDA without ATen_cuda library. PyTorch splits",
+            "but libtorch_cuda was not loaded.",
+        ),
+        ("CUDA error: out of memory", "CUDA error: out of memory"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_one_sentence(said: str, told: str, torch_root: Path) -> None:
     libtorch = inspect(torch_root, found_by="test")._replace(accelerator="cuda", accelerator_version="13.2")
-    error = exception("device", "Found no NVIDIA driver on your system.\nException raised from", libtorch)
-    assert error.code == "device-unusable"
-    assert error.exit_code == 2
-    assert error.message.endswith("a CUDA 13.2 build: Found no NVIDIA driver on your system.")
+    error = exception("device", f"{said}\nException raised from", libtorch)
+    assert (error.code, error.exit_code) == ("device-unusable", 1)
+    assert "a CUDA 13.2 build" in error.message
+    assert error.message.endswith(told)
+    assert error.hint

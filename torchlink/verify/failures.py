@@ -6,7 +6,8 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from torchlink.errors import DeviceError, ForwardFailedError, RunFailedError, TorchlinkError
+from torchlink.errors import ForwardFailedError, RunFailedError, TorchlinkError
+from torchlink.verify.gpu import no_gpu
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -60,11 +61,7 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
     traceback = tuple(line for line in message.splitlines() if line.strip())
     details = traceback if len(traceback) > 1 else ()
     if stage == "device":
-        build = " ".join(filter(None, (libtorch.accelerator.upper(), libtorch.accelerator_version)))
-        return DeviceError(
-            f"The GPU is not usable, though this libtorch is a {build} build: {sentence}",
-            hint="Use --device cpu.",
-        )
+        return no_gpu(sentence, libtorch)
     if stage == "load":
         return ForwardFailedError(
             f"libtorch cannot load the model: {sentence}",

@@ -80,6 +80,8 @@ def verify(
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
     _check(device, via, models, expect, libtorch)
+    if device == "cuda" and wishes and wishes.cpu_only:
+        raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
     request = Request(device, _specs(inputs), _expected(expect), atol, rtol)
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
