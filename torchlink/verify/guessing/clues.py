@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from torchlink.verify.guessing.templates import BATCH, LENGTH, Template
+from torchlink.verify.shapes.values import UNKNOWN, Shaped
+
 if TYPE_CHECKING:
     from torchlink.verify.guessing.inverse import Step
-    from torchlink.verify.guessing.templates import Template
 
 # Where a tensor stands among the arguments: (argument, element, …); ANY is any element of a list or dict.
 Path: TypeAlias = tuple[int | str, ...]
@@ -69,3 +72,26 @@ class Telling:
 
 
 PASS = object()  # as the result of a clue rule: the value goes on as through any other operator
+
+# What an operator tells and its result as far as known (`PASS`: the value goes on unchanged); None where it
+# can tell nothing. A rule takes the operator's arguments.
+Told: TypeAlias = tuple[tuple[Telling, ...], object] | None
+ClueRule: TypeAlias = Callable[..., Told]
+
+
+def named(parameter: Shaped) -> str:
+    """A parameter, for a reason."""
+    return parameter.origin or "a constant"
+
+
+def among(*values: object) -> object:
+    """What goes on after an operator that chooses from these values by a mask or an index."""
+    sources = [source for value in values if isinstance(value, Probe) for source in value.sources]
+    if sources:
+        return Probe(tuple(dict.fromkeys(sources)))
+    return next((value for value in values if isinstance(value, Known)), UNKNOWN)
+
+
+def rows(width: int) -> tuple[Template, ...]:
+    """Vectors of a width: a batch of them, a batch of sequences of them, one."""
+    return (BATCH, width), (BATCH, LENGTH, width), (width,)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchlink.model.dtypes import is_floating
-from torchlink.verify.guessing.clue_rules import CLUE_RULES, among
-from torchlink.verify.guessing.clues import ANY, PASS, Clue, Known, Path, Probe, Source, Telling
+from torchlink.verify.guessing.clue_rules import CLUE_RULES
+from torchlink.verify.guessing.clues import ANY, PASS, Clue, Known, Path, Probe, Source, Telling, among
 from torchlink.verify.guessing.inverse import Step, known_size, step_of, undone
 from torchlink.verify.shapes import elementwise, scalars
 from torchlink.verify.shapes.run import NOT_KNOWN, TENSOR_RULES
