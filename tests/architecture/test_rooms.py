@@ -75,10 +75,9 @@ def test_frequent_commands_load_nothing_heavy(command: list[str], torch_root: Pa
 
 
 def test_the_api_stays_callable_when_rooms_are_imported() -> None:
-    import torchlink.verify.run
-
     import torchlink
     import torchlink.emit
     import torchlink.plan
+    import torchlink.verify.run
 
     assert all(callable(getattr(torchlink, name)) for name in torchlink.__all__ if not name.startswith("__"))

@@ -92,7 +92,10 @@ class Fake:
     c10: Library = field(default_factory=Library)  # what to change of libc10
 
 
-def make(root: Path, fake: Fake = Fake(), library_dir: str = "lib") -> Path:
+PLAIN = Fake()
+
+
+def make(root: Path, fake: Fake = PLAIN, library_dir: str = "lib") -> Path:
     """Write the libtorch `fake` below `root`, in the layout of a pip install."""
     root.mkdir(parents=True, exist_ok=True)
     if fake.version is not None:
@@ -156,7 +159,7 @@ def write_libraries(directory: Path, fake: Fake) -> None:
         )
 
 
-def make_site(prefix: Path, fake: Fake = Fake(), python: str = "python3.11") -> Path:
+def make_site(prefix: Path, fake: Fake = PLAIN, python: str = "python3.11") -> Path:
     """A torch in the site-packages of a prefix; returns its root."""
     return make(prefix / "lib" / python / "site-packages" / "torch", fake)
 

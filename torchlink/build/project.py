@@ -35,7 +35,8 @@ def write_project(files: Mapping[str, str], directory: Path, *, force: bool = Fa
             written.append(path)
     except OSError as error:
         raise FileError(
-            f"Cannot write {error.filename or directory}: {error.strerror}.", hint="Name a directory that you may write to."
+            f"Cannot write {error.filename or directory}: {error.strerror}.",
+            hint="Name a directory that you may write to.",
         ) from error
     return tuple(written)
 
