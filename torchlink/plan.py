@@ -14,9 +14,10 @@ from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageErr
 from torchlink.toolchain.fit import check_compiler, cxx_standard, machine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from torchlink.libtorch.facts import CompanionDir, Libtorch
+    from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
     from torchlink.toolchain.facts import Compiler
 
 
@@ -139,9 +140,11 @@ def _check_unpacked(libtorch: Libtorch, compiler: Compiler | None) -> None:
     here = this_machine()
     foreign = here.platform != libtorch.platform or machine(here.arch) != machine(libtorch.arch)
     if compiler is not None or not foreign:
+        import shlex
+
         raise LibtorchUnusableError(
             f"{libtorch.root} is still packed: compiler, linker and loader need files.",
-            hint=f"Unpack it (unzip {libtorch.root.name} -d DIR) and name what you unpacked with --libtorch.",
+            hint=f"Unpack it (torchlink extract {shlex.quote(str(libtorch.root))} DIR) and say --libtorch DIR.",
         )
 
 
@@ -269,15 +272,7 @@ def _notes(
         notes.append(
             f"C++{standard} is used: the compiler is too old for the preferred C++{libtorch.cxx_standard}."
         )
-    # libcaffe2_nvrtc and the like are loaded on a GPU only.
-    needing = {library.file.name for library in libraries} if wishes.cpu_only else None
-    missing = [lib for lib in libtorch.missing_libraries if needing is None or lib.needed_by in needing]
-    if missing:
-        names = list(dict.fromkeys(library.name for library in missing))
-        more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-        packages = " ".join(dict.fromkeys(library.package for library in missing if library.package))
-        source = f"; to get them: pip install {packages}" if packages else ""
-        notes.append(f"Libtorch needs what is not there: {', '.join(names[:NAMED_AT_MOST])}{more}{source}.")
+    notes += _missing_note(libtorch, wishes, libraries)
     if away and wishes.rpath != "absolute":
         places = ", ".join(str(companion.path) for companion in away)
         notes.append(
@@ -292,3 +287,32 @@ def _notes(
             f"Windows programs carry no search path: put {libtorch.library_dir} on PATH when they run."
         )
     return tuple(notes)
+
+
+def missing_of(plan_libraries: tuple[PlanLibrary, ...], libtorch: Libtorch) -> tuple[MissingLibrary, ...]:
+    """What the libraries of a plan need and nobody has; those that load on a GPU only do not count."""
+    linked = {library.file.name for library in plan_libraries}
+    return tuple(library for library in libtorch.missing_libraries if library.needed_by in linked)
+
+
+def _missing_note(libtorch: Libtorch, wishes: Wishes, libraries: tuple[PlanLibrary, ...]) -> list[str]:
+    """What libtorch's libraries need and nobody has, with the packages that bring it; one sentence for all."""
+    missing = missing_of(libraries, libtorch) if wishes.cpu_only else libtorch.missing_libraries
+    if not missing:
+        return []
+    names = list(dict.fromkeys(library.name for library in missing))
+    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+    note = f"Libtorch needs what is not there: {', '.join(names[:NAMED_AT_MOST])}{more}"
+    cpu_files = {f"lib{name}.so" for names in CPU_LIBRARIES for name in names}
+    basic = [library for library in missing if library.needed_by in cpu_files]
+    if basic and libtorch.accelerator != "cpu":
+        note += f"; {basic[0].needed_by} itself asks for {basic[0].name}, so --cpu does not help"
+    packages = packages_of(missing)
+    if not packages:
+        return [f"{note}."]
+    return [f"{note}; to get {'it' if len(names) == 1 else 'them'}: pip install {' '.join(packages)}."]
+
+
+def packages_of(missing: Iterable[MissingLibrary]) -> tuple[str, ...]:
+    """The PyPI packages that bring them, as far as they are known; each once."""
+    return tuple(dict.fromkeys(library.package for library in missing if library.package))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import LibtorchUnusableError, UsageError
 from torchlink.extract import members, search_paths
-from torchlink.extract.companions import Shelf, bringers, items_of, shelve
+from torchlink.extract.companions import Shelf, bringers, items_of, search_dirs, shelve
 from torchlink.extract.facts import ExtractReport, Taken
 from torchlink.extract.unpack import check_space, check_target, publish, unpack, workspace
 from torchlink.libtorch.inspect import inspect, inspect_layout
@@ -73,7 +73,7 @@ def extract(
         growing.write(choice.texts)
         patched: tuple[str, ...] = ()
         if packed.platform == "linux":
-            growing.libraries = search_paths.read_dynamic(growing.lib)
+            growing.know(choice.items)
             growing.complete(shelves)
             patched = search_paths.mend(growing.lib, growing.libraries)
         publish(work, target)
@@ -121,6 +121,7 @@ class _Growing:
         self.count = 0  # files
         self.size = 0  # bytes
         self.libraries: dict[str, search_paths.Dynamic] = {}
+        self.reached: set[str] = set()  # directories of site-packages to which their search paths lead
         self.taken: dict[Path, list[str]] = {}  # companions' wheels and the libraries that they gave
 
     def put(self, archive: ZipFile, items: Sequence[members.Item]) -> None:
@@ -139,27 +140,38 @@ class _Growing:
             self.count += 1
             self.size += len(text)
 
+    def know(self, items: Iterable[members.Item]) -> dict[str, search_paths.Dynamic]:
+        """Read the libraries among what was unpacked; returns them by file name."""
+        places = {
+            item.target.removeprefix("lib/"): item.member.filename.rpartition("/")[0]
+            for item in items
+            if item.target.startswith("lib/")
+        }
+        found = search_paths.read_dynamic(self.lib, places)
+        for name, library in found.items():
+            self.reached |= search_dirs(places[name], library.entries)
+        self.libraries.update(found)
+        return found
+
     def complete(self, shelves: Sequence[Shelf]) -> None:
         """Add what is NEEDED from companions' wheels, until nothing more is."""
-        while found := bringers(sorted(self._missing()), shelves):
+        machine = next((library.machine for library in self.libraries.values()), "")
+        while found := bringers(sorted(self._missing()), shelves, self.reached):
             for shelf, directory in found:
-                self._add(shelf, directory)
+                items = items_of(
+                    shelf, directory, self.libraries, with_licences=shelf.wheel not in self.taken
+                )
+                self.put(shelf.archive, items)
+                arrived = self.know(items)
+                stranger = next((name for name in arrived if arrived[name].machine != machine), None)
+                if stranger:
+                    raise UsageError(
+                        f"{stranger} of {shelf.wheel.name} is for {arrived[stranger].machine}, "
+                        f"and this libtorch for {machine}.",
+                        hint=f"Name a wheel for {machine}.",
+                    )
+                self.taken.setdefault(shelf.wheel, []).extend(arrived)
 
     def _missing(self) -> set[str]:
         needed = {name for library in self.libraries.values() for name in library.needed}
         return needed - self.libraries.keys()
-
-    def _add(self, shelf: Shelf, directory: str) -> None:
-        items = items_of(shelf, directory, self.libraries, with_licences=shelf.wheel not in self.taken)
-        self.put(shelf.archive, items)
-        names = [item.target.removeprefix("lib/") for item in items if item.target.startswith("lib/")]
-        arrived = search_paths.read_dynamic(self.lib, names)
-        machine = next(library.machine for library in self.libraries.values())
-        for name, library in arrived.items():
-            if library.machine != machine:
-                raise UsageError(
-                    f"{name} of {shelf.wheel.name} is for {library.machine}, and this libtorch for {machine}.",
-                    hint=f"Name a wheel for {machine}.",
-                )
-        self.libraries.update(arrived)
-        self.taken.setdefault(shelf.wheel, []).extend(names)

@@ -35,16 +35,16 @@ class Dynamic(NamedTuple):
         return ORIGIN in plain
 
 
-def read_dynamic(directory: Path, names: Iterable[str] = ()) -> dict[str, Dynamic]:
-    """The ELF libraries in a directory by file name, of `names` only where some are given.
+def read_dynamic(directory: Path, names: Iterable[str]) -> dict[str, Dynamic]:
+    """The ELF libraries among the files of these names in a directory, by file name.
 
     Raises:
         MalformedFileError: a library is damaged.
     """
     found = {}
-    for name in sorted(names or (path.name for path in directory.iterdir())):
+    for name in sorted(names):
         path = directory / name
-        if bare_name(name) is None or not path.is_file():
+        if bare_name(name) is None:
             continue
         with path.open("rb") as file:
             if file.read(4) != b"\x7fELF":

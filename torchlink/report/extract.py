@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, missing_lines, wrap
+from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, wrap
 from torchlink.report.libtorch import libtorch_to_json
 from torchlink.report.plain import plural
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torchlink.extract.facts import ExtractReport
+    from torchlink.libtorch.facts import Libtorch
 
 
 def to_json(report: ExtractReport) -> dict[str, object]:
@@ -43,11 +44,25 @@ def _rows(report: ExtractReport) -> Iterator[tuple[str, Iterable[str]]]:
     yield "libtorch", [" ".join((*what, accelerator))]
     yield "in", [f"{libtorch.root}  ({plural(report.files, 'file')}, {report.size / 1e6:.0f} MB)"]
     yield "C++ ABI", [abi_text(libtorch)]
-    for taken in report.companions:
-        yield "companions", [taken.wheel.name, *(f"  {line}" for line in wrap(taken.libraries))]
+    yield (
+        "companions",
+        [line for taken in report.companions for line in (taken.wheel.name, *_indented(taken.libraries))],
+    )
     yield "left out", wrap(report.left_out)
     yield "patched", wrap(report.patched)
-    yield "missing", missing_lines(libtorch)
     yield "contradictions", libtorch.conflicts
-    if libtorch.missing_libraries:
-        yield "", ["Give the wheels that bring them, too: pip download --no-deps PACKAGE"]
+    yield "missing", list(_missing(libtorch))
+
+
+def _indented(names: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in wrap(names, width=82)]
+
+
+def _missing(libtorch: Libtorch) -> Iterator[str]:
+    """The libraries that no wheel brought, then how to get them."""
+    for missing in libtorch.missing_libraries:
+        of = f" of {missing.package}" if missing.package else ""
+        yield f"{missing.name}{of}, needed by {missing.needed_by}"
+    if libtorch.missing_libraries and libtorch.version:
+        release = libtorch.version.partition("+")[0]
+        yield f"`pip download torch=={release} -d wheels` gets their wheels: name them beside torch's"
