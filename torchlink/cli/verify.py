@@ -99,34 +99,27 @@ def verify(
     The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
     works in a program of yours.
     """
-    import os
+    from torchlink.plan import Wishes
+    from torchlink.verify.early import current
+    from torchlink.verify.run import Hooks
+    from torchlink.verify.run import verify as prove
 
-    from torchlink.verify.early import early_session
-
-    # Only a hint which loader to start first: the right one is worked out in any case.
-    variables = ("TORCHLINK_LIBTORCH", "LIBTORCH", "VIRTUAL_ENV", "CONDA_PREFIX", "CXX")
-    asked = repr((libtorch, python, via, cpu, headers, std, compiler, *map(os.environ.get, variables)))
-    with early_session(asked) as early:
-        from torchlink.build.cache import remember_recent
-        from torchlink.plan import Wishes
-        from torchlink.verify.run import Hooks
-        from torchlink.verify.run import verify as prove
-
-        report = prove(
-            models or (),
-            locate(libtorch, python),
-            device=device,
-            inputs=inputs,
-            expect=expect,
-            atol=atol,
-            rtol=rtol,
-            via=via,
-            wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
-            compiler=compiler,
-            hooks=Hooks(started=say, noted=note, meanwhile=prepare, early=early),
-        )
-        if report.loader is not None:
-            remember_recent(asked, report.loader.path)
+    head_start = current()
+    report = prove(
+        models or (),
+        locate(libtorch, python),
+        device=device,
+        inputs=inputs,
+        expect=expect,
+        atol=atol,
+        rtol=rtol,
+        via=via,
+        wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
+        compiler=compiler,
+        hooks=Hooks(started=say, noted=note, meanwhile=prepare, early=head_start.session),
+    )
+    if report.loader is not None:
+        head_start.remember(report.loader.path)
     show(report, as_json=json)
     raise typer.Exit(report.exit_code)
 
