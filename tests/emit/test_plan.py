@@ -220,10 +220,19 @@ CUDNN = MissingLibrary("libcudnn.so.9", "libtorch_cuda.so", None)
 
 
 def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path, CUDA, missing_libraries=(CUPTI, CUDNN), conflicts=("A contradicts B.",))
+    libtorch = imitate(
+        tmp_path,
+        CUDA,
+        accelerator="cuda",
+        missing_libraries=(CUPTI, CUDNN),
+        conflicts=("A contradicts B.",),
+    )
     assert make_plan(libtorch).notes == (
         "A contradicts B.",
-        "Libtorch needs what is not there: libcupti.so.13, libcudnn.so.9; to get them: pip install nvidia-cuda-cupti.",
+        (
+            "Libtorch needs what is not there: libcupti.so.13, libcudnn.so.9; libtorch_cpu.so itself asks for "
+            "libcupti.so.13, so --cpu does not help; to get them: pip install nvidia-cuda-cupti."
+        ),
     )
 
 
@@ -232,6 +241,12 @@ def test_a_cpu_program_is_told_only_of_what_it_needs_itself(tmp_path: Path) -> N
     (note,) = make_plan(libtorch, Wishes(cpu_only=True)).notes
     assert "libcupti.so.13" in note
     assert "libcudnn.so.9" not in note
+
+
+def test_where_only_cuda_lacks_something_nothing_is_said_against_cpu(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path, CUDA, accelerator="cuda", missing_libraries=(CUDNN,))
+    assert make_plan(libtorch).notes == ("Libtorch needs what is not there: libcudnn.so.9.",)
+    assert make_plan(libtorch, Wishes(cpu_only=True)).notes == ()
 
 
 def test_a_lower_standard_than_preferred_is_noted_unless_it_was_wished(tmp_path: Path) -> None:
@@ -248,7 +263,7 @@ def test_an_archive_for_this_machine_is_refused_with_what_to_do(tmp_path: Path) 
     packed = imitate(tmp_path / "torch.whl", packed=True, platform=here.platform, arch=here.arch)
     with pytest.raises(LibtorchUnusableError, match="still packed") as caught:
         make_plan(packed)
-    assert "unzip torch.whl" in caught.value.hint
+    assert "torchlink extract" in caught.value.hint
 
 
 def test_an_archive_for_another_machine_may_be_looked_at(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
+    BuildFailedError,
     DeviceError,
     LibtorchUnusableError,
     ModelError,
@@ -134,11 +135,19 @@ def _plan(libtorch: Libtorch, wishes: Wishes | None, command: str | None) -> tup
 
 def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
     from torchlink.build.loader import build_loader
+    from torchlink.plan import missing_of, packages_of
 
     def say() -> None:
         hooks.started(f"building the reference loader with {compiler.name} (once; about ten seconds)")
 
-    return build_loader(plan, compiler, via, say)
+    try:
+        return build_loader(plan, compiler, via, say)
+    except BuildFailedError as error:
+        # The linkers that look into libtorch's libraries refuse what those cannot find.
+        packages = packages_of(missing_of(plan.libraries, plan.libtorch))
+        if packages:
+            error.hint = f"Get what libtorch's libraries need: pip install {' '.join(packages)}"
+        raise
 
 
 def _look(path: Path) -> ModelResult:
