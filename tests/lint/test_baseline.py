@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +31,7 @@ FINDING = Finding(
 REPORT = LintReport(
     (
         FileReport("/home/someone/project/build/app", "executable", (FINDING, FINDING), ()),
-        FileReport("b", "executable", (replace(FINDING, rule="exec-stack", subject="b.o"),), ()),
+        FileReport("b", "executable", (FINDING._replace(rule="exec-stack", subject="b.o"),), ()),
     )
 )
 
@@ -58,8 +57,7 @@ def test_directories_are_cut_off_paths_and_off_nothing_else(text: str, expected:
 
 
 def test_a_fingerprint_survives_another_directory_other_words_and_other_evidence() -> None:
-    elsewhere = replace(
-        FINDING,
+    elsewhere = FINDING._replace(
         subject="/ci/work/build/lib",
         message="Said better.",
         fix="",
@@ -74,8 +72,8 @@ def test_a_fingerprint_survives_another_directory_other_words_and_other_evidence
     ("file", "finding"),
     [
         ("other", FINDING),
-        ("app", replace(FINDING, rule="rpath-home")),
-        ("app", replace(FINDING, subject="/home/someone/project/build/lib64")),
+        ("app", FINDING._replace(rule="rpath-home")),
+        ("app", FINDING._replace(subject="/home/someone/project/build/lib64")),
     ],
 )
 def test_a_fingerprint_changes_with_rule_file_name_and_subject(file: str, finding: Finding) -> None:
@@ -84,7 +82,7 @@ def test_a_fingerprint_changes_with_rule_file_name_and_subject(file: str, findin
 
 @given(st.text(), st.text(), st.text())
 def test_any_text_has_a_fingerprint(file: str, rule: str, subject: str) -> None:
-    assert fingerprint(file, replace(FINDING, rule=rule, subject=subject))
+    assert fingerprint(file, FINDING._replace(rule=rule, subject=subject))
 
 
 def test_names_of_bytes_that_are_not_utf8_have_a_fingerprint() -> None:

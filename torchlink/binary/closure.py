@@ -17,7 +17,8 @@ class How:
 
     `kind` is one of: `program` (the file that was asked about), `rpath`, `runpath`, `LD_LIBRARY_PATH`,
     `ld.so.cache`, `default` (a default directory), `path` (a NEEDED name with a slash), `loaded` (an object
-    loaded before has this name), `preload`, `interpreter` (the dynamic loader itself).
+    loaded before has this name), `preload`, `interpreter` (the dynamic loader itself), `text` (nothing was
+    searched: the output of `ldd` or the like says so).
     """
 
     kind: str
@@ -38,6 +39,7 @@ class How:
             "loaded": "already loaded",
             "preload": "preloaded",
             "interpreter": "the program's interpreter",
+            "text": "named in the text",
         }
         return words.get(self.kind, self.kind)
 

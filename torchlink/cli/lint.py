@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 EPILOG = """\b
 Examples:
   torchlink lint ./app
-  ldd ./app | torchlink lint -
+  ldd -r ./app 2>&1 | torchlink lint -
   torchlink lint --tree -v ./app
   torchlink lint --target debian:12 --fail-on warning build/*.so
   torchlink lint --format sarif ./app > out.sarif
@@ -129,86 +129,27 @@ def lint(
     Every finding says what, where, why it will hurt and the words that mend it; docs/rules has a page on
     each rule. Exit code 0: nothing at or above --fail-on; 1: something; 2: a file could not be judged.
     """
-    import sys
+    from torchlink.cli.lint_run import Wishes, run
 
-    from torchlink.cli.lint_output import show, write_page
-    from torchlink.lint import allow
-    from torchlink.lint import baseline as known
-    from torchlink.lint import config as settings
-    from torchlink.lint.case import Wanted
-    from torchlink.lint.finding import Severity
-    from torchlink.lint.rules import RULES
-    from torchlink.lint.run import UNREADABLE
-    from torchlink.lint.run import lint as judge_all
-
-    setting = settings.load(Path.cwd(), config, rules={rule.id for rule in RULES})
-    chosen, left_out = words(select) or setting.select, words(ignore) or setting.ignore
-    check_rules((*chosen, *left_out), {rule.id for rule in RULES})
-    wanted_target = target or setting.target
-    report = judge_all(
-        files,
-        Wanted(
-            floors=floors(wanted_target),
-            target=wanted_target,
-            allowed_rpath=tuple(allowed_rpath or setting.allowed_rpath),
-            environment=environment(env or []),
-        ),
-        rules=[rule for rule in RULES if allow.selected(rule.id, chosen, left_out)],
-        root=root,
-        standard_input=sys.stdin.read() if any(str(path) == "-" for path in files) else "",
+    raise typer.Exit(
+        run(
+            Wishes(
+                files=files,
+                select=select,
+                ignore=ignore,
+                fail_on=fail_on.value if fail_on else None,
+                target=target,
+                allowed_rpath=allowed_rpath,
+                root=root,
+                env=env,
+                config=config,
+                baseline=baseline,
+                write_baseline=write_baseline,
+                output=output.value,
+                as_json=as_json,
+                tree=tree,
+                html=html,
+                verbose=verbose,
+            )
+        )
     )
-    report = allow.apply(report, select=chosen, ignore=left_out, allow=setting.allow)
-    if write_baseline is not None:
-        known.write(write_baseline, known.of(report))
-        typer.echo(f"torchlink: wrote {write_baseline}", err=True)
-        return
-    if baseline is not None:
-        report = allow.apply(report, select=chosen, ignore=left_out, baseline=known.read(baseline))
-    threshold = Severity(fail_on.value) if fail_on else setting.fail_on or Severity.ERROR
-    show(report, "json" if as_json else output.value, threshold, tree=tree, verbose=verbose)
-    if html is not None:
-        write_page(report, html)
-    if any(file.kind == UNREADABLE for file in report.files):
-        raise typer.Exit(2)
-    raise typer.Exit(int(report.fails(threshold)))
-
-
-def words(values: list[str] | None) -> tuple[str, ...]:
-    """The ids of options that take several by commas."""
-    return tuple(word.strip() for value in values or () for word in value.split(",") if word.strip())
-
-
-def check_rules(patterns: tuple[str, ...], rules: set[str]) -> None:
-    """Refuse a pattern that fits no rule: a misspelt --ignore would silently ignore nothing."""
-    from torchlink.errors import UsageError
-    from torchlink.lint.patterns import matching
-
-    for pattern in patterns:
-        if not any(matching(rule, (pattern,)) for rule in rules):
-            raise UsageError(
-                f"There is no rule {pattern!r}.", hint=f"The rules are: {', '.join(sorted(rules))}."
-            )
-
-
-def floors(target: str | None) -> dict[str, tuple[int, ...]]:
-    """The newest symbol versions that a target system has."""
-    if target is None:
-        return {}
-    from torchlink.lint.targets import parse_target
-
-    return dict(parse_target(target))
-
-
-def environment(settings: list[str]) -> dict[str, str]:
-    """The variables of --env."""
-    from torchlink.errors import UsageError
-
-    variables = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not (name and equals):
-            raise UsageError(
-                f"--env {setting} is not NAME=VALUE.", hint="For example --env LD_LIBRARY_PATH=/opt/lib"
-            )
-        variables[name] = value
-    return variables

@@ -7,10 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from torchlink import __version__
-from torchlink.lint import rule_docs
 
 if TYPE_CHECKING:
     from torchlink.lint.finding import LintReport, Severity
@@ -32,6 +29,7 @@ def show(report: LintReport, form: str, threshold: Severity, *, tree: bool, verb
 
         text = lint_json.render(report)
     elif form == "sarif":
+        from torchlink.lint import rule_docs
         from torchlink.report import sarif
 
         text = sarif.render(
@@ -71,6 +69,7 @@ def append_summary(markdown: str) -> None:
 def write_page(report: LintReport, path: Path) -> None:
     """Write the HTML report."""
     from torchlink.errors import FileError
+    from torchlink.lint import rule_docs
     from torchlink.report import lint_html
 
     page = lint_html.render(report, rules=rule_docs(), version=__version__)
@@ -80,4 +79,4 @@ def write_page(report: LintReport, path: Path) -> None:
         raise FileError(
             f"Cannot write {path}: {error.strerror}.", hint="Name a file that you may write."
         ) from error
-    typer.echo(f"torchlink: wrote {path}", err=True)
+    print(f"torchlink: wrote {path}", file=sys.stderr)

@@ -1,14 +1,10 @@
-"""The command line's entry: lazy commands, and the one place that renders errors."""
+"""The command line's entry: which way a command line goes, and the one place that renders errors."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-from typer.core import TyperGroup
+from typing import TYPE_CHECKING
 
 from torchlink.errors import TorchlinkError
 
@@ -30,68 +26,6 @@ COMMANDS = {
 }
 
 
-# click's UsageError, wherever this typer keeps its click: since 0.26 it brings one of its own.
-USAGE_ERROR: type[Any] = next(
-    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
-)
-
-
-class LazyGroup(TyperGroup):
-    """A group that imports a command's module only when that command is asked for.
-
-    Types are loose here because click itself moved between the releases of typer.
-    """
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
-        """Names in the order of `COMMANDS`."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
-        """The command of that name, or None."""
-        module = COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        command = typer.main.get_command(importlib.import_module(f"torchlink.cli.{module}").app)
-        command.name = cmd_name
-        return command
-
-
-EPILOG = """\b
-First steps:
-  torchlink find                        # which libtorch, and what it is
-  eval c++ main.cpp -o app $(torchlink flags --cxx)
-  torchlink cmake init app              # or: torchlink nim init app
-  torchlink verify model.pt             # does it really work here?
-"""
-
-app = typer.Typer(
-    cls=LazyGroup,
-    name="torchlink",
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def show_version(wanted: bool) -> None:
-    """Print the version and leave, where it was asked for."""
-    if wanted:
-        from torchlink import __version__
-
-        typer.echo(f"torchlink {__version__}")
-        raise typer.Exit
-
-
-@app.callback(epilog=EPILOG)
-def root(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit."),
-    ] = False,
-) -> None:
-    """The build and link toolchain for libtorch: the words that compile, link, load and run, proved."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line.
 
@@ -99,14 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        code = typer.main.get_command(app).main(args=arguments, prog_name="torchlink", standalone_mode=False)
+        return dispatch(arguments)
     except TorchlinkError as error:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
-    except USAGE_ERROR as error:
-        render_error(usage_error(error), as_json="--json" in arguments)
-        return 2
-    except (typer.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         print("torchlink: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -118,16 +49,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         render_error(internal_error(error), as_json="--json" in arguments)
         return 2
-    return code if isinstance(code, int) else 0
 
 
-def usage_error(error: Any) -> TorchlinkError:
-    """What click found wrong with the words of a command line, as an error of ours."""
-    from torchlink.errors import UsageError
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run a command: lint without typer where its words are plain, for importing typer takes longer than lint."""
+    if arguments[0] == "lint":
+        from torchlink.cli import lint_run
 
-    context = getattr(error, "ctx", None)
-    hint = f"See '{context.command_path} --help'." if context else ""
-    return UsageError(error.format_message() or "A command is missing.", hint)
+        wishes = lint_run.plain(arguments[1:])
+        if wishes is not None:
+            return lint_run.run(wishes)
+    if arguments[0] == "verify":  # the loader maps libtorch while typer is imported
+        from torchlink.verify.early import head_start
+
+        with head_start(arguments[1:]):
+            from torchlink.cli import app
+
+            return app.run(arguments)
+    from torchlink.cli import app
+
+    return app.run(arguments)
 
 
 def internal_error(error: Exception) -> TorchlinkError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchlink.lint.finding import Allowed
@@ -45,8 +44,7 @@ def apply(
         _file(file, [f for f in file.findings if selected(f.rule, select, ignore)], allow, left, used)
         for file in report.files
     )
-    return replace(
-        report,
+    return report._replace(
         files=files,
         stale=report.stale
         + tuple(
@@ -84,7 +82,7 @@ def _file(
             kept.append(finding)
             continue
         left[identity] -= 1  # an allowed finding is still there: its baseline entry is not stale
-    return replace(file, findings=tuple(kept), allowed=file.allowed + tuple(allowed))
+    return file._replace(findings=tuple(kept), allowed=file.allowed + tuple(allowed))
 
 
 def _heard(rule: str, select: Sequence[str], ignore: Sequence[str]) -> bool:

@@ -45,7 +45,7 @@ TORCH_NAMES = LINKABLE | {
 SYSTEM_KINDS = frozenset(
     {"ld.so.cache", "default", "interpreter"}
 )  # how the system's own libraries are found
-OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path"})
+OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,9 @@ class Case:
 
         loaded = {os.path.realpath(each.file) for each in self.closure.objects}
         siblings: dict[str, ElfFile] = {}
-        for directory in sorted({each.file.parent for objects in self.torch.values() for each in objects}):
-            for path in sorted(directory.iterdir()):
+        directories = {each.file.parent for objects in self.torch.values() for each in objects}
+        for directory in sorted(directories):
+            for path in sorted(directory.iterdir()) if directory.is_dir() else ():  # a text may name others'
                 if bare_name(path.name) not in LINKABLE or os.path.realpath(path) in loaded:
                     continue
                 try:

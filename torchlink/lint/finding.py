@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from functools import total_ordering
+from typing import NamedTuple
 
 
 @total_ordering
@@ -21,8 +21,7 @@ class Severity(enum.Enum):
         return order.index(self) < order.index(other)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that a rule says about one cause."""
 
     rule: str  # stable id, e.g. "library-not-found"
@@ -33,8 +32,7 @@ class Finding:
     evidence: tuple[str, ...] = ()  # what was read: symbols, searched directories, versions
 
 
-@dataclass(frozen=True, slots=True)
-class RuleDoc:
+class RuleDoc(NamedTuple):
     """What reports say of a rule itself, beside its findings."""
 
     id: str  # as in `Finding.rule`
@@ -44,8 +42,7 @@ class RuleDoc:
     uri: str = ""  # absolute address of the rule's page; "" where there is none
 
 
-@dataclass(frozen=True, slots=True)
-class ClosureEntry:
+class ClosureEntry(NamedTuple):
     """One object of the closure, as reports show it."""
 
     name: str  # as it was asked for: a NEEDED name or the file itself
@@ -63,16 +60,14 @@ class ClosureEntry:
         return self.path or self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """A finding that an allow entry or a baseline covers."""
 
     finding: Finding
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileReport:
+class FileReport(NamedTuple):
     """What lint says about one file (or one text)."""
 
     path: str
@@ -81,13 +76,11 @@ class FileReport:
     findings: tuple[Finding, ...]  # most severe first
     closure: tuple[ClosureEntry, ...]  # in load order
     allowed: tuple[Allowed, ...] = ()
-    not_judged: tuple[
-        str, ...
-    ] = ()  # sentences: what a text, a missing file or another architecture leaves open
+    # sentences: what a text, a missing file or another architecture leaves open
+    not_judged: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LintReport:
+class LintReport(NamedTuple):
     """A whole run."""
 
     files: tuple[FileReport, ...]

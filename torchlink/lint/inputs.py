@@ -1,16 +1,18 @@
-"""What the command line names: ELF files, directories and wheels, turned into files to judge."""
+"""Directories and wheels, turned into the ELF files to judge in them."""
 
 from __future__ import annotations
 
 import os
-import zipfile
-from dataclasses import dataclass
+import stat
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from torchlink.binary.data import file_kind, unreadable
 from torchlink.errors import FileError, MalformedFileError
 
 if TYPE_CHECKING:
+    import zipfile
     from collections.abc import Iterator
 
 ELF_MAGIC = b"\x7fELF"
@@ -18,56 +20,37 @@ DYNAMIC_TYPES = (2, 3)  # ET_EXEC and ET_DYN: object files and core dumps have n
 LARGEST_WHEEL = 16 << 30  # bytes unpacked; torch's own is a quarter of one GiB to three
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One file to judge."""
-
-    label: str  # as reports call it: a path, or `x.whl/torch/lib/libc10.so`
-    file: Path
-    named: bool  # the user named this very file, so that it cannot be judged is an error
-
-
-def subjects(path: Path, scratch: Path) -> Iterator[Subject]:
-    """The files that one word of the command line stands for.
-
-    Args:
-        path: a file, a directory (every program and library below it) or a wheel.
-        scratch: an empty directory for what a wheel holds; its caller removes it.
+def elf_files(directory: Path) -> list[Path]:
+    """Programs and shared libraries below a directory, sorted; symlinks are not followed.
 
     Raises:
-        FileError: there is no such file, or a directory or wheel holds nothing to judge.
-        MalformedFileError: a wheel is no zip file.
+        FileError: it may not be read, or holds none.
     """
-    if path.is_dir():
-        found = [Subject(str(each), each, named=False) for each in elf_files(path)]
-        if not found:
-            raise FileError(
-                f"{path} holds no ELF program or library.", hint="Name a file, or another directory."
-            )
-        yield from found
-    elif path.suffix == ".whl":
-        yield from wheel(path, scratch)
-    else:
-        yield Subject(str(path), path, named=True)
 
+    def failed(error: OSError) -> None:
+        if error.filename == str(directory):
+            raise unreadable(directory, error) from error
 
-def elf_files(directory: Path) -> Iterator[Path]:
-    """Programs and shared libraries below a directory, sorted; symlinks are not followed."""
-    for parent, directories, names in os.walk(directory):
+    found = []
+    for parent, directories, names in os.walk(directory, onerror=failed):
         directories.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            try:
-                if path.is_file() and not path.is_symlink() and is_dynamic(path):
-                    yield path
-            except OSError:  # not for us to read: what may not be opened cannot be judged
-                continue
+        found += [path for name in sorted(names) if is_dynamic(path := Path(parent, name))]
+    if not found:
+        raise FileError(
+            f"{directory} holds no ELF program or library.", hint="Name a file, or another directory."
+        )
+    return found
 
 
 def is_dynamic(path: Path) -> bool:
-    """Whether a file begins like an ELF program or shared library."""
-    with path.open("rb") as stream:
-        return begins_dynamic(stream.read(18))
+    """Whether a path is a file, no symlink, that begins like an ELF program or shared library."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
+        with path.open("rb") as stream:
+            return begins_dynamic(stream.read(18))
+    except OSError:  # not for us to read: what may not be opened cannot be judged
+        return False
 
 
 def begins_dynamic(head: bytes) -> bool:
@@ -77,27 +60,54 @@ def begins_dynamic(head: bytes) -> bool:
     return int.from_bytes(head[16:18], "little" if head[5] == 1 else "big") in DYNAMIC_TYPES
 
 
-def wheel(path: Path, scratch: Path) -> Iterator[Subject]:
-    """The programs and libraries in a wheel, laid out in `scratch` as an installation would."""
+@contextmanager
+def unpacked(wheel: Path) -> Iterator[Path]:
+    """A temporary directory with the programs and libraries of a wheel, laid out as an installation would.
+
+    Raises:
+        FileError: it cannot be read, or holds none.
+        MalformedFileError: it is no zip file, is damaged, or claims to be larger than any wheel.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="torchlink-lint-") as scratch:
+        unpack(wheel, Path(scratch))
+        yield Path(scratch)
+
+
+def unpack(wheel: Path, scratch: Path) -> None:
+    """Extract what begins like a program or library."""
+    import zipfile
+    import zlib
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [each for each in archive.infolist() if not each.is_dir()]
-            if sum(each.file_size for each in members) > LARGEST_WHEEL:
-                raise MalformedFileError(f"{path} claims to unpack to more than 16 GiB.")
-            found = []
-            for member in members:
-                with archive.open(member) as stream:
-                    if not begins_dynamic(stream.read(18)):
-                        continue
-                found.append(
-                    Subject(f"{path}/{member.filename}", Path(archive.extract(member, scratch)), named=False)
-                )
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise MalformedFileError(
-            f"{path} is no readable wheel: {error}.", hint="Build or download it again."
-        ) from error
+        mode = wheel.stat().st_mode
+        if not stat.S_ISREG(mode):  # opening a FIFO would wait for a writer
+            raise FileError(f"{wheel} is {file_kind(mode)}, not a file.", hint="Name a wheel.")
+        with zipfile.ZipFile(wheel) as archive:
+            found = [each for each in archive.infolist() if begins_dynamic(head(archive, each))]
+            if sum(each.file_size for each in found) > LARGEST_WHEEL:
+                damaged(wheel, "it claims to unpack to more than 16 GiB")
+            for each in found:
+                archive.extract(each, scratch)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+        damaged(wheel, str(error))
     except OSError as error:
-        raise FileError(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise unreadable(wheel, error) from error
     if not found:
-        raise FileError(f"{path} holds no ELF program or library.", hint="A pure Python wheel needs no lint.")
-    yield from found
+        raise FileError(
+            f"{wheel} holds no ELF program or library.", hint="A pure Python wheel needs no lint."
+        )
+
+
+def head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The first bytes of a member."""
+    if member.is_dir():
+        return b""
+    with archive.open(member) as stream:
+        return stream.read(18)
+
+
+def damaged(wheel: Path, why: str) -> NoReturn:
+    """Refuse a wheel."""
+    raise MalformedFileError(f"{wheel} is no readable wheel: {why}.", hint="Build or download it again.")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import Closure
     from torchlink.binary.elf import ElfFile
+    from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
 
@@ -47,9 +48,14 @@ def judge(
     system = system_for(files.open(path)[0], root)
     closure = resolve(path, system=system, environment=wanted.environment, files=files)
     case = Case(closure, Scope(closure), wanted, kind_of(path, closure.subject.elf), system)
+    return FileReport(str(path), case.kind, findings_of(case, rules), entries(closure))
+
+
+def findings_of(case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
+    """What the rules say about a case, the worst first."""
     findings = [finding for rule in rules for finding in rule.judge(rule, case)]
     findings.sort(key=lambda finding: finding.severity, reverse=True)
-    return FileReport(str(path), case.kind, tuple(findings), entries(closure))
+    return tuple(findings)
 
 
 def kind_of(path: Path, elf: ElfFile) -> str:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any, cast
 
-from torchlink.binary.loader import OpenFiles
-from torchlink.errors import FileError, TorchlinkError
+from torchlink.binary.opening import OpenFiles
+from torchlink.errors import TorchlinkError
 from torchlink.lint.finding import FileReport, LintReport
-from torchlink.lint.inputs import Subject, subjects
 from torchlink.lint.judge import judge
 from torchlink.lint.rules import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from torchlink.lint.case import Wanted
     from torchlink.lint.rule import Rule
 
 UNREADABLE = "unreadable"
+STREAM = "-"  # what the command line calls standard input
 
 
 def lint(
@@ -29,7 +28,7 @@ def lint(
     *,
     rules: Iterable[Rule] = RULES,
     root: Path | None = None,
-    standard_input: str = "",
+    standard_input: bytes = b"",
 ) -> LintReport:
     """Judge files, directories, wheels and texts; nothing is run.
 
@@ -45,12 +44,11 @@ def lint(
     Raises:
         FileError, MalformedFileError: there was one path, and it cannot be judged.
     """
-    files = OpenFiles()
-    chosen = tuple(rules)
+    job = _Job(wanted, tuple(rules), root, OpenFiles(), standard_input)
     reports: list[FileReport] = []
     for path in paths:
         try:
-            reports += lint_one(path, wanted, chosen, root=root, files=files, standard_input=standard_input)
+            reports += job.judge(path)
         except TorchlinkError as error:
             if len(paths) == 1:
                 raise
@@ -58,36 +56,65 @@ def lint(
     return LintReport(tuple(reports))
 
 
-def lint_one(
-    path: Path,
-    wanted: Wanted | None,
-    rules: Sequence[Rule],
-    *,
-    root: Path | None,
-    files: OpenFiles,
-    standard_input: str,
-) -> list[FileReport]:
-    """The reports for one word of the command line."""
-    if str(path) == "-" or path.suffix == ".txt":
-        from torchlink.lint.texts import judge_text
+class _Job:
+    """What holds for every path of one run."""
 
-        text = standard_input if str(path) == "-" else read_text(path)
-        return list(judge_text(text, str(path), wanted, rules=rules))
-    with tempfile.TemporaryDirectory(prefix="torchlink-lint-") as scratch:
-        return [judged(subject, wanted, rules, root, files) for subject in subjects(path, Path(scratch))]
+    def __init__(
+        self,
+        wanted: Wanted | None,
+        rules: Sequence[Rule],
+        root: Path | None,
+        files: OpenFiles,
+        standard_input: bytes,
+    ) -> None:
+        self.wanted = wanted
+        self.rules = rules
+        self.root = root
+        self.files = files
+        self.standard_input = standard_input
+
+    def judge(self, path: Path) -> Iterator[FileReport]:
+        """The reports for one word of the command line."""
+        if str(path) == STREAM or path.suffix == ".txt":
+            from torchlink.lint.text_formats.detect import decode
+            from torchlink.lint.texts import judge_text
+
+            data = self.standard_input if str(path) == STREAM else read_text(path)
+            text = decode(data, str(path))
+            yield from judge_text(text, str(path), self.wanted, rules=self.rules, files=self.files)
+        elif os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a directory above may not be entered
+            from torchlink.lint.inputs import elf_files
+
+            for file in elf_files(path):
+                yield self.found(file)
+        elif path.suffix == ".whl":
+            from torchlink.lint.inputs import elf_files, unpacked
+
+            with unpacked(path) as scratch:
+                for file in elf_files(scratch):
+                    yield relabelled(self.found(file), str(scratch), str(path))
+        else:
+            yield judge(path, self.wanted, rules=self.rules, root=self.root, files=self.files)
+
+    def found(self, file: Path) -> FileReport:
+        """The report for a file that the user did not name himself; it may be unreadable."""
+        try:
+            return judge(file, self.wanted, rules=self.rules, root=self.root, files=self.files)
+        except TorchlinkError as error:
+            return unreadable(str(file), error)
 
 
-def judged(
-    subject: Subject, wanted: Wanted | None, rules: Sequence[Rule], root: Path | None, files: OpenFiles
-) -> FileReport:
-    """The report for one file; one that was found in a directory or wheel may be unreadable."""
-    try:
-        report = judge(subject.file, wanted, rules=rules, root=root, files=files)
-    except TorchlinkError as error:
-        if subject.named:
-            raise
-        return unreadable(subject.label, error)
-    return replace(report, path=subject.label)
+def relabelled(report: FileReport, scratch: str, wheel: str) -> FileReport:
+    """The report with a wheel's own name for the directory that it was unpacked to."""
+
+    def name(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(scratch, wheel)
+        if isinstance(value, tuple) and hasattr(value, "_make"):
+            return value._make(map(name, value))
+        return tuple(map(name, value)) if isinstance(value, tuple) else value
+
+    return cast("FileReport", name(report))
 
 
 def unreadable(label: str, error: TorchlinkError) -> FileReport:
@@ -95,13 +122,20 @@ def unreadable(label: str, error: TorchlinkError) -> FileReport:
     return FileReport(label, UNREADABLE, (), (), not_judged=(error.message,))
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of `ldd` output.
+def read_text(path: Path) -> bytes:
+    """The bytes of a file of `ldd` output.
 
     Raises:
-        FileError: it cannot be read.
+        FileError: it cannot be read, or is no regular file (a FIFO is not waited for).
     """
+    from torchlink.binary.data import Data
+    from torchlink.errors import MalformedFileError
+
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise FileError(f"Cannot read {path}: {error.strerror}.", hint="Name a file that exists.") from error
+        data = Data.map(path, "text")
+    except MalformedFileError:  # empty
+        return b""
+    try:
+        return data.take(0, data.size)
+    finally:
+        data.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.binary.tokens import expand
+from torchlink.lint.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,16 +64,18 @@ def flaw(entry: Entry, case: Case) -> str | None:
     if not entry.directory.startswith("/") or LOST_ORIGIN.match(entry.directory):
         return "rpath-relative"
     allowed = any(begins(path, prefix) for prefix in case.wanted.allowed_rpath for path in names(entry))
-    exists = entry.host.is_dir()
+    # What only a text tells of lies elsewhere, and so do its directories.
+    exists = entry.host.is_dir() or isinstance(entry.owner.elf, Unseen)
     if not entry.portable and world_writable(entry.host, exists=exists):
         return "rpath-world-writable"
     if case.wanted.allowed_rpath and not allowed:
         return "rpath-not-allowed"
     if not entry.portable and not allowed and is_of_build(entry):
         return "rpath-build-tree"
+    # While a library is missing, an entry may be the one that was meant for it: then that is the finding.
     if not exists:
-        return "rpath-missing-directory"
-    if not serves(entry, case):
+        return "rpath-missing-directory" if case.complete else None
+    if case.complete and not serves(entry, case):
         return "rpath-unused"
     system = any(begins(entry.directory, directory) for directory in case.system.default_dirs)
     return None if entry.portable or allowed or system else "rpath-absolute"

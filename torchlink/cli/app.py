@@ -1,0 +1,103 @@
+"""The commands as typer knows them: help, completion, and every command line that is not taken the quick way."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from torchlink.cli.main import COMMANDS
+from torchlink.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# click's UsageError, wherever this typer keeps its click: since 0.26 it brings one of its own.
+USAGE_ERROR: type[Any] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's module only when that command is asked for.
+
+    Types are loose here because click itself moved between the releases of typer.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
+        """Names in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
+        """The command of that name, or None."""
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = typer.main.get_command(importlib.import_module(f"torchlink.cli.{module}").app)
+        command.name = cmd_name
+        return command
+
+
+EPILOG = """\b
+First steps:
+  torchlink find                        # which libtorch, and what it is
+  eval c++ main.cpp -o app $(torchlink flags --cxx)
+  torchlink cmake init app              # or: torchlink nim init app
+  torchlink verify model.pt             # does it really work here?
+"""
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="torchlink",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave, where it was asked for."""
+    if wanted:
+        from torchlink import __version__
+
+        typer.echo(f"torchlink {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=EPILOG)
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """The build and link toolchain for libtorch: the words that compile, link, load and run, proved."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line.
+
+    Returns its exit code.
+
+    Raises:
+        TorchlinkError: what the command raised; UsageError where the words do not fit together.
+        KeyboardInterrupt: it was interrupted.
+    """
+    try:
+        code = typer.main.get_command(app).main(
+            args=list(arguments), prog_name="torchlink", standalone_mode=False
+        )
+    except USAGE_ERROR as error:
+        raise usage_error(error) from error
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    return code if isinstance(code, int) else 0
+
+
+def usage_error(error: Any) -> UsageError:
+    """What click found wrong with the words of a command line, as an error of ours."""
+    context = getattr(error, "ctx", None)
+    hint = f"See '{context.command_path} --help'." if context else ""
+    return UsageError(error.format_message() or "A command is missing.", hint)

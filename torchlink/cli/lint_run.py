@@ -1,0 +1,206 @@
+"""What `torchlink lint` does once its options are known. It knows nothing of typer: see `cli.main.dispatch`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torchlink.lint.rule import Rule
+
+FORMATS = ("text", "json", "sarif", "github", "junit")
+SEVERITIES = ("error", "warning", "note")
+
+
+class Wishes(NamedTuple):
+    """The options of `torchlink lint` by the names of its parameters in `cli.lint`."""
+
+    files: Sequence[Path]
+    select: Sequence[str] | None = None
+    ignore: Sequence[str] | None = None
+    fail_on: str | None = None
+    target: str | None = None
+    allowed_rpath: Sequence[str] | None = None
+    root: Path | None = None
+    env: Sequence[str] | None = None
+    config: Path | None = None
+    baseline: Path | None = None
+    write_baseline: Path | None = None
+    output: str = "text"
+    as_json: bool = False
+    tree: bool = False
+    html: Path | None = None
+    verbose: bool = False
+
+
+SWITCHES = {"--json": "as_json", "--tree": "tree", "-v": "verbose", "--verbose": "verbose"}
+REPEATED = {
+    "--select": "select",
+    "--ignore": "ignore",
+    "--allowed-rpath": "allowed_rpath",
+    "--env": "env",
+}
+PATHS = {
+    "--root": "root",
+    "--config": "config",
+    "--baseline": "baseline",
+    "--write-baseline": "write_baseline",
+    "--html": "html",
+}
+CHOICES = {"--fail-on": ("fail_on", SEVERITIES), "--format": ("output", FORMATS)}
+
+
+def plain(arguments: Sequence[str]) -> Wishes | None:
+    """The options in the words behind `lint`; None where there is anything for typer to say or to complete."""
+    if any(name.startswith("_TORCHLINK_COMPLETE") for name in os.environ):
+        return None
+    files: list[Path] = []
+    taken: dict[str, object] = {}
+    words = iter(arguments)
+    for word in words:
+        name, equals, given = word.partition("=") if word.startswith("--") else (word, "", "")
+        if word == "--":
+            files.extend(map(Path, words))
+        elif not word.startswith("-") or word == "-":
+            files.append(Path(word))
+        elif word in SWITCHES:
+            taken[SWITCHES[word]] = True
+        else:
+            value = given if equals else next(words, None)
+            if value is None or not take(taken, name, value):
+                return None
+    return Wishes(files, **taken) if files else None  # type: ignore[arg-type]  # names and types: the tables'
+
+
+def take(taken: dict[str, object], name: str, value: str) -> bool:
+    """Note an option's value; False where there is no such option or value."""
+    if name in REPEATED:
+        values = taken.setdefault(REPEATED[name], [])
+        assert isinstance(values, list)  # noqa: S101 - for the type checker
+        values.append(value)
+    elif name in PATHS:
+        taken[PATHS[name]] = Path(value)
+    elif name in CHOICES and value in CHOICES[name][1]:
+        taken[CHOICES[name][0]] = value
+    elif name == "--target":
+        taken["target"] = value
+    else:
+        return False
+    return True
+
+
+def run(wishes: Wishes) -> int:
+    """Judge, print, and return the exit code.
+
+    Raises:
+        TorchlinkError: an option makes no sense, or the one file that was named cannot be judged.
+    """
+    from torchlink.cli.lint_output import show, write_page
+    from torchlink.lint import config as settings
+    from torchlink.lint.case import Wanted
+    from torchlink.lint.finding import Severity
+    from torchlink.lint.rules import RULES
+    from torchlink.lint.run import UNREADABLE, lint
+
+    check_forms(wishes)
+    setting = settings.load(Path.cwd(), wishes.config, rules={rule.id: rule for rule in RULES})
+    select, ignore = words(wishes.select) or setting.select, words(wishes.ignore) or setting.ignore
+    target = wishes.target or setting.target
+    report = lint(
+        wishes.files,
+        Wanted(
+            floors=floors(target) if target else {},
+            target=target,
+            allowed_rpath=tuple(wishes.allowed_rpath or setting.allowed_rpath),
+            environment=environment(wishes.env or ()),
+        ),
+        rules=chosen(RULES, select, ignore) if select or ignore else RULES,
+        root=wishes.root,
+        standard_input=standard_input() if any(str(path) == "-" for path in wishes.files) else b"",
+    )
+    unreadable = any(file.kind == UNREADABLE for file in report.files)
+    if setting.allow or wishes.baseline or wishes.write_baseline:
+        from torchlink.lint import allow, baseline
+
+        report = allow.apply(report, select=select, ignore=ignore, allow=setting.allow)
+        if wishes.write_baseline:
+            baseline.write(wishes.write_baseline, baseline.of(report))
+            print(f"torchlink: wrote {wishes.write_baseline}", file=sys.stderr)
+            return 2 if unreadable else 0
+        if wishes.baseline:
+            known = baseline.read(wishes.baseline)
+            report = allow.apply(report, select=select, ignore=ignore, baseline=known)
+    threshold = Severity(wishes.fail_on) if wishes.fail_on else setting.fail_on or Severity.ERROR
+    form = "json" if wishes.as_json else wishes.output
+    show(report, form, threshold, tree=wishes.tree, verbose=wishes.verbose)
+    if wishes.html is not None:
+        write_page(report, wishes.html)
+    return 2 if unreadable else int(report.fails(threshold))
+
+
+def check_forms(wishes: Wishes) -> None:
+    """Refuse two forms at once for one output."""
+    from torchlink.errors import UsageError
+
+    forms = [form for form, asked in (("--json", wishes.as_json), ("--tree", wishes.tree)) if asked]
+    if wishes.output not in {"text", *("json" for _ in forms if wishes.as_json)}:
+        forms.append(f"--format {wishes.output}")
+    if len(forms) > 1:
+        raise UsageError(f"{' and '.join(forms)} do not go together.", hint="Ask for one of them.")
+
+
+def words(values: Sequence[str] | None) -> tuple[str, ...]:
+    """The ids of options that take several by commas."""
+    return tuple(word.strip() for value in values or () for word in value.split(",") if word.strip())
+
+
+def chosen(rules: Sequence[Rule], select: Sequence[str], ignore: Sequence[str]) -> list[Rule]:
+    """The rules that are to be heard. A pattern that fits none is refused: it would silently do nothing."""
+    from torchlink.errors import UsageError
+    from torchlink.lint.allow import selected
+    from torchlink.lint.config import nearest
+    from torchlink.lint.patterns import matching
+
+    names = [rule.id for rule in rules]
+    for pattern in (*select, *ignore):
+        if not any(matching(name, (pattern,)) for name in names):
+            hint = nearest(pattern, names) or f"The rules are: {', '.join(sorted(names))}."
+            raise UsageError(f"There is no rule {pattern!r}.", hint=hint)
+    return [rule for rule in rules if selected(rule.id, select, ignore)]
+
+
+def floors(target: str) -> dict[str, tuple[int, ...]]:
+    """The newest symbol versions that a target system has."""
+    from torchlink.lint.targets import parse_target
+
+    return dict(parse_target(target))
+
+
+def environment(settings: Sequence[str]) -> dict[str, str]:
+    """The variables of --env."""
+    from torchlink.errors import UsageError
+
+    variables = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise UsageError(
+                f"--env {setting} is not NAME=VALUE.", hint="For example --env LD_LIBRARY_PATH=/opt/lib"
+            )
+        variables[name] = value
+    return variables
+
+
+def standard_input() -> bytes:
+    """What stands for `-`; one byte more than is taken tells that it is too much."""
+    from torchlink.lint.text_formats.detect import LARGEST_TEXT
+
+    if sys.stdin is None:
+        return b""
+    if sys.stdin.isatty():
+        print("torchlink: waiting for the output of ldd (end it with Ctrl-D) …", file=sys.stderr)
+    return sys.stdin.buffer.read(LARGEST_TEXT + 1)

@@ -1,0 +1,209 @@
+"""What `ldd` prints: glibc's (also `-r`, `-d`, `-v`, several files), musl's, and the loader's own errors.
+
+glibc's loader never translates these lines. `ldd` itself is a shell script that translates its own: they are
+known by their place, not by their words.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.lint.text_formats.listing import (
+    LDD,
+    LOADER,
+    ListedLibrary,
+    ListedSymbol,
+    ListedVersion,
+    Listing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ADDRESS = r"(?:\(0x[0-9a-f]+\))"
+FOUND = re.compile(rf"\s*(?P<name>\S.*?) => (?P<path>.*?)\s*{ADDRESS}?")
+ALONE = re.compile(rf"\s*(?P<name>\S.*?) {ADDRESS}")
+NOT_FOUND = "not found"
+KERNELS = re.compile(r"linux-(vdso|gate)")  # mapped by the kernel, there is no file
+HEADER = re.compile(r"(?P<path>\S.*):")
+
+VERSIONS = re.compile(r"\s+Version information:")
+VERSION_OBJECT = re.compile(r"\s+(?P<path>\S.*):")
+VERSION_ROW = re.compile(r"\s+(?P<name>\S+) \((?P<version>\S+)\) => (?P<path>.+)")
+VERSION_MISSING = re.compile(
+    r"(?:.*?: )?(?P<library>[^:]+): version [`'](?P<version>[^']+)' not found \(required by (?P<object>.+)\)"
+)
+UNDEFINED = re.compile(
+    r"(?:(?P<before>.*): )?undefined symbol: (?P<symbol>[^\s,]+)(?:, version (?P<version>[^\s)]+))?"
+    r"(?:\s+\((?P<object>.+)\))?"
+)
+OTHER_FILE = re.compile(
+    r"(?:(?P<before>.*): )?symbol (?P<symbol>[^\s,]+)(?:, version (?P<version>\S+))? not defined in file \S+ "
+    r"with link time reference(?:\s+\((?P<object>.+)\))?"
+)
+STOPPED = re.compile(
+    r"(?P<object>.+?): error while loading shared libraries: (?P<name>[^:]+): (?P<reason>.+)"
+)
+MUSL_MISSING = re.compile(
+    r"Error loading shared library (?P<name>.+?): (?P<reason>.+) \(needed by (?P<object>.+)\)"
+)
+MUSL_UNDEFINED = re.compile(r"Error relocating (?P<object>.+): (?P<symbol>[^:\s]+): symbol not found")
+MUSL_LOADER = re.compile(r"(^|/)(ld-musl-|musl-ldd$)")
+ABSENT = ("No such file or directory", "cannot open shared object file")  # reasons that say no more than that
+STATIC = re.compile(r"\s*(statically linked|not a dynamic executable|.*: Not a valid dynamic program)")
+COMPLAINT = re.compile(r"(?:\S*/)?(?:musl-)?ldd:? .*")
+WARNING = re.compile(r"(?:\S*/)?ldd: warning: .*|.*: no version information available \(required by .*\)")
+UNUSED = re.compile(r"Unused direct dependencies:")
+
+
+def parse(lines: Sequence[str]) -> Iterator[Listing]:
+    """One listing a binary; nothing where the lines are no output of ldd.
+
+    Args:
+        lines: without line ends.
+    """
+    block: list[str] = []
+    subject: str | None = None
+    for line in lines:
+        header = HEADER.fullmatch(line)
+        if header and not UNUSED.fullmatch(line):
+            yield from listing(block, subject)
+            block, subject = [], header["path"]
+        elif line.strip():
+            block.append(line)
+    yield from listing(block, subject)
+
+
+def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
+    """What the lines of one binary tell; nothing where none of them is ldd's.
+
+    Args:
+        lines: without the header.
+        subject: the binary's path in the header, None where there was none.
+    """
+    reader = Reader()
+    for line in lines:
+        reader.read(line)
+    # One line behind a tab can only be "not a dynamic executable" in the user's language.
+    static = reader.static or (len(lines) == 1 == reader.strange and lines[0].startswith("\t"))
+    known = (reader.libraries, reader.interpreter, reader.undefined, reader.versions, reader.complaints)
+    if not (static or any(known)):
+        return
+    listed = {each.path for each in reader.libraries} | {each.name for each in reader.libraries}
+    named = (
+        *(each.object for each in reader.versions),  # -v begins with the binary's own
+        *(each.object for each in reader.undefined if each.object),
+        *(each.asked_by for each in reader.libraries if each.asked_by),
+    )
+    yield Listing(
+        kind=LDD,
+        subject=subject or next((name for name in named if name not in listed), None),
+        libraries=tuple(dict.fromkeys(reader.libraries)),
+        interpreter=reader.interpreter,
+        undefined=tuple(dict.fromkeys(reader.undefined)),
+        versions=tuple(dict.fromkeys(reader.versions)),
+        static=static and not reader.libraries,
+        musl=reader.musl or bool(MUSL_LOADER.search(reader.interpreter or "")),
+        complaints=tuple(reader.complaints),
+    )
+
+
+class Reader:
+    """Collects what the lines of one binary tell, one by one."""
+
+    def __init__(self) -> None:
+        self.libraries: list[ListedLibrary] = []
+        self.undefined: list[ListedSymbol] = []
+        self.versions: list[ListedVersion] = []
+        self.interpreter: str | None = None
+        self.complaints: list[str] = []
+        self.static = False
+        self.musl = False
+        self.strange = 0  # lines that are none of ldd's
+        self._section = ""  # of the version information: the object whose versions follow
+        self._in_versions = False
+        self._in_unused = False
+
+    def read(self, line: str) -> None:
+        """Take one line."""
+        known = self._sections(line) or self._error(line) or self._library(line)
+        self.strange += not known
+
+    def _sections(self, line: str) -> bool:
+        """Version information (`-v`) and unused dependencies (`-u`)."""
+        if VERSIONS.fullmatch(line):
+            self._in_versions = True
+            return True
+        if UNUSED.fullmatch(line):
+            self._in_unused = True
+            return True
+        if self._in_unused and line[:1].isspace():
+            return True
+        if not self._in_versions:
+            return False
+        if row := VERSION_ROW.fullmatch(line):
+            found = row["path"] != NOT_FOUND
+            library = row["path"] if found else row["name"]
+            self.versions.append(ListedVersion(self._section, library, row["version"], found))
+            return True
+        if section := VERSION_OBJECT.fullmatch(line):
+            self._section = section["path"]
+            return True
+        return False
+
+    def _error(self, line: str) -> bool:
+        if WARNING.fullmatch(line):
+            return True
+        if STATIC.fullmatch(line):
+            self.static = True
+        elif missing := MUSL_MISSING.fullmatch(line):
+            self.musl = True
+            reason = "" if missing["reason"].startswith(ABSENT) else missing["reason"]
+            self.libraries.append(ListedLibrary(missing["name"], None, missing["object"], reason))
+        elif symbol := MUSL_UNDEFINED.fullmatch(line):
+            self.musl = True
+            self.undefined.append(ListedSymbol(symbol["symbol"], None, symbol["object"]))
+        elif version := VERSION_MISSING.fullmatch(line):
+            names = (version["object"], version["library"].strip(), version["version"])
+            self.versions.append(ListedVersion(*names, found=False))
+        elif stopped := STOPPED.fullmatch(line):
+            reason = "" if stopped["reason"].startswith(ABSENT) else stopped["reason"]
+            self.libraries.append(ListedLibrary(stopped["name"], None, stopped["object"], reason))
+        elif symbol := UNDEFINED.fullmatch(line) or OTHER_FILE.fullmatch(line):
+            before = (symbol["before"] or "").rpartition(": ")[2]
+            self.undefined.append(
+                ListedSymbol(symbol["symbol"], symbol["version"], symbol["object"] or before or None)
+            )
+        elif COMPLAINT.fullmatch(line) and " => " not in line and not ALONE.fullmatch(line):
+            self.complaints.append(line.strip())
+        else:
+            return False
+        return True
+
+    def _library(self, line: str) -> bool:
+        if alone := ALONE.fullmatch(line):
+            if not KERNELS.match(alone["name"]):
+                if "=>" in alone["name"]:
+                    return self._found(line)
+                self._interpreter_or_path(alone["name"])
+            return True
+        return self._found(line)
+
+    def _found(self, line: str) -> bool:
+        found = FOUND.fullmatch(line)
+        if found is None:
+            return False
+        name, path = found["name"], found["path"]
+        if path == NOT_FOUND:
+            self.libraries.append(ListedLibrary(name, None))
+        elif path and not KERNELS.match(name):
+            self.libraries.append(ListedLibrary(name, path))
+        return True
+
+    def _interpreter_or_path(self, path: str) -> None:
+        """A line with one path: the loader, or a library that was asked for by its path."""
+        if self.interpreter is None and LOADER.fullmatch(path):
+            self.interpreter = path
+        else:
+            self.libraries.append(ListedLibrary(path, path))

@@ -1,0 +1,62 @@
+"""What a text tells of one binary, whichever tool printed it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchlink.binary.elf_dynamic import Dynamic
+
+LDD = "ldd text"
+LDDTREE = "lddtree text"
+READELF = "readelf text"
+
+# The file names of dynamic loaders; musl's is also what `musl-ldd` names itself.
+LOADER = re.compile(r"(?:.*/)?(?:ld-linux[^/]*|ld-musl-[^/]*|ld(?:64)?\.so\.\d|ld-[\d.]+\.so|musl-ldd)")
+
+
+@dataclass(frozen=True, slots=True)
+class ListedLibrary:
+    """A library that a text names."""
+
+    name: str  # as it was asked for
+    path: str | None  # None: the tool did not find it
+    asked_by: str | None = None  # path or name of what asks for it, where the text tells
+    reason: str = ""  # why it was not taken, where the text tells more than that it is not there
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSymbol:
+    """An undefined symbol that a text names."""
+
+    symbol: str  # mangled
+    version: str | None
+    object: str | None  # path or name of the object that refers to it, where the text tells
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ListedVersion:
+    """A symbol version that an object needs, and which library serves it."""
+
+    object: str  # path or name of the object that needs it
+    library: str  # path of the library, or the NEEDED name
+    version: str
+    found: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a text tells of one binary."""
+
+    kind: str  # LDD, LDDTREE or READELF
+    subject: str | None = None  # as the text calls the binary, where it does
+    libraries: tuple[ListedLibrary, ...] = ()
+    interpreter: str | None = None
+    undefined: tuple[ListedSymbol, ...] = ()
+    versions: tuple[ListedVersion, ...] = ()
+    dynamic: Dynamic | None = None  # the binary's dynamic section
+    static: bool = False  # there is nothing to load, or it is no dynamic ELF file
+    musl: bool = False
+    complaints: tuple[str, ...] = ()  # lines in which the tool says that it failed

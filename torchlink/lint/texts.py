@@ -1,0 +1,146 @@
+"""Judging what `ldd`, `lddtree` or `readelf -d` printed, and saying what such a text leaves open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.binary.opening import OpenFiles
+from torchlink.binary.system import system_for
+from torchlink.errors import FileError, MalformedFileError
+from torchlink.lint.case import Case, Wanted
+from torchlink.lint.finding import FileReport
+from torchlink.lint.judge import entries, findings_of, judge, kind_of
+from torchlink.lint.rules import RULES
+from torchlink.lint.text_closure import describe
+from torchlink.lint.text_formats.detect import listings, named
+from torchlink.lint.text_formats.listing import READELF
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torchlink.lint.rule import Rule
+    from torchlink.lint.text_closure import Described
+    from torchlink.lint.text_formats.listing import Listing
+
+SHOWN = 3  # names in a sentence
+
+
+def judge_text(
+    text: str,
+    label: str,
+    wanted: Wanted | None = None,
+    *,
+    rules: Iterable[Rule] = RULES,
+    files: OpenFiles | None = None,
+) -> Iterator[FileReport]:
+    """What the rules say about each binary that a text is about; files that it names are read, never run.
+
+    Args:
+        text: what `ldd`, `lddtree` or `readelf -d` printed, of one binary or several.
+        label: how reports call a binary that the text does not name: the text's own file, or `-`.
+        wanted: what it is judged against; the environment does not count, for the text says what was found.
+        rules: the rules to apply.
+        files: keeps libraries open from one binary to the next.
+
+    Raises:
+        MalformedFileError: the text is empty, or holds none of these tools' output; or a file that it names
+            contradicts itself.
+    """
+    files = files or OpenFiles()
+    wanted = wanted or Wanted()
+    wanted = Wanted(wanted.floors, wanted.target, wanted.allowed_rpath)
+    chosen = tuple(rules)
+    found = listings(text, label)
+    if all(each.complaints and not each.libraries for each in found):
+        raise MalformedFileError(
+            f"{named(label)} tells of no binary: {found[0].complaints[0]}.",
+            hint="Run it on a program or library that exists.",
+        )
+    for listing in found:
+        yield judge_listing(listing, label, wanted, chosen, files)
+
+
+def judge_listing(
+    listing: Listing, label: str, wanted: Wanted, rules: Iterable[Rule], files: OpenFiles
+) -> FileReport:
+    """What the rules say about one binary of a text."""
+    path = listing.subject or label
+    if listing.static:
+        return FileReport(path, listing.kind, (), (), not_judged=(STATIC,))
+    if listing.kind == READELF and listing.subject and is_here(listing, files):
+        return judge(Path(listing.subject), wanted, rules=rules, files=files)
+    described = describe(listing, files)
+    elf = described.closure.subject.elf
+    case = Case(described.closure, described.scope, wanted, kind_in(listing, described), system_for(elf))
+    return FileReport(
+        path,
+        listing.kind,
+        findings_of(case, rules),
+        entries(described.closure),
+        not_judged=(*listing.complaints, *left_open(listing, described)),
+    )
+
+
+def is_here(listing: Listing, files: OpenFiles) -> bool:
+    """Whether the binary that `readelf -d` was run on lies here: then there is more to judge than the text."""
+    try:
+        dynamic = files.open(Path(listing.subject or ""))[0].dynamic
+    except FileError:
+        return False
+    said = listing.dynamic
+    return said is not None and all(
+        getattr(said, name) == getattr(dynamic, name) for name in ("needed", "soname", "rpath", "runpath")
+    )
+
+
+def kind_in(listing: Listing, described: Described) -> str:
+    """What a text is about, as in `FileReport.kind`: as its file says, else by its name."""
+    subject = described.closure.subject
+    name = subject.path.rpartition("/")[2]
+    if described.subject_read:
+        return kind_of(subject.file, subject.elf)
+    if ".cpython-" in name or ".abi3." in name:
+        return "python extension"
+    return "shared library" if ".so" in name or (listing.dynamic and listing.dynamic.soname) else "executable"
+
+
+STATIC = "Nothing is loaded for it: it is statically linked, or no ELF file; what is inside only the file itself tells."
+OF_THE_FILE = (
+    "its search path, libraries that it links without use or uses without linking, text relocations and stack"
+)
+
+
+def left_open(listing: Listing, described: Described) -> Iterator[str]:
+    """What could not be judged, in sentences."""
+    name = listing.subject
+    if listing.kind == READELF:
+        yield (
+            "readelf -d tells what a binary asks for, not what the loader finds: whether its libraries are there, and "
+            "everything about symbols, is left open."
+        )
+        return
+    if described.at_odds:
+        yield (
+            f"{name} on this machine needs {some(described.at_odds)}, which the text does not list: it is of another "
+            "build, and was not read."
+        )
+    elif not described.subject_read:
+        why = f"{name} is no file here" if name else "The text does not name the binary"
+        yield f"{why}, so {OF_THE_FILE} are left open: `torchlink lint FILE` judges them."
+    if described.absent:
+        yield (
+            f"{len(described.absent)} of the libraries are not on this machine ({some(described.absent)}): "
+            "what they define, need and are built for is left open."
+        )
+    if not listing.undefined and not (described.whole and described.subject_read):
+        yield "Undefined symbols are judged only as far as the text names them, as `ldd -r` does."
+    if listing.musl and not listing.undefined and all(each.path for each in listing.libraries):
+        yield "musl's ldd writes to stderr what is missing: pipe it in with `2>&1`."
+    yield "The text does not tell through what a library was found: RPATH, LD_LIBRARY_PATH or the system."
+
+
+def some(names: tuple[str, ...]) -> str:
+    """The first few names."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
