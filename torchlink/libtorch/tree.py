@@ -221,7 +221,9 @@ def open_zip(path: Path) -> ZipFile:
     try:
         return ZipFile(path)
     except OSError as error:
-        raise FileError(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise FileError(
+            f"Cannot read {path}: {error.strerror or error}.", hint="Check its name and permissions."
+        ) from error
     except (BadZipFile, ValueError, NotImplementedError) as error:
         raise MalformedFileError(
             f"{path} is neither a wheel nor a zip file.",
