@@ -18,9 +18,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
-  pip download --no-deps torch && torchlink extract torch-*.whl libtorch
-  torchlink extract torch-2.8.0-cp312-cp312-manylinux_2_28_aarch64.whl libtorch-arm
-  pip download torch -d wheels && torchlink extract wheels/torch-*.whl wheels/nvidia_*.whl libtorch
+  torchlink extract torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl libtorch
+  pip download torch -d wheels && torchlink extract wheels/*.whl libtorch
+  torchlink extract torch-2.15.0-cp312-cp312-win_amd64.whl libtorch-windows --json
 
 \b
 Exit code: 0 extracted; 2 it could not be: nothing was written then.
