@@ -6,8 +6,7 @@ judged is what relocations name: the symbol table alone over- and under-counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import Reference
 
 
-@dataclass(frozen=True, slots=True)
-class UndefinedSymbol:
+class UndefinedSymbol(NamedTuple):
     """A strong reference that no object of the closure serves."""
 
     symbol: str  # mangled
@@ -25,8 +23,7 @@ class UndefinedSymbol:
     object: str  # path of the object that refers to it
 
 
-@dataclass(frozen=True, slots=True)
-class MissingVersion:
+class MissingVersion(NamedTuple):
     """A symbol version that an object needs of a library which is there but lacks it."""
 
     object: str  # path of the object that needs it
@@ -89,6 +86,8 @@ class Scope:
         served = {edge.path for edge in self.closure.edges_of(path)} | {path}
         indirect: dict[str, list[str]] = {}
         for reference in self.references(path):
+            if reference.weak:  # it may stay undefined, so nothing is relied on
+                continue
             provider = self.provider(reference)
             if provider is None or provider.path in served or provider.how.kind == "interpreter":
                 continue

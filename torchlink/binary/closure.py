@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
 
 
-@dataclass(frozen=True, slots=True)
-class How:
+class How(NamedTuple):
     """Through what an object was found, or a place was searched.
 
     `kind` is one of: `program` (the file that was asked about), `rpath`, `runpath`, `LD_LIBRARY_PATH`,
@@ -44,8 +42,7 @@ class How:
         return words.get(self.kind, self.kind)
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(NamedTuple):
     """A place where a library was looked for and not taken."""
 
     how: How
@@ -53,8 +50,7 @@ class Tried:
     reason: str  # e.g. "no such directory", "not there", "is for aarch64"
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedObject:
+class LoadedObject(NamedTuple):
     """One object of a closure. Paths are as the loader sees them: in an image, below its root."""
 
     name: str  # the name by which it was first asked for; of the subject its path
@@ -64,11 +60,10 @@ class LoadedObject:
     origin: str  # what `$ORIGIN` stands for in it
     needed_by: str | None  # path of the object that first asked for it; None for the subject
     how: How
-    elf: ElfFile = field(repr=False, compare=False)  # stays open as long as the closure is kept
+    elf: ElfFile  # stays open as long as the closure is kept
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """One DT_NEEDED (or DT_FILTER, DT_AUXILIARY, preload) entry of an object and what became of it."""
 
     needed_by: str  # path of the object that asks
@@ -85,8 +80,7 @@ class Edge:
         return self.path is None and not self.optional
 
 
-@dataclass(frozen=True, slots=True)
-class Closure:
+class Closure(NamedTuple):
     """What would be loaded, in load order (breadth first), and every request on the way."""
 
     objects: tuple[LoadedObject, ...]  # the subject first

@@ -5,13 +5,12 @@ Source: glibc's `ldconfig.h` (cache flags), `shlib-versions` (loader names), `dl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """One machine under glibc."""
 
     loaders: tuple[str, ...]  # where PT_INTERP points, the usual first

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.ldcache import LibraryCache
 from torchlink.binary.platforms import PLATFORMS, UNKNOWN, host_hwcaps
@@ -24,8 +23,7 @@ MUSL_LOADER = re.compile(r"/ld-musl-([^/]+)\.so\.1$")
 LARGEST_LOADER = 16 << 20  # bytes; a loader has a fifth of one MiB
 
 
-@dataclass(frozen=True, slots=True)
-class LoaderSystem:
+class LoaderSystem(NamedTuple):
     """All that a dynamic loader brings to a search besides the binaries and the environment."""
 
     family: str  # "glibc" | "musl"
@@ -33,11 +31,11 @@ class LoaderSystem:
     default_dirs: tuple[str, ...]  # in order, without a slash at the end
     lib: str  # what `$LIB` stands for
     platform: str  # what `$PLATFORM` stands for
+    tree: Tree
     cache_flags: tuple[int, ...] = ()
-    cache: LibraryCache | None = field(default=None, repr=False, compare=False)
+    cache: LibraryCache | None = None
     known_hwcaps: tuple[str, ...] | None = None  # None: asked of this machine's processor when needed
     preload: tuple[str, ...] = ()  # names in /etc/ld.so.preload
-    tree: Tree = field(default_factory=Tree, repr=False, compare=False)
 
     def hwcaps(self) -> tuple[str, ...]:
         """The glibc-hwcaps subdirectories that are searched, the best first."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.errors import TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torchlink.binary.bindings import Scope, UndefinedSymbol
+    from torchlink.binary.bindings import MissingVersion, Scope, UndefinedSymbol
     from torchlink.binary.closure import Closure, LoadedObject
     from torchlink.binary.elf import ElfFile
     from torchlink.binary.system import LoaderSystem
@@ -48,15 +48,17 @@ SYSTEM_KINDS = frozenset(
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Wanted(NamedTuple):
     """What a binary is judged against."""
 
     # "GLIBC" -> (2, 31): the newest symbol versions that may be needed
-    floors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    floors: Mapping[str, tuple[int, ...]] = NOTHING
     target: str | None = None  # as the user named it: "debian:12", "glibc=2.31"
     allowed_rpath: tuple[str, ...] = ()  # prefixes that a search path entry may have; () allows any
-    environment: Mapping[str, str] = field(default_factory=dict)  # LD_LIBRARY_PATH as the binary will be run
+    environment: Mapping[str, str] = NOTHING  # LD_LIBRARY_PATH as the binary will be run
 
 
 class Case:
@@ -195,6 +197,11 @@ class Case:
         if not self.complete:
             return ()
         return tuple(symbol for each in self.own for symbol in self.scope.undefined_symbols(each.path))
+
+    @cached_property
+    def missing_versions(self) -> tuple[MissingVersion, ...]:
+        """The symbol versions that libraries of the closure lack."""
+        return self.scope.missing_versions()
 
     @cached_property
     def search_entries(self) -> tuple[Entry, ...]:

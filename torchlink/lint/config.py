@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from torchlink.errors import FileError, UsageError
 from torchlink.lint.finding import Severity
-from torchlink.lint.patterns import matching
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -24,8 +17,7 @@ LINT_KEYS = ("select", "ignore", "fail-on", "target", "allowed-rpath", "allow")
 ALLOW_KEYS = ("rule", "subject", "reason")
 
 
-@dataclass(frozen=True, slots=True)
-class AllowEntry:
+class AllowEntry(NamedTuple):
     """Findings that a project has looked at and accepts."""
 
     rule: str  # id or glob
@@ -34,8 +26,7 @@ class AllowEntry:
     origin: str = ""  # the file that says so
 
 
-@dataclass(frozen=True, slots=True)
-class LintConfig:
+class LintConfig(NamedTuple):
     """What a project settled for lint; an option of the command line wins over each of these."""
 
     source: Path | None = None  # None: no file was found
@@ -82,8 +73,8 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
         UsageError: no TOML, an unknown key, a value of the wrong type, an unknown rule, no reason given.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = _toml(text)
+    except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.", hint="Correct the file.") from error
     where = ""
     if path.name == "pyproject.toml":
@@ -110,12 +101,12 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
 class _Reader:
     """Takes values out of TOML tables and says, in one form, which key of which file is wrong."""
 
-    path: Path
-    rules: Collection[str]
+    def __init__(self, path: Path, rules: Collection[str]) -> None:
+        self.path = path
+        self.rules = rules
 
     def wrong(self, key: str, what: str, hint: str) -> NoReturn:
         raise UsageError(f"{self.path}: {key} {what}.", hint=hint)
@@ -160,6 +151,8 @@ class _Reader:
         return patterns
 
     def known_rule(self, key: str, pattern: str) -> None:
+        from torchlink.lint.patterns import matching
+
         if self.rules and not any(matching(rule, (pattern,)) for rule in self.rules):
             hint = nearest(pattern, self.rules) or "'torchlink lint --help' says where the rules are listed."
             self.wrong(key, f"names a rule that does not exist: {pattern!r}", hint)
@@ -201,14 +194,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
+def _toml(text: str) -> dict[str, Any]:
+    """A TOML document; the parser is imported where there is a file to read, for most runs have none."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    document: dict[str, Any] = tomllib.loads(text)
+    return document
+
+
 def _speaks_of_torchlink(path: Path) -> bool:
     """Whether a `pyproject.toml` has the table; one that never mentions torchlink need not be valid."""
     text = _read(path)
     if "torchlink" not in text:
         return False
     try:
-        tool = tomllib.loads(text).get("tool", {})
-    except tomllib.TOMLDecodeError:
+        tool = _toml(text).get("tool", {})
+    except ValueError:
         return "[tool.torchlink" in text  # ours, and `parse` says what is wrong with it
     return isinstance(tool, dict) and "torchlink" in tool
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.tokens import expand
 from torchlink.lint.unseen import Unseen
@@ -28,8 +27,7 @@ BUILD_FILES = ("CMakeCache.txt", "build.ninja", ".ninja_log", "meson-private")
 LOST_ORIGIN = re.compile(r"/\.\.(?:/|$)|R?IGIN|\{?ORIGIN")  # how a shell or make leaves `$ORIGIN/..`
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One directory of a search path."""
 
     owner: LoadedObject

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.bindings import MissingVersion, Scope, UndefinedSymbol
 from torchlink.binary.closure import Closure, Edge, How, LoadedObject
@@ -31,8 +30,7 @@ SOMEWHERE = "/(its directory)"  # what `$ORIGIN` stands for where nobody knows
 DEFAULT_DIR = re.compile(r"(/usr)?/lib(x?32|64)?(/[\w.]+-linux-\w+)?(/glibc-hwcaps/[^/]+)?/[^/]+$")
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(NamedTuple):
     """A closure as far as a text and this machine tell it."""
 
     closure: Closure

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.lint.case import bare_name, file_name
 from torchlink.lint.finding import Severity
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from torchlink.lint.rule import Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Accelerator:
+class Accelerator(NamedTuple):
     """How a binary says that it wants one."""
 
     library: str  # bare name of what must be loaded

@@ -32,10 +32,19 @@ def mends(case: Case, objects: set[str]) -> str:
 
 
 def undefined(case: Case) -> list[UndefinedSymbol]:
-    """What stays undefined in the user's own objects, and that the interpreter would not serve."""
-    if not case.is_extension:
-        return list(case.undefined)
-    return [symbol for symbol in case.undefined if not PYTHON_NAME.match(symbol.symbol)]
+    """What stays undefined in the user's own objects, less what the interpreter would serve.
+
+    Nor that which is undefined because a library is too old: `symbol-version-missing` speaks of it.
+    """
+    if not case.undefined:
+        return []
+    lacking = {(missing.object, missing.version) for missing in case.missing_versions}
+    return [
+        symbol
+        for symbol in case.undefined
+        if (symbol.object, symbol.version) not in lacking
+        and not (case.is_extension and PYTHON_NAME.match(symbol.symbol))
+    ]
 
 
 def of_torch(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
@@ -75,10 +84,12 @@ def abi_of(mangled: str, case: Case) -> int | None:
 
 def torch_abi(case: Case) -> int | None:
     """The C++ ABI of the libtorch in the closure, None without one."""
+    c10 = case.torch.get("c10")
+    if c10 is None:
+        return None
     from torchlink.libtorch.abi import c10_abi
 
-    c10 = case.torch.get("c10")
-    return c10_abi(c10[0].elf)[0] if c10 else None
+    return c10_abi(c10[0].elf)[0]
 
 
 @rule("abi-mismatch", Severity.ERROR, "Compiled with another C++ ABI than the libtorch that would be loaded.")
@@ -185,7 +196,7 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
 def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding a library: the loader refuses to start with `version … not found (required by …)`."""
     lacking: dict[str, dict[str, list[str]]] = {}
-    for missing in case.scope.missing_versions():
+    for missing in case.missing_versions:
         if not missing.weak:
             asking = lacking.setdefault(missing.provider, {})
             asking.setdefault(missing.version, []).append(file_name(missing.object))

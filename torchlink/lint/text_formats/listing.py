@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torchlink.binary.elf_dynamic import Dynamic
@@ -17,8 +16,7 @@ READELF = "readelf text"
 LOADER = re.compile(r"(?:.*/)?(?:ld-linux[^/]*|ld-musl-[^/]*|ld(?:64)?\.so\.\d|ld-[\d.]+\.so|musl-ldd)")
 
 
-@dataclass(frozen=True, slots=True)
-class ListedLibrary:
+class ListedLibrary(NamedTuple):
     """A library that a text names."""
 
     name: str  # as it was asked for
@@ -27,8 +25,7 @@ class ListedLibrary:
     reason: str = ""  # why it was not taken, where the text tells more than that it is not there
 
 
-@dataclass(frozen=True, slots=True)
-class ListedSymbol:
+class ListedSymbol(NamedTuple):
     """An undefined symbol that a text names."""
 
     symbol: str  # mangled
@@ -36,8 +33,7 @@ class ListedSymbol:
     object: str | None  # path or name of the object that refers to it, where the text tells
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ListedVersion:
+class ListedVersion(NamedTuple):
     """A symbol version that an object needs, and which library serves it."""
 
     object: str  # path or name of the object that needs it
@@ -46,8 +42,7 @@ class ListedVersion:
     found: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """What a text tells of one binary."""
 
     kind: str  # LDD, LDDTREE or READELF
