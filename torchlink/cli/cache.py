@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from torchlink.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
+from torchlink.cli.options import JsonOption
 
 EPILOG = """\b
 Examples:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, locate
-from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption, plan_for, say_notes
+from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
+from torchlink.cli.planning import locate, plan_for, say_notes
 
 if TYPE_CHECKING:
     from torchlink.plan import LinkPlan, Wishes

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from torchlink.cli.options import locate
-from torchlink.cli.plan_options import say_notes
+from torchlink.cli.planning import locate, say_notes
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
+from torchlink.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption, PythonOption  # noqa: TC001 - typer reads the annotations
+from torchlink.cli.options import JsonOption, PythonOption
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -57,28 +57,6 @@ def find(
     conda environment; ./libtorch and the other places where projects vendor one; python3 on PATH; the Python
     that runs torchlink; the system's own places.
     """
-    from torchlink.errors import UsageError
-    from torchlink.libtorch.choose import failure, search
+    from torchlink.cli.find_run import Order, run
 
-    if as_json and field:
-        raise UsageError("--print and --json exclude one another.", hint="Say one of them.")
-    if libtorch and len(libtorch) > 1 and not everything:
-        raise UsageError("Several --libtorch need --all.", hint="Say --all to see every one of them.")
-    found = search(libtorch or (), python, everything=everything)
-    error = None if found.chosen else failure(found)
-    if error is not None and (field or not everything):
-        raise error
-    from torchlink.report.find import field_values, search_to_json, search_to_text
-
-    if as_json:
-        import json
-
-        print(json.dumps(search_to_json(found, error), indent=2))
-    elif field and found.chosen:
-        print("\n".join(field_values(found.chosen, field)))
-    else:
-        print(search_to_text(found, everything=everything))
-    if error is not None:
-        if not as_json:
-            raise error
-        raise typer.Exit(error.exit_code)
+    raise typer.Exit(run(Order(libtorch or (), python, everything, field, as_json)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from torchlink.cli.options import LibtorchOption, PythonOption, locate
+from torchlink.cli.options import LibtorchOption, PythonOption
 from torchlink.cli.plan_options import (
     AotiOption,
     CompilerOption,
@@ -15,13 +15,7 @@ from torchlink.cli.plan_options import (
     HeadersOption,
     RpathOption,
     StdOption,
-    plan_for,
-    say_notes,
 )
-from torchlink.errors import FileError, UsageError, WouldOverwriteError
-
-if TYPE_CHECKING:
-    from torchlink.plan import LinkPlan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -33,20 +27,6 @@ Examples:
   torchlink flags --cpu --rpath origin=lib
   torchlink flags --pkg-config > torch.pc
 """
-# How a response file by torchlink begins; anything else is a file of the user's.
-OWN_BEGINNINGS = (
-    "-D_GLIBCXX_USE_CXX11_ABI=",
-    "-isystem",
-    "-idirafter",
-    "-std=c++",
-    "-L",
-    "-l",
-    "-Wl,",
-    "-Xlinker",
-    "/MD",
-    "/LIBPATH:",
-)
-
 
 ResponseFileOption = Annotated[
     Path | None,
@@ -82,48 +62,28 @@ def flags(
     The answer alone is on stdout, notes are on stderr. The words go at the end of a command, behind sources
     and objects. For paths with spaces use eval, as below, or --response-file.
     """
-    asked = {"cxx": cxx, "cmake": cmake, "nim": nim, "pkg-config": pkg_config, "json": json}
-    targets = [name for name, wanted in asked.items() if wanted] or ["cxx"]
-    if len(targets) > 1:
-        raise UsageError(f"--{' and --'.join(targets)} ask for two answers at once.", hint="Name one target.")
-    if response_file and targets != ["cxx"]:
-        raise UsageError(
-            f"--response-file goes with --cxx, not with --{targets[0]}.", hint="Leave one of them away."
+    from torchlink.cli.flags_run import Order, run
+
+    raise typer.Exit(
+        run(
+            Order(
+                libtorch=libtorch,
+                python=python,
+                cxx=cxx,
+                cmake=cmake,
+                nim=nim,
+                pkg_config=pkg_config,
+                json=json,
+                compile_half=compile_half,
+                link_half=link_half,
+                cpu=cpu,
+                rpath=rpath,
+                headers=headers,
+                aoti=aoti,
+                std=std,
+                compiler=compiler,
+                response_file=response_file,
+                force=force,
+            )
         )
-    half = "both" if compile_half == link_half else "compile" if compile_half else "link"
-
-    from torchlink.plan import Wishes
-
-    wishes = Wishes(cpu_only=cpu, rpath=rpath, headers=headers, aoti=aoti, cxx_standard=std)
-    plan = plan_for(locate(libtorch, python), wishes, compiler)
-    if response_file:
-        write_response_file(plan, half, response_file, force=force)
-    else:
-        import os
-
-        from torchlink.emit import emit
-
-        # As bytes: a path need not be text in the terminal's encoding.
-        typer.echo(os.fsencode(emit(plan, targets[0], half)))
-    say_notes(plan)
-
-
-def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -> None:
-    """Write the words for `c++ @PATH`, over an older response file but over nothing else."""
-    import os
-
-    from torchlink.emit import cxx
-
-    try:
-        if path.exists() and not force:
-            before = path.read_bytes().decode("latin-1")
-            if before.strip() and not before.startswith(OWN_BEGINNINGS):
-                raise WouldOverwriteError(
-                    f"{path} is no response file of torchlink's; it was left as it is.",
-                    hint="Name another file, or give --force to overwrite it.",
-                )
-        path.write_bytes(os.fsencode(cxx.response_file(plan, half)))
-    except OSError as error:
-        raise FileError(
-            f"Cannot write {path}: {error.strerror}.", hint="Name a file that you may write."
-        ) from error
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
+from torchlink.cli.options import JsonOption
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

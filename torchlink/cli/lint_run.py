@@ -1,11 +1,12 @@
-"""What `torchlink lint` does once its options are known. It knows nothing of typer: see `cli.main.dispatch`."""
+"""What `torchlink lint` does once its options are known. It knows nothing of typer: see `cli.plain`."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.cli.plain import Option, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,60 +38,32 @@ class Wishes(NamedTuple):
     verbose: bool = False
 
 
-SWITCHES = {"--json": "as_json", "--tree": "tree", "-v": "verbose", "--verbose": "verbose"}
-REPEATED = {
-    "--select": "select",
-    "--ignore": "ignore",
-    "--allowed-rpath": "allowed_rpath",
-    "--env": "env",
+OPTIONS = {
+    "--select": Option("select", list),
+    "--ignore": Option("ignore", list),
+    "--fail-on": Option("fail_on", choices=SEVERITIES),
+    "--target": Option("target"),
+    "--allowed-rpath": Option("allowed_rpath", list),
+    "--root": Option("root", Path),
+    "--env": Option("env", list),
+    "--config": Option("config", Path),
+    "--baseline": Option("baseline", Path),
+    "--write-baseline": Option("write_baseline", Path),
+    "--format": Option("output", choices=FORMATS),
+    "--json": Option("as_json", bool),
+    "--tree": Option("tree", bool),
+    "--html": Option("html", Path),
+    "-v": Option("verbose", bool),
+    "--verbose": Option("verbose", bool),
 }
-PATHS = {
-    "--root": "root",
-    "--config": "config",
-    "--baseline": "baseline",
-    "--write-baseline": "write_baseline",
-    "--html": "html",
-}
-CHOICES = {"--fail-on": ("fail_on", SEVERITIES), "--format": ("output", FORMATS)}
 
 
 def plain(arguments: Sequence[str]) -> Wishes | None:
-    """The options in the words behind `lint`; None where there is anything for typer to say or to complete."""
-    if any(name.startswith("_TORCHLINK_COMPLETE") for name in os.environ):
+    """The options in the words behind `lint`; None where there is anything for typer to say."""
+    words = read(arguments, OPTIONS)
+    if words is None or not words[1]:
         return None
-    files: list[Path] = []
-    taken: dict[str, object] = {}
-    words = iter(arguments)
-    for word in words:
-        name, equals, given = word.partition("=") if word.startswith("--") else (word, "", "")
-        if word == "--":
-            files.extend(map(Path, words))
-        elif not word.startswith("-") or word == "-":
-            files.append(Path(word))
-        elif word in SWITCHES:
-            taken[SWITCHES[word]] = True
-        else:
-            value = given if equals else next(words, None)
-            if value is None or not take(taken, name, value):
-                return None
-    return Wishes(files, **taken) if files else None  # type: ignore[arg-type]  # names and types: the tables'
-
-
-def take(taken: dict[str, object], name: str, value: str) -> bool:
-    """Note an option's value; False where there is no such option or value."""
-    if name in REPEATED:
-        values = taken.setdefault(REPEATED[name], [])
-        assert isinstance(values, list)  # noqa: S101 - for the type checker
-        values.append(value)
-    elif name in PATHS:
-        taken[PATHS[name]] = Path(value)
-    elif name in CHOICES and value in CHOICES[name][1]:
-        taken[CHOICES[name][0]] = value
-    elif name == "--target":
-        taken["target"] = value
-    else:
-        return False
-    return True
+    return Wishes(words[1], **words[0])  # type: ignore[arg-type]  # the table's types
 
 
 def run(wishes: Wishes) -> int:

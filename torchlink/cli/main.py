@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ COMMANDS = {
     "lint": "lint",
     "cache": "cache",
 }
+# Commands whose plain words need no typer, which takes longer to import than they take: see `cli.plain`.
+WITHOUT_TYPER = {"find": "find_run", "flags": "flags_run", "lint": "lint_run"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        return dispatch(arguments)
+        code = dispatch(arguments)
+        sys.stdout.flush()  # here, so that a reader that went away is noticed here
     except TorchlinkError as error:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
@@ -49,16 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         render_error(internal_error(error), as_json="--json" in arguments)
         return 2
+    return code
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run a command: lint without typer where its words are plain, for importing typer takes longer than lint."""
-    if arguments[0] == "lint":
-        from torchlink.cli import lint_run
-
-        wishes = lint_run.plain(arguments[1:])
-        if wishes is not None:
-            return lint_run.run(wishes)
+    """Run a command, the frequent ones without typer where their words are plain."""
+    if arguments[0] in WITHOUT_TYPER:
+        command = importlib.import_module(f"torchlink.cli.{WITHOUT_TYPER[arguments[0]]}")
+        order = command.plain(arguments[1:])
+        if order is not None:
+            return int(command.run(order))
     if arguments[0] == "verify":  # the loader maps libtorch while typer is imported
         from torchlink.verify.early import head_start
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, locate
-from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption, plan_for, say_notes
+from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
+from torchlink.cli.planning import locate, plan_for, say_notes
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Start a Nim project."

@@ -1,14 +1,10 @@
-"""Options about the program to be built, and what they turn into."""
+"""Options about the program to be built."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from torchlink.libtorch.facts import Libtorch
-    from torchlink.plan import LinkPlan, Wishes
 
 CpuOption = Annotated[
     bool,
@@ -51,24 +47,3 @@ CompilerOption = Annotated[
         help="The C++ compiler to suit; otherwise $CXX, else c++.",
     ),
 ]
-
-
-def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPlan:
-    """The plan for a compiler command, or for the default compiler where that can serve at all.
-
-    Raises:
-        ToolMissingError: the compiler that was named, here or by `$CXX`, is not there.
-        ToolUnfitError: it cannot build against this libtorch.
-        LibtorchUnusableError: libtorch cannot be linked.
-    """
-    from torchlink.plan import make_plan
-    from torchlink.toolchain.compiler import default_compiler, find_compiler
-
-    found = find_compiler(compiler) if compiler else default_compiler(libtorch)
-    return make_plan(libtorch, wishes, found)
-
-
-def say_notes(plan: LinkPlan) -> None:
-    """What the user should know about a plan, on stderr."""
-    for note in plan.notes:
-        typer.echo(f"torchlink: note: {note}", err=True)

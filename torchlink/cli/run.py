@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchlink.cli.options import LibtorchOption, PythonOption, locate
+from torchlink.cli.options import LibtorchOption, PythonOption
+from torchlink.cli.planning import locate
 from torchlink.errors import InexpressibleError, LibtorchUnusableError
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, locate
-from torchlink.cli.plan_options import (  # noqa: TC001 - typer reads the annotations
+from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli.plan_options import (
     CompilerOption,
     CpuOption,
     HeadersOption,
     StdOption,
 )
+from torchlink.cli.planning import locate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,45 @@
+"""From the common options to a libtorch and a plan. Knows nothing of typer, so that a start can do without it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.plan import LinkPlan, Wishes
+
+
+def locate(libtorch: Path | None, python: str | None) -> Libtorch:
+    """The libtorch that the common options choose.
+
+    Raises:
+        LibtorchNotFoundError: nothing usable; the details list where torchlink looked.
+        LibtorchUnusableError: the one that was named cannot serve.
+    """
+    from torchlink.libtorch.choose import choose
+
+    return choose(libtorch=libtorch, python=python)
+
+
+def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPlan:
+    """The plan for a compiler command, or for the default compiler where that can serve at all.
+
+    Raises:
+        ToolMissingError: the compiler that was named, here or by `$CXX`, is not there.
+        ToolUnfitError: it cannot build against this libtorch.
+        LibtorchUnusableError: libtorch cannot be linked.
+    """
+    from torchlink.plan import make_plan
+    from torchlink.toolchain.compiler import default_compiler, find_compiler
+
+    found = find_compiler(compiler) if compiler else default_compiler(libtorch)
+    return make_plan(libtorch, wishes, found)
+
+
+def say_notes(plan: LinkPlan) -> None:
+    """What the user should know about a plan, on stderr."""
+    for note in plan.notes:
+        print(f"torchlink: note: {note}", file=sys.stderr)
