@@ -139,3 +139,10 @@ class DeviceFailedError(DeviceError):
     """The program ran and libtorch would use the device, but it is not to be had: no driver, no GPU."""
 
     exit_code = 1
+
+
+class BundleFailedError(TorchlinkError):
+    """A binary cannot be bundled as it is: a library of its closure is missing, or a changed copy is broken."""
+
+    code = "bundle-failed"
+    exit_code = 1

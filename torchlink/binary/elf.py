@@ -125,6 +125,15 @@ class ElfFile:
         return read_dynamic(self._image)
 
     @property
+    def is_aligned(self) -> bool:
+        """Whether every loaded segment's address and offset agree modulo its alignment: glibc refuses others."""
+        return all(
+            (load.address - load.offset) % load.alignment == 0
+            for load in self._image.loads
+            if load.alignment > 1
+        )
+
+    @property
     def exec_stack(self) -> bool:
         """Whether it needs executable stacks: PT_GNU_STACK says so, or is absent where that means yes."""
         segment = self._image.segment(PT_GNU_STACK)

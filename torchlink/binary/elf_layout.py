@@ -91,12 +91,13 @@ class Segment(NamedTuple):
     address: int
     file_size: int
     memory_size: int
+    alignment: int
 
 
 def segment_from(fields: tuple[Any, ...], bits: int) -> Segment:
     """A program header from its unpacked fields (the two classes order them differently)."""
     if bits == 64:
-        kind, flags, offset, address, _, file_size, memory_size, _ = fields
+        kind, flags, offset, address, _, file_size, memory_size, alignment = fields
     else:
-        kind, offset, address, _, file_size, memory_size, flags, _ = fields
-    return Segment(kind, flags, offset, address, file_size, memory_size)
+        kind, offset, address, _, file_size, memory_size, flags, alignment = fields
+    return Segment(kind, flags, offset, address, file_size, memory_size, alignment)

@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "verify",
     "extract": "extract",
     "lint": "lint",
+    "bundle": "bundle",
     "cache": "cache",
 }
 # Commands whose plain words need no typer, which takes longer to import than they take: see `cli.plain`.

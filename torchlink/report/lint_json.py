@@ -33,14 +33,17 @@ def _file(file: FileReport) -> dict[str, object]:
     return {
         "path": file.path,
         "kind": file.kind,
-        "findings": [_finding(finding) for finding in file.findings],
+        "findings": [finding_to_json(finding) for finding in file.findings],
         "closure": [_entry(entry) for entry in file.closure],
-        "allowed": [{**_finding(allowed.finding), "reason": allowed.reason} for allowed in file.allowed],
+        "allowed": [
+            {**finding_to_json(allowed.finding), "reason": allowed.reason} for allowed in file.allowed
+        ],
         "not_judged": list(file.not_judged),
     }
 
 
-def _finding(finding: Finding) -> dict[str, object]:
+def finding_to_json(finding: Finding) -> dict[str, object]:
+    """One finding as the JSON contract has it."""
     return {
         "rule": finding.rule,
         "severity": finding.severity.value,

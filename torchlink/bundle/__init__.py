@@ -1,0 +1,1 @@
+"""A program with all the libraries that it needs, in one directory that can be moved anywhere."""

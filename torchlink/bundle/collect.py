@@ -1,0 +1,173 @@
+"""Which files a bundle consists of: the closure of the binary without what stays with the system."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.binary.closure import How
+from torchlink.bundle.facts import LeftOut, Why
+from torchlink.errors import BundleFailedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.binary.closure import Closure, Edge, LoadedObject
+    from torchlink.binary.elf import ElfFile
+    from torchlink.bundle.policy import Policy
+
+LOADED = How("loaded")
+MOST_SEARCHED = 8  # directories that an error shows of one missing library
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A file that goes into the bundle, while it is being found out what else does."""
+
+    elf: ElfFile
+    source: Path  # symlinks followed
+    reached: str  # as the loader reached it
+    origin: str  # what `$ORIGIN` stands for in it now
+    how: str
+    found: str  # kind of `How`
+    why: Why | None  # None for the binary
+    names: dict[str, None] = field(default_factory=dict)  # what it is asked for by, in order
+    searches: bool = False  # it must find another part by its search path, or one that it inherits
+
+    @property
+    def file_name(self) -> str:
+        """The last component of `reached`."""
+        return posixpath.basename(self.reached)
+
+
+class Walk(NamedTuple):
+    """What following a closure came upon."""
+
+    steps: tuple[
+        tuple[LoadedObject, str, Edge, LoadedObject], ...
+    ]  # asking object, name, request, its answer
+    left_out: tuple[LeftOut, ...]
+    missing: tuple[Edge, ...]
+
+
+class Collection:
+    """The growing set of files.
+
+    Args:
+        policy: what stays out.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.items: list[Item] = []  # the binary first
+        self.by_name: dict[str, Item] = {}  # every name that a request may use
+        self.left_out: dict[str, LeftOut] = {}
+        self.shared_with_system = False  # a library that stays out asks for one that is bundled
+        self._by_source: dict[str, Item] = {}
+        self._at_start: list[Item] = []  # what is loaded before the program's first line runs
+
+    def start(self, closure: Closure) -> None:
+        """Take the binary and all that it needs.
+
+        Raises:
+            BundleFailedError: a library is missing.
+        """
+        subject = closure.subject
+        binary = Item(subject.elf, subject.file.resolve(), subject.path, subject.origin, "", "program", None)
+        self._remember(binary, (subject.elf.dynamic.soname,))
+        walk = self.follow(closure)
+        if walk.missing:
+            raise missing_error(walk.missing, subject.file.name)
+        self.take(walk, first=True)
+        self._at_start = list(self.items)
+        asking = {each.path for each, *_ in walk.steps}
+        self.shared_with_system = any(
+            edge.needed_by not in asking and edge.name in self.by_name for edge in closure.edges
+        )
+
+    def follow(self, closure: Closure) -> Walk:
+        """Go from a closure's subject to all that it asks for, but not through what stays with the system."""
+        steps: list[tuple[LoadedObject, str, Edge, LoadedObject]] = []
+        left_out: dict[str, LeftOut] = {}
+        missing: list[Edge] = []
+        queue = [closure.subject]
+        seen = {closure.subject.path}
+        for each in queue:
+            for edge in closure.edges_of(each.path):
+                name = posixpath.basename(edge.name)
+                target = closure.object(edge.path) if edge.path else None
+                reason = self.policy.reason(name, target.elf.dynamic.soname if target else None)
+                if reason:
+                    by = posixpath.basename(each.path)
+                    left_out.setdefault(name, LeftOut(name, by, reason, target is not None))
+                elif target is not None:
+                    steps.append((each, name, edge, target))
+                    if target.path not in seen:
+                        seen.add(target.path)
+                        queue.append(target)
+                elif edge.missing and name not in self.by_name:
+                    missing.append(edge)
+        return Walk(tuple(steps), tuple(left_out.values()), tuple(missing))
+
+    def take(self, walk: Walk, *, first: bool = False) -> None:
+        """Add what a walk came upon; a name that is taken stays with its first file, as in the loader.
+
+        Args:
+            walk: without anything missing.
+            first: it is the binary's own, whose libraries are loaded in this very order at the start: a name
+                that was loaded before is found without a search.
+        """
+        for asking, name, edge, target in walk.steps:
+            item = self.by_name.get(name) or self._by_source.get(os.path.realpath(target.file))
+            if item is None:
+                why = Why("needed", posixpath.basename(asking.path))
+                item = self.add(target, why)
+            self._remember(item, (name,))
+            asks = self._by_source.get(os.path.realpath(asking.file))
+            if asks is not None and asks is not item and not (first and edge.how == LOADED):
+                asks.searches = True
+        for each in walk.left_out:
+            self.left_out.setdefault(each.name, each)
+
+    def add(self, target: LoadedObject, why: Why) -> Item:
+        """Take one file, if it is not taken yet."""
+        source = target.file.resolve()
+        known = self._by_source.get(str(source))
+        if known is not None:
+            return known
+        item = Item(target.elf, source, target.path, target.origin, str(target.how), target.how.kind, why)
+        self._remember(item, (target.elf.dynamic.soname,))
+        return item
+
+    def is_loaded_at_start(self, path: Path) -> bool:
+        """Whether a file is loaded before the program's first line runs: nobody searches for it any more."""
+        return self._by_source.get(os.path.realpath(path)) in self._at_start
+
+    def _remember(self, item: Item, names: tuple[str | None, ...]) -> None:
+        if self._by_source.setdefault(str(item.source), item) is item and item not in self.items:
+            self.items.append(item)
+        for name in names:
+            if name and self.by_name.setdefault(name, item) is item:
+                item.names.setdefault(name)
+
+
+def missing_error(edges: tuple[Edge, ...], binary: str) -> BundleFailedError:
+    """The error for libraries that are not there: each with who asks and where it was searched for."""
+    names = list(dict.fromkeys(edge.name for edge in edges))
+    details = []
+    for name in names:
+        askers = [edge for edge in edges if edge.name == name]
+        by = ", ".join(dict.fromkeys(posixpath.basename(edge.needed_by) for edge in askers))
+        details.append(f"{name}, needed by {by}" + (f": {askers[0].fatal}" if askers[0].fatal else ""))
+        tried = list(dict.fromkeys(f"{each.path}: {each.reason}" for each in askers[0].tried))
+        details += [f"  {line}" for line in tried[:MOST_SEARCHED]]
+        if len(tried) > MOST_SEARCHED:
+            details.append(f"  and {len(tried) - MOST_SEARCHED} more places")
+    what = f"{names[0]} is" if len(names) == 1 else f"{len(names)} libraries are"
+    return BundleFailedError(
+        f"{what} missing, so {binary} cannot be bundled; nothing was written.",
+        hint="Install it, or say where it is with --env LD_LIBRARY_PATH=DIR; `torchlink lint` tells more.",
+        details=tuple(details),
+    )

@@ -1,0 +1,131 @@
+"""What a bundle is made of: the plan that is worked out before anything is written, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torchlink.lint.finding import FileReport
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The package that a file belongs to."""
+
+    kind: str  # "wheel" | "conda" | "deb" | "libtorch" (an unpacked zip or a build)
+    name: str  # of a wheel as its metadata writes it: `nvidia-cudnn-cu13`
+    version: str | None
+    path: str  # the file as the package lists it
+    licences: tuple[tuple[str, Path], ...]  # (relative name, file on this machine)
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a library is in a bundle."""
+
+    kind: str  # "needed" (a NEEDED entry) | "opened" (by name, when the opener runs) | "added" (--add)
+    by: str | None  # file name of the object that needs or opens it; None for "added"
+    note: str = ""  # of "opened": what for
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What is rewritten in a copy."""
+
+    search_path: tuple[str, ...] | None  # the new entries, () for none at all; None: stays as it is
+    kind: str  # "rpath" | "runpath", of the new search path
+    needed: tuple[
+        tuple[str, str], ...
+    ] = ()  # NEEDED entries that were paths, and the names that replace them
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a bundle, the binary itself or a library."""
+
+    path: str  # relative to the bundle's directory
+    links: tuple[str, ...]  # names of symlinks beside it that lead to it
+    source: Path  # where it is copied from, symlinks followed
+    size: int  # bytes of the source
+    soname: str | None
+    how: str  # how it was found
+    why: Why | None  # None for the binary
+    owner: Owner | None
+    patch: Patch | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A library that is needed and stays with the system."""
+
+    name: str  # as it is asked for
+    by: str  # file name of the first object that asks
+    reason: str
+    found: bool  # whether this machine has it
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a system must have at least for a bundle to run."""
+
+    library: str  # "GLIBC" | "GLIBCXX", the prefix of its symbol versions
+    version: str  # "2.34"
+    by: str  # path of the first part that needs it
+
+
+@dataclass(frozen=True, slots=True)
+class BundlePlan:
+    """All that will be written, known before anything is."""
+
+    binary: Part
+    libraries: tuple[Part, ...]  # in load order, then those that are opened when they are needed
+    library_dir: str  # relative to the bundle's directory
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]  # sentences
+    machine: str  # as `ElfFile.machine`
+    floors: tuple[Floor, ...]  # of glibc, and of libstdc++ where it is not bundled
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The binary and the libraries."""
+        return (self.binary, *self.libraries)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def patched(self) -> tuple[Part, ...]:
+        """The parts that are not plain copies."""
+        return tuple(part for part in self.parts if part.patch)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A part as it lies in the bundle."""
+
+    sha256: str
+    size: int  # bytes
+    source_sha256: str  # differs from `sha256` where it was patched
+
+
+@dataclass(frozen=True, slots=True)
+class BundleReport:
+    """One run of `torchlink bundle`."""
+
+    directory: Path
+    plan: BundlePlan
+    written: Mapping[str, Written]  # by path; empty after a dry run
+    licences: Mapping[str, tuple[str, ...]]  # package or library -> paths below `licenses/`
+    unlicensed: tuple[str, ...]  # names of libraries with no licence text to be found
+    lint: FileReport | None  # of the finished bundle; None after a dry run
+
+    @property
+    def dry(self) -> bool:
+        """Whether nothing was written."""
+        return not self.written

@@ -1,0 +1,159 @@
+"""Which package a file belongs to, read from the packages' own lists: pip's, conda's, Debian's."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.bundle.facts import Owner
+from torchlink.libtorch.disk import names_in, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LICENCE = re.compile(r"(licen[cs]e|copying|notice|eula|third.?party)", re.IGNORECASE)
+DPKG = Path("/var/lib/dpkg")
+COPYRIGHTS = Path("/usr/share/doc")
+NAME = re.compile(r"^Name:\s*(\S+)", re.MULTILINE)
+VERSION = re.compile(r"^Version:\s*(\S+)", re.MULTILINE)
+DEEPEST = 12  # directories above a library in which a package's list may lie
+LARGEST_TEXT = 32 << 20  # bytes: a licence is smaller
+NEVER = ("/", "/usr", "/usr/lib", "/usr/local", "/usr/local/lib", "/lib", "/opt", "/home", "/root")
+
+
+class Owners:
+    """Finds owners, and reads each list of files once.
+
+    Args:
+        dpkg: Debian's database.
+        copyrights: where Debian's packages keep theirs.
+    """
+
+    def __init__(self, dpkg: Path = DPKG, copyrights: Path = COPYRIGHTS) -> None:
+        self._dpkg = dpkg
+        self._copyrights = copyrights
+
+    def of(self, file: Path) -> Owner | None:
+        """The package that brought a file (its real path), or None where no list names it."""
+        for parent in list(file.parents)[:DEEPEST]:
+            relative = str(file.relative_to(parent))
+            owner = wheel_owner(parent, relative) or conda_owner(parent, relative)
+            if owner is not None:
+                return owner
+        return self._deb_owner(str(file)) or libtorch_owner(file)
+
+    def _deb_owner(self, path: str) -> Owner | None:
+        # Since /lib became a link to /usr/lib, packages list either.
+        for listed in (path, path.removeprefix("/usr"), f"/usr{path}"):
+            package = self._debs.get(listed)
+            if package is not None:
+                copyright_ = self._copyrights / package.partition(":")[0] / "copyright"
+                licences = (("copyright", copyright_),) if copyright_.is_file() else ()
+                name = package.partition(":")[0]
+                return Owner("deb", name, self._deb_versions.get(name), listed, licences)
+        return None
+
+    @cached_property
+    def _debs(self) -> dict[str, str]:
+        """Path of a library -> `package` or `package:architecture`."""
+        found: dict[str, str] = {}
+        for file in sorted((self._dpkg / "info").glob("*.list")):
+            text = read_text(file)
+            if ".so" in text:
+                found.update((line, file.stem) for line in text.splitlines() if ".so" in line)
+        return found
+
+    @cached_property
+    def _deb_versions(self) -> dict[str, str]:
+        text = read_text(self._dpkg / "status")
+        return dict(re.findall(r"^Package: (\S+)\n(?:\S.*\n| .*\n)*?Version: (\S+)$", text, re.MULTILINE))
+
+
+def wheel_owner(site: Path, relative: str) -> Owner | None:
+    """The distribution installed in a site-packages directory whose RECORD lists a file."""
+    for info in dist_infos(site):
+        if relative in recorded(info):
+            metadata = read_text(info / "METADATA").partition("\n\n")[0]
+            name, _, version = info.name.removesuffix(".dist-info").partition("-")
+            named, numbered = NAME.search(metadata), VERSION.search(metadata)
+            return Owner(
+                "wheel",
+                named[1] if named else name,
+                numbered[1] if numbered else version or None,
+                relative,
+                tuple(licences_in(info)),
+            )
+    return None
+
+
+@lru_cache(maxsize=1024)
+def recorded(info: Path) -> frozenset[str]:
+    """The paths that a distribution's RECORD lists, relative to site-packages: the first of three columns."""
+    return frozenset(line.rsplit(",", 2)[0].strip('"') for line in read_text(info / "RECORD").splitlines())
+
+
+@lru_cache(maxsize=64)
+def dist_infos(site: Path) -> tuple[Path, ...]:
+    """The `.dist-info` directories of a site-packages directory."""
+    return tuple(site / name for name in names_in(site) if name.endswith(".dist-info"))
+
+
+def conda_owner(prefix: Path, relative: str) -> Owner | None:
+    """The conda package in a prefix whose record lists a file."""
+    if not (prefix / "conda-meta").is_dir():
+        return None
+    for file in sorted((prefix / "conda-meta").glob("*.json")):
+        text = read_text(file)
+        if f'"{relative}"' not in text:
+            continue
+        try:
+            record = json.loads(text)
+            if relative not in record["files"]:
+                continue
+            unpacked = Path(record.get("extracted_package_dir") or prefix / "pkgs" / file.stem)
+            licences = tuple(licences_in(unpacked / "info"))
+            return Owner("conda", str(record["name"]), str(record["version"]), relative, licences)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def libtorch_owner(file: Path) -> Owner | None:
+    """The libtorch (an unpacked zip, a source build) in whose `lib` a file lies."""
+    root = file.parent.parent
+    if not ((file.parent / "libc10.so").is_file() and (root / "include" / "torch").is_dir()):
+        return None
+    version = read_text(root / "build-version").strip() or None
+    licences = tuple(licences_in(root))
+    return Owner("libtorch", "libtorch", version, f"{file.parent.name}/{file.name}", licences)
+
+
+def licences_in(directory: Path) -> Iterator[tuple[str, Path]]:
+    """The licence texts of a package: those in a directory, and all that lies in its `licenses`."""
+    for folder in (directory / "licenses", directory / "share" / "licenses"):
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                yield str(file.relative_to(folder)), file
+    yield from licences_beside(directory)
+
+
+def licences_beside(directory: Path) -> Iterator[tuple[str, Path]]:
+    """The licence texts that lie directly in a directory."""
+    for name in names_in(directory):
+        file = directory / name
+        if LICENCE.match(name) and file.is_file() and file.stat().st_size <= LARGEST_TEXT:
+            yield name, file
+
+
+def licences_above(file: Path) -> tuple[tuple[str, Path], ...]:
+    """The licence texts around a file that no package owns: in its directory, or one of the two above."""
+    for directory in list(file.parents)[:3]:
+        if str(directory) in NEVER:
+            break
+        found = tuple(licences_beside(directory))
+        if found:
+            return found
+    return ()

@@ -1,0 +1,160 @@
+"""Which libraries stay with the system and why, and which are opened by name when a program runs: data.
+
+The first table is what auditwheel's policies and AppImage's exclude list agree on, as far as it serves programs
+with libtorch: short, because whatever stays out must be on every system. The second was read from the
+libraries' own texts (cuDNN 9, CUDA 13, MKL 2) and from PyTorch's `LazyNVRTC.cpp` and `LinearAlgebraStubs.cpp`.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class Stays(NamedTuple):
+    """Libraries that are not bundled."""
+
+    names: tuple[str, ...]  # globs over NEEDED names and SONAMEs
+    reason: str
+
+
+class Companion(NamedTuple):
+    """Libraries that another one opens by name when it runs, which no NEEDED entry tells of."""
+
+    opener: str  # glob over the SONAME of the library that opens them
+    names: tuple[str, ...]  # globs over file names
+    purpose: str
+
+
+STAYS = (
+    Stays(
+        (
+            "ld-linux*.so.*",
+            "ld64.so.*",
+            "ld.so.1",
+            "libnsl.so.1",
+            *(
+                f"lib{part}.so.*"
+                for part in (
+                    *("BrokenLocale", "anl", "c", "c_malloc_debug", "dl", "m", "mvec", "nss_*"),
+                    *("pthread", "resolv", "rt", "thread_db", "util"),
+                )
+            ),
+        ),
+        "part of glibc: it must be that of the system, whose loader starts the program",
+    ),
+    Stays(("ld-musl-*", "libc.musl-*", "libc.so"), "musl itself, which is also the loader"),
+    Stays(
+        (
+            *("libcuda.so.*", "libcudadebugger.so.*", "libnvcuvid.so.*", "libnvidia-*", "libnvoptix.so.*"),
+            *("libnvcucompat.so.*", "libdxcore.so*", "libze_*.so.*"),
+        ),
+        "part of the GPU's driver: it must match the kernel module of the machine",
+    ),
+    Stays(
+        (
+            *("libGL.so.*", "libEGL.so.*", "libGLX*.so.*", "libGLdispatch.so.*", "libOpenGL.so.*"),
+            *("libGLESv*.so.*", "libOpenCL.so.*", "libvulkan.so.*", "libgbm.so.*", "libglapi.so.*"),
+        ),
+        "opens the graphics drivers of the system, and must fit them",
+    ),
+    Stays(
+        (
+            "libX11*.so.*",
+            "libXext.so.*",
+            "libxcb*.so.*",
+            "libwayland-*.so.*",
+            "libasound.so.*",
+            "libjack.so.*",
+        ),
+        "speaks to the system's display or sound server",
+    ),
+    Stays(
+        ("libibverbs.so.*", "librdmacm.so.*", "libmlx5.so.*", "libefa.so.*", "libudev.so.*"),
+        "opens the system's own device libraries, and must fit them",
+    ),
+    Stays(("libpython*.so*",), "works only with the standard library of the system's Python"),
+)
+CXX_RUNTIME = Stays(
+    ("libstdc++.so.*", "libgcc_s.so.*"), "--keep-system-cxx: the system's own, which must be as new"
+)
+
+COMPANIONS = (
+    Companion(
+        "libtorch_cuda*.so*",
+        ("libcaffe2_nvrtc.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so"),
+        "kernels that are compiled when they are needed, linear algebra, shared GPU memory",
+    ),
+    Companion("libtorch_hip.so*", ("libcaffe2_nvrtc.so",), "kernels that are compiled when they are needed"),
+    Companion("libcudnn.so.*", ("libcudnn_*.so.*",), "all of cuDNN's operations"),
+    Companion("libnvrtc.so.*", ("libnvrtc-builtins.so.*",), "the compiler's built-in functions"),
+    Companion(
+        "libcublasLt.so.*", ("libnvrtc.so.*",), "matrix kernels that are compiled when they are needed"
+    ),
+    Companion("libcufft.so.*", ("libnvJitLink.so.*", "libnvrtc.so.*"), "kernels linked when they are needed"),
+    Companion("libcusparse.so.*", ("libnvJitLink.so.*",), "kernels that are linked when they are needed"),
+    Companion("libcusparseLt.so.*", ("libnvrtc.so.*",), "kernels that are compiled when they are needed"),
+    Companion("libcudnn_graph.so.*", ("libnvrtc.so.*", "libcublasLt.so.*"), "engines compiled when needed"),
+    Companion("libcupti.so.*", ("libnvperf_host.so",), "the profiler's counters"),
+    Companion("libcufile.so.*", ("libcufile_rdma.so.*",), "GPUDirect Storage over a network"),
+    Companion(
+        "libnvshmem_host.so.*",
+        ("nvshmem_bootstrap_*.so.*", "nvshmem_transport_*.so.*"),
+        "start-up and transports of NVSHMEM",
+    ),
+    Companion(
+        "libmkl_core.so*",
+        tuple(f"libmkl_{part}.so*" for part in ("def", "mc3", "avx", "avx2", "avx512", "vml_*")),
+        "MKL's kernels for each processor",
+    ),
+    Companion("libmkl_rt.so*", ("libmkl_*.so*",), "all of MKL"),
+)
+
+# What lies beside a library and is no library: a bundle without it starts, and fails when it is used.
+DATA_BESIDE = {
+    "librocblas.so*": "rocBLAS reads kernels from rocblas/library beside it, which are not bundled",
+    "libhipblaslt.so*": "hipBLASLt reads kernels from hipblaslt/library beside it, which are not bundled",
+    "libMIOpen.so*": "MIOpen reads its database from share/miopen, which is not bundled",
+    "libpython*.so*": "a program that embeds Python needs a Python of the same version on the machine",
+}
+
+
+class Policy:
+    """What stays out of one bundle.
+
+    Args:
+        keep_system_cxx: leave libstdc++ and libgcc_s to the system.
+        exclude: globs of further libraries to leave out; they win over everything.
+        include: globs of libraries to bundle although the tables say otherwise.
+    """
+
+    def __init__(
+        self, *, keep_system_cxx: bool = False, exclude: Sequence[str] = (), include: Sequence[str] = ()
+    ) -> None:
+        self._first = (Stays(tuple(exclude), "--exclude"),)
+        self._include = tuple(include)
+        self._rest = (*STAYS, *((CXX_RUNTIME,) if keep_system_cxx else ()))
+
+    def reason(self, *names: str | None) -> str | None:
+        """Why a library with these names is not bundled; None: it is."""
+        known = [name for name in names if name]
+        rest = () if matches(known, self._include) else self._rest
+        return next((stays.reason for stays in (*self._first, *rest) if matches(known, stays.names)), None)
+
+
+def companions_of(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What a library with these names opens when it runs: (glob over file names, purpose)."""
+    known = list(names)
+    for companion in COMPANIONS:
+        if matches(known, (companion.opener,)):
+            for name in companion.names:
+                yield name, companion.purpose
+
+
+def matches(names: Iterable[str], patterns: Iterable[str]) -> bool:
+    """Whether any name fits any glob; case counts."""
+    patterns = tuple(patterns)
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

@@ -1,0 +1,107 @@
+"""What `torchlink bundle` made, as text or JSON."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from torchlink.bundle.manifest import to_dict
+from torchlink.lint.finding import LintReport, Severity
+from torchlink.report.cache import size_text
+from torchlink.report.lint_json import finding_to_json
+from torchlink.report.plain import encodable, plural, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.bundle.facts import BundleReport, LeftOut, Part
+
+
+def to_json(report: BundleReport) -> dict[str, object]:
+    """The manifest, and what is not in it: where the bundle is, and what lint says of it."""
+    document = to_dict(report.plan, report.written, report.licences)
+    return {
+        **document,
+        "directory": encodable(str(report.directory)),
+        "dry_run": report.dry,
+        "size": sum(each.size for each in report.written.values()) or report.plan.size,
+        "unlicensed": list(report.unlicensed),
+        "notes": list(report.plan.notes),
+        "findings": [finding_to_json(finding) for finding in report.lint.findings] if report.lint else None,
+    }
+
+
+def to_text(report: BundleReport) -> str:
+    """What lies where and why, what stays with the system, and whether it is sound."""
+    return "".join(f"{line}\n" for line in _lines(report))
+
+
+def _lines(report: BundleReport) -> Iterator[str]:
+    plan = report.plan
+    count = plural(len(plan.libraries), "library").replace("librarys", "libraries")
+    would = "would be " if report.dry else ""
+    yield f"{visible(str(report.directory))}: {would}{plan.binary.path} with {count}, {size_text(plan.size)}"
+    if plan.binary.patch:
+        yield f"  {visible(plan.binary.path)}  {_change(plan.binary)}"
+    needed = [part for part in plan.libraries if part.why and part.why.kind == "needed"]
+    yield from _table(f"needed, in {plan.library_dir}:", needed)
+    others = [part for part in plan.libraries if part not in needed]
+    yield from _table("opened by name when it runs:", others)
+    yield from _left_out(plan.left_out)
+    if plan.floors:
+        floors = [f"{floor.library} {floor.version} (asked for by {floor.by})" for floor in plan.floors]
+        yield f"runs on: {plan.machine} Linux with {' and '.join(floors)} or newer"
+    if not report.dry:
+        texts = sum(map(len, report.licences.values()))
+        lacking = f"; none found for {', '.join(report.unlicensed)}" if report.unlicensed else ""
+        yield f"licences: {plural(texts, 'text')} of {plural(len(report.licences), 'package')}{lacking}"
+    for note in plan.notes:
+        yield f"note: {visible(note)}"
+    yield from _lint(report)
+
+
+def _table(title: str, parts: list[Part]) -> Iterator[str]:
+    if not parts:
+        return
+    yield title
+    names = [visible(posixpath.basename(part.path)) for part in parts]
+    width = max(map(len, names))
+    for name, part in zip(names, parts, strict=True):
+        owner = f"{part.owner.name} {part.owner.version or ''}".rstrip() if part.owner else "no package"
+        why = f"by {part.why.by}" if part.why and part.why.by else "--add"
+        change = f"  {_change(part)}" if part.patch else ""
+        yield f"  {name:<{width}} {size_text(part.size):>9}  {visible(owner)}, {visible(why)}{change}"
+
+
+def _change(part: Part) -> str:
+    """What was rewritten in a part, in words."""
+    assert part.patch is not None  # noqa: S101 - for the type checker; the callers looked
+    words = []
+    if part.patch.search_path is not None:
+        path = ":".join(part.patch.search_path)
+        words.append(f"{part.patch.kind.upper()} now {path}" if path else "search path removed")
+    words += [f"NEEDED {old} now {new}" for old, new in part.patch.needed]
+    return visible(f"(rewritten: {'; '.join(words)})")
+
+
+def _left_out(left_out: tuple[LeftOut, ...]) -> Iterator[str]:
+    """The libraries that stay with the system, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for each in left_out:
+        reasons.setdefault(each.reason, []).append(visible(each.name))
+    if reasons:
+        yield "not bundled:"
+    for reason, names in reasons.items():
+        yield f"  {', '.join(names)}: {reason}"
+
+
+def _lint(report: BundleReport) -> Iterator[str]:
+    if report.lint is None:
+        return
+    lint = LintReport((report.lint,))
+    counts = [(lint.count(severity), severity.value) for severity in reversed(Severity)]
+    yield f"lint: {', '.join(plural(count, name) for count, name in counts if count) or 'clean'}"
+    for finding in report.lint.findings:
+        if finding.severity is not Severity.NOTE:
+            text = f"{finding.severity.value}  {finding.rule}  {finding.subject}: {finding.message}"
+            yield f"  {visible(text)}"
