@@ -21,6 +21,7 @@ COMMANDS = {
     "cmake": "cmake",
     "nim": "nim",
     "verify": "verify",
+    "doctor": "doctor",
     "extract": "extract",
     "lint": "lint",
     "bundle": "bundle",

@@ -1,0 +1,73 @@
+"""`torchlink doctor`: one page about this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchlink.cli.options import JsonOption, PythonOption
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+EPILOG = """\b
+Examples:
+  torchlink doctor
+  torchlink doctor --json
+  torchlink doctor --libtorch /opt/libtorch
+  torchlink doctor --fix-script > fix.sh
+
+\b
+Exit code: 0 a CPU program can be built here; 1 something stops that; 2 it could not be looked at.
+"""
+
+
+@app.command(epilog=EPILOG)
+def doctor(
+    *,
+    libtorch: Annotated[
+        list[Path] | None,
+        typer.Option("--libtorch", metavar="PATH", help="Judge this one instead of all; may be repeated."),
+    ] = None,
+    python: PythonOption = None,
+    json: JsonOption = False,
+    fix_script: Annotated[
+        bool,
+        typer.Option(
+            "--fix-script", help="Print a shell script that would mend what is missing; run nothing."
+        ),
+    ] = False,
+) -> None:
+    """Say what is here to build against libtorch with, what fits what, and what is missing.
+
+    Every libtorch, C++ compiler, linker and tool, driver and GPU; which compiler suits which libtorch; whether
+    a CUDA build can run. What is missing comes with the command that mends it. Nothing is compiled or changed.
+    The one that is taken without options is marked with *.
+    """
+    import sys
+
+    from torchlink.doctor.run import examine
+    from torchlink.errors import UsageError
+
+    if json and fix_script:
+        raise UsageError("--json and --fix-script exclude one another.", hint="Say one of them.")
+    report = examine(libtorch or (), python)
+    if json:
+        from json import dumps
+
+        from torchlink.report.doctor_json import to_json
+
+        typer.echo(dumps(to_json(report), indent=2))
+    elif fix_script:
+        from torchlink.report.doctor_script import to_script
+
+        typer.echo(to_script(report), nl=False)
+    else:
+        import os
+
+        from torchlink.report.ansi import wanted
+        from torchlink.report.doctor import to_text
+
+        typer.echo(to_text(report, color=wanted(sys.stdout, os.environ)), nl=False)
+    raise typer.Exit(report.exit_code)

@@ -1,0 +1,1 @@
+"""What this machine has for building against libtorch, what fits what, and what is missing."""

@@ -1,0 +1,89 @@
+"""Every C++ compiler on PATH, each program once under all its names."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.doctor.facts import FoundCompiler
+from torchlink.errors import ToolMissingError, TorchlinkError
+from torchlink.libtorch.disk import names_in
+from torchlink.process import which
+from torchlink.toolchain.compiler import LAUNCHERS, find_compiler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torchlink.toolchain.facts import Compiler
+
+NAME = re.compile(r"(c\+\+|g\+\+|clang\+\+)(-\d+(?:\.\d+)*)?")
+
+
+def find_compilers() -> tuple[FoundCompiler, ...]:
+    """The compilers on PATH and `$CXX`, which comes first; then c++, g++, clang++ and the versioned ones."""
+    groups: dict[str, list[str]] = {}
+    for name in (*_chosen(), *compiler_names(os.environ.get("PATH", os.defpath).split(os.pathsep))):
+        program = which(name)
+        real = os.path.realpath(program) if program else name
+        # A launcher such as ccache poses as many compilers.
+        groups.setdefault(name if os.path.basename(real) in LAUNCHERS else real, []).append(name)  # noqa: PTH119 - a string
+    found = [_examine(tuple(names)) for names in groups.values()]
+    merged: dict[str, FoundCompiler] = {}
+    for each in found:
+        key = _same_program(each.compiler) if each.compiler else each.names[0]
+        known = merged.get(key)
+        merged[key] = (
+            FoundCompiler((*known.names, *each.names), known.path, known.compiler, known.error)
+            if known
+            else each
+        )
+    return tuple(merged.values())
+
+
+def default_of(compilers: Iterable[FoundCompiler]) -> FoundCompiler | None:
+    """The one that torchlink takes without being told."""
+    try:
+        taken = find_compiler()
+    except ToolMissingError:
+        if not os.environ.get("CXX", "").strip():
+            return None
+        return next(iter(compilers))  # what $CXX names comes first, with its error
+    except TorchlinkError:
+        return next((each for each in compilers if each.error), None)
+    wanted = _same_program(taken)
+    return next(
+        (each for each in compilers if each.compiler and _same_program(each.compiler) == wanted), None
+    )
+
+
+def compiler_names(directories: Iterable[str]) -> list[str]:
+    """The names of programs that are called like compilers; unversioned ones first."""
+    names = {name for directory in directories for name in names_in(directory) if NAME.fullmatch(name)}
+    return sorted(names, key=_rank)
+
+
+def _rank(name: str) -> tuple[bool, str, list[int]]:
+    match = NAME.fullmatch(name)
+    assert match  # noqa: S101 - only such names come here
+    version = [-int(part) for part in (match[2] or "").strip("-").split(".") if part]
+    return bool(match[2]), {"c++": "0", "g++": "1"}.get(match[1], "2"), version
+
+
+def _same_program(compiler: Compiler) -> str:
+    """What two names of one compiler share; options such as -stdlib=libc++ make it another."""
+    return f"{compiler.identity} {compiler.target} {compiler.standard_library}"
+
+
+def _chosen() -> tuple[str, ...]:
+    chosen = os.environ.get("CXX", "").strip()
+    return (chosen,) if chosen else ()
+
+
+def _examine(names: tuple[str, ...]) -> FoundCompiler:
+    path = Path(which(names[0]) or names[0])
+    try:
+        return FoundCompiler(names, path, find_compiler(None if names[:1] == _chosen() else names[0]), None)
+    except TorchlinkError as error:
+        return FoundCompiler(names, path, None, error)

@@ -1,0 +1,46 @@
+"""What fits what: every libtorch with every compiler, by the rules that make the words; nothing is compiled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.doctor.facts import Fit
+from torchlink.errors import TorchlinkError
+from torchlink.plan import NO_WISHES, make_plan
+from torchlink.toolchain.fit import check_compiler, cxx_standard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torchlink.doctor.facts import FoundCompiler
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.toolchain.facts import Compiler
+
+
+def fit(libtorch: Libtorch, found: FoundCompiler) -> Fit:
+    """Judge one pair."""
+    compiler = found.compiler
+    if compiler is None:
+        return Fit(libtorch, found, abi=False, cxx_standard=None, error=found.error)
+
+    def standard(target: Compiler = compiler) -> int:
+        return cxx_standard(libtorch, target)
+
+    abi = _error(lambda: check_compiler(libtorch, compiler))
+    wrong_standard = _error(standard)
+    plan = _error(lambda: make_plan(libtorch, NO_WISHES, compiler))
+    return Fit(
+        libtorch,
+        found,
+        abi=abi is None,
+        cxx_standard=None if wrong_standard else standard(),
+        error=abi or wrong_standard or plan,
+    )
+
+
+def _error(judge: Callable[[], object]) -> TorchlinkError | None:
+    try:
+        judge()
+    except TorchlinkError as error:
+        return error
+    return None

@@ -1,0 +1,231 @@
+"""What is wrong or missing on a machine, and the command that mends it: one small function a question."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from torchlink.doctor.facts import Problem
+from torchlink.libtorch.places import VARIABLES
+from torchlink.paths import cache_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.doctor.facts import DoctorReport, Fit
+    from torchlink.doctor.installer import Installer
+    from torchlink.libtorch.facts import Libtorch
+
+SEVERITIES = ("error", "warning", "note")
+# What a CPU program loads; what these lack stops it, too.
+CPU_HALF = ("libtorch_cpu.", "libc10.", "libtorch.")
+# Least versions that torchlink's own projects need.
+OLDEST = {"cmake": (3, 18), "nim": (1, 6)}
+WHAT_FOR = {
+    "cmake": "torchlink cmake, and verify --via cmake",
+    "ninja": "faster CMake builds",
+    "nim": "torchlink nim, and verify --via nim",
+    "pkg-config": "builds that use torchlink flags --pkg-config",
+    "ccache": "faster rebuilds: a file that includes torch/script.h takes some eight seconds",
+}
+
+
+def find_problems(report: DoctorReport) -> tuple[Problem, ...]:
+    """Everything that is to be said about a report without problems, the gravest first."""
+    found = [
+        *no_libtorch(report),
+        *no_compiler(report),
+        *no_linker(report),
+        *misfit(report),
+        *incomplete(report),
+        *contradictions(report),
+        *broken_choices(report),
+        *idle_gpu(report),
+        *old_tools(report),
+        *no_cache(),
+        *missing_tools(report),
+    ]
+    return tuple(sorted(found, key=lambda problem: SEVERITIES.index(problem.severity)))
+
+
+def no_libtorch(report: DoctorReport) -> Iterator[Problem]:
+    """Nothing to build against."""
+    if report.search.chosen is None:
+        yield Problem(
+            "error",
+            "No usable libtorch was found.",
+            "Install one, or name one with --libtorch or TORCHLINK_LIBTORCH.",
+            install_torch(),
+        )
+
+
+def install_torch() -> tuple[str, ...]:
+    """Into the active environment, else into a new one: a system's Python does not take packages (PEP 668)."""
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        if os.environ.get(variable):
+            return ("python -m pip install torch",)
+    return ("python3 -m venv .venv", ". .venv/bin/activate", "python -m pip install torch")
+
+
+def no_compiler(report: DoctorReport) -> Iterator[Problem]:
+    """Nothing to build with, or what should build does not work."""
+    taken = report.default_compiler
+    if taken is None or not any(each.compiler for each in report.compilers):
+        errors = [each.error.message for each in report.compilers if each.error]
+        why = errors[0] if errors else "none is on PATH."
+        commands = _install(report, "c++")
+        yield Problem("error", f"No C++ compiler works: {why}", "Install g++ or clang++.", commands)
+    elif taken.error:
+        others = [each.names[0] for each in report.compilers if each.compiler]
+        yield Problem(
+            "error",
+            f"{taken.names[0]}, which is taken by default, does not work: {taken.error.message}",
+            taken.error.hint,
+            (f"export CXX={shlex.quote(others[0])}",),
+        )
+
+
+def no_linker(report: DoctorReport) -> Iterator[Problem]:
+    """A compiler without a linker."""
+    if report.machine.platform == "linux" and report.compilers and not any(report.linkers.values()):
+        yield Problem(
+            "error", "No linker is on PATH: neither ld nor another.", "", _install(report, "binutils")
+        )
+
+
+def misfit(report: DoctorReport) -> Iterator[Problem]:
+    """The libtorch that is taken and the compiler that is taken do not go together."""
+    fits = [fit for fit in report.fits if fit.libtorch is report.search.chosen]
+    taken = next((fit for fit in fits if fit.compiler is report.default_compiler), None)
+    if taken is None or taken.error is None or taken.compiler.error:
+        return
+    serving = next((fit for fit in fits if fit.ok), None)
+    other = _other_pair(report, taken)
+    commands: tuple[str, ...] = ()
+    if serving:
+        commands = (f"export CXX={shlex.quote(serving.compiler.names[0])}",)
+    elif other:
+        commands = (f"export TORCHLINK_LIBTORCH={shlex.quote(str(other.libtorch.root))}",)
+    yield Problem("error", taken.error.message, taken.error.hint, commands)
+
+
+def _other_pair(report: DoctorReport, taken: Fit) -> Fit | None:
+    return next((fit for fit in report.fits if fit.ok and fit.compiler is taken.compiler), None)
+
+
+def incomplete(report: DoctorReport) -> Iterator[Problem]:
+    """Libraries that the libtorch that is taken needs and that are nowhere."""
+    libtorch = report.search.chosen
+    if libtorch is None or not libtorch.missing_libraries:
+        return
+    for_cpu = [missing for missing in libtorch.missing_libraries if missing.needed_by.startswith(CPU_HALF)]
+    names = ", ".join(missing.name for missing in libtorch.missing_libraries)
+    packages = sorted({missing.package for missing in libtorch.missing_libraries if missing.package})
+    yield Problem(
+        "error" if for_cpu else "warning",
+        f"The libtorch of {libtorch.root} needs what is not there: {names}."
+        + (" Not even a CPU program starts without it." if for_cpu else ""),
+        "" if packages else "Install what brings these libraries.",
+        (f"{python_of(libtorch)} -m pip install {' '.join(packages)}",) if packages else (),
+    )
+
+
+def python_of(libtorch: Libtorch) -> str:
+    """The interpreter into whose environment packages for a libtorch belong, quoted for a shell."""
+    return shlex.quote(str(libtorch.python)) if libtorch.python else "python3"
+
+
+def contradictions(report: DoctorReport) -> Iterator[Problem]:
+    """Files of the libtorch that is taken that do not belong together."""
+    libtorch = report.search.chosen
+    for conflict in libtorch.conflicts if libtorch else ():
+        yield Problem(
+            "warning", f"{libtorch.root if libtorch else ''}: {conflict.rstrip('.')}.", "Install it anew."
+        )
+
+
+def broken_choices(report: DoctorReport) -> Iterator[Problem]:
+    """Environment variables that name no usable libtorch, and compilers that do not answer."""
+    for candidate in report.search.candidates:
+        if candidate.rejected and candidate.found_by in VARIABLES:
+            yield Problem(
+                "warning",
+                f"{candidate.found_by} names {candidate.path}, which is no usable libtorch: {candidate.rejected}.",
+                "",
+                (f"unset {candidate.found_by}",),
+            )
+    for each in report.compilers:
+        if each.error and each is not report.default_compiler:
+            yield Problem("warning", each.error.message, each.error.hint)
+
+
+def idle_gpu(report: DoctorReport) -> Iterator[Problem]:
+    """A GPU that is not used, or a build that cannot use one."""
+    libtorch = report.search.chosen
+    judged = next((each for each in report.accelerators if each.libtorch is libtorch), None)
+    if judged is not None and judged.runs is False:
+        fixable = "needs driver" in judged.why or "GPU, but no driver" in judged.why
+        yield Problem(
+            "warning" if fixable else "note",
+            f"The libtorch that is taken runs on the CPU only: {judged.why}.",
+            "Install a newer driver." if fixable else "",
+            _install(report, "driver") if fixable else (),
+        )
+    if libtorch and libtorch.accelerator == "cpu" and report.driver.gpus:
+        yield Problem(
+            "note",
+            f"There is a GPU ({report.driver.gpus[0].name}), and the libtorch that is taken is a CPU build.",
+            "Install a CUDA build to use it, or name one with --libtorch.",
+        )
+
+
+def old_tools(report: DoctorReport) -> Iterator[Problem]:
+    """Tools that are there and too old."""
+    for name, oldest in OLDEST.items():
+        tool = report.tools.get(name)
+        if tool and tool.version and tool.version < oldest:
+            yield Problem(
+                "warning",
+                f"{name} {_dotted(tool.version)} is older than {_dotted(oldest)}, which {WHAT_FOR[name]} need.",
+                "",
+                ("python3 -m pip install cmake",) if name == "cmake" else (),
+            )
+
+
+def no_cache() -> Iterator[Problem]:
+    """A cache that cannot be written: nothing would be kept, and verify could not build."""
+    directory = cache_dir()
+    existing = directory
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Problem(
+            "warning",
+            f"The cache {directory} cannot be written: verify builds nothing then.",
+            "Name a directory that you may write to.",
+            ("export TORCHLINK_CACHE_DIR=/tmp/torchlink",),
+        )
+
+
+def missing_tools(report: DoctorReport) -> Iterator[Problem]:
+    """Tools that only some ways of building need."""
+    for name, tool in report.tools.items():
+        if tool is None:
+            yield Problem(
+                "note", f"{name} is not installed; it is for {WHAT_FOR[name]}.", "", _install(report, name)
+            )
+
+
+def _install(report: DoctorReport, thing: str) -> tuple[str, ...]:
+    installer: Installer | None = report.installer
+    if installer is not None and (thing != "driver" or thing in installer.packages):
+        return (installer.command(thing),)
+    if thing in {"cmake", "ninja"}:
+        return (f"{shlex.quote(sys.executable)} -m pip install {thing}",)
+    return ()
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

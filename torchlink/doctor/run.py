@@ -1,0 +1,71 @@
+"""`torchlink doctor` as a function: look at everything, compile nothing, change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.doctor.accelerators import accelerator_fit
+from torchlink.doctor.compilers import default_of, find_compilers
+from torchlink.doctor.driver import read_driver
+from torchlink.doctor.facts import DoctorReport
+from torchlink.doctor.fit import fit
+from torchlink.doctor.installer import find_installer
+from torchlink.doctor.problems import find_problems
+from torchlink.libtorch.choose import search
+from torchlink.libtorch.machine import this_machine
+from torchlink.toolchain.tools import find_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TOOLS = ("cmake", "ninja", "nim", "pkg-config", "ccache")
+LINKERS = ("ld", "ld.bfd", "ld.gold", "lld", "mold")
+OS_RELEASE = Path("/etc/os-release")
+
+
+def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorReport:
+    """Look at this machine.
+
+    Args:
+        libtorch: judge only these; every one on the machine where empty.
+        python: judge only the torch of this interpreter.
+
+    Raises:
+        ToolMissingError: there is no such interpreter.
+    """
+    found = search(libtorch, python, everything=True)
+    usable = [candidate.libtorch for candidate in found.candidates if candidate.libtorch]
+    compilers = find_compilers()
+    driver = read_driver()
+    accelerators = (accelerator_fit(each, driver) for each in usable)
+    report = DoctorReport(
+        machine=this_machine(),
+        system=system_name(),
+        installer=find_installer(),
+        search=found,
+        compilers=compilers,
+        default_compiler=default_of(compilers),
+        tools={name: find_tool(name) for name in TOOLS},
+        linkers={name: find_tool(name) for name in LINKERS},
+        driver=driver,
+        fits=tuple(fit(each, compiler) for each in usable for compiler in compilers),
+        accelerators=tuple(judged for judged in accelerators if judged),
+        problems=(),
+    )
+    return replace(report, problems=find_problems(report))
+
+
+def system_name(os_release: Path = OS_RELEASE) -> str:
+    """What the system calls itself: PRETTY_NAME of os-release, else the kernel's name and release."""
+    try:
+        for line in os_release.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition("=")
+            if key == "PRETTY_NAME":
+                return value.strip().strip("\"'")
+    except OSError:
+        pass
+    import platform
+
+    return f"{platform.system()} {platform.mac_ver()[0] or platform.release()}"

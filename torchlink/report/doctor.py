@@ -1,0 +1,146 @@
+"""One page about a machine, for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
+from torchlink.report.find import ACCELERATORS, labelled
+from torchlink.report.plain import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from torchlink.doctor.facts import DoctorReport, Driver, Fit, FoundCompiler, Problem
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.toolchain.facts import Tool
+
+YELLOW, CYAN = "33", "36"
+SEVERITY_COLORS = {"error": RED, "warning": YELLOW, "note": CYAN}
+TAKEN, OTHER = "* ", "  "
+VERDICT = {True: "runs here", False: "does not run here", None: "cannot be told"}
+
+
+def to_text(report: DoctorReport, *, color: bool = False) -> str:
+    """The page.
+
+    Args:
+        report: what to show.
+        color: write ANSI colours; only for a terminal.
+    """
+    rows: list[tuple[str, list[str]]] = [
+        ("machine", [f"{report.system}, {report.machine}"]),
+        ("libtorch", list(_libtorchs(report, color=color))),
+        ("compilers", [_compiler(each, report) for each in report.compilers] or ["none"]),
+        ("tools", [_tools(report.tools)]),
+        ("linkers", [_tools(report.linkers)]),
+        ("GPU", list(_gpus(report.driver))),
+        ("fits", list(_fits(report, color=color))),
+    ]
+    rows += [("GPU halves", list(_accelerators(report)))] if report.accelerators else []
+    blocks = ["\n".join(visible_lines(label, lines)) for label, lines in rows if lines]
+    blocks.append("\n".join(_problems(report.problems, color=color)))
+    return "\n".join(blocks[:-1]) + "\n\n" + blocks[-1] + "\n"
+
+
+def visible_lines(label: str, lines: Iterable[str]) -> Iterator[str]:
+    """Lines with their label before the first."""
+    return labelled(label, lines)
+
+
+def short(libtorch: Libtorch) -> str:
+    """A libtorch in a few words: `2.13.0+cpu, CPU only, ABI 1`."""
+    accelerator = " ".join(filter(None, (ACCELERATORS[libtorch.accelerator], libtorch.accelerator_version)))
+    abi = None if libtorch.cxx11_abi is None else f"ABI {libtorch.cxx11_abi}"
+    return ", ".join(filter(None, (libtorch.version or "unknown version", accelerator, abi)))
+
+
+def _libtorchs(report: DoctorReport, *, color: bool) -> Iterator[str]:
+    for candidate in report.search.candidates:
+        found = candidate.libtorch
+        if found is not None:
+            mark = TAKEN if found is report.search.chosen else OTHER
+            yield f"{mark}{paint(short(found), BOLD, color=color)}: {visible(str(found.root))}  ({found.found_by})"
+    for candidate in report.search.candidates:
+        if candidate.rejected:
+            line = f"{OTHER}not {visible(str(candidate.path))}  ({candidate.found_by}): {visible(candidate.rejected)}"
+            yield paint(line, DIM, color=color)
+    if report.search.chosen is None:
+        yield "  none that can be used"
+
+
+def _compiler(found: FoundCompiler, report: DoctorReport) -> str:
+    mark = TAKEN if found is report.default_compiler else OTHER
+    if found.compiler is None:
+        return (
+            f"{mark}{visible(' '.join(found.names))}: {visible(found.error.message if found.error else '')}"
+        )
+    compiler = found.compiler
+    version = ".".join(map(str, compiler.version))
+    best = max(compiler.standards, default=0)
+    library = "" if compiler.standard_library == "libstdc++" else f", {compiler.standard_library}"
+    names = visible(", ".join(found.names))
+    return f"{mark}{compiler.kind} {version}: {names}  ({compiler.target}, up to C++{best}{library})"
+
+
+def _tools(tools: Mapping[str, Tool | None]) -> str:
+    there = [f"{name} {'.'.join(map(str, tool.version))}".strip() for name, tool in tools.items() if tool]
+    missing = [name for name, tool in tools.items() if tool is None]
+    return ", ".join(there or ["none"]) + (f"; missing: {', '.join(missing)}" if missing else "")
+
+
+def _gpus(driver: Driver) -> Iterator[str]:
+    for gpu in driver.gpus:
+        capability = f"compute capability {gpu.capability[0]}.{gpu.capability[1]}" if gpu.capability else None
+        memory = f"{gpu.memory / 1024:.0f} GiB" if gpu.memory else None
+        details = ", ".join(filter(None, (capability, memory)))
+        yield visible(gpu.name) + (f"  ({details})" if details else "")
+    if driver.version or driver.cuda:
+        cuda = f"serves up to CUDA {driver.cuda[0]}.{driver.cuda[1]}" if driver.cuda else None
+        yield (
+            ", ".join(filter(None, (f"driver {driver.version or ''}".strip(), cuda))) + f"  ({driver.source})"
+        )
+    if driver.problem:
+        yield visible(driver.problem)
+
+
+def _fits(report: DoctorReport, *, color: bool) -> Iterator[str]:
+    """A line a libtorch, a cell a compiler; the reasons are below."""
+    reasons: list[str] = []
+    for candidate in report.search.candidates:
+        if candidate.libtorch is None:
+            continue
+        cells = [
+            _cell(fit, reasons, color=color) for fit in report.fits if fit.libtorch is candidate.libtorch
+        ]
+        mark = TAKEN if candidate.libtorch is report.search.chosen else OTHER
+        yield f"{mark}{candidate.libtorch.version or candidate.libtorch.root}: {', '.join(cells) or 'no compiler'}"
+    for number, reason in enumerate(reasons, start=1):
+        yield f"  [{number}] {visible(reason)}"
+
+
+def _cell(fit: Fit, reasons: list[str], *, color: bool) -> str:
+    name = visible(fit.compiler.names[0])
+    if fit.error is None:
+        return f"{name} {paint('ok', GREEN, color=color)} (C++{fit.cxx_standard})"
+    if fit.error.message not in reasons:
+        reasons.append(fit.error.message)
+    return f"{name} {paint('no', RED, color=color)} [{reasons.index(fit.error.message) + 1}]"
+
+
+def _accelerators(report: DoctorReport) -> Iterator[str]:
+    for each in report.accelerators:
+        mark = TAKEN if each.libtorch is report.search.chosen else OTHER
+        yield f"{mark}{short(each.libtorch)}: {VERDICT[each.runs]}: {visible(each.why)}"
+
+
+def _problems(problems: Iterable[Problem], *, color: bool) -> Iterator[str]:
+    nothing = True
+    for problem in problems:
+        nothing = False
+        yield f"{paint(problem.severity, SEVERITY_COLORS[problem.severity], color=color)}: {visible(problem.what)}"
+        if problem.remedy:
+            yield f"  -> {visible(problem.remedy)}"
+        yield from (f"     {visible(command)}" for command in problem.commands)
+    if nothing:
+        yield paint("Nothing is missing.", GREEN, color=color)

@@ -1,0 +1,105 @@
+"""What the doctor saw, as the JSON contract's object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.report.find import search_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.doctor.facts import DoctorReport, Driver, FoundCompiler
+    from torchlink.toolchain.facts import Tool
+
+
+def to_json(report: DoctorReport) -> dict[str, object]:
+    """The object of `torchlink doctor --json`; `libtorch` and `candidates` are those of `find --all`."""
+    return {
+        **search_to_json(report.search),
+        "ok": report.exit_code == 0,
+        "machine": {
+            "platform": report.machine.platform,
+            "arch": report.machine.arch,
+            "system": report.system,
+            "installer": report.installer.program if report.installer else None,
+        },
+        "compilers": [_compiler(each, taken=each is report.default_compiler) for each in report.compilers],
+        "tools": _tools(report.tools),
+        "linkers": _tools(report.linkers),
+        "driver": _driver(report.driver),
+        "fits": [
+            {
+                "libtorch": str(fit.libtorch.root),
+                "compiler": fit.compiler.names[0],
+                "ok": fit.ok,
+                "abi": fit.abi,
+                "cxx_standard": fit.cxx_standard,
+                "error": fit.error.to_json() if fit.error else None,
+            }
+            for fit in report.fits
+        ],
+        "accelerators": [
+            {
+                "libtorch": str(each.libtorch.root),
+                "accelerator": each.libtorch.accelerator,
+                "accelerator_version": each.libtorch.accelerator_version,
+                "runs": each.runs,
+                "why": each.why,
+            }
+            for each in report.accelerators
+        ],
+        "problems": [
+            {
+                "severity": problem.severity,
+                "what": problem.what,
+                "remedy": problem.remedy,
+                "commands": list(problem.commands),
+            }
+            for problem in report.problems
+        ],
+    }
+
+
+def _compiler(found: FoundCompiler, *, taken: bool) -> dict[str, object]:
+    compiler = found.compiler
+    return {
+        "names": list(found.names),
+        "path": str(found.path),
+        "taken": taken,
+        "kind": compiler.kind if compiler else None,
+        "version": _dotted(compiler.version) if compiler else None,
+        "target": compiler.target if compiler else None,
+        "standards": list(compiler.standards) if compiler else [],
+        "standard_library": compiler.standard_library if compiler else None,
+        "default_cxx11_abi": compiler.default_cxx11_abi if compiler else None,
+        "error": found.error.to_json() if found.error else None,
+    }
+
+
+def _tools(tools: Mapping[str, Tool | None]) -> dict[str, object]:
+    return {
+        name: {"path": str(tool.path), "version": _dotted(tool.version)} if tool else None
+        for name, tool in tools.items()
+    }
+
+
+def _driver(driver: Driver) -> dict[str, object]:
+    return {
+        "version": driver.version,
+        "cuda": _dotted(driver.cuda) if driver.cuda else None,
+        "source": driver.source,
+        "problem": driver.problem,
+        "gpus": [
+            {
+                "name": gpu.name,
+                "capability": _dotted(gpu.capability) if gpu.capability else None,
+                "memory_mb": gpu.memory,
+            }
+            for gpu in driver.gpus
+        ],
+    }
+
+
+def _dotted(version: tuple[int, ...]) -> str | None:
+    return ".".join(map(str, version)) or None
