@@ -47,7 +47,7 @@ class LinkPlan(NamedTuple):
     wishes: Wishes
     platform: str  # "linux" | "macos" | "windows"
     defines: tuple[tuple[str, str], ...]  # (("_GLIBCXX_USE_CXX11_ABI", "0"),): empty where it has no meaning
-    include_dirs: tuple[Path, ...]  # never a directory the compiler searches by itself
+    include_dirs: tuple[Path, ...]  # libtorch's; never a directory the compiler searches by itself
     cxx_standard: int
     library_dirs: tuple[Path, ...]  # -L; empty for a directory that the linker searches by itself
     libraries: tuple[PlanLibrary, ...]  # in link order
@@ -57,6 +57,13 @@ class LinkPlan(NamedTuple):
     notes: tuple[str, ...]  # what the user should know, one sentence each; goes to stderr
     # -rpath-link: where only the linker looks, for what libtorch's libraries need
     linker_dirs: tuple[Path, ...] = ()
+    # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
+    cuda_include_dirs: tuple[Path, ...] = ()
+
+    @property
+    def all_include_dirs(self) -> tuple[Path, ...]:
+        """Libtorch's include directories and CUDA's behind them."""
+        return self.include_dirs + self.cuda_include_dirs
 
 
 NO_WISHES = Wishes()
@@ -120,7 +127,7 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         wishes=wishes,
         platform=libtorch.platform,
         defines=(("_GLIBCXX_USE_CXX11_ABI", str(libtorch.cxx11_abi)),) if has_abi_flag else (),
-        include_dirs=_include_dirs(libtorch, compiler),
+        include_dirs=_include_dirs(libtorch.include_dirs, libtorch, compiler),
         cxx_standard=standard,
         library_dirs=own_dir,
         libraries=libraries,
@@ -128,6 +135,7 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
         notes=_notes(libtorch, wishes, away, standard, libraries),
         linker_dirs=tuple(companion.path for companion in away) if libtorch.platform == "linux" else (),
+        cuda_include_dirs=_cuda_include_dirs(libtorch, wishes, compiler),
     )
 
 
@@ -148,14 +156,24 @@ def _check_unpacked(libtorch: Libtorch, compiler: Compiler | None) -> None:
         )
 
 
-def _include_dirs(libtorch: Libtorch, compiler: Compiler | None) -> tuple[Path, ...]:
+def _include_dirs(
+    wanted: tuple[Path, ...], libtorch: Libtorch, compiler: Compiler | None
+) -> tuple[Path, ...]:
     """The include directories but those that the compiler searches by itself: repeating one reorders it."""
     own = {*SYSTEM_INCLUDE_DIRS, *(compiler.include_dirs if compiler else ())}
     return tuple(
         directory
-        for directory in libtorch.include_dirs
+        for directory in wanted
         if os.path.realpath(directory) not in own and (libtorch.packed or directory.is_dir())
     )
+
+
+def _cuda_include_dirs(libtorch: Libtorch, wishes: Wishes, compiler: Compiler | None) -> tuple[Path, ...]:
+    if wishes.cpu_only or libtorch.accelerator != "cuda":
+        return ()
+    from torchlink.toolchain.cuda import cuda_include_dirs
+
+    return _include_dirs(cuda_include_dirs(libtorch), libtorch, compiler)
 
 
 def _libraries(libtorch: Libtorch, wishes: Wishes) -> tuple[PlanLibrary, ...]:

@@ -42,12 +42,12 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
         properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(
             ";".join(f"{name}={value}" for name, value in plan.defines)
         )
-    if not plan.include_dirs:
+    if not plan.all_include_dirs:
         return properties
     if plan.wishes.headers == "after":
         properties["INTERFACE_COMPILE_OPTIONS"] = syntax.quote(include_after(plan))
         return properties
-    directories = syntax.path_list(plan.include_dirs)
+    directories = syntax.path_list(plan.all_include_dirs)
     properties["INTERFACE_INCLUDE_DIRECTORIES"] = directories
     properties["INTERFACE_SYSTEM_INCLUDE_DIRECTORIES"] = directories
     return properties
@@ -55,7 +55,7 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
 
 def include_after(plan: LinkPlan) -> str:
     """Compile options that put the include directories behind the compiler's own."""
-    directories = (syntax.path(directory).replace('"', '\\"') for directory in plan.include_dirs)
+    directories = (syntax.path(directory).replace('"', '\\"') for directory in plan.all_include_dirs)
     return ";".join(f'SHELL:-idirafter "{directory}"' for directory in directories)
 
 

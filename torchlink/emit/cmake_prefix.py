@@ -80,6 +80,7 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "definitions": definitions,
         "torch_libraries": list(dict.fromkeys(("torch", "torch_library", base))),
         "cuda_targets": [name for name in CUDA if name in names],
+        "cuda_include_dirs": () if plan.wishes.headers == "after" else plan.cuda_include_dirs,
         "link_items": [
             *cmake.kept_items(plan),
             # Not the target `torch` itself, which links these.

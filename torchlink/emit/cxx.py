@@ -42,7 +42,7 @@ def _compile(plan: LinkPlan) -> tuple[str, ...]:
     flag = "-idirafter" if plan.wishes.headers == "after" else "-isystem"
     return (
         *(f"-D{name}={value}" for name, value in plan.defines),
-        *(word for directory in plan.include_dirs for word in (flag, str(directory))),
+        *(word for directory in plan.all_include_dirs for word in (flag, str(directory))),
         f"-std=c++{plan.cxx_standard}",
     )
 
@@ -80,7 +80,7 @@ def _msvc_compile(plan: LinkPlan) -> tuple[str, ...]:
     return (
         "/MD",
         "/EHsc",
-        *(word for directory in plan.include_dirs for word in ("/I", str(directory))),
+        *(word for directory in plan.all_include_dirs for word in ("/I", str(directory))),
         f"/std:c++{plan.cxx_standard}",
     )
 

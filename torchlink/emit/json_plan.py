@@ -43,7 +43,7 @@ def to_json(plan: LinkPlan, half: str = "both") -> dict[str, object]:
         result["compile"] = {
             "words": list(cxx.words(plan, "compile")),
             "defines": dict(plan.defines),
-            "include_dirs": [str(directory) for directory in plan.include_dirs],
+            "include_dirs": [str(directory) for directory in plan.all_include_dirs],
             "cxx_standard": plan.cxx_standard,
         }
     if half != "compile":

@@ -1,0 +1,101 @@
+"""CUDA's headers are found beside a libtorch or in a toolkit of its major version, and only where all are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.imitations import CUDA, companion, imitate
+from torchlink.plan import Wishes, make_plan
+from torchlink.toolchain.cuda import cuda_include_dirs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
+
+MAJOR = 99  # no toolkit of this machine's serves it
+
+
+@pytest.fixture(autouse=True)
+def no_toolkit_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def headers(directory: Path, *names: str, major: int = MAJOR) -> Path:
+    """A directory with headers; cuda.h tells the version."""
+    for name in names:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        text = f"/* long */\n#define CUDA_VERSION {major * 1000 + 20}\n" if name == "cuda.h" else ""
+        (directory / name).write_text(text)
+    return directory
+
+
+def toolkit(root: Path, major: int = MAJOR) -> Path:
+    return headers(root / "include", "cuda.h", "cuda_runtime_api.h", "crt/host_defines.h", major=major)
+
+
+def wheel(tmp_path: Path, *names: str) -> Libtorch:
+    """A CUDA libtorch whose companion packages bring these headers."""
+    site = tmp_path / "site-packages"
+    dirs = (
+        companion(site / "nvidia/cu99/lib", "libcudart.so.99", in_place=True),
+        companion(site / "nvidia/cudnn/lib", "libcudnn.so.9", in_place=True),
+    )
+    headers(site / "nvidia/cu99/include", "cuda.h", *names)
+    return imitate(
+        site / "torch", CUDA, accelerator="cuda", accelerator_version=f"{MAJOR}.2", companion_dirs=dirs
+    )
+
+
+def test_the_packages_beside_torch_suffice_where_they_are_complete(tmp_path: Path) -> None:
+    libtorch = wheel(tmp_path, "cuda_runtime_api.h", "crt/host_defines.h")
+    headers(tmp_path / "site-packages/nvidia/cudnn/include", "cudnn.h")
+    assert cuda_include_dirs(libtorch) == (
+        tmp_path / "site-packages/nvidia/cu99/include",
+        tmp_path / "site-packages/nvidia/cudnn/include",
+    )
+
+
+def test_headers_that_do_not_compile_are_not_named(tmp_path: Path) -> None:
+    assert cuda_include_dirs(wheel(tmp_path, "cuda_runtime_api.h")) == ()
+
+
+@pytest.mark.parametrize("variable", ["CUDA_HOME", "CUDA_PATH", "PATH"])
+def test_a_toolkit_goes_before_packages_that_lack_something(
+    tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    include = toolkit(tmp_path / "cuda")
+    nvcc = tmp_path / "cuda/bin/nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv(variable, str(nvcc.parent if variable == "PATH" else nvcc.parent.parent))
+    libtorch = wheel(tmp_path, "cuda_runtime_api.h")
+    assert cuda_include_dirs(libtorch) == (include, tmp_path / "site-packages/nvidia/cu99/include")
+
+
+def test_a_toolkit_of_another_major_version_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolkit(tmp_path / "cuda", major=12)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    assert cuda_include_dirs(wheel(tmp_path)) == ()
+
+
+def test_a_wrapper_called_nvcc_is_no_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper = tmp_path / "bin/nvcc"
+    wrapper.parent.mkdir()
+    wrapper.write_text("#!/bin/sh\nexit 1\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(wrapper.parent))
+    assert cuda_include_dirs(wheel(tmp_path)) == ()
+
+
+def test_cpu_programs_and_cpu_builds_get_none(tmp_path: Path) -> None:
+    libtorch = wheel(tmp_path, "cuda_runtime_api.h", "crt/host_defines.h")
+    assert make_plan(libtorch).cuda_include_dirs
+    assert make_plan(libtorch, Wishes(cpu_only=True)).cuda_include_dirs == ()
+    assert cuda_include_dirs(libtorch._replace(accelerator="cpu")) == ()
