@@ -17,8 +17,9 @@ from tests.extract.wheels import COMMIT, CUDA, companion, companions, torch_whee
 from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, Library, make
 from torchlink.binary.loader import resolve
-from torchlink.extract.run import Progress, extract
+from torchlink.extract.run import extract
 from torchlink.libtorch.inspect import inspect
+from torchlink.staging import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

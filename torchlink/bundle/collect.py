@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torchlink.bundle.policy import Policy
 
 LOADED = How("loaded")
-MOST_SEARCHED = 8  # directories that an error shows of one missing library
+MOST_SEARCHED = 12  # directories that an error shows of one missing library, each directory once
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +34,7 @@ class Item:
     found: str  # kind of `How`
     why: Why | None  # None for the binary
     names: dict[str, None] = field(default_factory=dict)  # what it is asked for by, in order
+    at_start: bool = False  # it is loaded before the program's first line runs
     searches: bool = False  # it must find another part by its search path, or one that it inherits
 
     @property
@@ -66,7 +67,6 @@ class Collection:
         self.left_out: dict[str, LeftOut] = {}
         self.shared_with_system = False  # a library that stays out asks for one that is bundled
         self._by_source: dict[str, Item] = {}
-        self._at_start: list[Item] = []  # what is loaded before the program's first line runs
 
     def start(self, closure: Closure) -> None:
         """Take the binary and all that it needs.
@@ -81,7 +81,8 @@ class Collection:
         if walk.missing:
             raise missing_error(walk.missing, subject.file.name)
         self.take(walk, first=True)
-        self._at_start = list(self.items)
+        for item in self.items:
+            item.at_start = True
         asking = {each.path for each, *_ in walk.steps}
         self.shared_with_system = any(
             edge.needed_by not in asking and edge.name in self.by_name for edge in closure.edges
@@ -141,9 +142,9 @@ class Collection:
         self._remember(item, (target.elf.dynamic.soname,))
         return item
 
-    def is_loaded_at_start(self, path: Path) -> bool:
-        """Whether a file is loaded before the program's first line runs: nobody searches for it any more."""
-        return self._by_source.get(os.path.realpath(path)) in self._at_start
+    def item_of(self, path: Path) -> Item | None:
+        """What was taken of this file."""
+        return self._by_source.get(os.path.realpath(path))
 
     def _remember(self, item: Item, names: tuple[str | None, ...]) -> None:
         if self._by_source.setdefault(str(item.source), item) is item and item not in self.items:
@@ -157,14 +158,17 @@ def missing_error(edges: tuple[Edge, ...], binary: str) -> BundleFailedError:
     """The error for libraries that are not there: each with who asks and where it was searched for."""
     names = list(dict.fromkeys(edge.name for edge in edges))
     details = []
+    shown: set[str] = set()
     for name in names:
         askers = [edge for edge in edges if edge.name == name]
         by = ", ".join(dict.fromkeys(posixpath.basename(edge.needed_by) for edge in askers))
         details.append(f"{name}, needed by {by}" + (f": {askers[0].fatal}" if askers[0].fatal else ""))
-        tried = list(dict.fromkeys(f"{each.path}: {each.reason}" for each in askers[0].tried))
-        details += [f"  {line}" for line in tried[:MOST_SEARCHED]]
-        if len(tried) > MOST_SEARCHED:
-            details.append(f"  and {len(tried) - MOST_SEARCHED} more places")
+        tried = dict.fromkeys(f"  {posixpath.normpath(each.path)}: {each.reason}" for each in askers[0].tried)
+        new = [line for line in tried if line not in shown]
+        shown.update(new)
+        details += new[:MOST_SEARCHED]
+        if len(new) > MOST_SEARCHED:
+            details.append(f"  and {len(new) - MOST_SEARCHED} more places")
     what = f"{names[0]} is" if len(names) == 1 else f"{len(names)} libraries are"
     return BundleFailedError(
         f"{what} missing, so {binary} cannot be bundled; nothing was written.",

@@ -45,8 +45,12 @@ class Opened:
         for item in self.collection.items:  # grows on the way
             for pattern, purpose in companions_of([item.source.name, *item.names]):
                 paths = self._beside(item, pattern)
-                for path in paths:
-                    self._add_companion(path, item, purpose)
+                lacking = [self._add_companion(path, item, purpose) for path in paths]
+                if any(lacking):
+                    self.notes.append(
+                        f"Left out, because what they need is not on this machine: {'; '.join(filter(None, lacking))}. "
+                        f"{item.file_name} may open them when it runs ({purpose})."
+                    )
                 if not paths and mentions(item, pattern):
                     self.notes.append(
                         f"{item.file_name} opens {pattern} when it runs ({purpose}), and there is none where it "
@@ -70,30 +74,28 @@ class Opened:
             self._name(item, path.name)
             self.collection.take(walk)
 
-    def _add_companion(self, path: Path, opener: Item, purpose: str) -> None:
-        if self.collection.is_loaded_at_start(path):
-            return
+    def _add_companion(self, path: Path, opener: Item, purpose: str) -> str:
+        """Add one, or say what it lacks."""
+        known = self.collection.item_of(path)
+        if known is not None and known.at_start:
+            return ""
         try:
             closure = self._resolve(path)
         except TorchlinkError:  # a linker script such as libx.so, or a damaged file: nobody can open it
-            return
+            return ""
         soname = closure.subject.elf.dynamic.soname
         if closure.subject.elf.machine != opener.elf.machine or self.collection.policy.reason(
             path.name, soname
         ):
-            return
+            return ""
         walk = self.collection.follow(closure)
         if walk.missing:
-            lacking = ", ".join(dict.fromkeys(edge.name for edge in walk.missing))
-            self.notes.append(
-                f"{path.name}, which {opener.file_name} may open ({purpose}), is left out: {lacking} "
-                "is not on this machine."
-            )
-            return
+            return f"{path.name} (needs {', '.join(dict.fromkeys(edge.name for edge in walk.missing))})"
         opener.searches = True
         item = self.collection.add(closure.subject, Why("opened", opener.file_name, purpose))
         self._name(item, path.name)
         self.collection.take(walk)
+        return ""
 
     def _name(self, item: Item, name: str) -> None:
         if self.collection.by_name.setdefault(name, item) is item:

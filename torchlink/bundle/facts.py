@@ -53,6 +53,7 @@ class Part:
     size: int  # bytes of the source
     soname: str | None
     how: str  # how it was found
+    at_start: bool  # it is loaded when the program starts, not first when something opens it
     why: Why | None  # None for the binary
     owner: Owner | None
     patch: Patch | None

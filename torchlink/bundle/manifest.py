@@ -56,6 +56,7 @@ def entry(part: Part, written: Written | None) -> dict[str, object]:
         "size": written.size if written else part.size,
         "soname": part.soname,
         "links": [posixpath.join(posixpath.dirname(part.path), link) for link in part.links],
+        "at_start": part.at_start,
         "why": why,
         "package": {"kind": part.owner.kind, "name": part.owner.name, "version": part.owner.version}
         if part.owner

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from torchlink.bundle.facts import Owner
 from torchlink.libtorch.disk import names_in, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 LICENCE = re.compile(r"(licen[cs]e|copying|notice|eula|third.?party)", re.IGNORECASE)
 DPKG = Path("/var/lib/dpkg")
@@ -20,6 +20,7 @@ COPYRIGHTS = Path("/usr/share/doc")
 NAME = re.compile(r"^Name:\s*(\S+)", re.MULTILINE)
 VERSION = re.compile(r"^Version:\s*(\S+)", re.MULTILINE)
 DEEPEST = 12  # directories above a library in which a package's list may lie
+TEXTS = ("", ".txt", ".md", ".rst", ".html", ".pdf")
 LARGEST_TEXT = 32 << 20  # bytes: a licence is smaller
 NEVER = ("/", "/usr", "/usr/lib", "/usr/local", "/usr/local/lib", "/lib", "/opt", "/home", "/root")
 
@@ -79,12 +80,13 @@ def wheel_owner(site: Path, relative: str) -> Owner | None:
             metadata = read_text(info / "METADATA").partition("\n\n")[0]
             name, _, version = info.name.removesuffix(".dist-info").partition("-")
             named, numbered = NAME.search(metadata), VERSION.search(metadata)
+            licences = [*licences_in(info)] or [*listed_licences(site, recorded(info))]
             return Owner(
                 "wheel",
                 named[1] if named else name,
                 numbered[1] if numbered else version or None,
                 relative,
-                tuple(licences_in(info)),
+                tuple(licences),
             )
     return None
 
@@ -138,6 +140,14 @@ def licences_in(directory: Path) -> Iterator[tuple[str, Path]]:
             if file.is_file():
                 yield str(file.relative_to(folder)), file
     yield from licences_beside(directory)
+
+
+def listed_licences(site: Path, listed: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """The licence texts that a package installs among its files, as `nvidia/cusparselt/LICENSE.txt`."""
+    for relative in sorted(listed):
+        path = PurePosixPath(relative)
+        if LICENCE.match(path.name) and path.suffix in TEXTS and (site / path).is_file():
+            yield relative, site / path
 
 
 def licences_beside(directory: Path) -> Iterator[tuple[str, Path]]:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from torchlink.cli.options import JsonOption
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torchlink.extract.facts import ExtractReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -57,7 +52,12 @@ def extract(
     Nothing is downloaded and nothing run. A CUDA wheel needs libraries of other wheels (nvidia-…); those that
     are given are laid beside its own. DIR can be moved and copied; --libtorch DIR names it.
     """
-    report = run(wheels, directory, python_libs=python_libs, force=force)
+    from torchlink.cli.progress import watched
+    from torchlink.extract.run import extract as cut_out
+
+    report = watched(
+        lambda progress: cut_out(wheels, directory, python_libs=python_libs, force=force, progress=progress)
+    )
     if json:
         from json import dumps
 
@@ -68,30 +68,3 @@ def extract(
         from torchlink.report.extract import to_text
 
         typer.echo(to_text(report), nl=False)
-
-
-def run(wheels: Sequence[Path], directory: Path, *, python_libs: bool, force: bool) -> ExtractReport:
-    """Extract, with a progress bar where somebody watches."""
-    import sys
-
-    from torchlink.extract.run import Progress
-    from torchlink.extract.run import extract as cut_out
-
-    if not sys.stderr.isatty():
-        return cut_out(wheels, directory, python_libs=python_libs, force=force)
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn
-    from rich.progress import Progress as Bar
-
-    with Bar(BarColumn(), DownloadColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=0)
-
-        def expect(size: int) -> None:
-            bar.update(task, total=(bar.tasks[0].total or 0) + size)
-
-        def advance(size: int) -> None:
-            bar.advance(task, size)
-
-        return cut_out(
-            wheels, directory, python_libs=python_libs, force=force, progress=Progress(expect, advance)
-        )

@@ -5,30 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from torchlink.errors import LibtorchUnusableError, UsageError
 from torchlink.extract import members, search_paths
 from torchlink.extract.companions import Shelf, bringers, items_of, search_dirs, shelve
 from torchlink.extract.facts import ExtractReport, Taken
-from torchlink.extract.unpack import check_space, check_target, publish, unpack, workspace
+from torchlink.extract.unpack import check_target, unpack
 from torchlink.libtorch.inspect import inspect, inspect_layout
 from torchlink.libtorch.layout import Layout, NoLibtorch, lay_out
 from torchlink.libtorch.tree import ArchiveTree, open_zip
+from torchlink.staging import SILENT, Progress, check_space, publish, workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from zipfile import ZipFile
-
-
-class Progress(NamedTuple):
-    """Whom to tell how far the work is; both are called with bytes."""
-
-    expect: Callable[[int], None]  # so much more is to be written
-    advance: Callable[[int], None]  # so much more is written
-
-
-SILENT = Progress(lambda _: None, lambda _: None)
 
 
 def extract(
@@ -76,7 +67,7 @@ def extract(
             growing.know(choice.items)
             growing.complete(shelves)
             patched = search_paths.mend(growing.lib, growing.libraries)
-        publish(work, target)
+        publish(growing.root, target)
     return ExtractReport(
         libtorch=inspect(directory, "extracted"),
         wheel=wheel,

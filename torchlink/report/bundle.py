@@ -43,10 +43,9 @@ def _lines(report: BundleReport) -> Iterator[str]:
     yield f"{visible(str(report.directory))}: {would}{plan.binary.path} with {count}, {size_text(plan.size)}"
     if plan.binary.patch:
         yield f"  {visible(plan.binary.path)}  {_change(plan.binary)}"
-    needed = [part for part in plan.libraries if part.why and part.why.kind == "needed"]
-    yield from _table(f"needed, in {plan.library_dir}:", needed)
-    others = [part for part in plan.libraries if part not in needed]
-    yield from _table("opened by name when it runs:", others)
+    yield from _table(f"needed, in {plan.library_dir}:", [part for part in plan.libraries if part.at_start])
+    later = [part for part in plan.libraries if not part.at_start]
+    yield from _table("opened by name when it runs, and what that needs:", later)
     yield from _left_out(plan.left_out)
     if plan.floors:
         floors = [f"{floor.library} {floor.version} (asked for by {floor.by})" for floor in plan.floors]
