@@ -1,0 +1,265 @@
+"""One page about the machine: what is there, what fits what, what is missing and what mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.libtorch.trees import Fake, make, make_venv
+from torchlink.doctor.compilers import compiler_names
+from torchlink.doctor.installer import find_installer
+from torchlink.doctor.run import system_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+pytestmark = pytest.mark.compile
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No choice of compiler or environment by whoever runs the tests."""
+    for name in ("CXX", "VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def doctor(torchlink: Callable[..., Result]) -> Callable[..., dict[str, Any]]:
+    """The JSON of `torchlink doctor`."""
+
+    def call(*arguments: str | Path) -> dict[str, Any]:
+        done = torchlink("doctor", "--json", *arguments)
+        said: dict[str, Any] = json.loads(done.out)
+        assert done.code == (0 if said["ok"] else 1), done.err
+        return said
+
+    return call
+
+
+def errors(said: dict[str, Any]) -> list[str]:
+    """What stops a build."""
+    return [problem["what"] for problem in said["problems"] if problem["severity"] == "error"]
+
+
+def commands(said: dict[str, Any]) -> list[str]:
+    """All commands that are offered."""
+    return [command for problem in said["problems"] for command in problem["commands"]]
+
+
+def test_a_sound_machine_is_told_so(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]], torchlink: Callable[..., Result]
+) -> None:
+    root = make(tmp_path / "torch")
+    said = doctor("--libtorch", root)
+    assert said["schema"] == 1
+    assert said["ok"] is True
+    assert said["libtorch"]["root"] == str(root)
+    assert {fit["ok"] for fit in said["fits"] if fit["compiler"] in ("c++", "g++")} == {True}
+    assert sum(compiler["taken"] for compiler in said["compilers"]) == 1
+    page = torchlink("doctor", "--libtorch", root)
+    assert page.code == 0
+    assert "* 2.13.0+cpu, CPU only, ABI 1" in page.out
+    assert "error" not in page.out
+
+
+def test_one_program_is_named_once_under_all_its_names(doctor: Callable[..., dict[str, Any]]) -> None:
+    said = doctor()
+    names = [name for compiler in said["compilers"] for name in compiler["names"]]
+    assert "c++" in names
+    assert len(names) == len(set(names))
+    known = [
+        (each["kind"], each["version"], each["target"]) for each in said["compilers"] if not each["error"]
+    ]
+    assert len(known) == len(set(known))
+
+
+def test_names_of_compilers_are_told_from_their_neighbours(tmp_path: Path) -> None:
+    for name in ("g++-9", "g++-12", "c++filt", "clang++-14", "g++", "c++", "x86_64-linux-gnu-g++", "clang"):
+        (tmp_path / name).touch()
+    assert compiler_names([str(tmp_path), "/nowhere"]) == ["c++", "g++", "g++-12", "g++-9", "clang++-14"]
+
+
+def test_no_libtorch_is_an_error_with_the_command_that_mends_it(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]]
+) -> None:
+    said = doctor("--libtorch", tmp_path)
+    assert errors(said) == ["No usable libtorch was found."]
+    assert commands(said)[:3] == [
+        "python3 -m venv .venv",
+        ". .venv/bin/activate",
+        "python -m pip install torch",
+    ]
+
+
+def test_no_compiler_is_an_error(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make(tmp_path / "torch")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = doctor("--libtorch", root)
+    assert errors(said) == ["No C++ compiler works: none is on PATH."]
+    assert said["compilers"] == []
+    assert all(tool is None for tool in said["tools"].values())
+
+
+def test_a_compiler_without_a_linker_is_an_error(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchlink.process import which
+
+    root = make(tmp_path / "torch")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/c++").symlink_to(which("c++") or "")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert "No linker is on PATH: neither ld nor another." in errors(doctor("--libtorch", root))
+
+
+def test_cxx_that_names_no_program_is_an_error_and_another_is_offered(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make(tmp_path / "torch")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    said = doctor("--libtorch", root)
+    assert "$CXX names no-such-compiler" in errors(said)[0]
+    assert commands(said)[0] == "export CXX=c++"
+
+
+def test_headers_too_new_for_the_compiler_are_an_error(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]]
+) -> None:
+    root = make(tmp_path / "torch", replace(Fake(), guard=23, declared=26))
+    said = doctor("--libtorch", root)
+    judged = {fit["compiler"]: fit for fit in said["fits"]}
+    unfit = [fit for fit in judged.values() if not fit["ok"]]
+    if not unfit:
+        pytest.skip("every compiler here knows C++23")
+    assert all(fit["abi"] and fit["cxx_standard"] is None for fit in unfit)
+    assert all("C++23" in fit["error"]["message"] for fit in unfit)
+
+
+def test_what_even_a_cpu_program_lacks_is_an_error_what_cuda_lacks_a_warning(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]]
+) -> None:
+    fake = Fake(
+        version="2.15.0+cu132",
+        headers="2.15.0",
+        built="2.15.0",
+        cmake="2.15.0",
+        cuda="13.2",
+        libraries=("torch_cpu", "torch_cuda", "torch"),
+        needed=(("torch_cuda", ("libcublas.so.99",)),),
+    )
+    half = doctor("--libtorch", make(tmp_path / "half/torch", fake))
+    assert errors(half) == []
+    (warning,) = (each for each in half["problems"] if each["severity"] == "warning")
+    assert "libcublas.so.99" in warning["what"]
+    assert warning["commands"] == ["python3 -m pip install nvidia-cublas"]
+    whole = replace(fake, needed=(("torch_cpu", ("libcupti.so.99",)),))
+    said = doctor("--libtorch", make(tmp_path / "whole/torch", whole))
+    assert "Not even a CPU program starts without it." in errors(said)[0]
+
+
+def test_a_packed_libtorch_is_told_how_to_unpack(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]]
+) -> None:
+    from tests.libtorch.test_packed import pack
+
+    make(tmp_path / "site/torch")
+    wheel = pack(tmp_path / "site", tmp_path / "torch.whl")
+    said = doctor("--libtorch", wheel)
+    assert "still packed" in errors(said)[0]
+    assert "torchlink extract" in said["problems"][0]["remedy"]
+
+
+def test_a_variable_that_names_nothing_is_a_warning(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIBTORCH", str(tmp_path / "gone"))
+    said = doctor()
+    assert [each["what"] for each in said["problems"] if "LIBTORCH names" in each["what"]]
+    assert "unset LIBTORCH" in commands(said)
+
+
+def test_every_libtorch_is_listed_the_taken_one_marked(
+    tmp_path: Path, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_venv(tmp_path / "venv")
+    make(site / "torch")
+    make(
+        tmp_path / "old",
+        replace(Fake(), version="2.6.0", headers="2.6.0", built="2.6.0", cmake="2.6.0", abi=0),
+    )
+    monkeypatch.setenv("TORCHLINK_LIBTORCH", str(tmp_path / "old"))
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "venv"))
+    page = torchlink("doctor").out
+    assert f"* 2.6.0, CPU only, ABI 0: {tmp_path / 'old'}  (TORCHLINK_LIBTORCH)" in page
+    assert f"  2.13.0+cpu, CPU only, ABI 1: {site / 'torch'}  (active virtual environment)" in page
+
+
+def test_the_script_is_sound_and_nothing_of_it_is_done(
+    tmp_path: Path, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CXX", "no such compiler; touch harm")
+    monkeypatch.setenv("LIBTORCH", "/nowhere\n touch harm")
+    done = torchlink("doctor", "--fix-script", "--libtorch", tmp_path)
+    assert done.code == 1
+    assert done.out.startswith("#!/bin/sh\n")
+    script = tmp_path / "fix.sh"
+    script.write_text(done.out)
+    subprocess.run(["sh", "-n", script], check=True)
+    lines = [line for line in done.out.splitlines() if line and not line.startswith("#")]
+    assert "python -m pip install torch" in lines
+    assert not any("harm" in line for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["fix.sh"]
+
+
+def test_optional_things_are_comments_in_the_script(
+    tmp_path: Path, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchlink.process import which
+
+    root = make(tmp_path / "torch")
+    (tmp_path / "bin").mkdir()
+    for program in ("c++", "ld"):
+        (tmp_path / "bin" / program).symlink_to(os.path.realpath(which(program) or ""))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    done = torchlink("doctor", "--fix-script", "--libtorch", root)
+    assert done.code == 0, done.out
+    assert "# nim is not installed" in done.out
+    assert all(line.startswith("#") or not line for line in done.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [("apt-get", "apt-get install -y g++ ninja-build"), ("dnf", "dnf install -y gcc-c++ ninja-build")],
+)
+def test_commands_suit_the_systems_package_manager(
+    program: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / program).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    installer = find_installer()
+    assert installer
+    assert installer.command("c++", "ninja").removeprefix("sudo ") == command
+    (tmp_path / program).unlink()
+    assert find_installer() is None
+
+
+def test_the_system_is_called_what_it_calls_itself(tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text('NAME="X"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
+    assert system_name(tmp_path / "os-release") == "Debian GNU/Linux 12 (bookworm)"
+    assert system_name(tmp_path / "none")
+
+
+def test_what_cannot_be_looked_at_is_exit_two(torchlink: Callable[..., Result]) -> None:
+    assert torchlink("doctor", "--python", "/no/such/python").code == 2
+    assert torchlink("doctor", "--json", "--fix-script").code == 2
