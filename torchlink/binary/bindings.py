@@ -99,28 +99,20 @@ class Scope:
     def undefined_symbols(self, path: str) -> tuple[UndefinedSymbol, ...]:
         """Strong references of an object that nothing in the closure serves."""
         asking = self._objects[path]
-        served = {edge.name: self._objects[edge.path] for edge in self.closure.edges_of(path) if edge.path}
-        near = tuple(dict.fromkeys(served.values()))
-        undefined: list[UndefinedSymbol] = []
         # The whole symbol table is cheaper to read than the relocations of a large library.
         known = self._references.get(path)
-        for reference in asking.elf.references(relocated=False) if known is None else known:
-            if reference.weak or reference.copied:
-                continue
-            linked = served.get(reference.version_library or "")
-            if self._is_defined(reference, (linked,) if linked else near):
-                continue
-            if known is not None or asking.elf.is_relocated(reference.number):
-                name = reference.name.decode("utf-8", "surrogateescape")
-                undefined.append(UndefinedSymbol(name, reference.version, path))
-        return tuple(undefined)
-
-    def _is_defined(self, reference: Reference, near: Iterable[LoadedObject]) -> bool:
-        """Whether anything serves a reference; the order does not matter, so the likely ones go first."""
-        key = (reference.name, reference.version)
-        if key in self._bound:
-            return self._bound[key] is not None
-        return first_provider(reference, near) is not None or self.provider(reference) is not None
+        references = asking.elf.references(relocated=False) if known is None else known
+        left = [each for each in references if not (each.weak or each.copied)]
+        # Who serves it does not matter, so those that serve most come first.
+        for each in sorted(self.closure.objects, key=lambda each: each.elf.size, reverse=True):
+            if not left:
+                break
+            left = each.elf.unserved(left)
+        return tuple(
+            UndefinedSymbol(each.name.decode("utf-8", "surrogateescape"), each.version, path)
+            for each in left
+            if known is not None or asking.elf.is_relocated(each.number)
+        )
 
     def missing_versions(self) -> tuple[MissingVersion, ...]:
         """Symbol versions that libraries of the closure lack, as the loader checks them at start.

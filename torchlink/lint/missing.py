@@ -90,8 +90,8 @@ def nearby(name: str, asking: LoadedObject) -> str | None:
             inside = sorted(place.iterdir())
         except OSError:
             continue
-        for directory in (place, *inside):
-            if directory.is_dir() and (directory / name).exists():
+        for directory in (place, *inside, *(each / "lib" for each in inside)):
+            if (directory / name).exists():
                 return f"$ORIGIN/{os.path.relpath(directory, here)}"
     return None
 

@@ -79,6 +79,13 @@ def flaw(entry: Entry, case: Case) -> str | None:
     return None if entry.portable or allowed or system else "rpath-absolute"
 
 
+def is_padding(entry: Entry) -> bool:
+    """Whether an empty entry is CMake's: it pads the search path of a build tree to the length of the installed one."""
+    text = (entry.owner.elf.dynamic.runpath or entry.owner.elf.dynamic.rpath or "").rstrip(":")
+    padded = not entry.text and "" not in text.split(":")
+    return padded and any((place / BUILD_FILES[0]).exists() for place in entry.owner.file.parents)
+
+
 def names(entry: Entry) -> tuple[str, str]:
     """What an allowed prefix may match: the entry as written, and where it leads."""
     return entry.text.replace("${ORIGIN}", "$ORIGIN"), os.path.normpath(entry.directory)

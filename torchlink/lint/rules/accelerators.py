@@ -71,8 +71,8 @@ def load_bearing_lost(rule: Rule, case: Case) -> Iterator[Finding]:
         if any(each.elf.find_in_section(".rodata", library.encode(), 0, 0) for each in users):
             continue
         said = {file_name(each.path): words for each in users if (words := mentions(each, accelerator, case))}
-        link = f"-Wl,--push-state,--no-as-needed -l{accelerator.library} -Wl,--pop-state"
-        fix = f"Link with {link} (in CMake as one option), as `torchlink flags --link` prints it."
+        link = f"-Wl,--push-state,--no-as-needed,-l{accelerator.library},--pop-state"
+        fix = f"Link with {link}, as `torchlink flags --link` prints it."
         if said:
             by_symbol = any(words.startswith("_Z") for words in said.values())
             yield rule.finding(

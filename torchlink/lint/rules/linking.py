@@ -26,7 +26,8 @@ IMPLIED = re.compile(
 )
 # libtorch.so is opened by this name by AOTInductor packages and brings libtorch_cuda in; the others register kernels.
 LOAD_BEARING = frozenset({"torch", "torch_cuda", "torch_cuda_cu", "torch_cuda_cpp", "torch_hip", "torch_xpu"})
-INTERPOSING = ("malloc", "operator new", "_Znwm")  # an allocator or a sanitizer works by being there
+CXX_RUNTIME = re.compile(r"lib(std)?c\+\+(abi)?\.so")  # g++ and clang++ link it themselves
+INTERPOSING = "malloc"  # an allocator or a sanitizer works by being there
 TEST_LIBRARIES = frozenset({"jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"})
 NEVER_LINKED = frozenset({"torch_cuda", "torch_hip", "torch_xpu", "c10_cuda", "c10_hip", "c10_xpu"})
 
@@ -42,14 +43,16 @@ def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
     relied_on: set[str] | None = None
     for edge in case.scope.unused_needed(case.subject.path):
         library = case.closure.object(edge.path or "")
-        if library is None or IMPLIED.match(edge.name) or library.how.kind == "interpreter":
+        if library is None or library.how.kind == "interpreter":
             continue
-        if any(library.elf.defines(symbol) for symbol in INTERPOSING):
+        if IMPLIED.match(edge.name) or CXX_RUNTIME.match(edge.name) or library.elf.defines(INTERPOSING):
             continue
         if relied_on is None:  # the binary may bring in what its own libraries forgot to name
             others = (each for each in case.own if each is not case.subject)
             relied_on = {path for each in others for path in case.scope.used_but_not_needed(each.path)}
-        if library.path not in relied_on:
+        # Where something is undefined, this library may be the one that was to define it.
+        lacking = case.undefined and (case.is_program or bare_name(edge.name) in TORCH_NAMES)
+        if library.path not in relied_on and not lacking:
             found.append((edge, library))
     return found
 
@@ -63,12 +66,20 @@ def unused_library(rule: Rule, case: Case) -> Iterator[Finding]:
             continue
         if registers(library, case):
             continue
+        others = (each for each in case.closure.edges if each.path == library.path)
+        besides = next((each.needed_by for each in others if each.needed_by != case.subject.path), None)
+        if besides is None:
+            hurt = "it is loaded at every start, and must be there, with all that it needs, for it to start at all"
+        else:
+            hurt = (
+                f"{file_name(besides)} brings it anyway, but when that no longer does, it must still be there"
+            )
         yield rule.finding(
             edge.name,
-            f"{case.name} links {edge.name} but uses nothing of it: it is loaded at every start, must be there for "
-            f"{case.name} to start at all, and brings its own libraries along ({library.path}).",
+            f"{case.name} links {edge.name} but uses nothing of it: {hurt} ({library.path}).",
             f"Leave -l{bare} out, or link with -Wl,--as-needed before the libraries.",
             (f"{library.path}: {library.how}",),
+            severity=None if besides is None else Severity.NOTE,
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
+from torchlink.lint.search_path import is_padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +36,17 @@ def flawed(rule: Rule, case: Case) -> Iterator[tuple[str, str, Entry]]:
 def rpath_relative(rule: Rule, case: Case) -> Iterator[Finding]:
     """The loader reads such an entry from the current directory, which whoever starts the program chooses."""
     for text, where, entry in flawed(rule, case):
+        severity = None
         if entry.directory.startswith("/"):
             message = f"The {where} begins with {text}: a shell or make has eaten the $ORIGIN before it."
             fix = f"Quote it: {QUOTING}."
+        elif is_padding(entry):
+            message = (
+                f"The {where} ends with empty entries, CMake's room for the search path of the installed file: as it "
+                "lies in the build tree, the loader looks into the current directory too."
+            )
+            fix = "Nothing: `cmake --install` takes them away. Do not hand on the file of the build tree."
+            severity = Severity.NOTE
         elif not text:
             message = (
                 f"The {where} has an empty entry: the loader takes libraries from the current directory."
@@ -49,7 +58,7 @@ def rpath_relative(rule: Rule, case: Case) -> Iterator[Finding]:
                 "it works from one directory only, and whoever can write another can bring libraries in."
             )
             fix = f"Make it relative to the file: {QUOTING}."
-        yield rule.finding(text or "(empty)", message, fix)
+        yield rule.finding(text or "(empty)", message, fix, severity=severity)
 
 
 @rule("rpath-world-writable", Severity.ERROR, "A search path entry is a directory that anyone may write to.")
@@ -137,7 +146,7 @@ def rpath_and_runpath(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding an object."""
     for each in case.own:
         dynamic = each.elf.dynamic
-        if dynamic.rpath is not None and dynamic.runpath is not None and dynamic.rpath != dynamic.runpath:
+        if dynamic.rpath is not None and dynamic.runpath is not None:
             yield rule.finding(
                 file_name(each.path),
                 f"{file_name(each.path)} carries the RPATH {dynamic.rpath} and the RUNPATH {dynamic.runpath}: glibc "
@@ -145,6 +154,7 @@ def rpath_and_runpath(rule: Rule, case: Case) -> Iterator[Finding]:
                 "Link with one of -Wl,--enable-new-dtags (RUNPATH) and -Wl,--disable-new-dtags (RPATH), and rewrite "
                 "the search path with patchelf --set-rpath rather than chrpath.",
                 (f"RPATH: {dynamic.rpath}", f"RUNPATH: {dynamic.runpath}"),
+                severity=Severity.NOTE if dynamic.rpath == dynamic.runpath else None,
             )
 
 

@@ -1,0 +1,88 @@
+"""The library that no symbol names: whether a program wants it, and whether it is loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, said
+from torchlink.lint.finding import Severity
+
+pytestmark = pytest.mark.compile
+
+AVAILABLE = "_ZN5torch4cuda12is_availableEv"
+HAS_CUDA = "_ZN2at6detail12getCUDAHooksEv"
+SEED = calls(HAS_CUDA, "_ZN2at6detail11getXPUHooksEv")  # as torch::manual_seed does, on a CPU too
+DEVICE = """
+    #include <string>
+    namespace c10 { struct Device { Device(const std::string&); }; }
+    namespace at { void globalContext(); }
+    int main(int count, char** words) { at::globalContext(); c10::Device device(DEVICE); return 0; }
+"""
+SEARCH = "-Wl,-rpath,$ORIGIN/torch/lib"
+
+
+@pytest.mark.parametrize("symbol", [AVAILABLE, HAS_CUDA])
+def test_a_program_that_asks_for_cuda_and_lost_libtorch_cuda(bench: Bench, symbol: str) -> None:
+    lib = bench.torch(cuda=True)
+    named = ("-Wl,--as-needed", lib / "libtorch_cpu.so", lib / "libtorch_cuda.so", SEARCH)
+    lost = bench.program("app", calls(symbol), *named)
+    (finding,) = findings(lost)
+    assert (finding.rule, finding.subject) == ("load-bearing-lost", "libtorch_cuda.so")
+    assert finding.severity is Severity.ERROR
+    assert finding.evidence == (symbol,)
+    assert "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state" in finding.fix
+    assert not findings(bench.program("app", calls(symbol), "-Wl,--no-as-needed", *named[1:]))
+
+
+@pytest.mark.parametrize("optimize", ["-O0", "-O2"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_device_name_says_it_too(bench: Bench, device: str, optimize: str) -> None:
+    lib = bench.torch(
+        cuda=True, extra="_ZN3c106DeviceC1ERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+    )
+    source = DEVICE.replace("DEVICE", f'"{device}"')
+    words = (optimize, lib / "libtorch_cpu.so", SEARCH, "-Wl,--allow-shlib-undefined")
+    (finding,) = said(
+        bench.program("app", source, *words, language="c++", compiler="g++"), "load-bearing-lost"
+    )
+    assert finding.severity is Severity.WARNING
+    assert finding.evidence == ('the device name "cuda"',)
+
+
+@pytest.mark.parametrize("source", [MAIN, SEED], ids=["plain", "manual_seed"])
+def test_a_program_that_says_nothing_of_cuda_gets_a_note(bench: Bench, source: str) -> None:
+    lib = bench.torch(cuda=True)
+    (finding,) = said(bench.program("app", source, lib / "libtorch_cpu.so", SEARCH), "load-bearing-lost")
+    assert finding.severity is Severity.NOTE
+
+
+def test_a_libtorch_without_cuda_has_nothing_to_lose(bench: Bench) -> None:
+    lib = bench.torch()
+    assert not findings(bench.program("app", calls(AVAILABLE), lib / "libtorch_cpu.so", SEARCH))
+
+
+def test_who_opens_the_library_by_name_does_not_link_it(bench: Bench) -> None:
+    lib = bench.torch(cuda=True)
+    source = "void* dlopen(const char*, int);\n" + calls(AVAILABLE).replace(
+        "return 0;", 'return dlopen("libtorch_cuda.so", 2) == 0;'
+    )
+    assert not findings(bench.program("app", source, lib / "libtorch_cpu.so", SEARCH))
+
+
+def test_a_shared_library_may_be_loaded_where_libtorch_cuda_is(bench: Bench) -> None:
+    lib = bench.torch(cuda=True)
+    words = (lib / "libtorch_cpu.so", SEARCH)
+    (finding,) = findings(bench.library("libshim.so", calls(AVAILABLE, main=False), *words))
+    assert finding.severity is Severity.WARNING
+    assert not findings(
+        bench.library("mine.so", functions("PyInit_mine") + calls(AVAILABLE, main=False), *words)
+    )
+
+
+def test_the_library_that_asks_is_named(bench: Bench) -> None:
+    lib = bench.torch(cuda=True)
+    shim = bench.library("libshim.so", calls(AVAILABLE, main=False), lib / "libtorch_cpu.so", SEARCH)
+    app = bench.program("app", calls("use_all"), shim, "-Wl,-rpath,$ORIGIN")
+    (finding,) = findings(app)
+    assert finding.severity is Severity.ERROR
+    assert "libshim.so uses CUDA" in finding.message

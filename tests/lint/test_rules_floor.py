@@ -1,0 +1,168 @@
+"""Symbol versions above those of the target: real programs of this machine against older systems."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import unmet
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, said
+from torchlink.binary.elf import ElfFile
+from torchlink.errors import UsageError
+from torchlink.lint.finding import Severity
+from torchlink.lint.targets import SYSTEMS, parse_target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = "#include <iostream>\n#include <string>\nint main() { std::cout << std::string(40, 120) << 1.5; }\n"
+
+
+def newest(path: Path, family: str) -> tuple[int, ...]:
+    """The newest version of a family that a file needs."""
+    with ElfFile.open(path) as elf:
+        needs = [re.fullmatch(rf"{family}_([\d.]+)", need.version) for need in elf.version_needs()]
+    versions = [tuple(map(int, need[1].split("."))) for need in needs if need]
+    return max(versions) if versions else unmet(f"a compiler that makes programs need {family}")
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+@pytest.mark.compile
+def test_glibc_newer_than_the_target(bench: Bench) -> None:
+    app = bench.program("app", MAIN)
+    version = newest(app, "GLIBC")
+    older = (*version[:-1], version[-1] - 1)
+    (finding,) = findings(app, target=f"glibc={dotted(older)}")
+    assert (finding.rule, finding.severity) == ("floor-above-target", Severity.ERROR)
+    assert finding.subject == f"GLIBC_{dotted(version)}"
+    assert f"glibc={dotted(older)} has at most GLIBC_{dotted(older)}" in finding.message
+    assert str(app) in finding.evidence[0]
+    assert "__libc_start_main" in finding.evidence[0]
+    assert not findings(app, target=f"glibc={dotted(version)}")
+    assert not findings(app)
+
+
+@pytest.mark.compile
+def test_libstdcxx_newer_than_the_target_is_one_finding(bench: Bench) -> None:
+    app = bench.program("app", FORMAT, language="c++", compiler="g++")
+    version = newest(app, "GLIBCXX")
+    found = findings(app, target="glibcxx=3.4,cxxabi=1.2")
+    assert [each.subject for each in found] == [f"GLIBCXX_{dotted(version)}"]
+    assert any("CXXABI_1.3" in line for line in found[0].evidence)
+    assert "-static-libstdc++" in found[0].fix
+    assert not findings(app, target=f"glibcxx={dotted(version)}")
+    static = bench.program(
+        "app", FORMAT, "-static-libstdc++", "-static-libgcc", language="c++", compiler="g++"
+    )
+    assert not findings(static, target="glibcxx=3.4,cxxabi=1.2")
+
+
+def libc(bench: Bench, file: str, version: str) -> Path:
+    """A C library of its own, with one function in one symbol version."""
+    script = bench.path("libc.map")
+    script.write_text(f"GLIBC_2.2.5 {{ local: *; }};\n{version} {{ global: work; }} GLIBC_2.2.5;\n")
+    return bench.library(file, functions("work"), "-Wl,-soname,libc.so.6", f"-Wl,--version-script,{script}")
+
+
+@pytest.mark.compile
+def test_the_object_that_sets_the_floor_is_named(bench: Bench) -> None:
+    image = bench.directory / "image"
+    old, new = (libc(bench, f"{name}/libc.so.6", f"GLIBC_{name}") for name in ("2.30", "2.38"))
+    inner = bench.library("image/opt/libinner.so", functions("inner") + calls("work", main=False), new)
+    source = "void work(void); void inner(void); void top(void) { work(); inner(); }\n"
+    words = ("-Wl,-rpath,$ORIGIN", "-Wl,--unresolved-symbols=ignore-all")
+    user = bench.library("image/opt/libuser.so", source, old, inner, *words)
+    script_of_both = bench.path("both.map")
+    script_of_both.write_text("GLIBC_2.30 { global: work; local: *; };\nGLIBC_2.38 { global: other; };\n")
+    system = bench.path("image/usr/lib/libc.so.6")
+    bench.library(
+        "image/usr/lib/libc.so.6", functions("work other"), f"-Wl,--version-script,{script_of_both}"
+    )
+    assert system.exists()
+    (finding,) = said(user, "floor-above-target", root=image, target="glibc=2.31")
+    assert finding.subject == "GLIBC_2.38"
+    assert finding.message.startswith("libinner.so needs GLIBC_2.38")
+    assert [line for line in finding.evidence if "libuser" in line] == []
+    assert not said(user, "floor-above-target", root=image, target="glibc=2.38")
+
+
+@pytest.mark.compile
+def test_a_runtime_that_is_brought_along_is_not_the_systems(bench: Bench) -> None:
+    script = bench.path("cxx.map")
+    script.write_text("GLIBCXX_3.4.99 { global: work; local: *; };\n")
+    brought = bench.library("lib/libstdc++.so.6", functions("work"), f"-Wl,--version-script,{script}")
+    app = bench.program("app", calls("work"), brought, "-Wl,-rpath,$ORIGIN/lib")
+    assert not said(app, "floor-above-target", target="glibcxx=3.4.30")
+    assert not said(brought, "floor-above-target", target="glibcxx=3.4.30")
+
+
+@pytest.mark.compile
+def test_a_mark_of_the_linker_counts_as_the_glibc_that_knows_it(bench: Bench) -> None:
+    app = bench.program("app", MAIN, "-Wl,-z,pack-relative-relocs")
+    with ElfFile.open(app) as elf:
+        if "GLIBC_ABI_DT_RELR" not in {need.version for need in elf.version_needs()}:
+            unmet("a linker that packs relative relocations")
+    assert [each.subject for each in findings(app, target="glibc=2.35")] == ["GLIBC_ABI_DT_RELR"]
+    assert not findings(app, target="glibc=2.36")
+
+
+TARGETS = {
+    "glibc=2.31": (2, 31),
+    "GLIBC=GLIBC_2.31": (2, 31),
+    "glibcxx=3.4.28, glibc=2.31": (2, 31),
+    "debian:12": (2, 36),
+    "debian:bookworm": (2, 36),
+    "ubuntu:22.04": (2, 35),
+    "ubuntu-22.04": (2, 35),
+    "Ubuntu:Jammy": (2, 35),
+    "rhel:8": (2, 28),
+    "alma:9": (2, 34),
+    "rocky:9.4": (2, 34),
+    "amazonlinux:2023": (2, 34),
+    "manylinux_2_28": (2, 28),
+    "manylinux_2_28_x86_64": (2, 28),
+    "manylinux2014": (2, 17),
+    "manylinux2014_aarch64": (2, 17),
+    "manylinux_2_30": (2, 30),
+}
+
+
+@pytest.mark.parametrize("text", TARGETS)
+def test_a_target_is_a_system_a_wheels_platform_or_versions(text: str) -> None:
+    assert parse_target(text)["GLIBC"] == TARGETS[text]
+
+
+REFUSED = {
+    "debian": "Known releases: 8, jessie",
+    "debian:99": "bookworm",
+    "ubunt:22.04": "ubuntu:22.04",
+    "amla:9": "alma:9",
+    "manylinux_228": "manylinux_2_28",
+    "glibc=new": "glibc=2.31",
+    "glib=2.31": "glibc",
+    "": "glibc=2.31",
+    "musl": "debian:12",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_is_no_target_is_refused_with_the_nearest(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_target(text)
+    assert REFUSED[text] in error.value.hint
+
+
+def test_newer_releases_have_newer_libraries() -> None:
+    rows: dict[str, list[list[tuple[int, ...]]]] = {}
+    for line in SYSTEMS.strip().splitlines():
+        system, _, *versions = line.split()
+        rows.setdefault(system, []).append([tuple(map(int, each.split("."))) for each in versions])
+    for releases in rows.values():
+        for older, newer in pairwise(releases):
+            assert all(a <= b for a, b in zip(older, newer, strict=True))

@@ -1,0 +1,142 @@
+"""Rules about the link line: what is too much on it, and what is not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said, subjects
+from torchlink.binary.elf import ElfFile
+from torchlink.lint.finding import Severity
+
+pytestmark = pytest.mark.compile
+
+HERE = "-Wl,-rpath,$ORIGIN"
+REGISTERS = "_ZN5torch7Library4_defEv"
+
+
+def test_a_library_that_no_relocation_needs(bench: Bench) -> None:
+    idle = bench.library("libidle.so")
+    (finding,) = findings(bench.program("app", MAIN, idle, HERE))
+    assert (finding.rule, finding.subject, finding.severity) == (
+        "unused-library",
+        "libidle.so",
+        Severity.WARNING,
+    )
+    assert "-Wl,--as-needed" in finding.fix
+    mended = bench.program("app", MAIN, "-Wl,--as-needed", idle, HERE)
+    assert not said(mended, "unused-library")
+
+
+NOT_IDLE = {
+    "it interposes": functions("malloc free"),
+    "it registers operators when it is loaded": f"""
+        void {REGISTERS}(void);
+        __attribute__((constructor)) static void at_start(void) {{ {REGISTERS}(); }}
+    """,
+}
+
+
+@pytest.mark.parametrize("case", NOT_IDLE)
+def test_a_library_may_work_by_being_there(bench: Bench, case: str) -> None:
+    lib = bench.torch()
+    library = bench.library("libthere.so", NOT_IDLE[case], lib / "libtorch_cpu.so", HERE + "/torch/lib")
+    app = bench.program("app", calls("_ZN2at13globalContextEv"), library, lib / "libtorch_cpu.so",
+                        f"{HERE}:$ORIGIN/torch/lib")  # fmt: skip
+    assert not said(app, "unused-library")
+
+
+def test_an_unused_library_that_is_loaded_anyway_is_a_note(bench: Bench) -> None:
+    base = bench.library("libbase.so", functions("base"))
+    outer = bench.library("libouter.so", functions("outer") + calls("base", main=False), base, HERE)
+    (finding,) = findings(bench.program("app", calls("outer"), outer, base, HERE))
+    assert (finding.rule, finding.subject, finding.severity) == (
+        "unused-library",
+        "libbase.so",
+        Severity.NOTE,
+    )
+    assert "libouter.so brings it anyway" in finding.message
+
+
+def test_load_bearing_libraries_and_libm_beside_libstdcxx_stay(bench: Bench) -> None:
+    lib = bench.torch(cuda=True)
+    stub = bench.library("torch/lib/libtorch.so")
+    words = (stub, lib / "libtorch_cuda.so", f"{HERE}/torch/lib", "-lstdc++", "-lm", "-lpthread", "-lgcc_s")
+    app = bench.program("app", MAIN, *words)
+    assert len(ElfFile.open(app).dynamic.needed) == 6
+    assert not said(app, "unused-library")
+
+
+def test_what_an_own_library_forgot_to_link_stays_linked_in_the_program(bench: Bench) -> None:
+    base = bench.library("libbase.so", functions("base"))
+    user = bench.library("libuser.so", calls("base", main=False))
+    app = bench.program("app", calls("use_all"), user, base, HERE)
+    assert not said(app, "unused-library")
+    assert subjects(said(bench.program("app", MAIN, base, HERE), "unused-library")) == ["libbase.so"]
+
+
+def test_a_library_that_another_one_happens_to_bring(bench: Bench) -> None:
+    base = bench.library("libbase.so", functions("base"))
+    outer = bench.library("libouter.so", functions("outer") + calls("base", main=False), base, HERE)
+    both = bench.program("app", calls("base", "outer"), base, outer, HERE)
+    assert not findings(both)
+    bench.library("libouter.so", functions("outer base"))  # as it was when the program was linked
+    app = bench.program("app", calls("base", "outer"), outer, HERE)
+    bench.library("libouter.so", functions("outer") + calls("base", main=False), base, HERE)
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("indirect-library", "libbase.so")
+    assert finding.evidence == ("base",)
+    assert "libouter.so brings it" in finding.message
+
+
+def test_a_weak_reference_needs_no_library(bench: Bench) -> None:
+    base = bench.library("libbase.so", functions("base"))
+    outer = bench.library("libouter.so", functions("outer") + calls("base", main=False), base, HERE)
+    source = "__attribute__((weak)) void base(void); void outer(void);"
+    app = bench.library(
+        "libapp.so", source + "int f(void) { outer(); if (base) base(); return 0; }", outer, HERE
+    )
+    assert not said(app, "indirect-library")
+
+
+def test_a_test_library_of_libtorch(bench: Bench) -> None:
+    lib = bench.torch()
+    test_library = bench.library("torch/lib/libtorchbind_test.so", functions("bind"))
+    rpath = f"{HERE}/torch/lib"
+    source = calls("_ZN2at13globalContextEv", "bind")
+    (finding,) = findings(bench.program("app", source, lib / "libtorch_cpu.so", test_library, rpath))
+    assert (finding.rule, finding.subject) == ("test-library-linked", "libtorchbind_test.so")
+    idle = bench.program(
+        "app", calls("_ZN2at13globalContextEv"), lib / "libtorch_cpu.so", test_library, rpath
+    )
+    assert rules(idle) == {"test-library-linked"}  # that it is unused as well is the same cause
+    assert not findings(
+        bench.program("app", calls("_ZN2at13globalContextEv"), lib / "libtorch_cpu.so", rpath)
+    )
+
+
+EXTENSION = functions("PyInit_mine")
+
+
+def test_an_extension_that_links_libpython(bench: Bench) -> None:
+    python = bench.library("libpython3.99.so.1.0", functions("Py_Initialize"))
+    source = EXTENSION + calls("Py_Initialize", main=False)
+    linked = bench.library("mine.so", source, python, HERE)
+    (finding,) = findings(linked)
+    assert (finding.rule, finding.subject) == ("extension-links-libpython", "libpython3.99.so.1.0")
+    python.unlink()
+    (finding,) = findings(linked)
+    assert "not found" in finding.message
+    assert not findings(bench.library("mine.so", source))
+
+
+def test_an_extension_that_links_all_of_libtorch(bench: Bench) -> None:
+    lib = bench.torch(cuda=True)
+    everything = [lib / name for name in ("libtorch_cpu.so", "libc10.so", "libtorch_cuda.so")]
+    source = EXTENSION + calls("_ZN2at13globalContextEv", main=False)
+    rpath = f"{HERE}/torch/lib"
+    (finding,) = findings(bench.library("mine.so", source, *everything, rpath))
+    assert (finding.rule, finding.severity) == ("extension-links-whole-libtorch", Severity.WARNING)
+    assert finding.evidence == ("libc10.so", "libtorch_cuda.so")
+    (finding,) = findings(bench.library("mine.so", source, *everything[:2], rpath))
+    assert finding.severity is Severity.NOTE  # it costs nothing where every torch has them
+    assert not findings(bench.library("mine.so", source, "-Wl,--as-needed", *everything, rpath))

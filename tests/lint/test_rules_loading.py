@@ -1,0 +1,154 @@
+"""Rules about finding the libraries at all: every defect is built, found, and mended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said, subjects
+from torchlink.lint.finding import Severity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.compile
+
+USE = "int inner(void); int main(void) { return inner(); }\n"
+INNER = "int inner(void) { return 1; }\n"
+
+
+def test_a_library_that_no_search_path_finds(bench: Bench) -> None:
+    library = bench.library("lib/libinner.so", INNER)
+    (finding,) = said(bench.program("app", USE, library), "library-not-found")
+    assert (finding.subject, finding.severity) == ("libinner.so", Severity.ERROR)
+    assert "app does not start" in finding.message
+    assert "-Wl,-rpath,'$ORIGIN/lib'" in finding.fix  # where it lies
+    assert not findings(bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib"))
+
+
+def test_nothing_is_undefined_while_a_library_is_missing(bench: Bench) -> None:
+    library = bench.library("lib/libinner.so", INNER + functions("gone"))
+    app = bench.program("app", calls("inner", "gone"), library)
+    bench.library("lib/libinner.so", INNER)
+    assert rules(app) == {"library-not-found"}
+    app = bench.program("app", calls("inner"), library)
+    assert rules(app) == {"library-not-found"}
+    bench.library("lib/libinner.so", functions("gone"))
+    assert rules(bench.program("app", calls("gone"), library, "-Wl,-rpath,$ORIGIN/lib")) == set()
+    bench.library("lib/libinner.so", INNER)
+    assert rules(bench.directory / "app") == {"undefined-symbol"}
+
+
+def test_libraries_that_one_search_path_would_find_are_one_finding(bench: Bench) -> None:
+    lib = bench.torch()
+    app = bench.program("app", MAIN, lib / "libtorch_cpu.so", lib / "libc10.so")
+    (finding,) = said(app, "library-not-found")
+    assert finding.subject == "libtorch_cpu.so + libc10.so"
+    assert "'$ORIGIN/torch/lib'" in finding.fix
+    moved = bench.path("far/away/from/it/app")
+    app.rename(moved)
+    (finding,) = said(moved, "library-not-found")
+    assert finding.subject == "libtorch_cpu.so + libc10.so"
+    assert "torchlink flags --link" in finding.fix
+
+
+def test_a_file_that_is_no_library_where_one_is_looked_for(bench: Bench) -> None:
+    library = bench.library("libinner.so", INNER)
+    app = bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN")
+    library.write_text("INPUT(libother.a)\n")
+    (finding,) = said(app, "library-not-found")
+    assert "is not an ELF file" in finding.message
+    assert str(library) in finding.message
+
+
+def test_an_interpreter_that_is_not_there(bench: Bench) -> None:
+    app = bench.program("app", MAIN, "-Wl,--dynamic-linker,/lib/ld-nowhere.so.1")
+    (finding,) = said(app, "library-not-found")
+    assert finding.subject == "/lib/ld-nowhere.so.1"
+    assert finding.severity is Severity.ERROR
+
+
+LIBRARY_CASES = {
+    # Whoever loads a library may have loaded the missing one before it.
+    "its own package brings it": ("lib/libinner.so", "package/libuser.so", "inner", Severity.WARNING),
+    "nobody knows it": ("libgone.so", "libuser.so", "gone", Severity.ERROR),
+    "it comes with the driver": ("libcuda.so.1", "libuser.so", "cuInit", Severity.WARNING),
+    "Python has libtorch loaded": ("libc10.so", "mine.so", "PyInit_mine", Severity.WARNING),
+}
+
+
+@pytest.mark.parametrize("case", LIBRARY_CASES)
+def test_what_a_library_misses_counts_by_who_may_bring_it(bench: Bench, case: str) -> None:
+    missing, user, symbol, severity = LIBRARY_CASES[case]
+    library = bench.library(missing, functions("f"))
+    source = functions(symbol) if symbol.startswith("Py") else calls(symbol, main=False)
+    path = bench.library(user, source, library)
+    if case != "its own package brings it":
+        library.unlink()
+    (finding,) = said(path, "library-not-found")
+    assert finding.severity is severity
+
+
+def test_an_operator_library_finds_libtorch_in_the_process_that_loads_it(bench: Bench) -> None:
+    lib = bench.torch("elsewhere/far/torch/lib")
+    operators = calls("_ZN5torch7Library4_defEv", main=False)
+    path = bench.library("build/libops.so", operators, lib / "libtorch_cpu.so")
+    (finding,) = said(path, "library-not-found")
+    assert finding.severity is Severity.WARNING
+
+
+def test_a_library_that_only_the_environment_finds(bench: Bench) -> None:
+    library = bench.library("lib/libinner.so", INNER)
+    environment = {"LD_LIBRARY_PATH": str(library.parent)}
+    app = bench.program("app", USE, library)
+    (finding,) = said(app, "found-through-environment", environment=environment)
+    assert finding.subject == str(library.parent)
+    assert "does not start" in finding.message
+    mended = bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib")
+    assert not findings(mended, environment=environment)
+
+
+def test_another_copy_that_the_environment_prefers(bench: Bench) -> None:
+    library = bench.library("lib/libinner.so", INNER)
+    other = bench.library("other/libinner.so", INNER)
+    app = bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib")
+    (finding,) = said(app, "found-through-environment", environment={"LD_LIBRARY_PATH": str(other.parent)})
+    assert "loads other copies" in finding.message
+    assert str(library) in finding.evidence[0]
+
+
+def chain(bench: Bench, *search: str, outer_search: str = "") -> Path:
+    """A program that needs lib/libouter.so, which needs lib/libinner.so."""
+    inner = bench.library("lib/libinner.so", INNER)
+    source = "int inner(void); int outer(void) { return inner(); }\n"
+    words = (f"-Wl,-rpath,{outer_search}",) if outer_search else ()
+    outer = bench.library("lib/libouter.so", source, inner, *words)
+    return bench.program("app", "int outer(void); int main(void) { return outer(); }\n", outer, *search)
+
+
+def test_a_runpath_serves_its_own_object_only(bench: Bench) -> None:
+    app = chain(bench, "-Wl,-rpath,$ORIGIN/lib")
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("runpath-not-inherited", "libinner.so")
+    assert finding.severity is Severity.ERROR
+    assert "libouter.so" in finding.message
+    assert not findings(chain(bench, "-Wl,-rpath,$ORIGIN/lib", "-Wl,--disable-new-dtags"))
+    assert not findings(chain(bench, "-Wl,-rpath,$ORIGIN/lib", outer_search="$ORIGIN"))
+
+
+def test_a_copy_of_the_system_that_a_runpath_was_to_replace(bench: Bench) -> None:
+    image = bench.directory / "image"
+    bench.library("image/usr/lib/libinner.so", INNER)
+    bench.library("image/opt/lib/libinner.so", INNER)
+    bench.library("image/opt/other/libouter.so", "int inner(void); int outer(void) { return inner(); }\n",
+                  image / "opt/lib/libinner.so")  # fmt: skip
+    source = "int outer(void); int main(void) { return outer(); }\n"
+    words = ("-nostdlib", "-Wl,-rpath,$ORIGIN/../lib:$ORIGIN/../other", image / "opt/other/libouter.so")
+    app = bench.program("image/opt/bin/app", source, *words)
+    (finding,) = said(app, "runpath-not-inherited", root=image)
+    assert finding.severity is Severity.WARNING
+    assert "/usr/lib/libinner.so" in finding.message
+    mended = bench.program("image/opt/bin/app", source, *words, "-Wl,--disable-new-dtags")
+    assert not said(mended, "runpath-not-inherited", root=image)
+    assert subjects(said(app, "library-not-found", root=image)) == ["/lib64/ld-linux-x86-64.so.2"]

@@ -1,0 +1,108 @@
+"""Rules about the machine: files for another one, text relocations, executable stacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import unmet
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, said, subjects
+from torchlink.lint.finding import Severity
+from torchlink.lint.missing import this_machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.compile
+
+OTHER = "riscv64" if this_machine() == "aarch64" else "aarch64"
+INNER = functions("inner")
+
+
+def for_another_machine(bench: Bench, file: str, source: str, *words: str | Path) -> Path:
+    """The same library for a machine that this one is not."""
+    if not has("clang", "ld.lld"):
+        unmet("clang and lld")
+    how = ("-nostdlib", "-fuse-ld=lld", f"--target={OTHER}-linux-gnu", *words)
+    return bench.library(file, source, *how, compiler="clang")
+
+
+def test_a_library_for_another_machine_where_ours_was_looked_for(bench: Bench) -> None:
+    inner = bench.library("lib/libinner.so", INNER)
+    app = bench.program("app", calls("inner"), inner, "-Wl,-rpath,$ORIGIN/lib")
+    assert not findings(app)
+    for_another_machine(bench, "lib/libinner.so", INNER)
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("wrong-architecture", str(inner))
+    assert finding.severity is Severity.ERROR
+    assert f"is for {OTHER}, but app is for {this_machine()}" in finding.message
+
+
+def test_one_that_is_passed_over_on_the_way_to_ours(bench: Bench) -> None:
+    inner = bench.library("lib/libinner.so", INNER)
+    passed = for_another_machine(bench, "cross/libinner.so", INNER)
+    app = bench.program("app", calls("inner"), inner, "-Wl,-rpath,$ORIGIN/cross:$ORIGIN/lib")
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("wrong-architecture", str(passed))
+    assert finding.severity is Severity.WARNING
+    assert f"another one is taken, {inner}" in finding.message
+
+
+def test_a_binary_for_another_machine_is_judged_as_far_as_it_can_be(bench: Bench) -> None:
+    library = for_another_machine(bench, "libuser.so", calls("inner", main=False))
+    (finding,) = said(library, "wrong-architecture")
+    assert (finding.subject, finding.severity) == ("libuser.so", Severity.WARNING)
+    assert "--root" in finding.fix
+
+
+def test_what_its_system_would_bring_is_not_missed_but_libtorch_is(bench: Bench) -> None:
+    libc = for_another_machine(bench, "stubs/libc.so.6", functions("puts"))
+    c10 = for_another_machine(bench, "stubs/libc10.so", INNER)
+    user = for_another_machine(
+        bench, "far/away/from/libuser.so", calls("inner", "puts", main=False), c10, libc
+    )
+    found = findings(user)
+    assert {each.rule: each.subject for each in found} == {
+        "wrong-architecture": "libuser.so",
+        "library-not-found": "libc10.so",
+    }
+    assert [each.evidence for each in found if each.rule == "wrong-architecture"] == [
+        ("not judged: libc.so.6",)
+    ]
+    image = bench.directory / "image"
+    for file in ("usr/lib/libc.so.6", "usr/lib/libc10.so"):
+        bench.path(f"image/{file}").write_bytes((bench.directory / "stubs" / file[8:]).read_bytes())
+    assert not findings(user, root=image)
+
+
+def test_text_relocations(bench: Bench) -> None:
+    source = '__asm__(".text\\n.quad in_here\\n"); int in_here(void) { return 0; }\n'
+    if this_machine() not in {"x86_64", "aarch64"}:
+        unmet("a machine whose assembler takes .quad")
+    library = bench.library("libtext.so", source, "-Wl,-z,notext")
+    (finding,) = findings(library)
+    assert (finding.rule, finding.subject) == ("text-relocations", "libtext.so")
+    app = bench.program("app", calls("in_here"), library, "-Wl,-rpath,$ORIGIN")
+    assert subjects(said(app, "text-relocations")) == ["libtext.so"]
+    assert not findings(bench.library("libtext.so", source.replace(".text", ".data"), "-Wl,-z,notext"))
+
+
+def test_an_executable_stack(bench: Bench) -> None:
+    library = bench.library("libstack.so", INNER, "-z", "execstack")
+    (finding,) = findings(library)
+    assert (finding.rule, finding.subject) == ("executable-stack", "libstack.so")
+    app = bench.program("app", calls("inner"), library, "-Wl,-rpath,$ORIGIN")
+    assert subjects(said(app, "executable-stack")) == ["libstack.so"]
+    assert subjects(said(bench.program("app", MAIN, "-z", "execstack"), "executable-stack")) == ["app"]
+    assert not findings(bench.library("libstack.so", INNER, "-z", "noexecstack"))
+
+
+def test_an_assembly_file_without_a_note_makes_the_stack_executable(bench: Bench) -> None:
+    assembled = bench.build("part.o", ".globl part\npart: ret\n", "-c", language="assembler")
+    library = bench.library("libstack.so", INNER, assembled)
+    if this_machine() == "x86_64":
+        assert subjects(said(library, "executable-stack")) == ["libstack.so"]
+    note = '.section .note.GNU-stack,"",%progbits\n'
+    assembled = bench.build("part.o", f".globl part\npart: ret\n{note}", "-c", language="assembler")
+    assert not findings(bench.library("libstack.so", INNER, assembled))

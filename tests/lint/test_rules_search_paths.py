@@ -1,0 +1,201 @@
+"""Rules about RPATH and RUNPATH: each kind of bad entry is one finding, and a good one is none."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lint.bench import Bench, findings, said, subjects
+from torchlink.binary.elf import ElfFile
+from torchlink.lint.finding import Severity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.lint.finding import Finding
+
+pytestmark = pytest.mark.compile
+
+USE = "int inner(void); int use(void) { return inner(); }\n"
+INNER = "int inner(void) { return 1; }\n"
+
+
+def with_path(bench: Bench, search: str, *words: str) -> list[Finding]:
+    """What lint says of a library whose search path is `$ORIGIN/lib`, where its library lies, and `search`."""
+    inner = bench.library("lib/libinner.so", INNER)
+    return findings(bench.library("libuser.so", USE, inner, f"-Wl,-rpath,$ORIGIN/lib:{search}", *words))
+
+
+RELATIVE = ["", "lib", "./lib", "../lib", "$ORIGN/lib", "RIGIN/lib", "/../lib"]
+
+
+@pytest.mark.parametrize("entry", RELATIVE)
+def test_an_entry_that_is_read_from_the_current_directory(bench: Bench, entry: str) -> None:
+    (finding,) = with_path(bench, f"{entry}")
+    assert (finding.rule, finding.subject) == ("rpath-relative", entry or "(empty)")
+    assert finding.severity is Severity.ERROR
+    assert not with_path(bench, "$ORIGIN/lib/.")
+
+
+def test_the_padding_of_a_cmake_build_tree_is_a_note(bench: Bench) -> None:
+    (finding,) = with_path(bench, ":::")
+    assert finding.severity is Severity.ERROR
+    bench.path("CMakeCache.txt").touch()
+    (finding,) = with_path(bench, ":::")
+    assert (finding.rule, finding.severity) == ("rpath-relative", Severity.NOTE)
+    assert "cmake --install" in finding.fix
+
+
+def test_an_entry_where_anyone_may_put_a_library(bench: Bench) -> None:
+    open_to_all = bench.path("open/to/all/x").parent
+    open_to_all.chmod(0o777)
+    for entry in (open_to_all, open_to_all / "not" / "there"):
+        (finding,) = with_path(bench, str(entry))
+        assert (finding.rule, finding.subject) == ("rpath-world-writable", str(entry))
+        assert finding.severity is Severity.ERROR
+    open_to_all.chmod(0o755)
+    assert not [each for each in with_path(bench, str(open_to_all)) if each.rule == "rpath-world-writable"]
+
+
+BUILD_TREES = [
+    "/home/somebody/lib",
+    "/root/lib",
+    "/srv/app/build/lib",
+    "/srv/cmake-build-debug",
+    "/__w/app/app/lib",
+]
+
+
+@pytest.mark.parametrize("entry", BUILD_TREES)
+def test_an_entry_into_a_build_tree_or_home_directory(bench: Bench, entry: str) -> None:
+    (finding,) = with_path(bench, entry)
+    assert (finding.rule, finding.subject) == ("rpath-build-tree", entry)
+    assert finding.severity is Severity.WARNING
+    assert not with_path(bench, "$ORIGIN/lib/.")
+
+
+def test_a_directory_where_cmake_has_built(bench: Bench) -> None:
+    image = bench.directory / "image"
+    bench.path("image/opt/project/CMakeCache.txt").touch()
+    inner = bench.library("image/opt/project/lib/libinner.so", INNER)
+    user = bench.library("image/opt/bin/libuser.so", USE, inner, "-Wl,-rpath,/opt/project/lib")
+    assert subjects(said(user, "rpath-build-tree", root=image)) == ["/opt/project/lib"]
+
+
+def installed(bench: Bench, search: str, *words: str) -> tuple[Path, Path]:
+    """An image with /opt/lib/libinner.so, and a library in it that is searched for through `search`."""
+    inner = bench.library("image/opt/lib/libinner.so", INNER)
+    bench.path("image/opt/other/file").touch()
+    user = bench.library("image/opt/bin/libuser.so", USE, inner, f"-Wl,-rpath,{search}", *words)
+    return user, bench.directory / "image"
+
+
+ENTRIES = {
+    "/opt/lib": [("rpath-absolute", "/opt/lib", Severity.NOTE)],
+    "/opt/lib:/opt/other": [
+        ("rpath-absolute", "/opt/lib", Severity.NOTE),
+        ("rpath-unused", "/opt/other", Severity.NOTE),
+    ],
+    "/opt/lib:/opt/gone": [
+        ("rpath-absolute", "/opt/lib", Severity.NOTE),
+        ("rpath-missing-directory", "/opt/gone", Severity.NOTE),
+    ],
+    "$ORIGIN/../lib": [],
+    "$ORIGIN/../lib:$ORIGIN/../other": [("rpath-unused", "$ORIGIN/../other", Severity.NOTE)],
+    "${ORIGIN}/../lib:$ORIGIN/gone": [("rpath-missing-directory", "$ORIGIN/gone", Severity.NOTE)],
+}
+
+
+@pytest.mark.parametrize("search", ENTRIES)
+def test_an_entry_is_one_finding(bench: Bench, search: str) -> None:
+    user, image = installed(bench, search)
+    found = [(each.rule, each.subject, each.severity) for each in findings(user, root=image)]
+    assert sorted(found) == ENTRIES[search]
+
+
+ALLOWED = {
+    ("$ORIGIN/../lib", "$ORIGIN"): [],
+    ("${ORIGIN}/../lib", "$ORIGIN"): [],
+    ("/opt/lib", "/opt"): [],
+    ("/opt/lib", "/opt/lib/"): [],
+    ("/opt/lib", "/opt/li"): ["rpath-not-allowed"],
+    ("/opt/lib", "$ORIGIN"): ["rpath-not-allowed"],
+    ("$ORIGIN/../lib", "/opt"): [],  # it leads into /opt/lib
+}
+
+
+@pytest.mark.parametrize(("search", "prefix"), ALLOWED)
+def test_an_entry_must_be_under_an_allowed_prefix(bench: Bench, search: str, prefix: str) -> None:
+    user, image = installed(bench, search)
+    found = findings(user, root=image, allowed_rpath=(prefix,))
+    assert [each.rule for each in found] == ALLOWED[search, prefix]
+
+
+def test_directories_of_the_system_are_no_finding(bench: Bench) -> None:
+    inner = bench.library("image/usr/lib/libinner.so", INNER)
+    user = bench.library("image/usr/bin/libuser.so", USE, inner, "-Wl,-rpath,/usr/lib")
+    assert not findings(user, root=bench.directory / "image")
+
+
+def test_an_entry_may_serve_what_is_opened_by_name(bench: Bench) -> None:
+    bench.path("plugins/file").touch()
+    source = "void* dlopen(const char*, int); void* use(void) { return dlopen(0, 1); }\n"
+    opening = bench.library("libuser.so", source, "-lc", "-Wl,-rpath,$ORIGIN/plugins")
+    assert not findings(opening)
+    silent = bench.library("libuser.so", "", "-Wl,-rpath,$ORIGIN/plugins")
+    assert subjects(said(silent, "rpath-unused")) == ["$ORIGIN/plugins"]
+
+
+def test_an_rpath_serves_what_libraries_below_need(bench: Bench) -> None:
+    inner = bench.library("inner/libinner.so", INNER)
+    outer = bench.library("lib/libouter.so", USE, inner)
+    words = ("-Wl,-rpath,$ORIGIN/lib:$ORIGIN/inner", "-Wl,--disable-new-dtags", outer)
+    assert not findings(
+        bench.library("libtop.so", "int use(void); int top(void) { return use(); }\n", *words)
+    )
+
+
+def test_entries_of_the_own_libraries_count_and_are_named(bench: Bench) -> None:
+    inner = bench.library("lib/libinner.so", INNER)
+    outer = bench.library("lib/libouter.so", USE, inner, "-Wl,-rpath,$ORIGIN:/home/somebody/lib")
+    source = "int use(void); int main(void) { return use(); }\n"
+    (finding,) = findings(bench.program("app", source, outer, "-Wl,-rpath,$ORIGIN/lib"))
+    assert finding.rule == "rpath-build-tree"
+    assert "RUNPATH of libouter.so" in finding.message
+
+
+def add_runpath(path: Path, text_of: int) -> None:
+    """Write a DT_RUNPATH into a spare entry of the dynamic section, with the text of another tag.
+
+    Older linkers wrote both tags, and some tools still do.
+    """
+    content = bytearray(path.read_bytes())
+    with ElfFile.open(path) as elf:
+        value = elf.dynamic.tags[text_of]
+        entries = [struct.pack("<QQ", *each) for each in elf.dynamic.tags.items()]
+    end = content.index(entries[-1]) + 16
+    assert content[end : end + 32] == bytes(32)
+    content[end : end + 16] = struct.pack("<QQ", 29, value)
+    path.write_bytes(content)
+
+
+def test_rpath_and_runpath_in_one_object(bench: Bench) -> None:
+    inner = bench.library("lib/libinner.so", INNER)
+    words = ("-Wl,-rpath,$ORIGIN/lib", "-Wl,--disable-new-dtags")
+    user = bench.library("libuser.so", USE, inner, *words)
+    assert not findings(user)
+    same = bench.path("libsame.so")
+    shutil.copy(user, same)
+    add_runpath(same, 15)
+    (finding,) = findings(same)
+    assert (finding.rule, finding.subject, finding.severity) == (
+        "rpath-and-runpath",
+        "libsame.so",
+        Severity.NOTE,
+    )
+    add_runpath(user, 14)  # the text of the SONAME: a relative directory
+    assert [each.severity for each in said(user, "rpath-and-runpath")] == [Severity.WARNING]
+    assert subjects(said(user, "rpath-relative")) == ["libuser.so"]

@@ -1,0 +1,115 @@
+"""Rules about symbols that nothing serves: the ABI, other headers, a library not linked, one too old."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said
+from torchlink.lint.finding import Severity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.compile
+
+SEARCH = "-Wl,-rpath,$ORIGIN/torch/lib"
+LOAD = """
+    #include <string>
+    namespace torch { namespace jit { void load(const std::string&); } }
+    int main() { torch::jit::load("model.pt"); }
+"""
+SHOW = """
+    #include <string>
+    namespace at { std::string show_config(); }
+    int main() { return at::show_config().size() == 0; }
+"""
+
+
+def compiled(bench: Bench, source: str, abi: int) -> Path:
+    """A C++ program compiled with one ABI, linked with a libtorch of the same."""
+    words = (bench.directory / "torch/lib/libtorch_cpu.so", SEARCH, f"-D_GLIBCXX_USE_CXX11_ABI={abi}")
+    return bench.program("app", source, *words, language="c++", compiler="g++")
+
+
+@pytest.mark.parametrize("source", [LOAD, SHOW], ids=["takes a string", "returns a string"])
+@pytest.mark.parametrize("abi", [0, 1])
+def test_a_program_of_the_other_abi(bench: Bench, source: str, abi: int) -> None:
+    bench.torch(abi=abi)
+    app = compiled(bench, source, abi)
+    assert not findings(app)
+    bench.torch(abi=1 - abi)
+    (finding,) = findings(app)
+    assert (finding.rule, finding.severity) == ("abi-mismatch", Severity.ERROR)
+    assert f"_GLIBCXX_USE_CXX11_ABI={abi}, but" in finding.message
+    assert f"-D_GLIBCXX_USE_CXX11_ABI={1 - abi}" in finding.fix
+
+
+def test_a_program_of_another_versions_headers(bench: Bench) -> None:
+    lib = bench.torch(extra="_ZN2at6newestEv")
+    app = bench.program(
+        "app", calls("_ZN2at13globalContextEv", "_ZN2at6newestEv"), lib / "libtorch_cpu.so", SEARCH
+    )
+    assert not findings(app)
+    bench.torch()
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("header-library-mismatch", str(lib))
+    assert finding.evidence == ("_ZN2at6newestEv",)
+
+
+def test_a_library_of_libtorch_that_nothing_loads(bench: Bench) -> None:
+    lib = bench.torch(cuda=True)
+    cuda = calls("_ZN2at13globalContextEv", "_ZN2at4cuda9warp_sizeEv")
+    linked = bench.program("app", cuda, lib / "libtorch_cpu.so", lib / "libtorch_cuda.so", SEARCH)
+    assert not findings(linked)
+    shim = bench.library("libshim.so", cuda.replace("main", "use_all"), lib / "libtorch_cpu.so", SEARCH)
+    app = bench.program("app", calls("use_all"), shim, "-Wl,-rpath,$ORIGIN")
+    (finding,) = said(app, "torch-library-not-linked")
+    assert (finding.subject, finding.severity) == ("libtorch_cuda.so", Severity.ERROR)
+    assert "-ltorch_cuda" in finding.fix
+    assert "header-library-mismatch" not in rules(app)
+    assert (
+        said(shim, "torch-library-not-linked")[0].severity is Severity.WARNING
+    )  # whoever loads it may have it
+
+
+def test_a_symbol_that_no_library_defines(bench: Bench) -> None:
+    library = bench.library("libinner.so", functions("kept gone"))
+    app = bench.program("app", calls("kept", "gone"), library, "-Wl,-rpath,$ORIGIN")
+    assert not findings(app)
+    bench.library("libinner.so", functions("kept"))
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject, finding.evidence) == ("undefined-symbol", "app", ("gone",))
+    assert finding.severity is Severity.ERROR
+
+
+def test_a_library_may_leave_symbols_to_the_program(bench: Bench) -> None:
+    plugin = bench.library("libplugin.so", calls("of_the_host", main=False))
+    assert [each.severity for each in findings(plugin)] == [Severity.NOTE]
+    extension = bench.library(
+        "mine.so", functions("PyInit_mine") + calls("PyErr_Clear", "_Py_Dealloc", main=False)
+    )
+    assert not findings(extension)
+
+
+def versioned(bench: Bench, *versions: str) -> Path:
+    """A library that defines `number` in each of these symbol versions."""
+    script = bench.path("versions.map")
+    script.write_text("".join(f"{name} {{ global: number; local: *; }};\n" for name in versions))
+    return bench.library("libv.so", functions("number"), f"-Wl,--version-script,{script}")
+
+
+def test_a_library_older_than_the_one_that_was_linked(bench: Bench) -> None:
+    app = bench.program("app", calls("number"), versioned(bench, "V_2"), "-Wl,-rpath,$ORIGIN")
+    assert not findings(app)
+    library = versioned(bench, "V_1")
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("symbol-version-missing", str(library))
+    assert finding.evidence == ("V_2: needed by app",)
+
+
+def test_symbols_of_libtorch_without_a_libtorch_are_plain_undefined_ones(bench: Bench) -> None:
+    plugin = bench.library("libplugin.so", calls("_ZN2at13globalContextEv", main=False))
+    assert [(each.rule, each.severity) for each in findings(plugin)] == [("undefined-symbol", Severity.NOTE)]
+    assert not findings(bench.program("app", MAIN))
