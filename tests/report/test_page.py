@@ -234,6 +234,7 @@ def test_filter_and_graph_work_by_keyboard_in_a_browser(torch_report: LintReport
             "--disable-component-update",
             "--disable-sync",
             f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=5000",  # the page's scripts run before the page is printed
             "--dump-dom",
             page.as_uri(),
         ],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
-from torchlink.emit import cxx
+from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
@@ -27,10 +28,16 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
     lines = ["--cc:vcc"] if windows else []  # libtorch for Windows is MSVC's; Nim's default there is MinGW
     if half != "link":
         lines.append("--backend:cpp")  # so that `nim c`, `nim r` and editors do as `nim cpp` does
-        lines.append(f"--passC:{literal(cxx.emit(plan, 'compile'))}")
+        lines.append(f"--passC:{literal(line(plan, 'compile'))}")
     if half != "compile":
-        lines.append(f"--passL:{literal(('/link ' if windows else '') + cxx.emit(plan, 'link'))}")
+        lines.append(f"--passL:{literal(('/link ' if windows else '') + line(plan, 'link'))}")
     return "\n".join(lines)
+
+
+def line(plan: LinkPlan, half: str) -> str:
+    """The words for the shell that Nim starts; no `eval` stands between, so that they may hold any character."""
+    words = cxx.words(plan, half)
+    return " ".join(map(quoting.windows, words)) if plan.platform == "windows" else shlex.join(words)
 
 
 def literal(text: str) -> str:
