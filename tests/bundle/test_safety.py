@@ -1,0 +1,179 @@
+"""Nothing of the user's is lost, nothing half-made stays, and what is wrong is said before anything is written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bundle.conftest import outside
+from torchlink.bundle.run import bundle
+from torchlink.errors import BundleFailedError, FileError, MalformedFileError, UsageError, WouldOverwriteError
+from torchlink.staging import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.binary.live import Workshop
+    from tests.conftest import Result
+
+
+def make_program(workshop: Workshop) -> Path:
+    library = workshop.library("far/liba.so")
+    return workshop.program("app", library, runpath=str(library.parent))
+
+
+def test_a_missing_library_is_named_before_anything_is_written(
+    workshop: Workshop, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    lost = workshop.library("lost/liblost.so")
+    middle = workshop.library("far/libmiddle.so", lost)
+    program = workshop.program("app", middle, runpath=str(middle.parent))
+    done = torchlink("bundle", program, tmp_path / "deep/out")
+    assert done.code == 1
+    assert done.out == ""
+    assert "liblost.so is missing" in done.err
+    assert "needed by libmiddle.so" in done.err
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_directory_of_the_users_is_never_replaced(workshop: Workshop, tmp_path: Path) -> None:
+    program = make_program(workshop)
+    out = tmp_path / "out"
+    out.mkdir()
+    bundle(program, out)  # an empty one is as good as none
+    with pytest.raises(WouldOverwriteError, match="not empty"):
+        bundle(program, out)
+    bundle(program, out, force=True)
+    (out / "model.pt").write_text("mine")
+    with pytest.raises(WouldOverwriteError, match=r"model\.pt"):
+        bundle(program, out, force=True)
+    assert (out / "model.pt").read_text() == "mine"
+    with pytest.raises(WouldOverwriteError, match="is no bundle"):
+        bundle(program, workshop.directory, force=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(WouldOverwriteError, match="is a file"):
+        bundle(program, tmp_path / "file", force=True)
+    assert outside(out / "app") == []
+
+
+def test_a_bundle_can_be_bundled_onto_itself(workshop: Workshop, tmp_path: Path) -> None:
+    bundle(make_program(workshop), tmp_path / "out")
+    before = (tmp_path / "out/app").read_bytes()
+    bundle(tmp_path / "out/app", tmp_path / "out", force=True)
+    assert (tmp_path / "out/app").read_bytes() == before
+    assert outside(tmp_path / "out/app") == []
+
+
+def test_an_interruption_leaves_nothing_behind(workshop: Workshop, tmp_path: Path) -> None:
+    program = make_program(workshop)
+    bundle(program, tmp_path / "place/out")
+    before = (tmp_path / "place/out/manifest.json").read_bytes()
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    for target in ("out", "second"):
+        with pytest.raises(KeyboardInterrupt):
+            bundle(
+                program, tmp_path / "place" / target, force=True, progress=Progress(lambda _: None, interrupt)
+            )
+    assert [path.name for path in (tmp_path / "place").iterdir()] == ["out"]
+    assert (tmp_path / "place/out/manifest.json").read_bytes() == before
+
+
+def test_what_a_killed_run_left_is_removed_and_what_another_uses_is_not(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    long_ago = time.time() - 3600
+    for name in ("killed", "used"):
+        (tmp_path / f".out.torchlink-{name}").mkdir()
+        os.utime(tmp_path / f".out.torchlink-{name}", (long_ago, long_ago))
+    used = os.open(tmp_path / ".out.torchlink-used", os.O_RDONLY)
+    fcntl.flock(used, fcntl.LOCK_EX)
+    bundle(make_program(workshop), tmp_path / "out")
+    os.close(used)
+    assert not (tmp_path / ".out.torchlink-killed").exists()
+    assert (tmp_path / ".out.torchlink-used").exists()
+
+
+def test_the_disk_is_looked_at_first(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_program(workshop)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    with pytest.raises(FileError, match="1 MiB free"):
+        bundle(program, tmp_path / "deep/out")
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ('cp "$0" "$last"', "patchelf broke the copy of app"),
+        (":", "patchelf broke the copy of app"),
+        ("echo oh no >&2; exit 3", "oh no"),
+        (
+            'printf "XX" | dd of="$last" bs=1 seek=64 conv=notrunc 2>/dev/null',
+            "patchelf broke the copy of app",
+        ),
+    ],
+)
+def test_a_patchelf_that_breaks_files_is_found_out(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, words: str
+) -> None:
+    program = make_program(workshop)
+    tool = tmp_path / "bin/patchelf"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\nfor last; do :; done\n{what}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    with pytest.raises((BundleFailedError, FileError), match=words):
+        bundle(program, tmp_path / "place/out")
+    assert [*(tmp_path / "place").iterdir()] == []
+
+
+def test_errors_that_lint_finds_in_a_bundle_are_shown(
+    workshop: Workshop, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    calls = workshop.library("far/libcalls.so", source="void nowhere(void); void call(void) { nowhere(); }\n")
+    program = workshop.program("app", calls, runpath=str(calls.parent))
+    done = torchlink("bundle", program, tmp_path / "out")
+    assert done.code == 1
+    assert "error  undefined-symbol" in done.out
+    assert (tmp_path / "out/app").exists()
+
+
+def test_what_cannot_be_bundled_is_refused_with_a_sentence(workshop: Workshop, tmp_path: Path) -> None:
+    program = make_program(workshop)
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    with pytest.raises(MalformedFileError, match="not an ELF file"):
+        bundle(script, tmp_path / "out")
+    with pytest.raises(FileError, match="No such file"):
+        bundle(tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(FileError, match="directory"):
+        bundle(tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="called lib"):
+        bundle(program.rename(program.with_name("lib")), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_modes_are_plain_and_a_set_uid_bit_is_not_carried_along(workshop: Workshop, tmp_path: Path) -> None:
+    program = make_program(workshop)
+    program.chmod(0o4750)
+    report = bundle(program, tmp_path / "out")
+    assert (tmp_path / "out/app").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~current_umask()
+    assert any("set-uid" in note for note in report.plan.notes)
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
