@@ -325,6 +325,8 @@ def _missing_note(libtorch: Libtorch, wishes: Wishes, libraries: tuple[PlanLibra
     basic = [library for library in missing if library.needed_by in cpu_files]
     if basic and libtorch.accelerator != "cpu":
         note += f"; {basic[0].needed_by} itself asks for {basic[0].name}, so --cpu does not help"
+    elif libtorch.accelerator != "cpu":
+        note += "; a program built with --cpu does without"
     packages = packages_of(missing)
     if not packages:
         return [f"{note}."]

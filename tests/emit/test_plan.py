@@ -243,9 +243,11 @@ def test_a_cpu_program_is_told_only_of_what_it_needs_itself(tmp_path: Path) -> N
     assert "libcudnn.so.9" not in note
 
 
-def test_where_only_cuda_lacks_something_nothing_is_said_against_cpu(tmp_path: Path) -> None:
+def test_where_only_cuda_lacks_something_cpu_is_the_way_out(tmp_path: Path) -> None:
     libtorch = imitate(tmp_path, CUDA, accelerator="cuda", missing_libraries=(CUDNN,))
-    assert make_plan(libtorch).notes == ("Libtorch needs what is not there: libcudnn.so.9.",)
+    assert make_plan(libtorch).notes == (
+        "Libtorch needs what is not there: libcudnn.so.9; a program built with --cpu does without.",
+    )
     assert make_plan(libtorch, Wishes(cpu_only=True)).notes == ()
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torchlink.errors import RunFailedError
+from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.inspect import inspect
 from torchlink.paths import data_dir
-from torchlink.verify.failures import decisive_sentence, exception
+from torchlink.verify.failures import death, decisive_sentence, exception
 from torchlink.verify.model_run import run_model
 from torchlink.verify.result import Request
 from torchlink.verify.session import Session
@@ -65,6 +66,22 @@ def test_a_symbol_that_is_gone_is_named(tmp_path: Path, torch_root: Path) -> Non
         subprocess.run(command.split(), cwd=tmp_path, check=True)
     error = failure_of(tmp_path / "main", torch_root)
     assert "undefined symbol: gone" in error.message
+
+
+def test_the_packages_are_named_that_bring_what_one_library_lacks(torch_root: Path) -> None:
+    lacks = tuple(
+        MissingLibrary(name, asker, package)
+        for name, asker, package in (
+            ("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti"),
+            ("libcudart.so.13", "libtorch_cpu.so", "nvidia-cuda-runtime"),
+            ("libcudnn.so.9", "libtorch_cuda.so", "nvidia-cudnn-cu13"),
+        )
+    )
+    libtorch = inspect(torch_root, found_by="test")._replace(missing_libraries=lacks)
+    printed = (
+        "./app: error while loading shared libraries: libcupti.so.13: cannot open shared object file: No"
+    )
+    assert death(127, printed, "load", libtorch).hint == "pip install nvidia-cuda-cupti nvidia-cuda-runtime"
 
 
 def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ForwardFailedError, RunFailedError, TorchlinkError
+from torchlink.plan import packages_of
 from torchlink.verify.gpu import no_gpu
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ def signal_name(number: int) -> str:
 
 
 def _missing(name: str, libtorch: Libtorch) -> RunFailedError:
-    package = next((entry.package for entry in libtorch.missing_libraries if entry.name == name), None)
+    asker = next((entry.needed_by for entry in libtorch.missing_libraries if entry.name == name), None)
+    packages = packages_of(entry for entry in libtorch.missing_libraries if entry.needed_by == asker)
     return RunFailedError(
         f"The loader cannot start: the library {name} is not found.",
-        hint=f"pip install {package}" if package else f"Install what brings {name}.",
+        hint=f"pip install {' '.join(packages)}" if packages else f"Install what brings {name}.",
     )
