@@ -21,6 +21,7 @@ COMMANDS = {
     "cmake": "cmake",
     "nim": "nim",
     "verify": "verify",
+    "matrix": "matrix",
     "doctor": "doctor",
     "extract": "extract",
     "lint": "lint",

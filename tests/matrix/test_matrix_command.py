@@ -1,0 +1,222 @@
+"""One verification a cell: what is tried, what failed, what could not be tried; and a CI service's own matrix."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.libtorch.test_packed import pack
+from tests.libtorch.trees import Fake, make
+from torchlink.matrix.facts import CANNOT, FAILED, OK, Cell, Column, MatrixReport, Row
+from torchlink.report.matrix import to_markdown, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+OLD = replace(Fake(), version="2.6.0+cpu", headers="2.6.0", built="2.6.0", cmake="2.6.0", abi=0)
+
+
+@pytest.fixture
+def matrix(torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`torchlink matrix` with the default compiler."""
+    monkeypatch.delenv("CXX", raising=False)
+
+    def call(*arguments: str | Path) -> Result:
+        return torchlink("matrix", *arguments)
+
+    return call
+
+
+def jobs(result: Result) -> list[dict[str, Any]]:
+    """The jobs of `--github`."""
+    assert result.code == 0, result.err
+    assert result.out.count("\n") == 1
+    said = json.loads(result.out)
+    assert list(said) == ["include"]
+    include: list[dict[str, Any]] = said["include"]
+    return include
+
+
+@pytest.mark.compile
+def test_a_real_one_a_broken_one_a_packed_one_and_none(
+    torch_root: Path, tmp_path: Path, matrix: Callable[..., Result]
+) -> None:
+    make(tmp_path / "old", OLD)  # its headers are empty: nothing compiles
+    make(tmp_path / "site/torch")
+    wheel = pack(tmp_path / "site", tmp_path / "torch.whl")
+    rows = [torch_root, tmp_path / "old", wheel, tmp_path / "gone"]
+    words = [word for row in rows for word in ("--libtorch", str(row))]
+    done = matrix(*words, "--cxx", "c++", "--cxx", "no-such-compiler", "--json")
+    said = json.loads(done.out)
+    assert (said["schema"], said["ok"], done.code) == (1, False, 1)
+    status = {(cell["row"], cell["column"]): cell["status"] for cell in said["cells"]}
+    assert [status[row, 0] for row in range(4)] == [OK, FAILED, CANNOT, CANNOT]
+    assert [status[row, 1] for row in range(4)] == [CANNOT] * 4
+    assert [row["path"] for row in said["rows"]] == [str(row) for row in rows]
+    codes = [cell["error"]["code"] if cell["error"] else None for cell in said["cells"]]
+    assert codes == [
+        None,
+        "tool-missing",
+        "build-failed",
+        "tool-missing",
+        "libtorch-unusable",
+        "tool-missing",
+        "libtorch-unusable",
+        "libtorch-unusable",
+    ]
+    assert said["cells"][0]["model"]["outputs"]
+
+    page = matrix(*words)
+    assert page.code == 1
+    lines = page.out.splitlines()
+    assert lines[0].split()[0] == "libtorch"
+    assert [line.split()[1] for line in lines[1:5]] == ["ok", "FAILED", "cannot", "cannot"]
+    assert "torchlink extract" in page.out
+    assert lines[-1] == "4 verifications: 1 ok, 1 failed, 2 could not be tried."
+
+
+@pytest.mark.compile
+def test_several_at_once_say_the_same(
+    torch_root: Path, tmp_path: Path, matrix: Callable[..., Result]
+) -> None:
+    make(tmp_path / "old", OLD)
+    words = ["--libtorch", str(torch_root), "--libtorch", str(tmp_path / "old"), "--json"]
+
+    def told(result: Result) -> list[tuple[object, ...]]:
+        cells = json.loads(result.out)["cells"]
+        return [(cell["row"], cell["column"], cell["status"]) for cell in cells]
+
+    assert told(matrix(*words, "--jobs", "2")) == told(matrix(*words)) == [(0, 0, OK), (1, 0, FAILED)]
+
+
+@pytest.mark.compile
+def test_all_well_is_exit_zero_and_an_input_that_does_not_fit_exit_one(
+    torch_root: Path, matrix: Callable[..., Result]
+) -> None:
+    assert matrix("--libtorch", torch_root).code == 0
+    done = matrix("--libtorch", torch_root, "--input", "float32[7]")
+    assert done.code == 1
+    assert "FAILED [1]" in done.out
+
+
+def test_what_is_no_model_is_told_before_anything_is_built(
+    tmp_path: Path, matrix: Callable[..., Result]
+) -> None:
+    (tmp_path / "model.pt").write_bytes(b"")
+    done = matrix(tmp_path / "model.pt", "--libtorch", tmp_path)
+    assert done.code == 2
+    assert "empty" in done.err
+
+
+@pytest.mark.parametrize(
+    "words", [["--via", "make"], ["--jobs", "0"], ["--json", "--github"], ["--device", "tpu"]]
+)
+def test_words_that_do_not_fit_are_exit_two(
+    words: list[str], torch_root: Path, matrix: Callable[..., Result]
+) -> None:
+    done = matrix("--libtorch", torch_root, *words)
+    assert done.code == 2
+    assert done.out == "" or "error" in json.loads(done.out)
+
+
+@pytest.mark.compile
+def test_the_matrix_for_github_names_every_pair_and_runs_nothing(
+    tmp_path: Path, matrix: Callable[..., Result], private_cache: Path
+) -> None:
+    make(tmp_path / "a b", OLD)
+    make(tmp_path / "new")
+    before = sorted(private_cache.glob("loaders/*"))
+    include = jobs(
+        matrix(
+            "model.pt",
+            "--github",
+            *("--libtorch", tmp_path / "a b", "--libtorch", tmp_path / "new"),
+            *("--cxx", "g++-99", "--via", "cxx", "--via", "cmake"),
+        )
+    )
+    assert [(job["version"], job["cxx"], job["via"]) for job in include] == [
+        ("2.6.0+cpu", "g++-99", "cxx"),
+        ("2.6.0+cpu", "g++-99", "cmake"),
+        ("2.13.0+cpu", "g++-99", "cxx"),
+        ("2.13.0+cpu", "g++-99", "cmake"),
+    ]
+    assert len({job["name"] for job in include}) == 4
+    assert (include[0]["torch"], include[0]["cxx11_abi"]) == ("2.6.0", 0)
+    assert shlex.split(include[0]["run"]) == [
+        *("torchlink", "verify", "model.pt", "--libtorch", str(tmp_path / "a b")),
+        *("--compiler", "g++-99", "--via", "cxx"),
+    ]
+    assert sorted(private_cache.glob("loaders/*")) == before
+
+
+@pytest.mark.compile
+def test_without_libtorch_every_usable_one_is_a_row(
+    tmp_path: Path, matrix: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "old", OLD)
+    make(tmp_path / "new")
+    monkeypatch.setenv("TORCHLINK_LIBTORCH", str(tmp_path / "old"))
+    monkeypatch.setenv("LIBTORCH", str(tmp_path / "new"))
+    monkeypatch.setenv("TORCH_INSTALL_PREFIX", str(tmp_path / "nothing"))
+    versions = [job["version"] for job in jobs(matrix("--github"))]
+    assert versions[:2] == ["2.6.0+cpu", "2.13.0+cpu"]
+    assert "unknown" not in versions
+
+
+@pytest.mark.compile
+def test_a_wheel_is_a_row_of_a_matrix_for_others(tmp_path: Path, matrix: Callable[..., Result]) -> None:
+    make(tmp_path / "site/torch")
+    wheel = pack(tmp_path / "site", tmp_path / "torch.whl")
+    assert [job["libtorch"] for job in jobs(matrix("--github", "--libtorch", wheel))] == [str(wheel)]
+    assert matrix("--github", "--libtorch", tmp_path / "gone").code == 2
+
+
+def report(*statuses: str) -> MatrixReport:
+    """A report with a row for each status."""
+    from torchlink.errors import BuildFailedError, LibtorchUnusableError
+
+    errors = {
+        OK: None,
+        FAILED: BuildFailedError("a | b", hint="Do this.", details=("c++ x",)),
+        CANNOT: LibtorchUnusableError("gone"),
+    }
+    column = Column("c++", "cmake", "c++ 12")
+    rows = tuple(Row(f"/{status}|{number}", None, None) for number, status in enumerate(statuses))
+    cells = tuple(
+        Cell(row, column, errors[status], None, 1.0) for row, status in zip(rows, statuses, strict=True)
+    )
+    return MatrixReport(None, "cpu", rows, (column,), cells)
+
+
+def test_the_exit_code_is_that_of_the_gravest_cell() -> None:
+    assert [report(*statuses).exit_code for statuses in ((OK,), (OK, CANNOT), (CANNOT, FAILED, OK))] == [
+        0,
+        2,
+        1,
+    ]
+
+
+def test_the_table_as_text_and_as_markdown() -> None:
+    assert to_text(report(OK, FAILED)).splitlines() == [
+        "libtorch   c++ 12 by CMake   in",
+        "unknown    ok                /ok|0",
+        "unknown    FAILED [1]        /failed|1",
+        "",
+        "[1] a | b",
+        "    c++ x",
+        "    -> Do this.",
+        "",
+        "2 verifications: 1 ok, 1 failed.",
+    ]
+    assert to_markdown(report(FAILED)).splitlines()[:3] == [
+        "| libtorch | c++ 12 by CMake | in |",
+        "| --- | --- | --- |",
+        r"| unknown | FAILED [1] | `/failed\|0` |",
+    ]

@@ -1,0 +1,167 @@
+"""`torchlink matrix`: one model, several libtorchs, several compilers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchlink.cli.options import JsonOption
+from torchlink.cli.plan_options import CpuOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+EPILOG = """\b
+Examples:
+  torchlink matrix
+  torchlink matrix model.pt --libtorch libs/2.6.0 --libtorch libs/2.13.0 --cxx g++ --cxx clang++
+  torchlink matrix model.pt --via cxx --via cmake --via nim --jobs 2
+  torchlink matrix model.pt --markdown >> "$GITHUB_STEP_SUMMARY"
+
+\b
+On GitHub Actions, one job a verification (nothing is run by --github itself):
+  echo "matrix=$(torchlink matrix --github --libtorch a --libtorch b)" >> "$GITHUB_OUTPUT"
+  strategy: { matrix: '${{ fromJSON(needs.plan.outputs.matrix) }}' }
+  steps: [{ run: '${{ matrix.run }}' }]
+
+\b
+Exit code: 0 all is well; 1 a verification failed; 2 none failed, but some could not be tried.
+"""
+JOBS_HELP = "How many verifications at once; a compiler takes about a gigabyte of memory."
+
+
+@app.command(epilog=EPILOG)
+def matrix(
+    *,
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL]", help="A TorchScript file; a tiny one that torchlink carries without."
+        ),
+    ] = None,
+    libtorch: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--libtorch",
+            metavar="PATH",
+            help="A row; may be repeated. Without any: every usable one of find --all.",
+        ),
+    ] = None,
+    cxx: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cxx", metavar="EXE", help="A compiler; may be repeated. Without any: $CXX, else c++."
+        ),
+    ] = None,
+    via: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--via", metavar="cxx|cmake|nim", help="A way of building, as in verify; may be repeated."
+        ),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="VALUE", help="One argument of forward, as in verify; may be repeated."
+        ),
+    ] = None,
+    expect: Annotated[
+        Path | None, typer.Option("--expect", metavar="FILE", help="The tensors that forward should return.")
+    ] = None,
+    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = 1e-5,
+    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = 1e-4,
+    device: Annotated[
+        str, typer.Option("--device", metavar="cpu|cuda|auto", help="Where to run, as in verify.")
+    ] = "cpu",
+    cpu: CpuOption = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help=JOBS_HELP)] = 1,
+    json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
+    github: Annotated[
+        bool, typer.Option("--github", help="Run nothing: print a matrix for GitHub Actions, on one line.")
+    ] = False,
+) -> None:
+    """Verify one model against several libtorchs with several compilers, and print a table.
+
+    A row is a libtorch, a column a compiler or a way of building. Loaders that were built before are used
+    again.
+    """
+    from torchlink.errors import UsageError
+    from torchlink.matrix.run import columns_of, rows_of, run_matrix
+
+    if json + markdown + github > 1:
+        raise UsageError("--json, --markdown and --github exclude one another.", hint="Say one of them.")
+    columns = columns_of(cxx or (), via or (), ask=not github)
+    rows = rows_of(libtorch or ())
+    if github:
+        typer.echo(jobs_of(rows, columns, model))
+        return
+    from torchlink.plan import Wishes
+
+    options = {
+        "device": device,
+        "inputs": inputs,
+        "expect": expect,
+        "atol": atol,
+        "rtol": rtol,
+        "wishes": Wishes(cpu_only=cpu),
+    }
+    told = teller(len(rows) * len(columns))
+    report = run_matrix(model, rows, columns, options, jobs=jobs, done=told)
+    show(report, as_json=json, as_markdown=markdown)
+    raise typer.Exit(report.exit_code)
+
+
+def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None) -> str:
+    """The answer of --github; a libtorch that was named and is none is an error."""
+    from json import dumps
+
+    from torchlink.report.matrix import github_matrix
+
+    for row in rows:
+        if row.error:
+            raise row.error
+    return dumps(github_matrix(rows, columns, str(model) if model else None), separators=(",", ":"))
+
+
+def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
+    """Print the report in the form that was asked for."""
+    from torchlink.report import matrix as renderers
+
+    if as_json:
+        from json import dumps
+
+        typer.echo(dumps(renderers.to_json(report), indent=2))
+    elif as_markdown:
+        typer.echo(renderers.to_markdown(report), nl=False)
+    else:
+        import os
+        import sys
+
+        from torchlink.report.ansi import wanted
+
+        typer.echo(renderers.to_text(report, color=wanted(sys.stdout, os.environ)), nl=False)
+
+
+def teller(count: int) -> Callable[[Cell], None]:
+    """Tell whoever watches a terminal how far it is."""
+    import sys
+
+    from torchlink.report.matrix import title
+
+    ended = 0
+
+    def tell(cell: Cell) -> None:
+        nonlocal ended
+        ended += 1
+        if sys.stderr.isatty():
+            what = f"libtorch {cell.row.version}, {title(cell.column)}: {cell.status}"
+            typer.echo(f"torchlink: {ended} of {count}: {what} ({cell.seconds:.1f} s)", err=True)
+
+    return tell

@@ -1,0 +1,1 @@
+"""One verification over several libtorchs, compilers and ways of building."""

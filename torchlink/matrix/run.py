@@ -1,0 +1,143 @@
+"""`torchlink matrix` as a function: which rows and columns, and one verification a cell."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import LibtorchUnusableError, TorchlinkError, UsageError
+from torchlink.libtorch.choose import failure, search
+from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
+from torchlink.verify.run import WAYS, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+def rows_of(libtorchs: Sequence[Path]) -> tuple[Row, ...]:
+    """The libtorchs that were named, unusable ones with their error; every usable one here where none was.
+
+    Raises:
+        LibtorchNotFoundError: none was named, and there is none.
+    """
+    if libtorchs:
+        return tuple(_named(path) for path in dict.fromkeys(libtorchs))
+    found = search(everything=True)
+    if found.chosen is None:
+        raise failure(found)
+    usable = [candidate.libtorch for candidate in found.candidates if candidate.libtorch]
+    return tuple(Row(str(libtorch.root), libtorch, None) for libtorch in usable)
+
+
+def _named(path: Path) -> Row:
+    found = search((path,))
+    if found.chosen is None:
+        return Row(str(path), None, failure(found))
+    return Row(str(path), found.chosen, None)
+
+
+def columns_of(compilers: Sequence[str], ways: Sequence[str], *, ask: bool = True) -> tuple[Column, ...]:
+    """Every compiler with every way of building.
+
+    Args:
+        compilers: commands; the default compiler where empty.
+        ways: "cxx", "cmake", "nim"; "cxx" where empty.
+        ask: start the compilers to learn their versions.
+
+    Raises:
+        UsageError: there is no such way.
+    """
+    for way in ways:
+        if way not in WAYS:
+            raise UsageError(f"--via {way} is not known.", hint=f"Say one of {', '.join(WAYS)}.")
+    commands: list[str | None] = list(dict.fromkeys(compilers)) or [None]
+    names = {command: _name(command) if ask else command or "c++" for command in commands}
+    return tuple(
+        Column(command, way, names[command]) for command in commands for way in dict.fromkeys(ways or ["cxx"])
+    )
+
+
+def _name(command: str | None) -> str:
+    from torchlink.toolchain.compiler import find_compiler
+
+    try:
+        found = find_compiler(command)
+    except TorchlinkError:
+        return command or "c++"  # the cells say what is wrong with it
+    return f"{command} {'.'.join(map(str, found.version))}" if command else found.name
+
+
+def run_matrix(
+    model: Path | None,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    options: Mapping[str, Any],
+    *,
+    jobs: int = 1,
+    done: Callable[[Cell], None] = lambda _: None,
+) -> MatrixReport:
+    """Verify a model in every cell.
+
+    Args:
+        model: a TorchScript file; the tiny one that torchlink carries where None.
+        rows: libtorchs.
+        columns: compilers and ways.
+        options: what `verify` takes besides: device, inputs, expect, atol, rtol, wishes.
+        jobs: how many cells at once; each compiler takes about a gigabyte of memory.
+        done: called after each cell, in the order in which they end.
+
+    Raises:
+        ModelError: the file is no TorchScript model, so that there is nothing to verify.
+        FileError: the file cannot be read.
+        UsageError: an option has no such value.
+    """
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs} is too few.", hint="Say 1 or more.")
+    if model is not None:
+        from torchlink.model.kind import require_torchscript
+
+        require_torchscript(model)
+    pairs = [(row, column) for row in rows for column in columns]
+
+    def prove(pair: tuple[Row, Column]) -> Cell:
+        cell = _verify(*pair, [model] if model else [], options)
+        done(cell)
+        return cell
+
+    return MatrixReport(
+        model=str(model) if model else None,
+        device=str(options.get("device", "cpu")),
+        rows=tuple(rows),
+        columns=tuple(columns),
+        cells=tuple(_each(prove, pairs, jobs)),
+    )
+
+
+def _each(
+    prove: Callable[[tuple[Row, Column]], Cell], pairs: Sequence[tuple[Row, Column]], jobs: int
+) -> Iterator[Cell]:
+    """The cells in order, several worked on at once."""
+    if jobs == 1:
+        yield from map(prove, pairs)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(jobs)  # threads: the work is done by compilers and loaders
+    try:
+        yield from pool.map(prove, pairs)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _verify(row: Row, column: Column, models: Sequence[Path], options: Mapping[str, Any]) -> Cell:
+    start = time.perf_counter()
+    if row.libtorch is None:
+        return Cell(row, column, row.error or LibtorchUnusableError("There is no libtorch."), None, 0.0)
+    try:
+        report = verify(models, row.libtorch, via=column.via, compiler=column.compiler, **options)
+    except UsageError:
+        raise  # the same in every cell
+    except TorchlinkError as error:
+        return Cell(row, column, error, None, time.perf_counter() - start)
+    return Cell(row, column, report.models[0].error, report, time.perf_counter() - start)
