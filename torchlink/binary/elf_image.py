@@ -85,13 +85,21 @@ class Image:
         return any(0 <= address - load.address < load.file_size for load in self.loads)
 
     def locate(self, address: int) -> tuple[int, int]:
-        """File offset of a virtual address, and the offset where its segment's bytes end.
+        """File offset of a virtual address, and the offset where the bytes from there on end.
+
+        They go on in the next segment where that continues the first in memory and in the file: patchelf puts a
+        string table across two.
 
         Raises:
             MalformedFileError: no loaded segment holds the address in the file.
         """
-        for load in self.loads:
+        for number, load in enumerate(self.loads):
             distance = address - load.address
             if 0 <= distance < load.file_size:
-                return load.offset + distance, min(load.offset + load.file_size, self.data.size)
+                size = load.file_size
+                for other in self.loads[number + 1 :]:
+                    if (other.address - load.address, other.offset - load.offset) != (size, size):
+                        break
+                    size += other.file_size
+                return load.offset + distance, min(load.offset + size, self.data.size)
         raise self.data.malformed(f"the address {address:#x} lies in none of its segments")
