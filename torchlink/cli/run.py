@@ -60,7 +60,9 @@ def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
         kind = "still packed" if libtorch.packed else f"built for {libtorch.platform}"
         raise LibtorchUnusableError(
             f"{libtorch.root} is {kind}: nothing can be run with it on this machine.",
-            hint="Name another libtorch with --libtorch.",
+            hint=f"Unpack it with torchlink extract {libtorch.root} DIR and say --libtorch DIR."
+            if libtorch.packed and libtorch.platform == here.platform
+            else "Name another libtorch with --libtorch.",
         )
     own = [libtorch.library_dir, *(companion.path for companion in libtorch.companion_dirs)]
     directories = [str(directory) for directory in own if not is_system_dir(directory)]
