@@ -152,3 +152,14 @@ def test_a_copy_of_the_system_that_a_runpath_was_to_replace(bench: Bench) -> Non
     mended = bench.program("image/opt/bin/app", source, *words, "-Wl,--disable-new-dtags")
     assert not said(mended, "runpath-not-inherited", root=image)
     assert subjects(said(app, "library-not-found", root=image)) == ["/lib64/ld-linux-x86-64.so.2"]
+
+
+def test_libtorchs_own_libraries_find_cuda_in_packages_of_their_own(bench: Bench) -> None:
+    lib = bench.torch()
+    runtime = bench.library("far/away/from/all/libcudart.so.99", functions("cudaMalloc"))
+    words = (lib / "libtorch_cpu.so", runtime, "-Wl,-rpath,$ORIGIN")
+    cuda = bench.library("torch/lib/libtorch_cuda.so", calls("cudaMalloc", main=False), *words)
+    (finding,) = said(cuda, "library-not-found")
+    assert (finding.subject, finding.severity) == ("libcudart.so.99", Severity.WARNING)
+    app = bench.program("app", MAIN, cuda, "-Wl,-rpath,$ORIGIN/torch/lib")
+    assert [each.severity for each in said(app, "library-not-found")] == [Severity.ERROR]

@@ -199,3 +199,25 @@ def test_rpath_and_runpath_in_one_object(bench: Bench) -> None:
     add_runpath(user, 14)  # the text of the SONAME: a relative directory
     assert [each.severity for each in said(user, "rpath-and-runpath")] == [Severity.WARNING]
     assert subjects(said(user, "rpath-relative")) == ["libuser.so"]
+
+
+ODD = [
+    "/" + "a/" * 3000,
+    "/" + "x" * 5000,
+    "$ORIGIN/" + "../" * 2000,
+    "/\udcff\udc80/lib",
+    "$LIB/$PLATFORM",
+    "$ORIGIN" * 50,
+]
+
+
+@pytest.mark.parametrize("entry", ODD, ids=range(len(ODD)))
+def test_no_entry_is_too_odd_to_be_judged(bench: Bench, entry: str) -> None:
+    inner = bench.library("lib/libinner.so", INNER)
+    user = bench.library("libuser.so", USE, inner, f"-Wl,-rpath,{entry}")
+    assert {each.rule for each in findings(user)} <= {
+        "library-not-found",
+        "rpath-relative",
+        "rpath-missing-directory",
+        "rpath-unused",
+    }

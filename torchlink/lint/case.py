@@ -41,6 +41,7 @@ TORCH_NAMES = LINKABLE | {
     "torch_cuda_linalg",
     "torch_global_deps",
     "torch_nvshmem",
+    "caffe2_nvrtc",
 }
 SYSTEM_KINDS = frozenset(
     {"ld.so.cache", "default", "interpreter"}
@@ -132,11 +133,12 @@ class Case:
         siblings: dict[str, ElfFile] = {}
         directories = {each.file.parent for objects in self.torch.values() for each in objects}
         for directory in sorted(directories):
-            for path in sorted(directory.iterdir()) if directory.is_dir() else ():  # a text may name others'
-                if bare_name(path.name) not in LINKABLE or os.path.realpath(path) in loaded:
+            for name in sorted(names_in(directory)):
+                path = directory / name
+                if bare_name(name) not in LINKABLE or os.path.realpath(path) in loaded:
                     continue
                 try:
-                    siblings[path.name] = ElfFile.open(path)
+                    siblings[name] = ElfFile.open(path)
                 except TorchlinkError:  # a linker script or a damaged file cannot be linked either
                     continue
         return siblings
@@ -232,6 +234,14 @@ class Case:
         if not inside and f"{directory}/".startswith(f"{each.origin}/"):
             return Path(directory)
         return Path(self.system.tree.on_host(directory))
+
+
+def names_in(directory: Path) -> list[str]:
+    """What lies in a directory; nothing in one that may not be read, or that only a text tells of."""
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - names alone: /usr/lib has thousands
+    except OSError:
+        return []
 
 
 def bare_name(soname: str) -> str:

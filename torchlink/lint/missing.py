@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import TORCH_NAMES, bare_name
 from torchlink.lint.finding import Severity
-from torchlink.lint.search_path import entries_of
+from torchlink.lint.search_path import entries_of, is_there
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Edge, LoadedObject
@@ -20,6 +21,7 @@ DRIVER = re.compile(r"lib(cuda|nvcuvid|nvidia-[a-z]+|nvoptix)\.so")
 CUDA = re.compile(r"lib(cu(da|blas|dnn|fft|rand|solver|sparse|pti)|nv(rtc|JitLink|Tools)|nccl)")
 PYTHON = re.compile(r"libpython\d")
 OTHER_MACHINE = "is for "
+MOST_NEIGHBOURS = 1000  # directories that are looked into; more are no package's
 # Registering operators, kernels, classes or a device guard when it is loaded: through these functions of libtorch.
 REGISTERS = re.compile(
     rb"_ZN(5torch7Library|3c1017RegisterOperators|3c1010Dispatcher\d+register|5torch3jit1\dregisterOperator"
@@ -57,7 +59,7 @@ def is_foreign(case: Case) -> bool:
     if case.system.tree.root is not None or case.subject.elf.machine == this_machine():
         return False
     loader = case.system.interpreter
-    return loader is None or not Path(loader).exists()
+    return loader is None or not is_there(Path(loader))
 
 
 def this_machine() -> str:
@@ -72,7 +74,7 @@ def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
     above = None if asking is None or asking.needed_by is None else case.closure.object(asking.needed_by)
     while above is not None:
         for entry in entries_of(above, case):
-            if entry.kind == "runpath" and (entry.host / name).exists():
+            if entry.kind == "runpath" and is_there(entry.host / name):
                 return entry
         above = None if above.needed_by is None else case.closure.object(above.needed_by)
     return None
@@ -81,17 +83,17 @@ def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
 def nearby(name: str, asking: LoadedObject) -> str | None:
     """Where around an object a library of this name lies, as an entry for its search path; None: nowhere."""
     here = asking.file.parent
-    if (here / name).exists():
+    if is_there(here / name):
         return "$ORIGIN"
     for place in (here, here.parent, here.parent.parent):
         if place == place.parent:
             break
         try:
-            inside = sorted(place.iterdir())
+            inside = sorted(islice(place.iterdir(), MOST_NEIGHBOURS))
         except OSError:
             continue
         for directory in (place, *inside, *(each / "lib" for each in inside)):
-            if (directory / name).exists():
+            if is_there(directory / name):
                 return f"$ORIGIN/{os.path.relpath(directory, here)}"
     return None
 
@@ -100,14 +102,16 @@ def severity_of(name: str, place: str | None, case: Case) -> Severity:
     """How bad it is that a library is missing.
 
     A program does not start. A library may be loaded by a program that has loaded the missing one before:
-    Python has libtorch once torch is imported, and a package's own libraries bring each other.
+    Python has libtorch once torch is imported, and a package's own libraries bring each other; libtorch's
+    own find CUDA in packages of their own.
     """
     if DRIVER.match(name):
         return Severity.WARNING
     if case.is_program:
         return Severity.ERROR
     of_torch = bare_name(name) in TORCH_NAMES or CUDA.match(name)
-    if place or (of_torch and (case.is_extension or registers(case.subject, case))):
+    by_others = case.is_extension or case.belongs_to_torch(case.subject) or registers(case.subject, case)
+    if place or (of_torch and by_others):
         return Severity.WARNING
     return Severity.ERROR
 

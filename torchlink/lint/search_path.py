@@ -63,7 +63,7 @@ def flaw(entry: Entry, case: Case) -> str | None:
         return "rpath-relative"
     allowed = any(begins(path, prefix) for prefix in case.wanted.allowed_rpath for path in names(entry))
     # What only a text tells of lies elsewhere, and so do its directories.
-    exists = entry.host.is_dir() or isinstance(entry.owner.elf, Unseen)
+    exists = is_directory(entry.host) or isinstance(entry.owner.elf, Unseen)
     if not entry.portable and world_writable(entry.host, exists=exists):
         return "rpath-world-writable"
     if case.wanted.allowed_rpath and not allowed:
@@ -83,7 +83,7 @@ def is_padding(entry: Entry) -> bool:
     """Whether an empty entry is CMake's: it pads the search path of a build tree to the length of the installed one."""
     text = (entry.owner.elf.dynamic.runpath or entry.owner.elf.dynamic.rpath or "").rstrip(":")
     padded = not entry.text and "" not in text.split(":")
-    return padded and any((place / BUILD_FILES[0]).exists() for place in entry.owner.file.parents)
+    return padded and any(is_there(place / BUILD_FILES[0]) for place in entry.owner.file.parents)
 
 
 def names(entry: Entry) -> tuple[str, str]:
@@ -102,7 +102,7 @@ def world_writable(host: Path, *, exists: bool) -> bool:
     nearest = host
     while not exists and nearest != nearest.parent:
         nearest = nearest.parent
-        exists = nearest.is_dir()
+        exists = is_directory(nearest)
     try:
         return bool(nearest.stat().st_mode & stat.S_IWOTH)
     except OSError:
@@ -114,7 +114,7 @@ def is_of_build(entry: Entry) -> bool:
     if HOME.match(entry.directory) or BUILD.search(f"{entry.directory}/"):
         return True
     return any(
-        (place / file).exists() for place in (entry.host, *entry.host.parents[:3]) for file in BUILD_FILES
+        is_there(place / file) for place in (entry.host, *entry.host.parents[:3]) for file in BUILD_FILES
     )
 
 
@@ -123,6 +123,16 @@ def serves(entry: Entry, case: Case) -> bool:
     # An RPATH serves everything that is loaded because of its owner.
     edges = case.closure.edges
     wanted = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
-    if any((entry.host / name).exists() for name in ("glibc-hwcaps", *wanted)):
+    if any(is_there(entry.host / name) for name in ("glibc-hwcaps", *wanted)):
         return True
     return not os.access(entry.host, os.X_OK) or b"dlopen" in case.imports(entry.owner)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file; a name that no file system takes is not there."""
+    return os.path.exists(path)  # noqa: PTH110 - `Path.exists` raises for a name that is too long
+
+
+def is_directory(path: Path) -> bool:
+    """Whether there is such a directory."""
+    return os.path.isdir(path)  # noqa: PTH112 - likewise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
-from torchlink.lint.search_path import is_padding
+from torchlink.lint.search_path import is_directory, is_padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,9 @@ def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
     """It may not exist: then anyone may make it."""
     for text, where, entry in flawed(rule, case):
         what = (
-            "is writable by everyone" if entry.host.is_dir() else "does not exist, and everyone may make it"
+            "is writable by everyone"
+            if is_directory(entry.host)
+            else "does not exist, and everyone may make it"
         )
         yield rule.finding(
             text,
@@ -94,7 +96,7 @@ def rpath_not_allowed(rule: Rule, case: Case) -> Iterator[Finding]:
 def rpath_build_tree(rule: Rule, case: Case) -> Iterator[Finding]:
     """It works on the machine that built it, and there only as long as the directory is kept."""
     for text, where, entry in flawed(rule, case):
-        gone = "" if entry.host.is_dir() else " It does not exist here any more."
+        gone = "" if is_directory(entry.host) else " It does not exist here any more."
         yield rule.finding(
             text,
             f"The {where} names {text}, in a build tree or a home directory: on another machine, or for another "
