@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.binary.elf_hash import gnu_hash
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import Reference
+
+SMALL = 2048  # symbols of a library whose names are looked for among the references rather than the other way
+STRIDE = 32
 
 
 class UndefinedSymbol(NamedTuple):
@@ -67,16 +72,32 @@ class Scope:
         edges = [
             edge for edge in self.closure.edges_of(path) if edge.name in needed and edge.path is not None
         ]
-        unproven = {edge.path: self._objects[edge.path] for edge in edges if edge.path is not None}
-        for reference in self.references(path):
-            if not unproven:
-                break
+        libraries = {edge.path: self._objects[edge.path] for edge in edges if edge.path is not None}
+        small = {path: each for path, each in libraries.items() if each.elf.symbol_count <= SMALL}
+        large = {path: each for path, each in libraries.items() if path not in small}
+        elf = self._objects[path].elf
+        numbers = elf.reference_numbers()
+        if small:  # these names alone can bind there
+            exported = frozenset().union(*(each.elf.exports() for each in small.values()))
+            named = zip(numbers, elf.symbol_names(numbers), strict=True)
+            self._strike(elf.references_at(number for number, name in named if name in exported), small)
+        # In strides, so that a library of which a few neighbours are used is met early.
+        strides = (number for start in range(STRIDE) for number in numbers[start::STRIDE])
+        self._strike(elf.references_at(strides), large)
+        return tuple(edge for edge in edges if edge.path in small or edge.path in large)
+
+    def _strike(self, references: Iterable[Reference], unproven: dict[str, LoadedObject]) -> None:
+        """Take out of `unproven` those that a reference binds to, until none is left."""
+        if not unproven:
+            return
+        for reference in references:
             # Only where an unproven library has the name must the whole order decide who gets it.
             if first_provider(reference, unproven.values()):
                 provider = self.provider(reference)
                 if provider is not None:
                     unproven.pop(provider.path, None)
-        return tuple(edge for edge in edges if edge.path in unproven)
+                if not unproven:
+                    return
 
     def used_but_not_needed(self, path: str) -> dict[str, tuple[str, ...]]:
         """Libraries that an object uses without a NEEDED entry: path → mangled names that bind there.
@@ -104,7 +125,7 @@ class Scope:
         references = asking.elf.references(relocated=False) if known is None else known
         left = [each for each in references if not (each.weak or each.copied)]
         # Who serves it does not matter, so those that serve most come first.
-        for each in sorted(self.closure.objects, key=lambda each: each.elf.size, reverse=True):
+        for each in sorted(self.closure.objects, key=lambda each: -each.elf.symbol_count):
             if not left:
                 break
             left = each.elf.unserved(left)
@@ -137,7 +158,8 @@ class Scope:
 
 def first_provider(reference: Reference, objects: Iterable[LoadedObject]) -> LoadedObject | None:
     """The first of these objects that defines what a reference asks for."""
-    name, hashed, version = reference.name, reference.hashed, reference.version
+    name, version = reference.name, reference.version
+    hashed = gnu_hash(name)
     for each in objects:
         if each.elf.provides(name, hashed, version):
             return each

@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import sys
 from array import array
+from functools import lru_cache
+from itertools import accumulate, repeat
 from operator import mul
 from typing import TYPE_CHECKING
 
 from torchlink.binary.elf_dynamic import DT_GNU_HASH, DT_HASH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torchlink.binary.elf_image import Image
 
-LONGEST_SUM = 1024
-POWERS_OF_33 = tuple(pow(33, exponent, 1 << 32) for exponent in reversed(range(LONGEST_SUM)))
+LONGEST_SUM = 512  # bytes of a name; the few longer ones take the slow way
+POWERS_OF_33 = tuple(accumulate(repeat(33, LONGEST_SUM), lambda power, _: power * 33 & 0xFFFFFFFF, initial=1))
 MOST_BUCKETS = 1 << 22
 LONGEST_CHAIN = 1 << 20  # far beyond what any linker writes; a damaged file may never end a chain
 WIDE_HASH_MACHINES = frozenset({"s390x", "alpha"})  # their 64-bit DT_HASH has 64-bit words
 
 
+if sys.version_info >= (3, 12):
+    from math import sumprod
+
+    def products(bytes_: bytes, powers: tuple[int, ...]) -> int:
+        """The sum of the products of bytes and powers."""
+        return int(sumprod(bytes_, powers[: len(bytes_)]))
+
+else:
+
+    def products(bytes_: bytes, powers: tuple[int, ...]) -> int:
+        """The sum of the products of bytes and powers."""
+        return sum(map(mul, bytes_, powers))
+
+
+@lru_cache(maxsize=1 << 14)
 def gnu_hash(name: bytes) -> int:
     """The 32-bit hash that DT_GNU_HASH uses: 5381, then times 33 plus the next byte.
 
     Written as one sum, because a closure of libtorch has many thousand names to hash.
     """
     length = len(name)
-    if length <= LONGEST_SUM:
-        powers = POWERS_OF_33[LONGEST_SUM - length :]
-        total: int = sum(map(mul, name, powers), 5381 * 33 * powers[0] if name else 5381)
-        return total & 0xFFFFFFFF
+    if length < LONGEST_SUM:
+        return products(name[::-1], POWERS_OF_33) + 5381 * POWERS_OF_33[length] & 0xFFFFFFFF
     value = 5381
     for byte in name:
         value = value * 33 + byte & 0xFFFFFFFF
@@ -120,6 +135,35 @@ class GnuTable:
                 return found
         raise data.malformed("a chain of its symbol hash table has no end")
 
+    def find_all(self, hashes: Iterable[int], count: int) -> Iterator[list[int]]:
+        """`candidates` for many hashes, at a fifth of the cost: the tables are read as a whole.
+
+        Args:
+            hashes: of the names.
+            count: how many symbols the file has.
+        """
+        bloom = self._filter or self._read_filter()
+        buckets = self._bucket_words()
+        size = 4 * max(count - self.first, 0)
+        chains = self._words(self._image.data.take(self._chains, size))
+        bits, shift, first, end = self._bits, self._shift, self.first, len(chains)
+        nothing: list[int] = []
+        for hashed in hashes:
+            word = bloom[hashed // bits % len(bloom)]
+            if not (word >> hashed % bits & word >> (hashed >> shift) % bits & 1) or not buckets:
+                yield nothing
+                continue
+            position = buckets[hashed % len(buckets)] - first
+            found: list[int] = []
+            while 0 <= position < end:
+                stored = chains[position]
+                if stored ^ hashed < 2:  # the lowest bit marks the end of a chain
+                    found.append(first + position)
+                if stored & 1:
+                    break
+                position += 1
+            yield found
+
     def _passes_filter(self, hashed: int) -> bool:
         """What the Bloom filter says, by reading one word of it."""
         bits = self._bits
@@ -135,10 +179,13 @@ class GnuTable:
         return any(self._bucket_words())
 
     def _bucket_words(self) -> array[int]:
-        buckets = array("I", self._image.data.take(self._buckets, 4 * self._bucket_count))
-        if self._image.layout.byteorder != sys.byteorder:
-            buckets.byteswap()
-        return buckets
+        return self._words(self._image.data.take(self._buckets, 4 * self._bucket_count))
+
+    def _words(self, raw: bytes) -> array[int]:
+        words = array("I", raw)
+        if self._image.byteorder != sys.byteorder:
+            words.byteswap()
+        return words
 
     def count(self) -> int | None:
         """How many symbols there are, or None when no symbol is hashed (the table does not tell then)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +23,7 @@ from torchlink.binary.elf_layout import PT_INTERP, SHT_DYNSYM
 from torchlink.binary.elf_versions import HIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torchlink.binary.elf_dynamic import Dynamic
     from torchlink.binary.elf_hash import SysvTable
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 NO_VERSION: tuple[None, None] = (None, None)
 LOCAL, WEAK = 0, 2  # symbol bindings
+OVERLAP = "its symbol names overlap without measure"
 CHUNK = 1 << 12  # symbols read at once
 FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
 BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
@@ -57,7 +60,6 @@ class Reference(NamedTuple):
     """A symbol that a file takes from elsewhere."""
 
     name: bytes  # mangled
-    hashed: int  # its GNU hash
     number: int  # its index in the table
     version: str | None
     version_library: str | None  # the NEEDED name that the version was linked against
@@ -105,6 +107,28 @@ class SymbolTable:
         if self._start + counted * self._image.layout.symbol.size > self._image.data.size:
             raise self._image.data.malformed(f"it claims {counted} symbols, more than it can hold")
         return counted
+
+    @cached_property
+    def _records(self) -> tuple[array[int], array[int]]:
+        """Of every symbol where its name begins, and the word that holds its section and its binding."""
+        if self._start is None:
+            return array("I"), array("I")
+        size = self._image.layout.symbol.size
+        words = array("I", self._image.data.take(self._start, self.count * size))
+        if self._image.byteorder != sys.byteorder:
+            words.byteswap()
+        step = size // words.itemsize
+        return words[::step], words[1 if self._image.bits == 64 else 3 :: step]
+
+    @property
+    def _section_bits(self) -> int:
+        """Where the second word of `_records` has the section: 0 there means undefined."""
+        return 0xFFFF0000 if self._image.byteorder == "little" else 0xFFFF
+
+    @property
+    def _binding_shift(self) -> int:
+        """How far the binding stands to the left in the second word of `_records`."""
+        return 4 if self._image.byteorder == "little" else 28
 
     def _count_from_sections(self) -> int | None:
         offset, count = self._image.section_table
@@ -163,77 +187,128 @@ class SymbolTable:
         The symbols that DT_GNU_HASH does not cover come first in the table. Outside programs, which may hold
         a function's address in place of its definition, only those can be undefined.
         """
-        start = self._start
-        if start is None:
-            return
-        shape, data = self._image.layout.symbol, self._image.data
-        section_field, info_field = (3, 1) if self._image.bits == 64 else (5, 3)
+        places, infos = self._records
         strings, end = self._strings
+        read = self._image.data.raw_string
         versions, known_versions = self._versions.indices(self.undefined_end), self._versions.names
+        version: tuple[str | None, str | None] = NO_VERSION
         for number in range(1, self.undefined_end) if numbers is None else numbers:
-            fields = data.unpack(shape, start + number * shape.size)
-            if fields[section_field] == 0 or number in copies:
-                version = (
-                    known_versions.get(versions[number] & ~HIDDEN, NO_VERSION) if versions else NO_VERSION
-                )
-                name = data.raw_string(strings + fields[0], end)
-                weak = fields[info_field] >> 4 == WEAK
-                yield Reference(name, gnu_hash(name), number, version[0], version[1], weak, number in copies)
+            info = infos[number]
+            if not info & self._section_bits or number in copies:
+                if versions:
+                    version = known_versions.get(versions[number] & ~HIDDEN, NO_VERSION)
+                name = read(strings + places[number], end)
+                weak = info >> self._binding_shift & 15 == WEAK
+                yield Reference(name, number, version[0], version[1], weak, number in copies)
 
     @cached_property
     def undefined_end(self) -> int:
         """From this number on no symbol is undefined; in a program, the number of symbols."""
         program = self._image.type != "dyn" or self._image.segment(PT_INTERP) is not None
         if not program and isinstance(self._hash, GnuTable) and self._hash.covers_symbols:
-            return int(self._hash.first)
+            return min(int(self._hash.first), self.count)
         return self.count
+
+    def names(self, numbers: Iterable[int]) -> list[bytes]:
+        """The mangled names of the symbols with these numbers."""
+        places, _ = self._records
+        data, (strings, end) = self._image.data, self._strings
+        allowed = self._most_text()
+        names = []
+        for number in numbers:
+            name = data.raw_string(strings + places[number], end)
+            allowed -= len(name)
+            if allowed < 0:
+                raise data.malformed(OVERLAP)
+            names.append(name)
+        return names
+
+    def _most_text(self) -> int:
+        """How long all names may be together: strings may share their tails, but not without measure."""
+        strings, end = self._strings
+        return 4 * (end - strings) + 4096
+
+    def exports(self) -> frozenset[bytes]:
+        """The mangled names that a look-up may find here."""
+        first = self._hash.first if isinstance(self._hash, GnuTable) and self._hash.covers_symbols else 1
+        return frozenset(self.names(range(first, self.count)))
 
     def provides(self, name: bytes, hashed: int, version: str | None) -> bool:
         """Whether a reference to `name` would bind here.
 
         Args:
             name: mangled name.
-            hashed: its GNU hash.
+            hashed: its GNU hash; a file without a table of those does not look at it.
             version: what the reference asks for. Without one, hidden definitions do not serve; with one, a
                 definition without version does (glibc's `check_match`).
         """
         table = self._hash
         if table is None or not table.may_hold(hashed):
             return False
-        for symbol in self._named(name, hashed):
-            number, section, info = symbol
-            if section == 0 or info >> 4 == LOCAL:
-                continue
-            raw = self._versions.index_of(number)
-            if raw is None:
-                return True
-            index = raw & ~HIDDEN
-            if version is None:
-                if not raw & HIDDEN or index <= FIRST_VERSION:
-                    return True
+        return any(
+            section != 0 and info >> 4 != LOCAL and self._version_fits(number, version)
+            for number, section, info in self._named(name, hashed)
+        )
+
+    def unserved(self, references: Sequence[Reference]) -> list[Reference]:
+        """Those that would not bind here: `provides` for many references, at a third of its cost."""
+        table = self._hash
+        if not isinstance(table, GnuTable):
+            return [each for each in references if not self.provides(each.name, 0, each.version)]
+        places, infos = self._records
+        (strings, end), buffer = self._strings, self._image.data.buffer
+        section_bits, shift = self._section_bits, self._binding_shift
+        left: list[Reference] = []
+        found = table.find_all([gnu_hash(each.name) for each in references], self.count)
+        for each, numbers in zip(references, found, strict=True):
+            for number in numbers:
+                begin, info = strings + places[number], infos[number]
+                stop = begin + len(each.name)
+                if (
+                    stop < end
+                    and buffer[begin:stop] == each.name
+                    and not buffer[stop]
+                    and info & section_bits
+                    and info >> shift & 15 != LOCAL
+                    and self._version_fits(number, each.version)
+                ):
+                    break
             else:
-                known = self._versions.names.get(index)
-                if (known is None and not raw & HIDDEN) or (known is not None and known[0] == version):
-                    return True
-        return False
+                left.append(each)
+        return left
+
+    @cached_property
+    def _version_indices(self) -> array[int] | None:
+        return self._versions.indices(self.count)
+
+    def _version_fits(self, number: int, version: str | None) -> bool:
+        """Whether a definition serves a reference that asks for this version."""
+        indices = self._version_indices
+        if indices is None:
+            return True
+        raw = indices[number]
+        index = raw & ~HIDDEN
+        if version is None:
+            return not raw & HIDDEN or index <= FIRST_VERSION
+        known = self._versions.names.get(index)
+        return known[0] == version if known is not None else not raw & HIDDEN
 
     def all(self) -> Iterator[Symbol]:
         """Every symbol but the empty first one."""
-        start, count = self._start, self.count
-        if start is None or count < 2:
+        if self._start is None:
             return
-        data, shape = self._image.data, self._image.layout.symbol
+        data = self._image.data
         strings, end = self._strings
-        versions = self._versions.indices(count)
-        allowed = 4 * (end - strings) + 4096  # strings may share their tails, but not without measure
+        versions = self._version_indices
+        allowed = self._most_text()
+        shape, count = self._image.layout.symbol, self.count
         for first in range(1, count, CHUNK):
-            many = min(CHUNK, count - first)
-            table = data.take(start + first * shape.size, many * shape.size)
+            table = data.take(self._start + first * shape.size, min(CHUNK, count - first) * shape.size)
             for number, fields in enumerate(shape.iter_unpack(table), first):
                 name = data.string(strings + fields[0], end)
                 allowed -= len(name)
                 if allowed < 0:
-                    raise data.malformed("its symbol names overlap without measure")
+                    raise data.malformed(OVERLAP)
                 yield self._symbol(number, name, fields, versions[number] if versions else None)
 
     def matching(self, name: str) -> Iterator[Symbol]:
