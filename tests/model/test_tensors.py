@@ -10,10 +10,12 @@ import pytest
 
 from torchlink.errors import FileError, MalformedFileError, TorchlinkError
 from torchlink.model.dtypes import ITEM_SIZES
-from torchlink.model.tensors import StoredTensor, read_expected
+from torchlink.model.tensors import read_expected
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torchlink.model.stored import StoredTensor
 
 torch = pytest.importorskip("torch")
 numpy = pytest.importorskip("numpy")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from tests import zoo  # noqa: E402 - needs torch
-from torchlink.verify.graph import Description, parse_description  # noqa: E402
+from torchlink.verify.description import parse_description  # noqa: E402
 from torchlink.verify.guess import Guess, guesses  # noqa: E402
 from torchlink.verify.guessing.check import value_of  # noqa: E402
 from torchlink.verify.schema_types import OTHER, Type, parse_type  # noqa: E402
 from torchlink.verify.shapes.run import Run  # noqa: E402
 from torchlink.verify.shapes.values import Shaped  # noqa: E402
 from torchlink.verify.specs import DictInput, InputSpec, ListInput, ScalarInput, TensorInput  # noqa: E402
+
+if TYPE_CHECKING:
+    from torchlink.verify.graph import Description
 
 # Here only one shape, or one family of shapes, can be right.
 EXPECTED = {

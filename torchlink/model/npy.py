@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import MalformedFileError
 from torchlink.model.dtypes import NUMPY
-from torchlink.model.tensors import StoredTensor, bounded
+from torchlink.model.stored import StoredTensor, bounded
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from torchlink.model.archive import Archive, open_archive
 from torchlink.model.dtypes import ITEM_SIZES, STORAGES
 from torchlink.model.npy import read_npz
 from torchlink.model.pickle_reader import Call, Global, Persistent, read_pickle
-from torchlink.model.tensors import HOW_TO_SAVE, StoredTensor, bounded
+from torchlink.model.stored import HOW_TO_SAVE, StoredTensor, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from torchlink.model.tensors import StoredTensor
+    from torchlink.model.stored import StoredTensor
 
 ATOL, RTOL = 1e-5, 1e-4
 

@@ -69,7 +69,7 @@ class _Run:
         if self.request.inputs is not None:
             self._forward(self.request.inputs, GIVEN)
             return
-        from torchlink.verify.graph import parse_description
+        from torchlink.verify.description import parse_description
         from torchlink.verify.guess import guesses
 
         description = parse_description(self.ask("describe", "describe"))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torchlink.build.loader import BuiltLoader
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.model.tensors import StoredTensor
+    from torchlink.model.stored import StoredTensor
     from torchlink.verify.specs import InputSpec
 
 GIVEN = "given"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torchlink.build.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.model.tensors import StoredTensor
+    from torchlink.model.stored import StoredTensor
     from torchlink.plan import LinkPlan, Wishes
     from torchlink.toolchain.facts import Compiler
     from torchlink.verify.specs import InputSpec

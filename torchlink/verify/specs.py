@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torchlink.model.tensors import StoredTensor
+    from torchlink.model.stored import StoredTensor
 
 SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./~")
 NO_DIMENSIONS = "-"  # in the wire form: the shape of a 0-dim tensor

@@ -1,0 +1,45 @@
+"""A tensor that lies in a file: what is known of it without reading its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.errors import MalformedFileError
+from torchlink.model.dtypes import ITEM_SIZES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOW_TO_SAVE = 'Save the tensors with torch.save(outputs, "expected.pt") or numpy.save("expected.npy", array).'
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor whose raw, little-endian elements lie uncompressed in a file.
+
+    Element (i, j, …) stands at byte `offset + item_size * (i * strides[0] + j * strides[1] + …)` of `path`.
+    """
+
+    dtype: str  # torch's name, one of `dtypes.ITEM_SIZES`
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in elements, none negative
+    offset: int  # of the first element, in bytes from the file's beginning
+    path: Path
+    label: str  # where it stands in what was saved: "" for the only one, "[0]", "['boxes'][1]"
+
+
+def bounded(tensor: StoredTensor, end: int) -> StoredTensor:
+    """The tensor, where all its elements lie before byte `end` of its file.
+
+    Raises:
+        MalformedFileError: they do not.
+    """
+    sizes, strides = tensor.shape, tensor.strides
+    if len(strides) != len(sizes) or any(number < 0 for number in (*sizes, *strides, tensor.offset)):
+        raise MalformedFileError(f"{tensor.path}: a tensor cannot have shape {sizes} and strides {strides}.")
+    if 0 not in sizes:
+        last = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+        if tensor.offset + (last + 1) * ITEM_SIZES[tensor.dtype] > end:
+            raise MalformedFileError(f"{tensor.path}: a tensor of shape {sizes} is larger than its storage.")
+    return tensor
