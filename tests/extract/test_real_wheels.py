@@ -91,7 +91,11 @@ def test_a_cuda_libtorch_with_its_companions_runs_on_the_cpu_from_where_it_is_mo
 ) -> None:
     wheels = tmp_path / "wheels"
     command = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", "-d", str(wheels)]
-    command += ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.12", "torch==2.15.0"]
+    # pip takes only the platforms that are named, not those that a newer one includes.
+    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(5, 29)]
+    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
+    command += [word for platform in platforms for word in ("--platform", platform)]
+    command += ["--python-version", "3.12", "torch==2.15.0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         unmet(f"torch 2.15.0 and its companions from pip ({done.stderr.strip().splitlines()[-1:]})")
