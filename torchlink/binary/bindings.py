@@ -73,10 +73,11 @@ class Scope:
             edge for edge in self.closure.edges_of(path) if edge.name in needed and edge.path is not None
         ]
         libraries = {edge.path: self._objects[edge.path] for edge in edges if edge.path is not None}
-        small = {path: each for path, each in libraries.items() if each.elf.symbol_count <= SMALL}
-        large = {path: each for path, each in libraries.items() if path not in small}
         elf = self._objects[path].elf
         numbers = elf.reference_numbers()
+        limit = min(SMALL, len(numbers))
+        small = {path: each for path, each in libraries.items() if each.elf.symbol_count <= limit}
+        large = {path: each for path, each in libraries.items() if path not in small}
         if small:  # these names alone can bind there
             exported = frozenset().union(*(each.elf.exports() for each in small.values()))
             named = zip(numbers, elf.symbol_names(numbers), strict=True)

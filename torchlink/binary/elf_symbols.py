@@ -34,6 +34,7 @@ NO_VERSION: tuple[None, None] = (None, None)
 LOCAL, WEAK = 0, 2  # symbol bindings
 OVERLAP = "its symbol names overlap without measure"
 CHUNK = 1 << 12  # symbols read at once
+MANY = 500  # references that are worth reading the whole table of a library for
 FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
 BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
 KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
@@ -187,6 +188,8 @@ class SymbolTable:
         The symbols that DT_GNU_HASH does not cover come first in the table. Outside programs, which may hold
         a function's address in place of its definition, only those can be undefined.
         """
+        if self._start is None:
+            return
         places, infos = self._records
         strings, end = self._strings
         read = self._image.data.raw_string
@@ -251,10 +254,12 @@ class SymbolTable:
         )
 
     def unserved(self, references: Sequence[Reference]) -> list[Reference]:
-        """Those that would not bind here: `provides` for many references, at a third of its cost."""
+        """Those that would not bind here: `provides` for all; for many at a third of its cost."""
         table = self._hash
-        if not isinstance(table, GnuTable):
-            return [each for each in references if not self.provides(each.name, 0, each.version)]
+        if not isinstance(table, GnuTable) or len(references) < MANY:
+            return [
+                each for each in references if not self.provides(each.name, gnu_hash(each.name), each.version)
+            ]
         places, infos = self._records
         (strings, end), buffer = self._strings, self._image.data.buffer
         section_bits, shift = self._section_bits, self._binding_shift

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from torchlink.lint.case import Case
     from torchlink.lint.search_path import Entry
 
-DRIVER = re.compile(r"lib(cuda|nvcuvid|nvidia-[a-z]+|nvoptix)\.so")
-CUDA = re.compile(r"lib(cu(da|blas|dnn|fft|rand|solver|sparse|pti)|nv(rtc|JitLink|Tools)|nccl)")
-PYTHON = re.compile(r"libpython\d")
+DRIVER = r"lib(cuda|nvcuvid|nvidia-[a-z]+|nvoptix)\.so"
+CUDA = r"lib(cu(da|blas|dnn|fft|file|pti|rand|solver|sparse|tensor)|nv(rtc|JitLink|shmem|Tools)|nccl)"
+PYTHON = r"libpython\d"
 OTHER_MACHINE = "is for "
 MOST_NEIGHBOURS = 1000  # directories that are looked into; more are no package's
 # Registering operators, kernels, classes or a device guard when it is loaded: through these functions of libtorch.
-REGISTERS = re.compile(
+REGISTERS = (
     rb"_ZN(5torch7Library|3c1017RegisterOperators|3c1010Dispatcher\d+register|5torch3jit1\dregisterOperator"
     rb"|5torch\d+registerCustomClass|3c104impl24DeviceGuardImplRegistrar|3c1012SetAllocator"
     rb"|5torch6detail\d+class_base)|(aoti_)?torch_library_"
@@ -49,7 +49,7 @@ def spoken_of_by(edge: Edge, case: Case) -> str:
         return "wrong-architecture"
     if not_inherited(edge.name, edge.needed_by, case):
         return "runpath-not-inherited"
-    if case.is_extension and PYTHON.match(edge.name) and edge.needed_by == case.subject.path:
+    if case.is_extension and re.match(PYTHON, edge.name) and edge.needed_by == case.subject.path:
         return "extension-links-libpython"
     return "library-not-found"
 
@@ -105,11 +105,11 @@ def severity_of(name: str, place: str | None, case: Case) -> Severity:
     Python has libtorch once torch is imported, and a package's own libraries bring each other; libtorch's
     own find CUDA in packages of their own.
     """
-    if DRIVER.match(name):
+    if re.match(DRIVER, name):
         return Severity.WARNING
     if case.is_program:
         return Severity.ERROR
-    of_torch = bare_name(name) in TORCH_NAMES or CUDA.match(name)
+    of_torch = bare_name(name) in TORCH_NAMES or re.match(CUDA, name)
     by_others = case.is_extension or case.belongs_to_torch(case.subject) or registers(case.subject, case)
     if place or (of_torch and by_others):
         return Severity.WARNING
@@ -118,4 +118,4 @@ def severity_of(name: str, place: str | None, case: Case) -> Severity:
 
 def registers(each: LoadedObject, case: Case) -> bool:
     """Whether an object registers operators, classes or a device with libtorch when it is loaded."""
-    return any(REGISTERS.match(name) for name in case.imports(each))
+    return any(map(re.compile(REGISTERS).match, case.imports(each)))

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from torchlink.binary.closure import LoadedObject
     from torchlink.lint.case import Case
 
-HOME = re.compile(r"/(?:root|(?:home|Users)/[^/]+)(?:/|$)")
+HOME = r"/(?:root|(?:home|Users)/[^/]+)(?:/|$)"
 # Directories that build tools, and those of CI services, make anew for every build.
-BUILD = re.compile(
+BUILD = (
     r"/(?:_?build|builddir|cmake-build-[^/]*|bazel-out|_skbuild|\.tox|\.nox|conda-bld|_h_env_placehold[^/]*"
     r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)|^/(?:tmp|var/tmp|builds|builddir|__w|workspace)/"
 )
 BUILD_FILES = ("CMakeCache.txt", "build.ninja", ".ninja_log", "meson-private")
-LOST_ORIGIN = re.compile(r"/\.\.(?:/|$)|R?IGIN|\{?ORIGIN")  # how a shell or make leaves `$ORIGIN/..`
+LOST_ORIGIN = r"/\.\.(?:/|$)|R?IGIN|\{?ORIGIN"  # how a shell or make leaves `$ORIGIN/..`
 
 
 class Entry(NamedTuple):
@@ -59,7 +59,7 @@ def entries_of(each: LoadedObject, case: Case) -> Iterator[Entry]:
 
 def flaw(entry: Entry, case: Case) -> str | None:
     """The id of the rule that an entry breaks, the worst first; one entry is one finding."""
-    if not entry.directory.startswith("/") or LOST_ORIGIN.match(entry.directory):
+    if not entry.directory.startswith("/") or re.match(LOST_ORIGIN, entry.directory):
         return "rpath-relative"
     allowed = any(begins(path, prefix) for prefix in case.wanted.allowed_rpath for path in names(entry))
     # What only a text tells of lies elsewhere, and so do its directories.
@@ -111,7 +111,7 @@ def world_writable(host: Path, *, exists: bool) -> bool:
 
 def is_of_build(entry: Entry) -> bool:
     """Whether an absolute entry leads into a home directory or into what a build left."""
-    if HOME.match(entry.directory) or BUILD.search(f"{entry.directory}/"):
+    if re.match(HOME, entry.directory) or re.search(BUILD, f"{entry.directory}/"):
         return True
     return any(
         is_there(place / file) for place in (entry.host, *entry.host.parents[:3]) for file in BUILD_FILES

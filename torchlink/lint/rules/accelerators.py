@@ -24,7 +24,7 @@ class Accelerator(NamedTuple):
     library: str  # bare name of what must be loaded
     name: str
     device: bytes  # as in torch::Device("cuda:0")
-    symbols: re.Pattern[bytes]  # functions that only users of it call
+    symbols: bytes  # a pattern: functions that only users of it call
     hooks: bytes  # asked by at::hasCUDA, and with all others by torch::manual_seed
 
 
@@ -33,25 +33,25 @@ ACCELERATORS = (
         "torch_cuda",
         "CUDA",
         b"cuda",
-        re.compile(rb"_ZNK?(5torch|3c10|2at)4cuda"),
+        rb"_ZNK?(5torch|3c10|2at)4cuda",
         b"_ZN2at6detail12getCUDAHooksEv",
     ),
     Accelerator(  # a ROCm build calls its devices cuda
         "torch_hip",
         "ROCm",
         b"cuda",
-        re.compile(rb"_ZNK?(5torch|3c10|2at)(4cuda|3hip)"),
+        rb"_ZNK?(5torch|3c10|2at)(4cuda|3hip)",
         b"_ZN2at6detail12getCUDAHooksEv",
     ),
     Accelerator(
         "torch_xpu",
         "XPU",
         b"xpu",
-        re.compile(rb"_ZNK?(5torch|3c10|2at)3xpu"),
+        rb"_ZNK?(5torch|3c10|2at)3xpu",
         b"_ZN2at6detail11getXPUHooksEv",
     ),
 )
-ANY_HOOKS = re.compile(rb"_ZN2at6detail\d+get\w+HooksEv")
+ANY_HOOKS = rb"_ZN2at6detail\d+get\w+HooksEv"
 
 
 @rule("load-bearing-lost", Severity.ERROR, "Uses CUDA, but the linker has dropped libtorch_cuda.")
@@ -97,10 +97,10 @@ def load_bearing_lost(rule: Rule, case: Case) -> Iterator[Finding]:
 def mentions(each: LoadedObject, accelerator: Accelerator, case: Case) -> str | None:
     """The symbol, or else the device name, by which an object says that it uses an accelerator."""
     imports = case.imports(each)
-    named = min(filter(accelerator.symbols.match, imports), default=None)
+    named = min(filter(re.compile(accelerator.symbols).match, imports), default=None)
     if named is not None:
         return named.decode("utf-8", "replace")
-    asked = {name for name in imports if ANY_HOOKS.match(name)}
+    asked = set(filter(re.compile(ANY_HOOKS).match, imports))
     if asked == {accelerator.hooks}:
         return accelerator.hooks.decode()
     if any(device_in(each, section, accelerator.device) for section in (".rodata", ".text")):

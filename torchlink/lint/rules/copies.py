@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from torchlink.lint.rule import Rule
 
 # auditwheel and delvewheel put a hash behind the name of a library that they copy into a wheel.
-COPIED = re.compile(r"-[0-9a-f]{6,}(?=[.-]|$)")
+COPIED = r"-[0-9a-f]{6,}(?=[.-]|$)"
 # Functions that these libraries define under either C++ ABI, in every version: no template, no inline, no data
 # (data that a program refers to is copied into it and then counts as defined there).
 OWN_SYMBOLS = {
     "c10": "_ZN3c1010TensorImpl17release_resourcesEv",
     "torch_cpu": "_ZN2at13globalContextEv",
 }
-OPENMP = re.compile(r"lib(gomp|omp|iomp5|libomp)[.-]")
+OPENMP = r"lib(gomp|omp|iomp5|libomp)[.-]"
 OPENMP_ENTRY = ("omp_get_max_threads", "GOMP_parallel", "__kmpc_fork_call")
 # CUDA's libraries whose SONAME carries CUDA's own major version, and others that must be there once as well.
 CUDA_NUMBERED = ("cudart", "cublas", "cublasLt", "nvrtc", "cupti", "nvJitLink")
-CUDA = re.compile(r"lib(\w+?)\.so\.(\d+)")
+CUDA = r"lib(\w+?)\.so\.(\d+)"
 CUDA_OTHERS = ("cufft", "cusparse", "cusolver", "curand", "cudnn")
 
 
@@ -59,7 +59,7 @@ def duplicate_libtorch(rule: Rule, case: Case) -> Iterator[Finding]:
 
 def looks_like(each: LoadedObject, name: str) -> bool:
     """Whether an object is that library itself, renamed or not, rather than a program that swallowed it."""
-    own = COPIED.sub("", file_name(each.real_path))
+    own = re.sub(COPIED, "", file_name(each.real_path))
     return own.startswith(f"lib{name}.") or (each.elf.dynamic.soname or "").startswith(f"lib{name}")
 
 
@@ -90,7 +90,8 @@ def duplicate_openmp(rule: Rule, case: Case) -> Iterator[Finding]:
         [
             each
             for each in case.closure.objects
-            if OPENMP.match(file_name(each.path)) and any(each.elf.defines(entry) for entry in OPENMP_ENTRY)
+            if re.match(OPENMP, file_name(each.path))
+            and any(each.elf.defines(entry) for entry in OPENMP_ENTRY)
         ]
     )
     if len(runtimes) > 1:
@@ -111,7 +112,7 @@ def cuda_major_mix(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding for the whole closure: cublas of one major version calls the cudart of its own."""
     majors: dict[str, dict[str, str]] = {}
     for each in case.closure.objects:
-        match = CUDA.match(COPIED.sub("", file_name(each.path)))
+        match = re.match(CUDA, re.sub(COPIED, "", file_name(each.path)))
         if match and match[1] in (*CUDA_NUMBERED, *CUDA_OTHERS):
             family = "CUDA" if match[1] in CUDA_NUMBERED else match[1]
             majors.setdefault(family, {}).setdefault(match[2], each.path)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torchlink.lint.rule import Rule
 
 SHOWN = 5  # symbols named of one object
-VERSION = re.compile(r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)*)$")
+VERSION = r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)*)$"
 # Marks of glibc that stand for a way of linking rather than for symbols, and the version that brought them.
 MARKS = {"GLIBC_ABI_DT_RELR": (2, 36), "GLIBC_ABI_GNU2_TLS": (2, 42), "GLIBC_ABI_GNU_TLS": (2, 42)}
 LIBRARY = {"GLIBC": "glibc", "GLIBCXX": "libstdc++", "CXXABI": "libstdc++"}
@@ -78,7 +78,7 @@ def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
     """The family and number of a version that can be compared, else None."""
     if need.version in MARKS:
         return "GLIBC", MARKS[need.version]
-    match = VERSION.match(need.version)
+    match = re.match(VERSION, need.version)
     return (match[1], tuple(int(part) for part in match[2].split("."))) if match else None
 
 

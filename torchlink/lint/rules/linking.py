@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 SHOWN = 5  # symbols in a finding's evidence
 
 # What g++ itself links, and the parts of glibc: nobody asked for them, and since 2.34 most of those are empty.
-IMPLIED = re.compile(
-    r"(libc|libm|libgcc_s|libpthread|libdl|librt|libutil|libanl|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"
-)
+IMPLIED = r"(libc|libm|libgcc_s|libpthread|libdl|librt|libutil|libanl|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"
 # libtorch.so is opened by this name by AOTInductor packages and brings libtorch_cuda in; the others register kernels.
 LOAD_BEARING = frozenset({"torch", "torch_cuda", "torch_cuda_cu", "torch_cuda_cpp", "torch_hip", "torch_xpu"})
-CXX_RUNTIME = re.compile(r"lib(std)?c\+\+(abi)?\.so")  # g++ and clang++ link it themselves
+CXX_RUNTIME = r"lib(std)?c\+\+(abi)?\.so"  # g++ and clang++ link it themselves
 INTERPOSING = "malloc"  # an allocator or a sanitizer works by being there
 TEST_LIBRARIES = frozenset({"jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"})
 NEVER_LINKED = frozenset({"torch_cuda", "torch_hip", "torch_xpu", "c10_cuda", "c10_hip", "c10_xpu"})
@@ -45,7 +43,11 @@ def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
         library = case.closure.object(edge.path or "")
         if library is None or library.how.kind == "interpreter":
             continue
-        if IMPLIED.match(edge.name) or CXX_RUNTIME.match(edge.name) or library.elf.defines(INTERPOSING):
+        if (
+            re.match(IMPLIED, edge.name)
+            or re.match(CXX_RUNTIME, edge.name)
+            or library.elf.defines(INTERPOSING)
+        ):
             continue
         if relied_on is None:  # the binary may bring in what its own libraries forgot to name
             others = (each for each in case.own if each is not case.subject)
@@ -95,7 +97,7 @@ def indirect_library(rule: Rule, case: Case) -> Iterator[Finding]:
         if library is None:
             continue
         name = library.elf.dynamic.soname or file_name(path)
-        if IMPLIED.match(name) or "san.so" in name or (case.is_extension and PYTHON.match(name)):
+        if re.match(IMPLIED, name) or "san.so" in name or (case.is_extension and re.match(PYTHON, name)):
             continue
         via = f"{file_name(library.needed_by)} brings it" if library.needed_by else "it is loaded first"
         yield rule.finding(
@@ -132,7 +134,7 @@ def extension_links_libpython(rule: Rule, case: Case) -> Iterator[Finding]:
         return
     lost = {edges[0].name for edges in missing_names(case).get(rule.id, ())}
     for name in case.subject.elf.dynamic.needed:
-        if PYTHON.match(name):
+        if re.match(PYTHON, name):
             here = (
                 f" Here it is not found, so importing {case.name} fails in such a Python."
                 if name in lost

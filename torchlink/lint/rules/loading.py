@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
@@ -75,7 +76,7 @@ def how_to_find(edge: Edge, place: str | None, case: Case) -> str:
         return f"Install what brings {name}, or link on the system that the program is to run on."
     if edge.fatal:
         return "Put the library itself there: what lies there now is no library for this loader."
-    if DRIVER.match(name):
+    if re.match(DRIVER, name):
         return f"{name} comes with NVIDIA's driver: run it where one is installed, or load the library with dlopen."
     user = file_name(edge.needed_by)
     if place is not None:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from torchlink.lint.rule import Rule
 
 # Functions, constants, vtables and type infos of libtorch's namespaces, in Itanium mangling.
-TORCH_NAME = re.compile(r"_Z(T[VISTC])?(NK?|)(3c10|2at|5torch|6caffe2)\w")
-NEW_STRING = re.compile(r"7__cxx11|B5cxx11")
-LENGTH = re.compile(r"[1-9]\d{0,3}")
-PYTHON_NAME = re.compile(r"_?Py[A-Z_]|_Py")
+TORCH_NAME = r"_Z(T[VISTC])?(NK?|)(3c10|2at|5torch|6caffe2)\w"
+NEW_STRING = r"7__cxx11|B5cxx11"
+LENGTH = r"[1-9]\d{0,3}"
+PYTHON_NAME = r"_?Py[A-Z_]|_Py"
 SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 
@@ -43,13 +43,13 @@ def undefined(case: Case) -> list[UndefinedSymbol]:
         symbol
         for symbol in case.undefined
         if (symbol.object, symbol.version) not in lacking
-        and not (case.is_extension and PYTHON_NAME.match(symbol.symbol))
+        and not (case.is_extension and re.match(PYTHON_NAME, symbol.symbol))
     ]
 
 
 def of_torch(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
     """Those that a libtorch would serve, where the closure has one."""
-    return [symbol for symbol in symbols if case.torch and TORCH_NAME.match(symbol.symbol)]
+    return [symbol for symbol in symbols if case.torch and re.match(TORCH_NAME, symbol.symbol)]
 
 
 def other_abi(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
@@ -66,12 +66,12 @@ def abi_of(mangled: str, case: Case) -> int | None:
     `Ss` is the old string, `__cxx11` and the tag `B5cxx11` are the new one. What only returns a string
     carries no mark under the old ABI: there libtorch's having the same name with the tag tells.
     """
-    if NEW_STRING.search(mangled):
+    if re.search(NEW_STRING, mangled):
         return 1
     tagged, grammar, at = [], "", 0
-    while length := LENGTH.search(
-        mangled, at
-    ):  # an identifier stands behind its length, and may hold an `Ss`
+    number = re.compile(LENGTH)
+    # An identifier stands behind its length, and may hold an `Ss`.
+    while length := number.search(mangled, at):
         grammar += mangled[at : length.start()] + " "
         at = length.end() + int(length.group())
         tagged.append(f"{mangled[:at]}B5cxx11{mangled[at:]}")
