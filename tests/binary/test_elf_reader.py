@@ -196,6 +196,15 @@ def test_a_library_without_exports_still_shows_what_it_takes(tmp_path: Path) -> 
         assert [reference.name for reference in elf.references(relocated=False)] == [b"taken"]
 
 
+def test_a_static_program_takes_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "still"
+    words = ["gcc", "-static", "-x", "c", "-", "-o", str(program)]
+    subprocess.run(words, input="int main(void) { return 0; }", text=True, check=True)
+    with ElfFile.open(program) as elf:
+        assert not elf.dynamic.present
+        assert list(elf.references()) == list(elf.references(relocated=False)) == []
+
+
 def test_relative_relocations_in_packed_form_are_passed_over(tmp_path: Path) -> None:
     if not usable("gcc"):
         unmet("gcc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundle.conftest import outside
+from torchlink.binary.elf import ElfFile
 from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError, FileError, MalformedFileError, UsageError, WouldOverwriteError
 from torchlink.staging import Progress
@@ -136,6 +138,21 @@ def test_a_patchelf_that_breaks_files_is_found_out(
     with pytest.raises((BundleFailedError, FileError), match=words):
         bundle(program, tmp_path / "place/out")
     assert [*(tmp_path / "place").iterdir()] == []
+
+
+def test_a_segment_out_of_step_with_its_alignment_is_seen(workshop: Workshop) -> None:
+    """What patchelf 0.18.0 made of libcudart.so, and glibc before 2.35 refuses."""
+    content = bytearray(workshop.library("liba.so").read_bytes())
+    with ElfFile.open(workshop.directory / "liba.so") as elf:
+        assert elf.is_aligned
+    (headers,) = struct.unpack_from("<Q", content, 32)
+    (count,) = struct.unpack_from("<H", content, 56)
+    for header in range(headers, headers + 56 * count, 56):
+        kind, _, offset, address = struct.unpack_from("<IIQQ", content, header)
+        if kind == 1 and offset:
+            struct.pack_into("<QQ", content, header + 8, offset, address + 0x10000)
+            struct.pack_into("<Q", content, header + 48, 0x200000)
+    assert not ElfFile.from_buffer(bytes(content), "liba.so").is_aligned
 
 
 def test_errors_that_lint_finds_in_a_bundle_are_shown(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.binary.live import elf_files
 from tests.bundle.conftest import loaded, moved, outside
-from tests.conftest import run_clean
+from tests.conftest import run_clean, unmet
 from torchlink.binary.elf import ElfFile
-from torchlink.bundle.planning import Wishes
+from torchlink.bundle.planning import Wishes, make_plan
 from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError, ToolMissingError
 
@@ -207,3 +208,59 @@ def test_the_systems_own_libraries_come_along_but_for_glibc(workshop: Workshop, 
     kept = bundle(program, tmp_path / "kept", Wishes(keep_system_cxx=True))
     assert not kept.plan.libraries
     assert [floor.library for floor in kept.plan.floors] == ["GLIBC", "GLIBCXX"]
+
+
+def test_a_program_at_a_fixed_address_with_many_names_is_rewritten_soundly(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    """There patchelf moves tables to the front, and an older one spreads them over two segments."""
+    library = workshop.library("far/liba.so")
+    exported = "".join(f"int a_long_name_to_fill_the_table_{number};\n" for number in range(3000))
+    words = ["-no-pie", "-rdynamic"]
+    source = f"{exported}int main(void) {{ return 0; }}\n"
+    program = workshop.program("app", library, runpath=str(library.parent), flags=words, source=source)
+    bundle(program, tmp_path / "out")
+    place = moved(tmp_path / "out", workshop.directory)
+    assert outside(place / "app") == []
+    assert run_clean(place / "app").returncode == 0
+
+
+def test_musl_programs_are_bundled_as_well(workshop: Workshop, tmp_path: Path) -> None:
+    if shutil.which("musl-gcc") is None:
+        unmet("musl-gcc")
+    workshop.compiler = "musl-gcc"
+    library = workshop.library("far/libanswer.so", source="int answer(void) { return 42; }\n")
+    source = "int answer(void); int main(void) { return answer(); }\n"
+    program = workshop.program("app", library, runpath=str(library.parent), source=source)
+    report = bundle(program, tmp_path / "out")
+    assert {each.reason for each in report.plan.left_out} == {"musl itself, which is also the loader"}
+    shutil.rmtree(workshop.directory)
+    place = (tmp_path / "out").rename(
+        tmp_path / "an other place"
+    )  # musl splits a path at a colon in $ORIGIN, too
+    assert run_clean(place / "app").returncode == 42
+
+
+def test_programs_of_the_system_load_from_their_bundle_what_was_planned(tmp_path: Path) -> None:
+    """Real programs with real search paths, against the live loader."""
+    if shutil.which("patchelf") is None:
+        unmet("patchelf")
+    seen = 0
+    for program in [*elf_files("/usr/bin")][::7]:
+        try:
+            plan = make_plan(program, Wishes())
+        except BundleFailedError:  # a package that is installed without all that it needs
+            continue
+        if len(plan.libraries) < 3 or plan.size > 30 << 20:
+            continue
+        bundle(program, tmp_path / "out")
+        planned = {Path(part.path).name for part in plan.libraries}
+        inside = str(tmp_path / "out")
+        objects = loaded(tmp_path / "out" / program.name).objects
+        assert {Path(path).resolve().name for path in objects if path.startswith(inside)} == planned, program
+        assert not {Path(path).name for path in objects if not path.startswith(inside)} & planned, program
+        shutil.rmtree(tmp_path / "out")
+        seen += 1
+        if seen == 25:
+            break
+    assert seen or not Path("/usr/bin").is_dir()

@@ -16,7 +16,7 @@ from torchlink.bundle.facts import BundlePlan, Floor, LeftOut, Part
 from torchlink.bundle.manifest import OWN_NAMES
 from torchlink.bundle.owners import Owners
 from torchlink.bundle.placement import Piece, place
-from torchlink.bundle.policy import DATA_BESIDE, Policy, matches
+from torchlink.bundle.policy import DATA_BESIDE, GRAPHICS, Policy, matches
 from torchlink.errors import UsageError
 from torchlink.libtorch.packages import NVIDIA
 
@@ -60,7 +60,9 @@ def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
     elf, status = files.open(binary)
     system = portable(system_for(elf))
     collection = Collection(policy_of(wishes))
-    closure = resolve(binary, system=system, environment=wishes.environment, secure=False, files=files)
+    # What LD_PRELOAD brings is none of the program's.
+    environment = {"LD_LIBRARY_PATH": wishes.environment.get("LD_LIBRARY_PATH", "")}
+    closure = resolve(binary, system=system, environment=environment, secure=False, files=files)
     collection.start(closure)
     opened = Opened(collection, system, files)
     opened.add_named(wishes.add)
@@ -171,12 +173,20 @@ def notes_on(
         for pattern, note in DATA_BESIDE.items():
             if matches([name], (pattern,)):
                 yield f"{name}: {note}."
-    yield from driver_notes(collection.left_out.values())
+    yield from left_out_notes(
+        collection.left_out.values(), cxx_bundled="libstdc++.so.6" in collection.by_name
+    )
 
 
-def driver_notes(left_out: Iterable[LeftOut]) -> Iterable[str]:
+def left_out_notes(left_out: Iterable[LeftOut], *, cxx_bundled: bool) -> Iterable[str]:
     """What follows from libraries that stay with the system."""
     for each in left_out:
         for pattern, note in DATA_BESIDE.items():
             if matches([each.name], (pattern,)):
                 yield f"{each.name}: {note}."
+    drivers = [each.name for each in left_out if each.reason == GRAPHICS.reason]
+    if drivers and cxx_bundled:
+        yield (
+            f"{', '.join(drivers)}: the graphics drivers of a newer system may need a newer libstdc++ than the "
+            "bundled one; --keep-system-cxx leaves it to the system."
+        )

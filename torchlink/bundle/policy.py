@@ -29,6 +29,13 @@ class Companion(NamedTuple):
     purpose: str
 
 
+GRAPHICS = Stays(
+    (
+        *("libGL.so.*", "libEGL.so.*", "libGLX*.so.*", "libGLdispatch.so.*", "libOpenGL.so.*"),
+        *("libGLESv*.so.*", "libOpenCL.so.*", "libvulkan.so.*", "libgbm.so.*", "libglapi.so.*"),
+    ),
+    "opens the graphics drivers of the system, and must fit them",
+)
 STAYS = (
     Stays(
         (
@@ -54,13 +61,7 @@ STAYS = (
         ),
         "part of the GPU's driver: it must match the kernel module of the machine",
     ),
-    Stays(
-        (
-            *("libGL.so.*", "libEGL.so.*", "libGLX*.so.*", "libGLdispatch.so.*", "libOpenGL.so.*"),
-            *("libGLESv*.so.*", "libOpenCL.so.*", "libvulkan.so.*", "libgbm.so.*", "libglapi.so.*"),
-        ),
-        "opens the graphics drivers of the system, and must fit them",
-    ),
+    GRAPHICS,
     Stays(
         (
             "libX11*.so.*",
