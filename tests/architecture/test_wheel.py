@@ -58,7 +58,7 @@ def outside(installed: Path, directory: Path, *arguments: str) -> subprocess.Com
 
 def test_the_wheel_carries_templates_and_examples_and_no_stray_files(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for kind in ("templates", "examples"):
+    for kind in ("templates", "examples", "docs/rules"):
         ours = {
             path.relative_to(REPOSITORY).as_posix()
             for path in (REPOSITORY / kind).rglob("*")

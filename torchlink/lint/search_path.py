@@ -24,7 +24,7 @@ BUILD = (
     r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)|^/(?:tmp|var/tmp|builds|builddir|__w|workspace)/"
 )
 BUILD_FILES = ("CMakeCache.txt", "build.ninja", ".ninja_log", "meson-private")
-LOST_ORIGIN = r"/\.\.(?:/|$)|R?IGIN|\{?ORIGIN"  # how a shell or make leaves `$ORIGIN/..`
+LOST_ORIGIN = r"/\.\.(?:/|$)|O?RIGIN\b|\{ORIGIN"  # how a shell or make leaves `$ORIGIN/..`
 
 
 class Entry(NamedTuple):

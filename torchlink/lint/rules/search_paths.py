@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
-from torchlink.lint.search_path import is_directory, is_padding
+from torchlink.lint.search_path import LOST_ORIGIN, is_directory, is_padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +38,10 @@ def rpath_relative(rule: Rule, case: Case) -> Iterator[Finding]:
     """The loader reads such an entry from the current directory, which whoever starts the program chooses."""
     for text, where, entry in flawed(rule, case):
         severity = None
-        if entry.directory.startswith("/"):
-            message = f"The {where} begins with {text}: a shell or make has eaten the $ORIGIN before it."
+        if re.match(LOST_ORIGIN, entry.directory):
+            message = (
+                f"The {where} names {text}: a shell or make has eaten the $ORIGIN in it, or a part of it."
+            )
             fix = f"Quote it: {QUOTING}."
         elif is_padding(entry):
             message = (
