@@ -62,7 +62,7 @@ def test_load_bearing_libraries_and_libm_beside_libstdcxx_stay(bench: Bench) -> 
     stub = bench.library("torch/lib/libtorch.so")
     words = (stub, lib / "libtorch_cuda.so", f"{HERE}/torch/lib", "-lstdc++", "-lm", "-lpthread", "-lgcc_s")
     app = bench.program("app", MAIN, *words)
-    assert len(ElfFile.open(app).dynamic.needed) == 6
+    assert {"libm.so.6", "libgcc_s.so.1", "libtorch.so"} <= set(ElfFile.open(app).dynamic.needed)
     assert not said(app, "unused-library")
 
 
