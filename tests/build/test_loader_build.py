@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.imitations import imitate
+from torchlink.errors import BuildFailedError, LibtorchUnusableError
+from torchlink.libtorch.facts import MissingLibrary
+from torchlink.verify.run import verify
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -143,3 +148,21 @@ def test_a_way_whose_tool_is_missing_says_so(
     result = torchlink("verify", "--libtorch", torch_root, "--via", "nim")
     assert result.code == 2
     assert "no nim on PATH" in result.err
+
+
+def test_a_libtorch_that_is_older_than_the_loader_is_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        LibtorchUnusableError, match="needs libtorch 1.11 or newer, and the one of .* is 1.8.1"
+    ):
+        verify((), imitate(tmp_path / "torch", version="1.8.1"))
+
+
+def test_a_build_that_fails_names_the_packages_that_libtorch_lacks(tmp_path: Path) -> None:
+    lacks = (MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti"),)
+    libtorch = imitate(tmp_path / "torch", missing_libraries=lacks)
+    header = libtorch.include_dirs[0] / "ATen/core/class_type.h"
+    header.parent.mkdir(parents=True)
+    header.touch()
+    with pytest.raises(BuildFailedError) as caught:
+        verify((), libtorch)
+    assert caught.value.hint.endswith("pip install nvidia-cuda-cupti")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("cpu", "cuda", "auto")
 WAYS = ("cxx", "cmake", "nim")
+OLDEST_HEADER = "ATen/core/class_type.h"  # from 1.11 on; the reference loader includes it
 
 
 class Hooks(NamedTuple):
@@ -74,7 +75,7 @@ def verify(
         BuildFailedError: the loader does not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
         ToolUnfitError: the compiler cannot build against this libtorch.
-        LibtorchUnusableError: libtorch is for another machine, or still packed.
+        LibtorchUnusableError: libtorch is for another machine, still packed, or older than the loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
         FileError: `expect` cannot be read, or the cache cannot be written.
@@ -143,6 +144,12 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
     try:
         return build_loader(plan, compiler, via, say)
     except BuildFailedError as error:
+        if not any((directory / OLDEST_HEADER).is_file() for directory in plan.libtorch.include_dirs):
+            raise LibtorchUnusableError(
+                f"The reference loader needs libtorch 1.11 or newer, and the one of {plan.libtorch.root} is "
+                f"{plan.libtorch.version or 'older'}.",
+                hint="The words of `torchlink flags` hold for older ones too: build a program of your own.",
+            ) from error
         # The linkers that look into libtorch's libraries refuse what those cannot find.
         packages = packages_of(missing_of(plan.libraries, plan.libtorch))
         if packages:
