@@ -18,15 +18,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
+    from torchlink.lint.finding import LintReport
     from torchlink.plan import LinkPlan
     from torchlink.verify.result import VerifyReport
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "emit", "find", "inspect", "plan", "verify"]
+__all__ = ["__version__", "emit", "find", "inspect", "lint", "plan", "verify"]
 
 
 def find(libtorch: str | Path | None = None, python: str | None = None) -> Libtorch:
@@ -130,6 +131,57 @@ def verify(
     from torchlink.verify.run import verify as prove
 
     return prove([Path(model) for model in models], find() if libtorch is None else libtorch, device=device)
+
+
+def lint(
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    target: str | None = None,
+    allowed_rpath: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    root: str | Path | None = None,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> LintReport:
+    """What is wrong or fragile in binaries that link libtorch; they are read, never run.
+
+    Settings files are not read. `report.fails(Severity.ERROR)` tells whether there is an error.
+
+    Args:
+        paths: programs, libraries, Python extensions, wheels and directories; a `.txt` file is the output of
+            `ldd`, `lddtree` or `readelf -d`.
+        target: the oldest system they must run on: "debian:12", "manylinux_2_28", "glibc=2.31".
+        allowed_rpath: prefixes that a search path entry must have; any is right where empty.
+        environment: that they will run in; LD_LIBRARY_PATH and LD_PRELOAD count. Empty where omitted.
+        root: an image or sysroot that they will run in.
+        select: ids or globs of the only rules to apply; all where empty.
+        ignore: ids or globs of rules to leave out.
+
+    Raises:
+        FileError: there is one path, and it cannot be judged. Of several it becomes a report of kind
+            "unreadable".
+        UsageError: there is no such target or rule.
+    """
+    from pathlib import Path
+
+    from torchlink.lint.case import Wanted
+    from torchlink.lint.rules import choose
+    from torchlink.lint.run import lint as judge
+    from torchlink.lint.targets import parse_target
+
+    named = [paths] if isinstance(paths, (str, Path)) else paths
+    wanted = Wanted(
+        floors=parse_target(target) if target else {},
+        target=target,
+        allowed_rpath=tuple(allowed_rpath),
+        environment=environment or {},
+    )
+    return judge(
+        [Path(path) for path in named],
+        wanted,
+        rules=choose(select, ignore),
+        root=None if root is None else Path(root),
+    )
 
 
 class _Package(ModuleType):

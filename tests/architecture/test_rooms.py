@@ -77,6 +77,7 @@ def test_frequent_commands_load_nothing_heavy(command: list[str], torch_root: Pa
 def test_the_api_stays_callable_when_rooms_are_imported() -> None:
     import torchlink
     import torchlink.emit
+    import torchlink.lint.run
     import torchlink.plan
     import torchlink.verify.run
 

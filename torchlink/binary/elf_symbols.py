@@ -190,6 +190,8 @@ class SymbolTable:
         """
         if self._start is None:
             return
+        if self._start is None:
+            return
         places, infos = self._records
         strings, end = self._strings
         read = self._image.data.raw_string
@@ -214,6 +216,8 @@ class SymbolTable:
 
     def names(self, numbers: Iterable[int]) -> list[bytes]:
         """The mangled names of the symbols with these numbers."""
+        if self._start is None:
+            return []
         places, _ = self._records
         data, (strings, end) = self._image.data, self._strings
         allowed = self._most_text()

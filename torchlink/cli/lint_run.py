@@ -11,8 +11,6 @@ from torchlink.cli.plain import Option, read
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchlink.lint.rule import Rule
-
 FORMATS = ("text", "json", "sarif", "github", "junit")
 SEVERITIES = ("error", "warning", "note")
 
@@ -76,7 +74,7 @@ def run(wishes: Wishes) -> int:
     from torchlink.lint import config as settings
     from torchlink.lint.case import Wanted
     from torchlink.lint.finding import Severity
-    from torchlink.lint.rules import RULES
+    from torchlink.lint.rules import RULES, choose
     from torchlink.lint.run import UNREADABLE, lint
 
     check_forms(wishes)
@@ -91,7 +89,7 @@ def run(wishes: Wishes) -> int:
             allowed_rpath=tuple(wishes.allowed_rpath or setting.allowed_rpath),
             environment=environment(wishes.env or ()),
         ),
-        rules=chosen(RULES, select, ignore) if select or ignore else RULES,
+        rules=choose(select, ignore),
         root=wishes.root,
         standard_input=standard_input() if any(str(path) == "-" for path in wishes.files) else b"",
     )
@@ -129,21 +127,6 @@ def check_forms(wishes: Wishes) -> None:
 def words(values: Sequence[str] | None) -> tuple[str, ...]:
     """The ids of options that take several by commas."""
     return tuple(word.strip() for value in values or () for word in value.split(",") if word.strip())
-
-
-def chosen(rules: Sequence[Rule], select: Sequence[str], ignore: Sequence[str]) -> list[Rule]:
-    """The rules that are to be heard. A pattern that fits none is refused: it would silently do nothing."""
-    from torchlink.errors import UsageError
-    from torchlink.lint.allow import selected
-    from torchlink.lint.config import nearest
-    from torchlink.lint.patterns import matching
-
-    names = [rule.id for rule in rules]
-    for pattern in (*select, *ignore):
-        if not any(matching(name, (pattern,)) for name in names):
-            hint = nearest(pattern, names) or f"The rules are: {', '.join(sorted(names))}."
-            raise UsageError(f"There is no rule {pattern!r}.", hint=hint)
-    return [rule for rule in rules if selected(rule.id, select, ignore)]
 
 
 def floors(target: str) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
+from torchlink.errors import FileError
 from torchlink.lint.case import Case, Wanted
 from torchlink.lint.finding import ClosureEntry, FileReport
 from torchlink.lint.rules import RULES
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
+
+UNLINKED = {"rel": "an object file", "core": "a core dump"}
 
 
 def judge(
@@ -40,15 +43,22 @@ def judge(
         files: keeps libraries open from one file to the next.
 
     Raises:
-        FileError: the file cannot be read, or is no regular file.
+        FileError: the file cannot be read, is no regular file, or nothing that a loader loads.
         MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
     """
     wanted = wanted or Wanted()
     files = files or OpenFiles()
-    system = system_for(files.open(path)[0], root)
+    elf = files.open(path)[0]
+    if elf.type not in {"exec", "dyn"}:
+        raise FileError(
+            f"{path} is {UNLINKED.get(elf.type, 'no program or library')}: nothing loads it.",
+            hint="Name the program or library that it was linked into.",
+        )
+    system = system_for(elf, root)
     closure = resolve(path, system=system, environment=wanted.environment, files=files)
-    case = Case(closure, Scope(closure), wanted, kind_of(path, closure.subject.elf), system)
-    return FileReport(str(path), case.kind, findings_of(case, rules), entries(closure))
+    case = Case(closure, Scope(closure), wanted, kind_of(path, elf), system)
+    static = () if elf.dynamic.present else ("It is statically linked: there are no libraries to judge.",)
+    return FileReport(str(path), case.kind, findings_of(case, rules), entries(closure), not_judged=static)
 
 
 def findings_of(case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:

@@ -14,6 +14,8 @@ from torchlink.lint.rules.search_paths import SEARCH_PATHS
 from torchlink.lint.rules.symbols import SYMBOLS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torchlink.lint.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -26,3 +28,28 @@ RULES: tuple[Rule, ...] = (
     *FLOOR,
     *MACHINE,
 )
+
+
+def choose(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tuple[Rule, ...]:
+    """The rules that are to be heard.
+
+    Args:
+        select: ids or globs; all rules where empty.
+        ignore: ids or globs.
+
+    Raises:
+        UsageError: a pattern fits no rule: it would silently do nothing.
+    """
+    if not select and not ignore:
+        return RULES
+    from torchlink.errors import UsageError
+    from torchlink.lint.allow import selected
+    from torchlink.lint.config import nearest
+    from torchlink.lint.patterns import matching
+
+    names = [rule.id for rule in RULES]
+    for pattern in (*select, *ignore):
+        if not any(matching(name, (pattern,)) for name in names):
+            hint = nearest(pattern, names) or f"The rules are: {', '.join(sorted(names))}."
+            raise UsageError(f"There is no rule {pattern!r}.", hint=hint)
+    return tuple(rule for rule in RULES if selected(rule.id, select, ignore))
