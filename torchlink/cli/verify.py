@@ -19,6 +19,7 @@ from torchlink.cli.planning import locate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torchlink.lint.finding import Finding
     from torchlink.verify.result import VerifyReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -106,6 +107,15 @@ def verify(
     from torchlink.verify.run import verify as prove
 
     head_start = current()
+    linted = Linted()
+
+    def meanwhile() -> None:
+        """The loader is starting: import what the end needs, and lint the loader of a warm run."""
+        import torchlink.report.verify  # noqa: F401 - for the import alone
+
+        if head_start.session is not None:
+            linted.of(head_start.session.loader)
+
     report = prove(
         models or (),
         locate(libtorch, python),
@@ -117,32 +127,54 @@ def verify(
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,
-        hooks=Hooks(started=say, noted=note, meanwhile=prepare, early=head_start.session),
+        hooks=Hooks(started=say, noted=note, meanwhile=meanwhile, early=head_start.session),
     )
     if report.loader is not None:
         head_start.remember(report.loader.path)
-    show(report, as_json=json)
-    raise typer.Exit(report.exit_code)
+    findings = None if report.loader is None else linted.of(report.loader.path)
+    show(report, findings, as_json=json)
+    raise typer.Exit(max(report.exit_code, int(has_errors(findings))))
 
 
-def show(report: VerifyReport, *, as_json: bool) -> None:
+class Linted:
+    """What lint says of the loader; asked twice, it looks once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[Finding, ...] | None] = {}
+
+    def of(self, loader: Path) -> tuple[Finding, ...] | None:
+        """The findings, None where the loader cannot be read. It is for this machine and this libtorch alone."""
+        from torchlink.errors import TorchlinkError
+        from torchlink.lint.judge import judge
+        from torchlink.lint.rules import choose
+
+        if loader not in self._known:
+            try:
+                rules = choose(ignore=("rpath-absolute", "rpath-build-tree"))
+                self._known[loader] = judge(loader, rules=rules).findings
+            except TorchlinkError:
+                self._known[loader] = None
+        return self._known[loader]
+
+
+def has_errors(findings: tuple[Finding, ...] | None) -> bool:
+    """Whether one of them is an error."""
+    return any(finding.severity.value == "error" for finding in findings or ())
+
+
+def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool) -> None:
     """Print the report; a single file that is no model is an error like any other command's."""
     from torchlink.report.verify import to_json, to_text
 
     if as_json:
         import json
 
-        typer.echo(json.dumps(to_json(report), indent=2))
+        typer.echo(json.dumps(to_json(report, findings), indent=2))
         return
     (first, *others) = report.models
     if first.error and first.error.exit_code == 2 and not others:
         raise first.error
-    typer.echo(to_text(report, color=is_terminal()), nl=False)
-
-
-def prepare() -> None:
-    """Import what will be needed at the end, while the loader is busy anyway."""
-    import torchlink.report.verify  # noqa: F401 - for the import alone
+    typer.echo(to_text(report, findings, color=is_terminal()), nl=False)
 
 
 def say(sentence: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
+from torchlink.lint.finding import Severity
 from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
 from torchlink.report.libtorch import libtorch_to_json
 from torchlink.report.plain import plural, visible
 from torchlink.verify.result import GIVEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from torchlink.lint.finding import Finding
     from torchlink.verify.result import ModelResult, VerifyReport
 
 LABEL = 9  # columns
@@ -21,12 +24,17 @@ OUTPUTS = 40  # outputs that are shown
 WAYS = {"cxx": "", "cmake": " through a CMake project", "nim": " through a Nim project"}
 
 
-def to_json(report: VerifyReport) -> dict[str, object]:
-    """The JSON contract's object; with exit code 2 it has the first such `error`, too."""
+def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> dict[str, object]:
+    """The JSON contract's object; with exit code 2 it has the first such `error`, too.
+
+    Args:
+        report: what to show.
+        findings: what lint says of the loader; None where it was not linted.
+    """
     loader = report.loader
     result: dict[str, object] = {
         "schema": 1,
-        "ok": report.ok,
+        "ok": report.ok and not (findings and counts(findings)["error"]),
         "libtorch": libtorch_to_json(report.libtorch),
         "loader": None
         if loader is None
@@ -35,6 +43,7 @@ def to_json(report: VerifyReport) -> dict[str, object]:
             "compile_seconds": loader.compile_seconds,
             "command": loader.command,
         },
+        "lint": None if findings is None else counts(findings),
         "models": [model_to_json(model) for model in report.models],
     }
     unseen = next(
@@ -43,6 +52,14 @@ def to_json(report: VerifyReport) -> dict[str, object]:
     if unseen:
         result["error"] = unseen.to_json()
     return result
+
+
+def counts(findings: Sequence[Finding]) -> dict[str, int]:
+    """How many findings there are of each severity, the worst first."""
+    return {
+        severity.value: sum(finding.severity is severity for finding in findings)
+        for severity in reversed(Severity)
+    }
 
 
 def model_to_json(model: ModelResult) -> dict[str, object]:
@@ -62,11 +79,12 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
     }
 
 
-def to_text(report: VerifyReport, *, color: bool = False) -> str:
+def to_text(report: VerifyReport, findings: Sequence[Finding] | None = None, *, color: bool = False) -> str:
     """What was built, and each model with its inputs, outputs, times or error.
 
     Args:
         report: what to show.
+        findings: what lint says of the loader; None where it was not linted.
         color: write ANSI colours; only for a terminal.
     """
     libtorch = report.libtorch
@@ -80,9 +98,22 @@ def to_text(report: VerifyReport, *, color: bool = False) -> str:
             "from the cache" if report.loader.cached else f"built in {report.loader.compile_seconds:.1f} s"
         )
         lines.append(_row("loader", origin + WAYS[report.via]))
+    if report.loader is not None and findings:
+        lines += _lint(findings, str(report.loader.path), color=color)
     for model in report.models:
         lines += ["", *_model(model, color=color)]
     return "\n".join(lines) + "\n"
+
+
+def _lint(findings: Sequence[Finding], loader: str, *, color: bool) -> Iterator[str]:
+    """The errors that lint finds in the loader, and how to see the rest."""
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    for finding in errors:
+        yield _row("lint", paint(visible(f"{finding.rule}: {finding.message}"), RED, color=color))
+        yield _row("", f"-> {visible(finding.fix)}")
+    rest = len(findings) - len(errors)
+    if rest:
+        yield _row("lint", f"{plural(rest, 'finding')}: torchlink lint {visible(shlex.quote(loader))}")
 
 
 def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
