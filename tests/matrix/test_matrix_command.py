@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 OLD = replace(Fake(), version="2.6.0+cpu", headers="2.6.0", built="2.6.0", cmake="2.6.0", abi=0)
 
 
+def make_broken(root: Path) -> Path:
+    """A libtorch with whose headers nothing compiles."""
+    make(root, OLD)
+    header = root / "include/ATen/core/class_type.h"  # the loader's build tells older libtorchs by it
+    header.parent.mkdir()
+    header.write_text("#error broken\n")
+    return root
+
+
 @pytest.fixture
 def matrix(torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`torchlink matrix` with the default compiler."""
@@ -48,7 +57,7 @@ def jobs(result: Result) -> list[dict[str, Any]]:
 def test_a_real_one_a_broken_one_a_packed_one_and_none(
     torch_root: Path, tmp_path: Path, matrix: Callable[..., Result]
 ) -> None:
-    make(tmp_path / "old", OLD)  # its headers are empty: nothing compiles
+    make_broken(tmp_path / "old")
     make(tmp_path / "site/torch")
     wheel = pack(tmp_path / "site", tmp_path / "torch.whl")
     rows = [torch_root, tmp_path / "old", wheel, tmp_path / "gone"]
@@ -86,7 +95,7 @@ def test_a_real_one_a_broken_one_a_packed_one_and_none(
 def test_several_at_once_say_the_same(
     torch_root: Path, tmp_path: Path, matrix: Callable[..., Result]
 ) -> None:
-    make(tmp_path / "old", OLD)
+    make_broken(tmp_path / "old")
     words = ["--libtorch", str(torch_root), "--libtorch", str(tmp_path / "old"), "--json"]
 
     def told(result: Result) -> list[tuple[object, ...]]:
