@@ -50,6 +50,7 @@ def apply(patchelf: Path, file: Path, part: Part, patch: Patch) -> None:
             found = {**signature(after), "aligned": after.is_aligned}
     except MalformedFileError as error:
         raise broken(part, error.message) from error
+    found |= by_sections(file)
     for what, value in wanted.items():
         if found[what] != value:
             raise broken(part, f"its {what.replace('_', ' ')} should be {value!r} and is {found[what]!r}")
@@ -88,6 +89,29 @@ def signature(elf: ElfFile) -> dict[str, Any]:
         "defined_versions": sorted(each.version for each in elf.version_definitions()),
         "symbols": sum(1 for _ in elf.dynamic_symbols()),
     }
+
+
+def by_sections(file: Path) -> dict[str, Any]:
+    """What the section headers say of the dynamic section; {} in a file without them.
+
+    Our reader goes by the program headers, as the loader does; strip, objcopy and debuggers go by these, so
+    both must tell the same. pyelftools reads them: a second pair of eyes, where its cost does not matter.
+    """
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+
+    with file.open("rb") as stream:
+        sections = [each for each in ELFFile(stream).iter_sections() if isinstance(each, DynamicSection)]
+        if not sections:
+            return {}
+        tags = list(sections[0].iter_tags())
+        first = {tag.entry.d_tag: tag for tag in reversed(tags)}
+        return {
+            "needed": [tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"],
+            "rpath": first["DT_RPATH"].rpath if "DT_RPATH" in first else None,
+            "runpath": first["DT_RUNPATH"].runpath if "DT_RUNPATH" in first else None,
+            "soname": first["DT_SONAME"].soname if "DT_SONAME" in first else None,
+        }
 
 
 def broken(part: Part, what: str) -> BundleFailedError:
