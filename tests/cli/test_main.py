@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from torchlink.cli import main as entry
-from torchlink.cli.main import COMMANDS, main
+from torchlink.cli.commands import COMMANDS
+from torchlink.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_a_fault_of_our_own_is_a_sentence_and_a_file(
     torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(tmp_path))
-    monkeypatch.setitem(entry.COMMANDS, "broken", "no_such_module")
+    monkeypatch.setitem(COMMANDS, "broken", "no_such_module")
     shown = torchlink("broken")
     assert shown.code == 2
     assert "Traceback" not in shown.err

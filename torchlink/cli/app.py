@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from torchlink.cli.main import COMMANDS
+from torchlink.cli.commands import COMMANDS
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
