@@ -118,6 +118,7 @@ def test_site_packages_behind_a_link(tmp_path: Path) -> None:
         assert found.layout_intact
         assert found.missing_libraries == ()
         assert len(found.companion_dirs) == 2
+        assert all(companion.path.is_dir() for companion in found.companion_dirs)
 
 
 def test_libraries_that_auditwheel_grafted_in_count_as_libtorchs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
-from torchlink.libtorch.disk import absolute, is_dir, is_file, names_in, read_bytes
+from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +83,7 @@ class DirectoryTree:
         try:
             same = os.path.samefile(short, full)  # noqa: PTH121 - strings: this runs at every start
         except OSError:
-            same = True  # neither exists: only messages use it
+            same = not exists(full)  # then only messages use it
         return Path(short if same else os.path.realpath(full))
 
     def is_file(self, name: str) -> bool:
