@@ -15,8 +15,6 @@
 
 include_guard(GLOBAL)
 
-find_program(TORCHLINK_EXECUTABLE NAMES torchlink DOC "The torchlink that torchlink_lint() runs")
-
 function(torchlink_lint target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "POST_BUILD;TEST" "" "ARGS")
   if(DEFINED arg_UNPARSED_ARGUMENTS)
@@ -35,6 +33,10 @@ function(torchlink_lint target)
   if(imported OR NOT type MATCHES "^(EXECUTABLE|SHARED_LIBRARY|MODULE_LIBRARY)$")
     message(FATAL_ERROR "torchlink_lint(${target}): only a program, a SHARED or a MODULE library that this project "
       "builds has a file to lint; this is ${type}.")
+  endif()
+  if(NOT TORCHLINK_EXECUTABLE) # else find_program() would make paths of the words of a command
+    find_program(TORCHLINK_EXECUTABLE NAMES torchlink DOC "The torchlink that torchlink_lint() runs")
+    mark_as_advanced(TORCHLINK_EXECUTABLE)
   endif()
   if(NOT TORCHLINK_EXECUTABLE)
     message(FATAL_ERROR "torchlink_lint(${target}): torchlink is not on PATH. Install it (pip install torchlink) or "

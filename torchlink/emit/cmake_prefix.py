@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake, cmake_syntax
 from torchlink.emit.templates import render
+from torchlink.paths import data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ FILES = (
     "TorchlinkConsumers.cmake",
     "TorchlinkProvider.cmake",
 )
+LINT = "TorchlinkLint.cmake"  # torchlink_lint(<target>); the same for every plan
 # The variables of upstream's file that name one library; TORCH_LIBRARY is set by itself.
 VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
 # Those of which upstream also has a target NAME_library, which keeps the library.
@@ -97,7 +99,10 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "path": lambda file: cmake_syntax.quote(cmake_syntax.path(file)),
         "path_list": cmake_syntax.path_list,
     }
-    return {f"{CONFIG_DIR}/{name}": render(f"cmake/prefix/{name}.j2", values, filters) for name in FILES}
+    texts = {f"{CONFIG_DIR}/{name}": render(f"cmake/prefix/{name}.j2", values, filters) for name in FILES}
+    module = (data_dir("templates") / "cmake" / LINT).read_text(encoding="utf-8")
+    texts[f"{CONFIG_DIR}/{LINT}"] = f"# Written by torchlink, for every libtorch the same.\n#\n{module}"
+    return texts
 
 
 def upstream_definitions(targets: str, *, cpu_only: bool) -> tuple[str, ...]:

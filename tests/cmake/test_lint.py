@@ -1,0 +1,57 @@
+"""`torchlink_lint(<target>)` is there once `find_package(Torch)` has found torchlink's prefix."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cmake.toy import built, configured, project
+from torchlink.build.cmake import write_prefix
+from torchlink.plan import NO_WISHES, make_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
+
+pytestmark = pytest.mark.cmake
+
+LISTS = """\
+cmake_minimum_required(VERSION 3.18)
+project(linted LANGUAGES CXX)
+find_package(Torch REQUIRED)
+add_executable(app main.cpp)
+target_link_libraries(app ${TORCH_LIBRARIES})
+"""
+TORCHLINK = f"-DTORCHLINK_EXECUTABLE={sys.executable};-m;torchlink"
+
+
+def configure(toy: Libtorch, directory: Path, words: str) -> None:
+    prefix = write_prefix(make_plan(toy, NO_WISHES))
+    configured(project(directory, LISTS + words), f"-DCMAKE_PREFIX_PATH={prefix}", TORCHLINK)
+
+
+def test_a_sound_program_builds(toy: Libtorch, tmp_path: Path) -> None:
+    configure(toy, tmp_path, "torchlink_lint(app)\n")
+    built(tmp_path)
+    assert (tmp_path / "build/app").is_file()
+
+
+def test_a_program_that_would_not_start_does_not_build(toy: Libtorch, tmp_path: Path) -> None:
+    configure(
+        toy, tmp_path, "set_target_properties(app PROPERTIES SKIP_BUILD_RPATH ON)\ntorchlink_lint(app)\n"
+    )
+    done = subprocess.run(
+        ["cmake", "--build", str(tmp_path / "build")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "library-not-found" in done.stdout + done.stderr
+
+
+def test_a_project_that_does_not_lint_hears_nothing_of_it(toy: Libtorch, tmp_path: Path) -> None:
+    prefix = write_prefix(make_plan(toy, NO_WISHES))
+    configured(project(tmp_path, LISTS), f"-DCMAKE_PREFIX_PATH={prefix}")
+    assert "TORCHLINK_EXECUTABLE" not in (tmp_path / "build/CMakeCache.txt").read_text()
