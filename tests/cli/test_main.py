@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,3 +84,22 @@ def test_completion_scripts_can_be_shown(shell: str) -> None:
 
 def test_main_returns_the_exit_code_instead_of_leaving() -> None:
     assert main(["--version"]) == 0
+
+
+@pytest.mark.compile
+def test_an_interruption_is_said_and_exits_130(tmp_path: Path, torch_root: Path) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "torchlink", "verify", "--libtorch", str(torch_root)],
+        env={**os.environ, "TORCHLINK_CACHE_DIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a shell in the background hands an ignored SIGINT on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads
+    )
+    while not list(tmp_path.rglob("*.lock")):  # by then it waits for the compiler
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said.splitlines()[-1]) == (130, "torchlink: interrupted")

@@ -20,6 +20,14 @@ USAGE_ERROR: type[Any] = next(
 )
 
 
+class EndedEarly(Exception):  # noqa: N818 - not an error of the command
+    """Carries an interruption or a broken pipe past typer, which would end the process without a word."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__()
+        self.cause = cause
+
+
 class LazyGroup(TyperGroup):
     """A group that imports a command's module only when that command is asked for.
 
@@ -38,6 +46,13 @@ class LazyGroup(TyperGroup):
         command = typer.main.get_command(importlib.import_module(f"torchlink.cli.{module}").app)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, BrokenPipeError) as cause:
+            raise EndedEarly(cause) from cause
 
 
 EPILOG = """\b
@@ -84,6 +99,7 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         TorchlinkError: what the command raised; UsageError where the words do not fit together.
         KeyboardInterrupt: it was interrupted.
+        BrokenPipeError: whoever reads its output went away.
     """
     try:
         code = typer.main.get_command(app).main(
@@ -91,6 +107,8 @@ def run(arguments: Sequence[str]) -> int:
         )
     except USAGE_ERROR as error:
         raise usage_error(error) from error
+    except EndedEarly as error:
+        raise error.cause from None
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     return code if isinstance(code, int) else 0
