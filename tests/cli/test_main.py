@@ -69,6 +69,16 @@ def test_a_reader_that_goes_away_is_no_error(torch_root: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a device that is always full")  # noqa: PTH110
+@pytest.mark.parametrize("command", ["find", "flags", "doctor", "lint /bin/sh", "find --json"])
+def test_an_answer_that_cannot_be_written_is_one_sentence(command: str, torch_root: Path) -> None:
+    script = f"{sys.executable} -m torchlink {command} > /dev/full"
+    environment = {**os.environ, "TORCHLINK_LIBTORCH": str(torch_root)}
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cannot be written" in done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_can_be_shown(shell: str) -> None:
     done = subprocess.run(

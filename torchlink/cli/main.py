@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -14,6 +15,9 @@ from torchlink.errors import TorchlinkError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# What the system says of an output that takes no more.
+NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line.
@@ -21,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns its exit code: 0 fine, 1 it looked and something is wrong, 2 it could not look, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if sys.stdout is None:  # closed by the caller (`>&-`): the exit code is all that is wanted
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the whole process
     try:
         code = dispatch(arguments)
         sys.stdout.flush()  # here, so that a reader that went away is noticed here
@@ -31,15 +37,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("torchlink: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader went away (`torchlink flags | head -0`): nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()  # the reader went away (`torchlink flags | head -0`): nothing more can be said to it
         return 141
-    except Exception as error:
-        if os.environ.get("TORCHLINK_DEBUG"):
-            raise
-        render_error(internal_error(error), as_json="--json" in arguments)
+    except OSError as error:
+        if error.filename is not None or error.errno not in NOT_WRITTEN:
+            return fault(error, arguments)
+        silence()
+        print(f"torchlink: The answer cannot be written: {error.strerror}.", file=sys.stderr)
         return 2
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user; `fault` keeps it in a file
+        return fault(error, arguments)
     return code
+
+
+def silence() -> None:
+    """Send what is still to be written on stdout nowhere, so that the interpreter's end does not trip over it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fault(error: Exception, arguments: Sequence[str]) -> int:
+    """Say a fault of torchlink's own, and return the exit code.
+
+    Raises:
+        Exception: that very fault, where TORCHLINK_DEBUG asks for the traceback.
+    """
+    if os.environ.get("TORCHLINK_DEBUG"):
+        raise error
+    render_error(internal_error(error), as_json="--json" in arguments)
+    return 2
 
 
 def dispatch(arguments: Sequence[str]) -> int:
