@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
+from tests.conftest import unmet
 from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said, subjects
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
@@ -66,6 +69,50 @@ def test_load_bearing_libraries_and_libm_beside_libstdcxx_stay(bench: Bench) -> 
     assert not said(app, "unused-library")
 
 
+def of_glibc(name: str) -> str:
+    """The path of a part of this machine's glibc."""
+    done = subprocess.run(["gcc", f"-print-file-name={name}"], text=True, capture_output=True, check=True)
+    return done.stdout.strip() if "/" in done.stdout else unmet(f"{name} of glibc")
+
+
+def test_libm_without_libstdcxx_was_asked_for(bench: Bench) -> None:
+    app = bench.program("app", MAIN, of_glibc("libm.so.6"))
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("unused-library", "libm.so.6")
+    assert not findings(bench.program("app", MAIN, "-Wl,--as-needed", of_glibc("libm.so.6")))
+
+
+def test_a_part_of_glibc_that_has_become_empty_is_a_note(bench: Bench) -> None:
+    stub = of_glibc("libdl.so.2")
+    (finding,) = findings(bench.program("app", MAIN, stub))
+    assert (finding.rule, finding.subject, finding.severity) == (
+        "unused-library",
+        "libdl.so.2",
+        Severity.NOTE,
+    )
+    assert not findings(bench.program("app", MAIN, "-Wl,--as-needed", stub))
+
+
+def test_what_has_moved_from_libpthread_to_libc_is_used_on_older_systems(bench: Bench) -> None:
+    script = bench.path("versions.map")
+    script.write_text("GLIBC_2.2.5 { global: pthread_create; local: *; };\n")
+    words = (f"-Wl,--version-script,{script}", "-Wl,-soname,libpthread.so.0")
+    old = bench.library("old/libpthread.so.0", functions("pthread_create"), *words)
+    app = bench.program("app", calls("pthread_create"), old)
+    assert "libpthread.so.0" in ElfFile.open(app).dynamic.needed
+    assert not findings(app)
+
+
+def test_a_library_without_code_of_its_own_is_there_for_what_it_links(bench: Bench) -> None:
+    base = bench.library("libbase.so", functions("base"))
+    bench.build("libforward.so", "", "-shared", "-Wl,--no-as-needed", base, HERE, "-Wl,-soname,libforward.so")
+    assert not findings(bench.directory / "libforward.so")
+    app = bench.program("app", MAIN, bench.directory / "libforward.so", HERE)
+    assert not said(app, "unused-library")
+    bench.build("libforward.so", functions("own"), "-shared", "-Wl,--no-as-needed", base, HERE)
+    assert subjects(said(bench.directory / "libforward.so", "unused-library")) == ["libbase.so"]
+
+
 def test_what_an_own_library_forgot_to_link_stays_linked_in_the_program(bench: Bench) -> None:
     base = bench.library("libbase.so", functions("base"))
     user = bench.library("libuser.so", calls("base", main=False))
@@ -114,6 +161,16 @@ def test_a_test_library_of_libtorch(bench: Bench) -> None:
     )
 
 
+def test_several_test_libraries_are_one_finding(bench: Bench) -> None:
+    lib = bench.torch()
+    names = ("libtorchbind_test.so", "libjitbackend_test.so", "libaoti_custom_ops.so")
+    several = [bench.library(f"torch/lib/{name}") for name in names]
+    words = (lib / "libtorch_cpu.so", f"{HERE}/torch/lib")
+    (finding,) = findings(bench.program("app", calls("_ZN2at13globalContextEv"), *several, *words))
+    assert (finding.rule, finding.subject) == ("test-library-linked", " + ".join(names))
+    assert "-ltorchbind_test -ljitbackend_test -laoti_custom_ops out" in finding.fix
+
+
 EXTENSION = functions("PyInit_mine")
 
 
@@ -127,6 +184,28 @@ def test_an_extension_that_links_libpython(bench: Bench) -> None:
     (finding,) = findings(linked)
     assert "not found" in finding.message
     assert not findings(bench.library("mine.so", source))
+
+
+def test_an_extension_is_one_by_what_it_exports_whatever_its_file_is_called(bench: Bench) -> None:
+    python = bench.library("libpython3.99.so.1.0", functions("Py_Initialize PyErr_Clear"))
+    source = EXTENSION + calls("PyErr_Clear", main=False)
+    built = bench.library("libmine_as_built.so", source, python, HERE)
+    assert [each.rule for each in findings(built)] == ["extension-links-libpython"]
+    assert not findings(bench.library("libmine_as_built.so", source))
+    embeds = bench.library("libembeds.so", EXTENSION + calls("Py_Initialize", main=False), python, HERE)
+    assert not findings(embeds)  # it starts an interpreter of its own
+
+
+def test_an_extension_that_uses_python_alone_and_links_all_of_libtorch(bench: Bench) -> None:
+    lib = bench.torch()
+    words = ("-shared", "-Wl,--no-as-needed", lib / "libtorch_cpu.so", "-Wl,-soname,libtorch.so", HERE)
+    stub = bench.build("torch/lib/libtorch.so", "", *words)
+    everything = (stub, lib / "libtorch_cpu.so", lib / "libc10.so")
+    source = EXTENSION + calls("PyModule_Create2", main=False)
+    (finding,) = findings(bench.library("mine.so", source, *everything, f"{HERE}/torch/lib"))
+    assert finding.rule == "extension-links-whole-libtorch"
+    assert finding.evidence == ("libtorch.so", "libtorch_cpu.so", "libc10.so")
+    assert not findings(bench.library("mine.so", source, "-Wl,--as-needed", *everything))
 
 
 def test_an_extension_that_links_all_of_libtorch(bench: Bench) -> None:

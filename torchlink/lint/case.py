@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -46,6 +47,7 @@ TORCH_NAMES = LINKABLE | {
 SYSTEM_KINDS = frozenset(
     {"ld.so.cache", "default", "interpreter"}
 )  # how the system's own libraries are found
+PYTHON_NAME = r"_?Py[A-Z_]"
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
 
 
@@ -195,10 +197,16 @@ class Case:
 
     @cached_property
     def undefined(self) -> tuple[UndefinedSymbol, ...]:
-        """What stays undefined in the user's own objects; () while a library is missing: it might serve them."""
+        """What stays undefined in the user's own objects; () while a library is missing: it might serve them.
+
+        In a Python extension less Python's own names, which the interpreter that imports it serves.
+        """
         if not self.complete:
             return ()
-        return tuple(symbol for each in self.own for symbol in self.scope.undefined_symbols(each.path))
+        symbols = (symbol for each in self.own for symbol in self.scope.undefined_symbols(each.path))
+        return tuple(
+            symbol for symbol in symbols if not (self.is_extension and re.match(PYTHON_NAME, symbol.symbol))
+        )
 
     @cached_property
     def missing_versions(self) -> tuple[MissingVersion, ...]:

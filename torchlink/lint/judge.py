@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
+LONGEST_NAME = 256  # bytes of a module's name that are read
+# Who defines or calls these is or holds an interpreter, whose built-in modules it may export.
+STARTS_PYTHON = (b"Py_Initialize", b"Py_InitializeEx", b"Py_InitializeFromConfig", b"PyImport_AppendInittab")
 UNLINKED = {"rel": "an object file", "core": "a core dump"}
 
 
@@ -69,12 +72,20 @@ def findings_of(case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
 
 
 def kind_of(path: Path, elf: ElfFile) -> str:
-    """What a file is: a program names its loader; an extension module carries Python's module suffix."""
+    """What a file is: a program names its loader; an extension module exports its `PyInit_…`.
+
+    By whatever name: a build may call it `libmine.so` and install it as `mine.so`.
+    """
     if elf.interpreter is not None or elf.type == "exec" or elf.dynamic.is_pie:
         return "executable"
     if any(elf.defines(f"PyInit_{path.name.partition('.')[0]}{tail}") for tail in ("", "_")):
         return "python extension"
-    return "shared library"
+    found = elf.find_in_section(".dynstr", b"\0PyInit_", 0, LONGEST_NAME)
+    name = found[1:].partition(b"\0")[0].decode("utf-8", "replace") if found else ""
+    if not name or not elf.defines(name) or elf.defines(STARTS_PYTHON[0].decode()):
+        return "shared library"
+    imports = {reference.name for reference in elf.references(relocated=False)}
+    return "shared library" if imports.intersection(STARTS_PYTHON) else "python extension"
 
 
 def entries(closure: Closure) -> tuple[ClosureEntry, ...]:

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from torchlink.lint.rule import Rule
 
 SHOWN = 5  # symbols in a finding's evidence
+FEW = 16  # symbols of a library that compiler and linker put into every one, and some to spare
+EDGES = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_start__", "_bss_end__"})
 
-# What g++ itself links, and the parts of glibc: nobody asked for them, and since 2.34 most of those are empty.
-IMPLIED = r"(libc|libm|libgcc_s|libpthread|libdl|librt|libutil|libanl|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"
+# What gcc and g++ link unasked, and the parts of glibc: a function may move from one to another.
+IMPLIED = r"(libc|libgcc_s|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"
+PARTS_OF_LIBC = r"lib(m|pthread|dl|rt|util|anl)\.so\.\d$"
+STUBS = r"lib(pthread|dl|rt|util|anl)\.so\.\d$"  # since glibc 2.34 nothing but room for old programs' names
+LIBM = r"libm\.so\.\d$"
 # libtorch.so is opened by this name by AOTInductor packages and brings libtorch_cuda in; the others register kernels.
 LOAD_BEARING = frozenset({"torch", "torch_cuda", "torch_cuda_cu", "torch_cuda_cpp", "torch_hip", "torch_xpu"})
-CXX_RUNTIME = r"lib(std)?c\+\+(abi)?\.so"  # g++ and clang++ link it themselves
+CXX_RUNTIME = r"lib(std)?c\+\+(abi)?\.so"  # g++ and clang++ link it themselves, and libm beside it
 INTERPOSING = "malloc"  # an allocator or a sanitizer works by being there
 TEST_LIBRARIES = frozenset({"jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"})
 NEVER_LINKED = frozenset({"torch_cuda", "torch_hip", "torch_xpu", "c10_cuda", "c10_hip", "c10_xpu"})
@@ -36,18 +41,16 @@ def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
     Nothing for libtorch's own: libtorch_global_deps is there to load what it links.
     """
     found: list[tuple[Edge, LoadedObject]] = []
-    if not case.complete or case.belongs_to_torch(case.subject):
+    if not case.complete or case.belongs_to_torch(case.subject) or is_forwarder(case.subject):
         return found
     relied_on: set[str] | None = None
     for edge in case.scope.unused_needed(case.subject.path):
         library = case.closure.object(edge.path or "")
         if library is None or library.how.kind == "interpreter":
             continue
-        if (
-            re.match(IMPLIED, edge.name)
-            or re.match(CXX_RUNTIME, edge.name)
-            or library.elf.defines(INTERPOSING)
-        ):
+        if is_implied(edge.name, case) or library.elf.defines(INTERPOSING):
+            continue
+        if is_forwarder(library) and bare_name(edge.name) not in TORCH_NAMES:
             continue
         if relied_on is None:  # the binary may bring in what its own libraries forgot to name
             others = (each for each in case.own if each is not case.subject)
@@ -57,6 +60,29 @@ def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
         if library.path not in relied_on and not lacking:
             found.append((edge, library))
     return found
+
+
+def is_implied(name: str, case: Case) -> bool:
+    """Whether the compiler links a library by itself, or the binary was linked to functions that have moved since.
+
+    What was in libpthread when the binary was linked is in libc now: the binary still names the version that
+    it needs of libpthread, and on an older system it needs the library.
+    """
+    elf = case.subject.elf
+    if re.match(IMPLIED, name) or re.match(CXX_RUNTIME, name):
+        return True
+    if re.match(LIBM, name) and any(re.match(CXX_RUNTIME, each) for each in elf.dynamic.needed):
+        return True
+    return bool(re.match(PARTS_OF_LIBC, name)) and any(need.library == name for need in elf.version_needs())
+
+
+def is_forwarder(each: LoadedObject) -> bool:
+    """Whether a library has no code of its own and is there to bring what it links, as libpython3.so is."""
+    elf = each.elf
+    if elf.interpreter is not None or not elf.dynamic.needed or elf.symbol_count > FEW:
+        return False
+    symbols = list(elf.dynamic_symbols())
+    return not any(each.binding != "weak" and each.name not in EDGES for each in symbols)
 
 
 @rule("unused-library", Severity.WARNING, "A library is linked, and nothing of it is used.")
@@ -76,12 +102,15 @@ def unused_library(rule: Rule, case: Case) -> Iterator[Finding]:
             hurt = (
                 f"{file_name(besides)} brings it anyway, but when that no longer does, it must still be there"
             )
+        stub = re.match(STUBS, edge.name)
+        if stub:
+            hurt = "on glibc 2.34 and newer it is empty, and every glibc has it"
         yield rule.finding(
             edge.name,
             f"{case.name} links {edge.name} but uses nothing of it: {hurt} ({library.path}).",
             f"Leave -l{bare} out, or link with -Wl,--as-needed before the libraries.",
             (f"{library.path}: {library.how}",),
-            severity=None if besides is None else Severity.NOTE,
+            severity=None if besides is None and not stub else Severity.NOTE,
         )
 
 
@@ -97,7 +126,8 @@ def indirect_library(rule: Rule, case: Case) -> Iterator[Finding]:
         if library is None:
             continue
         name = library.elf.dynamic.soname or file_name(path)
-        if re.match(IMPLIED, name) or "san.so" in name or (case.is_extension and re.match(PYTHON, name)):
+        of_libc = re.match(IMPLIED, name) or re.match(PARTS_OF_LIBC, name)
+        if of_libc or "san.so" in name or (case.is_extension and re.match(PYTHON, name)):
             continue
         via = f"{file_name(library.needed_by)} brings it" if library.needed_by else "it is loaded first"
         yield rule.finding(
@@ -111,20 +141,22 @@ def indirect_library(rule: Rule, case: Case) -> Iterator[Finding]:
 
 @rule("test-library-linked", Severity.WARNING, "One of libtorch's test libraries is linked.")
 def test_library_linked(rule: Rule, case: Case) -> Iterator[Finding]:
-    """They lie beside the real ones in some versions; who links all of lib/*.so links them too."""
+    """One finding an object: who links all of libtorch's lib/*.so links every one that lies there."""
     if bare_name(case.name) in TEST_LIBRARIES:
         return
     for each in case.own:
-        for name in each.elf.dynamic.needed:
-            if bare_name(name) in TEST_LIBRARIES:
-                user = file_name(each.path)
-                yield rule.finding(
-                    name,
-                    f"{user} links {name}, a library of libtorch's own tests: it registers test operators when it is "
-                    "loaded, and other builds and versions of libtorch do not have it.",
-                    f"Leave -l{bare_name(name)} out: name the libraries to link, rather than all that lie in "
-                    "libtorch's lib directory; `torchlink flags --link` prints them.",
-                )
+        names = [name for name in each.elf.dynamic.needed if bare_name(name) in TEST_LIBRARIES]
+        if names:
+            one = len(names) == 1
+            what = "a library" if one else "libraries"
+            they = "it registers" if one else "they register"
+            yield rule.finding(
+                " + ".join(names),
+                f"{file_name(each.path)} links {', '.join(names)}, {what} of libtorch's own tests: {they} test "
+                "operators when loaded, and other builds and versions of libtorch do not have such files.",
+                f"Leave {' '.join(f'-l{bare_name(name)}' for name in names)} out: name the libraries to link, rather "
+                "than all that lie in libtorch's lib directory; `torchlink flags --link` prints them.",
+            )
 
 
 @rule("extension-links-libpython", Severity.WARNING, "A Python extension links libpython.")

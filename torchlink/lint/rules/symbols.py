@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 TORCH_NAME = r"_Z(T[VISTC])?(NK?|)(3c10|2at|5torch|6caffe2)\w"
 NEW_STRING = r"7__cxx11|B5cxx11"
 LENGTH = r"[1-9]\d{0,3}"
-PYTHON_NAME = r"_?Py[A-Z_]|_Py"
 SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 
@@ -32,19 +31,14 @@ def mends(case: Case, objects: set[str]) -> str:
 
 
 def undefined(case: Case) -> list[UndefinedSymbol]:
-    """What stays undefined in the user's own objects, less what the interpreter would serve.
+    """What stays undefined in the user's own objects for another reason than that a library is too old.
 
-    Nor that which is undefined because a library is too old: `symbol-version-missing` speaks of it.
+    Of that `symbol-version-missing` speaks.
     """
     if not case.undefined:
         return []
     lacking = {(missing.object, missing.version) for missing in case.missing_versions}
-    return [
-        symbol
-        for symbol in case.undefined
-        if (symbol.object, symbol.version) not in lacking
-        and not (case.is_extension and re.match(PYTHON_NAME, symbol.symbol))
-    ]
+    return [symbol for symbol in case.undefined if (symbol.object, symbol.version) not in lacking]
 
 
 def of_torch(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
