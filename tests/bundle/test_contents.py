@@ -13,11 +13,13 @@ import pytest
 
 from tests.bundle.conftest import moved, outside
 from tests.conftest import run_clean, unmet
+from torchlink.binary.elf import ElfFile
 from torchlink.bundle.owners import Owners
 from torchlink.bundle.planning import Wishes
 from torchlink.bundle.policy import Policy, companions_of
 from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError
+from torchlink.lint.finding import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +76,52 @@ def test_a_companion_that_lacks_something_is_left_out_and_named(workshop: Worksh
     program = workshop.program("app", opener, source=CALLS, runpath=str(opener.parent))
     report = bundle(program, tmp_path / "out")
     assert "libcudnn_adv.so.9" not in libraries(report)
-    assert any("libcudnn_adv.so.9 (needs libmpi.so.40)" in note for note in report.plan.notes)
+    (left_out,) = (each for each in report.plan.left_out if each.name == "libcudnn_adv.so.9")
+    assert left_out.by == "libcudnn.so.9"
+    assert left_out.reason.endswith("nothing can load it here without libmpi.so.40")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert "libcudnn_adv.so.9" in [each["name"] for each in manifest["left_out"]]
+
+
+def test_a_companion_that_lacks_what_stays_with_the_system_is_left_out_too(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    """NVSHMEM's transports: libmlx5 is never bundled, and where it is not installed nothing can load them."""
+    device = workshop.library("cudnn/libmlx5.so.1")
+    driver = workshop.library("cudnn/libcuda.so.1")
+    workshop.library("cudnn/libcudnn_rdma.so.9", device)
+    workshop.library("cudnn/libcudnn_gpu.so.9", driver)
+    opener = cudnn(workshop)
+    program = workshop.program("app", opener, source=CALLS, runpath=str(opener.parent))
+    assert {"libcudnn_rdma.so.9", "libcudnn_gpu.so.9"} <= set(libraries(bundle(program, tmp_path / "with")))
+    for library in (device, driver):
+        library.unlink()
+    report = bundle(program, tmp_path / "without")
+    assert "libcudnn_rdma.so.9" not in libraries(report)
+    assert "libcudnn_gpu.so.9" in libraries(report), "drivers are installed where the bundle runs"
+    assert "libcudnn_rdma.so.9" in [each.name for each in report.plan.left_out]
+    assert report.lint
+    assert not report.lint.fails(Severity.ERROR)
+
+
+def test_a_packages_library_that_searches_the_current_directory_is_mended(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    """As libcusparseLt's `$ORIGIN:`, whose empty entry means wherever the program is started."""
+    library = workshop.library("site/mine/liba.so", runpath="$ORIGIN:")
+    record = workshop.directory / "site/mine-1.0.dist-info/RECORD"
+    record.parent.mkdir()
+    record.write_text("mine/liba.so,,\n")
+    (record.parent / "METADATA").write_text("Name: mine\nVersion: 1.0\n")
+    program = workshop.program("app", library, runpath=str(library.parent))
+    report = bundle(program, tmp_path / "out")
+    (part,) = report.plan.libraries
+    assert part.owner
+    assert part.patch
+    with ElfFile.open(tmp_path / "out/lib/liba.so") as elf:
+        assert elf.dynamic.runpath == "$ORIGIN"
+    assert report.lint
+    assert "rpath-relative" not in [each.rule for file in report.lint.files for each in file.findings]
 
 
 def test_a_companion_that_is_nowhere_is_named(workshop: Workshop, tmp_path: Path) -> None:
@@ -264,12 +311,14 @@ def test_the_command_line_says_it_all(
     done = torchlink("bundle", program, tmp_path / "out", "--json")
     assert (done.code, done.err) == (0, "")
     document = json.loads(done.out)
-    assert (document["schema"], document["dry_run"], document["findings"]) == (1, False, [])
+    assert (document["schema"], document["dry_run"]) == (1, False)
+    assert {each["severity"] for each in document["findings"]} == {"note"}
+    assert {each["path"].partition("/")[0] for each in document["findings"]} == {"lib"}
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert document["files"] == manifest["files"]
     place = moved(tmp_path / "out", workshop.directory)
     again = torchlink("bundle", place / "app", tmp_path / "second")
     assert again.code == 0, again.err
-    assert "clean" in again.out
+    assert "\nlint: " in again.out
     shutil.rmtree(place)
     assert run_clean(tmp_path / "second/app").returncode == 0

@@ -13,6 +13,7 @@ from tests.conftest import run_clean, unmet
 from torchlink.build.loader import build_loader
 from torchlink.bundle.run import bundle
 from torchlink.libtorch.inspect import inspect
+from torchlink.lint.finding import Severity
 from torchlink.paths import data_dir
 from torchlink.plan import make_plan
 from torchlink.process import which
@@ -74,7 +75,10 @@ def test_torchs_licences_are_there(bundled: tuple[BundleReport, Path]) -> None:
     assert len(report.licences["torch"]) > 1
 
 
-def test_lint_has_nothing_against_it(bundled: tuple[BundleReport, Path]) -> None:
-    report, _ = bundled
+def test_lint_has_nothing_against_any_file_of_it(bundled: tuple[BundleReport, Path]) -> None:
+    report, program = bundled
     assert report.lint
-    assert [finding.rule for finding in report.lint.findings] == []
+    assert len(report.lint.files) == len(report.plan.parts)
+    own, *_ = (file for file in report.lint.files if file.path == str(report.directory / program.name))
+    assert [finding.rule for finding in own.findings] == []
+    assert report.lint.count(Severity.ERROR) == 0

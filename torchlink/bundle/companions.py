@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from torchlink.binary.loader import resolve
 from torchlink.binary.tokens import expand
 from torchlink.bundle.collect import missing_error
-from torchlink.bundle.facts import Why
-from torchlink.bundle.policy import companions_of
+from torchlink.bundle.facts import LeftOut, Why
+from torchlink.bundle.policy import DRIVER, companions_of, matches
 from torchlink.errors import TorchlinkError
 from torchlink.libtorch.disk import names_in
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torchlink.binary.closure import Closure
     from torchlink.binary.opening import OpenFiles
     from torchlink.binary.system import LoaderSystem
-    from torchlink.bundle.collect import Collection, Item
+    from torchlink.bundle.collect import Collection, Item, Walk
 
 
 class Opened:
@@ -39,23 +39,23 @@ class Opened:
         self.system = system
         self.files = files
         self.notes: list[str] = []
+        self._without: dict[str, LeftOut] = {}  # companions that nothing can load here
 
     def add_companions(self) -> None:
         """Add the companions of every library, and those of the companions."""
         for item in self.collection.items:  # grows on the way
             for pattern, purpose in companions_of([item.source.name, *item.names]):
                 paths = self._beside(item, pattern)
-                lacking = [self._add_companion(path, item, purpose) for path in paths]
-                if any(lacking):
-                    self.notes.append(
-                        f"Left out, because what they need is not on this machine: {'; '.join(filter(None, lacking))}. "
-                        f"{item.file_name} may open them when it runs ({purpose})."
-                    )
+                for path in paths:
+                    self._add_companion(path, item, purpose)
                 if not paths and mentions(item, pattern):
                     self.notes.append(
                         f"{item.file_name} opens {pattern} when it runs ({purpose}), and there is none where it "
                         "would be found: what needs it will fail."
                     )
+        for name, each in self._without.items():
+            if name not in self.collection.by_name:  # nor did anything that is bundled need it
+                self.collection.left_out.setdefault(name, each)
 
     def add_named(self, paths: Sequence[Path]) -> None:
         """Add libraries that the user named.
@@ -74,28 +74,33 @@ class Opened:
             self._name(item, path.name)
             self.collection.take(walk)
 
-    def _add_companion(self, path: Path, opener: Item, purpose: str) -> str:
-        """Add one, or say what it lacks."""
+    def _add_companion(self, path: Path, opener: Item, purpose: str) -> None:
+        """Add one, or note what it lacks."""
         known = self.collection.item_of(path)
         if known is not None and known.at_start:
-            return ""
+            return
         try:
             closure = self._resolve(path)
         except TorchlinkError:  # a linker script such as libx.so, or a damaged file: nobody can open it
-            return ""
+            return
         soname = closure.subject.elf.dynamic.soname
         if closure.subject.elf.machine != opener.elf.machine or self.collection.policy.reason(
             path.name, soname
         ):
-            return ""
+            return
         walk = self.collection.follow(closure)
-        if walk.missing:
-            return f"{path.name} (needs {', '.join(dict.fromkeys(edge.name for edge in walk.missing))})"
+        lacking = unmet(walk)
+        if lacking:
+            reason = (
+                f"optional, opened by {opener.file_name} when it runs ({purpose}); nothing can load it here "
+                f"without {', '.join(lacking)}"
+            )
+            self._without.setdefault(path.name, LeftOut(path.name, opener.file_name, reason, found=True))
+            return
         opener.searches = True
         item = self.collection.add(closure.subject, Why("opened", opener.file_name, purpose))
         self._name(item, path.name)
         self.collection.take(walk)
-        return ""
 
     def _name(self, item: Item, name: str) -> None:
         if self.collection.by_name.setdefault(name, item) is item:
@@ -141,6 +146,15 @@ class Opened:
                 yield posixpath.normpath(place)
         yield posixpath.dirname(item.reached)
         yield str(item.source.parent)
+
+
+def unmet(walk: Walk) -> list[str]:
+    """What a library needs and this machine has not, be it to be bundled or to stay with the system.
+
+    A GPU's driver does not count: bundles are made on machines without one, for machines that have it.
+    """
+    stays = (each.name for each in walk.left_out if not each.found and not matches([each.name], DRIVER.names))
+    return list(dict.fromkeys((*(edge.name for edge in walk.missing), *stays)))
 
 
 def mentions(item: Item, pattern: str) -> bool:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torchlink.lint.finding import FileReport
+    from torchlink.lint.finding import LintReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A library that is needed and stays with the system."""
+    """A library that is needed and stays with the system, or that might be opened and could not be loaded."""
 
     name: str  # as it is asked for
     by: str  # file name of the first object that asks
@@ -124,7 +124,7 @@ class BundleReport:
     written: Mapping[str, Written]  # by path; empty after a dry run
     licences: Mapping[str, tuple[str, ...]]  # package or library -> paths below `licenses/`
     unlicensed: tuple[str, ...]  # names of libraries with no licence text to be found
-    lint: FileReport | None  # of the finished bundle; None after a dry run
+    lint: LintReport | None  # of every file in the finished bundle; None after a dry run
 
     @property
     def dry(self) -> bool:

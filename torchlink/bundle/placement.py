@@ -98,6 +98,7 @@ class SearchPath:
         text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
         self.entries = text.split(":") if text else []
         self.reaches = False
+        self.wanders = False  # an entry means a directory below wherever the program is started
         # Entries that are tried before the goal is (all, where it never is) and after it: how many directories
         # each climbs above its `$ORIGIN`; None: it does not begin with `$ORIGIN`.
         self.ahead: list[int | None] = []
@@ -106,6 +107,7 @@ class SearchPath:
             where = expand(entry, origin, system)
             if where is None:
                 continue
+            self.wanders |= not where.startswith("/")
             if ORIGIN.match(entry) and posixpath.normpath(where) == goal:
                 self.reaches = True
             else:
@@ -141,7 +143,7 @@ def library_patch(piece: Piece, path: SearchPath, depth: int) -> Patch | None:
     lost = piece.searches and (
         path.leaves(depth, wholly=False) or (path.kind == "runpath" and not path.reaches)
     )
-    untidy = not piece.packaged and path.leaves(depth, wholly=True)
+    untidy = path.wanders or (not piece.packaged and path.leaves(depth, wholly=True))
     needed = tuple(renamed(piece.elf))
     if not (lost or untidy or needed):
         return None

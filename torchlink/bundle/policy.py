@@ -36,6 +36,13 @@ GRAPHICS = Stays(
     ),
     "opens the graphics drivers of the system, and must fit them",
 )
+DRIVER = Stays(
+    (
+        *("libcuda.so.*", "libcudadebugger.so.*", "libnvcuvid.so.*", "libnvidia-*", "libnvoptix.so.*"),
+        *("libnvcucompat.so.*", "libdxcore.so*", "libze_*.so.*"),
+    ),
+    "part of the GPU's driver: it must match the kernel module of the machine",
+)
 STAYS = (
     Stays(
         (
@@ -54,13 +61,7 @@ STAYS = (
         "part of glibc: it must be that of the system, whose loader starts the program",
     ),
     Stays(("ld-musl-*", "libc.musl-*", "libc.so"), "musl itself, which is also the loader"),
-    Stays(
-        (
-            *("libcuda.so.*", "libcudadebugger.so.*", "libnvcuvid.so.*", "libnvidia-*", "libnvoptix.so.*"),
-            *("libnvcucompat.so.*", "libdxcore.so*", "libze_*.so.*"),
-        ),
-        "part of the GPU's driver: it must match the kernel module of the machine",
-    ),
+    DRIVER,
     GRAPHICS,
     Stays(
         (

@@ -12,7 +12,7 @@ from torchlink.bundle.manifest import MANIFEST, names_of, to_dict
 from torchlink.bundle.planning import Wishes, make_plan, policy_of
 from torchlink.bundle.writing import write_licences, write_parts
 from torchlink.errors import WouldOverwriteError
-from torchlink.lint.judge import judge
+from torchlink.lint.run import lint
 from torchlink.staging import SILENT, Progress, check_space, publish, unwritable, workspace
 from torchlink.toolchain.patchelf import find_patchelf
 
@@ -70,8 +70,7 @@ def bundle(
         except OSError as error:
             raise unwritable(manifest, error) from error
         publish(root, target)
-    lint = judge(directory / plan.binary.path)
-    return BundleReport(directory, plan, written, licences, unlicensed, lint)
+    return BundleReport(directory, plan, written, licences, unlicensed, lint((directory,)))
 
 
 def check_target(directory: Path, *, force: bool) -> None:

@@ -99,7 +99,5 @@ def bundle(
         typer.echo(dumps(to_json(report), indent=2))
     else:
         typer.echo(to_text(report), nl=False)
-    wrong = report.lint is not None and any(
-        finding.severity is Severity.ERROR for finding in report.lint.findings
-    )
+    wrong = report.lint is not None and report.lint.fails(Severity.ERROR)
     raise typer.Exit(int(wrong))

@@ -6,15 +6,18 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from torchlink.bundle.manifest import to_dict
-from torchlink.lint.finding import LintReport, Severity
+from torchlink.lint.finding import Severity
 from torchlink.report.cache import size_text
 from torchlink.report.lint_json import finding_to_json
-from torchlink.report.plain import encodable, plural, visible
+from torchlink.report.plain import encodable, plural, totals, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.bundle.facts import BundleReport, LeftOut, Part
+    from torchlink.lint.finding import FileReport
+
+MOST_WARNINGS = 10  # of the libraries' own that the text shows; errors are all shown
 
 
 def to_json(report: BundleReport) -> dict[str, object]:
@@ -27,7 +30,13 @@ def to_json(report: BundleReport) -> dict[str, object]:
         "size": sum(each.size for each in report.written.values()) or report.plan.size,
         "unlicensed": list(report.unlicensed),
         "notes": list(report.plan.notes),
-        "findings": [finding_to_json(finding) for finding in report.lint.findings] if report.lint else None,
+        "findings": [
+            {"path": encodable(inside(report, file)), **finding_to_json(finding)}
+            for file in report.lint.files
+            for finding in file.findings
+        ]
+        if report.lint
+        else None,
     }
 
 
@@ -97,10 +106,18 @@ def _left_out(left_out: tuple[LeftOut, ...]) -> Iterator[str]:
 def _lint(report: BundleReport) -> Iterator[str]:
     if report.lint is None:
         return
-    lint = LintReport((report.lint,))
-    counts = [(lint.count(severity), severity.value) for severity in reversed(Severity)]
-    yield f"lint: {', '.join(plural(count, name) for count, name in counts if count) or 'clean'}"
-    for finding in report.lint.findings:
-        if finding.severity is not Severity.NOTE:
-            text = f"{finding.severity.value}  {finding.rule}  {finding.subject}: {finding.message}"
-            yield f"  {visible(text)}"
+    found = [(file, finding) for file in report.lint.files for finding in file.findings]
+    files = plural(len(report.lint.files), "file")
+    yield f"lint: {totals(report.lint)}" if found else f"lint: clean, all {files}"
+    told = [each for each in found if each[1].severity is Severity.ERROR]
+    told += [each for each in found if each[1].severity is Severity.WARNING][:MOST_WARNINGS]
+    for file, finding in told:
+        text = f"{finding.severity.value}  {finding.rule}  {finding.subject}: {finding.message}"
+        yield f"  {visible(inside(report, file))}: {visible(text)}"
+    if len(told) < len(found):
+        yield f"  `torchlink lint {visible(str(report.directory))}` says it all"
+
+
+def inside(report: BundleReport, file: FileReport) -> str:
+    """The path of a linted file, from the bundle's directory."""
+    return posixpath.relpath(file.path, report.directory)
