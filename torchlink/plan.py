@@ -134,7 +134,11 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         runtime_dirs=runtime_dirs,
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
         notes=_notes(libtorch, wishes, away, standard, libraries),
-        linker_dirs=tuple(companion.path for companion in away) if libtorch.platform == "linux" else (),
+        linker_dirs=tuple(
+            companion.path
+            for companion in libtorch.companion_dirs
+            if libtorch.platform == "linux" and (companion.tangled or not companion.in_place)
+        ),
         cuda_include_dirs=_cuda_include_dirs(libtorch, wishes, compiler),
     )
 

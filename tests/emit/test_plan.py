@@ -190,6 +190,13 @@ def test_an_intact_layout_gets_libtorchs_directory_alone(tmp_path: Path) -> None
     assert plan.linker_dirs == ()
 
 
+def test_the_linker_is_told_where_companions_find_one_another(tmp_path: Path) -> None:
+    beside = companion(tmp_path / "torch.libs", "libopenblas.so.0", in_place=True)._replace(tangled=True)
+    plan = make_plan(imitate(tmp_path / "torch", search_kind="rpath", companion_dirs=(beside,)))
+    assert plan.linker_dirs == (beside.path,)
+    assert plan.runtime_dirs == (str(tmp_path / "torch/lib"),)
+
+
 def test_a_moved_layout_gets_its_companions_as_rpath(tmp_path: Path) -> None:
     beside = companion(tmp_path / "elsewhere/cudnn/lib", "libcudnn.so.9")
     plan = make_plan(imitate(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.libtorch.trees import Fake, make, make_site, make_venv
+from tests.libtorch.trees import Fake, Library, build, make, make_site, make_venv
 from torchlink.libtorch.inspect import inspect
 
 if TYPE_CHECKING:
@@ -134,6 +134,26 @@ def test_libraries_that_auditwheel_grafted_in_count_as_libtorchs(tmp_path: Path)
     found = inspect(root, "path")
     assert "libopenblasp-r0-bbd0e64a.3.28.so" in found.libraries
     assert companions(found) == {str(root.parent / "torch.libs"): True}
+
+
+@pytest.mark.parametrize(("search_path", "tangled"), [("", True), ("$ORIGIN/gone", True), ("$ORIGIN", False)])
+def test_companions_that_only_the_loader_can_find_are_told(
+    tmp_path: Path, search_path: str, tangled: bool
+) -> None:
+    fake = replace(
+        Fake(),
+        search_path="$ORIGIN:$ORIGIN/../../torch.libs",
+        new_dtags=False,
+        needed=(("torch_cpu", ("libopenblas-1.so.0", "libgomp-2.so.1")),),
+    )
+    root = make_site(tmp_path, fake)
+    openblas = Library(needed=("libgomp-2.so.1", "libgfortran-3.so.5"), search_path=search_path)
+    build(root.parent / "torch.libs/libopenblas-1.so.0", openblas)
+    build(root.parent / "torch.libs/libgomp-2.so.1", Library())
+    (root.parent / "torch.libs/libgfortran-3.so.5").touch()
+    (companion,) = inspect(root, "path").companion_dirs
+    assert companion.in_place
+    assert companion.tangled is tangled
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the system's libraries are x86_64's")

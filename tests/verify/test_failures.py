@@ -82,6 +82,9 @@ def test_the_packages_are_named_that_bring_what_one_library_lacks(torch_root: Pa
         "./app: error while loading shared libraries: libcupti.so.13: cannot open shared object file: No"
     )
     assert death(127, printed, "load", libtorch).hint == "pip install nvidia-cuda-cupti nvidia-cuda-runtime"
+    of_companion = printed.replace("libcupti.so.13", "libnvJitLink.so.12")
+    libtorch = libtorch._replace(accelerator="cuda", accelerator_version="12.4")
+    assert death(127, of_companion, "load", libtorch).hint == "pip install nvidia-nvjitlink-cu12"
 
 
 def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: Path) -> None:
@@ -116,6 +119,13 @@ def test_a_loader_that_may_not_be_run_has_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(RunFailedError) as caught:
         Session(tmp_path / "a")
     assert "TORCHLINK_CACHE_DIR" in caught.value.hint
+
+
+def test_a_loader_for_another_machine_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + b"\xf7\x00" + bytes(64))  # eBPF
+    (tmp_path / "a").chmod(0o755)
+    with pytest.raises(RunFailedError, match="for another machine than this one"):
+        Session(tmp_path / "a")
 
 
 INTERPRETER = """The following operation failed in the TorchScript interpreter.

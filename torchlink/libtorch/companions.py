@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.binary.elf import ElfFile
+from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.disk import is_file, names_in
 from torchlink.libtorch.facts import CompanionDir, MissingLibrary
 from torchlink.libtorch.libraries import BUNDLED, elf_library, library_file
@@ -16,7 +18,6 @@ from torchlink.libtorch.system import found_by_default
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from torchlink.binary.elf import ElfFile
     from torchlink.libtorch.layout import Layout
 
 # libtorch_cpu first: it says what every program needs. Where it is packed, its stub carries the same path.
@@ -72,7 +73,7 @@ def read_companions(
         search_kind=kind,
         search_path=path,
         dirs=tuple(
-            CompanionDir(directory, tuple(sorted(names)), reached)
+            CompanionDir(directory, tuple(sorted(names)), reached, tangled=tangled(directory, names))
             for found, reached in ((in_place, True), (elsewhere, False))
             for directory, names in found.items()
         ),
@@ -84,6 +85,26 @@ def read_companions(
 def reaches(layout: Layout, entry: str, name: str) -> bool:
     """Whether a search path entry leads to a library."""
     return is_file(f"{entry}/{name}") if entry.startswith("/") else layout.tree.is_file(f"{entry}/{name}")
+
+
+def tangled(directory: Path, needed: list[str]) -> bool:
+    """See `CompanionDir.tangled`.
+
+    Args:
+        directory: where the companions are.
+        needed: those of them that libtorch itself needs; any linker finds these by libtorch's search path.
+    """
+    here = {*names_in(directory)} - {*needed}
+    for name in needed if here else ():
+        try:
+            elf = ElfFile.open(directory / name)
+            entries = [expand(entry, str(directory)) for entry in search_path_of(elf)[1]]
+            others = here.intersection(elf.dynamic.needed)
+        except (FileError, MalformedFileError):
+            continue
+        if any(not any(is_file(f"{entry}/{other}") for entry in entries) for other in others):
+            return True
+    return False
 
 
 def look_beside(
@@ -125,7 +146,8 @@ def packed_dirs(layout: Layout, path: tuple[str, ...]) -> tuple[CompanionDir, ..
     reached = {layout.tree.path(expand(entry, layout.library_dir)) for entry in relative}
     names = layout.tree.names(BUNDLED)
     directory = layout.tree.path(BUNDLED)
-    return (CompanionDir(directory, names, directory in reached),) if names else ()
+    # What these need of one another is not worth unpacking them for.
+    return (CompanionDir(directory, names, directory in reached, tangled=True),) if names else ()
 
 
 def name_packages(

@@ -18,6 +18,9 @@ class CompanionDir(NamedTuple):
     path: Path  # absolute
     libraries: tuple[str, ...]  # NEEDED names of libtorch's libraries that are found here
     in_place: bool  # libtorch's own RPATH or RUNPATH reaches it, so nobody has to add it
+    # A library here needs another one here that only a loader of it has a search path to. The dynamic loader
+    # follows that (DT_RPATH is inherited), ld.bfd does not.
+    tangled: bool = False
 
 
 class MissingLibrary(NamedTuple):

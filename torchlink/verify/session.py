@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,11 @@ class Session:
         try:
             self._process = spawn((loader, "--serve"), env=clean_environment())
         except ToolMissingError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOEXEC:
+                raise RunFailedError(
+                    "The loader was built, but it is for another machine than this one and cannot run here.",
+                    hint="Verify on a machine of its kind.",
+                ) from error
             raise RunFailedError(
                 f"The loader {loader} cannot be started.",
                 hint="If its file system forbids programs (noexec), name another with TORCHLINK_CACHE_DIR.",
