@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import run_clean
 from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said
 from torchlink.lint.finding import Severity
 
@@ -107,6 +108,45 @@ def test_a_library_older_than_the_one_that_was_linked(bench: Bench) -> None:
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("symbol-version-missing", str(library))
     assert finding.evidence == ("V_2: needed by app",)
+
+
+def test_a_library_that_has_no_versions_any_more(bench: Bench) -> None:
+    app = bench.program("app", calls("number"), versioned(bench, "V_1"), "-Wl,-rpath,$ORIGIN")
+    assert not findings(app)
+    assert run_clean(app).returncode == 0
+    library = bench.library("libv.so", functions("number"))
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("symbol-version-missing", str(library))
+    assert (finding.severity, finding.evidence) == (Severity.ERROR, ("number",))
+    done = run_clean("/bin/sh", "-c", f"LD_BIND_NOW=1 exec {app}")
+    assert done.returncode != 0
+    assert "check_match" in done.stderr
+    assert not findings(bench.program("app", calls("number"), library, "-Wl,-rpath,$ORIGIN"))
+
+
+def test_a_library_without_versions_of_its_own_that_needs_some_is_taken(bench: Bench) -> None:
+    script = bench.path("base.map")
+    script.write_text("B_1 { global: base; local: *; };\n")
+    base = bench.library("libbase.so", functions("base"), f"-Wl,--version-script,{script}")
+    app = bench.program("app", calls("number"), versioned(bench, "V_1"), "-Wl,-rpath,$ORIGIN")
+    source = functions("number") + calls("base", main=False)
+    library = bench.library("libv.so", source, base, "-Wl,-rpath,$ORIGIN")
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("symbol-version-missing", str(library))
+    assert finding.severity is Severity.WARNING
+    done = run_clean("/bin/sh", "-c", f"LD_BIND_NOW=1 exec {app}")
+    assert done.returncode == 0
+    assert "no version information available" in done.stderr
+
+
+def test_libtorchs_own_libraries_are_loaded_by_one_that_brings_the_others(bench: Bench) -> None:
+    lib = bench.torch(cuda=True)
+    source = calls("_ZN2at13globalContextEv", "_ZN2at4cuda9warp_sizeEv", main=False)
+    words = (lib / "libtorch_cpu.so", "-Wl,-rpath,$ORIGIN")
+    inside = bench.library("torch/lib/libtorch_nvshmem.so", source, *words)
+    assert not said(inside, "torch-library-not-linked")
+    outside = bench.library("libmine.so", source, lib / "libtorch_cpu.so", SEARCH)
+    assert said(outside, "torch-library-not-linked")
 
 
 def test_symbols_of_libtorch_without_a_libtorch_are_plain_undefined_ones(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.binary.elf_dynamic import DT_VERSYM
 from torchlink.binary.elf_hash import gnu_hash
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import Reference
 
-SMALL = 2048  # symbols of a library whose names are looked for among the references rather than the other way
+SMALL = 256 << 10  # bytes of a library whose names are looked for among the references, not the other way
 STRIDE = 32
 
 
@@ -36,6 +37,17 @@ class MissingVersion(NamedTuple):
     provider: str  # path of the library
     version: str
     weak: bool  # the loader does not stop for it
+
+
+class LostVersions(NamedTuple):
+    """A library of which an object needs symbol versions, and which has none at all."""
+
+    object: str  # path of the object that needs them
+    provider: str  # path of the library
+    versions: tuple[str, ...]
+    # mangled names that bind there although they ask for a version: glibc stops with a failed assertion when
+    # it looks one up; () where it only warns, `no version information available`
+    symbols: tuple[str, ...]
 
 
 class Scope:
@@ -139,7 +151,7 @@ class Scope:
     def missing_versions(self) -> tuple[MissingVersion, ...]:
         """Symbol versions that libraries of the closure lack, as the loader checks them at start.
 
-        A library without any versions is let pass, as the loader does.
+        A library without any versions is let pass here, as the loader does: see `lost_versions`.
         """
         missing: list[MissingVersion] = []
         defined: dict[str, frozenset[str]] = {}
@@ -155,6 +167,39 @@ class Scope:
                 if defined[provider] and need.version not in defined[provider]:
                     missing.append(MissingVersion(each.path, need.library, provider, need.version, need.weak))
         return tuple(missing)
+
+    def lost_versions(self) -> tuple[LostVersions, ...]:
+        """Libraries that define no symbol versions, where an object was linked against one that did.
+
+        glibc's `check_match`: a library without DT_VERSYM must not be the one that a reference's version is
+        needed of; one that has the table, for what it needs itself, serves the reference.
+        """
+        lost: list[LostVersions] = []
+        for each in self.closure.objects:
+            served = {edge.name: edge.path for edge in self.closure.edges_of(each.path) if edge.path}
+            needed: dict[str, list[str]] = {}
+            for need in each.elf.version_needs():
+                provider = served.get(need.library)
+                if provider is not None and not self._objects[provider].elf.version_definitions():
+                    needed.setdefault(need.library, []).append(need.version)
+            for library, versions in needed.items():
+                provider = served[library]
+                elf = self._objects[provider].elf
+                if DT_VERSYM in elf.dynamic.tags:
+                    lost.append(LostVersions(each.path, provider, tuple(versions), ()))
+                elif symbols := self._bound_to(each.path, library, provider):
+                    lost.append(LostVersions(each.path, provider, tuple(versions), symbols))
+        return tuple(lost)
+
+    def _bound_to(self, path: str, library: str, provider: str) -> tuple[str, ...]:
+        """The names that an object asks for in a version of `library`, and that bind to `provider`."""
+        names = []
+        for reference in self.references(path):
+            if reference.version_library == library:
+                found = self.provider(reference)
+                if found is not None and found.path == provider:
+                    names.append(reference.name.decode("utf-8", "surrogateescape"))
+        return tuple(names)
 
 
 def first_provider(reference: Reference, objects: Iterable[LoadedObject]) -> LoadedObject | None:

@@ -210,8 +210,8 @@ class Case:
 
     @cached_property
     def missing_versions(self) -> tuple[MissingVersion, ...]:
-        """The symbol versions that libraries of the closure lack."""
-        return self.scope.missing_versions()
+        """The symbol versions that libraries of the closure lack; musl's loader does not look at versions."""
+        return () if self.system.family == "musl" else self.scope.missing_versions()
 
     @cached_property
     def search_entries(self) -> tuple[Entry, ...]:

@@ -12,7 +12,7 @@ from torchlink.lint.rule import rule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchlink.binary.bindings import UndefinedSymbol
+    from torchlink.binary.bindings import LostVersions, UndefinedSymbol
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
@@ -133,7 +133,12 @@ def header_library_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
 
 @rule("torch-library-not-linked", Severity.ERROR, "Uses a library of libtorch that it does not link.")
 def torch_library_not_linked(rule: Rule, case: Case) -> Iterator[Finding]:
-    """One finding a library: it lies beside the others, and nothing brings it into the closure."""
+    """One finding a library: it lies beside the others, and nothing brings it into the closure.
+
+    Libtorch's own libraries are loaded by one that has brought the others.
+    """
+    if case.belongs_to_torch(case.subject):
+        return
     for library, symbols in not_linked(undefined(case), case).items():
         users = mends(case, {symbol.object for symbol in symbols})
         bare = bare_name(library)
@@ -188,7 +193,10 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
 
 @rule("symbol-version-missing", Severity.ERROR, "A library is older than what was linked against.")
 def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
-    """One finding a library: the loader refuses to start with `version … not found (required by …)`."""
+    """One finding a library: the loader refuses to start with `version … not found (required by …)`.
+
+    Where the library has no versions at all, it fails when the first of its symbols is looked up.
+    """
     lacking: dict[str, dict[str, list[str]]] = {}
     for missing in case.missing_versions:
         if not missing.weak:
@@ -196,13 +204,40 @@ def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
             asking.setdefault(missing.version, []).append(file_name(missing.object))
     for provider, versions in lacking.items():
         users = sorted({user for users in versions.values() for user in users})
+        need = "needs" if len(users) == 1 else "need"
         yield rule.finding(
             provider,
-            f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} needs: {case.name} will not "
-            "start.",
+            f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} {need}: {case.name} will not start.",
             f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
             "run with, or bring the newer library along (a conda or GCC runtime ahead of the system's).",
             tuple(f"{version}: needed by {', '.join(users)}" for version, users in versions.items()),
+        )
+    if case.system.family != "musl":
+        yield from without_versions(rule, case)
+
+
+def without_versions(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding a library that has no symbol versions any more."""
+    lost: dict[str, list[LostVersions]] = {}
+    for each in case.scope.lost_versions():
+        lost.setdefault(each.provider, []).append(each)
+    for provider, group in lost.items():
+        users = ", ".join(file_name(each.object) for each in group)
+        versions = ", ".join(dict.fromkeys(version for each in group for version in each.versions))
+        bound = [name for each in group for name in each.symbols]
+        outcome = (
+            "glibc stops with a failed assertion in `check_match` when it looks up the first of them"
+            if bound
+            else "the loader says `no version information available` at every start, and takes whatever bears the name"
+        )
+        yield rule.finding(
+            provider,
+            f"{provider} has no symbol versions, but {users} was linked against a build of it with {versions}: "
+            f"{outcome}.",
+            f"Put the build of {file_name(provider)} there that it was linked against (with the version script), or "
+            f"link {users} again with this one.",
+            tuple(bound[:SHOWN]),
+            severity=None if bound else Severity.WARNING,
         )
 
 
