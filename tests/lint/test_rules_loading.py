@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import run_clean
 from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said, subjects
 from torchlink.lint.finding import Severity
 
@@ -69,6 +70,35 @@ def test_an_interpreter_that_is_not_there(bench: Bench) -> None:
     assert finding.severity is Severity.ERROR
 
 
+def test_a_library_needed_by_a_path_from_the_current_directory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.directory)
+    library = bench.library("lib/libinner.so", INNER, soname=None)
+    app = bench.program("app", USE, "lib/libinner.so")
+    assert run_clean(app).returncode == 1
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("needed-by-relative-path", "lib/libinner.so")
+    assert finding.severity is Severity.ERROR
+    monkeypatch.chdir(library.parent)
+    assert run_clean(app).returncode == 127
+    (finding,) = findings(app)
+    assert finding.rule == "needed-by-relative-path"
+    assert "-Wl,-soname,libinner.so" in finding.fix
+    bench.library("lib/libinner.so", INNER)
+    assert not findings(bench.program("app", USE, "lib/libinner.so", "-Wl,-rpath,$ORIGIN/lib"))
+
+
+def test_a_library_needed_by_an_absolute_path_gets_no_search_path(bench: Bench) -> None:
+    library = bench.library("lib/libinner.so", INNER, soname=None)
+    app = bench.program("app", USE, library)
+    assert not findings(app)
+    library.unlink()
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("library-not-found", str(library))
+    assert "-Wl,-soname,libinner.so" in finding.fix
+
+
 LIBRARY_CASES = {
     # Whoever loads a library may have loaded the missing one before it.
     "its own package brings it": ("lib/libinner.so", "package/libuser.so", "inner", Severity.WARNING),
@@ -107,6 +137,17 @@ def test_a_library_that_only_the_environment_finds(bench: Bench) -> None:
     assert "does not start" in finding.message
     mended = bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib")
     assert not findings(mended, environment=environment)
+
+
+def test_the_way_out_of_a_relative_environment_is_no_relative_search_path(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.directory)
+    library = bench.library("my lib/libinner.so", INNER)
+    app = bench.program("app", USE, library)
+    (finding,) = said(app, "found-through-environment", environment={"LD_LIBRARY_PATH": "my lib"})
+    assert f"-Wl,-rpath,'{library.parent}'" in finding.fix
+    assert "'$ORIGIN/…'" in finding.fix
 
 
 def test_another_copy_that_the_environment_prefers(bench: Bench) -> None:

@@ -47,11 +47,18 @@ def spoken_of_by(edge: Edge, case: Case) -> str:
         return "wrong-architecture"
     if is_foreign(case) and bare_name(edge.name) not in TORCH_NAMES:
         return "wrong-architecture"
+    if is_relative(edge.name) and any(each.path == edge.needed_by for each in case.own):
+        return "needed-by-relative-path"
     if not_inherited(edge.name, edge.needed_by, case):
         return "runpath-not-inherited"
     if case.is_extension and re.match(PYTHON, edge.name) and edge.needed_by == case.subject.path:
         return "extension-links-libpython"
     return "library-not-found"
+
+
+def is_relative(needed: str) -> bool:
+    """Whether a NEEDED name is a path that the loader reads from the current directory; it searches none for it."""
+    return "/" in needed and not needed.startswith(("/", "$ORIGIN", "${ORIGIN}"))
 
 
 def is_foreign(case: Case) -> bool:

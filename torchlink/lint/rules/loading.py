@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
 from torchlink.lint.finding import Severity
-from torchlink.lint.missing import DRIVER, missing_names, nearby, not_inherited, severity_of
+from torchlink.lint.missing import DRIVER, is_relative, missing_names, nearby, not_inherited, severity_of
 from torchlink.lint.rule import rule
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ def how_to_find(edge: Edge, place: str | None, case: Case) -> str:
     if re.match(DRIVER, name):
         return f"{name} comes with NVIDIA's driver: run it where one is installed, or load the library with dlopen."
     user = file_name(edge.needed_by)
+    if "/" in name:  # no search path serves it
+        return f"Put it there, or {with_soname(name, user)}"
     if place is not None:
         return f"It lies nearby: link {user} with -Wl,-rpath,'{place}'."
     if bare_name(name) in TORCH_NAMES and case.is_extension:
@@ -86,6 +90,35 @@ def how_to_find(edge: Edge, place: str | None, case: Case) -> str:
     if bare_name(name) in TORCH_NAMES:
         return f"Link {user} with the search path that `torchlink flags --link` prints."
     return f"Install {name}, or link {user} with -Wl,-rpath,DIR, where DIR holds it."
+
+
+def with_soname(needed: str, user: str) -> str:
+    """The words by which a library that is needed by a path is searched for instead."""
+    name = file_name(needed)
+    return (
+        f"give the library a SONAME (link it with -Wl,-soname,{name}) and link {user} again, with -L and "
+        f"-l{bare_name(name)} and a search path."
+    )
+
+
+@rule("needed-by-relative-path", Severity.ERROR, "A library is needed by a path from the current directory.")
+def needed_by_relative_path(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding a path. The linker copies the path it was given where a library has no SONAME."""
+    users: dict[str, list[str]] = {}
+    for each in case.own:
+        for name in filter(is_relative, each.elf.dynamic.needed):
+            users.setdefault(name, []).append(file_name(each.path))
+    for name, group in users.items():
+        edge = next((each for each in case.closure.edges if each.name == name), None)
+        here = "" if edge is None or edge.missing else " From the present one it is."
+        fix = with_soname(name, ", ".join(group))
+        yield rule.finding(
+            name,
+            f"{', '.join(group)} needs {name}, a path that the loader reads from the current directory and searches "
+            f"nowhere: {case.name} starts only in a directory from which the library is there.{here}",
+            f"{fix[0].upper()}{fix[1:]}",
+            () if edge is None else searched(edge),
+        )
 
 
 @rule(
@@ -109,13 +142,18 @@ def found_through_environment(rule: Rule, case: Case) -> Iterator[Finding]:
             if other is not None:
                 others.setdefault(directory, []).append(f"without it: {other.path}")
     for directory, names in through.items():
+        if directory.startswith("/"):
+            way = f"Link with -Wl,-rpath,{shlex.quote(directory)}"
+        else:  # a relative search path would be as bad as the variable
+            absolute = shlex.quote(os.path.abspath(directory))  # noqa: PTH100 - a symlink must stay one
+            way = f"Link with -Wl,-rpath,{absolute}, or with the way there from {case.name}, -Wl,-rpath,'$ORIGIN/…'"
         lost = len(names) > len(others.get(directory, ()))
         without = "it does not start" if lost else "it loads other copies"
         yield rule.finding(
             directory,
             f"{case.name} finds {', '.join(names)} only through LD_LIBRARY_PATH={directory}: {without} where "
             "that variable is not set (cron, a service, an IDE, sudo).",
-            f"Link with -Wl,-rpath,{directory}, or install the libraries where the loader looks by itself.",
+            f"{way}; or install the libraries where the loader looks by itself.",
             tuple(others.get(directory, ())),
         )
 
@@ -164,4 +202,4 @@ def taken_elsewhere(rule: Rule, case: Case) -> Iterator[Finding]:
             )
 
 
-LOADING = (library_not_found, found_through_environment, runpath_not_inherited)
+LOADING = (library_not_found, needed_by_relative_path, found_through_environment, runpath_not_inherited)
