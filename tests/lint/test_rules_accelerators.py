@@ -45,8 +45,11 @@ def test_a_device_name_says_it_too(bench: Bench, device: str, optimize: str) -> 
     (finding,) = said(
         bench.program("app", source, *words, language="c++", compiler="g++"), "load-bearing-lost"
     )
-    assert finding.severity is Severity.WARNING
+    assert finding.severity is Severity.ERROR
     assert finding.evidence == ('the device name "cuda"',)
+    kept = ("-Wl,--no-as-needed", lib / "libtorch_cuda.so")
+    mended = bench.program("app", source, *words, *kept, language="c++", compiler="g++")
+    assert not said(mended, "load-bearing-lost")
 
 
 @pytest.mark.parametrize("source", [MAIN, SEED], ids=["plain", "manual_seed"])

@@ -118,8 +118,15 @@ def test_an_entry_is_one_finding(bench: Bench, search: str) -> None:
 
 
 ALLOWED = {
-    ("$ORIGIN/../lib", "$ORIGIN"): [],
-    ("${ORIGIN}/../lib", "$ORIGIN"): [],
+    ("$ORIGIN/../lib", "$ORIGIN/.."): [],
+    ("${ORIGIN}/../lib", "$ORIGIN/../"): [],
+    ("$ORIGIN/../lib", "${ORIGIN}/../lib"): [],
+    ("$ORIGIN/../bin/../lib", "$ORIGIN/.."): [],
+    ("$ORIGIN/../lib", "$ORIGIN"): ["rpath-not-allowed"],
+    ("$ORIGIN/../../opt/lib", "$ORIGIN/.."): ["rpath-not-allowed"],
+    ("$ORIGIN/../../opt/lib", "/opt"): [],
+    ("/opt/../opt/lib", "/opt"): [],
+    ("/opt/lib/../../opt/lib", "/opt/lib/.."): [],
     ("/opt/lib", "/opt"): [],
     ("/opt/lib", "/opt/lib/"): [],
     ("/opt/lib", "/opt/li"): ["rpath-not-allowed"],
@@ -133,6 +140,15 @@ def test_an_entry_must_be_under_an_allowed_prefix(bench: Bench, search: str, pre
     user, image = installed(bench, search)
     found = findings(user, root=image, allowed_rpath=(prefix,))
     assert [each.rule for each in found] == ALLOWED[search, prefix]
+
+
+def test_the_words_that_allow_an_entry_can_be_pasted(bench: Bench) -> None:
+    inner = bench.library("image/opt/my lib/libinner.so", INNER)
+    user = bench.library("image/opt/bin/libuser.so", USE, inner, "-Wl,-rpath,/opt/my lib")
+    (finding,) = findings(user, root=bench.directory / "image")
+    assert "--allowed-rpath '/opt/my lib'." in finding.fix
+    (finding,) = findings(user, root=bench.directory / "image", allowed_rpath=("$ORIGIN",))
+    assert "--allowed-rpath '/opt/my lib'." in finding.fix
 
 
 def test_directories_of_the_system_are_no_finding(bench: Bench) -> None:

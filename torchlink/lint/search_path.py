@@ -88,13 +88,25 @@ def is_padding(entry: Entry) -> bool:
 
 def names(entry: Entry) -> tuple[str, str]:
     """What an allowed prefix may match: the entry as written, and where it leads."""
-    return entry.text.replace("${ORIGIN}", "$ORIGIN"), os.path.normpath(entry.directory)
+    return entry.text, entry.directory
 
 
 def begins(path: str, prefix: str) -> bool:
-    """Whether a path is a directory or lies below it; `/opt/lib` does not begin `/opt/library`."""
-    prefix = prefix.replace("${ORIGIN}", "$ORIGIN").rstrip("/")
-    return path.rstrip("/") == prefix or path.startswith(f"{prefix}/")
+    """Whether a path is a directory or lies below it, `..` resolved: `$ORIGIN/../lib` lies below `$ORIGIN/..` only.
+
+    `/opt/lib` does not begin `/opt/library`.
+    """
+    inside, top = components(path), components(prefix)
+    return inside[: len(top)] == top and ".." not in inside[len(top) :]
+
+
+def components(path: str) -> list[str]:
+    """A path's components without `.` and `..`, behind what it starts from: `/`, `$ORIGIN` or nothing."""
+    path = path.replace("${ORIGIN}", "$ORIGIN")
+    start = "/" if path.startswith("/") else "$ORIGIN" if f"{path}/".startswith("$ORIGIN/") else ""
+    rest = path.removeprefix(start).lstrip("/")
+    plain = os.path.normpath(f"/{rest}" if start == "/" else rest)
+    return [start, *(part for part in plain.split("/") if part not in {"", "."})]
 
 
 def world_writable(host: Path, *, exists: bool) -> bool:

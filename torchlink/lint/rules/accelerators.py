@@ -74,7 +74,6 @@ def load_bearing_lost(rule: Rule, case: Case) -> Iterator[Finding]:
         link = f"-Wl,--push-state,--no-as-needed,-l{accelerator.library},--pop-state"
         fix = f"Link with {link}, as `torchlink flags --link` prints it."
         if said:
-            by_symbol = any(words.startswith("_Z") for words in said.values())
             yield rule.finding(
                 library,
                 f"{', '.join(said)} uses {accelerator.name}, but nothing loads libtorch's {library}: no symbol names "
@@ -82,7 +81,7 @@ def load_bearing_lost(rule: Rule, case: Case) -> Iterator[Finding]:
                 "moving anything to the device throws.",
                 fix,
                 tuple(said.values()),
-                severity=None if by_symbol and case.is_program else Severity.WARNING,
+                severity=None if case.is_program else Severity.WARNING,
             )
         elif case.is_program:
             yield rule.finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import file_name
@@ -77,7 +78,7 @@ def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
             text,
             f"The {where} names {text}, which {what}: any user of the machine can put a library there, and it runs "
             "with the rights of whoever starts the program.",
-            f"Link without it (a build in a temporary directory leaves it behind), or chmod o-w {text}.",
+            f"Link without it (a build in a temporary directory leaves it behind), or chmod o-w {shlex.quote(text)}.",
         )
 
 
@@ -89,7 +90,8 @@ def rpath_not_allowed(rule: Rule, case: Case) -> Iterator[Finding]:
             text,
             f"The {where} names {text}, which is not under {' or '.join(case.wanted.allowed_rpath)}: where it is "
             "installed that directory may not be there, or hold something else.",
-            f"Link without it, set an allowed one with patchelf --set-rpath, or allow it with --allowed-rpath {text}.",
+            "Link without it, set an allowed one with patchelf --set-rpath, or allow it with --allowed-rpath "
+            f"{shlex.quote(text)}.",
         )
 
 
@@ -140,7 +142,8 @@ def rpath_absolute(rule: Rule, case: Case) -> Iterator[Finding]:
         yield rule.finding(
             text,
             f"The {where} names {text}: the binary works on machines that have its libraries in this very place.",
-            f"If it is to be moved, make it relative to the file: {QUOTING}; if not, --allowed-rpath {text}.",
+            f"If it is to be moved, make it relative to the file: {QUOTING}; if not, --allowed-rpath "
+            f"{shlex.quote(text)}.",
         )
 
 
