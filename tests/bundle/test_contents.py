@@ -312,8 +312,8 @@ def test_the_command_line_says_it_all(
     assert (done.code, done.err) == (0, "")
     document = json.loads(done.out)
     assert (document["schema"], document["dry_run"]) == (1, False)
-    assert {each["severity"] for each in document["findings"]} == {"note"}
-    assert {each["path"].partition("/")[0] for each in document["findings"]} == {"lib"}
+    assert "error" not in {each["severity"] for each in document["findings"]}
+    assert {each["path"].partition("/")[0] for each in document["findings"]} == {"app", "lib"}
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert document["files"] == manifest["files"]
     place = moved(tmp_path / "out", workshop.directory)

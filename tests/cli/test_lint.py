@@ -105,7 +105,7 @@ def test_json_holds_to_its_schema(torchlink: Torchlink, shop: Path) -> None:
     for words in (("--json",), ("--format", "json")):
         document = json.loads(torchlink("lint", *words, shop / "lost").out)
         assert document["schema"] == 1
-        assert document["summary"] == {"error": 1, "warning": 0, "note": 0}
+        assert document["summary"] == {"error": 1, "warning": 0, "note": 0, "unreadable": 0}
         (file,) = document["files"]
         assert set(file["findings"][0]) == {"rule", "severity", "subject", "message", "fix", "evidence"}
         assert {"name", "path", "how", "needed_by"} <= set(file["closure"][0])

@@ -75,7 +75,7 @@ def run(wishes: Wishes) -> int:
     from torchlink.lint.case import Wanted
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
-    from torchlink.lint.run import UNREADABLE, lint
+    from torchlink.lint.run import lint
 
     check_forms(wishes)
     setting = settings.load(Path.cwd(), wishes.config, rules={rule.id: rule for rule in RULES})
@@ -93,7 +93,6 @@ def run(wishes: Wishes) -> int:
         root=wishes.root,
         standard_input=standard_input() if any(str(path) == "-" for path in wishes.files) else b"",
     )
-    unreadable = any(file.kind == UNREADABLE for file in report.files)
     if setting.allow or wishes.baseline or wishes.write_baseline:
         from torchlink.lint import allow, baseline
 
@@ -101,7 +100,7 @@ def run(wishes: Wishes) -> int:
         if wishes.write_baseline:
             baseline.write(wishes.write_baseline, baseline.of(report))
             print(f"torchlink: wrote {wishes.write_baseline}", file=sys.stderr)
-            return 2 if unreadable else 0
+            return 2 if report.unreadable else 0
         if wishes.baseline:
             known = baseline.read(wishes.baseline)
             report = allow.apply(report, select=select, ignore=ignore, baseline=known)
@@ -110,7 +109,7 @@ def run(wishes: Wishes) -> int:
     show(report, form, threshold, tree=wishes.tree, verbose=wishes.verbose)
     if wishes.html is not None:
         write_page(report, wishes.html)
-    return 2 if unreadable else int(report.fails(threshold))
+    return 2 if report.unreadable else int(report.fails(threshold))
 
 
 def check_forms(wishes: Wishes) -> None:

@@ -36,7 +36,7 @@ def apply(
 
     Findings of rules that are not selected go; those that an allow entry or the baseline covers move to
     `allowed` with the reason. An entry that covers nothing adds a sentence to `stale`, unless its rule was
-    not selected or (baseline) its file was not looked at, for then nobody can tell.
+    not selected or a file that it may be about could not be looked at, for then nobody can tell.
     """
     used: set[int] = set()
     left = Counter({entry.fingerprint: entry.count for entry in baseline})
@@ -50,7 +50,7 @@ def apply(
         + tuple(
             _stale_allow(entry)
             for index, entry in enumerate(allow)
-            if index not in used and _heard(entry.rule, select, ignore)
+            if index not in used and _heard(entry.rule, select, ignore) and not report.unreadable
         )
         + tuple(_stale_baseline(report, baseline, left, select, ignore)),
     )
@@ -105,7 +105,7 @@ def _stale_baseline(
     ignore: Sequence[str],
 ) -> Iterator[str]:
     """A sentence for each baseline entry that fewer findings met than it counts."""
-    looked_at = {bare(file.path) for file in report.files}
+    looked_at = {bare(file.path) for file in report.files if not file.unreadable}
     for entry in baseline:
         missed = left[entry.fingerprint]
         if missed > 0 and entry.file in looked_at and selected(entry.rule, select, ignore):

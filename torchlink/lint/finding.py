@@ -67,17 +67,26 @@ class Allowed(NamedTuple):
     reason: str
 
 
+UNREADABLE = "unreadable"
+
+
 class FileReport(NamedTuple):
     """What lint says about one file (or one text)."""
 
     path: str
-    # "executable" | "shared library" | "python extension" | "ldd text" | "readelf text" | "lddtree text"
+    # "executable" | "shared library" | "python extension" | "ldd text" | "readelf text" | "lddtree text" |
+    # "unreadable": it could not be judged, and `not_judged` says why
     kind: str
     findings: tuple[Finding, ...]  # most severe first
     closure: tuple[ClosureEntry, ...]  # in load order
     allowed: tuple[Allowed, ...] = ()
     # sentences: what a text, a missing file or another architecture leaves open
     not_judged: tuple[str, ...] = ()
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether it could not be judged at all: that it has no findings means nothing."""
+        return self.kind == UNREADABLE
 
 
 class LintReport(NamedTuple):
@@ -89,6 +98,11 @@ class LintReport(NamedTuple):
     def count(self, severity: Severity) -> int:
         """How many findings of exactly this severity there are."""
         return sum(finding.severity is severity for file in self.files for finding in file.findings)
+
+    @property
+    def unreadable(self) -> tuple[FileReport, ...]:
+        """The files that could not be judged."""
+        return tuple(file for file in self.files if file.unreadable)
 
     def fails(self, threshold: Severity) -> bool:
         """Whether any finding is at or above `threshold`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torchlink.binary.opening import OpenFiles
 from torchlink.errors import TorchlinkError
-from torchlink.lint.finding import FileReport, LintReport
+from torchlink.lint.finding import UNREADABLE, FileReport, LintReport
 from torchlink.lint.judge import judge
 from torchlink.lint.rules import RULES
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torchlink.lint.case import Wanted
     from torchlink.lint.rule import Rule
 
-UNREADABLE = "unreadable"
 STREAM = "-"  # what the command line calls standard input
 
 

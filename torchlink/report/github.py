@@ -35,6 +35,12 @@ def render(report: LintReport, *, cwd: str, root: str) -> str:
     commands: list[str] = []
     rest: list[str] = []
     left = dict.fromkeys(Severity, PER_LEVEL)
+    for file in report.unreadable:
+        if left[Severity.ERROR]:
+            left[Severity.ERROR] -= 1
+            commands.append(_lost(file, cwd, root))
+        else:
+            rest.append(_harmless(f"{visible(file.path)}: could not be judged: {_why(file)}"))
     for severity in reversed(Severity):
         for file in report.files:
             for finding in (finding for finding in file.findings if finding.severity is severity):
@@ -63,8 +69,21 @@ def render_summary(report: LintReport) -> str:
     return "".join(parts)
 
 
+def _lost(file: FileReport, cwd: str, root: str) -> str:
+    """The annotation for a file that could not be judged."""
+    return f"::error {_place(file, cwd, root)}title=torchlink lint could not judge it::{_data(_why(file))}"
+
+
+def _why(file: FileReport) -> str:
+    return " ".join(map(visible, file.not_judged))
+
+
+def _place(file: FileReport, cwd: str, root: str) -> str:
+    return "" if file.path == STREAM else f"file={_property(located(file.path, cwd, root))},"
+
+
 def _command(file: FileReport, finding: Finding, cwd: str, root: str) -> str:
-    place = "" if file.path == STREAM else f"file={_property(located(file.path, cwd, root))},"
+    place = _place(file, cwd, root)
     text = [*lines(finding.message)]
     if finding.fix:
         text += ["", *lines(f"Fix: {finding.fix}")]
@@ -96,6 +115,10 @@ def _property(text: str) -> str:
 
 
 def _sections(report: LintReport) -> Iterator[str]:
+    for file in report.unreadable:
+        yield f"- **could not be judged**: {_code(file.path)}: {_md(_why(file))}\n"
+    if report.unreadable:
+        yield "\n"
     for file in report.files:
         if not file.findings:
             continue
@@ -109,7 +132,7 @@ def _sections(report: LintReport) -> Iterator[str]:
                 f" {message}{fix} |\n"
             )
         yield "\n"
-    clean = [file for file in report.files if not file.findings]
+    clean = [file for file in report.files if not file.findings and not file.unreadable]
     if clean:
         yield f"Clean: {', '.join(_code(file.path) for file in clean)}\n\n"
     for sentence in report.stale:

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
     from torchlink.lint.finding import Allowed, FileReport, Finding, LintReport
 
+Counts = tuple[int, int, int, int]  # cases, and how many of them failed, could not be run, were skipped
+
 
 def render(
     report: LintReport, *, rules: Sequence[str] = (), fail_on: Severity = Severity.ERROR, version: str = ""
 ) -> str:
     """The report with a passed, failed or skipped case for every rule in every file.
+
+    A file that could not be judged has one case, an error.
 
     A case fails by a finding at or above `fail_on`; lesser ones stand in its output. One whose findings are
     all allowed is skipped, with the reason.
@@ -35,11 +39,13 @@ def render(
     from torchlink import __version__
 
     run = (("torchlink.version", version or __version__), ("torchlink.fail-on", fail_on.value))
-    suites = [_suite(file, rules, fail_on, run) for file in report.files]
+    suites = [
+        _lost(file, run) if file.unreadable else _suite(file, rules, fail_on, run) for file in report.files
+    ]
     if report.stale:
         suites.append(_stale(report.stale))
-    tests, failures, skipped = (sum(suite[1][index] for suite in suites) for index in range(3))
-    counts = f'tests="{tests}" failures="{failures}" errors="0" skipped="{skipped}"'
+    tests, failures, errors, skipped = (sum(suite[1][index] for suite in suites) for index in range(4))
+    counts = f'tests="{tests}" failures="{failures}" errors="{errors}" skipped="{skipped}"'
     body = "".join(text for text, _ in suites)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -49,8 +55,8 @@ def render(
 
 def _suite(
     file: FileReport, rules: Sequence[str], fail_on: Severity, run: tuple[tuple[str, str], ...]
-) -> tuple[str, tuple[int, int, int]]:
-    """One file's suite, and how many cases it has, how many failed, how many are skipped."""
+) -> tuple[str, Counts]:
+    """One file's suite."""
     found: dict[str, list[Finding]] = {rule: [] for rule in rules}
     excused: dict[str, list[Allowed]] = {}
     for finding in file.findings:
@@ -78,17 +84,29 @@ def _suite(
     text = (
         f"  <testsuite name={_attribute(file.path)} {counts}>\n{properties}{''.join(cases)}  </testsuite>\n"
     )
-    return text, (len(cases), failures, skipped)
+    return text, (len(cases), failures, 0, skipped)
 
 
-def _stale(sentences: Sequence[str]) -> tuple[str, tuple[int, int, int]]:
+def _lost(file: FileReport, run: tuple[tuple[str, str], ...]) -> tuple[str, Counts]:
+    """The suite of a file that could not be judged: no rule passed, and one case says why."""
+    why = " ".join(file.not_judged)
+    case = (
+        f'    <testcase classname={_attribute(file.path)} name="lint">\n'
+        f'      <error type="{file.kind}" message={_attribute(why)}/>\n    </testcase>\n'
+    )
+    counts = 'tests="1" failures="0" errors="1" skipped="0"'
+    text = f"  <testsuite name={_attribute(file.path)} {counts}>\n{_properties(*run)}{case}  </testsuite>\n"
+    return text, (1, 0, 1, 0)
+
+
+def _stale(sentences: Sequence[str]) -> tuple[str, Counts]:
     """A suite of one skipped case for allow entries and baseline findings that match nothing."""
     case = (
         '    <testcase classname="torchlink" name="stale entries">\n'
         f"      <skipped message={_attribute('; '.join(sentences))}/>\n    </testcase>\n"
     )
     counts = 'tests="1" failures="0" errors="0" skipped="1"'
-    return f'  <testsuite name="torchlink" {counts}>\n{case}  </testsuite>\n', (1, 0, 1)
+    return f'  <testsuite name="torchlink" {counts}>\n{case}  </testsuite>\n', (1, 0, 0, 1)
 
 
 def _case(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torchlink.lint.finding import Severity
 from torchlink.paths import data_dir
 from torchlink.report.closure_edges import edges
+from torchlink.report.finding_nodes import Nodes
 from torchlink.report.graph_layout import NAME_CHARS, layout, shorten
 from torchlink.report.plain import brief, lines, plural, totals, visible
 
@@ -59,12 +60,13 @@ def render(report: LintReport, *, rules: Sequence[RuleDoc] = (), version: str = 
 
 def _file(file: FileReport, number: int, *, draw: bool) -> dict[str, object]:
     keys = {entry.key: index for index, entry in enumerate(file.closure)}
-    names = {entry.name: keys[entry.key] for entry in reversed(file.closure)} | keys
-    findings = [_finding(finding, names) for finding in file.findings]
+    nodes = Nodes(file)
+    findings = [_finding(finding, [keys[key] for key in nodes.of(finding)]) for finding in file.findings]
     return {
         "id": f"f{number}",
         "path": visible(file.path),
         "kind": visible(file.kind),
+        "unreadable": file.unreadable,
         "objects": plural(len(file.closure), "object") if file.closure else "",
         "findings": findings,
         "counts": [
@@ -94,7 +96,7 @@ def _file(file: FileReport, number: int, *, draw: bool) -> dict[str, object]:
     }
 
 
-def _finding(finding: Finding, names: Mapping[str, int]) -> dict[str, Any]:
+def _finding(finding: Finding, nodes: Sequence[int]) -> dict[str, Any]:
     return {
         "rule": visible(finding.rule),
         "severity": finding.severity.value,
@@ -103,7 +105,7 @@ def _finding(finding: Finding, names: Mapping[str, int]) -> dict[str, Any]:
         "message": "\n".join(lines(finding.message)),
         "fix": "\n".join(lines(finding.fix)) if finding.fix else "",
         "evidence": [visible(evidence) for evidence in finding.evidence],
-        "node": names.get(finding.subject),
+        "nodes": nodes,
     }
 
 
@@ -125,7 +127,7 @@ def _graph(
     facts: list[dict[str, object]] = [{} for _ in file.closure]
     for key, box in drawing.boxes.items():
         entry = graph.entries[key]
-        own = [finding for finding in findings if finding["node"] == keys[key]]
+        own = [finding for finding in findings if keys[key] in finding["nodes"]]
         state = "missing" if entry.path is None else "root" if key in graph.roots else "found"
         about = " ".join(
             f"{sign} {plural(count, severity.value)}"

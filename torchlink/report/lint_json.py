@@ -24,7 +24,10 @@ def render(report: LintReport) -> str:
         "schema": SCHEMA,
         "files": [_file(file) for file in report.files],
         "stale": list(report.stale),
-        "summary": {severity.value: report.count(severity) for severity in reversed(Severity)},
+        "summary": {
+            **{severity.value: report.count(severity) for severity in reversed(Severity)},
+            "unreadable": len(report.unreadable),
+        },
     }
     return json.dumps(_clean(document), indent=2)
 

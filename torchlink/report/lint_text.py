@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from torchlink.lint.finding import Severity
 from torchlink.report.ansi import BOLD, DIM, GREEN, SEVERITY, paint
 from torchlink.report.plain import lines, plural, totals, visible
 
@@ -33,13 +34,15 @@ def render(report: LintReport, *, color: bool = False, verbose: bool = False, wi
         parts.append("")
     parts.extend(line for stale in report.stale for line in _wrapped(f"stale: {visible(stale)}", "", width))
     worst = max((f.severity for file in report.files for f in file.findings), default=None)
+    if report.unreadable:
+        worst = Severity.ERROR
     parts.append(paint(totals(report), SEVERITY[worst] if worst else GREEN, color=color))
     return "\n".join(parts) + "\n"
 
 
 def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterator[str]:
     closure = f", closure of {plural(len(file.closure), 'object')}" if file.closure else ""
-    clean = "" if file.findings else ": clean"
+    clean = "" if file.findings or file.unreadable else ": clean"
     yield paint(visible(file.path), BOLD, color=color) + f" ({visible(file.kind)}{closure}){clean}"
     rules = max((len(visible(finding.rule)) for finding in file.findings), default=0)
     for finding in file.findings:
@@ -48,7 +51,8 @@ def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterat
     if file.findings and (file.not_judged or file.allowed):
         yield ""
     for sentence in file.not_judged:
-        yield from _wrapped(f"not judged: {visible(sentence)}", "  ", width)
+        label = "could not be judged" if file.unreadable else "not judged"
+        yield from _wrapped(f"{label}: {visible(sentence)}", "  ", width)
     if verbose:
         for allowed in file.allowed:
             what = f"{visible(allowed.finding.rule)} {visible(allowed.finding.subject)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.report.ansi import BOLD, DIM, RED, SEVERITY, paint
 from torchlink.report.closure_edges import ancestors, edges
+from torchlink.report.finding_nodes import Nodes
 from torchlink.report.plain import brief, totals, visible
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ class _Tree:
 
     def lines(self) -> Iterator[str]:
         marks = _marks(self.file)
+        if self.file.unreadable:
+            yield paint(visible(self.file.path), BOLD, color=self.color)
+            yield from (f"could not be judged: {visible(sentence)}" for sentence in self.file.not_judged)
+            return
         if not self.graph.roots:
             yield f"{paint(visible(self.file.path), BOLD, color=self.color)} ({visible(self.file.kind)})"
         # A stack, not recursion: a chain of a thousand libraries must not end in a RecursionError.
@@ -148,14 +153,10 @@ class _Tree:
 
 
 def _marks(file: FileReport) -> dict[str, list[Finding]]:
-    """Findings by the closure entry that they are about, where their subject names one."""
-    names: dict[str, str] = {}
-    for entry in file.closure:
-        for name in (entry.path, entry.name):
-            if name:
-                names.setdefault(name, entry.key)
+    """Findings by the closure entries that they are about."""
+    nodes = Nodes(file)
     marks: dict[str, list[Finding]] = {}
     for finding in file.findings:
-        if finding.subject in names:
-            marks.setdefault(names[finding.subject], []).append(finding)
+        for key in nodes.of(finding):
+            marks.setdefault(key, []).append(finding)
     return marks

@@ -42,12 +42,14 @@ def plural(count: int, noun: str) -> str:
 
 
 def totals(report: LintReport) -> str:
-    """The run in one sentence, such as `1 error, 2 warnings in 3 files; 1 allowed.`."""
+    """The run in one sentence, such as `1 error, 2 warnings in 3 files; 1 allowed; 1 could not be judged.`."""
     counts = [(report.count(severity), severity.value) for severity in reversed(Severity)]
     found = ", ".join(plural(count, name) for count, name in counts if count) or "no findings"
     allowed = sum(len(file.allowed) for file in report.files)
     tail = f"; {allowed} allowed" if allowed else ""
-    return f"{found} in {plural(len(report.files), 'file')}{tail}."
+    lost = len(report.unreadable)
+    tail += f"; {lost} could not be judged" if lost else ""
+    return f"{found} in {plural(len(report.files) - lost, 'file')}{tail}."
 
 
 def brief(how: str) -> str:

@@ -15,7 +15,7 @@ from torchlink.lint.fingerprint import fingerprint
 from torchlink.report.plain import STREAM, lines, located, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torchlink.lint.finding import FileReport, Finding, LintReport, RuleDoc
 
@@ -53,7 +53,15 @@ def render(
         },
         "originalUriBaseIds": {BASE: {"description": {"text": "The root of the checkout."}}},
         "artifacts": [{"location": place, "roles": ["analysisTarget"]} for place in places],
-        "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _notices(report)}],
+        "invocations": [
+            {
+                "executionSuccessful": not report.unreadable,
+                "toolExecutionNotifications": [
+                    *_losses(report.files, places),
+                    *_notices(report),
+                ],
+            }
+        ],
         "results": results,
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
@@ -141,9 +149,24 @@ def _place(path: str, cwd: str, root: str) -> dict[str, object]:
 def _notices(report: LintReport) -> list[dict[str, object]]:
     """What was not judged, and what is stale, as notifications of the run."""
     open_ends = [
-        f"{visible(file.path)}: {visible(sentence)}" for file in report.files for sentence in file.not_judged
+        f"{visible(file.path)}: {visible(sentence)}"
+        for file in report.files
+        if not file.unreadable
+        for sentence in file.not_judged
     ]
-    return [
-        {"level": Severity.NOTE.value, "message": {"text": text.replace("](", "] (")}}
-        for text in (*open_ends, *map(visible, report.stale))
-    ]
+    return [_notice(Severity.NOTE, text) for text in (*open_ends, *map(visible, report.stale))]
+
+
+def _losses(
+    files: Sequence[FileReport], places: Sequence[Mapping[str, object]]
+) -> Iterator[dict[str, object]]:
+    """The files that could not be judged, as notifications of errors."""
+    for index, (file, place) in enumerate(zip(files, places, strict=True)):
+        if file.unreadable:
+            text = f"{visible(file.path)} could not be judged: {' '.join(map(visible, file.not_judged))}"
+            location = {"physicalLocation": {"artifactLocation": {**place, "index": index}}}
+            yield {**_notice(Severity.ERROR, text), "locations": [location]}
+
+
+def _notice(level: Severity, text: str) -> dict[str, object]:
+    return {"level": level.value, "message": {"text": text.replace("](", "] (")}}
