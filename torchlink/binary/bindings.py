@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import Reference
 
-SMALL = 256 << 10  # bytes of a library whose names are looked for among the references, not the other way
+SMALL = 256 << 10  # bytes; a larger library has more symbols than are worth counting
 STRIDE = 32
 
 
@@ -87,8 +87,11 @@ class Scope:
         libraries = {edge.path: self._objects[edge.path] for edge in edges if edge.path is not None}
         elf = self._objects[path].elf
         numbers = elf.reference_numbers()
-        limit = min(SMALL, len(numbers))
-        small = {path: each for path, each in libraries.items() if each.elf.symbol_count <= limit}
+        small = {
+            path: each
+            for path, each in libraries.items()
+            if each.elf.size <= SMALL and each.elf.symbol_count <= len(numbers)
+        }
         large = {path: each for path, each in libraries.items() if path not in small}
         if small:  # these names alone can bind there
             exported = frozenset().union(*(each.elf.exports() for each in small.values()))

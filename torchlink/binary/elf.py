@@ -13,9 +13,10 @@ from torchlink.binary.data import Data
 from torchlink.binary.elf_dynamic import Dynamic, read_dynamic
 from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PF_X, PLAIN_STACK, PT_GNU_STACK, PT_INTERP, PT_NOTE
+from torchlink.binary.elf_records import Reference, Symbol
 from torchlink.binary.elf_relocations import relocated_indices
 from torchlink.binary.elf_sections import section_range
-from torchlink.binary.elf_symbols import Reference, Symbol, SymbolTable
+from torchlink.binary.elf_symbols import SymbolTable
 from torchlink.binary.elf_versions import VersionDefinition, VersionNeed, Versions
 
 if TYPE_CHECKING:

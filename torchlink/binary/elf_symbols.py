@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from torchlink.binary.elf_dynamic import (
     DT_GNU_HASH,
@@ -20,6 +20,7 @@ from torchlink.binary.elf_dynamic import (
 )
 from torchlink.binary.elf_hash import GnuTable, gnu_hash, hash_table
 from torchlink.binary.elf_layout import PT_INTERP, SHT_DYNSYM
+from torchlink.binary.elf_records import BINDINGS, KINDS, VISIBILITIES, Reference, Symbol
 from torchlink.binary.elf_versions import HIDDEN
 
 if TYPE_CHECKING:
@@ -36,36 +37,6 @@ OVERLAP = "its symbol names overlap without measure"
 CHUNK = 1 << 12  # symbols read at once
 MANY = 500  # references that are worth reading the whole table of a library for
 FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
-BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
-KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
-VISIBILITIES = ("default", "internal", "hidden", "protected")
-
-
-class Symbol(NamedTuple):
-    """One dynamic symbol. `value` is an address (0 when undefined), `size` is in bytes."""
-
-    name: str
-    number: int  # its index in the table
-    defined: bool
-    binding: str  # "local" | "global" | "weak" | "unique"
-    kind: str  # "func" | "object" | "tls" | "ifunc" | "notype" | …
-    visibility: str  # "default" | "protected" | "hidden" | "internal"
-    value: int
-    size: int
-    version: str | None  # `GLIBC_2.34`; None without a version
-    version_library: str | None  # of an undefined symbol: the library that the version is needed of
-    hidden_version: bool  # of a defined symbol: `name@VERSION` rather than `name@@VERSION`
-
-
-class Reference(NamedTuple):
-    """A symbol that a file takes from elsewhere."""
-
-    name: bytes  # mangled
-    number: int  # its index in the table
-    version: str | None
-    version_library: str | None  # the NEEDED name that the version was linked against
-    weak: bool  # may stay undefined
-    copied: bool  # a copy relocation: the program itself does not count as its provider
 
 
 class SymbolTable:
@@ -190,21 +161,23 @@ class SymbolTable:
         """
         if self._start is None:
             return
-        if self._start is None:
-            return
         places, infos = self._records
-        strings, end = self._strings
-        read = self._image.data.raw_string
+        section_bits, shift = self._section_bits, self._binding_shift
+        (strings, end), buffer = self._strings, self._image.data.buffer
+        find = buffer.find
         versions, known_versions = self._versions.indices(self.undefined_end), self._versions.names
         version: tuple[str | None, str | None] = NO_VERSION
         for number in range(1, self.undefined_end) if numbers is None else numbers:
             info = infos[number]
-            if not info & self._section_bits or number in copies:
+            if not info & section_bits or number in copies:
                 if versions:
                     version = known_versions.get(versions[number] & ~HIDDEN, NO_VERSION)
-                name = read(strings + places[number], end)
-                weak = info >> self._binding_shift & 15 == WEAK
-                yield Reference(name, number, version[0], version[1], weak, number in copies)
+                begin = strings + places[number]
+                stop = find(b"\0", begin, end)
+                if stop < 0:
+                    raise self._image.data.malformed(f"the string at byte {begin} has no end")
+                weak = info >> shift & 15 == WEAK
+                yield Reference(buffer[begin:stop], number, *version, weak, number in copies)
 
     @cached_property
     def undefined_end(self) -> int:
@@ -219,15 +192,19 @@ class SymbolTable:
         if self._start is None:
             return []
         places, _ = self._records
-        data, (strings, end) = self._image.data, self._strings
+        (strings, end), buffer = self._strings, self._image.data.buffer
+        find = buffer.find
         allowed = self._most_text()
         names = []
         for number in numbers:
-            name = data.raw_string(strings + places[number], end)
-            allowed -= len(name)
-            if allowed < 0:
-                raise data.malformed(OVERLAP)
-            names.append(name)
+            begin = strings + places[number]
+            stop = find(b"\0", begin, end)
+            allowed += begin - stop
+            if stop < 0 or allowed < 0:
+                raise self._image.data.malformed(
+                    OVERLAP if stop > 0 else f"the string at byte {begin} has no end"
+                )
+            names.append(buffer[begin:stop])
         return names
 
     def _most_text(self) -> int:
@@ -253,7 +230,9 @@ class SymbolTable:
         if table is None or not table.may_hold(hashed):
             return False
         return any(
-            section != 0 and info >> 4 != LOCAL and self._version_fits(number, version)
+            section != 0
+            and info >> 4 != LOCAL
+            and self._version_fits(self._versions.index_of(number), version)
             for number, section, info in self._named(name, hashed)
         )
 
@@ -267,6 +246,7 @@ class SymbolTable:
         places, infos = self._records
         (strings, end), buffer = self._strings, self._image.data.buffer
         section_bits, shift = self._section_bits, self._binding_shift
+        versions = self._version_indices
         left: list[Reference] = []
         found = table.find_all([gnu_hash(each.name) for each in references], self.count)
         for each, numbers in zip(references, found, strict=True):
@@ -279,7 +259,7 @@ class SymbolTable:
                     and not buffer[stop]
                     and info & section_bits
                     and info >> shift & 15 != LOCAL
-                    and self._version_fits(number, each.version)
+                    and (versions is None or self._version_fits(versions[number], each.version))
                 ):
                     break
             else:
@@ -290,12 +270,10 @@ class SymbolTable:
     def _version_indices(self) -> array[int] | None:
         return self._versions.indices(self.count)
 
-    def _version_fits(self, number: int, version: str | None) -> bool:
-        """Whether a definition serves a reference that asks for this version."""
-        indices = self._version_indices
-        if indices is None:
+    def _version_fits(self, raw: int | None, version: str | None) -> bool:
+        """Whether a definition with this raw version index serves a reference that asks for this version."""
+        if raw is None:
             return True
-        raw = indices[number]
         index = raw & ~HIDDEN
         if version is None:
             return not raw & HIDDEN or index <= FIRST_VERSION
