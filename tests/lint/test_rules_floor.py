@@ -49,6 +49,22 @@ def test_glibc_newer_than_the_target(bench: Bench) -> None:
 
 
 @pytest.mark.compile
+def test_a_variable_that_sets_the_floor_is_named(bench: Bench) -> None:
+    script = bench.path("libc.map")
+    script.write_text("GLIBC_2.99 { global: flag; local: *; };\n")
+    words = (f"-Wl,--version-script,{script}", "-Wl,-soname,libc.so.6")
+    newer = bench.library("image/usr/lib/libc.so.6", "int flag = 1;\n", *words)
+    source = "extern int flag; int main(void) { return flag; }\n"
+    app = bench.program("image/opt/app", source, newer, "-fno-pic", "-no-pie", "-nostdlib", "-Wl,-e,main")
+    (finding,) = said(app, "floor-above-target", root=bench.directory / "image", target="glibc=2.31")
+    assert finding.evidence == ("/opt/app: GLIBC_2.99 (flag)",)
+    assert "Build on a system whose glibc has at most GLIBC_2.31, or in a container image" in finding.fix
+    (finding,) = said(app, "floor-above-target", root=bench.directory / "image", target="debian:11")
+    assert "Build on debian:11 itself or in its container image" in finding.fix
+    assert not said(app, "floor-above-target", root=bench.directory / "image", target="glibc=2.99")
+
+
+@pytest.mark.compile
 def test_libstdcxx_newer_than_the_target_is_one_finding(bench: Bench) -> None:
     app = bench.program("app", FORMAT, language="c++", compiler="g++")
     version = newest(app, "GLIBCXX")

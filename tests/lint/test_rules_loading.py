@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import run_clean
-from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said, subjects
+from tests.conftest import run_clean, unmet
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, rules, said, subjects
 from torchlink.lint.finding import Severity
 
 if TYPE_CHECKING:
@@ -26,6 +26,18 @@ def test_a_library_that_no_search_path_finds(bench: Bench) -> None:
     assert "app does not start" in finding.message
     assert "-Wl,-rpath,'$ORIGIN/lib'" in finding.fix  # where it lies
     assert not findings(bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib"))
+
+
+def test_a_library_of_the_other_c_library_is_not_offered(bench: Bench) -> None:
+    if not has("musl-gcc"):
+        unmet("musl-gcc")
+    library = bench.library("a/b/c/lib/libinner.so", INNER, "-lc")
+    app = bench.program("a/b/c/app", USE, library, compiler="musl-gcc")
+    (finding,) = said(app, "library-not-found")
+    assert "nearby" not in finding.fix
+    bench.library("a/b/c/lib/libinner.so", INNER)
+    (finding,) = said(app, "library-not-found")
+    assert "-Wl,-rpath,'$ORIGIN/lib'" in finding.fix
 
 
 def test_nothing_is_undefined_while_a_library_is_missing(bench: Bench) -> None:

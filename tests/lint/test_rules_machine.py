@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +38,18 @@ def test_a_library_for_another_machine_where_ours_was_looked_for(bench: Bench) -
     assert (finding.rule, finding.subject) == ("wrong-architecture", str(inner))
     assert finding.severity is Severity.ERROR
     assert f"is for {OTHER}, but app is for {this_machine()}" in finding.message
+
+
+def test_a_program_whose_header_names_another_machine_is_one_finding(bench: Bench) -> None:
+    app = bench.program("app", MAIN, "-lm")
+    assert not [each for each in findings(app) if each.severity is Severity.ERROR]
+    with app.open("r+b") as file:
+        file.seek(18)
+        file.write(struct.pack("=H", 243 if OTHER == "riscv64" else 183))
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("wrong-architecture", "app")
+    assert finding.severity is Severity.ERROR
+    assert "libm.so.6, libc.so.6" in finding.message
 
 
 def test_one_that_is_passed_over_on_the_way_to_ours(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlink.errors import TorchlinkError
 from torchlink.lint.case import TORCH_NAMES, bare_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import entries_of, is_there
@@ -21,6 +22,10 @@ DRIVER = r"lib(cuda|nvcuvid|nvidia-[a-z]+|nvoptix)\.so"
 CUDA = r"lib(cu(da|blas|dnn|fft|file|pti|rand|solver|sparse|tensor)|nv(rtc|JitLink|shmem|Tools)|nccl)"
 PYTHON = r"libpython\d"
 OTHER_MACHINE = "is for "
+OF_GLIBC, OF_MUSL = (
+    r"libc\.so\.6$",
+    r"libc\.(so|musl-[\w-]+\.so\.1)$",
+)  # the C library that a file was linked with
 MOST_NEIGHBOURS = 1000  # directories that are looked into; more are no package's
 # Registering operators, kernels, classes or a device guard when it is loaded: through these functions of libtorch.
 REGISTERS = (
@@ -87,10 +92,10 @@ def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
     return None
 
 
-def nearby(name: str, asking: LoadedObject) -> str | None:
-    """Where around an object a library of this name lies, as an entry for its search path; None: nowhere."""
+def nearby(name: str, asking: LoadedObject, case: Case) -> str | None:
+    """Where around an object a library of this name lies that fits it, as an entry for its search path."""
     here = asking.file.parent
-    if is_there(here / name):
+    if fits(here / name, case):
         return "$ORIGIN"
     for place in (here, here.parent, here.parent.parent):
         if place == place.parent:
@@ -100,9 +105,24 @@ def nearby(name: str, asking: LoadedObject) -> str | None:
         except OSError:
             continue
         for directory in (place, *inside, *(each / "lib" for each in inside)):
-            if is_there(directory / name):
+            if fits(directory / name, case):
                 return f"$ORIGIN/{os.path.relpath(directory, here)}"
     return None
+
+
+def fits(path: Path, case: Case) -> bool:
+    """Whether there is a library at a path, for the binary's machine and its C library."""
+    if not is_there(path):
+        return False
+    from torchlink.binary.elf import ElfFile
+
+    try:
+        with ElfFile.open(path) as elf:
+            other = OF_GLIBC if case.system.family == "musl" else OF_MUSL
+            wrong = any(re.match(other, each) for each in elf.dynamic.needed)
+            return elf.machine == case.subject.elf.machine and not wrong
+    except TorchlinkError:
+        return False
 
 
 def severity_of(name: str, place: str | None, case: Case) -> Severity:

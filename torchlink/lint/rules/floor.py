@@ -10,10 +10,10 @@ from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torchlink.binary.closure import LoadedObject
-    from torchlink.binary.elf import VersionNeed
+    from torchlink.binary.elf import Reference, VersionNeed
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
@@ -47,13 +47,14 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
         # GLIBCXX says more than CXXABI, and their numbers cannot be compared.
         top = max(excesses, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
         setting = [each.object for each in excesses if each.version == top.version]
-        names = ", ".join(dict.fromkeys(file_name(each.path) for each in setting))
+        names = list(dict.fromkeys(file_name(each.path) for each in setting))
+        need = "needs" if len(names) == 1 else "need"
         allowed = allowed_version(top.version, case)
         yield rule.finding(
             top.version,
-            f"{names} needs {top.version} ({library}), but {case.wanted.target or 'the target'} has at most {allowed}: "
-            f"{case.name} does not start there.",
-            fix(library, setting, case),
+            f"{', '.join(names)} {need} {top.version} ({library}), but {case.wanted.target or 'the target'} has at "
+            f"most {allowed}: {case.name} does not start there.",
+            fix(library, allowed, setting, case),
             tuple(evidence(excesses)),
         )
 
@@ -88,12 +89,18 @@ def allowed_version(version: str, case: Case) -> str:
     return f"{family}_{'.'.join(map(str, case.wanted.floors[family]))}"
 
 
-def fix(library: str, setting: list[LoadedObject], case: Case) -> str:
+def fix(library: str, allowed: str, setting: list[LoadedObject], case: Case) -> str:
     """The words that lower the floor."""
     if all(case.belongs_to_torch(each) for each in setting):
         return "It is libtorch itself: take a build of libtorch that was made for an older system."
     where = case.wanted.target or "the target"
-    words = f"Build on {where} itself or in its container image; what is built on an older system runs on a newer one"
+    if "=" in where:
+        where = f"a system whose {library} has at most {allowed}, or in a container image of one"
+    elif where.startswith("manylinux"):
+        where = f"the container image of {where}"
+    else:
+        where = f"{where} itself or in its container image"
+    words = f"Build on {where}; what is built on an older system runs on a newer one"
     if library == "libstdc++":
         return f"{words}. Or link with -static-libstdc++, or bring libstdc++.so.6 along."
     return f"{words}."
@@ -102,13 +109,18 @@ def fix(library: str, setting: list[LoadedObject], case: Case) -> str:
 def evidence(excesses: list[Excess]) -> Iterator[str]:
     """A line for each object and version, with symbols that ask for it."""
     for excess in sorted(excesses, reverse=True, key=lambda each: each.number):
-        symbols = [
-            reference.name.decode("utf-8", "replace")
-            for reference in excess.object.elf.references(relocated=False)
-            if reference.version == excess.version
-        ]
+        elf = excess.object.elf
+        # A variable that a program has copied into itself is not undefined in its table.
+        symbols = asking(elf.references(relocated=False), excess.version) or asking(
+            elf.references(), excess.version
+        )
         named = f" ({', '.join(symbols[:SHOWN])}{', …' * (len(symbols) > SHOWN)})" if symbols else ""
         yield f"{excess.object.path}: {excess.version}{named}"
+
+
+def asking(references: Iterable[Reference], version: str) -> list[str]:
+    """The mangled names of the references that ask for a version."""
+    return [each.name.decode("utf-8", "replace") for each in references if each.version == version]
 
 
 FLOOR = (floor_above_target,)

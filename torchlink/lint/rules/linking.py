@@ -26,6 +26,7 @@ EDGES = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_sta
 IMPLIED = r"(libc|libgcc_s|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"
 PARTS_OF_LIBC = r"lib(m|pthread|dl|rt|util|anl)\.so\.\d$"
 STUBS = r"lib(pthread|dl|rt|util|anl)\.so\.\d$"  # since glibc 2.34 nothing but room for old programs' names
+IN_STATIC_RUNTIME = b"St9exception\0"  # a type's name, where -static-libstdc++ has put the library inside
 LIBM = r"libm\.so\.\d$"
 # libtorch.so is opened by this name by AOTInductor packages and brings libtorch_cuda in; the others register kernels.
 LOAD_BEARING = frozenset({"torch", "torch_cuda", "torch_cuda_cu", "torch_cuda_cpp", "torch_hip", "torch_xpu"})
@@ -71,8 +72,10 @@ def is_implied(name: str, case: Case) -> bool:
     elf = case.subject.elf
     if re.match(IMPLIED, name) or re.match(CXX_RUNTIME, name):
         return True
-    if re.match(LIBM, name) and any(re.match(CXX_RUNTIME, each) for each in elf.dynamic.needed):
-        return True
+    if re.match(LIBM, name):
+        beside = any(re.match(CXX_RUNTIME, each) for each in elf.dynamic.needed)
+        if beside or elf.find_in_section(".rodata", IN_STATIC_RUNTIME, 0, 0) is not None:
+            return True
     return bool(re.match(PARTS_OF_LIBC, name)) and any(need.library == name for need in elf.version_needs())
 
 

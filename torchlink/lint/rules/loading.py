@@ -38,7 +38,7 @@ def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
     for edges in missing_names(case).get(rule.id, ()):
         edge = edges[0]
         asking = case.closure.object(edge.needed_by) or case.subject
-        place = None if "/" in edge.name or edge.fatal else nearby(edge.name, asking)
+        place = None if "/" in edge.name or edge.fatal else nearby(edge.name, asking, case)
         of_torch = bare_name(edge.name) in TORCH_NAMES and not edge.fatal
         cause = place or ("libtorch" if of_torch else edge.name)
         causes.setdefault((cause, edge.needed_by), []).append(edges)

@@ -36,7 +36,11 @@ def wrong_architecture(rule: Rule, case: Case) -> Iterator[Finding]:
             tuple(f"not judged: {name}" for name in unknown if bare_name(name) not in TORCH_NAMES),
             severity=Severity.WARNING,
         )
+    else:
+        yield from system_of_another_machine(rule, case)
     for edge in case.closure.edges:
+        if of_the_system(edge):
+            continue
         for path, reason in passed_over(edge, case):
             if path not in named:
                 named.add(path)
@@ -56,6 +60,34 @@ def wrong_architecture(rule: Rule, case: Case) -> Iterator[Finding]:
                 f"{each.path} is for {each.elf.machine}, but {case.name} is for {machine}: it does not start.",
                 f"Put the build of {each.name} for {machine} there.",
             )
+
+
+def system_of_another_machine(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding for all that the system has for another machine alone: the binary is the odd one."""
+    lost = [edge for edge in case.closure.edges if of_the_system(edge)]
+    if lost:
+        names = ", ".join(dict.fromkeys(edge.name for edge in lost))
+        reason = next(tried.reason for tried in lost[0].tried if tried.reason.startswith(OTHER_MACHINE))
+        yield rule.finding(
+            case.name,
+            f"{case.name} is for {case.subject.elf.machine}, but what the system has of the libraries that it needs "
+            f"({names}) {reason}: {case.name} does not start.",
+            f"Build it for the machine of this system, or install its libraries for {case.subject.elf.machine}; where "
+            "the binary names the right loader all the same, its header is damaged: link it again.",
+            tuple(
+                f"{tried.path}: {tried.reason}"
+                for edge in lost
+                for tried in edge.tried
+                if tried.reason.startswith(OTHER_MACHINE)
+            ),
+            severity=max(severity_of(edge.name, None, case) for edge in lost),
+        )
+
+
+def of_the_system(edge: Edge) -> bool:
+    """Whether a library is missing because the system's own, and no other, is for another machine."""
+    passed = [tried for tried in edge.tried if tried.reason.startswith(OTHER_MACHINE)]
+    return edge.missing and bool(passed) and not any(tried.how.kind in SEARCH_KINDS for tried in passed)
 
 
 def passed_over(edge: Edge, case: Case) -> Iterator[tuple[str, str]]:
