@@ -186,6 +186,13 @@ def test_the_abi_of_an_old_libtorch_reaches_the_program(toy: Libtorch, tmp_path:
     assert "-D_GLIBCXX_USE_CXX11_ABI=0" in compile_words(tmp_path)["app"]
 
 
+def test_libcxx_is_refused_before_anything_is_linked(toy: Libtorch, tmp_path: Path) -> None:
+    lists = f"{HEAD}add_compile_options(-stdlib=libc++)\n{FIND}{APP}"
+    done = configure(project(tmp_path, lists), prefix_of(toy))
+    assert done.returncode != 0
+    assert "This project is compiled with libc++" in " ".join(done.stderr.split())
+
+
 def test_headers_are_the_systems_or_come_after_them(toy: Libtorch, tmp_path: Path) -> None:
     configured(project(tmp_path / "a", HEAD + FIND + APP), prefix_of(toy))
     configured(project(tmp_path / "b", HEAD + FIND + APP), prefix_of(toy, Wishes(headers="after")))
