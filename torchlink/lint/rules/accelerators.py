@@ -74,9 +74,10 @@ def load_bearing_lost(rule: Rule, case: Case) -> Iterator[Finding]:
         link = f"-Wl,--push-state,--no-as-needed,-l{accelerator.library},--pop-state"
         fix = f"Link with {link}, as `torchlink flags --link` prints it."
         if said:
+            use = "uses" if len(said) == 1 else "use"
             yield rule.finding(
                 library,
-                f"{', '.join(said)} uses {accelerator.name}, but nothing loads libtorch's {library}: no symbol names "
+                f"{', '.join(said)} {use} {accelerator.name}, but nothing loads libtorch's {library}: no symbol names "
                 f"it, so a linker with --as-needed drops it. {accelerator.name} counts as not available, and "
                 "moving anything to the device throws.",
                 fix,

@@ -112,9 +112,10 @@ def needed_by_relative_path(rule: Rule, case: Case) -> Iterator[Finding]:
         edge = next((each for each in case.closure.edges if each.name == name), None)
         here = "" if edge is None or edge.missing else " From the present one it is."
         fix = with_soname(name, ", ".join(group))
+        need = "needs" if len(group) == 1 else "need"
         yield rule.finding(
             name,
-            f"{', '.join(group)} needs {name}, a path that the loader reads from the current directory and searches "
+            f"{', '.join(group)} {need} {name}, a path that the loader reads from the current directory and searches "
             f"nowhere: {case.name} starts only in a directory from which the library is there.{here}",
             f"{fix[0].upper()}{fix[1:]}",
             () if edge is None else searched(edge),

@@ -24,10 +24,9 @@ LENGTH = r"[1-9]\d{0,3}"
 SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 
-def mends(case: Case, objects: set[str]) -> str:
-    """Which objects are to be built anew, in words."""
-    names = sorted(file_name(path) for path in objects)
-    return ", ".join(names) if names else case.name
+def mends(objects: set[str], one: str, many: str) -> str:
+    """Which objects are to be built anew, with the verb that fits their number."""
+    return f"{', '.join(sorted(map(file_name, objects)))} {one if len(objects) == 1 else many}"
 
 
 def undefined(case: Case) -> list[UndefinedSymbol]:
@@ -96,9 +95,9 @@ def abi_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
     c10 = case.torch["c10"][0]
     yield rule.finding(
         f"_GLIBCXX_USE_CXX11_ABI={abi}",
-        f"{mends(case, {symbol.object for symbol in telling})} was compiled with "
+        f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with "
         f"_GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}, but {c10.path} was built with {abi}: {len(telling)} of "
-        "the symbols it uses do not exist there, and it fails at start or at the first call.",
+        f"the symbols that are used do not exist there, and {case.name} fails at start or at the first call.",
         f"Compile with -D_GLIBCXX_USE_CXX11_ABI={abi}, as `torchlink flags --compile` prints it, or link a "
         f"libtorch that was built with ABI {1 - (abi or 0)}.",
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -120,11 +119,12 @@ def header_library_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
     if not telling:
         return
     directory = case.torch_dirs[0]
+    objects = {symbol.object for symbol in telling}
     yield rule.finding(
         directory,
-        f"{mends(case, {symbol.object for symbol in telling})} uses {len(telling)} of libtorch's functions that "
-        f"the one in {directory} does not have: it was compiled against another version's headers, and "
-        "fails at start or at the first call.",
+        f"{mends(objects, 'uses', 'use')} {len(telling)} of libtorch's functions that "
+        f"the one in {directory} does not have: {'it was' if len(objects) == 1 else 'they were'} compiled "
+        f"against another version's headers, and {case.name} fails at start or at the first call.",
         "Build again with the headers of the libtorch that will be loaded (`torchlink find --print "
         "include_dirs`), or make the search path lead to the one it was built with.",
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -140,12 +140,12 @@ def torch_library_not_linked(rule: Rule, case: Case) -> Iterator[Finding]:
     if case.belongs_to_torch(case.subject):
         return
     for library, symbols in not_linked(undefined(case), case).items():
-        users = mends(case, {symbol.object for symbol in symbols})
+        users = mends({symbol.object for symbol in symbols}, "uses", "use")
         bare = bare_name(library)
         yield rule.finding(
             library,
-            f"{users} uses functions of {library}, but nothing in its closure loads that library: it fails at "
-            "start or at the first call.",
+            f"{users} functions of {library}, but nothing in the closure of {case.name} loads that library: "
+            "it fails at start or at the first call.",
             f"Add -l{bare} behind what uses it on the link line; `torchlink flags --link` prints the whole of it.",
             tuple(symbol.symbol for symbol in symbols[:SHOWN]),
             # A program that loads a plain library may have that one loaded; Python keeps libtorch to itself.
@@ -222,7 +222,8 @@ def without_versions(rule: Rule, case: Case) -> Iterator[Finding]:
     for each in case.scope.lost_versions():
         lost.setdefault(each.provider, []).append(each)
     for provider, group in lost.items():
-        users = ", ".join(file_name(each.object) for each in group)
+        users = ", ".join(dict.fromkeys(file_name(each.object) for each in group))
+        were = "was" if len(group) == 1 else "were"
         versions = ", ".join(dict.fromkeys(version for each in group for version in each.versions))
         bound = [name for each in group for name in each.symbols]
         outcome = (
@@ -232,7 +233,7 @@ def without_versions(rule: Rule, case: Case) -> Iterator[Finding]:
         )
         yield rule.finding(
             provider,
-            f"{provider} has no symbol versions, but {users} was linked against a build of it with {versions}: "
+            f"{provider} has no symbol versions, but {users} {were} linked against a build of it with {versions}: "
             f"{outcome}.",
             f"Put the build of {file_name(provider)} there that it was linked against (with the version script), or "
             f"link {users} again with this one.",
