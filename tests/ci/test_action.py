@@ -75,10 +75,14 @@ class Runner:
         (self.bin / "python").symlink_to(sys.executable)
 
     def run(
-        self, files: str, args: str = "", sarif: str = "", status: int = 0
+        self, files: str, args: str = "", sarif: str = "", status: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
+        """The step with a torchlink that records its words and ends with `status`; None: with the real one."""
         fake = self.bin / "torchlink"
-        fake.write_text(RECORDER.format(python=sys.executable, log=str(self.log), status=status))
+        text = RECORDER.format(python=sys.executable, log=str(self.log), status=status)
+        fake.write_text(
+            text if status is not None else f'#!/bin/sh\nexec {sys.executable} -m torchlink "$@"\n'
+        )
         fake.chmod(0o755)
         script = self.checkout.parent / "step.sh"
         script.write_text(self.script)
@@ -133,9 +137,23 @@ def test_sarif_is_written_before_the_annotations_and_findings_do_not_stop_it(run
     assert (runner.checkout / "out put" / "lint.sarif").read_text() == "{}\n"
 
 
-def test_where_lint_cannot_look_sarif_does_not_hide_it(runner: Runner) -> None:
+def test_where_lint_cannot_look_both_outputs_come(runner: Runner) -> None:
     assert runner.run("build/app", sarif="lint.sarif", status=2).returncode == 2
-    assert len(runner.calls()) == 1
+    assert [call[2] for call in runner.calls()] == ["sarif", "github"]
+    assert (runner.checkout / "lint.sarif").read_text() == "{}\n"
+
+
+def test_an_unreadable_file_is_in_the_sarif_and_in_an_annotation(runner: Runner) -> None:
+    done = runner.run("build/app\nnothing", sarif="lint.sarif", status=None)
+    assert done.returncode == 2, done.stderr
+    for name in ("build/app", "nothing"):
+        assert f"::error file={name},title=torchlink lint could not judge it::" in done.stdout
+    (run,) = json.loads((runner.checkout / "lint.sarif").read_text())["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is False
+    done = runner.run("nothing", "--select no-such-rule", sarif="lint.sarif", status=None)
+    assert done.returncode == 2
+    assert "no-such-rule" in done.stderr
+    assert not (runner.checkout / "lint.sarif").exists()
 
 
 def test_a_pattern_without_a_match_reaches_lint_which_says_so(runner: Runner) -> None:

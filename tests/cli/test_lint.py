@@ -241,6 +241,56 @@ def test_an_image_is_judged_as_its_own_loader_would(torchlink: Torchlink, shop: 
     )
 
 
+def test_a_root_that_is_not_there_is_refused(torchlink: Torchlink, shop: Path, tmp_path: Path) -> None:
+    for root in (tmp_path / "nosuch", shop / "sound"):
+        shown = torchlink("lint", "--root", root, shop / "sound")
+        assert (shown.code, shown.out) == (2, "")
+        assert f"The root {root} is no such directory." in shown.err
+
+
+def test_an_empty_word_is_not_the_current_directory(torchlink: Torchlink, shop: Path) -> None:
+    for words in (
+        ("lint", ""),
+        ("lint", shop / "sound", "--", ""),
+        ("lint", "--root", "", shop / "sound"),
+        ("lint", "--root=", shop / "sound"),
+        ("find", "--libtorch", ""),
+        ("flags", "--cxx", "--libtorch", ""),
+        ("verify", ""),
+        ("bundle", shop / "sound", ""),
+        ("cmake", "prefix", "--libtorch", ""),
+    ):
+        shown = torchlink(*words)
+        assert (shown.code, shown.out) == (2, ""), words
+        assert "The empty word names no file or directory." in shown.err, words
+
+
+def test_the_only_file_is_in_a_report_for_ci_though_it_cannot_be_judged(
+    torchlink: Torchlink, shop: Path
+) -> None:
+    shown = torchlink("lint", "--format", "github", shop / "absent")
+    assert shown.code == 2
+    assert shown.out.startswith("::error file=")
+    shown = torchlink("lint", "--format", "sarif", shop / "absent")
+    assert shown.code == 2
+    assert json.loads(shown.out)["runs"][0]["invocations"][0]["executionSuccessful"] is False
+    shown = torchlink("lint", "--format", "junit", shop / "absent")
+    assert (shown.code, ET.fromstring(shown.out).get("errors")) == (2, "1")
+
+
+def test_a_bad_target_in_the_settings_names_their_file(
+    torchlink: Torchlink, shop: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "torchlink.toml").write_text('[lint]\ntarget = "debiam:12"\n')
+    shown = torchlink("lint", shop / "sound")
+    assert shown.code == 2
+    assert (
+        "torchlink.toml: lint.target cannot be used: The target debiam:12 is no system that torchlink knows."
+        in shown.err
+    )
+    assert "debian:12" in shown.err
+
+
 def test_a_directory_stands_for_all_programs_and_libraries_in_it(torchlink: Torchlink, shop: Path) -> None:
     shown = torchlink("lint", "--json", shop)
     names = [Path(file["path"]).name for file in json.loads(shown.out)["files"]]

@@ -74,6 +74,7 @@ def test_an_empty_file_settles_nothing() -> None:
         ("[lint]\nfail-on = 'never'", "lint.fail-on", "note, warning, error"),
         ("[lint]\ntarget = 2", "lint.target", 'target = "…"'),
         ("[lint]\ntarget = ' '", "lint.target", 'target = "…"'),
+        ("[lint]\ntarget = 'debiam:12'", "lint.target", "debian:12"),
         ("[lint]\nallowed-rpath = {}", "lint.allowed-rpath", '["…"]'),
         ("[lint]\nallowed-rpath = [2024-01-01]", "lint.allowed-rpath[0]", '["…"]'),
         ("[lint]\nallow = 'x'", "lint.allow", "[[lint.allow]]"),
@@ -118,14 +119,14 @@ def test_without_the_list_of_rules_any_name_goes() -> None:
 def test_the_nearest_file_upward_holds(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
-    (tmp_path / "torchlink.toml").write_text("[lint]\ntarget = 'outer'")
-    assert load(inner).target == "outer"
+    (tmp_path / "torchlink.toml").write_text("[lint]\ntarget = 'debian:10'")
+    assert load(inner).target == "debian:10"
     (tmp_path / "a" / "pyproject.toml").write_text("[tool.other]\n")
-    assert load(inner).target == "outer"
-    (tmp_path / "a" / "pyproject.toml").write_text("[tool.torchlink.lint]\ntarget = 'middle'")
-    assert load(inner).target == "middle"
-    (tmp_path / "a" / "torchlink.toml").write_text("[lint]\ntarget = 'beside'")
-    assert load(inner).target == "beside"
+    assert load(inner).target == "debian:10"
+    (tmp_path / "a" / "pyproject.toml").write_text("[tool.torchlink.lint]\ntarget = 'debian:11'")
+    assert load(inner).target == "debian:11"
+    (tmp_path / "a" / "torchlink.toml").write_text("[lint]\ntarget = 'debian:12'")
+    assert load(inner).target == "debian:12"
     assert find(inner) == tmp_path / "a" / "torchlink.toml"
 
 
@@ -138,10 +139,10 @@ def test_a_broken_pyproject_of_somebody_else_is_passed_by(tmp_path: Path) -> Non
 
 
 def test_the_file_that_is_named_is_the_only_one_read(tmp_path: Path) -> None:
-    (tmp_path / "torchlink.toml").write_text("[lint]\ntarget = 'found'")
+    (tmp_path / "torchlink.toml").write_text("[lint]\ntarget = 'glibc=2.31'")
     other = tmp_path / "other.toml"
-    other.write_text("[lint]\ntarget = 'named'")
-    assert load(tmp_path, other).target == "named"
+    other.write_text("[lint]\ntarget = 'glibc=2.36'")
+    assert load(tmp_path, other).target == "glibc=2.36"
 
 
 @pytest.mark.parametrize("content", [None, b"\xff[lint]"])

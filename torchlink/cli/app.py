@@ -12,7 +12,7 @@ from torchlink.cli.commands import COMMANDS
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # click's UsageError, wherever this typer keeps its click: since 0.26 it brings one of its own.
 USAGE_ERROR: type[Any] = next(
@@ -45,6 +45,7 @@ class LazyGroup(TyperGroup):
             return None
         command = typer.main.get_command(importlib.import_module(f"torchlink.cli.{module}").app)
         command.name = cmd_name
+        refuse_empty_paths(command)
         return command
 
     def invoke(self, ctx: Any) -> Any:
@@ -53,6 +54,30 @@ class LazyGroup(TyperGroup):
             return super().invoke(ctx)
         except (KeyboardInterrupt, BrokenPipeError) as cause:
             raise EndedEarly(cause) from cause
+
+
+def refuse_empty_paths(command: Any) -> None:
+    """Make every path of a command refuse the empty word, which `Path` takes for the current directory.
+
+    Scripts make such words: `torchlink lint "$APP"` where APP is not set.
+    """
+    for parameter in command.params:
+        if parameter.type.name in {"path", "file", "directory"}:
+            parameter.type.convert = refusing_empty(parameter.type)
+    for each in getattr(command, "commands", {}).values():
+        refuse_empty_paths(each)
+
+
+def refusing_empty(kind: Any) -> Callable[..., Any]:
+    """How a parameter's type takes its word, but for the empty one."""
+    convert = kind.convert
+
+    def checked(value: Any, parameter: Any, context: Any) -> Any:
+        if value == "":
+            kind.fail("The empty word names no file or directory.", parameter, context)
+        return convert(value, parameter, context)
+
+    return checked
 
 
 EPILOG = """\b

@@ -81,6 +81,7 @@ def run(wishes: Wishes) -> int:
     setting = settings.load(Path.cwd(), wishes.config, rules={rule.id: rule for rule in RULES})
     select, ignore = words(wishes.select) or setting.select, words(wishes.ignore) or setting.ignore
     target = wishes.target or setting.target
+    form = "json" if wishes.as_json else wishes.output
     report = lint(
         wishes.files,
         Wanted(
@@ -92,6 +93,8 @@ def run(wishes: Wishes) -> int:
         rules=choose(select, ignore),
         root=wishes.root,
         standard_input=standard_input() if any(str(path) == "-" for path in wishes.files) else b"",
+        # Who reads these looks at no exit code and no stderr: the report itself must say it.
+        keep_going=form in {"sarif", "github", "junit"},
     )
     if setting.allow or wishes.baseline or wishes.write_baseline:
         from torchlink.lint import allow, baseline
@@ -105,7 +108,6 @@ def run(wishes: Wishes) -> int:
             known = baseline.read(wishes.baseline)
             report = allow.apply(report, select=select, ignore=ignore, baseline=known)
     threshold = Severity(wishes.fail_on) if wishes.fail_on else setting.fail_on or Severity.ERROR
-    form = "json" if wishes.as_json else wishes.output
     show(report, form, threshold, tree=wishes.tree, verbose=wishes.verbose)
     if wishes.html is not None:
         write_page(report, wishes.html)

@@ -39,7 +39,12 @@ def read(
         name, equals, given = word.partition("=") if word.startswith("--") else (word, "", "")
         option = options.get(name)
         if word == "--":
-            operands.extend(map(Path, words))
+            rest = list(words)
+            if "" in rest:
+                return None
+            operands.extend(map(Path, rest))
+        elif not word:  # Path("") would be the current directory
+            return None
         elif word == "-" or not word.startswith("-"):
             operands.append(Path(word))
         elif option is None or (option.kind is bool and equals):
@@ -56,6 +61,8 @@ def read(
 def take(taken: dict[str, object], option: Option, value: str) -> bool:
     """Note an option's value; False where it is not one that the option takes."""
     if option.choices and value not in option.choices:
+        return False
+    if not value and option.kind in {list, Path}:  # typer knows which lists are of paths
         return False
     if option.kind is list:
         values = taken.setdefault(option.field, [])

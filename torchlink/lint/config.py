@@ -95,7 +95,7 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
         select=reader.rules_of(table, where, "select"),
         ignore=reader.rules_of(table, where, "ignore"),
         fail_on=reader.severity(table, where, "fail-on"),
-        target=reader.text(table, where, "target"),
+        target=reader.target(table, where, "target"),
         allowed_rpath=reader.texts(table, where, "allowed-rpath"),
         allow=reader.allow(table, where),
     )
@@ -130,6 +130,19 @@ class _Reader:
         if not isinstance(value, str) or not value.strip():
             what = "must not be empty" if value == "" else f"must be a string, not {_kind(value)}"
             self.wrong(f"{where}.{key}", what, f'Write {key} = "…".')
+        return value
+
+    def target(self, table: Mapping[str, Any], where: str, key: str) -> str | None:
+        value = self.text(table, where, key)
+        if value is not None:
+            from torchlink.lint.targets import parse_target
+
+            try:
+                parse_target(value)
+            except UsageError as error:
+                raise UsageError(
+                    f"{self.path}: {where}.{key} cannot be used: {error.message}", hint=error.hint
+                ) from error
         return value
 
     def texts(self, table: Mapping[str, Any], where: str, key: str) -> tuple[str, ...]:

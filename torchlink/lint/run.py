@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from torchlink.binary.opening import OpenFiles
-from torchlink.errors import TorchlinkError
+from torchlink.errors import TorchlinkError, UsageError
 from torchlink.lint.finding import UNREADABLE, FileReport, LintReport
 from torchlink.lint.judge import judge
 from torchlink.lint.rules import RULES
@@ -28,6 +28,7 @@ def lint(
     rules: Iterable[Rule] = RULES,
     root: Path | None = None,
     standard_input: bytes = b"",
+    keep_going: bool = False,
 ) -> LintReport:
     """Judge files, directories, wheels and texts; nothing is run.
 
@@ -37,19 +38,24 @@ def lint(
         rules: the rules to apply.
         root: an image or sysroot that the binaries will run in.
         standard_input: what stands for `-`.
-
-    A file of several that cannot be judged becomes a report of kind "unreadable".
+        keep_going: a report of kind "unreadable" stands for a path that cannot be judged, even if it is the
+            only one; of several it always does.
 
     Raises:
         FileError, MalformedFileError: there was one path, and it cannot be judged.
+        UsageError: `root` is no directory.
     """
+    if root is not None and not os.path.isdir(root):  # noqa: PTH112 - as below
+        raise UsageError(
+            f"The root {root} is no such directory.", hint="Name the image's or sysroot's directory."
+        )
     job = _Job(wanted, tuple(rules), root, OpenFiles(), standard_input)
     reports: list[FileReport] = []
     for path in paths:
         try:
             reports += job.judge(path)
         except TorchlinkError as error:
-            if len(paths) == 1:
+            if len(paths) == 1 and not keep_going:
                 raise
             reports.append(unreadable(str(path), error))
     return LintReport(tuple(reports))
