@@ -1,0 +1,73 @@
+"""Which libraries a binary links of which it uses nothing, and which of those are there for another reason."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.lint.case import TORCH_NAMES, bare_name
+
+if TYPE_CHECKING:
+    from torchlink.binary.closure import Edge, LoadedObject
+    from torchlink.lint.case import Case
+
+FEW = 16  # symbols of a library that compiler and linker put into every one, and some to spare
+EDGES = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_start__", "_bss_end__"})
+IMPLIED = r"(libc|libgcc_s|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"  # what gcc links unasked
+CXX_RUNTIME = r"lib(std)?c\+\+(abi)?\.so"  # g++ and clang++ link it unasked, and libm beside it
+LIBM = r"libm\.so\.\d$"
+IN_STATIC_RUNTIME = b"St9exception\0"  # a type's name, where -static-libstdc++ has put the library inside
+PARTS_OF_LIBC = r"lib(m|pthread|dl|rt|util|anl)\.so\.\d$"  # a function may move from one to another
+INTERPOSING = "malloc"  # an allocator or a sanitizer works by being there
+
+
+def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
+    """The subject's NEEDED entries that no relocation needs and that are not there for another reason.
+
+    Nothing for libtorch's own: libtorch_global_deps is there to load what it links.
+    """
+    found: list[tuple[Edge, LoadedObject]] = []
+    if not case.complete or case.belongs_to_torch(case.subject) or is_forwarder(case.subject):
+        return found
+    relied_on: set[str] | None = None
+    for edge in case.scope.unused_needed(case.subject.path):
+        library = case.closure.object(edge.path or "")
+        if library is None or library.how.kind == "interpreter":
+            continue
+        if is_implied(edge.name, case) or library.elf.defines(INTERPOSING):
+            continue
+        if is_forwarder(library) and bare_name(edge.name) not in TORCH_NAMES:
+            continue
+        if relied_on is None:  # the binary may bring in what its own libraries forgot to name
+            others = (each for each in case.own if each is not case.subject)
+            relied_on = {path for each in others for path in case.scope.used_but_not_needed(each.path)}
+        # Where something is undefined, this library may be the one that was to define it.
+        lacking = case.undefined and (case.is_program or bare_name(edge.name) in TORCH_NAMES)
+        if library.path not in relied_on and not lacking:
+            found.append((edge, library))
+    return found
+
+
+def is_implied(name: str, case: Case) -> bool:
+    """Whether the compiler links a library by itself, or the binary was linked to functions that have moved since.
+
+    What was in libpthread when the binary was linked is in libc now: the binary still names the version that
+    it needs of libpthread, and on an older system it needs the library.
+    """
+    elf = case.subject.elf
+    if re.match(IMPLIED, name) or re.match(CXX_RUNTIME, name):
+        return True
+    if re.match(LIBM, name):
+        beside = any(re.match(CXX_RUNTIME, each) for each in elf.dynamic.needed)
+        if beside or elf.find_in_section(".rodata", IN_STATIC_RUNTIME, 0, 0) is not None:
+            return True
+    return bool(re.match(PARTS_OF_LIBC, name)) and any(need.library == name for need in elf.version_needs())
+
+
+def is_forwarder(each: LoadedObject) -> bool:
+    """Whether a library has no code of its own and is there to bring what it links, as libpython3.so is."""
+    elf = each.elf
+    if elf.interpreter is not None or not elf.dynamic.needed or elf.symbol_count > FEW:
+        return False
+    symbols = list(elf.dynamic_symbols())
+    return not any(each.binding != "weak" and each.name not in EDGES for each in symbols)
