@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -405,3 +407,39 @@ def test_a_sample_of_the_systems_programs_reads_the_same_from_text() -> None:
         assert not [each for each in report.findings if each.severity is Severity.ERROR], program
         compared += 1
     assert compared >= SAMPLE // 2
+
+
+def lddtree(file: Path) -> str:
+    """What pax-utils' lddtree prints, by this Python, which has the pyelftools that it wants."""
+    script = shutil.which("lddtree")
+    if script is None:
+        unmet("lddtree")
+    return ask(sys.executable, script, file)
+
+
+@pytest.mark.compile
+def test_lddtrees_own_way_of_searching_does_not_count_where_the_file_is_here(bench: Bench) -> None:
+    """It lets a RUNPATH be inherited, which the loader does not: such a program exits with 127."""
+    deep = bench.library("lib/libdeep.so", "int deep(void) { return 1; }")
+    user = bench.library("lib/libuser.so", "int deep(void);\nint used(void) { return deep(); }", deep)
+    runpath = ("-Wl,--enable-new-dtags", f"-Wl,-rpath,{deep.parent}", "-Wl,--allow-shlib-undefined")
+    app = bench.build("app", "int used(void);\nint main(void) { return used() - 1; }", user, *runpath)
+    assert subprocess.run([str(app)], check=False, capture_output=True).returncode == 127
+    text = lddtree(app)
+    assert f"libdeep.so => {deep}" in text
+    (report,) = judge_text(text, "-")
+    assert rules_of(report) == rules_of(judge(app))
+    assert "runpath-not-inherited" in rules_of(report)
+    assert "lddtree finds libdeep.so elsewhere than the loader does" in report.not_judged[0]
+
+
+@pytest.mark.compile
+def test_what_lddtree_found_through_the_environment_is_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
+    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", library)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    (report,) = judge_text(lddtree(app), "-")
+    assert "library-not-found" not in rules_of(report)
+    assert "The loader alone would not find libused.so" in report.not_judged[-1]

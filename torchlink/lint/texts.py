@@ -14,7 +14,7 @@ from torchlink.lint.judge import entries, findings_of, judge, kind_of
 from torchlink.lint.rules import RULES
 from torchlink.lint.text_closure import describe
 from torchlink.lint.text_formats.detect import listings, named
-from torchlink.lint.text_formats.listing import READELF
+from torchlink.lint.text_formats.listing import LDDTREE, READELF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,6 +71,14 @@ def judge_listing(
     if listing.kind == READELF and listing.subject and is_here(listing, files):
         return judge(Path(listing.subject), wanted, rules=rules, files=files)
     described = describe(listing, files)
+    remarks: tuple[str, ...] = ()
+    if listing.kind == LDDTREE and described.subject_read:
+        from torchlink.lint.own_search import judge_itself
+
+        own = judge_itself(listing, Path(path), wanted, rules, files)
+        if not isinstance(own, str):
+            return own
+        remarks = (own,)
     elf = described.closure.subject.elf
     case = Case(described.closure, described.scope, wanted, kind_in(listing, described), system_for(elf))
     return FileReport(
@@ -78,7 +86,7 @@ def judge_listing(
         listing.kind,
         findings_of(case, rules),
         entries(described.closure),
-        not_judged=(*listing.complaints, *left_open(listing, described)),
+        not_judged=(*listing.complaints, *left_open(listing, described), *remarks),
     )
 
 
