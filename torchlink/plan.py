@@ -29,6 +29,7 @@ class Wishes(NamedTuple):
     headers: str = "system"  # "system": -isystem | "after": -idirafter, behind the system's own headers
     aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
     cxx_standard: int | None = None  # None: what suits libtorch and the compiler
+    compiles: bool = True  # False: only the link words are wanted, for which libtorch needs no headers
 
 
 class PlanLibrary(NamedTuple):
@@ -112,15 +113,22 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         UsageError: a wish is none.
     """
     _check_unpacked(libtorch, compiler)
+    if wishes.compiles and not libtorch.include_dirs:
+        raise LibtorchUnusableError(
+            f"{libtorch.root} has no headers to compile with: include/ATen is missing.",
+            hint="Name a libtorch with include/, or say `torchlink flags --link` for the link words alone.",
+        )
     if compiler is not None:
         check_compiler(libtorch, compiler)
     if wishes.headers not in {"system", "after"}:
         raise UsageError(f"--headers {wishes.headers} is not known.", hint="Say system or after.")
     standard = cxx_standard(libtorch, compiler, wishes.cxx_standard)
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
-    libraries = (*_libraries(libtorch, wishes), *_stranded_libraries(libtorch, away, wishes))
+    libraries = _libraries(libtorch, wishes)
+    libraries += _stranded_libraries(libtorch, away, wishes, libraries)
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
-    runtime_dirs = _runtime_dirs(libtorch, wishes, (*own_dir, *(companion.path for companion in away)))
+    absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
+    runtime_dirs = _runtime_dirs(libtorch, wishes, absolute)
     has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
     return LinkPlan(
         libtorch=libtorch,
@@ -206,7 +214,10 @@ def _libraries(libtorch: Libtorch, wishes: Wishes) -> tuple[PlanLibrary, ...]:
 
 
 def _stranded_libraries(
-    libtorch: Libtorch, away: tuple[CompanionDir, ...], wishes: Wishes
+    libtorch: Libtorch,
+    away: tuple[CompanionDir, ...],
+    wishes: Wishes,
+    linked: tuple[PlanLibrary, ...],
 ) -> tuple[PlanLibrary, ...]:
     """Companion libraries that only the program itself can bring along.
 
@@ -215,11 +226,12 @@ def _stranded_libraries(
     """
     if libtorch.search_kind != "runpath" or libtorch.platform != "linux" or wishes.rpath != "absolute":
         return ()
+    files = {library.file for library in linked}
     return tuple(
         PlanLibrary(name=name, file=companion.path / name, keep=True)
         for companion in away
         for name in companion.libraries
-        if (companion.path / name).is_file()
+        if (companion.path / name).is_file() and companion.path / name not in files
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.libtorch.trees import Fake, Library, build, make, make_site, make_venv
 from torchlink.libtorch.inspect import inspect
+from torchlink.plan import make_plan
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -180,3 +181,18 @@ def test_a_read_only_tree(tmp_path: Path) -> None:
     finally:
         for directory in (root, root / "lib"):
             directory.chmod(0o755)
+
+
+def test_a_tree_without_search_paths_needs_a_path_to_its_own_libraries(tmp_path: Path) -> None:
+    fake = replace(
+        Fake(), search_path="", needed=(("torch_cpu", ("libc10.so", "libfmt_x.so.9", "libc.so.6")),)
+    )
+    root = make(tmp_path / "debian/usr", fake)
+    (root / "lib/libfmt_x.so.9").touch()
+    found = inspect(root, "path")
+    assert companions(found) == {str(root / "lib"): False}
+    assert found.companion_dirs[0].libraries == ("libc10.so", "libfmt_x.so.9", "libtorch_cpu.so")
+    assert found.missing_libraries == ()
+    plan = make_plan(found)
+    assert plan.runtime_dirs == (str(root / "lib"),)
+    assert plan.runtime_as_rpath

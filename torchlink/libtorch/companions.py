@@ -40,6 +40,8 @@ def read_companions(
     libraries: tuple[str, ...],
     cuda: str | None,
     sites: Callable[[], Iterable[Path]],
+    *,
+    alone: bool = False,
 ) -> Companions:
     """Follow the libraries' NEEDED names along their own search paths, then to where companions may be.
 
@@ -48,6 +50,7 @@ def read_companions(
         libraries: their file names, those in `torch.libs` too.
         cuda: CUDA version, for the names of packages.
         sites: gives further site-packages directories to look into; asked only when something is missing.
+        alone: only what the tree itself holds counts, because it is meant for another machine.
     """
     dylib = library_file(layout, "torch_cpu") or ""
     if dylib.endswith(".dylib"):
@@ -62,13 +65,17 @@ def read_companions(
     in_place: dict[Path, list[str]] = {}
     stray = []
     for name in needs.askers:
-        entry = next((entry for entry in needs.entries[name] if reaches(layout, entry, name)), None)
+        entries = (entry for entry in needs.entries[name] if not (alone and entry.startswith("/")))
+        entry = next((entry for entry in entries if reaches(layout, entry, name)), None)
         if entry is None:
             stray.append(name)
         else:
             directory = Path(entry) if entry.startswith("/") else layout.tree.path(entry)
             in_place.setdefault(directory, []).append(name)
-    elsewhere, missing = look_beside(stray, main, cuda, sites) if stray else ({}, [])
+    own = dict.fromkeys(needs.unreached, layout.tree.path(layout.library_dir))
+    elsewhere, missing = look_beside(stray, main, cuda, sites, own) if stray and not alone else ({}, [])
+    if alone:
+        missing = [name for name in stray if name not in needs.unreached]
     return Companions(
         search_kind=kind,
         search_path=path,
@@ -108,12 +115,17 @@ def tangled(directory: Path, needed: list[str]) -> bool:
 
 
 def look_beside(
-    stray: list[str], main: ElfFile, cuda: str | None, sites: Callable[[], Iterable[Path]]
+    stray: list[str],
+    main: ElfFile,
+    cuda: str | None,
+    sites: Callable[[], Iterable[Path]],
+    own: dict[str, Path],
 ) -> tuple[dict[Path, list[str]], list[str]]:
     """Where the libraries are that no search path reaches: directory → names; and the names that are nowhere.
 
     Packages beside torch go before the system's libraries, because torch was built for their versions, and
-    those before `<env>/lib`, where an environment keeps other things too.
+    those before `<env>/lib`, where an environment keeps other things too. `own` holds what lies in libtorch's
+    own directory and is not reached even so: another system's unpacked tree (Debian's) has no search paths.
     """
     known = list(sites())
     packages = list(package_dirs(known))
@@ -125,6 +137,7 @@ def look_beside(
         home = next((directory for directory in packages if is_file(directory / name)), None)
         if home is None and name in by_default:
             continue
+        home = home or own.get(name)
         home = home or next((directory for directory in environments if is_file(directory / name)), None)
         if home is None:
             nowhere.append(name)

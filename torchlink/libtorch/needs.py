@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
@@ -21,11 +22,14 @@ FIRST = ("libtorch_cpu.", "libc10.")
 
 
 class Needs(NamedTuple):
-    """NEEDED names that neither the library directory nor every system holds."""
+    """NEEDED names for which something has to be looked for: the C runtime's and those in reach are left out."""
 
     askers: dict[str, str]  # name → file name of the first library that asks for it
     entries: dict[str, list[str]]  # name → search path entries of all that ask, as names in the tree
     conflicts: list[str]
+    unreached: set[
+        str
+    ]  # those of the names that lie in the library directory, where nothing of theirs points
 
 
 def search_path_of(elf: ElfFile) -> tuple[str | None, tuple[str, ...]]:
@@ -39,7 +43,7 @@ def search_path_of(elf: ElfFile) -> tuple[str | None, tuple[str, ...]]:
 
 def read_needs(layout: Layout, libraries: tuple[str, ...], arch: str) -> Needs:
     """Collect the needs of the libraries that a program may link, and name those that cannot be read."""
-    needs = Needs({}, {}, [])
+    needs = Needs({}, {}, [], set())
     own = frozenset(layout.tree.names(layout.library_dir))
     for name in sorted(libraries, key=lambda name: (not name.startswith(FIRST), name)):
         if bare_name(name) in NOT_LINKED:
@@ -55,8 +59,11 @@ def read_needs(layout: Layout, libraries: tuple[str, ...], arch: str) -> Needs:
             needs.conflicts.append(f"{name} is for {elf.machine}, libc10 for {arch}")
             continue
         entries = [expand(entry, layout.library_dir) for entry in search_path_of(elf)[1]]
+        found_here = any(posixpath.normpath(entry) == (layout.library_dir or ".") for entry in entries)
         for needed in elf.dynamic.needed:
-            if needed not in own and not on_every_system(needed):
+            if needed in own and not found_here:
+                needs.unreached.add(needed)
+            if (needed not in own or not found_here) and not on_every_system(needed):
                 needs.askers.setdefault(needed, name)
                 needs.entries.setdefault(needed, []).extend(entries)
     return needs
