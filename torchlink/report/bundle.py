@@ -108,7 +108,7 @@ def _lint(report: BundleReport) -> Iterator[str]:
         return
     found = [(file, finding) for file in report.lint.files for finding in file.findings]
     files = plural(len(report.lint.files), "file")
-    yield f"lint: {totals(report.lint)}" if found else f"lint: clean, all {files}"
+    yield f"lint: {totals(report.lint)}" if found else f"lint: clean ({files})"
     told = [each for each in found if each[1].severity is Severity.ERROR]
     told += [each for each in found if each[1].severity is Severity.WARNING][:MOST_WARNINGS]
     for file, finding in told:
