@@ -94,6 +94,22 @@ def test_a_place_without_libtorch_is_an_error_with_a_hint(torchlink: Torchlink, 
     assert "-> " in done.err
 
 
+def test_libraries_without_headers_have_link_words_alone(
+    torchlink: Torchlink, torch_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lib").mkdir()
+    for library in (torch_root / "lib").iterdir():
+        (tmp_path / "lib" / library.name).symlink_to(library)
+    done = torchlink("flags", "--link", "--libtorch", tmp_path / "lib")
+    assert done.code == 0
+    assert f"-L{tmp_path}/lib" in shlex.split(done.out)
+    assert "no headers" in done.err
+    for half in ("--compile", "--cmake"):
+        refused = torchlink("flags", half, "--libtorch", tmp_path / "lib")
+        assert (refused.code, refused.out) == (2, "")
+        assert "include/ATen is missing" in refused.err
+
+
 def test_a_compiler_that_is_not_there_is_an_error(torchlink: Torchlink, torch_root: Path) -> None:
     done = torchlink("flags", "--compiler", "no-such-c++", "--libtorch", torch_root)
     assert (done.code, done.out) == (2, "")

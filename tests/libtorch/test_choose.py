@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.libtorch.trees import Fake, make, make_site, make_venv
+from tests.libtorch.trees import Fake, make, make_site, make_venv, write_libraries
 from torchlink.errors import LibtorchNotFoundError, LibtorchUnusableError
 from torchlink.libtorch.choose import choose, search
 
@@ -163,6 +163,25 @@ def test_another_machines_is_refused_unless_it_is_named(
     assert candidate.rejected is not None
     assert candidate.rejected.startswith("built for aarch64 Linux, and this is ")
     assert choose(libtorch=root).arch == "aarch64"
+
+
+@pytest.mark.parametrize("named", ["copy", "copy/lib"])
+def test_libraries_without_headers_tell_what_they_are_where_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    write_libraries(tmp_path / "copy/lib", Fake(built="2.13.0", abi=0))
+    found = choose(libtorch=tmp_path / named)
+    assert (found.root, found.library_dir) == (tmp_path / "copy", tmp_path / "copy/lib")
+    assert (found.version, found.cxx11_abi, found.accelerator) == ("2.13.0", 0, "cpu")
+    assert (found.include_dirs, found.search_path) == ((), ("$ORIGIN",))
+    assert (found.cxx_standard_required, found.cxx_standard) == (17, 20)
+    assert "2.13.0" in found.cxx_standard_from
+    assert found.conflicts == (
+        "no headers: include/ATen is missing, so programs can be linked but not compiled",
+    )
+    monkeypatch.setenv("LIBTORCH", str(tmp_path / named))
+    (unnamed,) = [one for one in search(everything=True).candidates if one.path == tmp_path / named]
+    assert unnamed.rejected == "no headers: include/ATen is missing"
 
 
 def test_several_named_ones_are_all_judged(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def run(order: Order) -> int:
         headers=order.headers,
         aoti=order.aoti,
         cxx_standard=order.std,
+        compiles=half != "link",
     )
     plan = plan_for(locate(order.libtorch, order.python), wishes, order.compiler)
     if order.response_file:

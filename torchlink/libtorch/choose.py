@@ -48,11 +48,13 @@ def search(libtorch: Sequence[Path] = (), python: str | None = None, *, everythi
         ToolMissingError: there is no such interpreter.
     """
     chosen: Libtorch | None = None
+    barred = False  # one that was meant is broken: the rest is listed at most
     candidates: list[Candidate] = []
     seen: set[str] = set()
     here = this_machine()
     for place in named_places(libtorch, python) if libtorch or python else places():
-        if not everything and candidates and was_meant(candidates[-1], place):
+        barred = barred or (bool(candidates) and was_meant(candidates[-1], place))
+        if barred and not everything:
             break
         candidate = examine(place, here)
         if candidate is None:
@@ -63,7 +65,7 @@ def search(libtorch: Sequence[Path] = (), python: str | None = None, *, everythi
             continue
         seen.add(real)
         candidates.append(candidate)
-        chosen = chosen or candidate.libtorch
+        chosen = chosen or (None if barred else candidate.libtorch)
         if chosen is not None and not everything:
             break
     return Search(chosen, tuple(candidates))
@@ -79,6 +81,8 @@ def examine(place: Place, here: Machine) -> Candidate | None:
     if place.absent is not None:
         return Candidate(place.path, place.found_by, None, place.absent)
     found = resolve(place.path)
+    if isinstance(found, NoLibtorch) and found.libraries and place.found_by == "--libtorch":
+        found = found.libraries  # who names a lib directory gets what its files tell
     if isinstance(found, NoLibtorch):
         if found.nearness == NOTHING and not place.expected:
             return None
@@ -98,10 +102,10 @@ def examine(place: Place, here: Machine) -> Candidate | None:
 
 def failure(found: Search) -> LibtorchNotFoundError | LibtorchUnusableError:
     """The error for a search that took nothing."""
-    last = found.candidates[-1] if found.candidates else None
-    if last is not None and last.found_by in NAMED:
+    meant = next((each for each in reversed(found.candidates) if each.found_by in NAMED), None)
+    if meant is not None:
         return LibtorchUnusableError(
-            f"{last.path} ({last.found_by}) is no usable libtorch: {last.rejected}.",
+            f"{meant.path} ({meant.found_by}) is no usable libtorch: {meant.rejected}.",
             hint=NAME_ANOTHER,
         )
     from torchlink.libtorch.places import searched

@@ -51,7 +51,7 @@ class Libtorch(NamedTuple):
     cxx_standard_required: int  # 14 | 17 | 20 | …: the least the headers compile with
     cxx_standard: int  # preferred: what the headers ask for without a warning
     cxx_standard_from: str
-    include_dirs: tuple[Path, ...]  # in order; include/ and include/torch/csrc/api/include
+    include_dirs: tuple[Path, ...]  # in order; include/ and include/torch/csrc/api/include; empty: no headers
     library_dir: Path
     libraries: tuple[str, ...]  # file names in library_dir and torch.libs, sorted; one name a file
     accelerator: str  # "cpu" | "cuda" | "rocm" | "xpu"

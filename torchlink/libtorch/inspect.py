@@ -10,7 +10,7 @@ from torchlink.libtorch.accelerator import read_accelerator
 from torchlink.libtorch.companions import read_companions
 from torchlink.libtorch.environment import environment_around, known_sites
 from torchlink.libtorch.facts import Libtorch
-from torchlink.libtorch.layout import Layout, NoLibtorch
+from torchlink.libtorch.layout import NO_HEADERS, Layout, NoLibtorch
 from torchlink.libtorch.libraries import incomplete, library_names
 from torchlink.libtorch.machine import machine_of
 from torchlink.libtorch.resolve import resolve
@@ -73,7 +73,7 @@ def read_facts(layout: Layout, found_by: str) -> Libtorch:
     version = read_version(layout, version_py)
     accelerator = read_accelerator(layout, version_py, version.text)
     abi = read_abi(layout, machine.platform)
-    standard = read_standard(layout)
+    standard = read_standard(layout, version.text)
     libraries = library_names(layout)
     environment = None if tree.packed else environment_around(tree.root)
 
@@ -83,6 +83,8 @@ def read_facts(layout: Layout, found_by: str) -> Libtorch:
     cuda = accelerator.version if accelerator.name == "cuda" else None
     companions = read_companions(layout, libraries, cuda, sites)
     extra = f"{layout.include}/{EXTRA_INCLUDE}"
+    has_headers = tree.is_dir(layout.include)
+    lacking = () if has_headers else (f"{NO_HEADERS}, so programs can be linked but not compiled",)
     libtorch = Libtorch(
         root=tree.root,
         packed=tree.packed,
@@ -107,7 +109,13 @@ def read_facts(layout: Layout, found_by: str) -> Libtorch:
         companion_dirs=companions.dirs,
         missing_libraries=companions.missing,
         python=environment.python if environment else None,
-        conflicts=(*version.conflicts, *accelerator.conflicts, *abi.conflicts, *companions.conflicts),
+        conflicts=(
+            *lacking,
+            *version.conflicts,
+            *accelerator.conflicts,
+            *abi.conflicts,
+            *companions.conflicts,
+        ),
     )
     if accelerator.conflicts and libtorch.version and "+" in libtorch.version:
         # The local tag came from the same file that is wrong about the accelerator.

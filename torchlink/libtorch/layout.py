@@ -11,6 +11,8 @@ CORE = frozenset({"c10", "torch", "torch_cpu", "caffe2"})
 LUA = frozenset({"libTH.so", "libluaT.so", "libTH.dylib", "libluaT.dylib", "libTH.a", "libluaT.a"})
 STATIC = frozenset({"libc10.a", "libtorch_cpu.a"})
 
+NO_HEADERS = "no headers: include/ATen is missing"
+
 # How close a place is to a libtorch; the nearest one's reason is worth telling.
 NOTHING, KIN, PART, HALF = range(4)
 
@@ -20,7 +22,7 @@ class Layout(NamedTuple):
 
     tree: Tree
     kind: str  # see Libtorch.layout
-    include: str
+    include: str  # no such directory where `NoLibtorch.libraries` holds this
     library_dir: str
     cmake_dir: str | None  # holds TorchConfig.cmake
     core: tuple[str, ...]  # bare names of the core libraries there: "c10", "torch", "torch_cpu", "caffe2"
@@ -35,6 +37,9 @@ class NoLibtorch(NamedTuple):
 
     reason: str  # a sentence without a final full stop
     nearness: int  # NOTHING … HALF
+    libraries: Layout | None = (
+        None  # complete but for the headers: enough to link against, where that is wanted
+    )
 
 
 def lay_out(tree: Tree) -> Layout | NoLibtorch:
@@ -47,18 +52,17 @@ def lay_out(tree: Tree) -> Layout | NoLibtorch:
     if found is None:
         return absence(tree, include)
     library_dir, core = found
-    if include is None:
-        if is_lua(tree, library_dir):
-            return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT lie beside it", KIN)
-        return NoLibtorch("no headers: include/ATen is missing", PART)
-    return Layout(
+    if include is None and is_lua(tree, library_dir):
+        return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT lie beside it", KIN)
+    layout = Layout(
         tree=tree,
         kind=kind_of(tree, library_dir),
-        include=include,
+        include=include or "include",
         library_dir=library_dir,
         cmake_dir=cmake_dir_of(tree, library_dir),
         core=core,
     )
+    return layout if include else NoLibtorch(NO_HEADERS, PART, layout)
 
 
 def bare_name(file: str) -> str | None:

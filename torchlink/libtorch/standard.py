@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.libtorch.version import release
+
 if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
@@ -17,6 +19,8 @@ GUARDS = (
     "torch/headeronly/macros/Macros.h",
 )
 FALLBACK = 17
+# Where there are no headers to ask: (since, what those of that version require, what its build files prefer).
+BY_VERSION = (((2, 14), 20, 20), ((2, 12), 17, 20), ((2, 1), 17, 17), ((1, 5), 14, 14), ((0, 0), 11, 11))
 
 
 class Standard(NamedTuple):
@@ -27,8 +31,15 @@ class Standard(NamedTuple):
     evidence: str
 
 
-def read_standard(layout: Layout) -> Standard:
-    """The least standard that the headers accept, and the one that libtorch's own build files hand on."""
+def read_standard(layout: Layout, version: str | None) -> Standard:
+    """The least standard that the headers accept, and the one that libtorch's own build files hand on.
+
+    Args:
+        layout: where the headers are; libraries without any get what the headers of their version ask for.
+        version: libtorch's, where it is known.
+    """
+    if not layout.tree.is_dir(layout.include):
+        return standard_of(version)
     guard, guard_file = header_standard(layout)
     declared, declared_file = declared_standard(layout)
     if guard is None:
@@ -39,6 +50,17 @@ def read_standard(layout: Layout) -> Standard:
     if declared is not None and declared > guard:
         return Standard(guard, declared, f"{evidence}; {declared_file} prefers {declared}")
     return Standard(guard, guard, evidence)
+
+
+def standard_of(version: str | None) -> Standard:
+    """What the headers of a version ask for."""
+    number = release(version) if version else None
+    if number is None:
+        return Standard(FALLBACK, FALLBACK, "an assumption: there are neither headers nor a version")
+    required, preferred = next(asked for since, *asked in BY_VERSION if number >= since)
+    return Standard(
+        required, preferred, f"the version, {version}: the headers, which would tell, are missing"
+    )
 
 
 def header_standard(layout: Layout) -> tuple[int | None, str]:

@@ -104,6 +104,8 @@ def layout_text(libtorch: Libtorch) -> str:
     """What sort of installation it is."""
     if libtorch.packed and libtorch.layout == "zip":
         return "a zip, still packed"
+    if not libtorch.include_dirs:
+        return "libraries without headers"
     return LAYOUTS[libtorch.layout]
 
 
