@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import unmet
 from tests.extract.wheels import COMMIT, CUDA, companion, companions, torch_wheel
 from tests.libtorch.test_packed import pack
-from tests.libtorch.trees import Fake, Library, make
+from tests.libtorch.trees import Fake, Library, build, make, make_venv
 from torchlink.binary.loader import resolve
 from torchlink.extract.run import extract
 from torchlink.libtorch.inspect import inspect
@@ -124,6 +124,18 @@ def test_what_no_wheel_brings_is_named(
     assert done.code == 0
     assert "libcudart.so.99 of nvidia-cuda-runtime, needed by libtorch_cuda.so" in done.out
     assert "pip download torch==2.15.0" in done.out
+
+
+def test_what_this_machine_has_does_not_count(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # libz is in ld.so.cache wherever Python runs, cuBLAS in the active environment; neither goes along.
+    fake = replace(CUDA, needed=(("torch_cpu", ("libz.so.1",)), ("torch_cuda", ("libcublas.so.13",))))
+    build(make_venv(tmp_path / "venv") / "nvidia/cu13/lib/libcublas.so.13", Library())
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "venv"))
+    report = extract([torch_wheel(wheels, fake)], tmp_path / "out")
+    assert [each.name for each in report.libtorch.missing_libraries] == ["libz.so.1", "libcublas.so.13"]
+    assert report.libtorch.companion_dirs == ()
 
 
 def test_a_wheel_that_nothing_needs_gives_nothing(wheels: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def extract(
             patched = search_paths.mend(growing.lib, growing.libraries)
         publish(growing.root, target)
     return ExtractReport(
-        libtorch=inspect(directory, "extracted"),
+        libtorch=inspect(directory, "extracted", alone=True),
         wheel=wheel,
         files=growing.count,
         size=growing.size,

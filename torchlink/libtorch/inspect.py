@@ -28,12 +28,13 @@ NAME_ANOTHER = (
 EXTRA_INCLUDE = "torch/csrc/api/include"  # where torch/torch.h and the rest of the C++ frontend are
 
 
-def inspect(path: Path, found_by: str) -> Libtorch:
+def inspect(path: Path, found_by: str, *, alone: bool = False) -> Libtorch:
     """Read what the libtorch at `path` is; it need not be this machine's.
 
     Args:
         path: what `resolve` understands: a root, its lib, a directory around it, a wheel or zip.
         found_by: how it was come by, for the report.
+        alone: what this machine has beside it does not count, because it is meant for another one.
 
     Raises:
         LibtorchUnusableError: there is no libtorch, half of one, or a damaged one.
@@ -44,10 +45,10 @@ def inspect(path: Path, found_by: str) -> Libtorch:
             f"{path} is no usable libtorch: {found.reason}.",
             hint=NAME_ANOTHER,
         )
-    return inspect_layout(found, found_by)
+    return inspect_layout(found, found_by, alone=alone)
 
 
-def inspect_layout(layout: Layout, found_by: str) -> Libtorch:
+def inspect_layout(layout: Layout, found_by: str, *, alone: bool = False) -> Libtorch:
     """Read what the libtorch of a known layout is.
 
     Raises:
@@ -58,14 +59,14 @@ def inspect_layout(layout: Layout, found_by: str) -> Libtorch:
         lacking = incomplete(layout)
         if lacking:
             raise LibtorchUnusableError(f"{root} is no usable libtorch: {lacking}.", hint="Install it again.")
-        return read_facts(layout, found_by)
+        return read_facts(layout, found_by, alone=alone)
     except (FileError, MalformedFileError) as error:
         raise LibtorchUnusableError(
             f"{root} is no usable libtorch: {error.message}", hint="Install it again."
         ) from error
 
 
-def read_facts(layout: Layout, found_by: str) -> Libtorch:
+def read_facts(layout: Layout, found_by: str, *, alone: bool = False) -> Libtorch:
     """Ask every reader of one fact."""
     tree = layout.tree
     machine = machine_of(layout)
@@ -81,7 +82,7 @@ def read_facts(layout: Layout, found_by: str) -> Libtorch:
         return known_sites(environment)
 
     cuda = accelerator.version if accelerator.name == "cuda" else None
-    companions = read_companions(layout, libraries, cuda, sites)
+    companions = read_companions(layout, libraries, cuda, sites, alone=alone)
     extra = f"{layout.include}/{EXTRA_INCLUDE}"
     has_headers = tree.is_dir(layout.include)
     lacking = () if has_headers else (f"{NO_HEADERS}, so programs can be linked but not compiled",)
