@@ -90,7 +90,7 @@ def test_names_of_compilers_are_told_from_their_neighbours(tmp_path: Path) -> No
 def test_no_libtorch_is_an_error_with_the_command_that_mends_it(
     tmp_path: Path, doctor: Callable[..., dict[str, Any]]
 ) -> None:
-    said = doctor("--libtorch", tmp_path)
+    said = doctor("--python", make_venv(tmp_path).parents[2] / "bin/python")
     assert errors(said) == ["No usable libtorch was found."]
     assert commands(said)[:3] == [
         "python3 -m venv .venv",
@@ -188,6 +188,33 @@ def test_a_variable_that_names_nothing_is_a_warning(
     assert "unset LIBTORCH" in commands(said)
 
 
+def test_nothing_stands_in_for_a_broken_torchlink_libtorch(
+    tmp_path: Path,
+    doctor: Callable[..., dict[str, Any]],
+    torchlink: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make(make_venv(tmp_path / "venv") / "torch")
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "venv"))
+    monkeypatch.setenv("TORCHLINK_LIBTORCH", str(tmp_path / "gone"))
+    said = doctor()
+    [error] = errors(said)
+    assert str(tmp_path / "gone") in error
+    assert said["libtorch"] is None
+    assert str(tmp_path / "venv") in json.dumps(said["candidates"])
+    assert "unset TORCHLINK_LIBTORCH" in commands(said)
+    assert torchlink("find").code == torchlink("find", "--all").code == 2
+    assert "* " not in torchlink("doctor").out.partition("compilers")[0]
+
+
+def test_a_libtorch_that_is_named_and_is_none_is_told_as_find_tells_it(
+    tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    done = torchlink("doctor", "--libtorch", tmp_path / "gone")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == torchlink("find", "--libtorch", tmp_path / "gone").err
+
+
 def test_every_libtorch_is_listed_the_taken_one_marked(
     tmp_path: Path, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,7 +237,7 @@ def test_the_script_is_sound_and_nothing_of_it_is_done(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CXX", "no such compiler; touch harm")
     monkeypatch.setenv("LIBTORCH", "/nowhere\n touch harm")
-    done = torchlink("doctor", "--fix-script", "--libtorch", tmp_path)
+    done = torchlink("doctor", "--fix-script", "--python", make_venv(tmp_path).parents[2] / "bin/python")
     assert done.code == 1
     assert done.out.startswith("#!/bin/sh\n")
     script = tmp_path / "fix.sh"
@@ -219,7 +246,7 @@ def test_the_script_is_sound_and_nothing_of_it_is_done(
     lines = [line for line in done.out.splitlines() if line and not line.startswith("#")]
     assert "python -m pip install torch" in lines
     assert not any("harm" in line for line in lines)
-    assert [path.name for path in tmp_path.iterdir()] == ["fix.sh"]
+    assert not {"harm", ".venv"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_optional_things_are_comments_in_the_script(

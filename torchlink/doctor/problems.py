@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from torchlink.doctor.facts import Problem
-from torchlink.libtorch.places import VARIABLES
+from torchlink.libtorch.choose import failure
+from torchlink.libtorch.places import NAMED, VARIABLES
 from torchlink.paths import cache_dir
 
 if TYPE_CHECKING:
@@ -52,7 +53,13 @@ def find_problems(report: DoctorReport) -> tuple[Problem, ...]:
 
 def no_libtorch(report: DoctorReport) -> Iterator[Problem]:
     """Nothing to build against."""
-    if report.search.chosen is None:
+    if report.search.chosen is not None:
+        return
+    named = {each.found_by for each in report.search.candidates} & {*NAMED} & {*VARIABLES}
+    if named:
+        error = failure(report.search)
+        yield Problem("error", error.message, error.hint, tuple(f"unset {variable}" for variable in named))
+    else:
         yield Problem(
             "error",
             "No usable libtorch was found.",
@@ -149,7 +156,8 @@ def contradictions(report: DoctorReport) -> Iterator[Problem]:
 def broken_choices(report: DoctorReport) -> Iterator[Problem]:
     """Environment variables that name no usable libtorch, and compilers that do not answer."""
     for candidate in report.search.candidates:
-        if candidate.rejected and candidate.found_by in VARIABLES:
+        # One of NAMED is an error and told already: nothing else is taken then.
+        if candidate.rejected and candidate.found_by in VARIABLES and candidate.found_by not in NAMED:
             yield Problem(
                 "warning",
                 f"{candidate.found_by} names {candidate.path}, which is no usable libtorch: {candidate.rejected}.",

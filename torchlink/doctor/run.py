@@ -13,7 +13,7 @@ from torchlink.doctor.facts import DoctorReport
 from torchlink.doctor.fit import fit
 from torchlink.doctor.installer import find_installer
 from torchlink.doctor.problems import find_problems
-from torchlink.libtorch.choose import search
+from torchlink.libtorch.choose import failure, search
 from torchlink.libtorch.machine import this_machine
 from torchlink.toolchain.tools import find_tool
 
@@ -34,8 +34,11 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
 
     Raises:
         ToolMissingError: there is no such interpreter.
+        LibtorchUnusableError: none of those that `libtorch` names can serve.
     """
     found = search(libtorch, python, everything=True)
+    if libtorch and found.chosen is None:
+        raise failure(found)
     usable = [candidate.libtorch for candidate in found.candidates if candidate.libtorch]
     compilers = find_compilers()
     driver = read_driver()
