@@ -92,6 +92,17 @@ def test_libraries_of_two_abis_are_a_contradiction(tmp_path: Path) -> None:
     assert "libc10.so was built with C++ ABI 0, libtorch_cpu.so with 1" in found.conflicts
 
 
+def test_libraries_of_two_builds_are_a_contradiction(tmp_path: Path) -> None:
+    needed, lost = "_ZN3c105ErrorD1Ev", "_ZN3c1015report_overflowEPKc"
+    root = make(tmp_path / "torch", replace(Fake(), c10=Library(symbols=(CHECK_FAIL[1], needed))))
+    calls = f".quad {needed}, {lost}, _ZN3c106weaklyEv\n.weak _ZN3c106weaklyEv\n.text\n"
+    build(root / "lib/libtorch_cpu.so", Library(symbols=(SHOW_CONFIG[1],), code=f".section .data\n{calls}"))
+    found = inspect(root, "path")
+    (told,) = found.conflicts
+    assert "of different builds" in told
+    assert f"needs {lost}, which" in told
+
+
 def test_a_config_of_the_other_abi_is_a_contradiction_and_the_libraries_win(tmp_path: Path) -> None:
     root = make(tmp_path)
     with (root / "share/cmake/Torch/TorchConfig.cmake").open("a") as config:

@@ -219,6 +219,10 @@ class ElfFile:
         """The mangled names of the symbols with these indices."""
         return self._symbols.names(numbers)
 
+    def undefined_names(self) -> list[bytes]:
+        """The mangled names of the undefined symbols, and of the others too where the table mixes them."""
+        return self._symbols.undefined_names()
+
     @property
     def symbol_count(self) -> int:
         """How many dynamic symbols there are, the empty first one included."""

@@ -83,10 +83,14 @@ class SymbolTable:
     @cached_property
     def _records(self) -> tuple[array[int], array[int]]:
         """Of every symbol where its name begins, and the word that holds its section and its binding."""
+        return self._read_records(self.count)
+
+    def _read_records(self, count: int) -> tuple[array[int], array[int]]:
+        """The first of them; the cost is the same for each."""
         if self._start is None:
             return array("I"), array("I")
         size = self._image.layout.symbol.size
-        words = array("I", self._image.data.take(self._start, self.count * size))
+        words = array("I", self._image.data.take(self._start, count * size))
         if self._image.byteorder != sys.byteorder:
             words.byteswap()
         step = size // words.itemsize
@@ -192,12 +196,25 @@ class SymbolTable:
         if self._start is None:
             return []
         places, _ = self._records
+        return self._texts(places[number] for number in numbers)
+
+    def undefined_names(self) -> list[bytes]:
+        """The mangled names of the undefined symbols, and of the others too where the table mixes them.
+
+        A table that does not is read that far only: a thousand symbols of libtorch_cpu's hundred thousand.
+        """
+        if self._start is None or not isinstance(self._hash, GnuTable) or not self._hash.covers_symbols:
+            return self.names(range(1, self.count))
+        return self._texts(self._read_records(self._hash.first)[0][1:])
+
+    def _texts(self, places: Iterable[int]) -> list[bytes]:
+        """The strings that begin at these places of the string table."""
         (strings, end), buffer = self._strings, self._image.data.buffer
         find = buffer.find
         allowed = self._most_text()
         names = []
-        for number in numbers:
-            begin = strings + places[number]
+        for place in places:
+            begin = strings + place
             stop = find(b"\0", begin, end)
             allowed += begin - stop
             if stop < 0 or allowed < 0:

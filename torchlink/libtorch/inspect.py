@@ -14,6 +14,7 @@ from torchlink.libtorch.layout import NO_HEADERS, Layout, NoLibtorch
 from torchlink.libtorch.libraries import incomplete, library_names
 from torchlink.libtorch.machine import machine_of
 from torchlink.libtorch.resolve import resolve
+from torchlink.libtorch.same_build import other_builds
 from torchlink.libtorch.standard import read_standard
 from torchlink.libtorch.version import read_version
 from torchlink.libtorch.version_py import read_version_py
@@ -115,6 +116,7 @@ def read_facts(layout: Layout, found_by: str, *, alone: bool = False) -> Libtorc
             *version.conflicts,
             *accelerator.conflicts,
             *abi.conflicts,
+            *other_builds(layout),
             *companions.conflicts,
         ),
     )
