@@ -14,7 +14,6 @@ from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageErr
 from torchlink.toolchain.fit import check_compiler, cxx_standard, machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
@@ -343,12 +342,9 @@ def _missing_note(libtorch: Libtorch, wishes: Wishes, libraries: tuple[PlanLibra
         note += f"; {basic[0].needed_by} itself asks for {basic[0].name}, so --cpu does not help"
     elif libtorch.accelerator != "cpu":
         note += "; a program built with --cpu does without"
-    packages = packages_of(missing)
-    if not packages:
-        return [f"{note}."]
-    return [f"{note}; to get {'it' if len(names) == 1 else 'them'}: pip install {' '.join(packages)}."]
+    from torchlink.libtorch.remedies import remedy_for
 
-
-def packages_of(missing: Iterable[MissingLibrary]) -> tuple[str, ...]:
-    """The PyPI packages that bring them, as far as they are known; each once."""
-    return tuple(dict.fromkeys(library.package for library in missing if library.package))
+    remedy = remedy_for(libtorch, missing)
+    if remedy.command:
+        return [f"{note}; to get {'it' if len(names) == 1 else 'them'}: {remedy.command}"]
+    return [f"{note}; {remedy.sentence}." if remedy.sentence else f"{note}."]

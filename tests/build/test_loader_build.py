@@ -157,10 +157,10 @@ def test_a_libtorch_that_is_older_than_the_loader_is_told(tmp_path: Path) -> Non
 
 def test_a_build_that_fails_names_the_packages_that_libtorch_lacks(tmp_path: Path) -> None:
     lacks = (MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti"),)
-    libtorch = imitate(tmp_path / "torch", missing_libraries=lacks)
+    libtorch = imitate(tmp_path / "site-packages/torch", missing_libraries=lacks)
     header = libtorch.include_dirs[0] / "ATen/core/class_type.h"
     header.parent.mkdir(parents=True)
     header.touch()
     with pytest.raises(BuildFailedError) as caught:
         verify((), libtorch)
-    assert caught.value.hint.endswith("pip install nvidia-cuda-cupti")
+    assert caught.value.hint.endswith(f"--target {tmp_path}/site-packages nvidia-cuda-cupti")

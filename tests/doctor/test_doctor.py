@@ -157,11 +157,12 @@ def test_what_even_a_cpu_program_lacks_is_an_error_what_cuda_lacks_a_warning(
         libraries=("torch_cpu", "torch_cuda", "torch"),
         needed=(("torch_cuda", ("libcublas.so.99",)),),
     )
-    half = doctor("--libtorch", make(tmp_path / "half/torch", fake))
+    site = make_venv(tmp_path / "half")
+    half = doctor("--libtorch", make(site / "torch", fake))
     assert errors(half) == []
     (warning,) = (each for each in half["problems"] if each["severity"] == "warning")
     assert "libcublas.so.99" in warning["what"]
-    assert warning["commands"] == ["python3 -m pip install nvidia-cublas"]
+    assert warning["commands"] == [f"{tmp_path}/half/bin/python3 -m pip install nvidia-cublas"]
     whole = replace(fake, needed=(("torch_cpu", ("libcupti.so.99",)),))
     said = doctor("--libtorch", make(tmp_path / "whole/torch", whole))
     assert "Not even a CPU program starts without it." in errors(said)[0]

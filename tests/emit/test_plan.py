@@ -232,13 +232,14 @@ def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp
         CUDA,
         accelerator="cuda",
         missing_libraries=(CUPTI, CUDNN),
+        python=tmp_path / "venv/bin/python",
         conflicts=("A contradicts B.",),
     )
     assert make_plan(libtorch).notes == (
         "A contradicts B.",
         (
             "Libtorch needs what is not there: libcupti.so.13, libcudnn.so.9; libtorch_cpu.so itself asks for "
-            "libcupti.so.13, so --cpu does not help; to get them: pip install nvidia-cuda-cupti."
+            f"libcupti.so.13, so --cpu does not help; to get them: {tmp_path}/venv/bin/python -m pip install nvidia-cuda-cupti"
         ),
     )
 

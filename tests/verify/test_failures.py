@@ -78,13 +78,14 @@ def test_the_packages_are_named_that_bring_what_one_library_lacks(torch_root: Pa
         )
     )
     libtorch = inspect(torch_root, found_by="test")._replace(missing_libraries=lacks)
+    pip = f"{libtorch.python} -m pip install"
     printed = (
         "./app: error while loading shared libraries: libcupti.so.13: cannot open shared object file: No"
     )
-    assert death(127, printed, "load", libtorch).hint == "pip install nvidia-cuda-cupti nvidia-cuda-runtime"
+    assert death(127, printed, "load", libtorch).hint == f"{pip} nvidia-cuda-cupti nvidia-cuda-runtime"
     of_companion = printed.replace("libcupti.so.13", "libnvJitLink.so.12")
     libtorch = libtorch._replace(accelerator="cuda", accelerator_version="12.4")
-    assert death(127, of_companion, "load", libtorch).hint == "pip install nvidia-nvjitlink-cu12"
+    assert death(127, of_companion, "load", libtorch).hint == f"{pip} nvidia-nvjitlink-cu12"
 
 
 def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.doctor.facts import Problem
 from torchlink.libtorch.choose import failure
 from torchlink.libtorch.places import NAMED, VARIABLES
+from torchlink.libtorch.remedies import remedy_for
 from torchlink.paths import cache_dir
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from torchlink.doctor.facts import DoctorReport, Fit
     from torchlink.doctor.installer import Installer
-    from torchlink.libtorch.facts import Libtorch
 
 SEVERITIES = ("error", "warning", "note")
 # What a CPU program loads; what these lack stops it, too.
@@ -129,19 +129,15 @@ def incomplete(report: DoctorReport) -> Iterator[Problem]:
         return
     for_cpu = [missing for missing in libtorch.missing_libraries if missing.needed_by.startswith(CPU_HALF)]
     names = ", ".join(missing.name for missing in libtorch.missing_libraries)
-    packages = sorted({missing.package for missing in libtorch.missing_libraries if missing.package})
+    remedy = remedy_for(libtorch, libtorch.missing_libraries)
+    without_command = f"{remedy.sentence[:1].upper()}{remedy.sentence[1:]}." if remedy.sentence else ""
     yield Problem(
         "error" if for_cpu else "warning",
         f"The libtorch of {libtorch.root} needs what is not there: {names}."
         + (" Not even a CPU program starts without it." if for_cpu else ""),
-        "" if packages else "Install what brings these libraries.",
-        (f"{python_of(libtorch)} -m pip install {' '.join(packages)}",) if packages else (),
+        without_command if remedy.text else "Install what brings these libraries.",
+        (remedy.command,) if remedy.command else (),
     )
-
-
-def python_of(libtorch: Libtorch) -> str:
-    """The interpreter into whose environment packages for a libtorch belong, quoted for a shell."""
-    return shlex.quote(str(libtorch.python)) if libtorch.python else "python3"
 
 
 def contradictions(report: DoctorReport) -> Iterator[Problem]:

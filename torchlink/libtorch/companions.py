@@ -12,7 +12,7 @@ from torchlink.libtorch.facts import CompanionDir, MissingLibrary
 from torchlink.libtorch.libraries import BUNDLED, elf_library, library_file
 from torchlink.libtorch.machine import macho
 from torchlink.libtorch.needs import Needs, expand, read_needs, search_path_of
-from torchlink.libtorch.packages import package_of
+from torchlink.libtorch.packages import package_of, pinned
 from torchlink.libtorch.system import found_by_default
 
 if TYPE_CHECKING:
@@ -172,5 +172,7 @@ def name_packages(
         if name.startswith("torch-") and name.endswith(".dist-info"):
             requires = layout.tree.text(f"../{name}/METADATA") or ""
     return tuple(
-        MissingLibrary(name, needs.askers[name], package_of(name, cuda, requires)) for name in missing
+        MissingLibrary(name, needs.askers[name], package, pinned(package, requires) if package else None)
+        for name in missing
+        for package in [package_of(name, cuda, requires)]
     )

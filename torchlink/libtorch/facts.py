@@ -29,6 +29,7 @@ class MissingLibrary(NamedTuple):
     name: str  # SONAME, e.g. `libcupti.so.13`
     needed_by: str  # file name of the libtorch library that asks for it
     package: str | None  # the PyPI package that brings it, e.g. `nvidia-cuda-cupti`, where known
+    requirement: str | None = None  # as torch's METADATA pins it: `nvidia-cudnn-cu13==9.26.0.51`
 
 
 class Libtorch(NamedTuple):

@@ -26,6 +26,9 @@ NVIDIA = {
 }
 # From CUDA 13 on the toolkit's own parts go without suffix; what has releases of its own keeps it.
 KEEP_SUFFIX = {"cudnn", "cusparselt", "nccl", "nvshmem"}
+# From CUDA 13 on torch requires the toolkit's parts as extras of one package; where they are called otherwise.
+TOOLKIT = "cuda-toolkit"
+EXTRAS = {"cuda-runtime": "cudart", "cuda-cupti": "cupti", "cuda-nvrtc": "nvrtc"}
 OTHERS = {
     "libmkl": "mkl",
     "libiomp5": "intel-openmp",
@@ -58,3 +61,25 @@ def package_of(library: str, cuda: str | None, requires: str = "") -> str | None
     if not major or (major.isdigit() and int(major) >= 13 and part not in KEEP_SUFFIX):
         return f"nvidia-{part}"
     return f"nvidia-{part}-cu{major}"
+
+
+def pinned(package: str, requires: str) -> str | None:
+    """The requirement by which torch's METADATA asks for a package: without marker, in PEP 440's short form.
+
+    Args:
+        package: its name, such as `nvidia-cudnn-cu13`; a part of CUDA's toolkit is looked for in the extras of
+            `cuda-toolkit`, too.
+        requires: text of METADATA.
+
+    Returns:
+        `nvidia-cudnn-cu13==9.26.0.51` or `cuda-toolkit[cublas]==13.2.2`; None where torch does not ask for it.
+    """
+    direct = re.search(rf"^Requires-Dist:\s*{re.escape(package)}(?![\w-])([^;\n]*)", requires, re.MULTILINE)
+    if direct:
+        return package + re.sub(r"[\s()]", "", direct[1])
+    part = package.removeprefix("nvidia-")
+    extra = EXTRAS.get(part, part)
+    toolkit = re.search(rf"^Requires-Dist:\s*{TOOLKIT}\[([^]]*)\]([^;\n]*)", requires, re.MULTILINE)
+    if toolkit and extra in re.split(r"\s*,\s*", toolkit[1].strip()):
+        return f"{TOOLKIT}[{extra}]" + re.sub(r"[\s()]", "", toolkit[2])
+    return None

@@ -147,11 +147,15 @@ def companion_lines(libtorch: Libtorch) -> list[str]:
 
 
 def missing_lines(libtorch: Libtorch) -> list[str]:
-    """Each library that is nowhere, with what brings it."""
+    """Each library that is nowhere, then what brings them."""
+    if not libtorch.missing_libraries:
+        return []
+    from torchlink.libtorch.remedies import remedy_for
+
+    remedy = remedy_for(libtorch, libtorch.missing_libraries).text
     return [
-        f"{missing.name}, needed by {missing.needed_by}"
-        + (f": pip install {missing.package}" if missing.package else "")
-        for missing in libtorch.missing_libraries
+        *(f"{missing.name}, needed by {missing.needed_by}" for missing in libtorch.missing_libraries),
+        *([f"to get what is missing: {remedy}"] if remedy else ()),
     ]
 
 

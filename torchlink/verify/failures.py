@@ -7,8 +7,9 @@ import signal
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ForwardFailedError, RunFailedError, TorchlinkError
+from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
-from torchlink.plan import packages_of
+from torchlink.libtorch.remedies import remedy_for
 from torchlink.verify.gpu import no_gpu
 
 if TYPE_CHECKING:
@@ -124,11 +125,10 @@ def signal_name(number: int) -> str:
 
 def _missing(name: str, libtorch: Libtorch) -> RunFailedError:
     asker = next((entry.needed_by for entry in libtorch.missing_libraries if entry.name == name), None)
-    packages = packages_of(entry for entry in libtorch.missing_libraries if entry.needed_by == asker)
+    missing = [entry for entry in libtorch.missing_libraries if entry.needed_by == asker]
     if asker is None:  # a companion of libtorch's asks for it
-        package = package_of(name, libtorch.accelerator_version)
-        packages = (package,) if package else ()
+        missing = [MissingLibrary(name, "", package_of(name, libtorch.accelerator_version))]
     return RunFailedError(
         f"The loader cannot start: the library {name} is not found.",
-        hint=f"pip install {' '.join(packages)}" if packages else f"Install what brings {name}.",
+        hint=remedy_for(libtorch, missing).text or f"Install what brings {name}.",
     )

@@ -136,7 +136,8 @@ def _plan(libtorch: Libtorch, wishes: Wishes | None, command: str | None) -> tup
 
 def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
     from torchlink.build.loader import build_loader
-    from torchlink.plan import missing_of, packages_of
+    from torchlink.libtorch.remedies import remedy_for
+    from torchlink.plan import missing_of
 
     def say() -> None:
         hooks.started(f"building the reference loader with {compiler.name} (once; about ten seconds)")
@@ -151,9 +152,9 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
                 hint="The words of `torchlink flags` hold for older ones too: build a program of your own.",
             ) from error
         # The linkers that look into libtorch's libraries refuse what those cannot find.
-        packages = packages_of(missing_of(plan.libraries, plan.libtorch))
-        if packages:
-            error.hint = f"Get what libtorch's libraries need: pip install {' '.join(packages)}"
+        remedy = remedy_for(plan.libtorch, missing_of(plan.libraries, plan.libtorch)).text
+        if remedy:
+            error.hint = f"Get what libtorch's libraries need: {remedy}"
         raise
 
 
