@@ -128,6 +128,7 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
     absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
     runtime_dirs = _runtime_dirs(libtorch, wishes, absolute)
+    cuda_dirs, cuda_note = _cuda_headers(libtorch, wishes)
     has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
     return LinkPlan(
         libtorch=libtorch,
@@ -140,13 +141,16 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         libraries=libraries,
         runtime_dirs=runtime_dirs,
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
-        notes=_notes(libtorch, wishes, away, standard, libraries),
+        notes=(
+            *_notes(libtorch, wishes, away, standard, libraries),
+            *((cuda_note,) if cuda_note else ()),
+        ),
         linker_dirs=tuple(
             companion.path
             for companion in libtorch.companion_dirs
             if libtorch.platform == "linux" and (companion.tangled or not companion.in_place)
         ),
-        cuda_include_dirs=_cuda_include_dirs(libtorch, wishes, compiler),
+        cuda_include_dirs=_include_dirs(cuda_dirs, libtorch, compiler),
     )
 
 
@@ -179,12 +183,14 @@ def _include_dirs(
     )
 
 
-def _cuda_include_dirs(libtorch: Libtorch, wishes: Wishes, compiler: Compiler | None) -> tuple[Path, ...]:
+def _cuda_headers(libtorch: Libtorch, wishes: Wishes) -> tuple[tuple[Path, ...], str | None]:
+    """CUDA's include directories, or a note on what they lack."""
     if wishes.cpu_only or libtorch.accelerator != "cuda":
-        return ()
-    from torchlink.toolchain.cuda import cuda_include_dirs
+        return (), None
+    from torchlink.toolchain.cuda import cuda_include_dirs, headers_note
 
-    return _include_dirs(cuda_include_dirs(libtorch), libtorch, compiler)
+    found = cuda_include_dirs(libtorch)
+    return found, None if found else headers_note(libtorch)
 
 
 def _libraries(libtorch: Libtorch, wishes: Wishes) -> tuple[PlanLibrary, ...]:

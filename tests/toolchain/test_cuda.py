@@ -64,7 +64,7 @@ def test_headers_that_do_not_compile_are_not_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["CUDA_HOME", "CUDA_PATH", "PATH"])
-def test_a_toolkit_goes_before_packages_that_lack_something(
+def test_a_toolkit_goes_behind_packages_that_lack_something(
     tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     include = toolkit(tmp_path / "cuda")
@@ -74,7 +74,7 @@ def test_a_toolkit_goes_before_packages_that_lack_something(
     nvcc.chmod(0o755)
     monkeypatch.setenv(variable, str(nvcc.parent if variable == "PATH" else nvcc.parent.parent))
     libtorch = wheel(tmp_path, "cuda_runtime_api.h")
-    assert cuda_include_dirs(libtorch) == (include, tmp_path / "site-packages/nvidia/cu99/include")
+    assert cuda_include_dirs(libtorch) == (tmp_path / "site-packages/nvidia/cu99/include", include)
 
 
 def test_a_toolkit_of_another_major_version_is_passed_over(
@@ -92,6 +92,26 @@ def test_a_wrapper_called_nvcc_is_no_toolkit(tmp_path: Path, monkeypatch: pytest
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", str(wrapper.parent))
     assert cuda_include_dirs(wheel(tmp_path)) == ()
+
+
+def test_a_note_names_the_package_of_a_header_that_is_missing(tmp_path: Path) -> None:
+    libtorch = wheel(tmp_path, "cuda_runtime_api.h")
+    (note,) = make_plan(libtorch).notes
+    assert "because crt/host_defines.h is not here" in note
+    assert f"--target {tmp_path}/site-packages 'nvidia-cuda-crt==99.2.*'" in note
+    assert "or a CUDA 99 toolkit" in note
+    older = libtorch._replace(accelerator_version="98.1")
+    assert "nvidia-cuda-crt==98.1.*" in make_plan(older).notes[0]
+    assert make_plan(libtorch, Wishes(cpu_only=True)).notes == ()
+
+
+def test_nothing_is_noted_where_headers_are_complete(tmp_path: Path) -> None:
+    assert make_plan(wheel(tmp_path, "cuda_runtime_api.h", "crt/host_defines.h")).notes == ()
+
+
+def test_without_packages_only_a_toolkit_helps(tmp_path: Path) -> None:
+    (note,) = make_plan(wheel(tmp_path)._replace(companion_dirs=())).notes
+    assert note.endswith("are not here; what helps: a CUDA 99 toolkit (CUDA_HOME).")
 
 
 def test_cpu_programs_and_cpu_builds_get_none(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ HEAD = 1 << 16  # bytes of cuda.h; the version stands far above
 def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
     """Directories that together hold CUDA's headers for a libtorch; none where they are not all there.
 
-    The companion packages' own suffice or, for what they lack, a toolkit of the same major version goes before
-    them.
+    The companion packages' own suffice or, for what they lack, a toolkit of the same major version goes behind
+    them: it may be older than what libtorch was built with.
     """
     if libtorch.accelerator != "cuda" or libtorch.packed or libtorch.platform != "linux":
         return ()
@@ -37,9 +37,43 @@ def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
     if _complete(packages):
         return packages
     for toolkit in _toolkit_dirs():
-        if _complete((toolkit, *packages)) and _major(toolkit) == _wanted(libtorch):
-            return (toolkit, *packages)
+        if _complete((*packages, toolkit)) and _major(toolkit) == _wanted(libtorch):
+            return (*packages, toolkit)
     return ()
+
+
+def headers_note(libtorch: Libtorch) -> str | None:
+    """What to say of a libtorch for which `cuda_include_dirs` found nothing; None where nothing was looked for."""
+    if libtorch.accelerator != "cuda" or libtorch.packed or libtorch.platform != "linux":
+        return None
+    packages = _package_dirs(libtorch)
+    lacking = [header for header in NEEDED if not any(is_file(place / header) for place in packages)]
+    version = (libtorch.accelerator_version or "").split(".")
+    remedies = [f"a CUDA {version[0]} toolkit (CUDA_HOME)" if version[0] else "a CUDA toolkit (CUDA_HOME)"]
+    if packages:
+        from torchlink.libtorch.facts import MissingLibrary
+        from torchlink.libtorch.remedies import remedy_for
+
+        wanted = [
+            MissingLibrary(
+                header, "", package, f"{package}=={version[0]}.{version[1]}.*" if version[1:] else None
+            )
+            for header in lacking
+            for package in [_package_of(header, _wanted(libtorch))]
+        ]
+        command = remedy_for(libtorch, wanted).command
+        remedies.insert(0, command or " and ".join(str(each.package) for each in wanted))
+    return (
+        "A program that includes c10/cuda or ATen/cuda does not compile yet, because "
+        f"{' and '.join(lacking)} {'are' if lacking[1:] else 'is'} not here; what helps: {', or '.join(remedies)}."
+    )
+
+
+def _package_of(header: str, major: int | None) -> str:
+    """The package that brings one of NEEDED."""
+    if major is not None and major < 13:
+        return f"nvidia-cuda-{'runtime' if header == RUNTIME else 'nvcc'}-cu{major}"
+    return f"nvidia-cuda-{'runtime' if header == RUNTIME else 'crt'}"
 
 
 def _package_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
