@@ -11,7 +11,9 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
-from torchlink.toolchain.fit import check_compiler, cxx_standard, machine
+from torchlink.libtorch.machine import is_foreign
+from torchlink.toolchain.fit import check_compiler, cxx_standard
+from torchlink.toolchain.library_dirs import is_system_dir, linker_dirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,8 +90,6 @@ CPU_LIBRARIES = (
     ("torch", "c10"),  # 1.2 to 1.4
 )
 SYSTEM_INCLUDE_DIRS = ("/usr/include", "/usr/local/include")
-# Where linker and loader look by themselves; symlinks such as /lib -> /usr/lib are resolved before.
-SYSTEM_LIBRARY_DIR = r"(/usr)?/lib(32|64|x32)?(/[\w.]+-linux-(gnu|musl)\w*)?"
 # What glibc's loader replaces inside a search path entry.
 LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 
@@ -145,24 +145,14 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
             *_notes(libtorch, wishes, away, standard, libraries),
             *((cuda_note,) if cuda_note else ()),
         ),
-        linker_dirs=tuple(
-            companion.path
-            for companion in libtorch.companion_dirs
-            if libtorch.platform == "linux" and (companion.tangled or not companion.in_place)
-        ),
+        linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=_include_dirs(cuda_dirs, libtorch, compiler),
     )
 
 
 def _check_unpacked(libtorch: Libtorch, compiler: Compiler | None) -> None:
     """Refuse an archive, unless it is another platform's, whose words can only be looked at here anyway."""
-    if not libtorch.packed:
-        return
-    from torchlink.libtorch.machine import this_machine
-
-    here = this_machine()
-    foreign = here.platform != libtorch.platform or machine(here.arch) != machine(libtorch.arch)
-    if compiler is not None or not foreign:
+    if libtorch.packed and (compiler is not None or not is_foreign(libtorch)):
         import shlex
 
         raise LibtorchUnusableError(
@@ -291,11 +281,6 @@ def _check_search_path(path: str) -> None:
             "and $ORIGIN, $LIB and $PLATFORM stand for something else there.",
             hint="Reach libtorch through a symlink, or say --rpath none and use 'torchlink run'.",
         )
-
-
-def is_system_dir(directory: Path) -> bool:
-    """Whether linker and loader look there by themselves."""
-    return re.fullmatch(SYSTEM_LIBRARY_DIR, os.path.realpath(directory)) is not None
 
 
 def _notes(

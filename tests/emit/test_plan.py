@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from tests.imitations import CPU, CUDA, TEST_LIBRARIES, companion, imitate, imitate_compiler
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.facts import MissingLibrary
-from torchlink.plan import LinkPlan, Wishes, is_system_dir, make_plan
+from torchlink.plan import LinkPlan, Wishes, make_plan
+from torchlink.toolchain.library_dirs import is_system_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,6 +196,14 @@ def test_the_linker_is_told_where_companions_find_one_another(tmp_path: Path) ->
     beside = companion(tmp_path / "torch.libs", "libopenblas.so.0", in_place=True)._replace(tangled=True)
     plan = make_plan(imitate(tmp_path / "torch", search_kind="rpath", companion_dirs=(beside,)))
     assert plan.linker_dirs == (beside.path,)
+    assert plan.runtime_dirs == (str(tmp_path / "torch/lib"),)
+
+
+def test_a_linker_for_another_machine_is_told_every_directory(tmp_path: Path) -> None:
+    beside = companion(tmp_path / "torch.libs", "libopenblas.so.0", in_place=True)
+    other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
+    plan = make_plan(imitate(tmp_path / "torch", search_kind="rpath", companion_dirs=(beside,), arch=other))
+    assert plan.linker_dirs == (tmp_path / "torch/lib", beside.path)
     assert plan.runtime_dirs == (str(tmp_path / "torch/lib"),)
 
 

@@ -52,7 +52,7 @@ def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
         InexpressibleError: the variable cannot name its directories.
     """
     from torchlink.libtorch.machine import this_machine
-    from torchlink.plan import is_system_dir
+    from torchlink.toolchain.library_dirs import is_system_dir
 
     here = this_machine()
     variable = VARIABLES.get(here.platform)

@@ -11,6 +11,7 @@ from torchlink.libtorch.libraries import library_file
 
 if TYPE_CHECKING:
     from torchlink.binary.macho import MachOFile
+    from torchlink.libtorch.facts import Libtorch
     from torchlink.libtorch.layout import Layout
 
 PLATFORM_NAMES = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
@@ -33,6 +34,11 @@ def this_machine() -> Machine:
     platform = {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux")
     arch = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
     return Machine(platform, {"amd64": "x86_64", "AMD64": "x86_64", "ARM64": "arm64"}.get(arch, arch))
+
+
+def is_foreign(libtorch: Libtorch) -> bool:
+    """Whether it is built for another platform or processor than this machine's."""
+    return this_machine() != Machine(libtorch.platform, libtorch.arch)
 
 
 def machine_of(layout: Layout) -> Machine:
