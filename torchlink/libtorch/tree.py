@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LONGEST_TEXT = 4 << 20  # bytes; the largest text that is read, METADATA with every licence, is far smaller
 ANCHORS = frozenset({"libc10.so", "libtorch.so", "libc10.dylib", "libtorch.dylib", "c10.dll", "torch.dll"})
+ZIP_START = b"PK\3\4"  # of the first member
 LARGEST_PACKED = 64 << 20  # bytes; a packed library above this would take too long to unpack in memory
 
 
@@ -225,6 +226,12 @@ def open_zip(path: Path) -> ZipFile:
             f"Cannot read {path}: {error.strerror or error}.", hint="Check its name and permissions."
         ) from error
     except (BadZipFile, ValueError, NotImplementedError) as error:
+        if read_bytes(path, len(ZIP_START)) == ZIP_START:
+            raise MalformedFileError(
+                f"{path} is cut off or damaged: it begins as a zip file, and the list of contents at its end is "
+                "missing; download it again.",
+                hint="Compare its size with the one that the download page names.",
+            ) from error
         raise MalformedFileError(
             f"{path} is neither a wheel nor a zip file.",
             hint="Name a libtorch's directory, a wheel or a zip.",
