@@ -83,6 +83,17 @@ def test_what_is_extracted_says_what_the_wheel_says(wheels: Path, tmp_path: Path
     assert found["missing_libraries"] == ()
 
 
+def test_the_accelerators_full_version_is_kept(wheels: Path, tmp_path: Path) -> None:
+    # The wheels of 1.1 on PyPI have no local tag, and SONAMEs tell CUDA's major version at most.
+    wheel = torch_wheel(wheels, replace(CUDA, version="2.15.0", cuda="13.0.176"))
+    out = extract([wheel], tmp_path / "out")
+    assert (tmp_path / "out/build-version").read_text() == "2.15.0\n"
+    assert out.libtorch.accelerator_version == "13.0.176"
+    assert out.libtorch.layout == "zip"
+    again = extract([pack(tmp_path / "out", tmp_path / "libtorch.zip")], tmp_path / "again")
+    assert again.libtorch.accelerator_version == "13.0.176"
+
+
 def test_libraries_of_python_and_of_tests_stay_out_unless_asked_for(wheels: Path, tmp_path: Path) -> None:
     fake = replace(CUDA, libraries=(*CUDA.libraries, "aoti_custom_ops"))
     wheel = torch_wheel(wheels, fake)

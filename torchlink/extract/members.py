@@ -15,6 +15,7 @@ from torchlink.errors import MalformedFileError
 from torchlink.libtorch.layout import bare_name
 from torchlink.libtorch.libraries import BUNDLED
 from torchlink.libtorch.needs import NOT_LINKED
+from torchlink.libtorch.version_py import EXTRACTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -124,7 +125,7 @@ def licences(archive: ZipFile) -> list[Item]:
 
 
 def build_texts(layout: Layout, version: str | None) -> dict[str, str]:
-    """`build-version` with the local tag, and `build-hash`, as upstream's zips have them."""
+    """`build-version` with the local tag, and `build-hash`, as upstream's zips have them; version.py aside."""
     texts = {}
     if version:
         texts["build-version"] = f"{version}\n"
@@ -132,6 +133,9 @@ def build_texts(layout: Layout, version: str | None) -> dict[str, str]:
     packed = layout.tree.text("build-hash")
     if commit or packed:
         texts["build-hash"] = f"{commit[1]}\n" if commit else str(packed)
+    version_py = layout.tree.text("version.py")
+    if version_py:  # the only file that tells an accelerator's full version, such as CUDA 9.0.176
+        texts[EXTRACTED] = version_py
     return texts
 
 

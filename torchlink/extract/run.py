@@ -127,9 +127,10 @@ class _Growing:
     def write(self, texts: Mapping[str, str]) -> None:
         """Write small files of text."""
         for name, text in texts.items():
-            (self.root / name).write_text(text, encoding="utf-8")
+            place = self.root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self.size += place.write_bytes(text.encode())
             self.count += 1
-            self.size += len(text)
 
     def know(self, items: Iterable[members.Item]) -> dict[str, search_paths.Dynamic]:
         """Read the libraries among what was unpacked; returns them by file name."""

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
 
+EXTRACTED = "share/torch/version.py"  # where torchlink extract keeps it
+
+
 class VersionPy(NamedTuple):
     """The fields of version.py; None where it says None or nothing."""
 
@@ -28,8 +31,10 @@ def read_version_py(layout: Layout) -> VersionPy | None:
 
 
 def candidates(layout: Layout) -> list[str]:
-    """Where it may lie: in the root, or where a prefix (conda, Debian) keeps the Python package."""
+    """Where it may lie: in the root, where it was extracted to, or with a prefix's (conda, Debian) Python package."""
     found = ["version.py"]
+    if layout.kind == "zip":
+        found.append(EXTRACTED)
     if layout.kind in {"conda", "system", "unknown"}:
         for python in layout.tree.names("lib"):
             if python.startswith("python3"):
