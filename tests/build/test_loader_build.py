@@ -155,6 +155,20 @@ def test_a_libtorch_that_is_older_than_the_loader_is_told(tmp_path: Path) -> Non
         verify((), imitate(tmp_path / "torch", version="1.8.1"))
 
 
+def test_headers_that_debians_lacks_come_with_its_packages(tmp_path: Path) -> None:
+    library_dir = tmp_path / "usr/lib/x86_64-linux-gnu"
+    libtorch = imitate(tmp_path / "usr", layout="system", library_dir=library_dir)
+    header = libtorch.include_dirs[0] / "ATen/core/class_type.h"
+    header.parent.mkdir(parents=True)
+    header.touch()
+    value = libtorch.include_dirs[0] / "ATen/core/ivalue.h"
+    value.write_text("#include <gflags/no_such_gflags.h>\n")
+    with pytest.raises(BuildFailedError, match="could not be built") as caught:
+        verify((), libtorch)
+    assert "no_such_gflags.h" in "".join(caught.value.details)
+    assert "libgflags-dev" in caught.value.hint
+
+
 def test_a_build_that_fails_names_the_packages_that_libtorch_lacks(tmp_path: Path) -> None:
     lacks = (MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti"),)
     libtorch = imitate(tmp_path / "site-packages/torch", missing_libraries=lacks)

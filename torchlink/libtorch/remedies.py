@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch, MissingLibrary
 
 SITES = {"site-packages", "dist-packages"}
+# What the packages libtorch-dev and libtorch1.13 depend on, which whoever only unpacks them does not get.
+DEBIAN = (
+    "`apt install libtorch-dev` brings what Debian's libtorch needs: headers (libgflags-dev, "
+    "libgoogle-glog-dev, libprotobuf-dev, python3-dev) and libraries"
+)
 EXTRAS = re.compile(r"\[([^]]*)\]")  # of a requirement: `cuda-toolkit[cublas]==13.2.2`
 
 
@@ -32,8 +37,8 @@ class Remedy(NamedTuple):
 def remedy_for(libtorch: Libtorch, missing: Iterable[MissingLibrary]) -> Remedy:
     """What brings these libraries to where this libtorch finds them."""
     lacking = tuple(missing)
-    if lacking and libtorch.layout == "system" and is_triple(libtorch.library_dir.name):
-        return Remedy(sentence="`apt install libtorch-dev` brings what Debian's libtorch needs")
+    if lacking and is_debians(libtorch):
+        return Remedy(sentence=DEBIAN)
     wanted = requirements_of(lacking)
     if not wanted:
         return Remedy()
@@ -48,6 +53,11 @@ def remedy_for(libtorch: Libtorch, missing: Iterable[MissingLibrary]) -> Remedy:
         f"libraries of {', '.join(wanted)} into {libtorch.library_dir}, or cut a whole libtorch out of the "
         "wheels (torchlink extract TORCH.whl COMPANION.whl... DIR)"
     )
+
+
+def is_debians(libtorch: Libtorch) -> bool:
+    """Whether it is the one of Debian's and Ubuntu's packages, installed or unpacked."""
+    return libtorch.layout == "system" and is_triple(libtorch.library_dir.name)
 
 
 def requirements_of(missing: Iterable[MissingLibrary]) -> tuple[str, ...]:

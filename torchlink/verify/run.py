@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 DEVICES = ("cpu", "cuda", "auto")
 WAYS = ("cxx", "cmake", "nim")
+# Headers of other Debian packages that libtorch's own include there, in gcc's words and in clang's.
+MISSING_HEADER = re.compile(r"\b(gflags|glog|google)/[^\n]*(No such file|file not found)")
 OLDEST_HEADER = "ATen/core/class_type.h"  # from 1.11 on; the reference loader includes it
 
 
@@ -136,7 +139,7 @@ def _plan(libtorch: Libtorch, wishes: Wishes | None, command: str | None) -> tup
 
 def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
     from torchlink.build.loader import build_loader
-    from torchlink.libtorch.remedies import remedy_for
+    from torchlink.libtorch.remedies import DEBIAN, is_debians, remedy_for
     from torchlink.plan import missing_of
 
     def say() -> None:
@@ -153,6 +156,8 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
             ) from error
         # The linkers that look into libtorch's libraries refuse what those cannot find.
         remedy = remedy_for(plan.libtorch, missing_of(plan.libraries, plan.libtorch)).text
+        if not remedy and is_debians(plan.libtorch) and MISSING_HEADER.search("\n".join(error.details)):
+            remedy = DEBIAN
         if remedy:
             error.hint = f"Get what libtorch's libraries need: {remedy}"
         raise
