@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -108,6 +109,17 @@ def test_libraries_without_headers_have_link_words_alone(
         refused = torchlink("flags", half, "--libtorch", tmp_path / "lib")
         assert (refused.code, refused.out) == (2, "")
         assert "include/ATen is missing" in refused.err
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86_64 compilers know -m32")
+@pytest.mark.compile
+def test_a_compiler_for_another_machine_is_noted(
+    torchlink: Torchlink, torch_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "g++ -m32")
+    done = torchlink("flags", "--libtorch", torch_root)
+    assert done.code == 0
+    assert "$CXX, g++ -m32, compiles for another machine than linux x86_64" in done.err
 
 
 def test_a_compiler_that_is_not_there_is_an_error(torchlink: Torchlink, torch_root: Path) -> None:

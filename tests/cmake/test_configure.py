@@ -118,3 +118,10 @@ def test_a_source_tree_is_not_added_to_the_project(tmp_path: Path) -> None:
     assert f'FETCHCONTENT_SOURCE_DIR_LIBTORCH PATH "{prefix}"' in script
     assert "Python3_EXECUTABLE" not in script
     assert "LAUNCHER" not in script
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_by_itself_is_torchlinks(torchlink: Callable[..., Result], word: str) -> None:
+    done = torchlink("cmake", "configure", word)
+    assert done.code == 0
+    assert "--show" in done.out

@@ -11,6 +11,7 @@ import pytest
 from tests.cmake.toy import built, configured, dynamic
 from tests.conftest import REPOSITORY, run_clean
 from tests.imitations import imitate
+from tests.libtorch.trees import Fake, make
 from torchlink.emit.cmake_project import ProjectTools, presets, project
 from torchlink.errors import UsageError
 from torchlink.plan import make_plan
@@ -65,6 +66,16 @@ def test_no_committed_file_names_a_path_of_the_machine(
         assert str(torch_root) not in text
         assert str(tmp_path) not in text
     assert "/.torchlink/" in (tmp_path / ".gitignore").read_text()
+
+
+@pytest.mark.compile
+def test_a_libtorch_too_old_for_the_program_is_told(tmp_path: Path, torchlink: Callable[..., Result]) -> None:
+    old = Fake(version="1.1.0", headers="1.1.0", built="1.1.0", cmake="1.1.0")
+    done = torchlink("cmake", "init", tmp_path / "app", "--libtorch", make(tmp_path / "torch", old))
+    assert done.code == 0, done.err
+    assert "main.cpp is written for libtorch 1.5 or newer" in done.err
+    done = torchlink("cmake", "init", tmp_path / "new", "--libtorch", make(tmp_path / "torch2"))
+    assert "written for" not in done.err
 
 
 def test_nothing_of_the_users_is_overwritten(

@@ -53,6 +53,14 @@ def jobs(result: Result) -> list[dict[str, Any]]:
     return include
 
 
+def test_what_is_given_twice_is_tried_once_and_that_is_said(
+    torch_root: Path, matrix: Callable[..., Result]
+) -> None:
+    done = matrix("--github", "--libtorch", torch_root, "--libtorch", torch_root)
+    assert len(jobs(done)) == 1
+    assert f"--libtorch {torch_root} is given twice and tried once" in done.err
+
+
 @pytest.mark.compile
 def test_a_real_one_a_broken_one_a_packed_one_and_none(
     torch_root: Path, tmp_path: Path, matrix: Callable[..., Result]

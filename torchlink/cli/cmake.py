@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
 from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
@@ -20,6 +21,7 @@ app = typer.Typer(
     help="Start a CMake project, or build an existing one unchanged.",
 )
 
+OLDEST_FOR_EXAMPLE = (1, 5, 0)  # before, torch::jit::Module has other names and other members
 EPILOG_INIT = """\b
 Examples:
   torchlink cmake init app
@@ -88,6 +90,7 @@ def init(
     else:
         typer.echo("\n".join(str(path) for path in (*written, prefix)))
     say_notes(plan)
+    say_if_too_old(plan, "main.cpp")
     import shlex
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
@@ -152,7 +155,16 @@ def config_dir(
     say_notes(plan)
 
 
+class Configure(TyperCommand):
+    """A command whose words are cmake's, but for its options and a `-h` that stands alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read `-h` by itself as `--help`."""
+        return super().parse_args(ctx, ["--help"] if args == ["-h"] else args)
+
+
 @app.command(
+    cls=Configure,
     epilog=EPILOG_CONFIGURE,
     # Only --help: with -h known, click would find it in -DTorch_DIR=…
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
@@ -215,6 +227,20 @@ def wishes(*, cpu: bool, headers: str, aoti: bool) -> Wishes:
     from torchlink.plan import Wishes
 
     return Wishes(cpu_only=cpu, headers=headers, aoti=aoti)
+
+
+def say_if_too_old(plan: LinkPlan, file: str) -> None:
+    """Say of a project's program, on stderr, that it has to be rewritten for an old libtorch."""
+    from torchlink.libtorch.version import release
+
+    version = plan.libtorch.version
+    number = release(version) if version else None
+    if number is not None and number < OLDEST_FOR_EXAMPLE:
+        typer.echo(
+            f"torchlink: note: {file} is written for libtorch 1.5 or newer and will not compile with {version}, "
+            "whose modules are torch::jit::script::Module.",
+            err=True,
+        )
 
 
 def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:

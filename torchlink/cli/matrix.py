@@ -97,6 +97,10 @@ def matrix(
 
     if json + markdown + github > 1:
         raise UsageError("--json, --markdown and --github exclude one another.", hint="Say one of them.")
+    for option, words in (("--libtorch", libtorch), ("--cxx", cxx), ("--via", via)):
+        for word in dict.fromkeys(words or ()):
+            if words and words.count(word) > 1:  # type: ignore[arg-type]  # each list holds words of one type
+                typer.echo(f"torchlink: note: {option} {word} is given twice and tried once.", err=True)
     columns = columns_of(cxx or (), via or (), ask=not github)
     rows = rows_of(libtorch or ())
     if github:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,15 @@ def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPl
     from torchlink.toolchain.compiler import default_compiler, find_compiler
 
     found = find_compiler(compiler) if compiler else default_compiler(libtorch)
-    return make_plan(libtorch, wishes, found)
+    plan = make_plan(libtorch, wishes, found)
+    named = os.environ.get("CXX", "").strip()
+    if found is not None or not named:
+        return plan
+    note = (
+        f"$CXX, {named}, compiles for another machine than {libtorch.platform} {libtorch.arch}, which "
+        f"{libtorch.root} is built for: it cannot use these words."
+    )
+    return plan._replace(notes=(*plan.notes, note))
 
 
 def say_notes(plan: LinkPlan) -> None:
