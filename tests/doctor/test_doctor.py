@@ -205,7 +205,9 @@ def test_nothing_stands_in_for_a_broken_torchlink_libtorch(
     assert str(tmp_path / "venv") in json.dumps(said["candidates"])
     assert "unset TORCHLINK_LIBTORCH" in commands(said)
     assert torchlink("find").code == torchlink("find", "--all").code == 2
-    assert "* " not in torchlink("doctor").out.partition("compilers")[0]
+    page = torchlink("doctor").out.partition("compilers")[0]
+    assert "none is taken" in page
+    assert "* " not in page
 
 
 def test_a_libtorch_that_is_named_and_is_none_is_told_as_find_tells_it(

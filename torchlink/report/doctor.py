@@ -66,7 +66,8 @@ def _libtorchs(report: DoctorReport, *, color: bool) -> Iterator[str]:
             line = f"{OTHER}not {visible(str(candidate.path))}  ({candidate.found_by}): {visible(candidate.rejected)}"
             yield paint(line, DIM, color=color)
     if report.search.chosen is None:
-        yield "  none that can be used"
+        usable = any(candidate.libtorch for candidate in report.search.candidates)
+        yield "  none is taken" if usable else "  none that can be used"
 
 
 def _compiler(found: FoundCompiler, report: DoctorReport) -> str:
