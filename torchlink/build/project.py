@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 def write_project(files: Mapping[str, str], directory: Path, *, force: bool = False) -> tuple[Path, ...]:
     """Write files, given by name relative to `directory`, which is made where it is missing.
 
-    A file that already holds exactly the new text is no obstacle. Returns the paths written, in order.
+    A file that already holds exactly the new text is no obstacle, and a `.gitignore` is added to. Returns the
+    paths written, in order.
 
     Raises:
         WouldOverwriteError: a file with other content stands there and `force` is off; nothing was written.
         FileError: the directory cannot be made or written.
     """
     try:
+        files = {name: _merged(directory / name, text) for name, text in files.items()}
         in_the_way = [name for name, text in files.items() if _differs(directory / name, text)]
         if in_the_way and not force:
             raise WouldOverwriteError(
@@ -31,7 +33,7 @@ def write_project(files: Mapping[str, str], directory: Path, *, force: bool = Fa
         for name, text in files.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")
             written.append(path)
     except OSError as error:
         raise FileError(
@@ -41,8 +43,20 @@ def write_project(files: Mapping[str, str], directory: Path, *, force: bool = Fa
     return tuple(written)
 
 
+def _merged(path: Path, text: str) -> str:
+    """The text for a file, behind what is there already where that is a list of names for git to ignore."""
+    if path.name != ".gitignore" or not path.is_file() or path.read_bytes() == text.encode():
+        return text
+    before = path.read_text(encoding="utf-8", errors="surrogateescape")
+    new = [line for line in text.splitlines() if line not in before.splitlines()]
+    return "\n".join([before.rstrip("\n"), *new]) + "\n"
+
+
 def _differs(path: Path, text: str) -> bool:
     """Whether something other than this text stands at `path`."""
     if not (path.exists() or path.is_symlink()):
         return False
-    return not path.is_file() or path.read_bytes() != text.encode()
+    if not path.is_file():
+        return True
+    before = path.read_bytes()
+    return before != text.encode(errors="surrogateescape") and path.name != ".gitignore"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    rich_markup_mode=None,
     help="Start a CMake project, or build an existing one unchanged.",
 )
 
@@ -69,8 +70,8 @@ def init(
 ) -> None:
     """Write a CMake project that builds: plain words, presets, a program.
 
-    What is this machine's goes into DIR/.torchlink, which git ignores; all else
-    may be committed.
+    What is this machine's goes into DIR/.torchlink and CMakePresets.json, which git ignores; all else may be
+    committed.
     """
     from torchlink.build.cmake import project_tools, write_prefix
     from torchlink.build.project import write_project

@@ -133,7 +133,9 @@ def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -
     from torchlink.emit import cxx
 
     try:
-        if path.exists() and not force:
+        if (
+            path.is_file() and not force
+        ):  # a pipe has nothing of the user's, and reading it would wait for ever
             before = path.read_bytes().decode("latin-1")
             if before.strip() and not before.startswith(OWN_BEGINNINGS):
                 raise WouldOverwriteError(

@@ -79,7 +79,7 @@ def places() -> Iterator[Place]:
     yield from active_environments()
     for name in VENDORED:
         if is_dir(name):
-            yield Place(Path(name), name if name.startswith("..") else f"./{name}", expected=False)
+            yield Place(Path(name).absolute(), name if name.startswith("..") else f"./{name}", expected=False)
     if os.environ.get("OPAM_SWITCH_PREFIX"):
         opam = Path(os.environ["OPAM_SWITCH_PREFIX"]) / "lib" / "libtorch"
         yield Place(opam, "opam switch", expected=False)
