@@ -270,13 +270,18 @@ def test_a_response_file_survives_odd_paths(libtorch: Libtorch, tmp_path: Path) 
         assert run_clean(tmp_path / compiler).stdout == SAYS
 
 
-def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, tmp_path: Path) -> None:
+def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, tmp_path: Path) -> None:
     names = [name for name in ODD_NAMES if name not in PKG_CONFIG_CANNOT]
-    arguments = through_pkg_config(reach(libtorch, tmp_path, *names), tmp_path)
-    command = [b"c++", b"main.cpp", b"-o", b"app", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert run_clean(tmp_path / "app").stdout == SAYS
+    reached = reach(libtorch, tmp_path, *names)
+    beside = reached.root.with_name("cuda lib")
+    beside.symlink_to(with_cuda.library_dir)
+    cuda = reached._replace(library_dir=beside, libraries=with_cuda.libraries)
+    for build, says in ((reached, SAYS), (cuda, f"cuda\n{SAYS}")):
+        arguments = through_pkg_config(build, tmp_path)
+        command = [b"c++", b"main.cpp", b"-o", b"app", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert run_clean(tmp_path / "app").stdout == says
 
 
 @pytest.mark.parametrize("name", PKG_CONFIG_CANNOT)
@@ -288,8 +293,10 @@ def test_a_pc_file_refuses_what_it_cannot_carry(libtorch: Libtorch, tmp_path: Pa
 def test_a_pc_file_is_complete(with_cuda: Libtorch, tmp_path: Path) -> None:
     arguments = [word.decode() for word in through_pkg_config(with_cuda, tmp_path)]
     plan = make_plan(with_cuda)
-    joined = "\n".join(words(plan)).replace("-isystem\n", "-isystem").splitlines()
-    assert arguments == joined
+    joined = "\n".join(words(plan)).replace("-isystem\n", "-isystem")
+    # Meson drops -L: what is kept must be found without.
+    kept = joined.replace(",-ltorch_cuda,", f",{with_cuda.library_dir}/libtorch_cuda.so,")
+    assert arguments == kept.splitlines()
     version = f"{with_cuda.version}".partition("+")[0]
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
     for question in (f"--exact-version={version}", "--validate"):

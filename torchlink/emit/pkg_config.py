@@ -46,7 +46,7 @@ def _link_words(plan: LinkPlan) -> tuple[str, ...]:
     pkgconf 1.8 (not 3.0) joins two words that begin with -Wl, and prints their spaces unquoted; a -L between them
     keeps them apart, and a repeated -L is dropped from what it prints.
     """
-    words = cxx.words(plan, "link")
+    words = tuple(_by_path(plan, word) for word in cxx.words(plan, "link"))
     if not plan.library_dirs or not any(re.search(r"\s", word) for word in words):
         return words
     apart: list[str] = []
@@ -55,6 +55,14 @@ def _link_words(plan: LinkPlan) -> tuple[str, ...]:
             apart.append(f"-L{plan.library_dirs[0]}")
         apart.append(word)
     return tuple(apart)
+
+
+def _by_path(plan: LinkPlan, word: str) -> str:
+    """A word that keeps a library, with that by its path: Meson drops every -L, for it resolves the -l it sees."""
+    for library in plan.libraries:
+        if library.keep and "," not in str(library.file):
+            word = word.replace(f",-l{library.name},", f",{library.file},")
+    return word
 
 
 def _compile_words(plan: LinkPlan) -> tuple[str, ...]:
