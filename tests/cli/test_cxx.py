@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,6 @@ from tests.conftest import run_clean, unmet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.conftest import Result
 
@@ -213,3 +213,23 @@ def test_make_and_cmake_may_be_given_it_as_their_compiler(here: Path) -> None:
         for step in (("-S", ".", "-B", "build"), ("--build", "build")):
             subprocess.run(["cmake", *step], cwd=here, env=environment, check=True, capture_output=True)
         assert run_clean(here / "build" / "by_cmake").returncode == 0
+
+
+def test_a_compiler_that_leads_back_to_torchlink_does_not_go_round(
+    torchlink: Torchlink, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = here / "my-c++"
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m torchlink c++ "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CXX", shlex.quote(str(wrapper)))
+    assert torchlink("c++", "main.cpp", "-o", "app").code == 0
+    assert run_clean(here / "app").returncode == 0
+
+
+def test_it_is_there_in_one_word_too(here: Path) -> None:
+    program = Path(sys.executable).parent / "torchlink-c++"
+    if not program.is_file():
+        unmet("torchlink-c++, which pip installs with torchlink,")
+    environment = {**os.environ, "CXX": str(program)}  # as a setup.py hands it on
+    subprocess.run([program, "main.cpp", "-o", "app"], cwd=here, env=environment, check=True)
+    assert run_clean(here / "app").returncode == 0

@@ -29,7 +29,7 @@ class Project:
 
     name: str
     files: dict[str, str]
-    way: str = "prefix"  # "prefix" | "dir" | "configure" | "make" | "env"
+    way: str = "prefix"  # how it is told: "prefix" | "dir" | "configure" | "compiler" | "c++" | "LIBTORCH" | "pkg-config"
     program: str = "build/app"
     arguments: tuple[str, ...] = field(default=())
 
@@ -95,6 +95,12 @@ CMAKE_PROJECTS = (
         },
     ),
     cmake(
+        "no find_package, but directories of another machine",
+        "set(CMAKE_CXX_STANDARD 14)\ninclude_directories(/opt/libtorch/include /opt/libtorch/include/torch/csrc/api/include)\n"
+        f"link_directories(/opt/libtorch/lib)\n{APP}target_link_libraries(app torch torch_cpu c10)\n",
+        "compiler",
+    ),
+    cmake(
         "an installed program",
         f"find_package(Torch REQUIRED)\n{APP}{LINK}install(TARGETS app DESTINATION bin)\n"
         'set(CMAKE_INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib")\n',
@@ -125,4 +131,49 @@ MAKE_PROJECTS = (
     Project(
         "a Makefile with pkg-config", {"Makefile": MAKEFILE_PKG_CONFIG, "main.cpp": MAIN}, "pkg-config", "app"
     ),
+)
+
+MESON_PROJECT = Project(
+    "meson with pkg-config",
+    {
+        "meson.build": "project('existing', 'cpp', default_options: ['cpp_std=c++14'])\n"
+        "executable('app', 'main.cpp', dependencies: dependency('torch'))\n",
+        "main.cpp": MAIN,
+    },
+    "pkg-config",
+)
+SETUP_PY = """\
+from setuptools import setup
+from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+old = ["-std=c++14", "-D_GLIBCXX_USE_CXX11_ABI=0"]
+setup(
+    name="existing",
+    ext_modules=[CppExtension("existing", ["existing.cpp"], extra_compile_args=old)],
+    cmdclass={"build_ext": BuildExtension},
+)
+"""
+EXTENSION = """\
+#include <ATen/ATen.h>
+#include <torch/csrc/utils/pybind.h>
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.def("config", [] { return at::show_config(); });
+  m.def("twice", [](const at::Tensor& x) { return x * 2; });
+}
+"""
+SETUP_PROJECT = Project(
+    "setup.py with cpp_extension", {"setup.py": SETUP_PY, "existing.cpp": EXTENSION}, "compiler"
+)
+
+# What no setting redirects: a library named by its path.
+GONE = "/opt/no-such-libtorch/lib/libtorch.so"
+CMAKE_WITH_A_PATH = cmake(
+    "a library by its path", f"find_package(Torch REQUIRED)\n{APP}target_link_libraries(app {GONE})\n"
+)
+MAKE_WITH_A_PATH = Project(
+    "a library by its path",
+    {"Makefile": f"app: main.cpp\n\t$(CXX) -o $@ $< {GONE}\n", "main.cpp": MAIN},
+    "c++",
+    "app",
 )

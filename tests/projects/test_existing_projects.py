@@ -6,13 +6,22 @@ import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path  # noqa: TC003 - pytest resolves the annotations of fixtures
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import run_clean
-from tests.projects.catalogue import CMAKE_PROJECTS, MAKE_PROJECTS, Project
+from tests.conftest import run_clean, unmet
+from tests.projects.catalogue import (
+    CMAKE_PROJECTS,
+    CMAKE_WITH_A_PATH,
+    GONE,
+    MAKE_PROJECTS,
+    MAKE_WITH_A_PATH,
+    MESON_PROJECT,
+    SETUP_PROJECT,
+    Project,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +48,14 @@ def build(command: list[str], directory: Path, **variables: str) -> None:
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
+def compiler_program() -> Path:
+    """`torchlink c++` as one word, for what takes no more."""
+    program = Path(sys.executable).parent / "torchlink-c++"
+    if not program.is_file():
+        unmet("torchlink-c++, which pip installs with torchlink,")
+    return program
+
+
 def assert_runs(program: Path) -> None:
     """The program starts with an empty environment and says what it should."""
     done = run_clean(program)
@@ -52,15 +69,18 @@ def test_a_cmake_project_builds_unchanged(
     project: Project, tmp_path: Path, torch_root: Path, torchlink: Callable[..., Result]
 ) -> None:
     lay_out(project, tmp_path)
+    chosen = {"TORCHLINK_LIBTORCH": str(torch_root)}
     if project.way == "configure":
         command = [*TORCHLINK, "cmake", "configure", "--libtorch", str(torch_root)]
+    elif project.way == "compiler":
+        command = ["cmake", f"-DCMAKE_CXX_COMPILER={compiler_program()}"]
     else:
         what, variable = {"prefix": ("prefix", "CMAKE_PREFIX_PATH"), "dir": ("dir", "Torch_DIR")}[project.way]
         answer = torchlink("cmake", what, "--libtorch", torch_root)
         assert answer.code == 0, answer.err
         command = ["cmake", f"-D{variable}={answer.out.strip()}"]
-    build([*command, "-S", ".", "-B", "build"], tmp_path)
-    build(["cmake", "--build", "build"], tmp_path)
+    build([*command, "-S", ".", "-B", "build"], tmp_path, **chosen)
+    build(["cmake", "--build", "build"], tmp_path, **chosen)
     assert_runs(tmp_path / project.program)
 
 
@@ -78,3 +98,56 @@ def test_a_makefile_builds_unchanged(
         named = {"LIBTORCH": str(torch_root)} if project.way == "LIBTORCH" else {}
         build(["make", f"CXX={wrapper}"], tmp_path, TORCHLINK_LIBTORCH=str(torch_root), **named)
     assert_runs(tmp_path / project.program)
+
+
+@pytest.mark.compile
+def test_a_meson_project_builds_unchanged(
+    tmp_path: Path, torch_root: Path, torchlink: Callable[..., Result]
+) -> None:
+    pytest.importorskip("mesonbuild")
+    lay_out(MESON_PROJECT, tmp_path)
+    (tmp_path / "torch.pc").write_text(torchlink("flags", "--pkg-config", "--libtorch", torch_root).out)
+    meson = [sys.executable, "-m", "mesonbuild.mesonmain"]
+    build([*meson, "setup", "build"], tmp_path, PKG_CONFIG_PATH=str(tmp_path))
+    build([*meson, "compile", "-C", "build"], tmp_path)
+    assert_runs(tmp_path / MESON_PROJECT.program)
+
+
+@pytest.mark.compile
+def test_a_python_extension_with_old_words_builds_unchanged(tmp_path: Path, torch_root: Path) -> None:
+    pytest.importorskip("setuptools")
+    lay_out(SETUP_PROJECT, tmp_path)
+    chosen = {"TORCHLINK_LIBTORCH": str(torch_root), "CXX": str(compiler_program()), "CFLAGS": "-O0 -g0"}
+    build([sys.executable, "setup.py", "build_ext", "--inplace"], tmp_path, **chosen)
+    code = "import torch, existing; assert existing.config(); print(existing.twice(torch.ones(2)).sum())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "tensor(4.)\n", done.stderr
+
+
+@pytest.mark.cmake
+def test_a_cmake_project_that_no_setting_helps_is_told_what_to_change(
+    tmp_path: Path, torch_root: Path, torchlink: Callable[..., Result]
+) -> None:
+    lay_out(CMAKE_WITH_A_PATH, tmp_path)
+    prefix = torchlink("cmake", "prefix", "--libtorch", torch_root).out.strip()
+    done = subprocess.run(
+        ["cmake", f"-DCMAKE_PREFIX_PATH={prefix}", "-S", ".", "-B", "build"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    told = " ".join(done.stderr.split())
+    assert f"app links {GONE} by its path, which is not there" in told
+    assert "target_link_libraries(app ${TORCH_LIBRARIES})" in told
+
+
+@pytest.mark.compile
+def test_a_makefile_that_no_word_helps_is_told_what_to_change(tmp_path: Path, torch_root: Path) -> None:
+    lay_out(MAKE_WITH_A_PATH, tmp_path)
+    done = subprocess.run(
+        ["make", f"CXX={shlex.join([*TORCHLINK, 'c++'])}"],
+        cwd=tmp_path, env={**os.environ, "TORCHLINK_LIBTORCH": str(torch_root)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert f"torchlink: note: {GONE} is named in the build file" in done.stderr

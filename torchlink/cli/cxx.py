@@ -28,6 +28,7 @@ Examples:
   torchlink c++ -show main.cpp         # the command that would run
   torchlink c++ -show:compile          # the words that compile; -show:link: those that link
   CXX="ccache clang++" torchlink c++ main.cpp
+  CXX=torchlink-c++ python setup.py build_ext     # the same in one word
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
 VALUES = {"--libtorch": "libtorch", "--python": "python", "--rpath": "rpath", "--headers": "headers"}
@@ -65,21 +66,24 @@ def cxx(ctx: typer.Context) -> None:
     Options of torchlink's own stand in front: --libtorch PATH, --python EXE, --cpu, --aoti,
     --rpath absolute|origin=DIR|none, --headers system|after. TORCHLINK_LIBTORCH names the libtorch, too.
     """
+    import os
     import shlex
 
     from torchlink.emit.cxx import words
     from torchlink.process import replace
     from torchlink.toolchain.arguments import read_arguments
+    from torchlink.toolchain.compiler import INSIDE
 
     order = read_order(ctx.args)
     step = read_arguments(order.arguments)
     compiler, plan = prepare(order, step)
     command = [*compiler.command, *order.arguments, *added_words(plan, step)]
     if order.show is None:
-        raise typer.Exit(replace(command))
+        code = replace(command, env={**os.environ, INSIDE: "1"})
+        if code and plan is not None:
+            say_gone(order.arguments, plan)
+        raise typer.Exit(code)
     shown = command if order.show == "command" else words(plan, order.show) if plan else ()
-    import os
-
     typer.echo(os.fsencode(shlex.join(shown)))
 
 
@@ -136,6 +140,27 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     plan = make_plan(locate(Path(named) if named else None, order.options.get("python")), wishes, as_used)
     say_notes(plan)
     return compiler, plan
+
+
+def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
+    """Name the libraries of libtorch that stand on the command line with their path and are not there.
+
+    No word of torchlink's can replace them: the project has to let go of them.
+    """
+    import os
+
+    from torchlink.libtorch.layout import bare_name
+    from torchlink.libtorch.libraries import is_own
+
+    for word in arguments:
+        directory, slash, name = word.rpartition("/")
+        bare = bare_name(name) if slash and not word.startswith("-") else None
+        if bare is not None and is_own(bare) and not os.path.exists(word):  # noqa: PTH110 - a word
+            typer.echo(
+                f"torchlink: note: {word} is named in the build file, and there is no {directory}. Take it out "
+                f"there: torchlink links {plan.libtorch.library_dir} by itself.",
+                err=True,
+            )
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:

@@ -119,11 +119,16 @@ def render_error(error: TorchlinkError, *, as_json: bool) -> None:
         print(f"  -> {error.hint}", file=sys.stderr)
 
 
-def entry() -> None:
-    """The console script."""
+def entry(argv: Sequence[str] | None = None) -> None:
+    """The console script `torchlink`."""
     # Most commands are over before a garbage collection would free anything, and so is the process at its end:
     # with Python's own settings a tenth of a lint goes into them.
     gc.set_threshold(100_000)
-    code = main()
+    code = main(argv)
     gc.freeze()
     sys.exit(code)
+
+
+def compiler_entry() -> None:
+    """The console script `torchlink-c++`: `torchlink c++` for tools that want a compiler in one word."""
+    entry(["c++", *sys.argv[1:]])

@@ -25,6 +25,9 @@ DEFAULT_COMPILERS = ("c++", "g++", "clang++")
 # Programs that stand before a compiler on the command line, or pose as one through a symlink.
 LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
 INCLUDE_VARIABLES = frozenset({"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH"})
+OWN_PROGRAMS = ("torchlink", "torchlink-c++")
+# Set for compilers that torchlink runs: one that is a script calling torchlink again would go round for ever.
+INSIDE = "TORCHLINK_INSIDE"
 INSTALL_HINT = "Install g++ or clang++ (Debian, Ubuntu: apt install g++), or name one with CXX or --compiler."
 
 
@@ -87,7 +90,7 @@ def _command(command: str | None) -> tuple[list[str], str]:
     named_by = "The compiler option"
     if command is None:
         command, named_by = os.environ.get("CXX", ""), "$CXX"
-    if not command.strip() or (named_by == "$CXX" and is_torchlink(command)):
+    if not command.strip() or (named_by == "$CXX" and (is_torchlink(command) or INSIDE in os.environ)):
         found = next((name for name in DEFAULT_COMPILERS if which(name)), None)
         if found is None:
             raise ToolMissingError(
@@ -106,7 +109,7 @@ def _command(command: str | None) -> tuple[list[str], str]:
 
 def is_torchlink(command: str) -> bool:
     """Whether a command is torchlink's own: `CXX="torchlink c++"` is handed on by make, as its program by CMake."""
-    return any(word.rpartition("/")[2] == "torchlink" for word in command.split())
+    return any(word.rpartition("/")[2] in OWN_PROGRAMS for word in command.split())
 
 
 def _compiler_position(words: Sequence[str]) -> int:
@@ -135,6 +138,7 @@ def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
 
     # What the user's environment adds to the search list is not the compiler's own.
     environment = {name: value for name, value in os.environ.items() if name not in INCLUDE_VARIABLES}
+    environment[INSIDE] = "1"
     words = (program, *options, *PROBE_WORDS)
     done = run(words, stdin=PROBE_SOURCE, env={**environment, "LC_ALL": "C"}, timeout=60)
     probe = read_probe(done.stdout, done.stderr) if done.returncode == 0 else None
