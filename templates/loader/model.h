@@ -88,14 +88,15 @@ class Model {
     return forward().getSchema();
   }
 
-  // Arguments as a caller gives them, without `self`; missing ones take their defaults.
+  // Arguments as a caller gives them, without the module itself, which is the schema's first one whatever its
+  // name is (mostly `self`); missing ones take their defaults.
   c10::IValue operator()(const std::vector<c10::IValue>& arguments) const {
     std::vector<c10::IValue> stack{object_};
     stack.insert(stack.end(), arguments.begin(), arguments.end());
     return forward()(std::move(stack));
   }
 
-  // As JSON strings, without `self`; none where there is no forward.
+  // As JSON strings, without the module itself; none where there is no forward.
   std::vector<std::string> argument_names() const {
     std::vector<std::string> names;
     for (size_t i = 1; forward_ != nullptr && i < schema().arguments().size(); ++i) {
@@ -104,11 +105,11 @@ class Model {
     return names;
   }
 
-  // Schema, inlined graph in TorchScript's own notation, and the attributes.
+  // Schema, inlined graph in TorchScript's own notation, and the attributes. The schema is without the module itself.
   std::string described() const {
     std::vector<std::string> arguments;
-    for (const c10::Argument& argument : schema().arguments()) {
-      if (argument.name() == "self" && arguments.empty()) continue;
+    for (size_t i = 1; i < schema().arguments().size(); ++i) {
+      const c10::Argument& argument = schema().arguments()[i];
       std::string fallback = "null";
       if (argument.default_value()) fallback = json_string(plain(*argument.default_value()));
       arguments.push_back(JsonObject()

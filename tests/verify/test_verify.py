@@ -108,6 +108,26 @@ def test_preloads_of_the_environment_do_not_reach_the_loader(
     assert "preload" not in result.out + result.err
 
 
+class OtherName(torch.nn.Module):
+    def forward(s, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # noqa: N805 - that is the case
+        return x + y
+
+
+class OtherNameAlone(torch.nn.Module):
+    def forward(this) -> torch.Tensor:  # noqa: N805 - that is the case
+        return torch.ones(2)
+
+
+@pytest.mark.parametrize(("module", "names"), [(OtherName, ["x", "y"]), (OtherNameAlone, [])])
+def test_the_module_itself_is_no_input_whatever_forward_calls_it(
+    verify: Callable[..., Result], tmp_path: Path, module: type[torch.nn.Module], names: list[str]
+) -> None:
+    path = specimens.save(module(), tmp_path / "m.pt")
+    (model,) = report_of(verify(path, "--json"))["models"]
+    assert model["error"] is None
+    assert [taken["name"] for taken in model["inputs"]] == names
+
+
 def test_expected_values_are_compared(verify: Callable[..., Result], tmp_path: Path) -> None:
     torch.save(torch.tensor([[2.5, -0.5]]), tmp_path / "wrong.pt")
     wrong = report_of(verify(TINY, "--input", "float32[1,4]", "--expect", tmp_path / "wrong.pt", "--json"))

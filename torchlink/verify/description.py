@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def parse_description(event: Mapping[str, Any]) -> Description:
     """The description in the loader's `described` event, as parsed from JSON.
 
-    `event["graph"]` is the inlined graph in TorchScript's own notation.
+    The module itself is not among the arguments of `event["schema"]`. `event["graph"]` is the inlined graph in
+    TorchScript's own notation.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: the event is not of that form.
@@ -28,7 +29,6 @@ def parse_description(event: Mapping[str, Any]) -> Description:
             bool(entry.get("kwarg_only", False)),
         )
         for entry in event["schema"]["arguments"]
-        if entry["name"] != "self"
     )
     attributes = {str(path): _fact(value) for path, value in event.get("attributes", {}).items()}
     return Description(arguments, parse_graph(str(event.get("graph", ""))), attributes)
