@@ -28,6 +28,10 @@
 #define dup2 _dup2
 #define fdopen _fdopen
 #else
+#ifdef __linux__
+#include <sys/prctl.h>
+#include <csignal>
+#endif
 #include <sys/resource.h>
 #include <unistd.h>
 #endif
@@ -226,7 +230,12 @@ extern "C" int torchlink_loader_main(int argc, char** argv) {
   dup2(2, 1);
   std::vector<std::string> words(argv + 1, argv + argc);
   std::string device = "cpu";
-  if (words.size() == 1 && words[0] == "--serve") return serve(out);
+  if (words.size() == 1 && words[0] == "--serve") {
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // a model that never returns must not outlive a verify that was killed
+#endif
+    return serve(out);
+  }
   if (words.size() > 2 && words[0] == "--device") {
     device = words[1];
     words.erase(words.begin(), words.begin() + 2);

@@ -1,0 +1,54 @@
+"""A verify that is killed leaves no loader behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402 - needs torch
+
+from tests.verify.specimens import save  # noqa: E402 - needs torch
+
+pytestmark = [pytest.mark.compile, pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")]
+
+
+class Endless(nn.Module):
+    """Never returns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        while bool(x.sum() < 1e9):
+            x = x * 1
+        return x
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process started."""
+    text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
+    return [int(word) for word in text.split()]
+
+
+def test_a_model_that_never_returns_does_not_outlive_a_killed_verify(
+    tmp_path: Path, torch_root: Path, private_cache: Path
+) -> None:
+    model = save(Endless(), tmp_path / "endless.pt")
+    command = [sys.executable, "-m", "torchlink", "verify", "--libtorch", str(torch_root), "--input"]
+    environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(private_cache)}
+    subprocess.run([*command, "float32[1,4]"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        [*command, "float32[4]", str(model)], env=environment, stdout=subprocess.DEVNULL
+    )
+    while not (loaders := children(running.pid)):
+        time.sleep(0.02)
+    running.kill()
+    running.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{loader}").exists() for loader in loaders) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{loader}").exists() for loader in loaders)
