@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torchlink.errors import MismatchError
+from torchlink.verify.matching import positions
 from torchlink.verify.specs import dimensions, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from torchlink.model.stored import StoredTensor
 
@@ -23,7 +23,7 @@ def compare(
     atol: float = ATOL,
     rtol: float = RTOL,
 ) -> tuple[float | None, MismatchError | None]:
-    """Compare the tensors among the outputs, in order, with the expected ones.
+    """Compare the tensors among the outputs with the expected ones, by key where both have keys, else in order.
 
     They agree where |output - expected| <= atol + rtol * |expected| for every element, and what is not
     finite is the same in both. Shapes must be equal; dtypes may differ.
@@ -40,22 +40,22 @@ def compare(
         is wrong, if anything is.
     """
     tensors = [(index, output) for index, output in enumerate(outputs) if output["type"] == "tensor"]
-    source = expected[0].path if expected else None
-    if len(tensors) != len(expected):
-        return None, MismatchError(
-            f"forward returned {_count(len(tensors))}, and {source} holds {len(expected)}.",
-            hint="Save exactly the tensors that forward returns, in their order.",
-        )
-    worst, wrong = 0.0, []
-    for (index, output), tensor in zip(tensors, expected, strict=True):
+    source = expected[0].path.name if expected else "the file"
+    order = positions([output["label"] for _, output in tensors], [each.label for each in expected], source)
+    if isinstance(order, MismatchError):
+        return None, order
+    worst, wrong, comparable = 0.0, [], True
+    for (index, output), tensor in zip(tensors, (expected[number] for number in order), strict=True):
         if list(tensor.shape) != output.get("shape"):
             found = output.get("shape")
             wrong.append(f"{output['label']}: its shape is {found}, expected is {list(tensor.shape)}")
+            comparable = False
             continue
         words = (str(index), *stored(tensor), repr(float(atol)), repr(float(rtol)))
         event = ask(f"expect {' '.join(words)}")
         if event["event"] == "error":
             wrong.append(f"{output['label']}: cannot be compared: {event['message']}")
+            comparable = False
             continue
         worst = max(worst, float(event["max_abs_error"]))
         if not event["ok"]:
@@ -66,10 +66,12 @@ def compare(
     if not wrong:
         return worst, None
     return (
-        worst if all("differ" in line for line in wrong) else None,
+        worst if comparable else None,
         MismatchError(
-            f"What came out is not what {_name(source)} holds (atol {atol:g}, rtol {rtol:g}).",
-            hint="Allow more with --atol and --rtol where the difference is rounding.",
+            f"What came out is not what {source} holds (atol {atol:g}, rtol {rtol:g}).",
+            hint="Allow more with --atol and --rtol where the difference is rounding."
+            if comparable
+            else "Save what forward returns for these very inputs.",
             details=tuple(wrong),
         ),
     )
@@ -81,16 +83,8 @@ def stored(tensor: StoredTensor) -> tuple[str, str, str, str, str]:
     return tensor.dtype, dimensions(tensor.shape), str(tensor.offset), dimensions(tensor.strides), path
 
 
-def _count(number: int) -> str:
-    return "1 tensor" if number == 1 else f"{number} tensors"
-
-
 def _elements(tensor: StoredTensor) -> int:
     count = 1
     for size in tensor.shape:
         count *= size
     return count
-
-
-def _name(path: Path | None) -> str:
-    return path.name if path else "the file"
