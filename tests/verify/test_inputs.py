@@ -111,6 +111,21 @@ def test_an_error_points_at_the_place_and_shows_an_example(typed: str, column: i
     assert "float32[1,3,224,224]" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("float32[2]=randn", "expected a seed (=randn:7) at"),
+        ("float32[2]=rand", "expected a seed (=rand:7) at"),
+        ("float32[2]=ones:3", "expected ones at"),
+        ("float32[2]=full", "expected full:VALUE at"),
+    ],
+)
+def test_a_fill_without_its_number_is_told_which(typed: str, expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_input(typed)
+    assert expected in caught.value.message
+
+
 @given(st.text(max_size=40))
 def test_any_text_gives_an_input_or_an_error(text: str) -> None:
     try:

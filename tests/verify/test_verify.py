@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,7 +151,42 @@ def test_another_shape_or_count_than_expected_is_a_mismatch(
     torch.save(expected, tmp_path / "wrong.pt")
     result = verify(TINY, "--expect", tmp_path / "wrong.pt", "--json")
     assert result.code == 1
-    assert report_of(result)["models"][0]["error"]["code"] == "mismatch"
+    error = report_of(result)["models"][0]["error"]
+    assert error["code"] == "mismatch"
+    assert "--atol" not in error["hint"]
+
+
+class TwoKeys(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"b": x * 2, "a": x}
+
+
+def test_a_dict_is_compared_by_its_keys(verify: Callable[..., Result], tmp_path: Path) -> None:
+    model, x = specimens.save(TwoKeys(), tmp_path / "model.pt"), torch.ones(2)
+    torch.save({"a": x, "b": x * 2}, tmp_path / "right.pt")
+    torch.save({"b": x, "a": x * 2}, tmp_path / "swapped.pt")
+    torch.save({"b": x * 2, "c": x}, tmp_path / "other.pt")
+    torch.save([x * 2, x], tmp_path / "list.pt")
+    errors = {}
+    for name in ("right", "swapped", "other", "list"):
+        result = verify(model, "--input", "float32[2]", "--expect", tmp_path / f"{name}.pt", "--json")
+        errors[name] = report_of(result)["models"][0]["error"]
+    assert errors["right"] is errors["list"] is None
+    assert [line.split(":")[0] for line in errors["swapped"]["details"]] == ["output.b", "output.a"]
+    assert "output.c is missing; output.a is not in the file" in errors["other"]["message"]
+
+
+def test_a_damaged_model_is_not_called_a_newer_one(verify: Callable[..., Result], tmp_path: Path) -> None:
+    model = specimens.save(TwoKeys(), tmp_path / "model.pt")
+    with zipfile.ZipFile(model) as archive:
+        members = archive.infolist()
+        number = next(at for at, member in enumerate(members) if member.filename.endswith(".py"))
+    content = bytearray(model.read_bytes())
+    content[members[number + 1].header_offset - members[number].compress_size // 2] ^= 0xFF
+    model.write_bytes(content)
+    error = report_of(verify(model, "--json"))["models"][0]["error"]
+    assert ".py does not match its checksum" in error["message"]
+    assert "newer" not in error["message"] + error["hint"]
 
 
 def test_what_is_not_finite_must_be_the_same(verify: Callable[..., Result], tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ Examples:
 \b
 Inputs:
   float32[1,3,224,224]        ones; also =zeros =arange =full:0.5 =rand:SEED =randn:SEED
-  int64[1,16]=randint:0:100:7 drawn from 0 up to 99
+  int64[1,16]=randint:0:100:7 drawn from 0 up to 99; the random streams are torchlink's own,
+                              not those of torch.manual_seed(7)
   @image.npy                  the tensor of a .npy or .pt file
   3  0.5  true  none  'text'  a number, a bool, None, a string
   [float32[2,3], float32[2,3]]  (int64[1], 3)  {'mask': bool[1,8]}

@@ -60,6 +60,18 @@ class Archive:
         ) as error:
             raise MalformedFileError(f"{self.path}: the entry {name} is damaged.") from error
 
+    def damaged(self) -> str | None:
+        """The first entry up to `LARGEST_RECORD` whose bytes are not those of its checksum; None where all are."""
+        name = None
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for name, entry in self.entries.items():
+                    if entry.size <= LARGEST_RECORD and entry.method in READABLE:
+                        archive.read(self.root + name)
+        except DAMAGE:
+            return name
+        return None
+
     def offset(self, name: str) -> int:
         """Where the bytes of an uncompressed entry begin in the file.
 

@@ -68,7 +68,7 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
     if stage == "load":
         return ForwardFailedError(
             f"libtorch cannot load the model: {sentence}",
-            hint="A model saved by a newer torch needs a libtorch at least as new; "
+            hint="A model saved by a newer torch needs a libtorch at least as new; a damaged one a fresh copy; "
             "operators of extensions need their library linked.",
             details=details,
         )

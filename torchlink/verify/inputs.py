@@ -232,9 +232,9 @@ def wrong_fill(fill: str, dtype: str) -> str:
     if kind not in FILL_NUMBERS:
         return "ones, zeros, arange, full:VALUE, rand:SEED, randn:SEED or randint:LOW:HIGH:SEED"
     if len(numbers) != FILL_NUMBERS[kind]:
-        return {"full": "full:VALUE", "randint": "randint:LOW:HIGH:SEED"}.get(
-            kind, f"{kind}:SEED" if numbers else kind
-        )
+        if kind in ("rand", "randn"):
+            return f"a seed (={kind}:7)"
+        return {"full": "full:VALUE", "randint": "randint:LOW:HIGH:SEED"}.get(kind, kind)
     if kind in ("rand", "randn") and not is_floating(dtype):
         return f"randint:LOW:HIGH:SEED, because {dtype} is no floating dtype,"
     if kind == "arange" and dtype == "bool":

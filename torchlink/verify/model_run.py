@@ -60,7 +60,10 @@ class _Run:
         return event
 
     def load(self, path: Path) -> None:
-        event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
+        try:
+            event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
+        except ForwardFailedError as error:
+            raise _of_damage(path, error) or error from None
         self.names = [str(name) for name in event["arguments"]]
         self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
 
@@ -113,6 +116,21 @@ class _Run:
             forward_ms=float(event["forward_ms"]),
             peak_rss_mb=peak if peak >= 0 else None,
         )
+
+
+def _of_damage(path: Path, error: ForwardFailedError) -> ForwardFailedError | None:
+    """The error for a file that cannot be loaded because it is damaged; None where nothing tells that it is."""
+    from torchlink.model.archive import open_archive
+
+    archive = open_archive(path)
+    entry = archive.damaged() if archive else None
+    if entry is None:
+        return None
+    return ForwardFailedError(
+        f"{path} is damaged: its entry {entry} does not match its checksum.",
+        hint="Copy or download the model again.",
+        details=(error.message, *error.details),
+    )
 
 
 def _nothing_fits(
