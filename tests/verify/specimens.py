@@ -103,6 +103,21 @@ class DictOutput(nn.Module):
         return {"twice": x * 2, "größe": torch.tensor(x.size(0))}
 
 
+class TwoKeys(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"b": x * 2, "a": x}
+
+
+class OtherName(nn.Module):
+    def forward(s, x: Tensor, y: Tensor) -> Tensor:  # noqa: N805 - that is the case
+        return x + y
+
+
+class OtherNameAlone(nn.Module):
+    def forward(this) -> Tensor:  # noqa: N805 - that is the case
+        return torch.ones(2)
+
+
 class StringOutput(nn.Module):
     def forward(self, x: Tensor) -> str:
         return 'a "quoted"\nline, ' + str(x.dim())

@@ -12,6 +12,7 @@ from torchlink.paths import data_dir
 
 torch = pytest.importorskip("torch")
 
+
 from tests.verify import specimens  # noqa: E402 - needs torch
 
 if TYPE_CHECKING:
@@ -109,19 +110,11 @@ def test_preloads_of_the_environment_do_not_reach_the_loader(
     assert "preload" not in result.out + result.err
 
 
-class OtherName(torch.nn.Module):
-    def forward(s, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # noqa: N805 - that is the case
-        return x + y
-
-
-class OtherNameAlone(torch.nn.Module):
-    def forward(this) -> torch.Tensor:  # noqa: N805 - that is the case
-        return torch.ones(2)
-
-
-@pytest.mark.parametrize(("module", "names"), [(OtherName, ["x", "y"]), (OtherNameAlone, [])])
+@pytest.mark.parametrize(
+    ("module", "names"), [(specimens.OtherName, ["x", "y"]), (specimens.OtherNameAlone, [])]
+)
 def test_the_module_itself_is_no_input_whatever_forward_calls_it(
-    verify: Callable[..., Result], tmp_path: Path, module: type[torch.nn.Module], names: list[str]
+    verify: Callable[..., Result], tmp_path: Path, module: Callable[[], Any], names: list[str]
 ) -> None:
     path = specimens.save(module(), tmp_path / "m.pt")
     (model,) = report_of(verify(path, "--json"))["models"]
@@ -156,13 +149,8 @@ def test_another_shape_or_count_than_expected_is_a_mismatch(
     assert "--atol" not in error["hint"]
 
 
-class TwoKeys(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"b": x * 2, "a": x}
-
-
 def test_a_dict_is_compared_by_its_keys(verify: Callable[..., Result], tmp_path: Path) -> None:
-    model, x = specimens.save(TwoKeys(), tmp_path / "model.pt"), torch.ones(2)
+    model, x = specimens.save(specimens.TwoKeys(), tmp_path / "model.pt"), torch.ones(2)
     torch.save({"a": x, "b": x * 2}, tmp_path / "right.pt")
     torch.save({"b": x, "a": x * 2}, tmp_path / "swapped.pt")
     torch.save({"b": x * 2, "c": x}, tmp_path / "other.pt")
@@ -177,7 +165,7 @@ def test_a_dict_is_compared_by_its_keys(verify: Callable[..., Result], tmp_path:
 
 
 def test_a_damaged_model_is_not_called_a_newer_one(verify: Callable[..., Result], tmp_path: Path) -> None:
-    model = specimens.save(TwoKeys(), tmp_path / "model.pt")
+    model = specimens.save(specimens.TwoKeys(), tmp_path / "model.pt")
     with zipfile.ZipFile(model) as archive:
         members = archive.infolist()
         number = next(at for at, member in enumerate(members) if member.filename.endswith(".py"))
