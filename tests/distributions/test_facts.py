@@ -7,18 +7,15 @@ standard with which g++ 12 compiled torch/script.h, `cxx_standard_declared` what
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 import pytest
 
-from tests.conftest import REPOSITORY, unmet
+from tests.conftest import REPOSITORY
+from tests.distributions.wheels import fetch
 from torchlink.libtorch.inspect import inspect
 
 if TYPE_CHECKING:
@@ -27,29 +24,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.matrix
 DATA = json.loads((REPOSITORY / "tests/data/distributions.json").read_text())["distributions"]
 WHEELS = sorted(name for name in DATA if name.startswith("torch-"))
-TAG = re.compile(r"torch-(?P<version>[^-]+)-cp(?P<major>\d)(?P<minor>\d+)-(?P<abi>[^-]+)-(?P<platform>.+)")
 # What an unpacked tree is read from; the large libraries of a CUDA wheel add minutes and tell nothing new.
 LARGEST = 600 << 20
 
 
 @pytest.fixture
 def wheel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """The wheel of a row, from pip or from the directory that TORCHLINK_TEST_WHEELS names; deleted afterwards."""
-    name = request.param
-    kept = Path(os.environ.get("TORCHLINK_TEST_WHEELS", "/nonexistent")) / f"{name}.whl"
-    if kept.is_file():
-        yield kept
-        return
-    match = TAG.fullmatch(name)
-    assert match
-    options = ["--platform", match["platform"], "--python-version", f"{match['major']}.{match['minor']}"]
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", *options]
-    command += ["--abi", match["abi"], "-d", str(tmp_path), f"torch=={match['version']}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = tmp_path / f"{name}.whl"
-    if not found.is_file():
-        unmet(f"{name} from pip ({done.stderr.strip().splitlines()[-1:]})")
-    yield found
+    """The wheel of a row, deleted afterwards where it was downloaded."""
+    yield fetch(request.param, tmp_path)
     shutil.rmtree(tmp_path)
 
 

@@ -1,0 +1,115 @@
+"""Libtorchs of C++ ABI 0: a C++, a CMake and a Nim program are built and run with torchlink's words.
+
+`linear-torch-1.1.0.pt` was saved by torch 1.1.0: a ScriptModule with the weight [[1, 2, 3, 4], [0, 0, 1, -1]]
+and the bias [0.5, 0.25]. Newer formats are nothing that 1.1.0 reads.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.distributions.programs import HAS_CUDA, build_cxx, build_nim, done, says
+from tests.distributions.wheels import unpack
+from torchlink.plan import Wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+pytestmark = [pytest.mark.matrix, pytest.mark.compile]
+CPU = Wishes(cpu_only=True)
+LOADER_1_1 = f"""\
+#include <torch/script.h>
+#include <iostream>
+#include <memory>
+
+int main() {{
+  std::shared_ptr<torch::jit::script::Module> model =
+      torch::jit::load(std::string("{REPOSITORY / "tests/data/linear-torch-1.1.0.pt"}"));
+  std::vector<torch::jit::IValue> inputs{{torch::ones({{1, 4}})}};
+  at::Tensor output = model->forward(inputs).toTensor();
+  std::cout << output[0][0].item<float>() << " " << output[0][1].item<float>() << std::endl;
+  return 0;
+}}
+"""
+LISTS = """\
+cmake_minimum_required(VERSION 3.18)
+project(existing LANGUAGES CXX)
+find_package(Torch REQUIRED)
+add_executable(app main.cpp)
+target_link_libraries(app "${TORCH_LIBRARIES}")
+set_property(TARGET app PROPERTY CXX_STANDARD 11)
+"""
+
+
+@pytest.fixture(scope="module")
+def torch_1_13(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """1.13.1, whose CPU libraries need no package beside them."""
+    site = tmp_path_factory.mktemp("torch 1.13")
+    yield unpack("torch-1.13.1-cp310-cp310-manylinux1_x86_64", site)
+    shutil.rmtree(site)
+
+
+@pytest.fixture(scope="module")
+def torch_1_1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """1.1.0: libtorch, libcaffe2 and libc10, and CUDA in libcaffe2_gpu."""
+    site = tmp_path_factory.mktemp("torch 1.1")
+    yield unpack("torch-1.1.0-cp37-cp37m-manylinux1_x86_64", site)
+    shutil.rmtree(site)
+
+
+def test_a_cxx_program_of_1_13(torch_1_13: Path, tmp_path: Path) -> None:
+    assert says(build_cxx(torch_1_13, HAS_CUDA, tmp_path / "app", CPU)) == "cuda 0"
+
+
+@pytest.mark.nim
+def test_a_nim_program_of_1_13(torch_1_13: Path, tmp_path: Path) -> None:
+    assert says(build_nim(torch_1_13, HAS_CUDA, tmp_path / "nim", CPU)) == "cuda 0"
+
+
+@pytest.mark.parametrize("via", ["cxx", "cmake", "nim"])
+def test_the_reference_loader_of_1_13(torch_1_13: Path, via: str, torchlink: Callable[..., Result]) -> None:
+    result = torchlink("verify", "--json", "--cpu", "--via", via, "--libtorch", torch_1_13)
+    report = json.loads(result.out)
+    assert (result.code, report["ok"]) == (0, True), result.err
+    assert (report["libtorch"]["cxx11_abi"], report["libtorch"]["cxx_standard"]) == (0, 14)
+
+
+def test_companions_that_1_13_lacks_are_named(torch_1_13: Path, torchlink: Callable[..., Result]) -> None:
+    note = torchlink("flags", "--libtorch", torch_1_13).err
+    assert "nvidia-cudnn-cu11" in note
+    assert "--cpu does without" in note
+    assert torchlink("flags", "--cpu", "--libtorch", torch_1_13).err == ""
+
+
+@pytest.mark.parametrize("wishes", [Wishes(), CPU], ids=["whole", "cpu"])
+def test_a_cxx_program_of_1_1(torch_1_1: Path, tmp_path: Path, wishes: Wishes) -> None:
+    assert says(build_cxx(torch_1_1, LOADER_1_1, tmp_path / "app", wishes)) == "10.5 0.25"
+
+
+@pytest.mark.nim
+def test_a_nim_program_of_1_1(torch_1_1: Path, tmp_path: Path) -> None:
+    assert says(build_nim(torch_1_1, LOADER_1_1, tmp_path / "nim")) == "10.5 0.25"
+
+
+@pytest.mark.cmake
+def test_a_cmake_project_of_1_1(torch_1_1: Path, tmp_path: Path, torchlink: Callable[..., Result]) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(LISTS)
+    (tmp_path / "main.cpp").write_text(LOADER_1_1)
+    prefix = torchlink("cmake", "prefix", "--libtorch", torch_1_1).out.strip()
+    done("cmake", "-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}", cwd=tmp_path)
+    done("cmake", "--build", "build", cwd=tmp_path)
+    assert says(tmp_path / "build/app") == "10.5 0.25"
+
+
+def test_1_1_is_older_than_the_reference_loader(torch_1_1: Path, torchlink: Callable[..., Result]) -> None:
+    result = torchlink("verify", "--libtorch", torch_1_1)
+    assert result.code == 2
+    assert "needs libtorch 1.11 or newer" in result.err
