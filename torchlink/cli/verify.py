@@ -108,7 +108,7 @@ def verify(
     from torchlink.verify.run import verify as prove
 
     head_start = current()
-    linted = Linted()
+    linted = Linted(cpu=cpu)
 
     def meanwhile() -> None:
         """The loader is starting: import what the end needs, and lint the loader of a warm run."""
@@ -140,7 +140,9 @@ def verify(
 class Linted:
     """What lint says of the loader; asked twice, it looks once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cpu: bool) -> None:
+        # Where the loader lies is torchlink's choice; what --cpu leaves out is the user's.
+        self._ignored = ("rpath-absolute", "rpath-build-tree", *(("load-bearing-lost",) if cpu else ()))
         self._known: dict[Path, tuple[Finding, ...] | None] = {}
 
     def of(self, loader: Path) -> tuple[Finding, ...] | None:
@@ -151,8 +153,7 @@ class Linted:
 
         if loader not in self._known:
             try:
-                rules = choose(ignore=("rpath-absolute", "rpath-build-tree"))
-                self._known[loader] = judge(loader, rules=rules).findings
+                self._known[loader] = judge(loader, rules=choose(ignore=self._ignored)).findings
             except TorchlinkError:
                 self._known[loader] = None
         return self._known[loader]
