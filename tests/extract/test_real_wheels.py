@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_clean, unmet
-from tests.libtorch.test_matrix import DATA, WHEELS, wheel
+from tests.distributions.test_facts import DATA, WHEELS, wheel
 from torchlink.binary.loader import resolve
 from torchlink.extract.run import extract
 from torchlink.libtorch.inspect import inspect

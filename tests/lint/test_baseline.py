@@ -58,13 +58,13 @@ def test_directories_are_cut_off_paths_and_off_nothing_else(text: str, expected:
 
 def test_a_fingerprint_survives_another_directory_other_words_and_other_evidence() -> None:
     elsewhere = FINDING._replace(
-        subject="/ci/work/build/lib",
+        subject="/ci/job/build/lib",
         message="Said better.",
         fix="",
         severity=Severity.ERROR,
         evidence=("other", "lines"),
     )
-    assert fingerprint("./app", FINDING) == fingerprint("/ci/work/build/app", elsewhere)
+    assert fingerprint("./app", FINDING) == fingerprint("/ci/job/build/app", elsewhere)
     assert len(fingerprint("./app", FINDING)) == 32
 
 

@@ -16,7 +16,7 @@ from torchlink.report import github, junit, lint_json, sarif
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HERE = "/work"
+HERE = "/repo"
 
 
 def sarif_of(report: LintReport, rules: tuple[RuleDoc, ...] = ()) -> str:
@@ -111,9 +111,9 @@ def test_sarif_of_anything_is_valid(
 def test_sarif_points_into_the_checkout_with_encoded_relative_uris() -> None:
     paths = {
         "build/a b%#?ü:[x].so": "build/a%20b%25%23%3F%C3%BC%3A%5Bx%5D.so",
-        "/work/lib/x.so": "lib/x.so",
+        "/repo/lib/x.so": "lib/x.so",
         "not\udcffutf8": "not%FFutf8",
-        "//work//./x": "x",
+        "//repo//./x": "x",
     }
     report = LintReport(tuple(FileReport(path, "executable", (), ()) for path in paths))
     uris = [artifact["location"]["uri"] for artifact in run_of(report)["artifacts"]]

@@ -216,12 +216,8 @@ document.title = JSON.stringify(said);
 </script></body>"""
 
 
-def test_filter_and_graph_work_by_keyboard_in_a_browser(torch_report: LintReport, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium: the page is looked at where there is one")
-    page = tmp_path / "page.html"
-    page.write_text(lint_html.render(torch_report).replace("</body>", SCRIPT), encoding="utf-8")
+def title_of(browser: str, page: Path, profile: Path) -> str:
+    """The title of a page after its scripts have run."""
     done = subprocess.run(
         [
             browser,
@@ -233,7 +229,7 @@ def test_filter_and_graph_work_by_keyboard_in_a_browser(torch_report: LintReport
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--user-data-dir={profile}",
             "--virtual-time-budget=5000",  # the page's scripts run before the page is printed
             "--dump-dom",
             page.as_uri(),
@@ -245,7 +241,19 @@ def test_filter_and_graph_work_by_keyboard_in_a_browser(torch_report: LintReport
     )
     match = re.search(r"<title>(.*?)</title>", done.stdout)
     assert match, done.stderr
-    assert json.loads(match[1].replace("&quot;", '"')) == [
+    return match[1].replace("&quot;", '"')
+
+
+def test_filter_and_graph_work_by_keyboard_in_a_browser(torch_report: LintReport, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium: the page is looked at where there is one")
+    page = tmp_path / "page.html"
+    page.write_text(lint_html.render(torch_report).replace("</body>", SCRIPT), encoding="utf-8")
+    # A busy machine may print the page before its scripts have had the focus; then the title is still the page's.
+    titles = (title_of(browser, page, tmp_path / f"profile {attempt}") for attempt in range(5))
+    said = next((title for title in titles if title.startswith("[")), "[]")
+    assert json.loads(said) == [
         "2 of 3 shown",
         "1 of 3 shown",
         "1 of 3 shown",

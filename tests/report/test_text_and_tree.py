@@ -204,7 +204,7 @@ def test_visible_text_prints_and_text_that_prints_stays(text: str) -> None:
     [
         ("app", "sub/app"),
         ("./build/../app", "sub/app"),
-        ("/work/app", "app"),
+        ("/repo/app", "app"),
         ("../app", "app"),
         ("../../app", "/app"),
         ("/workshop/app", "/workshop/app"),
@@ -212,5 +212,5 @@ def test_visible_text_prints_and_text_that_prints_stays(text: str) -> None:
     ],
 )
 def test_a_path_is_told_as_the_checkout_names_it(path: str, expected: str) -> None:
-    assert located(path, "/work/sub", "/work") == expected
-    assert located(path, "/work/sub", "/work/") == expected
+    assert located(path, "/repo/sub", "/repo") == expected
+    assert located(path, "/repo/sub", "/repo/") == expected
