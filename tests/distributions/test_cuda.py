@@ -52,13 +52,14 @@ def cuda(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def bare(cuda: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bare(cuda: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The same torch copied away from its companions."""
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
     for part in ("lib", "include"):
         shutil.copytree(cuda / part, tmp_path / "bare" / part, copy_function=link_or_copy)
-    return tmp_path / "bare"
+    yield tmp_path / "bare"
+    shutil.rmtree(tmp_path / "bare")
 
 
 def link_or_copy(source: str, target: str) -> str:

@@ -66,17 +66,14 @@ def target_options(name: str) -> list[str]:
     """What makes pip choose for the machine and the Python of a wheel."""
     match = TAG.fullmatch(name)
     assert match
-    platform = ["--platform", match["platform"], "--python-version", f"{match['major']}.{match['minor']}"]
-    return [
-        *platform,
-        "--abi",
-        match["abi"],
-        "--abi",
-        "none",
-        "--only-binary=:all:",
-        "--find-links",
-        str(KEPT),
-    ]
+    glibc = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", match["platform"])
+    # pip takes each --platform as it is: a wheel for an older glibc has another tag.
+    older = [f"manylinux_2_{minor}_{glibc[2]}" for minor in range(16, int(glibc[1]))] if glibc else []
+    platforms = [match["platform"], *older, *([f"manylinux2014_{glibc[2]}"] if glibc else [])]
+    words = ["--only-binary=:all:", "--python-version", f"{match['major']}.{match['minor']}"]
+    for option, values in (("--platform", platforms), ("--abi", [match["abi"], "none"])):
+        words += [word for value in values for word in (option, value)]
+    return [*words, "--find-links", str(KEPT)] if KEPT.is_dir() else words
 
 
 def pip(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
