@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,6 +74,35 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise RunFailedError(f"{words[0]} did not finish within {timeout:g} s and was stopped.") from error
     return Completed(words, done.returncode, done.stdout, done.stderr, time.perf_counter() - start)
+
+
+def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: int) -> str:
+    """What a filter makes of a text that an inspected file may have crafted.
+
+    Args:
+        argv: the filter.
+        text: its standard input.
+        timeout: seconds after which it is stopped.
+        memory: bytes of address space that it may take, where the system can limit another process (Linux).
+
+    Raises:
+        ToolMissingError: the program does not exist or may not be executed.
+        RunFailedError: it took longer, or did not end well.
+    """
+    process = spawn(argv, env={**clean_environment(), "LC_ALL": "C.UTF-8"})
+    try:
+        if sys.platform == "linux":
+            import resource
+
+            resource.prlimit(process.pid, resource.RLIMIT_AS, (memory, memory))
+        out, _ = process.communicate(text, timeout)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.communicate()
+        raise RunFailedError(f"{argv[0]} did not finish within {timeout:g} s and was stopped.") from error
+    if process.returncode:
+        raise RunFailedError(f"{argv[0]} ended with status {process.returncode}.")
+    return out
 
 
 def spawn(

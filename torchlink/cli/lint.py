@@ -77,7 +77,7 @@ def lint(
         typer.Option(
             "--allowed-rpath",
             metavar="PREFIX",
-            help="A search path entry must begin so, e.g. $ORIGIN; may be repeated.",
+            help="A search path entry must begin so, e.g. '$ORIGIN/..' (quoted, for the shell); may be repeated.",
         ),
     ] = None,
     root: Annotated[

@@ -80,14 +80,14 @@ def run(wishes: Wishes) -> int:
     check_forms(wishes)
     setting = settings.load(Path.cwd(), wishes.config, rules={rule.id: rule for rule in RULES})
     select, ignore = words(wishes.select) or setting.select, words(wishes.ignore) or setting.ignore
-    target = wishes.target or setting.target
+    target = setting.target if wishes.target is None else wishes.target
     form = "json" if wishes.as_json else wishes.output
     report = lint(
         wishes.files,
         Wanted(
-            floors=floors(target) if target else {},
+            floors={} if target is None else floors(target),
             target=target,
-            allowed_rpath=tuple(wishes.allowed_rpath or setting.allowed_rpath),
+            allowed_rpath=prefixes(wishes.allowed_rpath or ()) or setting.allowed_rpath,
             environment=environment(wishes.env or ()),
         ),
         rules=choose(select, ignore),
@@ -108,6 +108,10 @@ def run(wishes: Wishes) -> int:
             known = baseline.read(wishes.baseline)
             report = allow.apply(report, select=select, ignore=ignore, baseline=known)
     threshold = Severity(wishes.fail_on) if wishes.fail_on else setting.fail_on or Severity.ERROR
+    if any(file.findings or file.allowed for file in report.files):
+        from torchlink.lint.demangle import demangled
+
+        report = demangled(report)
     show(report, form, threshold, tree=wishes.tree, verbose=wishes.verbose)
     if wishes.html is not None:
         write_page(report, wishes.html)
@@ -128,6 +132,19 @@ def check_forms(wishes: Wishes) -> None:
 def words(values: Sequence[str] | None) -> tuple[str, ...]:
     """The ids of options that take several by commas."""
     return tuple(word.strip() for value in values or () for word in value.split(",") if word.strip())
+
+
+def prefixes(values: Sequence[str]) -> tuple[str, ...]:
+    """The prefixes of --allowed-rpath; one that the shell took the $ORIGIN from would allow nothing, or everything."""
+    from torchlink.errors import UsageError
+
+    for value in values:
+        if not value or f"{value}/".startswith("/../"):
+            raise UsageError(
+                f"--allowed-rpath {value or 'without a prefix'}: the shell has replaced $ORIGIN by nothing.",
+                hint="Quote it: --allowed-rpath '$ORIGIN/..'",
+            )
+    return tuple(values)
 
 
 def floors(target: str) -> dict[str, tuple[int, ...]]:

@@ -30,6 +30,12 @@ class Finding(NamedTuple):
     message: str  # what, where, and why it will hurt
     fix: str  # the words that mend it
     evidence: tuple[str, ...] = ()  # what was read: symbols, searched directories, versions
+    demangled: tuple[str, ...] = ()  # the same lines with C++ names as C++ writes them; () where none was
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The evidence as people read it."""
+        return self.demangled or self.evidence
 
 
 class RuleDoc(NamedTuple):

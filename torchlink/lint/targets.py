@@ -99,7 +99,9 @@ def parse_target(text: str) -> Mapping[str, Version]:
             return known[system, major]
         what = f"has no release {release!r} of {system}" if release else f"needs a release of {system}"
         raise UsageError(f"The target {text} {what}.", hint=f"Known releases: {', '.join(releases)}.")
-    raise UsageError(f"The target {text} is no system that torchlink knows.", hint=_nearest(wanted, known))
+    raise UsageError(
+        f"The target {text or repr(text)} is no system that torchlink knows.", hint=_nearest(wanted, known)
+    )
 
 
 def _library(part: str, text: str) -> tuple[str, Version]:

@@ -87,7 +87,7 @@ def _command(file: FileReport, finding: Finding, cwd: str, root: str) -> str:
     text = [*lines(finding.message)]
     if finding.fix:
         text += ["", *lines(f"Fix: {finding.fix}")]
-    text += map(visible, finding.evidence)
+    text += map(visible, finding.shown)
     message = "\n".join(text)
     if len(message) > MESSAGE_LIMIT:
         message = message[: MESSAGE_LIMIT - 1] + "…"

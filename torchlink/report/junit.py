@@ -135,7 +135,7 @@ def _blocks(findings: list[Finding]) -> Iterator[str]:
         yield from lines(finding.message)
         if finding.fix:
             yield from lines(f"fix: {finding.fix}")
-        yield from (f"| {visible(evidence)}" for evidence in finding.evidence)
+        yield from (f"| {visible(evidence)}" for evidence in finding.shown)
 
 
 def _properties(*pairs: tuple[str, str]) -> str:

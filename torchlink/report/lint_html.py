@@ -104,7 +104,7 @@ def _finding(finding: Finding, nodes: Sequence[int]) -> dict[str, Any]:
         "subject": visible(finding.subject),
         "message": "\n".join(lines(finding.message)),
         "fix": "\n".join(lines(finding.fix)) if finding.fix else "",
-        "evidence": [visible(evidence) for evidence in finding.evidence],
+        "evidence": [visible(evidence) for evidence in finding.shown],
         "nodes": nodes,
     }
 

@@ -54,6 +54,7 @@ def finding_to_json(finding: Finding) -> dict[str, object]:
         "message": finding.message,
         "fix": finding.fix,
         "evidence": list(finding.evidence),
+        "demangled": list(finding.demangled),
     }
 
 

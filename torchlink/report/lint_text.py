@@ -76,7 +76,7 @@ def _finding(finding: Finding, rules: int, *, color: bool, verbose: bool, width:
         yield from _wrapped(line, INDENT, width)
     if finding.fix:
         yield from _labelled("fix: ", finding.fix, GREEN, color=color, width=width)
-    shown = finding.evidence if verbose or len(finding.evidence) <= FEW + 1 else finding.evidence[:FEW]
+    shown = finding.shown if verbose or len(finding.shown) <= FEW + 1 else finding.shown[:FEW]
     for evidence in shown:
         yield paint(f"{INDENT}| {visible(evidence)}", DIM, color=color)
     if len(shown) < len(finding.evidence):

@@ -132,7 +132,7 @@ def _message(finding: Finding) -> str:
     if finding.fix:
         parts.append("Fix: " + "\n".join(lines(finding.fix)))
     if finding.evidence:
-        parts.append("\n".join(visible(evidence) for evidence in finding.evidence))
+        parts.append("\n".join(visible(evidence) for evidence in finding.shown))
     # "operator[](int)" would be read as a link
     return "\n\n".join(parts).replace("](", "] (")
 
