@@ -1,7 +1,8 @@
 """What was built and kept: one directory an entry, whole or absent; to delete, copy or share at any time.
 
-An entry is written beside its place and renamed into it. Its name is the hash of everything that it depends
-on, so it is never out of date; `entry.json`, written last, says what it is and how large its program must be.
+An entry is written beside its place and renamed into it. Its name is the hash of everything that it is known to
+depend on before it is built; `headers` lists what the compiler read besides; `entry.json`, written last, says what
+it is, how large its program must be, and how those headers were.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +25,7 @@ LOGS = "logs"
 MANIFEST = "entry.json"
 WORKSPACE = ".new-"  # how the names of workspaces begin
 ABANDONED = 86400  # seconds after which a workspace is what a killed process left behind
-FORM = 1  # raise it whenever the meaning of a manifest changes
+FORM = 2  # raise it whenever the meaning of a manifest changes
 
 
 class Entry(NamedTuple):  # made in a third of a dataclass's time, and on the way of every warm start
@@ -36,21 +36,15 @@ class Entry(NamedTuple):  # made in a third of a dataclass's time, and on the wa
 
 
 def find(key: str) -> Entry | None:
-    """The entry of this key; None where there is none, or where it is not whole."""
-    directory = cache_dir() / BUILDS / key
-    try:
-        facts = json.loads((directory / MANIFEST).read_bytes())
-        program = directory / str(facts["program"])
-        whole = facts["form"] == FORM and os.stat(program).st_size == facts["size"]  # noqa: PTH116 - warm path
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Entry(program, facts) if whole and os.access(program, os.X_OK) else None
+    """The entry of this key; None where there is none, where it is not whole, or where a header has changed since."""
+    entry = _whole(key)
+    return entry if entry is not None and _current(entry) else None
 
 
 def recent(asked: str) -> Entry | None:
     """The entry that served the same question last time; whether it still does is for its key to say."""
     try:
-        return find(_recent(asked).read_text(encoding="ascii"))
+        return _whole(_recent(asked).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
 
@@ -73,6 +67,7 @@ def workspace() -> Iterator[Path]:
     Raises:
         FileError: the cache cannot be written.
     """
+    import shutil
     import tempfile
 
     try:
@@ -149,8 +144,35 @@ def keep_log(name: str, text: str) -> Path:
     return file
 
 
+def _whole(key: str) -> Entry | None:
+    """The entry of this key, where all of it is there."""
+    directory = cache_dir() / BUILDS / key
+    try:
+        facts = json.loads((directory / MANIFEST).read_bytes())
+        program = directory / str(facts["program"])
+        whole = facts["form"] == FORM and os.stat(program).st_size == facts["size"]  # noqa: PTH116 - warm path
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Entry(program, facts) if whole and os.access(program, os.X_OK) else None
+
+
+def _current(entry: Entry) -> bool:
+    """Whether the headers are as they were when the entry's program was built."""
+    from torchlink.build import headers
+
+    before = entry.facts.get("headers")
+    if before is None:  # not a compiler's work
+        return True
+    try:
+        names = os.fsdecode(entry.program.with_name(headers.LIST).read_bytes())
+    except OSError:
+        return False
+    return headers.stamp(names.split("\n") if names else ()) == str(before)
+
+
 def _sweep(builds: Path) -> None:
     """Delete the workspaces of processes that were killed."""
+    import shutil
     import time
 
     for directory in builds.glob(f"{WORKSPACE}*"):

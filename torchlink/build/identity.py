@@ -25,7 +25,8 @@ COMPILER_VARIABLES = (
     "CCC_OVERRIDE_OPTIONS",
     "SDKROOT",
 )
-# Headers that every loader reads; an upgrade or a rebuild touches them.
+# Headers that every loader reads; an upgrade or a rebuild touches them, and two builds of one place are two keys.
+# Which others were read, the entry itself remembers: `build.headers`.
 TELLING_HEADERS = (
     "ATen/core/ivalue.h",
     "ATen/core/TensorBody.h",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,21 +73,27 @@ def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltL
 
 
 def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
+    from torchlink.build import headers
     from torchlink.build.project import write_project
+    from torchlink.build.recipe import source_dir
     from torchlink.build.steps import run_steps
 
     directory, finished = work / "work", work / "entry"
     directory.mkdir()
     write_project(way.files, directory)
+    begun = time.time_ns()
     seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
     finished.mkdir()
     (directory / way.program).rename(finished / PROGRAM)
+    read = headers.read_in(directory, source_dir())
+    (finished / headers.LIST).write_bytes(os.fsencode("\n".join(read)))
     facts = {
         "libtorch": {"root": str(plan.libtorch.root), "version": plan.libtorch.version},
         "compiler": compiler.name,
         "via": way.via,
         "command": way.command,
         "compile_seconds": seconds,
+        "headers": headers.stamp(read, since=begun),
     }
     entry = cache.publish(name, finished, PROGRAM, facts)
     return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=way.command)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torchlink.toolchain.facts import Compiler, Tool
 
 PROGRAM = "loader"
+DEPENDENCIES = "loader.d"  # the headers that were read, see `build.headers`
 MAIN = "loader.cpp"
 
 
@@ -64,8 +65,9 @@ def recipe(via: str, plan: LinkPlan, compiler: Compiler) -> Recipe:
 
 
 def by_compiler(plan: LinkPlan, compiler: Compiler) -> Recipe:
-    """The compiler with exactly the words that `torchlink flags` prints."""
-    command = (*compiler.command, str(source_dir() / MAIN), "-o", PROGRAM, *cxx.words(plan))
+    """The compiler with exactly the words that `torchlink flags` prints, and a list of headers as by-product."""
+    listed = ("-MD", "-MF", DEPENDENCIES)
+    command = (*compiler.command, str(source_dir() / MAIN), "-o", PROGRAM, *listed, *cxx.words(plan))
     return Recipe("cxx", sources(), (command,))
 
 
@@ -82,7 +84,9 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
         str(cmake.path),
         *("-S", ".", "-B", BUILD_DIR, "-G", tools.generator, f"-DCMAKE_CXX_COMPILER={compiler.path}"),
     )
-    build = (str(cmake.path), "--build", BUILD_DIR)
+    # CMake has the compiler write its dependency files by itself, and ninja deletes them.
+    keep = ("--", "-d", "keepdepfile") if tools.generator == "Ninja" else ()
+    build = (str(cmake.path), "--build", BUILD_DIR, *keep)
     return Recipe(
         "cmake",
         code,
@@ -104,7 +108,7 @@ def by_nim(plan: LinkPlan, compiler: Compiler) -> Recipe:
         str(nim.path),
         *("cpp", "--hints:off", "--nimcache:nimcache", f"--cc:{kind}"),
         *(f"--{kind}.cpp.exe:{program}", f"--{kind}.cpp.linkerexe:{program}"),
-        *(f"--out:{PROGRAM}", "loader.nim"),
+        *("--passC:-MD", f"--out:{PROGRAM}", "loader.nim"),
     )
     files = loader_project(plan)
     return Recipe("nim", files, (command,), PROGRAM, files, (_identity(nim.path),))

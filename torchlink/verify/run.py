@@ -96,7 +96,9 @@ def verify(
         return VerifyReport(libtorch, None, via, tuple(looked_at))
     loader = _build(plan, tool, via, hooks)
     # One process a model: what a model leaves behind must neither help nor harm the next one.
-    early = hooks.early if hooks.early is not None and hooks.early.loader == loader.path else None
+    # One that was started before it was built anew, in the same place, is not this one.
+    right = hooks.early is not None and loader.cached and hooks.early.loader == loader.path
+    early = hooks.early if right else None
     results = []
     for result in looked_at:
         if result.error is None:
