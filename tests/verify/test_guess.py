@@ -8,7 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests import zoo  # noqa: E402 - needs torch
+from tests.zoo.catalogue import NAMES, build  # noqa: E402 - needs torch
+from tests.zoo.description import describe  # noqa: E402 - needs torch
 from torchlink.verify.description import parse_description  # noqa: E402
 from torchlink.verify.guess import Guess, guesses  # noqa: E402
 from torchlink.verify.guessing.check import value_of  # noqa: E402
@@ -44,7 +45,7 @@ EXPECTED = {
 
 
 def described(module: Any) -> Description:
-    return parse_description(zoo.describe(module))
+    return parse_description(describe(module))
 
 
 def real(spec: InputSpec) -> Any:
@@ -81,9 +82,9 @@ def without_origin(value: Any) -> Any:
     return value
 
 
-@pytest.fixture(scope="module", params=zoo.NAMES)
+@pytest.fixture(scope="module", params=NAMES)
 def animal(request: pytest.FixtureRequest) -> tuple[str, Any, list[Guess]]:
-    module = zoo.build(request.param)
+    module = build(request.param)
     return request.param, module, list(guesses(described(module)))
 
 
@@ -125,38 +126,38 @@ def test_a_run_on_shapes_gives_the_shapes_of_the_real_run(animal: tuple[str, Any
 
 
 def test_the_reason_names_the_parameter_that_told() -> None:
-    first = next(guesses(described(zoo.build("lenet"))))
+    first = next(guesses(described(build("lenet"))))
     assert first.why == (
         "x = float32[1,1,28,28]: conv1.weight takes 1 channel, the layers behind take 28x28 pixels"
     )
 
 
 def test_a_model_that_refuses_everything_leaves_a_short_list() -> None:
-    tried = list(guesses(described(zoo.build("raises"))))
+    tried = list(guesses(described(build("raises"))))
     assert 1 < len(tried) <= 24
 
 
 def test_an_argument_that_cannot_be_written_leaves_no_guess() -> None:
-    event = zoo.describe(zoo.build("mlp"))
+    event = describe(build("mlp"))
     event["schema"]["arguments"][0]["type"] = "__torch__.MyClass"
     assert list(guesses(parse_description(event))) == []
 
 
 def test_a_description_without_a_graph_leaves_generic_guesses() -> None:
-    event = {**zoo.describe(zoo.build("mlp")), "graph": "", "attributes": {}}
+    event = {**describe(build("mlp")), "graph": "", "attributes": {}}
     tried = list(guesses(parse_description(event)))
     assert tried[0].inputs[0].to_text() == "float32[1,3,64,64]"
     assert "nothing in the graph tells its shape" in tried[0].why
 
 
 def test_forward_without_arguments_is_called_without_any() -> None:
-    event = {**zoo.describe(zoo.build("mlp")), "graph": ""}
+    event = {**describe(build("mlp")), "graph": ""}
     event["schema"]["arguments"] = []
     assert [guess.inputs for guess in guesses(parse_description(event))] == [()]
 
 
 def test_a_default_is_written_where_a_later_argument_has_none() -> None:
-    event = zoo.describe(zoo.build("defaults"))
+    event = describe(build("defaults"))
     event["schema"]["arguments"][-1]["has_default"] = False
     (_, scale, steps, _) = next(guesses(parse_description(event))).inputs
     assert (scale, steps) == (ScalarInput(2.0), ScalarInput(3))

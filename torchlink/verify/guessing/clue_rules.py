@@ -5,6 +5,7 @@ from __future__ import annotations
 from torchlink.verify.guessing import use_rules
 from torchlink.verify.guessing.clues import PASS, ClueRule, Known, Probe, Telling, Told, named, rows
 from torchlink.verify.guessing.templates import BATCH, HEIGHT, LENGTH, WIDTH, Template, spatial
+from torchlink.verify.shapes.layers import GATES
 from torchlink.verify.shapes.values import UNKNOWN, Shaped, wholes
 
 
@@ -147,7 +148,7 @@ def embedding_bag(weight: object, indices: object, offsets: object, *_: object) 
 
 
 def recurrent(gates: int) -> ClueRule:
-    """A sequence and the states of an LSTM (4 gates), a GRU (3) or an RNN (1)."""
+    """A sequence and the states of an LSTM, a GRU or an RNN (`GATES`)."""
 
     def rule(x: object, states: object, parameters: object, *rest: object) -> Told:
         packed = isinstance(rest[0], list)  # data, batch_sizes, states, parameters, …
@@ -224,14 +225,8 @@ CLUE_RULES: dict[str, ClueRule] = {
     "layer_norm": layer_norm,
     "embedding": embedding,
     "embedding_bag": embedding_bag,
-    "lstm": recurrent(4),
-    "gru": recurrent(3),
-    "rnn_tanh": recurrent(1),
-    "rnn_relu": recurrent(1),
-    "lstm_cell": cell(4),
-    "gru_cell": cell(3),
-    "rnn_tanh_cell": cell(1),
-    "rnn_relu_cell": cell(1),
+    **{name: recurrent(gates) for name, gates in GATES.items()},
+    **{f"{name}_cell": cell(gates) for name, gates in GATES.items()},
     "scaled_dot_product_attention": attention,
     "_transformer_encoder_layer_fwd": encoder_layer,
     **{f"conv{rank}d": conv for rank in (1, 2, 3)},

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 REDUCED_PRECISION = ("float16", "bfloat16")
+# recurrent layer -> how many gates its weights hold
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 def convolution(rank: int | None = None, *, transposed: bool = False) -> Rule:
@@ -170,7 +172,7 @@ def embedding_bag(weight: object, indices: object, offsets: object, *_: object) 
 
 
 def recurrent(gates: int) -> Rule:
-    """LSTM (4 gates), GRU (3) and plain RNNs (1) over a whole sequence."""
+    """LSTM, GRU and plain RNNs (`GATES`) over a whole sequence."""
 
     def rule(
         x: object, states: object, parameters: object, biases: object, layers: object, *rest: object
@@ -263,14 +265,8 @@ RULES: dict[str, Rule] = {
     "prelu": prelu,
     "embedding": embedding,
     "embedding_bag": embedding_bag,
-    "lstm": recurrent(4),
-    "gru": recurrent(3),
-    "rnn_tanh": recurrent(1),
-    "rnn_relu": recurrent(1),
-    "lstm_cell": cell(4),
-    "gru_cell": cell(3),
-    "rnn_tanh_cell": cell(1),
-    "rnn_relu_cell": cell(1),
+    **{name: recurrent(gates) for name, gates in GATES.items()},
+    **{f"{name}_cell": cell(gates) for name, gates in GATES.items()},
     "scaled_dot_product_attention": attention,
     "_transformer_encoder_layer_fwd": encoder_layer,
     "cross_entropy_loss": cross_entropy,
