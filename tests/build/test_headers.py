@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from torchlink import inspect
 from torchlink.build import cache, headers
 from torchlink.build.identity import TELLING_HEADERS
+from torchlink.build.recipe import source_dir
+from torchlink.verify.run import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,18 +113,12 @@ def publish(key: str, header: Path) -> cache.Entry:
 @pytest.mark.parametrize(
     "via", ["cxx", pytest.param("cmake", marks=pytest.mark.cmake), pytest.param("nim", marks=pytest.mark.nim)]
 )
-def test_every_way_of_building_keeps_the_headers_of_libtorch_that_it_read(
-    torchlink: Callable[..., Result], torch_root: Path, private_cache: Path, via: str
-) -> None:
-    report = json.loads(torchlink("verify", "--libtorch", torch_root, "--via", via, "--json").out)
-    kept = [
-        json.loads(file.read_bytes()) | {"names": file.with_name(headers.LIST).read_text().split("\n")}
-        for file in (private_cache / "loaders").glob("*/entry.json")
-    ]
-    (names,) = {tuple(each["names"]) for each in kept if each["command"] == report["loader"]["command"]}
-    ours = [name for name in names if name.startswith(str(torch_root))]
-    assert len(ours) > 300
-    assert not any(name.endswith(("json.h", "loader.cpp")) and "loader" in name for name in names)
+def test_every_way_of_building_keeps_the_headers_of_libtorch_that_it_read(torch_root: Path, via: str) -> None:
+    report = verify((), inspect(torch_root), via=via)
+    assert report.loader is not None
+    names = report.loader.path.with_name(headers.LIST).read_text(encoding="utf-8").split("\n")
+    assert sum(name.startswith(str(torch_root)) for name in names) > 300
+    assert not [name for name in names if name.startswith(str(source_dir()))]
 
 
 @pytest.mark.compile
