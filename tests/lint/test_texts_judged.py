@@ -1,0 +1,137 @@
+"""What a recorded text tells is judged, and what it leaves open is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from torchlink.lint.case import Wanted
+from torchlink.lint.finding import Severity
+from torchlink.lint.targets import parse_target
+from torchlink.lint.texts import judge_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.lint.finding import FileReport
+from tests.lint.recorded import recorded
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A current directory without the files that the recorded texts name."""
+    monkeypatch.chdir(tmp_path)
+
+
+def said(name: str, wanted: Wanted | None = None) -> list[FileReport]:
+    return list(judge_text(recorded(name), "-", wanted))
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("ldd-sound", set()),
+        ("ldd-missing", {"library-not-found"}),
+        ("ldd-r-undefined", {"undefined-symbol"}),
+        ("ldd-r-versioned", {"symbol-version-missing"}),
+        ("ldd-v-versioned", {"symbol-version-missing"}),
+        ("musl-ldd-missing", {"library-not-found"}),
+        ("musl-ldd-undefined", {"undefined-symbol"}),
+        ("lddtree-a", set()),
+        ("readelf-d", set()),
+        ("loader-missing", {"library-not-found"}),
+        ("loader-undefined", {"undefined-symbol"}),
+        ("loader-version", {"symbol-version-missing"}),
+    ],
+)
+def test_what_a_text_tells_is_judged(name: str, rules: set[str]) -> None:
+    (report,) = said(name)
+    assert {finding.rule for finding in report.findings} == rules
+    assert all(finding.severity is Severity.ERROR for finding in report.findings)
+    assert report.not_judged
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_several_binaries_are_several_reports() -> None:
+    reports = said("ldd-several")
+    assert [(report.path, len(report.findings)) for report in reports] == [
+        ("./good", 0),
+        ("./missing", 1),
+        ("./static", 0),
+    ]
+    assert "statically linked" in reports[2].not_judged[0]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_symbol_versions_of_a_verbose_text_meet_the_target() -> None:
+    wanted = Wanted(floors=parse_target("glibc=2.30"), target="glibc=2.30")
+    (report,) = said("ldd-v", wanted)
+    assert [(finding.rule, finding.subject) for finding in report.findings] == [
+        ("floor-above-target", "GLIBC_2.34")
+    ]
+    (report,) = said("ldd-v", Wanted(floors=parse_target("glibc=2.36"), target="glibc=2.36"))
+    assert not report.findings
+
+
+@pytest.mark.parametrize(
+    ("entry", "rule"),
+    [
+        ("/home/me/project/build/lib", "rpath-build-tree"),
+        ("../lib", "rpath-relative"),
+        ("/opt/there/is/none/lib", "rpath-absolute"),
+    ],
+)
+def test_a_search_path_is_judged_from_readelf(entry: str, rule: str) -> None:
+    (report,) = judge_text(recorded("readelf-d").replace("$ORIGIN/lib", entry), "-")
+    assert [(finding.rule, finding.subject) for finding in report.findings] == [(rule, entry)]
+
+
+def test_an_allowed_prefix_holds_for_readelf_too() -> None:
+    wanted = Wanted(allowed_rpath=("$ORIGIN",))
+    assert not next(judge_text(recorded("readelf-d"), "-", wanted)).findings
+    other = Wanted(allowed_rpath=("/opt",))
+    (report,) = judge_text(recorded("readelf-d"), "-", other)
+    assert [finding.rule for finding in report.findings] == ["rpath-not-allowed"]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_is_left_open_is_said() -> None:
+    (sound,) = said("ldd-sound")
+    text = " ".join(sound.not_judged)
+    assert "does not name the binary" in text
+    assert "/opt/app/lib/liba.so" in text
+    assert "ldd -r" in text
+    (musl,) = said("musl-ldd-sound")
+    assert any("2>&1" in sentence for sentence in musl.not_judged)
+    (musl,) = said("musl-ldd-missing")
+    assert not any("2>&1" in sentence for sentence in musl.not_judged)
+    (read,) = said("readelf-d")
+    assert "left open" in read.not_judged[0]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_names_alone_tell_of_two_cudas_and_a_test_library() -> None:
+    text = (
+        "\tlibcudart.so.12 => /opt/cuda12/lib/libcudart.so.12 (0x00007f00)\n"
+        "\tlibcudart.so.13 => /opt/cuda13/lib/libcudart.so.13 (0x00007f10)\n"
+    )
+    (report,) = judge_text(text, "-")
+    assert [finding.rule for finding in report.findings] == ["cuda-major-mix"]
+    row = " 0x0000000000000001 (NEEDED)             Shared library: [libtorchbind_test.so]\n"
+    (report,) = judge_text(recorded("readelf-d") + row, "-")
+    assert [finding.rule for finding in report.findings] == ["test-library-linked"]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_tree_of_lddtree_becomes_the_closure() -> None:
+    sound, missing = said("lddtree")
+    assert [(entry.name, entry.needed_by) for entry in sound.closure[1:4]] == [
+        ("liba.so", "./good"),
+        ("libb.so", "/opt/app/lib/liba.so"),
+        ("libc.so.6", "./good"),
+    ]
+    assert [(entry.name, entry.path, entry.needed_by) for entry in missing.closure if entry.path is None] == [
+        ("libgone.so", None, "./missing")
+    ]

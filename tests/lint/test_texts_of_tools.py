@@ -1,0 +1,179 @@
+"""What the tools of this machine print agrees with the files that they print it of."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.binary.live import elf_files
+from tests.conftest import unmet
+from tests.lint.bench import Bench, calls, has
+from torchlink.lint.finding import Severity
+from torchlink.lint.judge import judge
+from torchlink.lint.text_formats.detect import listings
+from torchlink.lint.texts import judge_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.lint.finding import FileReport
+
+
+SAMPLE = 40  # programs of /usr/bin
+
+
+def ask(*words: str | Path, cwd: Path | None = None) -> str:
+    """What a tool prints, on both streams."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        check=False,
+        timeout=60,
+    )
+    return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def rules_of(report: FileReport) -> set[str]:
+    return {finding.rule for finding in report.findings}
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("way", [("ldd", "-v"), ("ldd", "-r", "-v")])
+def test_a_binary_that_is_here_is_judged_like_its_own_file(bench: Bench, way: tuple[str, ...]) -> None:
+    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
+    idle = bench.library("lib/libidle.so", "int idle(void) { return 1; }")
+    words = ("-Wl,--no-as-needed", library, idle, "-Wl,-rpath,$ORIGIN/lib")
+    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
+    (report,) = judge_text(ask(*way, app), "-")
+    assert report.path == str(app)
+    assert rules_of(report) == rules_of(judge(app)) == {"unused-library"}
+    assert len(report.not_judged) == 1
+    paths = {entry.name: entry.path for entry in report.closure if entry.path != str(app)}
+    assert paths == {entry.name: entry.path for entry in judge(app).closure if entry.path != str(app)}
+
+
+@pytest.mark.compile
+def test_the_text_decides_where_a_library_is_found(bench: Bench) -> None:
+    here = bench.library("here/libused.so", "int used(void) { return 1; }")
+    bench.library("there/libused.so", "int other(void) { return 1; }")
+    words = (here, "-Wl,-rpath,$ORIGIN/here")
+    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
+    (report,) = judge_text(ask("ldd", "-v", app), "-")
+    assert not report.findings
+    # As it was under LD_LIBRARY_PATH somewhere: the search here would find another one.
+    (report,) = judge_text(ask("ldd", "-v", app).replace("/here/", "/there/"), "-")
+    assert rules_of(report) == {"undefined-symbol"}
+
+
+@pytest.mark.compile
+def test_a_file_of_another_build_than_the_text_is_not_read(bench: Bench) -> None:
+    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
+    words = (library, "-Wl,-rpath,$ORIGIN/lib")
+    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
+    text = "".join(line for line in ask("ldd", "-v", app).splitlines(keepends=True) if "libused" not in line)
+    (report,) = judge_text(text, "-")
+    assert any("another build" in sentence and "libused.so" in sentence for sentence in report.not_judged)
+    assert not report.findings
+
+
+@pytest.mark.compile
+def test_readelf_on_a_binary_that_is_here_leads_to_the_binary(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
+    app = bench.build(
+        "app", "int used(void);\nint main(void) { return used(); }", library, "-Wl,-rpath,/nowhere"
+    )
+    monkeypatch.chdir(app.parent)
+    first, second = judge_text(ask("readelf", "-d", "app", "lib/libused.so"), "-")
+    assert (first.path, first.kind, rules_of(first)) == ("app", "executable", {"library-not-found"})
+    assert (second.path, second.kind) == ("lib/libused.so", "shared library")
+
+
+@pytest.mark.compile
+def test_the_wrong_abi_and_two_libtorchs_are_known_from_text(bench: Bench) -> None:
+    lib, other = bench.torch(abi=1), bench.torch("other/lib", abi=1)
+    words = (lib / "libtorch_cpu.so", lib / "libc10.so", "-Wl,-rpath,$ORIGIN/torch/lib")
+    old = bench.library("libold.so", calls("_ZN5torch3jit4loadERKSs", main=False), *words)
+    app = bench.program("app", calls("use_all"), old, "-Wl,-rpath,$ORIGIN")
+    for text in (ask("ldd", "-r", app), ask("ldd", app)):  # read here, and told by the loader
+        (report,) = judge_text(text, "-")
+        assert rules_of(report) == {"abi-mismatch"}
+    text = ask("ldd", bench.program("sound", calls("_ZN2at13globalContextEv"), *words))
+    twice = text + f"\tlibc10-0a1b2c3d.so => {other}/libc10.so (0x00007f0000000000)\n"
+    (report,) = judge_text(twice, "-")
+    assert "duplicate-libtorch" in rules_of(report)
+
+
+@pytest.mark.compile
+def test_musls_own_words_agree_with_the_file(bench: Bench) -> None:
+    if not has("musl-gcc", "musl-ldd"):
+        unmet("musl-tools")
+    how = {"compiler": "musl-gcc"}
+    used = bench.build("lib/libused.so", "int used(void) { return 1; }", "-shared", "-fPIC", **how)
+    gone = bench.build("gone/libgone.so", "int gone(void) { return 1; }", "-shared", "-fPIC", **how)
+    main = "int used(void);\nint gone(void);\nint main(void) { return used() + gone(); }"
+    words = (f"-L{used.parent}", f"-L{gone.parent}", "-lused", "-lgone", "-Wl,-rpath,$ORIGIN/lib")
+    app = bench.build("app", main, *words, **how)
+    (report,) = judge_text(ask("musl-ldd", app), "-")
+    assert rules_of(report) == rules_of(judge(app)) == {"library-not-found"}
+
+
+def test_a_sample_of_the_systems_programs_reads_the_same_from_text() -> None:
+    programs = [file for file in elf_files("/usr/bin") if not file.is_symlink()]
+    compared = 0
+    for program in programs[:: max(1, len(programs) // SAMPLE)]:
+        expected = judge(program, rules=())
+        text = ask("ldd", program)
+        if expected.not_judged or "not a dynamic" in text:  # static, or for another machine
+            continue
+        (listing,) = listings(text, str(program))
+        found = {each.name: each.path for each in listing.libraries if each.path}
+        closure = {each.name: each.path for each in expected.closure[1:] if each.path}
+        assert found == {name: path for name, path in closure.items() if path != listing.interpreter}, program
+        (report,) = judge_text(text, "-")
+        assert not [each for each in report.findings if each.severity is Severity.ERROR], program
+        compared += 1
+    assert compared >= SAMPLE // 2
+
+
+def lddtree(file: Path) -> str:
+    """What pax-utils' lddtree prints, by this Python, which has the pyelftools that it wants."""
+    script = shutil.which("lddtree")
+    if script is None:
+        unmet("lddtree")
+    return ask(sys.executable, script, file)
+
+
+@pytest.mark.compile
+def test_lddtrees_own_way_of_searching_does_not_count_where_the_file_is_here(bench: Bench) -> None:
+    """It lets a RUNPATH be inherited, which the loader does not: such a program exits with 127."""
+    deep = bench.library("lib/libdeep.so", "int deep(void) { return 1; }")
+    user = bench.library("lib/libuser.so", "int deep(void);\nint used(void) { return deep(); }", deep)
+    runpath = ("-Wl,--enable-new-dtags", f"-Wl,-rpath,{deep.parent}", "-Wl,--allow-shlib-undefined")
+    app = bench.build("app", "int used(void);\nint main(void) { return used() - 1; }", user, *runpath)
+    assert subprocess.run([str(app)], check=False, capture_output=True).returncode == 127
+    text = lddtree(app)
+    assert f"libdeep.so => {deep}" in text
+    (report,) = judge_text(text, "-")
+    assert rules_of(report) == rules_of(judge(app))
+    assert "runpath-not-inherited" in rules_of(report)
+    assert "lddtree finds libdeep.so elsewhere than the loader does" in report.not_judged[0]
+
+
+@pytest.mark.compile
+def test_what_lddtree_found_through_the_environment_is_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
+    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", library)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    (report,) = judge_text(lddtree(app), "-")
+    assert "library-not-found" not in rules_of(report)
+    assert "The loader alone would not find libused.so" in report.not_judged[-1]
