@@ -1,9 +1,6 @@
 // Arguments of forward from the words of the wire form, guided by the type that forward declares.
 #pragma once
 
-#include <ATen/core/ivalue.h>
-#include <ATen/core/jit_type.h>
-
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -11,6 +8,7 @@
 
 #include "json.h"
 #include "tensors.h"
+#include "values.h"
 
 class Words {
  public:
@@ -56,8 +54,8 @@ inline c10::TypePtr element_type(const std::string& word, const std::vector<c10:
   if (word == "bool") return c10::BoolType::get();
   if (word == "str") return c10::StringType::get();
   if (word != "any") throw std::runtime_error("'" + word + "' is no type of a list's elements");
-  if (items.empty()) return c10::AnyType::get();
-  return items.front().type();
+  if (items.empty()) return unknown_type();
+  return type_of(items.front());
 }
 
 inline c10::IValue value_from(Words& words, c10::TypePtr declared, c10::Device device) {
@@ -80,9 +78,7 @@ inline c10::IValue value_from(Words& words, c10::TypePtr declared, c10::Device d
     const c10::TypePtr inner = declared_list ? declared->containedTypes()[0] : c10::TypePtr();
     std::vector<c10::IValue> items;
     for (int64_t left = words.count(); left > 0; --left) items.push_back(value_from(words, inner, device));
-    c10::impl::GenericList list(declared_list ? inner : element_type(element, items));
-    for (c10::IValue& item : items) list.push_back(std::move(item));
-    return list;
+    return list_of(declared_list ? inner : element_type(element, items), items);
   }
   if (kind == "tuple") {
     const bool typed = declared && declared->kind() == c10::TypeKind::TupleType;
@@ -93,24 +89,20 @@ inline c10::IValue value_from(Words& words, c10::TypePtr declared, c10::Device d
     for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
       items.push_back(value_from(words, i < inner.size() ? inner[i] : c10::TypePtr(), device));
     }
-    if (inner.size() == items.size() && !items.empty()) {
-      return c10::ivalue::Tuple::createNamed(std::move(items), declared->expect<c10::TupleType>());
-    }
-    return c10::ivalue::Tuple::create(std::move(items));
+    const bool as_declared = inner.size() == items.size() && !items.empty();
+    return tuple_of(as_declared ? declared : c10::TypePtr(), std::move(items));
   }
   if (kind == "dict") {
     const c10::TypePtr key_type = declared_dict ? declared->containedTypes()[0] : c10::TypePtr();
     const c10::TypePtr value_type = declared_dict ? declared->containedTypes()[1] : c10::TypePtr();
-    std::vector<c10::IValue> keys, values;
+    Entries entries;
     for (int64_t left = words.count(); left > 0; --left) {
-      keys.push_back(value_from(words, key_type, device));
-      values.push_back(value_from(words, value_type, device));
+      c10::IValue key = value_from(words, key_type, device); // written before its value
+      entries.emplace_back(std::move(key), value_from(words, value_type, device));
     }
-    c10::impl::GenericDict dict(
-        declared_dict ? key_type : keys.empty() ? c10::TypePtr(c10::StringType::get()) : element_type("any", keys),
-        declared_dict ? value_type : element_type("any", values));
-    for (size_t i = 0; i < keys.size(); ++i) dict.insert_or_assign(keys[i], values[i]);
-    return dict;
+    if (declared_dict) return dict_of(key_type, value_type, entries);
+    if (entries.empty()) return dict_of(c10::StringType::get(), unknown_type(), entries);
+    return dict_of(type_of(entries.front().first), type_of(entries.front().second), entries);
   }
   throw std::runtime_error("'" + kind + "' is no kind of value");
 }

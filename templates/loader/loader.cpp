@@ -10,7 +10,6 @@
 #include "model.h"
 #include "outputs.h"
 
-#include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
 #include <chrono>
@@ -80,14 +79,14 @@ class Loader {
     stage = "input";
     const int64_t count = words.count();
     std::vector<c10::IValue> arguments;
-    const auto& declared = model().schema().arguments();
+    const std::vector<c10::Argument> declared = model().arguments();
     for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
-      arguments.push_back(value_from(words, i + 1 < declared.size() ? declared[i + 1].type() : c10::TypePtr(), device_));
+      arguments.push_back(value_from(words, i < declared.size() ? declared[i].type() : c10::TypePtr(), device_));
     }
     if (!words.done()) throw std::runtime_error("'" + words.next() + "' is left over");
     stage = "forward";
     outputs = Outputs(most_outputs);
-    const c10::AutoGradMode no_gradients(false);
+    const AutoGradMode no_gradients(false);
     const auto start = std::chrono::steady_clock::now();
     const c10::IValue result = model()(arguments);
     finish_device_work();
@@ -115,7 +114,7 @@ class Loader {
   }
 
   std::string device() const {
-    return device_.str();
+    return device_text(device_);
   }
 
   std::string stage = "command"; // what is being done, for the error that may come of it

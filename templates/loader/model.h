@@ -1,8 +1,9 @@
 // A TorchScript model: loading it, its forward, and what can be told about it.
 #pragma once
 
-// One operator's header where one is needed, not all two thousand (torch 1.11 and later; before, no effect).
-#define AT_PER_OPERATOR_HEADERS
+#include "api.h"
+
+#if LOADER_API >= 111
 
 #if __has_include(<torch/headeronly/version.h>)
 #include <torch/headeronly/version.h>
@@ -13,17 +14,12 @@
 #include <ATen/core/class_type.h>
 #include <ATen/core/function.h>
 #include <ATen/core/function_schema.h>
-#include <ATen/core/ivalue.h>
 
 #include <memory>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "json.h"
-#include "tensors.h"
 
 using ObjectPtr = c10::intrusive_ptr<c10::ivalue::Object>;
 
@@ -79,54 +75,100 @@ inline ObjectPtr load_object(const std::string& path, c10::Device device) {
 
 #endif
 
-class Model {
+// What torch has loaded.
+class Program {
  public:
-  Model(const std::string& path, c10::Device device)
+  static const size_t own_arguments = 1; // of the schema, at its beginning: the module itself, mostly named `self`
+
+  Program(const std::string& path, c10::Device device)
       : object_(load_object(path, device)), forward_(object_->type()->findMethod("forward")) {}
+
+  bool has_forward() const {
+    return forward_ != nullptr;
+  }
 
   const c10::FunctionSchema& schema() const {
     return forward().getSchema();
   }
 
-  // Arguments as a caller gives them, without the module itself, which is the schema's first one whatever its
-  // name is (mostly `self`); missing ones take their defaults.
   c10::IValue operator()(const std::vector<c10::IValue>& arguments) const {
     std::vector<c10::IValue> stack{object_};
     stack.insert(stack.end(), arguments.begin(), arguments.end());
     return forward()(std::move(stack));
   }
 
-  // As JSON strings, without the module itself; none where there is no forward.
+  ObjectPtr object() const {
+    return object_;
+  }
+
+  // forward's graph, inlined; its first input is the module.
+  std::string graph() const {
+    return torch::jit::toGraphFunction(forward()).optimized_graph()->toString(false);
+  }
+
+ private:
+  torch::jit::Function& forward() const {
+    if (forward_ == nullptr) throw std::runtime_error("the model has no method named forward");
+    return *forward_;
+  }
+
+  ObjectPtr object_;
+  torch::jit::Function* forward_;
+};
+
+#else
+#include "older_program.h"
+#endif
+
+#include <sstream>
+
+#include "json.h"
+#include "tensors.h"
+#include "values.h"
+
+class Model {
+ public:
+  Model(const std::string& path, c10::Device device) : program_(path, device) {}
+
+  // forward's, without the module itself.
+  std::vector<c10::Argument> arguments() const {
+    const auto& all = program_.schema().arguments();
+    return {all.begin() + Program::own_arguments, all.end()};
+  }
+
+  // Arguments as a caller gives them, without the module itself; missing ones take their defaults.
+  c10::IValue operator()(const std::vector<c10::IValue>& arguments) const {
+    return program_(arguments);
+  }
+
+  // As JSON strings; none where there is no forward.
   std::vector<std::string> argument_names() const {
     std::vector<std::string> names;
-    for (size_t i = 1; forward_ != nullptr && i < schema().arguments().size(); ++i) {
-      names.push_back(json_string(schema().arguments()[i].name()));
-    }
+    if (!program_.has_forward()) return names;
+    for (const c10::Argument& argument : arguments()) names.push_back(json_string(argument.name()));
     return names;
   }
 
-  // Schema, inlined graph in TorchScript's own notation, and the attributes. The schema is without the module itself.
+  // Schema, inlined graph in TorchScript's own notation, and the attributes.
   std::string described() const {
-    std::vector<std::string> arguments;
-    for (size_t i = 1; i < schema().arguments().size(); ++i) {
-      const c10::Argument& argument = schema().arguments()[i];
+    std::vector<std::string> declared;
+    for (const c10::Argument& argument : arguments()) {
       std::string fallback = "null";
       if (argument.default_value()) fallback = json_string(plain(*argument.default_value()));
-      arguments.push_back(JsonObject()
-                              .add("name", json_string(argument.name()))
-                              .add("type", json_string(argument.type()->annotation_str()))
-                              .add("has_default", argument.default_value() ? "true" : "false")
-                              .add("default", fallback)
-                              .add("kwarg_only", argument.kwarg_only() ? "true" : "false")
-                              .text());
+      declared.push_back(JsonObject()
+                             .add("name", json_string(argument.name()))
+                             .add("type", json_string(type_text(*argument.type())))
+                             .add("has_default", argument.default_value() ? "true" : "false")
+                             .add("default", fallback)
+                             .add("kwarg_only", argument.kwarg_only() ? "true" : "false")
+                             .text());
     }
     JsonObject tensors;
-    collect(*object_, "", 0, tensors);
-    const std::string graph = torch::jit::toGraphFunction(forward()).optimized_graph()->toString(false);
+    collect(*program_.object(), "", 0, tensors);
     return JsonObject()
         .add("event", "\"described\"")
-        .add("schema", JsonObject().add("name", "\"forward\"").add("arguments", json_array(arguments)).text())
-        .add("graph", json_string(graph))
+        .add("schema", JsonObject().add("name", "\"forward\"").add("arguments", json_array(declared)).text())
+        .add("graph", json_string(program_.graph()))
         .add("attributes", tensors.text())
         .text();
   }
@@ -138,11 +180,6 @@ class Model {
   }
 
  private:
-  torch::jit::Function& forward() const {
-    if (forward_ == nullptr) throw std::runtime_error("the model has no method named forward");
-    return *forward_;
-  }
-
   // The attributes of an object and of the objects inside it: `"fc.weight": {"dtype":…, "shape":…}`, and
   // plain numbers, bools and strings as they are.
   static void collect(const c10::ivalue::Object& object, const std::string& prefix, int depth, JsonObject& found) {
@@ -166,6 +203,5 @@ class Model {
     }
   }
 
-  ObjectPtr object_;
-  torch::jit::Function* forward_;
+  Program program_;
 };

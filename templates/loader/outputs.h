@@ -1,16 +1,13 @@
 // What forward returned: every tensor and value in it, named by where it stands.
 #pragma once
 
-#include <ATen/core/function_schema.h>
-#include <ATen/core/ivalue.h>
-#include <ATen/core/jit_type.h>
-
 #include <exception>
 #include <string>
 #include <vector>
 
 #include "json.h"
 #include "tensors.h"
+#include "values.h"
 
 struct Output {
   std::string label; // "output", "output[0]", "output.key"
@@ -24,18 +21,18 @@ struct Outputs {
   void add(const std::string& label, const c10::IValue& value) {
     if (value.isTuple()) {
       const auto& elements = value.toTuple()->elements();
-      const auto type = value.type()->cast<c10::TupleType>();
-      const bool named = type && type->schema() && type->schema()->arguments().size() == elements.size();
+      const std::vector<std::string> names = field_names(value);
+      const bool named = names.size() == elements.size();
       for (size_t i = 0; i < elements.size(); ++i) {
-        add(label + (named ? "." + type->schema()->arguments()[i].name() : "[" + std::to_string(i) + "]"), elements[i]);
+        add(label + (named ? "." + names[i] : "[" + std::to_string(i) + "]"), elements[i]);
       }
-    } else if (value.isList()) {
-      const auto list = value.toList();
-      for (size_t i = 0; i < list.size(); ++i) add(label + "[" + std::to_string(i) + "]", list.get(i));
+    } else if (is_list(value)) {
+      const auto& list = elements_of(value);
+      for (size_t i = 0; i < list.size(); ++i) add(label + "[" + std::to_string(i) + "]", list[i]);
     } else if (value.isGenericDict()) {
-      for (const auto& entry : value.toGenericDict()) {
-        const c10::IValue key = entry.key();
-        add(label + (key.isString() ? "." + key.toStringRef() : "[" + plain(key) + "]"), entry.value());
+      for (const auto& entry : entries_of(value)) {
+        const c10::IValue& key = entry.first;
+        add(label + (key.isString() ? "." + key.toStringRef() : "[" + plain(key) + "]"), entry.second);
       }
     } else if (all.size() < limit) {
       all.push_back(Output{label, value});
@@ -60,7 +57,7 @@ inline std::string tensor_json(const std::string& label, const at::Tensor& tenso
   JsonObject out;
   out.add("label", json_string(label)).add("type", "\"tensor\"");
   if (!tensor.defined()) return out.add("note", "\"an undefined tensor\"").text();
-  out.add("device", json_string(tensor.device().str()));
+  out.add("device", json_string(device_text(tensor.device())));
   try {
     const at::Tensor plain = dense(tensor);
     const Summary sum = summary(plain);
@@ -69,7 +66,7 @@ inline std::string tensor_json(const std::string& label, const at::Tensor& tenso
     out.add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("shape", json_array(sizes));
     out.add("values", json_array(sum.values)).add("min", sum.min).add("max", sum.max).add("mean", sum.mean);
     out.add("non_finite", json_number(static_cast<long long>(sum.non_finite)));
-    if (tensor.is_quantized()) out.add("note", "\"quantized; its values are shown dequantized\"");
+    if (quantized(tensor)) out.add("note", "\"quantized; its values are shown dequantized\"");
     if (tensor.layout() != at::kStrided) out.add("note", "\"sparse; its values are shown dense\"");
   } catch (const std::exception& error) { // a meta or nested tensor, a dtype that cannot be converted
     out.add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("note", json_string(std::string("its values cannot be shown: ") + error.what()));
@@ -90,6 +87,6 @@ inline std::string output_json(const Output& output) {
   const std::string json = value.isString() ? json_string(value.toStringRef())
       : value.isNone()                      ? "null"
       : known                               ? Outputs::plain(value)
-                                            : json_string(value.type()->annotation_str());
+                                            : json_string(type_text(*type_of(value)));
   return JsonObject().add("label", json_string(output.label)).add("type", json_string(type)).add("value", json).text();
 }

@@ -1,15 +1,7 @@
 // Tensors: the names of their dtypes, made by a rule, read from a file, summed up, compared.
 #pragma once
 
-// One operator's header where one is needed, not all two thousand (torch 1.11 and later; before, no effect).
-#define AT_PER_OPERATOR_HEADERS
-
-#include <ATen/core/Tensor.h>
-#if __has_include(<ATen/ops/from_blob.h>)
-#include <ATen/ops/from_blob.h>
-#else
-#include <ATen/ATen.h>
-#endif
+#include "api.h"
 
 #include <cmath>
 #include <cstdint>
@@ -43,6 +35,14 @@ inline c10::ScalarType dtype_named(const std::string& name) {
     if (type != c10::ScalarType::Undefined && dtype_name(type) == name) return type;
   }
   throw std::runtime_error("this libtorch has no dtype " + name);
+}
+
+inline bool is_integral(c10::ScalarType type) { // bool counts
+#if LOADER_API == 101
+  return type == c10::ScalarType::Bool || c10::isIntegralType(type);
+#else
+  return c10::isIntegralType(type, true);
+#endif
 }
 
 // The parts of `text` between separators: `1x3x224` with 'x'.
@@ -115,7 +115,7 @@ template <typename Number, typename Draw>
 at::Tensor drawn(const Sizes& sizes, c10::ScalarType as, c10::ScalarType to, int64_t numbers, const Draw& draw) {
   std::vector<Number> values(static_cast<size_t>(numbers));
   for (int64_t i = 0; i < numbers; ++i) values[static_cast<size_t>(i)] = draw(i);
-  return at::from_blob(values.data(), sizes, at::TensorOptions(as)).to(to, false, /*copy=*/true);
+  return api::from_blob(values.data(), sizes, at::TensorOptions(as)).to(to, false, /*copy=*/true);
 }
 
 // zeros | ones | arange | full:V | rand:SEED | randn:SEED | randint:LOW:HIGH:SEED
@@ -132,7 +132,7 @@ inline at::Tensor filled(c10::ScalarType dtype, const Sizes& sizes, const std::s
     const c10::ScalarType as = complex ? c10::ScalarType::ComplexDouble : c10::ScalarType::Double;
     return drawn<double>(sizes, as, dtype, complex ? 2 * count : count, [&](int64_t) { return normal ? random.normal() : random.uniform(); });
   }
-  if (kind == "full" && !c10::isIntegralType(dtype, true)) {
+  if (kind == "full" && !is_integral(dtype)) {
     const double value = real(words[1]);
     return drawn<double>(sizes, c10::ScalarType::Double, dtype, count, [&](int64_t) { return value; });
   }
@@ -166,7 +166,7 @@ inline at::Tensor from_file(c10::ScalarType dtype, const Sizes& sizes, int64_t o
       std::fread(bytes.data(), 1, bytes.size() - 1, file) == bytes.size() - 1;
   std::fclose(file);
   if (!whole_read) throw std::runtime_error(path + " is shorter than its tensor");
-  return at::from_blob(bytes.data(), sizes, strides, at::TensorOptions(dtype)).clone();
+  return api::from_blob(bytes.data(), sizes, strides, at::TensorOptions(dtype)).clone();
 }
 
 // Every element in row-major order on the CPU, as Number (int64_t, double, or double pairs for complex).
@@ -181,12 +181,27 @@ struct Elements {
   int64_t count;
 };
 
+#if LOADER_API == 101
+inline bool quantized(const at::Tensor&) {
+  return false;
+}
+#else
+inline bool quantized(const at::Tensor& tensor) {
+  return tensor.is_quantized();
+}
+#endif
+
 // The tensor with every element in memory, as other kinds of layout do not have them.
 inline at::Tensor dense(at::Tensor tensor) {
   tensor = tensor.detach();
-  if (tensor.is_quantized()) tensor = tensor.dequantize();
+#if LOADER_API > 101
+  if (quantized(tensor)) tensor = tensor.dequantize();
+#endif
   if (tensor.layout() != at::kStrided) tensor = tensor.to_dense();
-  return tensor.resolve_conj().resolve_neg();
+#if LOADER_API >= 111
+  tensor = tensor.resolve_conj().resolve_neg();
+#endif
+  return tensor;
 }
 
 inline JsonObject about(const at::Tensor& tensor) {
@@ -207,7 +222,7 @@ inline Summary summary(const at::Tensor& tensor) {
   const int64_t shown = 8;
   const c10::ScalarType type = tensor.scalar_type();
   Summary out;
-  if (c10::isIntegralType(type, true)) {
+  if (is_integral(type)) {
     const Elements<int64_t> all(tensor, c10::ScalarType::Long);
     const bool boolean = type == c10::ScalarType::Bool;
     const auto written = [&](int64_t value) -> std::string {
