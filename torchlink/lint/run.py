@@ -10,6 +10,7 @@ from torchlink.errors import TorchlinkError, UsageError
 from torchlink.lint.finding import UNREADABLE, FileReport, LintReport
 from torchlink.lint.judge import judge
 from torchlink.lint.rules import RULES
+from torchlink.lint.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,7 +59,7 @@ def lint(
             if len(paths) == 1 and not keep_going:
                 raise
             reports.append(unreadable(str(path), error))
-    return LintReport(tuple(reports))
+    return LintReport(together(reports, root))
 
 
 class _Job:
