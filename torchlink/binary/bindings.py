@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import Reference
 
-SMALL = 256 << 10  # bytes; a larger library has more symbols than are worth counting
 STRIDE = 32
+GLANCE = 96  # references after which most libraries that are used have been met
 
 
 class UndefinedSymbol(NamedTuple):
@@ -84,23 +84,22 @@ class Scope:
         edges = [
             edge for edge in self.closure.edges_of(path) if edge.name in needed and edge.path is not None
         ]
-        libraries = {edge.path: self._objects[edge.path] for edge in edges if edge.path is not None}
+        unproven = {edge.path: self._objects[edge.path] for edge in edges if edge.path is not None}
         elf = self._objects[path].elf
         numbers = elf.reference_numbers()
-        small = {
-            path: each
-            for path, each in libraries.items()
-            if each.elf.size <= SMALL and each.elf.symbol_count <= len(numbers)
-        }
-        large = {path: each for path, each in libraries.items() if path not in small}
-        if small:  # these names alone can bind there
-            exported = frozenset().union(*(each.elf.exports() for each in small.values()))
-            named = zip(numbers, elf.symbol_names(numbers), strict=True)
-            self._strike(elf.references_at(number for number, name in named if name in exported), small)
         # In strides, so that a library of which a few neighbours are used is met early.
-        strides = (number for start in range(STRIDE) for number in numbers[start::STRIDE])
-        self._strike(elf.references_at(strides), large)
-        return tuple(edge for edge in edges if edge.path in small or edge.path in large)
+        strides = [number for start in range(STRIDE) for number in numbers[start::STRIDE]]
+        self._strike(elf.references_at(strides[:GLANCE]), unproven)
+        left = strides[GLANCE:]
+        # What has fewer names than are left to look up: only references by these names can bind there.
+        few = {each: library for each, library in unproven.items() if library.elf.symbol_count <= len(left)}
+        if few:
+            exported = frozenset().union(*(each.elf.exports() for each in few.values()))
+            named = zip(left, elf.symbol_names(left), strict=True)
+            self._strike(elf.references_at(number for number, name in named if name in exported), few)
+        many = {each: library for each, library in unproven.items() if library.elf.symbol_count > len(left)}
+        self._strike(elf.references_at(left), many)
+        return tuple(edge for edge in edges if edge.path in few or edge.path in many)
 
     def _strike(self, references: Iterable[Reference], unproven: dict[str, LoadedObject]) -> None:
         """Take out of `unproven` those that a reference binds to, until none is left."""
@@ -135,20 +134,18 @@ class Scope:
 
     def undefined_symbols(self, path: str) -> tuple[UndefinedSymbol, ...]:
         """Strong references of an object that nothing in the closure serves."""
-        asking = self._objects[path]
+        elf = self._objects[path].elf
         # The whole symbol table is cheaper to read than the relocations of a large library.
-        known = self._references.get(path)
-        references = asking.elf.references(relocated=False) if known is None else known
-        left = [each for each in references if not (each.weak or each.copied)]
+        left = elf.strong()
         # Who serves it does not matter, so those that serve most come first.
         for each in sorted(self.closure.objects, key=lambda each: -each.elf.symbol_count):
             if not left:
                 break
             left = each.elf.unserved(left)
         return tuple(
-            UndefinedSymbol(each.name.decode("utf-8", "surrogateescape"), each.version, path)
-            for each in left
-            if known is not None or asking.elf.is_relocated(each.number)
+            UndefinedSymbol(name.decode("utf-8", "surrogateescape"), version, path)
+            for _, name, version, number in left
+            if elf.is_relocated(number)
         )
 
     def missing_versions(self) -> tuple[MissingVersion, ...]:

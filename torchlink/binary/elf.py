@@ -13,14 +13,14 @@ from torchlink.binary.data import Data
 from torchlink.binary.elf_dynamic import Dynamic, read_dynamic
 from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PF_X, PLAIN_STACK, PT_GNU_STACK, PT_INTERP, PT_NOTE
-from torchlink.binary.elf_records import Reference, Symbol
+from torchlink.binary.elf_records import Reference, Symbol, Wanted
 from torchlink.binary.elf_relocations import relocated_indices
 from torchlink.binary.elf_sections import section_range
 from torchlink.binary.elf_symbols import SymbolTable
 from torchlink.binary.elf_versions import VersionDefinition, VersionNeed, Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -220,7 +220,7 @@ class ElfFile:
         return self._symbols.names(numbers)
 
     def undefined_names(self) -> list[bytes]:
-        """The mangled names of the undefined symbols, and of the others too where the table mixes them."""
+        """The mangled names of the undefined symbols, as the symbol table has them."""
         return self._symbols.undefined_names()
 
     @property
@@ -240,9 +240,13 @@ class ElfFile:
         """Whether a reference to the mangled `name` in `version` (None: without one) would bind to it."""
         return self._symbols.provides(name, gnu_hash, version)
 
-    def unserved(self, references: Sequence[Reference]) -> list[Reference]:
-        """Those of these references that would not bind to it; for many, a third of the cost of `provides`."""
-        return self._symbols.unserved(references)
+    def strong(self) -> list[Wanted]:
+        """The undefined symbols that must be served, by the symbol table, whatever relocations name."""
+        return self._symbols.strong()
+
+    def unserved(self, wanted: list[Wanted]) -> list[Wanted]:
+        """Those of these symbols that would not bind to it."""
+        return self._symbols.unserved(wanted)
 
     def read(self, address: int, size: int) -> bytes:
         """Up to `size` bytes as they would be loaded at a virtual address, fewer at the end of a segment."""

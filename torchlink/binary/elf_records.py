@@ -9,6 +9,11 @@ KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "commo
 VISIBILITIES = ("default", "internal", "hidden", "protected")
 
 
+# An undefined symbol that must be served: its GNU hash, mangled name, version and index in the table. Plain tuples,
+# because a closure of libtorch has many thousand.
+Wanted = tuple[int, bytes, "str | None", int]
+
+
 class Symbol(NamedTuple):
     """One dynamic symbol. `value` is an address (0 when undefined), `size` is in bytes."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from torchlink.binary.elf_columns import LOCAL, OVERLAP, WEAK, Columns, most_text
 from torchlink.binary.elf_dynamic import (
     DT_GNU_HASH,
     DT_HASH,
@@ -20,11 +19,12 @@ from torchlink.binary.elf_dynamic import (
 )
 from torchlink.binary.elf_hash import GnuTable, gnu_hash, hash_table
 from torchlink.binary.elf_layout import PT_INTERP, SHT_DYNSYM
-from torchlink.binary.elf_records import BINDINGS, KINDS, VISIBILITIES, Reference, Symbol
+from torchlink.binary.elf_records import BINDINGS, KINDS, VISIBILITIES, Reference, Symbol, Wanted
 from torchlink.binary.elf_versions import HIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from array import array
+    from collections.abc import Iterable, Iterator
 
     from torchlink.binary.elf_dynamic import Dynamic
     from torchlink.binary.elf_hash import SysvTable
@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from torchlink.binary.elf_versions import Versions
 
 NO_VERSION: tuple[None, None] = (None, None)
-LOCAL, WEAK = 0, 2  # symbol bindings
-OVERLAP = "its symbol names overlap without measure"
 CHUNK = 1 << 12  # symbols read at once
-MANY = 500  # references that are worth reading the whole table of a library for
+MANY = 100  # names that are worth reading the whole hash table of a library for
 FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
 
 
@@ -81,30 +79,13 @@ class SymbolTable:
         return counted
 
     @cached_property
-    def _records(self) -> tuple[array[int], array[int]]:
-        """Of every symbol where its name begins, and the word that holds its section and its binding."""
-        return self._read_records(self.count)
+    def _columns(self) -> Columns:
+        return Columns(self._image, self._start or 0, self._strings)
 
-    def _read_records(self, count: int) -> tuple[array[int], array[int]]:
-        """The first of them; the cost is the same for each."""
-        if self._start is None:
-            return array("I"), array("I")
-        size = self._image.layout.symbol.size
-        words = array("I", self._image.data.take(self._start, count * size))
-        if self._image.byteorder != sys.byteorder:
-            words.byteswap()
-        step = size // words.itemsize
-        return words[::step], words[1 if self._image.bits == 64 else 3 :: step]
-
-    @property
-    def _section_bits(self) -> int:
-        """Where the second word of `_records` has the section: 0 there means undefined."""
-        return 0xFFFF0000 if self._image.byteorder == "little" else 0xFFFF
-
-    @property
-    def _binding_shift(self) -> int:
-        """How far the binding stands to the left in the second word of `_records`."""
-        return 4 if self._image.byteorder == "little" else 28
+    @cached_property
+    def _undefined(self) -> tuple[array[int], array[int]]:
+        """The columns of the symbols up to `undefined_end`."""
+        return self._columns.read(0, self.undefined_end)
 
     def _count_from_sections(self) -> int | None:
         offset, count = self._image.section_table
@@ -165,23 +146,42 @@ class SymbolTable:
         """
         if self._start is None:
             return
-        places, infos = self._records
-        section_bits, shift = self._section_bits, self._binding_shift
+        places, infos = self._undefined
+        section, binding, weak = self._columns.section, self._columns.binding, WEAK << self._columns.shift
         (strings, end), buffer = self._strings, self._image.data.buffer
         find = buffer.find
-        versions, known_versions = self._versions.indices(self.undefined_end), self._versions.names
+        versions, known_versions = self._undefined_versions, self._versions.names
         version: tuple[str | None, str | None] = NO_VERSION
-        for number in range(1, self.undefined_end) if numbers is None else numbers:
+        for number in range(1, len(places)) if numbers is None else numbers:
             info = infos[number]
-            if not info & section_bits or number in copies:
+            if not info & section or number in copies:
                 if versions:
                     version = known_versions.get(versions[number] & ~HIDDEN, NO_VERSION)
                 begin = strings + places[number]
                 stop = find(b"\0", begin, end)
                 if stop < 0:
                     raise self._image.data.malformed(f"the string at byte {begin} has no end")
-                weak = info >> shift & 15 == WEAK
-                yield Reference(buffer[begin:stop], number, *version, weak, number in copies)
+                yield Reference(
+                    buffer[begin:stop], number, *version, info & binding == weak, number in copies
+                )
+
+    def strong(self) -> list[Wanted]:
+        """The undefined symbols that must be served, by the table, whatever relocations name."""
+        if self._start is None:
+            return []
+        places, infos = self._undefined
+        section, binding, weak = self._columns.section, self._columns.binding, WEAK << self._columns.shift
+        numbers = [
+            number
+            for number, info in enumerate(infos[1:], 1)
+            if not info & section and info & binding != weak
+        ]
+        names = self._columns.texts([places[number] for number in numbers])
+        versions, known = self._undefined_versions, self._versions.names
+        asked: list[str | None] = [None] * len(numbers)
+        if versions:
+            asked = [known.get(versions[number] & ~HIDDEN, NO_VERSION)[0] for number in numbers]
+        return list(zip(map(gnu_hash, names), names, asked, numbers, strict=True))
 
     @cached_property
     def undefined_end(self) -> int:
@@ -192,47 +192,25 @@ class SymbolTable:
         return self.count
 
     def names(self, numbers: Iterable[int]) -> list[bytes]:
-        """The mangled names of the symbols with these numbers."""
-        if self._start is None:
-            return []
-        places, _ = self._records
-        return self._texts(places[number] for number in numbers)
+        """The mangled names of the symbols with these numbers, which lie below `undefined_end`."""
+        places, _ = self._undefined
+        return self._columns.texts([places[number] for number in numbers])
 
     def undefined_names(self) -> list[bytes]:
-        """The mangled names of the undefined symbols, and of the others too where the table mixes them.
-
-        A table that does not is read that far only: a thousand symbols of libtorch_cpu's hundred thousand.
-        """
-        if self._start is None or not isinstance(self._hash, GnuTable) or not self._hash.covers_symbols:
-            return self.names(range(1, self.count))
-        return self._texts(self._read_records(self._hash.first)[0][1:])
-
-    def _texts(self, places: Iterable[int]) -> list[bytes]:
-        """The strings that begin at these places of the string table."""
-        (strings, end), buffer = self._strings, self._image.data.buffer
-        find = buffer.find
-        allowed = self._most_text()
-        names = []
-        for place in places:
-            begin = strings + place
-            stop = find(b"\0", begin, end)
-            allowed += begin - stop
-            if stop < 0 or allowed < 0:
-                raise self._image.data.malformed(
-                    OVERLAP if stop > 0 else f"the string at byte {begin} has no end"
-                )
-            names.append(buffer[begin:stop])
-        return names
-
-    def _most_text(self) -> int:
-        """How long all names may be together: strings may share their tails, but not without measure."""
-        strings, end = self._strings
-        return 4 * (end - strings) + 4096
+        """The mangled names of the undefined symbols: the first thousand of libtorch_cpu's hundred thousand."""
+        if self._start is None:
+            return []
+        section = self._columns.section
+        places, infos = self._undefined
+        pairs = zip(places[1:], infos[1:], strict=True)
+        return self._columns.texts([place for place, info in pairs if not info & section])
 
     def exports(self) -> frozenset[bytes]:
         """The mangled names that a look-up may find here."""
+        if self._start is None:
+            return frozenset()
         first = self._hash.first if isinstance(self._hash, GnuTable) and self._hash.covers_symbols else 1
-        return frozenset(self.names(range(first, self.count)))
+        return frozenset(self._columns.texts(self._columns.read(first, self.count)[0]))
 
     def provides(self, name: bytes, hashed: int, version: str | None) -> bool:
         """Whether a reference to `name` would bind here.
@@ -253,39 +231,44 @@ class SymbolTable:
             for number, section, info in self._named(name, hashed)
         )
 
-    def unserved(self, references: Sequence[Reference]) -> list[Reference]:
-        """Those that would not bind here: `provides` for all; for many at a third of its cost."""
+    def unserved(self, wanted: list[Wanted]) -> list[Wanted]:
+        """Those that would not bind here: `provides` for many, at a tenth of its cost."""
         table = self._hash
-        if not isinstance(table, GnuTable) or len(references) < MANY:
-            return [
-                each for each in references if not self.provides(each.name, gnu_hash(each.name), each.version)
-            ]
-        places, infos = self._records
-        (strings, end), buffer = self._strings, self._image.data.buffer
-        section_bits, shift = self._section_bits, self._binding_shift
-        versions = self._version_indices
-        left: list[Reference] = []
-        found = table.find_all([gnu_hash(each.name) for each in references], self.count)
-        for each, numbers in zip(references, found, strict=True):
-            for number in numbers:
-                begin, info = strings + places[number], infos[number]
-                stop = begin + len(each.name)
+        if not isinstance(table, GnuTable):
+            return [each for each in wanted if not self.provides(each[1], each[0], each[2])]
+        likely = table.sift(wanted)
+        if len(likely) < MANY:
+            served = {
+                number for hashed, name, version, number in likely if self.provides(name, hashed, version)
+            }
+        else:
+            served = self._served(table, likely)
+        return [each for each in wanted if each[3] not in served] if served else wanted
+
+    def _served(self, table: GnuTable, wanted: list[Wanted]) -> set[int]:
+        """The numbers of those that would bind here; the hash table is read as a whole."""
+        start, shape, buffer = self._start or 0, self._image.layout.symbol, self._image.data.buffer
+        size, wide, unpack = shape.size, self._image.bits == 64, shape.unpack_from
+        strings, end = self._strings
+        versions = self._versions.indices(self.count)
+        served: set[int] = set()
+        for (_, name, version, number), candidate in table.find_all(wanted, self.count):
+            fields = unpack(buffer, start + candidate * size)
+            begin = strings + fields[0]
+            stop = begin + len(name)
+            if stop < end and buffer[begin:stop] == name and not buffer[stop]:
+                info, section = (fields[1], fields[3]) if wide else (fields[3], fields[5])
                 if (
-                    stop < end
-                    and buffer[begin:stop] == each.name
-                    and not buffer[stop]
-                    and info & section_bits
-                    and info >> shift & 15 != LOCAL
-                    and (versions is None or self._version_fits(versions[number], each.version))
+                    section
+                    and info >> 4 != LOCAL
+                    and (versions is None or self._version_fits(versions[candidate], version))
                 ):
-                    break
-            else:
-                left.append(each)
-        return left
+                    served.add(number)
+        return served
 
     @cached_property
-    def _version_indices(self) -> array[int] | None:
-        return self._versions.indices(self.count)
+    def _undefined_versions(self) -> array[int] | None:
+        return self._versions.indices(self.undefined_end)
 
     def _version_fits(self, raw: int | None, version: str | None) -> bool:
         """Whether a definition with this raw version index serves a reference that asks for this version."""
@@ -303,8 +286,8 @@ class SymbolTable:
             return
         data = self._image.data
         strings, end = self._strings
-        versions = self._version_indices
-        allowed = self._most_text()
+        versions = self._versions.indices(self.count)
+        allowed = most_text(strings, end)
         shape, count = self._image.layout.symbol, self.count
         for first in range(1, count, CHUNK):
             table = data.take(self._start + first * shape.size, min(CHUNK, count - first) * shape.size)

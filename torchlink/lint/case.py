@@ -190,9 +190,7 @@ class Case:
     def imports(self, each: LoadedObject) -> frozenset[bytes]:
         """The mangled names that an object leaves undefined."""
         if each.path not in self._imports:
-            self._imports[each.path] = frozenset(
-                reference.name for reference in each.elf.references(relocated=False)
-            )
+            self._imports[each.path] = frozenset(each.elf.undefined_names())
         return self._imports[each.path]
 
     @cached_property

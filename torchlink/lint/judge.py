@@ -84,8 +84,8 @@ def kind_of(path: Path, elf: ElfFile) -> str:
     name = found[1:].partition(b"\0")[0].decode("utf-8", "replace") if found else ""
     if not name or not elf.defines(name) or elf.defines(STARTS_PYTHON[0].decode()):
         return "shared library"
-    imports = {reference.name for reference in elf.references(relocated=False)}
-    return "shared library" if imports.intersection(STARTS_PYTHON) else "python extension"
+    embeds = set(STARTS_PYTHON).intersection(elf.undefined_names())
+    return "shared library" if embeds else "python extension"
 
 
 def entries(closure: Closure) -> tuple[ClosureEntry, ...]:

@@ -1,0 +1,67 @@
+"""Stretches of an ELF file's symbol table as columns, for what is asked of thousands of symbols."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torchlink.binary.elf_image import Image
+
+LOCAL, WEAK = 0, 2  # symbol bindings
+OVERLAP = "its symbol names overlap without measure"
+
+
+class Columns:
+    """Where the names of symbols begin, and the word that holds their binding and section.
+
+    Args:
+        image: the file.
+        start: file offset of the symbol table.
+        strings: file offsets at which its string table begins and ends.
+    """
+
+    __slots__ = ("_end", "_image", "_start", "_strings", "binding", "section", "shift")
+
+    def __init__(self, image: Image, start: int, strings: tuple[int, int]) -> None:
+        self._image = image
+        self._start = start
+        self._strings, self._end = strings
+        little = image.byteorder == "little"
+        # Masks of the second column's words: the section, 0 of which means undefined, and the binding.
+        self.section = 0xFFFF0000 if little else 0xFFFF
+        self.shift = 4 if little else 28
+        self.binding = 15 << self.shift
+
+    def read(self, first: int, end: int) -> tuple[array[int], array[int]]:
+        """Of the symbols from number `first` up to `end`: the names' places, the words of binding and section."""
+        size = self._image.layout.symbol.size
+        words = array("I", self._image.data.take(self._start + first * size, max(end - first, 0) * size))
+        if self._image.byteorder != sys.byteorder:
+            words.byteswap()
+        step = size // words.itemsize
+        return words[::step], words[1 if self._image.bits == 64 else 3 :: step]
+
+    def texts(self, places: Iterable[int]) -> list[bytes]:
+        """The strings that begin at these places of the string table."""
+        start, end, buffer = self._strings, self._end, self._image.data.buffer
+        find = buffer.find
+        allowed = most_text(start, end)
+        names = []
+        for place in places:
+            begin = start + place
+            stop = find(b"\0", begin, end)
+            allowed += begin - stop
+            if stop < 0 or allowed < 0:
+                reason = OVERLAP if stop > 0 else f"the string at byte {begin} has no end"
+                raise self._image.data.malformed(reason)
+            names.append(buffer[begin:stop])
+        return names
+
+
+def most_text(start: int, end: int) -> int:
+    """How long all names of a string table may be together: they may share their tails, but not without measure."""
+    return 4 * (end - start) + 4096
