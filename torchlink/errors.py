@@ -103,6 +103,12 @@ class RunFailedError(TorchlinkError):
     exit_code = 1
 
 
+class TimedOutError(RunFailedError):
+    """A program that was built ran longer than it was given, and was stopped."""
+
+    code = "timed-out"
+
+
 class InexpressibleError(TorchlinkError):
     """A path or word cannot be written in the syntax of the target that was asked for."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -133,6 +135,16 @@ def spawn(
 
 def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
     """The exit status of a process (negative for a signal), or None where it still runs after `seconds`."""
+    if hasattr(os, "pidfd_open"):  # Popen itself looks every 50 ms
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(process.pid)
+            try:
+                ended = select.poll()
+                ended.register(pidfd, select.POLLIN)
+                ended.poll(seconds * 1000)
+            finally:
+                os.close(pidfd)
+            return process.poll()
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:

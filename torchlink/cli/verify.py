@@ -32,6 +32,7 @@ Examples:
   torchlink verify model.pt --input @image.npy --expect expected.pt --rtol 1e-3
   torchlink verify model.pt --device cuda --json
   torchlink verify model.pt --via cmake
+  torchlink verify *.pt --timeout 60   # for CI: 60 s for each model
 
 \b
 Inputs:
@@ -87,6 +88,14 @@ def verify(
     expect: ExpectOption = None,
     atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = 1e-5,
     rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = 1e-4,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            help="Stop a model that is not through by then; no limit otherwise.",
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     via: ViaOption = "cxx",
     libtorch: LibtorchOption = None,
@@ -125,6 +134,7 @@ def verify(
         expect=expect,
         atol=atol,
         rtol=rtol,
+        timeout=timeout,
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,

@@ -76,6 +76,7 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
         "load_ms": model.load_ms,
         "forward_ms": model.forward_ms,
         "peak_rss_mb": model.peak_rss_mb,
+        "printed": model.printed,
     }
 
 

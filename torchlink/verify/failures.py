@@ -6,7 +6,7 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from torchlink.errors import ForwardFailedError, RunFailedError, TorchlinkError
+from torchlink.errors import ForwardFailedError, RunFailedError, TimedOutError, TorchlinkError
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
 from torchlink.libtorch.remedies import remedy_for
@@ -113,6 +113,22 @@ def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunF
         )
     when = STAGES["end"] if stage == "end" else "instead of an answer"
     return RunFailedError(f"The loader ended with exit status {returncode} {when}.", details=tail)
+
+
+def timeout(seconds: float, stage: str) -> TimedOutError:
+    """The error for a loader that was killed because its time was up.
+
+    Args:
+        seconds: what it was given.
+        stage: what it had been asked for, one of STAGES.
+    """
+    when = (
+        "its process had not ended, after all had gone well" if stage == "end" else f"stopped {STAGES[stage]}"
+    )
+    return TimedOutError(
+        f"The model was not through within {seconds:g} s: {when}.",
+        hint="Give it more with --timeout, smaller inputs with --input, or look for a loop that has no end.",
+    )
 
 
 def signal_name(number: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from torchlink.errors import ForwardFailedError, NoInputFitsError, TorchlinkError
+from torchlink.errors import ForwardFailedError, NoInputFitsError, RunFailedError, TorchlinkError
 from torchlink.verify import failures
 from torchlink.verify.result import GIVEN, ModelResult, TakenInput
 from torchlink.verify.session import LoaderDiedError
@@ -21,21 +22,28 @@ if TYPE_CHECKING:
     from torchlink.verify.session import Session
     from torchlink.verify.specs import InputSpec
 
+# What a model's own code dies of when an input is not to its taste; SIGKILL is the system's word, out of memory.
+CRASHES = frozenset(
+    -number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
+)
+MOST_CRASHES = 3  # each costs a start and a load
+
 
 def run_model(session: Session, path: Path, kind: str, request: Request, libtorch: Libtorch) -> ModelResult:
     """Prove one TorchScript file; whatever goes wrong is in the result."""
     run = _Run(session, request, libtorch, ModelResult(str(path), kind, None, None))
+    if request.timeout is not None:
+        session.limit(request.timeout)
     try:
         run.load(path)
-        run.call()
+        run.call(path)
         run.compare()
         run.stage = "end"
         session.finish()
     except TorchlinkError as error:
         run.result = replace(run.result, error=error)
     except LoaderDiedError as died:
-        death = failures.death(died.returncode, died.printed, run.stage, libtorch)
-        run.result = replace(run.result, error=death)
+        run.result = replace(run.result, error=run.death(died))
     return replace(run.result, printed=session.printed)
 
 
@@ -59,6 +67,12 @@ class _Run:
             raise failures.exception(str(event["stage"]), str(event["message"]), self.libtorch)
         return event
 
+    def death(self, died: LoaderDiedError) -> TorchlinkError:
+        """The error for a loader that died at the present stage."""
+        if self.session.timed_out and self.request.timeout is not None:
+            return failures.timeout(self.request.timeout, self.stage)
+        return failures.death(died.returncode, died.printed, self.stage, self.libtorch)
+
     def load(self, path: Path) -> None:
         try:
             event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
@@ -67,8 +81,12 @@ class _Run:
         self.names = [str(name) for name in event["arguments"]]
         self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
 
-    def call(self) -> None:
-        """Call forward with the inputs that were given, else with the first that fit."""
+    def call(self, path: Path) -> None:
+        """Call forward with the inputs that were given, else with the first that fit.
+
+        A guess that crashes the process says no more of the model than one that raises: the next is tried in a
+        new process.
+        """
         if self.request.inputs is not None:
             self._forward(self.request.inputs, GIVEN)
             return
@@ -76,14 +94,25 @@ class _Run:
         from torchlink.verify.guess import guesses
 
         description = parse_description(self.ask("describe", "describe"))
-        last: tuple[ForwardFailedError, tuple[InputSpec, ...]] | None = None
+        last: tuple[TorchlinkError, tuple[InputSpec, ...]] | None = None
+        tries = crashes = 0
         for guess in guesses(description):
+            tries += 1
             try:
                 self._forward(guess.inputs, guess.why)
             except ForwardFailedError as error:
                 last = (error, guess.inputs)
+            except LoaderDiedError as died:
+                crashes += 1
+                if self.session.timed_out or died.returncode not in CRASHES or crashes > MOST_CRASHES:
+                    raise
+                last = (self.death(died), guess.inputs)
+                self.session.restart()
+                self.load(path)
             else:
                 return
+        if last is not None and tries == crashes:
+            raise last[0]
         raise _nothing_fits(description, last)
 
     def compare(self) -> None:
@@ -134,7 +163,7 @@ def _of_damage(path: Path, error: ForwardFailedError) -> ForwardFailedError | No
 
 
 def _nothing_fits(
-    description: Description, last: tuple[ForwardFailedError, tuple[InputSpec, ...]] | None
+    description: Description, last: tuple[TorchlinkError, tuple[InputSpec, ...]] | None
 ) -> NoInputFitsError:
     """The error after the last try, with an example of what to type."""
     declared = ", ".join(f"{argument.name}: {argument.type}" for argument in description.arguments)
@@ -145,9 +174,11 @@ def _nothing_fits(
         )
     error, inputs = last
     example = " ".join(f"--input {_shell(spec.to_text())}" for spec in inputs)
+    said = f"The last try {error.message.removeprefix('forward ')}"
+    if isinstance(error, RunFailedError):
+        said = f"In the last try {error.message[0].lower()}{error.message[1:]}"
     return NoInputFitsError(
-        f"The model was loaded but not run: none of the inputs that were tried fits forward({declared}). "
-        f"The last try {error.message.removeprefix('forward ')}",
+        f"The model was loaded but not run: none of the inputs that were tried fits forward({declared}). {said}",
         hint=f"Name the inputs yourself, for example: {example}",
         details=(f"last try: {example}", *error.details),
     )

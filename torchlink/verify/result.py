@@ -26,6 +26,7 @@ class Request:
     expected: tuple[StoredTensor, ...] | None = None
     atol: float = 1e-5
     rtol: float = 1e-4
+    timeout: float | None = None  # seconds for a model, from loading it to the loader's end
 
 
 @dataclass(frozen=True, slots=True)

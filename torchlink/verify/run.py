@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torchlink.verify.specs import InputSpec
 
 DEVICES = ("cpu", "cuda", "auto")
+LONGEST = 1e6  # seconds: timers take no more everywhere
 WAYS = ("cxx", "cmake", "nim")
 # Headers of other Debian packages that libtorch's own include there, in gcc's words and in clang's.
 MISSING_HEADER = re.compile(r"\b(gflags|glog|google)/[^\n]*(No such file|file not found)")
@@ -54,6 +55,7 @@ def verify(
     expect: Path | None = None,
     atol: float = 1e-5,
     rtol: float = 1e-4,
+    timeout: float | None = None,
     via: str = "cxx",
     wishes: Wishes | None = None,
     compiler: str | None = None,
@@ -69,6 +71,7 @@ def verify(
         expect: a file of the tensors that forward should return, `.pt` or `.npy`.
         atol: absolute tolerance of that comparison.
         rtol: relative tolerance of that comparison.
+        timeout: seconds after which a model that is not through is stopped; no limit where None.
         via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
         wishes: for the plan.
         compiler: command of the C++ compiler; $CXX, else c++, where None.
@@ -85,9 +88,11 @@ def verify(
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
     _check(device, via, models, expect, libtorch)
+    if timeout is not None and not 0 < timeout <= LONGEST:
+        raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
     if device == "cuda" and wishes and wishes.cpu_only:
         raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
-    request = Request(device, _specs(inputs), _expected(expect), atol, rtol)
+    request = Request(device, _specs(inputs), _expected(expect), atol, rtol, timeout)
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
     hooks.noted(plan.notes)

@@ -43,8 +43,15 @@ class Session:
     """
 
     def __init__(self, loader: Path) -> None:
+        self.loader = loader
+        self.timed_out = False
+        self._printed = ""
+        self._timer: threading.Timer | None = None
+        self._start()
+
+    def _start(self) -> None:
         try:
-            self._process = spawn((loader, "--serve"), env=clean_environment())
+            self._process = spawn((self.loader, "--serve"), env=clean_environment())
         except ToolMissingError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOEXEC:
                 raise RunFailedError(
@@ -52,12 +59,10 @@ class Session:
                     hint="Verify on a machine of its kind.",
                 ) from error
             raise RunFailedError(
-                f"The loader {loader} cannot be started.",
+                f"The loader {self.loader} cannot be started.",
                 hint="If its file system forbids programs (noexec), name another with TORCHLINK_CACHE_DIR.",
                 details=(error.message,),
             ) from error
-        self.loader = loader
-        self._printed = ""
         # A pipe holds 64 KB: a model that prints more would block while nobody reads.
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
@@ -74,6 +79,21 @@ class Session:
     def printed(self) -> str:
         """What the model and libtorch have printed so far."""
         return self._printed
+
+    def limit(self, seconds: float) -> None:
+        """Kill the process when it has not ended so many seconds from now; `timed_out` then says so."""
+        self._timer = threading.Timer(seconds, self._time_out)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def restart(self) -> None:
+        """Go on with a new process of the same loader, which has no model loaded; a limit stays as it is.
+
+        Raises:
+            RunFailedError: it cannot be started any more.
+        """
+        self._stop()
+        self._start()
 
     def ask(self, command: str) -> dict[str, Any]:
         """Send one command and return the event that answers it.
@@ -106,6 +126,11 @@ class Session:
 
     def close(self) -> None:
         """Stop the process where it still runs, and take its pipes down."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stop()
+
+    def _stop(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):  # a command that the process did not live to read
@@ -116,6 +141,10 @@ class Session:
         self._reader.join()
         if self._process.stderr is not None:
             self._process.stderr.close()
+
+    def _time_out(self) -> None:
+        self.timed_out = True
+        self._process.kill()
 
     def _died(self) -> LoaderDiedError:
         if self._process.stdin is not None:
