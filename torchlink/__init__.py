@@ -41,6 +41,7 @@ def find(libtorch: str | Path | None = None, python: str | None = None) -> Libto
     Raises:
         LibtorchNotFoundError: nothing usable was found; `details` lists the places.
         LibtorchUnusableError: the one that was named cannot serve.
+        UsageError: both are named.
     """
     from pathlib import Path
 

@@ -128,6 +128,7 @@ def test_nothing_usable_is_an_error(torchlink: Callable[..., Result], tmp_path: 
     [
         ("--json", "--print", "root"),
         ("--libtorch", "a", "--libtorch", "b"),
+        ("--libtorch", "a", "--python", "python3"),
     ],
 )
 def test_words_that_do_not_fit_together_are_refused(

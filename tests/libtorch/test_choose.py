@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.libtorch.trees import Fake, make, make_site, make_venv, write_libraries
-from torchlink.errors import LibtorchNotFoundError, LibtorchUnusableError
+from torchlink.errors import LibtorchNotFoundError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.choose import choose, search
 
 if TYPE_CHECKING:
@@ -189,6 +189,16 @@ def test_several_named_ones_are_all_judged(tmp_path: Path) -> None:
     found = search((one, tmp_path / "gone", two), everything=True)
     assert [candidate.path for candidate in found.candidates] == [one, tmp_path / "gone", two]
     assert [candidate.libtorch is None for candidate in found.candidates] == [False, True, False]
+
+
+def test_a_libtorch_and_an_interpreter_are_two_answers(tmp_path: Path) -> None:
+    root = make(tmp_path / "one")
+    site = make_venv(tmp_path / "venv")
+    make(site / "torch")
+    with pytest.raises(UsageError, match="and one is taken"):
+        choose(root, str(tmp_path / "venv"))
+    both = search((root,), str(tmp_path / "venv"), everything=True)
+    assert [candidate.path for candidate in both.candidates] == [root, site / "torch"]
 
 
 def test_nothing_is_imported_or_started_for_a_plain_search(

@@ -100,6 +100,18 @@ def test_a_copied_lib_finds_its_companions_in_the_active_environment(
     assert found.missing_libraries == ()
 
 
+def test_packages_in_a_directory_that_a_path_file_adds(tmp_path: Path) -> None:
+    root = make_site(tmp_path / "venv", CUDA)
+    nvidia(tmp_path / "shared")
+    (root.parent / "shared.pth").write_text("import sys\n# a comment\n../../../../shared\n/no/such/place\n")
+    found = inspect(root, "path")
+    assert found.missing_libraries == ()
+    assert companions(found) == {
+        str(tmp_path / "shared/nvidia/cuda_cupti/lib"): False,
+        str(tmp_path / "shared/nvidia/cudnn/lib"): False,
+    }
+
+
 def test_purelib_and_platlib_apart(tmp_path: Path) -> None:
     root = make(tmp_path / "lib64/python3.11/site-packages/torch", CUDA)
     nvidia(tmp_path / "lib/python3.11/site-packages")

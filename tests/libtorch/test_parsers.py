@@ -99,6 +99,9 @@ def test_code_that_returns_a_constant_is_decoded(machine: str, words: bytes, con
         ("libcudart.so.11.0", "11.7", "nvidia-cuda-runtime-cu11"),
         ("libnvToolsExt.so.1", "12.4", "nvidia-nvtx-cu12"),
         ("libmkl_intel_lp64.so.2", None, "mkl"),
+        ("libmkl_sycl_blas.so.6", None, "onemkl-sycl-blas"),
+        ("libur_loader.so.0", None, "intel-cmplr-lib-ur"),
+        ("libsycl.so.9", None, "intel-sycl-rt"),
         ("libfmt.so.9", None, None),
     ],
 )

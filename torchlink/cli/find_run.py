@@ -48,8 +48,9 @@ def run(order: Order) -> int:
 
     if order.as_json and order.field:
         raise UsageError("--print and --json exclude one another.", hint="Say one of them.")
-    if len(order.libtorch) > 1 and not order.everything:
-        raise UsageError("Several --libtorch need --all.", hint="Say --all to see every one of them.")
+    if len(order.libtorch) + bool(order.python) > 1 and not order.everything:
+        several = "--libtorch and --python together" if order.python else "Several --libtorch"
+        raise UsageError(f"{several} need --all.", hint="Say --all to see every one of them.")
     found = search([Path(path) for path in order.libtorch], order.python, everything=order.everything)
     error = None if found.chosen else failure(found)
     if error is not None and (order.field or not order.everything):

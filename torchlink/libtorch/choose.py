@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from torchlink.errors import LibtorchNotFoundError, LibtorchUnusableError
+from torchlink.errors import LibtorchNotFoundError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.facts import Candidate, Libtorch, Search
 from torchlink.libtorch.inspect import NAME_ANOTHER, inspect_layout
 from torchlink.libtorch.layout import NOTHING, NoLibtorch
@@ -29,7 +29,13 @@ def choose(libtorch: Path | None = None, python: str | None = None) -> Libtorch:
         LibtorchNotFoundError: nothing usable; `details` lists where torchlink looked.
         LibtorchUnusableError: the one that was named cannot serve.
         ToolMissingError: there is no such interpreter.
+        UsageError: both are named, and only one can be taken.
     """
+    if libtorch is not None and python is not None:
+        raise UsageError(
+            f"--libtorch {libtorch} and --python {python} each name a libtorch, and one is taken.",
+            hint="Say one of them; `torchlink find --all` takes both and shows what they are.",
+        )
     found = search(() if libtorch is None else (libtorch,), python)
     if found.chosen is not None:
         return found.chosen

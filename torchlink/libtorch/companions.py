@@ -9,6 +9,7 @@ from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.disk import is_file, names_in
 from torchlink.libtorch.facts import CompanionDir, MissingLibrary
+from torchlink.libtorch.layout import is_unpacked_system
 from torchlink.libtorch.libraries import BUNDLED, elf_library, library_file
 from torchlink.libtorch.machine import macho
 from torchlink.libtorch.needs import Needs, expand, read_needs, search_path_of
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 # libtorch_cpu first: it says what every program needs. Where it is packed, its stub carries the same path.
 MAIN = ("torch_cpu", "torch", "shm", "c10")
-PACKAGE_DIRS = ("_rocm_sdk_core/lib", "_rocm_sdk_libraries/lib", "cusparselt/lib", "torch.libs")
+PACKAGE_DIRS = ("cusparselt/lib", "torch.libs")
+ROCM = (
+    "_rocm_sdk_"  # core, libraries, or libraries of one GPU family; what core itself takes along lies deeper
+)
+ROCM_DIRS = ("lib", "lib/rocm_sysdeps/lib")
 
 
 class Companions(NamedTuple):
@@ -72,10 +77,15 @@ def read_companions(
         else:
             directory = Path(entry) if entry.startswith("/") else layout.tree.path(entry)
             in_place.setdefault(directory, []).append(name)
-    own = dict.fromkeys(needs.unreached, layout.tree.path(layout.library_dir))
-    elsewhere, missing = look_beside(stray, main, cuda, sites, own) if stray and not alone else ({}, [])
+    elsewhere: dict[Path, list[str]] = {}
+    missing: list[str] = []
     if alone:
         missing = [name for name in stray if name not in needs.unreached]
+    elif stray and is_unpacked_system(layout):
+        elsewhere, missing = look_in_system(layout, stray, main, needs)
+    elif stray:
+        own = dict.fromkeys(needs.unreached, layout.tree.path(layout.library_dir))
+        elsewhere, missing = look_beside(stray, main, cuda, sites, own)
     return Companions(
         search_kind=kind,
         search_path=path,
@@ -125,7 +135,7 @@ def look_beside(
 
     Packages beside torch go before the system's libraries, because torch was built for their versions, and
     those before `<env>/lib`, where an environment keeps other things too. `own` holds what lies in libtorch's
-    own directory and is not reached even so: another system's unpacked tree (Debian's) has no search paths.
+    own directory and is not reached even so, because the libraries have no search paths.
     """
     known = list(sites())
     packages = list(package_dirs(known))
@@ -146,11 +156,30 @@ def look_beside(
     return found, nowhere
 
 
+def look_in_system(
+    layout: Layout, stray: list[str], main: ElfFile, needs: Needs
+) -> tuple[dict[Path, list[str]], list[str]]:
+    """As `look_beside`, where the libtorch is a part of an unpacked system; what its neighbours need counts too."""
+    from torchlink.libtorch.sysroot import Sysroot, find_in_system
+
+    sysroot = Sysroot(layout.tree.root, layout.tree.path(layout.library_dir), main)
+    found, nowhere = find_in_system(
+        {name: needs.askers[name] for name in stray},
+        sysroot,
+        lambda names: found_by_default(names, main, lambda _: True),
+    )
+    needs.askers.update(nowhere)
+    return found, list(nowhere)
+
+
 def package_dirs(sites: Iterable[Path]) -> Iterator[Path]:
     """The directories in which packages beside torch bring libraries: `nvidia/<part>/lib` and its like."""
     for site in sites:
         yield from (site / "nvidia" / part / "lib" for part in names_in(site / "nvidia"))
         yield from (site / directory for directory in PACKAGE_DIRS)
+        for name in names_in(site):
+            if name.startswith(ROCM):
+                yield from (site / name / directory for directory in ROCM_DIRS)
 
 
 def packed_dirs(layout: Layout, path: tuple[str, ...]) -> tuple[CompanionDir, ...]:

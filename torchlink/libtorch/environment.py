@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.disk import exists, is_dir, is_file, read_text
+from torchlink.libtorch.path_files import added_sites
 from torchlink.libtorch.resolve import site_dirs, unique
 
 if TYPE_CHECKING:
@@ -101,13 +102,14 @@ def environment_around(root: Path) -> Environment | None:
 def known_sites(environment: Environment | None) -> Iterator[Path]:
     """Site directories to search for what a libtorch's own search paths do not reach.
 
-    First its own environment's, then the active one's, then those of the Python that runs torchlink.
+    First its own environment's, then the active one's, each followed by what its .pth files add, then those of
+    the Python that runs torchlink, PYTHONPATH among them.
     """
-    if environment is not None:
-        yield from environment.sites
-    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        if os.environ.get(variable):
-            yield from environment_at(Path(os.environ[variable])).sites
+    active = (os.environ.get(variable) for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"))
+    for known in (environment, *(environment_at(Path(prefix)) for prefix in active if prefix)):
+        for site in known.sites if known else ():
+            yield site
+            yield from added_sites(site)
     yield from running_sites()
 
 

@@ -16,7 +16,8 @@ class CompanionDir(NamedTuple):
     """A directory beside torch that its libraries need at run time, such as `nvidia/cudnn/lib`."""
 
     path: Path  # absolute
-    libraries: tuple[str, ...]  # NEEDED names of libtorch's libraries that are found here
+    # NEEDED names of libtorch's libraries that are found here; in an unpacked system also what these need
+    libraries: tuple[str, ...]
     in_place: bool  # libtorch's own RPATH or RUNPATH reaches it, so nobody has to add it
     # A library here needs another one here that only a loader of it has a search path to. The dynamic loader
     # follows that (DT_RPATH is inherited), ld.bfd does not.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torchlink.libtorch.tree import Tree
 
+INSTALLED = frozenset({"/usr", "/usr/local"})
 CORE = frozenset({"c10", "torch", "torch_cpu", "caffe2"})
 LUA = frozenset({"libTH.so", "libluaT.so", "libTH.dylib", "libluaT.dylib", "libTH.a", "libluaT.a"})
 STATIC = frozenset({"libc10.a", "libtorch_cpu.a"})
@@ -126,9 +128,15 @@ def kind_of(tree: Tree, library_dir: str) -> str:
         return "conda"
     if tree.is_file("build-version") or tree.is_file("build-hash"):
         return "zip"
-    if is_triple(library_dir) or str(tree.root) in {"/usr", "/usr/local"}:
+    if is_triple(library_dir) or str(tree.root) in INSTALLED:
         return "system"
     return "zip" if library_dir == "lib" and tree.is_dir("share/cmake/Torch") else "unknown"
+
+
+def is_unpacked_system(layout: Layout) -> bool:
+    """Whether it is a part of a system that lies below another directory than `/`: Debian's packages, unpacked."""
+    tree = layout.tree
+    return layout.kind == "system" and not tree.packed and os.path.realpath(tree.root) not in INSTALLED
 
 
 def is_lua(tree: Tree, library_dir: str) -> bool:

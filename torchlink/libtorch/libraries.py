@@ -22,6 +22,7 @@ OWN = (
     "backend_with_compiler",
     "jitbackend_test",
 )
+PACKAGES = frozenset({"pip", "wheel"})
 SHARED_DIR_KINDS = frozenset({"conda", "system"})
 BUNDLED = "../torch.libs"  # where auditwheel puts the libraries that it grafts into a wheel
 # The thin stub of 1.5 and later is a few hundred KB; before, libtorch itself held the code.
@@ -31,16 +32,18 @@ LARGEST_STUB = 1 << 20  # bytes
 def library_names(layout: Layout) -> tuple[str, ...]:
     """File names of libtorch's shared libraries, sorted, those that its wheel bundles in `torch.libs` too.
 
-    Among a system's libraries only torch's own count. Dangling links do not, nor does a name that only adds a
+    Among a system's libraries only torch's own count; a wheel's directory holds nothing else, though ROCm's are
+    many there. Dangling links do not, nor does a name that only adds a
     version to another one for the same file (`libc10.so.1.13` beside `libc10.so`).
     """
     tree = layout.tree
     bare = {file: name for file in tree.names(layout.library_dir) if (name := bare_name(file)) is not None}
     own = {file for file, name in bare.items() if is_own(name)}
-    among_others = layout.kind in SHARED_DIR_KINDS or len(bare) > 4 * len(own)
+    crowded = layout.kind not in PACKAGES and len(bare) > 4 * len(own)
+    among_others = layout.kind in SHARED_DIR_KINDS or crowded
     names = {file for file in (own if among_others else bare) if tree.is_file(layout.library(file))}
     names = {name for name in names if not _is_version_link(layout, name, names)}
-    if layout.kind in {"pip", "wheel"}:
+    if layout.kind in PACKAGES:
         names.update(file for file in tree.names(BUNDLED) if bare_name(file) is not None)
     return tuple(sorted(names))
 

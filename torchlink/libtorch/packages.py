@@ -29,11 +29,23 @@ KEEP_SUFFIX = {"cudnn", "cusparselt", "nccl", "nvshmem"}
 # From CUDA 13 on torch requires the toolkit's parts as extras of one package; where they are called otherwise.
 TOOLKIT = "cuda-toolkit"
 EXTRAS = {"cuda-runtime": "cudart", "cuda-cupti": "cupti", "cuda-nvrtc": "nvrtc"}
+# How SONAMEs begin that XPU and ROCm builds need, the longer first → package (Intel's by their wheels of 2026).
 OTHERS = {
+    "libmkl_sycl_": "onemkl-sycl-",  # each part is a package
     "libmkl": "mkl",
     "libiomp5": "intel-openmp",
     "libsycl": "intel-sycl-rt",
+    "libur_": "intel-cmplr-lib-ur",
+    "libimf": "intel-cmplr-lib-rt",
+    "libintlc": "intel-cmplr-lib-rt",
+    "libirng": "intel-cmplr-lib-rt",
+    "libsvml": "intel-cmplr-lib-rt",
+    "libOpenCL": "intel-opencl-rt",
+    "libpti_view": "intel-pti",
+    "libumf": "umf",
+    "libhwloc": "tcmlib",
     "libccl": "oneccl",
+    "libmpi": "impi-rt",
     "libamdhip64": "rocm-sdk-core",
     "libhipblas": "rocm-sdk-libraries",
     "librocblas": "rocm-sdk-libraries",
@@ -53,7 +65,8 @@ def package_of(library: str, cuda: str | None, requires: str = "") -> str | None
     stem = match[1] if match else library
     part = NVIDIA.get(stem) or next((NVIDIA[known] for known in NVIDIA if stem.startswith(f"{known}_")), None)
     if part is None:
-        return next((package for known, package in OTHERS.items() if stem.startswith(known)), None)
+        begins = next((known for known in OTHERS if stem.startswith(known)), "")
+        return OTHERS[begins] + stem[len(begins) :] if begins.endswith("sycl_") else OTHERS.get(begins)
     named = re.search(rf"^Requires-Dist:\s*(nvidia-{part}(?:-cu\d+)?)(?![\w-])", requires, re.MULTILINE)
     if named:
         return named[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError
@@ -11,7 +12,6 @@ from torchlink.libtorch.layout import NOTHING, Layout, NoLibtorch, is_triple, la
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ARCHIVES = {".whl", ".zip"}
 INNER = {"lib", "lib64", "include", "bin", "share"}
@@ -40,11 +40,30 @@ def resolve(path: Path) -> Layout | NoLibtorch:
         path = path.parent
     for number, root in enumerate(roots_of(path)):
         found = lay_out(DirectoryTree(root))
+        if isinstance(found, NoLibtorch) and found.libraries:
+            found = behind_links(found.libraries) or found
         if isinstance(found, Layout):
             return found
         if number == 0 or found.nearness > nearest.nearness:
             nearest = found
     return nearest
+
+
+def behind_links(libraries: Layout) -> Layout | None:
+    """The libtorch to which the libraries of a tree without headers are links, or None where they are none.
+
+    conda-forge lays torch out so: `<env>/lib` and `<env>/include` hold libtorch, and the Python package's
+    `torch/lib` holds links to it.
+    """
+    from torchlink.libtorch.libraries import library_file
+    from torchlink.libtorch.tree import DirectoryTree
+
+    core = library_file(libraries, "c10")
+    real = Path(os.path.realpath(libraries.tree.path(core))) if core else None
+    if real is None or real.parent == Path(os.path.realpath(libraries.tree.path(libraries.library_dir))):
+        return None
+    found = lay_out(DirectoryTree(real.parent.parent))
+    return found if isinstance(found, Layout) else None
 
 
 def roots_of(path: Path) -> Iterator[Path]:

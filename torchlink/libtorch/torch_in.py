@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_text
+from torchlink.libtorch.path_files import directories_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,21 +20,11 @@ def torch_in(site: Path) -> Iterator[Path]:
             return
     for name in names_in(site):
         if name.endswith((".pth", ".egg-link")):
-            yield from from_path_file(site, name)
+            yield from (path / "torch" for path in directories_in(site / name) if is_dir(path / "torch"))
         elif name.startswith(("__editable___torch_", "_torch_editable")) and name.endswith(".py"):
             yield from from_finder(site / name)
         elif name.startswith("torch-") and name.endswith(".dist-info"):
             yield from from_direct_url(site / name / "direct_url.json")
-
-
-def from_path_file(site: Path, name: str) -> Iterator[Path]:
-    """The torchs below the directories that a .pth file adds to sys.path; its `import` lines are not run."""
-    for line in read_text(site / name).splitlines():
-        entry = line.strip()
-        if entry and not entry.startswith(("#", "import ", "import\t", ".")):
-            directory = site / entry
-            if is_dir(directory / "torch"):
-                yield directory / "torch"
 
 
 def from_finder(path: Path) -> Iterator[Path]:
