@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.machine import is_foreign
 from torchlink.toolchain.fit import check_compiler, cxx_standard
+from torchlink.toolchain.header_dirs import headers_go, usable_include_dirs
 from torchlink.toolchain.library_dirs import is_system_dir, linker_dirs
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class LinkPlan(NamedTuple):
     cuda_include_dirs: tuple[Path, ...] = ()
 
     @property
-    def all_include_dirs(self) -> tuple[Path, ...]:
+    def allusable_include_dirs(self) -> tuple[Path, ...]:
         """Libtorch's include directories and CUDA's behind them."""
         return self.include_dirs + self.cuda_include_dirs
 
@@ -89,7 +90,6 @@ CPU_LIBRARIES = (
     ("torch", "caffe2", "c10"),  # 1.0 and 1.1
     ("torch", "c10"),  # 1.2 to 1.4
 )
-SYSTEM_INCLUDE_DIRS = ("/usr/include", "/usr/local/include")
 # What glibc's loader replaces inside a search path entry.
 LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 
@@ -121,6 +121,7 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         check_compiler(libtorch, compiler)
     if wishes.headers not in {"system", "after"}:
         raise UsageError(f"--headers {wishes.headers} is not known.", hint="Say system or after.")
+    wishes = wishes._replace(headers=headers_go(wishes.headers, libtorch, compiler))
     standard = cxx_standard(libtorch, compiler, wishes.cxx_standard)
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
     libraries = _libraries(libtorch, wishes)
@@ -128,25 +129,22 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
     absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
     runtime_dirs = _runtime_dirs(libtorch, wishes, absolute)
-    cuda_dirs, cuda_note = _cuda_headers(libtorch, wishes)
+    cuda_dirs = () if wishes.cpu_only else _cuda_headers(libtorch)
     has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
     return LinkPlan(
         libtorch=libtorch,
         wishes=wishes,
         platform=libtorch.platform,
         defines=(("_GLIBCXX_USE_CXX11_ABI", str(libtorch.cxx11_abi)),) if has_abi_flag else (),
-        include_dirs=_include_dirs(libtorch.include_dirs, libtorch, compiler),
+        include_dirs=usable_include_dirs(libtorch.include_dirs, libtorch, compiler),
         cxx_standard=standard,
         library_dirs=own_dir,
         libraries=libraries,
         runtime_dirs=runtime_dirs,
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
-        notes=(
-            *_notes(libtorch, wishes, away, standard, libraries),
-            *((cuda_note,) if cuda_note else ()),
-        ),
+        notes=_notes(libtorch, wishes, away, standard, libraries),
         linker_dirs=linker_dirs(libtorch),
-        cuda_include_dirs=_include_dirs(cuda_dirs, libtorch, compiler),
+        cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
     )
 
 
@@ -161,26 +159,13 @@ def _check_unpacked(libtorch: Libtorch, compiler: Compiler | None) -> None:
         )
 
 
-def _include_dirs(
-    wanted: tuple[Path, ...], libtorch: Libtorch, compiler: Compiler | None
-) -> tuple[Path, ...]:
-    """The include directories but those that the compiler searches by itself: repeating one reorders it."""
-    own = {*SYSTEM_INCLUDE_DIRS, *(compiler.include_dirs if compiler else ())}
-    return tuple(
-        directory
-        for directory in wanted
-        if os.path.realpath(directory) not in own and (libtorch.packed or directory.is_dir())
-    )
+def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
+    """CUDA's include directories."""
+    if libtorch.accelerator != "cuda":
+        return ()
+    from torchlink.toolchain.cuda import cuda_include_dirs
 
-
-def _cuda_headers(libtorch: Libtorch, wishes: Wishes) -> tuple[tuple[Path, ...], str | None]:
-    """CUDA's include directories, or a note on what they lack."""
-    if wishes.cpu_only or libtorch.accelerator != "cuda":
-        return (), None
-    from torchlink.toolchain.cuda import cuda_include_dirs, headers_note
-
-    found = cuda_include_dirs(libtorch)
-    return found, None if found else headers_note(libtorch)
+    return cudausable_include_dirs(libtorch)
 
 
 def _libraries(libtorch: Libtorch, wishes: Wishes) -> tuple[PlanLibrary, ...]:
@@ -297,6 +282,10 @@ def _notes(
             f"C++{standard} is used: the compiler is too old for the preferred C++{libtorch.cxx_standard}."
         )
     notes += _missing_note(libtorch, wishes, libraries)
+    if libtorch.layout == "system" and wishes.rpath == "absolute":
+        from torchlink.libtorch.sysroot import runtime_conflict
+
+        notes += filter(None, [runtime_conflict(libtorch)])
     if away and wishes.rpath != "absolute":
         places = ", ".join(str(companion.path) for companion in away)
         notes.append(

@@ -7,12 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import run_clean, unmet
+from tests.libtorch.trees import Fake, make, make_venv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,6 +171,22 @@ def test_a_lower_standard_is_raised_and_a_sufficient_one_left(torchlink: Torchli
     assert shown(torchlink, "-show", "-std=gnu++11", "-c", "main.cpp")[-1] == own
     assert own not in shown(torchlink, "-show", "-std=c++23", "-c", "main.cpp")
     assert own not in shown(torchlink, "-show", "-std=gnu++20", "-c", "main.cpp")
+
+
+def test_only_a_source_with_cudas_headers_hears_what_they_lack(
+    torchlink: Torchlink, here: Path, tmp_path: Path
+) -> None:
+    libraries = ("torch_cpu", "torch", "c10_cuda", "torch_cuda")
+    needed = (("c10_cuda", ("libcudart.so.99",)),)
+    fake = replace(Fake(), version="2.13.0+cu994", cuda="99.4", libraries=libraries, needed=needed)
+    root = make(make_venv(tmp_path / "venv") / "torch", fake)
+    (here / "broken.cpp").write_text("#include <c10/cuda/CUDAStream.h>\n")
+    (here / "plain.cpp").write_text("#error no\n")
+    done = torchlink("c++", "--libtorch", root, "-c", "broken.cpp")
+    assert done.code == 1
+    assert "cuda_runtime_api.h and crt/host_defines.h are not here. What helps: a CUDA 99 toolkit" in done.err
+    for words in (("c++", "--libtorch", root, "-c", "plain.cpp"), ("flags", "--libtorch", root)):
+        assert "cuda_runtime_api.h" not in torchlink(*words).err
 
 
 def test_the_compiler_is_cxx_with_its_launcher(torchlink: Torchlink, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from tests.conftest import Result
 
 pytestmark = pytest.mark.compile
+CUDA = replace(
+    Fake(),
+    version="2.15.0+cu132",
+    headers="2.15.0",
+    built="2.15.0",
+    cmake="2.15.0",
+    cuda="13.2",
+    libraries=("torch_cpu", "torch_cuda", "torch"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -148,15 +157,7 @@ def test_headers_too_new_for_the_compiler_are_an_error(
 def test_what_even_a_cpu_program_lacks_is_an_error_what_cuda_lacks_a_warning(
     tmp_path: Path, doctor: Callable[..., dict[str, Any]]
 ) -> None:
-    fake = Fake(
-        version="2.15.0+cu132",
-        headers="2.15.0",
-        built="2.15.0",
-        cmake="2.15.0",
-        cuda="13.2",
-        libraries=("torch_cpu", "torch_cuda", "torch"),
-        needed=(("torch_cuda", ("libcublas.so.99",)),),
-    )
+    fake = replace(CUDA, needed=(("torch_cuda", ("libcublas.so.99",)),))
     site = make_venv(tmp_path / "half")
     half = doctor("--libtorch", make(site / "torch", fake))
     assert errors(half) == []
@@ -166,6 +167,45 @@ def test_what_even_a_cpu_program_lacks_is_an_error_what_cuda_lacks_a_warning(
     whole = replace(fake, needed=(("torch_cpu", ("libcupti.so.99",)),))
     said = doctor("--libtorch", make(tmp_path / "whole/torch", whole))
     assert "Not even a CPU program starts without it." in errors(said)[0]
+
+
+def test_a_toolkit_and_a_wrapper_of_nvcc_are_told_apart(
+    tmp_path: Path,
+    doctor: Callable[..., dict[str, Any]],
+    torchlink: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = make(tmp_path / "torch", replace(CUDA, cuda="99.1", version="2.15.0+cu991"))
+    wrapper = tmp_path / "bin/nvcc"
+    wrapper.parent.mkdir()
+    wrapper.write_text("#!/bin/sh\necho Cuda compilation tools, release 98.7, V98.7.1\n")
+    wrapper.chmod(0o755)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    include = tmp_path / "cuda/include"
+    include.mkdir(parents=True)
+    (include / "cuda_runtime_api.h").touch()
+    (include / "cuda.h").write_text("#define CUDA_VERSION 98070\n")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    said = doctor("--libtorch", root)
+    assert said["cuda_toolkit"] == {
+        "root": str(tmp_path / "cuda"),
+        "version": "98.7",
+        "matches": False,
+        "needed": False,
+        "nvcc": {"path": str(wrapper), "version": "98.7"},
+    }
+    assert not any("nvcc" in problem["what"] for problem in said["problems"])
+    page = torchlink("doctor", "--libtorch", root).out
+    assert f"toolkit 98.7 in {tmp_path / 'cuda'}, of another major version" in page
+    assert "not needed" in page
+
+
+def test_headers_of_cudas_own_are_a_note(tmp_path: Path, doctor: Callable[..., dict[str, Any]]) -> None:
+    said = doctor("--libtorch", make(tmp_path / "torch", replace(CUDA, cuda="99.1", version="2.15.0+cu991")))
+    (note,) = (problem for problem in said["problems"] if "c10/cuda" in problem["what"])
+    assert note["severity"] == "note"
+    assert note["remedy"] == "Install a CUDA 99 toolkit (CUDA_HOME)."
 
 
 def test_a_packed_libtorch_is_told_how_to_unpack(

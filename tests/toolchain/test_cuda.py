@@ -8,7 +8,7 @@ import pytest
 
 from tests.imitations import CUDA, companion, imitate
 from torchlink.plan import Wishes, make_plan
-from torchlink.toolchain.cuda import cuda_include_dirs
+from torchlink.toolchain.cuda import asks_for_cuda, cuda_include_dirs, missing_headers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,24 +94,51 @@ def test_a_wrapper_called_nvcc_is_no_toolkit(tmp_path: Path, monkeypatch: pytest
     assert cuda_include_dirs(wheel(tmp_path)) == ()
 
 
-def test_a_note_names_the_package_of_a_header_that_is_missing(tmp_path: Path) -> None:
+def test_the_package_of_a_header_that_is_missing_is_named(tmp_path: Path) -> None:
     libtorch = wheel(tmp_path, "cuda_runtime_api.h")
-    (note,) = make_plan(libtorch).notes
-    assert "because crt/host_defines.h is not here" in note
-    assert f"--target {tmp_path}/site-packages 'nvidia-cuda-crt==99.2.*'" in note
-    assert "or a CUDA 99 toolkit" in note
-    older = libtorch._replace(accelerator_version="98.1")
-    assert "nvidia-cuda-crt==98.1.*" in make_plan(older).notes[0]
-    assert make_plan(libtorch, Wishes(cpu_only=True)).notes == ()
+    lacking = missing_headers(libtorch)
+    assert lacking
+    assert "because crt/host_defines.h is not here" in lacking.what
+    assert f"--target {tmp_path}/site-packages 'nvidia-cuda-crt==99.2.*'" in lacking.packages
+    assert lacking.help.endswith(", or a CUDA 99 toolkit (CUDA_HOME)")
+    older = missing_headers(libtorch._replace(accelerator_version="98.1"))
+    assert older
+    assert "nvidia-cuda-crt==98.1.*" in older.help
+    assert missing_headers(libtorch._replace(accelerator="cpu")) is None
 
 
-def test_nothing_is_noted_where_headers_are_complete(tmp_path: Path) -> None:
-    assert make_plan(wheel(tmp_path, "cuda_runtime_api.h", "crt/host_defines.h")).notes == ()
+def test_who_only_links_hears_nothing_of_headers(tmp_path: Path) -> None:
+    assert make_plan(wheel(tmp_path, "cuda_runtime_api.h")).notes == ()
+
+
+def test_nothing_is_missing_where_headers_are_complete(tmp_path: Path) -> None:
+    assert missing_headers(wheel(tmp_path, "cuda_runtime_api.h", "crt/host_defines.h")) is None
 
 
 def test_without_packages_only_a_toolkit_helps(tmp_path: Path) -> None:
-    (note,) = make_plan(wheel(tmp_path)._replace(companion_dirs=())).notes
-    assert note.endswith("are not here; what helps: a CUDA 99 toolkit (CUDA_HOME).")
+    lacking = missing_headers(wheel(tmp_path)._replace(companion_dirs=()))
+    assert lacking
+    assert (lacking.packages, lacking.help) == ("", "a CUDA 99 toolkit (CUDA_HOME)")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#include <c10/cuda/CUDAStream.h>",
+        '  # include "ATen/cuda/CUDAContext.h"',
+        "#include <cuda_runtime.h>",
+        "#include <cublas_v2.h>",
+    ],
+)
+def test_a_source_that_asks_for_cudas_headers_is_told(line: str) -> None:
+    assert asks_for_cuda(f"#include <string>\n{line}\n".encode())
+
+
+@pytest.mark.parametrize(
+    "line", ["#include <torch/cuda.h>", "// #include <cuda.h>", "#include <torch/script.h>"]
+)
+def test_others_do_not_ask_for_them(line: str) -> None:
+    assert not asks_for_cuda(f"{line}\n".encode())
 
 
 def test_cpu_programs_and_cpu_builds_get_none(tmp_path: Path) -> None:

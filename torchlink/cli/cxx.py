@@ -82,6 +82,7 @@ def cxx(ctx: typer.Context) -> None:
         code = replace(command, env={**os.environ, INSIDE: "1"})
         if code and plan is not None:
             say_gone(order.arguments, plan)
+            say_cuda_headers(order.arguments, plan)
         raise typer.Exit(code)
     shown = command if order.show == "command" else words(plan, order.show) if plan else ()
     typer.echo(os.fsencode(shlex.join(shown)))
@@ -161,6 +162,22 @@ def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
                 f"there: torchlink links {plan.libtorch.library_dir} by itself.",
                 err=True,
             )
+
+
+def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
+    """Name what a source that includes CUDA's headers lacks; nobody else needs to hear of it."""
+    from pathlib import PurePath
+
+    from torchlink.libtorch.disk import read_bytes
+    from torchlink.toolchain.arguments import SOURCE_SUFFIXES
+    from torchlink.toolchain.cuda import asks_for_cuda, missing_headers
+
+    sources = (word for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES)
+    if plan.libtorch.accelerator != "cuda" or not any(asks_for_cuda(read_bytes(word)) for word in sources):
+        return
+    lacking = missing_headers(plan.libtorch)
+    if lacking:
+        typer.echo(f"torchlink: note: {lacking.what} What helps: {lacking.help}.", err=True)
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:

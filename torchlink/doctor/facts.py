@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch, Search
     from torchlink.libtorch.machine import Machine
-    from torchlink.toolchain.facts import Compiler, Tool
+    from torchlink.toolchain.facts import Compiler, Tool, Toolkit
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,22 @@ class DoctorReport:
     tools: Mapping[str, Tool | None]  # by the names of `run.TOOLS`
     linkers: Mapping[str, Tool | None]  # by the names of `run.LINKERS`
     driver: Driver
+    toolkit: Toolkit | None  # CUDA's; only .cu files and CUDA's headers need one
+    nvcc: Tool | None  # on PATH
     fits: tuple[Fit, ...]  # every libtorch with every compiler
     accelerators: tuple[AcceleratorFit, ...]  # of every libtorch that has one
     problems: tuple[Problem, ...]  # the gravest first
+
+    @property
+    def toolkit_matches(self) -> bool | None:
+        """Whether the toolkit's major version is that of the libtorch that is taken; None where there are not two."""
+        libtorch = self.search.chosen
+        built = (libtorch.accelerator_version or "").partition(".")[0] if libtorch else ""
+        if not (
+            self.toolkit and self.toolkit.version and libtorch and libtorch.accelerator == "cuda" and built
+        ):
+            return None
+        return str(self.toolkit.version[0]) == built
 
     @property
     def exit_code(self) -> int:

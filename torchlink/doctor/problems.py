@@ -12,6 +12,7 @@ from torchlink.libtorch.choose import failure
 from torchlink.libtorch.places import NAMED, VARIABLES
 from torchlink.libtorch.remedies import remedy_for
 from torchlink.paths import cache_dir
+from torchlink.toolchain.cuda import missing_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,7 @@ def find_problems(report: DoctorReport) -> tuple[Problem, ...]:
         *contradictions(report),
         *broken_choices(report),
         *idle_gpu(report),
+        *no_cuda_headers(report),
         *old_tools(report),
         *no_cache(),
         *missing_tools(report),
@@ -182,6 +184,19 @@ def idle_gpu(report: DoctorReport) -> Iterator[Problem]:
             "note",
             f"There is a GPU ({report.driver.gpus[0].name}), and the libtorch that is taken is a CPU build.",
             "Install a CUDA build to use it, or name one with --libtorch.",
+        )
+
+
+def no_cuda_headers(report: DoctorReport) -> Iterator[Problem]:
+    """Headers of CUDA's own that only some programs include."""
+    lacking = missing_headers(report.search.chosen) if report.search.chosen else None
+    if lacking:
+        command = (lacking.packages,) if " " in lacking.packages else ()
+        yield Problem(
+            "note",
+            f"{lacking.what} Nothing else needs {'them' if lacking.names[1:] else 'it'}.",
+            f"Install {lacking.toolkit}, or run this." if command else f"Install {lacking.help}.",
+            command,
         )
 
 

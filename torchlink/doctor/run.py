@@ -15,6 +15,7 @@ from torchlink.doctor.installer import find_installer
 from torchlink.doctor.problems import find_problems
 from torchlink.libtorch.choose import failure, search
 from torchlink.libtorch.machine import this_machine
+from torchlink.toolchain.cuda import find_toolkits
 from torchlink.toolchain.tools import find_tool
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         tools={name: find_tool(name) for name in TOOLS},
         linkers={name: find_tool(name) for name in LINKERS},
         driver=driver,
+        toolkit=next(find_toolkits(), None),
+        nvcc=find_tool("nvcc"),
         fits=tuple(fit(each, compiler) for each in usable for compiler in compilers),
         accelerators=tuple(judged for judged in accelerators if judged),
         problems=(),

@@ -19,6 +19,7 @@ YELLOW, CYAN = "33", "36"
 SEVERITY_COLORS = {"error": RED, "warning": YELLOW, "note": CYAN}
 TAKEN, OTHER = "* ", "  "
 VERDICT = {True: "runs here", False: "does not run here", None: "cannot be told"}
+NOT_NEEDED = "  (not needed, but for your own .cu files)"
 
 
 def to_text(report: DoctorReport, *, color: bool = False) -> str:
@@ -35,6 +36,7 @@ def to_text(report: DoctorReport, *, color: bool = False) -> str:
         ("tools", [_tools(report.tools)]),
         ("linkers", [_tools(report.linkers)]),
         ("GPU", list(_gpus(report.driver))),
+        ("CUDA", list(_toolkit(report))),
         ("fits", list(_fits(report, color=color))),
     ]
     rows += [("GPU halves", list(_accelerators(report)))] if report.accelerators else []
@@ -103,6 +105,22 @@ def _gpus(driver: Driver) -> Iterator[str]:
         )
     if driver.problem:
         yield visible(driver.problem)
+
+
+def _toolkit(report: DoctorReport) -> Iterator[str]:
+    """CUDA's toolkit and `nvcc`, and that nothing of torchlink's asks for them."""
+    toolkit, nvcc = report.toolkit, report.nvcc
+    if toolkit:
+        version = ".".join(map(str, toolkit.version)) or "of unknown version"
+        other = ", of another major version than libtorch's" if report.toolkit_matches is False else ""
+        yield visible(f"toolkit {version} in {toolkit.root}{other}") + NOT_NEEDED
+    else:
+        yield "no toolkit" + NOT_NEEDED
+    if nvcc:
+        version = ".".join(map(str, nvcc.version)) or "without a version"
+        yield visible(f"nvcc {version}: {nvcc.path}") + (
+            "" if toolkit else "  (a wrapper: no toolkit lies around it)"
+        )
 
 
 def _fits(report: DoctorReport, *, color: bool) -> Iterator[str]:

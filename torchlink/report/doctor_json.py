@@ -28,6 +28,7 @@ def to_json(report: DoctorReport) -> dict[str, object]:
         "tools": _tools(report.tools),
         "linkers": _tools(report.linkers),
         "driver": _driver(report.driver),
+        "cuda_toolkit": _toolkit(report),
         "fits": [
             {
                 "libtorch": str(fit.libtorch.root),
@@ -81,6 +82,18 @@ def _tools(tools: Mapping[str, Tool | None]) -> dict[str, object]:
     return {
         name: {"path": str(tool.path), "version": _dotted(tool.version)} if tool else None
         for name, tool in tools.items()
+    }
+
+
+def _toolkit(report: DoctorReport) -> dict[str, object]:
+    """CUDA's toolkit and the `nvcc` on PATH, which may be a wrapper with no toolkit around it."""
+    toolkit = report.toolkit
+    return {
+        "root": str(toolkit.root) if toolkit else None,
+        "version": _dotted(toolkit.version) if toolkit else None,
+        "matches": report.toolkit_matches,
+        "needed": False,
+        **_tools({"nvcc": report.nvcc}),
     }
 
 

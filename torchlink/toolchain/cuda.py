@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_bytes
 from torchlink.process import which
+from torchlink.toolchain.facts import Toolkit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,33 @@ if TYPE_CHECKING:
 RUNTIME = "cuda_runtime_api.h"
 NEEDED = (RUNTIME, "crt/host_defines.h")  # the second is included by the first
 VERSION = re.compile(rb"^#define CUDA_VERSION (\d+)", re.MULTILINE)  # 13020 for 13.2
+INCLUDED = re.compile(
+    rb'^[ \t]*#[ \t]*include[ \t]*[<"]'
+    rb"(?:(?:c10|ATen|torch/csrc)/cuda/|cuda[./_]|cu(?:blas|dnn|fft|rand|solver|sparse))",
+    re.MULTILINE,
+)
 HEAD = 1 << 16  # bytes of cuda.h; the version stands far above
+
+
+class MissingHeaders(NamedTuple):
+    """CUDA's headers that a libtorch lacks, and what brings them."""
+
+    names: tuple[str, ...]
+    packages: str  # a command for a shell, or the packages' names; empty where none can help
+    toolkit: str
+
+    @property
+    def help(self) -> str:
+        """What brings them, of which one is enough."""
+        return f"{self.packages}, or {self.toolkit}" if self.packages else self.toolkit
+
+    @property
+    def what(self) -> str:
+        """What they are missed by, as a sentence."""
+        return (
+            "A program that includes c10/cuda or ATen/cuda does not compile, because "
+            f"{' and '.join(self.names)} {'are' if self.names[1:] else 'is'} not here."
+        )
 
 
 def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
@@ -31,48 +58,71 @@ def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
     The companion packages' own suffice or, for what they lack, a toolkit of the same major version goes behind
     them: it may be older than what libtorch was built with.
     """
-    if libtorch.accelerator != "cuda" or libtorch.packed or libtorch.platform != "linux":
+    if not _has_cuda_here(libtorch):
         return ()
     packages = _package_dirs(libtorch)
     if _complete(packages):
         return packages
-    for toolkit in _toolkit_dirs():
-        if _complete((*packages, toolkit)) and _major(toolkit) == _wanted(libtorch):
-            return (*packages, toolkit)
+    for include in (*_conda_dirs(libtorch), *(toolkit.root / "include" for toolkit in find_toolkits())):
+        if _complete((*packages, include)) and _version(include)[:1] == _wanted(libtorch):
+            return (*packages, include)
     return ()
 
 
-def headers_note(libtorch: Libtorch) -> str | None:
-    """What to say of a libtorch for which `cuda_include_dirs` found nothing; None where nothing was looked for."""
-    if libtorch.accelerator != "cuda" or libtorch.packed or libtorch.platform != "linux":
+def missing_headers(libtorch: Libtorch) -> MissingHeaders | None:
+    """What `cuda_include_dirs` did not find; None where it found all, or where nothing is to be looked for."""
+    if not _has_cuda_here(libtorch) or cuda_include_dirs(libtorch):
         return None
     packages = _package_dirs(libtorch)
-    lacking = [header for header in NEEDED if not any(is_file(place / header) for place in packages)]
+    lacking = tuple(header for header in NEEDED if not any(is_file(place / header) for place in packages))
     version = (libtorch.accelerator_version or "").split(".")
-    remedies = [f"a CUDA {version[0]} toolkit (CUDA_HOME)" if version[0] else "a CUDA toolkit (CUDA_HOME)"]
-    if packages:
-        from torchlink.libtorch.facts import MissingLibrary
-        from torchlink.libtorch.remedies import remedy_for
+    toolkit = f"a CUDA {version[0]} toolkit (CUDA_HOME)" if version[0] else "a CUDA toolkit (CUDA_HOME)"
+    if not packages:
+        return MissingHeaders(lacking, "", toolkit)
+    from torchlink.libtorch.facts import MissingLibrary
+    from torchlink.libtorch.remedies import remedy_for
 
-        wanted = [
-            MissingLibrary(
-                header, "", package, f"{package}=={version[0]}.{version[1]}.*" if version[1:] else None
-            )
-            for header in lacking
-            for package in [_package_of(header, _wanted(libtorch))]
-        ]
-        command = remedy_for(libtorch, wanted).command
-        remedies.insert(0, command or " and ".join(str(each.package) for each in wanted))
-    return (
-        "A program that includes c10/cuda or ATen/cuda does not compile yet, because "
-        f"{' and '.join(lacking)} {'are' if lacking[1:] else 'is'} not here; what helps: {', or '.join(remedies)}."
-    )
+    wanted = [
+        MissingLibrary(
+            header, "", package, f"{package}=={version[0]}.{version[1]}.*" if version[1:] else None
+        )
+        for header in lacking
+        for package in [_package_of(header, _wanted(libtorch))]
+    ]
+    command = remedy_for(libtorch, wanted).command
+    return MissingHeaders(lacking, command or " and ".join(str(each.package) for each in wanted), toolkit)
 
 
-def _package_of(header: str, major: int | None) -> str:
+def asks_for_cuda(source: bytes) -> bool:
+    """Whether a source text itself includes CUDA's headers, or those of torch's that include them."""
+    return INCLUDED.search(source) is not None
+
+
+def find_toolkits() -> Iterator[Toolkit]:
+    """The toolkits that variables, `nvcc` on PATH and the usual place lead to, the one that the user named first."""
+    named = (os.environ.get(variable) for variable in ("CUDA_HOME", "CUDA_PATH"))
+    nvcc = which("nvcc")
+    beside_nvcc = str(Path(nvcc).resolve().parent.parent) if nvcc else None
+    for root in dict.fromkeys((*named, beside_nvcc, "/usr/local/cuda")):
+        if root and is_file(f"{root}/include/{RUNTIME}"):
+            yield Toolkit(Path(root), _version(Path(root) / "include"))
+
+
+def _has_cuda_here(libtorch: Libtorch) -> bool:
+    return libtorch.accelerator == "cuda" and not libtorch.packed and libtorch.platform == "linux"
+
+
+def _conda_dirs(libtorch: Libtorch) -> Iterator[Path]:
+    """Where conda's packages put CUDA's headers: `<env>/targets/<machine>-linux/include`."""
+    if libtorch.layout == "conda":
+        targets = libtorch.root / "targets"
+        yield from (targets / name / "include" for name in names_in(targets))
+
+
+def _package_of(header: str, major: tuple[int, ...]) -> str:
     """The package that brings one of NEEDED."""
-    if major is not None and major < 13:
-        return f"nvidia-cuda-{'runtime' if header == RUNTIME else 'nvcc'}-cu{major}"
+    if major and major < (13,):
+        return f"nvidia-cuda-{'runtime' if header == RUNTIME else 'nvcc'}-cu{major[0]}"
     return f"nvidia-cuda-{'runtime' if header == RUNTIME else 'crt'}"
 
 
@@ -87,26 +137,17 @@ def _package_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
     return tuple(place for place in places if is_dir(place))
 
 
-def _toolkit_dirs() -> Iterator[Path]:
-    """The include directories of toolkits, the one that the user named first."""
-    named = (os.environ.get(variable) for variable in ("CUDA_HOME", "CUDA_PATH"))
-    nvcc = which("nvcc")
-    beside_nvcc = str(Path(nvcc).resolve().parent.parent) if nvcc else None
-    for root in (*named, beside_nvcc, "/usr/local/cuda"):
-        if root and is_file(f"{root}/include/{RUNTIME}"):
-            yield Path(root) / "include"
-
-
 def _complete(places: tuple[Path, ...]) -> bool:
     return all(any(is_file(place / header) for place in places) for header in NEEDED)
 
 
-def _major(toolkit: Path) -> int | None:
-    """The major version of a toolkit, from its cuda.h."""
-    found = VERSION.search(read_bytes(toolkit / "cuda.h", HEAD))
-    return int(found[1]) // 1000 if found else None
+def _version(include: Path) -> tuple[int, ...]:
+    """Major and minor version by the cuda.h in a directory; nothing where it does not tell."""
+    found = VERSION.search(read_bytes(include / "cuda.h", HEAD))
+    return (int(found[1]) // 1000, int(found[1]) % 1000 // 10) if found else ()
 
 
-def _wanted(libtorch: Libtorch) -> int | None:
+def _wanted(libtorch: Libtorch) -> tuple[int, ...]:
+    """The major version that a libtorch was built with."""
     major = (libtorch.accelerator_version or "").partition(".")[0]
-    return int(major) if major.isdigit() else None
+    return (int(major),) if major.isdigit() else ()

@@ -56,3 +56,10 @@ class Tool(NamedTuple):
     name: str
     path: Path
     version: tuple[int, ...]
+
+
+class Toolkit(NamedTuple):
+    """A CUDA toolkit: a directory with CUDA's own headers."""
+
+    root: Path
+    version: tuple[int, ...]  # (13, 0), from its cuda.h; empty where that does not tell
