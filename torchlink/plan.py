@@ -5,7 +5,6 @@ Link rules live here and nowhere else; an emitter only quotes.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,7 +63,7 @@ class LinkPlan(NamedTuple):
     cuda_include_dirs: tuple[Path, ...] = ()
 
     @property
-    def allusable_include_dirs(self) -> tuple[Path, ...]:
+    def all_include_dirs(self) -> tuple[Path, ...]:
         """Libtorch's include directories and CUDA's behind them."""
         return self.include_dirs + self.cuda_include_dirs
 
@@ -165,7 +164,7 @@ def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
         return ()
     from torchlink.toolchain.cuda import cuda_include_dirs
 
-    return cudausable_include_dirs(libtorch)
+    return cuda_include_dirs(libtorch)
 
 
 def _libraries(libtorch: Libtorch, wishes: Wishes) -> tuple[PlanLibrary, ...]:
