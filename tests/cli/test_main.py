@@ -79,19 +79,6 @@ def test_an_answer_that_cannot_be_written_is_one_sentence(command: str, torch_ro
     assert "cannot be written" in done.stderr
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_can_be_shown(shell: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "torchlink", "--show-completion", shell],
-        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "torchlink" in done.stdout
-
-
 def test_main_returns_the_exit_code_instead_of_leaving() -> None:
     assert main(["--version"]) == 0
 

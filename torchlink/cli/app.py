@@ -9,10 +9,13 @@ import typer
 from typer.core import TyperGroup
 
 from torchlink.cli.commands import COMMANDS
-from torchlink.errors import UsageError
+from torchlink.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+COMPLETION = ("--show-completion", "--install-completion")
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
 # click's UsageError, wherever this typer keeps its click: since 0.26 it brings one of its own.
 USAGE_ERROR: type[Any] = next(
@@ -86,6 +89,7 @@ First steps:
   eval c++ main.cpp -o app $(torchlink flags --cxx)
   torchlink cmake init app              # or: torchlink nim init app
   torchlink verify model.pt             # does it really work here?
+  torchlink --install-completion        # or for another shell: --install-completion zsh
 """
 
 app = typer.Typer(
@@ -116,6 +120,38 @@ def root(
     """The build and link toolchain for libtorch: the words that compile, link, load and run, proved."""
 
 
+def complete_in(option: str, shell: str, *more: str) -> int:
+    """Show or install completion for a shell that is named; typer's options know the current one alone.
+
+    Returns the exit code.
+
+    Raises:
+        UsageError: there is no completion for such a shell.
+        FileError: its settings cannot be written.
+    """
+    completion: Any = importlib.import_module("typer.completion")  # its types say nothing of what it exports
+    if shell not in SHELLS or more:
+        raise UsageError(
+            f"{option} {' '.join((shell, *more))} names no shell.",
+            hint=f"Say one of {', '.join(SHELLS)}, or none for the current one.",
+        )
+    if option == "--show-completion":
+        script = completion.get_completion_script(
+            prog_name="torchlink", complete_var="_TORCHLINK_COMPLETE", shell=shell
+        )
+        typer.echo(script)
+        return 0
+    try:
+        _, path = completion.install(shell=shell, prog_name="torchlink", complete_var="_TORCHLINK_COMPLETE")
+    except OSError as error:
+        raise FileError(
+            f"Completion cannot be installed: {error.filename}: {error.strerror}.",
+            hint=f"Put what `torchlink --show-completion {shell}` prints where your shell reads it.",
+        ) from error
+    typer.echo(f"{shell} completion is in {path}; it takes effect in the next shell.")
+    return 0
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line.
 
@@ -126,6 +162,8 @@ def run(arguments: Sequence[str]) -> int:
         KeyboardInterrupt: it was interrupted.
         BrokenPipeError: whoever reads its output went away.
     """
+    if arguments[0] in COMPLETION and len(arguments) > 1:
+        return complete_in(*arguments)
     try:
         code = typer.main.get_command(app).main(
             args=list(arguments), prog_name="torchlink", standalone_mode=False

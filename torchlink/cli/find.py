@@ -21,6 +21,15 @@ Examples:
 """
 
 
+def fields(incomplete: str) -> list[str]:
+    """What --print takes, for a shell's completion: the fields of the libtorch that is here."""
+    from torchlink.libtorch.choose import search
+    from torchlink.report.libtorch import libtorch_to_json
+
+    found = search([], None, everything=False).chosen
+    return [name for name in libtorch_to_json(found) if name.startswith(incomplete)] if found else []
+
+
 @app.command(epilog=EPILOG)
 def find(
     *,
@@ -42,6 +51,7 @@ def find(
         typer.Option(
             "--print",
             metavar="FIELD",
+            autocompletion=fields,
             help="Only one value, for scripts: root, version, cxx11_abi, cxx_standard, library_dir, … "
             "(the names of --json); an element of a list a line.",
         ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption
+from torchlink.cli.options import JsonOption, offering
 from torchlink.cli.plan_options import CpuOption
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ Examples:
 On GitHub Actions, one job a verification (nothing is run by --github itself):
   echo "matrix=$(torchlink matrix --github --libtorch a --libtorch b)" >> "$GITHUB_OUTPUT"
   strategy: { matrix: '${{ fromJSON(needs.plan.outputs.matrix) }}' }
+  runs-on: '${{ matrix.runner }}'
   steps: [{ run: '${{ matrix.run }}' }]
 
 \b
 Exit code: 0 all is well; 1 a verification failed; 2 none failed, but some could not be tried.
 """
+ATOL, RTOL = 1e-5, 1e-4
 JOBS_HELP = "How many verifications at once; a compiler takes about a gigabyte of memory."
 
 
@@ -62,7 +64,10 @@ def matrix(
     via: Annotated[
         list[str] | None,
         typer.Option(
-            "--via", metavar="cxx|cmake|nim", help="A way of building, as in verify; may be repeated."
+            "--via",
+            metavar="cxx|cmake|nim",
+            autocompletion=offering("cxx", "cmake", "nim"),
+            help="A way of building, as in verify; may be repeated.",
         ),
     ] = None,
     inputs: Annotated[
@@ -74,10 +79,16 @@ def matrix(
     expect: Annotated[
         Path | None, typer.Option("--expect", metavar="FILE", help="The tensors that forward should return.")
     ] = None,
-    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = 1e-5,
-    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = 1e-4,
+    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = ATOL,
+    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = RTOL,
     device: Annotated[
-        str, typer.Option("--device", metavar="cpu|cuda|auto", help="Where to run, as in verify.")
+        str,
+        typer.Option(
+            "--device",
+            metavar="cpu|cuda|auto",
+            autocompletion=offering("cpu", "cuda", "auto"),
+            help="Where to run, as in verify.",
+        ),
     ] = "cpu",
     cpu: CpuOption = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help=JOBS_HELP)] = 1,
@@ -104,7 +115,10 @@ def matrix(
     columns = columns_of(cxx or (), via or (), ask=not github)
     rows = rows_of(libtorch or ())
     if github:
-        typer.echo(jobs_of(rows, columns, model))
+        words = words_of(
+            inputs or (), expect, {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)}, device, cpu=cpu
+        )
+        typer.echo(jobs_of(rows, columns, model, words))
         return
     from torchlink.plan import Wishes
 
@@ -122,16 +136,53 @@ def matrix(
     raise typer.Exit(report.exit_code)
 
 
-def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None) -> str:
-    """The answer of --github; a libtorch that was named and is none is an error."""
+def words_of(
+    inputs: Sequence[str],
+    expect: Path | None,
+    tolerances: dict[str, tuple[float, float]],
+    device: str,
+    *,
+    cpu: bool,
+) -> list[str]:
+    """What every job says to `torchlink verify` besides; a tolerance comes with what it is without a word."""
+    words = [word for value in inputs for word in ("--input", value)]
+    words += ["--expect", str(expect)] if expect else []
+    words += [
+        word
+        for option, (value, usual) in tolerances.items()
+        if value != usual
+        for word in (option, str(value))
+    ]
+    words += ["--device", device] if device != "cpu" else []
+    return [*words, "--cpu"] if cpu else words
+
+
+def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None, words: Sequence[str]) -> str:
+    """The answer of --github; a libtorch that was named and is none is an error, one for which no job can work a note.
+
+    Raises:
+        LibtorchUnusableError: a named libtorch is none, or no job is left.
+    """
     from json import dumps
 
-    from torchlink.report.matrix import github_matrix
+    from torchlink.errors import LibtorchUnusableError
+    from torchlink.report.github_matrix import github_matrix
 
     for row in rows:
         if row.error:
             raise row.error
-    return dumps(github_matrix(rows, columns, str(model) if model else None), separators=(",", ":"))
+    found = github_matrix(rows, columns, str(model) if model else None, words)
+    if not found.jobs:
+        raise LibtorchUnusableError(
+            f"No job is left. {' '.join(found.left_out)}", hint="Name a libtorch that a runner can verify."
+        )
+    for sentence in found.left_out:
+        typer.echo(f"torchlink: note: {sentence}", err=True)
+    if "--device" in words:
+        typer.echo(
+            "torchlink: note: GitHub's own runners have no GPU: give these jobs one that has.", err=True
+        )
+    return dumps({"include": found.jobs}, separators=(",", ":"))
 
 
 def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:

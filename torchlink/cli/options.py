@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def offering(*values: str) -> Callable[[str], list[str]]:
+    """For `autocompletion`: a shell offers these values, and any other may be typed all the same."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return complete
+
 
 LibtorchOption = Annotated[
     Path | None,

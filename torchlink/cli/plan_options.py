@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from torchlink.cli.options import offering
+
 CpuOption = Annotated[
     bool,
     typer.Option("--cpu", help="Link only what a CPU program needs, even on a CUDA build."),
@@ -15,6 +17,7 @@ RpathOption = Annotated[
     typer.Option(
         "--rpath",
         metavar="absolute|origin=DIR|none",
+        autocompletion=offering("absolute", "origin=", "none"),
         help="Where the program looks for libtorch when it starts: where it is now, in DIR beside the "
         "program (for programs that are shipped), or nowhere.",
     ),
@@ -24,6 +27,7 @@ HeadersOption = Annotated[
     typer.Option(
         "--headers",
         metavar="system|after",
+        autocompletion=offering("system", "after"),
         help="system: -isystem. after: -idirafter, behind the system's own fmt, protobuf, pybind11, "
         "which libtorch's include directory has, too.",
     ),

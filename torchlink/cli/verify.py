@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, offering
 from torchlink.cli.plan_options import (
     CompilerOption,
     CpuOption,
@@ -61,13 +61,19 @@ ExpectOption = Annotated[
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", metavar="cpu|cuda|auto", help="Where to run; auto: CUDA where it is usable."),
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|auto",
+        autocompletion=offering("cpu", "cuda", "auto"),
+        help="Where to run; auto: CUDA where it is usable.",
+    ),
 ]
 ViaOption = Annotated[
     str,
     typer.Option(
         "--via",
         metavar="cxx|cmake|nim",
+        autocompletion=offering("cxx", "cmake", "nim"),
         help="cxx: by the compiler with the words of `torchlink flags`; cmake, nim: through the project that "
         "`torchlink cmake init` or `torchlink nim init` writes.",
     ),

@@ -1,0 +1,95 @@
+"""Completion: the script of the shell that was asked for, and the values that options take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Result
+
+MARKS = {
+    "bash": "complete -o default -F _torchlink_completion torchlink",
+    "zsh": "#compdef torchlink",
+    "fish": "complete --command torchlink",
+    "powershell": "Register-ArgumentCompleter",
+}
+
+
+@pytest.mark.parametrize("shell", MARKS)
+def test_the_script_is_of_the_shell_that_was_named(torchlink: Callable[..., Result], shell: str) -> None:
+    result = torchlink("--show-completion", shell)
+    assert result.code == 0
+    assert MARKS[shell] in result.out
+    assert [name for name, mark in MARKS.items() if mark in result.out] == [shell]
+
+
+def test_a_shell_that_is_none_is_one_error(torchlink: Callable[..., Result]) -> None:
+    result = torchlink("--show-completion", "tcsh")
+    assert (result.code, result.out) == (2, "")
+    assert "tcsh names no shell" in result.err
+    assert "zsh" in result.err
+
+
+def test_completion_is_installed_for_the_shell_that_was_named(
+    torchlink: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = torchlink("--install-completion", "zsh")
+    assert result.code == 0, result
+    assert ".zfunc" in (tmp_path / ".zshrc").read_text(encoding="utf-8")
+    assert "#compdef torchlink" in (tmp_path / ".zfunc" / "_torchlink").read_text(encoding="utf-8")
+
+
+def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list[str]:
+    """What bash would offer behind `torchlink WORDS… LAST`."""
+    line = ["torchlink", *words, last]
+    environment = {
+        **os.environ,
+        "_TORCHLINK_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(line),
+        "COMP_CWORD": str(len(line) - 1),
+    }
+    if libtorch:
+        environment["TORCHLINK_LIBTORCH"] = str(libtorch)
+    script = "import sys; sys.argv[0] = 'torchlink'; from torchlink.cli.main import entry; entry()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("verify", "--via"), ["cxx", "cmake", "nim"]),
+        (("verify", "--device"), ["cpu", "cuda", "auto"]),
+        (("flags", "--rpath"), ["absolute", "origin=", "none"]),
+        (("flags", "--headers"), ["system", "after"]),
+        (("cmake", "init", "--headers"), ["system", "after"]),
+        (("cache",), ["show", "clear"]),
+    ],
+)
+def test_values_are_offered(words: tuple[str, ...], offered: list[str]) -> None:
+    assert completed(*words) == offered
+
+
+def test_of_the_values_those_that_begin_so_are_offered() -> None:
+    assert completed("verify", "--via", last="c") == ["cxx", "cmake"]
+
+
+def test_print_offers_the_fields_of_the_libtorch_that_is_here(torch_root: Path) -> None:
+    assert completed("find", "--print", last="cxx", libtorch=torch_root) == [
+        "cxx11_abi",
+        "cxx11_abi_from",
+        "cxx_standard",
+        "cxx_standard_required",
+        "cxx_standard_from",
+    ]
