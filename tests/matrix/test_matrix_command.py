@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.imitations import imitate
 from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, make
 from torchlink.matrix.facts import CANNOT, FAILED, OK, Cell, Column, MatrixReport, Row
+from torchlink.report.github_matrix import github_matrix
 from torchlink.report.matrix import to_markdown, to_text
 
 if TYPE_CHECKING:
@@ -188,11 +190,61 @@ def test_without_libtorch_every_usable_one_is_a_row(
 
 
 @pytest.mark.compile
-def test_a_wheel_is_a_row_of_a_matrix_for_others(tmp_path: Path, matrix: Callable[..., Result]) -> None:
+def test_a_wheel_is_unpacked_by_its_job(tmp_path: Path, matrix: Callable[..., Result]) -> None:
     make(tmp_path / "site/torch")
-    wheel = pack(tmp_path / "site", tmp_path / "torch.whl")
-    assert [job["libtorch"] for job in jobs(matrix("--github", "--libtorch", wheel))] == [str(wheel)]
+    wheel = pack(tmp_path / "site", tmp_path / "a wheel.whl")
+    (job,) = jobs(matrix("--github", "--libtorch", wheel))
+    assert job["libtorch"] == str(wheel)
+    extract, _, verify = job["run"].partition(" && ")
+    assert shlex.split(extract)[:3] == ["torchlink", "extract", str(wheel)]
+    assert shlex.split(verify) == [
+        *("torchlink", "verify", "--libtorch", shlex.split(extract)[3]),
+        *("--via", "cxx"),
+    ]
     assert matrix("--github", "--libtorch", tmp_path / "gone").code == 2
+
+
+@pytest.mark.compile
+def test_jobs_that_could_only_fail_are_left_out(tmp_path: Path, matrix: Callable[..., Result]) -> None:
+    make(tmp_path / "new")
+    make(tmp_path / "site/torch", replace(OLD, libraries=("torch_cpu", "torch", "torch_cuda", "c10_cuda")))
+    wheel = pack(tmp_path / "site", tmp_path / "cuda.whl")
+    done = matrix("--github", "--libtorch", tmp_path / "new", "--libtorch", wheel)
+    assert [job["libtorch"] for job in jobs(done)] == [str(tmp_path / "new")]
+    assert f"{wheel} is left out: it is still packed, and needs libraries of other wheels" in done.err
+    alone = matrix("--github", "--libtorch", wheel)
+    assert (alone.code, alone.out) == (2, "")
+    assert "No job is left." in alone.err
+
+
+@pytest.mark.parametrize(
+    ("platform", "arch", "runner"),
+    [
+        ("linux", "x86_64", "ubuntu-24.04"),
+        ("linux", "aarch64", "ubuntu-24.04-arm"),
+        ("macos", "arm64", "macos-14"),
+        ("macos", "x86_64", "macos-15-intel"),
+        ("windows", "x86_64", None),
+        ("linux", "s390x", None),
+    ],
+)
+def test_a_job_has_the_runner_of_its_platform(
+    platform: str, arch: str, runner: str | None, tmp_path: Path
+) -> None:
+    libtorch = imitate(tmp_path / "torch", (), platform=platform, arch=arch)
+    found = github_matrix([Row("x", libtorch, None)], [Column(None, "cxx", "c++")], None)
+    assert [job["runner"] for job in found.jobs] == ([runner] if runner else [])
+    assert len(found.left_out) == (0 if runner else 1)
+
+
+@pytest.mark.compile
+def test_jobs_verify_what_was_asked_for(tmp_path: Path, matrix: Callable[..., Result]) -> None:
+    make(tmp_path / "new")
+    words = ("--input", "float32[1, 3]", "--atol", "0.5", "--device", "cuda", "--cpu")
+    done = matrix("m.pt", "--github", "--libtorch", tmp_path / "new", *words)
+    (job,) = jobs(done)
+    assert shlex.split(job["run"])[2:10] == ["m.pt", *words]
+    assert "no GPU" in done.err
 
 
 def report(*statuses: str) -> MatrixReport:

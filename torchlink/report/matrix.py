@@ -1,8 +1,7 @@
-"""A matrix of verifications: as a table to read, as Markdown, as JSON, and as a CI service's own matrix."""
+"""A matrix of verifications: as a table to read, as Markdown, as JSON."""
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.matrix.facts import CANNOT, FAILED, OK
@@ -14,7 +13,7 @@ from torchlink.report.verify import model_to_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
+    from torchlink.matrix.facts import Cell, Column, MatrixReport
 
 YELLOW = "33"
 COLORS = {OK: GREEN, FAILED: RED, CANNOT: YELLOW}
@@ -87,37 +86,6 @@ def to_markdown(report: MatrixReport) -> str:
         lines.append(_cells([row.version, *words, f"`{row.path}`"]))
     explained = [f"{visible(line)}  " for line in _explanations(reasons)]
     return "\n".join((*lines, "", *explained, _sum(report))) + "\n"
-
-
-def github_matrix(rows: Sequence[Row], columns: Sequence[Column], model: str | None) -> dict[str, object]:
-    """What GitHub Actions takes as `strategy.matrix`: `{"include": [{…}]}`, one object a job.
-
-    `name` is for the job, `run` the command that verifies, `torch` the release to install where the runner
-    has none; a value that is not known is left out.
-    """
-    return {"include": [_job(row, column, model) for row in rows for column in columns]}
-
-
-def _job(row: Row, column: Column, model: str | None) -> dict[str, object]:
-    words = ["torchlink", "verify", *([model] if model else []), "--libtorch", row.path]
-    words += ["--compiler", column.compiler] if column.compiler else []
-    words += ["--via", column.via]
-    libtorch = row.libtorch
-    job: dict[str, object | None] = {
-        "name": f"libtorch {row.version}, {title(column)}",
-        "libtorch": row.path,
-        "version": libtorch.version if libtorch else None,
-        "torch": libtorch.version.partition("+")[0] if libtorch and libtorch.version else None,
-        "platform": libtorch.platform if libtorch else None,
-        "arch": libtorch.arch if libtorch else None,
-        "cxx11_abi": libtorch.cxx11_abi if libtorch else None,
-        "cxx_standard": libtorch.cxx_standard if libtorch else None,
-        "accelerator": libtorch.accelerator if libtorch else None,
-        "cxx": column.compiler,
-        "via": column.via,
-        "run": shlex.join(words),
-    }
-    return {name: value for name, value in job.items() if value is not None}
 
 
 def title(column: Column) -> str:
