@@ -184,7 +184,7 @@ def test_only_a_source_with_cudas_headers_hears_what_they_lack(
     (here / "plain.cpp").write_text("#error no\n")
     done = torchlink("c++", "--libtorch", root, "-c", "broken.cpp")
     assert done.code == 1
-    assert "cuda_runtime_api.h and crt/host_defines.h are not here. What helps: a CUDA 99 toolkit" in done.err
+    assert "cuda_runtime_api.h and crt/host_defines.h are missing. What helps: a CUDA 99 toolkit" in done.err
     for words in (("c++", "--libtorch", root, "-c", "plain.cpp"), ("flags", "--libtorch", root)):
         assert "cuda_runtime_api.h" not in torchlink(*words).err
 

@@ -46,9 +46,10 @@ class MissingHeaders(NamedTuple):
     @property
     def what(self) -> str:
         """What they are missed by, as a sentence."""
+        verb = "are" if self.names[1:] else "is"
         return (
-            "A program that includes c10/cuda or ATen/cuda does not compile, because "
-            f"{' and '.join(self.names)} {'are' if self.names[1:] else 'is'} not here."
+            "A program that includes c10/cuda or ATen/cuda does not compile: of CUDA's own headers "
+            f"{' and '.join(self.names)} {verb} missing."
         )
 
 
