@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import Reference
 
 STRIDE = 32
-GLANCE = 96  # references after which most libraries that are used have been met
+BATCH = 1024
+GLANCE = 48  # references after which most libraries that are used have been met
 
 
 class UndefinedSymbol(NamedTuple):
@@ -98,21 +99,24 @@ class Scope:
             named = zip(left, elf.symbol_names(left), strict=True)
             self._strike(elf.references_at(number for number, name in named if name in exported), few)
         many = {each: library for each, library in unproven.items() if library.elf.symbol_count > len(left)}
-        self._strike(elf.references_at(left), many)
+        for first in range(0, len(left), BATCH):
+            self._strike(elf.references_at(left[first : first + BATCH]), many)
         return tuple(edge for edge in edges if edge.path in few or edge.path in many)
 
     def _strike(self, references: Iterable[Reference], unproven: dict[str, LoadedObject]) -> None:
-        """Take out of `unproven` those that a reference binds to, until none is left."""
-        if not unproven:
-            return
-        for reference in references:
-            # Only where an unproven library has the name must the whole order decide who gets it.
-            if first_provider(reference, unproven.values()):
-                provider = self.provider(reference)
+        """Take out of `unproven` those that a reference binds to."""
+        asked = {each.number: each for each in references} if unproven else {}
+        wanted = [(gnu_hash(each.name), each.name, each.version, each.number) for each in asked.values()]
+        for path, library in list(unproven.items()):
+            for hashed, name, version, number in library.elf.likely(wanted):
+                # Only where it has the name must the whole order decide who gets it.
+                if not library.elf.provides(name, hashed, version):
+                    continue
+                provider = self.provider(asked[number])
                 if provider is not None:
                     unproven.pop(provider.path, None)
-                if not unproven:
-                    return
+                if path not in unproven:
+                    break
 
     def used_but_not_needed(self, path: str) -> dict[str, tuple[str, ...]]:
         """Libraries that an object uses without a NEEDED entry: path → mangled names that bind there.

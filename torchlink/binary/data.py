@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import sys
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from torchlink.errors import FileError, MalformedFileError
@@ -83,6 +85,17 @@ class Data:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise self.malformed(f"it should go on to byte {offset + size} but ends at {self.size}")
         return self.buffer[offset : offset + size]
+
+    def numbers(self, kind: str, offset: int, size: int, byteorder: str) -> array[int]:
+        """The unsigned numbers of `kind` (as `array` names them) in `size` bytes at `offset`."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise self.malformed(f"it should go on to byte {offset + size} but ends at {self.size}")
+        found = array(kind)
+        with memoryview(self.buffer) as whole, whole[offset : offset + size] as part:
+            found.frombytes(part)  # one copy of what may be large: fresh memory costs more than copying
+        if byteorder != sys.byteorder:
+            found.byteswap()
+        return found
 
     def raw_string(self, offset: int, end: int) -> bytes:
         """The bytes from `offset` up to the next NUL, which must lie before `end`."""

@@ -244,6 +244,10 @@ class ElfFile:
         """The undefined symbols that must be served, by the symbol table, whatever relocations name."""
         return self._symbols.strong()
 
+    def likely(self, wanted: list[Wanted]) -> list[Wanted]:
+        """Those of these symbols that its hash table does not rule out at a glance."""
+        return self._symbols.likely(wanted)
+
     def unserved(self, wanted: list[Wanted]) -> list[Wanted]:
         """Those of these symbols that would not bind to it."""
         return self._symbols.unserved(wanted)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable
 
     from torchlink.binary.elf_image import Image
@@ -39,9 +38,8 @@ class Columns:
     def read(self, first: int, end: int) -> tuple[array[int], array[int]]:
         """Of the symbols from number `first` up to `end`: the names' places, the words of binding and section."""
         size = self._image.layout.symbol.size
-        words = array("I", self._image.data.take(self._start + first * size, max(end - first, 0) * size))
-        if self._image.byteorder != sys.byteorder:
-            words.byteswap()
+        bytes_ = max(end - first, 0) * size
+        words = self._image.data.numbers("I", self._start + first * size, bytes_, self._image.byteorder)
         step = size // words.itemsize
         return words[::step], words[1 if self._image.bits == 64 else 3 :: step]
 

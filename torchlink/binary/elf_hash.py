@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
 from functools import lru_cache
 from itertools import accumulate, repeat
@@ -99,11 +98,12 @@ class GnuTable:
 
     def _read_filter(self) -> array[int]:
         size = self._bits // 8
-        raw = self._image.data.take(self._bloom, self._bloom_words * size) or bytes(size)
-        self._filter = array("Q" if size == 8 else "I", raw)
-        if self._image.byteorder != sys.byteorder:
-            self._filter.byteswap()
+        words = self._numbers("Q" if size == 8 else "I", self._bloom, self._bloom_words * size)
+        self._filter = words or array("Q", (0,))  # an empty filter lets nothing pass
         return self._filter
+
+    def _numbers(self, kind: str, offset: int, size: int) -> array[int]:
+        return self._image.data.numbers(kind, offset, size, self._image.byteorder)
 
     def candidates(self, name: bytes, hashed: int | None = None) -> list[int]:
         """Indices of symbols whose hash is that of `name`.
@@ -154,7 +154,7 @@ class GnuTable:
             count: how many symbols the file has.
         """
         buckets = self._bucket_words()
-        chains = self._words(self._image.data.take(self._chains, 4 * max(count - self.first, 0)))
+        chains = self._numbers("I", self._chains, 4 * max(count - self.first, 0))
         first, end, bucket_count = self.first, len(chains), len(buckets) or 1
         found: list[tuple[Wanted, int]] = []
         for each in wanted if buckets else ():
@@ -184,13 +184,7 @@ class GnuTable:
         return any(self._bucket_words())
 
     def _bucket_words(self) -> array[int]:
-        return self._words(self._image.data.take(self._buckets, 4 * self._bucket_count))
-
-    def _words(self, raw: bytes) -> array[int]:
-        words = array("I", raw)
-        if self._image.byteorder != sys.byteorder:
-            words.byteswap()
-        return words
+        return self._numbers("I", self._buckets, 4 * self._bucket_count)
 
     def count(self) -> int | None:
         """How many symbols there are, or None when no symbol is hashed (the table does not tell then)."""

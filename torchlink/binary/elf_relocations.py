@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from typing import TYPE_CHECKING
 
 from torchlink.binary.elf_dynamic import (
@@ -19,6 +17,7 @@ from torchlink.binary.elf_dynamic import (
 )
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator
 
     from torchlink.binary.elf_dynamic import Dynamic
@@ -52,10 +51,7 @@ def relocated_indices(image: Image, dynamic: Dynamic) -> tuple[frozenset[int], f
     names: set[int] = set()
     copies: set[int] = set()
     copy = COPY.get(image.machine, -1)
-    for chunk, entry_words in relocation_chunks(image, dynamic):
-        words = array("I", chunk)
-        if image.byteorder != sys.byteorder:
-            words.byteswap()
+    for words, entry_words in relocation_chunks(image, dynamic):
         view = memoryview(words)
         if image.bits == 64:
             low, high = (2, 3) if image.byteorder == "little" else (3, 2)
@@ -74,8 +70,8 @@ def relocated_indices(image: Image, dynamic: Dynamic) -> tuple[frozenset[int], f
     return frozenset(names), frozenset(copies)
 
 
-def relocation_chunks(image: Image, dynamic: Dynamic) -> Iterator[tuple[bytes, int]]:
-    """Pieces of the relocation tables as (bytes, 32-bit words an entry)."""
+def relocation_chunks(image: Image, dynamic: Dynamic) -> Iterator[tuple[array[int], int]]:
+    """Pieces of the relocation tables as (32-bit words, words an entry)."""
     tags = dynamic.tags
     width = image.bits // 8
     with_addend, without = 3 * width, 2 * width
@@ -93,4 +89,4 @@ def relocation_chunks(image: Image, dynamic: Dynamic) -> Iterator[tuple[bytes, i
         step = CHUNK // entry * entry
         stop = start + size // entry * entry
         for offset in range(min(start + relative * entry, stop), stop, step):
-            yield image.data.take(offset, min(step, stop - offset)), entry // 4
+            yield image.data.numbers("I", offset, min(step, stop - offset), image.byteorder), entry // 4

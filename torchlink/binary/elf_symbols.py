@@ -231,6 +231,10 @@ class SymbolTable:
             for number, section, info in self._named(name, hashed)
         )
 
+    def likely(self, wanted: list[Wanted]) -> list[Wanted]:
+        """Those that the hash table does not rule out at a glance."""
+        return self._hash.sift(wanted) if isinstance(self._hash, GnuTable) else wanted
+
     def unserved(self, wanted: list[Wanted]) -> list[Wanted]:
         """Those that would not bind here: `provides` for many, at a tenth of its cost."""
         table = self._hash

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import sys
-from array import array
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +17,7 @@ from torchlink.binary.elf_dynamic import (
 )
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator
 
     from torchlink.binary.elf_dynamic import Dynamic
@@ -92,10 +91,7 @@ class Versions:
         if DT_VERSYM not in self._tags:
             return None
         start, _ = self._image.locate(self._tags[DT_VERSYM])
-        values = array("H", self._image.data.take(start, 2 * count))
-        if self._image.byteorder != sys.byteorder:
-            values.byteswap()
-        return values
+        return self._image.data.numbers("H", start, 2 * count, self._image.byteorder)
 
     def _strings(self) -> tuple[int, int]:
         start, end = self._image.locate(self._tags.get(DT_STRTAB, 0))
