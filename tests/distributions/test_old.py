@@ -1,14 +1,15 @@
 """Libtorchs of C++ ABI 0: a C++, a CMake and a Nim program are built and run with torchlink's words.
 
 `linear-torch-1.1.0.pt` was saved by torch 1.1.0: a ScriptModule with the weight [[1, 2, 3, 4], [0, 0, 1, -1]]
-and the bias [0.5, 0.25]. Newer formats are nothing that 1.1.0 reads.
+and the bias [0.5, 0.25]. `containers-VERSION.pt` was saved by the torch of that version with
+`tools/make_old_models.py`. Newer formats are nothing that an old libtorch reads.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +26,21 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.matrix, pytest.mark.compile]
 CPU = Wishes(cpu_only=True)
+WHEELS = {
+    "1.1.0": "torch-1.1.0-cp37-cp37m-manylinux1_x86_64",
+    "1.4.0": "torch-1.4.0-cp37-cp37m-manylinux1_x86_64",
+    "1.10.2": "torch-1.10.2-cp37-cp37m-manylinux1_x86_64",
+}
+# Of the containers model: a tensor, list[int], float, bool, list[Tensor], tuple and dict.
+CONTAINERS = (
+    "float32[2]",
+    "[1, 2]",
+    "2.5",
+    "true",
+    "[float32[2]=full:3]",
+    "(float32[2], 7)",
+    "{'k': float32[2]}",
+)
 LOADER_1_1 = f"""\
 #include <torch/script.h>
 #include <iostream>
@@ -61,7 +77,7 @@ def torch_1_13(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def torch_1_1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """1.1.0: libtorch, libcaffe2 and libc10, and CUDA in libcaffe2_gpu."""
     site = tmp_path_factory.mktemp("torch 1.1")
-    yield unpack("torch-1.1.0-cp37-cp37m-manylinux1_x86_64", site)
+    yield unpack(WHEELS["1.1.0"], site)
     shutil.rmtree(site)
 
 
@@ -109,7 +125,74 @@ def test_a_cmake_project_of_1_1(torch_1_1: Path, tmp_path: Path, torchlink: Call
     assert says(tmp_path / "build/app") == "10.5 0.25"
 
 
-def test_1_1_is_older_than_the_reference_loader(torch_1_1: Path, torchlink: Callable[..., Result]) -> None:
-    result = torchlink("verify", "--libtorch", torch_1_1)
-    assert result.code == 2
-    assert "needs libtorch 1.11 or newer" in result.err
+@pytest.fixture(scope="module", params=WHEELS)
+def old(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """One release of each of the interfaces that the reference loader knows before 1.11, and its version."""
+    site = tmp_path_factory.mktemp("old torch")
+    yield request.param, unpack(WHEELS[request.param], site)
+    shutil.rmtree(site)
+
+
+def proved(torchlink: Callable[..., Result], root: Path, *arguments: str | Path) -> dict[str, Any]:
+    """The one model of a verification that must succeed."""
+    result = torchlink("verify", "--json", "--libtorch", root, *arguments)
+    report = json.loads(result.out)
+    assert (result.code, report.get("ok")) == (0, True), f"{result.out}\n{result.err}"
+    (model,) = report["models"]
+    assert isinstance(model, dict)
+    return model
+
+
+@pytest.mark.parametrize(
+    "via",
+    ["cxx", pytest.param("cmake", marks=pytest.mark.cmake), pytest.param("nim", marks=pytest.mark.nim)],
+)
+def test_the_reference_loader_of_old_releases(
+    old: tuple[str, Path], via: str, torchlink: Callable[..., Result]
+) -> None:
+    model = proved(torchlink, old[1], "--via", via, REPOSITORY / "tests/data/linear-torch-1.1.0.pt")
+    assert model["inputs"][0]["text"] == "float32[1,4]"  # worked out from the graph
+    assert model["outputs"][0]["values"] == [10.5, 0.25]
+
+
+def test_lists_tuples_and_dicts_of_old_releases(
+    old: tuple[str, Path], torchlink: Callable[..., Result]
+) -> None:
+    version, root = old
+    file = REPOSITORY / f"tests/data/containers-{version}.pt"
+    words = [word for text in CONTAINERS for word in ("--input", text)]
+    outputs = {each["label"]: each for each in proved(torchlink, root, file, *words)["outputs"]}
+    for label in ("output[0]", "output[1][0]", "output[3].out"):
+        assert outputs[label]["values"] == [13.5, 13.5]
+    assert outputs["output[1][1]"]["values"] == [1, 1]
+    numbers = {label: each["value"] for label, each in outputs.items() if "value" in each}
+    assert numbers == {"output[2]": 3, "output[4][0]": 1, "output[4][1]": 2, "output[5][0]": 2.5}
+
+
+def test_inputs_of_old_releases_are_worked_out_for_containers_too(
+    old: tuple[str, Path], torchlink: Callable[..., Result]
+) -> None:
+    version, root = old
+    model = proved(torchlink, root, REPOSITORY / f"tests/data/containers-{version}.pt")
+    assert model["inputs"][-1]["text"].startswith("{'k': ")
+
+
+def test_the_model_that_torchlink_carries_runs_on_old_releases(
+    old: tuple[str, Path], torchlink: Callable[..., Result]
+) -> None:
+    assert proved(torchlink, old[1])["outputs"][0]["values"] == [2.5, -0.75]
+
+
+def test_what_fails_on_an_old_release_is_told_without_a_backtrace(
+    torch_1_1: Path, torchlink: Callable[..., Result]
+) -> None:
+    file = REPOSITORY / "tests/data/containers-1.1.0.pt"
+    words = [word for text in CONTAINERS for word in ("--input", text.replace("'k'", "'other'"))]
+    result = torchlink("verify", "--libtorch", torch_1_1, file, *words)
+    assert result.code == 1
+    assert "KeyError: 'k'" in result.out
+    assert "frame #" not in result.out
+    newer = torchlink("verify", "--libtorch", torch_1_1, REPOSITORY / "templates/loader/tiny.pt")
+    assert "needs a libtorch at least as new" in newer.out

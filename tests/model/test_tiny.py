@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch")
 
 TINY = REPOSITORY / "templates" / "loader" / "tiny.pt"
+TINY_1_1 = REPOSITORY / "templates" / "loader" / "tiny-1.1.pt"  # the same, saved by torch 1.1.0
 OPERATORS_OF_1_0 = {"addmm", "relu", "t"}
 
 
@@ -58,6 +59,17 @@ def test_it_computes_what_its_script_says() -> None:
 def test_it_is_small_and_of_the_oldest_format_that_is_written() -> None:
     assert TINY.stat().st_size < 4096
     assert require_torchscript(TINY).detail == "a TorchScript model (file format 3)"
+
+
+def test_the_one_for_old_libtorchs_is_of_the_first_format_and_computes_the_same() -> None:
+    assert TINY_1_1.stat().st_size < 4096
+    assert require_torchscript(TINY_1_1).detail == "a TorchScript model (file format 1)"
+    with zipfile.ZipFile(TINY) as new, zipfile.ZipFile(TINY_1_1) as old:
+        weights = [
+            sorted(archive.read(name)[:48] for name in archive.namelist() if re.search(part, name))
+            for archive, part in ((new, r"/data/\d+$"), (old, r"/tensors/\d+$"))
+        ]
+    assert weights[0] == weights[1]
 
 
 def test_it_uses_operators_of_the_first_releases_only() -> None:

@@ -90,3 +90,18 @@ def test_constants_have_their_values(type_: str, text: str | None, value: object
 @pytest.mark.parametrize("text", ["", "nonsense", "graph(%x : Tensor):\n", GRAPH[:400], GRAPH[:700]])
 def test_half_a_graph_is_read_as_far_as_it_goes(text: str) -> None:
     assert parse_graph(text).nodes or not text.startswith("graph(%self")
+
+
+def test_what_1_1_calls_otherwise_is_read_as_today() -> None:
+    graph = parse_graph(
+        "graph(%self : Module, %table : Dict[str, Tensor], %sizes : int[], %x : Tensor):\n"
+        '  %3 : string = prim::Constant[value="k"]()\n'
+        "  %4 : int = prim::Constant[value=0]()\n"
+        "  %5 : Tensor = prim::DictIndex(%table, %3)\n"
+        "  %6 : int = aten::select(%sizes, %4)\n"
+        "  %7 : Tensor = aten::select(%x, %4, %6)\n"
+        "  return (%7)\n"
+    )
+    assert graph.nodes[0].value == "k"
+    kinds = [node.kind for node in graph.nodes[2:]]
+    assert kinds == ["aten::__getitem__", "aten::__getitem__", "aten::select"]

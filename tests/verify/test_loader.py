@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -152,3 +153,25 @@ def test_random_numbers_are_those_of_their_seed(loader: Path) -> None:
     ask = [f"forward 1 tensor float32 1x4 randn:{seed}" for seed in (1, 1, 2)]
     outputs = [event["outputs"] for event in events(loader, f"load cpu {TINY}", *ask)[1:]]
     assert outputs[0] == outputs[1] != outputs[2]
+
+
+@pytest.mark.parametrize(
+    ("header", "interface"),
+    [
+        ("ATen/core/class_type.h", "111"),
+        ("torch/csrc/jit/api/module.h", "105"),
+        ("ATen/core/List.h", "102"),
+        (None, "101"),
+    ],
+)
+def test_the_headers_tell_which_interface_a_libtorch_has(
+    tmp_path: Path, header: str | None, interface: str
+) -> None:
+    included = re.findall(r"#include <((?:ATen|c10|torch)/[^>]+)>", (source_dir() / "api.h").read_text())
+    for name in (*included, header):
+        if name:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    command = ["c++", "-std=c++11", "-E", "-dM", f"-I{tmp_path}", "-x", "c++", str(source_dir() / "api.h")]
+    macros = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert re.findall(r"#define LOADER_API (\d+)", macros) == [interface]

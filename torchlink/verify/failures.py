@@ -26,6 +26,8 @@ REFUSED = re.compile(
     r"|Symbol not found: .*|version `[^']+' not found.*|cannot execute binary file.*"
 )
 EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)): ?(?P<said>.*)$")
+# What every libtorch from 1.11 on says, mobile or not, where it meets a file with a model.json.
+LEGACY_FORMAT = "Legacy model format is not supported"
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
 STAGES = {
@@ -65,6 +67,12 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
     details = traceback if len(traceback) > 1 else ()
     if stage == "device":
         return no_gpu(sentence, libtorch)
+    if stage == "load" and sentence.startswith(LEGACY_FORMAT):
+        return ForwardFailedError(
+            "The model is in the format of torch 1.1 to 1.3, which libtorch reads up to 1.10 only.",
+            hint="Load it with torch.jit.load of a torch 1.4 to 1.10 and save it again: newer ones read that.",
+            details=(message,),
+        )
     if stage == "load":
         return ForwardFailedError(
             f"libtorch cannot load the model: {sentence}",

@@ -27,6 +27,9 @@ BOXED = re.compile(r"\{(-?[\d.e+-]+)\}")
 LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s,\[\]]+')
 ESCAPE = re.compile(r"\\(?:([0-7]{3})|x([0-9a-fA-F]{2})|(.))")
 ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "b": "\b", "a": "\a"}
+GET_ITEM = "aten::__getitem__"
+# The same in libtorch 1.1, with the number of inputs: the `select` of a tensor has three.
+GET_ITEM_OF_1_1 = (("prim::DictIndex", 2), ("aten::select", 2))
 TENSOR_DTYPES = {
     "Float": "float32",
     "Double": "float64",
@@ -88,11 +91,12 @@ def _node(line: str) -> Node | None:
         return Node(
             "prim::Constant", (), outputs, type_, value=constant(type_, found["value"] if found else None)
         )
-    inputs = INPUTS.search(match["rest"])
+    found = INPUTS.search(match["rest"])
+    inputs = tuple(NAME.findall(found[1])) if found else ()
     attribute = ATTRIBUTE.search(match["rest"])
     return Node(
-        match["kind"],
-        tuple(NAME.findall(inputs[1])) if inputs else (),
+        GET_ITEM if (match["kind"], len(inputs)) in GET_ITEM_OF_1_1 else match["kind"],
+        inputs,
         outputs,
         type_,
         name=unescaped(attribute[1]) if attribute else "",
@@ -127,7 +131,7 @@ def _scalar(type_: str, text: str) -> object:
                 return text == "1"
             case "float":
                 return float(text)
-            case "str" | "Device":
+            case "str" | "string" | "Device":  # "string": 1.1
                 return unescaped(text[1:-1])
     except ValueError:
         return UNKNOWN

@@ -34,7 +34,8 @@ LONGEST = 1e6  # seconds: timers take no more everywhere
 WAYS = ("cxx", "cmake", "nim")
 # Headers of other Debian packages that libtorch's own include there, in gcc's words and in clang's.
 MISSING_HEADER = re.compile(r"\b(gflags|glog|google)/[^\n]*(No such file|file not found)")
-OLDEST_HEADER = "ATen/core/class_type.h"  # from 1.11 on; the reference loader includes it
+OLDEST = (1, 1)  # that the reference loader is written for
+OLD_FORMAT = (1, 11)  # before it the tiny model is one in 1.1's format, which no later libtorch reads
 
 
 class Hooks(NamedTuple):
@@ -96,7 +97,7 @@ def verify(
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
     hooks.noted(plan.notes)
-    looked_at = [_look(path) for path in models or (data_dir("templates") / "loader" / "tiny.pt",)]
+    looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
     if all(result.error for result in looked_at):  # nothing to run: nobody has to wait for a compiler
         return VerifyReport(libtorch, None, via, tuple(looked_at))
     loader = _build(plan, tool, via, hooks)
@@ -155,10 +156,10 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
     try:
         return build_loader(plan, compiler, via, say)
     except BuildFailedError as error:
-        if not any((directory / OLDEST_HEADER).is_file() for directory in plan.libtorch.include_dirs):
+        if _is_before(plan.libtorch, OLDEST):
             raise LibtorchUnusableError(
-                f"The reference loader needs libtorch 1.11 or newer, and the one of {plan.libtorch.root} is "
-                f"{plan.libtorch.version or 'older'}.",
+                f"The reference loader needs libtorch 1.1 or newer, and the one of {plan.libtorch.root} is "
+                f"{plan.libtorch.version}.",
                 hint="The words of `torchlink flags` hold for older ones too: build a program of your own.",
             ) from error
         # The linkers that look into libtorch's libraries refuse what those cannot find.
@@ -168,6 +169,20 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
         if remedy:
             error.hint = f"Get what libtorch's libraries need: {remedy}"
         raise
+
+
+def _tiny(libtorch: Libtorch) -> Path:
+    """The model that torchlink carries, in a file format that this libtorch reads."""
+    return (
+        data_dir("templates") / "loader" / ("tiny-1.1.pt" if _is_before(libtorch, OLD_FORMAT) else "tiny.pt")
+    )
+
+
+def _is_before(libtorch: Libtorch, limit: tuple[int, int]) -> bool:
+    from torchlink.libtorch.version import release
+
+    number = release(libtorch.version) if libtorch.version else None
+    return number is not None and number < limit
 
 
 def _look(path: Path) -> ModelResult:
