@@ -89,6 +89,11 @@ WRITTEN_BY_TORCH: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
         "weights",
         lambda path: torch.save(torch.nn.Linear(4, 2).state_dict(), path),
     ),
+    "nested": (
+        "checkpoint",
+        "under the key 'state_dict'",
+        lambda path: torch.save({"epoch": 3, "state_dict": torch.nn.Linear(4, 2).state_dict()}, path),
+    ),
     "checkpoint": ("state-dict", "weights", lambda path: torch.save({"model": {}, "epoch": 3}, path)),
     "tensor": ("tensors", "a tensor", lambda path: torch.save(torch.ones(3), path)),
     "list": ("tensors", "a list of tensors", lambda path: torch.save([torch.ones(3)], path)),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.imitations import imitate, imitate_compiler
 from torchlink.errors import ToolUnfitError, UsageError
-from torchlink.toolchain.compiler import default_compiler
+from torchlink.toolchain.compiler import default_compiler, find_compiler
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def test_a_wanted_standard_is_taken_where_both_sides_have_it(tmp_path: Path) -> 
     assert cxx_standard(libtorch, None, 23) == 23
     with pytest.raises(UsageError, match=r"C\+\+14 is too low"):
         cxx_standard(libtorch, imitate_compiler(), 14)
-    with pytest.raises(ToolUnfitError, match=r"no usable C\+\+23, which was asked for"):
-        cxx_standard(libtorch, imitate_compiler(), 23)
+    with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+99"):
+        cxx_standard(libtorch, imitate_compiler(), 99)
 
 
 @pytest.mark.compile
@@ -101,3 +102,22 @@ def test_the_default_compiler_is_none_for_another_machine(
     assert default_compiler(imitate(tmp_path, arch="s390x")) is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert default_compiler(imitate(tmp_path)) is None
+
+
+@pytest.mark.compile
+def test_who_asks_for_a_standard_gets_it_where_the_compiler_takes_its_option(tmp_path: Path) -> None:
+    compiler = find_compiler()
+    known = [standard for standard in (17, 20, 23, 26, 29) if takes(compiler.path, standard)]
+    assert known
+    libtorch = imitate(tmp_path, cxx_standard_required=17)
+    unfinished = compiler._replace(standards=())
+    for standard in known:
+        assert cxx_standard(libtorch, unfinished, standard) == standard
+    with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+97"):
+        cxx_standard(imitate(tmp_path / "old", cxx_standard_required=11), compiler, 97)
+
+
+def takes(compiler: Path, standard: int) -> bool:
+    """What the compiler itself says of `-std=c++N`."""
+    words = [str(compiler), f"-std=c++{standard}", "-fsyntax-only", "-x", "c++", "/dev/null"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0

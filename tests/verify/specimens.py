@@ -196,6 +196,18 @@ class ListInput(nn.Module):
         return torch.stack(xs).sum(0) * sizes[0] + table["bias"] + pair[0] * pair[1]
 
 
+class OptionalRequired(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor | None, mask: Tensor | None) -> Tensor:
+        if x is None:
+            return torch.zeros(1)
+        y = self.fc(x)
+        return y if mask is None else y.masked_fill(mask, 0.0)
+
+
 class Printing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         print('{"event":"result","outputs":[]}')

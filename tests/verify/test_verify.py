@@ -292,3 +292,12 @@ def test_the_api_does_the_same(torch_root: Path) -> None:
     report = torchlink.verify([TINY], torchlink.inspect(torch_root))
     assert report.ok
     assert report.models[0].outputs[0]["shape"] == [1, 2]
+
+
+def test_a_required_optional_tensor_is_given_where_the_graph_tells_its_shape(
+    verify: Callable[..., Result], tmp_path: Path
+) -> None:
+    model = specimens.save(specimens.OptionalRequired(), tmp_path / "model.pt")
+    (entry,) = report_of(verify(model, "--json"))["models"]
+    assert [taken["input"] for taken in entry["inputs"]] == ["float32[1,6]", "none"]
+    assert entry["outputs"][0]["shape"] == [1, 2]

@@ -51,6 +51,6 @@ def clear(*, json: JsonOption = False) -> None:
     if json:
         import json as codec
 
-        typer.echo(codec.dumps({"schema": 1, "path": str(cache_dir()), "freed": freed}))
+        typer.echo(codec.dumps({"schema": 1, "path": str(cache_dir()), "freed": freed}, indent=2))
     else:
         typer.echo(f"{cache_dir()}: {size_text(freed)} deleted")

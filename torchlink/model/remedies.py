@@ -13,6 +13,7 @@ ModelKind = Literal[
     "module-pickle",
     "tensors",
     "state-dict",
+    "checkpoint",
     "pickle",
     "tar",
     "torchserve",
@@ -53,6 +54,8 @@ REMEDIES: dict[str, str] = {
     "tensors": f"It holds tensors: give it to --expect, or to --input as @{{path}}. {NAME_A_MODEL}",
     "state-dict": "It holds the weights without the program. In Python: build the model, "
     f"model.load_state_dict(torch.load({{file}})); {SCRIPT_IT}",
+    "checkpoint": "It holds weights among other things, and no program. In Python: build the model, "
+    f"model.load_state_dict(torch.load({{file}})[KEY]); {SCRIPT_IT}",
     "pickle": LOAD_AND_SCRIPT,
     "tar": LOAD_AND_SCRIPT,
     "torchserve": "Unpack it with `unzip {path}` and name the .pt file inside.",

@@ -11,7 +11,7 @@ from torchlink.model.dtypes import ITEM_SIZES
 if TYPE_CHECKING:
     from pathlib import Path
 
-HOW_TO_SAVE = 'Save the tensors with torch.save(outputs, "expected.pt") or numpy.save("expected.npy", array).'
+HOW_TO_SAVE = 'Save the tensors with torch.save(tensors, "tensors.pt") or numpy.save("tensors.npy", array).'
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,11 @@ def _torch_save(archive: Archive) -> tuple[ModelKind, str]:
     except TorchlinkError:
         return general
     name = _called(value)
+    if isinstance(value, dict) and (key := _key_of_weights(value)) is not None:
+        return (
+            "checkpoint",
+            f"a checkpoint saved by torch.save (a dict with the weights under the key {key!r})",
+        )
     if isinstance(value, dict) or name == "collections.OrderedDict":
         return "state-dict", "a dict saved by torch.save (a state_dict or checkpoint: weights, no program)"
     if name.startswith(REBUILD):
@@ -86,6 +91,21 @@ def _torch_save(archive: Archive) -> tuple[ModelKind, str]:
     if isinstance(value, (list, tuple)) and any(_called(part).startswith(REBUILD) for part in value):
         return "tensors", f"a {type(value).__name__} of tensors saved by torch.save"
     return ("module-pickle", f"a Python object of class {name} pickled by torch.save") if name else general
+
+
+def _key_of_weights(checkpoint: dict[object, object]) -> object:
+    """The key of the first dict of tensors in a dict that has no tensors itself; None where there is none."""
+    from torchlink.model.pickle_reader import Call
+
+    def tensors(value: object) -> bool:
+        pairs = value.items if isinstance(value, Call) else value.items() if isinstance(value, dict) else ()
+        return any(_called(part).startswith(REBUILD) for _, part in pairs)
+
+    return (
+        None
+        if tensors(checkpoint)
+        else next((key for key, part in checkpoint.items() if tensors(part)), None)
+    )
 
 
 def _called(value: object) -> str:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchlink.errors import ToolMissingError, ToolUnfitError, UsageError
+from torchlink.errors import ToolMissingError, ToolUnfitError, TorchlinkError, UsageError
 from torchlink.process import run, which
 from torchlink.toolchain.facts import Compiler
 from torchlink.toolchain.fit import compiles_for
@@ -67,6 +67,33 @@ def find_compiler(command: str | None = None) -> Compiler:
         dual_abi=answer["dual_abi"],
         include_dirs=tuple(answer["include_dirs"]),
     )
+
+
+def accepts_standard(compiler: Compiler, standard: int) -> bool:
+    """Whether a compiler takes `-std=c++N`, however little of that standard it implements."""
+    words = (
+        str(compiler.path),
+        *_options(compiler),
+        f"-std=c++{standard}",
+        "-fsyntax-only",
+        "-x",
+        "c++",
+        "-",
+    )
+
+    def ask() -> dict[str, object]:
+        try:
+            done = run(words, stdin="int main() {}\n", env={**os.environ, INSIDE: "1"})
+        except TorchlinkError:  # a compiler of another machine
+            return {"accepted": False}
+        return {"accepted": done.returncode == 0}
+
+    return bool(remembered("standard", "\0".join((compiler.identity, *words)), ask)["accepted"])
+
+
+def _options(compiler: Compiler) -> tuple[str, ...]:
+    """The options that stand behind the program in the compiler's command."""
+    return compiler.command[_compiler_position(compiler.command) + 1 :]
 
 
 def default_compiler(libtorch: Libtorch) -> Compiler | None:

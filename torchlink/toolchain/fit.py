@@ -59,9 +59,12 @@ def machine(arch: str) -> str:
 def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | None = None) -> int:
     """The standard to ask for: the wanted one, else the preferred, else the best that both sides share.
 
+    Who asks for a standard by name gets it wherever the compiler takes its option; by itself torchlink asks only
+    for one that the compiler implements.
+
     Raises:
         UsageError: the wanted one is too low for the headers.
-        ToolUnfitError: the compiler does not implement the wanted one, or none that the headers compile with.
+        ToolUnfitError: the compiler does not take the wanted one, or implements none that the headers compile with.
     """
     required, preferred = libtorch.cxx_standard_required, libtorch.cxx_standard
     if wanted is not None and wanted < required:
@@ -72,7 +75,10 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     if compiler is None:
         return wanted or preferred
     if wanted:
-        fitting = [wanted] if wanted in compiler.standards else []
+        from torchlink.toolchain.compiler import accepts_standard
+
+        taken = wanted in compiler.standards or accepts_standard(compiler, wanted)
+        fitting = [wanted] if taken else []
     else:
         fitting = [std for std in compiler.standards if required <= std <= preferred]
     if fitting:
@@ -80,8 +86,9 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     least = wanted or required
     since = first_version(compiler.kind, least)
     raise ToolUnfitError(
-        f"{compiler.name} has no usable C++{least}, which "
-        + ("was asked for." if wanted else f"the headers of {libtorch.root} need."),
+        f"{compiler.name} does not take -std=c++{wanted}."
+        if wanted
+        else f"{compiler.name} has no usable C++{least}, which the headers of {libtorch.root} need.",
         hint=f"Use {compiler.kind} {since} or newer (CXX or --compiler)."
         if since
         else "Use a newer compiler.",

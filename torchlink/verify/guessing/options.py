@@ -126,7 +126,7 @@ class Chooser:
             case "Tensor" | "Any":
                 return list(self.tensors(path))
             case "optional":
-                return [ScalarOption(None), *self.options(type_.parts[0], path)] if type_.parts else []
+                return self.optional(self.options(type_.parts[0], path)) if type_.parts else []
             case "union":
                 found = [option for part in type_.parts for option in self.options(part, path)]
                 return sorted(found, key=lambda option: isinstance(option, ScalarOption))
@@ -136,6 +136,12 @@ class Chooser:
             case "list" | "tuple" | "dict":
                 return self.containers(type_, path)
         return [ScalarOption(value) for value in PLAIN.get(type_.kind, ())]
+
+    @staticmethod
+    def optional(options: list[Option]) -> list[Option]:
+        """What may be tried where None may stand, too: a tensor that the graph tells of first, else None."""
+        told = [option for option in options[:1] if isinstance(option, TensorOption) and option.told]
+        return [*told, ScalarOption(None), *options[len(told) :]]
 
     def containers(self, type_: Type, path: Path) -> list[Option]:
         """Containers whose parts are each of the same preference."""
