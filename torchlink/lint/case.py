@@ -7,18 +7,17 @@ import re
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from torchlink.errors import TorchlinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torchlink.binary.bindings import MissingVersion, Scope, UndefinedSymbol
     from torchlink.binary.closure import Closure, LoadedObject
     from torchlink.binary.elf import ElfFile
     from torchlink.binary.system import LoaderSystem
-    from torchlink.lint.search_path import Entry
 
 # What programs and Python extensions link of a libtorch; the rest of its libraries is loaded by name, or for tests.
 LINKABLE = frozenset(
@@ -51,6 +50,7 @@ PYTHON_NAME = r"_?Py[A-Z_]"
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
 
 
+Derived = TypeVar("Derived")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -84,6 +84,7 @@ class Case:
         self.kind = kind
         self.system = system
         self._imports: dict[str, frozenset[bytes]] = {}
+        self._derived: dict[Callable[[Case], Any], Any] = {}
 
     @property
     def subject(self) -> LoadedObject:
@@ -211,12 +212,12 @@ class Case:
         """The symbol versions that libraries of the closure lack; musl's loader does not look at versions."""
         return () if self.system.family == "musl" else self.scope.missing_versions()
 
-    @cached_property
-    def search_entries(self) -> tuple[Entry, ...]:
-        """The search path entries of the user's own objects, each with what is wrong with it."""
-        from torchlink.lint.search_path import entries_of
-
-        return tuple(entry for each in self.own for entry in entries_of(each, self))
+    def once(self, derive: Callable[[Case], Derived]) -> Derived:
+        """What a function makes of this case, made once for all the rules that ask."""
+        if derive not in self._derived:
+            self._derived[derive] = derive(self)
+        made: Derived = self._derived[derive]
+        return made
 
     @cached_property
     def without_environment(self) -> Closure | None:

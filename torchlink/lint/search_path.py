@@ -43,6 +43,11 @@ class Entry(NamedTuple):
         return "ORIGIN" in self.text
 
 
+def all_entries(case: Case) -> tuple[Entry, ...]:
+    """The search path entries of the user's own objects."""
+    return tuple(entry for each in case.own for entry in entries_of(each, case))
+
+
 def entries_of(each: LoadedObject, case: Case) -> Iterator[Entry]:
     """The entries that the loader heeds of one object; with a RUNPATH that is not the RPATH."""
     dynamic = each.elf.dynamic

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
-from torchlink.lint.search_path import LOST_ORIGIN, is_directory, is_padding
+from torchlink.lint.search_path import LOST_ORIGIN, all_entries, is_directory, is_padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ QUOTING = "-Wl,-rpath,'$ORIGIN/…' in a shell, '$$ORIGIN/…' in a Makefile, $O
 def flawed(rule: Rule, case: Case) -> Iterator[tuple[str, str, Entry]]:
     """The entries that break a rule, each once, with who carries them in words: (text, carriers, entry)."""
     entries: dict[str, list[Entry]] = {}
-    for entry in case.search_entries:
+    for entry in case.once(all_entries):
         if entry.flaw == rule.id:
             entries.setdefault(entry.text, []).append(entry)
     for text, group in entries.items():
