@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
@@ -49,6 +50,18 @@ def test_refused_places_say_why(tmp_path: Path) -> None:
     assert "only named torch" in reason(namespace)
     package = touch(tmp_path / "site2/torch", "__init__.py")
     assert "Python package named torch" in reason(package)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_libraries_that_may_not_be_listed_are_not_called_missing(tmp_path: Path) -> None:
+    root = touch(
+        tmp_path / "torch", "lib/libc10.so", "lib/libtorch_cpu.so", "include/ATen/x.h", "include/c10/x.h"
+    )
+    (root / "lib").chmod(0)
+    try:
+        assert reason(root) == f"{root / 'lib'} may not be read: permission denied"
+    finally:
+        (root / "lib").chmod(0o755)
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:

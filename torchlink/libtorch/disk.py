@@ -33,6 +33,11 @@ def names_in(path: Path | str) -> tuple[str, ...]:
         return ()
 
 
+def is_closed(path: Path | str) -> bool:
+    """Whether a directory is there that may not be listed or entered."""
+    return os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)  # noqa: PTH112 - see above
+
+
 def read_bytes(path: Path | str, size: int = -1) -> bytes:
     """The first `size` bytes of a regular file, all of them without; none where it cannot be read."""
     if not is_file(path):  # opening a FIFO would wait

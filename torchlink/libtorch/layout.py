@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.libtorch.disk import is_closed
+
 if TYPE_CHECKING:
     from torchlink.libtorch.tree import Tree
 
@@ -150,6 +152,9 @@ def absence(tree: Tree, include: str | None) -> NoLibtorch:
         return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT lie there", KIN)
     if any(not STATIC.isdisjoint(tree.names(directory)) for directory in ("lib", "lib64", "")):
         return NoLibtorch("a static build: only .a libraries, and torchlink links shared ones", PART)
+    closed = [path for path in map(tree.path, ("lib", "lib64")) if not tree.packed and is_closed(path)]
+    if closed:
+        return NoLibtorch(f"{closed[0]} may not be read: permission denied", HALF)
     if include is not None:
         return NoLibtorch("half an install: headers without libc10 and libtorch_cpu", HALF)
     if tree.packed:
