@@ -282,9 +282,9 @@ def _notes(
         )
     notes += _missing_note(libtorch, wishes, libraries)
     if libtorch.layout == "system" and wishes.rpath == "absolute":
-        from torchlink.libtorch.sysroot import runtime_conflict
+        from torchlink.libtorch.glibc import glibc_conflict
 
-        notes += filter(None, [runtime_conflict(libtorch)])
+        notes += filter(None, [glibc_conflict(libtorch)])
     if away and wishes.rpath != "absolute":
         places = ", ".join(str(companion.path) for companion in away)
         notes.append(

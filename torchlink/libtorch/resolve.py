@@ -40,8 +40,9 @@ def resolve(path: Path) -> Layout | NoLibtorch:
         path = path.parent
     for number, root in enumerate(roots_of(path)):
         found = lay_out(DirectoryTree(root))
-        if isinstance(found, NoLibtorch) and found.libraries:
-            found = behind_links(found.libraries) or found
+        libraries = found if isinstance(found, Layout) else found.libraries
+        if libraries:
+            found = behind_links(libraries, beyond=found is not libraries) or found
         if isinstance(found, Layout):
             return found
         if number == 0 or found.nearness > nearest.nearness:
@@ -49,11 +50,16 @@ def resolve(path: Path) -> Layout | NoLibtorch:
     return nearest
 
 
-def behind_links(libraries: Layout) -> Layout | None:
-    """The libtorch to which the libraries of a tree without headers are links, or None where they are none.
+def behind_links(libraries: Layout, *, beyond: bool) -> Layout | None:
+    """The libtorch to which the libraries of a tree are links, or None where they are none.
 
     conda-forge lays torch out so: `<env>/lib` and `<env>/include` hold libtorch, and the Python package's
-    `torch/lib` holds links to it.
+    `torch/lib` holds links to it. In Debian's package `torch/include` holds links as well; but what the libraries
+    need lies beside the real ones.
+
+    Args:
+        libraries: the tree's.
+        beyond: links to any place count, not only those to a system's `lib/<triple>`: the tree has no headers.
     """
     from torchlink.libtorch.libraries import library_file
     from torchlink.libtorch.tree import DirectoryTree
@@ -62,7 +68,10 @@ def behind_links(libraries: Layout) -> Layout | None:
     real = Path(os.path.realpath(libraries.tree.path(core))) if core else None
     if real is None or real.parent == Path(os.path.realpath(libraries.tree.path(libraries.library_dir))):
         return None
-    found = lay_out(DirectoryTree(real.parent.parent))
+    triple = is_triple(real.parent.name)
+    if not triple and not beyond:
+        return None
+    found = lay_out(DirectoryTree(real.parents[2 if triple else 1]))
     return found if isinstance(found, Layout) else None
 
 

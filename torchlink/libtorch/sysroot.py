@@ -7,7 +7,6 @@ looked up here, so that a program of this system can be told the same directorie
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +14,11 @@ from torchlink.binary.elf import ElfFile
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.disk import is_file, names_in
-from torchlink.libtorch.machine import is_foreign
 from torchlink.libtorch.system import on_every_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torchlink.libtorch.facts import Libtorch
-
-C_LIBRARY = "libc.so.6"
 C_HEADER = "features.h"  # glibc's and musl's own; every header of the C library includes it
 
 
@@ -54,9 +49,10 @@ class Sysroot:
             if is_file(directory / name):
                 return directory
         for directory in (self.library_dir, *self._others):
-            link = self._system.tree.inside(os.path.realpath(directory))
-            real = Path(self._system.tree.on_host(f"{link}/{name}"))
-            if is_file(real) and is_file(real.parent / name):
+            # A link may be absolute, as Debian's alternatives are: it stands for a place below the system's root.
+            inside = self._system.tree.inside(os.path.realpath(directory))
+            real = Path(self._system.tree.on_host(f"{inside}/{name}")) if inside else None
+            if real and is_file(real) and is_file(real.parent / name):
                 return real.parent
         inner = (
             self.library_dir / each for each in reversed(names_in(self.library_dir)) if ".so" not in each
@@ -115,39 +111,3 @@ def needed_by(library: Path) -> tuple[str, ...]:
 def has_c_headers(directory: Path) -> bool:
     """Whether an include directory holds a C library's headers too, which must not go before the compiler's."""
     return is_file(directory / C_HEADER)
-
-
-def runtime_conflict(libtorch: Libtorch) -> str | None:
-    """A sentence where the search path leads to a C library that this system's loader cannot work with.
-
-    The loader and the C library belong together, so one of another release crashes the program at start.
-    """
-    if libtorch.layout != "system" or libtorch.platform != "linux" or is_foreign(libtorch):
-        return None
-    for companion in libtorch.companion_dirs:
-        theirs = glibc_in(companion.path) if not companion.in_place else None
-        if theirs is None:
-            continue
-        system = system_for(ElfFile.open(companion.path / C_LIBRARY))
-        ours = next(filter(None, map(glibc_in, map(Path, system.default_dirs))), None)
-        if theirs != ours:
-            return (
-                f"{companion.path} brings glibc {theirs} and this system has {ours or 'none'}: programs that find "
-                "their libraries there run inside that system only, so install torchlink there, or unpack the "
-                "packages without libc6"
-            )
-    return None
-
-
-def glibc_in(directory: Path) -> str | None:
-    """The release of a directory's glibc, `2.36`: the newest version that it defines; None where there is none."""
-    try:
-        definitions = ElfFile.open(directory / C_LIBRARY).version_definitions()
-    except (FileError, MalformedFileError):
-        return None
-    numbers = [
-        tuple(map(int, match[1].split(".")))
-        for each in definitions
-        if (match := re.fullmatch(r"GLIBC_(\d+\.\d+)", each.version))
-    ]
-    return ".".join(map(str, max(numbers))) if numbers else None

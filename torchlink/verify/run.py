@@ -147,6 +147,7 @@ def _plan(libtorch: Libtorch, wishes: Wishes | None, command: str | None) -> tup
 
 def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
     from torchlink.build.loader import build_loader
+    from torchlink.libtorch.glibc import glibc_conflict
     from torchlink.libtorch.remedies import DEBIAN, is_debians, remedy_for
     from torchlink.plan import missing_of
 
@@ -162,6 +163,10 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
                 f"{plan.libtorch.version}.",
                 hint="The words of `torchlink flags` hold for older ones too: build a program of your own.",
             ) from error
+        conflict = glibc_conflict(plan.libtorch)
+        if conflict:
+            error.hint = f"{conflict}."
+            raise
         # The linkers that look into libtorch's libraries refuse what those cannot find.
         remedy = remedy_for(plan.libtorch, missing_of(plan.libraries, plan.libtorch)).text
         if not remedy and is_debians(plan.libtorch) and MISSING_HEADER.search("\n".join(error.details)):
