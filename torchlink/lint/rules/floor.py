@@ -102,7 +102,10 @@ def fix(library: str, allowed: str, setting: list[LoadedObject], case: Case) -> 
         where = f"{where} itself or in its container image"
     words = f"Build on {where}; what is built on an older system runs on a newer one"
     if library == "libstdc++":
-        return f"{words}. Or link with -static-libstdc++, or bring libstdc++.so.6 along."
+        return (
+            f"{words}. Or bring libstdc++.so.6 along, or link with -static-libstdc++, which may need a newer glibc "
+            "instead."
+        )
     return f"{words}."
 
 

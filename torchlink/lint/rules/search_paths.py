@@ -159,8 +159,8 @@ def rpath_and_runpath(rule: Rule, case: Case) -> Iterator[Finding]:
                 file_name(each.path),
                 f"{file_name(each.path)} carries the RPATH {dynamic.rpath} and the RUNPATH {dynamic.runpath}: glibc "
                 "ignores the RPATH, other loaders and tools do not, so it finds other libraries here than there.",
-                "Link with one of -Wl,--enable-new-dtags (RUNPATH) and -Wl,--disable-new-dtags (RPATH), and rewrite "
-                "the search path with patchelf --set-rpath rather than chrpath.",
+                "Link with one of -Wl,--enable-new-dtags (RUNPATH) and -Wl,--disable-new-dtags (RPATH); in a built "
+                "binary remove both with patchelf --remove-rpath, then use patchelf --set-rpath.",
                 (f"RPATH: {dynamic.rpath}", f"RUNPATH: {dynamic.runpath}"),
                 severity=Severity.NOTE if dynamic.rpath == dynamic.runpath else None,
             )
