@@ -153,7 +153,7 @@ def test_the_reference_loader_of_old_releases(
     old: tuple[str, Path], via: str, torchlink: Callable[..., Result]
 ) -> None:
     model = proved(torchlink, old[1], "--via", via, REPOSITORY / "tests/data/linear-torch-1.1.0.pt")
-    assert model["inputs"][0]["text"] == "float32[1,4]"  # worked out from the graph
+    assert model["inputs"][0]["input"] == "float32[1,4]"  # worked out from the graph
     assert model["outputs"][0]["values"] == [10.5, 0.25]
 
 
@@ -176,7 +176,7 @@ def test_inputs_of_old_releases_are_worked_out_for_containers_too(
 ) -> None:
     version, root = old
     model = proved(torchlink, root, REPOSITORY / f"tests/data/containers-{version}.pt")
-    assert model["inputs"][-1]["text"].startswith("{'k': ")
+    assert model["inputs"][-1]["input"].startswith("{'k': ")
 
 
 def test_the_model_that_torchlink_carries_runs_on_old_releases(
@@ -194,5 +194,12 @@ def test_what_fails_on_an_old_release_is_told_without_a_backtrace(
     assert result.code == 1
     assert "KeyError: 'k'" in result.out
     assert "frame #" not in result.out
-    newer = torchlink("verify", "--libtorch", torch_1_1, REPOSITORY / "templates/loader/tiny.pt")
-    assert "needs a libtorch at least as new" in newer.out
+
+
+@pytest.mark.parametrize("newer", ["templates/loader/tiny.pt", "tests/data/containers-1.4.0.pt"])
+def test_a_model_that_is_newer_than_1_1_is_told(
+    torch_1_1: Path, newer: str, torchlink: Callable[..., Result]
+) -> None:
+    result = torchlink("verify", "--libtorch", torch_1_1, REPOSITORY / newer)
+    assert result.code == 1
+    assert "needs a libtorch at least as new" in result.out.replace("\n           ", "")

@@ -198,5 +198,5 @@ def test_a_gpu_that_cannot_be_used_is_one_sentence(said: str, told: str, torch_r
 def test_a_model_in_a_format_that_was_given_up_is_told(torch_root: Path) -> None:
     libtorch = inspect(torch_root, found_by="test")
     error = exception("load", "Legacy model format is not supported on mobile.", libtorch)
-    assert "format of torch 1.1 to 1.3" in error.message
+    assert "format of torch 1.1 and 1.2" in error.message
     assert "save it again" in error.hint

@@ -28,6 +28,10 @@ REFUSED = re.compile(
 EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)): ?(?P<said>.*)$")
 # What every libtorch from 1.11 on says, mobile or not, where it meets a file with a model.json.
 LEGACY_FORMAT = "Legacy model format is not supported"
+# How libtorch before 1.3 dies of a file without a model.json: while it takes its reader down.
+UNREAD_BY_OLD = "PytorchStreamReader failed closing reader"
+FRAME = re.compile(r"\s*frame #\d+: ")  # of the C++ backtrace that libtorch prints
+NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
 STAGES = {
@@ -69,15 +73,14 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
         return no_gpu(sentence, libtorch)
     if stage == "load" and sentence.startswith(LEGACY_FORMAT):
         return ForwardFailedError(
-            "The model is in the format of torch 1.1 to 1.3, which libtorch reads up to 1.10 only.",
-            hint="Load it with torch.jit.load of a torch 1.4 to 1.10 and save it again: newer ones read that.",
+            "The model is in the format of torch 1.1 and 1.2, which libtorch reads up to 1.10 only.",
+            hint="Load it with torch.jit.load of a torch 1.3 to 1.10 and save it again: newer ones read that.",
             details=(message,),
         )
     if stage == "load":
         return ForwardFailedError(
             f"libtorch cannot load the model: {sentence}",
-            hint="A model saved by a newer torch needs a libtorch at least as new; a damaged one a fresh copy; "
-            "operators of extensions need their library linked.",
+            hint=f"{NEWER_MODEL}; a damaged one a fresh copy; operators of extensions need their library linked.",
             details=details,
         )
     if sentence.endswith(NO_FORWARD):
@@ -112,12 +115,14 @@ def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunF
             f"The loader cannot start: {refused[0].strip()}.",
             hint="Some library was built against other versions; `ldd` on the loader shows which are used.",
         )
-    tail = tuple(line for line in printed.splitlines() if line.strip())[-PRINTED_LINES:]
+    lines = (line for line in printed.splitlines() if line.strip() and not FRAME.match(line))
+    tail = tuple(lines)[-PRINTED_LINES:]
     if returncode < 0:
+        hint = "SIGKILL usually means that memory ran out." if -returncode == signal.SIGKILL else ""
+        if stage == "load" and UNREAD_BY_OLD in printed:
+            hint = f"{NEWER_MODEL}."
         return RunFailedError(
-            f"The loader was killed by {signal_name(-returncode)} {STAGES[stage]}.",
-            hint="SIGKILL usually means that memory ran out." if -returncode == signal.SIGKILL else "",
-            details=tail,
+            f"The loader was killed by {signal_name(-returncode)} {STAGES[stage]}.", hint=hint, details=tail
         )
     when = STAGES["end"] if stage == "end" else "instead of an answer"
     return RunFailedError(f"The loader ended with exit status {returncode} {when}.", details=tail)
