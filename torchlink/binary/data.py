@@ -39,7 +39,7 @@ class Data:
         self.size = len(buffer)
 
     @classmethod
-    def map(cls, path: Path, kind: str) -> Data:
+    def map(cls, path: Path | str, kind: str) -> Data:
         """Map a regular file into memory.
 
         Raises:
@@ -111,7 +111,7 @@ class Data:
         return self.raw_string(offset, end).decode("utf-8", "surrogateescape")
 
 
-def unreadable(path: Path, error: OSError | ValueError) -> FileError:
+def unreadable(path: Path | str, error: OSError | ValueError) -> FileError:
     """The error for a file that cannot be opened."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return FileError(f"Cannot read {path}: {reason}.", hint="Check the path and its permissions.")

@@ -45,7 +45,7 @@ class ElfFile:
         self._image = Image(data)
 
     @classmethod
-    def open(cls, path: Path) -> ElfFile:
+    def open(cls, path: Path | str) -> ElfFile:
         """Map a file.
 
         Raises:

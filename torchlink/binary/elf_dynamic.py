@@ -115,17 +115,15 @@ def read_dynamic(image: Image) -> Dynamic:
 
 def read_entries(image: Image, offset: int, end: int) -> list[tuple[int, int]]:
     """The (tag, value) pairs up to DT_NULL or the section's end."""
-    shape = image.layout.pair
-    size = max(end - offset, 0) // shape.size * shape.size
-    table = image.data.take(offset, min(size, MOST_ENTRIES * shape.size))
-    entries: list[tuple[int, int]] = []
-    for tag, value in shape.iter_unpack(table):
-        if tag == 0:
-            return entries
-        entries.append((tag, value))
-    if len(entries) == MOST_ENTRIES:
+    size = image.layout.pair.size
+    count = min(max(end - offset, 0) // size, MOST_ENTRIES)
+    words = image.data.numbers("Q" if image.bits == 64 else "I", offset, count * size, image.byteorder)
+    tags, values = words[::2], words[1::2]
+    if 0 in tags:
+        return list(zip(tags[: tags.index(0)], values, strict=False))  # what stands behind DT_NULL is padding
+    if count == MOST_ENTRIES:
         raise image.data.malformed("its dynamic section has no end")
-    return entries
+    return list(zip(tags, values, strict=True))
 
 
 def last(values: list[str] | None) -> str | None:

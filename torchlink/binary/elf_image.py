@@ -11,7 +11,7 @@ from torchlink.binary.elf_layout import (
     Segment,
     layout_of,
     machine_name,
-    segment_from,
+    segments_from,
 )
 from torchlink.errors import MalformedFileError
 
@@ -73,8 +73,7 @@ class Image:
             raise self.data.malformed(f"its program headers are {size} bytes long instead of {shape.size}")
         if count > MOST_SEGMENTS or offset + count * size > self.data.size:
             raise self.data.malformed("its program headers lie beyond its end")
-        table = self.data.take(offset, count * size)
-        return tuple(segment_from(fields, self.bits) for fields in shape.iter_unpack(table))
+        return segments_from(self.data.take(offset, count * size), self.layout)
 
     def segment(self, kind: int) -> Segment | None:
         """The first program header of a type, or None."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import NamedTuple
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7
 PT_GNU_STACK = 0x6474E551
@@ -94,10 +95,8 @@ class Segment(NamedTuple):
     alignment: int
 
 
-def segment_from(fields: tuple[Any, ...], bits: int) -> Segment:
-    """A program header from its unpacked fields (the two classes order them differently)."""
-    if bits == 64:
-        kind, flags, offset, address, _, file_size, memory_size, alignment = fields
-    else:
-        kind, offset, address, _, file_size, memory_size, flags, alignment = fields
-    return Segment(kind, flags, offset, address, file_size, memory_size, alignment)
+def segments_from(table: bytes, layout: Layout) -> tuple[Segment, ...]:
+    """Program headers from their bytes (the two classes order the fields differently)."""
+    # field numbers of type, flags, offset, address, file size, memory size and alignment
+    order = (0, 1, 2, 3, 5, 6, 7) if layout.bits == 64 else (0, 6, 1, 2, 4, 5, 7)
+    return tuple(map(Segment._make, map(itemgetter(*order), layout.segment.iter_unpack(table))))

@@ -322,6 +322,6 @@ class SymbolTable:
         for number in range(1, self.count) if self._hash is None else self._hash.candidates(name, hashed):
             fields = data.unpack(shape, start + number * shape.size)
             begin = strings + fields[0]
-            if begin + size <= end and data.buffer[begin : begin + size] == terminated:
+            if begin + size <= end and data.take(begin, size) == terminated:
                 found.append((number, fields[3], fields[1]) if wide else (number, fields[5], fields[3]))
         return found

@@ -5,16 +5,19 @@ Source: glibc's `dl-cache.h`: the format since 2.2, with the extension for glibc
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 MAGIC = b"glibc-ld.so.cache1.1"
 HEADER_SIZE = 48
+ENTRY_SIZE = 24
+RUNS = re.compile(rb"\d{1,9}|\D", re.DOTALL).findall
 EXTENSION_MAGIC = 0xEAA42174
 HWCAPS_SECTION = 1
 HWCAP_EXTENSION = 1 << 30  # bit 62 of the 64-bit field: the low half is an index of a glibc-hwcaps name
@@ -37,24 +40,40 @@ class LibraryCache:
             marked = self._blob[28] & 3
             big = marked == BIG_ENDIAN_CACHE or (marked == 0 and sys.byteorder == "big")
             self._order = ">" if big else "<"
+        self._shape = struct.Struct(self._order + "iIIIQ")
 
     @cached_property
-    def _entries(self) -> dict[bytes, list[tuple[int, int, int]]]:
-        """Name → (flags, hwcap, offset of the path) of every entry, in the file's order."""
-        entries: dict[bytes, list[tuple[int, int, int]]] = {}
-        blob = self._blob
-        if not blob:
-            return entries
-        (count,) = struct.unpack_from(self._order + "I", blob, 20)
-        shape = struct.Struct(self._order + "iIIIQ")
-        end = HEADER_SIZE + count * shape.size
-        if end > len(blob):
-            return entries
-        for flags, key, value, _, hwcap in shape.iter_unpack(blob[HEADER_SIZE:end]):
-            stop = blob.find(b"\0", key)
-            if stop > 0 and value < len(blob):
-                entries.setdefault(blob[key:stop], []).append((flags, hwcap, value))
-        return entries
+    def _count(self) -> int:
+        """How many entries there are, those of a file that is cut off not counted."""
+        if not self._blob:
+            return 0
+        (count,) = struct.unpack_from(self._order + "I", self._blob, 20)
+        return int(count) if HEADER_SIZE + count * ENTRY_SIZE <= len(self._blob) else 0
+
+    def _entry(self, number: int) -> tuple[bytes, int, int, int]:
+        """Name, flags, hwcap and offset of the path of one entry."""
+        flags, key, value, _, hwcap = self._shape.unpack_from(self._blob, HEADER_SIZE + number * ENTRY_SIZE)
+        return self._blob[key : max(self._blob.find(b"\0", key), key)], flags, hwcap, value
+
+    def _named(self, name: bytes) -> Iterator[tuple[int, int, int]]:
+        """(flags, hwcap, offset of the path) of every entry with this name, in the file's order.
+
+        The entries are sorted, the last name first, and the loader searches them by halves, as is done here.
+        """
+        wanted = collation(name)
+        low, high = 0, self._count
+        while low < high:
+            middle = (low + high) // 2
+            if collation(self._entry(middle)[0]) > wanted:
+                low = middle + 1
+            else:
+                high = middle
+        for number in range(low, self._count):
+            found, *rest = self._entry(number)
+            if collation(found) != wanted:
+                return
+            if found == name and rest[-1] < len(self._blob):
+                yield rest[0], rest[1], rest[2]
 
     @cached_property
     def _hwcap_names(self) -> tuple[str, ...]:
@@ -88,7 +107,7 @@ class LibraryCache:
             hwcaps: gives the processor's glibc-hwcaps names, the best first; called only when entries ask.
         """
         best: tuple[int, str] | None = None
-        for entry_flags, hwcap, value in self._entries.get(name.encode("utf-8", "surrogateescape"), ()):
+        for entry_flags, hwcap, value in self._named(name.encode("utf-8", "surrogateescape")):
             if entry_flags not in flags:
                 continue
             rank = sys.maxsize
@@ -102,3 +121,8 @@ class LibraryCache:
             if best is None or rank < best[0]:
                 best = (rank, self._text(value))
         return best and best[1]
+
+
+def collation(name: bytes) -> list[int]:
+    """What entries are sorted by: runs of digits as numbers, above every other byte (`_dl_cache_libcmp`)."""
+    return [256 + int(part) if part.isdigit() else part[0] for part in RUNS(name)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.data import file_kind, unreadable
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MOST_OPEN = 200
 
@@ -34,7 +36,7 @@ class OpenFiles:
     def get(self, path: str, status: os.stat_result) -> ElfFile:
         """The open file at `path`, whose status the caller has; errors are those of `ElfFile.open`."""
         key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-        elf = self._files.pop(key, None) or ElfFile.open(Path(path))
+        elf = self._files.pop(key, None) or ElfFile.open(path)
         self._files[key] = elf
         if len(self._files) > MOST_OPEN:
             del self._files[next(iter(self._files))]
