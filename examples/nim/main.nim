@@ -13,10 +13,23 @@ proc likelyShape(model: Model): seq[int] =
     if weight.len == 2: return @[1, weight[1]]
   @[1, 4]
 
+proc text[T](number: T): string =
+  ## As many digits as a float32 has; Nim 1.6's `$` writes those of a float64.
+  when T is float32:
+    result = formatFloat(number, ffDefault, 6)
+    result.trimZeros()
+  else:
+    result = $number
+
+proc sentence(message: string): string =
+  ## What went wrong. TorchScript's interpreter says it behind a traceback of the model's own lines.
+  let lines = message.strip.splitLines
+  if "TorchScript" in lines[0]: lines[^1] else: lines[0]
+
 proc show[T](output: Tensor, _: typedesc[T]) =
   let values = output.toSeq(T)  # a plain Nim seq
   let dots = if values.len > 8: " …" else: ""
-  echo output, ": ", values[0 ..< min(8, values.len)].join(" "), dots
+  echo output, ": ", values[0 ..< min(8, values.len)].map(text[T]).join(" "), dots
 
 proc run(path: string, dimensions: seq[int]) =
   let model = loadModel(path)
@@ -36,4 +49,4 @@ when isMainModule:
     run(paramStr(1), commandLineParams()[1 .. ^1].map(parseInt))
   except TorchError, ValueError:
     let advice = if paramCount() == 1: "\nGive the dimensions of its input behind the model." else: ""
-    quit "main: " & getCurrentExceptionMsg().strip & advice, 1
+    quit "main: " & getCurrentExceptionMsg().sentence & advice, 1

@@ -44,7 +44,8 @@ inline std::string json_string(const std::string& text) {
   return out + '"';
 }
 
-// The shortest decimal that reads back as the same float or double. JSON has no word for what is not
+// The shortest decimal that reads back as the same float or double, with a point where it is whole: readers of
+// JSON tell 2.0 from 2. JSON has no word for what is not
 // finite: those are the strings "nan", "inf" and "-inf".
 inline std::string json_number(double value, bool single = false) {
   if (std::isnan(value)) return "\"nan\"";
@@ -55,7 +56,8 @@ inline std::string json_number(double value, bool single = false) {
     const bool same = single ? std::strtof(text, nullptr) == static_cast<float>(value) : std::strtod(text, nullptr) == value;
     if (same) break;
   }
-  return text;
+  const std::string out = text;
+  return out.find_first_of(".e") == std::string::npos ? out + ".0" : out;
 }
 
 inline std::string json_number(long long value) {

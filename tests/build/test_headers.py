@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -119,6 +120,16 @@ def test_every_way_of_building_keeps_the_headers_of_libtorch_that_it_read(torch_
     names = report.loader.path.with_name(headers.LIST).read_text(encoding="utf-8").split("\n")
     assert sum(name.startswith(str(torch_root)) for name in names) > 300
     assert not [name for name in names if name.startswith(str(source_dir()))]
+
+
+@pytest.mark.compile
+def test_a_c_compiler_that_does_not_link_c_plus_plus_is_told_from_other_failures(
+    torchlink: Callable[..., Result], torch_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "gcc")
+    result = torchlink("verify", "--libtorch", torch_root)
+    assert result.code == 1
+    assert re.search(r"gcc links C programs.*: use \S*g\+\+\.", result.err)
 
 
 @pytest.mark.compile

@@ -284,6 +284,18 @@ def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, t
         assert run_clean(tmp_path / "app").stdout == says
 
 
+def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(libtorch: Libtorch, tmp_path: Path) -> None:
+    assert "eval" not in emit(make_plan(libtorch), "pkg-config")
+    spaced = reach(libtorch, tmp_path, "with space")
+    through_pkg_config(spaced, tmp_path)
+    remark = (tmp_path / "torch.pc").read_text(encoding="utf-8").splitlines()[0]
+    assert remark.startswith("# ")
+    command = remark.partition(": ")[2]
+    environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True)
+    assert run_clean(tmp_path / "app").stdout == SAYS
+
+
 @pytest.mark.parametrize("name", PKG_CONFIG_CANNOT)
 def test_a_pc_file_refuses_what_it_cannot_carry(libtorch: Libtorch, tmp_path: Path, name: str) -> None:
     with pytest.raises(InexpressibleError, match=r"cannot be written in a \.pc file"):

@@ -24,6 +24,11 @@ class Twice(nn.Module):
         return x * 2
 
 
+class Tenth(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 10
+
+
 class Add(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return x + y
@@ -89,7 +94,21 @@ class Negated(nn.Module):
 
 def main(directory: Path) -> None:
     """Write them all."""
-    models = (Same, Twice, Add, Nothing, Transposed, Everything, Text, Half, Raises, InPlace, Keeps, Negated)
+    models = (
+        Same,
+        Twice,
+        Tenth,
+        Add,
+        Nothing,
+        Transposed,
+        Everything,
+        Text,
+        Half,
+        Raises,
+        InPlace,
+        Keeps,
+        Negated,
+    )
     for model in models:
         torch.jit.script(model()).save(directory / f"{model.__name__}.pt")
     linear = nn.Linear(4, 2)

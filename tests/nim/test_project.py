@@ -39,6 +39,12 @@ def test_a_new_project_runs_a_model_without_any_environment(project: Nim, models
     assert run_clean(project.directory / "main", models / "Linear.pt").stdout == "float32 [1, 2]: 6.5 21.5\n"
 
 
+def test_a_float32_is_shown_with_its_own_digits(project: Nim, models: Path) -> None:
+    assert project.build("main").returncode == 0
+    done = run_clean(project.directory / "main", models / "Tenth.pt", "3")
+    assert done.stdout == "float32 [3]: 0.1 0.1 0.1\n"
+
+
 def test_the_program_says_what_is_wrong_without_a_stack_trace(project: Nim, models: Path) -> None:
     assert project.build("main").returncode == 0
     program = project.directory / "main"
@@ -52,7 +58,8 @@ def test_the_program_says_what_is_wrong_without_a_stack_trace(project: Nim, mode
         done = run_clean(program, *map(str, arguments))
         assert done.returncode == status, done.stderr
         assert sentence in done.stderr
-        assert "Traceback (most recent call last)\n/" not in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) <= 2  # the sentence, and what to do
 
 
 @pytest.mark.parametrize("memory", ["refc", "orc"])

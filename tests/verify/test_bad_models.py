@@ -99,6 +99,14 @@ def test_a_model_that_always_crashes_is_given_up_with_its_signal(proved: Callabl
     assert "SIGSEGV" in model["error"]["message"]
 
 
+def test_whole_numbers_of_floating_tensors_stay_floats_in_json(proved: Callable[..., Any]) -> None:
+    _, model = proved(Printing(), "--input", "float32[2]=arange")
+    (output,) = model["outputs"]
+    assert [type(number) for number in (*output["values"], output["min"], output["mean"])] == [float] * 4
+    _, model = proved(Printing(), "--input", "int64[2]=arange")
+    assert [type(number) for number in model["outputs"][0]["values"]] == [int, int]
+
+
 def test_what_a_model_prints_is_in_its_report(proved: Callable[..., Any]) -> None:
     _, model = proved(Printing(), "--input", "float32[2]")
     assert model["printed"].strip()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.build import cache
 from torchlink.build.identity import key
 from torchlink.build.recipe import PROGRAM, recipe
-from torchlink.errors import TorchlinkError
+from torchlink.errors import BuildFailedError, TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,12 +77,19 @@ def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Comp
     from torchlink.build.project import write_project
     from torchlink.build.recipe import source_dir
     from torchlink.build.steps import run_steps
+    from torchlink.toolchain.compiler import cxx_name
 
     directory, finished = work / "work", work / "entry"
     directory.mkdir()
     write_project(way.files, directory)
     begun = time.time_ns()
-    seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
+    try:
+        seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
+    except BuildFailedError as error:
+        better = cxx_name(str(compiler.path))
+        if better and any("undefined" in line for line in error.details):
+            error.hint = f"{compiler.path.name} links C programs, without the C++ library: use {better}."
+        raise
     finished.mkdir()
     (directory / way.program).rename(finished / PROGRAM)
     read = headers.read_in(directory, source_dir())

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan
 
+# pkg-config escapes the spaces of a path for a shell, which reads what `$(…)` gives without its escapes.
+NEEDS_EVAL = (
+    "# A path here holds a space. In a shell: eval c++ main.cpp -o app $(pkg-config --cflags --libs torch)"
+)
+
 
 def emit(plan: LinkPlan, half: str = "both") -> str:
     """The text of a `torch.pc`; `half` leaves the other step's field empty.
@@ -29,8 +34,10 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
             "-Xlinker together that a path with a comma needs.",
             hint="Reach libtorch through a path without commas, or say --rpath none.",
         )
+    spaces = any(re.search(r"\s", word) for word in (*compile_words, *link_words))
     return "\n".join(
         (
+            *((NEEDS_EVAL,) if spaces else ()),
             "Name: torch",
             "Description: LibTorch, the C++ distribution of PyTorch",
             f"Version: {(plan.libtorch.version or '0').partition('+')[0]}",

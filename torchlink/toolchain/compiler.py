@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ DEFAULT_COMPILERS = ("c++", "g++", "clang++")
 # Programs that stand before a compiler on the command line, or pose as one through a symlink.
 LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
 INCLUDE_VARIABLES = frozenset({"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH"})
+C_DRIVERS = {"gcc": "g++", "clang": "clang++", "cc": "c++"}
+C_DRIVER = re.compile(r"(?P<target>.+-)?(?P<driver>gcc|clang|cc)(?P<version>-[\d.]+)?")
 OWN_PROGRAMS = ("torchlink", "torchlink-c++")
 # Set for compilers that torchlink runs: one that is a script calling torchlink again would go round for ever.
 INSIDE = "TORCHLINK_INSIDE"
@@ -94,6 +97,15 @@ def accepts_standard(compiler: Compiler, standard: int) -> bool:
 def _options(compiler: Compiler) -> tuple[str, ...]:
     """The options that stand behind the program in the compiler's command."""
     return compiler.command[_compiler_position(compiler.command) + 1 :]
+
+
+def cxx_name(program: str) -> str | None:
+    """The C++ compiler beside a C one that does not link the C++ library: `g++-12` for `gcc-12`; None for others."""
+    prefix, slash, name = program.rpartition("/")
+    found = C_DRIVER.fullmatch(name)
+    if found is None:
+        return None
+    return f"{prefix}{slash}{found['target'] or ''}{C_DRIVERS[found['driver']]}{found['version'] or ''}"
 
 
 def default_compiler(libtorch: Libtorch) -> Compiler | None:
