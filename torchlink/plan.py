@@ -278,7 +278,8 @@ def _notes(
     notes = list(libtorch.conflicts)
     if wishes.cxx_standard is None and standard < libtorch.cxx_standard:
         notes.append(
-            f"C++{standard} is used: the compiler is too old for the preferred C++{libtorch.cxx_standard}."
+            f"C++{standard} is used: the compiler, or its standard library, is too old for the preferred "
+            f"C++{libtorch.cxx_standard}."
         )
     notes += _missing_note(libtorch, wishes, libraries)
     if libtorch.layout == "system" and wishes.rpath == "absolute":

@@ -83,6 +83,15 @@ def test_a_compiler_too_old_is_named_beside_the_version_that_would_do(tmp_path: 
     assert "gcc 11 or newer" in caught.value.hint
 
 
+def test_a_standard_library_too_old_is_named_rather_than_the_compiler(tmp_path: Path) -> None:
+    libtorch = imitate(tmp_path, cxx_standard_required=20)
+    clang = imitate_compiler(kind="clang", version=(13, 0, 1), libstdcxx=10, standards=(11, 14, 17))
+    with pytest.raises(ToolUnfitError) as caught:
+        cxx_standard(libtorch, clang)
+    assert "uses libstdc++ 10, which has no usable C++20" in caught.value.message
+    assert "apt install libstdc++-11-dev" in caught.value.hint
+
+
 def test_a_wanted_standard_is_taken_where_both_sides_have_it(tmp_path: Path) -> None:
     libtorch = imitate(tmp_path)
     assert cxx_standard(libtorch, imitate_compiler(), 17) == 17

@@ -69,6 +69,7 @@ def find_compiler(command: str | None = None) -> Compiler:
         standard_library=answer["standard_library"],
         dual_abi=answer["dual_abi"],
         include_dirs=tuple(answer["include_dirs"]),
+        libstdcxx=answer["libstdcxx"],
     )
 
 

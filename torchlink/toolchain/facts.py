@@ -26,6 +26,9 @@ class Compiler(NamedTuple):
     standard_library: str = "libstdc++"  # "libstdc++" | "libc++" | "unknown"
     dual_abi: bool = True  # False: its libstdc++ has one C++ ABI only, and the define has no effect
     include_dirs: tuple[str, ...] = ()  # what it searches by itself, symlinks resolved
+    libstdcxx: int | None = (
+        None  # release of the libstdc++ it uses; 0 for one before 7; None for another library
+    )
 
     @property
     def name(self) -> str:

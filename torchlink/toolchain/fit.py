@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ToolUnfitError, UsageError
-from torchlink.toolchain.standards import first_version
+from torchlink.toolchain.standards import first_version, held_back_by_library
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -84,6 +84,13 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     if fitting:
         return fitting[-1]
     least = wanted or required
+    library = held_back_by_library(compiler.kind, compiler.version, compiler.libstdcxx, least)
+    if library and not wanted:
+        raise ToolUnfitError(
+            f"{compiler.name} uses libstdc++ {compiler.libstdcxx}, which has no usable C++{least}, and the headers of "
+            f"{libtorch.root} need it.",
+            hint=f"Install libstdc++ {library} or newer (Debian, Ubuntu: apt install libstdc++-{library}-dev).",
+        )
     since = first_version(compiler.kind, least)
     raise ToolUnfitError(
         f"{compiler.name} does not take -std=c++{wanted}."

@@ -38,6 +38,14 @@ def implemented(kind: str, version: Version, libstdcxx: int | None) -> tuple[int
     return tuple(std for std in by_compiler if std in by_library)
 
 
+def held_back_by_library(kind: str, version: Version, libstdcxx: int | None, standard: int) -> int | None:
+    """The libstdc++ release that a standard needs, where that and not the compiler itself is too old; else None."""
+    since = next((since for std, since in LIBSTDCXX if std == standard), None)
+    if since is None or libstdcxx is None or libstdcxx >= since:
+        return None
+    return since if standard in implemented(kind, version, None) else None
+
+
 def first_version(kind: str, standard: int) -> str:
     """The first version of a kind of compiler with this standard, for messages: `11`; empty where unknown."""
     for std, since in COMPILERS.get(kind, ()):
