@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import subprocess
 import sys
 import time
@@ -167,6 +166,8 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
 
 def which(name: str) -> str | None:
     """Absolute path of a program on PATH (or of a path that is executable), or None."""
+    import shutil  # brings bz2 and lzma along, and a warm `verify` starts its loader without
+
     found = shutil.which(name)
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a symlink such as ccache's must stay one
 
