@@ -169,6 +169,22 @@ def test_what_even_a_cpu_program_lacks_is_an_error_what_cuda_lacks_a_warning(
     assert "Not even a CPU program starts without it." in errors(said)[0]
 
 
+def test_a_tool_that_does_not_run_is_a_warning(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make(tmp_path / "torch")
+    for name in ("nvcc", "mold"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).touch(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    said = doctor("--libtorch", root)
+    assert (said["ok"], said["linkers"]["mold"], said["cuda_toolkit"]["nvcc"]) == (True, None, None)
+    warnings = [each["what"] for each in said["problems"] if each["severity"] == "warning"]
+    assert warnings == [
+        f"Cannot run {tmp_path / 'bin' / name}: Exec format error." for name in ("mold", "nvcc")
+    ]
+
+
 def test_a_toolkit_and_a_wrapper_of_nvcc_are_told_apart(
     tmp_path: Path,
     doctor: Callable[..., dict[str, Any]],

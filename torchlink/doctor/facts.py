@@ -96,6 +96,7 @@ class DoctorReport:
     driver: Driver
     toolkit: Toolkit | None  # CUDA's; only .cu files and CUDA's headers need one
     nvcc: Tool | None  # on PATH
+    broken: tuple[TorchlinkError, ...]  # tools that are there and do not run
     fits: tuple[Fit, ...]  # every libtorch with every compiler
     accelerators: tuple[AcceleratorFit, ...]  # of every libtorch that has one
     problems: tuple[Problem, ...]  # the gravest first

@@ -152,7 +152,8 @@ def contradictions(report: DoctorReport) -> Iterator[Problem]:
 
 
 def broken_choices(report: DoctorReport) -> Iterator[Problem]:
-    """Environment variables that name no usable libtorch, and compilers that do not answer."""
+    """Environment variables that name no usable libtorch, and compilers and tools that do not answer."""
+    yield from (Problem("warning", error.message, error.hint) for error in report.broken)
     for candidate in report.search.candidates:
         # One of NAMED is an error and told already: nothing else is taken then.
         if candidate.rejected and candidate.found_by in VARIABLES and candidate.found_by not in NAMED:

@@ -13,6 +13,7 @@ from torchlink.doctor.facts import DoctorReport
 from torchlink.doctor.fit import fit
 from torchlink.doctor.installer import find_installer
 from torchlink.doctor.problems import find_problems
+from torchlink.errors import TorchlinkError
 from torchlink.libtorch.choose import failure, search
 from torchlink.libtorch.machine import this_machine
 from torchlink.toolchain.cuda import find_toolkits
@@ -20,6 +21,8 @@ from torchlink.toolchain.tools import find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torchlink.toolchain.facts import Tool
 
 TOOLS = ("cmake", "ninja", "nim", "pkg-config", "ccache")
 LINKERS = ("ld", "ld.bfd", "ld.gold", "lld", "mold")
@@ -41,6 +44,16 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
     if libtorch and found.chosen is None:
         raise failure(found)
     usable = [candidate.libtorch for candidate in found.candidates if candidate.libtorch]
+    broken: list[TorchlinkError] = []
+
+    def tool(name: str) -> Tool | None:
+        """A program, or None where it is not there or does not run."""
+        try:
+            return find_tool(name)
+        except TorchlinkError as error:
+            broken.append(error)
+            return None
+
     compilers = find_compilers()
     driver = read_driver()
     accelerators = (accelerator_fit(each, driver) for each in usable)
@@ -51,11 +64,12 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         search=found,
         compilers=compilers,
         default_compiler=default_of(compilers),
-        tools={name: find_tool(name) for name in TOOLS},
-        linkers={name: find_tool(name) for name in LINKERS},
+        tools={name: tool(name) for name in TOOLS},
+        linkers={name: tool(name) for name in LINKERS},
         driver=driver,
         toolkit=next(find_toolkits(), None),
-        nvcc=find_tool("nvcc"),
+        nvcc=tool("nvcc"),
+        broken=tuple(broken),
         fits=tuple(fit(each, compiler) for each in usable for compiler in compilers),
         accelerators=tuple(judged for judged in accelerators if judged),
         problems=(),
