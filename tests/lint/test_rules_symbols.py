@@ -153,3 +153,10 @@ def test_symbols_of_libtorch_without_a_libtorch_are_plain_undefined_ones(bench: 
     plugin = bench.library("libplugin.so", calls("_ZN2at13globalContextEv", main=False))
     assert [(each.rule, each.severity) for each in findings(plugin)] == [("undefined-symbol", Severity.NOTE)]
     assert not findings(bench.program("app", MAIN))
+
+
+def test_pythons_names_are_the_interpreters_in_a_library_of_an_extension_too(bench: Bench) -> None:
+    helper = bench.library("libhelper.so", calls("PyErr_Clear", "gone", main=False))
+    (finding,) = findings(helper)
+    assert finding.evidence == ("gone",)
+    assert not findings(bench.library("libfine.so", calls("PyErr_Clear", "_Py_Dealloc", main=False)))

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 ELF_MAGIC = b"\x7fELF"
 DYNAMIC_TYPES = (2, 3)  # ET_EXEC and ET_DYN: object files and core dumps have no closure
+DEBUG_ONLY = ".debug"  # what `objcopy --only-keep-debug` takes out of a binary is called so
 LARGEST_WHEEL = 16 << 30  # bytes unpacked; torch's own is a quarter of one GiB to three
 
 
 def elf_files(directory: Path) -> list[Path]:
     """Programs and shared libraries below a directory, sorted; symlinks are not followed.
+
+    Their debug information in files of its own is left out.
 
     Raises:
         FileError: it may not be read, or holds none.
@@ -34,7 +37,11 @@ def elf_files(directory: Path) -> list[Path]:
     found = []
     for parent, directories, names in os.walk(directory, onerror=failed):
         directories.sort()
-        found += [path for name in sorted(names) if is_dynamic(path := Path(parent, name))]
+        found += [
+            path
+            for name in sorted(names)
+            if not name.endswith(DEBUG_ONLY) and is_dynamic(path := Path(parent, name))
+        ]
     if not found:
         raise FileError(
             f"{directory} holds no ELF program or library.", hint="Name a file, or another directory."

@@ -40,6 +40,18 @@ def test_a_directory_stands_for_all_programs_and_libraries_in_it(torchlink: Torc
     assert names == ["idle", "lost", "sound", "libidle.so", "libused.so"]
 
 
+def test_debug_information_in_files_of_its_own_is_no_program(
+    torchlink: Torchlink, shop: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(shop, tmp_path / "dist")
+    debug = tmp_path / "dist/sound.debug"
+    subprocess.run(["objcopy", "--only-keep-debug", tmp_path / "dist/sound", debug], check=True)
+    assert torchlink("lint", debug).code == 2
+    shown = torchlink("lint", "--json", tmp_path / "dist")
+    assert shown.code == 1
+    assert "sound.debug" not in shown.out
+
+
 def test_a_wheel_is_judged_under_its_own_name(torchlink: Torchlink, shop: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "mine-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import bare_name, file_name
+from torchlink.lint.case import PYTHON_NAME, bare_name, file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
 
@@ -171,7 +171,9 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
     explained = {symbol.symbol for symbol in of_torch(symbols, case)}
     asking: dict[str, list[str]] = {}
     for symbol in symbols:
-        if symbol.symbol not in explained:
+        # The interpreter serves an extension's own libraries, such as libtorch_python, as it does the extension.
+        of_python = not case.is_program and re.match(PYTHON_NAME, symbol.symbol)
+        if symbol.symbol not in explained and not of_python:
             asking.setdefault(symbol.object, []).append(symbol.symbol)
     for path, names in asking.items():
         name = file_name(path)
