@@ -69,13 +69,15 @@ def test_no_committed_file_names_a_path_of_the_machine(
 
 
 @pytest.mark.compile
-def test_a_libtorch_too_old_for_the_program_is_told(tmp_path: Path, torchlink: Callable[..., Result]) -> None:
+def test_a_libtorch_too_old_for_the_example_gets_a_program_of_its_own(
+    tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
     old = Fake(version="1.1.0", headers="1.1.0", built="1.1.0", cmake="1.1.0")
     done = torchlink("cmake", "init", tmp_path / "app", "--libtorch", make(tmp_path / "torch", old))
     assert done.code == 0, done.err
-    assert "main.cpp is written for libtorch 1.5 or newer" in done.err
-    done = torchlink("cmake", "init", tmp_path / "new", "--libtorch", make(tmp_path / "torch2"))
-    assert "written for" not in done.err
+    assert "torch::jit::script::Module" in (tmp_path / "app/main.cpp").read_text()
+    assert torchlink("cmake", "init", tmp_path / "new", "--libtorch", make(tmp_path / "torch2")).code == 0
+    assert (tmp_path / "new/main.cpp").read_text() == (REPOSITORY / "examples/cpp/main.cpp").read_text()
 
 
 def test_nothing_of_the_users_is_overwritten(

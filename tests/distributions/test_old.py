@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, run_clean
 from tests.distributions.programs import HAS_CUDA, build_cxx, build_nim, done, says
 from tests.distributions.wheels import unpack
 from torchlink.plan import Wishes
@@ -203,3 +203,24 @@ def test_a_model_that_is_newer_than_1_1_is_told(
     result = torchlink("verify", "--libtorch", torch_1_1, REPOSITORY / newer)
     assert result.code == 1
     assert "needs a libtorch at least as new" in result.out.replace("\n           ", "")
+
+
+@pytest.mark.cmake
+def test_the_project_of_cmake_init_on_old_releases(
+    old: tuple[str, Path], tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    assert torchlink("cmake", "init", tmp_path, "--libtorch", old[1]).code == 0
+    done("cmake", "-S", ".", "-B", "build", cwd=tmp_path)
+    done("cmake", "--build", "build", cwd=tmp_path)
+    ran = run_clean(tmp_path / "build/app", REPOSITORY / "templates/loader/tiny-1.1.pt")
+    assert "2.5000 -0.7500" in ran.stdout, ran.stderr
+
+
+@pytest.mark.nim
+def test_the_project_of_nim_init_on_old_releases(
+    old: tuple[str, Path], tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    assert torchlink("nim", "init", tmp_path, "--libtorch", old[1]).code == 0
+    done("nim", "cpp", "--hints:off", "--nimcache:nimcache", "main.nim", cwd=tmp_path)
+    ran = run_clean(tmp_path / "main", REPOSITORY / "templates/loader/tiny-1.1.pt", "1", "4")
+    assert "2.5 -0.75" in ran.stdout, ran.stderr

@@ -13,6 +13,7 @@ from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
 from torchlink.cli.planning import locate, plan_for, say_notes
 
 if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
     from torchlink.plan import LinkPlan, Wishes
 
 app = typer.Typer(
@@ -76,12 +77,11 @@ def init(
     from torchlink.build.cmake import project_tools, write_prefix
     from torchlink.build.project import write_project
     from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
-    from torchlink.paths import data_dir
 
     # Of the compiler that CMake will take, for the C++ standard that the project asks for.
     plan = plan_for(locate(libtorch, python), wishes(cpu=cpu, headers=headers, aoti=aoti), None)
     tools = project_tools()
-    main = (data_dir("examples") / "cpp" / "main.cpp").read_text(encoding="utf-8")
+    main = program_for(plan.libtorch).read_text(encoding="utf-8")
     written = write_project(project(plan, tools, {"main.cpp": main}, name), directory, force=force)
     prefix = write_prefix(plan, directory / PREFIX_DIR, force=force)
     if json:
@@ -91,7 +91,6 @@ def init(
     else:
         typer.echo("\n".join(str(path) for path in (*written, prefix)))
     say_notes(plan)
-    say_if_too_old(plan, "main.cpp")
     import shlex
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
@@ -230,18 +229,15 @@ def wishes(*, cpu: bool, headers: str, aoti: bool) -> Wishes:
     return Wishes(cpu_only=cpu, headers=headers, aoti=aoti)
 
 
-def say_if_too_old(plan: LinkPlan, file: str) -> None:
-    """Say of a project's program, on stderr, that it has to be rewritten for an old libtorch."""
+def program_for(libtorch: Libtorch) -> Path:
+    """The source of a project's program: the example, or one for an old libtorch."""
     from torchlink.libtorch.version import release
+    from torchlink.paths import data_dir
 
-    version = plan.libtorch.version
-    number = release(version) if version else None
+    number = release(libtorch.version) if libtorch.version else None
     if number is not None and number < OLDEST_FOR_EXAMPLE:
-        typer.echo(
-            f"torchlink: note: {file} is written for libtorch 1.5 or newer and will not compile with {version}, "
-            "whose modules are torch::jit::script::Module.",
-            err=True,
-        )
+        return data_dir("templates") / "cmake" / "project" / "main-before-1.5.cpp"
+    return data_dir("examples") / "cpp" / "main.cpp"
 
 
 def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:
