@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.binary.test_macho_pe import macho
 from tests.conftest import run_clean
 from tests.libtorch.trees import CHECK_FAIL, Fake, Library, build, make, make_site, make_venv
 from torchlink.binary.elf import ElfFile
@@ -199,6 +200,20 @@ def test_xpus_libraries_are_found_in_the_environment(tmp_path: Path) -> None:
     ]
     build(tmp_path / "lib/libmkl_sycl_blas.so.5", Library())
     check_kept(inspect(root, "path"), "libtorch_xpu.so", tmp_path)
+
+
+@pytest.mark.parametrize("libraries", [("torch_cpu", "torch", "c10"), ("torch", "c10")])
+def test_the_search_path_of_macos_libraries_is_read_with_or_without_libtorch_cpu(
+    tmp_path: Path, libraries: tuple[str, ...]
+) -> None:
+    root = make(tmp_path / "torch", replace(Fake(), version="1.3.1"))
+    shutil.rmtree(root / "lib")
+    (root / "lib").mkdir()
+    for library in libraries:
+        (root / f"lib/lib{library}.dylib").write_bytes(macho().ljust(2 << 20, b"\0"))
+    found = inspect(root, "path")
+    assert (found.platform, found.arch, found.cxx11_abi) == ("macos", "arm64", None)
+    assert (found.search_kind, found.search_path) == ("rpath", ("@loader_path/../lib",))
 
 
 def check_kept(found: Libtorch, library: str, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def read_companions(
         sites: gives further site-packages directories to look into; asked only when something is missing.
         alone: only what the tree itself holds counts, because it is meant for another machine.
     """
-    dylib = library_file(layout, "torch_cpu") or ""
+    dylib = next((file for bare in MAIN if (file := library_file(layout, bare))), "")
     if dylib.endswith(".dylib"):
         return Companions("rpath", macho(layout, dylib).slices[0].rpaths)
     main = next((elf for bare in MAIN if (elf := elf_library(layout, bare)) is not None), None)
