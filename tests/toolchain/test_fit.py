@@ -9,8 +9,8 @@ import pytest
 
 from tests.imitations import imitate, imitate_compiler
 from torchlink.errors import ToolUnfitError, UsageError
-from torchlink.toolchain.compiler import default_compiler, find_compiler
-from torchlink.toolchain.fit import check_compiler, cxx_standard
+from torchlink.toolchain.compiler import find_compiler
+from torchlink.toolchain.fit import check_compiler, cxx_standard, default_compiler
 
 if TYPE_CHECKING:
     from pathlib import Path

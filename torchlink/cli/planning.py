@@ -34,7 +34,8 @@ def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPl
         LibtorchUnusableError: libtorch cannot be linked.
     """
     from torchlink.plan import make_plan
-    from torchlink.toolchain.compiler import default_compiler, find_compiler
+    from torchlink.toolchain.compiler import find_compiler
+    from torchlink.toolchain.fit import default_compiler
 
     found = find_compiler(compiler) if compiler else default_compiler(libtorch)
     plan = make_plan(libtorch, wishes, found)

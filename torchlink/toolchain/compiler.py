@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 from torchlink.errors import ToolMissingError, ToolUnfitError, TorchlinkError, UsageError
 from torchlink.process import run, which
 from torchlink.toolchain.facts import Compiler
-from torchlink.toolchain.fit import compiles_for
 from torchlink.toolchain.remember import identity_of, remembered
 from torchlink.toolchain.standards import implemented
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchlink.libtorch.facts import Libtorch
 
 # A new libstdc++ lands here without the compiler's own file changing: clang takes the newest one.
 LIBSTDCXX_DIR = "/usr/include/c++"
@@ -100,6 +98,11 @@ def _options(compiler: Compiler) -> tuple[str, ...]:
     return compiler.command[_compiler_position(compiler.command) + 1 :]
 
 
+def is_named_or_there() -> bool:
+    """Whether the environment names a compiler, or one of the usual ones is on PATH."""
+    return bool(os.environ.get("CXX", "").strip()) or any(map(which, DEFAULT_COMPILERS))
+
+
 def cxx_name(program: str) -> str | None:
     """The C++ compiler beside a C one that does not link the C++ library: `g++-12` for `gcc-12`; None for others."""
     prefix, slash, name = program.rpartition("/")
@@ -107,22 +110,6 @@ def cxx_name(program: str) -> str | None:
     if found is None:
         return None
     return f"{prefix}{slash}{found['target'] or ''}{C_DRIVERS[found['driver']]}{found['version'] or ''}"
-
-
-def default_compiler(libtorch: Libtorch) -> Compiler | None:
-    """The compiler that a plan should suit where the user names none by option.
-
-    None where there is none, or where it compiles for another machine than libtorch's: the words are then for
-    a compiler elsewhere.
-
-    Raises:
-        ToolMissingError: `$CXX` names a program that is not there.
-        ToolUnfitError: `$CXX` does not answer as a C++ compiler does.
-    """
-    if not os.environ.get("CXX", "").strip() and not any(map(which, DEFAULT_COMPILERS)):
-        return None
-    compiler = find_compiler()
-    return compiler if compiles_for(libtorch, compiler) else None
 
 
 def _command(command: str | None) -> tuple[list[str], str]:

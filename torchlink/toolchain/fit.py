@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ToolUnfitError, UsageError
+from torchlink.toolchain.compiler import accepts_standard, find_compiler, is_named_or_there
 from torchlink.toolchain.standards import first_version, held_back_by_library
 
 if TYPE_CHECKING:
@@ -46,6 +47,22 @@ def check_compiler(libtorch: Libtorch, compiler: Compiler) -> None:
         )
 
 
+def default_compiler(libtorch: Libtorch) -> Compiler | None:
+    """The compiler that a plan should suit where the user names none by option.
+
+    None where there is none, or where it compiles for another machine than libtorch's: the words are then for
+    a compiler elsewhere.
+
+    Raises:
+        ToolMissingError: `$CXX` names a program that is not there.
+        ToolUnfitError: `$CXX` does not answer as a C++ compiler does.
+    """
+    if not is_named_or_there():
+        return None
+    compiler = find_compiler()
+    return compiler if compiles_for(libtorch, compiler) else None
+
+
 def compiles_for(libtorch: Libtorch, compiler: Compiler) -> bool:
     """Whether the compiler's target is the platform and the machine that libtorch is built for."""
     return compiler.platform == libtorch.platform and machine(compiler.arch) == machine(libtorch.arch)
@@ -75,8 +92,6 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     if compiler is None:
         return wanted or preferred
     if wanted:
-        from torchlink.toolchain.compiler import accepts_standard
-
         taken = wanted in compiler.standards or accepts_standard(compiler, wanted)
         fitting = [wanted] if taken else []
     else:
