@@ -219,3 +219,19 @@ def test_an_extension_that_links_all_of_libtorch(bench: Bench) -> None:
     (finding,) = findings(bench.library("mine.so", source, *everything[:2], rpath))
     assert finding.severity is Severity.NOTE  # it costs nothing where every torch has them
     assert not findings(bench.library("mine.so", source, "-Wl,--as-needed", *everything, rpath))
+
+
+def test_what_nvidia_links_into_its_libraries_is_not_the_users_to_leave_out(bench: Bench) -> None:
+    link = bench.library("libnvJitLink.so.13", functions("link"))
+    assert not findings(bench.library("libcusolver.so.12", "", link, HERE))
+    assert not findings(bench.library("libcudnn_adv.so.9", "", link, HERE))
+    assert rules(bench.library("libcuda_kernels.so", "", link, HERE)) == {"unused-library"}
+
+
+def test_the_driver_is_a_warning_for_a_program_and_a_note_for_a_library(bench: Bench) -> None:
+    driver = bench.library("libcuda.so.1", functions("cuInit"))
+    library = bench.library("libuser.so", calls("cuInit", main=False), driver)
+    program = bench.program("app", calls("cuInit"), driver)
+    driver.unlink()
+    assert [each.severity for each in findings(library)] == [Severity.NOTE]
+    assert [each.severity for each in findings(program)] == [Severity.WARNING]

@@ -115,7 +115,7 @@ LIBRARY_CASES = {
     # Whoever loads a library may have loaded the missing one before it.
     "its own package brings it": ("lib/libinner.so", "package/libuser.so", "inner", Severity.WARNING),
     "nobody knows it": ("libgone.so", "libuser.so", "gone", Severity.ERROR),
-    "it comes with the driver": ("libcuda.so.1", "libuser.so", "cuInit", Severity.WARNING),
+    "it comes with the driver": ("libcuda.so.1", "libuser.so", "cuInit", Severity.NOTE),
     "Python has libtorch loaded": ("libc10.so", "mine.so", "PyInit_mine", Severity.WARNING),
 }
 

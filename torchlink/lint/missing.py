@@ -132,8 +132,8 @@ def severity_of(name: str, place: str | None, case: Case) -> Severity:
     Python has libtorch once torch is imported, and a package's own libraries bring each other; libtorch's
     own find CUDA in packages of their own.
     """
-    if re.match(DRIVER, name):
-        return Severity.WARNING
+    if re.match(DRIVER, name):  # each machine brings its own
+        return Severity.WARNING if case.is_program else Severity.NOTE
     if case.is_program:
         return Severity.ERROR
     of_torch = bare_name(name) in TORCH_NAMES or re.match(CUDA, name)

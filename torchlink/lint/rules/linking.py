@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.lint.case import TORCH_NAMES, bare_name, file_name
 from torchlink.lint.finding import Severity
-from torchlink.lint.missing import PYTHON, missing_names, registers
+from torchlink.lint.missing import CUDA, PYTHON, missing_names, registers
 from torchlink.lint.rule import rule
 from torchlink.lint.unused import IMPLIED, PARTS_OF_LIBC, unused
 
@@ -28,7 +28,12 @@ NEVER_LINKED = frozenset({"torch_cuda", "torch_hip", "torch_xpu", "c10_cuda", "c
 
 @rule("unused-library", Severity.WARNING, "A library is linked, and nothing of it is used.")
 def unused_library(rule: Rule, case: Case) -> Iterator[Finding]:
-    """By relocations: one finding a library. In a Python extension libtorch's own are another rule's."""
+    """By relocations: one finding a library. In a Python extension libtorch's own are another rule's.
+
+    What NVIDIA links into CUDA's own libraries nobody else can leave out.
+    """
+    if re.match(rf"{CUDA}\w*\.so\.\d", case.name):
+        return
     for edge, library in unused(case):
         bare = bare_name(edge.name)
         if bare in TEST_LIBRARIES or bare in LOAD_BEARING or (case.is_extension and bare in TORCH_NAMES):
