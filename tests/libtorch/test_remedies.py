@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.imitations import imitate
+from tests.libtorch.trees import Fake, make, make_venv
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import pinned
 from torchlink.libtorch.remedies import remedy_for, requirements_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Result
 
 METADATA = """\
 Name: torch
@@ -84,3 +92,27 @@ def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
     libtorch = imitate(tmp_path / "torch", python=Path(sys.executable))
     assert remedy_for(libtorch, [MissingLibrary("libodd.so", "x", None)]).text == ""
     assert remedy_for(libtorch, []).text == ""
+
+
+@pytest.mark.compile
+def test_verify_ends_with_the_command_that_its_note_named(
+    tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    fake = replace(
+        Fake(),
+        version="2.13.0+cu994",
+        cuda="99.4",
+        libraries=("torch_cpu", "torch", "c10_cuda", "torch_cuda", "torch_cuda_linalg"),
+        needed=(
+            ("torch_cuda", ("libcublas_x.so.99",)),
+            ("torch_cuda_linalg", ("libcusolver_x.so.99",)),  # which nothing links
+        ),
+    )
+    root = make(make_venv(tmp_path / "venv") / "torch", fake)
+    result = torchlink("verify", "--libtorch", root)
+    assert result.code == 1
+    note, _, failure = result.err.partition("The reference loader could not be built")
+    command = note.split("to get them: ")[1].splitlines()[0]
+    assert "cublas" in command
+    assert "cusolver" in command
+    assert f"Get what libtorch's libraries need: {command}" in failure

@@ -167,8 +167,12 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
         if conflict:
             error.hint = f"{conflict}."
             raise
-        # The linkers that look into libtorch's libraries refuse what those cannot find.
-        remedy = remedy_for(plan.libtorch, missing_of(plan.libraries, plan.libtorch)).text
+        # The linkers that look into libtorch's libraries refuse what those cannot find. One command brings all,
+        # that of the plan's note.
+        lacking = missing_of(plan.libraries, plan.libtorch)
+        if lacking and not plan.wishes.cpu_only:
+            lacking = plan.libtorch.missing_libraries
+        remedy = remedy_for(plan.libtorch, lacking).text
         if not remedy and is_debians(plan.libtorch) and MISSING_HEADER.search("\n".join(error.details)):
             remedy = DEBIAN
         if remedy:
