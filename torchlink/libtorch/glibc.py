@@ -44,7 +44,7 @@ def glibc_conflict(libtorch: Libtorch) -> str | None:
         if theirs and theirs != ours:
             return (
                 f"{companion.path} holds glibc {'.'.join(map(str, theirs))} and {has}: programs that find their "
-                "libraries there crash at start, so leave libc6 out of what is unpacked there"
+                "libraries there do not start, so leave libc6, libc6-dev and libstdc++6 out of what is unpacked there"
             )
     return None
 

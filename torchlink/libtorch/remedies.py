@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.libtorch.layout import is_triple
+from torchlink.libtorch.layout import INSTALLED, is_triple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,7 @@ DEBIAN = (
     "`apt install libtorch-dev` brings what Debian's libtorch needs: headers (libgflags-dev, "
     "libgoogle-glog-dev, libprotobuf-dev, python3-dev) and libraries"
 )
+UNPACKED = "for the one in {root}, unpack the packages that libtorch-dev depends on into the same directory (dpkg -x)"
 EXTRAS = re.compile(r"\[([^]]*)\]")  # of a requirement: `cuda-toolkit[cublas]==13.2.2`
 
 
@@ -38,7 +39,8 @@ def remedy_for(libtorch: Libtorch, missing: Iterable[MissingLibrary]) -> Remedy:
     """What brings these libraries to where this libtorch finds them."""
     lacking = tuple(missing)
     if lacking and is_debians(libtorch):
-        return Remedy(sentence=DEBIAN)
+        installed = str(libtorch.root) in INSTALLED
+        return Remedy(sentence=DEBIAN if installed else f"{DEBIAN}; {UNPACKED.format(root=libtorch.root)}")
     wanted = requirements_of(lacking)
     if not wanted:
         return Remedy()
