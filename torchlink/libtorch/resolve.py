@@ -42,7 +42,8 @@ def resolve(path: Path) -> Layout | NoLibtorch:
         found = lay_out(DirectoryTree(root))
         libraries = found if isinstance(found, Layout) else found.libraries
         if libraries:
-            found = behind_links(libraries, beyond=found is not libraries) or found
+            package = found is not libraries and libraries.kind == "pip"
+            found = behind_links(libraries, beyond=package) or found
         if isinstance(found, Layout):
             return found
         if number == 0 or found.nearness > nearest.nearness:
@@ -59,7 +60,8 @@ def behind_links(libraries: Layout, *, beyond: bool) -> Layout | None:
 
     Args:
         libraries: the tree's.
-        beyond: links to any place count, not only those to a system's `lib/<triple>`: the tree has no headers.
+        beyond: links to any place count, not only those to a system's `lib/<triple>`: the tree is a Python package
+            without headers. A plain directory of links was meant as it is.
     """
     from torchlink.libtorch.libraries import library_file
     from torchlink.libtorch.tree import DirectoryTree
