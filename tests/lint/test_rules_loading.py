@@ -216,3 +216,10 @@ def test_libtorchs_own_libraries_find_cuda_in_packages_of_their_own(bench: Bench
     assert (finding.subject, finding.severity) == ("libcudart.so.99", Severity.WARNING)
     app = bench.program("app", MAIN, cuda, "-Wl,-rpath,$ORIGIN/torch/lib")
     assert [each.severity for each in said(app, "library-not-found")] == [Severity.ERROR]
+
+
+def test_a_directory_for_libraries_is_named_before_another(bench: Bench) -> None:
+    inner = bench.library("lib/libinner.so", functions("inner"))
+    bench.library("build/libinner.so", functions("inner"))
+    (finding,) = findings(bench.program("app", calls("inner"), inner))
+    assert "-Wl,-rpath,'$ORIGIN/lib'" in finding.fix

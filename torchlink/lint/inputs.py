@@ -103,7 +103,8 @@ def unpack(wheel: Path, scratch: Path) -> None:
         raise unreadable(wheel, error) from error
     if not found:
         raise FileError(
-            f"{wheel} holds no ELF program or library.", hint="A pure Python wheel needs no lint."
+            f"{wheel} holds no ELF program or library.",
+            hint="Wheels of pure Python, and those for Windows and macOS, have nothing to lint.",
         )
 
 

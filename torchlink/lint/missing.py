@@ -101,13 +101,18 @@ def nearby(name: str, asking: LoadedObject, case: Case) -> str | None:
         if place == place.parent:
             break
         try:
-            inside = sorted(islice(place.iterdir(), MOST_NEIGHBOURS))
+            inside = sorted(islice(place.iterdir(), MOST_NEIGHBOURS), key=by_habit)
         except OSError:
             continue
         for directory in (place, *inside, *(each / "lib" for each in inside)):
             if fits(directory / name, case):
                 return f"$ORIGIN/{os.path.relpath(directory, here)}"
     return None
+
+
+def by_habit(directory: Path) -> tuple[bool, Path]:
+    """The order in which directories are looked into: where libraries are installed comes before a build's leavings."""
+    return (not directory.name.startswith("lib"), directory)
 
 
 def fits(path: Path, case: Case) -> bool:

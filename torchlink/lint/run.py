@@ -10,7 +10,6 @@ from torchlink.errors import TorchlinkError, UsageError
 from torchlink.lint.finding import UNREADABLE, FileReport, LintReport
 from torchlink.lint.judge import judge
 from torchlink.lint.rules import RULES
-from torchlink.lint.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,7 +58,11 @@ def lint(
             if len(paths) == 1 and not keep_going:
                 raise
             reports.append(unreadable(str(path), error))
-    return LintReport(together(reports, root))
+    if len(reports) > 1:
+        from torchlink.lint.together import together
+
+        return LintReport(together(reports, root))
+    return LintReport(tuple(reports))
 
 
 class _Job:

@@ -26,7 +26,7 @@ def together(reports: Iterable[FileReport], root: Path | None = None) -> tuple[F
         root: the image or sysroot that paths of closures start from.
     """
     files = tuple(reports)
-    if len(files) < 2 or not any(each.rule == NOT_FOUND for file in files for each in file.findings):
+    if not any(each.rule == NOT_FOUND for file in files for each in file.findings):
         return files
     served: dict[str, dict[str, str]] = {}  # a library's real path -> what it needs -> who finds that for it
     for file in files:
