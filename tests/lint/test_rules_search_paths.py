@@ -184,6 +184,16 @@ def test_entries_of_the_own_libraries_count_and_are_named(bench: Bench) -> None:
     assert "RUNPATH of libouter.so" in finding.message
 
 
+def test_what_came_with_libtorch_may_look_through_other_layouts(bench: Bench) -> None:
+    elsewhere = ("-Wl,-rpath,$ORIGIN/../../nvidia/cudnn/lib",)
+    companion = bench.library("torch/lib/libcompanion.so", "", *elsewhere)
+    assert subjects(said(companion, "rpath-missing-directory")) == ["$ORIGIN/../../nvidia/cudnn/lib"]
+    bench.torch("torch/lib")
+    assert not findings(companion)
+    user = bench.program("torch/lib/app", "int main(void) { return 0; }\n", *elsewhere)
+    assert subjects(said(user, "rpath-missing-directory")) == ["$ORIGIN/../../nvidia/cudnn/lib"]
+
+
 def add_runpath(path: Path, text_of: int) -> None:
     """Write a DT_RUNPATH into a spare entry of the dynamic section, with the text of another tag.
 

@@ -43,6 +43,7 @@ TORCH_NAMES = LINKABLE | {
     "torch_nvshmem",
     "caffe2_nvrtc",
 }
+MARKS = frozenset({"c10", "torch_cpu"})  # what every libtorch's directory holds one of
 SYSTEM_KINDS = frozenset(
     {"ld.so.cache", "default", "interpreter"}
 )  # how the system's own libraries are found
@@ -149,6 +150,18 @@ class Case:
     def belongs_to_torch(self, each: LoadedObject) -> bool:
         """Whether an object lies in a libtorch's directory: what is odd about it is not the user's doing."""
         return real_dir(each) in self.torch_dirs
+
+    @cached_property
+    def came_with_torch(self) -> bool:
+        """Whether the binary is a library in the directory of a libtorch: one of its own or a companion.
+
+        The companions link no libtorch, so that the closure alone does not tell.
+        """
+        if self.is_program or self.is_extension:
+            return False
+        if self.belongs_to_torch(self.subject):
+            return True
+        return not MARKS.isdisjoint(map(bare_name, names_in(self.subject.file.parent)))
 
     def is_system(self, each: LoadedObject) -> bool:
         """Whether an object is the operating system's: another system brings its own."""

@@ -75,6 +75,9 @@ def flaw(entry: Entry, case: Case) -> str | None:
         return "rpath-not-allowed"
     if not entry.portable and not allowed and is_of_build(entry):
         return "rpath-build-tree"
+    # What libtorch and its companions look through fits every layout that they are put into: others do no harm.
+    if entry.portable and case.came_with_torch:
+        return None
     # While a library is missing, an entry may be the one that was meant for it: then that is the finding.
     if not exists:
         return "rpath-missing-directory" if case.complete else None

@@ -24,10 +24,10 @@ INTERPOSING = "malloc"  # an allocator or a sanitizer works by being there
 def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
     """The subject's NEEDED entries that no relocation needs and that are not there for another reason.
 
-    Nothing for libtorch's own: libtorch_global_deps is there to load what it links.
+    Nothing for what came with a libtorch: libtorch_global_deps is there to load what it links.
     """
     found: list[tuple[Edge, LoadedObject]] = []
-    if not case.complete or case.belongs_to_torch(case.subject) or is_forwarder(case.subject):
+    if not case.complete or case.came_with_torch or is_forwarder(case.subject):
         return found
     relied_on: set[str] | None = None
     for edge in case.scope.unused_needed(case.subject.path):
