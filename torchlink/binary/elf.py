@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from torchlink.binary.data import Data
 from torchlink.binary.elf_dynamic import Dynamic, read_dynamic
 from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PF_X, PLAIN_STACK, PT_GNU_STACK, PT_INTERP, PT_NOTE
@@ -18,15 +17,12 @@ from torchlink.binary.elf_relocations import relocated_indices
 from torchlink.binary.elf_sections import section_range
 from torchlink.binary.elf_symbols import SymbolTable
 from torchlink.binary.elf_versions import VersionDefinition, VersionNeed, Versions
+from torchlink.binary.reader import BinaryFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
-    from types import TracebackType
 
-    from typing_extensions import Self
-
-    from torchlink.binary.data import Buffer
+    from torchlink.binary.data import Data
 
 KIND = "ELF file"
 NT_GNU_BUILD_ID = 3
@@ -34,53 +30,17 @@ NT_GNU_BUILD_ID = 3
 __all__ = ["Dynamic", "ElfFile", "Reference", "Symbol", "VersionDefinition", "VersionNeed"]
 
 
-class ElfFile:
+class ElfFile(BinaryFile):
     """A lazy reader of one ELF file; a context manager where it was opened from a path.
 
     Every property and method may raise MalformedFileError: a table is checked when it is read, not before.
     """
 
+    KIND = KIND
+
     def __init__(self, data: Data) -> None:
-        self._data = data
+        super().__init__(data)
         self._image = Image(data)
-
-    @classmethod
-    def open(cls, path: Path | str) -> ElfFile:
-        """Map a file.
-
-        Raises:
-            FileError: it cannot be read, or is no regular file (FIFOs are refused without waiting).
-            MalformedFileError: it is no ELF file, or its headers are cut off.
-        """
-        data = Data.map(path, KIND)
-        try:
-            return cls(data)
-        except BaseException:
-            data.close()
-            raise
-
-    @classmethod
-    def from_buffer(cls, buffer: Buffer | memoryview, name: str) -> ElfFile:
-        """Read bytes in memory, such as a member of a wheel; `name` stands for the file in messages.
-
-        A memoryview is copied.
-
-        Raises:
-            MalformedFileError: they are no ELF file, or its headers are cut off.
-        """
-        return cls(Data(bytes(buffer) if isinstance(buffer, memoryview) else buffer, name, KIND))
-
-    def close(self) -> None:
-        """Give the memory map back."""
-        self._data.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def name(self) -> str:

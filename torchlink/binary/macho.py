@@ -10,13 +10,11 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchlink.binary.data import Data
+from torchlink.binary.reader import BinaryFile
 from torchlink.errors import MalformedFileError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torchlink.binary.data import Buffer
+    from torchlink.binary.data import Data
 
 KIND = "Mach-O file"
 THIN_MAGICS = {
@@ -59,35 +57,14 @@ class MachOSlice:
     minimum_macos: str | None  # "11.0"
 
 
-class MachOFile:
+class MachOFile(BinaryFile):
     """One Mach-O file; a context manager where it was opened from a path."""
 
+    KIND = KIND
+
     def __init__(self, data: Data) -> None:
-        self._data = data
+        super().__init__(data)
         self.slices = tuple(read_slice(data, offset) for offset in slice_offsets(data))
-
-    @classmethod
-    def open(cls, path: Path) -> MachOFile:
-        """Read a file's load commands; nothing stays open.
-
-        Raises:
-            FileError: it cannot be read, or is no regular file.
-            MalformedFileError: it is no Mach-O file, or its load commands are damaged.
-        """
-        data = Data.map(path, KIND)
-        try:
-            return cls(data)
-        finally:
-            data.close()
-
-    @classmethod
-    def from_buffer(cls, buffer: Buffer | memoryview, name: str) -> MachOFile:
-        """Read bytes in memory, such as a member of a wheel; of a thin file its beginning is enough.
-
-        Raises:
-            MalformedFileError: they are no Mach-O file, or the load commands are damaged.
-        """
-        return cls(Data(bytes(buffer) if isinstance(buffer, memoryview) else buffer, name, KIND))
 
     @property
     def architectures(self) -> tuple[str, ...]:

@@ -10,16 +10,11 @@ import struct
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.data import Data
+from torchlink.binary.reader import BinaryFile
 from torchlink.errors import MalformedFileError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
-
-    from typing_extensions import Self
-
-    from torchlink.binary.data import Buffer
+    from torchlink.binary.data import Data
 
 KIND = "PE file"
 MACHINES = {0x8664: "x86_64", 0x14C: "x86", 0xAA64: "arm64", 0x1C4: "arm"}
@@ -43,14 +38,16 @@ class Section(NamedTuple):
     offset: int
 
 
-class PeFile:
+class PeFile(BinaryFile):
     """A lazy reader of one PE file; a context manager where it was opened from a path.
 
     Every property and method may raise MalformedFileError: a table is checked when it is read.
     """
 
+    KIND = KIND
+
     def __init__(self, data: Data) -> None:
-        self._data = data
+        super().__init__(data)
         if data.take(0, min(2, data.size)) != b"MZ" or data.size < 64:
             raise not_a_pe_file(data)
         (header,) = data.unpack(WORD, 60)
@@ -66,42 +63,6 @@ class PeFile:
         self._directories = optional + OPTIONAL_MAGICS[magic]
         (self._directory_count,) = data.unpack(WORD, self._directories - 4)
         self._sections = self._read_sections(optional + optional_size, sections)
-
-    @classmethod
-    def open(cls, path: Path) -> PeFile:
-        """Map a file.
-
-        Raises:
-            FileError: it cannot be read, or is no regular file.
-            MalformedFileError: it is no PE file, or its headers are cut off.
-        """
-        data = Data.map(path, KIND)
-        try:
-            return cls(data)
-        except BaseException:
-            data.close()
-            raise
-
-    @classmethod
-    def from_buffer(cls, buffer: Buffer | memoryview, name: str) -> PeFile:
-        """Read bytes in memory, such as a member of a wheel; `name` stands for the file in messages.
-
-        Raises:
-            MalformedFileError: they are no PE file, or its headers are cut off.
-        """
-        return cls(Data(bytes(buffer) if isinstance(buffer, memoryview) else buffer, name, KIND))
-
-    def close(self) -> None:
-        """Give the memory map back."""
-        self._data.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @cached_property
     def imports(self) -> tuple[str, ...]:

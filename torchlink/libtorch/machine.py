@@ -73,4 +73,5 @@ def macho(layout: Layout, name: str) -> MachOFile:
 
     if layout.tree.packed:
         return MachOFile.from_buffer(layout.tree.head(name, HEADER), name)
-    return MachOFile.open(layout.tree.path(name))
+    with MachOFile.open(layout.tree.path(name)) as file:
+        return file

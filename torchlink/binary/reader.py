@@ -1,0 +1,66 @@
+"""What the readers of the three formats share: where their bytes come from, and giving them back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from torchlink.binary.data import Data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from torchlink.binary.data import Buffer
+
+
+class BinaryFile:
+    """A reader of one file; a context manager where it was opened from a path.
+
+    Args:
+        data: the file's bytes.
+    """
+
+    KIND: ClassVar[str]  # what messages call such a file, e.g. "ELF file"
+
+    def __init__(self, data: Data) -> None:
+        self._data = data
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Map a file.
+
+        Raises:
+            FileError: it cannot be read, or is no regular file (FIFOs are refused without waiting).
+            MalformedFileError: it is of another kind, or its headers are cut off.
+        """
+        data = Data.map(path, cls.KIND)
+        try:
+            return cls(data)
+        except BaseException:
+            data.close()
+            raise
+
+    @classmethod
+    def from_buffer(cls, buffer: Buffer | memoryview, name: str) -> Self:
+        """Read bytes in memory, such as a member of a wheel; `name` stands for the file in messages.
+
+        A memoryview is copied.
+
+        Raises:
+            MalformedFileError: they are of another kind, or the headers are cut off.
+        """
+        return cls(Data(bytes(buffer) if isinstance(buffer, memoryview) else buffer, name, cls.KIND))
+
+    def close(self) -> None:
+        """Give the memory map back."""
+        self._data.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
