@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.machine import is_foreign
+from torchlink.libtorch.packed import check_unpacked
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 from torchlink.toolchain.header_dirs import headers_go, usable_include_dirs
 from torchlink.toolchain.library_dirs import is_system_dir, linker_dirs
@@ -110,7 +111,8 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         InexpressibleError: the loader could not find libtorch through a search path that names its directory.
         UsageError: a wish is none.
     """
-    _check_unpacked(libtorch, compiler)
+    if compiler is not None or not is_foreign(libtorch):
+        check_unpacked(libtorch)  # another platform's words can only be looked at here anyway
     if wishes.compiles and not libtorch.include_dirs:
         raise LibtorchUnusableError(
             f"{libtorch.root} has no headers to compile with: include/ATen is missing.",
@@ -145,17 +147,6 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
     )
-
-
-def _check_unpacked(libtorch: Libtorch, compiler: Compiler | None) -> None:
-    """Refuse an archive, unless it is another platform's, whose words can only be looked at here anyway."""
-    if libtorch.packed and (compiler is not None or not is_foreign(libtorch)):
-        import shlex
-
-        raise LibtorchUnusableError(
-            f"{libtorch.root} is still packed: compiler, linker and loader need files.",
-            hint=f"Unpack it (torchlink extract {shlex.quote(str(libtorch.root))} DIR) and say --libtorch DIR.",
-        )
 
 
 def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torchlink.build.project import write_project
-from torchlink.errors import WouldOverwriteError
+from torchlink.errors import FileError, WouldOverwriteError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,3 +26,16 @@ def test_another_file_in_the_way_stops_everything(tmp_path: Path) -> None:
         write_project({".gitignore": "/build/\n", "main.cpp": "int main() {}\n"}, tmp_path)
     assert not (tmp_path / ".gitignore").exists()
     assert (tmp_path / "main.cpp").read_text() == "mine\n"
+
+
+def test_a_file_that_may_be_overwritten_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "ours.txt").write_text("old\n")
+    write_project({"ours.txt": "new\n"}, tmp_path, ours=("ours.txt",))
+    assert (tmp_path / "ours.txt").read_text() == "new\n"
+
+
+def test_a_project_that_cannot_be_written_whole_is_taken_back(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine\n")
+    with pytest.raises(FileError, match="Cannot write"):
+        write_project({"new/deep/main.cpp": "int main() {}\n", "taken/config": "\n"}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

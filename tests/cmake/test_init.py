@@ -11,6 +11,7 @@ import pytest
 from tests.cmake.toy import built, configured, dynamic
 from tests.conftest import REPOSITORY, run_clean
 from tests.imitations import imitate
+from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, make
 from torchlink.emit.cmake_project import ProjectTools, presets, project
 from torchlink.errors import UsageError
@@ -93,6 +94,27 @@ def test_nothing_of_the_users_is_overwritten(
     assert "project(app" in (tmp_path / "CMakeLists.txt").read_text()
     assert torchlink(*init, "--force").code == 0
     assert "torch" in (tmp_path / "main.cpp").read_text()
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("machine", [b"\x3e", b"\xb7"], ids=["x86_64", "aarch64"])
+def test_a_packed_libtorch_is_refused_whatever_its_machine_and_nothing_stays_behind(
+    machine: bytes, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    root = make(tmp_path / "site/torch")
+    for library in root.glob("lib/*.so"):
+        content = bytearray(library.read_bytes())
+        content[18:19] = machine
+        library.write_bytes(content)
+    wheel = pack(tmp_path / "site", tmp_path / "torch.whl")
+    commands = (("cmake", "init", "new"), ("nim", "init", "new"), ("cmake", "prefix"), ("cmake", "dir"))
+    for command in (*commands, ("cmake", "configure", "--show")):
+        words = [str(tmp_path / word) if word == "new" else word for word in command]
+        done = torchlink(*words, "--libtorch", wheel)
+        assert done.code == 2, command
+        assert "still packed" in done.err
+        assert f"torchlink extract {wheel} DIR" in done.err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", ["torch", "test", "all", "two words", "", "-x", "a;b", "ä"])

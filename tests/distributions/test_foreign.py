@@ -54,7 +54,7 @@ def wheel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("wheel", WORDS, indirect=True)
 def test_a_packed_wheel_prints_its_platforms_words_and_is_not_run(
-    wheel: Path, torchlink: Callable[..., Result]
+    wheel: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     there, absent = WORDS[wheel.stem]
     answer = torchlink("flags", "--rpath", "origin=../lib", "--libtorch", wheel)
@@ -62,6 +62,15 @@ def test_a_packed_wheel_prints_its_platforms_words_and_is_not_run(
     for word in there:
         assert f" {word.format(root=wheel / 'torch')} " in f" {answer.out.strip()} "
     assert not [word for word in absent if word in answer.out]
+    for command in (
+        ("cmake", "prefix"),
+        ("cmake", "init", tmp_path / "app"),
+        ("nim", "init", tmp_path / "app"),
+    ):
+        refused = torchlink(*command, "--libtorch", wheel)
+        assert refused.code == 2
+        assert "still packed" in refused.err
+    assert not (tmp_path / "app").exists()
     verified = torchlink("verify", "--libtorch", wheel)
     assert verified.code == 2
     assert "can run here" in verified.err

@@ -12,6 +12,7 @@ from torchlink.build.project import write_project
 from torchlink.emit import cmake_prefix
 from torchlink.emit.cmake_project import ProjectTools
 from torchlink.errors import FileError
+from torchlink.libtorch.packed import check_unpacked
 from torchlink.paths import cache_dir
 from torchlink.toolchain.tools import find_tool
 
@@ -40,7 +41,13 @@ def launcher() -> str | None:
 
 
 def prefix_files(plan: LinkPlan) -> dict[str, str]:
-    """The files of torchlink's prefix for a libtorch on this machine, by their name relative to it."""
+    """The files of torchlink's prefix for a libtorch on this machine, by their name relative to it.
+
+    Raises:
+        LibtorchUnusableError: it is still packed.
+        InexpressibleError: CMake cannot carry a path of the plan.
+    """
+    check_unpacked(plan.libtorch)
     targets = (
         place / "Caffe2" / "Caffe2Targets.cmake"
         for place in (plan.libtorch.root / "share" / "cmake", plan.libtorch.library_dir / "cmake")
@@ -64,15 +71,41 @@ def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool =
         WouldOverwriteError: the user's directory holds such files that torchlink has not written, and
             `force` is off; nothing was written.
         FileError: the place cannot be written.
+        LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
     files = prefix_files(plan)
     if directory is None:
         version = re.sub(r"[^\w.+-]", "_", plan.libtorch.version or "unknown")
         return _keep(files, f"libtorch-{version}")
-    own = all(_is_own(directory / name) for name in files)
-    write_project(files, directory, force=force or own)
+    write_project(files, directory, force=force, ours=[name for name in files if _is_own(directory / name)])
     return directory
+
+
+def write_with_prefix(
+    files: Mapping[str, str], plan: LinkPlan, directory: Path, place: str, *, force: bool = False
+) -> tuple[Path, ...]:
+    """Write a project together with the prefix that it uses: both, or nothing.
+
+    Args:
+        files: of the project, by their name relative to `directory`.
+        plan: of the prefix.
+        directory: the project's.
+        place: the prefix's own directory, relative to it.
+        force: overwrite what stands there.
+
+    Returns:
+        The project's files that were written.
+
+    Raises:
+        WouldOverwriteError: something of the user's stands there and `force` is off.
+        FileError: the directory cannot be made or written.
+        LibtorchUnusableError: libtorch is still packed.
+        InexpressibleError: CMake cannot carry a path of the plan.
+    """
+    prefix = {f"{place}/{name}": text for name, text in prefix_files(plan).items()}
+    own = [name for name in prefix if _is_own(directory / name)]
+    return write_project({**files, **prefix}, directory, force=force, ours=own)[: len(files)]
 
 
 def write_initial_cache(text: str) -> Path:

@@ -74,16 +74,16 @@ def init(
     What is this machine's goes into DIR/.torchlink and CMakePresets.json, which git ignores; all else may be
     committed.
     """
-    from torchlink.build.cmake import project_tools, write_prefix
-    from torchlink.build.project import write_project
+    from torchlink.build.cmake import project_tools, write_with_prefix
     from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
 
     # Of the compiler that CMake will take, for the C++ standard that the project asks for.
     plan = plan_for(locate(libtorch, python), wishes(cpu=cpu, headers=headers, aoti=aoti), None)
     tools = project_tools()
     main = program_for(plan.libtorch).read_text(encoding="utf-8")
-    written = write_project(project(plan, tools, {"main.cpp": main}, name), directory, force=force)
-    prefix = write_prefix(plan, directory / PREFIX_DIR, force=force)
+    files = project(plan, tools, {"main.cpp": main}, name)
+    written = write_with_prefix(files, plan, directory, PREFIX_DIR, force=force)
+    prefix = directory / PREFIX_DIR
     if json:
         say_json(
             {"directory": str(directory), "files": [str(path) for path in written], "prefix": str(prefix)}

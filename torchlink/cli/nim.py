@@ -57,6 +57,7 @@ def init(
     from torchlink.build.project import write_project
     from torchlink.emit.nim_project import project, shared_project
     from torchlink.errors import UsageError
+    from torchlink.libtorch.packed import check_unpacked
     from torchlink.plan import Wishes
 
     name = directory.absolute().resolve().name
@@ -70,7 +71,9 @@ def init(
         files = shared_project(name, tuple(option for option, wanted in wished.items() if wanted))
         notes = None
     else:
-        notes = plan_for(locate(libtorch, python), Wishes(cpu_only=cpu, headers=headers, aoti=aoti), None)
+        found = locate(libtorch, python)
+        check_unpacked(found)
+        notes = plan_for(found, Wishes(cpu_only=cpu, headers=headers, aoti=aoti), None)
         files = project(notes, name)
     written = write_project(files, directory, force=force)
     if json:

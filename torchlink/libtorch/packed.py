@@ -1,0 +1,25 @@
+"""Refusing an archive where files are needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.errors import LibtorchUnusableError
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
+
+
+def check_unpacked(libtorch: Libtorch) -> None:
+    """Refuse a libtorch that is still packed, for words that a build will use.
+
+    Raises:
+        LibtorchUnusableError: it is.
+    """
+    if libtorch.packed:
+        import shlex
+
+        raise LibtorchUnusableError(
+            f"{libtorch.root} is still packed: compiler, linker and loader need files.",
+            hint=f"Unpack it (torchlink extract {shlex.quote(str(libtorch.root))} DIR) and say --libtorch DIR.",
+        )
