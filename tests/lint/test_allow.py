@@ -104,19 +104,23 @@ def test_a_baseline_covers_what_it_knows_and_no_more() -> None:
 
 
 def test_a_second_finding_of_the_same_identity_is_new() -> None:
-    elsewhere = finding("rpath-absolute", "/srv/lib")
-    known = baseline.of(report(RPATH))
-    done = apply(report(RPATH, elsewhere), baseline=known)
+    one, elsewhere = (
+        finding("duplicate-libtorch", "/opt/libc10.so"),
+        finding("duplicate-libtorch", "/srv/libc10.so"),
+    )
+    done = apply(report(one, elsewhere), baseline=baseline.of(report(one)))
     assert done.files[0].findings == (elsewhere,)
-    done = apply(report(RPATH, elsewhere), baseline=baseline.of(report(RPATH, elsewhere)))
+    done = apply(report(one, elsewhere), baseline=baseline.of(report(one, elsewhere)))
     assert done.files[0].findings == ()
 
 
 def test_a_baseline_entry_that_is_gone_is_reported_with_how_many() -> None:
-    known = baseline.of(report(RPATH, finding("rpath-absolute", "/srv/lib"), MISSING))
-    assert apply(report(RPATH), baseline=known).stale == (
+    twice = (finding("duplicate-libtorch", "/opt/libc10.so"), finding("duplicate-libtorch", "/srv/libc10.so"))
+    known = baseline.of(report(*twice, RPATH, MISSING))
+    assert apply(report(twice[0]), baseline=known).stale == (
+        "baseline: duplicate-libtorch on 'libc10.so' in app is gone in 1 of 2 places.",
         "baseline: library-not-found on 'libcudart.so.12' in app is gone.",
-        "baseline: rpath-absolute on 'lib' in app is gone in 1 of 2 places.",
+        "baseline: rpath-absolute on '/opt/torch/lib' in app is gone.",
     )
 
 

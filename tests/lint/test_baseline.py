@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchlink.errors import FileError, MalformedFileError, WouldOverwriteError
-from torchlink.lint import baseline
+from torchlink.lint import allow, baseline
 from torchlink.lint.baseline import BaselineEntry
 from torchlink.lint.finding import FileReport, Finding, LintReport, Severity
 from torchlink.lint.fingerprint import bare, fingerprint
@@ -64,8 +64,30 @@ def test_a_fingerprint_survives_another_directory_other_words_and_other_evidence
         severity=Severity.ERROR,
         evidence=("other", "lines"),
     )
-    assert fingerprint("./app", FINDING) == fingerprint("/ci/job/build/app", elsewhere)
-    assert len(fingerprint("./app", FINDING)) == 32
+    here = fingerprint("/home/someone/project/build/app", FINDING)
+    assert here == fingerprint("/ci/job/build/app", elsewhere)
+    assert len(here) == 32
+
+
+def test_a_search_path_entry_is_its_directory() -> None:
+    unsafe = FINDING._replace(rule="rpath-world-writable", subject="/tmp/x/opt")
+    other = unsafe._replace(subject="/var/tmp/evil/opt")
+    assert fingerprint("/tmp/x/app", unsafe) != fingerprint("/tmp/x/app", other)
+    library = FINDING._replace(rule="duplicate-libtorch", subject="/opt/a/libtorch.so")
+    assert fingerprint("app", library) == fingerprint("app", library._replace(subject="/opt/b/libtorch.so"))
+
+
+def test_a_known_finding_that_has_grown_is_a_new_one() -> None:
+    def report(*symbols: str) -> LintReport:
+        finding = FINDING._replace(rule="undefined-symbol", subject="libu.so", parts=symbols)
+        return LintReport((FileReport("libu.so", "shared library", (finding,), ()),))
+
+    known = baseline.parse(baseline.dump(baseline.of(report("nowhere", "other"))), "baseline")
+    for symbols in (("nowhere", "other"), ("other",)):
+        assert not allow.apply(report(*symbols), baseline=known).files[0].findings
+    grown = allow.apply(report("nowhere", "other", "nowhere2"), baseline=known)
+    assert [finding.rule for finding in grown.files[0].findings] == ["undefined-symbol"]
+    assert not grown.stale
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 KNOWN = "in the baseline"  # the reason of a finding that a baseline covers
 
 
+class Known:
+    """The findings of a baseline that have not been met yet."""
+
+    def __init__(self, baseline: Sequence[BaselineEntry]) -> None:
+        self.left = Counter({entry.fingerprint: entry.count for entry in baseline})
+        self._parts = {entry.fingerprint: frozenset(entry.parts) for entry in baseline}
+
+    def meet(self, file: str, finding: Finding) -> bool:
+        """Whether the baseline covers a finding of this file: one that has grown is a new one."""
+        identity = fingerprint(file, finding)
+        if self.left[identity] <= 0:
+            return False
+        self.left[identity] -= 1
+        return self._parts[identity].issuperset(finding.parts)
+
+
 def selected(rule: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
     """Whether a rule is to be heard: in `select` (ids or globs; empty means all) and not in `ignore`."""
     return (not select or matching(rule, select)) and not matching(rule, ignore)
@@ -39,9 +55,9 @@ def apply(
     not selected or a file that it may be about could not be looked at, for then nobody can tell.
     """
     used: set[int] = set()
-    left = Counter({entry.fingerprint: entry.count for entry in baseline})
+    known = Known(baseline)
     files = tuple(
-        _file(file, [f for f in file.findings if selected(f.rule, select, ignore)], allow, left, used)
+        _file(file, [f for f in file.findings if selected(f.rule, select, ignore)], allow, known, used)
         for file in report.files
     )
     return report._replace(
@@ -52,7 +68,7 @@ def apply(
             for index, entry in enumerate(allow)
             if index not in used and _heard(entry.rule, select, ignore) and not report.unreadable
         )
-        + tuple(_stale_baseline(report, baseline, left, select, ignore)),
+        + tuple(_stale_baseline(report, baseline, known, select, ignore)),
     )
 
 
@@ -60,10 +76,10 @@ def _file(
     file: FileReport,
     findings: Sequence[Finding],
     allow: Sequence[AllowEntry],
-    left: Counter[str],
+    known: Known,
     used: set[int],
 ) -> FileReport:
-    """One file's report with the covered findings moved; counts down `left` and adds to `used`."""
+    """One file's report with the covered findings moved; counts `known` down and adds to `used`."""
     kept: list[Finding] = []
     allowed: list[Allowed] = []
     for finding in findings:
@@ -73,15 +89,15 @@ def _file(
             if matching(finding.rule, (entry.rule,)) and covers(entry.subject, finding.subject)
         ]
         used.update(covering)
-        identity = fingerprint(file.path, finding)
+        in_baseline = known.meet(
+            file.path, finding
+        )  # if allowed too: it is still there, its entry is not stale
         if covering:
             allowed.append(Allowed(finding, allow[covering[0]].reason))
-        elif left[identity] > 0:
+        elif in_baseline:
             allowed.append(Allowed(finding, KNOWN))
         else:
             kept.append(finding)
-            continue
-        left[identity] -= 1  # an allowed finding is still there: its baseline entry is not stale
     return file._replace(findings=tuple(kept), allowed=file.allowed + tuple(allowed))
 
 
@@ -100,14 +116,14 @@ def _stale_allow(entry: AllowEntry) -> str:
 def _stale_baseline(
     report: LintReport,
     baseline: Sequence[BaselineEntry],
-    left: Counter[str],
+    known: Known,
     select: Sequence[str],
     ignore: Sequence[str],
 ) -> Iterator[str]:
     """A sentence for each baseline entry that fewer findings met than it counts."""
     looked_at = {bare(file.path) for file in report.files if not file.unreadable}
     for entry in baseline:
-        missed = left[entry.fingerprint]
+        missed = known.left[entry.fingerprint]
         if missed > 0 and entry.file in looked_at and selected(entry.rule, select, ignore):
             some = "" if missed == entry.count else f" in {missed} of {entry.count} places"
             yield f"baseline: {entry.rule} on {entry.subject!r} in {entry.file} is gone{some}."

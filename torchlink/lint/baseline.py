@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError, MalformedFileError, WouldOverwriteError
-from torchlink.lint.fingerprint import bare, fingerprint
+from torchlink.lint.fingerprint import bare, fingerprint, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,18 +27,24 @@ class BaselineEntry:
 
     file: str  # without its directory
     rule: str
-    subject: str  # without directories
+    subject: str  # without directories, but for search path entries
     fingerprint: str
     count: int = 1  # how many findings share the fingerprint
+    parts: tuple[str, ...] = ()  # as in `Finding.parts`, of all that share it
 
 
 def of(report: LintReport) -> tuple[BaselineEntry, ...]:
     """The baseline of what a report finds (not of what it allows), in a stable order."""
     known: Counter[tuple[str, str, str, str]] = Counter()
+    parts: dict[str, set[str]] = {}
     for file in report.files:
         for finding in file.findings:
-            known[bare(file.path), finding.rule, bare(finding.subject), fingerprint(file.path, finding)] += 1
-    return tuple(sorted(BaselineEntry(*names, count) for names, count in known.items()))
+            identity = fingerprint(file.path, finding)
+            known[bare(file.path), finding.rule, subject_of(file.path, finding), identity] += 1
+            parts.setdefault(identity, set()).update(finding.parts)
+    return tuple(
+        sorted(BaselineEntry(*names, count, tuple(sorted(parts[names[3]]))) for names, count in known.items())
+    )
 
 
 def dump(entries: Sequence[BaselineEntry]) -> str:
@@ -121,4 +127,9 @@ def _entry(item: object, where: str) -> BaselineEntry:
     count = item.get("count", 1)
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise MalformedFileError(f"{where}: count must be a whole number from 1 on.")
-    return BaselineEntry(item["file"], item["rule"], item["subject"], item["fingerprint"], count)
+    parts = item.get("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise MalformedFileError(f"{where}: parts must be a list of texts.")
+    return BaselineEntry(
+        item["file"], item["rule"], item["subject"], item["fingerprint"], count, tuple(parts)
+    )

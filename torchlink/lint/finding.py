@@ -31,6 +31,8 @@ class Finding(NamedTuple):
     fix: str  # the words that mend it
     evidence: tuple[str, ...] = ()  # what was read: symbols, searched directories, versions
     demangled: tuple[str, ...] = ()  # the same lines with C++ names as C++ writes them; () where none was
+    # What makes it another finding than the one in a baseline when it grows: every undefined symbol, every version
+    parts: tuple[str, ...] = ()
 
     @property
     def shown(self) -> tuple[str, ...]:

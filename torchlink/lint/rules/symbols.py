@@ -190,7 +190,7 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
             "Link the library that defines them, and link with -Wl,--no-undefined to see this at build time.",
             tuple(names[:SHOWN]),
             severity=None if program else Severity.NOTE,
-        )
+        )._replace(parts=tuple(names))
 
 
 @rule("symbol-version-missing", Severity.ERROR, "A library is older than what was linked against.")
@@ -213,7 +213,7 @@ def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
             f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
             "run with, or bring the newer library along (a conda or GCC runtime ahead of the system's).",
             tuple(f"{version}: needed by {', '.join(users)}" for version, users in versions.items()),
-        )
+        )._replace(parts=tuple(versions))
     if case.system.family != "musl":
         yield from without_versions(rule, case)
 
