@@ -28,6 +28,14 @@ LOADER_VARIABLES = (
 )
 
 
+class Stopped(KeyboardInterrupt):
+    """This process was told to stop by a signal, such as SIGTERM; whoever tidies up on Ctrl-C tidies up on it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class Completed(NamedTuple):
     """How a program ended. `returncode` is negative for a signal; `seconds` is wall time."""
 
@@ -153,14 +161,25 @@ def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
 def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
     """Run a program on this process's own stdin, stdout and stderr and return its exit status (128 + signal).
 
+    A signal that tells this process to stop is handed on to it.
+
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
     """
     words = [str(word) for word in argv]
     try:
-        code = subprocess.call(words, env=None if env is None else dict(env))
+        process = subprocess.Popen(words, env=None if env is None else dict(env))
     except OSError as error:
         raise missing_tool(words[0], error) from error
+    try:
+        code = process.wait()
+    except Stopped as stopped:
+        process.send_signal(stopped.number)
+        code = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return 128 - code if code < 0 else code
 
 

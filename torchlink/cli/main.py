@@ -15,6 +15,11 @@ from torchlink.errors import TorchlinkError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SIGINT = 2  # Ctrl-C; everywhere this number
+NOTHING_TO_TIDY = (
+    ["find"],
+    ["flags"],
+)  # commands that leave nothing when they are stopped; they start quickly
 # What the system says of an output that takes no more.
 NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
 
@@ -22,7 +27,8 @@ NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line.
 
-    Returns its exit code: 0 fine, 1 it looked and something is wrong, 2 it could not look, 130 interrupted.
+    Returns its exit code: 0 fine, 1 it looked and something is wrong, 2 it could not look, 130 interrupted, 129 and
+    143 stopped by SIGHUP and SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if sys.stdout is None:  # closed by the caller (`>&-`): the exit code is all that is wanted
@@ -33,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TorchlinkError as error:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("torchlink: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        number = int(getattr(interrupt, "number", SIGINT))  # of a `Stopped`
+        print("torchlink: interrupted" if number == SIGINT else "torchlink: stopped", file=sys.stderr)
+        return 128 + number
     except BrokenPipeError:
         silence()  # the reader went away (`torchlink flags | head -0`): nothing more can be said to it
         return 141
@@ -124,6 +131,10 @@ def entry(argv: Sequence[str] | None = None) -> None:
     # Most commands are over before a garbage collection would free anything, and so is the process at its end:
     # with Python's own settings a tenth of a lint goes into them.
     gc.set_threshold(100_000)
+    if (sys.argv[1:] if argv is None else argv)[:1] not in NOTHING_TO_TIDY:
+        from torchlink.cli.stopping import unwind_when_stopped
+
+        unwind_when_stopped()
     code = main(argv)
     gc.freeze()
     sys.exit(code)

@@ -1,0 +1,72 @@
+"""A command that is told to stop ends soon, by its own exit code, and leaves nothing half-made."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.extract.wheels import CUDA, torch_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = (sys.executable, "-m", "torchlink")
+
+
+def wait_for(directory: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    """Wait until a file is there, or the process has ended."""
+    while not list(directory.glob(pattern)) and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.mark.compile
+@pytest.mark.skipif(sys.platform != "linux", reason="a search path that must be patched is ELF's")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_extraction_that_is_stopped_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    wheel = torch_wheel(tmp_path / "wheels", replace(CUDA, search_path="$ORIGIN/../elsewhere"))
+    tools, out = tmp_path / "bin", tmp_path / "there"
+    tools.mkdir()
+    (tools / "patchelf").write_text("#!/bin/sh\ntouch $0-runs\nexec sleep 60\n")  # the middle of the work
+    (tools / "patchelf").chmod(0o755)
+    process = subprocess.Popen(
+        [*COMMAND, "extract", wheel, out / "libtorch"],
+        env={"PATH": f"{tools}:/usr/bin:/bin", "TORCHLINK_CACHE_DIR": str(tmp_path / "cache")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(tools, "patchelf-runs", process)
+    process.send_signal(number)
+    if number != signal.SIGINT:  # `timeout` sends its signal twice
+        process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    assert list(out.iterdir()) == []
+
+
+def test_a_program_that_is_run_gets_the_signal_and_its_exit_status_counts(tmp_path: Path) -> None:
+    script = f"trap 'exit 5' TERM; touch {tmp_path}/up; while :; do sleep 0.05; done"
+    code = (
+        "import sys; from torchlink.cli.stopping import unwind_when_stopped as prepare\n"
+        "from torchlink.process import replace; prepare(); sys.exit(replace(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, "sh", "-c", script], text=True)
+    wait_for(tmp_path, "up", process)
+    process.terminate()
+    assert process.wait(30) == 5
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from torchlink.cli.stopping import unwind_when_stopped; unwind_when_stopped()\n"
+        "signal.raise_signal(signal.SIGHUP)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
