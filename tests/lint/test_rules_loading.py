@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,6 +180,56 @@ def chain(bench: Bench, *search: str, outer_search: str = "") -> Path:
     words = (f"-Wl,-rpath,{outer_search}",) if outer_search else ()
     outer = bench.library("lib/libouter.so", source, inner, *words)
     return bench.program("app", "int outer(void); int main(void) { return outer(); }\n", outer, *search)
+
+
+def advised(bench: Bench, fix: str, user: str = "app") -> list[str]:
+    """The words that a fix says to link an object with, as a shell reads them."""
+    words = fix.partition(f"{user} with ")[2].split()
+    flags = itertools.takewhile(lambda word: word.startswith("-Wl,"), words)
+    return shlex.split(" ".join(flag.rstrip(".;,") for flag in flags))
+
+
+def test_the_way_to_a_library_serves_what_that_needs_in_turn(bench: Bench) -> None:
+    app = chain(bench)
+    assert run_clean(app).returncode == 127
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("library-not-found", "libouter.so")
+    words = advised(bench, finding.fix)
+    assert words == ["-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN/lib"]
+    app = chain(bench, *words)
+    assert run_clean(app).returncode == 1
+    assert not findings(app)
+
+
+def test_the_way_to_a_library_leads_to_every_directory_below_it(bench: Bench) -> None:
+    inner = bench.library("lib2/libinner.so", INNER)
+    outer = bench.library("lib/libouter.so", calls("inner", main=False), inner)
+    (finding,) = findings(bench.program("app", calls("use_all"), outer))
+    app = bench.program("app", calls("use_all"), outer, *advised(bench, finding.fix))
+    assert run_clean(app).returncode == 0
+    assert not findings(app)
+
+
+def test_a_library_whose_own_runpath_ends_inheritance_gets_a_search_path_too(bench: Bench) -> None:
+    def link(app_words: list[str], outer_words: list[str]) -> Path:
+        inner = bench.library("lib/libinner.so", INNER)
+        outer = bench.library("lib/libouter.so", calls("inner", main=False), inner, *outer_words)
+        return bench.program("app", calls("use_all"), outer, *app_words)
+
+    (finding,) = findings(link([], ["-Wl,-rpath,$ORIGIN/plugins"]))
+    theirs = advised(bench, finding.fix, "libouter.so")
+    app = link(advised(bench, finding.fix), [*theirs, "-Wl,-rpath,$ORIGIN/plugins"])
+    assert run_clean(app).returncode == 0
+    assert rules(app) == set()
+
+
+def test_what_is_missing_after_the_advice_is_said_at_once(bench: Bench) -> None:
+    gone = bench.library("gone.so", INNER)
+    outer = bench.library("lib/libouter.so", calls("inner", main=False), gone)
+    gone.unlink()
+    (finding,) = findings(bench.program("app", calls("use_all"), outer))
+    assert "'$ORIGIN/lib'" in finding.fix
+    assert "Then gone.so (needed by libouter.so) is still to be found" in finding.fix
 
 
 def test_a_runpath_serves_its_own_object_only(bench: Bench) -> None:

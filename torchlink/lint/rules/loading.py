@@ -15,7 +15,7 @@ from torchlink.lint.rule import rule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from torchlink.binary.closure import Edge
+    from torchlink.binary.closure import Edge, LoadedObject
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
@@ -84,12 +84,28 @@ def how_to_find(edge: Edge, place: str | None, case: Case) -> str:
     if "/" in name:  # no search path serves it
         return f"Put it there, or {with_soname(name, user)}"
     if place is not None:
-        return f"It lies nearby: link {user} with -Wl,-rpath,'{place}'."
+        return found_nearby(case.closure.object(edge.needed_by) or case.subject, place, case)
     if bare_name(name) in TORCH_NAMES and case.is_extension:
         return "Import torch before it, or link it with -Wl,-rpath,'$ORIGIN/…/torch/lib', the way from it to torch."
     if bare_name(name) in TORCH_NAMES:
         return f"Link {user} with the search path that `torchlink flags --link` prints."
     return f"Install {name}, or link {user} with -Wl,-rpath,DIR, where DIR holds it."
+
+
+def found_nearby(asking: LoadedObject, place: str, case: Case) -> str:
+    """The words that make what lies in a place found, and what that needs in turn."""
+    from torchlink.lint.relinking import advice
+
+    links, lost = advice(asking, place, case)
+    words = f"It lies nearby: link {' and '.join(map(str, links))}."
+    if any(link.inherited for link in links):
+        words += " A RUNPATH would not serve what the libraries there need in turn; the RPATH does."
+    if lost:
+        more = ", ".join(
+            dict.fromkeys(f"{edge.name} (needed by {file_name(edge.needed_by)})" for edge in lost)
+        )
+        words += f" Then {more} is still to be found."
+    return words
 
 
 def with_soname(needed: str, user: str) -> str:

@@ -1,0 +1,149 @@
+"""Words that make a missing library found: tried on the loader's model before anyone is told to follow them.
+
+What a new search path finds needs libraries itself, and a RUNPATH does not serve those.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.binary.loader import resolve
+from torchlink.binary.opening import OpenFiles
+from torchlink.errors import TorchlinkError
+from torchlink.lint.case import file_name
+from torchlink.lint.missing import nearby
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torchlink.binary.closure import Closure, Edge, LoadedObject
+    from torchlink.binary.elf import ElfFile
+    from torchlink.binary.elf_dynamic import Dynamic
+    from torchlink.lint.case import Case
+
+MOST_STEPS = 12  # libraries below a missing one that are provided for; who lacks more is to install them anew
+
+
+class Link(NamedTuple):
+    """One object, linked anew."""
+
+    owner: LoadedObject
+    entries: tuple[str, ...]  # added to its search path
+    inherited: bool = False  # its search path becomes an RPATH, which serves what it brings too
+
+    def __str__(self) -> str:
+        tags = "-Wl,--disable-new-dtags " if self.inherited else ""
+        return f"{file_name(self.owner.path)} with {tags}-Wl,-rpath,'{':'.join(self.entries)}'"
+
+    def applied(self, dynamic: Dynamic) -> Dynamic:
+        """The dynamic section that the linker would write."""
+        present = dynamic.rpath if dynamic.runpath is None else dynamic.runpath
+        path = ":".join((*((present,) if present else ()), *self.entries))
+        if self.inherited or (dynamic.rpath is not None and dynamic.runpath is None):
+            return dynamic._replace(rpath=path, runpath=None)
+        return dynamic._replace(rpath=None, runpath=path)
+
+
+class Advice(NamedTuple):
+    """What to link anew, and what is missing all the same."""
+
+    links: tuple[Link, ...]
+    lost: tuple[Edge, ...] = ()
+
+
+def advice(asking: LoadedObject, place: str, case: Case) -> Advice:
+    """How to link so that what lies in `place` is found, and all that it needs in turn.
+
+    Args:
+        asking: the object whose libraries are missing.
+        place: where they lie, as an entry for its search path.
+        case: the binary.
+    """
+    start = Link(asking, (place,))
+    try:
+        lost = lost_with((start,), case)[0]
+        if not lost:
+            return Advice((start,))
+        for further in (as_rpath, one_by_one):
+            links = follow((start,), further, case)
+            if links:
+                return Advice(links)
+    except (OSError, TorchlinkError):  # only a text tells of the file
+        return Advice((start,))
+    return Advice((start,), lost)
+
+
+def follow(
+    links: tuple[Link, ...], further: Callable[..., tuple[Link, ...] | None], case: Case
+) -> tuple[Link, ...]:
+    """The links that one way of going on ends with; () where it does not find everything."""
+    for _ in range(MOST_STEPS):
+        lost, closure = lost_with(links, case)
+        if not lost:
+            return links
+        more = further(links, lost[0], closure, case)
+        if more is None:
+            break
+        links = more
+    return ()
+
+
+def as_rpath(links: tuple[Link, ...], edge: Edge, _: Closure, case: Case) -> tuple[Link, ...] | None:
+    """Let the first object's search path serve what it brings, with one more entry where that is not enough."""
+    (link,) = links
+    if not link.inherited:
+        return (link._replace(inherited=True),)
+    place = nearby(edge.name, link.owner, case)
+    if place is None or place in link.entries:
+        return None
+    return (link._replace(entries=(*link.entries, place)),)
+
+
+def one_by_one(links: tuple[Link, ...], edge: Edge, closure: Closure, case: Case) -> tuple[Link, ...] | None:
+    """Give the library that asks a search path of its own."""
+    asking = closure.object(edge.needed_by)
+    place = None if asking is None else nearby(edge.name, asking, case)
+    if asking is None or place is None:
+        return None
+    own = next((link for link in links if link.owner.path == asking.path), Link(asking, ()))
+    if place in own.entries:
+        return None
+    others = tuple(link for link in links if link.owner.path != asking.path)
+    return (*others, own._replace(entries=(*own.entries, place)))
+
+
+def lost_with(links: Sequence[Link], case: Case) -> tuple[tuple[Edge, ...], Closure]:
+    """What is missing below the libraries that are found thanks to some links, and the closure that has them."""
+    closure = resolve(
+        case.subject.file, system=case.system, environment=case.wanted.environment, files=_Relinked(links)
+    )
+    known = {each.path for each in case.closure.objects}
+    # What the binary itself misses has a finding of its own, and serves the others once it is mended.
+    own = {edge.name for edge in case.closure.missing if edge.needed_by == case.subject.path}
+    lost = (edge for edge in closure.missing if edge.needed_by not in known and edge.name not in own)
+    return tuple(lost), closure
+
+
+class _Relinked(OpenFiles):
+    """Files as they are, but for those that are linked anew."""
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        super().__init__()
+        self._links = {identity(os.stat(link.owner.file)): link for link in links}  # noqa: PTH116 - as in `get`
+
+    def get(self, path: str, status: os.stat_result) -> ElfFile:
+        """The open file, with the search path that it would have."""
+        elf = super().get(path, status)
+        link = self._links.get(identity(status))
+        if link is None:
+            return elf
+        changed = copy.copy(elf)
+        changed.dynamic = link.applied(elf.dynamic)
+        return changed
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file, however it is reached."""
+    return status.st_dev, status.st_ino
