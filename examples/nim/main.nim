@@ -35,7 +35,13 @@ proc run(path: string, dimensions: seq[int]) =
   let model = loadModel(path)
   let shape = if dimensions.len > 0: dimensions else: model.likelyShape
   let ones = newSeqWith(shape.foldl(a * b, 1), 1'f32)
-  for output in model.forward(tensor(ones, shape)):
+  var outputs: seq[Tensor]
+  try:
+    outputs = model.forward(tensor(ones, shape))
+  except TorchError as error:
+    let advice = if dimensions.len == 0: "\nGive the dimensions of its input behind the model." else: ""
+    quit "main: " & error.msg.sentence & advice, 1
+  for output in outputs:
     case output.dtype
     of dtFloat32: output.show float32
     of dtFloat64: output.show float64
@@ -48,5 +54,4 @@ when isMainModule:
   try:
     run(paramStr(1), commandLineParams()[1 .. ^1].map(parseInt))
   except TorchError, ValueError:
-    let advice = if paramCount() == 1: "\nGive the dimensions of its input behind the model." else: ""
-    quit "main: " & getCurrentExceptionMsg().sentence & advice, 1
+    quit "main: " & getCurrentExceptionMsg().sentence, 1

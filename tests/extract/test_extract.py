@@ -373,6 +373,15 @@ def test_the_json_says_what_was_done(wheels: Path, tmp_path: Path, torchlink: Ca
     ]
 
 
+def test_a_wheel_that_nothing_needs_is_named(
+    wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    other = companion(wheels, "nvidia_other", {"nvidia/cu13/lib/libother.so.1": Library()})
+    done = torchlink("extract", torch_wheel(wheels), *companions(wheels), other, tmp_path / "out", "--json")
+    assert json.loads(done.out)["unused"] == [str(other)]
+    assert done.err == f"torchlink: note: {other} is not used: this libtorch needs no library of it.\n"
+
+
 def test_a_packed_libtorch_is_no_use_to_a_compiler_and_the_error_says_what_to_do(
     wheels: Path, torchlink: Callable[..., Result]
 ) -> None:

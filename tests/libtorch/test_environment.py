@@ -15,6 +15,7 @@ from tests.libtorch.trees import Fake, make, make_site, make_venv
 from torchlink.errors import LibtorchUnusableError, ToolMissingError
 from torchlink.libtorch.choose import choose
 from torchlink.libtorch.environment import environment_around, environment_at
+from torchlink.libtorch.inspect import inspect
 from torchlink.libtorch.interpreter import environment_of, from_files
 from torchlink.libtorch.torch_in import torch_in
 
@@ -169,6 +170,13 @@ def source_tree(root: Path) -> Path:
         (root / directory).mkdir(parents=True)
     (root / "setup.py").touch()
     return make(root / "torch", replace(Fake(), version="2.13.0a0+git1234567"))
+
+
+def test_a_build_without_the_rest_of_the_repository_is_a_source_build(tmp_path: Path) -> None:
+    (tmp_path / "pytorch/build").mkdir(parents=True)
+    (tmp_path / "pytorch/build/CMakeCache.txt").touch()
+    (tmp_path / "pytorch/setup.py").touch()
+    assert inspect(make(tmp_path / "pytorch/torch"), "path").layout == "source"
 
 
 @pytest.mark.parametrize("how", ["pth", "egg-link", "finder", "direct_url"])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
 from tests.libtorch.trees import Fake, make
+from torchlink.errors import FileError
 from torchlink.libtorch.layout import Layout, NoLibtorch, bare_name
 from torchlink.libtorch.resolve import resolve
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from torchlink.libtorch.tree import open_zip
 
 pytestmark = pytest.mark.compile
 
@@ -71,6 +70,24 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     with ZipFile(tmp_path / "other.whl", "w") as archive:
         archive.writestr("six.py", "")
     assert "an archive without a libtorch" in reason(tmp_path / "other.whl")
+
+
+def test_a_zip_is_known_by_its_content_and_a_debian_package_is_told_how_to_unpack(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "other.bin", "w") as archive:
+        archive.writestr("six.py", "")
+    assert "an archive without a libtorch" in reason(tmp_path / "other.bin")
+    (tmp_path / "libtorch-dev.deb").write_bytes(
+        b"!<arch>\ndebian-binary   1342943816  0     0     100644  4         "
+    )
+    assert "`dpkg -x FILE DIR`" in reason(tmp_path / "libtorch-dev.deb")
+
+
+def test_what_is_no_file_is_named_and_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert reason(tmp_path / "pipe") == "a FIFO, not a directory"
+    assert reason(Path("/dev/zero")) == "a character device, not a directory"
+    with pytest.raises(FileError, match="is a FIFO"):
+        open_zip(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,12 @@ def test_a_zip_with_libtorch_inside(tmp_path: Path) -> None:
     assert found.library_dir == tmp_path / "libtorch.zip/libtorch/lib"
 
 
+def test_a_wheel_of_another_name_is_one_still(tmp_path: Path) -> None:
+    make(tmp_path / "site/torch")
+    found = inspect(pack(tmp_path / "site", tmp_path / "download.bin"), "path")
+    assert (found.layout, found.packed, found.version) == ("wheel", True, "2.13.0+cpu")
+
+
 def test_contradictions_in_an_archive_are_settled_by_its_libraries(tmp_path: Path) -> None:
     make(tmp_path / "site/torch", replace(Fake(), version="2.11.0"))
     found = inspect(pack(tmp_path / "site", tmp_path / "torch.whl"), "path")

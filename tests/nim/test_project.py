@@ -60,6 +60,7 @@ def test_the_program_says_what_is_wrong_without_a_stack_trace(project: Nim, mode
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) <= 2  # the sentence, and what to do
+        assert ("Give the dimensions" in done.stderr) == (arguments == [models / "Add.pt"])
 
 
 @pytest.mark.parametrize("memory", ["refc", "orc"])

@@ -15,6 +15,8 @@ from torchlink.toolchain.fit import check_compiler, cxx_standard, default_compil
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torchlink.toolchain.facts import Compiler
+
 LIBCXX = {"kind": "clang", "standard_library": "libc++", "default_cxx11_abi": None, "dual_abi": False}
 DEVTOOLSET = {"version": (9, 3, 1), "standards": (11, 14, 17), "default_cxx11_abi": 0, "dual_abi": False}
 
@@ -98,8 +100,17 @@ def test_a_wanted_standard_is_taken_where_both_sides_have_it(tmp_path: Path) -> 
     assert cxx_standard(libtorch, None, 23) == 23
     with pytest.raises(UsageError, match=r"C\+\+14 is too low"):
         cxx_standard(libtorch, imitate_compiler(), 14)
-    with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+99"):
-        cxx_standard(libtorch, imitate_compiler(), 99)
+    with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+26"):
+        cxx_standard(libtorch, imitate_compiler(), 26)
+
+
+@pytest.mark.parametrize("compiler", [None, imitate_compiler()])
+def test_a_standard_that_was_never_published_is_refused(compiler: Compiler | None, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no C\+\+15") as caught:
+        cxx_standard(imitate(tmp_path), compiler, 15)
+    assert "17, 20, 23" in caught.value.hint
+    with pytest.raises(UsageError, match="too low"):
+        cxx_standard(imitate(tmp_path), compiler, 98)
 
 
 @pytest.mark.compile
@@ -122,8 +133,8 @@ def test_who_asks_for_a_standard_gets_it_where_the_compiler_takes_its_option(tmp
     unfinished = compiler._replace(standards=())
     for standard in known:
         assert cxx_standard(libtorch, unfinished, standard) == standard
-    with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+97"):
-        cxx_standard(imitate(tmp_path / "old", cxx_standard_required=11), compiler, 97)
+    with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+26"):
+        cxx_standard(imitate(tmp_path / "old", cxx_standard_required=11), compiler, 26)
 
 
 def takes(compiler: Path, standard: int) -> bool:

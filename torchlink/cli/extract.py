@@ -58,6 +58,8 @@ def extract(
     report = watched(
         lambda progress: cut_out(wheels, directory, python_libs=python_libs, force=force, progress=progress)
     )
+    for unused in report.unused:
+        typer.echo(f"torchlink: note: {unused} is not used: this libtorch needs no library of it.", err=True)
     if json:
         from json import dumps
 

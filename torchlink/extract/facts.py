@@ -29,4 +29,5 @@ class ExtractReport:
     size: int  # bytes
     left_out: tuple[str, ...]  # libraries of the wheel that only Python or torch's own tests use
     companions: tuple[Taken, ...]
+    unused: tuple[Path, ...]  # wheels that were named and hold nothing that is needed
     patched: tuple[str, ...]  # libraries whose search path had to be changed

@@ -75,6 +75,7 @@ def extract(
         size=growing.size,
         left_out=choice.left_out,
         companions=tuple(Taken(path, tuple(sorted(names))) for path, names in growing.taken.items()),
+        unused=tuple(path for path in wheels if path != wheel and path not in growing.taken),
         patched=patched,
     )
 

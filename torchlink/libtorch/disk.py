@@ -7,6 +7,7 @@ every start.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -23,6 +24,19 @@ def is_file(path: Path | str) -> bool:
 def exists(path: Path | str) -> bool:
     """Whether anything is there, a dangling link aside."""
     return os.path.exists(path)  # noqa: PTH110 - see above
+
+
+def special_kind(path: Path | str) -> str | None:
+    """What is there, such as "a FIFO", where it is neither a file nor a directory; it is not opened."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - see above
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    from torchlink.binary.data import file_kind
+
+    return file_kind(mode)
 
 
 def names_in(path: Path | str) -> tuple[str, ...]:

@@ -121,8 +121,8 @@ def cmake_dir_of(tree: Tree, library_dir: str) -> str | None:
 def kind_of(tree: Tree, library_dir: str) -> str:
     """What sort of installation this is; see `Libtorch.layout`."""
     if tree.packed:
-        return "wheel" if tree.root.suffix == ".whl" else "zip"
-    if tree.is_dir("../aten") and tree.is_dir("../c10"):
+        return "wheel" if tree.root.suffix == ".whl" or tree.is_file("version.py") else "zip"
+    if is_source_build(tree):
         return "source"
     if tree.is_file("version.py") or tree.root.parent.name in {"site-packages", "dist-packages"}:
         return "pip"
@@ -133,6 +133,12 @@ def kind_of(tree: Tree, library_dir: str) -> str:
     if is_triple(library_dir) or str(tree.root) in INSTALLED:
         return "system"
     return "zip" if library_dir == "lib" and tree.is_dir("share/cmake/Torch") else "unknown"
+
+
+def is_source_build(tree: Tree) -> bool:
+    """Whether the tree is `torch/` of PyTorch's repository, built in place."""
+    repository = tree.is_dir("../aten") and tree.is_dir("../c10")
+    return repository or (tree.is_file("../setup.py") and tree.is_file("../build/CMakeCache.txt"))
 
 
 def is_unpacked_system(layout: Layout) -> bool:

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError
-from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in
+from torchlink.libtorch.disk import absolute, is_dir, is_file, names_in, read_bytes, special_kind
 from torchlink.libtorch.layout import NOTHING, Layout, NoLibtorch, is_triple, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ARCHIVES = {".whl", ".zip"}
+DEBIAN_START = b"!<arch>\ndebian-binary"
+DEBIAN_PACKAGE = (
+    "a Debian package, still packed; unpack it and those that it depends on into one directory, `dpkg -x FILE DIR`, "
+    "and name that"
+)
 INNER = {"lib", "lib64", "include", "bin", "share"}
 
 
@@ -24,20 +29,16 @@ def resolve(path: Path) -> Layout | NoLibtorch:
     site-packages, a virtual environment or conda prefix, `share/cmake/Torch` and what lies on the way to it,
     a TorchConfig.cmake or library file, an unpacked system root, a wheel and a zip.
     """
-    from torchlink.libtorch.tree import ArchiveTree, DirectoryTree
+    from torchlink.libtorch.tree import DirectoryTree
 
-    if path.suffix in ARCHIVES and is_file(path):
-        try:
-            return lay_out(ArchiveTree(path))
-        except FileError as error:
-            return NoLibtorch(error.message.rstrip("."), NOTHING)
     nearest = NoLibtorch("no such file or directory", NOTHING)
-    if not exists(path):
-        return nearest
     if is_file(path):
-        if not ("torch" in path.name.lower() or "c10" in path.name):
-            return NoLibtorch("a file, but neither a wheel nor a zip", NOTHING)
+        found = in_file(path)
+        if found:
+            return found
         path = path.parent
+    elif not is_dir(path):
+        return NoLibtorch(f"{kind}, not a directory", NOTHING) if (kind := special_kind(path)) else nearest
     for number, root in enumerate(roots_of(path)):
         found = lay_out(DirectoryTree(root))
         libraries = found if isinstance(found, Layout) else found.libraries
@@ -49,6 +50,23 @@ def resolve(path: Path) -> Layout | NoLibtorch:
         if number == 0 or found.nearness > nearest.nearness:
             nearest = found
     return nearest
+
+
+def in_file(path: Path) -> Layout | NoLibtorch | None:
+    """What a file is known for; None for one of libtorch's own, whose directory counts."""
+    from torchlink.libtorch.tree import ZIP_START, ArchiveTree
+
+    start = read_bytes(path, len(DEBIAN_START))
+    if path.suffix in ARCHIVES or start.startswith(ZIP_START):
+        try:
+            return lay_out(ArchiveTree(path))
+        except FileError as error:
+            return NoLibtorch(error.message.rstrip("."), NOTHING)
+    if start == DEBIAN_START:
+        return NoLibtorch(DEBIAN_PACKAGE, NOTHING)
+    if "torch" in path.name.lower() or "c10" in path.name:
+        return None
+    return NoLibtorch("a file, but neither a wheel nor a zip", NOTHING)
 
 
 def behind_links(libraries: Layout, *, beyond: bool) -> Layout | None:

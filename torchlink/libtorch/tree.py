@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
-from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in, read_bytes
+from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in, read_bytes, special_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -219,6 +219,9 @@ def open_zip(path: Path) -> ZipFile:
     """
     from zipfile import BadZipFile, ZipFile
 
+    kind = special_kind(path)  # opening a FIFO would wait
+    if kind:
+        raise FileError(f"{path} is {kind}, not a file.", hint="Name a wheel or a zip.")
     try:
         return ZipFile(path)
     except OSError as error:

@@ -83,7 +83,7 @@ def _compiler(found: FoundCompiler, report: DoctorReport) -> str:
     best = max(compiler.standards, default=0)
     library = "" if compiler.standard_library == "libstdc++" else f", {compiler.standard_library}"
     names = visible(", ".join(found.names))
-    return f"{mark}{compiler.kind} {version}: {names}  ({compiler.target}, up to C++{best}{library})"
+    return f"{mark}{compiler.kind} {version}: {names}  ({compiler.target}, C++{best} in full{library})"
 
 
 def _tools(tools: Mapping[str, Tool | None]) -> str:

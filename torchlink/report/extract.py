@@ -28,6 +28,7 @@ def to_json(report: ExtractReport) -> dict[str, object]:
         "companions": [
             {"wheel": str(taken.wheel), "libraries": list(taken.libraries)} for taken in report.companions
         ],
+        "unused": [str(wheel) for wheel in report.unused],
         "patched": list(report.patched),
     }
 

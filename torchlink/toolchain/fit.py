@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import ToolUnfitError, UsageError
 from torchlink.toolchain.compiler import accepts_standard, find_compiler, is_named_or_there
-from torchlink.toolchain.standards import first_version, held_back_by_library
+from torchlink.toolchain.standards import PUBLISHED, first_version, held_back_by_library
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -80,11 +80,17 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     for one that the compiler implements.
 
     Raises:
-        UsageError: the wanted one is too low for the headers.
+        UsageError: the wanted one is too low for the headers, or there is none of that year.
         ToolUnfitError: the compiler does not take the wanted one, or implements none that the headers compile with.
     """
     required, preferred = libtorch.cxx_standard_required, libtorch.cxx_standard
-    if wanted is not None and wanted < required:
+    if wanted is not None and wanted not in PUBLISHED:
+        known = [std for std in PUBLISHED if required <= std < PUBLISHED[0]]
+        raise UsageError(
+            f"There is no C++{wanted}.",
+            hint=f"Say one that libtorch's headers compile with: {', '.join(map(str, known))}.",
+        )
+    if wanted is not None and (wanted < required or wanted == PUBLISHED[0]):
         raise UsageError(
             f"C++{wanted} is too low: the headers of {libtorch.root} need C++{required}.",
             hint=f"Say --std {required}.",

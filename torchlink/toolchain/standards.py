@@ -10,6 +10,7 @@ from __future__ import annotations
 
 Version = tuple[int, ...]
 
+PUBLISHED = (98, 3, 11, 14, 17, 20, 23, 26)  # by year; the last one is due
 COMPILERS: dict[str, tuple[tuple[int, Version], ...]] = {
     "gcc": ((11, (4, 8, 1)), (14, (5,)), (17, (9,)), (20, (11,)), (23, (14,))),
     "clang": ((11, (3, 3)), (14, (3, 4)), (17, (9,)), (20, (13,)), (23, (18,))),
