@@ -84,7 +84,11 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
         ToolUnfitError: the compiler does not take the wanted one, or implements none that the headers compile with.
     """
     required, preferred = libtorch.cxx_standard_required, libtorch.cxx_standard
-    if wanted is not None and wanted not in PUBLISHED:
+    if (
+        wanted is not None
+        and wanted not in PUBLISHED
+        and not (compiler and accepts_standard(compiler, wanted))
+    ):
         known = [std for std in PUBLISHED if required <= std < PUBLISHED[0]]
         raise UsageError(
             f"There is no C++{wanted}.",
