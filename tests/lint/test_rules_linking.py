@@ -48,6 +48,17 @@ def test_a_library_may_work_by_being_there(bench: Bench, case: str) -> None:
     assert not said(app, "unused-library")
 
 
+def test_a_library_that_takes_the_place_of_anothers_functions_is_used(bench: Bench) -> None:
+    asking = bench.library(
+        "libask.so", 'char* getenv(const char*); int ask(void) { return getenv("HOME") != 0; }\n'
+    )
+    taking = bench.library("libtake.so", "char* getenv(const char* name) { return 0; }\n")
+    idle = bench.library("libidle.so", "char* nobody_asks(const char* name) { return 0; }\n")
+    source = "int ask(void); int main(void) { return ask(); }\n"
+    app = bench.program("app", source, "-Wl,--no-as-needed", taking, idle, asking, HERE)
+    assert subjects(said(app, "unused-library")) == ["libidle.so"]
+
+
 def test_an_unused_library_that_is_loaded_anyway_is_a_note(bench: Bench) -> None:
     base = bench.library("libbase.so", functions("base"))
     outer = bench.library("libouter.so", functions("outer") + calls("base", main=False), base, HERE)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torchlink.binary.elf_hash import gnu_hash
 from torchlink.lint.case import TORCH_NAMES, bare_name
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Edge, LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.binary.elf_records import Wanted
+from torchlink.lint.case import Case
 
 FEW = 16  # symbols of a library that compiler and linker put into every one, and some to spare
 EDGES = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_start__", "_bss_end__"})
@@ -18,6 +20,7 @@ CXX_RUNTIME = r"lib(std)?c\+\+(abi)?\.so"  # g++ and clang++ link it unasked, an
 LIBM = r"libm\.so\.\d$"
 IN_STATIC_RUNTIME = b"St9exception\0"  # a type's name, where -static-libstdc++ has put the library inside
 PARTS_OF_LIBC = r"lib(m|pthread|dl|rt|util|anl)\.so\.\d$"  # a function may move from one to another
+CXX_NAME = r"_Z(T[VISTC])?N?K?S[tabsiod]"  # newer parts of libstdc++ come as copies inside libraries
 INTERPOSING = "malloc"  # an allocator or a sanitizer works by being there
 
 
@@ -43,9 +46,24 @@ def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
             relied_on = {path for each in others for path in case.scope.used_but_not_needed(each.path)}
         # Where something is undefined, this library may be the one that was to define it.
         lacking = case.undefined and (case.is_program or bare_name(edge.name) in TORCH_NAMES)
-        if library.path not in relied_on and not lacking:
+        if library.path not in relied_on and not lacking and not interposes(library, case):
             found.append((edge, library))
     return found
+
+
+def interposes(library: LoadedObject, case: Case) -> bool:
+    """Whether it takes the place of another library's functions for somebody else in the closure."""
+    objects = case.closure.objects
+    place = objects.index(library)
+    defined = (symbol for symbol in library.elf.dynamic_symbols() if symbol.defined)
+    names = {
+        symbol.name.encode("utf-8", "surrogateescape")
+        for symbol in defined
+        if symbol.binding == "global" and symbol.name not in EDGES and not re.match(CXX_NAME, symbol.name)
+    }
+    asked = names.intersection(name for each in objects if each is not library for name in case.imports(each))
+    wanted: list[Wanted] = [(gnu_hash(name), name, None, number) for number, name in enumerate(asked)]
+    return any(len(each.elf.unserved(wanted)) < len(wanted) for each in objects[place + 1 :])
 
 
 def is_implied(name: str, case: Case) -> bool:
