@@ -55,6 +55,41 @@ def companions(found: Libtorch) -> dict[str, bool]:
     return {str(companion.path): companion.in_place for companion in found.companion_dirs}
 
 
+@pytest.mark.parametrize("linked", ["site-packages", "to site-packages", "torch"])
+def test_packages_of_the_other_library_directory_are_found_behind_links(tmp_path: Path, linked: str) -> None:
+    prefix = tmp_path / "env"
+    make_venv(prefix)
+    platlib = prefix / "lib64/python3.11/site-packages"
+    nvidia(prefix / "lib/python3.11/site-packages")
+    if linked == "site-packages":  # the environment's own is a link to elsewhere
+        make(tmp_path / "disk/packages/torch", CUDA)
+        platlib.parent.mkdir(parents=True)
+        platlib.symlink_to(tmp_path / "disk/packages")
+        root = platlib / "torch"
+    else:
+        make(platlib / "torch", CUDA)
+        where = tmp_path / "links/site-packages"
+        link = where if linked == "to site-packages" else where / "torch"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(platlib if link is where else platlib / "torch")
+        root = where / "torch"
+    found = inspect(root, "test")
+    assert found.missing_libraries == ()
+    assert found.python == prefix / "bin/python3"
+    assert set(companions(found)) == {
+        str(prefix / f"lib/python3.11/site-packages/nvidia/{part}/lib") for part in ("cuda_cupti", "cudnn")
+    }
+
+
+def test_a_directory_that_is_no_environments_has_no_interpreter(tmp_path: Path) -> None:
+    # In `/opt/x/site-packages` the way up, as from `lib/python3.11/site-packages`, would lead to /bin/python3.
+    site = tmp_path / "opt/x/site-packages"
+    make(site / "torch", CUDA)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python3").symlink_to(sys.executable)
+    assert inspect(site / "torch", "test").python is None
+
+
 def test_packages_in_their_place_are_reached(tmp_path: Path) -> None:
     root = make_site(tmp_path, CUDA)
     nvidia(root.parent)

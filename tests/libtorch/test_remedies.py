@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +14,8 @@ from tests.imitations import imitate
 from tests.libtorch.trees import Fake, make, make_venv
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import pinned
-from torchlink.libtorch.remedies import remedy_for, requirements_of
+from torchlink.libtorch.pip_words import requirements_of
+from torchlink.libtorch.remedies import remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,12 @@ Requires-Dist: nvidia-cublas-cu12 (==12.1.3.1) ; platform_system == "Linux"
 CUDNN = MissingLibrary(
     "libcudnn.so.9", "libtorch_cuda.so", "nvidia-cudnn-cu13", "nvidia-cudnn-cu13==9.26.0.51"
 )
+
+
+def write(path: Path, text: str) -> None:
+    """A small file, with the directories that it takes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +74,99 @@ def test_the_environments_own_interpreter_is_told_to_install(tmp_path: Path) -> 
     assert remedy_for(libtorch, [CUDNN]).command == command
 
 
-def test_without_an_interpreter_pip_is_told_the_directory(tmp_path: Path) -> None:
-    site = tmp_path / "site-packages"
-    command = f"python3 -m pip install --target {site} nvidia-cudnn-cu13==9.26.0.51"
+def merging(site: Path, words: str) -> str:
+    """The command that adds what packages bring to a directory without taking anything away."""
+    return (
+        """(new=$(mktemp -d) && trap 'rm -rf "$new"' EXIT && """
+        f'python3 -m pip install --target "$new" {words} && cp -rn "$new"/. {site}/)'
+    )
+
+
+@pytest.mark.parametrize("name", ["site-packages", "deps"])
+def test_without_an_interpreter_packages_are_added_to_the_directory(tmp_path: Path, name: str) -> None:
+    site = tmp_path / name
+    write(site / "torch-2.15.0.dist-info/METADATA", "")
+    command = merging(site, "nvidia-cudnn-cu13==9.26.0.51")
     assert remedy_for(imitate(site / "torch"), [CUDNN]).command == command
+
+
+def test_for_another_machine_pip_is_told_which(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    write(
+        site / "torch-2.15.0.dist-info/WHEEL",
+        "Wheel-Version: 1.0\nTag: cp312-cp312-manylinux_2_28_riscv64\n",
+    )
+    command = remedy_for(imitate(site / "torch", arch="riscv64"), [CUDNN]).command
+    assert (
+        "--platform=manylinux2014_riscv64 $(seq -f --platform=manylinux_2_%g_riscv64 17 28) "
+        "--python-version 3.12 --only-binary :all: nvidia-cudnn-cu13" in command
+    )
+
+
+def test_what_pip_believes_to_be_installed_is_forced(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    write(site / "nvidia_cuda_cupti-13.2.86.dist-info/RECORD", "nvidia/cu13/lib/libcupti.so.13,sha256=x,1\n")
+    write(site / "nvidia_cudnn_cu13-8.0.dist-info/RECORD", "nvidia/cudnn/lib/libcudnn.so.8,sha256=x,1\n")
+    cupti = MissingLibrary(
+        "libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti", "cuda-toolkit[cupti]==13.2.2"
+    )
+    python = tmp_path / "bin/python"
+    assert remedy_for(imitate(site / "torch", python=python), [cupti, CUDNN]).command == (
+        f"{python} -m pip install --force-reinstall --no-deps nvidia-cuda-cupti==13.2.86 && "
+        f"{python} -m pip install nvidia-cudnn-cu13==9.26.0.51"
+    )
+    command = merging(site, "--no-deps nvidia-cuda-cupti==13.2.86")
+    assert remedy_for(imitate(site / "torch"), [cupti]).command == command
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_command_adds_what_is_missing_and_takes_nothing_away(tmp_path: Path, recorded: bool) -> None:
+    site = tmp_path / "some where/site-packages"
+    write(site / "nvidia/cu13/lib/libcublas.so.13", "mine")
+    write(site / "nvidia/__init__.py", "mine")
+    if recorded:
+        write(
+            site / "nvidia_nvtx-13.2.86.dist-info/RECORD", "nvidia/cu13/lib/libnvtx3interop.so.1,sha256=x,1\n"
+        )
+    nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
+    command = remedy_for(imitate(site / "torch", python=None), [nvtx]).command
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list((site / "nvidia").rglob("*nvtx*"))
+    assert (site / "nvidia/cu13/lib/libcublas.so.13").read_text() == "mine"
+    assert (site / "nvidia/__init__.py").read_text() == "mine"
+
+
+def test_what_conda_brought_conda_mends(tmp_path: Path) -> None:
+    prefix = tmp_path / "env"
+    write(prefix / "conda-meta/pytorch-2.9.1-cuda129_mkl_py312_h1_300.json", "{}")
+    write(prefix / "conda-meta/nccl-2.29.1.1-h2_0.json", '{"files": ["lib/libnccl.so.2"]}')
+    parts = [
+        MissingLibrary("libcupti.so.12", "libtorch_cpu.so", "nvidia-cuda-cupti-cu12"),
+        MissingLibrary("libcudnn.so.9", "libtorch_cuda.so", "nvidia-cudnn-cu12"),
+        MissingLibrary("libnccl.so.2", "libtorch_cuda.so", "nvidia-nccl-cu12"),
+    ]
+    facts: dict[str, Any] = {
+        "accelerator": "cuda",
+        "accelerator_version": "12.9",
+        "python": prefix / "bin/python",
+    }
+    expected = (
+        f"conda install -p {prefix} --force-reinstall nccl && "
+        f"conda install -p {prefix} -c conda-forge cuda-cupti cudnn cuda-version=12.9"
+    )
+    for root in (prefix, prefix / "lib/python3.12/site-packages/torch"):
+        assert remedy_for(imitate(root, **facts), parts).command == expected
+    old = imitate(prefix, **{**facts, "accelerator_version": "11.8"})
+    assert remedy_for(old, parts[:1]).command == f"conda install -p {prefix} -c conda-forge cudatoolkit=11.8"
+
+
+def test_what_pip_brought_into_a_conda_environment_pip_mends(tmp_path: Path) -> None:
+    prefix = tmp_path / "env"
+    write(prefix / "conda-meta/python-3.12.1-h1_0_cpython.json", "{}")
+    libtorch = imitate(prefix / "lib/python3.12/site-packages/torch", python=prefix / "bin/python")
+    assert "-m pip install nvidia-cudnn" in remedy_for(libtorch, [CUDNN]).command
 
 
 def test_what_belongs_to_no_environment_is_not_for_pip(tmp_path: Path) -> None:
@@ -86,6 +183,8 @@ def test_debians_libraries_come_from_debian(tmp_path: Path) -> None:
     glog = MissingLibrary("libglog.so.0", "libc10.so", None)
     assert remedy_for(libtorch, [glog]).text.startswith("`apt install libtorch-dev` brings")
     assert "libgflags-dev" in remedy_for(libtorch, [glog]).text
+    opencl = MissingLibrary("libOpenCL.so.1", "libtorch_cpu.so", None)
+    assert remedy_for(libtorch, [opencl]).text.startswith("`apt install ocl-icd-libopencl1` brings libOpenCL")
 
 
 def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:

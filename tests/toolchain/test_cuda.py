@@ -99,7 +99,8 @@ def test_the_package_of_a_header_that_is_missing_is_named(tmp_path: Path) -> Non
     lacking = missing_headers(libtorch)
     assert lacking
     assert "of CUDA's own headers crt/host_defines.h is missing" in lacking.what
-    assert f"--target {tmp_path}/site-packages 'nvidia-cuda-crt==99.2.*'" in lacking.packages
+    assert """pip install --target "$new" 'nvidia-cuda-crt==99.2.*' && cp -rn""" in lacking.packages
+    assert f" {tmp_path}/site-packages/" in lacking.packages
     assert lacking.help.endswith(", or a CUDA 99 toolkit (CUDA_HOME)")
     older = missing_headers(libtorch._replace(accelerator_version="98.1"))
     assert older

@@ -9,7 +9,7 @@ from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.disk import is_file, names_in
 from torchlink.libtorch.facts import CompanionDir, MissingLibrary
-from torchlink.libtorch.layout import is_unpacked_system
+from torchlink.libtorch.layout import is_triple, is_unpacked_system
 from torchlink.libtorch.libraries import BUNDLED, elf_library, library_file
 from torchlink.libtorch.machine import macho
 from torchlink.libtorch.needs import Needs, expand, read_needs, search_path_of
@@ -195,7 +195,9 @@ def packed_dirs(layout: Layout, path: tuple[str, ...]) -> tuple[CompanionDir, ..
 def name_packages(
     layout: Layout, missing: list[str], needs: Needs, cuda: str | None
 ) -> tuple[MissingLibrary, ...]:
-    """The missing libraries with who asks for them and the package that brings them."""
+    """The missing libraries with who asks for them and PyPI's package that brings them, where that fits."""
+    if is_triple(layout.library_dir.rpartition("/")[2]):  # Debian's: PyPI's builds are others
+        return tuple(MissingLibrary(name, needs.askers[name], None) for name in missing)
     requires = ""
     for name in layout.tree.names("..") if missing else ():
         if name.startswith("torch-") and name.endswith(".dist-info"):

@@ -86,17 +86,36 @@ def interpreter_in(prefix: Path, version: str | None = None) -> Path | None:
 
 
 def environment_around(root: Path) -> Environment | None:
-    """The environment whose site-packages (or conda prefix) a libtorch lies in, or None."""
-    site = root.parent
-    if site.name in {"site-packages", "dist-packages"}:
-        windows = site.parent.name.lower() == "lib"
-        prefix = site.parent.parent if windows else site.parent.parent.parent
-        if prefix.name == "local" and prefix.parent.name == "usr":
-            prefix = prefix.parent
-        return environment_at(prefix, python_version(site.parent.name))
-    if is_dir(root / "conda-meta"):
-        return environment_at(root)
-    return None
+    """The environment whose site-packages (or conda prefix) a libtorch lies in, or None.
+
+    Where links lead to it there are several: the interpreter is that of the nearest to the path as it was named,
+    and the site-packages of all count.
+    """
+    named, real = root.parent, Path(os.path.realpath(root))
+    places = dict.fromkeys((named, Path(os.path.realpath(named)), real.parent))
+    found = [each for each in (*map(_environment_of, places), _conda_at(root)) if each]
+    if not found:
+        return None
+    owner = next((each for each in found if each.python), found[0])
+    return owner._replace(sites=tuple(unique([site for each in found for site in each.sites])))
+
+
+def _environment_of(site: Path) -> Environment | None:
+    """The environment that a directory is the site-packages of, by the path."""
+    if site.name not in {"site-packages", "dist-packages"}:
+        return None
+    if site.parent.name.lower() == "lib":  # Windows
+        return environment_at(site.parent.parent)
+    if not site.parent.name.lower().startswith(("python", "pypy")):
+        return None
+    prefix = site.parent.parent.parent
+    if prefix.name == "local" and prefix.parent.name == "usr":
+        prefix = prefix.parent
+    return environment_at(prefix, python_version(site.parent.name))
+
+
+def _conda_at(root: Path) -> Environment | None:
+    return environment_at(root) if is_dir(root / "conda-meta") else None
 
 
 def known_sites(environment: Environment | None) -> Iterator[Path]:

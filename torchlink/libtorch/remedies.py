@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.libtorch.conda_words import conda_prefix, conda_words
+from torchlink.libtorch.disk import names_in, read_text
 from torchlink.libtorch.layout import INSTALLED, is_triple
+from torchlink.libtorch.pip_words import install_words, machine_words, merge_words, wanted_from_pip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch, MissingLibrary
 
@@ -20,7 +22,13 @@ DEBIAN = (
     "libgoogle-glog-dev, libprotobuf-dev, python3-dev) and libraries"
 )
 UNPACKED = "for the one in {root}, unpack the packages that libtorch-dev depends on into the same directory (dpkg -x)"
-EXTRAS = re.compile(r"\[([^]]*)\]")  # of a requirement: `cuda-toolkit[cublas]==13.2.2`
+# SONAME → Debian's package, where it is called otherwise or other packages could bring it too.
+DEBIANS = {
+    "libOpenCL.so.1": "ocl-icd-libopencl1",
+    "libblas.so.3": "libblas3",
+    "liblapack.so.3": "liblapack3",
+    "libgomp.so.1": "libgomp1",
+}
 
 
 class Remedy(NamedTuple):
@@ -39,20 +47,23 @@ def remedy_for(libtorch: Libtorch, missing: Iterable[MissingLibrary]) -> Remedy:
     """What brings these libraries to where this libtorch finds them."""
     lacking = tuple(missing)
     if lacking and is_debians(libtorch):
-        installed = str(libtorch.root) in INSTALLED
-        return Remedy(sentence=DEBIAN if installed else f"{DEBIAN}; {UNPACKED.format(root=libtorch.root)}")
-    wanted = requirements_of(lacking)
-    if not wanted:
-        return Remedy()
-    words = " ".join(map(shlex.quote, wanted))
+        return Remedy(sentence=debians_words(libtorch, lacking))
+    prefix = conda_prefix(libtorch) if lacking else None
+    if prefix:
+        return Remedy(conda_words(libtorch, prefix, lacking))
     site = libtorch.root.parent
+    wanted = wanted_from_pip(lacking, site_dirs_of(libtorch))
+    if not wanted.all:
+        return Remedy()
     if libtorch.python:
-        return Remedy(f"{shlex.quote(str(libtorch.python))} -m pip install {words}")
-    if site.name in SITES:
-        return Remedy(f"python3 -m pip install --target {shlex.quote(str(site))} {words}")
+        return Remedy(install_words(libtorch.python, wanted))
+    dist_info = next((name for name in names_in(site) if is_torchs(name)), "")
+    if site.name in SITES or dist_info:
+        tag = read_text(site / dist_info / "WHEEL").partition("\nTag: ")[2].partition("\n")[0].strip()
+        return Remedy(merge_words(site, wanted, machine_words(tag, libtorch.arch)))
     return Remedy(
         sentence=f"pip cannot mend {libtorch.root} in place, because it belongs to no Python environment: copy the "
-        f"libraries of {', '.join(wanted)} into {libtorch.library_dir}, or cut a whole libtorch out of the "
+        f"libraries of {', '.join(wanted.all)} into {libtorch.library_dir}, or cut a whole libtorch out of the "
         "wheels (torchlink extract TORCH.whl COMPANION.whl... DIR)"
     )
 
@@ -62,13 +73,25 @@ def is_debians(libtorch: Libtorch) -> bool:
     return libtorch.layout == "system" and is_triple(libtorch.library_dir.name)
 
 
-def requirements_of(missing: Iterable[MissingLibrary]) -> tuple[str, ...]:
-    """What pip is to be asked for, each distribution once: pinned as torch's METADATA pins it, else by name."""
-    extras: dict[str, list[str]] = {}
-    for library in missing:
-        requirement = library.requirement or library.package
-        if requirement:
-            named = EXTRAS.search(requirement)
-            known = extras.setdefault(EXTRAS.sub("[]", requirement), [])
-            known += [extra for extra in (named[1].split(",") if named else ()) if extra not in known]
-    return tuple(plain.replace("[]", f"[{','.join(names)}]") for plain, names in extras.items())
+def debians_words(libtorch: Libtorch, missing: tuple[MissingLibrary, ...]) -> str:
+    """Which of Debian's packages bring libraries."""
+    named = {library.name: DEBIANS.get(library.name) for library in missing}
+    packages = dict.fromkeys(package for package in named.values() if package)
+    installed = str(libtorch.root) in INSTALLED
+    if len(packages) < len(named):
+        return DEBIAN if installed else f"{DEBIAN}; {UNPACKED.format(root=libtorch.root)}"
+    words = f"`apt install {' '.join(packages)}` brings {', '.join(named)}"
+    return words if installed else f"{words}; for the one in {libtorch.root}, unpack it there (dpkg -x)"
+
+
+def site_dirs_of(libtorch: Libtorch) -> tuple[Path, ...]:
+    """The site-packages in which the packages of a libtorch's environment are recorded."""
+    from torchlink.libtorch.environment import environment_around
+
+    environment = environment_around(libtorch.root)
+    return tuple(dict.fromkeys((libtorch.root.parent, *(environment.sites if environment else ()))))
+
+
+def is_torchs(name: str) -> bool:
+    """Whether a name is that of torch's own dist-info directory."""
+    return name.startswith("torch-") and name.endswith(".dist-info")
