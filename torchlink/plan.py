@@ -62,6 +62,7 @@ class LinkPlan(NamedTuple):
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
+    undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
 
     @property
     def all_include_dirs(self) -> tuple[Path, ...]:
@@ -90,6 +91,7 @@ CPU_LIBRARIES = (
     ("torch", "caffe2", "c10"),  # 1.0 and 1.1
     ("torch", "c10"),  # 1.2 to 1.4
 )
+ABI_MACRO = "_GLIBCXX_USE_CXX11_ABI"
 # What glibc's loader replaces inside a search path entry.
 LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 
@@ -132,11 +134,13 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
     runtime_dirs = _runtime_dirs(libtorch, wishes, absolute)
     cuda_dirs = () if wishes.cpu_only else _cuda_headers(libtorch)
     has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
+    abi_clashes = compiler and compiler.abi_predefined and compiler.default_cxx11_abi != libtorch.cxx11_abi
     return LinkPlan(
         libtorch=libtorch,
         wishes=wishes,
         platform=libtorch.platform,
-        defines=(("_GLIBCXX_USE_CXX11_ABI", str(libtorch.cxx11_abi)),) if has_abi_flag else (),
+        defines=((ABI_MACRO, str(libtorch.cxx11_abi)),) if has_abi_flag else (),
+        undefines=(ABI_MACRO,) if has_abi_flag and abi_clashes else (),
         include_dirs=usable_include_dirs(libtorch.include_dirs, libtorch, compiler),
         cxx_standard=standard,
         library_dirs=own_dir,

@@ -38,14 +38,18 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
 
 def _compile_properties(plan: LinkPlan) -> dict[str, str]:
     properties = {"INTERFACE_COMPILE_FEATURES": syntax.quote(f"cxx_std_{plan.cxx_standard}")}
-    if plan.defines:
-        properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(
-            ";".join(f"{name}={value}" for name, value in plan.defines)
-        )
-    if not plan.all_include_dirs:
-        return properties
-    if plan.wishes.headers == "after":
-        properties["INTERFACE_COMPILE_OPTIONS"] = syntax.quote(include_after(plan))
+    defines = [f"{name}={value}" for name, value in plan.defines]
+    options = []
+    if plan.undefines:  # CMake writes definitions before all options: there they would be undefined again
+        options = [*(f"-U{name}" for name in plan.undefines), *(f"-D{define}" for define in defines)]
+    elif defines:
+        properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(";".join(defines))
+    after = plan.wishes.headers == "after"
+    if after and plan.all_include_dirs:
+        options.append(include_after(plan))
+    if options:
+        properties["INTERFACE_COMPILE_OPTIONS"] = syntax.quote(";".join(options))
+    if after or not plan.all_include_dirs:
         return properties
     directories = syntax.path_list(plan.all_include_dirs)
     properties["INTERFACE_INCLUDE_DIRECTORIES"] = directories

@@ -41,6 +41,7 @@ def words(plan: LinkPlan, half: str = "both") -> tuple[str, ...]:
 def _compile(plan: LinkPlan) -> tuple[str, ...]:
     flag = "-idirafter" if plan.wishes.headers == "after" else "-isystem"
     return (
+        *(f"-U{name}" for name in plan.undefines),
         *(f"-D{name}={value}" for name, value in plan.defines),
         *(word for directory in plan.all_include_dirs for word in (flag, str(directory))),
         f"-std=c++{plan.cxx_standard}",

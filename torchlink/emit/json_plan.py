@@ -42,6 +42,7 @@ def to_json(plan: LinkPlan, half: str = "both") -> dict[str, object]:
     if half != "link":
         result["compile"] = {
             "words": list(cxx.words(plan, "compile")),
+            "undefines": list(plan.undefines),
             "defines": dict(plan.defines),
             "include_dirs": [str(directory) for directory in plan.all_include_dirs],
             "cxx_standard": plan.cxx_standard,

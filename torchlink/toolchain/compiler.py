@@ -68,6 +68,7 @@ def find_compiler(command: str | None = None) -> Compiler:
         dual_abi=answer["dual_abi"],
         include_dirs=tuple(answer["include_dirs"]),
         libstdcxx=answer["libstdcxx"],
+        abi_predefined=answer["abi_predefined"],
     )
 
 
@@ -182,6 +183,7 @@ def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
         "standard_library": probe.standard_library,
         "libstdcxx": probe.libstdcxx,
         "default_cxx11_abi": probe.default_cxx11_abi,
+        "abi_predefined": probe.abi_predefined,
         "dual_abi": probe.dual_abi,
         "include_dirs": [os.path.realpath(directory) for directory in probe.include_dirs],
     }

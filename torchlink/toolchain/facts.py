@@ -29,6 +29,8 @@ class Compiler(NamedTuple):
     libstdcxx: int | None = (
         None  # release of the libstdc++ it uses; 0 for one before 7; None for another library
     )
+    # Its command defines `default_cxx11_abi` as a word of its own (a wrapper with -D), which another one redefines
+    abi_predefined: bool = False
 
     @property
     def name(self) -> str:

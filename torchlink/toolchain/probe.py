@@ -6,13 +6,19 @@ import re
 from dataclasses import dataclass
 
 # <cstddef> brings in the standard library's own configuration macros and nothing else.
-PROBE_SOURCE = "#include <cstddef>\n"
+# Before it stands whether the command itself, such as a wrapper script's, has chosen a C++ ABI.
+PROBE_SOURCE = """\
+#ifdef _GLIBCXX_USE_CXX11_ABI
+#define TORCHLINK_ABI_PREDEFINED
+#endif
+#include <cstddef>
+"""
 PROBE_WORDS = ("-v", "-dM", "-E", "-x", "c++", "-")
 
 MACRO = re.compile(
     r"^#define (__GNUC__|__GNUC_MINOR__|__GNUC_PATCHLEVEL__|__clang_major__|__clang_minor__"
     r"|__clang_patchlevel__|__apple_build_version__|__NVCOMPILER|__INTEL_COMPILER|_LIBCPP_VERSION|_GLIBCXX_RELEASE|__GLIBCXX__"
-    r"|_GLIBCXX_USE_CXX11_ABI|_GLIBCXX_USE_DUAL_ABI|__i386__|__x86_64__)\b ?(.*)$",
+    r"|TORCHLINK_ABI_PREDEFINED|_GLIBCXX_USE_CXX11_ABI|_GLIBCXX_USE_DUAL_ABI|__i386__|__x86_64__)\b ?(.*)$",
     re.MULTILINE,
 )
 TARGET = re.compile(r"^Target: (\S+)$", re.MULTILINE)
@@ -31,6 +37,7 @@ class Probe:
     standard_library: str
     libstdcxx: int | None  # its release; 0 for one before 7; None for another library
     default_cxx11_abi: int | None
+    abi_predefined: bool
     dual_abi: bool
     include_dirs: tuple[str, ...]  # as printed
 
@@ -57,6 +64,7 @@ def read_probe(macros: str, talk: str) -> Probe | None:
         standard_library=library,
         libstdcxx=libstdcxx,
         default_cxx11_abi=int(defined.get("_GLIBCXX_USE_CXX11_ABI", "0")) if has_gnu_library else None,
+        abi_predefined="TORCHLINK_ABI_PREDEFINED" in defined,
         dual_abi=has_gnu_library and defined.get("_GLIBCXX_USE_DUAL_ABI") == "1",
         include_dirs=_include_dirs(talk),
     )
