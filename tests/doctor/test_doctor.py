@@ -155,7 +155,7 @@ def test_headers_too_new_for_the_compiler_are_an_error(
 
 
 def test_what_even_a_cpu_program_lacks_is_an_error_what_cuda_lacks_a_warning(
-    tmp_path: Path, doctor: Callable[..., dict[str, Any]]
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]], torchlink: Callable[..., Result]
 ) -> None:
     fake = replace(CUDA, needed=(("torch_cuda", ("libcublas.so.99",)),))
     site = make_venv(tmp_path / "half")
@@ -167,6 +167,13 @@ def test_what_even_a_cpu_program_lacks_is_an_error_what_cuda_lacks_a_warning(
     whole = replace(fake, needed=(("torch_cpu", ("libcupti.so.99",)),))
     said = doctor("--libtorch", make(tmp_path / "whole/torch", whole))
     assert "Not even a CPU program starts without it." in errors(said)[0]
+    assert len(errors(said)) == 1
+    assert all(fit["ok"] and fit["missing"] == [] for fit in half["fits"] if fit["error"] is None)
+    assert not any(fit["ok"] for fit in said["fits"])
+    assert {tuple(fit["missing"]) for fit in said["fits"]} == {("libcupti.so.99",)}
+    page = torchlink("doctor", "--libtorch", tmp_path / "whole/torch").out
+    assert " ok (C++" not in page
+    assert "no program starts without libcupti.so.99" in page
 
 
 def test_a_tool_that_does_not_run_is_a_warning(

@@ -134,7 +134,23 @@ def test_what_no_wheel_brings_is_named(
     done = torchlink("extract", torch_wheel(wheels, fake), cublas, tmp_path / "out")
     assert done.code == 0
     assert "libcudart.so.99 of nvidia-cuda-runtime, needed by libtorch_cuda.so" in done.out
-    assert "pip download torch==2.15.0" in done.out
+    assert "  pip download nvidia-cuda-runtime -d wheels" in done.out.splitlines()[-1]
+    assert "platform" not in done.out
+
+
+def test_what_no_wheel_brings_is_pinned_as_the_wheel_pins_it(
+    wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    fake = replace(CUDA, needed=(("torch_cuda", ("libcudart.so.99", "libcudnn.so.99")),))
+    wheel = torch_wheel(wheels, fake)
+    with ZipFile(wheel, "a") as archive:
+        requires = (
+            "Requires-Dist: cuda-toolkit[cudart]==13.2.2\nRequires-Dist: nvidia-cudnn-cu13==9.26.0.51\n"
+        )
+        archive.writestr("torch-2.15.0.dist-info/METADATA", requires)
+    done = torchlink("extract", wheel, tmp_path / "out")
+    words = "pip download nvidia-cudnn-cu13==9.26.0.51 'cuda-toolkit[cudart]==13.2.2' -d wheels"
+    assert sorted(words.split()) == sorted(done.out.splitlines()[-1].split())
 
 
 def test_what_this_machine_has_does_not_count(

@@ -13,8 +13,9 @@ import pytest
 from tests.imitations import imitate
 from tests.libtorch.trees import Fake, make, make_venv
 from torchlink.libtorch.facts import MissingLibrary
+from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.packages import pinned
-from torchlink.libtorch.pip_words import requirements_of
+from torchlink.libtorch.pip_words import download_words, requirements_of
 from torchlink.libtorch.remedies import remedy_for
 
 if TYPE_CHECKING:
@@ -117,6 +118,29 @@ def test_what_pip_believes_to_be_installed_is_forced(tmp_path: Path) -> None:
     )
     command = merging(site, "--no-deps nvidia-cuda-cupti==13.2.86")
     assert remedy_for(imitate(site / "torch"), [cupti]).command == command
+
+
+WHEEL = "torch-2.15.0+cu132-cp313-cp313t-manylinux_2_28_{}.whl"
+
+
+def test_companions_are_downloaded_for_the_machine_of_the_wheel() -> None:
+    here = this_machine().arch
+    assert download_words([CUDNN], WHEEL.format(here), here) == f"pip download {CUDNN.requirement} -d wheels"
+    assert download_words([CUDNN], WHEEL.format("riscv64"), "riscv64") == (
+        "pip download --platform=manylinux2014_riscv64 $(seq -f --platform=manylinux_2_%g_riscv64 17 28) "
+        f"--python-version 3.13 --only-binary :all: {CUDNN.requirement} -d wheels"
+    )
+    assert download_words([MissingLibrary("libodd.so", "x", None)], WHEEL.format(here), here) == ""
+
+
+@pytest.mark.matrix
+def test_the_command_downloads_for_another_machine(tmp_path: Path) -> None:
+    other = "aarch64" if this_machine().arch == "x86_64" else "x86_64"
+    nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
+    command = download_words([nvtx], WHEEL.format(other), other)
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [wheel for wheel in (tmp_path / "wheels").glob("nvidia_nvtx-*") if wheel.stem.endswith(other)]
 
 
 @pytest.mark.matrix

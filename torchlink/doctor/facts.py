@@ -48,18 +48,19 @@ class Driver:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a program can be built with one compiler against one libtorch."""
+    """Whether a program can be built with one compiler against one libtorch, and starts."""
 
     libtorch: Libtorch
     compiler: FoundCompiler
     abi: bool  # platform, machine, standard library and C++ ABI go together
     cxx_standard: int | None  # what would be asked for; None where no standard suits both
     error: TorchlinkError | None  # why there are no words for the two; None where there are
+    missing: tuple[str, ...]  # libraries without which not even a CPU program starts
 
     @property
     def ok(self) -> bool:
-        """Whether a CPU program can be compiled and linked."""
-        return self.error is None
+        """Whether a CPU program can be compiled and linked, and starts."""
+        return self.error is None and not self.missing
 
 
 @dataclass(frozen=True, slots=True)

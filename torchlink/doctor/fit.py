@@ -17,11 +17,22 @@ if TYPE_CHECKING:
     from torchlink.toolchain.facts import Compiler
 
 
+# What a CPU program loads; what these lack stops it, too.
+CPU_HALF = ("libtorch_cpu.", "libc10.", "libtorch.")
+
+
+def missing_for_cpu(libtorch: Libtorch) -> tuple[str, ...]:
+    """The libraries that are nowhere and without which not even a CPU program starts."""
+    return tuple(
+        missing.name for missing in libtorch.missing_libraries if missing.needed_by.startswith(CPU_HALF)
+    )
+
+
 def fit(libtorch: Libtorch, found: FoundCompiler) -> Fit:
     """Judge one pair."""
-    compiler = found.compiler
+    compiler, missing = found.compiler, missing_for_cpu(libtorch)
     if compiler is None:
-        return Fit(libtorch, found, abi=False, cxx_standard=None, error=found.error)
+        return Fit(libtorch, found, abi=False, cxx_standard=None, error=found.error, missing=missing)
 
     def standard(target: Compiler = compiler) -> int:
         return cxx_standard(libtorch, target)
@@ -35,6 +46,7 @@ def fit(libtorch: Libtorch, found: FoundCompiler) -> Fit:
         abi=abi is None,
         cxx_standard=None if wrong_standard else standard(),
         error=abi or wrong_standard or plan,
+        missing=missing,
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from torchlink.doctor.facts import Problem
+from torchlink.doctor.fit import missing_for_cpu
 from torchlink.libtorch.choose import failure
 from torchlink.libtorch.places import NAMED, VARIABLES
 from torchlink.libtorch.remedies import remedy_for
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from torchlink.doctor.installer import Installer
 
 SEVERITIES = ("error", "warning", "note")
-# What a CPU program loads; what these lack stops it, too.
-CPU_HALF = ("libtorch_cpu.", "libc10.", "libtorch.")
 # Least versions that torchlink's own projects need.
 OLDEST = {"cmake": (3, 18), "nim": (1, 6)}
 WHAT_FOR = {
@@ -129,7 +128,7 @@ def incomplete(report: DoctorReport) -> Iterator[Problem]:
     libtorch = report.search.chosen
     if libtorch is None or not libtorch.missing_libraries:
         return
-    for_cpu = [missing for missing in libtorch.missing_libraries if missing.needed_by.startswith(CPU_HALF)]
+    for_cpu = missing_for_cpu(libtorch)
     names = ", ".join(missing.name for missing in libtorch.missing_libraries)
     remedy = remedy_for(libtorch, libtorch.missing_libraries)
     without_command = f"{remedy.sentence[:1].upper()}{remedy.sentence[1:]}." if remedy.sentence else ""

@@ -14,12 +14,15 @@ from torchlink.extract.facts import ExtractReport, Taken
 from torchlink.extract.unpack import check_target, unpack
 from torchlink.libtorch.inspect import inspect, inspect_layout
 from torchlink.libtorch.layout import Layout, NoLibtorch, lay_out
+from torchlink.libtorch.packages import metadata, package_of, pinned
 from torchlink.libtorch.tree import ArchiveTree, open_zip
 from torchlink.staging import SILENT, Progress, check_space, publish, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from zipfile import ZipFile
+
+    from torchlink.libtorch.facts import Libtorch
 
 
 def extract(
@@ -69,7 +72,7 @@ def extract(
             patched = search_paths.mend(growing.lib, growing.libraries)
         publish(growing.root, target)
     return ExtractReport(
-        libtorch=inspect(directory, "extracted", alone=True),
+        libtorch=pin(inspect(directory, "extracted", alone=True), layout),
         wheel=wheel,
         files=growing.count,
         size=growing.size,
@@ -77,6 +80,18 @@ def extract(
         companions=tuple(Taken(path, tuple(sorted(names))) for path, names in growing.taken.items()),
         unused=tuple(path for path in wheels if path != wheel and path not in growing.taken),
         patched=patched,
+    )
+
+
+def pin(libtorch: Libtorch, wheel: Layout) -> Libtorch:
+    """The libtorch with its missing libraries asked for as the wheel's METADATA does: that does not go along."""
+    requires = metadata(wheel) if libtorch.missing_libraries else ""
+    return libtorch._replace(
+        missing_libraries=tuple(
+            missing._replace(package=package, requirement=pinned(package, requires) if package else None)
+            for missing in libtorch.missing_libraries
+            for package in [package_of(missing.name, libtorch.accelerator_version, requires)]
+        )
     )
 
 

@@ -13,7 +13,7 @@ from torchlink.libtorch.layout import is_triple, is_unpacked_system
 from torchlink.libtorch.libraries import BUNDLED, elf_library, library_file
 from torchlink.libtorch.machine import macho
 from torchlink.libtorch.needs import Needs, expand, read_needs, search_path_of
-from torchlink.libtorch.packages import package_of, pinned
+from torchlink.libtorch.packages import metadata, package_of, pinned
 from torchlink.libtorch.system import found_by_default
 
 if TYPE_CHECKING:
@@ -198,10 +198,7 @@ def name_packages(
     """The missing libraries with who asks for them and PyPI's package that brings them, where that fits."""
     if is_triple(layout.library_dir.rpartition("/")[2]):  # Debian's: PyPI's builds are others
         return tuple(MissingLibrary(name, needs.askers[name], None) for name in missing)
-    requires = ""
-    for name in layout.tree.names("..") if missing else ():
-        if name.startswith("torch-") and name.endswith(".dist-info"):
-            requires = layout.tree.text(f"../{name}/METADATA") or ""
+    requires = metadata(layout) if missing else ""
     return tuple(
         MissingLibrary(name, needs.askers[name], package, pinned(package, requires) if package else None)
         for name in missing

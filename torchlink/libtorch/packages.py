@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.layout import Layout
 
 # Library, as its SONAME begins → the package's name without `nvidia-` and without the CUDA suffix.
 NVIDIA = {
@@ -96,3 +100,11 @@ def pinned(package: str, requires: str) -> str | None:
     if toolkit and extra in re.split(r"\s*,\s*", toolkit[1].strip()):
         return f"{TOOLKIT}[{extra}]" + re.sub(r"[\s()]", "", toolkit[2])
     return None
+
+
+def metadata(layout: Layout) -> str:
+    """The METADATA of torch's distribution beside a libtorch; empty where there is none."""
+    for name in layout.tree.names(".."):
+        if name.startswith("torch-") and name.endswith(".dist-info"):
+            return layout.tree.text(f"../{name}/METADATA") or ""
+    return ""

@@ -140,11 +140,12 @@ def _fits(report: DoctorReport, *, color: bool) -> Iterator[str]:
 
 def _cell(fit: Fit, reasons: list[str], *, color: bool) -> str:
     name = visible(fit.compiler.names[0])
-    if fit.error is None:
+    if fit.ok:
         return f"{name} {paint('ok', GREEN, color=color)} (C++{fit.cxx_standard})"
-    if fit.error.message not in reasons:
-        reasons.append(fit.error.message)
-    return f"{name} {paint('no', RED, color=color)} [{reasons.index(fit.error.message) + 1}]"
+    reason = fit.error.message if fit.error else f"no program starts without {', '.join(fit.missing)}"
+    if reason not in reasons:
+        reasons.append(reason)
+    return f"{name} {paint('no', RED, color=color)} [{reasons.index(reason) + 1}]"
 
 
 def _accelerators(report: DoctorReport) -> Iterator[str]:

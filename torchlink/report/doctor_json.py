@@ -37,6 +37,7 @@ def to_json(report: DoctorReport) -> dict[str, object]:
                 "abi": fit.abi,
                 "cxx_standard": fit.cxx_standard,
                 "error": fit.error.to_json() if fit.error else None,
+                "missing": list(fit.missing),
             }
             for fit in report.fits
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torchlink.libtorch.pip_words import download_words
 from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, wrap
 from torchlink.report.libtorch import libtorch_to_json
 from torchlink.report.plain import plural
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torchlink.extract.facts import ExtractReport
-    from torchlink.libtorch.facts import Libtorch
 
 
 def to_json(report: ExtractReport) -> dict[str, object]:
@@ -52,18 +52,20 @@ def _rows(report: ExtractReport) -> Iterator[tuple[str, Iterable[str]]]:
     yield "left out", wrap(report.left_out)
     yield "patched", wrap(report.patched)
     yield "contradictions", libtorch.conflicts
-    yield "missing", list(_missing(libtorch))
+    yield "missing", list(_missing(report))
 
 
 def _indented(names: Iterable[str]) -> list[str]:
     return [f"  {line}" for line in wrap(names, width=82)]
 
 
-def _missing(libtorch: Libtorch) -> Iterator[str]:
+def _missing(report: ExtractReport) -> Iterator[str]:
     """The libraries that no wheel brought, then how to get them."""
+    libtorch = report.libtorch
     for missing in libtorch.missing_libraries:
         of = f" of {missing.package}" if missing.package else ""
         yield f"{missing.name}{of}, needed by {missing.needed_by}"
-    if libtorch.missing_libraries and libtorch.version:
-        release = libtorch.version.partition("+")[0]
-        yield f"`pip download torch=={release} -d wheels` gets their wheels: name them beside torch's"
+    words = download_words(libtorch.missing_libraries, report.wheel.name, libtorch.arch)
+    if words:
+        yield f"to get their wheels, for `torchlink extract {report.wheel.name} wheels/*.whl DIR`:"
+        yield f"  {words}"
