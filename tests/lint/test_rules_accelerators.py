@@ -82,6 +82,35 @@ def test_a_shared_library_may_be_loaded_where_libtorch_cuda_is(bench: Bench) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("called", "libraries", "words"),
+    [
+        ("_ZN3c104cuda12device_countEv", "libc10_cuda.so", "-lc10_cuda"),
+        ("_ZN2at4cuda9warp_sizeEv", "libtorch_cuda.so", ""),
+        (
+            "_ZN3c104cuda12device_countEv _ZN2at4cuda9warp_sizeEv",
+            "libc10_cuda.so + libtorch_cuda.so",
+            "-lc10_cuda",
+        ),
+    ],
+)
+def test_calls_into_cudas_own_libraries_are_one_finding(
+    bench: Bench, called: str, libraries: str, words: str
+) -> None:
+    lib = bench.torch(cuda=True)
+    bench.library("torch/lib/libc10_cuda.so", functions("_ZN3c104cuda12device_countEv"), "-Wl,-rpath,$ORIGIN")
+    source = calls(AVAILABLE, *called.split())
+    # An older libtorch_cpu that had all of it, or else the linker would not build such a program.
+    older = bench.library("older/libtorch_cpu.so", functions(f"{AVAILABLE} {called}"))
+    (finding,) = findings(bench.program("app", source, older, SEARCH))
+    assert (finding.rule, finding.subject) == ("torch-library-not-linked", libraries)
+    assert finding.severity is Severity.ERROR
+    kept = "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state"
+    assert f"Add {kept} {words}".rstrip() + " behind" in finding.fix
+    mended = (f"-L{lib}", *f"-Wl,--as-needed {kept} {words}".split(), "-ltorch_cpu", SEARCH)
+    assert not findings(bench.program("app", source, *mended))
+
+
 def test_the_library_that_asks_is_named(bench: Bench) -> None:
     lib = bench.torch(cuda=True)
     shim = bench.library("libshim.so", calls(AVAILABLE, main=False), lib / "libtorch_cpu.so", SEARCH)

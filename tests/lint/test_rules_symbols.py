@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import run_clean
 from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said
+from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
 
 if TYPE_CHECKING:
@@ -45,6 +46,66 @@ def test_a_program_of_the_other_abi(bench: Bench, source: str, abi: int) -> None
     assert (finding.rule, finding.severity) == ("abi-mismatch", Severity.ERROR)
     assert f"_GLIBCXX_USE_CXX11_ABI={abi}, but" in finding.message
     assert f"-D_GLIBCXX_USE_CXX11_ABI={1 - abi}" in finding.fix
+
+
+LIBCXX_STRING = "NSt3__112basic_stringIcNS_11char_traitsIcEENS_9allocatorIcEEEE"
+
+
+@pytest.mark.parametrize("called", [f"_ZN5torch3jit4loadERK{LIBCXX_STRING}", "_ZN2at11show_configEv"])
+def test_a_program_for_libcxx(bench: Bench, called: str) -> None:
+    bench.torch()
+    # A libtorch_cpu that has the functions for libc++, which no release does, or else it would not link.
+    never = bench.library("never/libtorch_cpu.so", functions(called))
+    runtime = bench.library("libc++.so.1", functions("_ZNSt3__15mutex4lockEv"))
+    words = (never, runtime, f"{SEARCH}:$ORIGIN")
+    (finding,) = findings(bench.program("app", calls(called, "_ZNSt3__15mutex4lockEv"), *words))
+    assert (finding.rule, finding.subject, finding.severity) == ("abi-mismatch", "libc++", Severity.ERROR)
+    assert "-stdlib=libstdc++" in finding.fix
+
+
+SHARED = ("-shared", "-fPIC", "-Wl,-soname,libshim.so")
+SHIM = """
+    #include <string>
+    namespace at { std::string show_config(); }
+    extern "C" int use_all() { return at::show_config().size() == 0; }
+"""
+
+
+@pytest.mark.parametrize("called", ["as a library", "by a program", "by a program with libtorch"])
+@pytest.mark.parametrize("abi", [0, 1])
+def test_a_shim_of_the_other_abi_whose_libtorch_the_linker_dropped(
+    bench: Bench, abi: int, called: str
+) -> None:
+    lib = bench.torch(abi=1 - abi)
+    words = ("-Wl,--as-needed", lib / "libtorch_cpu.so", lib / "libc10.so", SEARCH)
+    how = {"language": "c++", "compiler": "g++"}
+    shim = bench.build("libshim.so", SHIM, *SHARED, f"-D_GLIBCXX_USE_CXX11_ABI={abi}", *words, **how)
+    with ElfFile.open(shim) as elf:
+        assert not any("torch" in name or "c10" in name for name in elf.dynamic.needed)
+    judged = shim
+    if called != "as a library":
+        linked = (lib / "libtorch_cpu.so",) if "with libtorch" in called else ()
+        source = calls("use_all", *(["_ZN2at13globalContextEv"] if linked else []))
+        judged = bench.program("app", source, shim, *linked, f"{SEARCH}:$ORIGIN")
+    found = [each for each in findings(judged) if each.rule != "rpath-unused" or "libshim" in each.message]
+    assert [(each.rule, each.severity) for each in found] == [("abi-mismatch", Severity.ERROR)]
+    assert f"-D_GLIBCXX_USE_CXX11_ABI={1 - abi}" in found[0].fix
+    bench.build("libshim.so", SHIM, *SHARED, f"-D_GLIBCXX_USE_CXX11_ABI={1 - abi}", *words, **how)
+    assert not [each for each in findings(judged) if each.severity is not Severity.NOTE]
+    assert not findings(shim)
+
+
+def test_a_shim_that_has_a_search_path_to_libtorch_and_does_not_link_it(bench: Bench) -> None:
+    bench.torch()
+    shim = bench.library("libshim.so", calls("_ZN2at13globalContextEv", main=False), SEARCH)
+    (finding,) = findings(shim)
+    assert (finding.rule, finding.subject) == ("torch-library-not-linked", "libtorch_cpu.so")
+    assert (finding.severity, "-ltorch_cpu" in finding.fix) == (Severity.WARNING, True)
+    newer = bench.library("libshim.so", calls("_ZN2at6newestEv", main=False), SEARCH)
+    (finding,) = findings(newer)
+    assert (finding.rule, finding.subject) == ("header-library-mismatch", str(bench.directory / "torch/lib"))
+    plain = bench.library("libshim.so", calls("of_the_host", main=False), SEARCH)
+    assert {each.rule for each in findings(plain)} == {"undefined-symbol", "rpath-unused"}
 
 
 def test_a_program_of_another_versions_headers(bench: Bench) -> None:

@@ -59,6 +59,28 @@ def test_a_binary_that_is_here_is_judged_like_its_own_file(bench: Bench, way: tu
 
 
 @pytest.mark.compile
+@pytest.mark.parametrize("left", ["both files", "the library alone", "no file"])
+def test_a_library_that_has_lost_its_versions_is_one_finding(bench: Bench, left: str) -> None:
+    script = bench.path("versions.map")
+    script.write_text("V_2 { global: number; local: *; };\n")
+    library = bench.library("libv.so", "int number(void) { return 1; }", f"-Wl,--version-script,{script}")
+    source = "int number(void);\nint main(void) { return number(); }"
+    app = bench.program("app", source, library, "-Wl,-rpath,$ORIGIN")
+    bench.library("libv.so", "int number(void) { return 1; }")
+    text = ask("ldd", "-v", app)
+    assert "libv.so (V_2) => not found" in text
+    if left != "both files":
+        app.rename(app.with_name("gone"))
+    if left == "no file":
+        library.unlink()
+    (report,) = judge_text(text, "-")
+    (finding,) = report.findings
+    assert finding.rule == "symbol-version-missing"
+    assert finding.severity is Severity.ERROR
+    assert ("has no symbol versions" in finding.message) == (left == "both files")
+
+
+@pytest.mark.compile
 def test_the_text_decides_where_a_library_is_found(bench: Bench) -> None:
     here = bench.library("here/libused.so", "int used(void) { return 1; }")
     bench.library("there/libused.so", "int other(void) { return 1; }")

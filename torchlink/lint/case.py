@@ -74,16 +74,25 @@ class Case:
         wanted: what it is judged against.
         kind: as in `FileReport.kind`.
         system: the loader that the closure was modelled with.
+        told: a text tells what is undefined, in libtorch's own libraries too.
     """
 
     def __init__(
-        self, closure: Closure, scope: Scope, wanted: Wanted, kind: str, system: LoaderSystem
+        self,
+        closure: Closure,
+        scope: Scope,
+        wanted: Wanted,
+        kind: str,
+        system: LoaderSystem,
+        *,
+        told: bool = False,
     ) -> None:
         self.closure = closure
         self.scope = scope
         self.wanted = wanted
         self.kind = kind
         self.system = system
+        self.told = told
         self._imports: dict[str, frozenset[bytes]] = {}
         self._derived: dict[Callable[[Case], Any], Any] = {}
 
@@ -130,22 +139,35 @@ class Case:
 
     @cached_property
     def torch_siblings(self) -> dict[str, ElfFile]:
-        """The libraries of the closure's libtorch that are not in the closure, by file name."""
+        """The libraries of the closure's libtorch of which the closure has none, by file name."""
+        return self._linkable({each.file.parent for objects in self.torch.values() for each in objects})
+
+    @cached_property
+    def torch_reached(self) -> dict[str, ElfFile]:
+        """The libraries of the libtorchs that the search paths of the user's objects lead to, by file name.
+
+        For a closure without any: where a linker has dropped all of them.
+        """
+        from torchlink.lint.search_path import directories_of
+
+        places = {host for each in self.own for *_, host in directories_of(each, self)}
+        return self._linkable({place for place in places if holds_torch(place)})
+
+    def _linkable(self, directories: set[Path]) -> dict[str, ElfFile]:
         from torchlink.binary.elf import ElfFile
 
         loaded = {os.path.realpath(each.file) for each in self.closure.objects}
-        siblings: dict[str, ElfFile] = {}
-        directories = {each.file.parent for objects in self.torch.values() for each in objects}
+        found: dict[str, ElfFile] = {}
         for directory in sorted(directories):
             for name in sorted(names_in(directory)):
-                path = directory / name
-                if bare_name(name) not in LINKABLE or os.path.realpath(path) in loaded:
+                path, bare = directory / name, bare_name(name)
+                if bare not in LINKABLE or bare in self.torch or os.path.realpath(path) in loaded:
                     continue
                 try:
-                    siblings[name] = ElfFile.open(path)
+                    found[name] = ElfFile.open(path)
                 except TorchlinkError:  # a linker script or a damaged file cannot be linked either
                     continue
-        return siblings
+        return found
 
     def belongs_to_torch(self, each: LoadedObject) -> bool:
         """Whether an object lies in a libtorch's directory: what is odd about it is not the user's doing."""
@@ -161,7 +183,7 @@ class Case:
             return False
         if self.belongs_to_torch(self.subject):
             return True
-        return not MARKS.isdisjoint(map(bare_name, names_in(self.subject.file.parent)))
+        return holds_torch(self.subject.file.parent)
 
     def is_system(self, each: LoadedObject) -> bool:
         """Whether an object is the operating system's: another system brings its own."""
@@ -211,11 +233,16 @@ class Case:
     def undefined(self) -> tuple[UndefinedSymbol, ...]:
         """What stays undefined in the user's own objects; () while a library is missing: it might serve them.
 
+        In libtorch's own as well where a text tells it.
+
         In a Python extension less Python's own names, which the interpreter that imports it serves.
         """
         if not self.complete:
             return ()
-        symbols = (symbol for each in self.own for symbol in self.scope.undefined_symbols(each.path))
+        judged = [each.path for each in self.own]
+        if self.told:
+            judged += [each.path for objects in self.torch.values() for each in objects]
+        symbols = (symbol for path in dict.fromkeys(judged) for symbol in self.scope.undefined_symbols(path))
         return tuple(
             symbol for symbol in symbols if not (self.is_extension and re.match(PYTHON_NAME, symbol.symbol))
         )
@@ -262,6 +289,11 @@ def names_in(directory: Path) -> list[str]:
         return os.listdir(directory)  # noqa: PTH208 - names alone: /usr/lib has thousands
     except OSError:
         return []
+
+
+def holds_torch(directory: Path) -> bool:
+    """Whether a directory holds the libraries of a libtorch."""
+    return not MARKS.isdisjoint(map(bare_name, names_in(directory)))
 
 
 def bare_name(soname: str) -> str:

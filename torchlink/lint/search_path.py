@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.tokens import expand
+from torchlink.lint.case import holds_torch
+from torchlink.lint.libtorch_names import wanted
 from torchlink.lint.unseen import Unseen
 
 if TYPE_CHECKING:
@@ -49,17 +51,26 @@ def all_entries(case: Case) -> tuple[Entry, ...]:
 
 
 def entries_of(each: LoadedObject, case: Case) -> Iterator[Entry]:
-    """The entries that the loader heeds of one object; with a RUNPATH that is not the RPATH."""
+    """The entries that the loader heeds of one object, judged."""
+    kind = "rpath" if each.elf.dynamic.runpath is None else "runpath"
+    for text, directory, host in directories_of(each, case):
+        plain = Entry(each, kind, text, directory, host, None)
+        yield plain._replace(flaw=flaw(plain, case))
+
+
+def directories_of(each: LoadedObject, case: Case) -> Iterator[tuple[str, str, Path]]:
+    """Each entry that the loader heeds, where it sees that directory, and where that is on this machine.
+
+    With a RUNPATH the RPATH is not heeded.
+    """
     dynamic = each.elf.dynamic
-    kind = "runpath" if dynamic.runpath is not None else "rpath"
     text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
     for entry in dict.fromkeys(text.split(":")) if text else ():
         directory = expand(entry, each.origin, case.system)
         if directory is None:  # a token that means nothing on this machine: the loader throws it away
             continue
         host = case.on_host(directory, each) if directory.startswith("/") else Path(directory)
-        plain = Entry(each, kind, entry, directory, host, None)
-        yield Entry(each, kind, entry, directory, host, flaw(plain, case))
+        yield entry, directory, host
 
 
 def flaw(entry: Entry, case: Case) -> str | None:
@@ -142,10 +153,13 @@ def serves(entry: Entry, case: Case) -> bool:
     """Whether the directory holds any library that is asked for through it, or that may be opened by name."""
     # An RPATH serves everything that is loaded because of its owner.
     edges = case.closure.edges
-    wanted = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
-    if any(is_there(entry.host / name) for name in ("glibc-hwcaps", *wanted)):
+    asked = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
+    if any(is_there(entry.host / name) for name in ("glibc-hwcaps", *asked)):
         return True
-    return not os.access(entry.host, os.X_OK) or b"dlopen" in case.imports(entry.owner)
+    if not os.access(entry.host, os.X_OK) or b"dlopen" in case.imports(entry.owner):
+        return True
+    # A linker drops a libtorch that serves nothing, as one of another ABI or version does.
+    return holds_torch(entry.host) and any(symbol.object == entry.owner.path for symbol in wanted(case))
 
 
 def is_there(path: Path) -> bool:

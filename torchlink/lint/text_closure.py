@@ -206,7 +206,10 @@ class TextScope(Scope):
         return super().used_but_not_needed(path) if self._whole else {}
 
     def missing_versions(self) -> tuple[MissingVersion, ...]:
-        """What the text calls not found. glibc's ldd looks for all versions; after lddtree the files tell."""
+        """What the text calls not found. glibc's ldd looks for all versions; after lddtree the files tell.
+
+        `ldd -v` says so of a library without any versions too: of that `lost_versions` speaks, from the files.
+        """
         if self._listing.kind != LDD:
             return super().missing_versions() if self._whole else ()
         missing = {
@@ -214,10 +217,19 @@ class TextScope(Scope):
             for each in self._listing.versions
             if not each.found
         }
+        missing = {each for each in missing if not self._has_no_versions(*each[:2])}
         return tuple(
             MissingVersion(asking, provider.rpartition("/")[2], provider, version, weak=False)
             for asking, provider, version in sorted(missing)
         )
+
+    def _has_no_versions(self, asking: str, provider: str) -> bool:
+        """Whether the files of both were read, and the library has no versions at all."""
+        if asking == provider or any(
+            isinstance(self._objects[each].elf, Unseen) for each in (asking, provider)
+        ):
+            return False
+        return not self._objects[provider].elf.version_definitions()
 
     def _path(self, name: str | None) -> str:
         """The path of the object that a line of the text means."""

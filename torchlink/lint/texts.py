@@ -80,7 +80,14 @@ def judge_listing(
             return own
         remarks = (own,)
     elf = described.closure.subject.elf
-    case = Case(described.closure, described.scope, wanted, kind_in(listing, described), system_for(elf))
+    case = Case(
+        described.closure,
+        described.scope,
+        wanted,
+        kind_in(listing, described),
+        system_for(elf),
+        told=bool(listing.undefined),
+    )
     return FileReport(
         path,
         listing.kind,

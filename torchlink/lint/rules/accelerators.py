@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.lint.case import bare_name, file_name
 from torchlink.lint.finding import Severity
+from torchlink.lint.libtorch_names import accelerator_of, unlinked
 from torchlink.lint.rule import rule
+from torchlink.lint.rules.symbols import kept_on_the_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,13 +68,16 @@ def load_bearing_lost(rule: Rule, case: Case) -> Iterator[Finding]:
     for accelerator in ACCELERATORS:
         if accelerator.library not in siblings:
             continue
+        if accelerator.library in map(
+            accelerator_of, unlinked(case)
+        ):  # `torch-library-not-linked` brings both
+            continue
         library = siblings[accelerator.library]
         users = [each for each in case.own if not case.belongs_to_torch(each)]
         if any(each.elf.find_in_section(".rodata", library.encode(), 0, 0) for each in users):
             continue
         said = {file_name(each.path): words for each in users if (words := mentions(each, accelerator, case))}
-        link = f"-Wl,--push-state,--no-as-needed,-l{accelerator.library},--pop-state"
-        fix = f"Link with {link}, as `torchlink flags --link` prints it."
+        fix = f"Link with {kept_on_the_line(accelerator.library)}, as `torchlink flags --link` prints it."
         if said:
             use = "uses" if len(said) == 1 else "use"
             yield rule.finding(

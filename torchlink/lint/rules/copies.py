@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import file_name
+from torchlink.lint.case import file_name, real_dir
 from torchlink.lint.finding import Severity
+from torchlink.lint.libtorch_names import mixed
 from torchlink.lint.rule import rule
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ OPENMP_ENTRY = ("omp_get_max_threads", "GOMP_parallel", "__kmpc_fork_call")
 # CUDA's libraries whose SONAME carries CUDA's own major version, and others that must be there once as well.
 CUDA_NUMBERED = ("cudart", "cublas", "cublasLt", "nvrtc", "cupti", "nvJitLink")
 CUDA = r"lib(\w+?)\.so\.(\d+)"
+SHOWN = 5  # symbols in a finding's evidence
 CUDA_OTHERS = ("cufft", "cusparse", "cusolver", "curand", "cudnn")
 
 
@@ -55,6 +57,36 @@ def duplicate_libtorch(rule: Rule, case: Case) -> Iterator[Finding]:
                 "Make every search path of the closure lead to one libtorch, and build all parts against it.",
                 tuple(f"{each.real_path}: {each.how}, needed by {each.needed_by}" for each in objects),
             )
+
+
+@rule("mixed-libtorch", Severity.ERROR, "Libraries of two builds of libtorch in one process.")
+def mixed_libtorch(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding for the closure: a library of one build needs functions that its neighbour of another lacks.
+
+    Whole libraries that lie apart and fit are of one build; that each is there only once says nothing.
+    """
+    symbols = case.once(mixed)
+    if not symbols:
+        return
+    libraries = [each for objects in case.torch.values() for each in objects]
+    places = [
+        f"{', '.join(file_name(each.path) for each in libraries if real_dir(each) == directory)} from {directory}"
+        for directory in case.torch_dirs
+    ]
+    users = sorted({file_name(symbol.object) for symbol in symbols})
+    need = "needs" if len(users) == 1 else "need"
+    yield rule.finding(
+        " + ".join(users),
+        f"{case.name} would load libraries of different builds of libtorch: {'; '.join(places)}. "
+        f"{', '.join(users)} {need} {len(symbols)} of libtorch's functions that nothing there defines: {case.name} "
+        "fails at start or at the first call.",
+        "Make every search path of the closure, and LD_LIBRARY_PATH, lead to one libtorch, and build all parts "
+        "against it.",
+        (
+            *(symbol.symbol for symbol in symbols[:SHOWN]),
+            *(f"{each.real_path}: {each.how}, needed by {each.needed_by}" for each in libraries),
+        ),
+    )
 
 
 def looks_like(each: LoadedObject, name: str) -> bool:
@@ -134,4 +166,4 @@ def cuda_major_mix(rule: Rule, case: Case) -> Iterator[Finding]:
             return
 
 
-COPIES = (duplicate_libtorch, static_libtorch_copy, duplicate_openmp, cuda_major_mix)
+COPIES = (duplicate_libtorch, mixed_libtorch, static_libtorch_copy, duplicate_openmp, cuda_major_mix)

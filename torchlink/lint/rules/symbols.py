@@ -7,20 +7,29 @@ from typing import TYPE_CHECKING
 
 from torchlink.lint.case import PYTHON_NAME, bare_name, file_name
 from torchlink.lint.finding import Severity
+from torchlink.lint.libtorch_names import (
+    accelerator_of,
+    beside,
+    mixed,
+    not_linked,
+    of_libcxx,
+    of_torch,
+    other_abi,
+    torch_abi,
+    torch_c10,
+    undefined,
+    unlinked,
+)
 from torchlink.lint.rule import rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torchlink.binary.bindings import LostVersions, UndefinedSymbol
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
-# Functions, constants, vtables and type infos of libtorch's namespaces, in Itanium mangling.
-TORCH_NAME = r"_Z(T[VISTC])?(NK?|)(3c10|2at|5torch|6caffe2)\w"
-NEW_STRING = r"7__cxx11|B5cxx11"
-LENGTH = r"[1-9]\d{0,3}"
 SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 
@@ -29,79 +38,40 @@ def mends(objects: set[str], one: str, many: str) -> str:
     return f"{', '.join(sorted(map(file_name, objects)))} {one if len(objects) == 1 else many}"
 
 
-def undefined(case: Case) -> list[UndefinedSymbol]:
-    """What stays undefined in the user's own objects for another reason than that a library is too old.
-
-    Of that `symbol-version-missing` speaks.
-    """
-    if not case.undefined:
-        return []
-    lacking = {(missing.object, missing.version) for missing in case.missing_versions}
-    return [symbol for symbol in case.undefined if (symbol.object, symbol.version) not in lacking]
-
-
-def of_torch(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
-    """Those that a libtorch would serve, where the closure has one."""
-    return [symbol for symbol in symbols if case.torch and re.match(TORCH_NAME, symbol.symbol)]
-
-
-def other_abi(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
-    """Those whose std::string is not the one of the libtorch in the closure."""
-    abi = torch_abi(case)
-    if abi is None:
-        return []
-    return [symbol for symbol in of_torch(symbols, case) if abi_of(symbol.symbol, case) == 1 - abi]
-
-
-def abi_of(mangled: str, case: Case) -> int | None:
-    """The C++ ABI that a mangled name tells by its std::string, None where it tells nothing.
-
-    `Ss` is the old string, `__cxx11` and the tag `B5cxx11` are the new one. What only returns a string
-    carries no mark under the old ABI: there libtorch's having the same name with the tag tells.
-    """
-    if re.search(NEW_STRING, mangled):
-        return 1
-    tagged, grammar, at = [], "", 0
-    number = re.compile(LENGTH)
-    # An identifier stands behind its length, and may hold an `Ss`.
-    while length := number.search(mangled, at):
-        grammar += mangled[at : length.start()] + " "
-        at = length.end() + int(length.group())
-        tagged.append(f"{mangled[:at]}B5cxx11{mangled[at:]}")
-    if "Ss" in grammar + mangled[at:]:
-        return 0
-    libraries = [each.elf for objects in case.torch.values() for each in objects]
-    libraries += case.torch_siblings.values()
-    return 0 if any(elf.defines(name) for name in tagged for elf in libraries) else None
-
-
-def torch_abi(case: Case) -> int | None:
-    """The C++ ABI of the libtorch in the closure, None without one."""
-    c10 = case.torch.get("c10")
-    if c10 is None:
-        return None
-    from torchlink.libtorch.abi import c10_abi
-
-    return c10_abi(c10[0].elf)[0]
-
-
 @rule("abi-mismatch", Severity.ERROR, "Compiled with another C++ ABI than the libtorch that would be loaded.")
 def abi_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding however many symbols tell it: the cause is one compile flag."""
-    telling = other_abi(undefined(case), case)
-    if not telling:
+    symbols = undefined(case)
+    c10 = torch_c10(case)
+    if c10 is None or case.once(mixed):
         return
-    abi = torch_abi(case)
-    c10 = case.torch["c10"][0]
-    yield rule.finding(
-        f"_GLIBCXX_USE_CXX11_ABI={abi}",
-        f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with "
-        f"_GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}, but {c10.path} was built with {abi}: {len(telling)} of "
-        f"the symbols that are used do not exist there, and {case.name} fails at start or at the first call.",
-        f"Compile with -D_GLIBCXX_USE_CXX11_ABI={abi}, as `torchlink flags --compile` prints it, or link a "
-        f"libtorch that was built with ABI {1 - (abi or 0)}.",
-        tuple(symbol.symbol for symbol in telling[:SHOWN]),
-    )
+    if telling := other_abi(symbols, case):
+        abi = torch_abi(case)
+        yield rule.finding(
+            f"_GLIBCXX_USE_CXX11_ABI={abi}",
+            f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with "
+            f"_GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}, but {c10[0]} was built with {abi}: "
+            f"{absent(telling)}, and {case.name} fails at start or at the first call.",
+            f"Compile with -D_GLIBCXX_USE_CXX11_ABI={abi}, as `torchlink flags --compile` prints it, or link a "
+            f"libtorch that was built with ABI {1 - (abi or 0)}.",
+            tuple(symbol.symbol for symbol in telling[:SHOWN]),
+        )
+    if telling := of_libcxx(symbols, case):
+        yield rule.finding(
+            "libc++",
+            f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with libc++ "
+            f"(-stdlib=libc++), but {c10[0]} was built with libstdc++, whose std::string is another type: "
+            f"{absent(telling)}, and {case.name} fails at start or at the first call.",
+            "Compile and link with -stdlib=libstdc++ everything that touches libtorch, and with "
+            f"-D_GLIBCXX_USE_CXX11_ABI={torch_abi(case)}: no libtorch for Linux is built with libc++.",
+            tuple(symbol.symbol for symbol in telling[:SHOWN]),
+        )
+
+
+def absent(symbols: list[UndefinedSymbol]) -> str:
+    """How many symbols are not in libtorch, as a clause."""
+    one = len(symbols) == 1
+    return f"{len(symbols)} of the symbols that are used {'does' if one else 'do'} not exist there"
 
 
 @rule(
@@ -112,13 +82,16 @@ def abi_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
 def header_library_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
     """Symbols of c10, at or torch that are undefined for another reason than the ABI."""
     symbols = undefined(case)
-    if other_abi(symbols, case):  # beside a wrong ABI nothing can be said of versions
+    # Beside a wrong ABI, or in a mix of two libtorchs, nothing can be said of versions.
+    if other_abi(symbols, case) or of_libcxx(symbols, case) or case.once(mixed):
         return
-    unlinked = {symbol for symbols in not_linked(symbols, case).values() for symbol in symbols}
-    telling = [symbol for symbol in of_torch(symbols, case) if symbol not in unlinked]
+    elsewhere = {symbol for group in not_linked(symbols, case).values() for symbol in group}
+    telling = [symbol for symbol in of_torch(symbols, case) if symbol not in elsewhere]
     if not telling:
         return
-    directory = case.torch_dirs[0]
+    directory = next(
+        iter((*case.torch_dirs, *(elf.name.rpartition("/")[0] for elf in beside(case).values())))
+    )
     objects = {symbol.object for symbol in telling}
     yield rule.finding(
         directory,
@@ -133,35 +106,37 @@ def header_library_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
 
 @rule("torch-library-not-linked", Severity.ERROR, "Uses a library of libtorch that it does not link.")
 def torch_library_not_linked(rule: Rule, case: Case) -> Iterator[Finding]:
-    """One finding a library: it lies beside the others, and nothing brings it into the closure.
-
-    Libtorch's own libraries are loaded by one that has brought the others.
-    """
-    if case.belongs_to_torch(case.subject):
+    """One finding for all that is missing on the link line: it lies with a libtorch, and nothing brings it."""
+    lost = unlinked(case)
+    if not lost:
         return
-    for library, symbols in not_linked(undefined(case), case).items():
-        users = mends({symbol.object for symbol in symbols}, "uses", "use")
-        bare = bare_name(library)
-        yield rule.finding(
-            library,
-            f"{users} functions of {library}, but nothing in the closure of {case.name} loads that library: "
-            "it fails at start or at the first call.",
-            f"Add -l{bare} behind what uses it on the link line; `torchlink flags --link` prints the whole of it.",
-            tuple(symbol.symbol for symbol in symbols[:SHOWN]),
-            # A program that loads a plain library may have that one loaded; Python keeps libtorch to itself.
-            severity=None if case.is_program or case.is_extension else Severity.WARNING,
-        )
+    libraries = sorted(lost)
+    telling = [symbol for library in libraries for symbol in lost[library]]
+    users = mends({symbol.object for symbol in telling}, "uses", "use")
+    yield rule.finding(
+        " + ".join(libraries),
+        f"{users} functions of {' and '.join(libraries)}, but nothing in the closure of {case.name} loads "
+        f"{'that library' if len(lost) == 1 else 'those libraries'}: it fails at start or at the first call.",
+        f"Add {link_words(libraries, case)} behind what uses it on the link line; `torchlink flags --link` prints the "
+        "whole of it.",
+        tuple(symbol.symbol for symbol in telling[:SHOWN]),
+        # A program that loads a plain library may have that one loaded; Python keeps libtorch to itself.
+        severity=None if case.is_program or case.is_extension else Severity.WARNING,
+    )
 
 
-def not_linked(symbols: list[UndefinedSymbol], case: Case) -> dict[str, list[UndefinedSymbol]]:
-    """Undefined symbols that a libtorch library outside the closure defines, by its file name."""
-    found: dict[str, list[UndefinedSymbol]] = {}
-    for symbol in of_torch(symbols, case):
-        for name, elf in case.torch_siblings.items():
-            if elf.defines(symbol.symbol):
-                found.setdefault(name, []).append(symbol)
-                break
-    return found
+def link_words(lost: Iterable[str], case: Case) -> str:
+    """What links these libraries, and beside one of CUDA's the libtorch_cuda that a linker would drop again."""
+    if case.is_extension:  # Python has loaded it
+        return " ".join(f"-l{bare_name(name)}" for name in lost)
+    accelerators = {name for name in map(accelerator_of, lost) if name and name not in case.torch}
+    plain = (bare for bare in map(bare_name, lost) if bare not in accelerators)
+    return " ".join([*map(kept_on_the_line, sorted(accelerators)), *(f"-l{bare}" for bare in plain)])
+
+
+def kept_on_the_line(bare: str) -> str:
+    """The words that link a library even where no symbol names it."""
+    return f"-Wl,--push-state,--no-as-needed,-l{bare},--pop-state"
 
 
 @rule("undefined-symbol", Severity.ERROR, "A symbol that no library of the closure defines.")
@@ -172,7 +147,10 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
     asking: dict[str, list[str]] = {}
     for symbol in symbols:
         # The interpreter serves an extension's own libraries, such as libtorch_python, as it does the extension.
-        of_python = not case.is_program and re.match(PYTHON_NAME, symbol.symbol)
+        served = not case.is_program or is_torch_python(
+            symbol.object
+        )  # a text may leave open what loads that
+        of_python = served and re.match(PYTHON_NAME, symbol.symbol)
         if symbol.symbol not in explained and not of_python:
             asking.setdefault(symbol.object, []).append(symbol.symbol)
     for path, names in asking.items():
@@ -191,6 +169,11 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
             tuple(names[:SHOWN]),
             severity=None if program else Severity.NOTE,
         )._replace(parts=tuple(names))
+
+
+def is_torch_python(path: str) -> bool:
+    """Whether an object is the library of libtorch that Python alone loads."""
+    return bare_name(file_name(path)) == "torch_python"
 
 
 @rule("symbol-version-missing", Severity.ERROR, "A library is older than what was linked against.")

@@ -1,0 +1,179 @@
+"""Libraries of two builds of libtorch in one process: told by the functions that one lacks of the other."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import run_clean
+from tests.lint.bench import Bench, calls, findings, functions, rules, said
+from torchlink.lint.finding import Severity
+from torchlink.lint.texts import judge_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchlink.lint.finding import Finding
+
+pytestmark = pytest.mark.compile
+
+CONTEXT = "_ZN2at13globalContextEv"
+ALLOC = "_ZN3c109alloc_cpuEm"
+STATE = "_ZN3c1013GeneratorImpl12philox_stateEv"
+BY_RUNPATH = "-Wl,--enable-new-dtags,-rpath"  # LD_LIBRARY_PATH goes before it
+
+
+def libtorch(bench: Bench, directory: str, c10: str, *needed: str) -> Path:
+    """A libtorch whose libc10 has some functions, of which its libtorch_cpu needs others."""
+    lib = bench.torch(directory)
+    library = bench.library(f"{directory}/libc10.so", functions(c10))
+    words = (library, f"{BY_RUNPATH},$ORIGIN")
+    bench.library(f"{directory}/libtorch_cpu.so", functions(CONTEXT) + calls(*needed, main=False), *words)
+    return lib
+
+
+def two(bench: Bench) -> tuple[Path, Path]:
+    """An older libtorch, and a newer one whose libtorch_cpu needs what only its own libc10 has."""
+    return libtorch(bench, "old/lib", ALLOC, ALLOC), libtorch(
+        bench, "new/lib", f"{ALLOC} {STATE}", ALLOC, STATE
+    )
+
+
+def program(bench: Bench, own: Path, shims: Path) -> Path:
+    """A program that links one libc10, and a shim that links the libtorch_cpu of (perhaps) another libtorch."""
+    shim = bench.library(
+        "libshim.so",
+        calls(CONTEXT, main=False),
+        shims / "libtorch_cpu.so",
+        f"{BY_RUNPATH},$ORIGIN/{shims.relative_to(bench.directory)}",
+    )
+    search = f"{BY_RUNPATH},$ORIGIN:$ORIGIN/{own.relative_to(bench.directory)}"
+    return bench.program("app", calls("use_all", ALLOC), own / "libc10.so", shim, search)
+
+
+def refused(app: Path, variables: str = "") -> str:
+    """What the loader says when it binds all symbols at once."""
+    done = run_clean("/bin/sh", "-c", f"{variables} LD_BIND_NOW=1 exec {app}")
+    assert done.returncode != 0
+    return done.stderr
+
+
+def is_a_mix(finding: Finding) -> bool:
+    return (
+        (finding.rule, finding.subject) == ("mixed-libtorch", "libtorch_cpu.so")
+        and finding.severity is Severity.ERROR
+        and finding.evidence[0] == STATE
+    )
+
+
+def test_a_program_and_its_shim_that_link_two_libtorchs(bench: Bench) -> None:
+    old, new = two(bench)
+    app = program(bench, old, new)
+    assert f"undefined symbol: {STATE}" in refused(app)
+    (finding,) = findings(app)
+    assert is_a_mix(finding)
+    assert str(old) in finding.message
+    assert str(new) in finding.message
+    assert not findings(program(bench, new, new))
+
+
+def test_a_libc10_that_only_the_environment_brings(bench: Bench) -> None:
+    old, new = two(bench)
+    app = program(bench, new, new)
+    only = bench.path("only/libc10.so").parent
+    shutil.copy(old / "libc10.so", only)
+    for directory in (only, old):
+        environment = {"LD_LIBRARY_PATH": str(directory)}
+        mixes = said(app, "mixed-libtorch", environment=environment)
+        if directory == only:
+            assert STATE in refused(app, f"LD_LIBRARY_PATH={only}")
+            assert any(map(is_a_mix, mixes))
+        else:
+            assert not mixes  # the whole of the other libtorch is taken
+    assert not findings(app)
+
+
+@pytest.mark.parametrize("layout", ["plain", "linked"])
+def test_libraries_of_one_build_that_lie_apart_are_no_mix(bench: Bench, layout: str) -> None:
+    _, new = two(bench)
+    split = bench.path("split/lib/libc10.so")
+    if layout == "linked":
+        split.symlink_to(new / "libc10.so")
+    else:
+        shutil.move(new / "libc10.so", split)
+    app = program(bench, split.parent, new)
+    assert run_clean(app).returncode == 0
+    assert not rules(app)
+
+
+def test_a_shim_for_the_other_libtorch_is_not_called_built_with_other_headers_too(bench: Bench) -> None:
+    old, new = two(bench)
+    shim = bench.library(
+        "libshim.so",
+        calls(CONTEXT, STATE, main=False),
+        new / "libtorch_cpu.so",
+        f"{BY_RUNPATH},$ORIGIN/new/lib",
+    )
+    words = (old / "libc10.so", shim, f"{BY_RUNPATH},$ORIGIN:$ORIGIN/old/lib")
+    app = bench.program("app", calls("use_all", ALLOC), *words)
+    (finding,) = findings(app)
+    assert is_a_mix(finding)
+
+
+def ldd(app: Path, *options: str) -> str:
+    done = subprocess.run(
+        ["ldd", *options, str(app)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("-r",)], ids=["ldd", "ldd -r"])
+def test_a_mix_in_a_text_of_ldd(bench: Bench, options: tuple[str, ...]) -> None:
+    old, new = two(bench)
+    app = program(bench, old, new)
+    (report,) = judge_text(ldd(app, *options), "-")
+    (finding,) = report.findings
+    assert is_a_mix(finding)
+    (report,) = judge_text(ldd(program(bench, new, new), *options), "-")
+    assert not report.findings
+
+
+def test_a_mix_in_a_text_from_another_machine(bench: Bench) -> None:
+    old, new = two(bench)
+    text = ldd(program(bench, old, new), "-r").replace(str(bench.directory), "/there/is/none")
+    (report,) = judge_text(text, "-")
+    (finding,) = report.findings
+    assert is_a_mix(finding)
+
+
+def test_a_mix_in_one_directory_is_told_by_a_text(bench: Bench) -> None:
+    old, new = two(bench)
+    shutil.copy(old / "libc10.so", new)
+    (report,) = judge_text(ldd(program(bench, new, new), "-r"), "-")
+    (finding,) = report.findings
+    assert is_a_mix(finding)
+
+
+def test_python_serves_libtorch_python_whatever_a_text_is_about(bench: Bench) -> None:
+    lib = bench.torch()
+    source = calls(CONTEXT, "PyErr_Clear", main=False)
+    python = bench.library(
+        "torch/lib/libtorch_python.so", source, lib / "libtorch_cpu.so", "-Wl,-rpath,$ORIGIN"
+    )
+    extension = bench.library("mine.so", functions("PyInit_mine"), python, "-Wl,-rpath,$ORIGIN/torch/lib")
+    text = ldd(extension, "-r")
+    assert "undefined symbol: PyErr_Clear" in text
+    (report,) = judge_text(text, "-")
+    assert not report.findings
+
+
+def test_other_symbols_of_libtorchs_own_libraries_in_a_text_are_judged_too(bench: Bench) -> None:
+    _, new = two(bench)
+    text = f"{ldd(program(bench, new, new))}undefined symbol: cudaMalloc\t({new / 'libtorch_cpu.so'})\n"
+    (report,) = judge_text(text, "-")
+    (finding,) = report.findings
+    assert (finding.rule, finding.subject) == ("undefined-symbol", "libtorch_cpu.so")
+    assert finding.severity is Severity.ERROR

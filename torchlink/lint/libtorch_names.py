@@ -1,0 +1,167 @@
+"""Names of libtorch that stay undefined, and what they tell: another ABI, another library, another build."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torchlink.lint.case import bare_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.binary.bindings import UndefinedSymbol
+    from torchlink.binary.elf import ElfFile
+    from torchlink.lint.case import Case
+
+# Functions, constants, vtables and type infos of libtorch's namespaces, in Itanium mangling.
+TORCH_NAME = r"_Z(T[VISTC])?(NK?|)(3c10|2at|5torch|6caffe2)\w"
+NEW_STRING = r"7__cxx11|B5cxx11"
+LIBCXX = "St3__1"  # libc++'s own namespace, std::__1
+LENGTH = r"[1-9]\d{0,3}"
+
+
+def undefined(case: Case) -> list[UndefinedSymbol]:
+    """What stays undefined in the user's own objects for another reason than that a library is too old.
+
+    Of that `symbol-version-missing` speaks.
+    """
+    if not case.undefined:
+        return []
+    lacking = {(missing.object, missing.version) for missing in case.missing_versions}
+    return [symbol for symbol in case.undefined if (symbol.object, symbol.version) not in lacking]
+
+
+def beside(case: Case) -> Mapping[str, ElfFile]:
+    """The libraries that could serve it: the closure's libtorch has them, or one that a search path leads to."""
+    return case.torch_siblings if case.torch else case.torch_reached
+
+
+def of_torch(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
+    """Those that a libtorch would serve, where the closure has one or a search path leads to one."""
+    named = [symbol for symbol in symbols if re.match(TORCH_NAME, symbol.symbol)]
+    return named if named and (case.torch or case.torch_reached) else []
+
+
+def wanted(case: Case) -> list[UndefinedSymbol]:
+    """The names of libtorch that the user's objects leave undefined."""
+    return of_torch(undefined(case), case)
+
+
+def mixed(case: Case) -> list[UndefinedSymbol]:
+    """Names of libtorch that its own libraries leave undefined: then they are of different builds.
+
+    Looked for only where they lie in several directories, or where a text tells of some: in one directory they
+    came together.
+    """
+    if not case.complete or (len(case.torch_dirs) < 2 and not case.told):
+        return []
+    libraries = [each.path for objects in case.torch.values() for each in objects]
+    symbols = [symbol for path in libraries for symbol in case.scope.undefined_symbols(path)]
+    named = [symbol for symbol in symbols if re.match(TORCH_NAME, symbol.symbol)]
+    # libtorch_nvshmem relies on who loads it to have loaded libtorch_cuda.
+    return [each for each in named if not any(elf.defines(each.symbol) for elf in beside(case).values())]
+
+
+def not_linked(symbols: list[UndefinedSymbol], case: Case) -> dict[str, list[UndefinedSymbol]]:
+    """Undefined symbols that a libtorch library outside the closure defines, by its file name."""
+    found: dict[str, list[UndefinedSymbol]] = {}
+    for symbol in of_torch(symbols, case):
+        for name, elf in beside(case).items():
+            if elf.defines(symbol.symbol):
+                found.setdefault(name, []).append(symbol)
+                break
+    return found
+
+
+def unlinked(case: Case) -> dict[str, list[UndefinedSymbol]]:
+    """What `torch-library-not-linked` speaks of: the libraries by file name, each with what is used of it.
+
+    Libtorch's own libraries are loaded by one that has brought the others. Where a linker has dropped all of
+    libtorch, that is because of the ABI.
+    """
+    if case.belongs_to_torch(case.subject):
+        return {}
+    symbols = undefined(case)
+    if not case.torch and (other_abi(symbols, case) or of_libcxx(symbols, case)):
+        return {}
+    return not_linked(symbols, case)
+
+
+def accelerator_of(library: str) -> str | None:
+    """`libc10_cuda.so` and `libtorch_cuda.so` -> `torch_cuda`, which must be loaded beside either."""
+    found = re.match(r"lib(?:c10|torch)_(cuda|hip|xpu)\.so", library)
+    return f"torch_{found[1]}" if found else None
+
+
+def other_abi(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
+    """Those whose std::string is not the one of the libtorch, though of libstdc++ too."""
+    abi = torch_abi(case)
+    if abi is None:
+        return []
+    others = set(of_libcxx(symbols, case))
+    return [
+        symbol
+        for symbol in of_torch(symbols, case)
+        if symbol not in others and abi_of(symbol.symbol, case) == 1 - abi
+    ]
+
+
+def of_libcxx(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
+    """Those whose std::string is libc++'s, where the libtorch was built with libstdc++."""
+    named = of_torch(symbols, case)
+    if not named or torch_abi(case) is None:
+        return []
+    users = {symbol.object for symbol in named if LIBCXX in symbol.symbol or uses_libcxx(symbol.object, case)}
+    return [
+        symbol
+        for symbol in named
+        # What only returns a string carries no mark in libc++.
+        if LIBCXX in symbol.symbol or (symbol.object in users and abi_of(symbol.symbol, case) == 0)
+    ]
+
+
+def uses_libcxx(path: str, case: Case) -> bool:
+    """Whether an object takes anything from libc++."""
+    each = case.closure.object(path)
+    return each is not None and any(LIBCXX.encode() in name for name in case.imports(each))
+
+
+def abi_of(mangled: str, case: Case) -> int | None:
+    """The C++ ABI that a mangled name tells by its std::string, None where it tells nothing.
+
+    `Ss` is the old string, `__cxx11` and the tag `B5cxx11` are the new one. What only returns a string
+    carries no mark under the old ABI: there libtorch's having the same name with the tag tells.
+    """
+    if re.search(NEW_STRING, mangled):
+        return 1
+    tagged, grammar, at = [], "", 0
+    number = re.compile(LENGTH)
+    # An identifier stands behind its length, and may hold an `Ss`.
+    while length := number.search(mangled, at):
+        grammar += mangled[at : length.start()] + " "
+        at = length.end() + int(length.group())
+        tagged.append(f"{mangled[:at]}B5cxx11{mangled[at:]}")
+    if "Ss" in grammar + mangled[at:]:
+        return 0
+    libraries = [each.elf for objects in case.torch.values() for each in objects]
+    libraries += beside(case).values()
+    return 0 if any(elf.defines(name) for name in tagged for elf in libraries) else None
+
+
+def torch_c10(case: Case) -> tuple[str, ElfFile] | None:
+    """Path and file of the libc10 in the closure, or else of the one that could be there; None without one."""
+    if "c10" in case.torch:
+        c10 = case.torch["c10"][0]
+        return c10.path, c10.elf
+    return next(((elf.name, elf) for name, elf in beside(case).items() if bare_name(name) == "c10"), None)
+
+
+def torch_abi(case: Case) -> int | None:
+    """The C++ ABI of that libc10; None without one, or where it was not built with libstdc++."""
+    c10 = torch_c10(case)
+    if c10 is None:
+        return None
+    from torchlink.libtorch.abi import c10_abi
+
+    return c10_abi(c10[1])[0]
