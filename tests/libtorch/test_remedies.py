@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Result
 
+HERE = this_machine().arch
 METADATA = """\
 Name: torch
 Requires-Dist: setuptools>=77.0.3
@@ -70,7 +71,7 @@ def test_extras_of_one_package_are_asked_for_at_once() -> None:
 
 
 def test_the_environments_own_interpreter_is_told_to_install(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path / "torch", python=Path("/some where/bin/python"))
+    libtorch = imitate(tmp_path / "torch", python=Path("/some where/bin/python"), arch=HERE)
     command = "'/some where/bin/python' -m pip install nvidia-cudnn-cu13==9.26.0.51"
     assert remedy_for(libtorch, [CUDNN]).command == command
 
@@ -88,7 +89,7 @@ def test_without_an_interpreter_packages_are_added_to_the_directory(tmp_path: Pa
     site = tmp_path / name
     write(site / "torch-2.15.0.dist-info/METADATA", "")
     command = merging(site, "nvidia-cudnn-cu13==9.26.0.51")
-    assert remedy_for(imitate(site / "torch"), [CUDNN]).command == command
+    assert remedy_for(imitate(site / "torch", arch=HERE), [CUDNN]).command == command
 
 
 def test_for_another_machine_pip_is_told_which(tmp_path: Path) -> None:
@@ -97,7 +98,8 @@ def test_for_another_machine_pip_is_told_which(tmp_path: Path) -> None:
         site / "torch-2.15.0.dist-info/WHEEL",
         "Wheel-Version: 1.0\nTag: cp312-cp312-manylinux_2_28_riscv64\n",
     )
-    command = remedy_for(imitate(site / "torch", arch="riscv64"), [CUDNN]).command
+    libtorch = imitate(site / "torch", arch="riscv64", python=Path("/usr/bin/python3"))
+    command = remedy_for(libtorch, [CUDNN]).command
     assert (
         "--platform=manylinux2014_riscv64 $(seq -f --platform=manylinux_2_%g_riscv64 17 28) "
         "--python-version 3.12 --only-binary :all: nvidia-cudnn-cu13" in command
@@ -112,30 +114,29 @@ def test_what_pip_believes_to_be_installed_is_forced(tmp_path: Path) -> None:
         "libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti", "cuda-toolkit[cupti]==13.2.2"
     )
     python = tmp_path / "bin/python"
-    assert remedy_for(imitate(site / "torch", python=python), [cupti, CUDNN]).command == (
+    assert remedy_for(imitate(site / "torch", python=python, arch=HERE), [cupti, CUDNN]).command == (
         f"{python} -m pip install --force-reinstall --no-deps nvidia-cuda-cupti==13.2.86 && "
         f"{python} -m pip install nvidia-cudnn-cu13==9.26.0.51"
     )
     command = merging(site, "--no-deps nvidia-cuda-cupti==13.2.86")
-    assert remedy_for(imitate(site / "torch"), [cupti]).command == command
+    assert remedy_for(imitate(site / "torch", arch=HERE), [cupti]).command == command
 
 
 WHEEL = "torch-2.15.0+cu132-cp313-cp313t-manylinux_2_28_{}.whl"
 
 
 def test_companions_are_downloaded_for_the_machine_of_the_wheel() -> None:
-    here = this_machine().arch
-    assert download_words([CUDNN], WHEEL.format(here), here) == f"pip download {CUDNN.requirement} -d wheels"
+    assert download_words([CUDNN], WHEEL.format(HERE), HERE) == f"pip download {CUDNN.requirement} -d wheels"
     assert download_words([CUDNN], WHEEL.format("riscv64"), "riscv64") == (
         "pip download --platform=manylinux2014_riscv64 $(seq -f --platform=manylinux_2_%g_riscv64 17 28) "
         f"--python-version 3.13 --only-binary :all: {CUDNN.requirement} -d wheels"
     )
-    assert download_words([MissingLibrary("libodd.so", "x", None)], WHEEL.format(here), here) == ""
+    assert download_words([MissingLibrary("libodd.so", "x", None)], WHEEL.format(HERE), HERE) == ""
 
 
 @pytest.mark.matrix
 def test_the_command_downloads_for_another_machine(tmp_path: Path) -> None:
-    other = "aarch64" if this_machine().arch == "x86_64" else "x86_64"
+    other = "aarch64" if HERE == "x86_64" else "x86_64"
     nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
     command = download_words([nvtx], WHEEL.format(other), other)
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -154,7 +155,7 @@ def test_the_command_adds_what_is_missing_and_takes_nothing_away(tmp_path: Path,
             site / "nvidia_nvtx-13.2.86.dist-info/RECORD", "nvidia/cu13/lib/libnvtx3interop.so.1,sha256=x,1\n"
         )
     nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
-    command = remedy_for(imitate(site / "torch", python=None), [nvtx]).command
+    command = remedy_for(imitate(site / "torch", arch=HERE), [nvtx]).command
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list((site / "nvidia").rglob("*nvtx*"))
@@ -183,13 +184,15 @@ def test_what_conda_brought_conda_mends(tmp_path: Path) -> None:
     for root in (prefix, prefix / "lib/python3.12/site-packages/torch"):
         assert remedy_for(imitate(root, **facts), parts).command == expected
     old = imitate(prefix, **{**facts, "accelerator_version": "11.8"})
-    assert remedy_for(old, parts[:1]).command == f"conda install -p {prefix} -c conda-forge cudatoolkit=11.8"
+    words = f"conda install -p {prefix} -c conda-forge cudatoolkit=11.8 intel-openmp"
+    openmp = MissingLibrary("libiomp5.so", "libtorch_cpu.so", "intel-openmp")
+    assert remedy_for(old, [parts[0], openmp]).command == words
 
 
 def test_what_pip_brought_into_a_conda_environment_pip_mends(tmp_path: Path) -> None:
     prefix = tmp_path / "env"
     write(prefix / "conda-meta/python-3.12.1-h1_0_cpython.json", "{}")
-    libtorch = imitate(prefix / "lib/python3.12/site-packages/torch", python=prefix / "bin/python")
+    libtorch = imitate(prefix / "lib/python3.12/site-packages/torch", python=prefix / "bin/python", arch=HERE)
     assert "-m pip install nvidia-cudnn" in remedy_for(libtorch, [CUDNN]).command
 
 

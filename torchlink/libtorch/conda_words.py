@@ -35,7 +35,7 @@ PACKAGES = {
     "intel-openmp": "intel-openmp",
 }
 SPLIT_IN = 12  # the CUDA major version from which on the toolkit is many packages; before, it is cudatoolkit
-TOOLKIT = re.compile(r"cuda-|lib(?:cu|nvjitlink)")  # how the packages begin that have the toolkit's version
+TOOLKIT = re.compile(r"cuda-|lib(?:cu|nvjitlink)")  # how the packages begin that are parts of the toolkit
 TORCH = re.compile(r"(?:lib)?(?:py)?torch-\d")  # `pytorch-2.9.1-….json`, `libtorch-…`
 
 
@@ -80,4 +80,4 @@ def _package(library: MissingLibrary, version: list[str]) -> str | None:
     name = re.sub(r"-cu\d+$", "", library.package or "")
     package = PACKAGES.get(name)
     old = version[0].isdigit() and int(version[0]) < SPLIT_IN
-    return "cudatoolkit" if package and old and package not in {"cudnn", "nccl", "mkl"} else package
+    return "cudatoolkit" if package and old and TOOLKIT.match(package) else package

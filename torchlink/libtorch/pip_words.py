@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import MissingLibrary
 
 EXTRAS = re.compile(r"\[([^]]*)\]")  # of a requirement: `cuda-toolkit[cublas]==13.2.2`
-TAG = re.compile(r"-cp(?P<major>\d)(?P<minor>\d+)-[^-]+-(?P<platform>[^-]+?)(?:\.whl)?$")
+TAG = re.compile(r"-cp(?P<major>\d)(?P<minor>\d+)-[^-]+-[^-]+$")
 OLDEST_GLIBC, GLIBC = 17, 28  # minor versions of glibc 2 that the companions' wheels are tagged with
 
 
@@ -129,12 +129,13 @@ def machine_words(tag: str, arch: str) -> str:
         arch: what it was built for.
     """
     here = this_machine()
-    found = TAG.search(f"-{tag}")
-    if found is None or (here.platform, here.arch) == ("linux", arch):
+    if (here.platform, here.arch) == ("linux", arch):
         return ""
-    glibc = re.search(r"manylinux_2_(\d+)_", found["platform"])
+    found = TAG.search(f"-{tag}")
+    glibc = re.search(r"manylinux_2_(\d+)_", tag)
     newest = max(GLIBC, int(glibc[1]) if glibc else 0)
+    python = f"--python-version {found['major']}.{found['minor']} " if found else ""
     return (
         f"--platform=manylinux2014_{arch} $(seq -f --platform=manylinux_2_%g_{arch} {OLDEST_GLIBC} {newest}) "
-        f"--python-version {found['major']}.{found['minor']} --only-binary :all:"
+        f"{python}--only-binary :all:"
     )

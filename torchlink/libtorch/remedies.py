@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.libtorch.conda_words import conda_prefix, conda_words
 from torchlink.libtorch.disk import names_in, read_text
 from torchlink.libtorch.layout import INSTALLED, is_triple
+from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.pip_words import install_words, machine_words, merge_words, wanted_from_pip
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def remedy_for(libtorch: Libtorch, missing: Iterable[MissingLibrary]) -> Remedy:
     wanted = wanted_from_pip(lacking, site_dirs_of(libtorch))
     if not wanted.all:
         return Remedy()
-    if libtorch.python:
+    # Another machine's interpreter does not run here; where it is a link, it leads to one of this machine.
+    if libtorch.python and libtorch.arch == this_machine().arch:
         return Remedy(install_words(libtorch.python, wanted))
     dist_info = next((name for name in names_in(site) if is_torchs(name)), "")
     if site.name in SITES or dist_info:
