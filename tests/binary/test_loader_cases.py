@@ -19,6 +19,7 @@ from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PT_DYNAMIC
 from torchlink.binary.loader import resolve
 from torchlink.binary.platforms import host_hwcaps
+from torchlink.binary.search import DROPPED
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure
@@ -382,4 +383,10 @@ def test_a_set_uid_program_ignores_the_environment_and_most_of_origin(workshop: 
     app.chmod(0o4755)
     closure = resolve(app, environment=environment)
     assert [edge.name for edge in closure.missing] == ["liba.so"]
-    assert {tried.how.kind for tried in closure.missing[0].tried} == {"default"}
+    tried = closure.missing[0].tried
+    assert {each.how.kind for each in tried if each.reason != DROPPED} == {"default"}
+    assert [str(each.how) for each in tried if each.reason == DROPPED] == [
+        f"RPATH $ORIGIN/lib of {app}",
+        f"RPATH $ORIGIN of {app}",
+        f"LD_LIBRARY_PATH {library.parent}",
+    ]

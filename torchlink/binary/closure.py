@@ -85,6 +85,7 @@ class Closure(NamedTuple):
 
     objects: tuple[LoadedObject, ...]  # the subject first
     edges: tuple[Edge, ...]  # in the order in which the loader asks
+    secure: bool = False  # the program runs set-uid: the loader heeds less
 
     @property
     def subject(self) -> LoadedObject:

@@ -99,7 +99,7 @@ class Resolver:
             self._breadth_first()
             if loader is not None and not loader.listed:
                 self.order.append(loader)
-        return Closure(tuple(node.loaded for node in self.order), tuple(self.edges))
+        return Closure(tuple(node.loaded for node in self.order), tuple(self.edges), secure)
 
     def _subject(self, path: Path, elf: ElfFile) -> Node:
         tree = self.system.tree
@@ -201,7 +201,7 @@ class Resolver:
                 wanted, fatal = None, "a set-uid program may not use tokens in a NEEDED name"
             else:
                 wanted = expand(name, node.origin, self.system)
-        found = self._known(wanted) if wanted else None
+        found = self._known(wanted) if wanted is not None else None
         taken = How("loaded") if found else None
         if found is None and wanted:
             found, taken, fatal = self._load(wanted, node, tried, how)
@@ -215,6 +215,8 @@ class Resolver:
                 return None
             if MUSL_OWN.match(name):
                 return self._by_name.get(os.path.basename(self.system.interpreter or ""))  # noqa: PTH119
+        elif not name:  # what glibc calls the program itself
+            return self.order[0]
         return self._by_name.get(name)
 
     def _load(
@@ -234,9 +236,7 @@ class Resolver:
             if candidate.group == left_out:
                 continue
             if not candidate.there:
-                tried.append(
-                    Tried(candidate.place.how, candidate.path.rstrip("/") or "/", "no such directory")
-                )
+                tried.append(Tried(candidate.place.how, candidate.path.rstrip("/") or "/", candidate.reason))
                 continue
             verdict = self._judge(self.search.on_host(candidate.path, outside=candidate.place.outside))
             if verdict.elf is not None:

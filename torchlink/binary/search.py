@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torchlink.binary.system import LoaderSystem
 
 
+DROPPED = "left out, for the program runs set-uid"
+
+
 class Place(NamedTuple):
     """A directory to look in."""
 
@@ -27,15 +30,17 @@ class Place(NamedTuple):
         bool  # it lies on this machine although the loader is an image's (the subject is not in the image)
     )
     how: How
+    dropped: bool = False  # the loader leaves it out because the program runs set-uid
 
 
 class Candidate(NamedTuple):
-    """A file that may serve, or (`there` is False) a directory that does not exist."""
+    """A file that may serve, or (`there` is False) a directory in which the loader does not look."""
 
     path: str
     place: Place
     group: int  # candidates of one list of directories have one number
     there: bool = True
+    reason: str = "no such directory"  # why it does not look there
 
 
 class Requester:
@@ -85,7 +90,7 @@ class Search:
         self.main = main
         self.secure = secure
         self._exists: dict[tuple[str, bool], bool] = {}
-        text = "" if secure else environment.get("LD_LIBRARY_PATH", "")
+        text = environment.get("LD_LIBRARY_PATH", "")
         self._from_environment = tuple(self._environment_places(text)) if text else ()
         how = How("default")
         self._defaults = tuple(Place(f"{directory}/", False, how) for directory in system.default_dirs)
@@ -103,7 +108,9 @@ class Search:
         )
         for group, places in enumerate(lists):
             for place in places:
-                if place.how.kind == "ld.so.cache":
+                if place.dropped:
+                    yield Candidate(place.prefix, place, group, there=False, reason=DROPPED)
+                elif place.how.kind == "ld.so.cache":
                     yield Candidate(place.prefix, place, group)
                 elif not self._is_dir(place.prefix, outside=place.outside):
                     yield Candidate(place.prefix, place, group, there=False)
@@ -120,7 +127,9 @@ class Search:
         seen: set[str] = set()
         if self.system.family == "musl":
             entries: list[tuple[str, str | None]] = []
-            if expand_musl(text, requester.origin) is not None:
+            if self.secure and requester is self.main and "$" in text:  # musl's `fixup_rpath`
+                entries = [(entry, None) for entry in re.split("[:\n]", text) if entry]
+            elif expand_musl(text, requester.origin) is not None:
                 entries = [
                     (entry, expand_musl(entry, requester.origin))
                     for entry in re.split("[:\n]", text)
@@ -133,6 +142,8 @@ class Search:
                 for entry in text.split(":")
             ]
         for entry, expanded in entries:
+            if expanded is None and self.secure and ("ORIGIN" in entry or self.system.family == "musl"):
+                yield Place(entry, False, How(kind, entry, requester.path), dropped=True)
             if expanded is None or (entry and not expanded) or expanded in seen:
                 continue
             seen.add(expanded)
@@ -140,6 +151,9 @@ class Search:
             yield Place(as_prefix(expanded), outside, How(kind, entry, requester.path))
 
     def _environment_places(self, text: str) -> Iterator[Place]:
+        if self.secure:
+            yield Place(text, False, How("LD_LIBRARY_PATH", text), dropped=True)
+            return
         musl = self.system.family == "musl"
         for entry in re.split("[:\n]" if musl else "[:;]", text):
             if musl:

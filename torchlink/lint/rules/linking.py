@@ -38,7 +38,7 @@ def unused_library(rule: Rule, case: Case) -> Iterator[Finding]:
         bare = bare_name(edge.name)
         if bare in TEST_LIBRARIES or bare in LOAD_BEARING or (case.is_extension and bare in TORCH_NAMES):
             continue
-        if registers(library, case):
+        if library is case.subject or registers(library, case):  # an empty name is the program itself
             continue
         others = (each for each in case.closure.edges if each.path == library.path)
         besides = next((each.needed_by for each in others if each.needed_by != case.subject.path), None)
