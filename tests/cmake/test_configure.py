@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cmake.toy import project
+from tests.conftest import unmet
 from tests.imitations import imitate
 from torchlink.emit.cmake_configure import given_variables, initial_cache
+from torchlink.toolchain.tools import find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,12 @@ FETCH = (
     "include(FetchContent)\nFetchContent_Declare({} URL https://libtorch.invalid/libtorch-shared-with-deps.zip)\n"
     "FetchContent_MakeAvailable({})\n"
 )
+
+
+def has_providers() -> bool:
+    """Whether this CMake has dependency providers; before 3.24 what is not found is CMake's alone to say."""
+    cmake = find_tool("cmake")
+    return cmake is not None and cmake.version >= (3, 24)
 
 
 @pytest.fixture
@@ -44,6 +52,32 @@ def test_a_project_takes_the_libtorch_whatever_it_sets_itself(configure: Callabl
     assert done.code == 0, done.err
     assert "/cmake/libtorch-" in done.out
     assert "Warning" not in done.err
+
+
+@pytest.mark.cmake
+@pytest.mark.parametrize("asked", ["2.1 EXACT REQUIRED", "1.0...1.5 REQUIRED CONFIG", "99.0 REQUIRED"])
+def test_another_version_is_asked_for_and_that_is_said_once(
+    configure: Callable[..., Result], torch_root: Path, asked: str
+) -> None:
+    if not has_providers():
+        unmet("CMake 3.24")
+    done = configure(f"find_package(Torch {asked})\n{TELL}")
+    assert done.code == 1
+    said = " ".join(done.err.split())
+    assert said.count("CMake Error") == 1
+    assert (
+        f"This project asks for find_package(Torch {asked}), and the libtorch in {torch_root} is 2." in said
+    )
+    assert "Torch_DIR=" not in done.out
+
+
+@pytest.mark.cmake
+def test_who_can_do_without_torch_goes_on(configure: Callable[..., Result]) -> None:
+    done = configure(f"find_package(Torch 99.0 QUIET)\n{TELL}")
+    assert (done.code, done.err) == (0, "")
+    warned = configure(f"find_package(Torch 99.0)\n{TELL}")
+    assert warned.code == 0
+    assert warned.err.count("CMake Warning") == 1
 
 
 @pytest.mark.cmake
