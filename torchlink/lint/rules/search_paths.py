@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import stat
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import file_name
@@ -13,6 +14,7 @@ from torchlink.lint.search_path import LOST_ORIGIN, all_entries, is_directory, i
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
@@ -69,17 +71,29 @@ def rpath_relative(rule: Rule, case: Case) -> Iterator[Finding]:
 def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
     """It may not exist: then anyone may make it."""
     for text, where, entry in flawed(rule, case):
-        what = (
-            "is writable by everyone"
-            if is_directory(entry.host)
-            else "does not exist, and everyone may make it"
+        there = is_directory(entry.host)
+        what = "is writable by everyone" if there else "does not exist, and everyone may make it"
+        culprit = open_to_all(entry.host)
+        way = (
+            "" if there else f", or make it before others do: mkdir -p -m 755 {shlex.quote(str(entry.host))}"
         )
+        if culprit is not None:
+            way = f", or chmod o-w {shlex.quote(str(culprit))}"
         yield rule.finding(
             text,
             f"The {where} names {text}, which {what}: any user of the machine can put a library there, and it runs "
             "with the rights of whoever starts the program.",
-            f"Link without it (a build in a temporary directory leaves it behind), or chmod o-w {shlex.quote(text)}.",
+            f"Link without it (a build in a temporary directory leaves it behind){way}.",
         )
+
+
+def open_to_all(host: Path) -> Path | None:
+    """The directory whose rights are wrong, this one or one above it; None where they are meant, as those of /tmp."""
+    for each in filter(is_directory, (host, *host.parents)):
+        mode = each.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return each
+    return None
 
 
 @rule("rpath-not-allowed", Severity.ERROR, "A search path entry is under none of the allowed prefixes.")
