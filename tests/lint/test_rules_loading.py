@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +15,10 @@ import pytest
 from tests.conftest import run_clean, unmet
 from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, rules, said, subjects
 from torchlink.lint.finding import Severity
+from torchlink.lint.judge import judge
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.compile
 
@@ -77,40 +82,91 @@ def test_a_file_that_is_no_library_where_one_is_looked_for(bench: Bench) -> None
     assert str(library) in finding.message
 
 
+def test_musl_is_told_that_a_file_is_no_library_where_a_runpath_serves_everything(bench: Bench) -> None:
+    if not has("musl-gcc"):
+        unmet("musl-gcc")
+    inner = bench.library("lib/libinner.so", INNER)
+    outer = bench.library("lib/libouter.so", calls("inner", main=False), inner)
+    app = bench.program("app", calls("use_all"), outer, "-Wl,-rpath,$ORIGIN/lib", compiler="musl-gcc")
+    assert not findings(app)
+    assert run_clean(app).returncode == 0
+    inner.write_text("INPUT(libother.a)\n")
+    assert run_clean(app).returncode == 127
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("library-not-found", "libinner.so")
+    assert f"{inner} is not an ELF file" in finding.message
+
+
+def test_a_set_uid_program_is_told_what_the_loader_leaves_out_for_it(open_bench: Bench) -> None:
+    library = open_bench.library("lib/libinner.so", INNER)
+    app = open_bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib")
+    assert not findings(app)
+    set_user_id(app)
+    (finding,) = findings(app, environment={"LD_LIBRARY_PATH": str(library.parent)})
+    assert finding.rule == "library-not-found"
+    assert "runs set-uid" in finding.message
+    assert f"RUNPATH $ORIGIN/lib of {app}" in finding.message
+    assert f"LD_LIBRARY_PATH {library.parent}" in finding.message
+    assert any("$ORIGIN/lib: left out" in line for line in finding.evidence)
+    assert "-Wl,-rpath,'$ORIGIN" not in finding.fix
+    assert "-Wl,-rpath,/usr/local/lib/app" in finding.fix
+    assert starts(app) is not True
+    # An absolute directory is the way, whatever it is.
+    app = open_bench.program("app", USE, library, f"-Wl,-rpath,{library.parent}")
+    set_user_id(app)
+    assert not said(app, "library-not-found")
+    assert starts(app) is not False
+
+
+def test_a_library_of_a_set_uid_program_may_be_found_from_itself(open_bench: Bench) -> None:
+    inner = open_bench.library("lib/libinner.so", INNER)
+    outer = open_bench.library("lib/libouter.so", calls("inner", main=False), inner)
+    app = open_bench.program("app", calls("use_all"), outer, f"-Wl,-rpath,{outer.parent}")
+    set_user_id(app)
+    open_bench.library("lib/libouter.so", calls("inner", main=False), inner, "-Wl,-rpath,$ORIGIN")
+    assert not said(app, "library-not-found")
+    assert starts(app) is not False
+
+
+def test_musl_drops_the_whole_search_path_of_a_set_uid_program(open_bench: Bench) -> None:
+    if not has("musl-gcc"):
+        unmet("musl-gcc")
+    library = open_bench.library("lib/libinner.so", INNER)
+    search = f"-Wl,-rpath,{library.parent}:$ORIGIN/lib"
+    app = open_bench.program("app", USE, library, search, compiler="musl-gcc")
+    set_user_id(app)
+    (finding,) = said(app, "library-not-found")
+    assert f"RUNPATH {library.parent} of {app}" in finding.message
+    assert starts(app) is not True
+
+
+@pytest.fixture
+def open_bench() -> Iterator[Bench]:
+    """A bench that other users may look into: pytest's own directories are closed to them."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Bench(Path(directory))
+
+
+def set_user_id(path: Path) -> None:
+    """Let a program run as another user, where these tests may do so: for its owner alone nothing changes."""
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    path.chmod(0o4755)
+
+
+def starts(path: Path) -> bool | None:
+    """Whether the live loader finds everything for a set-uid program; None where nobody can see it."""
+    if os.geteuid() or os.statvfs(path).f_flag & os.ST_NOSUID:
+        return None
+    return run_clean(path).returncode != 127
+
+
 def test_an_interpreter_that_is_not_there(bench: Bench) -> None:
     app = bench.program("app", MAIN, "-Wl,--dynamic-linker,/lib/ld-nowhere.so.1")
     (finding,) = said(app, "library-not-found")
     assert finding.subject == "/lib/ld-nowhere.so.1"
     assert finding.severity is Severity.ERROR
-
-
-def test_a_library_needed_by_a_path_from_the_current_directory(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(bench.directory)
-    library = bench.library("lib/libinner.so", INNER, soname=None)
-    app = bench.program("app", USE, "lib/libinner.so")
-    assert run_clean(app).returncode == 1
-    (finding,) = findings(app)
-    assert (finding.rule, finding.subject) == ("needed-by-relative-path", "lib/libinner.so")
-    assert finding.severity is Severity.ERROR
-    monkeypatch.chdir(library.parent)
-    assert run_clean(app).returncode == 127
-    (finding,) = findings(app)
-    assert finding.rule == "needed-by-relative-path"
-    assert "-Wl,-soname,libinner.so" in finding.fix
-    bench.library("lib/libinner.so", INNER)
-    assert not findings(bench.program("app", USE, "lib/libinner.so", "-Wl,-rpath,$ORIGIN/lib"))
-
-
-def test_a_library_needed_by_an_absolute_path_gets_no_search_path(bench: Bench) -> None:
-    library = bench.library("lib/libinner.so", INNER, soname=None)
-    app = bench.program("app", USE, library)
-    assert not findings(app)
-    library.unlink()
-    (finding,) = findings(app)
-    assert (finding.rule, finding.subject) == ("library-not-found", str(library))
-    assert "-Wl,-soname,libinner.so" in finding.fix
 
 
 LIBRARY_CASES = {
@@ -275,3 +331,36 @@ def test_a_directory_for_libraries_is_named_before_another(bench: Bench) -> None
     bench.library("build/libinner.so", functions("inner"))
     (finding,) = findings(bench.program("app", calls("inner"), inner))
     assert "-Wl,-rpath,'$ORIGIN/lib'" in finding.fix
+
+
+def test_only_directories_inside_the_image_are_named(bench: Bench) -> None:
+    image = bench.directory / "image"
+    library = bench.library("other/libinner.so", INNER)
+    app = bench.program("image/app", USE, library, "-nostdlib")
+    (finding,) = said(app, "library-not-found", root=image)[1:]
+    assert finding.subject == "libinner.so"
+    assert "ORIGIN" not in finding.fix
+    assert "$ORIGIN/../other" in said(app, "library-not-found")[0].fix
+    bench.library("image/other/libinner.so", INNER)
+    assert "$ORIGIN/other" in said(app, "library-not-found", root=image)[1].fix
+
+
+def test_a_file_outside_the_image_says_what_it_takes_from_this_machine(bench: Bench) -> None:
+    image = bench.directory / "image"
+    library = bench.library("build/libinner.so", INNER)
+    app = bench.program("build/app", USE, library, "-nostdlib", "-Wl,-rpath,$ORIGIN")
+    bench.library("image/usr/lib/libother.so", INNER)
+    (sentence,) = judge(app, root=image).not_judged
+    assert f"lies outside the root {image}" in sentence
+    assert str(library) in sentence
+    assert not judge(app).not_judged
+
+
+def test_an_empty_name_is_the_program_itself(bench: Bench) -> None:
+    if not has("patchelf"):
+        unmet("patchelf")
+    library = bench.library("lib/libinner.so", INNER)
+    app = bench.program("app", MAIN, library)
+    subprocess.run(["patchelf", "--replace-needed", "libinner.so", "", str(app)], check=True)
+    assert run_clean(app).returncode == 0
+    assert not findings(app)

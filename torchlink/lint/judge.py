@@ -14,7 +14,7 @@ from torchlink.lint.finding import ClosureEntry, FileReport
 from torchlink.lint.rules import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from torchlink.binary.closure import Closure
@@ -60,8 +60,23 @@ def judge(
     system = system_for(elf, root)
     closure = resolve(path, system=system, environment=wanted.environment, files=files)
     case = Case(closure, Scope(closure), wanted, kind_of(path, elf), system)
-    static = () if elf.dynamic.present else ("It is statically linked: there are no libraries to judge.",)
-    return FileReport(str(path), case.kind, findings_of(case, rules), entries(closure), not_judged=static)
+    remarks = tuple(left_open(case))
+    return FileReport(str(path), case.kind, findings_of(case, rules), entries(closure), not_judged=remarks)
+
+
+def left_open(case: Case) -> Iterator[str]:
+    """What could not be judged, in sentences."""
+    elf, tree = case.subject.elf, case.system.tree
+    static_pie = elf.dynamic.is_pie and elf.interpreter is None and not elf.dynamic.needed
+    if static_pie or not elf.dynamic.present:
+        yield "It is statically linked: there are no libraries to judge."
+    outside = [each for each in case.closure.objects if tree.inside(str(each.file)) is None]
+    if case.subject in outside[:1] and len(outside) > 1:
+        names = ", ".join(each.path for each in outside[1:])
+        yield (
+            f"It lies outside the root {tree.root}, and takes from this machine what the root may not have: {names}. "
+            "What it finds in the root only a copy that lies there tells."
+        )
 
 
 def findings_of(case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:

@@ -52,6 +52,8 @@ def spoken_of_by(edge: Edge, case: Case) -> str:
         return "wrong-architecture"
     if is_foreign(case) and bare_name(edge.name) not in TORCH_NAMES:
         return "wrong-architecture"
+    if edge.fatal and edge.tried:  # something lies there, and it is no library
+        return "library-not-found"
     if is_relative(edge.name) and any(each.path == edge.needed_by for each in case.own):
         return "needed-by-relative-path"
     if not_inherited(edge.name, edge.needed_by, case):
@@ -81,7 +83,12 @@ def this_machine() -> str:
 
 
 def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
-    """The RUNPATH entry of an object above the asking one whose directory holds a library of this name."""
+    """The RUNPATH entry of an object above the asking one whose directory holds a library of this name.
+
+    None on musl, where a RUNPATH serves everything below its owner.
+    """
+    if case.system.family == "musl":
+        return None
     asking = case.closure.object(needed_by)
     above = None if asking is None or asking.needed_by is None else case.closure.object(asking.needed_by)
     while above is not None:
@@ -93,8 +100,13 @@ def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
 
 
 def nearby(name: str, asking: LoadedObject, case: Case) -> str | None:
-    """Where around an object a library of this name lies that fits it, as an entry for its search path."""
-    here = asking.file.parent
+    """Where around an object a library of this name lies that fits it, as an entry for its search path.
+
+    None for a program that runs set-uid, for which the loader expands no `$ORIGIN`.
+    """
+    if case.closure.secure and asking.path == case.subject.path:
+        return None
+    here = case.on_host(asking.origin, asking)
     if fits(here / name, case):
         return "$ORIGIN"
     for place in (here, here.parent, here.parent.parent):
@@ -116,8 +128,8 @@ def by_habit(directory: Path) -> tuple[bool, Path]:
 
 
 def fits(path: Path, case: Case) -> bool:
-    """Whether there is a library at a path, for the binary's machine and its C library."""
-    if not is_there(path):
+    """Whether there is a library at a path, in the image if there is one, for the binary's machine and C library."""
+    if not is_there(path) or case.system.tree.inside(os.path.realpath(path)) is None:
         return False
     from torchlink.binary.elf import ElfFile
 

@@ -10,6 +10,7 @@ from torchlink.lint.rules.floor import FLOOR
 from torchlink.lint.rules.linking import LINKING
 from torchlink.lint.rules.loading import LOADING
 from torchlink.lint.rules.machine import MACHINE
+from torchlink.lint.rules.needed_paths import NEEDED_PATHS
 from torchlink.lint.rules.search_paths import SEARCH_PATHS
 from torchlink.lint.rules.symbols import SYMBOLS
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 RULES: tuple[Rule, ...] = (
     *LOADING,
+    *NEEDED_PATHS,
     *ACCELERATOR_RULES,
     *LINKING,
     *SYMBOLS,

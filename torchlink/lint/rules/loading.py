@@ -7,10 +7,12 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from torchlink.binary.search import DROPPED
 from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
 from torchlink.lint.finding import Severity
-from torchlink.lint.missing import DRIVER, is_relative, missing_names, nearby, not_inherited, severity_of
+from torchlink.lint.missing import DRIVER, missing_names, nearby, not_inherited, severity_of
 from torchlink.lint.rule import rule
+from torchlink.lint.rules.needed_paths import with_soname
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,7 +42,7 @@ def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
         asking = case.closure.object(edge.needed_by) or case.subject
         place = None if "/" in edge.name or edge.fatal else nearby(edge.name, asking, case)
         of_torch = bare_name(edge.name) in TORCH_NAMES and not edge.fatal
-        cause = place or ("libtorch" if of_torch else edge.name)
+        cause = place or because(edge) or ("libtorch" if of_torch else edge.name)
         causes.setdefault((cause, edge.needed_by), []).append(edges)
     for (cause, _), group in causes.items():
         edge = group[0][0]
@@ -53,11 +55,19 @@ def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
             what = f"{edge.name}, needed by {asked}, is found, but {edge.tried[-1].path} {edge.fatal}"
         yield rule.finding(
             " + ".join(names),
-            f"{what}: {outcome(severity, case)}.",
+            f"{what}: {outcome(severity, case)}.{because(edge)}",
             how_to_find(edge, place, case),
             searched(edge),
             severity=severity,
         )
+
+
+def because(edge: Edge) -> str:
+    """What the loader leaves out of the search because the program runs set-uid, in a sentence; else nothing."""
+    lost = dict.fromkeys(str(tried.how) for tried in edge.tried if tried.reason == DROPPED)
+    return (
+        f" It runs set-uid, and for such a program the loader leaves out: {', '.join(lost)}." if lost else ""
+    )
 
 
 def outcome(severity: Severity, case: Case) -> str:
@@ -83,6 +93,12 @@ def how_to_find(edge: Edge, place: str | None, case: Case) -> str:
     user = file_name(edge.needed_by)
     if "/" in name:  # no search path serves it
         return f"Put it there, or {with_soname(name, user)}"
+    if case.closure.secure and edge.needed_by == case.subject.path:
+        return (
+            f"Install {name} in a directory of the loader's own ({', '.join(case.system.default_dirs)}), or link "
+            f"{user} with the absolute path of one that only root may write to (-Wl,-rpath,/usr/local/lib/{user}): "
+            "for a set-uid program neither $ORIGIN nor LD_LIBRARY_PATH counts."
+        )
     if place is not None:
         return found_nearby(case.closure.object(edge.needed_by) or case.subject, place, case)
     if bare_name(name) in TORCH_NAMES and case.is_extension:
@@ -106,36 +122,6 @@ def found_nearby(asking: LoadedObject, place: str, case: Case) -> str:
         )
         words += f" Then {more} is still to be found."
     return words
-
-
-def with_soname(needed: str, user: str) -> str:
-    """The words by which a library that is needed by a path is searched for instead."""
-    name = file_name(needed)
-    return (
-        f"give the library a SONAME (link it with -Wl,-soname,{name}) and link {user} again, with -L and "
-        f"-l{bare_name(name)} and a search path."
-    )
-
-
-@rule("needed-by-relative-path", Severity.ERROR, "A library is needed by a path from the current directory.")
-def needed_by_relative_path(rule: Rule, case: Case) -> Iterator[Finding]:
-    """One finding a path. The linker copies the path it was given where a library has no SONAME."""
-    users: dict[str, list[str]] = {}
-    for each in case.own:
-        for name in filter(is_relative, each.elf.dynamic.needed):
-            users.setdefault(name, []).append(file_name(each.path))
-    for name, group in users.items():
-        edge = next((each for each in case.closure.edges if each.name == name), None)
-        here = "" if edge is None or edge.missing else " From the present one it is."
-        fix = with_soname(name, ", ".join(group))
-        need = "needs" if len(group) == 1 else "need"
-        yield rule.finding(
-            name,
-            f"{', '.join(group)} {need} {name}, a path that the loader reads from the current directory and searches "
-            f"nowhere: {case.name} starts only in a directory from which the library is there.{here}",
-            f"{fix[0].upper()}{fix[1:]}",
-            () if edge is None else searched(edge),
-        )
 
 
 @rule(
@@ -219,4 +205,4 @@ def taken_elsewhere(rule: Rule, case: Case) -> Iterator[Finding]:
             )
 
 
-LOADING = (library_not_found, needed_by_relative_path, found_through_environment, runpath_not_inherited)
+LOADING = (library_not_found, found_through_environment, runpath_not_inherited)

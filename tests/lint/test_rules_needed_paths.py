@@ -1,0 +1,103 @@
+"""Rules about libraries that are needed by a path: every defect is built, found, and mended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import run_clean
+from tests.lint.bench import MAIN, Bench, findings, rules, said
+from torchlink.binary.elf import ElfFile
+from torchlink.binary.system import system_for
+from torchlink.lint.finding import Severity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.compile
+
+USE = "int inner(void); int main(void) { return inner(); }\n"
+INNER = "int inner(void) { return 1; }\n"
+
+
+def test_a_library_needed_by_a_path_from_the_current_directory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.directory)
+    library = bench.library("lib/libinner.so", INNER, soname=None)
+    app = bench.program("app", USE, "lib/libinner.so")
+    assert run_clean(app).returncode == 1
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("needed-by-relative-path", "lib/libinner.so")
+    assert finding.severity is Severity.ERROR
+    monkeypatch.chdir(library.parent)
+    assert run_clean(app).returncode == 127
+    (finding,) = findings(app)
+    assert finding.rule == "needed-by-relative-path"
+    assert "-Wl,-soname,libinner.so" in finding.fix
+    bench.library("lib/libinner.so", INNER)
+    assert not findings(bench.program("app", USE, "lib/libinner.so", "-Wl,-rpath,$ORIGIN/lib"))
+
+
+def test_a_library_needed_by_an_absolute_path_gets_no_search_path(bench: Bench) -> None:
+    library = bench.library("lib/libinner.so", INNER, soname=None)
+    app = bench.program("app", USE, library)
+    assert rules(app) == {"needed-by-absolute-path"}
+    library.unlink()
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("library-not-found", str(library))
+    assert "-Wl,-soname,libinner.so" in finding.fix
+
+
+def absolute(bench: Bench, image: Path, directory: str) -> Path:
+    """A program in an image that needs a library by an absolute path of that image."""
+    library = bench.library(f"image/{directory}/libinner.so", INNER, soname=None)
+    app = bench.program("image/opt/app", USE, library, "-nostdlib", "-Wl,--dynamic-linker,/lib/ld.so")
+    with ElfFile.open(app) as elf:
+        needed = elf.dynamic.needed
+    assert needed == (str(library),)
+    data = app.read_bytes()
+    inside = f"/{directory}/libinner.so".encode()
+    old = str(library).encode()
+    app.write_bytes(data.replace(old + b"\0", inside + bytes(len(old) - len(inside) + 1)))
+    assert image in app.parents
+    return app
+
+
+PLACES = {
+    "usr/lib": None,  # the system's own
+    "opt/parts/lib": Severity.NOTE,
+    "home/eve/parts": Severity.WARNING,
+    "opt/parts/_build": Severity.WARNING,
+}
+
+
+@pytest.mark.parametrize("directory", PLACES)
+def test_an_absolute_path_counts_by_where_it_leads(bench: Bench, directory: str) -> None:
+    image = bench.directory / "image"
+    found = said(absolute(bench, image, directory), "needed-by-absolute-path", root=image)
+    severity = PLACES[directory]
+    assert [each.severity for each in found] == ([severity] if severity else [])
+
+
+def test_a_library_needed_by_an_absolute_path_is_searched_for_once_it_has_a_soname(bench: Bench) -> None:
+    library = bench.library("lib/libinner.so", INNER, soname=None)
+    app = bench.program("app", USE, library)
+    assert run_clean(app).returncode == 1
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("needed-by-absolute-path", str(library))
+    assert "-Wl,-soname,libinner.so" in finding.fix
+    words = ("-L", library.parent, "-linner", "-Wl,-rpath,$ORIGIN/lib")
+    bench.library("lib/libinner.so", INNER)
+    app = bench.program("app", USE, *words)
+    assert run_clean(app).returncode == 1
+    assert not findings(app)
+
+
+def test_the_loader_needed_by_its_path_is_no_finding(bench: Bench) -> None:
+    with ElfFile.open(bench.program("plain", MAIN)) as elf:
+        loader = system_for(elf).interpreter
+    assert loader is not None
+    stub = bench.library("stub.so", INNER, soname=loader)
+    assert not said(bench.program("app", MAIN, stub), "needed-by-absolute-path")
