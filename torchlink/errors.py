@@ -9,6 +9,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+class Stopped(KeyboardInterrupt):
+    """This process was told to stop by a signal, such as SIGTERM; whoever tidies up on Ctrl-C tidies up on it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class TorchlinkError(Exception):
     """Base of all errors that a user may see.
 

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.errors import RunFailedError, ToolMissingError
+from torchlink.errors import RunFailedError, Stopped, ToolMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,14 +26,6 @@ LOADER_VARIABLES = (
     "DYLD_INSERT_LIBRARIES",
     "DYLD_FALLBACK_LIBRARY_PATH",
 )
-
-
-class Stopped(KeyboardInterrupt):
-    """This process was told to stop by a signal, such as SIGTERM; whoever tidies up on Ctrl-C tidies up on it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class Completed(NamedTuple):

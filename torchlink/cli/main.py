@@ -10,12 +10,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from torchlink.cli.commands import WITHOUT_TYPER
-from torchlink.errors import TorchlinkError
+from torchlink.errors import Stopped, TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SIGINT = 2  # Ctrl-C; everywhere this number
 NOTHING_TO_TIDY = (
     ["find"],
     ["flags"],
@@ -39,10 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TorchlinkError as error:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
-    except KeyboardInterrupt as interrupt:
-        number = int(getattr(interrupt, "number", SIGINT))  # of a `Stopped`
-        print("torchlink: interrupted" if number == SIGINT else "torchlink: stopped", file=sys.stderr)
-        return 128 + number
+    except Stopped as stopped:
+        print("torchlink: stopped", file=sys.stderr)
+        return 128 + stopped.number
+    except KeyboardInterrupt:
+        print("torchlink: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         silence()  # the reader went away (`torchlink flags | head -0`): nothing more can be said to it
         return 141

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, NoReturn
 
-from torchlink.process import Stopped
+from torchlink.errors import Stopped
 
 if TYPE_CHECKING:
     from types import FrameType
