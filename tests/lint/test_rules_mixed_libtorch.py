@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_clean
-from tests.lint.bench import Bench, calls, findings, functions, rules, said
+from tests.lint.bench import Bench, calls, findings, functions, rules
 from torchlink.lint.finding import Severity
 from torchlink.lint.texts import judge_text
 
@@ -87,12 +87,12 @@ def test_a_libc10_that_only_the_environment_brings(bench: Bench) -> None:
     shutil.copy(old / "libc10.so", only)
     for directory in (only, old):
         environment = {"LD_LIBRARY_PATH": str(directory)}
-        mixes = said(app, "mixed-libtorch", environment=environment)
+        found = findings(app, environment=environment)
         if directory == only:
             assert STATE in refused(app, f"LD_LIBRARY_PATH={only}")
-            assert any(map(is_a_mix, mixes))
-        else:
-            assert not mixes  # the whole of the other libtorch is taken
+            assert [is_a_mix(finding) for finding in found] == [True]
+        else:  # the whole of the other libtorch is taken
+            assert [finding.rule for finding in found] == ["found-through-environment"]
     assert not findings(app)
 
 

@@ -116,6 +116,20 @@ def test_what_the_loader_says_of_the_other_abi_is_found_before(bench: Bench, tor
 
 
 @pytest.mark.compile
+def test_the_libc10_of_another_build_beside_a_real_libtorch_cpu(bench: Bench, torch_root: Path) -> None:
+    other = bench.torch("other") / "libc10.so"
+    other.with_name("libtorch_cpu.so").unlink()
+    words = ("-Wl,--no-as-needed,--allow-shlib-undefined", str(other), "-Wl,-rpath,$ORIGIN/other")
+    app = against(bench, torch_root, *words)
+    (finding,) = said(app, "mixed-libtorch")
+    assert (finding.subject, finding.severity) == ("libtorch_cpu.so", Severity.ERROR)
+    done = run_clean(app)
+    assert done.returncode != 0
+    assert re.search(r"libtorch_cpu\.so: undefined symbol: _ZN?K?\w*3c10", done.stderr)
+    assert not {"header-library-mismatch", "abi-mismatch", "undefined-symbol"} & rules(app)
+
+
+@pytest.mark.compile
 def test_a_real_torchs_libraries_that_merely_lie_there_are_unused(bench: Bench, torch_root: Path) -> None:
     if not (torch_root / "lib/libshm.so").exists():
         unmet("a torch with libshm")

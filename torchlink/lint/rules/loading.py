@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.binary.search import DROPPED
 from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
 from torchlink.lint.finding import Severity
+from torchlink.lint.libtorch_names import mixed
 from torchlink.lint.missing import DRIVER, missing_names, nearby, not_inherited, severity_of
 from torchlink.lint.rule import rule
 from torchlink.lint.rules.needed_paths import with_soname
@@ -133,10 +134,12 @@ def found_through_environment(rule: Rule, case: Case) -> Iterator[Finding]:
     if bare is None:
         return
     elsewhere = {edge.name: edge.path for edge in bare.edges}
+    # A search path in place of the variable would not mend a mix.
+    mix = {each.path for objects in case.torch.values() for each in objects} if case.once(mixed) else set()
     through: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
     for each in case.closure.objects:
-        if each.how.kind != "LD_LIBRARY_PATH":
+        if each.how.kind != "LD_LIBRARY_PATH" or each.path in mix:
             continue
         other = bare.object(elsewhere.get(each.name) or "")
         if other is None or other.real_path != each.real_path:
