@@ -185,6 +185,19 @@ def test_the_user_decides_against_the_policy(workshop: Workshop, tmp_path: Path)
         bundle(program, tmp_path / "third", Wishes(add=(added,)))
 
 
+def test_a_glob_that_fits_no_library_is_said(
+    workshop: Workshop, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    library = workshop.library("far/liba.so")
+    program = workshop.program("app", library, runpath=str(library.parent))
+    fitting = ("--exclude", "liba*", "--include", "libc.so.6")
+    done = torchlink("bundle", program, tmp_path / "out", *fitting, "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    done = torchlink("bundle", program, tmp_path / "out", *fitting, "--exclude", "zzz*", "--dry-run")
+    assert done.err == "torchlink: 'zzz*' fits none of the libraries that app needs.\n"
+    assert "zzz" not in done.out
+
+
 def test_the_policy_knows_versions_and_keeps_its_hands_off_namesakes() -> None:
     policy = Policy()
     for name in ("libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2", "libcuda.so.1", "libnvidia-ml.so.1"):

@@ -89,6 +89,7 @@ class BundlePlan:
     notes: tuple[str, ...]  # sentences
     machine: str  # as `ElfFile.machine`
     floors: tuple[Floor, ...]  # of glibc, and of libstdc++ where it is not bundled
+    unmatched: tuple[str, ...] = ()  # globs of --exclude and --include that fit no library
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -90,6 +90,7 @@ def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
         notes=(*opened.notes, *notes_on(collection, owned, set_user_id=bool(status.st_mode & stat.S_ISUID))),
         machine=elf.machine,
         floors=tuple(floors_of(collection, parts)),
+        unmatched=collection.policy.unmatched,
     )
 
 

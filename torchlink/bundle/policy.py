@@ -138,13 +138,20 @@ class Policy:
     ) -> None:
         self._first = (Stays(tuple(exclude), "--exclude"),)
         self._include = tuple(include)
+        self._unmatched = dict.fromkeys((*exclude, *include))
         self._rest = (*STAYS, *((CXX_RUNTIME,) if keep_system_cxx else ()))
 
     def reason(self, *names: str | None) -> str | None:
         """Why a library with these names is not bundled; None: it is."""
         known = [name for name in names if name]
+        self._unmatched = {each: None for each in self._unmatched if not matches(known, (each,))}
         rest = () if matches(known, self._include) else self._rest
         return next((stays.reason for stays in (*self._first, *rest) if matches(known, stays.names)), None)
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """The globs of the user's that none of the libraries asked about so far has fitted."""
+        return tuple(self._unmatched)
 
 
 def companions_of(names: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -93,6 +93,8 @@ def bundle(
     report = watched(
         lambda progress: make(binary, directory, wishes, force=force, dry=dry_run, progress=progress)
     )
+    for glob in report.plan.unmatched:
+        typer.echo(f"torchlink: {glob!r} fits none of the libraries that {binary.name} needs.", err=True)
     if json:
         from json import dumps
 
