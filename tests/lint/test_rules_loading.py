@@ -238,7 +238,7 @@ def chain(bench: Bench, *search: str, outer_search: str = "") -> Path:
     return bench.program("app", "int outer(void); int main(void) { return outer(); }\n", outer, *search)
 
 
-def advised(bench: Bench, fix: str, user: str = "app") -> list[str]:
+def advised(fix: str, user: str = "app") -> list[str]:
     """The words that a fix says to link an object with, as a shell reads them."""
     words = fix.partition(f"{user} with ")[2].split()
     flags = itertools.takewhile(lambda word: word.startswith("-Wl,"), words)
@@ -250,7 +250,7 @@ def test_the_way_to_a_library_serves_what_that_needs_in_turn(bench: Bench) -> No
     assert run_clean(app).returncode == 127
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("library-not-found", "libouter.so")
-    words = advised(bench, finding.fix)
+    words = advised(finding.fix)
     assert words == ["-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN/lib"]
     app = chain(bench, *words)
     assert run_clean(app).returncode == 1
@@ -261,7 +261,7 @@ def test_the_way_to_a_library_leads_to_every_directory_below_it(bench: Bench) ->
     inner = bench.library("lib2/libinner.so", INNER)
     outer = bench.library("lib/libouter.so", calls("inner", main=False), inner)
     (finding,) = findings(bench.program("app", calls("use_all"), outer))
-    app = bench.program("app", calls("use_all"), outer, *advised(bench, finding.fix))
+    app = bench.program("app", calls("use_all"), outer, *advised(finding.fix))
     assert run_clean(app).returncode == 0
     assert not findings(app)
 
@@ -273,8 +273,8 @@ def test_a_library_whose_own_runpath_ends_inheritance_gets_a_search_path_too(ben
         return bench.program("app", calls("use_all"), outer, *app_words)
 
     (finding,) = findings(link([], ["-Wl,-rpath,$ORIGIN/plugins"]))
-    theirs = advised(bench, finding.fix, "libouter.so")
-    app = link(advised(bench, finding.fix), [*theirs, "-Wl,-rpath,$ORIGIN/plugins"])
+    theirs = advised(finding.fix, "libouter.so")
+    app = link(advised(finding.fix), [*theirs, "-Wl,-rpath,$ORIGIN/plugins"])
     assert run_clean(app).returncode == 0
     assert rules(app) == set()
 
@@ -364,3 +364,21 @@ def test_an_empty_name_is_the_program_itself(bench: Bench) -> None:
     subprocess.run(["patchelf", "--replace-needed", "libinner.so", "", str(app)], check=True)
     assert run_clean(app).returncode == 0
     assert not findings(app)
+
+
+@pytest.mark.parametrize("word", ["-static", "-static-pie"])
+def test_of_a_static_program_it_is_said_that_there_is_nothing_to_judge(bench: Bench, word: str) -> None:
+    (sentence,) = judge(bench.build("app", MAIN, word)).not_judged
+    assert "statically linked" in sentence
+    assert not judge(bench.build("app", MAIN)).not_judged
+
+
+def test_the_way_starts_where_a_program_lies_and_not_at_a_link_to_it(bench: Bench) -> None:
+    library = bench.library("lib/libinner.so", INNER)
+    app = bench.program("bin/app", USE, library)
+    link = bench.path("elsewhere/deep/down/app")
+    link.symlink_to(app)
+    (finding,) = findings(link)
+    app = bench.program("bin/app", USE, library, *advised(finding.fix))
+    assert run_clean(link).returncode == 1
+    assert not findings(link)
