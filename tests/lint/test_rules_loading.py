@@ -166,6 +166,7 @@ def test_an_interpreter_that_is_not_there(bench: Bench) -> None:
     app = bench.program("app", MAIN, "-Wl,--dynamic-linker,/lib/ld-nowhere.so.1")
     (finding,) = said(app, "library-not-found")
     assert finding.subject == "/lib/ld-nowhere.so.1"
+    assert finding.message == "/lib/ld-nowhere.so.1, needed by app, is not found: app does not start."
     assert finding.severity is Severity.ERROR
 
 
@@ -295,7 +296,11 @@ def test_a_runpath_serves_its_own_object_only(bench: Bench) -> None:
     assert finding.severity is Severity.ERROR
     assert "libouter.so" in finding.message
     assert not findings(chain(bench, "-Wl,-rpath,$ORIGIN/lib", "-Wl,--disable-new-dtags"))
+    assert "-Wl,--disable-new-dtags" in finding.fix
+    assert "link it with -Wl,-rpath,'$ORIGIN'" in finding.fix
     assert not findings(chain(bench, "-Wl,-rpath,$ORIGIN/lib", outer_search="$ORIGIN"))
+    (finding,) = said(chain(bench, "-Wl,-rpath,$ORIGIN/lib", outer_search="/usr"), "runpath-not-inherited")
+    assert "-Wl,--disable-new-dtags" not in finding.fix  # a library with a RUNPATH inherits no RPATH
 
 
 def test_a_copy_of_the_system_that_a_runpath_was_to_replace(bench: Bench) -> None:
@@ -364,6 +369,17 @@ def test_an_empty_name_is_the_program_itself(bench: Bench) -> None:
     subprocess.run(["patchelf", "--replace-needed", "libinner.so", "", str(app)], check=True)
     assert run_clean(app).returncode == 0
     assert not findings(app)
+
+
+def test_the_way_out_of_the_environment_serves_what_the_libraries_there_need(bench: Bench) -> None:
+    app = chain(bench)
+    environment = {"LD_LIBRARY_PATH": str(bench.directory / "lib")}
+    (finding,) = findings(app, environment=environment)
+    assert finding.rule == "found-through-environment"
+    words = finding.fix.removeprefix("Link with ").partition(";")[0]
+    app = chain(bench, *shlex.split(words))
+    assert run_clean(app).returncode == 1
+    assert not said(app, "found-through-environment", environment=environment)
 
 
 @pytest.mark.parametrize("word", ["-static", "-static-pie"])

@@ -16,7 +16,7 @@ from torchlink.lint.case import file_name
 from torchlink.lint.missing import nearby
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import ElfFile
@@ -116,14 +116,27 @@ def one_by_one(links: tuple[Link, ...], edge: Edge, closure: Closure, case: Case
 
 def lost_with(links: Sequence[Link], case: Case) -> tuple[tuple[Edge, ...], Closure]:
     """What is missing below the libraries that are found thanks to some links, and the closure that has them."""
-    closure = resolve(
-        case.subject.file, system=case.system, environment=case.wanted.environment, files=_Relinked(links)
-    )
+    closure = modelled(links, case, case.wanted.environment)
     known = {each.path for each in case.closure.objects}
     # What the binary itself misses has a finding of its own, and serves the others once it is mended.
     own = {edge.name for edge in case.closure.missing if edge.needed_by == case.subject.path}
     lost = (edge for edge in closure.missing if edge.needed_by not in known and edge.name not in own)
     return tuple(lost), closure
+
+
+def modelled(links: Sequence[Link], case: Case, environment: Mapping[str, str]) -> Closure:
+    """The closure that the binary would have with some objects linked anew."""
+    files = _Relinked(links)
+    return resolve(case.subject.file, system=case.system, environment=environment, files=files)
+
+
+def needs_rpath(directories: Iterable[str], case: Case) -> bool:
+    """Whether a RUNPATH of the binary serves less of what LD_LIBRARY_PATH serves than an RPATH does."""
+    bare = {name: value for name, value in case.wanted.environment.items() if name != "LD_LIBRARY_PATH"}
+    entries = tuple(os.path.abspath(each) for each in directories)  # noqa: PTH100 - a symlink must stay one
+    link = Link(case.subject, entries)
+    runpath, rpath = (modelled((each,), case, bare) for each in (link, link._replace(inherited=True)))
+    return len(rpath.missing) < len(runpath.missing)
 
 
 class _Relinked(OpenFiles):

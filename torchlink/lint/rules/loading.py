@@ -34,6 +34,9 @@ def searched(edge: Edge) -> tuple[str, ...]:
     return tuple(f"{tried.path}: {tried.reason} ({tried.how})" for tried in edge.tried)
 
 
+NOT_THERE = "not there"  # of an interpreter, for which nothing is searched
+
+
 @rule("library-not-found", Severity.ERROR, "A library that the binary needs is not where the loader looks.")
 def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding a cause: names that one search path would find go together, and so do libtorch's own."""
@@ -52,12 +55,12 @@ def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
         names = [edges[0].name for edges in group]
         asked = asked_by(edge for edges in group for edge in edges)
         what = f"{', '.join(names)}, needed by {asked}, {'is' if len(names) == 1 else 'are'} not found"
-        if edge.fatal and edge.tried:
+        if edge.fatal and edge.tried and edge.fatal != NOT_THERE:
             what = f"{edge.name}, needed by {asked}, is found, but {edge.tried[-1].path} {edge.fatal}"
         yield rule.finding(
             " + ".join(names),
             f"{what}: {outcome(severity, case)}.{because(edge)}",
-            how_to_find(edge, place, case),
+            how_to_find(edge, place, names, case),
             searched(edge),
             severity=severity,
         )
@@ -82,8 +85,8 @@ def outcome(severity: Severity, case: Case) -> str:
     return "loading it fails unless the program has loaded that library before"
 
 
-def how_to_find(edge: Edge, place: str | None, case: Case) -> str:
-    """The words that make a missing library found."""
+def how_to_find(edge: Edge, place: str | None, names: list[str], case: Case) -> str:
+    """The words that make a missing library found, and those that are missing for the same cause."""
     name = edge.name
     if edge.fatal and edge.tried and edge.tried[-1].how.kind == "interpreter":
         return f"Install what brings {name}, or link on the system that the program is to run on."
@@ -95,9 +98,10 @@ def how_to_find(edge: Edge, place: str | None, case: Case) -> str:
     if "/" in name:  # no search path serves it
         return f"Put it there, or {with_soname(name, user)}"
     if case.closure.secure and edge.needed_by == case.subject.path:
+        trusted = ", ".join(case.system.default_dirs)
         return (
-            f"Install {name} in a directory of the loader's own ({', '.join(case.system.default_dirs)}), or link "
-            f"{user} with the absolute path of one that only root may write to (-Wl,-rpath,/usr/local/lib/{user}): "
+            f"Install {', '.join(names)} in a directory of the loader's own ({trusted}), or link {user} with "
+            f"the absolute path of one that only root may write to (-Wl,-rpath,/usr/local/lib/{user}): "
             "for a set-uid program neither $ORIGIN nor LD_LIBRARY_PATH counts."
         )
     if place is not None:
@@ -147,12 +151,17 @@ def found_through_environment(rule: Rule, case: Case) -> Iterator[Finding]:
             through.setdefault(directory, []).append(file_name(each.path))
             if other is not None:
                 others.setdefault(directory, []).append(f"without it: {other.path}")
+    if not through:
+        return
+    from torchlink.lint.relinking import needs_rpath
+
+    link = f"Link with {'-Wl,--disable-new-dtags ' if needs_rpath(through, case) else ''}-Wl,-rpath,"
     for directory, names in through.items():
         if directory.startswith("/"):
-            way = f"Link with -Wl,-rpath,{shlex.quote(directory)}"
+            way = f"{link}{shlex.quote(directory)}"
         else:  # a relative search path would be as bad as the variable
             absolute = shlex.quote(os.path.abspath(directory))  # noqa: PTH100 - a symlink must stay one
-            way = f"Link with -Wl,-rpath,{absolute}, or with the way there from {case.name}, -Wl,-rpath,'$ORIGIN/…'"
+            way = f"{link}{absolute}, or with the way there from {case.name}, -Wl,-rpath,'$ORIGIN/…'"
         lost = len(names) > len(others.get(directory, ()))
         without = "it does not start" if lost else "it loads other copies"
         yield rule.finding(
@@ -177,12 +186,19 @@ def runpath_not_inherited(rule: Rule, case: Case) -> Iterator[Finding]:
         if entry is not None:
             user = file_name(edge.needed_by)
             owner = file_name(entry.owner.path)
+            asking = case.closure.object(edge.needed_by)
+            place = None if asking is None else nearby(edge.name, asking, case)
+            along = "" if place is None else f" (link it with -Wl,-rpath,'{place}')"
+            or_rpath = (
+                f", or link {owner} with -Wl,--disable-new-dtags, whose RPATH serves everything that it loads"
+            )
+            if asking is None or asking.elf.dynamic.runpath_present:  # with one of its own it inherits none
+                or_rpath = ""
             yield rule.finding(
                 edge.name,
                 f"{edge.name}, needed by {asked_by(edges)}, is not found although it lies in {entry.text}: that is "
                 f"the RUNPATH of {owner}, which serves {owner} alone and not {user}. {case.name} does not start.",
-                f"Give {user} a search path of its own (link it with -Wl,-rpath,'$ORIGIN' if they lie together), or "
-                f"link {owner} with -Wl,--disable-new-dtags, whose RPATH serves everything that it loads.",
+                f"Give {user} a search path of its own{along}{or_rpath}.",
                 searched(edge),
                 severity=severity_of(edge.name, None, case),
             )
