@@ -157,6 +157,14 @@ def test_a_mix_in_one_directory_is_told_by_a_text(bench: Bench) -> None:
     assert is_a_mix(finding)
 
 
+def test_a_mix_in_the_loaders_own_words(bench: Bench) -> None:
+    old, new = two(bench)
+    (report,) = judge_text(refused(program(bench, old, new)), "-")
+    (finding,) = report.findings
+    assert is_a_mix(finding)
+    assert f"libtorch_cpu.so from {new} meets libraries of another build" in finding.message
+
+
 def test_python_serves_libtorch_python_whatever_a_text_is_about(bench: Bench) -> None:
     lib = bench.torch()
     source = calls(CONTEXT, "PyErr_Clear", main=False)

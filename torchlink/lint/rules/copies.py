@@ -75,16 +75,30 @@ def mixed_libtorch(rule: Rule, case: Case) -> Iterator[Finding]:
     ]
     users = sorted({file_name(symbol.object) for symbol in symbols})
     need = "needs" if len(users) == 1 else "need"
+    functions = f"{len(symbols)} of libtorch's functions" if len(symbols) > 1 else "a function of libtorch"
+    if len(libraries) > 1:
+        message = (
+            f"{case.name} would load libraries of different builds of libtorch: {'; '.join(places)}. "
+            f"{', '.join(users)} {need} {functions} that no other defines: {case.name} fails at start or at the "
+            "first call."
+        )
+    else:  # all that the loader's own error tells
+        message = (
+            f"{', '.join(places)} meets libraries of another build of libtorch: it needs {functions} that none of "
+            "them defines, and the program fails at start or at the first call."
+        )
     yield rule.finding(
         " + ".join(users),
-        f"{case.name} would load libraries of different builds of libtorch: {'; '.join(places)}. "
-        f"{', '.join(users)} {need} {len(symbols)} of libtorch's functions that nothing there defines: {case.name} "
-        "fails at start or at the first call.",
+        message,
         "Make every search path of the closure, and LD_LIBRARY_PATH, lead to one libtorch, and build all parts "
         "against it.",
         (
             *(symbol.symbol for symbol in symbols[:SHOWN]),
-            *(f"{each.real_path}: {each.how}, needed by {each.needed_by}" for each in libraries),
+            *(
+                f"{each.real_path}: {each.how}, needed by {each.needed_by}"
+                for each in libraries
+                if each.needed_by
+            ),
         ),
     )
 
