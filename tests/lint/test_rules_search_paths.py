@@ -11,6 +11,7 @@ import pytest
 from tests.lint.bench import Bench, findings, said, subjects
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
+from torchlink.lint.search_path import begins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,6 +141,16 @@ def test_an_entry_must_be_under_an_allowed_prefix(bench: Bench, search: str, pre
     user, image = installed(bench, search)
     found = findings(user, root=image, allowed_rpath=(prefix,))
     assert [each.rule for each in found] == ALLOWED[search, prefix]
+
+
+def test_what_lies_below_a_directory_above() -> None:
+    assert all(
+        begins(path, "$ORIGIN/..") for path in ("$ORIGIN", "$ORIGIN/", "$ORIGIN/lib/x", "$ORIGIN/../lib")
+    )
+    assert begins("$ORIGIN/../lib", "$ORIGIN/../..")
+    assert not begins("$ORIGIN/../../lib", "$ORIGIN/..")
+    assert not begins("$ORIGIN/lib", "$ORIGIN/../lib")
+    assert not begins("/lib", "$ORIGIN/..")
 
 
 def test_the_words_that_allow_an_entry_can_be_pasted(bench: Bench) -> None:

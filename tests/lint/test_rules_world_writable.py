@@ -34,6 +34,16 @@ def test_rights_that_are_too_wide_are_taken_away(bench: Bench, below: str) -> No
     assert not named(bench, top / below)
 
 
+def test_a_directory_that_anyone_may_put_another_in_the_place_of(bench: Bench) -> None:
+    inner = bench.path("open/inner/x").parent
+    inner.chmod(0o755)
+    inner.parent.chmod(0o777)
+    (finding,) = named(bench, inner)
+    assert f"lies below {inner.parent}" in finding.message
+    inner.parent.chmod(0o1777)
+    assert not named(bench, inner)
+
+
 def test_a_directory_that_is_missing_where_everyone_may_make_it_is_made(bench: Bench) -> None:
     temporary = bench.path("temporary/x").parent
     temporary.chmod(0o1777)

@@ -23,7 +23,7 @@ HOME = r"/(?:root|(?:home|Users)/[^/]+)(?:/|$)"
 # Directories that build tools, and those of CI services, make anew for every build.
 BUILD = (
     r"/(?:_?build|builddir|cmake-build-[^/]*|bazel-out|_skbuild|\.tox|\.nox|conda-bld|_h_env_placehold[^/]*"
-    r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)|^/(?:tmp|var/tmp|builds|builddir|__w|workspace)/"
+    r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)|^/(?:tmp|var/tmp|builds|builddir|__w|workspace|github/workspace|var/lib/jenkins|var/lib/buildkite-agent|drone/src)/"
 )
 BUILD_FILES = ("CMakeCache.txt", "build.ninja", ".ninja_log", "meson-private")
 LOST_ORIGIN = r"/\.\.(?:/|$)|O?RIGIN\b|\{ORIGIN"  # how a shell or make leaves `$ORIGIN/..`
@@ -111,11 +111,14 @@ def names(entry: Entry) -> tuple[str, str]:
 
 
 def begins(path: str, prefix: str) -> bool:
-    """Whether a path is a directory or lies below it, `..` resolved: `$ORIGIN/../lib` lies below `$ORIGIN/..` only.
+    """Whether a path is a directory or lies below it, `..` resolved.
 
-    `/opt/lib` does not begin `/opt/library`.
+    `$ORIGIN/../lib` and `$ORIGIN/lib` lie below `$ORIGIN/..`, `$ORIGIN/../..` does not; `/opt/lib` does not begin
+    `/opt/library`.
     """
     inside, top = components(path), components(prefix)
+    if set(top[1:]) == {".."} and inside[0] == top[0] and inside.count("..") < top.count(".."):
+        return True
     return inside[: len(top)] == top and ".." not in inside[len(top) :]
 
 
@@ -129,15 +132,27 @@ def components(path: str) -> list[str]:
 
 
 def world_writable(host: Path, *, exists: bool) -> bool:
-    """Whether anyone may put a library there, be it by making the directory first."""
+    """Whether anyone may put a library there, be it by making the directory first or by replacing it."""
     nearest = host
     while not exists and nearest != nearest.parent:
         nearest = nearest.parent
         exists = is_directory(nearest)
     try:
-        return bool(nearest.stat().st_mode & stat.S_IWOTH)
+        return bool(nearest.stat().st_mode & stat.S_IWOTH) or open_to_all(host) is not None
     except OSError:
         return False
+
+
+def open_to_all(host: Path) -> Path | None:
+    """The directory whose rights are wrong, this one or one above it; None where they are meant, as those of /tmp.
+
+    Whoever may write to a directory may rename what is in it, unless it is sticky.
+    """
+    for each in filter(is_directory, (host, *host.parents)):
+        mode = each.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return each
+    return None
 
 
 def is_of_build(entry: Entry) -> bool:

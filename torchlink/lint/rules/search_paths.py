@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-import stat
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
-from torchlink.lint.search_path import LOST_ORIGIN, all_entries, is_directory, is_padding
+from torchlink.lint.search_path import LOST_ORIGIN, all_entries, is_directory, is_padding, open_to_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
@@ -74,6 +72,8 @@ def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
         there = is_directory(entry.host)
         what = "is writable by everyone" if there else "does not exist, and everyone may make it"
         culprit = open_to_all(entry.host)
+        if there and culprit not in {None, entry.host}:
+            what = f"lies below {culprit}, in which everyone may put another in its place"
         way = (
             "" if there else f", or make it before others do: mkdir -p -m 755 {shlex.quote(str(entry.host))}"
         )
@@ -85,15 +85,6 @@ def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
             "with the rights of whoever starts the program.",
             f"Link without it (a build in a temporary directory leaves it behind){way}.",
         )
-
-
-def open_to_all(host: Path) -> Path | None:
-    """The directory whose rights are wrong, this one or one above it; None where they are meant, as those of /tmp."""
-    for each in filter(is_directory, (host, *host.parents)):
-        mode = each.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            return each
-    return None
 
 
 @rule("rpath-not-allowed", Severity.ERROR, "A search path entry is under none of the allowed prefixes.")
