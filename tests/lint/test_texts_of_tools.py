@@ -11,7 +11,7 @@ import pytest
 
 from tests.binary.live import elf_files
 from tests.conftest import unmet
-from tests.lint.bench import Bench, calls, has
+from tests.lint.bench import Bench, calls, functions, has
 from torchlink.lint.finding import Severity
 from torchlink.lint.judge import judge
 from torchlink.lint.text_formats.detect import listings
@@ -199,3 +199,24 @@ def test_what_lddtree_found_through_the_environment_is_found(
     (report,) = judge_text(lddtree(app), "-")
     assert "library-not-found" not in rules_of(report)
     assert "The loader alone would not find libused.so" in report.not_judged[-1]
+
+
+@pytest.mark.compile
+def test_what_ldd_says_of_libtorch_cuda_makes_nvidias_libraries_nobodys(bench: Bench) -> None:
+    lib = bench.torch()
+    sparse = bench.library("nvidia/libcusparseLt.so.0", functions("cusparseLtInit"), "-Wl,-rpath,lib")
+    words = (sparse, lib / "libtorch_cpu.so", lib / "libc10.so", f"-Wl,-rpath,$ORIGIN:{sparse.parent}")
+    cuda = bench.library("torch/lib/libtorch_cuda.so", calls("cusparseLtInit", main=False), *words)
+    (report,) = judge_text(ask("ldd", cuda), "-")
+    assert "rpath-relative" not in rules_of(report)
+    mine = bench.library("nvidia/libmine.so", functions("cusparseLtInit"), "-Wl,-rpath,lib")
+    (report,) = judge_text(
+        ask(
+            "ldd",
+            bench.library(
+                "libuser.so", calls("cusparseLtInit", main=False), mine, "-Wl,-rpath,$ORIGIN/nvidia"
+            ),
+        ),
+        "-",
+    )
+    assert "rpath-relative" in rules_of(report)

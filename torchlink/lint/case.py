@@ -47,6 +47,8 @@ MARKS = frozenset({"c10", "torch_cpu"})  # what every libtorch's directory holds
 SYSTEM_KINDS = frozenset(
     {"ld.so.cache", "default", "interpreter"}
 )  # how the system's own libraries are found
+# NVIDIA's libraries, which libtorch_cuda asks for: in the text of its `ldd` nobody but the subject asks for them.
+NVIDIA = r"lib(cublas|cudart|cudnn|cufft|cufile|cupti|curand|cusolver|cusparse|nccl|nvrtc|nvJitLink|nvToolsExt|nvshmem)"
 PYTHON_NAME = r"_?Py[A-Z_]"
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
 
@@ -199,8 +201,8 @@ class Case:
     def own(self) -> tuple[LoadedObject, ...]:
         """The binary, and the libraries that its user brought.
 
-        Left out is what libtorch or its companions bring, what the operating system has installed, and, where
-        the binary is a libtorch's own, everything but itself.
+        Left out is what libtorch or its companions bring, what NVIDIA makes, what the operating system has
+        installed, and, where the binary is a libtorch's own, everything but itself.
         """
         foreign: set[str] = set()  # paths of libtorch's objects and of what they ask for
         companion_dirs: set[str] = set()
@@ -211,7 +213,7 @@ class Case:
                 foreign.add(each.path)
                 if asked_by_torch:
                     companion_dirs.add(real_dir(each))
-            elif each.how.kind in OWN_KINDS and each is not self.subject:
+            elif each.how.kind in OWN_KINDS and each is not self.subject and not re.match(NVIDIA, each.name):
                 candidates.append(each)
         mine = (each for each in candidates if real_dir(each) not in companion_dirs)
         return (self.subject, *(each for each in mine if not self._is_installed(each)))
