@@ -142,20 +142,10 @@ class Case:
     @cached_property
     def torch_siblings(self) -> dict[str, ElfFile]:
         """The libraries of the closure's libtorch of which the closure has none, by file name."""
-        return self._linkable({each.file.parent for objects in self.torch.values() for each in objects})
+        return self.linkable_in({each.file.parent for objects in self.torch.values() for each in objects})
 
-    @cached_property
-    def torch_reached(self) -> dict[str, ElfFile]:
-        """The libraries of the libtorchs that the search paths of the user's objects lead to, by file name.
-
-        For a closure without any: where a linker has dropped all of them.
-        """
-        from torchlink.lint.search_path import directories_of
-
-        places = {host for each in self.own for *_, host in directories_of(each, self)}
-        return self._linkable({place for place in places if holds_torch(place)})
-
-    def _linkable(self, directories: set[Path]) -> dict[str, ElfFile]:
+    def linkable_in(self, directories: set[Path]) -> dict[str, ElfFile]:
+        """The libraries of libtorch in some directories of which the closure has none, by file name."""
         from torchlink.binary.elf import ElfFile
 
         loaded = {os.path.realpath(each.file) for each in self.closure.objects}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import bare_name
+from torchlink.lint.case import bare_name, holds_torch
+from torchlink.lint.directories import directories_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,15 +33,24 @@ def undefined(case: Case) -> list[UndefinedSymbol]:
     return [symbol for symbol in case.undefined if (symbol.object, symbol.version) not in lacking]
 
 
+def reached(case: Case) -> dict[str, ElfFile]:
+    """The libraries of the libtorchs that the search paths of the user's objects lead to, by file name.
+
+    For a closure without any: where a linker has dropped all of them.
+    """
+    places = {host for each in case.own for *_, host in directories_of(each, case)}
+    return case.linkable_in({place for place in places if holds_torch(place)})
+
+
 def beside(case: Case) -> Mapping[str, ElfFile]:
     """The libraries that could serve it: the closure's libtorch has them, or one that a search path leads to."""
-    return case.torch_siblings if case.torch else case.torch_reached
+    return case.torch_siblings if case.torch else case.once(reached)
 
 
 def of_torch(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
     """Those that a libtorch would serve, where the closure has one or a search path leads to one."""
     named = [symbol for symbol in symbols if re.match(TORCH_NAME, symbol.symbol)]
-    return named if named and (case.torch or case.torch_reached) else []
+    return named if named and (case.torch or case.once(reached)) else []
 
 
 def wanted(case: Case) -> list[UndefinedSymbol]:

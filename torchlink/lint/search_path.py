@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.tokens import expand
 from torchlink.lint.case import holds_torch
+from torchlink.lint.directories import directories_of
 from torchlink.lint.libtorch_names import wanted
 from torchlink.lint.unseen import Unseen
 
@@ -23,7 +23,8 @@ HOME = r"/(?:root|(?:home|Users)/[^/]+)(?:/|$)"
 # Directories that build tools, and those of CI services, make anew for every build.
 BUILD = (
     r"/(?:_?build|builddir|cmake-build-[^/]*|bazel-out|_skbuild|\.tox|\.nox|conda-bld|_h_env_placehold[^/]*"
-    r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)|^/(?:tmp|var/tmp|builds|builddir|__w|workspace|github/workspace|var/lib/jenkins|var/lib/buildkite-agent|drone/src)/"
+    r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)"
+    r"|^/(?:tmp|var/tmp|builds|builddir|__w|workspace|github/workspace|var/lib/jenkins|var/lib/buildkite-agent|drone/src)/"
 )
 BUILD_FILES = ("CMakeCache.txt", "build.ninja", ".ninja_log", "meson-private")
 LOST_ORIGIN = r"/\.\.(?:/|$)|O?RIGIN\b|\{ORIGIN"  # how a shell or make leaves `$ORIGIN/..`
@@ -56,21 +57,6 @@ def entries_of(each: LoadedObject, case: Case) -> Iterator[Entry]:
     for text, directory, host in directories_of(each, case):
         plain = Entry(each, kind, text, directory, host, None)
         yield plain._replace(flaw=flaw(plain, case))
-
-
-def directories_of(each: LoadedObject, case: Case) -> Iterator[tuple[str, str, Path]]:
-    """Each entry that the loader heeds, where it sees that directory, and where that is on this machine.
-
-    With a RUNPATH the RPATH is not heeded.
-    """
-    dynamic = each.elf.dynamic
-    text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
-    for entry in dict.fromkeys(text.split(":")) if text else ():
-        directory = expand(entry, each.origin, case.system)
-        if directory is None:  # a token that means nothing on this machine: the loader throws it away
-            continue
-        host = case.on_host(directory, each) if directory.startswith("/") else Path(directory)
-        yield entry, directory, host
 
 
 def flaw(entry: Entry, case: Case) -> str | None:
