@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.lint.case import holds_torch
@@ -15,6 +14,7 @@ from torchlink.lint.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torchlink.binary.closure import LoadedObject
     from torchlink.lint.case import Case
