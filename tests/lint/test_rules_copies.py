@@ -126,3 +126,25 @@ def test_cuda_libraries_of_one_major_version(bench: Bench, names: tuple[str, str
     app = bench.program("app", calls("f0", "f1"), *libraries, HERE)
     assert rules(app) == MIXES[names]
     assert not findings(bench.program("app", MAIN))
+
+
+def test_two_copies_of_any_library(bench: Bench) -> None:
+    source = "int count(void) { static int n; return ++n; }\n"
+    first = bench.library("libfoo.so.1", source, "-Wl,-soname,libfoo.so.1")
+    second = bench.library("wheel.libs/libfoo-9f3c21ab.so.1", source, "-Wl,-soname,libfoo-9f3c21ab.so.1")
+    user = bench.library("libuser.so", "int count(void); int use(void) { return count(); }\n", second)
+    call = "int use(void); int count(void); int main(void) { return use() + count(); }\n"
+    words = ("-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN:$ORIGIN/wheel.libs", "-Wl,--disable-new-dtags")
+    app = bench.program("app", call, first, user, *words, "-Wl,--allow-shlib-undefined")
+    (finding,) = said(app, "duplicate-library")
+    assert finding.subject == "libfoo.so.1"
+    assert all(str(copy) in finding.message for copy in (first, second))
+    user = bench.library("libuser.so", "int count(void); int use(void) { return count(); }\n", first)
+    assert not said(bench.program("app", call, first, user, *words), "duplicate-library")
+
+
+def test_libraries_that_share_a_name_and_nothing_else_are_no_copies(bench: Bench) -> None:
+    first = bench.library("libfoo.so.1", "int one(void) { return 1; }\n", "-Wl,-soname,libfoo.so.1")
+    second = bench.library("libfoo-9f3c21ab.so.1", "int two(void) { return 2; }\n")
+    call = "int one(void); int two(void); int main(void) { return one() + two(); }\n"
+    assert not said(bench.program("app", call, first, second, "-Wl,-rpath,$ORIGIN"), "duplicate-library")

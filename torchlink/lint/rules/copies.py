@@ -9,6 +9,7 @@ from torchlink.lint.case import file_name, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import mixed
 from torchlink.lint.rule import rule
+from torchlink.lint.unused import EDGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +154,37 @@ def duplicate_openmp(rule: Rule, case: Case) -> Iterator[Finding]:
         )
 
 
+@rule("duplicate-library", Severity.WARNING, "Two copies of one library in one process.")
+def duplicate_library(rule: Rule, case: Case) -> Iterator[Finding]:
+    """Of any other library, by the SONAME that the copies had before a wheel's builder renamed one."""
+    copies: dict[str, list[LoadedObject]] = {}
+    for each in files(list(case.closure.objects)):
+        name = re.sub(COPIED, "", each.elf.dynamic.soname or file_name(each.path))
+        if not re.match(OPENMP, name) and not any(looks_like(each, known) for known in OWN_SYMBOLS):
+            copies.setdefault(name, []).append(each)
+    for name, (first, *others) in copies.items():
+        again = [each for each in others if overlap(first, each)]
+        if not again:
+            continue
+        paths = tuple(each.real_path for each in (first, *again))
+        yield rule.finding(
+            name,
+            f"{case.name} would load {len(paths)} copies of {name}: {', '.join(paths)}. Functions of the first serve "
+            "both, with the data of either: what one opens, allocates or registers the other does not know.",
+            "Link and bundle it once: leave it out of the wheel or bundle that brought the renamed copy "
+            "(auditwheel repair --exclude), or make every search path lead to one.",
+            tuple(f"{each.real_path}: {each.how}, needed by {each.needed_by}" for each in (first, *again)),
+        )
+
+
+def overlap(one: LoadedObject, other: LoadedObject) -> bool:
+    """Whether two libraries define a symbol in common, beside those that linkers and compilers put into each."""
+    defined = (
+        symbol for symbol in other.elf.dynamic_symbols() if symbol.defined and symbol.binding == "global"
+    )
+    return any(one.elf.defines(symbol.name) for symbol in defined if symbol.name not in EDGES)
+
+
 @rule("cuda-major-mix", Severity.ERROR, "CUDA libraries of two major versions in one process.")
 def cuda_major_mix(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding for the whole closure: cublas of one major version calls the cudart of its own."""
@@ -180,4 +212,11 @@ def cuda_major_mix(rule: Rule, case: Case) -> Iterator[Finding]:
             return
 
 
-COPIES = (duplicate_libtorch, mixed_libtorch, static_libtorch_copy, duplicate_openmp, cuda_major_mix)
+COPIES = (
+    duplicate_libtorch,
+    mixed_libtorch,
+    static_libtorch_copy,
+    duplicate_openmp,
+    duplicate_library,
+    cuda_major_mix,
+)
