@@ -14,7 +14,7 @@ from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import entries_of, is_there
 
 if TYPE_CHECKING:
-    from torchlink.binary.closure import Edge, LoadedObject
+    from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.lint.case import Case
     from torchlink.lint.search_path import Entry
 
@@ -99,16 +99,42 @@ def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
     return None
 
 
-def nearby(name: str, asking: LoadedObject, case: Case) -> str | None:
-    """Where around an object a library of this name lies that fits it, as an entry for its search path.
+def of_libtorch(edge: Edge) -> bool:
+    """Whether a missing library is one of libtorch's that a search path would find."""
+    return bare_name(edge.name) in TORCH_NAMES and not edge.fatal and "/" not in edge.name
 
+
+def nearby(edge: Edge, asking: LoadedObject, closure: Closure, case: Case) -> str | None:
+    """Where a missing library lies around an object, as an entry for that object's search path.
+
+    Libtorch's libraries come from one build: a directory counts only if it holds all of those that the
+    closure misses, and it is the same one whichever object asks.
     None for a program that runs set-uid, for which the loader expands no `$ORIGIN`.
+
+    Args:
+        edge: to the missing library.
+        asking: the object that is to find it.
+        closure: that misses it: the binary's, or the one it would have once linked anew.
+        case: the binary.
     """
     if case.closure.secure and asking.path == case.subject.path:
         return None
-    here = case.on_host(asking.origin, asking)
-    if fits(here / name, case):
-        return "$ORIGIN"
+    names, start = [edge.name], asking
+    if of_libtorch(edge):
+        edges = list(filter(of_libtorch, closure.missing))
+        names = list(dict.fromkeys(each.name for each in edges))
+        start = closure.object(edges[0].needed_by) or asking
+    directory = directory_around(case.on_host(start.origin, start), names, case)
+    if directory is None:
+        return None
+    way = os.path.relpath(directory, case.on_host(asking.origin, asking))
+    return "$ORIGIN" if way == os.curdir else f"$ORIGIN/{way}"
+
+
+def directory_around(here: Path, names: list[str], case: Case) -> Path | None:
+    """The first directory around another that holds libraries of all these names that fit the binary."""
+    if all(fits(here / name, case) for name in names):
+        return here
     for place in (here, here.parent, here.parent.parent):
         if place == place.parent:
             break
@@ -117,8 +143,8 @@ def nearby(name: str, asking: LoadedObject, case: Case) -> str | None:
         except OSError:
             continue
         for directory in (place, *inside, *(each / "lib" for each in inside)):
-            if fits(directory / name, case):
-                return f"$ORIGIN/{os.path.relpath(directory, here)}"
+            if all(fits(directory / name, case) for name in names):
+                return directory
     return None
 
 

@@ -90,12 +90,12 @@ def follow(
     return ()
 
 
-def as_rpath(links: tuple[Link, ...], edge: Edge, _: Closure, case: Case) -> tuple[Link, ...] | None:
+def as_rpath(links: tuple[Link, ...], edge: Edge, closure: Closure, case: Case) -> tuple[Link, ...] | None:
     """Let the first object's search path serve what it brings, with one more entry where that is not enough."""
     (link,) = links
     if not link.inherited:
         return (link._replace(inherited=True),)
-    place = nearby(edge.name, link.owner, case)
+    place = nearby(edge, link.owner, closure, case)
     if place is None or place in link.entries:
         return None
     return (link._replace(entries=(*link.entries, place)),)
@@ -104,7 +104,7 @@ def as_rpath(links: tuple[Link, ...], edge: Edge, _: Closure, case: Case) -> tup
 def one_by_one(links: tuple[Link, ...], edge: Edge, closure: Closure, case: Case) -> tuple[Link, ...] | None:
     """Give the library that asks a search path of its own."""
     asking = closure.object(edge.needed_by)
-    place = None if asking is None else nearby(edge.name, asking, case)
+    place = None if asking is None else nearby(edge, asking, closure, case)
     if asking is None or place is None:
         return None
     own = next((link for link in links if link.owner.path == asking.path), Link(asking, ()))

@@ -11,7 +11,7 @@ from torchlink.binary.search import DROPPED
 from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import mixed
-from torchlink.lint.missing import DRIVER, missing_names, nearby, not_inherited, severity_of
+from torchlink.lint.missing import DRIVER, missing_names, nearby, not_inherited, of_libtorch, severity_of
 from torchlink.lint.rule import rule
 from torchlink.lint.rules.needed_paths import with_soname
 
@@ -44,15 +44,18 @@ def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
     for edges in missing_names(case).get(rule.id, ()):
         edge = edges[0]
         asking = case.closure.object(edge.needed_by) or case.subject
-        place = None if "/" in edge.name or edge.fatal else nearby(edge.name, asking, case)
-        of_torch = bare_name(edge.name) in TORCH_NAMES and not edge.fatal
+        place = None if "/" in edge.name or edge.fatal else nearby(edge, asking, case.closure, case)
+        of_torch = of_libtorch(edge)
         cause = place or because(edge) or ("libtorch" if of_torch else edge.name)
-        causes.setdefault((cause, edge.needed_by), []).append(edges)
+        # A search path serves who is linked with it; that libtorch is nowhere is the same for all who ask.
+        user = "" if cause == "libtorch" else edge.needed_by
+        causes.setdefault((cause, user), []).append(edges)
     for (cause, _), group in causes.items():
         edge = group[0][0]
         place = cause if cause.startswith("$ORIGIN") else None
         severity = max(severity_of(edges[0].name, place, case) for edges in group)
         names = [edges[0].name for edges in group]
+        users = " and ".join(dict.fromkeys(file_name(edges[0].needed_by) for edges in group))
         asked = asked_by(edge for edges in group for edge in edges)
         what = f"{', '.join(names)}, needed by {asked}, {'is' if len(names) == 1 else 'are'} not found"
         if edge.fatal and edge.tried and edge.fatal != NOT_THERE:
@@ -60,7 +63,7 @@ def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
         yield rule.finding(
             " + ".join(names),
             f"{what}: {outcome(severity, case)}.{because(edge)}",
-            how_to_find(edge, place, names, case),
+            how_to_find(edge, place, names, users, case),
             searched(edge),
             severity=severity,
         )
@@ -85,7 +88,7 @@ def outcome(severity: Severity, case: Case) -> str:
     return "loading it fails unless the program has loaded that library before"
 
 
-def how_to_find(edge: Edge, place: str | None, names: list[str], case: Case) -> str:
+def how_to_find(edge: Edge, place: str | None, names: list[str], users: str, case: Case) -> str:
     """The words that make a missing library found, and those that are missing for the same cause."""
     name = edge.name
     if edge.fatal and edge.tried and edge.tried[-1].how.kind == "interpreter":
@@ -109,7 +112,7 @@ def how_to_find(edge: Edge, place: str | None, names: list[str], case: Case) -> 
     if bare_name(name) in TORCH_NAMES and case.is_extension:
         return "Import torch before it, or link it with -Wl,-rpath,'$ORIGIN/…/torch/lib', the way from it to torch."
     if bare_name(name) in TORCH_NAMES:
-        return f"Link {user} with the search path that `torchlink flags --link` prints."
+        return f"Link {users} with the search path that `torchlink flags --link` prints."
     return f"Install {name}, or link {user} with -Wl,-rpath,DIR, where DIR holds it."
 
 
@@ -187,7 +190,7 @@ def runpath_not_inherited(rule: Rule, case: Case) -> Iterator[Finding]:
             user = file_name(edge.needed_by)
             owner = file_name(entry.owner.path)
             asking = case.closure.object(edge.needed_by)
-            place = None if asking is None else nearby(edge.name, asking, case)
+            place = None if asking is None else nearby(edge, asking, case.closure, case)
             along = "" if place is None else f" (link it with -Wl,-rpath,'{place}')"
             or_rpath = (
                 f", or link {owner} with -Wl,--disable-new-dtags, whose RPATH serves everything that it loads"
