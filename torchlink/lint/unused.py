@@ -53,17 +53,21 @@ def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
 
 def interposes(library: LoadedObject, case: Case) -> bool:
     """Whether it takes the place of another library's functions for somebody else in the closure."""
+    if case.belongs_to_torch(library):  # which has nothing of others, and much to go through
+        return False
     objects = case.closure.objects
-    place = objects.index(library)
-    defined = (symbol for symbol in library.elf.dynamic_symbols() if symbol.defined)
-    names = {
-        symbol.name.encode("utf-8", "surrogateescape")
-        for symbol in defined
-        if symbol.binding == "global" and symbol.name not in EDGES and not re.match(CXX_NAME, symbol.name)
-    }
-    asked = names.intersection(name for each in objects if each is not library for name in case.imports(each))
+    asked = frozenset().union(*(case.imports(each) for each in objects if each is not library))
     wanted: list[Wanted] = [(gnu_hash(name), name, None, number) for number, name in enumerate(asked)]
-    return any(len(each.elf.unserved(wanted)) < len(wanted) for each in objects[place + 1 :])
+    left = {number for *_, number in library.elf.unserved(wanted)}
+    served = [each for each in wanted if each[3] not in left and is_own(each[1], library)]
+    return any(len(each.elf.unserved(served)) < len(served) for each in objects[objects.index(library) + 1 :])
+
+
+def is_own(name: bytes, library: LoadedObject) -> bool:
+    """Whether a library defines a name for good: neither weakly, nor as a copy of what libstdc++ has."""
+    text = name.decode("utf-8", "surrogateescape")
+    found = library.elf.find_symbol(text)
+    return found is not None and found.binding == "global" and not re.match(CXX_NAME, text)
 
 
 def is_implied(name: str, case: Case) -> bool:
