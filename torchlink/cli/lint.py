@@ -48,7 +48,7 @@ def lint(
         typer.Argument(
             metavar="FILE...",
             help="Programs, libraries, Python extensions, wheels, directories; - or a .txt with the output of "
-            "ldd, ldd -r, ldd -v, lddtree or readelf -d.",
+            "ldd (glibc's or musl's), ldd -r, ldd -v, lddtree or readelf -d.",
             show_default=False,
         ),
     ],

@@ -43,7 +43,8 @@ Inputs:
   3  0.5  true  none  'text'  a number, a bool, None, a string
   [float32[2,3], float32[2,3]]  (int64[1], 3)  {'mask': bool[1,8]}
 
-Exit code: 0 every model loaded, ran and gave what was expected; 1 one did not; 2 it could not be looked at.
+Exit code: 0 every model loaded, ran and gave what was expected; 1 one did not, or lint finds an error in
+the loader; 2 it could not be looked at.
 """
 InputOption = Annotated[
     list[str] | None,

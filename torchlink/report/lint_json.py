@@ -29,7 +29,7 @@ def render(report: LintReport) -> str:
             "unreadable": len(report.unreadable),
         },
     }
-    return json.dumps(_clean(document), indent=2)
+    return json.dumps(clean(document), indent=2)
 
 
 def _file(file: FileReport) -> dict[str, object]:
@@ -69,12 +69,12 @@ def _entry(entry: ClosureEntry) -> dict[str, object]:
     }
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
     """The same value with every text in it encodable."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, list):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     if isinstance(value, dict):
-        return {key: _clean(item) for key, item in value.items()}
+        return {key: clean(item) for key, item in value.items()}
     return value

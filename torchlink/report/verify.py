@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torchlink.lint.finding import Severity
 from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
 from torchlink.report.libtorch import libtorch_to_json
+from torchlink.report.lint_json import clean, finding_to_json
 from torchlink.report.plain import plural, visible
 from torchlink.verify.result import GIVEN
 
@@ -43,7 +44,12 @@ def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> 
             "compile_seconds": loader.compile_seconds,
             "command": loader.command,
         },
-        "lint": None if findings is None else counts(findings),
+        "lint": None
+        if findings is None
+        else {
+            **counts(findings),
+            "findings": clean([finding_to_json(finding) for finding in findings]),
+        },
         "models": [model_to_json(model) for model in report.models],
     }
     unseen = next(
@@ -103,6 +109,9 @@ def to_text(report: VerifyReport, findings: Sequence[Finding] | None = None, *, 
         lines += _lint(findings, str(report.loader.path), color=color)
     for model in report.models:
         lines += ["", *_model(model, color=color)]
+    # Every model says "ok" above, so nothing else tells why the command fails.
+    if report.ok and findings and counts(findings)["error"]:
+        lines += ["", paint("exit 1: lint finds an error in the loader", RED, color=color)]
     return "\n".join(lines) + "\n"
 
 
