@@ -400,15 +400,16 @@ def test_the_way_starts_where_a_program_lies_and_not_at_a_link_to_it(bench: Benc
     assert not findings(link)
 
 
+# `some/where`: what is nearby is sought two directories up, where the libraries of other tests must not lie.
 def test_a_libtorch_that_lacks_a_library_is_none_for_the_others_either(bench: Bench) -> None:
     cuda = bench.torch("far/away/from/all/torch/lib", cuda=True)
     libraries = [cuda / name for name in ("libtorch_cuda.so", "libtorch_cpu.so", "libc10.so")]
-    app = bench.program("proj/app", MAIN, *libraries)
-    bench.torch("proj/libtorch-cpu/lib")
+    app = bench.program("some/where/proj/app", MAIN, *libraries)
+    bench.torch("some/where/proj/libtorch-cpu/lib")
     (finding,) = said(app, "library-not-found")
     assert finding.subject == "libtorch_cuda.so + libtorch_cpu.so + libc10.so"
     assert finding.fix == "Link app with the search path that `torchlink flags --link` prints."
-    bench.torch("proj/libtorch-cuda/lib", cuda=True)
+    bench.torch("some/where/proj/libtorch-cuda/lib", cuda=True)
     (finding,) = said(app, "library-not-found")
     assert finding.subject == "libtorch_cuda.so + libtorch_cpu.so + libc10.so"
     assert finding.fix == "It lies nearby: link app with -Wl,-rpath,'$ORIGIN/libtorch-cuda/lib'."
@@ -417,31 +418,31 @@ def test_a_libtorch_that_lacks_a_library_is_none_for_the_others_either(bench: Be
 def test_libtorchs_libraries_are_not_gathered_from_several_directories(bench: Bench) -> None:
     cuda = bench.torch("far/away/from/all/torch/lib", cuda=True)
     names = ("libtorch_cuda.so", "libtorch_cpu.so", "libc10.so")
-    app = bench.program("proj/app", MAIN, *(cuda / name for name in names))
+    app = bench.program("some/where/proj/app", MAIN, *(cuda / name for name in names))
     for name in names:
-        bench.library(f"proj/only-{name}/lib/{name}", functions("f"))
+        bench.library(f"some/where/proj/only-{name}/lib/{name}", functions("f"))
     (finding,) = said(app, "library-not-found")
     assert "ORIGIN" not in finding.fix
-    bench.torch("proj/libtorch/lib", cuda=True)
+    bench.torch("some/where/proj/libtorch/lib", cuda=True)
     (finding,) = said(app, "library-not-found")
     assert advised(finding.fix) == ["-Wl,-rpath,$ORIGIN/libtorch/lib"]
     assert not said(
-        bench.program("proj/app", MAIN, *(cuda / name for name in names), *advised(finding.fix)),
+        bench.program("some/where/proj/app", MAIN, *(cuda / name for name in names), *advised(finding.fix)),
         "library-not-found",
     )
 
 
 def test_all_who_ask_for_libtorch_are_led_to_the_same_one(bench: Bench) -> None:
     cuda = bench.torch("far/away/from/all/torch/lib", cuda=True)
-    mine = bench.library("proj/mine/lib/libmine.so", functions("mine"), cuda / "libtorch_cuda.so")
+    mine = bench.library("some/where/proj/mine/lib/libmine.so", functions("mine"), cuda / "libtorch_cuda.so")
     words = (mine, cuda / "libtorch_cpu.so", "-Wl,-rpath,$ORIGIN/mine/lib")
-    app = bench.program("proj/app", calls("mine"), *words)
-    bench.torch("proj/mine/libtorch-cpu/lib")
+    app = bench.program("some/where/proj/app", calls("mine"), *words)
+    bench.torch("some/where/proj/mine/libtorch-cpu/lib")
     (finding,) = said(app, "library-not-found")
     assert set(finding.subject.split(" + ")) == {"libtorch_cpu.so", "libtorch_cuda.so"}
     assert finding.fix == "Link app and libmine.so with the search path that `torchlink flags --link` prints."
-    bench.torch("proj/mine/libtorch-cuda/lib", cuda=True)
-    bench.torch("proj/libtorch/lib", cuda=True)
+    bench.torch("some/where/proj/mine/libtorch-cuda/lib", cuda=True)
+    bench.torch("some/where/proj/libtorch/lib", cuda=True)
     fixes = {each.subject: each.fix for each in said(app, "library-not-found")}
     assert "link app with -Wl,-rpath,'$ORIGIN/libtorch/lib'" in fixes["libtorch_cpu.so"]
     assert "link libmine.so with -Wl,-rpath,'$ORIGIN/../../libtorch/lib'" in fixes["libtorch_cuda.so"]
@@ -450,14 +451,14 @@ def test_all_who_ask_for_libtorch_are_led_to_the_same_one(bench: Bench) -> None:
 def test_what_a_found_library_needs_of_libtorch_comes_from_one_directory(bench: Bench) -> None:
     cuda = bench.torch("far/away/from/all/torch/lib", cuda=True)
     libraries = [cuda / name for name in ("libtorch_cpu.so", "libtorch_cuda.so", "libc10.so")]
-    mine = bench.library("proj/mine/lib/libmine.so", functions("mine"), *libraries)
-    app = bench.program("proj/mine/app", calls("mine"), mine)
-    bench.torch("proj/a/lib")
+    mine = bench.library("some/where/proj/mine/lib/libmine.so", functions("mine"), *libraries)
+    app = bench.program("some/where/proj/mine/app", calls("mine"), mine)
+    bench.torch("some/where/proj/a/lib")
     (finding,) = said(app, "library-not-found")
     assert "proj" not in finding.fix
     assert "/a/lib" not in finding.fix
     assert "libtorch_cuda.so (needed by libmine.so)" in finding.fix
-    bench.torch("proj/b/lib", cuda=True)
+    bench.torch("some/where/proj/b/lib", cuda=True)
     (finding,) = said(app, "library-not-found")
     assert "/a/lib" not in finding.fix
     assert "/b/lib" in finding.fix
