@@ -60,13 +60,19 @@ def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path)
     assert done.code == 0
     lines = {line[:15].strip(): line[16:] for line in done.out.splitlines()}
     assert lines["found by"] == "--libtorch"
-    assert lines["C++ ABI"].startswith("1  (libc10.so defines _ZN3c10")
+    assert lines["C++ ABI"] == "1  (libc10.so)"
     assert lines["C++ standard"].startswith("needs C++17, prefers C++20  (the check in ATen/ATen.h;")
     assert lines["accelerator"] == "CPU only"
     assert lines["search path"] == "RUNPATH $ORIGIN"
     assert lines["missing"] == "libcudnn_nowhere.so.9, needed by libtorch_cpu.so"
     assert "to get what is missing: pip cannot mend" in done.out
     assert lines["contradictions"].startswith("version.py says version 2.12.0")
+
+
+@pytest.mark.parametrize("option", ["-v", "--verbose"])
+def test_verbose_names_the_symbol(torchlink: Callable[..., Result], tmp_path: Path, option: str) -> None:
+    done = torchlink("find", option, "--libtorch", make(tmp_path / "torch"))
+    assert "1  (libc10.so defines _ZN3c10" in done.out
 
 
 @pytest.mark.parametrize(
@@ -76,6 +82,8 @@ def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path)
         ("cxx11_abi", "1\n"),
         ("layout_intact", "true\n"),
         ("accelerator_version", "\n"),
+        ("missing_libraries", ""),
+        ("companion_dirs", ""),
         ("libraries", "libc10.so\nlibshm.so\nlibtorch.so\nlibtorch_cpu.so\nlibtorch_python.so\n"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_clean
+from torchlink.cli.flags_run import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,36 @@ def test_wishes_reach_the_words(torchlink: Torchlink, torch_root: Path) -> None:
     assert "-idirafter" in torchlink("flags", "--headers", "after", *chosen).out
     assert "no-as-needed,-ltorch," in torchlink("flags", "--aoti", *chosen).out
     assert "-std=c++20" in torchlink("flags", "--std", "20", *chosen).out
+
+
+@pytest.mark.parametrize("spelled", ["20", "c++20", "gnu++20", "C++20", "c++2a"])
+@pytest.mark.parametrize("form", ["--std {}", "--std={}", "--compiler=c++ --std={}"])
+def test_a_standard_may_be_spelled_as_compilers_do(
+    torchlink: Torchlink, torch_root: Path, spelled: str, form: str
+) -> None:
+    words = form.format(spelled).split()
+    assert plain(words) is not None, "the quick path reads it"
+    done = torchlink("flags", "--compile", "--libtorch", torch_root, *words)
+    assert done.out.endswith(" -std=c++20\n")
+
+
+@pytest.mark.parametrize("command", ["flags", "verify"])
+def test_a_standard_that_is_none_is_said_with_those_that_are(torchlink: Torchlink, command: str) -> None:
+    done = torchlink(command, "--std", "gnu++")
+    assert (done.code, done.out) == (2, "")
+    assert "gnu++ is not a C++ standard: write 17," in done.err
+
+
+@pytest.mark.parametrize("command", [("flags",), ("verify",), ("matrix",), ("c++", "-show", "a.cpp")])
+def test_every_command_names_the_compiler_by_one_option(
+    torchlink: Torchlink, command: tuple[str, ...]
+) -> None:
+    name, *rest = command
+    done = torchlink(name, "--compiler", "no-such-compiler", *rest)
+    assert done.code == 2
+    assert "names no-such-compiler" in done.out + done.err
+    if name != "c++":
+        assert "Did you mean --compiler" in torchlink(name, "--cxx-compiler", "x").err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torchlink.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.conftest import Result
 
@@ -70,6 +71,20 @@ def test_help_runs_nothing(torchlink: Callable[..., Result], words: tuple[str, .
     shown = torchlink("help", *words)
     assert (shown.code, shown.out) == (2, "")
     assert f"has no command '{words[1]}'" in shown.err
+
+
+@pytest.mark.parametrize("command", ["doctor", "lint /bin/sh --tree"])
+def test_force_color_reaches_a_pipe(
+    torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, torch_root: Path, command: str
+) -> None:
+    monkeypatch.setenv("TORCHLINK_LIBTORCH", str(torch_root))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    assert "\x1b[" not in torchlink(*command.split()).out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in torchlink(*command.split()).out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in torchlink(*command.split()).out
 
 
 @pytest.mark.parametrize("words", [(), ("cmake",), ("nim",), ("cache",)])

@@ -72,7 +72,7 @@ def test_a_real_one_a_broken_one_a_packed_one_and_none(
     wheel = pack(tmp_path / "site", tmp_path / "torch.whl")
     rows = [torch_root, tmp_path / "old", wheel, tmp_path / "gone"]
     words = [word for row in rows for word in ("--libtorch", str(row))]
-    done = matrix(*words, "--cxx", "c++", "--cxx", "no-such-compiler", "--json")
+    done = matrix(*words, "--compiler", "c++", "--compiler", "no-such-compiler", "--json")
     said = json.loads(done.out)
     assert (said["schema"], said["ok"], done.code) == (1, False, 1)
     status = {(cell["row"], cell["column"]): cell["status"] for cell in said["cells"]}
@@ -157,7 +157,7 @@ def test_the_matrix_for_github_names_every_pair_and_runs_nothing(
             "model.pt",
             "--github",
             *("--libtorch", tmp_path / "a b", "--libtorch", tmp_path / "new"),
-            *("--cxx", "g++-99", "--via", "cxx", "--via", "cmake"),
+            *("--compiler", "g++-99", "--via", "cxx", "--via", "cmake"),
         )
     )
     assert [(job["version"], job["cxx"], job["via"]) for job in include] == [

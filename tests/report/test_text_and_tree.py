@@ -189,6 +189,10 @@ def test_colour_is_for_terminals_that_were_not_told_otherwise() -> None:
     assert not wanted(Terminal(), {"NO_COLOR": "1"})
     assert not wanted(Terminal(), {"TERM": "dumb"})
     assert not wanted(io.StringIO(), {})
+    assert wanted(io.StringIO(), {"FORCE_COLOR": "1"})
+    assert wanted(io.StringIO(), {"FORCE_COLOR": "1", "TERM": "dumb"})
+    assert not wanted(io.StringIO(), {"FORCE_COLOR": ""})
+    assert not wanted(Terminal(), {"FORCE_COLOR": "1", "NO_COLOR": "1"})
 
 
 @given(st.text())

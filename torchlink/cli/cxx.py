@@ -31,7 +31,13 @@ Examples:
   CXX=torchlink-c++ python setup.py build_ext     # the same in one word
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
-VALUES = {"--libtorch": "libtorch", "--python": "python", "--rpath": "rpath", "--headers": "headers"}
+VALUES = {
+    "--libtorch": "libtorch",
+    "--python": "python",
+    "--compiler": "compiler",
+    "--rpath": "rpath",
+    "--headers": "headers",
+}
 SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
 
 
@@ -59,11 +65,11 @@ class Order:
 def cxx(ctx: typer.Context) -> None:
     """Run the C++ compiler with libtorch's words added.
 
-    The compiler is $CXX, else c++. Compile words are added where something is compiled, link words where
-    something is linked: none of those with -c, -S, -E or -fsyntax-only. Your own -std stays where libtorch's
-    headers compile with it. The exit code is the compiler's.
+    The compiler is that of --compiler, else $CXX, else c++. Compile words are added where something is compiled,
+    link words where something is linked: none of those with -c, -S, -E or -fsyntax-only. Your own -std stays
+    where libtorch's headers compile with it. The exit code is the compiler's.
 
-    Options of torchlink's own stand in front: --libtorch PATH, --python EXE, --cpu, --aoti,
+    Options of torchlink's own stand in front: --libtorch PATH, --python EXE, --compiler EXE, --cpu, --aoti,
     --rpath absolute|origin=DIR|none, --headers system|after. TORCHLINK_LIBTORCH names the libtorch, too.
     """
     import os
@@ -125,7 +131,7 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     from torchlink.plan import Wishes, make_plan
     from torchlink.toolchain.compiler import find_compiler
 
-    compiler = find_compiler()
+    compiler = find_compiler(order.options.get("compiler"))
     if not (step.compiles or step.links or order.show):
         return compiler, None
     as_used = compiler

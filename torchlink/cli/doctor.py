@@ -69,5 +69,6 @@ def doctor(
         from torchlink.report.ansi import wanted
         from torchlink.report.doctor import to_text
 
-        typer.echo(to_text(report, color=wanted(sys.stdout, os.environ)), nl=False)
+        color = wanted(sys.stdout, os.environ)
+        typer.echo(to_text(report, color=color), nl=False, color=color)
     raise typer.Exit(report.exit_code)

@@ -57,6 +57,9 @@ def find(
         ),
     ] = None,
     as_json: JsonOption = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Name the symbol that the C++ ABI was read from.")
+    ] = False,
 ) -> None:
     """Find libtorch and say what it is.
 
@@ -69,4 +72,4 @@ def find(
     """
     from torchlink.cli.find_run import Order, run
 
-    raise typer.Exit(run(Order(libtorch or (), python, everything, field, as_json)))
+    raise typer.Exit(run(Order(libtorch or (), python, everything, field, as_json, verbose)))

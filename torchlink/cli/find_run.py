@@ -20,6 +20,7 @@ class Order(NamedTuple):
     everything: bool = False
     field: str | None = None
     as_json: bool = False
+    verbose: bool = False
 
 
 OPTIONS = {
@@ -28,6 +29,8 @@ OPTIONS = {
     "--all": Option("everything", bool),
     "--print": Option("field"),
     "--json": Option("as_json", bool),
+    "-v": Option("verbose", bool),
+    "--verbose": Option("verbose", bool),
 }
 
 
@@ -62,9 +65,10 @@ def run(order: Order) -> int:
 
         print(json.dumps(search_to_json(found, error), indent=2))
     elif order.field and found.chosen:
-        print("\n".join(field_values(found.chosen, order.field)))
+        for value in field_values(found.chosen, order.field):
+            print(value)
     else:
-        print(search_to_text(found, everything=order.everything))
+        print(search_to_text(found, everything=order.everything, verbose=order.verbose))
     if error is None:
         return 0
     if not order.as_json:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.cli.plain import Option, read
-from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.cli.planning import cxx_standard, locate, plan_for, say_notes
 from torchlink.errors import FileError, UsageError, WouldOverwriteError
 
 if TYPE_CHECKING:
@@ -67,9 +67,8 @@ OPTIONS = {
     "--rpath": Option("rpath"),
     "--headers": Option("headers"),
     "--aoti": Option("aoti", bool),
-    "--std": Option("std", int),
+    "--std": Option("std", cxx_standard),
     "--compiler": Option("compiler"),
-    "--cxx-compiler": Option("compiler"),
     "--response-file": Option("response_file", Path),
     "--force": Option("force", bool),
 }

@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 EPILOG = """\b
 Examples:
   torchlink matrix
-  torchlink matrix model.pt --libtorch libs/2.6.0 --libtorch libs/2.13.0 --cxx g++ --cxx clang++
+  torchlink matrix model.pt --libtorch libs/2.6.0 --libtorch libs/2.13.0 --compiler g++ --compiler clang++
   torchlink matrix model.pt --via cxx --via cmake --via nim --jobs 2
   torchlink matrix model.pt --markdown >> "$GITHUB_STEP_SUMMARY"
 
@@ -55,10 +55,12 @@ def matrix(
             help="A row; may be repeated. Without any: every usable one of find --all.",
         ),
     ] = None,
-    cxx: Annotated[
+    compiler: Annotated[
         list[str] | None,
         typer.Option(
-            "--cxx", metavar="EXE", help="A compiler; may be repeated. Without any: $CXX, else c++."
+            "--compiler",
+            metavar="EXE",
+            help="A C++ compiler; may be repeated. Without any: $CXX, else c++.",
         ),
     ] = None,
     via: Annotated[
@@ -108,11 +110,11 @@ def matrix(
 
     if json + markdown + github > 1:
         raise UsageError("--json, --markdown and --github exclude one another.", hint="Say one of them.")
-    for option, words in (("--libtorch", libtorch), ("--cxx", cxx), ("--via", via)):
+    for option, words in (("--libtorch", libtorch), ("--compiler", compiler), ("--via", via)):
         for word in dict.fromkeys(words or ()):
             if words and words.count(word) > 1:  # type: ignore[arg-type]  # each list holds words of one type
                 typer.echo(f"torchlink: note: {option} {word} is given twice and tried once.", err=True)
-    columns = columns_of(cxx or (), via or (), ask=not github)
+    columns = columns_of(compiler or (), via or (), ask=not github)
     rows = rows_of(libtorch or ())
     if github:
         words = words_of(
@@ -201,7 +203,8 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
 
         from torchlink.report.ansi import wanted
 
-        typer.echo(renderers.to_text(report, color=wanted(sys.stdout, os.environ)), nl=False)
+        color = wanted(sys.stdout, os.environ)
+        typer.echo(renderers.to_text(report, color=color), nl=False, color=color)
 
 
 def teller(count: int) -> Callable[[Cell], None]:

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Option(NamedTuple):
     """An option by the field of the command's wishes that it sets."""
 
     field: str
-    kind: type = str  # bool: a switch; list: texts, may be repeated; else what makes the value of its text
+    kind: Callable[[str], object] = (
+        str  # bool: a switch; list: texts, may be repeated; else what makes the value of its text
+    )
     choices: tuple[str, ...] = ()  # () allows any text
 
 

@@ -7,6 +7,16 @@ from typing import Annotated
 import typer
 
 from torchlink.cli.options import offering
+from torchlink.cli.planning import cxx_standard
+
+
+def standard(text: str) -> int:
+    """The value of --std."""
+    try:
+        return cxx_standard(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
 
 CpuOption = Annotated[
     bool,
@@ -39,14 +49,17 @@ AotiOption = Annotated[
 StdOption = Annotated[
     int | None,
     typer.Option(
-        "--std", metavar="N", help="C++ standard: 17, 20, …; at least what libtorch's headers need."
+        "--std",
+        metavar="N",
+        parser=standard,
+        autocompletion=offering("17", "20", "23"),
+        help="C++ standard: 17, 20, … or c++20; at least what libtorch's headers need.",
     ),
 ]
 CompilerOption = Annotated[
     str | None,
     typer.Option(
         "--compiler",
-        "--cxx-compiler",
         metavar="EXE",
         help="The C++ compiler to suit; otherwise $CXX, else c++.",
     ),

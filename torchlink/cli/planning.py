@@ -13,6 +13,24 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan, Wishes
 
 
+def cxx_standard(text: str | int) -> int:
+    """The number of a C++ standard as people and compilers write it: 20, c++20, gnu++20, c++2a.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    name = str(text).lower()
+    for prefix in ("c++", "gnu++"):
+        name = name.removeprefix(prefix)
+    if name.isdecimal():
+        return int(name)
+    from torchlink.toolchain.arguments import STANDARD_NAMES
+
+    if name not in STANDARD_NAMES:
+        raise ValueError(f"{text} is not a C++ standard: write 17, 20, 23 or c++17, c++20, c++23.")
+    return STANDARD_NAMES[name]
+
+
 def locate(libtorch: Path | None, python: str | None) -> Libtorch:
     """The libtorch that the common options choose.
 

@@ -193,7 +193,13 @@ def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json:
     (first, *others) = report.models
     if first.error and first.error.exit_code == 2 and not others:
         raise first.error
-    typer.echo(to_text(report, findings, color=is_terminal()), nl=False)
+    import os
+    import sys
+
+    from torchlink.report.ansi import wanted
+
+    color = wanted(sys.stdout, os.environ)
+    typer.echo(to_text(report, findings, color=color), nl=False, color=color)
 
 
 def say(sentence: str) -> None:
@@ -208,11 +214,3 @@ def note(sentences: Sequence[str]) -> None:
     """Say what the user should know about the words that are used."""
     for sentence in sentences:
         typer.echo(f"torchlink: note: {sentence}", err=True)
-
-
-def is_terminal() -> bool:
-    """Whether stdout is a terminal whose user wants colours (NO_COLOR, https://no-color.org)."""
-    import os
-    import sys
-
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

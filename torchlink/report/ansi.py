@@ -15,8 +15,14 @@ BOLD, DIM, RED, GREEN = "1", "2", "31", "32"
 
 
 def wanted(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Whether colour fits a stream: a terminal that knows it, and no NO_COLOR (<https://no-color.org>)."""
-    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb" and stream.isatty()
+    """Whether a stream gets colour: a terminal that knows it does.
+
+    NO_COLOR (<https://no-color.org>) takes it away everywhere, FORCE_COLOR (<https://force-color.org>) gives it to
+    pipes and files, too; of both NO_COLOR counts, as in Python and pytest.
+    """
+    if environment.get("NO_COLOR"):
+        return False
+    return bool(environment.get("FORCE_COLOR")) or (environment.get("TERM") != "dumb" and stream.isatty())
 
 
 def paint(text: str, code: str, *, color: bool) -> str:

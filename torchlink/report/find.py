@@ -53,17 +53,17 @@ def candidate_to_json(candidate: Candidate) -> dict[str, object]:
     }
 
 
-def search_to_text(search: Search, *, everything: bool = False) -> str:
+def search_to_text(search: Search, *, everything: bool = False, verbose: bool = False) -> str:
     """The facts of the chosen libtorch, below each other; with `everything` every candidate after them."""
     blocks = []
     if search.chosen is not None:
-        blocks.append("\n".join(describe(search.chosen)))
+        blocks.append("\n".join(describe(search.chosen, verbose=verbose)))
     if everything:
         blocks.append("\n".join(("Candidates, in the order of the search:", *list_candidates(search))))
     return "\n\n".join(blocks)
 
 
-def describe(libtorch: Libtorch) -> list[str]:
+def describe(libtorch: Libtorch, *, verbose: bool = False) -> list[str]:
     """One line a fact, several for a list."""
     rows: list[tuple[str, Iterable[str]]] = [
         ("root", [str(libtorch.root)]),
@@ -71,7 +71,7 @@ def describe(libtorch: Libtorch) -> list[str]:
         ("version", [f"{libtorch.version or 'unknown'}{origin(libtorch.version_from)}"]),
         ("layout", [libtorch.layout if libtorch.layout not in LAYOUTS else layout_text(libtorch)]),
         ("platform", [f"{PLATFORMS[libtorch.platform]} {libtorch.arch}"]),
-        ("C++ ABI", [abi_text(libtorch)]),
+        ("C++ ABI", [abi_text(libtorch, verbose=verbose)]),
         ("C++ standard", [standard_text(libtorch)]),
         (
             "accelerator",
@@ -109,10 +109,13 @@ def layout_text(libtorch: Libtorch) -> str:
     return LAYOUTS[libtorch.layout]
 
 
-def abi_text(libtorch: Libtorch) -> str:
-    """The C++ ABI and from which symbol it was read."""
+def abi_text(libtorch: Libtorch, *, verbose: bool = False) -> str:
+    """The C++ ABI and the library that it was read from; `verbose` names the symbol, which is mangled."""
     if libtorch.cxx11_abi is not None:
-        return f"{libtorch.cxx11_abi}{origin(libtorch.cxx11_abi_from)}"
+        source = libtorch.cxx11_abi_from
+        if source and not verbose:
+            source = source.partition(" defines _Z")[0]
+        return f"{libtorch.cxx11_abi}{origin(source)}"
     if libtorch.platform == "linux" and any("ABI" in conflict for conflict in libtorch.conflicts):
         return "unknown"
     return "has no meaning here (no libstdc++)"
@@ -194,7 +197,7 @@ def list_candidates(search: Search) -> Iterator[str]:
 
 
 def field_values(libtorch: Libtorch, field: str) -> list[str]:
-    """The value of one field of the JSON object, an element a line; nothing for a null.
+    """The value of one field of the JSON object, an element a line; an empty line for a null.
 
     Raises:
         UsageError: there is no such field; the hint lists them.
@@ -206,7 +209,7 @@ def field_values(libtorch: Libtorch, field: str) -> list[str]:
         )
     value = facts[field]
     if value is None:
-        return []
+        return [""]
     if field == "missing_libraries":
         return [missing.name for missing in libtorch.missing_libraries]
     if isinstance(value, list):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # What of the command line and the environment chooses libtorch, compiler and words. Only a hint: what the loader
 # depends on is in its key.
-OPTIONS = ("--libtorch", "--python", "--via", "--cpu", "--headers", "--std", "--compiler", "--cxx-compiler")
+OPTIONS = ("--libtorch", "--python", "--via", "--cpu", "--headers", "--std", "--compiler")
 VARIABLES = ("TORCHLINK_LIBTORCH", "LIBTORCH", "VIRTUAL_ENV", "CONDA_PREFIX", "CXX")
 
 
