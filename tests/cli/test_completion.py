@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from torchlink.lint.rules import RULES
+from torchlink.lint.targets import parse_target
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -75,6 +78,9 @@ def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list
         (("flags", "--headers"), ["system", "after"]),
         (("cmake", "init", "--headers"), ["system", "after"]),
         (("cache",), ["show", "clear"]),
+        (("matrix", "--via"), ["cxx", "cmake", "nim"]),
+        (("matrix", "--device"), ["cpu", "cuda", "auto"]),
+        (("verify", "--std"), ["17", "20", "23"]),
     ],
 )
 def test_values_are_offered(words: tuple[str, ...], offered: list[str]) -> None:
@@ -83,6 +89,23 @@ def test_values_are_offered(words: tuple[str, ...], offered: list[str]) -> None:
 
 def test_of_the_values_those_that_begin_so_are_offered() -> None:
     assert completed("verify", "--via", last="c") == ["cxx", "cmake"]
+
+
+@pytest.mark.parametrize("option", ["--select", "--ignore", "--explain"])
+def test_rules_are_offered(option: str) -> None:
+    assert completed("lint", option, last="abi") == ["abi-mismatch"]
+    assert len(completed("lint", option)) == len(RULES)
+
+
+def test_a_list_of_rules_is_continued() -> None:
+    assert completed("lint", "--select", last="abi-mismatch,undef") == ["abi-mismatch,undefined-symbol"]
+
+
+def test_targets_are_offered_and_each_is_one() -> None:
+    offered = completed("lint", "--target")
+    assert {"debian:12", "ubuntu:22.04", "manylinux_2_28", "manylinux2014"} <= set(offered)
+    assert all(parse_target(name) for name in offered)
+    assert completed("lint", "--target", last="debian:1") == [n for n in offered if n.startswith("debian:1")]
 
 
 def test_print_offers_the_fields_of_the_libtorch_that_is_here(torch_root: Path) -> None:

@@ -19,6 +19,7 @@ Examples:
   torchlink lint --tree -v ./app
   torchlink lint --target debian:12 --fail-on warning build/*.so
   torchlink lint --format sarif ./app > out.sarif
+  torchlink lint --explain abi-mismatch
   torchlink lint --html report.html dist/mine-1.0-cp312-cp312-linux_x86_64.whl
 """
 
@@ -41,24 +42,48 @@ class Threshold(str, enum.Enum):
     note = "note"
 
 
+def rule_ids(incomplete: str) -> list[str]:
+    """What --select and --ignore take, for a shell's completion: ids of rules, also after a comma."""
+    from torchlink.lint.rules import RULES
+
+    before, comma, last = incomplete.rpartition(",")
+    taken = before.split(",")
+    return [
+        f"{before}{comma}{rule.id}" for rule in RULES if rule.id.startswith(last) and rule.id not in taken
+    ]
+
+
+def targets(incomplete: str) -> list[str]:
+    """The systems that --target knows, for a shell's completion."""
+    from torchlink.lint.targets import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 @app.command(epilog=EPILOG)
 def lint(
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE...",
             help="Programs, libraries, Python extensions, wheels, directories; - or a .txt with the output of "
             "ldd (glibc's or musl's), ldd -r, ldd -v, lddtree or readelf -d.",
             show_default=False,
         ),
-    ],
+    ] = None,
     *,
     select: Annotated[
         list[str] | None,
-        typer.Option("--select", metavar="RULES", help="Only these rules (ids or globs, by commas)."),
+        typer.Option(
+            "--select",
+            metavar="RULES",
+            autocompletion=rule_ids,
+            help="Only these rules (ids or globs, by commas).",
+        ),
     ] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option("--ignore", metavar="RULES", help="Not these rules.")
+        list[str] | None,
+        typer.Option("--ignore", metavar="RULES", autocompletion=rule_ids, help="Not these rules."),
     ] = None,
     fail_on: Annotated[
         Threshold | None,
@@ -69,6 +94,7 @@ def lint(
         typer.Option(
             "--target",
             metavar="SYSTEM",
+            autocompletion=targets,
             help="The oldest system it must run on: debian:12, ubuntu:22.04, manylinux_2_28, glibc=2.31.",
         ),
     ] = None,
@@ -123,18 +149,30 @@ def lint(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Show where each library was searched.")
     ] = False,
+    list_rules: Annotated[
+        bool, typer.Option("--list-rules", help="List the rules and exit; no FILE is needed.")
+    ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            "--explain",
+            metavar="RULE",
+            autocompletion=rule_ids,
+            help="Print the page of a rule and exit; no FILE is needed.",
+        ),
+    ] = None,
 ) -> None:
     """Say what is wrong or fragile in binaries that link libtorch; they are read, never run.
 
-    Every finding says what, where, why it will hurt and the words that mend it; docs/rules has a page on
-    each rule. Exit code 0: nothing at or above --fail-on; 1: something; 2: a file could not be judged.
+    Every finding says what, where, why it will hurt and the words that mend it; --explain prints the page
+    of a rule. Exit code 0: nothing at or above --fail-on; 1: something; 2: a file could not be judged.
     """
     from torchlink.cli.lint_run import Wishes, run
 
     raise typer.Exit(
         run(
             Wishes(
-                files=files,
+                files=files or (),
                 select=select,
                 ignore=ignore,
                 fail_on=fail_on.value if fail_on else None,
@@ -150,6 +188,8 @@ def lint(
                 tree=tree,
                 html=html,
                 verbose=verbose,
+                list_rules=list_rules,
+                explain=explain,
             )
         )
     )

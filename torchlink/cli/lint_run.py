@@ -34,6 +34,8 @@ class Wishes(NamedTuple):
     tree: bool = False
     html: Path | None = None
     verbose: bool = False
+    list_rules: bool = False
+    explain: str | None = None
 
 
 OPTIONS = {
@@ -53,13 +55,15 @@ OPTIONS = {
     "--html": Option("html", Path),
     "-v": Option("verbose", bool),
     "--verbose": Option("verbose", bool),
+    "--list-rules": Option("list_rules", bool),
+    "--explain": Option("explain"),
 }
 
 
 def plain(arguments: Sequence[str]) -> Wishes | None:
     """The options in the words behind `lint`; None where there is anything for typer to say."""
     words = read(arguments, OPTIONS)
-    if words is None or not words[1]:
+    if words is None or not (words[1] or {"list_rules", "explain"} & words[0].keys()):
         return None
     return Wishes(words[1], **words[0])  # type: ignore[arg-type]  # the table's types
 
@@ -70,6 +74,12 @@ def run(wishes: Wishes) -> int:
     Raises:
         TorchlinkError: an option makes no sense, or the one file that was named cannot be judged.
     """
+    if wishes.list_rules or wishes.explain is not None:
+        return about_rules(wishes)
+    if not wishes.files:
+        from torchlink.errors import UsageError
+
+        raise UsageError("Missing argument 'FILE...'.", hint="See 'torchlink lint --help'.")
     from torchlink.cli.lint_output import show, write_page
     from torchlink.lint import config as settings
     from torchlink.lint.case import Wanted
@@ -116,6 +126,21 @@ def run(wishes: Wishes) -> int:
     if wishes.html is not None:
         write_page(report, wishes.html)
     return 2 if report.unreadable else int(report.fails(threshold))
+
+
+def about_rules(wishes: Wishes) -> int:
+    """Print the list of the rules, or the page of one."""
+    from torchlink.cli import lint_rules
+    from torchlink.errors import UsageError
+
+    if wishes.list_rules and wishes.explain is not None:
+        raise UsageError("--list-rules and --explain exclude one another.", hint="Use only one of them.")
+    as_json = wishes.as_json or wishes.output == "json"
+    if wishes.explain is not None:
+        lint_rules.explain(wishes.explain, as_json=as_json)
+    else:
+        lint_rules.list_rules(as_json=as_json)
+    return 0
 
 
 def check_forms(wishes: Wishes) -> None:

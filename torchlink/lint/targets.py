@@ -100,7 +100,7 @@ def parse_target(text: str) -> Mapping[str, Version]:
         what = f"has no release {release!r} of {system}" if release else f"needs a release of {system}"
         raise UsageError(f"The target {text} {what}.", hint=f"Known releases: {', '.join(releases)}.")
     raise UsageError(
-        f"The target {text or repr(text)} is no system that torchlink knows.", hint=_nearest(wanted, known)
+        f"The target {text or repr(text)} is no system that torchlink knows.", hint=_nearest(wanted)
     )
 
 
@@ -148,18 +148,25 @@ def _version(text: str) -> Version:
     return tuple(int(part) for part in text.split("."))
 
 
-def _nearest(wanted: str, known: Mapping[tuple[str, str], object]) -> str:
+def names() -> list[str]:
+    """The systems of the table, as `parse_target` takes them."""
+    return [
+        f"manylinux{'_' * ('_' in release)}{release}" if system == "manylinux" else f"{system}:{release}"
+        for system, release in _systems()
+    ]
+
+
+def _nearest(wanted: str) -> str:
     """A hint for what was misspelt."""
     import difflib
 
-    names = [
-        f"manylinux{'_' * ('_' in release)}{release}" if system == "manylinux" else f"{system}:{release}"
-        for system, release in known
+    aliases = [
+        f"{other}:{release}"
+        for other, same in SAME.items()
+        for system, release in _systems()
+        if system == same
     ]
-    names += [
-        f"{other}:{release}" for other, same in SAME.items() for system, release in known if system == same
-    ]
-    near = difflib.get_close_matches(wanted, [*names, "glibc=2.31"], n=3, cutoff=0.6)
+    near = difflib.get_close_matches(wanted, [*names(), *aliases, "glibc=2.31"], n=3, cutoff=0.6)
     if near:
         return f"Did you mean {' or '.join(near)}?"
     return "Write a system (debian:12, ubuntu:22.04, rhel:8), manylinux_2_28, or glibc=2.31."
