@@ -6,13 +6,14 @@ A test says what it needs with a marker or a fixture. Where a need is missing th
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -28,6 +29,19 @@ def unmet(need: str) -> NoReturn:
     if os.environ.get("TORCHLINK_TEST_REQUIRE") == "1":
         pytest.fail(f"{need} is missing and TORCHLINK_TEST_REQUIRE=1", pytrace=False)
     pytest.skip(f"{need} is missing")
+
+
+def needed(module: str) -> Any:
+    """A module that a test needs: imported, or a skip of the test or of the whole module that asks for it.
+
+    Where a missing need must be seen it fails, which `pytest.importorskip` would not.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if os.environ.get("TORCHLINK_TEST_REQUIRE") == "1":
+            pytest.fail(f"{error.name} is missing and TORCHLINK_TEST_REQUIRE=1", pytrace=False)
+        pytest.skip(f"{error.name} is missing", allow_module_level=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

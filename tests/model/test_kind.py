@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import needed
 from torchlink.errors import FileError, ModelError
 from torchlink.model.kind import identify, require_torchscript
 from torchlink.model.remedies import REMEDIES
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-torch = pytest.importorskip("torch")
+torch = needed("torch")
 
 
 def zip_of(*names: str) -> bytes:

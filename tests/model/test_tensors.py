@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import needed
 from torchlink.errors import FileError, MalformedFileError, TorchlinkError
 from torchlink.model.dtypes import ITEM_SIZES
 from torchlink.model.tensors import read_expected
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from torchlink.model.stored import StoredTensor
 
-torch = pytest.importorskip("torch")
-numpy = pytest.importorskip("numpy")
+torch = needed("torch")
+numpy = needed("numpy")
 
 
 def loaded(stored: StoredTensor) -> Any:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, needed
 from torchlink.model.kind import require_torchscript
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-torch = pytest.importorskip("torch")
+torch = needed("torch")
 
 TINY = REPOSITORY / "templates" / "loader" / "tiny.pt"
 TINY_1_1 = REPOSITORY / "templates" / "loader" / "tiny-1.1.pt"  # the same, saved by torch 1.1.0

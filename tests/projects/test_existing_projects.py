@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import run_clean, unmet
+from tests.conftest import needed, run_clean, unmet
 from tests.projects.catalogue import (
     CMAKE_PROJECTS,
     CMAKE_WITH_A_PATH,
@@ -104,7 +104,7 @@ def test_a_makefile_builds_unchanged(
 def test_a_meson_project_builds_unchanged(
     tmp_path: Path, torch_root: Path, torchlink: Callable[..., Result]
 ) -> None:
-    pytest.importorskip("mesonbuild")
+    needed("mesonbuild")
     lay_out(MESON_PROJECT, tmp_path)
     (tmp_path / "torch.pc").write_text(torchlink("flags", "--pkg-config", "--libtorch", torch_root).out)
     meson = [sys.executable, "-m", "mesonbuild.mesonmain"]
@@ -115,7 +115,7 @@ def test_a_meson_project_builds_unchanged(
 
 @pytest.mark.compile
 def test_a_python_extension_with_old_words_builds_unchanged(tmp_path: Path, torch_root: Path) -> None:
-    pytest.importorskip("setuptools")
+    needed("setuptools")
     lay_out(SETUP_PROJECT, tmp_path)
     chosen = {"TORCHLINK_LIBTORCH": str(torch_root), "CXX": str(compiler_program()), "CFLAGS": "-O0 -g0"}
     build([sys.executable, "setup.py", "build_ext", "--inplace"], tmp_path, **chosen)

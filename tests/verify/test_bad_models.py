@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from tests.conftest import needed
+
+torch = needed("torch")
 
 from torch import Tensor, nn  # noqa: E402 - needs torch
 

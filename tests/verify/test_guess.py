@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from tests.conftest import needed
+
+torch = needed("torch")
 
 from tests.zoo.catalogue import NAMES, build  # noqa: E402 - needs torch
 from tests.zoo.description import describe  # noqa: E402 - needs torch

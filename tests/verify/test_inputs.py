@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import needed
 from torchlink.errors import FileError, TorchlinkError, UsageError
 from torchlink.model.dtypes import ITEM_SIZES
 from torchlink.verify.inputs import InputSpec, parse_input
@@ -167,7 +168,7 @@ def test_the_wire_form_is_words_between_single_spaces(spec: InputSpec) -> None:
 
 
 def test_a_tensor_comes_from_a_file(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("numpy")
+    numpy = needed("numpy")
     path = tmp_path / "an array, say.npy"
     numpy.save(path, numpy.arange(6, dtype="i2").reshape(2, 3))
     spec = parse_input(f"@{path}")
@@ -178,7 +179,7 @@ def test_a_tensor_comes_from_a_file(tmp_path: Path) -> None:
 
 
 def test_a_file_without_exactly_one_tensor_is_refused(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("numpy")
+    numpy = needed("numpy")
     numpy.savez(tmp_path / "two.npz", a=numpy.ones(1), b=numpy.ones(1))
     with pytest.raises(UsageError, match="one tensor, not of 2"):
         parse_input(f"@{tmp_path / 'two.npz'}")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from tests.conftest import needed
+
+torch = needed("torch")
 
 from torch import Tensor, nn  # noqa: E402 - needs torch
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from tests.conftest import needed
+
+torch = needed("torch")
 
 from tests.verify.specimens import Specimen, save, specimens, tensors_of  # noqa: E402 - needs torch
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import needed
 from torchlink.paths import data_dir
 
-torch = pytest.importorskip("torch")
+torch = needed("torch")
 
 
 from tests.verify import specimens  # noqa: E402 - needs torch
