@@ -6,11 +6,13 @@ A test says what it needs with a marker or a fixture. Where a need is missing th
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,6 +31,20 @@ def unmet(need: str) -> NoReturn:
     if os.environ.get("TORCHLINK_TEST_REQUIRE") == "1":
         pytest.fail(f"{need} is missing and TORCHLINK_TEST_REQUIRE=1", pytrace=False)
     pytest.skip(f"{need} is missing")
+
+
+@functools.cache
+def makes_programs(*command: str) -> bool:
+    """Whether a compiler command makes a C++ program that uses the standard library, and the program runs.
+
+    Runtimes of their own packages (sanitizers, libc++) may be missing where their compiler is installed.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory) / "program"
+        words = [*command, "-x", "c++", "-", "-o", str(program)]
+        source = "#include <string>\nint main(int n, char **v) { return std::string(v[n - 1]).empty(); }\n"
+        built = subprocess.run(words, input=source, capture_output=True, text=True, check=False, timeout=120)
+        return built.returncode == 0 and run_clean(program).returncode == 0
 
 
 def needed(module: str) -> Any:

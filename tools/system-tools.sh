@@ -48,19 +48,34 @@ else
     exit 0
 fi
 
-[ -n "$missing" ] || exit 0
+# What clang recommends without needing it: its packages carry clang's version, known once clang is there.
+runtimes() {
+    command -v apt-get >/dev/null 2>&1 && command -v clang++ >/dev/null 2>&1 || return 0
+    version=$(clang++ -dumpversion | cut -d. -f1)
+    makes -fsanitize=address || echo "libclang-rt-$version-dev"
+    makes -stdlib=libc++ || echo "libc++-$version-dev libc++abi-$version-dev"
+}
+makes() { printf '#include <string>\nint main(){}\n' | clang++ "$1" -x c++ - -o /dev/null >/dev/null 2>&1; }
+
+[ -n "$missing$(runtimes)" ] || exit 0
 sudo=""
 if [ "$(id -u)" != 0 ] && [ "${install#brew}" = "$install" ]; then
     if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
         sudo="sudo -n"
     else
-        echo "system-tools: may not install$missing; to do it yourself: sudo $install$missing" >&2
+        missing="$missing $(runtimes)"
+        echo "system-tools: may not install $missing; to do it yourself: sudo $install $missing" >&2
         exit 0
     fi
 fi
-echo "system-tools: installing$missing" >&2
-# shellcheck disable=SC2086 # the lists are words
-DEBIAN_FRONTEND=noninteractive $sudo $refresh >/dev/null 2>&1
+add() {
+    [ -n "$1" ] || return 0
+    echo "system-tools: installing $1" >&2
+    # shellcheck disable=SC2086 # the lists are words
+    DEBIAN_FRONTEND=noninteractive $sudo $install $1 >/dev/null || echo "system-tools: could not install $1" >&2
+}
 # shellcheck disable=SC2086
-DEBIAN_FRONTEND=noninteractive $sudo $install $missing >/dev/null || echo "system-tools: could not install$missing" >&2
+DEBIAN_FRONTEND=noninteractive $sudo $refresh >/dev/null 2>&1
+add "$missing"
+add "$(runtimes | tr '\n' ' ' | sed 's/ $//')"
 exit 0

@@ -69,7 +69,7 @@ def test_what_is_opened_by_name_comes_along_with_what_it_needs(workshop: Worksho
 
 
 def test_a_companion_that_lacks_something_is_left_out_and_named(workshop: Workshop, tmp_path: Path) -> None:
-    mpi = workshop.library("cudnn/libmpi.so.40")
+    mpi = workshop.library("cudnn/libnobody_has_this.so.40")
     workshop.library("cudnn/libcudnn_adv.so.9", mpi)
     opener = cudnn(workshop)
     mpi.unlink()
@@ -78,7 +78,7 @@ def test_a_companion_that_lacks_something_is_left_out_and_named(workshop: Worksh
     assert "libcudnn_adv.so.9" not in libraries(report)
     (left_out,) = (each for each in report.plan.left_out if each.name == "libcudnn_adv.so.9")
     assert left_out.by == "libcudnn.so.9"
-    assert left_out.reason.endswith("nothing can load it here without libmpi.so.40")
+    assert left_out.reason.endswith("nothing can load it here without libnobody_has_this.so.40")
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert "libcudnn_adv.so.9" in [each["name"] for each in manifest["left_out"]]
 
@@ -87,8 +87,8 @@ def test_a_companion_that_lacks_what_stays_with_the_system_is_left_out_too(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     """NVSHMEM's transports: libmlx5 is never bundled, and where it is not installed nothing can load them."""
-    device = workshop.library("cudnn/libmlx5.so.1")
-    driver = workshop.library("cudnn/libcuda.so.1")
+    device = workshop.library("cudnn/libmlx5.so.99")
+    driver = workshop.library("cudnn/libcuda.so.99")
     workshop.library("cudnn/libcudnn_rdma.so.9", device)
     workshop.library("cudnn/libcudnn_gpu.so.9", driver)
     opener = cudnn(workshop)
@@ -147,14 +147,14 @@ def test_a_companion_elsewhere_is_found_through_a_search_path(workshop: Workshop
 def test_the_driver_stays_with_the_system_even_where_it_is_missing(
     workshop: Workshop, tmp_path: Path
 ) -> None:
-    driver = workshop.library("stubs/libcuda.so.1")
+    driver = workshop.library("stubs/libcuda.so.99")
     first = workshop.library("far/libfirst.so", driver)
     program = workshop.program("app", first, runpath=str(first.parent))
     for found in (True, False):
         environment = {"LD_LIBRARY_PATH": str(driver.parent)} if found else {}
         report = bundle(program, tmp_path / f"out{found}", Wishes(environment=environment))
         assert libraries(report) == {"libfirst.so": "needed"}
-        left_out = next(each for each in report.plan.left_out if each.name == "libcuda.so.1")
+        left_out = next(each for each in report.plan.left_out if each.name == "libcuda.so.99")
         assert left_out.found is found
         assert "driver" in left_out.reason
 
@@ -167,7 +167,7 @@ def test_what_only_a_left_out_library_needs_is_left_out(workshop: Workshop, tmp_
 
 
 def test_the_user_decides_against_the_policy(workshop: Workshop, tmp_path: Path) -> None:
-    blas = workshop.library("far/libblas.so.3")
+    blas = workshop.library("far/libblas_of_nobody.so.3")
     graphics = workshop.library("far/libGL.so.1")
     added = workshop.library("plugins/libplugin.so", blas, runpath=str(blas.parent))
     program = workshop.program("app", graphics, runpath=str(blas.parent))
@@ -175,13 +175,13 @@ def test_the_user_decides_against_the_policy(workshop: Workshop, tmp_path: Path)
     assert libraries(report) == {
         "libGL.so.1": "needed",
         "libplugin.so": "added later",
-        "libblas.so.3": "needed later",
+        "libblas_of_nobody.so.3": "needed later",
     }
     assert outside(moved(tmp_path / "out") / "app") == []
     left = bundle(program, tmp_path / "left", Wishes(exclude=("libblas*",), add=(added,)))
     assert libraries(left) == {"libplugin.so": "added later"}
     blas.unlink()
-    with pytest.raises(BundleFailedError, match=r"libblas\.so\.3 is missing"):
+    with pytest.raises(BundleFailedError, match=r"libblas_of_nobody\.so\.3 is missing"):
         bundle(program, tmp_path / "third", Wishes(add=(added,)))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import run_clean, unmet
+from tests.conftest import makes_programs, run_clean, unmet
 from tests.libtorch.trees import Fake, make, make_venv
 
 if TYPE_CHECKING:
@@ -202,6 +202,8 @@ def test_libcxx_is_refused_before_the_link(
 ) -> None:
     if not shutil.which("clang++"):
         unmet("clang++")
+    if not makes_programs("clang++", "-stdlib=libc++"):
+        unmet("libc++")
     monkeypatch.setenv("CXX", "clang++ -stdlib=libc++" if where == "CXX" else "clang++")
     done = torchlink("c++", *([] if where == "CXX" else ["-stdlib=libc++"]), "-c", "main.cpp")
     assert done.code == 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import run_clean, unmet
+from tests.conftest import makes_programs, run_clean, unmet
 from torchlink.emit import cxx, emit
 from torchlink.emit.cxx import response_file, words
 from torchlink.errors import InexpressibleError
@@ -142,6 +142,8 @@ def test_every_compiler_and_linker_keeps_what_is_load_bearing(
     if sanitizer and linker == "gold":
         pytest.skip("gold warns about the sanitizer's own symbols")
     for compiler in compilers():
+        if sanitizer and not makes_programs(compiler, sanitizer):
+            unmet(f"the runtime of {compiler} {sanitizer}")
         plan = make_plan(with_cuda, Wishes(), find_compiler(compiler))
         options = [f"-fuse-ld={linker}", *([sanitizer] if sanitizer else [])]
         app = workplace / f"app-{compiler}-{linker}{sanitizer}"
