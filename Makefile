@@ -2,6 +2,8 @@
 # PYTHON: the interpreter the environment is made with.  TORCH: what pip installs for the tests.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# JOBS: how many tests at once; one that compiles against libtorch takes about a gigabyte of memory.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -16,9 +18,11 @@ verify: $(VENV)/.torch    ## environment, torch, then `torchlink verify` on the 
 	torchlink verify
 
 test: $(VENV)/.dev        ## environment, missing system tools, static checks, then every test that needs no download
+	@date +%s > $(VENV)/.started
 	tools/system-tools.sh
 	$(MAKE) lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations 15 $(PYTEST_ARGS)
+	@echo "make test: all of it took $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) s with JOBS=$(JOBS)"
 
 unit: $(VENV)/.dev        ## the tests that need no compiler
 	$(BIN)/python -m pytest -m "not compile and not cmake and not nim and not matrix and not gpu" $(PYTEST_ARGS)
@@ -44,14 +48,18 @@ clean:                    ## remove the environment and what was built
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/.base: pyproject.toml
+	@echo "make: installing torchlink and what it needs into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" numpy
+	@echo "make: installing $(TORCH) and numpy into $(VENV); pip names each download and its size"
+	$(BIN)/python -m pip install --disable-pip-version-check "$(TORCH)" numpy
+	@echo "make: $(VENV) takes $$(du -sh $(VENV) | cut -f1)"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch
+	@echo "make: installing what the tests and the static checks need into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
