@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -407,3 +408,21 @@ def test_a_packed_libtorch_is_no_use_to_a_compiler_and_the_error_says_what_to_do
         assert done.code == 2
         assert "still packed" in done.err
         assert f"torchlink extract {wheel} DIR" in done.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_a_report_that_cannot_be_written_takes_nothing_back_and_says_so(wheels: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torchlink", "extract", torch_wheel(wheels), *companions(wheels)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*map(str, command), str(tmp_path / "out")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 2
+    assert (tmp_path / "out/lib/libc10.so").is_file()
+    assert "is extracted in full; only this report is missing" in done.stderr
+    assert "cannot be written" in done.stderr

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from torchlink.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from torchlink.extract.facts import ExtractReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -18,7 +21,8 @@ Examples:
   torchlink extract torch-2.15.0-cp312-cp312-win_amd64.whl libtorch-windows --json
 
 \b
-Exit code: 0 extracted; 2 it could not be: nothing was written then.
+Exit code: 0 extracted; 2 it could not be, and nothing was written, or only the report on it could not be
+printed, which is said.
 """
 
 
@@ -58,9 +62,22 @@ def extract(
     report = watched(
         lambda progress: cut_out(wheels, directory, python_libs=python_libs, force=force, progress=progress)
     )
+    try:
+        show(report, as_json=json)
+    except OSError:
+        typer.echo(
+            f"torchlink: note: {directory} is extracted in full; only this report is missing.", err=True
+        )
+        raise
+
+
+def show(report: ExtractReport, *, as_json: bool) -> None:
+    """Print the report; flushed, so that what cannot be written is noticed here."""
+    import sys
+
     for unused in report.unused:
         typer.echo(f"torchlink: note: {unused} is not used: this libtorch needs no library of it.", err=True)
-    if json:
+    if as_json:
         from json import dumps
 
         from torchlink.report.extract import to_json
@@ -70,3 +87,4 @@ def extract(
         from torchlink.report.extract import to_text
 
         typer.echo(to_text(report), nl=False)
+    sys.stdout.flush()
