@@ -11,6 +11,8 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -125,4 +127,4 @@ class LibraryCache:
 
 def collation(name: bytes) -> list[int]:
     """What entries are sorted by: runs of digits as numbers, above every other byte (`_dl_cache_libcmp`)."""
-    return [256 + int(part) if part.isdigit() else part[0] for part in RUNS(name)]
+    return [256 + whole_number(part) if part.isdigit() else part[0] for part in RUNS(name)]

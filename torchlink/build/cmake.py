@@ -13,7 +13,7 @@ from torchlink.emit import cmake_prefix
 from torchlink.emit.cmake_project import ProjectTools
 from torchlink.errors import FileError
 from torchlink.libtorch.packed import check_unpacked
-from torchlink.paths import cache_dir
+from torchlink.paths import cache_dir, close_to_others, distrust, lasting
 from torchlink.toolchain.tools import find_tool
 
 if TYPE_CHECKING:
@@ -117,13 +117,14 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
     """A directory of the cache that holds exactly these files; written beside, so whole or absent."""
     key = sha256("\0".join(f"{file}\0{text}" for file, text in files.items()).encode())
     directory = cache_dir() / "cmake" / f"{name}-{key.hexdigest()[:16]}"
-    if _holds(directory, files):
-        return directory
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        lasting("cmake")
+        if distrust(directory) is None and _holds(directory, files):
+            return directory
         with tempfile.TemporaryDirectory(prefix=".new-", dir=directory.parent) as beside:
             fresh = Path(beside) / "whole"
             write_project(files, fresh)
+            close_to_others(fresh)
             if directory.exists():  # somebody changed it; what is there must not stay
                 directory.rename(Path(beside) / "old")
             try:
@@ -141,7 +142,10 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
 
 def _holds(directory: Path, files: Mapping[str, str]) -> bool:
     try:
-        return all((directory / name).read_bytes() == text.encode() for name, text in files.items())
+        return all(
+            distrust(directory / name) is None and (directory / name).read_bytes() == text.encode()
+            for name, text in files.items()
+        )
     except OSError:
         return False
 

@@ -98,11 +98,10 @@ def internal_error(error: Exception) -> TorchlinkError:
     """An error of torchlink's own: one sentence for the user, the traceback in a file for the report."""
     import traceback
 
-    from torchlink.paths import cache_dir
+    from torchlink.paths import LOGS, made_in
 
-    log = cache_dir() / "logs" / "internal-error.txt"
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log = made_in(LOGS) / "internal-error.txt"
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         where = f"The details are in {log}."
     except OSError:

@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import is_dir, names_in, read_bytes
 
 if TYPE_CHECKING:
@@ -79,5 +80,5 @@ def _bringer(library: str, files: dict[str, bytes]) -> str | None:
 def _package(library: MissingLibrary, version: list[str]) -> str | None:
     name = re.sub(r"-cu\d+$", "", library.package or "")
     package = PACKAGES.get(name)
-    old = version[0].isdigit() and int(version[0]) < SPLIT_IN
+    old = version[0].isdigit() and whole_number(version[0]) < SPLIT_IN
     return "cudatoolkit" if package and old and TOOLKIT.match(package) else package

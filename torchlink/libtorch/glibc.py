@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.system import system_for
+from torchlink.bounds import whole_number
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.machine import is_foreign
 
@@ -61,7 +62,7 @@ def release_in(directory: Path) -> Release:
 def newest(versions: Iterable[str]) -> Release:
     """The newest of some symbol versions `GLIBC_2.36`, others skipped; () where there is none."""
     matches = (re.fullmatch(r"GLIBC_(\d+(?:\.\d+)+)", version) for version in versions)
-    return max((tuple(map(int, match[1].split("."))) for match in matches if match), default=())
+    return max((tuple(map(whole_number, match[1].split("."))) for match in matches if match), default=())
 
 
 def _file(libtorch: Libtorch, name: str) -> Path | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
+
 if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
@@ -75,7 +77,7 @@ def package_of(library: str, cuda: str | None, requires: str = "") -> str | None
     if named:
         return named[1]
     major = (cuda or "").split(".")[0]
-    if not major or (major.isdigit() and int(major) >= 13 and part not in KEEP_SUFFIX):
+    if not major or (major.isdigit() and whole_number(major) >= 13 and part not in KEEP_SUFFIX):
         return f"nvidia-{part}"
     return f"nvidia-{part}-cu{major}"
 

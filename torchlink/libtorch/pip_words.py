@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import names_in, read_text
 from torchlink.libtorch.machine import this_machine
 
@@ -133,7 +134,7 @@ def machine_words(tag: str, arch: str) -> str:
         return ""
     found = TAG.search(f"-{tag}")
     glibc = re.search(r"manylinux_2_(\d+)_", tag)
-    newest = max(GLIBC, int(glibc[1]) if glibc else 0)
+    newest = max(GLIBC, whole_number(glibc[1]) if glibc else 0)
     python = f"--python-version {found['major']}.{found['minor']} " if found else ""
     return (
         f"--platform=manylinux2014_{arch} $(seq -f --platform=manylinux_2_%g_{arch} {OLDEST_GLIBC} {newest}) "

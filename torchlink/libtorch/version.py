@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import whole_number
 from torchlink.libtorch.built_version import built_version
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def release(text: str) -> tuple[int, ...] | None:
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
         if not digits:
             break
-        numbers.append(int(digits))
+        numbers.append(whole_number(digits))
         if digits != part:
             break
     return (*numbers, 0)[:3] if len(numbers) >= 2 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.lint.case import bare_name, holds_torch
 from torchlink.lint.directories import directories_of
 
@@ -150,7 +151,7 @@ def abi_of(mangled: str, case: Case) -> int | None:
     # An identifier stands behind its length, and may hold an `Ss`.
     while length := number.search(mangled, at):
         grammar += mangled[at : length.start()] + " "
-        at = length.end() + int(length.group())
+        at = length.end() + whole_number(length.group())
         tagged.append(f"{mangled[:at]}B5cxx11{mangled[at:]}")
     if "Ss" in grammar + mangled[at:]:
         return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _manylinux(tag: re.Match[str]) -> Mapping[str, Version]:
     named = known.get(("manylinux", tag.group().removeprefix("manylinux").removeprefix("_")))
     if named:
         return named
-    glibc = (2, int(tag.group(1)))
+    glibc = (2, whole_number(tag.group(1)))
     rows = (row for (system, _), row in known.items() if system == "manylinux" and row["GLIBC"] <= glibc)
     below = max(rows, key=lambda row: row["GLIBC"], default={})
     return {**below, "GLIBC": glibc}
@@ -145,7 +146,7 @@ def _systems() -> dict[tuple[str, str], dict[str, Version]]:
 
 
 def _version(text: str) -> Version:
-    return tuple(int(part) for part in text.split("."))
+    return tuple(whole_number(part) for part in text.split("."))
 
 
 def _nearest(wanted: str, known: Mapping[tuple[str, str], object]) -> str:

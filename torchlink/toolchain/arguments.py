@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -106,7 +108,7 @@ def _standard(word: str, before: int | None) -> int | None:
     if not found:
         return before
     name = found.group(1)
-    return STANDARD_NAMES.get(name, int(name) if name.isdigit() else before)
+    return STANDARD_NAMES.get(name, whole_number(name) if name.isdigit() else before)
 
 
 def expand(arguments: Sequence[str], within: frozenset[str] = frozenset()) -> Iterator[str]:

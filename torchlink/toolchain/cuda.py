@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_bytes
 from torchlink.process import which
 from torchlink.toolchain.facts import Toolkit
@@ -151,4 +152,4 @@ def _version(include: Path) -> tuple[int, ...]:
 def _wanted(libtorch: Libtorch) -> tuple[int, ...]:
     """The major version that a libtorch was built with."""
     major = (libtorch.accelerator_version or "").partition(".")[0]
-    return (int(major),) if major.isdigit() else ()
+    return (whole_number(major),) if major.isdigit() else ()

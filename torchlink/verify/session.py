@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TEARDOWN = 30.0  # seconds
+LONGEST_EVENT = 32 << 20  # characters
 PRINTED = 64 * 1024  # characters of the loader's stderr that are kept: the last ones
 
 
@@ -106,8 +107,8 @@ class Session:
         try:
             stdin.write(command + "\n")
             stdin.flush()
-            event = json.loads(stdout.readline())
-        except (OSError, ValueError):
+            event = json.loads(stdout.readline(LONGEST_EVENT))
+        except (OSError, ValueError, RecursionError):
             raise self._died() from None
         if not isinstance(event, dict):
             raise self._died()

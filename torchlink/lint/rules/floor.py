@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import whole_number
 from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
@@ -80,7 +81,7 @@ def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
     if need.version in MARKS:
         return "GLIBC", MARKS[need.version]
     match = re.match(VERSION, need.version)
-    return (match[1], tuple(int(part) for part in match[2].split("."))) if match else None
+    return (match[1], tuple(whole_number(part) for part in match[2].split("."))) if match else None
 
 
 def allowed_version(version: str, case: Case) -> str:
