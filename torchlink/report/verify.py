@@ -131,7 +131,7 @@ def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
     verdict = paint("ok", GREEN, color=color) if model.ok else paint("FAILED", RED, color=color)
     yield f"{paint(visible(model.path), BOLD, color=color)}: {verdict}"
     if model.load_ms is not None:
-        yield _row("loaded", f"on {visible(model.device)} in {model.load_ms:.1f} ms")
+        yield _row("loaded", f"on {visible(str(model.device))} in {model.load_ms:.1f} ms")
     for number, line in enumerate(_inputs(model)):
         yield _row("" if number else "input", visible(line))
     if model.forward_ms is not None:
