@@ -9,8 +9,11 @@ import typer
 from typer.core import TyperCommand
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli.output import answer as print_answer
+from torchlink.cli.output import say
 from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
 from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -89,14 +92,14 @@ def init(
             {"directory": str(directory), "files": [str(path) for path in written], "prefix": str(prefix)}
         )
     else:
-        typer.echo("\n".join(str(path) for path in (*written, prefix)))
+        print_answer("\n".join(str(path) for path in (*written, prefix)))
     say_notes(plan)
     import shlex
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
     program = shlex.quote(str(directory.absolute() / BUILD_DIR / name))
     how = f"--preset default -S {there}" if tools.cmake_version >= (3, 19) else f"-S {there} -B {build}"
-    typer.echo(f"torchlink: next: cmake {how} && cmake --build {build} && {program} model.pt", err=True)
+    say(visible(f"torchlink: next: cmake {how} && cmake --build {build} && {program} model.pt"), err=True)
 
 
 OutputOption = Annotated[
@@ -210,7 +213,7 @@ def configure(
     command = [str(cmake.path), *words, "-C", str(write_initial_cache(script))]
     say_notes(plan)
     if show:
-        typer.echo(shlex.join(command))
+        print_answer(shlex.join(command))
     else:
         raise typer.Exit(replace(command))
 
@@ -247,11 +250,11 @@ def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:
     if json:
         say_json({"prefix": str(prefix), "torch_dir": str(prefix / CONFIG_DIR)})
     else:
-        typer.echo(prefix / CONFIG_DIR if torch_dir else prefix)
+        print_answer(str(prefix / CONFIG_DIR if torch_dir else prefix))
 
 
 def say_json(fields: dict[str, object]) -> None:
     """One object on stdout."""
     import json
 
-    typer.echo(json.dumps({"schema": 1, **fields}, indent=2))
+    print_answer(json.dumps({"schema": 1, **fields}, indent=2))

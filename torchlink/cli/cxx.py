@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
+from torchlink.cli.output import answer, note
 from torchlink.cli.planning import locate, say_notes
 from torchlink.errors import UsageError
 
@@ -85,7 +86,7 @@ def cxx(ctx: typer.Context) -> None:
             say_cuda_headers(order.arguments, plan)
         raise typer.Exit(code)
     shown = command if order.show == "command" else words(plan, order.show) if plan else ()
-    typer.echo(os.fsencode(shlex.join(shown)))
+    answer(shlex.join(shown))
 
 
 def read_order(arguments: Sequence[str]) -> Order:
@@ -157,10 +158,9 @@ def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
         directory, slash, name = word.rpartition("/")
         bare = bare_name(name) if slash and not word.startswith("-") else None
         if bare is not None and is_own(bare) and not os.path.exists(word):  # noqa: PTH110 - a word
-            typer.echo(
-                f"torchlink: note: {word} is named in the build file, and there is no {directory}. Take it out "
-                f"there: torchlink links {plan.libtorch.library_dir} by itself.",
-                err=True,
+            note(
+                f"{word} is named in the build file, and there is no {directory}. Take it out "
+                f"there: torchlink links {plan.libtorch.library_dir} by itself."
             )
 
 
@@ -177,7 +177,7 @@ def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
         return
     lacking = missing_headers(plan.libtorch)
     if lacking:
-        typer.echo(f"torchlink: note: {lacking.what} What helps: {lacking.help}.", err=True)
+        note(f"{lacking.what} What helps: {lacking.help}.")
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, PythonOption
+from torchlink.cli.output import answer, say
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -58,16 +59,17 @@ def doctor(
 
         from torchlink.report.doctor_json import to_json
 
-        typer.echo(dumps(to_json(report), indent=2))
+        answer(dumps(to_json(report), indent=2))
     elif fix_script:
         from torchlink.report.doctor_script import to_script
 
-        typer.echo(to_script(report), nl=False)
+        answer(to_script(report).removesuffix("\n"))
     else:
         import os
 
         from torchlink.report.ansi import wanted
         from torchlink.report.doctor import to_text
 
-        typer.echo(to_text(report, color=wanted(sys.stdout, os.environ)), nl=False)
+        color = wanted(sys.stdout, os.environ)
+        say(to_text(report, color=color), color=color, end="")
     raise typer.Exit(report.exit_code)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from torchlink.cli.options import JsonOption
+from torchlink.cli.output import answer, note, say
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -59,14 +60,14 @@ def extract(
         lambda progress: cut_out(wheels, directory, python_libs=python_libs, force=force, progress=progress)
     )
     for unused in report.unused:
-        typer.echo(f"torchlink: note: {unused} is not used: this libtorch needs no library of it.", err=True)
+        note(f"{unused} is not used: this libtorch needs no library of it.")
     if json:
         from json import dumps
 
         from torchlink.report.extract import to_json
 
-        typer.echo(dumps(to_json(report), indent=2))
+        answer(dumps(to_json(report), indent=2))
     else:
         from torchlink.report.extract import to_text
 
-        typer.echo(to_text(report), nl=False)
+        say(to_text(report), end="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.cli.output import answer, say
 from torchlink.cli.plain import Option, read
 from torchlink.errors import UsageError
 
@@ -60,11 +61,11 @@ def run(order: Order) -> int:
     if order.as_json:
         import json
 
-        print(json.dumps(search_to_json(found, error), indent=2))
+        answer(json.dumps(search_to_json(found, error), indent=2))
     elif order.field and found.chosen:
-        print("\n".join(field_values(found.chosen, order.field)))
+        answer("\n".join(field_values(found.chosen, order.field)))
     else:
-        print(search_to_text(found, everything=order.everything))
+        say(search_to_text(found, everything=order.everything))
     if error is None:
         return 0
     if not order.as_json:

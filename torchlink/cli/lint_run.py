@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.cli.output import say
 from torchlink.cli.plain import Option, read
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +104,7 @@ def run(wishes: Wishes) -> int:
         report = allow.apply(report, select=select, ignore=ignore, allow=setting.allow)
         if wishes.write_baseline:
             baseline.write(wishes.write_baseline, baseline.of(report))
-            print(f"torchlink: wrote {wishes.write_baseline}", file=sys.stderr)
+            say(f"torchlink: wrote {visible(str(wishes.write_baseline))}", err=True)
             return 2 if report.unreadable else 0
         if wishes.baseline:
             known = baseline.read(wishes.baseline)
@@ -176,5 +178,5 @@ def standard_input() -> bytes:
     if sys.stdin is None:
         return b""
     if sys.stdin.isatty():
-        print("torchlink: waiting for the output of ldd (end it with Ctrl-D) …", file=sys.stderr)
+        say("torchlink: waiting for the output of ldd (end it with Ctrl-D) …", err=True)
     return sys.stdin.buffer.read(LARGEST_TEXT + 1)

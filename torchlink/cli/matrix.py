@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, offering
+from torchlink.cli.output import answer, note, say
 from torchlink.cli.plan_options import CpuOption
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,14 +113,14 @@ def matrix(
     for option, words in (("--libtorch", libtorch), ("--cxx", cxx), ("--via", via)):
         for word in dict.fromkeys(words or ()):
             if words and words.count(word) > 1:  # type: ignore[arg-type]  # each list holds words of one type
-                typer.echo(f"torchlink: note: {option} {word} is given twice and tried once.", err=True)
+                note(f"{option} {word} is given twice and tried once.")
     columns = columns_of(cxx or (), via or (), ask=not github)
     rows = rows_of(libtorch or ())
     if github:
         words = words_of(
             inputs or (), expect, {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)}, device, cpu=cpu
         )
-        typer.echo(jobs_of(rows, columns, model, words))
+        answer(jobs_of(rows, columns, model, words))
         return
     from torchlink.plan import Wishes
 
@@ -177,11 +179,9 @@ def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None, 
             f"No job is left. {' '.join(found.left_out)}", hint="Name a libtorch that a runner can verify."
         )
     for sentence in found.left_out:
-        typer.echo(f"torchlink: note: {sentence}", err=True)
+        note(sentence)
     if "--device" in words:
-        typer.echo(
-            "torchlink: note: GitHub's own runners have no GPU: give these jobs one that has.", err=True
-        )
+        note("GitHub's own runners have no GPU: give these jobs one that has.")
     return dumps({"include": found.jobs}, separators=(",", ":"))
 
 
@@ -192,16 +192,17 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
     if as_json:
         from json import dumps
 
-        typer.echo(dumps(renderers.to_json(report), indent=2))
+        answer(dumps(renderers.to_json(report), indent=2))
     elif as_markdown:
-        typer.echo(renderers.to_markdown(report), nl=False)
+        say(renderers.to_markdown(report), end="")
     else:
         import os
         import sys
 
         from torchlink.report.ansi import wanted
 
-        typer.echo(renderers.to_text(report, color=wanted(sys.stdout, os.environ)), nl=False)
+        color = wanted(sys.stdout, os.environ)
+        say(renderers.to_text(report, color=color), color=color, end="")
 
 
 def teller(count: int) -> Callable[[Cell], None]:
@@ -217,6 +218,6 @@ def teller(count: int) -> Callable[[Cell], None]:
         ended += 1
         if sys.stderr.isatty():
             what = f"libtorch {cell.row.version}, {title(cell.column)}: {cell.status}"
-            typer.echo(f"torchlink: {ended} of {count}: {what} ({cell.seconds:.1f} s)", err=True)
+            say(f"torchlink: {ended} of {count}: {visible(what)} ({cell.seconds:.1f} s)", err=True)
 
     return tell

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli.output import answer, say
 from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
 from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.shown import visible
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Start a Nim project."
@@ -80,13 +82,14 @@ def init(
         import json as writer
 
         fields = {"schema": 1, "directory": str(directory), "files": [str(path) for path in written]}
-        typer.echo(writer.dumps(fields, indent=2))
+        answer(writer.dumps(fields, indent=2))
     else:
-        typer.echo("\n".join(str(path) for path in written))
+        answer("\n".join(str(path) for path in written))
     if notes:
         say_notes(notes)
     import shlex
 
-    typer.echo(
-        f"torchlink: next: cd {shlex.quote(str(directory))} && nim cpp main.nim && ./main model.pt", err=True
+    say(
+        visible(f"torchlink: next: cd {shlex.quote(str(directory))} && nim cpp main.nim && ./main model.pt"),
+        err=True,
     )

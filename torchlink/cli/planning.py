@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
+
+from torchlink.cli.output import notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,5 +52,4 @@ def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPl
 
 def say_notes(plan: LinkPlan) -> None:
     """What the user should know about a plan, on stderr."""
-    for note in plan.notes:
-        print(f"torchlink: note: {note}", file=sys.stderr)
+    notes(plan.notes)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, offering
+from torchlink.cli.output import answer, notes
+from torchlink.cli.output import say as print_text
 from torchlink.cli.plan_options import (
     CompilerOption,
     CpuOption,
@@ -15,10 +17,9 @@ from torchlink.cli.plan_options import (
     StdOption,
 )
 from torchlink.cli.planning import locate
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torchlink.lint.finding import Finding
     from torchlink.verify.result import VerifyReport
 
@@ -145,7 +146,7 @@ def verify(
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,
-        hooks=Hooks(started=say, noted=note, meanwhile=meanwhile, early=head_start.session),
+        hooks=Hooks(started=say, noted=notes, meanwhile=meanwhile, early=head_start.session),
     )
     if report.loader is not None:
         head_start.remember(report.loader.path)
@@ -188,12 +189,13 @@ def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json:
     if as_json:
         import json
 
-        typer.echo(json.dumps(to_json(report, findings), indent=2))
+        answer(json.dumps(to_json(report, findings), indent=2))
         return
     (first, *others) = report.models
     if first.error and first.error.exit_code == 2 and not others:
         raise first.error
-    typer.echo(to_text(report, findings, color=is_terminal()), nl=False)
+    color = is_terminal()
+    print_text(to_text(report, findings, color=color), color=color, end="")
 
 
 def say(sentence: str) -> None:
@@ -201,13 +203,7 @@ def say(sentence: str) -> None:
     import sys
 
     if sys.stderr.isatty():
-        typer.echo(f"torchlink: {sentence} …", err=True)
-
-
-def note(sentences: Sequence[str]) -> None:
-    """Say what the user should know about the words that are used."""
-    for sentence in sentences:
-        typer.echo(f"torchlink: note: {sentence}", err=True)
+        print_text(f"torchlink: {visible(sentence)} …", err=True)
 
 
 def is_terminal() -> bool:

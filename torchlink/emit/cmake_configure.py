@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake_syntax
 from torchlink.emit.cmake_prefix import CONFIG_DIR, PROVIDER
+from torchlink.emit.quoting import comment
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given:
     if launcher:
         variables["CMAKE_CXX_COMPILER_LAUNCHER"] = ("STRING", launcher)
     lines = [
-        f"# Written by torchlink for libtorch {libtorch.version or 'of unknown version'}; read by cmake -C.",
+        f"# Written by torchlink for libtorch {comment(libtorch.version or 'of unknown version')}; read by cmake -C.",
         "function(_torchlink_set name type value)",
         "  get_property(origin CACHE ${name} PROPERTY HELPSTRING)",
         f'  if(NOT DEFINED CACHE{{${{name}}}} OR name MATCHES "^Torch_DIR$" OR origin STREQUAL "{OWN}")',

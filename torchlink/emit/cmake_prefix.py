@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake, cmake_syntax
+from torchlink.emit.quoting import comment
 from torchlink.emit.templates import render
 from torchlink.paths import data_dir
 
@@ -66,8 +67,8 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
     base = "c10" if "c10" in names else names[0]
     version = plan.libtorch.version or ""
     values = {
-        "title": f"libtorch {version or 'of unknown version'} in {plan.libtorch.root}",
-        "version": re.sub(r"[^\d.].*", "", version),
+        "title": comment(f"libtorch {version or 'of unknown version'} in {plan.libtorch.root}"),
+        "version": re.sub(r"[^0-9.].*", "", version, flags=re.DOTALL),
         "root": plan.libtorch.root,
         "include_dirs": plan.include_dirs,
         "include_after": cmake.include_after(plan) if plan.wishes.headers == "after" else "",

@@ -40,11 +40,17 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
             *((NEEDS_EVAL,) if spaces else ()),
             "Name: torch",
             "Description: LibTorch, the C++ distribution of PyTorch",
-            f"Version: {(plan.libtorch.version or '0').partition('+')[0]}",
+            f"Version: {_version(plan.libtorch.version)}",
             f"Cflags: {_field(compile_words)}",
             f"Libs: {_field(link_words)}",
         )
     )
+
+
+def _version(version: str | None) -> str:
+    """The public part of a version; 0 for none, because the field may not be missing."""
+    found = re.match(r"[0-9][A-Za-z0-9._]*", version or "")
+    return found[0] if found else "0"
 
 
 def _link_words(plan: LinkPlan) -> tuple[str, ...]:

@@ -97,7 +97,8 @@ def to_text(report: VerifyReport, findings: Sequence[Finding] | None = None, *, 
     libtorch = report.libtorch
     lines = [
         _row(
-            "libtorch", f"{libtorch.version or 'of unknown version'} in {libtorch.root} ({libtorch.found_by})"
+            "libtorch",
+            visible(f"{libtorch.version or 'of unknown version'} in {libtorch.root} ({libtorch.found_by})"),
         ),
     ]
     if report.loader is not None:
@@ -130,7 +131,7 @@ def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
     verdict = paint("ok", GREEN, color=color) if model.ok else paint("FAILED", RED, color=color)
     yield f"{paint(visible(model.path), BOLD, color=color)}: {verdict}"
     if model.load_ms is not None:
-        yield _row("loaded", f"on {model.device} in {model.load_ms:.1f} ms")
+        yield _row("loaded", f"on {visible(str(model.device))} in {model.load_ms:.1f} ms")
     for number, line in enumerate(_inputs(model)):
         yield _row("" if number else "input", visible(line))
     if model.forward_ms is not None:
@@ -163,11 +164,11 @@ def _output(output: Mapping[str, Any], *, color: bool) -> Iterator[str]:
     label = visible(str(output["label"]))
     if output["type"] != "tensor":
         value = "" if output["value"] is None else visible(_number(output["value"]))
-        yield _row("output", f"{_name(label)}{output['type']} {value}")
+        yield _row("output", f"{_name(label)}{visible(str(output['type']))} {value}")
         return
     shape = ",".join(map(str, output.get("shape", ())))
     where = f" on {output['device']}" if "device" in output else ""
-    yield _row("output", f"{_name(label)}{output.get('dtype', 'tensor')}[{shape}]{where}")
+    yield _row("output", _name(label) + visible(f"{output.get('dtype', 'tensor')}[{shape}]{where}"))
     if "note" in output:
         yield _row("", paint(visible(str(output["note"])), DIM, color=color))
     if output.get("values"):
@@ -175,11 +176,13 @@ def _output(output: Mapping[str, Any], *, color: bool) -> Iterator[str]:
         for size in output["shape"]:
             count *= size
         values = " ".join(_number(value) for value in output["values"])
-        yield _row("", values + (" …" if count > len(output["values"]) else ""))
+        yield _row("", visible(values) + (" …" if count > len(output["values"]) else ""))
     if output.get("mean") is not None:
-        yield _row("", ", ".join(f"{name} {_number(output[name])}" for name in ("min", "max", "mean")))
+        yield _row(
+            "", visible(", ".join(f"{name} {_number(output[name])}" for name in ("min", "max", "mean")))
+        )
     if output.get("non_finite"):
-        yield _row("", paint(f"{output['non_finite']} values are not finite", RED, color=color))
+        yield _row("", paint(visible(f"{output['non_finite']} values are not finite"), RED, color=color))
 
 
 def _error(model: ModelResult, *, color: bool) -> Iterator[str]:
