@@ -20,6 +20,7 @@ from torchlink.lint.libtorch_names import (
     undefined,
     unlinked,
 )
+from torchlink.lint.missing import other_c_library
 from torchlink.lint.rule import rule
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
     explained = {symbol.symbol for symbol in of_torch(symbols, case)}
     asking: dict[str, list[str]] = {}
     for symbol in symbols:
+        if symbol.object in case.once(other_c_library):  # no library makes up for that
+            continue
         # The interpreter serves an extension's own libraries, such as libtorch_python, as it does the extension.
         served = not case.is_program or is_torch_python(
             symbol.object
@@ -169,6 +172,26 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
             tuple(names[:SHOWN]),
             severity=None if program else Severity.NOTE,
         )._replace(parts=tuple(names))
+    if case.told and not case.complete:
+        yield from beside_missing(rule, case)
+
+
+def beside_missing(rule: Rule, case: Case) -> Iterator[Finding]:
+    """What a text calls undefined while libraries are missing: they may define it, or nothing does."""
+    other = case.once(other_c_library)
+    lost = ", ".join(dict.fromkeys(edge.name for edge in case.closure.missing))
+    for each in case.closure.objects:
+        names = [] if each.path in other else [one.symbol for one in case.scope.undefined_symbols(each.path)]
+        if names:
+            name = file_name(each.path)
+            yield rule.finding(
+                name,
+                f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that no library that was found defines; "
+                f"{lost}, not found, may define {'them' if len(names) > 1 else 'it'}.",
+                "Make the missing libraries found first, and lint again.",
+                tuple(names[:SHOWN]),
+                severity=Severity.NOTE,
+            )._replace(parts=tuple(names))
 
 
 def is_torch_python(path: str) -> bool:
