@@ -137,3 +137,14 @@ def test_the_tree_of_lddtree_becomes_the_closure() -> None:
     assert [(entry.name, entry.path, entry.needed_by) for entry in missing.closure if entry.path is None] == [
         ("libgone.so", None, "./missing")
     ]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_two_openmp_runtimes_in_a_text_are_known_by_their_names() -> None:
+    lines = "\tlibgomp-a34b3233.so.1 => /opt/torch/lib/libgomp-a34b3233.so.1 (0x00007f0000000000)\n"
+    (sound,) = judge_text(lines, "-")
+    assert "duplicate-openmp" not in {finding.rule for finding in sound.findings}
+    lines += "\tlibiomp5.so => /opt/intel/lib/libiomp5.so (0x00007f0000100000)\n"
+    (report,) = judge_text(lines, "-")
+    (finding,) = (each for each in report.findings if each.rule == "duplicate-openmp")
+    assert finding.subject == "libgomp-a34b3233.so.1 + libiomp5.so"
