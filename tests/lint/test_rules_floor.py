@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import unmet
-from tests.lint.bench import MAIN, Bench, calls, findings, functions, said
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, said
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import UsageError
 from torchlink.lint.finding import Severity
@@ -178,7 +178,27 @@ def test_newer_releases_have_newer_libraries() -> None:
     rows: dict[str, list[list[tuple[int, ...]]]] = {}
     for line in SYSTEMS.strip().splitlines():
         system, _, *versions = line.split()
-        rows.setdefault(system, []).append([tuple(map(int, each.split("."))) for each in versions])
+        rows.setdefault(system, []).append(
+            [tuple(map(int, each.split("."))) for each in versions if each != "-"]
+        )
     for releases in rows.values():
         for older, newer in pairwise(releases):
             assert all(a <= b for a, b in zip(older, newer, strict=True))
+
+
+@pytest.mark.compile
+def test_a_target_with_another_c_library(bench: Bench) -> None:
+    app = bench.program("app", MAIN)
+    for target in ("alpine:3.20", "alpine:3.20.3"):
+        (finding,) = findings(app, target=target)
+        assert (finding.rule, finding.subject) == ("floor-above-target", "glibc")
+        assert f"{target} has musl" in finding.message
+    user = bench.program("user", MAIN, bench.torch() / "libc10.so", "-Wl,-rpath,$ORIGIN/torch/lib")
+    (finding,) = said(user, "floor-above-target", target="alpine:3.20")
+    assert "no published libtorch is for musl" in finding.fix
+    if not has("musl-gcc"):
+        unmet("musl-tools")
+    small = bench.build("small", MAIN, compiler="musl-gcc")
+    assert not findings(small, target="alpine:3.20")
+    (finding,) = findings(small, target="debian:12")
+    assert finding.subject == "musl"

@@ -102,7 +102,7 @@ def policy_of(wishes: Wishes) -> Policy:
 
 def portable(system: LoaderSystem) -> LoaderSystem:
     """The loader without what only this machine has: its processor's own variants, its preloaded libraries."""
-    return system._replace(known_hwcaps=(), preload=())
+    return system.for_any_cpu()._replace(preload=())
 
 
 def file_names(items: Sequence[Item]) -> list[tuple[str, tuple[str, ...]]]:

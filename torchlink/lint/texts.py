@@ -19,6 +19,7 @@ from torchlink.lint.text_formats.listing import LDDTREE, READELF
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from torchlink.binary.elf import ElfFile
     from torchlink.lint.rule import Rule
     from torchlink.lint.text_closure import Described
     from torchlink.lint.text_formats.listing import Listing
@@ -85,7 +86,7 @@ def judge_listing(
         described.scope,
         wanted,
         kind_in(listing, described),
-        system_for(elf),
+        system_for(elf, interpreter=musl_loader(listing, elf)),
         told=bool(listing.undefined),
     )
     return FileReport(
@@ -95,6 +96,14 @@ def judge_listing(
         entries(described.closure),
         not_judged=(*listing.complaints, *left_open(listing, described), *remarks),
     )
+
+
+def musl_loader(listing: Listing, elf: ElfFile) -> str | None:
+    """The loader where the text is of musl's; None where the file tells which loader it is."""
+    if not listing.musl:
+        return None
+    named = listing.interpreter or ""
+    return named if "/ld-musl-" in named else f"/lib/ld-musl-{elf.machine}.so.1"
 
 
 def is_here(listing: Listing, files: OpenFiles) -> bool:

@@ -39,6 +39,18 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding for glibc and one for libstdc++, whose GLIBCXX and CXXABI grow together."""
     if not case.wanted.floors:
         return
+    if (other := other_c_library_there(case)) is not None:
+        theirs, ours = other
+        torch = bool(case.torch) and theirs == "glibc"
+        yield rule.finding(
+            theirs,
+            f"{case.name} is for {theirs}, and {case.wanted.target} has {ours}: it does not start there.",
+            f"Name a system with glibc, or build PyTorch from source on {case.wanted.target} and {case.name} with "
+            "it: no published libtorch is for musl."
+            if torch
+            else f"Build it on {case.wanted.target} itself or in its container image.",
+        )
+        return
     found: dict[str, list[Excess]] = {}
     for each in case.closure.objects:
         if each is case.subject or not case.is_system(each):
@@ -58,6 +70,13 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
             fix(library, allowed, setting, case),
             tuple(evidence(excesses)),
         )
+
+
+def other_c_library_there(case: Case) -> tuple[str, str] | None:
+    """The C library of the binary and that of the target where they differ, else None."""
+    there = {(): "musl"}.get(case.wanted.floors.get("GLIBC", (0,)), "glibc")
+    here = case.system.family
+    return (here, there) if here != there and case.subject.elf.dynamic.needed else None
 
 
 def above(each: LoadedObject, case: Case) -> Iterator[tuple[str, Excess]]:

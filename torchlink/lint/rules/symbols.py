@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import PYTHON_NAME, bare_name, file_name
@@ -20,16 +21,20 @@ from torchlink.lint.libtorch_names import (
     undefined,
     unlinked,
 )
+from torchlink.lint.missing import GLIBC_PART, other_c_library
 from torchlink.lint.rule import rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torchlink.binary.bindings import LostVersions, UndefinedSymbol
+    from torchlink.binary.closure import LoadedObject
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
+# A library directly in a default directory of the loader: of a text nobody knows how one was found.
+DEFAULT_DIR = re.compile(r"(/usr)?/lib(x?32|64)?(/[\w.]+-linux-\w+)?/[^/]+$")
 SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 
@@ -146,6 +151,8 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
     explained = {symbol.symbol for symbol in of_torch(symbols, case)}
     asking: dict[str, list[str]] = {}
     for symbol in symbols:
+        if symbol.object in case.once(other_c_library):  # no library makes up for that
+            continue
         # The interpreter serves an extension's own libraries, such as libtorch_python, as it does the extension.
         served = not case.is_program or is_torch_python(
             symbol.object
@@ -169,6 +176,26 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
             tuple(names[:SHOWN]),
             severity=None if program else Severity.NOTE,
         )._replace(parts=tuple(names))
+    if case.told and not case.complete:
+        yield from beside_missing(rule, case)
+
+
+def beside_missing(rule: Rule, case: Case) -> Iterator[Finding]:
+    """What a text calls undefined while libraries are missing: they may define it, or nothing does."""
+    other = case.once(other_c_library)
+    lost = ", ".join(dict.fromkeys(edge.name for edge in case.closure.missing))
+    for each in case.closure.objects:
+        names = [] if each.path in other else [one.symbol for one in case.scope.undefined_symbols(each.path)]
+        if names:
+            name = file_name(each.path)
+            yield rule.finding(
+                name,
+                f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that no library that was found defines; "
+                f"{lost}, not found, may define {'them' if len(names) > 1 else 'it'}.",
+                "Make the missing libraries found first, and lint again.",
+                tuple(names[:SHOWN]),
+                severity=Severity.NOTE,
+            )._replace(parts=tuple(names))
 
 
 def is_torch_python(path: str) -> bool:
@@ -193,12 +220,47 @@ def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
         yield rule.finding(
             provider,
             f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} {need}: {case.name} will not start.",
-            f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
-            "run with, or bring the newer library along (a conda or GCC runtime ahead of the system's).",
+            older_library(
+                provider, [each.object for each in case.missing_versions if each.provider == provider], case
+            ),
             tuple(f"{version}: needed by {', '.join(users)}" for version, users in versions.items()),
         )._replace(parts=tuple(versions))
     if case.system.family != "musl":
         yield from without_versions(rule, case)
+
+
+def older_library(provider: str, users: list[str], case: Case) -> str:
+    """What makes a library have the versions that are needed of it.
+
+    The parts of glibc belong together: a copy of one from elsewhere is what is wrong, and another would not help.
+    """
+    copies = [
+        each.path
+        for path in dict.fromkeys((provider, *users))
+        if (each := case.closure.object(path))
+        and re.match(GLIBC_PART, file_name(path))
+        and is_brought(each, case)
+    ]
+    if copies:
+        names = " ".join(map(shlex.quote, copies))
+        return (
+            f"Delete the cop{'y' if len(copies) == 1 else 'ies'} of a part of glibc: rm {names}. The parts of glibc "
+            "work only with each other and with their loader, and every system has its own."
+        )
+    if re.match(GLIBC_PART, file_name(provider)):
+        return (
+            f"Build on a system whose glibc is at most as new as the one that it will run with, or run it on a newer "
+            f"system: a newer {file_name(provider)} next to the binary does not work with the system's loader."
+        )
+    return (
+        f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
+        "run with, or bring the newer library along (a conda or GCC runtime ahead of the system's)."
+    )
+
+
+def is_brought(each: LoadedObject, case: Case) -> bool:
+    """Whether a part of glibc was not found where the system has its own."""
+    return each.how.kind != "interpreter" and not case.is_system(each) and not DEFAULT_DIR.match(each.path)
 
 
 def without_versions(rule: Rule, case: Case) -> Iterator[Finding]:
