@@ -9,6 +9,7 @@ import typer
 
 from torchlink.cli.options import JsonOption, offering
 from torchlink.cli.plan_options import CpuOption
+from torchlink.cli.verify import EnvOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,6 +91,7 @@ def matrix(
             help="Where to run, as in verify.",
         ),
     ] = "cpu",
+    env: EnvOption = None,
     cpu: CpuOption = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help=JOBS_HELP)] = 1,
     json: JsonOption = False,
@@ -118,6 +120,7 @@ def matrix(
         words = words_of(
             inputs or (), expect, {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)}, device, cpu=cpu
         )
+        words += [word for value in env or () for word in ("--env", value)]
         typer.echo(jobs_of(rows, columns, model, words))
         return
     from torchlink.plan import Wishes
@@ -129,6 +132,7 @@ def matrix(
         "atol": atol,
         "rtol": rtol,
         "wishes": Wishes(cpu_only=cpu),
+        "env": env or (),
     }
     told = teller(len(rows) * len(columns))
     report = run_matrix(model, rows, columns, options, jobs=jobs, done=told)

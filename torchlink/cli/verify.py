@@ -60,6 +60,15 @@ ExpectOption = Annotated[
         "--expect", metavar="FILE", help="The tensors that forward should return, as .pt, .npy or .npz."
     ),
 ]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="NAME[=VALUE]",
+        help="An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
+        "MKL, CUDA and torch; may be repeated.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(
@@ -104,6 +113,7 @@ def verify(
         ),
     ] = None,
     device: DeviceOption = "cpu",
+    env: EnvOption = None,
     via: ViaOption = "cxx",
     libtorch: LibtorchOption = None,
     python: PythonOption = None,
@@ -116,7 +126,8 @@ def verify(
     """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
 
     The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
-    works in a program of yours.
+    works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
+    read what secrets the environment holds.
     """
     from torchlink.plan import Wishes
     from torchlink.verify.early import current
@@ -145,6 +156,7 @@ def verify(
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,
+        env=env or (),
         hooks=Hooks(started=say, noted=note, meanwhile=meanwhile, early=head_start.session),
     )
     if report.loader is not None:
