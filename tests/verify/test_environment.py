@@ -20,15 +20,11 @@ if TYPE_CHECKING:
 
     from tests.conftest import Result
 
+LOADERS = ("LD_LIBRARY_PATH", "LD_PRELOAD")
 SECRETS = (
-    "AWS_SECRET_ACCESS_KEY",
-    "GITHUB_TOKEN",
-    "NVIDIA_API_KEY",
-    "TORCH_HUB_TOKEN",
-    "CUDA_SECRET",
-    "MY_OWN",
+    *("AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "NVIDIA_API_KEY", "TORCH_HUB_TOKEN", "CUDA_SECRET", "MY_OWN"),
+    *LOADERS,
 )
-SECRETS += ("LD_LIBRARY_PATH", "LD_PRELOAD")
 NEEDED = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LC_ALL", "TMPDIR")
 
 
@@ -104,7 +100,5 @@ def test_no_loader_is_started_before_it_is_known_what_is_passed(tmp_path: Path) 
 
 def test_the_page_lists_what_is_kept() -> None:
     page = (Path(__file__).parents[2] / "docs/security.md").read_text(encoding="utf-8")
-    kept = {
-        name for name in re.findall(r"`([A-Z][A-Z0-9_]+\*?)`", page.partition("## What `verify` runs")[2])
-    }
+    kept = set(re.findall(r"`([A-Z][A-Z0-9_]+\*?)`", page.partition("## What `verify` runs")[2]))
     assert set(KEPT.split()) <= kept
