@@ -114,7 +114,11 @@ def emit(plan: LinkPlan, target: str = "cxx", half: str = "both") -> str:
 
 
 def verify(
-    models: Sequence[str | Path] = (), libtorch: Libtorch | None = None, *, device: str = "cpu"
+    models: Sequence[str | Path] = (),
+    libtorch: Libtorch | None = None,
+    *,
+    device: str = "cpu",
+    env: Sequence[str] = (),
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan, run it on each model and report what came out.
 
@@ -122,6 +126,7 @@ def verify(
         models: TorchScript files; the tiny bundled model where empty.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
+        env: environment variables that the loader is given besides those of docs/security.md: NAME or NAME=VALUE.
 
     Raises:
         BuildFailedError: the loader did not compile or link.
@@ -131,7 +136,8 @@ def verify(
 
     from torchlink.verify.run import verify as prove
 
-    return prove([Path(model) for model in models], find() if libtorch is None else libtorch, device=device)
+    chosen = find() if libtorch is None else libtorch
+    return prove([Path(model) for model in models], chosen, device=device, env=env)
 
 
 def lint(

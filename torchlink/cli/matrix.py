@@ -10,6 +10,7 @@ import typer
 from torchlink.cli.options import JsonOption, offering
 from torchlink.cli.output import answer, note, say
 from torchlink.cli.plan_options import CpuOption
+from torchlink.cli.verify import EnvOption
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def matrix(
             help="Where to run, as in verify.",
         ),
     ] = "cpu",
+    env: EnvOption = None,
     cpu: CpuOption = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help=JOBS_HELP)] = 1,
     json: JsonOption = False,
@@ -120,6 +122,7 @@ def matrix(
         words = words_of(
             inputs or (), expect, {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)}, device, cpu=cpu
         )
+        words += [word for value in env or () for word in ("--env", value)]
         answer(jobs_of(rows, columns, model, words))
         return
     from torchlink.plan import Wishes
@@ -131,6 +134,7 @@ def matrix(
         "atol": atol,
         "rtol": rtol,
         "wishes": Wishes(cpu_only=cpu),
+        "env": env or (),
     }
     told = teller(len(rows) * len(columns))
     report = run_matrix(model, rows, columns, options, jobs=jobs, done=told)

@@ -61,6 +61,15 @@ ExpectOption = Annotated[
         "--expect", metavar="FILE", help="The tensors that forward should return, as .pt, .npy or .npz."
     ),
 ]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="NAME[=VALUE]",
+        help="An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
+        "MKL, CUDA and torch; may be repeated.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(
@@ -105,6 +114,7 @@ def verify(
         ),
     ] = None,
     device: DeviceOption = "cpu",
+    env: EnvOption = None,
     via: ViaOption = "cxx",
     libtorch: LibtorchOption = None,
     python: PythonOption = None,
@@ -117,7 +127,8 @@ def verify(
     """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
 
     The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
-    works in a program of yours.
+    works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
+    read what secrets the environment holds.
     """
     from torchlink.plan import Wishes
     from torchlink.verify.early import current
@@ -146,6 +157,7 @@ def verify(
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,
+        env=env or (),
         hooks=Hooks(started=say, noted=notes, meanwhile=meanwhile, early=head_start.session),
     )
     if report.loader is not None:

@@ -16,6 +16,7 @@ from torchlink.errors import (
 )
 from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
+from torchlink.process import minimal_environment
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
 
@@ -60,6 +61,7 @@ def verify(
     via: str = "cxx",
     wishes: Wishes | None = None,
     compiler: str | None = None,
+    env: Sequence[str] = (),
     hooks: Hooks | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan and prove models with it.
@@ -76,6 +78,7 @@ def verify(
         via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
         wishes: for the plan.
         compiler: command of the C++ compiler; $CXX, else c++, where None.
+        env: variables that the loader is given besides those it always has: NAME or NAME=VALUE.
         hooks: what the caller wants to hear of while it runs.
 
     Raises:
@@ -93,6 +96,7 @@ def verify(
         raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
     if device == "cuda" and wishes and wishes.cpu_only:
         raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
+    minimal_environment(env)  # what is wrong with it is said before anything is compiled
     request = Request(device, _specs(inputs), _expected(expect), atol, rtol, timeout)
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
@@ -108,7 +112,7 @@ def verify(
     results = []
     for result in looked_at:
         if result.error is None:
-            results.append(_prove(result, request, libtorch, hooks, early or Session(loader.path)))
+            results.append(_prove(result, request, libtorch, hooks, early or Session(loader.path, env)))
             early = None
         else:
             results.append(result)
