@@ -63,12 +63,11 @@ EXTENSIONS = {
     ),
     "forgotten_source": Extension("my_kernel(tensor)", ("-ltorch_cpu",), "undefined-symbol"),
 }
-IMPORT = (
-    """
+IMPORT = """
 import importlib.util, json, sys, torch
 said = {}
-for name in sys.argv[2:]:
-    spec = importlib.util.spec_from_file_location(name, f"{sys.argv[1]}/{name}%s")
+for name in sys.argv[3:]:
+    spec = importlib.util.spec_from_file_location(name, f"{sys.argv[1]}/{name}{sys.argv[2]}")
     try:
         importlib.util.module_from_spec(spec)
         said[name] = None
@@ -76,8 +75,6 @@ for name in sys.argv[2:]:
         said[name] = str(error)
 print(json.dumps(said))
 """
-    % TAIL
-)
 
 
 class Built(NamedTuple):
@@ -101,7 +98,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, torch_root: Path) -> Built:
         bench.build(
             f"{name}{TAIL}", SOURCE.format(name=name, use=use), *flags, language="c++", compiler="g++"
         )
-    command = [sys.executable, "-c", IMPORT, str(directory), *EXTENSIONS]
+    command = [sys.executable, "-c", IMPORT, str(directory), TAIL, *EXTENSIONS]
     environment = {**os.environ, "PYTHONPATH": str(torch_root.parent)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment)
     return Built(directory, json.loads(done.stdout))
@@ -139,7 +136,7 @@ def test_a_text_about_what_this_libtorch_has_is_of_another_one(built: Built, tor
     symbol = "_ZN5torch3jit11parseSchemaERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEEb"
     text = f"ImportError: {built.path('clean')}: undefined symbol: {symbol}\n"
     (report,) = judge_text(text, "-", torches=Torches(torch_root))
-    (finding,) = report.findings
+    finding = report.findings[0]
     assert (finding.rule, finding.severity, finding.evidence) == (
         "undefined-symbol",
         Severity.ERROR,
