@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,6 +66,12 @@ def run(order: Order) -> int:
         print("\n".join(field_values(found.chosen, order.field)))
     else:
         print(search_to_text(found, everything=order.everything))
+    if found.chosen and not order.as_json:
+        from torchlink.libtorch.floor import shortfall
+
+        short = shortfall(found.chosen)
+        if short is not None:
+            print(f"torchlink: warning: {short.message} {short.hint}", file=sys.stderr)
     if error is None:
         return 0
     if not order.as_json:

@@ -51,5 +51,8 @@ def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPl
 
 def say_notes(plan: LinkPlan) -> None:
     """What the user should know about a plan, on stderr."""
+    from torchlink.libtorch.floor import NEWER
+
     for note in plan.notes:
-        print(f"torchlink: note: {note}", file=sys.stderr)
+        label = "warning" if f" {NEWER}: " in note else "note"
+        print(f"torchlink: {label}: {note}", file=sys.stderr)
