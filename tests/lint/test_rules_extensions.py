@@ -145,6 +145,23 @@ def test_a_text_about_what_this_libtorch_has_is_of_another_one(built: Built, tor
     assert "another libtorch" in finding.message
 
 
+@pytest.mark.parametrize("name", ["clean", "other_abi", "other_abi_not_linked"])
+def test_ldd_of_an_extension_is_judged_as_python_imports_it(
+    built: Built, torch_root: Path, name: str
+) -> None:
+    done = subprocess.run(
+        ["ldd", "-r", built.path(name)], capture_output=True, text=True, check=False, timeout=60
+    )
+    text = f"{built.path(name)}:\n{done.stdout}{done.stderr}"
+    (report,) = judge_text(text, "-", torches=Torches(torch_root))
+    assert report.findings == verdict(built.path(name), torch_root).findings
+    if name == "other_abi_not_linked":  # ldd misses nothing, and names what is undefined
+        return
+    assert "Python's having imported torch" in report.not_judged[-1]
+    (report,) = judge_text(text.replace(str(built.directory), "/nowhere"), "-", torches=Torches(torch_root))
+    assert not [each for each in report.findings if each.severity is Severity.ERROR]
+
+
 def test_a_library_that_python_did_not_find() -> None:
     text = "ImportError: libtorch_python.so: cannot open shared object file: No such file or directory\n"
     (report,) = judge_text(text, "-", Wanted(), torches=Torches(Path("/nowhere")))

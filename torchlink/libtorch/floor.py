@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 Version = tuple[int, ...]
 
 # machine, first and last release of torch, then the newest symbol versions that its wheels on PyPI need.
-# Read from libtorch_cpu and libtorch_cuda in the wheels of 1.13.1, 2.0.1, 2.2.2, 2.3.1, 2.5.1, 2.6.0, 2.8.0, 2.11.0, 2.13.0, 2.15.0;
-# between them by their platform tags: manylinux1, which claims less than they need, manylinux2014, manylinux_2_28.
+# Read from libtorch_cpu and libtorch_cuda in the wheels of 1.13.1, 2.0.1, 2.2.2, 2.3.1, 2.5.1, 2.6.0, 2.8.0, 2.11.0,
+# 2.13.0 and 2.15.0; between them by their platform tags: manylinux1, which claims less than they need, manylinux2014
+# and manylinux_2_28.
 WHEELS = """
 x86_64   1.13.1  2.6.0   2.16  3.4.19  1.3.7
 x86_64   2.7.0   2.15.0  2.28  3.4.22  1.3.11

@@ -167,6 +167,8 @@ def imported_where_told(
     """The same for an extension of which only a text tells: its undefined names are looked up, its closure stays."""
     from torchlink.lint.torches import Torches
 
+    if any(bare_name(edge.name) in TORCH_NAMES for edge in case.closure.missing):
+        return case, (), ()  # of what is undefined without them nothing can be said
     found = imported(case, torches or Torches(), case.wanted.environment, files)
     if found is None or isinstance(found, str):
         return case, (), (found,) if found else ()

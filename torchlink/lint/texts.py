@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError, MalformedFileError
-from torchlink.lint.case import Case, Wanted, holds_torch
+from torchlink.lint.case import TORCH_NAMES, Case, Wanted, bare_name, holds_torch
 from torchlink.lint.finding import FileReport
 from torchlink.lint.judge import EXTENSION_NAME, entries, examine, findings_of, judge, kind_of, report_of
 from torchlink.lint.rules import RULES
 from torchlink.lint.text_closure import describe
 from torchlink.lint.text_formats.detect import listings, named
-from torchlink.lint.text_formats.listing import LDD, LDDTREE, READELF
+from torchlink.lint.text_formats.listing import LDD, LDDTREE, LOADER, READELF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,6 +75,9 @@ def judge_listing(
 ) -> FileReport:
     """What the rules say about one binary of a text."""
     path = listing.subject or label
+    if without_torch(listing, files):
+        report = judge(Path(path), wanted, rules=rules, files=files, torches=torches)
+        return report._replace(not_judged=(*report.not_judged, LDD_ALONE))
     if listing.static:
         return FileReport(path, listing.kind, (), (), not_judged=(STATIC,))
     if listing.kind == READELF and listing.subject and is_here(listing, files):
@@ -153,6 +156,21 @@ def is_message(listing: Listing) -> bool:
     return (listing.imported or bool(re.search(EXTENSION_NAME, path.name))) and not holds_torch(path.parent)
 
 
+def without_torch(listing: Listing, files: OpenFiles) -> bool:
+    """Whether ldd was run on an extension that lies here and for which Python has libtorch's libraries loaded."""
+    lost = any(each.path is None and bare_name(each.name) in TORCH_NAMES for each in listing.libraries)
+    if listing.kind != LDD or not listing.subject or not (lost or listing.static):
+        return False
+    path = Path(listing.subject)
+    if holds_torch(path.parent) or not leaves_undefined(listing, files):
+        return False
+    elf = files.open(path)[0]
+    named = {each.name for each in listing.libraries}
+    return kind_of(path, elf) == "python extension" and all(
+        name in named or LOADER.fullmatch(name) for name in elf.dynamic.needed
+    )
+
+
 def leaves_undefined(listing: Listing, files: OpenFiles) -> bool:
     """Whether the binary of a loader's message lies here, and takes from others what the message says that it lacks."""
     try:
@@ -192,6 +210,9 @@ def kind_in(listing: Listing, described: Described) -> str:
     return "shared library" if ".so" in name or (listing.dynamic and listing.dynamic.soname) else "executable"
 
 
+LDD_ALONE = (
+    "ldd loads an extension without Python's having imported torch: judged is the file itself, which is here."
+)
 STATIC = "Nothing is loaded for it: it is statically linked, or no ELF file; what is inside only the file itself tells."
 OF_THE_FILE = (
     "its search path, libraries that it links without use or uses without linking, text relocations and stack"
