@@ -147,6 +147,8 @@ def lint(
     allowed_rpath: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     root: str | Path | None = None,
+    libtorch: str | Path | None = None,
+    python: str | None = None,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
 ) -> LintReport:
@@ -161,6 +163,9 @@ def lint(
         allowed_rpath: prefixes that a search path entry must have; any is right where empty.
         environment: that they will run in; LD_LIBRARY_PATH and LD_PRELOAD count. Empty where omitted.
         root: an image or sysroot that they will run in.
+        libtorch: that Python extensions are imported with; that of their site-packages, else what `find` takes,
+            where neither this nor `python` names one.
+        python: an interpreter, whose torch they are imported with.
         select: ids or globs of the only rules to apply; all where empty.
         ignore: ids or globs of rules to leave out.
 
@@ -175,6 +180,7 @@ def lint(
     from torchlink.lint.rules import choose
     from torchlink.lint.run import lint as judge
     from torchlink.lint.targets import parse_target
+    from torchlink.lint.torches import Torches
 
     named = [paths] if isinstance(paths, (str, Path)) else paths
     wanted = Wanted(
@@ -188,6 +194,7 @@ def lint(
         wanted,
         rules=choose(select, ignore),
         root=None if root is None else Path(root),
+        torches=Torches(None if libtorch is None else Path(libtorch), python),
     )
 
 

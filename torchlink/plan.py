@@ -277,6 +277,11 @@ def _notes(
             f"C++{libtorch.cxx_standard}."
         )
     notes += _missing_note(libtorch, wishes, libraries)
+    from torchlink.libtorch.floor import shortfall
+
+    short = shortfall(libtorch)
+    if short is not None:
+        notes.append(f"{short.message} {short.hint}")
     if libtorch.layout == "system" and wishes.rpath == "absolute":
         from torchlink.libtorch.glibc import glibc_conflict
 

@@ -202,3 +202,27 @@ def test_a_target_with_another_c_library(bench: Bench) -> None:
     assert not findings(small, target="alpine:3.20")
     (finding,) = findings(small, target="debian:12")
     assert finding.subject == "musl"
+
+
+@pytest.mark.compile
+def test_a_target_that_is_too_old_for_libtorch_itself(bench: Bench) -> None:
+    lib = bench.torch()
+    script = bench.path("libc.map")
+    script.write_text(
+        "GLIBC_2.27 { };\nGLIBC_2.28 { global: work; } GLIBC_2.27;\nGLIBC_2.34 { global: more; };\n"
+    )
+    words = ("-Wl,-soname,libc.so.6", f"-Wl,--version-script,{script}")
+    newer = bench.library("newer/libc.so.6", functions("work more"), *words)
+    cpu = functions("_ZN2at13globalContextEv") + calls("work", main=False)
+    bench.library("torch/lib/libtorch_cpu.so", cpu, newer, lib / "libc10.so", "-Wl,-rpath,$ORIGIN")
+    source = calls("_ZN2at13globalContextEv", "more")
+    app = bench.program(
+        "app", source, lib / "libtorch_cpu.so", newer, "-nostdlib", "-Wl,-rpath,$ORIGIN/torch/lib"
+    )
+    (finding,) = [each for each in findings(app, target="ubuntu:18.04") if each.rule == "floor-above-target"]
+    assert finding.subject == "GLIBC_2.34"
+    assert "This libtorch cannot run on ubuntu:18.04" in finding.fix
+    assert "libtorch_cpu.so itself needs GLIBC_2.28" in finding.fix
+    assert re.search(r"the newest torch that can is torch 2\.[56]\.\d", finding.fix)
+    (finding,) = [each for each in findings(app, target="debian:10") if each.rule == "floor-above-target"]
+    assert finding.fix.startswith("Build on debian:10 itself")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.cli.output import answer, say
+from torchlink.cli.output import answer, note, say
 from torchlink.cli.plain import Option, read
 from torchlink.errors import UsageError
 
@@ -66,6 +67,12 @@ def run(order: Order) -> int:
         answer("\n".join(field_values(found.chosen, order.field)))
     else:
         say(search_to_text(found, everything=order.everything))
+    if found.chosen and not order.as_json:
+        from torchlink.libtorch.floor import shortfall
+
+        short = shortfall(found.chosen)
+        if short is not None:
+            note(f"{short.message} {short.hint}", label="warning")
     if error is None:
         return 0
     if not order.as_json:

@@ -27,6 +27,8 @@ class Wishes(NamedTuple):
     target: str | None = None
     allowed_rpath: Sequence[str] | None = None
     root: Path | None = None
+    libtorch: Path | None = None
+    python: str | None = None
     env: Sequence[str] | None = None
     config: Path | None = None
     baseline: Path | None = None
@@ -45,6 +47,8 @@ OPTIONS = {
     "--target": Option("target"),
     "--allowed-rpath": Option("allowed_rpath", list),
     "--root": Option("root", Path),
+    "--libtorch": Option("libtorch", Path),
+    "--python": Option("python"),
     "--env": Option("env", list),
     "--config": Option("config", Path),
     "--baseline": Option("baseline", Path),
@@ -78,6 +82,7 @@ def run(wishes: Wishes) -> int:
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
     from torchlink.lint.run import lint
+    from torchlink.lint.torches import Torches
 
     check_forms(wishes)
     setting = settings.load(Path.cwd(), wishes.config, rules={rule.id: rule for rule in RULES})
@@ -94,6 +99,7 @@ def run(wishes: Wishes) -> int:
         ),
         rules=choose(select, ignore),
         root=wishes.root,
+        torches=Torches(wishes.libtorch, wishes.python),
         standard_input=standard_input() if any(str(path) == "-" for path in wishes.files) else b"",
         # Who reads these looks at no exit code and no stderr: the report itself must say it.
         keep_going=form in {"sarif", "github", "junit"},

@@ -36,9 +36,9 @@ def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -
         _write(stream, safe(text, color=color) + end)
 
 
-def note(sentence: str) -> None:
-    """Print a sentence that the user should know on stderr; it stays one line."""
-    say(f"torchlink: note: {visible(sentence)}", err=True)
+def note(sentence: str, *, label: str = "note") -> None:
+    """Print a sentence that the user should know on stderr, labelled "note" or "warning"; it stays one line."""
+    say(f"torchlink: {label}: {visible(sentence)}", err=True)
 
 
 def notes(sentences: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Whether this system's C library suits a libtorch: its release, and another one in the program's search path."""
+"""Whether another release of the C library lies in the search path of a libtorch's programs."""
 
 from __future__ import annotations
 
@@ -24,22 +24,19 @@ Release = tuple[int, ...]
 def glibc_conflict(libtorch: Libtorch) -> str | None:
     """A sentence, without a final full stop, where programs of this system cannot run with a libtorch; else None.
 
-    Two things prevent it: libtorch was linked against a newer glibc, or its companions lie beside a C library of
-    another release, which the program would load though the loader is this system's: the two belong together.
+    Its companions may lie beside a C library of another release, which the program would load though the loader is this
+    system's: the two belong together. Of a libtorch that needs a newer system `floor` speaks.
     """
     core = next((file for name in ("torch_cpu", "c10") if (file := _file(libtorch, name))), None)
     if core is None or libtorch.packed or libtorch.platform != "linux" or is_foreign(libtorch):
         return None
     try:
         library = ElfFile.open(core)
-        wanted = newest(need.version for need in library.version_needs())
         dirs = system_for(library).default_dirs
     except (FileError, MalformedFileError):
         return None
     ours = next((release for directory in dirs if (release := release_in(Path(directory)))), ())
     has = f"this system has {'.'.join(map(str, ours)) or 'none'}"
-    if wanted > ours:
-        return f"{core} needs glibc {'.'.join(map(str, wanted))} or newer and {has}: build and run on a newer system"
     for companion in libtorch.companion_dirs:
         theirs = () if companion.in_place else release_in(companion.path)
         if theirs and theirs != ours:

@@ -85,12 +85,15 @@ def verify(
         BuildFailedError: the loader does not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
         ToolUnfitError: the compiler cannot build against this libtorch.
-        LibtorchUnusableError: libtorch is for another machine, still packed, or older than the loader.
+        LibtorchUnusableError: libtorch is for another machine or a newer system, still packed, or older than the
+            loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
         FileError: `expect` cannot be read, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
+    from torchlink.libtorch.floor import shortfall
+
     _check(device, via, models, expect, libtorch)
     if timeout is not None and not 0 < timeout <= LONGEST:
         raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
@@ -100,6 +103,9 @@ def verify(
     request = Request(device, _specs(inputs), _expected(expect), atol, rtol, timeout)
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
+    short = shortfall(libtorch, thorough=True)
+    if short is not None:
+        raise short.error
     hooks.noted(plan.notes)
     looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
     if all(result.error for result in looked_at):  # nothing to run: nobody has to wait for a compiler

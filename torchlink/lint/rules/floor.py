@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.bounds import whole_number
+from torchlink.libtorch.floor import newest_fitting
 from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
@@ -67,7 +68,7 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
             top.version,
             f"{', '.join(names)} {need} {top.version} ({library}), but {case.wanted.target or 'the target'} has at "
             f"most {allowed}: {case.name} does not start there.",
-            fix(library, allowed, setting, case),
+            fix(library, allowed, setting, excesses, case),
             tuple(evidence(excesses)),
         )
 
@@ -109,10 +110,11 @@ def allowed_version(version: str, case: Case) -> str:
     return f"{family}_{'.'.join(map(str, case.wanted.floors[family]))}"
 
 
-def fix(library: str, allowed: str, setting: list[LoadedObject], case: Case) -> str:
+def fix(library: str, allowed: str, setting: list[LoadedObject], excesses: list[Excess], case: Case) -> str:
     """The words that lower the floor."""
+    of_torch = torch_itself(excesses, case)
     if all(case.belongs_to_torch(each) for each in setting):
-        return "It is libtorch itself: take a build of libtorch that was made for an older system."
+        return of_torch
     where = case.wanted.target or "the target"
     if "=" in where:
         where = f"a system whose {library} has at most {allowed}, or in a container image of one"
@@ -121,12 +123,33 @@ def fix(library: str, allowed: str, setting: list[LoadedObject], case: Case) -> 
     else:
         where = f"{where} itself or in its container image"
     words = f"Build on {where}; what is built on an older system runs on a newer one"
+    if of_torch:
+        words = f"{of_torch} Then build {case.name} on {where} as well"
     if library == "libstdc++":
         return (
             f"{words}. Or bring libstdc++.so.6 along, or link with -static-libstdc++, which may need a newer glibc "
             "instead."
         )
     return f"{words}."
+
+
+def torch_itself(excesses: list[Excess], case: Case) -> str:
+    """What is to be said where the target is too old for libtorch's own libraries, in sentences; else nothing."""
+    of_torch = [each for each in excesses if case.belongs_to_torch(each.object)]
+    if not of_torch:
+        return ""
+    top = max(of_torch, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
+    where = case.wanted.target or "the target"
+    fitting = newest_fitting(case.subject.elf.machine, case.wanted.floors)
+    instead = (
+        f"the newest torch that can is {fitting}."
+        if fitting
+        else "no wheel of torch on PyPI is known that can: build libtorch there from source."
+    )
+    return (
+        f"This libtorch cannot run on {where}, wherever {case.name} is built: {file_name(top.object.path)} itself "
+        f"needs {top.version}; {instead}"
+    )
 
 
 def evidence(excesses: list[Excess]) -> Iterator[str]:

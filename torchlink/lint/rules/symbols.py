@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torchlink.lint.case import PYTHON_NAME, bare_name, file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import (
+    TORCH_TYPE,
     accelerator_of,
     beside,
     mixed,
@@ -56,7 +57,7 @@ def abi_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
             f"_GLIBCXX_USE_CXX11_ABI={abi}",
             f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with "
             f"_GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}, but {c10[0]} was built with {abi}: "
-            f"{absent(telling)}, and {case.name} fails at start or at the first call.",
+            f"{absent(telling)}, and {case.fails}.",
             f"Compile with -D_GLIBCXX_USE_CXX11_ABI={abi}, as `torchlink flags --compile` prints it, or link a "
             f"libtorch that was built with ABI {1 - (abi or 0)}.",
             tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -66,7 +67,7 @@ def abi_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
             "libc++",
             f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with libc++ "
             f"(-stdlib=libc++), but {c10[0]} was built with libstdc++, whose std::string is another type: "
-            f"{absent(telling)}, and {case.name} fails at start or at the first call.",
+            f"{absent(telling)}, and {case.fails}.",
             "Compile and link with -stdlib=libstdc++ everything that touches libtorch, and with "
             f"-D_GLIBCXX_USE_CXX11_ABI={torch_abi(case)}: no libtorch for Linux is built with libc++.",
             tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -102,7 +103,7 @@ def header_library_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
         directory,
         f"{mends(objects, 'uses', 'use')} {len(telling)} of libtorch's functions that "
         f"the one in {directory} does not have: {'it was' if len(objects) == 1 else 'they were'} compiled "
-        f"against another version's headers, and {case.name} fails at start or at the first call.",
+        f"against another version's headers, and {case.fails}.",
         "Build again with the headers of the libtorch that will be loaded (`torchlink find --print "
         "include_dirs`), or make the search path lead to the one it was built with.",
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -118,10 +119,15 @@ def torch_library_not_linked(rule: Rule, case: Case) -> Iterator[Finding]:
     libraries = sorted(lost)
     telling = [symbol for library in libraries for symbol in lost[library]]
     users = mends({symbol.object for symbol in telling}, "uses", "use")
+    outcome = "it fails at start or at the first call"
+    if case.imported is not None:
+        outcome = "importing it fails after `import torch` too, which loads them for itself alone"
+        if case.told:
+            outcome += "; or Python had loaded a libtorch that lacks them, of another version"
     yield rule.finding(
         " + ".join(libraries),
         f"{users} functions of {' and '.join(libraries)}, but nothing in the closure of {case.name} loads "
-        f"{'that library' if len(lost) == 1 else 'those libraries'}: it fails at start or at the first call.",
+        f"{'that library' if len(lost) == 1 else 'those libraries'}: {outcome}.",
         f"Add {link_words(libraries, case)} behind what uses it on the link line; `torchlink flags --link` prints the "
         "whole of it.",
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -163,18 +169,25 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
     for path, names in asking.items():
         name = file_name(path)
         program = case.kind == "executable"
+        of_its_own = [each for each in names if re.search(TORCH_TYPE, each)] if case.imported else []
         outcome = (
             "it fails at start, or at the first call of one of them"
             if program
             else "whoever loads it must bring them"
         )
+        if case.failed:
+            outcome = "importing it has failed"
+        if of_its_own:  # nor can the interpreter
+            outcome = f"{case.fails}, for they take libtorch's types but are none of libtorch's functions"
         yield rule.finding(
             name,
             f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that nothing in its closure defines: "
             f"{outcome}.",
-            "Link the library that defines them, and link with -Wl,--no-undefined to see this at build time.",
-            tuple(names[:SHOWN]),
-            severity=None if program else Severity.NOTE,
+            "Compile the source file that defines them into the extension, or link the library that does."
+            if of_its_own
+            else "Link the library that defines them, and link with -Wl,--no-undefined to see this at build time.",
+            tuple((of_its_own or names)[:SHOWN]),
+            severity=None if program or of_its_own or case.failed else Severity.NOTE,
         )._replace(parts=tuple(names))
     if case.told and not case.complete:
         yield from beside_missing(rule, case)
