@@ -117,14 +117,15 @@ def test_a_libtorchs_own_texts_are_told_safely(tmp_path: Path, torchlink: Callab
     root = make(tmp_path / "a\x1b[31m\n::error::x", fake)
     (root / "build-version").write_text("2.13.0" + HOSTILE.replace("\udcff", ""))
     (root / "version.py").write_text("__version__ = '2.13.0\x1b[31m\x07'\ncuda = '13\x1b]0;x\x07'\n")
-    for command in (
+    commands: tuple[tuple[str, ...], ...] = (
         ("find",),
         ("find", "--all"),
         ("doctor",),
         ("doctor", "--script"),
         ("cmake", "dir"),
         ("matrix", "--github"),
-    ):
+    )
+    for command in commands:
         words = () if command[0] == "doctor" else ("--libtorch", root)
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("TORCHLINK_LIBTORCH", str(root)) if command[0] == "doctor" else None
