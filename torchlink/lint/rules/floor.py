@@ -75,7 +75,7 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
 
 def other_c_library_there(case: Case) -> tuple[str, str] | None:
     """The C library of the binary and that of the target where they differ, else None."""
-    there = {(): "musl"}.get(case.wanted.floors.get("GLIBC", (0,)), "glibc")
+    there = "musl" if case.wanted.floors.get("GLIBC") == () else "glibc"
     here = case.system.family
     return (here, there) if here != there and case.subject.elf.dynamic.needed else None
 
