@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +45,10 @@ def test_the_project_builds_and_runs_by_preset(
     assert "CPUFloatType" in ran.stdout
     found = dynamic(directory / "build/app")
     assert sorted(found["NEEDED"]) == ["libc10.so", "libtorch_cpu.so"]
-    assert found["RUNPATH"] == [str(torch_root / "lib")]
+    assert [entry for entry in found["RUNPATH"] if entry] == [str(torch_root / "lib")]
+    install = ("cmake", "--install", str(directory / "build"), "--prefix", str(tmp_path / "there"))
+    subprocess.run(install, check=True, capture_output=True)
+    assert run_clean(tmp_path / "there/bin/app", MODEL).returncode == 0
 
 
 @pytest.mark.cmake
