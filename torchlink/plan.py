@@ -62,6 +62,8 @@ class LinkPlan(NamedTuple):
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
+    # What a file for builds with a standard of their own must ask for; None for nothing
+    shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
 
     @property
@@ -150,7 +152,14 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         notes=_notes(libtorch, wishes, away, standard, libraries),
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
+        shared_standard=wishes.cxx_standard or _needed_standard(libtorch, compiler),
     )
+
+
+def _needed_standard(libtorch: Libtorch, compiler: Compiler | None) -> int | None:
+    """The standard that libtorch's headers need, where the compiler has a lower one by default."""
+    required = libtorch.cxx_standard_required
+    return None if compiler and (compiler.default_standard or 0) >= required else required
 
 
 def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:

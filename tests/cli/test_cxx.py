@@ -251,3 +251,26 @@ def test_it_is_there_in_one_word_too(here: Path) -> None:
     environment = {**os.environ, "CXX": str(program)}  # as a setup.py hands it on
     subprocess.run([program, "main.cpp", "-o", "app"], cwd=here, env=environment, check=True)
     assert run_clean(here / "app").returncode == 0
+
+
+@pytest.mark.parametrize("words", [["-D{}=0"], ["-D", "{}=0"], ["-D{}=1", "-D{}=0"]])
+def test_another_abi_on_the_command_line_is_overruled_with_one_note(
+    torchlink: Torchlink, here: Path, words: list[str]
+) -> None:
+    """A second -D without -U before it warns, which -Werror makes fatal."""
+    given = [word.format("_GLIBCXX_USE_CXX11_ABI") for word in words]
+    (here / "abi.cpp").write_text(
+        "#include <string>\n#if _GLIBCXX_USE_CXX11_ABI != 1\n#error other ABI\n#endif\n"
+    )
+    if len(given) == 1 or given[0] == "-D":
+        done = torchlink("c++", "-Werror", *given, "-c", "abi.cpp")
+        assert done.code == 0, done.err
+    else:
+        done = torchlink("c++", "-show", *given, "-c", "abi.cpp")
+    assert done.err.count("torchlink: note:") == 1
+    assert "the command line sets _GLIBCXX_USE_CXX11_ABI=0, and" in done.err
+
+
+def test_the_same_abi_on_the_command_line_is_no_contradiction(torchlink: Torchlink) -> None:
+    words = shown(torchlink, "-show", "-D_GLIBCXX_USE_CXX11_ABI=1", "-c", "main.cpp")
+    assert "-U_GLIBCXX_USE_CXX11_ABI" not in words

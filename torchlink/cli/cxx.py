@@ -140,7 +140,21 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     )
     plan = make_plan(locate(Path(named) if named else None, order.options.get("python")), wishes, as_used)
     say_notes(plan)
-    return compiler, plan
+    return compiler, with_abi(plan, step)
+
+
+def with_abi(plan: LinkPlan, step: Step) -> LinkPlan:
+    """The plan, undoing another C++ ABI that the command line asks for: a second -D would be a warning at each file."""
+    other = next((name for name, value in plan.defines if step.cxx11_abi not in {None, value}), None)
+    if other is None or not step.compiles:
+        return plan
+    value = dict(plan.defines)[other]
+    typer.echo(
+        f"torchlink: note: the command line sets {other}={step.cxx11_abi}, and {plan.libtorch.root} is built with "
+        f"{value}: {value} is used. Remove the setting, or name a libtorch of the other C++ ABI.",
+        err=True,
+    )
+    return plan._replace(undefines=tuple(dict.fromkeys((*plan.undefines, other))))
 
 
 def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:

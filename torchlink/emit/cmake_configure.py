@@ -74,7 +74,7 @@ def given_variables(arguments: Sequence[str]) -> tuple[str, ...]:
     """The names that `-DNAME=…`, `-D NAME:TYPE=…` on a cmake command line set."""
     definitions = [
         word[2:] or following
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for word, following in zip(arguments, (*arguments[1:], ""), strict=False)
         if word.startswith("-D")
     ]
     return tuple(definition.partition("=")[0].partition(":")[0] for definition in definitions)

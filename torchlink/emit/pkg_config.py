@@ -73,10 +73,16 @@ def _by_path(plan: LinkPlan, word: str) -> str:
 
 
 def _compile_words(plan: LinkPlan) -> tuple[str, ...]:
-    """The words of `cxx`, an option and its directory as one word: pkgconf keeps only those together."""
-    words = iter(cxx.words(plan, "compile"))
-    return tuple(
-        _include(word, next(words)) if word in {"-isystem", "-idirafter"} else word for word in words
+    """The words of `cxx`, an option and its directory as one word: pkgconf keeps only those together.
+
+    The standard is not the preferred one: Meson and others put these words behind their own, which they would overrule.
+    """
+    own = f"-std=c++{plan.cxx_standard}"
+    words = iter(word for word in cxx.words(plan, "compile") if word != own)
+    standard = () if plan.shared_standard is None else (f"-std=c++{plan.shared_standard}",)
+    return (
+        *(_include(word, next(words)) if word in {"-isystem", "-idirafter"} else word for word in words),
+        *standard,
     )
 
 

@@ -37,7 +37,9 @@ def searched(edge: Edge) -> tuple[str, ...]:
 NOT_THERE = "not there"  # of an interpreter, for which nothing is searched
 
 # `cmake --install` takes away every search path that the project does not ask for.
-IN_CMAKE = " If `cmake --install` has put it there: set(CMAKE_INSTALL_RPATH_USE_LINK_PATH TRUE) before add_executable()."
+IN_CMAKE = (
+    " If `cmake --install` put it there: set(CMAKE_INSTALL_RPATH_USE_LINK_PATH TRUE) before add_executable()."
+)
 
 
 @rule("library-not-found", Severity.ERROR, "A library that the binary needs is not where the loader looks.")
