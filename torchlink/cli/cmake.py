@@ -71,8 +71,8 @@ def init(
 ) -> None:
     """Write a CMake project that builds: plain words, presets, a program.
 
-    What is this machine's goes into DIR/.torchlink and CMakePresets.json, which git ignores; all else may be
-    committed.
+    What is this machine's goes into DIR/.torchlink and CMakeUserPresets.json, which git ignores; all else may be
+    committed. In a clone: torchlink cmake prefix --output DIR/.torchlink
     """
     from torchlink.build.cmake import project_tools, write_with_prefix
     from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
@@ -95,7 +95,7 @@ def init(
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
     program = shlex.quote(str(directory.absolute() / BUILD_DIR / name))
-    how = f"--preset default -S {there}" if tools.cmake_version >= (3, 19) else f"-S {there} -B {build}"
+    how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"
     typer.echo(f"torchlink: next: cmake {how} && cmake --build {build} && {program} model.pt", err=True)
 
 

@@ -85,6 +85,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: it does something else, which needs nothing of torchlink's.
+        InexpressibleError: CMake cannot work in the directory of the source or of the build.
     """
     mode = next((word for word in arguments[:1] if word in OTHER_MODES), None)
     if mode:
@@ -92,3 +93,6 @@ def check_arguments(arguments: Sequence[str]) -> None:
             f"cmake {mode} configures nothing: it needs nothing of torchlink's.",
             hint=f"Run cmake {mode} itself.",
         )
+    for word, following in zip(arguments, (*arguments[1:], ""), strict=False):
+        if word[:2] in {"-S", "-B"}:
+            cmake_syntax.check_directory(word[2:] or following)
