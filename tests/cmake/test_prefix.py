@@ -313,3 +313,18 @@ def test_an_installed_program_finds_libtorch_unless_the_project_says_otherwise(
     subprocess.run(install, check=True, capture_output=True)
     starts = run_clean(tmp_path / "there/bin/app").returncode == 0
     assert starts == RPATHS[own]
+
+
+def test_a_project_for_another_machine_is_refused_before_anything_is_linked(
+    toy: Libtorch, tmp_path: Path
+) -> None:
+    other = "aarch64" if toy.arch == "x86_64" else "x86_64"
+    done = configure(
+        project(tmp_path, HEAD + FIND + APP),
+        prefix_of(toy),
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        f"-DCMAKE_SYSTEM_PROCESSOR={other}",
+    )
+    assert done.returncode != 0
+    said = " ".join(done.stderr.split())
+    assert f"is built for {toy.arch}, and this project is compiled for {other}" in said

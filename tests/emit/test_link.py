@@ -284,9 +284,12 @@ def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, t
         assert run_clean(tmp_path / "app").stdout == says
 
 
-def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(libtorch: Libtorch, tmp_path: Path) -> None:
-    assert "eval" not in emit(make_plan(libtorch), "pkg-config")
-    spaced = reach(libtorch, tmp_path, "with space")
+@pytest.mark.parametrize("name", ["with space", "with space and $dollar (paren) `tick` & '\"#;"])
+def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(
+    libtorch: Libtorch, tmp_path: Path, name: str
+) -> None:
+    assert "xargs" not in emit(make_plan(libtorch), "pkg-config")
+    spaced = reach(libtorch, tmp_path, name)
     through_pkg_config(spaced, tmp_path)
     remark = (tmp_path / "torch.pc").read_text(encoding="utf-8").splitlines()[0]
     assert remark.startswith("# ")

@@ -95,8 +95,24 @@ def init(
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
     program = shlex.quote(str(directory.absolute() / BUILD_DIR / name))
+    cross, run = cross_words(plan.libtorch)
+    program = f" && {program} model.pt" if run else ""
     how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"
-    typer.echo(f"torchlink: next: cmake {how} && cmake --build {build} && {program} model.pt", err=True)
+    typer.echo(f"torchlink: next: cmake {how}{cross} && cmake --build {build}{program}", err=True)
+
+
+def cross_words(libtorch: Libtorch) -> tuple[str, bool]:
+    """What CMake needs to hear to compile for a libtorch of another machine; and whether the program runs here."""
+    from torchlink.libtorch.machine import is_foreign
+    from torchlink.toolchain.fit import machine
+
+    if not is_foreign(libtorch):
+        return "", True
+    if libtorch.platform != "linux":
+        return "", False
+    name = machine(libtorch.arch)
+    words = f" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={name} -DCMAKE_CXX_COMPILER={name}-linux-gnu-g++"
+    return words, False
 
 
 OutputOption = Annotated[

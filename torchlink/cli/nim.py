@@ -57,6 +57,7 @@ def init(
     from torchlink.build.project import write_project
     from torchlink.emit.nim_project import project, shared_project
     from torchlink.errors import UsageError
+    from torchlink.libtorch.machine import is_foreign
     from torchlink.libtorch.packed import check_unpacked
     from torchlink.plan import Wishes
 
@@ -87,6 +88,14 @@ def init(
         say_notes(notes)
     import shlex
 
-    typer.echo(
-        f"torchlink: next: cd {shlex.quote(str(directory))} && nim cpp main.nim && ./main model.pt", err=True
-    )
+    place = f"torchlink: next: cd {shlex.quote(str(directory))} &&"
+    if notes and is_foreign(notes.libtorch):
+        cpu = {"aarch64": "arm64", "x86_64": "amd64"}.get(notes.libtorch.arch, notes.libtorch.arch)
+        cross = f"{notes.libtorch.arch}-linux-gnu-g++"
+        typer.echo(
+            f"{place} nim cpp --cpu:{cpu} --{cpu}.linux.gcc.cpp.exe:{cross} "
+            f"--{cpu}.linux.gcc.cpp.linkerexe:{cross} main.nim",
+            err=True,
+        )
+    else:
+        typer.echo(f"{place} nim cpp main.nim && ./main model.pt", err=True)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan
 
-# pkg-config escapes the spaces of a path for a shell, which reads what `$(…)` gives without its escapes.
-NEEDS_EVAL = (
-    "# A path here holds a space. In a shell: eval c++ main.cpp -o app $(pkg-config --cflags --libs torch)"
+# pkg-config escapes the spaces of a path, but not `$` and `(`, which `eval` would take for its own: xargs takes away the
+# backslashes and nothing else.
+NEEDS_XARGS = (
+    "# A path here holds a space. In a shell: pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
 )
 
 
@@ -37,7 +38,7 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
     spaces = any(re.search(r"\s", word) for word in (*compile_words, *link_words))
     return "\n".join(
         (
-            *((NEEDS_EVAL,) if spaces else ()),
+            *((NEEDS_XARGS,) if spaces else ()),
             "Name: torch",
             "Description: LibTorch, the C++ distribution of PyTorch",
             f"Version: {(plan.libtorch.version or '0').partition('+')[0]}",
