@@ -304,7 +304,7 @@ def test_a_libtorch_for_another_machine_is_told_and_takes_no_cuda_headers_of_thi
     (toolkit / "cuda_runtime_api.h").touch()
     (toolkit / "cuda.h").write_text("#define CUDA_VERSION 13000\n")
     monkeypatch.setenv("CUDA_HOME", str(toolkit.parent))
-    facts = {"accelerator": "cuda", "accelerator_version": "13.0"}
+    facts: dict[str, Any] = {"accelerator": "cuda", "accelerator_version": "13.0"}
     own = os.uname().machine
     foreign = make_plan(imitate(tmp_path / "a", arch="aarch64" if own == "x86_64" else "x86_64", **facts))
     native = make_plan(imitate(tmp_path / "b", arch=own, **facts))

@@ -90,11 +90,11 @@ def init(
 
     place = f"torchlink: next: cd {shlex.quote(str(directory))} &&"
     if notes and is_foreign(notes.libtorch):
-        cpu = {"aarch64": "arm64", "x86_64": "amd64"}.get(notes.libtorch.arch, notes.libtorch.arch)
+        processor = {"aarch64": "arm64", "x86_64": "amd64"}.get(notes.libtorch.arch, notes.libtorch.arch)
         cross = f"{notes.libtorch.arch}-linux-gnu-g++"
         typer.echo(
-            f"{place} nim cpp --cpu:{cpu} --{cpu}.linux.gcc.cpp.exe:{cross} "
-            f"--{cpu}.linux.gcc.cpp.linkerexe:{cross} main.nim",
+            f"{place} nim cpp --cpu:{processor} --{processor}.linux.gcc.cpp.exe:{cross} "
+            f"--{processor}.linux.gcc.cpp.linkerexe:{cross} main.nim",
             err=True,
         )
     else:

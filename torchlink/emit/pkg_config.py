@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan
 
-# pkg-config escapes the spaces of a path, but not `$` and `(`, which `eval` would take for its own: xargs takes away the
+# pkg-config escapes the spaces of a path but not `$` and `(`, which `eval` would take for its own: xargs takes away the
 # backslashes and nothing else.
 NEEDS_XARGS = (
     "# A path here holds a space. In a shell: pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
