@@ -274,3 +274,23 @@ def test_another_abi_on_the_command_line_is_overruled_with_one_note(
 def test_the_same_abi_on_the_command_line_is_no_contradiction(torchlink: Torchlink) -> None:
     words = shown(torchlink, "-show", "-D_GLIBCXX_USE_CXX11_ABI=1", "-c", "main.cpp")
     assert "-U_GLIBCXX_USE_CXX11_ABI" not in words
+
+
+def test_a_failed_compile_with_headers_that_libtorch_shadows_hears_of_headers_after(
+    torchlink: Torchlink, torch_root: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (torch_root / "include/pybind11").is_dir():
+        unmet("a torch with pybind11's headers")
+    (here / "own/pybind11").mkdir(parents=True)
+    (here / "own/pybind11/own.h").write_text("")
+    compiler = here / "with-own"
+    compiler.write_text(f'#!/bin/sh\nexec c++ "$@" -isystem {shlex.quote(str(here / "own"))}\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", shlex.quote(str(compiler)))
+    (here / "user.cpp").write_text("#include <pybind11/own.h>\n#error no\n")
+    done = torchlink("c++", "-c", "user.cpp")
+    assert done.code == 1
+    assert "--headers after" in done.err
+    assert "--headers after" not in torchlink("c++", "--headers", "after", "-c", "user.cpp").err
+    (here / "plain.cpp").write_text("#error no\n")
+    assert "--headers after" not in torchlink("c++", "-c", "plain.cpp").err

@@ -32,6 +32,8 @@ Examples:
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
 VALUES = {"--libtorch": "libtorch", "--python": "python", "--rpath": "rpath", "--headers": "headers"}
+# Directories of other projects' headers that libtorch brings along, and whose headers include them.
+SHADOWED = {"fmt": rb"fmt|spdlog", "google": rb"google", "pybind11": rb"pybind11"}
 SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
 
 
@@ -83,6 +85,7 @@ def cxx(ctx: typer.Context) -> None:
         if code and plan is not None:
             say_gone(order.arguments, plan)
             say_cuda_headers(order.arguments, plan)
+            say_shadowed(order.arguments, plan, compiler)
         raise typer.Exit(code)
     shown = command if order.show == "command" else words(plan, order.show) if plan else ()
     typer.echo(os.fsencode(shlex.join(shown)))
@@ -192,6 +195,29 @@ def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
     lacking = missing_headers(plan.libtorch)
     if lacking:
         typer.echo(f"torchlink: note: {lacking.what} What helps: {lacking.help}.", err=True)
+
+
+def say_shadowed(arguments: Sequence[str], plan: LinkPlan, compiler: Compiler) -> None:
+    """Name what lies in libtorch's include directory and in the compiler's own, where a source asks for it."""
+    import re
+    from pathlib import Path, PurePath
+
+    from torchlink.libtorch.disk import is_dir, read_bytes
+    from torchlink.toolchain.arguments import SOURCE_SUFFIXES
+
+    sources = [read_bytes(word) for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES]
+    if plan.wishes.headers != "system":
+        return
+    for name, users in SHADOWED.items():
+        asked = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*[<"](?:' + users + rb")[/.]", re.MULTILINE)
+        bundled = next((place for place in plan.include_dirs if is_dir(place / name)), None)
+        own = next((place for place in compiler.include_dirs if is_dir(Path(place) / name)), None)
+        if bundled and own and any(map(asked.search, sources)):
+            typer.echo(
+                f"torchlink: note: {name} is taken from {bundled}, libtorch's own copy, and not from {own}. If that is "
+                "what fails: torchlink c++ --headers after ...",
+                err=True,
+            )
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:
