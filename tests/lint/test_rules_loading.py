@@ -406,7 +406,10 @@ def test_a_libtorch_that_lacks_a_library_is_none_for_the_others_either(bench: Be
     bench.torch("some/where/proj/libtorch-cpu/lib")
     (finding,) = said(app, "library-not-found")
     assert finding.subject == "libtorch_cuda.so + libtorch_cpu.so + libc10.so"
-    assert finding.fix == "Link app with the search path that `torchlink flags --link` prints."
+    assert finding.fix.startswith(
+        "Link app with the search path that `torchlink flags --link` prints. If `cmake --ins"
+    )
+    assert "set(CMAKE_INSTALL_RPATH_USE_LINK_PATH TRUE) before add_executable()" in finding.fix
     bench.torch("some/where/proj/libtorch-cuda/lib", cuda=True)
     (finding,) = said(app, "library-not-found")
     assert finding.subject == "libtorch_cuda.so + libtorch_cpu.so + libc10.so"
@@ -438,7 +441,9 @@ def test_all_who_ask_for_libtorch_are_led_to_the_same_one(bench: Bench) -> None:
     bench.torch("some/where/proj/mine/libtorch-cpu/lib")
     (finding,) = said(app, "library-not-found")
     assert set(finding.subject.split(" + ")) == {"libtorch_cpu.so", "libtorch_cuda.so"}
-    assert finding.fix == "Link app and libmine.so with the search path that `torchlink flags --link` prints."
+    assert finding.fix.startswith(
+        "Link app and libmine.so with the search path that `torchlink flags --link` prints."
+    )
     bench.torch("some/where/proj/mine/libtorch-cuda/lib", cuda=True)
     bench.torch("some/where/proj/libtorch/lib", cuda=True)
     fixes = {each.subject: each.fix for each in said(app, "library-not-found")}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.build.project import write_project
-from torchlink.emit import cmake_prefix
+from torchlink.emit import cmake_prefix, cmake_syntax
 from torchlink.emit.cmake_project import ProjectTools
 from torchlink.errors import FileError
 from torchlink.libtorch.packed import check_unpacked
@@ -74,6 +74,7 @@ def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool =
         LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
+    cmake_syntax.check_directory(directory or cache_dir())
     files = prefix_files(plan)
     if directory is None:
         version = re.sub(r"[^\w.+-]", "_", plan.libtorch.version or "unknown")
@@ -103,6 +104,7 @@ def write_with_prefix(
         LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
+    cmake_syntax.check_directory(directory.absolute())
     prefix = {f"{place}/{name}": text for name, text in prefix_files(plan).items()}
     own = [name for name in prefix if _is_own(directory / name)]
     return write_project({**files, **prefix}, directory, force=force, ours=own)[: len(files)]

@@ -74,8 +74,8 @@ def init(
 ) -> None:
     """Write a CMake project that builds: plain words, presets, a program.
 
-    What is this machine's goes into DIR/.torchlink and CMakePresets.json, which git ignores; all else may be
-    committed.
+    What is this machine's goes into DIR/.torchlink and CMakeUserPresets.json, which git ignores; all else may be
+    committed. In a clone: torchlink cmake prefix --output DIR/.torchlink
     """
     from torchlink.build.cmake import project_tools, write_with_prefix
     from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
@@ -98,8 +98,24 @@ def init(
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
     program = shlex.quote(str(directory.absolute() / BUILD_DIR / name))
-    how = f"--preset default -S {there}" if tools.cmake_version >= (3, 19) else f"-S {there} -B {build}"
-    say(visible(f"torchlink: next: cmake {how} && cmake --build {build} && {program} model.pt"), err=True)
+    cross, run = cross_words(plan.libtorch)
+    program = f" && {program} model.pt" if run else ""
+    how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"
+    say(visible(f"torchlink: next: cmake {how}{cross} && cmake --build {build}{program}"), err=True)
+
+
+def cross_words(libtorch: Libtorch) -> tuple[str, bool]:
+    """What CMake needs to hear to compile for a libtorch of another machine; and whether the program runs here."""
+    from torchlink.libtorch.machine import is_foreign
+    from torchlink.toolchain.fit import machine
+
+    if not is_foreign(libtorch):
+        return "", True
+    if libtorch.platform != "linux":
+        return "", False
+    name = machine(libtorch.arch)
+    words = f" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={name} -DCMAKE_CXX_COMPILER={name}-linux-gnu-g++"
+    return words, False
 
 
 OutputOption = Annotated[

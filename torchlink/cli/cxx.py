@@ -33,6 +33,8 @@ Examples:
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
 VALUES = {"--libtorch": "libtorch", "--python": "python", "--rpath": "rpath", "--headers": "headers"}
+# Directories of other projects' headers that libtorch brings along, and whose headers include them.
+SHADOWED = {"fmt": rb"fmt|spdlog", "google": rb"google", "pybind11": rb"pybind11"}
 SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
 
 
@@ -84,6 +86,7 @@ def cxx(ctx: typer.Context) -> None:
         if code and plan is not None:
             say_gone(order.arguments, plan)
             say_cuda_headers(order.arguments, plan)
+            say_shadowed(order.arguments, plan, compiler)
         raise typer.Exit(code)
     shown = command if order.show == "command" else words(plan, order.show) if plan else ()
     answer(shlex.join(shown))
@@ -141,7 +144,21 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     )
     plan = make_plan(locate(Path(named) if named else None, order.options.get("python")), wishes, as_used)
     say_notes(plan)
-    return compiler, plan
+    return compiler, with_abi(plan, step)
+
+
+def with_abi(plan: LinkPlan, step: Step) -> LinkPlan:
+    """The plan, undoing another C++ ABI that the command line asks for: a second -D would be a warning at each file."""
+    other = next((name for name, value in plan.defines if step.cxx11_abi not in {None, value}), None)
+    if other is None or not step.compiles:
+        return plan
+    value = dict(plan.defines)[other]
+    typer.echo(
+        f"torchlink: note: the command line sets {other}={step.cxx11_abi}, and {plan.libtorch.root} is built with "
+        f"{value}: {value} is used. Remove the setting, or name a libtorch of the other C++ ABI.",
+        err=True,
+    )
+    return plan._replace(undefines=tuple(dict.fromkeys((*plan.undefines, other))))
 
 
 def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
@@ -178,6 +195,29 @@ def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
     lacking = missing_headers(plan.libtorch)
     if lacking:
         note(f"{lacking.what} What helps: {lacking.help}.")
+
+
+def say_shadowed(arguments: Sequence[str], plan: LinkPlan, compiler: Compiler) -> None:
+    """Name what lies in libtorch's include directory and in the compiler's own, where a source asks for it."""
+    import re
+    from pathlib import Path, PurePath
+
+    from torchlink.libtorch.disk import is_dir, read_bytes
+    from torchlink.toolchain.arguments import SOURCE_SUFFIXES
+
+    sources = [read_bytes(word) for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES]
+    if plan.wishes.headers != "system":
+        return
+    for name, users in SHADOWED.items():
+        asked = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*[<"](?:' + users + rb")[/.]", re.MULTILINE)
+        bundled = next((place for place in plan.include_dirs if is_dir(place / name)), None)
+        own = next((place for place in compiler.include_dirs if is_dir(Path(place) / name)), None)
+        if bundled and own and any(map(asked.search, sources)):
+            typer.echo(
+                f"torchlink: note: {name} is taken from {bundled}, libtorch's own copy, and not from {own}. If that is "
+                "what fails: torchlink c++ --headers after ...",
+                err=True,
+            )
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:

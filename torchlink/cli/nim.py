@@ -59,6 +59,7 @@ def init(
     from torchlink.build.project import write_project
     from torchlink.emit.nim_project import project, shared_project
     from torchlink.errors import UsageError
+    from torchlink.libtorch.machine import is_foreign
     from torchlink.libtorch.packed import check_unpacked
     from torchlink.plan import Wishes
 
@@ -89,7 +90,14 @@ def init(
         say_notes(notes)
     import shlex
 
-    say(
-        visible(f"torchlink: next: cd {shlex.quote(str(directory))} && nim cpp main.nim && ./main model.pt"),
-        err=True,
-    )
+    place = f"torchlink: next: cd {shlex.quote(str(directory))} &&"
+    if notes and is_foreign(notes.libtorch):
+        processor = {"aarch64": "arm64", "x86_64": "amd64"}.get(notes.libtorch.arch, notes.libtorch.arch)
+        cross = f"{notes.libtorch.arch}-linux-gnu-g++"
+        command = (
+            f"{place} nim cpp --cpu:{processor} --{processor}.linux.gcc.cpp.exe:{cross} "
+            f"--{processor}.linux.gcc.cpp.linkerexe:{cross} main.nim"
+        )
+    else:
+        command = f"{place} nim cpp main.nim && ./main model.pt"
+    say(visible(command), err=True)

@@ -75,7 +75,7 @@ def given_variables(arguments: Sequence[str]) -> tuple[str, ...]:
     """The names that `-DNAME=…`, `-D NAME:TYPE=…` on a cmake command line set."""
     definitions = [
         word[2:] or following
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for word, following in zip(arguments, (*arguments[1:], ""), strict=False)
         if word.startswith("-D")
     ]
     return tuple(definition.partition("=")[0].partition(":")[0] for definition in definitions)
@@ -86,6 +86,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: it does something else, which needs nothing of torchlink's.
+        InexpressibleError: CMake cannot work in the directory of the source or of the build.
     """
     mode = next((word for word in arguments[:1] if word in OTHER_MODES), None)
     if mode:
@@ -93,3 +94,6 @@ def check_arguments(arguments: Sequence[str]) -> None:
             f"cmake {mode} configures nothing: it needs nothing of torchlink's.",
             hint=f"Run cmake {mode} itself.",
         )
+    for word, following in zip(arguments, (*arguments[1:], ""), strict=False):
+        if word[:2] in {"-S", "-B"}:
+            cmake_syntax.check_directory(word[2:] or following)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_bytes
+from torchlink.libtorch.machine import is_foreign
 from torchlink.process import which
 from torchlink.toolchain.facts import Toolkit
 
@@ -65,6 +66,8 @@ def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
     packages = _package_dirs(libtorch)
     if _complete(packages):
         return packages
+    if is_foreign(libtorch):  # the toolkits here are this machine's
+        return ()
     for include in (*_conda_dirs(libtorch), *(toolkit.root / "include" for toolkit in find_toolkits())):
         if _complete((*packages, include)) and _version(include)[:1] == _wanted(libtorch):
             return (*packages, include)
