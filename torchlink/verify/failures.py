@@ -30,6 +30,8 @@ EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)): ?(?P<said>.*)
 LEGACY_FORMAT = "Legacy model format is not supported"
 # How libtorch before 1.3 dies of a file without a model.json: while it takes its reader down.
 UNREAD_BY_OLD = "PytorchStreamReader failed closing reader"
+# What torch says of a prim::Constant without a value: `optimize_for_inference` makes those of opaque MKLDNN tensors.
+UNLOADABLE_CONSTANT = "required keyword attribute 'value' is undefined"
 FRAME = re.compile(r"\s*frame #\d+: ")  # of the C++ backtrace that libtorch prints
 NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
 NO_FORWARD = "has no method named forward"  # what the loader says
@@ -75,6 +77,14 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
         return ForwardFailedError(
             "The model is in the format of torch 1.1 and 1.2, which libtorch reads up to 1.10 only.",
             hint="Load it with torch.jit.load of a torch 1.3 to 1.10 and save it again: newer ones read that.",
+            details=(message,),
+        )
+    if stage == "load" and UNLOADABLE_CONSTANT in sentence:
+        return ForwardFailedError(
+            "The model holds constants that no libtorch can load again: torch.jit.optimize_for_inference has made "
+            "MKLDNN tensors of its weights, and torch does not store those.",
+            hint="Save the frozen model, torch.jit.freeze(torch.jit.script(model.eval())).save(…), and call "
+            "torch.jit.optimize_for_inference on what torch.jit.load returns.",
             details=(message,),
         )
     if stage == "load":
