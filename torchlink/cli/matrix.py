@@ -79,6 +79,12 @@ def matrix(
     expect: Annotated[
         Path | None, typer.Option("--expect", metavar="FILE", help="The tensors that forward should return.")
     ] = None,
+    library: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--library", metavar="LIB.so", help="A library of operators, as in verify; may be repeated."
+        ),
+    ] = None,
     atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = ATOL,
     rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = RTOL,
     device: Annotated[
@@ -116,7 +122,12 @@ def matrix(
     rows = rows_of(libtorch or ())
     if github:
         words = words_of(
-            inputs or (), expect, {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)}, device, cpu=cpu
+            inputs or (),
+            expect,
+            library or (),
+            {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)},
+            device,
+            cpu=cpu,
         )
         typer.echo(jobs_of(rows, columns, model, words))
         return
@@ -126,6 +137,7 @@ def matrix(
         "device": device,
         "inputs": inputs,
         "expect": expect,
+        "libraries": library or (),
         "atol": atol,
         "rtol": rtol,
         "wishes": Wishes(cpu_only=cpu),
@@ -139,6 +151,7 @@ def matrix(
 def words_of(
     inputs: Sequence[str],
     expect: Path | None,
+    libraries: Sequence[Path],
     tolerances: dict[str, tuple[float, float]],
     device: str,
     *,
@@ -147,6 +160,7 @@ def words_of(
     """What every job says to `torchlink verify` besides; a tolerance comes with what it is without a word."""
     words = [word for value in inputs for word in ("--input", value)]
     words += ["--expect", str(expect)] if expect else []
+    words += [word for library in libraries for word in ("--library", str(library))]
     words += [
         word
         for option, (value, usual) in tolerances.items()

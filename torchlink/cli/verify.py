@@ -31,6 +31,7 @@ Examples:
   torchlink verify model.pt --input 'float32[1,3,224,224]=randn:7' --input 3
   torchlink verify model.pt --input @image.npy --expect expected.pt --rtol 1e-3
   torchlink verify model.pt --device cuda --json
+  torchlink verify model.pt --library libtorchvision.so
   torchlink verify model.pt --via cmake
   torchlink verify *.pt --timeout 60   # for CI: 60 s for each model
 
@@ -58,6 +59,14 @@ ExpectOption = Annotated[
     Path | None,
     typer.Option(
         "--expect", metavar="FILE", help="The tensors that forward should return, as .pt, .npy or .npz."
+    ),
+]
+LibraryOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--library",
+        metavar="LIB.so",
+        help="A library of operators that the model uses, loaded before it; may be repeated.",
     ),
 ]
 DeviceOption = Annotated[
@@ -103,6 +112,7 @@ def verify(
             help="Stop a model that is not through by then; no limit otherwise.",
         ),
     ] = None,
+    library: LibraryOption = None,
     device: DeviceOption = "cpu",
     via: ViaOption = "cxx",
     libtorch: LibtorchOption = None,
@@ -142,6 +152,7 @@ def verify(
         atol=atol,
         rtol=rtol,
         timeout=timeout,
+        libraries=library or (),
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,

@@ -11,6 +11,7 @@ from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
 from torchlink.libtorch.remedies import remedy_for
 from torchlink.verify.gpu import no_gpu
+from torchlink.verify.operators import unknown_operator
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -37,6 +38,7 @@ NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
 STAGES = {
+    "library": "while it loaded a library of operators",
     "load": "while it loaded the model",
     "describe": "while it read the model's graph",
     "forward": "in the model's forward",
@@ -79,6 +81,15 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
             hint="Load it with torch.jit.load of a torch 1.3 to 1.10 and save it again: newer ones read that.",
             details=(message,),
         )
+    if stage == "library":
+        return RunFailedError(
+            f"A library of operators cannot be loaded: {sentence}.".replace("..", "."),
+            hint="Name one that was built against this libtorch; `torchlink lint` on it tells what does not fit.",
+            details=details,
+        )
+    unknown = stage == "load" and unknown_operator(message)
+    if unknown:
+        return unknown
     if stage == "load" and UNLOADABLE_CONSTANT in sentence:
         return ForwardFailedError(
             "The model holds constants that no libtorch can load again: torch.jit.optimize_for_inference has made "

@@ -82,6 +82,8 @@ class _Run:
         return failures.death(died.returncode, died.printed, self.stage, self.libtorch)
 
     def load(self, path: Path) -> None:
+        for library in self.request.libraries:
+            self.ask(f"library {encoded(str(library.absolute()))}", "library")
         try:
             event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
         except ForwardFailedError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import (
     BuildFailedError,
     DeviceError,
+    FileError,
     LibtorchUnusableError,
     ModelError,
     TorchlinkError,
@@ -57,6 +58,7 @@ def verify(
     atol: float = 1e-5,
     rtol: float = 1e-4,
     timeout: float | None = None,
+    libraries: Sequence[Path] = (),
     via: str = "cxx",
     wishes: Wishes | None = None,
     compiler: str | None = None,
@@ -72,6 +74,7 @@ def verify(
         expect: a file of the tensors that forward should return, `.pt` or `.npy`.
         atol: absolute tolerance of that comparison.
         rtol: relative tolerance of that comparison.
+        libraries: of operators that the models use; loaded before each model.
         timeout: seconds after which a model that is not through is stopped; no limit where None.
         via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
         wishes: for the plan.
@@ -85,7 +88,7 @@ def verify(
         LibtorchUnusableError: libtorch is for another machine, still packed, or older than the loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
-        FileError: `expect` cannot be read, or the cache cannot be written.
+        FileError: `expect` or a library cannot be read, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
     _check(device, via, models, expect, libtorch)
@@ -93,7 +96,10 @@ def verify(
         raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
     if device == "cuda" and wishes and wishes.cpu_only:
         raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
-    request = Request(device, _specs(inputs), _expected(expect), atol, rtol, timeout)
+    for library in libraries:
+        if not library.is_file():
+            raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
+    request = Request(device, _specs(inputs), _expected(expect), atol, rtol, tuple(libraries), timeout)
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
     hooks.noted(plan.notes)
