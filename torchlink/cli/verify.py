@@ -121,6 +121,9 @@ def verify(
     headers: HeadersOption = "system",
     std: StdOption = None,
     compiler: CompilerOption = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show all lines of what a failing model's libtorch says.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
@@ -156,12 +159,13 @@ def verify(
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,
+        verbose=verbose,
         hooks=Hooks(started=say, noted=note, meanwhile=meanwhile, early=head_start.session),
     )
     if report.loader is not None:
         head_start.remember(report.loader.path)
     findings = None if report.loader is None else linted.of(report.loader.path)
-    show(report, findings, as_json=json)
+    show(report, findings, as_json=json, verbose=verbose)
     raise typer.Exit(max(report.exit_code, int(has_errors(findings))))
 
 
@@ -192,7 +196,9 @@ def has_errors(findings: tuple[Finding, ...] | None) -> bool:
     return any(finding.severity.value == "error" for finding in findings or ())
 
 
-def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool) -> None:
+def show(
+    report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool, verbose: bool = False
+) -> None:
     """Print the report; a single file that is no model is an error like any other command's."""
     from torchlink.report.verify import to_json, to_text
 
@@ -204,7 +210,7 @@ def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json:
     (first, *others) = report.models
     if first.error and first.error.exit_code == 2 and not others:
         raise first.error
-    typer.echo(to_text(report, findings, color=is_terminal()), nl=False)
+    typer.echo(to_text(report, findings, color=is_terminal(), verbose=verbose), nl=False)
 
 
 def say(sentence: str) -> None:

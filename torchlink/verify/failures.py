@@ -10,6 +10,7 @@ from torchlink.errors import ForwardFailedError, RunFailedError, TimedOutError, 
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
 from torchlink.libtorch.remedies import remedy_for
+from torchlink.verify.devices import device_in_model
 from torchlink.verify.gpu import no_gpu
 from torchlink.verify.operators import unknown_operator
 
@@ -62,13 +63,14 @@ def decisive_sentence(message: str) -> str:
     return lines[0].strip() if lines else "an exception without a message"
 
 
-def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
+def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = False) -> TorchlinkError:
     """The error for an `error` event of the loader.
 
     Args:
         stage: what the loader was doing: "device", "load", "describe", "input", "forward", "expect".
         message: the C++ exception's text.
         libtorch: what the loader was built against.
+        verbose: keep what libtorch lists besides.
     """
     sentence = decisive_sentence(message)
     traceback = tuple(line for line in message.splitlines() if line.strip())
@@ -87,23 +89,8 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
             hint="Name one that was built against this libtorch; `torchlink lint` on it tells what does not fit.",
             details=details,
         )
-    unknown = stage == "load" and unknown_operator(message)
-    if unknown:
-        return unknown
-    if stage == "load" and UNLOADABLE_CONSTANT in sentence:
-        return ForwardFailedError(
-            "The model holds constants that no libtorch can load again: torch.jit.optimize_for_inference has made "
-            "MKLDNN tensors of its weights, and torch does not store those.",
-            hint="Save the frozen model, torch.jit.freeze(torch.jit.script(model.eval())).save(…), and call "
-            "torch.jit.optimize_for_inference on what torch.jit.load returns.",
-            details=(message,),
-        )
     if stage == "load":
-        return ForwardFailedError(
-            f"libtorch cannot load the model: {sentence}",
-            hint=f"{NEWER_MODEL}; a damaged one a fresh copy; operators of extensions need their library linked.",
-            details=details,
-        )
+        return _of_load(message, sentence, details)
     if sentence.endswith(NO_FORWARD):
         return ForwardFailedError(
             "The model was loaded, but it has no method named forward to call.",
@@ -115,7 +102,30 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
         return ForwardFailedError(
             f"An input cannot be made: {sentence}", hint="Change its --input.", details=details
         )
+    elsewhere = device_in_model(message, libtorch, verbose=verbose)
+    if elsewhere:
+        return elsewhere
     return ForwardFailedError(f"forward raised: {sentence}", details=details)
+
+
+def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFailedError:
+    """The error for a model that libtorch does not load."""
+    unknown = unknown_operator(message)
+    if unknown:
+        return unknown
+    if UNLOADABLE_CONSTANT in sentence:
+        return ForwardFailedError(
+            "The model holds constants that no libtorch can load again: torch.jit.optimize_for_inference has made "
+            "MKLDNN tensors of its weights, and torch does not store those.",
+            hint="Save the frozen model, torch.jit.freeze(torch.jit.script(model.eval())).save(…), and call "
+            "torch.jit.optimize_for_inference on what torch.jit.load returns.",
+            details=(message,),
+        )
+    return ForwardFailedError(
+        f"libtorch cannot load the model: {sentence}",
+        hint=f"{NEWER_MODEL}; a damaged one a fresh copy; operators of extensions need their library linked.",
+        details=details,
+    )
 
 
 def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunFailedError:

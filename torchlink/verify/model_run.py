@@ -72,7 +72,9 @@ class _Run:
         self.stage = stage
         event = self.session.ask(command)
         if event["event"] == "error":
-            raise failures.exception(str(event["stage"]), str(event["message"]), self.libtorch)
+            raise failures.exception(
+                str(event["stage"]), str(event["message"]), self.libtorch, verbose=self.request.verbose
+            )
         return event
 
     def death(self, died: LoaderDiedError) -> TorchlinkError:

@@ -29,6 +29,7 @@ class Request:
     rtol: float = 1e-4
     libraries: tuple[Path, ...] = ()  # of operators, loaded before the model
     timeout: float | None = None  # seconds for a model, from loading it to the loader's end
+    verbose: bool = False  # keep all that libtorch lists in its exceptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def verify(
     via: str = "cxx",
     wishes: Wishes | None = None,
     compiler: str | None = None,
+    verbose: bool = False,
     hooks: Hooks | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan and prove models with it.
@@ -79,6 +80,7 @@ def verify(
         via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
         wishes: for the plan.
         compiler: command of the C++ compiler; $CXX, else c++, where None.
+        verbose: keep all that libtorch lists in its exceptions.
         hooks: what the caller wants to hear of while it runs.
 
     Raises:
@@ -92,6 +94,9 @@ def verify(
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
     _check(device, via, models, expect, libtorch)
+    for option, tolerance in (("--atol", atol), ("--rtol", rtol)):
+        if not tolerance >= 0:
+            raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
     if timeout is not None and not 0 < timeout <= LONGEST:
         raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
     if device == "cuda" and wishes and wishes.cpu_only:
@@ -99,7 +104,9 @@ def verify(
     for library in libraries:
         if not library.is_file():
             raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
-    request = Request(device, _specs(inputs), _expected(expect), atol, rtol, tuple(libraries), timeout)
+    request = Request(
+        device, _specs(inputs), _expected(expect), atol, rtol, tuple(libraries), timeout, verbose
+    )
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
     hooks.noted(plan.notes)
