@@ -32,6 +32,7 @@ class Metal(torch.nn.Module):
 
 
 @pytest.mark.compile
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
 @pytest.mark.parametrize(
     ("module", "device", "code"),
     [

@@ -139,6 +139,10 @@ class _Run:
             self.raw_outputs, self.request.expected, self.session.ask, self.request.atol, self.request.rtol
         )
         self.result = replace(self.result, max_abs_error=worst)
+        if mismatch and self.request.inputs is None and self.result.inputs:
+            taken = ", ".join(f"{each.name} = {each.text}" for each in self.result.inputs)
+            mismatch.message += f" The inputs were worked out by torchlink: {taken}."
+            mismatch.hint = "Give the inputs that the file was made with, with --input."
         if mismatch:
             raise mismatch
 
