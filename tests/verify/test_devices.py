@@ -59,7 +59,19 @@ def test_the_line_that_names_the_device_is_reported(
     assert result.error.details == ()
 
 
-@pytest.mark.parametrize("tolerances", [{"atol": -1.0}, {"rtol": float("nan")}])
-def test_negative_tolerances_are_refused(torch_root: Path, tolerances: dict[str, float]) -> None:
+@pytest.mark.parametrize(("atol", "rtol"), [(-1.0, 0.0), (0.0, float("nan"))])
+def test_negative_tolerances_are_refused(torch_root: Path, atol: float, rtol: float) -> None:
     with pytest.raises(UsageError, match="is no tolerance"):
-        torchlink.verify(libtorch=inspect(torch_root, found_by="test"), **tolerances)
+        torchlink.verify(libtorch=inspect(torch_root, found_by="test"), atol=atol, rtol=rtol)
+
+
+@pytest.mark.compile
+def test_a_mismatch_with_inputs_that_were_worked_out_says_so(torch_root: Path, tmp_path: Path) -> None:
+    torch.save([torch.ones(1, 2)], tmp_path / "expected.pt")
+    libtorch = inspect(torch_root, found_by="test")
+    (guessed,) = torchlink.verify((), libtorch, expect=tmp_path / "expected.pt").models
+    assert guessed.error is not None
+    assert "worked out by torchlink: x = float32[1,4]" in guessed.error.message
+    (given,) = torchlink.verify((), libtorch, expect=tmp_path / "expected.pt", inputs="float32[1,4]").models
+    assert given.error is not None
+    assert "worked out" not in given.error.message
