@@ -13,7 +13,8 @@ from torchlink.libtorch.inspect import inspect
 if TYPE_CHECKING:
     from pathlib import Path
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+import torch
 
 
 class Zeros(torch.nn.Module):
