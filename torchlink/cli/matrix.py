@@ -82,6 +82,12 @@ def matrix(
     expect: Annotated[
         Path | None, typer.Option("--expect", metavar="FILE", help="The tensors that forward should return.")
     ] = None,
+    library: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--library", metavar="LIB.so", help="A library of operators, as in verify; may be repeated."
+        ),
+    ] = None,
     atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = ATOL,
     rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = RTOL,
     device: Annotated[
@@ -120,7 +126,12 @@ def matrix(
     rows = rows_of(libtorch or ())
     if github:
         words = words_of(
-            inputs or (), expect, {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)}, device, cpu=cpu
+            inputs or (),
+            expect,
+            library or (),
+            {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)},
+            device,
+            cpu=cpu,
         )
         words += [word for value in env or () for word in ("--env", value)]
         answer(jobs_of(rows, columns, model, words))
@@ -131,6 +142,7 @@ def matrix(
         "device": device,
         "inputs": inputs,
         "expect": expect,
+        "libraries": library or (),
         "atol": atol,
         "rtol": rtol,
         "wishes": Wishes(cpu_only=cpu),
@@ -145,6 +157,7 @@ def matrix(
 def words_of(
     inputs: Sequence[str],
     expect: Path | None,
+    libraries: Sequence[Path],
     tolerances: dict[str, tuple[float, float]],
     device: str,
     *,
@@ -153,6 +166,7 @@ def words_of(
     """What every job says to `torchlink verify` besides; a tolerance comes with what it is without a word."""
     words = [word for value in inputs for word in ("--input", value)]
     words += ["--expect", str(expect)] if expect else []
+    words += [word for library in libraries for word in ("--library", str(library))]
     words += [
         word
         for option, (value, usual) in tolerances.items()

@@ -32,6 +32,7 @@ Examples:
   torchlink verify model.pt --input 'float32[1,3,224,224]=randn:7' --input 3
   torchlink verify model.pt --input @image.npy --expect expected.pt --rtol 1e-3
   torchlink verify model.pt --device cuda --json
+  torchlink verify model.pt --library libtorchvision.so
   torchlink verify model.pt --via cmake
   torchlink verify *.pt --timeout 60   # for CI: 60 s for each model
 
@@ -68,6 +69,14 @@ EnvOption = Annotated[
         metavar="NAME[=VALUE]",
         help="An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
         "MKL, CUDA and torch; may be repeated.",
+    ),
+]
+LibraryOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--library",
+        metavar="LIB.so",
+        help="A library of operators that the model uses, loaded before it; may be repeated.",
     ),
 ]
 DeviceOption = Annotated[
@@ -113,6 +122,7 @@ def verify(
             help="Stop a model that is not through by then; no limit otherwise.",
         ),
     ] = None,
+    library: LibraryOption = None,
     device: DeviceOption = "cpu",
     env: EnvOption = None,
     via: ViaOption = "cxx",
@@ -122,6 +132,9 @@ def verify(
     headers: HeadersOption = "system",
     std: StdOption = None,
     compiler: CompilerOption = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show all lines of what a failing model's libtorch says.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
@@ -154,16 +167,18 @@ def verify(
         atol=atol,
         rtol=rtol,
         timeout=timeout,
+        libraries=library or (),
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,
         env=env or (),
+        verbose=verbose,
         hooks=Hooks(started=say, noted=notes, meanwhile=meanwhile, early=head_start.session),
     )
     if report.loader is not None:
         head_start.remember(report.loader.path)
     findings = None if report.loader is None else linted.of(report.loader.path)
-    show(report, findings, as_json=json)
+    show(report, findings, as_json=json, verbose=verbose)
     raise typer.Exit(max(report.exit_code, int(has_errors(findings))))
 
 
@@ -194,7 +209,9 @@ def has_errors(findings: tuple[Finding, ...] | None) -> bool:
     return any(finding.severity.value == "error" for finding in findings or ())
 
 
-def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool) -> None:
+def show(
+    report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool, verbose: bool = False
+) -> None:
     """Print the report; a single file that is no model is an error like any other command's."""
     from torchlink.report.verify import to_json, to_text
 
@@ -207,7 +224,7 @@ def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json:
     if first.error and first.error.exit_code == 2 and not others:
         raise first.error
     color = is_terminal()
-    print_text(to_text(report, findings, color=color), color=color, end="")
+    print_text(to_text(report, findings, color=color, verbose=verbose), color=color, end="")
 
 
 def say(sentence: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import (
     BuildFailedError,
     DeviceError,
+    FileError,
     LibtorchUnusableError,
     ModelError,
     TorchlinkError,
@@ -58,10 +59,12 @@ def verify(
     atol: float = 1e-5,
     rtol: float = 1e-4,
     timeout: float | None = None,
+    libraries: Sequence[Path] = (),
     via: str = "cxx",
     wishes: Wishes | None = None,
     compiler: str | None = None,
     env: Sequence[str] = (),
+    verbose: bool = False,
     hooks: Hooks | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan and prove models with it.
@@ -74,11 +77,13 @@ def verify(
         expect: a file of the tensors that forward should return, `.pt` or `.npy`.
         atol: absolute tolerance of that comparison.
         rtol: relative tolerance of that comparison.
+        libraries: of operators that the models use; loaded before each model.
         timeout: seconds after which a model that is not through is stopped; no limit where None.
         via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
         wishes: for the plan.
         compiler: command of the C++ compiler; $CXX, else c++, where None.
         env: variables that the loader is given besides those it always has: NAME or NAME=VALUE.
+        verbose: keep all that libtorch lists in its exceptions.
         hooks: what the caller wants to hear of while it runs.
 
     Raises:
@@ -89,18 +94,26 @@ def verify(
             loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
-        FileError: `expect` cannot be read, or the cache cannot be written.
+        FileError: `expect` or a library cannot be read, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
     from torchlink.libtorch.floor import shortfall
 
     _check(device, via, models, expect, libtorch)
+    for option, tolerance in (("--atol", atol), ("--rtol", rtol)):
+        if not tolerance >= 0:
+            raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
     if timeout is not None and not 0 < timeout <= LONGEST:
         raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
     if device == "cuda" and wishes and wishes.cpu_only:
         raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
     minimal_environment(env)  # what is wrong with it is said before anything is compiled
-    request = Request(device, _specs(inputs), _expected(expect), atol, rtol, timeout)
+    for library in libraries:
+        if not library.is_file():
+            raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
+    request = Request(
+        device, _specs(inputs), _expected(expect), atol, rtol, tuple(libraries), timeout, verbose
+    )
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
     short = shortfall(libtorch, thorough=True)
