@@ -18,13 +18,13 @@ LIBRARIES = 40
 
 # The limit is set when everything is imported: what runs out is libraries' descriptors, not Python's own.
 LIMITED = """
-import resource, sys
+import sys
 from torchlink.binary import data, elf
 from torchlink.binary.loader import resolve
 from torchlink.errors import ResourcesError
 from pathlib import Path
 data.UNTRACKED = {}
-resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[3])))
+data.resource.setrlimit(data.resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[3])))
 try:
     closure = resolve(Path(sys.argv[1]))
 except ResourcesError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource  # here, because importing takes descriptors, and they have run out when it is needed
 import stat
 import sys
 from array import array
@@ -141,8 +142,6 @@ def _mapped(descriptor: int) -> mmap.mmap:
 
 def _raise_limit() -> bool:
     """Raise the soft limit of open files to the hard one; whether it was lower."""
-    import resource  # only where descriptors run out
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return False
