@@ -7,6 +7,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.binary.data import not_about_the_file, open_descriptor
 from torchlink.binary.ldcache import LibraryCache
 from torchlink.binary.platforms import (
     LEGACY_BITS,
@@ -174,10 +175,11 @@ def wants_musl(elf: ElfFile) -> bool:
 def read(tree: Tree, path: str) -> bytes:
     """A file of the system, or nothing where it cannot be read."""
     try:
-        descriptor = os.open(tree.on_host(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_descriptor(tree.on_host(path))
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a FIFO must not be waited for
             return file.read(LARGEST_LOADER) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        not_about_the_file(path, error)
         return b""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from torchlink.binary.data import not_about_the_file
 from torchlink.errors import TorchlinkError
 
 if TYPE_CHECKING:
@@ -301,7 +302,8 @@ def names_in(directory: Path) -> list[str]:
     """What lies in a directory; nothing in one that may not be read, or that only a text tells of."""
     try:
         return os.listdir(directory)  # noqa: PTH208 - names alone: /usr/lib has thousands
-    except OSError:
+    except OSError as error:
+        not_about_the_file(directory, error)
         return []
 
 
