@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from torchlink.cli.output import answer, say
 from torchlink.errors import FileError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 COMPLETION = ("--show-completion", "--install-completion")
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
@@ -22,6 +23,9 @@ SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 USAGE_ERROR: type[Any] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
+
+
+UNKNOWN_COMMAND = re.compile(r"No such command '(.*?)'", re.DOTALL)
 
 
 class EndedEarly(Exception):  # noqa: N818 - not an error of the command
@@ -50,6 +54,7 @@ class LazyGroup(TyperGroup):
         command = typer.main.get_command(importlib.import_module(f"torchlink.cli.{module}").app)
         command.name = cmd_name
         refuse_empty_paths(command)
+        summarize(command)
         return command
 
     def invoke(self, ctx: Any) -> Any:
@@ -58,6 +63,15 @@ class LazyGroup(TyperGroup):
             return super().invoke(ctx)
         except (KeyboardInterrupt, BrokenPipeError) as cause:
             raise EndedEarly(cause) from cause
+
+
+def summarize(command: Any) -> None:
+    """Give a command and its own commands their first sentence as the summary: click would cut a longer one."""
+    if not command.short_help and command.help:
+        paragraph = " ".join(command.help.strip().split("\n\n")[0].split())
+        command.short_help = paragraph.partition(". ")[0].rstrip(".") + "."
+    for each in getattr(command, "commands", {}).values():
+        summarize(each)
 
 
 def refuse_empty_paths(command: Any) -> None:
@@ -115,7 +129,9 @@ def show_version(wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit."),
+        typer.Option(
+            "--version", "-V", callback=show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """The build and link toolchain for libtorch: the words that compile, link, load and run, proved."""
@@ -170,6 +186,11 @@ def run(arguments: Sequence[str]) -> int:
             args=list(arguments), prog_name="torchlink", standalone_mode=False
         )
     except USAGE_ERROR as error:
+        if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # `torchlink cache` alone: click's way to print its help
+            typer.echo(error.format_message(), err=True)
+            return 2
         raise usage_error(error) from error
     except EndedEarly as error:
         raise error.cause from None
@@ -179,7 +200,48 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def usage_error(error: Any) -> UsageError:
-    """What click found wrong with the words of a command line, as an error of ours."""
+    """What click found wrong with the words of a command line, as an error of ours, with what was likely meant."""
     context = getattr(error, "ctx", None)
-    hint = f"See '{context.command_path} --help'." if context else ""
-    return UsageError(error.format_message() or "A command is missing.", hint)
+    if context is None:
+        return UsageError(error.format_message() or "A command is missing.")
+    message, hints = (
+        error.format_message() or "A command is missing.",
+        [f"See '{context.command_path} --help'."],
+    )
+    unknown = UNKNOWN_COMMAND.match(error.message)
+    if unknown:
+        message = f"No such command {unknown[1]!r}."
+        hints[:0] = did_you_mean(unknown[1], context.command.list_commands(context))
+    elif hasattr(error, "possibilities"):  # an option; click would put its suggestions behind the message
+        message = f"No such option: {error.option_name}"
+        hints[:0] = did_you_mean(error.option_name, options_of(context.command, context))
+        holders = commands_with(error.option_name, context) if len(hints) == 1 else []
+        if holders:
+            hints[:0] = [f"Put it after a command that takes it: {', '.join(holders)}."]
+    return UsageError(message, " ".join(hints))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
+    """A sentence with the known words that are near to an unknown one, or none."""
+    import difflib
+
+    names = list(known)
+    near = (
+        difflib.get_close_matches(word, names, cutoff=0.7)
+        or [name for name in names if name.startswith(word)][:3]
+    )
+    return [f"Did you mean {' or '.join(near)}?"] if near else []
+
+
+def options_of(command: Any, context: Any) -> list[str]:
+    """The names of the options that a command takes."""
+    return [
+        name for each in command.get_params(context) if each.param_type_name == "option" for name in each.opts
+    ]
+
+
+def commands_with(option: str, context: Any) -> list[str]:
+    """The commands of a group that take an option, which was given to the group itself."""
+    group = context.command
+    names = group.list_commands(context) if hasattr(group, "list_commands") else []
+    return [name for name in names if option in options_of(group.get_command(context, name), context)]

@@ -17,6 +17,7 @@ COMMANDS = {
     "lint": "lint",
     "bundle": "bundle",
     "cache": "cache",
+    "help": "help",
 }
 # Commands whose plain words need no typer, which takes longer to import than they take: see `cli.plain`.
 WITHOUT_TYPER = {"find": "find_run", "flags": "flags_run", "lint": "lint_run"}

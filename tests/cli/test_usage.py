@@ -1,0 +1,82 @@
+"""Command lines that name nothing, nearly something, or ask for help: what a stranger types first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from torchlink import __version__
+from torchlink.cli.commands import COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Result
+
+
+@pytest.mark.parametrize("group", ["cmake", "cache", "nim"])
+def test_a_group_alone_prints_its_help_and_no_error(torchlink: Callable[..., Result], group: str) -> None:
+    alone = torchlink(group)
+    assert (alone.code, alone.out) == (2, "")
+    assert alone.err == torchlink(group, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("fnid",), "find"),
+        (("ver",), "verify"),
+        (("--versoin",), "--version"),
+        (("cache", "clera"), "clear"),
+        (("find", "--al"), "--all"),
+        (("cmake", "init", "--nam", "x"), "--name"),
+        (("help", "dotcor"), "doctor"),
+    ],
+)
+def test_what_was_likely_meant_is_in_the_hint(
+    torchlink: Callable[..., Result], words: tuple[str, ...], meant: str
+) -> None:
+    shown = torchlink(*words)
+    assert (shown.code, shown.out) == (2, "")
+    message, hint = shown.err.splitlines()
+    assert "ossible" not in message
+    assert f"Did you mean {meant}?" in hint
+    assert "--help'" in hint
+
+
+def test_an_option_before_its_command_is_shown_its_place(torchlink: Callable[..., Result]) -> None:
+    shown = torchlink("--libtorch", "x", "flags")
+    assert shown.code == 2
+    assert "Put it after a command that takes it: find, flags," in shown.err
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version_has_a_short_option(torchlink: Callable[..., Result], option: str) -> None:
+    assert torchlink(option).out == f"torchlink {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [(), *((name,) for name in COMMANDS), ("cmake", "init"), ("cache", "clear")]
+)
+def test_help_in_front_is_the_help_behind(torchlink: Callable[..., Result], words: tuple[str, ...]) -> None:
+    asked = torchlink("help", *words)
+    assert (asked.code, asked.err) == (0, "")
+    assert asked.out == torchlink(*words, "--help").out
+
+
+@pytest.mark.parametrize("words", [("c++", "main.cpp"), ("run", "true"), ("find", "x")])
+def test_help_runs_nothing(torchlink: Callable[..., Result], words: tuple[str, ...]) -> None:
+    shown = torchlink("help", *words)
+    assert (shown.code, shown.out) == (2, "")
+    assert f"has no command '{words[1]}'" in shown.err
+
+
+@pytest.mark.parametrize("words", [(), ("cmake",), ("nim",), ("cache",)])
+def test_no_summary_is_cut(
+    torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = torchlink(*words, "--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert listed
+    assert "..." not in listed

@@ -1,0 +1,47 @@
+"""`torchlink help`: the help of a command, for those who ask for it in front."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from torchlink.cli.commands import COMMANDS
+from torchlink.cli.options import offering
+
+EPILOG = """\b
+Examples:
+  torchlink help
+  torchlink help flags
+  torchlink help cmake init
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(epilog=EPILOG)
+def show(
+    ctx: typer.Context,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[COMMAND]...",
+            autocompletion=offering(*COMMANDS),
+            help="A command, and one of its own commands.",
+        ),
+    ] = None,
+) -> None:
+    """Show the help of torchlink or of one of its commands, as --help does."""
+    from torchlink.cli.app import did_you_mean
+    from torchlink.errors import UsageError
+
+    place: Any = ctx.find_root()
+    for word in command or ():
+        group = place.command
+        names = group.list_commands(place) if hasattr(group, "list_commands") else []
+        if word not in names:
+            hints = [*did_you_mean(word, names), f"See '{place.command_path} --help'."]
+            raise UsageError(f"{place.command_path} has no command {word!r}.", hint=" ".join(hints))
+        found = group.get_command(place, word)
+        place = type(place)(found, info_name=word, parent=place, **found.context_settings)
+    typer.echo(place.get_help())
