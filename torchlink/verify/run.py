@@ -100,17 +100,12 @@ def verify(
     from torchlink.libtorch.floor import shortfall
 
     _check(device, via, models, expect, libtorch)
-    for option, tolerance in (("--atol", atol), ("--rtol", rtol)):
-        if not tolerance >= 0:
-            raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
+    _check_values(libraries, atol, rtol)
     if timeout is not None and not 0 < timeout <= LONGEST:
         raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
     if device == "cuda" and wishes and wishes.cpu_only:
         raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
     minimal_environment(env)  # what is wrong with it is said before anything is compiled
-    for library in libraries:
-        if not library.is_file():
-            raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
     request = Request(
         device, _specs(inputs), _expected(expect), atol, rtol, tuple(libraries), timeout, verbose
     )
@@ -136,6 +131,16 @@ def verify(
         else:
             results.append(result)
     return VerifyReport(libtorch, loader, via, tuple(results))
+
+
+def _check_values(libraries: Sequence[Path], atol: float, rtol: float) -> None:
+    """Refuse operator libraries that are not there, and negative tolerances."""
+    for option, tolerance in (("--atol", atol), ("--rtol", rtol)):
+        if not tolerance >= 0:
+            raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
+    for library in libraries:
+        if not library.is_file():
+            raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
 
 
 def _check(device: str, via: str, models: Sequence[Path], expect: Path | None, libtorch: Libtorch) -> None:
