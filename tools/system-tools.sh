@@ -9,6 +9,11 @@ need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 if command -v apt-get >/dev/null 2>&1; then
     need c++ g++
     need clang++ clang
+    # Debian's clang leaves its sanitizer runtime and libc++ to recommended packages.
+    release=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
+    for package in ${release:+libclang-rt-$release-dev libc++-$release-dev libc++abi-$release-dev}; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+    done
     need cmake cmake
     need ninja ninja-build
     need make make

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from torchlink.errors import FileError
+from torchlink.shown import visible
 
 LOGS = "logs"
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -125,9 +126,8 @@ def _private(place: Path, reason: str) -> str:
 
         _instead[root] = tempfile.mkdtemp(prefix="torchlink-")
         atexit.register(_delete, Path(_instead[root]), os.getpid())
-        print(
-            f"torchlink: note: the cache {place} is not used: it {reason}. {_remedy(place)}", file=sys.stderr
-        )
+        remark = f"the cache {place} is not used: it {reason}. {_remedy(place)}"
+        print(f"torchlink: note: {visible(remark)}", file=sys.stderr)
     return _instead[root]
 
 

@@ -155,7 +155,7 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         ),
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
-        shared_standard=wishes.cxx_standard or _needed_standard(libtorch, compiler),
+        shared_standard=wishes.cxx_standard or libtorch.cxx_standard_required,
     )
 
 
@@ -170,12 +170,6 @@ def _foreign_note(libtorch: Libtorch, compiler: Compiler | None) -> str:
         f"{libtorch.root} is built for {Machine(libtorch.platform, libtorch.arch)}, and this machine is "
         f"{this_machine()}: {use}; the program does not run here by itself."
     )
-
-
-def _needed_standard(libtorch: Libtorch, compiler: Compiler | None) -> int | None:
-    """The standard that libtorch's headers need, where the compiler has a lower one by default."""
-    required = libtorch.cxx_standard_required
-    return None if compiler and (compiler.default_standard or 0) >= required else required
 
 
 def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:

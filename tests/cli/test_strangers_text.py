@@ -188,7 +188,8 @@ def test_what_is_printed_passes_one_place() -> None:
         "output.py",
         "flags_run.py",
         "interpreter.py",
-    }  # flags: bytes that its targets quote; a child's program
+        "paths.py",
+    }  # flags: bytes that its targets quote; a child's program; paths: one note, escaped
     found = [
         str(file.relative_to(rooms))
         for file in rooms.rglob("*.py")

@@ -189,7 +189,7 @@ def run(arguments: Sequence[str]) -> int:
         if (
             type(error).__name__ == "NoArgsIsHelpError"
         ):  # `torchlink cache` alone: click's way to print its help
-            typer.echo(error.format_message(), err=True)
+            say(error.format_message(), err=True)
             return 2
         raise usage_error(error) from error
     except EndedEarly as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from torchlink.cli.output import answer, note
+from torchlink.cli.output import answer, note, say
 from torchlink.cli.planning import locate, say_notes
 from torchlink.errors import UsageError
 
@@ -153,7 +153,7 @@ def with_abi(plan: LinkPlan, step: Step) -> LinkPlan:
     if other is None or not step.compiles:
         return plan
     value = dict(plan.defines)[other]
-    typer.echo(
+    say(
         f"torchlink: note: the command line sets {other}={step.cxx11_abi}, and {plan.libtorch.root} is built with "
         f"{value}: {value} is used. Remove the setting, or name a libtorch of the other C++ ABI.",
         err=True,
@@ -213,7 +213,7 @@ def say_shadowed(arguments: Sequence[str], plan: LinkPlan, compiler: Compiler) -
         bundled = next((place for place in plan.include_dirs if is_dir(place / name)), None)
         own = next((place for place in compiler.include_dirs if is_dir(Path(place) / name)), None)
         if bundled and own and any(map(asked.search, sources)):
-            typer.echo(
+            say(
                 f"torchlink: note: {name} is taken from {bundled}, libtorch's own copy, and not from {own}. If that is "
                 "what fails: torchlink c++ --headers after ...",
                 err=True,

@@ -209,7 +209,7 @@ def severity_of(name: str, place: str | None, case: Case) -> Severity:
         return Severity.ERROR
     if case.failed:
         return Severity.ERROR
-    if case.imported is not None and bare_name(name) in TORCH_NAMES and not place:
+    if case.imported is not None and bare_name(name) in TORCH_NAMES:
         return Severity.ERROR  # `import torch` does not bring it
     of_torch = bare_name(name) in TORCH_NAMES or re.match(CUDA, name)
     by_others = case.is_extension or case.belongs_to_torch(case.subject) or registers(case.subject, case)
