@@ -114,24 +114,75 @@ def emit(plan: LinkPlan, target: str = "cxx", half: str = "both") -> str:
 
 
 def verify(
-    models: Sequence[str | Path] = (), libtorch: Libtorch | None = None, *, device: str = "cpu"
+    models: str | Path | Sequence[str | Path] = (),
+    libtorch: Libtorch | None = None,
+    *,
+    device: str = "cpu",
+    inputs: str | Sequence[str] | None = None,
+    expect: str | Path | None = None,
+    atol: float = 1e-5,
+    rtol: float = 1e-4,
+    timeout: float | None = None,
+    env: Sequence[str] = (),
+    libraries: str | Path | Sequence[str | Path] = (),
+    compiler: str | None = None,
+    via: str = "cxx",
+    cpu_only: bool = False,
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan, run it on each model and report what came out.
 
     Args:
-        models: TorchScript files; the tiny bundled model where empty.
+        models: a TorchScript file or several; the tiny bundled model where empty.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
+        inputs: forward's arguments in order, each as `--input` takes it: "float32[1,3,224,224]=randn:7"; worked out
+            from the model where omitted.
+        expect: a `.pt`, `.npy` or `.npz` file of the tensors that forward should return.
+        atol: absolute tolerance of that comparison.
+        rtol: relative tolerance of that comparison.
+        timeout: seconds after which a model that is not through is stopped.
+        env: environment variables that the loader is given besides those of docs/security.md: NAME or NAME=VALUE.
+        libraries: shared libraries of operators that the models use, loaded before them.
+        compiler: a C++ compiler command; $CXX, else c++, where omitted.
+        via: how the loader is built: "cxx", "cmake" or "nim".
+        cpu_only: link only what a CPU program needs, even on a CUDA build.
+
+    Returns:
+        `report.ok`, `report.exit_code` and for each model a `ModelResult`: its `error` (None where all went well),
+        `inputs`, `outputs`, times.
 
     Raises:
         BuildFailedError: the loader did not compile or link.
-        ToolMissingError: there is no C++ compiler.
+        ToolMissingError: there is no C++ compiler, no CMake, no Nim.
+        UsageError: an option has no such value, or an input cannot be read.
+        FileError: `expect` or a library cannot be read.
     """
-    from pathlib import Path
-
+    from torchlink.plan import Wishes
     from torchlink.verify.run import verify as prove
 
-    return prove([Path(model) for model in models], find() if libtorch is None else libtorch, device=device)
+    return prove(
+        _paths(models),
+        find() if libtorch is None else libtorch,
+        device=device,
+        inputs=[inputs] if isinstance(inputs, str) else inputs,
+        expect=None if expect is None else _paths(expect)[0],
+        atol=atol,
+        rtol=rtol,
+        timeout=timeout,
+        libraries=_paths(libraries),
+        via=via,
+        env=env,
+        wishes=Wishes(cpu_only=cpu_only),
+        compiler=compiler,
+    )
+
+
+def _paths(named: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path or several, as a list."""
+    from os import PathLike
+    from pathlib import Path
+
+    return [Path(each) for each in ([named] if isinstance(named, (str, PathLike)) else named)]
 
 
 def lint(
@@ -141,6 +192,8 @@ def lint(
     allowed_rpath: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     root: str | Path | None = None,
+    libtorch: str | Path | None = None,
+    python: str | None = None,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
 ) -> LintReport:
@@ -155,6 +208,9 @@ def lint(
         allowed_rpath: prefixes that a search path entry must have; any is right where empty.
         environment: that they will run in; LD_LIBRARY_PATH and LD_PRELOAD count. Empty where omitted.
         root: an image or sysroot that they will run in.
+        libtorch: that Python extensions are imported with; that of their site-packages, else what `find` takes,
+            where neither this nor `python` names one.
+        python: an interpreter, whose torch they are imported with.
         select: ids or globs of the only rules to apply; all where empty.
         ignore: ids or globs of rules to leave out.
 
@@ -169,6 +225,7 @@ def lint(
     from torchlink.lint.rules import choose
     from torchlink.lint.run import lint as judge
     from torchlink.lint.targets import parse_target
+    from torchlink.lint.torches import Torches
 
     named = [paths] if isinstance(paths, (str, Path)) else paths
     wanted = Wanted(
@@ -182,6 +239,7 @@ def lint(
         wanted,
         rules=choose(select, ignore),
         root=None if root is None else Path(root),
+        torches=Torches(None if libtorch is None else Path(libtorch), python),
     )
 
 

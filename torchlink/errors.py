@@ -55,6 +55,15 @@ class FileError(TorchlinkError):
     code = "file"
 
 
+class ResourcesError(TorchlinkError):
+    """The system cannot open or read anything just now (no descriptors, no memory, a failing disk).
+
+    Not a `FileError`: it says nothing about the file, so nothing that passes files over may pass over it.
+    """
+
+    code = "resources"
+
+
 class WouldOverwriteError(FileError):
     """The user's own file stands where something would be written."""
 

@@ -1,14 +1,26 @@
-"""Where torchlink keeps things: the cache, and the data files that come with the package."""
+"""Where torchlink keeps things: the cache, and the data files that come with the package.
+
+What the cache holds is run and believed, so it is used only where nobody else can have written it: a directory or
+file counts when it belongs to this user or to root and neither its group nor others may write to it.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 
+from torchlink.errors import FileError
+from torchlink.shown import visible
+
+LOGS = "logs"
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_instead: dict[str, str] = {}  # caches that are not used, and the private directories of this process
+
 
 def cache_dir() -> Path:
-    """The directory of everything that can be deleted at any time.
+    """The directory of everything that can be deleted at any time, whether it is used or not.
 
     `TORCHLINK_CACHE_DIR` wins; otherwise the platform's user cache directory (`~/.cache/torchlink` on Linux).
     It may not exist yet.
@@ -24,6 +36,113 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("torchlink", appauthor=False)
+
+
+def distrust(path: Path) -> str | None:
+    """Why a directory or file of the cache is not used; None: it is, or it is not there."""
+    if not hasattr(os, "geteuid"):  # Windows: the profile's own access list
+        return None
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            if status.st_uid not in (os.geteuid(), 0):
+                return f"is a link of user {status.st_uid}"
+            status = os.stat(path)  # noqa: PTH116 - on the path of every start
+    except (OSError, ValueError):  # whoever opens it says more
+        return None
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"belongs to user {status.st_uid}"
+    return "can be written by other users" if status.st_mode & OTHERS_WRITE else None
+
+
+def kept_in(kind: str) -> Path:
+    """The directory of one kind of things in the cache; it may not exist yet.
+
+    Where the cache is not used, one of a private directory that this process deletes at its end, logs aside.
+    """
+    root = cache_dir()
+    for place in (root, root / kind):
+        reason = distrust(place)
+        if reason is not None:
+            return Path(_private(place, reason)) / kind
+    return root / kind
+
+
+def made_in(kind: str) -> Path:
+    """As `kept_in`, and there; what is made is open to this user alone.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    place = kept_in(kind)
+    place.parent.parent.mkdir(parents=True, exist_ok=True)
+    for directory in (place.parent, place):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    # Somebody may have been faster with a directory of their own.
+    return place if distrust(place.parent) is distrust(place) is None else kept_in(kind)
+
+
+def lasting(kind: str) -> Path:
+    """As `made_in`, for what is read after the end of this process.
+
+    Raises:
+        FileError: the cache is not used.
+        OSError: it cannot be made.
+    """
+    root = cache_dir()
+    for place in (root, root / kind):
+        reason = distrust(place)
+        if reason is not None:
+            raise FileError(f"The cache {place} is not used: it {reason}.", hint=_remedy(place))
+    return made_in(kind)
+
+
+def close_to_others(directory: Path) -> None:
+    """Take from others the right to write into a directory that a umask such as 002 has given them.
+
+    Raises:
+        OSError: it cannot be taken.
+    """
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o7777 & ~OTHERS_WRITE)
+
+
+def _remedy(place: Path) -> str:
+    import shlex
+
+    return (
+        f"Run `chmod go-w {shlex.quote(str(place))}` if it is yours, or name another directory with "
+        "TORCHLINK_CACHE_DIR."
+    )
+
+
+def _private(place: Path, reason: str) -> str:
+    """The directory of this process alone that stands in for a cache; the first time a note says so."""
+    root = str(cache_dir())
+    if root not in _instead:
+        import atexit
+        import tempfile
+
+        _instead[root] = tempfile.mkdtemp(prefix="torchlink-")
+        atexit.register(_delete, Path(_instead[root]), os.getpid())
+        remark = f"the cache {place} is not used: it {reason}. {_remedy(place)}"
+        print(f"torchlink: note: {visible(remark)}", file=sys.stderr)
+    return _instead[root]
+
+
+def _delete(directory: Path, process: int) -> None:
+    """Delete a private directory, but for logs, which an error has named."""
+    import contextlib
+    import shutil
+
+    if os.getpid() != process:
+        return
+    for child in directory.iterdir():
+        if child.name != LOGS:
+            shutil.rmtree(child, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def data_dir(kind: str) -> Path:

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
-from torchlink.libtorch.machine import is_foreign
+from torchlink.libtorch.machine import Machine, is_foreign, this_machine
 from torchlink.libtorch.packed import check_unpacked
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 from torchlink.toolchain.header_dirs import headers_go, usable_include_dirs
@@ -62,6 +62,8 @@ class LinkPlan(NamedTuple):
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
+    # What a file for builds with a standard of their own must ask for; None for nothing
+    shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
 
     @property
@@ -147,9 +149,26 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         libraries=libraries,
         runtime_dirs=runtime_dirs,
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
-        notes=_notes(libtorch, wishes, away, standard, libraries),
+        notes=(
+            *([_foreign_note(libtorch, compiler)] if is_foreign(libtorch) else []),
+            *_notes(libtorch, wishes, away, standard, libraries),
+        ),
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
+        shared_standard=wishes.cxx_standard or libtorch.cxx_standard_required,
+    )
+
+
+def _foreign_note(libtorch: Libtorch, compiler: Compiler | None) -> str:
+    """That nothing built against this libtorch runs here, and what compiles for it."""
+    use = (
+        f"compile with {compiler.path.name}"
+        if compiler
+        else "compile with a cross compiler or on such a machine"
+    )
+    return (
+        f"{libtorch.root} is built for {Machine(libtorch.platform, libtorch.arch)}, and this machine is "
+        f"{this_machine()}: {use}; the program does not run here by itself."
     )
 
 
@@ -277,6 +296,11 @@ def _notes(
             f"C++{libtorch.cxx_standard}."
         )
     notes += _missing_note(libtorch, wishes, libraries)
+    from torchlink.libtorch.floor import shortfall
+
+    short = shortfall(libtorch)
+    if short is not None:
+        notes.append(f"{short.message} {short.hint}")
     if libtorch.layout == "system" and wishes.rpath == "absolute":
         from torchlink.libtorch.glibc import glibc_conflict
 

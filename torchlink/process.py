@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.errors import RunFailedError, Stopped, ToolMissingError
+from torchlink.errors import RunFailedError, Stopped, ToolMissingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,18 @@ LOADER_VARIABLES = (
     "DYLD_INSERT_LIBRARIES",
     "DYLD_FALLBACK_LIBRARY_PATH",
 )
+
+# All that a program being proved is given of the caller's environment; docs/security.md lists it. The rest, with
+# whatever tokens and passwords a CI job has in it, stays out.
+KEPT = """
+PATH HOME USER LOGNAME TMPDIR TMP TEMP LANG LANGUAGE TZ LC_* XDG_CACHE_HOME GLIBC_TUNABLES MALLOC_* QEMU_LD_PREFIX
+OMP_* GOMP_* KMP_* MKL_* OPENBLAS_* BLIS_* DNNL_* ONEDNN_* ATEN_* TORCH_* PYTORCH_*
+CUDA_* CUBLAS_* CUDNN_* NCCL_* NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES NVIDIA_TF32_OVERRIDE
+HIP_* ROCR_* HSA_* MIOPEN_* GPU_DEVICE_ORDINAL ZE_* SYCL_* ONEAPI_* SYSTEMROOT WINDIR COMSPEC PATHEXT
+"""
+KEPT_VARIABLES = frozenset(name for name in KEPT.split() if name[-1] != "*")
+KEPT_PREFIXES = tuple(name[:-1] for name in KEPT.split() if name[-1] == "*")
+SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY")  # in a name, whatever it begins with
 
 
 class Completed(NamedTuple):
@@ -90,7 +102,7 @@ def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: i
         ToolMissingError: the program does not exist or may not be executed.
         RunFailedError: it took longer, or did not end well.
     """
-    process = spawn(argv, env={**clean_environment(), "LC_ALL": "C.UTF-8"})
+    process = spawn(argv, env={**minimal_environment(), "LC_ALL": "C.UTF-8"})
     try:
         if sys.platform == "linux":
             import resource
@@ -183,10 +195,36 @@ def which(name: str) -> str | None:
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a symlink such as ccache's must stay one
 
 
-def clean_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment without anything that changes the dynamic loader's choice."""
-    source = os.environ if base is None else base
-    return {name: value for name, value in source.items() if name not in LOADER_VARIABLES}
+def minimal_environment(passed: Sequence[str] = ()) -> dict[str, str]:
+    """The environment for a program being proved: nothing that changes the dynamic loader's choice, and no secrets.
+
+    Args:
+        passed: further variables, as `--env` takes them: NAME, where it is set, or NAME=VALUE.
+
+    Raises:
+        UsageError: one is no name, or one of the dynamic loader's.
+    """
+    kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
+    for each in passed:
+        name, equals, value = each.partition("=")
+        if not name or "\0" in each:
+            raise UsageError(
+                f"--env {each!r} names no variable.", hint="Write --env NAME or --env NAME=VALUE."
+            )
+        if name in LOADER_VARIABLES:
+            raise UsageError(
+                f"--env {name} would change which libraries the program finds, which is what is proved.",
+                hint=f"Leave it out; `torchlink lint --env {name}=…` tells what it would change.",
+            )
+        if equals or name in os.environ:
+            kept[name] = value if equals else os.environ[name]
+    return kept
+
+
+def _is_kept(name: str) -> bool:
+    if name in KEPT_VARIABLES:
+        return True
+    return name.startswith(KEPT_PREFIXES) and not any(word in name.upper() for word in SECRET)
 
 
 def missing_tool(name: str, error: OSError) -> ToolMissingError:

@@ -4,7 +4,7 @@
 #
 #   POST_BUILD  after each link; a finding at or above --fail-on (error by default) fails the build. This is what
 #               happens where neither word is given. The target must be made in the same directory.
-#   TEST        as the test `torchlink-lint.<target>`, for ctest; enable_testing() is yours to call.
+#   TEST        as the test `torchlink-lint.<target>`, for ctest; a warning where enable_testing() is not called.
 #   ARGS        options for `torchlink lint`, such as --fail-on warning or --target debian:12.
 #
 # The build tree's own rpath is judged: an absolute one is what CMake writes there until `install` rewrites it.
@@ -14,6 +14,16 @@
 # It is searched on PATH where it is not set. Works from CMake 3.18 on.
 
 include_guard(GLOBAL)
+
+# _torchlink_testing(TARGET DIRECTORY): say that a test of this directory would not run.
+function(_torchlink_testing target directory)
+  get_directory_property(here DIRECTORY "${directory}" DEFINITION CMAKE_TESTING_ENABLED)
+  get_directory_property(top DIRECTORY "${CMAKE_SOURCE_DIR}" DEFINITION CMAKE_TESTING_ENABLED)
+  if(NOT here OR NOT top)
+    message(WARNING "torchlink_lint(${target} TEST): ctest does not run this test, because testing is not enabled. Call "
+      "enable_testing() in ${CMAKE_SOURCE_DIR}/CMakeLists.txt, before any add_subdirectory().")
+  endif()
+endfunction()
 
 function(torchlink_lint target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "POST_BUILD;TEST" "" "ARGS")
@@ -44,6 +54,12 @@ function(torchlink_lint target)
   endif()
 
   if(arg_TEST)
+    if(CMAKE_VERSION VERSION_LESS 3.19)
+      _torchlink_testing(${target} "${CMAKE_CURRENT_SOURCE_DIR}")
+    else() # it may be called later in the same file
+      cmake_language(EVAL CODE
+        "cmake_language(DEFER DIRECTORY [==[${CMAKE_SOURCE_DIR}]==] CALL _torchlink_testing [==[${target}]==] [==[${CMAKE_CURRENT_SOURCE_DIR}]==])")
+    endif()
     add_test(NAME torchlink-lint.${target}
       COMMAND ${TORCHLINK_EXECUTABLE} lint ${arg_ARGS} -- $<TARGET_FILE:${target}>)
   endif()

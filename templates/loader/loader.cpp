@@ -1,7 +1,7 @@
 // torchlink's reference loader: loads a TorchScript model, calls its forward, says what came out.
 //
-//   loader [--device cpu|cuda|auto] MODEL [INPUT…]   by hand, for reading
-//   loader --serve                                    commands on stdin, one JSON object a line on stdout
+//   loader [--library LIB.so]… [--device cpu|cuda|auto] MODEL [INPUT…]   by hand, for reading
+//   loader --serve   commands on stdin, one JSON object a line on stdout
 //
 // An input is written in words: `tensor float32 1x3x224x224 randn:7`, `int 3`, `list int 2 int 1 int 2`.
 // The protocol of --serve is in README.md. What a model prints goes to stderr.
@@ -10,6 +10,7 @@
 #include "model.h"
 #include "outputs.h"
 
+#include <ATen/DynamicLibrary.h>
 #include <c10/util/Exception.h>
 
 #include <chrono>
@@ -108,6 +109,13 @@ class Loader {
     return compared(dense(actual), expected, atol, rtol);
   }
 
+  // Its operators and classes register themselves when it is loaded; it stays until the process ends.
+  void add_library(const std::string& path) {
+    stage = "library";
+    static std::vector<at::DynamicLibrary*>& kept = *new std::vector<at::DynamicLibrary*>(); // in reach of leak checkers
+    kept.push_back(new at::DynamicLibrary(path.c_str()));
+  }
+
   const Model& model() const {
     if (!model_) throw std::runtime_error("no model is loaded");
     return *model_;
@@ -155,6 +163,10 @@ std::string answer(Loader& loader, const std::string& line) {
     result.add("event", "\"loaded\"").add("load_ms", json_number(loader.load_ms)).add("device", json_string(loader.device()));
     return result.add("arguments", json_array(loader.model().argument_names())).text();
   }
+  if (command == "library") {
+    loader.add_library(string_from(words.next()));
+    return JsonObject().add("event", "\"added\"").text();
+  }
   if (command == "describe") {
     loader.stage = "describe";
     return loader.model().described();
@@ -200,9 +212,10 @@ int serve(FILE* out) {
   return 0;
 }
 
-int by_hand(const std::string& device, const std::string& path, const std::vector<std::string>& inputs, FILE* out) {
+int by_hand(const std::vector<std::string>& libraries, const std::string& device, const std::string& path, const std::vector<std::string>& inputs, FILE* out) {
   Loader loader;
   try {
+    for (const std::string& library : libraries) loader.add_library(library);
     loader.load(device, path);
     std::fprintf(out, "%s: loaded on %s in %.1f ms\n", path.c_str(), loader.device().c_str(), loader.load_ms);
     std::vector<std::string> words{"0"};
@@ -236,15 +249,17 @@ extern "C" int torchlink_loader_main(int argc, char** argv) {
 #endif
     return serve(out);
   }
-  if (words.size() > 2 && words[0] == "--device") {
-    device = words[1];
+  std::vector<std::string> libraries;
+  while (words.size() > 2 && (words[0] == "--device" || words[0] == "--library")) {
+    if (words[0] == "--device") device = words[1];
+    if (words[0] == "--library") libraries.push_back(words[1]);
     words.erase(words.begin(), words.begin() + 2);
   }
   if (words.empty() || words[0].compare(0, 1, "-") == 0) {
-    std::fprintf(stderr, "usage: loader [--device cpu|cuda|auto] MODEL [INPUT...] | loader --serve\n");
+    std::fprintf(stderr, "usage: loader [--library LIB.so] [--device cpu|cuda|auto] MODEL [INPUT...] | loader --serve\n");
     return 2;
   }
-  return by_hand(device, words[0], std::vector<std::string>(words.begin() + 1, words.end()), out);
+  return by_hand(libraries, device, words[0], std::vector<std::string>(words.begin() + 1, words.end()), out);
 }
 
 #ifndef TORCHLINK_NO_MAIN // a program in another language has its own

@@ -15,6 +15,7 @@
 #include <ATen/core/function.h>
 #include <ATen/core/function_schema.h>
 
+#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -54,6 +55,17 @@ struct GraphFunction {
 };
 GraphFunction& toGraphFunction(Function& function);
 
+namespace interpreter {
+struct CodeImpl;
+}
+struct Code {
+  Code(const std::shared_ptr<Graph>& graph, std::string function_name, size_t remaining_bailout_depth);
+  const std::vector<c10::IValue>& constant_table() const;
+
+ private:
+  std::shared_ptr<interpreter::CodeImpl> pImpl;
+};
+
 } // namespace jit
 } // namespace torch
 
@@ -67,6 +79,7 @@ inline ObjectPtr load_object(const std::string& path, c10::Device device) {
 #else
 
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/interpreter.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 inline ObjectPtr load_object(const std::string& path, c10::Device device) {
@@ -106,6 +119,15 @@ class Program {
     return torch::jit::toGraphFunction(forward()).optimized_graph()->toString(false);
   }
 
+  // Of that graph, in the order of its text: the interpreter keeps them so. Large tensors have no text there.
+  std::vector<c10::IValue> constants() const {
+    try {
+      return torch::jit::Code(torch::jit::toGraphFunction(forward()).optimized_graph(), "forward", 0).constant_table();
+    } catch (const std::exception&) { // a graph that cannot be made ready to run: forward will say why
+      return {};
+    }
+  }
+
  private:
   torch::jit::Function& forward() const {
     if (forward_ == nullptr) throw std::runtime_error("the model has no method named forward");
@@ -125,6 +147,7 @@ class Program {
 #include "json.h"
 #include "tensors.h"
 #include "values.h"
+#include "weights.h"
 
 class Model {
  public:
@@ -170,7 +193,17 @@ class Model {
         .add("schema", JsonObject().add("name", "\"forward\"").add("arguments", json_array(declared)).text())
         .add("graph", json_string(program_.graph()))
         .add("attributes", tensors.text())
+        .add("constants", json_array(constants()))
         .text();
+  }
+
+  // What is known of the graph's constants, in order: weights that freezing put there. None before libtorch 1.11.
+  std::vector<std::string> constants() const {
+    std::vector<std::string> known;
+#if LOADER_API >= 111
+    for (const c10::IValue& value : program_.constants()) known.push_back(weight_json(value));
+#endif
+    return known;
   }
 
   static std::string plain(const c10::IValue& value) {
@@ -187,6 +220,13 @@ class Model {
     for (size_t i = 0; i < type->numAttributes() && depth < 64; ++i) {
       const c10::IValue& value = object.getSlot(i);
       const std::string name = prefix + type->getAttributeName(i);
+#if LOADER_API >= 111
+      const std::string weight = value.isCustomClass() || value.isList() ? weight_json(value) : "null";
+      if (weight.find("\"shape\"") != std::string::npos) {
+        found.add(name, weight);
+        continue;
+      }
+#endif
       if (value.isObject()) {
         collect(*value.toObject(), name + ".", depth + 1, found);
       } else if (value.isTensor() && value.toTensor().defined()) {

@@ -14,12 +14,15 @@ import pytest
 from tests.binary.live import LOADERS, Workshop, modelled, trace, trace_program, usable
 from tests.conftest import unmet
 from torchlink.binary.data import Data
+from torchlink.binary.elf import ElfFile
 from torchlink.binary.elf_dynamic import DT_AUXILIARY, DT_RPATH, read_dynamic
 from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PT_DYNAMIC
+from torchlink.binary.ldcache import LibraryCache
 from torchlink.binary.loader import resolve
 from torchlink.binary.platforms import host_hwcaps
 from torchlink.binary.search import DROPPED
+from torchlink.binary.system import system_for
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure
@@ -306,6 +309,90 @@ def test_hwcaps_subdirectories_come_first_in_every_directory(workshop: Workshop)
     closure = check(workshop.program("app", library, runpath="$ORIGIN/lib:$ORIGIN/other"))
     assert closure.objects[1].path == f"{workshop.directory}/lib/glibc-hwcaps/x86-64-v2/liba.so"
     check(workshop.program("other_first", library, runpath="$ORIGIN/other:$ORIGIN/lib"))
+
+
+def searched_below(app: Path, directory: Path) -> list[str]:
+    """The directories that the live loader searches below one, in its order, itself the last."""
+    done = subprocess.run(
+        [app], env={"LD_DEBUG": "libs"}, capture_output=True, text=True, check=False, timeout=60
+    )
+    lines = (line.partition("search path=")[2].partition("\t")[0] for line in done.stderr.splitlines())
+    line = next(line for line in lines if line.startswith(f"{directory}/"))
+    return list(dict.fromkeys(path.removeprefix(str(directory)).strip("/") for path in line.split(":")))
+
+
+@pytest.mark.parametrize("machine_flags", [(), ("-m32",)], ids=["64", "32"])
+def test_legacy_hardware_subdirectories_are_searched_as_the_live_loader_does(
+    workshop: Workshop, machine_flags: tuple[str, ...]
+) -> None:
+    small = Workshop(workshop.directory, machine_flags=machine_flags)
+    try:
+        library = small.library("lib/liba.so")
+    except subprocess.CalledProcessError:
+        unmet("gcc -m32")
+    app = small.program("app", library, runpath=str(workshop.directory / "lib"))
+    # Files of another kind of processor must not be taken either.
+    own = ["tls/haswell/avx512_1/x86_64", "haswell/x86_64", "xeon_phi", "i686/sse2", "sse2", "atomics"]
+    library.unlink()
+    live = [path for path in searched_below(app, workshop.directory / "lib") if path]
+    for directory in dict.fromkeys([*reversed(live), *own]):
+        small.library(f"lib/{directory}/liba.so")
+    for directory in [*live, ""]:
+        closure = check(app)
+        assert [each.path for each in closure.objects[1:2]] == (
+            [f"{workshop.directory}/lib/{directory}/liba.so"] if directory else [closure.objects[1].path]
+        )
+        if directory:
+            (workshop.directory / "lib" / directory / "liba.so").unlink()
+    assert [edge.name for edge in check(app).missing] == ["liba.so"]
+
+
+def test_entries_of_the_cache_for_legacy_hardware_are_taken_as_the_live_loader_does(
+    workshop: Workshop,
+) -> None:
+    if not os.access("/sbin/ldconfig", os.X_OK):
+        unmet("ldconfig")
+    # A copy of the loader that reads a cache of the tests' own.
+    loader = workshop.directory / "loader"
+    loader.write_bytes(
+        Path(LOADERS["x86_64"]).read_bytes().replace(b"/etc/ld.so.cache\0", b"./ca/ld.so.cache\0")
+    )
+    loader.chmod(0o755)
+    cache = workshop.directory / "ca" / "ld.so.cache"
+    cache.parent.mkdir()
+    (workshop.directory / "conf").write_text(f"{workshop.directory}/lib\n")
+    library = workshop.library("lib/liba.so")
+    app = workshop.program("app", library, flags=[f"-Wl,--dynamic-linker={loader}"])
+    places = [
+        "tls",
+        "avx512_1",
+        "haswell",
+        "x86_64",
+        "xeon_phi",
+        "haswell/x86_64",
+        "glibc-hwcaps/x86-64-v2",
+        "",
+    ]
+    for place in reversed(places):
+        workshop.library(f"lib/{place}/liba.so")
+        subprocess.run(
+            ["/sbin/ldconfig", "-X", "-C", cache, "-f", workshop.directory / "conf"], check=True, timeout=60
+        )
+        with ElfFile.open(app) as elf:
+            system = system_for(elf)._replace(cache=LibraryCache(cache.read_bytes()))
+        mine = modelled(resolve(app, system=system, secure=False))
+        assert mine.objects[:1] == trace_program(app, cwd=workshop.directory).objects[:1], place
+
+
+def test_a_loader_since_2_37_searches_no_legacy_hardware_subdirectories(workshop: Workshop) -> None:
+    library = workshop.library("lib/liba.so")
+    workshop.library("lib/tls/liba.so")
+    app = workshop.program("app", library, runpath=str(library.parent))
+    with ElfFile.open(app) as elf:
+        system = system_for(elf)
+    for release, file in (((2, 36), "lib/tls/liba.so"), ((2, 37), "lib/liba.so")):
+        closure = resolve(app, system=system._replace(release=release), secure=False)
+        assert closure.objects[1].path == f"{workshop.directory}/{file}"
 
 
 def test_the_search_is_breadth_first(workshop: Workshop) -> None:

@@ -52,6 +52,13 @@ def test_no_input_is_written_into_a_script(action: Any) -> None:
             assert item["shell"] == "bash"
 
 
+def test_python_code_of_the_checkout_is_not_run(action: Any) -> None:
+    for item in action["runs"]["steps"]:
+        for line in item.get("run", "").splitlines():
+            for argument in ("-m venv", "-m pip", "-c 'import"):
+                assert argument not in line or f"-I {argument}" in line
+
+
 def test_every_input_is_used_and_every_used_input_is_there(action: Any) -> None:
     text = (REPOSITORY / "action.yml").read_text(encoding="utf-8")
     for name in action["inputs"]:

@@ -253,3 +253,46 @@ def test_it_is_there_in_one_word_too(here: Path) -> None:
     environment = {**os.environ, "CXX": str(program)}  # as a setup.py hands it on
     subprocess.run([program, "main.cpp", "-o", "app"], cwd=here, env=environment, check=True)
     assert run_clean(here / "app").returncode == 0
+
+
+@pytest.mark.parametrize("words", [["-D{}=0"], ["-D", "{}=0"], ["-D{}=1", "-D{}=0"]])
+def test_another_abi_on_the_command_line_is_overruled_with_one_note(
+    torchlink: Torchlink, here: Path, words: list[str]
+) -> None:
+    """A second -D without -U before it warns, which -Werror makes fatal."""
+    given = [word.format("_GLIBCXX_USE_CXX11_ABI") for word in words]
+    (here / "abi.cpp").write_text(
+        "#include <string>\n#if _GLIBCXX_USE_CXX11_ABI != 1\n#error other ABI\n#endif\n"
+    )
+    if len(given) == 1 or given[0] == "-D":
+        done = torchlink("c++", "-Werror", *given, "-c", "abi.cpp")
+        assert done.code == 0, done.err
+    else:
+        done = torchlink("c++", "-show", *given, "-c", "abi.cpp")
+    assert done.err.count("torchlink: note:") == 1
+    assert "the command line sets _GLIBCXX_USE_CXX11_ABI=0, and" in done.err
+
+
+def test_the_same_abi_on_the_command_line_is_no_contradiction(torchlink: Torchlink) -> None:
+    words = shown(torchlink, "-show", "-D_GLIBCXX_USE_CXX11_ABI=1", "-c", "main.cpp")
+    assert "-U_GLIBCXX_USE_CXX11_ABI" not in words
+
+
+def test_a_failed_compile_with_headers_that_libtorch_shadows_hears_of_headers_after(
+    torchlink: Torchlink, torch_root: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (torch_root / "include/pybind11").is_dir():
+        unmet("a torch with pybind11's headers")
+    (here / "own/pybind11").mkdir(parents=True)
+    (here / "own/pybind11/own.h").write_text("")
+    compiler = here / "with-own"
+    compiler.write_text(f'#!/bin/sh\nexec c++ "$@" -isystem {shlex.quote(str(here / "own"))}\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", shlex.quote(str(compiler)))
+    (here / "user.cpp").write_text("#include <pybind11/own.h>\n#error no\n")
+    done = torchlink("c++", "-c", "user.cpp")
+    assert done.code == 1
+    assert "--headers after" in done.err
+    assert "--headers after" not in torchlink("c++", "--headers", "after", "-c", "user.cpp").err
+    (here / "plain.cpp").write_text("#error no\n")
+    assert "--headers after" not in torchlink("c++", "-c", "plain.cpp").err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cmake.test_prefix import APP, FIND, HEAD, prefix_of
-from tests.cmake.toy import built, configured, dynamic, project
+from tests.cmake.toy import built, configure, configured, dynamic, project
 from tests.conftest import run_clean
 
 if TYPE_CHECKING:
@@ -55,7 +56,18 @@ def test_a_new_project_configures(
     torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result], cmake: str
 ) -> None:
     assert torchlink("cmake", "init", tmp_path, "--libtorch", torch_root).code == 0
-    presets = (
-        () if "3.18" in subprocess.check_output([cmake, "--version"], text=True) else ("--preset", "default")
-    )
+    version = subprocess.check_output([cmake, "--version"], text=True)
+    presets = () if re.search(r" 3\.(18|20)\.", version) else ("--preset", "default")  # 3.21 reads them
     assert "Found Torch" in configured(tmp_path, *presets, cmake=cmake)
+
+
+def test_an_existing_project_may_ask_for_the_policies_of_an_old_cmake(
+    toy: Libtorch, tmp_path: Path, cmake: str
+) -> None:
+    if " 4." in subprocess.check_output([cmake, "--version"], text=True):
+        return  # it refuses such a project by itself
+    lists = f"cmake_minimum_required(VERSION 2.8.12)\nproject(existing CXX)\n{FIND}{APP}"
+    done = configure(project(tmp_path, lists), prefix_of(toy), cmake=cmake)
+    assert done.returncode == 0, done.stderr
+    built(tmp_path, cmake=cmake)
+    assert run_clean(tmp_path / "build/app").returncode == 0

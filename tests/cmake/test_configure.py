@@ -144,6 +144,14 @@ def test_other_modes_of_cmake_are_refused(torch_root: Path, torchlink: Callable[
 def test_given_variables_are_read_as_cmake_reads_them() -> None:
     words = ["-DA=1", "-D", "B:PATH=x", "-DC:STRING=a=b", "-S", "D=1", "-D"]
     assert given_variables(words) == ("A", "B", "C", "")
+    assert given_variables([]) == ()
+
+
+@pytest.mark.cmake
+def test_without_arguments_cmake_itself_answers(torch_root: Path, torchlink: Callable[..., Result]) -> None:
+    shown = torchlink("cmake", "configure", "--libtorch", torch_root, "--show")
+    assert shown.code == 0, shown.err
+    assert shlex.split(shown.out)[1] == "-C"
 
 
 def test_a_source_tree_is_not_added_to_the_project(tmp_path: Path) -> None:

@@ -60,6 +60,19 @@ def test_cuda_sources_that_nobody_compiles_are_told(toy: Libtorch, tmp_path: Pat
     assert "-DTORCHLINK_ENABLE_CUDA=ON" in text
 
 
+def test_cuda_sources_beside_a_libtorch_without_cuda_are_no_cause_for_a_warning(
+    toy: Libtorch, tmp_path: Path
+) -> None:
+    """Upstream's file does not enable CUDA then either: the project has switched it off."""
+    lists = (
+        HEAD + "if(WITH_CUDA)\n  enable_language(CUDA)\nendif()\nadd_library(k STATIC k.cu part.cpp)\n" + APP
+    )
+    files = {"k.cu": "", "part.cpp": ""}
+    out = configured(project(tmp_path, lists, **files), prefix_of(toy, Wishes(cpu_only=True)))
+    assert "this is a build without CUDA" in out
+    assert "TORCHLINK_ENABLE_CUDA" not in out
+
+
 def test_cuda_can_be_enabled_from_outside(
     toy: Libtorch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

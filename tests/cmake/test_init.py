@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from tests.conftest import REPOSITORY, run_clean
 from tests.imitations import imitate
 from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, make
-from torchlink.emit.cmake_project import ProjectTools, presets, project
+from torchlink.emit.cmake_project import ProjectTools, presets, project, user_presets
 from torchlink.errors import UsageError
 from torchlink.plan import make_plan
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Result
 
-FILES = {"CMakeLists.txt", "CMakePresets.json", "main.cpp", ".gitignore"}
+COMMITTED = {"CMakeLists.txt", "CMakePresets.json", "main.cpp", ".gitignore"}
+FILES = COMMITTED | {"CMakeUserPresets.json"}
 MODEL = REPOSITORY / "templates/loader/tiny.pt"
 
 
@@ -44,7 +46,10 @@ def test_the_project_builds_and_runs_by_preset(
     assert "CPUFloatType" in ran.stdout
     found = dynamic(directory / "build/app")
     assert sorted(found["NEEDED"]) == ["libc10.so", "libtorch_cpu.so"]
-    assert found["RUNPATH"] == [str(torch_root / "lib")]
+    assert [entry for entry in found["RUNPATH"] if entry] == [str(torch_root / "lib")]
+    install = ("cmake", "--install", str(directory / "build"), "--prefix", str(tmp_path / "there"))
+    subprocess.run(install, check=True, capture_output=True)
+    assert run_clean(tmp_path / "there/bin/app", MODEL).returncode == 0
 
 
 @pytest.mark.cmake
@@ -62,7 +67,7 @@ def test_no_committed_file_names_a_path_of_the_machine(
     said = json.loads(done.out)
     assert (said["schema"], said["prefix"]) == (1, str(tmp_path / ".torchlink"))
     assert {path.rpartition("/")[2] for path in said["files"]} == FILES
-    for name in FILES:
+    for name in COMMITTED:
         text = (tmp_path / name).read_text()
         assert str(torch_root) not in text
         assert str(tmp_path) not in text
@@ -123,15 +128,58 @@ def test_a_name_that_cannot_be_a_target_is_refused(tmp_path: Path, name: str) ->
         project(make_plan(imitate(tmp_path)), ProjectTools((3, 25), "Ninja", None), {"main.cpp": ""}, name)
 
 
-def test_presets_use_what_is_there_and_what_cmake_reads() -> None:
-    old = json.loads(presets(ProjectTools((3, 19, 2), "Unix Makefiles", None)))
-    new = json.loads(presets(ProjectTools((4, 1), "Ninja", "ccache")))
-    assert (old["version"], new["version"]) == (1, 2)
-    assert "buildPresets" not in old
-    assert new["buildPresets"][0]["configurePreset"] == "default"
-    assert old["configurePresets"][0]["generator"] == "Unix Makefiles"
-    assert "CMAKE_CXX_COMPILER_LAUNCHER" not in old["configurePresets"][0]["cacheVariables"]
-    assert new["configurePresets"][0]["cacheVariables"]["CMAKE_CXX_COMPILER_LAUNCHER"] == "ccache"
+def test_the_committed_presets_name_no_tool_and_those_of_the_machine_do() -> None:
+    committed = json.loads(presets())
+    local = json.loads(user_presets(ProjectTools((4, 1), "Ninja", "ccache")))
+    bare = json.loads(user_presets(ProjectTools((3, 25), "Unix Makefiles", None)))
+    assert [each["name"] for each in committed["configurePresets"]] == ["default"]
+    assert not {"generator", "toolset"} & set(committed["configurePresets"][0])
+    assert "CMAKE_CXX_COMPILER_LAUNCHER" not in json.dumps(committed)
+    (own,) = local["configurePresets"]
+    assert (own["name"], own["inherits"], own["generator"]) == ("local", "default", "Ninja")
+    assert own["cacheVariables"] == {"CMAKE_CXX_COMPILER_LAUNCHER": "ccache"}
+    assert "cacheVariables" not in bare["configurePresets"][0]
+
+
+@pytest.mark.cmake
+def test_a_clone_configures_by_preset_once_its_prefix_is_made(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    """As git leaves it: without what .gitignore names, and on a machine without Ninja and ccache."""
+    assert torchlink("cmake", "init", tmp_path / "a", "--libtorch", torch_root).code == 0
+    ignored = {line.strip("/") for line in (tmp_path / "a/.gitignore").read_text().splitlines()}
+    assert ignored >= {".torchlink", "CMakeUserPresets.json"}
+    assert not ignored & COMMITTED
+    (tmp_path / "b").mkdir()
+    for name in COMMITTED:
+        shutil.copy(tmp_path / "a" / name, tmp_path / "b" / name)
+    prefix = ("cmake", "prefix", "--output", tmp_path / "b/.torchlink", "--libtorch", torch_root)
+    assert torchlink(*prefix).code == 0
+    configured(tmp_path / "b", "--preset", "default")
+    configured(tmp_path / "a", "--preset", "local")
+
+
+@pytest.mark.parametrize("name", ["semi;colon", "back\\slash", 'quo"te', "new\nline", "sq[uare"])
+def test_a_directory_that_cmake_cannot_work_in_is_refused(
+    torch_root: Path,
+    tmp_path: Path,
+    torchlink: Callable[..., Result],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = tmp_path / name
+    for words in (
+        ("init", place),
+        ("prefix", "-o", place),
+        ("configure", "-S", place),
+        ("configure", f"-B{place}"),
+    ):
+        done = torchlink("cmake", *words, "--libtorch", torch_root)
+        assert done.code == 2, words
+        assert "CMake cannot work in" in done.err
+    monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(place))
+    assert "CMake cannot work in" in torchlink("cmake", "dir", "--libtorch", torch_root).err
+    assert not place.exists() or not list(place.rglob("*.cmake"))
 
 
 @pytest.mark.cmake

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cmake.toy import built, configured, project
+from tests.cmake.toy import configure as toy_configure
 from torchlink.build.cmake import write_prefix
 from torchlink.plan import NO_WISHES, make_plan
 
@@ -55,3 +56,21 @@ def test_a_project_that_does_not_lint_hears_nothing_of_it(toy: Libtorch, tmp_pat
     prefix = write_prefix(make_plan(toy, NO_WISHES))
     configured(project(tmp_path, LISTS), f"-DCMAKE_PREFIX_PATH={prefix}")
     assert "TORCHLINK_EXECUTABLE" not in (tmp_path / "build/CMakeCache.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("enable_testing()\n", ""), ("", "enable_testing()\n"), ("", "")]
+)
+def test_a_test_that_ctest_would_not_run_is_told(
+    toy: Libtorch, tmp_path: Path, before: str, after: str
+) -> None:
+    prefix = write_prefix(make_plan(toy, NO_WISHES))
+    lists = f"{LISTS}{before}torchlink_lint(app TEST)\n{after}"
+    enabled = bool(before or after)
+    done = toy_configure(project(tmp_path, lists), f"-DCMAKE_PREFIX_PATH={prefix}", TORCHLINK)
+    assert done.returncode == 0, done.stderr
+    assert ("Call enable_testing() in" in " ".join(done.stderr.split())) != enabled
+    tests = subprocess.run(
+        ["ctest", "-N"], cwd=tmp_path / "build", capture_output=True, text=True, check=False
+    ).stdout
+    assert ("torchlink-lint.app" in tests) == enabled

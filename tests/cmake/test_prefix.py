@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cmake.toy import built, compile_words, configure, configured, dynamic, moved_away, project
-from tests.conftest import run_clean
+from tests.conftest import run_clean, unmet
 from torchlink.build.cmake import write_prefix
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import Wishes, make_plan
+from torchlink.toolchain.tools import read_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -269,3 +273,69 @@ def test_a_real_torch_serves_a_project_with_old_words(torch_root: Path, tmp_path
     )
     built(tmp_path)
     assert run_clean(tmp_path / "build/app").stdout.startswith("PyTorch built with")
+
+
+def cmake_3() -> str:
+    """A CMake before 4, which refuses projects this old; the first on PATH may be a newer one from PyPI."""
+    programs = (shutil.which("cmake", path=directory) for directory in os.get_exec_path())
+    old = next((each for each in programs if each and read_version(text_of(each, "--version")) < (4,)), None)
+    return old or unmet("CMake 3: a newer one refuses such a project")
+
+
+def text_of(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("least", ["2.8.12", "3.2"])
+def test_a_project_may_ask_for_the_policies_of_an_old_cmake(
+    toy: Libtorch, tmp_path: Path, least: str
+) -> None:
+    cmake = cmake_3()
+    lists = (
+        f"cmake_minimum_required(VERSION {least})\nproject(existing CXX)\n{FIND}"
+        "append_torchlib_if_found(torch_python)\n"
+        'add_definitions(-D_GLIBCXX_USE_CXX11_ABI=0)\nset(CMAKE_CXX_FLAGS "-std=c++14")\n'
+        # CMP0057, which what torchlink wrote needs, is still the project's own affair.
+        f'cmake_policy(GET CMP0057 own)\nmessage(STATUS "own policy: <${{own}}>")\n{APP}'
+    )
+    done = configure(project(tmp_path, lists), prefix_of(toy), cmake=cmake)
+    assert done.returncode == 0, done.stderr
+    assert "own policy: <>" in done.stdout
+    assert "The flags of app set another _GLIBCXX_USE_CXX11_ABI" in done.stderr
+    assert standard_of(compile_words(tmp_path)["app"]) == "-std=c++17"
+    built(tmp_path, cmake=cmake)
+
+
+RPATHS = {
+    "": True,
+    "set(CMAKE_INSTALL_RPATH_USE_LINK_PATH FALSE)\n": False,
+    "set(CMAKE_INSTALL_RPATH $ORIGIN/../lib)\nset(CMAKE_INSTALL_RPATH_USE_LINK_PATH OFF)\n": False,
+}
+
+
+@pytest.mark.parametrize("own", RPATHS)
+def test_an_installed_program_finds_libtorch_unless_the_project_says_otherwise(
+    toy: Libtorch, tmp_path: Path, own: str
+) -> None:
+    lists = f"{HEAD}{own}{FIND}{APP}install(TARGETS app RUNTIME DESTINATION bin)\n"
+    configured(project(tmp_path, lists), prefix_of(toy))
+    built(tmp_path)
+    install = ("cmake", "--install", str(tmp_path / "build"), "--prefix", str(tmp_path / "there"))
+    subprocess.run(install, check=True, capture_output=True)
+    starts = run_clean(tmp_path / "there/bin/app").returncode == 0
+    assert starts == RPATHS[own]
+
+
+def test_a_project_for_another_machine_is_refused_before_anything_is_linked(
+    toy: Libtorch, tmp_path: Path
+) -> None:
+    other = "aarch64" if toy.arch == "x86_64" else "x86_64"
+    done = configure(
+        project(tmp_path, HEAD + FIND + APP),
+        prefix_of(toy),
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        f"-DCMAKE_SYSTEM_PROCESSOR={other}",
+    )
+    assert done.returncode != 0
+    said = " ".join(done.stderr.split())
+    assert f"is built for {toy.arch}, and this project is compiled for {other}" in said

@@ -286,9 +286,12 @@ def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, t
         assert run_clean(tmp_path / "app").stdout == says
 
 
-def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(libtorch: Libtorch, tmp_path: Path) -> None:
-    assert "eval" not in emit(make_plan(libtorch), "pkg-config")
-    spaced = reach(libtorch, tmp_path, "with space")
+@pytest.mark.parametrize("name", ["with space", "with space and $dollar (paren) `tick` & '\"#;"])
+def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(
+    libtorch: Libtorch, tmp_path: Path, name: str
+) -> None:
+    assert "xargs" not in emit(make_plan(libtorch), "pkg-config")
+    spaced = reach(libtorch, tmp_path, name)
     through_pkg_config(spaced, tmp_path)
     remark = (tmp_path / "torch.pc").read_text(encoding="utf-8").splitlines()[0]
     assert remark.startswith("# ")
@@ -309,12 +312,28 @@ def test_a_pc_file_is_complete(with_cuda: Libtorch, tmp_path: Path) -> None:
     plan = make_plan(with_cuda)
     joined = "\n".join(words(plan)).replace("-isystem\n", "-isystem")
     # Meson drops -L: what is kept must be found without.
-    kept = joined.replace(",-ltorch_cuda,", f",{with_cuda.library_dir}/libtorch_cuda.so,")
+    own = f"\n-std=c++{plan.cxx_standard}\n"
+    kept = joined.replace(own, f"\n-std=c++{plan.libtorch.cxx_standard_required}\n").replace(
+        ",-ltorch_cuda,", f",{with_cuda.library_dir}/libtorch_cuda.so,"
+    )
     assert arguments == kept.splitlines()
     version = f"{with_cuda.version}".partition("+")[0]
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
     for question in (f"--exact-version={version}", "--validate"):
         subprocess.run(["pkg-config", question, "torch"], env=environment, check=True)
+
+
+def test_a_pc_file_asks_for_the_needed_standard_and_not_the_preferred_one(libtorch: Libtorch) -> None:
+    """Meson puts it behind the project's own: C++14 projects must compile, C++17 projects must not become C++20."""
+    for command in ("g++", "g++ -std=c++14", "g++ -std=c++23"):
+        cflags = emit(make_plan(libtorch, compiler=find_compiler(command)), "pkg-config").partition(
+            "Cflags:"
+        )[2]
+        assert [word for word in cflags.split() if word.startswith("-std=")] == [
+            f"-std=c++{libtorch.cxx_standard_required}"
+        ]
+    chosen = emit(make_plan(libtorch, Wishes(cxx_standard=20)), "pkg-config")
+    assert "-std=c++20" in chosen
 
 
 def through_pkg_config(libtorch: Libtorch, directory: Path) -> list[bytes]:

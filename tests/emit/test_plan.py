@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -292,3 +293,22 @@ def test_an_archive_for_another_machine_may_be_looked_at(tmp_path: Path) -> None
     plan = make_plan(packed)
     assert plan.include_dirs == packed.include_dirs
     assert any("still packed" in note for note in plan.notes)
+
+
+def test_a_libtorch_for_another_machine_is_told_and_takes_no_cuda_headers_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolkit = tmp_path / "cuda/include"
+    (toolkit / "crt").mkdir(parents=True)
+    (toolkit / "crt/host_defines.h").touch()
+    (toolkit / "cuda_runtime_api.h").touch()
+    (toolkit / "cuda.h").write_text("#define CUDA_VERSION 13000\n")
+    monkeypatch.setenv("CUDA_HOME", str(toolkit.parent))
+    facts: dict[str, Any] = {"accelerator": "cuda", "accelerator_version": "13.0"}
+    own = os.uname().machine
+    foreign = make_plan(imitate(tmp_path / "a", arch="aarch64" if own == "x86_64" else "x86_64", **facts))
+    native = make_plan(imitate(tmp_path / "b", arch=own, **facts))
+    assert f"and this machine is {own} Linux" in foreign.notes[0]
+    assert foreign.cuda_include_dirs == ()
+    assert native.cuda_include_dirs == (toolkit,)
+    assert not any("this machine" in note for note in native.notes)

@@ -142,6 +142,91 @@ def test_a_wrapper_that_sets_the_search_path_is_asked_for_it(tmp_path: Path) -> 
     assert choose(python=str(wrapper)).root == torch
 
 
+def wrapper_of(python: str, tmp_path: Path) -> Path:
+    """A directory with a `python3` that is a script, which therefore is started."""
+    (tmp_path / "wrapped").mkdir()
+    wrapper = tmp_path / "wrapped/python3"
+    wrapper.write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+@pytest.fixture
+def plain_python(tmp_path: Path) -> str:
+    """An interpreter that reads user site-packages and has no torch: what runs the tests, less its venv."""
+    base = os.path.realpath(sys.executable)
+    probe = "import importlib.util as u, sys; sys.exit(bool(u.find_spec('torch')) or sys.prefix != sys.base_prefix)"
+    if subprocess.run([base, "-I", "-c", probe], check=False).returncode:
+        pytest.skip(f"{base} has a torch or is in a virtual environment")
+    return base
+
+
+@pytest.mark.parametrize("pythonpath", [None, "", ":/nowhere", ".", "/nowhere:"])
+@pytest.mark.parametrize("how", ["--python", "PATH"])
+def test_python_code_in_the_current_directory_is_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, pythonpath: str | None
+) -> None:
+    wrapper = wrapper_of(sys.executable, tmp_path)
+    trap = tmp_path / "trap"
+    attack = f"open({str(tmp_path / 'pwned')!r}, 'w')\n"
+    for package in ("importlib", "os", "site", "encodings", "torch"):
+        (trap / package).mkdir(parents=True)
+        (trap / package / "__init__.py").write_text(attack)
+    for module in ("sitecustomize", "usercustomize", "types", "warnings"):
+        (trap / f"{module}.py").write_text(attack)
+    monkeypatch.chdir(trap)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    if pythonpath is not None:
+        monkeypatch.setenv("PYTHONPATH", pythonpath)
+    environment = environment_of(str(wrapper) if how == "--python" else "python3", thorough=how == "--python")
+    assert environment.sites, "the interpreter was not started"
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_torch_in_the_user_site_is_found_through_a_wrapper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_python: str
+) -> None:
+    wrapper = wrapper_of(plain_python, tmp_path)
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path / "user"))
+    torch = make_site(tmp_path / "user", python=f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    assert choose(python=str(wrapper)).root == torch
+    monkeypatch.setenv("PYTHONNOUSERSITE", "1")
+    with pytest.raises(LibtorchUnusableError, match="no torch is installed there"):
+        choose(python=str(wrapper))
+
+
+def test_a_path_file_in_the_user_site_leads_to_a_torch_through_a_wrapper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_python: str
+) -> None:
+    wrapper = wrapper_of(plain_python, tmp_path)
+    site = tmp_path / f"user/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    site.mkdir(parents=True)
+    torch = make(tmp_path / "linked/torch")
+    (site / "linked.pth").write_text(f"{torch.parent}\n")
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path / "user"))
+    assert choose(python=str(wrapper)).root == torch
+
+
+def test_a_virtual_environment_behind_a_wrapper_does_not_read_the_user_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    wrapper = wrapper_of(str(tmp_path / "venv/bin/python"), tmp_path)
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path / "user"))
+    make_site(tmp_path / "user", python=f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    with pytest.raises(LibtorchUnusableError, match="no torch is installed there"):
+        choose(python=str(wrapper))
+
+
+def test_a_torch_on_pythonpath_is_found_through_a_wrapper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_python: str
+) -> None:
+    wrapper = wrapper_of(plain_python, tmp_path)
+    torch = make(tmp_path / "first/torch")
+    monkeypatch.setenv("PYTHONPATH", f"/nowhere:{tmp_path}/first")
+    assert choose(python=str(wrapper)).root == torch
+
+
 def test_a_missing_interpreter_is_said(tmp_path: Path) -> None:
     with pytest.raises(ToolMissingError, match="no interpreter"):
         choose(python=str(tmp_path / "python9"))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.libtorch.trees import CHECK_FAIL, Fake, Library, build, make, write_headers
 from torchlink.emit.cxx import words
+from torchlink.libtorch.floor import shortfall
 from torchlink.libtorch.glibc import glibc_conflict, newest, release_in
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
@@ -139,9 +140,10 @@ def test_a_libtorch_linked_against_a_newer_glibc_is_told(usr: Path, tmp_path: Pa
     )
     (home / "libtorch_cpu.so").unlink()
     (home / "libtorch_cpu.so").symlink_to("libc10.so")
-    conflict = glibc_conflict(inspect(usr, "path"))
-    assert conflict
-    assert "needs glibc 2.999 or newer and this system has 2." in conflict
+    short = shortfall(inspect(usr, "path"))
+    assert short
+    assert "needs GLIBC_2.999, and " in short.message
+    assert f"{short.message} {short.hint}" in make_plan(inspect(usr, "path")).notes
 
 
 def test_releases_are_compared_as_numbers() -> None:

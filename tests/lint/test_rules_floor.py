@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import unmet
-from tests.lint.bench import MAIN, Bench, calls, findings, functions, said
+from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, said
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import UsageError
 from torchlink.lint.finding import Severity
@@ -178,7 +178,51 @@ def test_newer_releases_have_newer_libraries() -> None:
     rows: dict[str, list[list[tuple[int, ...]]]] = {}
     for line in SYSTEMS.strip().splitlines():
         system, _, *versions = line.split()
-        rows.setdefault(system, []).append([tuple(map(int, each.split("."))) for each in versions])
+        rows.setdefault(system, []).append(
+            [tuple(map(int, each.split("."))) for each in versions if each != "-"]
+        )
     for releases in rows.values():
         for older, newer in pairwise(releases):
             assert all(a <= b for a, b in zip(older, newer, strict=True))
+
+
+@pytest.mark.compile
+def test_a_target_with_another_c_library(bench: Bench) -> None:
+    app = bench.program("app", MAIN)
+    for target in ("alpine:3.20", "alpine:3.20.3"):
+        (finding,) = findings(app, target=target)
+        assert (finding.rule, finding.subject) == ("floor-above-target", "glibc")
+        assert f"{target} has musl" in finding.message
+    user = bench.program("user", MAIN, bench.torch() / "libc10.so", "-Wl,-rpath,$ORIGIN/torch/lib")
+    (finding,) = said(user, "floor-above-target", target="alpine:3.20")
+    assert "no published libtorch is for musl" in finding.fix
+    if not has("musl-gcc"):
+        unmet("musl-tools")
+    small = bench.build("small", MAIN, compiler="musl-gcc")
+    assert not findings(small, target="alpine:3.20")
+    (finding,) = findings(small, target="debian:12")
+    assert finding.subject == "musl"
+
+
+@pytest.mark.compile
+def test_a_target_that_is_too_old_for_libtorch_itself(bench: Bench) -> None:
+    lib = bench.torch()
+    script = bench.path("libc.map")
+    script.write_text(
+        "GLIBC_2.27 { };\nGLIBC_2.28 { global: work; } GLIBC_2.27;\nGLIBC_2.34 { global: more; };\n"
+    )
+    words = ("-Wl,-soname,libc.so.6", f"-Wl,--version-script,{script}")
+    newer = bench.library("newer/libc.so.6", functions("work more"), *words)
+    cpu = functions("_ZN2at13globalContextEv") + calls("work", main=False)
+    bench.library("torch/lib/libtorch_cpu.so", cpu, newer, lib / "libc10.so", "-Wl,-rpath,$ORIGIN")
+    source = calls("_ZN2at13globalContextEv", "more")
+    app = bench.program(
+        "app", source, lib / "libtorch_cpu.so", newer, "-nostdlib", "-Wl,-rpath,$ORIGIN/torch/lib"
+    )
+    (finding,) = [each for each in findings(app, target="ubuntu:18.04") if each.rule == "floor-above-target"]
+    assert finding.subject == "GLIBC_2.34"
+    assert "This libtorch cannot run on ubuntu:18.04" in finding.fix
+    assert "libtorch_cpu.so itself needs GLIBC_2.28" in finding.fix
+    assert re.search(r"the newest torch that can is torch 2\.[56]\.\d", finding.fix)
+    (finding,) = [each for each in findings(app, target="debian:10") if each.rule == "floor-above-target"]
+    assert finding.fix.startswith("Build on debian:10 itself")

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import unmet
 from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, said, subjects
+from torchlink.binary.elf import ElfFile
+from torchlink.binary.system import system_for
 from torchlink.lint.finding import Severity
 from torchlink.lint.missing import this_machine
 
@@ -119,3 +121,19 @@ def test_an_assembly_file_without_a_note_makes_the_stack_executable(bench: Bench
     note = '.section .note.GNU-stack,"",%progbits\n'
     assembled = bench.build("part.o", f".globl part\npart: ret\n{note}", "-c", language="assembler")
     assert not findings(bench.library("libstack.so", INNER, assembled))
+
+
+def test_a_library_for_one_kind_of_processor_only_and_platform_in_a_search_path(bench: Bench) -> None:
+    inner = bench.library("lib/tls/libinner.so", INNER)
+    app = bench.program("app", calls("inner"), inner, "-Wl,-rpath,$ORIGIN/lib")
+    with ElfFile.open(app) as elf:
+        if not system_for(elf).searches_legacy:
+            unmet("glibc up to 2.36")
+    (finding,) = findings(app)
+    assert (finding.rule, finding.subject) == ("cpu-dependent-search", str(inner))
+    assert "glibc before 2.37" in finding.message
+    plain = bench.library("lib/libinner.so", INNER)
+    assert not findings(app)
+    app = bench.program("app", calls("inner"), plain, "-Wl,-rpath,$ORIGIN/lib:$ORIGIN/$PLATFORM")
+    (finding,) = said(app, "cpu-dependent-search")
+    assert finding.subject == "$ORIGIN/$PLATFORM"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lint.bench import Bench, findings, said, subjects
+from tests.lint.bench import Bench, calls, findings, functions, said, subjects
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import begins
@@ -258,4 +258,21 @@ def test_no_entry_is_too_odd_to_be_judged(bench: Bench, entry: str) -> None:
         "rpath-relative",
         "rpath-missing-directory",
         "rpath-unused",
+        "cpu-dependent-search",  # of $PLATFORM
     }
+
+
+def test_the_directory_of_libtorch_that_flags_writes_is_a_note(bench: Bench) -> None:
+    lib = bench.torch()
+    app = bench.program("app", calls("_ZN2at13globalContextEv"), lib / "libtorch_cpu.so", f"-Wl,-rpath,{lib}")
+    (finding,) = said(app, "rpath-build-tree")
+    assert finding.severity is Severity.NOTE
+    assert "--rpath origin=lib" in finding.fix
+    assert f"--allowed-rpath {lib}" in finding.fix
+    assert not said(app, "rpath-build-tree", allowed_rpath=(str(lib),))
+    other = bench.library("other/libother.so", functions("other"))
+    app = bench.program("app", calls("other"), other, f"-Wl,-rpath,{other.parent}")
+    (finding,) = said(app, "rpath-build-tree")
+    assert finding.severity is Severity.WARNING
+    assert "in a temporary directory" in finding.message
+    assert "--rpath origin=DIR" in finding.fix

@@ -221,3 +221,30 @@ def test_pythons_names_are_the_interpreters_in_a_library_of_an_extension_too(ben
     (finding,) = findings(helper)
     assert finding.evidence == ("gone",)
     assert not findings(bench.library("libfine.so", calls("PyErr_Clear", "_Py_Dealloc", main=False)))
+
+
+def test_a_copy_of_a_part_of_glibc_is_to_be_deleted(bench: Bench) -> None:
+    script = bench.path("libc.map")
+    script.write_text("GLIBC_2.99 { global: inner; local: *; };\n")
+    libc = bench.library(
+        "other/libc.so.6", functions("inner"), f"-Wl,--version-script,{script}", soname="libc.so.6"
+    )
+    script.write_text("GLIBC_2.2.5 { global: clock; local: *; };\n")
+    source = functions("clock") + calls("inner", main=False)
+    copy = bench.library("torch/lib/librt.so.1", source, libc, f"-Wl,--version-script,{script}")
+    app = bench.program("app", calls("clock"), copy, "-Wl,-rpath,$ORIGIN/torch/lib")
+    (finding,) = said(app, "symbol-version-missing")
+    assert finding.fix.startswith(f"Delete the copy of a part of glibc: rm {copy}.")
+    assert "newer library along" not in finding.fix
+    copy.unlink()
+    assert not said(app, "symbol-version-missing")
+
+
+def test_a_newer_glibc_next_to_the_binary_is_never_the_fix(bench: Bench) -> None:
+    script = bench.path("libm.map")
+    script.write_text("GLIBC_2.99 { global: newer; };\n")
+    libm = bench.library("other/libm.so.6", functions("newer"), f"-Wl,--version-script,{script}")
+    app = bench.program("app", calls("newer"), libm)
+    (finding,) = said(app, "symbol-version-missing")
+    assert "bring the newer library along" not in finding.fix
+    assert "run it on a newer system" in finding.fix

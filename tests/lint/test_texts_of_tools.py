@@ -144,7 +144,43 @@ def test_musls_own_words_agree_with_the_file(bench: Bench) -> None:
     words = (f"-L{used.parent}", f"-L{gone.parent}", "-lused", "-lgone", "-Wl,-rpath,$ORIGIN/lib")
     app = bench.build("app", main, *words, **how)
     (report,) = judge_text(ask("musl-ldd", app), "-")
-    assert rules_of(report) == rules_of(judge(app)) == {"library-not-found"}
+    assert rules_of(judge(app)) == {"library-not-found"}
+    # What the text adds is not lost: the symbols that musl could not relocate.
+    assert rules_of(report) == {"library-not-found", "undefined-symbol"}
+    (note,) = (finding for finding in report.findings if finding.rule == "undefined-symbol")
+    assert (note.severity, note.evidence) == (Severity.NOTE, ("gone",))
+    assert "libgone.so, not found, may define it" in note.message
+
+
+@pytest.mark.compile
+def test_a_libtorch_for_glibc_under_musl_is_one_finding_from_the_file_and_from_the_text(bench: Bench) -> None:
+    if not has("musl-gcc", "musl-ldd"):
+        unmet("musl-tools")
+    lib = bench.torch()
+    # As g++ links it: against glibc.
+    source = 'int puts(const char *);\nint _ZN2at13globalContextEv(void) { return puts(""); }\n'
+    for name in ("libtorch_cpu.so", "libc10.so"):
+        (lib / name).unlink()
+        chk = (
+            f"void __fprintf_chk(void);\n{source}int in_{name[3:6]}(void) {{ __fprintf_chk(); return 0; }}\n"
+        )
+        bench.build(f"torch/lib/{name}", chk, "-shared", "-fPIC", f"-Wl,-soname,{name}")
+    main = "int _ZN2at13globalContextEv(void);\nint main(void) { return _ZN2at13globalContextEv(); }"
+    words = (f"-L{lib}", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{lib}", "-Wl,--allow-shlib-undefined")
+    app = bench.build("app", main, "-Wl,--no-as-needed", *words, compiler="musl-gcc")
+    text = ask("musl-ldd", app)
+    elsewhere = text.replace(str(bench.directory), "/nowhere")
+    for report in (judge(app), *judge_text(text, "-"), *judge_text(elsewhere, "-")):
+        errors = [each for each in report.findings if each.severity is Severity.ERROR]
+        assert len(errors) == 1, errors
+        finding = errors[0]
+        assert (finding.rule, finding.subject) == ("c-library-mismatch", "libtorch")
+        assert "This libtorch is built for glibc" in finding.message
+        assert "runs on musl" in finding.message
+        assert "libtorch_cpu.so" in finding.message
+        assert "ld-linux" not in finding.fix
+        assert "library-not-found" not in rules_of(report)
+    assert "__fprintf_chk" in finding.evidence[-1]
 
 
 def test_a_sample_of_the_systems_programs_reads_the_same_from_text() -> None:

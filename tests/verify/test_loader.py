@@ -40,6 +40,10 @@ const auto graph = static_cast<std::shared_ptr<jit::Graph> (jit::GraphFunction::
     &jit::GraphFunction::optimized_graph);
 const auto text = static_cast<std::string (jit::Graph::*)(bool) const>(&jit::Graph::toString);
 const auto cast = static_cast<jit::GraphFunction& (*)(jit::Function&)>(&jit::toGraphFunction);
+static_assert(sizeof(jit::Code) == sizeof(std::shared_ptr<void>), "Code is one shared pointer");
+static_assert(std::is_constructible<jit::Code, const std::shared_ptr<jit::Graph>&, std::string, size_t>::value, "");
+const auto table =
+    static_cast<const std::vector<c10::IValue>& (jit::Code::*)() const>(&jit::Code::constant_table);
 """
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import resource  # here, because importing takes descriptors, and they have run out when it is needed
 import stat
 import sys
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from torchlink.errors import FileError, MalformedFileError
+from torchlink.errors import FileError, MalformedFileError, ResourcesError, TorchlinkError
 
 if TYPE_CHECKING:
     import struct
@@ -19,6 +21,12 @@ Buffer = bytes | mmap.mmap
 
 # A C++ name can be long (templates of templates), but one above this is a sign of a missing NUL.
 LONGEST_STRING = 1 << 20
+
+# Errors about the system, not about the file: none of them means that a file is absent.
+RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+
+# A map keeps a descriptor of its own unless it is told not to.
+UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and os.name == "posix" else {}
 
 
 class Data:
@@ -44,10 +52,11 @@ class Data:
 
         Raises:
             FileError: it does not exist, may not be read, or is no regular file (a FIFO is not waited for).
+            ResourcesError: the system cannot open anything just now.
             MalformedFileError: it is empty.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = open_descriptor(path)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise unreadable(path, error) from error
         try:
@@ -56,7 +65,7 @@ class Data:
                 raise FileError(f"{path} is {file_kind(status.st_mode)}, not a file.", hint="Name a file.")
             if status.st_size == 0:
                 raise MalformedFileError(f"{path} is empty, and an empty file is no {kind}.")
-            return cls(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), str(path), kind)
+            return cls(_mapped(descriptor), str(path), kind)
         except OSError as error:
             raise unreadable(path, error) from error
         finally:
@@ -111,10 +120,50 @@ class Data:
         return self.raw_string(offset, end).decode("utf-8", "surrogateescape")
 
 
-def unreadable(path: Path | str, error: OSError | ValueError) -> FileError:
-    """The error for a file that cannot be opened."""
+def open_descriptor(path: Path | str) -> int:
+    """A descriptor to read from, without waiting for a FIFO; the soft limit is raised where it is met."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno != errno.EMFILE or not _raise_limit():
+            raise
+    return os.open(path, flags)
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, **UNTRACKED)
+    except OSError as error:
+        if error.errno != errno.EMFILE or not _raise_limit():
+            raise
+    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, **UNTRACKED)
+
+
+def _raise_limit() -> bool:
+    """Raise the soft limit of open files to the hard one; whether it was lower."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return True
+
+
+def unreadable(path: Path | str, error: OSError | ValueError) -> TorchlinkError:
+    """The error for a file that cannot be opened: a `ResourcesError` where the file is not what is at fault."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, OSError) and error.errno in RESOURCES:
+        hint = "Run it again when the system has memory and its disks can be read."
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            hint = "Raise the limit of open files, for example with `ulimit -n 1024`."
+        return ResourcesError(f"Cannot read {path}: {reason}.", hint=hint)
     return FileError(f"Cannot read {path}: {reason}.", hint="Check the path and its permissions.")
+
+
+def not_about_the_file(path: Path | str, error: OSError | ValueError) -> None:
+    """Raise a `ResourcesError` for an error that must not be read as "this file is not there"."""
+    if isinstance(error, OSError) and error.errno in RESOURCES:
+        raise unreadable(path, error) from error
 
 
 def file_kind(mode: int) -> str:

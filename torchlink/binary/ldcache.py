@@ -11,6 +11,8 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -98,13 +100,21 @@ class LibraryCache:
         stop = self._blob.find(b"\0", offset)
         return self._blob[offset : max(stop, offset)].decode("utf-8", "surrogateescape")
 
-    def lookup(self, name: str, flags: Collection[int], hwcaps: Callable[[], Sequence[str]]) -> str | None:
+    def lookup(
+        self,
+        name: str,
+        flags: Collection[int],
+        hwcaps: Callable[[], Sequence[str]],
+        legacy: Callable[[int], bool] | None = None,
+    ) -> str | None:
         """The path that the loader takes from the cache for a NEEDED name, or None.
 
         Args:
             name: SONAME, e.g. `libz.so.1`.
             flags: what entries of the machine carry; others are passed over.
             hwcaps: gives the processor's glibc-hwcaps names, the best first; called only when entries ask.
+            legacy: whether the loader takes an entry with these bits, which stand for a legacy hardware
+                directory; None for a loader since 2.37, which takes none.
         """
         best: tuple[int, str] | None = None
         for entry_flags, hwcap, value in self._named(name.encode("utf-8", "surrogateescape")):
@@ -116,8 +126,8 @@ class LibraryCache:
                 if index >= len(names) or names[index] not in hwcaps():
                     continue
                 rank = list(hwcaps()).index(names[index])
-            elif hwcap:
-                continue  # a legacy hardware directory, which no loader since 2.37 takes
+            elif hwcap and (legacy is None or not legacy(hwcap)):
+                continue
             if best is None or rank < best[0]:
                 best = (rank, self._text(value))
         return best and best[1]
@@ -125,4 +135,4 @@ class LibraryCache:
 
 def collation(name: bytes) -> list[int]:
     """What entries are sorted by: runs of digits as numbers, above every other byte (`_dl_cache_libcmp`)."""
-    return [256 + int(part) if part.isdigit() else part[0] for part in RUNS(name)]
+    return [256 + whole_number(part) if part.isdigit() else part[0] for part in RUNS(name)]

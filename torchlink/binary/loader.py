@@ -18,7 +18,7 @@ from torchlink.binary.system import LoaderSystem, system_for
 from torchlink.binary.tokens import expand
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torchlink.binary.elf import ElfFile
     from torchlink.binary.search import Candidate
@@ -47,6 +47,7 @@ def resolve(
     root: Path | None = None,
     secure: bool | None = None,
     files: OpenFiles | None = None,
+    loaded: Sequence[LoadedObject] = (),
 ) -> Closure:
     """The closure of a program or shared library.
 
@@ -57,6 +58,8 @@ def resolve(
         root: an image or sysroot whose loader, cache and libraries are meant; the file may lie outside it.
         secure: whether it runs set-uid; by default what the file's mode says.
         files: keeps files open from one closure to the next.
+        loaded: what the process that loads it has loaded before: taken for their names without a search, and part of
+            the closure where something in it asks for them.
 
     Raises:
         FileError: the file cannot be read, or is no regular file.
@@ -69,7 +72,7 @@ def resolve(
     if secure is None:
         set_group = stat.S_ISGID | stat.S_IXGRP
         secure = bool(status.st_mode & stat.S_ISUID) or status.st_mode & set_group == set_group
-    return Resolver(system, environment or {}, files).run(path, elf, status, secure=secure)
+    return Resolver(system, environment or {}, files).run(path, elf, status, secure=secure, loaded=loaded)
 
 
 class Resolver:
@@ -83,16 +86,26 @@ class Resolver:
         self.files = files
         self.order: list[Node] = []
         self.edges: list[Edge] = []
+        self._before: set[Node] = set()
         self._by_name: dict[str, Node] = {}
         self._by_identity: dict[tuple[int, int], Node] = {}
 
-    def run(self, path: Path, elf: ElfFile, status: os.stat_result, *, secure: bool) -> Closure:
+    def run(
+        self,
+        path: Path,
+        elf: ElfFile,
+        status: os.stat_result,
+        *,
+        secure: bool,
+        loaded: Sequence[LoadedObject] = (),
+    ) -> Closure:
         """Load the subject and everything that it needs."""
         subject = self._subject(path, elf)
         self.search = Search(self.system, self.environment, subject, secure=secure)
         self._enter(subject, str(path), status if elf.interpreter is None else None)
         self.order.append(subject)
         subject.listed = True
+        self._enter_loaded(loaded, subject)
         if elf.dynamic.present:
             loader = self._enter_interpreter(subject) if elf.interpreter or elf.dynamic.needed else None
             self._preload(subject)
@@ -125,6 +138,19 @@ class Resolver:
                     self._by_name.setdefault(each, node)
         if status is not None:
             self._by_identity.setdefault((status.st_dev, status.st_ino), node)
+
+    def _enter_loaded(self, loaded: Sequence[LoadedObject], subject: Node) -> None:
+        """Make known what the process has loaded before."""
+        for each in loaded:
+            if each.how.kind == "interpreter":
+                continue
+            try:
+                status = each.file.stat()
+            except OSError:
+                continue
+            node = Node(each, subject, outside=self.system.tree.inside(str(each.file)) is None)
+            self._before.add(node)
+            self._enter(node, each.name, status)
 
     def _enter_interpreter(self, subject: Node) -> Node | None:
         path = self.system.interpreter
@@ -170,6 +196,8 @@ class Resolver:
             for name in dynamic.needed:
                 found = self._request(name, node)
                 if found is not None and not found.listed:
+                    if found in self._before:  # in this closure it is there for who asks first here
+                        found.loaded = found.loaded._replace(needed_by=node.path)
                     self.order.append(found)
                     found.listed = True
             if self.system.family == "glibc":

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.data import file_kind, unreadable
+from torchlink.binary.data import file_kind, not_about_the_file, unreadable
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
 
@@ -69,6 +69,7 @@ def judge(path: str, machine: str | None, files: OpenFiles) -> Verdict:
     except PermissionError:
         return Verdict(None, None, "may not be read")
     except (OSError, ValueError) as error:
+        not_about_the_file(path, error)
         return Verdict(None, None, str(getattr(error, "strerror", None) or error), odd=True)
     if not stat.S_ISREG(status.st_mode):
         return Verdict(None, status, f"is {file_kind(status.st_mode)}", fatal=True)

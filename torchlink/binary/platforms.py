@@ -58,6 +58,44 @@ X86_LEVELS = (
 )
 
 
+# Up to 2.36 glibc's `$PLATFORM` and legacy hardware subdirectories on x86 (`cpu_features.c`, `dl-hwcap.h`).
+HASWELL = frozenset({"avx2", "fma", "bmi1", "bmi2", "abm", "movbe", "popcnt"})
+XEON_PHI = frozenset({"avx512cd", "avx512er", "avx512pf"})
+AVX512_1 = frozenset({"avx512cd", "avx512bw", "avx512dq", "avx512vl"})
+# The bit of AT_HWCAP, or of glibc's own field that replaces it on x86, that each important subdirectory stands for.
+LEGACY_BITS = {
+    "x86_64": {"x86_64": 1, "avx512_1": 2},
+    "x32": {"x86_64": 1, "avx512_1": 2},
+    "x86": {"sse2": 0},
+    "aarch64": {"atomics": 8},
+}
+# The bit that an entry of ld.so.cache has for a platform subdirectory.
+PLATFORM_BITS = {"i586": 48, "i686": 49, "haswell": 50, "xeon_phi": 51}
+ON_X86 = frozenset({"x86_64", "x32", "x86"})
+
+
+class Cpu(NamedTuple):
+    """A processor as /proc/cpuinfo shows it."""
+
+    vendor: str = ""
+    flags: frozenset[str] = frozenset()
+
+    @property
+    def intel_platform(self) -> str | None:
+        """What glibc replaces AT_PLATFORM by on Intel's processors; None on others."""
+        if self.vendor != "GenuineIntel":
+            return None
+        if self.flags >= XEON_PHI:
+            return "xeon_phi"
+        return "haswell" if self.flags >= HASWELL else None
+
+    def has(self, subdirectory: str) -> bool:
+        """Whether the loader searches a legacy hardware subdirectory of `LEGACY_BITS`."""
+        if subdirectory == "avx512_1":
+            return self.vendor == "GenuineIntel" and self.flags >= AVX512_1 and "avx512er" not in self.flags
+        return subdirectory == "x86_64" or subdirectory in self.flags
+
+
 def x86_hwcaps(flags: frozenset[str]) -> tuple[str, ...]:
     """The glibc-hwcaps subdirectories for a processor with these /proc/cpuinfo flags, the best first."""
     taken: list[str] = []
@@ -69,13 +107,21 @@ def x86_hwcaps(flags: frozenset[str]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def host_hwcaps() -> tuple[str, ...]:
-    """`x86_hwcaps` of this machine's processor; nothing on other processors."""
+def host_cpu() -> Cpu:
+    """This machine's processor."""
+    vendor = ""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                if line.startswith("flags"):
-                    return x86_hwcaps(frozenset(line.partition(":")[2].split()))
+                if line.startswith("vendor_id"):
+                    vendor = line.partition(":")[2].strip()
+                elif line.startswith(("flags", "Features")):
+                    return Cpu(vendor, frozenset(line.partition(":")[2].split()))
     except OSError:
         pass
-    return ()
+    return Cpu(vendor)
+
+
+def host_hwcaps() -> tuple[str, ...]:
+    """The glibc-hwcaps subdirectories of this machine's processor; nothing on other processors than x86."""
+    return x86_hwcaps(host_cpu().flags)

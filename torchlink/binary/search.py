@@ -173,9 +173,7 @@ class Search:
         yield self._from_environment
         yield requester.places("runpath", self)
         nodeflib = requester.elf.dynamic.nodeflib
-        cached = self.system.cache and self.system.cache.lookup(
-            name, self.system.cache_flags, self.system.hwcaps
-        )
+        cached = self.system.cached(name)
         if cached and not (nodeflib and cached.startswith(tuple(place.prefix for place in self._defaults))):
             yield (Place(cached, False, How("ld.so.cache")),)
         if not nodeflib:
@@ -198,6 +196,16 @@ class Search:
                 prefix = f"{top}{subdirectory}/"
                 if self._is_dir(prefix, outside=place.outside):
                     yield Candidate(prefix + name, place, group)
+        for prefix in self._legacy(place.prefix, self.system.legacy_subdirectories(), outside=place.outside):
+            yield Candidate(prefix + name, place, group)
+
+    def _legacy(self, top: str, names: tuple[str, ...], *, outside: bool) -> Iterator[str]:
+        """The legacy hardware subdirectories below `top` that are there, in the order of the search."""
+        for number, name in enumerate(names):
+            prefix = f"{top}{name}/"
+            if self._is_dir(prefix, outside=outside):
+                yield from self._legacy(prefix, names[number + 1 :], outside=outside)
+                yield prefix
 
     def _is_dir(self, prefix: str, *, outside: bool) -> bool:
         key = (prefix, outside)

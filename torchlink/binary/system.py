@@ -7,8 +7,17 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.binary.data import not_about_the_file, open_descriptor
 from torchlink.binary.ldcache import LibraryCache
-from torchlink.binary.platforms import PLATFORMS, UNKNOWN, host_hwcaps
+from torchlink.binary.platforms import (
+    LEGACY_BITS,
+    ON_X86,
+    PLATFORM_BITS,
+    PLATFORMS,
+    UNKNOWN,
+    host_cpu,
+    host_hwcaps,
+)
 from torchlink.binary.tree import Tree
 
 if TYPE_CHECKING:
@@ -21,6 +30,13 @@ PRELOAD_PATH = "/etc/ld.so.preload"
 MUSL_DIRS = ("/lib", "/usr/local/lib", "/usr/lib")
 MUSL_LOADER = re.compile(r"/ld-musl-([^/]+)\.so\.1$")
 LARGEST_LOADER = 16 << 20  # bytes; a loader has a fifth of one MiB
+RELEASE = re.compile(
+    rb" release version (\d+)\.(\d+)"
+)  # in the loader since 2.33, which answers to --version
+WITHOUT_LEGACY = (2, 37)  # the first release that searches no legacy hardware directories
+BEFORE_RELEASE = (2, 32)  # what a loader that does not name its release has at most
+PLATFORM_FIELD = 0xF << 48
+TLS_BIT = 1 << 63
 
 
 class LoaderSystem(NamedTuple):
@@ -30,26 +46,75 @@ class LoaderSystem(NamedTuple):
     interpreter: str | None  # path of the loader as it sees it; None where there is none
     default_dirs: tuple[str, ...]  # in order, without a slash at the end
     lib: str  # what `$LIB` stands for
-    platform: str  # what `$PLATFORM` stands for
+    kernel_platform: str  # what the kernel says in AT_PLATFORM
     tree: Tree
     cache_flags: tuple[int, ...] = ()
     cache: LibraryCache | None = None
     known_hwcaps: tuple[str, ...] | None = None  # None: asked of this machine's processor when needed
     preload: tuple[str, ...] = ()  # names in /etc/ld.so.preload
+    # of the loader's own release, () where it is not known; up to 2.36 it searches legacy hardware directories
+    release: tuple[int, ...] = ()
+    own_platform: bool = (
+        False  # it replaces AT_PLATFORM by `haswell` or `xeon_phi` on processors of that kind
+    )
+    # legacy hardware subdirectories that its release knows of this machine, with their bits; the processor decides
+    legacy_bits: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def platform(self) -> str:
+        """What `$PLATFORM` stands for on this machine's processor."""
+        return (self.own_platform and host_cpu().intel_platform) or self.kernel_platform
+
+    @property
+    def searches_legacy(self) -> bool:
+        """Whether the loader is a glibc before 2.37, which searches legacy hardware subdirectories."""
+        return self.family == "glibc" and () < self.release < WITHOUT_LEGACY
+
+    def legacy_subdirectories(self) -> tuple[str, ...]:
+        """The legacy hardware subdirectories that may stand behind one another, in glibc's order.
+
+        `("tls", "haswell", "avx512_1", "x86_64")` means that `tls/haswell/avx512_1/x86_64` is searched first, and
+        then every selection of them, in the order of a binary number that counts down (`_dl_important_hwcaps`).
+        """
+        if not self.searches_legacy:
+            return ()
+        important = [name for name, _ in reversed(self.legacy_bits) if host_cpu().has(name)]
+        return ("tls", *filter(None, (self.platform,)), *important)
+
+    def _takes_legacy(self, hwcap: int) -> bool:
+        """Whether it takes an entry of ld.so.cache with these bits."""
+        ours = sum(1 << bit for name, bit in self.legacy_bits if host_cpu().has(name))
+        if hwcap & ~(ours | PLATFORM_FIELD | TLS_BIT):
+            return False
+        wanted = PLATFORM_BITS.get(self.platform)
+        platform = hwcap & PLATFORM_FIELD
+        return not platform or (wanted is not None and platform == 1 << wanted)
+
+    def for_any_cpu(self) -> LoaderSystem:
+        """The loader as every processor has it: nothing for one kind of processor only is searched."""
+        return self._replace(known_hwcaps=(), release=(), own_platform=False)
+
+    def cached(self, name: str) -> str | None:
+        """The path that ld.so.cache has for a NEEDED name."""
+        if self.cache is None:
+            return None
+        legacy = self._takes_legacy if self.searches_legacy else None
+        return self.cache.lookup(name, self.cache_flags, self.hwcaps, legacy)
 
     def hwcaps(self) -> tuple[str, ...]:
         """The glibc-hwcaps subdirectories that are searched, the best first."""
         return host_hwcaps() if self.known_hwcaps is None else self.known_hwcaps
 
 
-def system_for(elf: ElfFile, root: Path | None = None) -> LoaderSystem:
+def system_for(elf: ElfFile, root: Path | None = None, interpreter: str | None = None) -> LoaderSystem:
     """The loader that would load `elf` on this machine, or in the image below `root`.
 
     The loader's own file tells its default directories; nothing is run. A program names its loader; for a
-    library it is the machine's usual one, or musl's where only that is there or the library asks for it.
+    library it is the machine's usual one, or musl's where only that is there or the library asks for it, unless
+    `interpreter` names it.
     """
     tree = Tree(root)
-    interpreter = elf.interpreter or usual_loader(elf, tree)
+    interpreter = interpreter or elf.interpreter or usual_loader(elf, tree)
     musl = MUSL_LOADER.search(interpreter or "")
     if musl or wants_musl(elf):
         return LoaderSystem(
@@ -57,7 +122,7 @@ def system_for(elf: ElfFile, root: Path | None = None) -> LoaderSystem:
             interpreter=interpreter,
             default_dirs=musl_dirs(tree, interpreter or "", musl.group(1) if musl else elf.machine),
             lib="lib",
-            platform="",
+            kernel_platform="",
             tree=tree,
         )
     known = PLATFORMS.get(elf.machine, UNKNOWN)
@@ -68,13 +133,28 @@ def system_for(elf: ElfFile, root: Path | None = None) -> LoaderSystem:
         interpreter=interpreter,
         default_dirs=dirs,
         lib=library_token(dirs[0]),
-        platform=known.platform,
+        kernel_platform=known.platform,
         cache_flags=known.cache_flags,
         cache=LibraryCache(read(tree, cache_path(blob))),
         known_hwcaps=None if elf.machine in {"x86_64", "x32"} else (),
         preload=preload_names(read(tree, PRELOAD_PATH)),
         tree=tree,
+        release=glibc_release(blob),
+        own_platform=elf.machine in {"x86_64", "x32"} and b"haswell\0" in blob,
+        legacy_bits=tuple(
+            (name, bit)
+            for name, bit in LEGACY_BITS.get(elf.machine, {}).items()
+            if elf.machine not in ON_X86 or b"avx512_1\0" in blob  # older than 2.26: AT_HWCAP, none important
+        ),
     )
+
+
+def glibc_release(blob: bytes) -> tuple[int, ...]:
+    """The release in the bytes of a glibc loader: (2, 36); (2, 32) for one too old to name it, () for none."""
+    if not blob:
+        return ()
+    found = RELEASE.search(blob)
+    return (int(found[1]), int(found[2])) if found else BEFORE_RELEASE
 
 
 def usual_loader(elf: ElfFile, tree: Tree) -> str | None:
@@ -95,10 +175,11 @@ def wants_musl(elf: ElfFile) -> bool:
 def read(tree: Tree, path: str) -> bytes:
     """A file of the system, or nothing where it cannot be read."""
     try:
-        descriptor = os.open(tree.on_host(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_descriptor(tree.on_host(path))
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a FIFO must not be waited for
             return file.read(LARGEST_LOADER) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        not_about_the_file(path, error)
         return b""
 
 

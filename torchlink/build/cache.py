@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.errors import FileError
-from torchlink.paths import cache_dir
+from torchlink.paths import LOGS, cache_dir, close_to_others, distrust, kept_in, made_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 BUILDS = "loaders"
-LOGS = "logs"
 MANIFEST = "entry.json"
 WORKSPACE = ".new-"  # how the names of workspaces begin
 ABANDONED = 86400  # seconds after which a workspace is what a killed process left behind
@@ -44,7 +43,8 @@ def find(key: str) -> Entry | None:
 def recent(asked: str) -> Entry | None:
     """The entry that served the same question last time; whether it still does is for its key to say."""
     try:
-        return _whole(_recent(asked).read_text(encoding="ascii"))
+        file = _recent(asked)
+        return _whole(file.read_text(encoding="ascii")) if distrust(file) is None else None
     except (OSError, ValueError):
         return None
 
@@ -57,6 +57,7 @@ def remember_recent(asked: str, entry: Path) -> None:
         if not file.is_file() or file.read_text(encoding="ascii") != key:
             beside = file.with_name(f"{file.name}.{os.getpid()}")
             beside.write_text(key, encoding="ascii")
+            beside.chmod(0o600)
             beside.replace(file)
 
 
@@ -71,8 +72,7 @@ def workspace() -> Iterator[Path]:
     import tempfile
 
     try:
-        builds = cache_dir() / BUILDS
-        builds.mkdir(parents=True, exist_ok=True)
+        builds = made_in(BUILDS)
         _sweep(builds)
         directory = Path(tempfile.mkdtemp(prefix=WORKSPACE, dir=builds))
     except OSError as error:
@@ -91,11 +91,12 @@ def publish(key: str, directory: Path, program: str, facts: Mapping[str, object]
     Raises:
         FileError: the cache cannot be written.
     """
-    place = cache_dir() / BUILDS / key
+    place = directory.parent.parent / key
     size = (directory / program).stat().st_size
     manifest = {"form": FORM, "program": program, "size": size, **facts}
     try:
         (directory / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        close_to_others(directory)
         if place.exists() and find(key) is None:  # half copied, or made by another torchlink
             place.rename(directory.with_name("replaced"))
         directory.rename(place)
@@ -116,10 +117,8 @@ def lock(key: str) -> Iterator[None]:
     """
     from filelock import FileLock
 
-    file = cache_dir() / BUILDS / f".{key}.lock"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(file)
+        held = FileLock(made_in(BUILDS) / f".{key}.lock")
         held.acquire()
     except OSError as error:
         raise _unwritable(error) from error
@@ -135,9 +134,8 @@ def keep_log(name: str, text: str) -> Path:
     Raises:
         FileError: the cache cannot be written.
     """
-    file = cache_dir() / LOGS / name
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = made_in(LOGS) / name
         file.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise _unwritable(error) from error
@@ -145,13 +143,18 @@ def keep_log(name: str, text: str) -> Path:
 
 
 def _whole(key: str) -> Entry | None:
-    """The entry of this key, where all of it is there."""
-    directory = cache_dir() / BUILDS / key
+    """The entry of this key, where all of it is there and nobody else can have written it."""
+    builds = kept_in(BUILDS)
+    directory = builds / key
+    if directory.parent != builds or key == "..":
+        return None
     try:
         facts = json.loads((directory / MANIFEST).read_bytes())
         program = directory / str(facts["program"])
+        if program.parent != directory or any(map(distrust, (directory, directory / MANIFEST, program))):
+            return None
         whole = facts["form"] == FORM and os.stat(program).st_size == facts["size"]  # noqa: PTH116 - warm path
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Entry(program, facts) if whole and os.access(program, os.X_OK) else None
 
@@ -182,7 +185,7 @@ def _sweep(builds: Path) -> None:
 
 
 def _recent(asked: str) -> Path:
-    return cache_dir() / BUILDS / f".recent-{zlib.crc32(asked.encode(errors='surrogateescape')):08x}"
+    return kept_in(BUILDS) / f".recent-{zlib.crc32(asked.encode(errors='surrogateescape')):08x}"
 
 
 def _unwritable(error: OSError) -> FileError:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.build.project import write_project
-from torchlink.emit import cmake_prefix
+from torchlink.emit import cmake_prefix, cmake_syntax
 from torchlink.emit.cmake_project import ProjectTools
 from torchlink.errors import FileError
 from torchlink.libtorch.packed import check_unpacked
-from torchlink.paths import cache_dir
+from torchlink.paths import cache_dir, close_to_others, distrust, lasting
 from torchlink.toolchain.tools import find_tool
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool =
         LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
+    cmake_syntax.check_directory(directory or cache_dir())
     files = prefix_files(plan)
     if directory is None:
         version = re.sub(r"[^\w.+-]", "_", plan.libtorch.version or "unknown")
@@ -103,6 +104,7 @@ def write_with_prefix(
         LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
+    cmake_syntax.check_directory(directory.absolute())
     prefix = {f"{place}/{name}": text for name, text in prefix_files(plan).items()}
     own = [name for name in prefix if _is_own(directory / name)]
     return write_project({**files, **prefix}, directory, force=force, ours=own)[: len(files)]
@@ -117,13 +119,14 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
     """A directory of the cache that holds exactly these files; written beside, so whole or absent."""
     key = sha256("\0".join(f"{file}\0{text}" for file, text in files.items()).encode())
     directory = cache_dir() / "cmake" / f"{name}-{key.hexdigest()[:16]}"
-    if _holds(directory, files):
-        return directory
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        lasting("cmake")
+        if distrust(directory) is None and _holds(directory, files):
+            return directory
         with tempfile.TemporaryDirectory(prefix=".new-", dir=directory.parent) as beside:
             fresh = Path(beside) / "whole"
             write_project(files, fresh)
+            close_to_others(fresh)
             if directory.exists():  # somebody changed it; what is there must not stay
                 directory.rename(Path(beside) / "old")
             try:
@@ -141,7 +144,10 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
 
 def _holds(directory: Path, files: Mapping[str, str]) -> bool:
     try:
-        return all((directory / name).read_bytes() == text.encode() for name, text in files.items())
+        return all(
+            distrust(directory / name) is None and (directory / name).read_bytes() == text.encode()
+            for name, text in files.items()
+        )
     except OSError:
         return False
 

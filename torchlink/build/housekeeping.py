@@ -7,9 +7,9 @@ import json
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.build.cache import BUILDS, LOGS, MANIFEST
+from torchlink.build.cache import BUILDS, MANIFEST
 from torchlink.errors import FileError
-from torchlink.paths import cache_dir
+from torchlink.paths import LOGS, cache_dir
 
 if TYPE_CHECKING:
     from pathlib import Path

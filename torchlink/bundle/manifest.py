@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from typing import TYPE_CHECKING
 
 from torchlink import __version__
+from torchlink.bounds import load_json
 from torchlink.bundle.placement import LIBRARIES
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def patched(part: Part) -> dict[str, object] | None:
 def names_of(directory: Path) -> frozenset[str] | None:
     """What lies at the top of a bundle of ours, from its manifest; None: it is no bundle."""
     try:
-        manifest = json.loads((directory / MANIFEST).read_bytes())
+        manifest = load_json((directory / MANIFEST).read_bytes())
         if str(manifest["tool"]).startswith(TOOL):
             return OWN_NAMES | {str(manifest["binary"])}
     except (OSError, ValueError, KeyError, TypeError):

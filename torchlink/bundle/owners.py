@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import load_json
 from torchlink.bundle.facts import Owner
 from torchlink.libtorch.disk import names_in, read_text
 
@@ -112,7 +112,7 @@ def conda_owner(prefix: Path, relative: str) -> Owner | None:
         if f'"{relative}"' not in text:
             continue
         try:
-            record = json.loads(text)
+            record = load_json(text)
             if relative not in record["files"]:
                 continue
             unpacked = Path(record.get("extracted_package_dir") or prefix / "pkgs" / file.stem)

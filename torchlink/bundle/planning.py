@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
+from torchlink.bounds import whole_number
 from torchlink.bundle.collect import Collection
 from torchlink.bundle.companions import Opened
 from torchlink.bundle.facts import BundlePlan, Floor, LeftOut, Part
@@ -101,7 +102,7 @@ def policy_of(wishes: Wishes) -> Policy:
 
 def portable(system: LoaderSystem) -> LoaderSystem:
     """The loader without what only this machine has: its processor's own variants, its preloaded libraries."""
-    return system._replace(known_hwcaps=(), preload=())
+    return system.for_any_cpu()._replace(preload=())
 
 
 def file_names(items: Sequence[Item]) -> list[tuple[str, tuple[str, ...]]]:
@@ -151,7 +152,7 @@ def floors_of(collection: Collection, parts: Sequence[Part]) -> Iterator[Floor]:
                 numbers = version.split(".")
                 if prefix != library or not all(each.isdigit() for each in numbers):
                     continue
-                if (key := tuple(map(int, numbers))) > newest:
+                if (key := tuple(map(whole_number, numbers))) > newest:
                     newest, by = key, part.path
         if newest:
             yield Floor(library, ".".join(map(str, newest)), by)

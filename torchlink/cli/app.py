@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from torchlink.cli.commands import COMMANDS
+from torchlink.cli.output import answer, say
 from torchlink.errors import FileError, UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def show_version(wanted: bool) -> None:
     if wanted:
         from torchlink import __version__
 
-        typer.echo(f"torchlink {__version__}")
+        say(f"torchlink {__version__}")
         raise typer.Exit
 
 
@@ -155,7 +156,7 @@ def complete_in(option: str, shell: str, *more: str) -> int:
         script = completion.get_completion_script(
             prog_name="torchlink", complete_var="_TORCHLINK_COMPLETE", shell=shell
         )
-        typer.echo(script)
+        answer(script)
         return 0
     try:
         _, path = completion.install(shell=shell, prog_name="torchlink", complete_var="_TORCHLINK_COMPLETE")
@@ -164,7 +165,7 @@ def complete_in(option: str, shell: str, *more: str) -> int:
             f"Completion cannot be installed: {error.filename}: {error.strerror}.",
             hint=f"Put what `torchlink --show-completion {shell}` prints where your shell reads it.",
         ) from error
-    typer.echo(f"{shell} completion is in {path}; it takes effect in the next shell.")
+    say(f"{shell} completion is in {path}; it takes effect in the next shell.")
     return 0
 
 
@@ -188,7 +189,7 @@ def run(arguments: Sequence[str]) -> int:
         if (
             type(error).__name__ == "NoArgsIsHelpError"
         ):  # `torchlink cache` alone: click's way to print its help
-            typer.echo(error.format_message(), err=True)
+            say(error.format_message(), err=True)
             return 2
         raise usage_error(error) from error
     except EndedEarly as error:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from torchlink.cli.options import JsonOption
+from torchlink.cli.output import answer, say
+from torchlink.shown import visible
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -94,12 +96,12 @@ def bundle(
         lambda progress: make(binary, directory, wishes, force=force, dry=dry_run, progress=progress)
     )
     for glob in report.plan.unmatched:
-        typer.echo(f"torchlink: {glob!r} fits none of the libraries that {binary.name} needs.", err=True)
+        say(visible(f"torchlink: {glob!r} fits none of the libraries that {binary.name} needs."), err=True)
     if json:
         from json import dumps
 
-        typer.echo(dumps(to_json(report), indent=2))
+        answer(dumps(to_json(report), indent=2))
     else:
-        typer.echo(to_text(report), nl=False)
+        say(to_text(report), end="")
     wrong = report.lint is not None and report.lint.fails(Severity.ERROR)
     raise typer.Exit(int(wrong))

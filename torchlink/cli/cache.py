@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from torchlink.cli.options import JsonOption
+from torchlink.cli.output import answer, say
+from torchlink.shown import visible
 
 EPILOG = """\b
 Examples:
@@ -35,9 +37,9 @@ def show(*, json: JsonOption = False) -> None:
     if json:
         import json as codec
 
-        typer.echo(codec.dumps(to_json(cache_dir(), kept), indent=2))
+        answer(codec.dumps(to_json(cache_dir(), kept), indent=2))
     else:
-        typer.echo(to_text(cache_dir(), kept, housekeeping.KINDS), nl=False)
+        say(to_text(cache_dir(), kept, housekeeping.KINDS), end="")
 
 
 @app.command()
@@ -51,6 +53,6 @@ def clear(*, json: JsonOption = False) -> None:
     if json:
         import json as codec
 
-        typer.echo(codec.dumps({"schema": 1, "path": str(cache_dir()), "freed": freed}, indent=2))
+        answer(codec.dumps({"schema": 1, "path": str(cache_dir()), "freed": freed}, indent=2))
     else:
-        typer.echo(f"{cache_dir()}: {size_text(freed)} deleted")
+        say(f"{visible(str(cache_dir()))}: {size_text(freed)} deleted")

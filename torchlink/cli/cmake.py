@@ -9,8 +9,11 @@ import typer
 from typer.core import TyperCommand
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli.output import answer as print_answer
+from torchlink.cli.output import say
 from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
 from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -71,8 +74,8 @@ def init(
 ) -> None:
     """Write a CMake project that builds: plain words, presets, a program.
 
-    What is this machine's goes into DIR/.torchlink and CMakePresets.json, which git ignores; all else may be
-    committed.
+    What is this machine's goes into DIR/.torchlink and CMakeUserPresets.json, which git ignores; all else may be
+    committed. In a clone: torchlink cmake prefix --output DIR/.torchlink
     """
     from torchlink.build.cmake import project_tools, write_with_prefix
     from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
@@ -89,14 +92,30 @@ def init(
             {"directory": str(directory), "files": [str(path) for path in written], "prefix": str(prefix)}
         )
     else:
-        typer.echo("\n".join(str(path) for path in (*written, prefix)))
+        print_answer("\n".join(str(path) for path in (*written, prefix)))
     say_notes(plan)
     import shlex
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
     program = shlex.quote(str(directory.absolute() / BUILD_DIR / name))
-    how = f"--preset default -S {there}" if tools.cmake_version >= (3, 19) else f"-S {there} -B {build}"
-    typer.echo(f"torchlink: next: cmake {how} && cmake --build {build} && {program} model.pt", err=True)
+    cross, run = cross_words(plan.libtorch)
+    program = f" && {program} model.pt" if run else ""
+    how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"
+    say(visible(f"torchlink: next: cmake {how}{cross} && cmake --build {build}{program}"), err=True)
+
+
+def cross_words(libtorch: Libtorch) -> tuple[str, bool]:
+    """What CMake needs to hear to compile for a libtorch of another machine; and whether the program runs here."""
+    from torchlink.libtorch.machine import is_foreign
+    from torchlink.toolchain.fit import machine
+
+    if not is_foreign(libtorch):
+        return "", True
+    if libtorch.platform != "linux":
+        return "", False
+    name = machine(libtorch.arch)
+    words = f" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={name} -DCMAKE_CXX_COMPILER={name}-linux-gnu-g++"
+    return words, False
 
 
 OutputOption = Annotated[
@@ -210,7 +229,7 @@ def configure(
     command = [str(cmake.path), *words, "-C", str(write_initial_cache(script))]
     say_notes(plan)
     if show:
-        typer.echo(shlex.join(command))
+        print_answer(shlex.join(command))
     else:
         raise typer.Exit(replace(command))
 
@@ -247,11 +266,11 @@ def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:
     if json:
         say_json({"prefix": str(prefix), "torch_dir": str(prefix / CONFIG_DIR)})
     else:
-        typer.echo(prefix / CONFIG_DIR if torch_dir else prefix)
+        print_answer(str(prefix / CONFIG_DIR if torch_dir else prefix))
 
 
 def say_json(fields: dict[str, object]) -> None:
     """One object on stdout."""
     import json
 
-    typer.echo(json.dumps({"schema": 1, **fields}, indent=2))
+    print_answer(json.dumps({"schema": 1, **fields}, indent=2))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
+from torchlink.cli.output import answer, note, say
 from torchlink.cli.planning import locate, say_notes
 from torchlink.errors import UsageError
 
@@ -38,6 +39,8 @@ VALUES = {
     "--rpath": "rpath",
     "--headers": "headers",
 }
+# Directories of other projects' headers that libtorch brings along, and whose headers include them.
+SHADOWED = {"fmt": rb"fmt|spdlog", "google": rb"google", "pybind11": rb"pybind11"}
 SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
 
 
@@ -89,9 +92,10 @@ def cxx(ctx: typer.Context) -> None:
         if code and plan is not None:
             say_gone(order.arguments, plan)
             say_cuda_headers(order.arguments, plan)
+            say_shadowed(order.arguments, plan, compiler)
         raise typer.Exit(code)
     shown = command if order.show == "command" else words(plan, order.show) if plan else ()
-    typer.echo(os.fsencode(shlex.join(shown)))
+    answer(shlex.join(shown))
 
 
 def read_order(arguments: Sequence[str]) -> Order:
@@ -146,7 +150,21 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     )
     plan = make_plan(locate(Path(named) if named else None, order.options.get("python")), wishes, as_used)
     say_notes(plan)
-    return compiler, plan
+    return compiler, with_abi(plan, step)
+
+
+def with_abi(plan: LinkPlan, step: Step) -> LinkPlan:
+    """The plan, undoing another C++ ABI that the command line asks for: a second -D would be a warning at each file."""
+    other = next((name for name, value in plan.defines if step.cxx11_abi not in {None, value}), None)
+    if other is None or not step.compiles:
+        return plan
+    value = dict(plan.defines)[other]
+    say(
+        f"torchlink: note: the command line sets {other}={step.cxx11_abi}, and {plan.libtorch.root} is built with "
+        f"{value}: {value} is used. Remove the setting, or name a libtorch of the other C++ ABI.",
+        err=True,
+    )
+    return plan._replace(undefines=tuple(dict.fromkeys((*plan.undefines, other))))
 
 
 def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
@@ -163,10 +181,9 @@ def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
         directory, slash, name = word.rpartition("/")
         bare = bare_name(name) if slash and not word.startswith("-") else None
         if bare is not None and is_own(bare) and not os.path.exists(word):  # noqa: PTH110 - a word
-            typer.echo(
-                f"torchlink: note: {word} is named in the build file, and there is no {directory}. Take it out "
-                f"there: torchlink links {plan.libtorch.library_dir} by itself.",
-                err=True,
+            note(
+                f"{word} is named in the build file, and there is no {directory}. Take it out "
+                f"there: torchlink links {plan.libtorch.library_dir} by itself."
             )
 
 
@@ -183,7 +200,30 @@ def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
         return
     lacking = missing_headers(plan.libtorch)
     if lacking:
-        typer.echo(f"torchlink: note: {lacking.what} What helps: {lacking.help}.", err=True)
+        note(f"{lacking.what} What helps: {lacking.help}.")
+
+
+def say_shadowed(arguments: Sequence[str], plan: LinkPlan, compiler: Compiler) -> None:
+    """Name what lies in libtorch's include directory and in the compiler's own, where a source asks for it."""
+    import re
+    from pathlib import Path, PurePath
+
+    from torchlink.libtorch.disk import is_dir, read_bytes
+    from torchlink.toolchain.arguments import SOURCE_SUFFIXES
+
+    sources = [read_bytes(word) for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES]
+    if plan.wishes.headers != "system":
+        return
+    for name, users in SHADOWED.items():
+        asked = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*[<"](?:' + users + rb")[/.]", re.MULTILINE)
+        bundled = next((place for place in plan.include_dirs if is_dir(place / name)), None)
+        own = next((place for place in compiler.include_dirs if is_dir(Path(place) / name)), None)
+        if bundled and own and any(map(asked.search, sources)):
+            say(
+                f"torchlink: note: {name} is taken from {bundled}, libtorch's own copy, and not from {own}. If that is "
+                "what fails: torchlink c++ --headers after ...",
+                err=True,
+            )
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:

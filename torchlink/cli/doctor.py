@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, PythonOption
+from torchlink.cli.output import answer, say
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -58,11 +59,11 @@ def doctor(
 
         from torchlink.report.doctor_json import to_json
 
-        typer.echo(dumps(to_json(report), indent=2))
+        answer(dumps(to_json(report), indent=2))
     elif fix_script:
         from torchlink.report.doctor_script import to_script
 
-        typer.echo(to_script(report), nl=False)
+        answer(to_script(report).removesuffix("\n"))
     else:
         import os
 
@@ -70,5 +71,5 @@ def doctor(
         from torchlink.report.doctor import to_text
 
         color = wanted(sys.stdout, os.environ)
-        typer.echo(to_text(report, color=color), nl=False, color=color)
+        say(to_text(report, color=color), color=color, end="")
     raise typer.Exit(report.exit_code)

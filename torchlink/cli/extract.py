@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchlink.cli.options import JsonOption
+from torchlink.cli.output import answer, note, say
 
 if TYPE_CHECKING:
     from torchlink.extract.facts import ExtractReport
@@ -65,9 +66,7 @@ def extract(
     try:
         show(report, as_json=json)
     except OSError:
-        typer.echo(
-            f"torchlink: note: {directory} is extracted in full; only this report is missing.", err=True
-        )
+        note(f"{directory} is extracted in full; only this report is missing.")
         raise
 
 
@@ -76,15 +75,15 @@ def show(report: ExtractReport, *, as_json: bool) -> None:
     import sys
 
     for unused in report.unused:
-        typer.echo(f"torchlink: note: {unused} is not used: this libtorch needs no library of it.", err=True)
+        note(f"{unused} is not used: this libtorch needs no library of it.")
     if as_json:
         from json import dumps
 
         from torchlink.report.extract import to_json
 
-        typer.echo(dumps(to_json(report), indent=2))
+        answer(dumps(to_json(report), indent=2))
     else:
         from torchlink.report.extract import to_text
 
-        typer.echo(to_text(report), nl=False)
+        say(to_text(report), end="")
     sys.stdout.flush()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.cli.output import answer, note, say
 from torchlink.cli.plain import Option, read
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torchlink.errors import TorchlinkError
+    from torchlink.libtorch.facts import Search
 
 
 class Order(NamedTuple):
@@ -58,19 +62,30 @@ def run(order: Order) -> int:
     error = None if found.chosen else failure(found)
     if error is not None and (order.field or not order.everything):
         raise error
-    from torchlink.report.find import field_values, search_to_json, search_to_text
+    show(found, order, error)
+    if found.chosen and not order.as_json:
+        from torchlink.libtorch.floor import shortfall
 
-    if order.as_json:
-        import json
-
-        print(json.dumps(search_to_json(found, error), indent=2))
-    elif order.field and found.chosen:
-        for value in field_values(found.chosen, order.field):
-            print(value)
-    else:
-        print(search_to_text(found, everything=order.everything, verbose=order.verbose))
+        short = shortfall(found.chosen)
+        if short is not None:
+            note(f"{short.message} {short.hint}", label="warning")
     if error is None:
         return 0
     if not order.as_json:
         raise error
     return error.exit_code
+
+
+def show(found: Search, order: Order, error: TorchlinkError | None) -> None:
+    """Print what was found in the form that was asked for."""
+    from torchlink.report.find import field_values, search_to_json, search_to_text
+
+    if order.as_json:
+        import json
+
+        answer(json.dumps(search_to_json(found, error), indent=2))
+    elif order.field and found.chosen:
+        for value in field_values(found.chosen, order.field):
+            answer(value)
+    else:
+        say(search_to_text(found, everything=order.everything, verbose=order.verbose))

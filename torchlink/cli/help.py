@@ -8,6 +8,7 @@ import typer
 
 from torchlink.cli.commands import COMMANDS
 from torchlink.cli.options import offering
+from torchlink.cli.output import answer
 
 EPILOG = """\b
 Examples:
@@ -44,4 +45,4 @@ def show(
             raise UsageError(f"{place.command_path} has no command {word!r}.", hint=" ".join(hints))
         found = group.get_command(place, word)
         place = type(place)(found, info_name=word, parent=place, **found.context_settings)
-    typer.echo(place.get_help())
+    answer(place.get_help())

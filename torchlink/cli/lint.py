@@ -109,6 +109,19 @@ def lint(
     root: Annotated[
         Path | None, typer.Option("--root", metavar="DIR", help="Judge as in the image or sysroot below DIR.")
     ] = None,
+    libtorch: Annotated[
+        Path | None,
+        typer.Option(
+            "--libtorch",
+            metavar="PATH",
+            help="The libtorch that Python extensions are imported with. [default: that of their site-packages, else "
+            "what `torchlink find` takes]",
+        ),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option("--python", metavar="PYTHON", help="The Python whose torch they are imported with."),
+    ] = None,
     env: Annotated[
         list[str] | None,
         typer.Option(
@@ -179,6 +192,8 @@ def lint(
                 target=target,
                 allowed_rpath=allowed_rpath,
                 root=root,
+                libtorch=libtorch,
+                python=python,
                 env=env,
                 config=config,
                 baseline=baseline,

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink import __version__
+from torchlink.cli.output import answer, say
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from torchlink.lint.finding import LintReport, Severity
@@ -50,7 +52,10 @@ def show(report: LintReport, form: str, threshold: Severity, *, tree: bool, verb
 
         text = lint_text.render(report, color=color, verbose=verbose)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    print(text.rstrip("\n"))
+    if tree or form == "text":
+        say(text.rstrip("\n"), color=color)
+    else:
+        answer(text.rstrip("\n"))
 
 
 def root_of_checkout() -> str:
@@ -79,4 +84,4 @@ def write_page(report: LintReport, path: Path) -> None:
         raise FileError(
             f"Cannot write {path}: {error.strerror}.", hint="Name a file that you may write."
         ) from error
-    print(f"torchlink: wrote {path}", file=sys.stderr)
+    say(f"torchlink: wrote {visible(str(path))}", err=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from torchlink.cli.output import answer, say
+
 
 def list_rules(*, as_json: bool) -> None:
     """Print every rule: its id, its severity, what it finds."""
@@ -11,11 +13,11 @@ def list_rules(*, as_json: bool) -> None:
 
     if as_json:
         rules = [{"id": rule.id, "severity": rule.severity.value, "title": rule.title} for rule in RULES]
-        print(json.dumps({"schema": 1, "rules": rules}, indent=2))
+        answer(json.dumps({"schema": 1, "rules": rules}, indent=2))
         return
     width = max(len(rule.id) for rule in RULES)
     for rule in RULES:
-        print(f"{rule.id:<{width}}  {rule.severity.value:<7}  {rule.title}")
+        say(f"{rule.id:<{width}}  {rule.severity.value:<7}  {rule.title}")
 
 
 def explain(name: str, *, as_json: bool) -> None:
@@ -34,6 +36,6 @@ def explain(name: str, *, as_json: bool) -> None:
             {"id": page.id, "severity": page.severity.value, "title": page.title, "page": page.help}
             for page in pages
         ]
-        print(json.dumps({"schema": 1, "rules": rules}, indent=2))
+        answer(json.dumps({"schema": 1, "rules": rules}, indent=2))
     else:
-        print("\n\n".join(page.help.rstrip("\n") for page in pages))
+        say("\n\n".join(page.help.rstrip("\n") for page in pages))

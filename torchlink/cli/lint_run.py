@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.cli.output import say
 from torchlink.cli.plain import Option, read
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +27,8 @@ class Wishes(NamedTuple):
     target: str | None = None
     allowed_rpath: Sequence[str] | None = None
     root: Path | None = None
+    libtorch: Path | None = None
+    python: str | None = None
     env: Sequence[str] | None = None
     config: Path | None = None
     baseline: Path | None = None
@@ -45,6 +49,8 @@ OPTIONS = {
     "--target": Option("target"),
     "--allowed-rpath": Option("allowed_rpath", list),
     "--root": Option("root", Path),
+    "--libtorch": Option("libtorch", Path),
+    "--python": Option("python"),
     "--env": Option("env", list),
     "--config": Option("config", Path),
     "--baseline": Option("baseline", Path),
@@ -86,6 +92,7 @@ def run(wishes: Wishes) -> int:
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
     from torchlink.lint.run import lint
+    from torchlink.lint.torches import Torches
 
     check_forms(wishes)
     setting = settings.load(Path.cwd(), wishes.config, rules={rule.id: rule for rule in RULES})
@@ -102,6 +109,7 @@ def run(wishes: Wishes) -> int:
         ),
         rules=choose(select, ignore),
         root=wishes.root,
+        torches=Torches(wishes.libtorch, wishes.python),
         standard_input=standard_input() if any(str(path) == "-" for path in wishes.files) else b"",
         # Who reads these looks at no exit code and no stderr: the report itself must say it.
         keep_going=form in {"sarif", "github", "junit"},
@@ -112,7 +120,7 @@ def run(wishes: Wishes) -> int:
         report = allow.apply(report, select=select, ignore=ignore, allow=setting.allow)
         if wishes.write_baseline:
             baseline.write(wishes.write_baseline, baseline.of(report))
-            print(f"torchlink: wrote {wishes.write_baseline}", file=sys.stderr)
+            say(f"torchlink: wrote {visible(str(wishes.write_baseline))}", err=True)
             return 2 if report.unreadable else 0
         if wishes.baseline:
             known = baseline.read(wishes.baseline)
@@ -201,5 +209,5 @@ def standard_input() -> bytes:
     if sys.stdin is None:
         return b""
     if sys.stdin.isatty():
-        print("torchlink: waiting for the output of ldd (end it with Ctrl-D) …", file=sys.stderr)
+        say("torchlink: waiting for the output of ldd (end it with Ctrl-D) …", err=True)
     return sys.stdin.buffer.read(LARGEST_TEXT + 1)

@@ -10,7 +10,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from torchlink.cli.commands import WITHOUT_TYPER
+from torchlink.cli.output import answer, say
 from torchlink.errors import Stopped, TorchlinkError
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
     except Stopped as stopped:
-        print("torchlink: stopped", file=sys.stderr)
+        say("torchlink: stopped", err=True)
         return 128 + stopped.number
     except KeyboardInterrupt:
-        print("torchlink: interrupted", file=sys.stderr)
+        say("torchlink: interrupted", err=True)
         return 130
     except BrokenPipeError:
         silence()  # the reader went away (`torchlink flags | head -0`): nothing more can be said to it
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.filename is not None or error.errno not in NOT_WRITTEN:
             return fault(error, arguments)
         silence()
-        print(f"torchlink: The answer cannot be written: {error.strerror}.", file=sys.stderr)
+        say(f"torchlink: The answer cannot be written: {error.strerror}.", err=True)
         return 2
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user; `fault` keeps it in a file
         return fault(error, arguments)
@@ -98,11 +100,10 @@ def internal_error(error: Exception) -> TorchlinkError:
     """An error of torchlink's own: one sentence for the user, the traceback in a file for the report."""
     import traceback
 
-    from torchlink.paths import cache_dir
+    from torchlink.paths import LOGS, made_in
 
-    log = cache_dir() / "logs" / "internal-error.txt"
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log = made_in(LOGS) / "internal-error.txt"
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         where = f"The details are in {log}."
     except OSError:
@@ -118,13 +119,13 @@ def render_error(error: TorchlinkError, *, as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps({"schema": 1, "error": error.to_json()}, indent=2))
+        answer(json.dumps({"schema": 1, "error": error.to_json()}, indent=2))
         return
-    print(f"torchlink: {error.message}", file=sys.stderr)
+    say(f"torchlink: {visible(error.message)}", err=True)
     for line in error.details:
-        print(f"  {line}", file=sys.stderr)
+        say(f"  {visible(line)}", err=True)
     if error.hint:
-        print(f"  -> {error.hint}", file=sys.stderr)
+        say(f"  -> {visible(error.hint)}", err=True)
 
 
 def entry(argv: Sequence[str] | None = None) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, offering
+from torchlink.cli.output import answer, note, say
 from torchlink.cli.plan_options import CpuOption
+from torchlink.cli.verify import EnvOption
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,6 +84,12 @@ def matrix(
     expect: Annotated[
         Path | None, typer.Option("--expect", metavar="FILE", help="The tensors that forward should return.")
     ] = None,
+    library: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--library", metavar="LIB.so", help="A library of operators, as in verify; may be repeated."
+        ),
+    ] = None,
     atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = ATOL,
     rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = RTOL,
     device: Annotated[
@@ -92,6 +101,7 @@ def matrix(
             help="Where to run, as in verify.",
         ),
     ] = "cpu",
+    env: EnvOption = None,
     cpu: CpuOption = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help=JOBS_HELP)] = 1,
     json: JsonOption = False,
@@ -113,14 +123,20 @@ def matrix(
     for option, words in (("--libtorch", libtorch), ("--compiler", compiler), ("--via", via)):
         for word in dict.fromkeys(words or ()):
             if words and words.count(word) > 1:  # type: ignore[arg-type]  # each list holds words of one type
-                typer.echo(f"torchlink: note: {option} {word} is given twice and tried once.", err=True)
+                note(f"{option} {word} is given twice and tried once.")
     columns = columns_of(compiler or (), via or (), ask=not github)
     rows = rows_of(libtorch or ())
     if github:
         words = words_of(
-            inputs or (), expect, {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)}, device, cpu=cpu
+            inputs or (),
+            expect,
+            library or (),
+            {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)},
+            device,
+            cpu=cpu,
         )
-        typer.echo(jobs_of(rows, columns, model, words))
+        words += [word for value in env or () for word in ("--env", value)]
+        answer(jobs_of(rows, columns, model, words))
         return
     from torchlink.plan import Wishes
 
@@ -128,9 +144,11 @@ def matrix(
         "device": device,
         "inputs": inputs,
         "expect": expect,
+        "libraries": library or (),
         "atol": atol,
         "rtol": rtol,
         "wishes": Wishes(cpu_only=cpu),
+        "env": env or (),
     }
     told = teller(len(rows) * len(columns))
     report = run_matrix(model, rows, columns, options, jobs=jobs, done=told)
@@ -141,6 +159,7 @@ def matrix(
 def words_of(
     inputs: Sequence[str],
     expect: Path | None,
+    libraries: Sequence[Path],
     tolerances: dict[str, tuple[float, float]],
     device: str,
     *,
@@ -149,6 +168,7 @@ def words_of(
     """What every job says to `torchlink verify` besides; a tolerance comes with what it is without a word."""
     words = [word for value in inputs for word in ("--input", value)]
     words += ["--expect", str(expect)] if expect else []
+    words += [word for library in libraries for word in ("--library", str(library))]
     words += [
         word
         for option, (value, usual) in tolerances.items()
@@ -179,11 +199,9 @@ def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None, 
             f"No job is left. {' '.join(found.left_out)}", hint="Name a libtorch that a runner can verify."
         )
     for sentence in found.left_out:
-        typer.echo(f"torchlink: note: {sentence}", err=True)
+        note(sentence)
     if "--device" in words:
-        typer.echo(
-            "torchlink: note: GitHub's own runners have no GPU: give these jobs one that has.", err=True
-        )
+        note("GitHub's own runners have no GPU: give these jobs one that has.")
     return dumps({"include": found.jobs}, separators=(",", ":"))
 
 
@@ -194,9 +212,9 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
     if as_json:
         from json import dumps
 
-        typer.echo(dumps(renderers.to_json(report), indent=2))
+        answer(dumps(renderers.to_json(report), indent=2))
     elif as_markdown:
-        typer.echo(renderers.to_markdown(report), nl=False)
+        say(renderers.to_markdown(report), end="")
     else:
         import os
         import sys
@@ -204,7 +222,7 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
         from torchlink.report.ansi import wanted
 
         color = wanted(sys.stdout, os.environ)
-        typer.echo(renderers.to_text(report, color=color), nl=False, color=color)
+        say(renderers.to_text(report, color=color), color=color, end="")
 
 
 def teller(count: int) -> Callable[[Cell], None]:
@@ -220,6 +238,6 @@ def teller(count: int) -> Callable[[Cell], None]:
         ended += 1
         if sys.stderr.isatty():
             what = f"libtorch {cell.row.version}, {title(cell.column)}: {cell.status}"
-            typer.echo(f"torchlink: {ended} of {count}: {what} ({cell.seconds:.1f} s)", err=True)
+            say(f"torchlink: {ended} of {count}: {visible(what)} ({cell.seconds:.1f} s)", err=True)
 
     return tell

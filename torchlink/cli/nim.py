@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli.output import answer, say
 from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
 from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.shown import visible
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Start a Nim project."
@@ -57,6 +59,7 @@ def init(
     from torchlink.build.project import write_project
     from torchlink.emit.nim_project import project, shared_project
     from torchlink.errors import UsageError
+    from torchlink.libtorch.machine import is_foreign
     from torchlink.libtorch.packed import check_unpacked
     from torchlink.plan import Wishes
 
@@ -80,13 +83,21 @@ def init(
         import json as writer
 
         fields = {"schema": 1, "directory": str(directory), "files": [str(path) for path in written]}
-        typer.echo(writer.dumps(fields, indent=2))
+        answer(writer.dumps(fields, indent=2))
     else:
-        typer.echo("\n".join(str(path) for path in written))
+        answer("\n".join(str(path) for path in written))
     if notes:
         say_notes(notes)
     import shlex
 
-    typer.echo(
-        f"torchlink: next: cd {shlex.quote(str(directory))} && nim cpp main.nim && ./main model.pt", err=True
-    )
+    place = f"torchlink: next: cd {shlex.quote(str(directory))} &&"
+    if notes and is_foreign(notes.libtorch):
+        processor = {"aarch64": "arm64", "x86_64": "amd64"}.get(notes.libtorch.arch, notes.libtorch.arch)
+        cross = f"{notes.libtorch.arch}-linux-gnu-g++"
+        command = (
+            f"{place} nim cpp --cpu:{processor} --{processor}.linux.gcc.cpp.exe:{cross} "
+            f"--{processor}.linux.gcc.cpp.linkerexe:{cross} main.nim"
+        )
+    else:
+        command = f"{place} nim cpp main.nim && ./main model.pt"
+    say(visible(command), err=True)

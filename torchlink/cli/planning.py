@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
+
+from torchlink.cli.output import note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,14 +61,16 @@ def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPl
     named = os.environ.get("CXX", "").strip()
     if found is not None or not named:
         return plan
-    note = (
+    remark = (
         f"$CXX, {named}, compiles for another machine than {libtorch.platform} {libtorch.arch}, which "
         f"{libtorch.root} is built for: it cannot use these words."
     )
-    return plan._replace(notes=(*plan.notes, note))
+    return plan._replace(notes=(*plan.notes, remark))
 
 
 def say_notes(plan: LinkPlan) -> None:
     """What the user should know about a plan, on stderr."""
-    for note in plan.notes:
-        print(f"torchlink: note: {note}", file=sys.stderr)
+    from torchlink.libtorch.floor import NEWER
+
+    for each in plan.notes:
+        note(each, label="warning" if f" {NEWER}: " in each else "note")

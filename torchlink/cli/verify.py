@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, offering
+from torchlink.cli.output import answer, notes
+from torchlink.cli.output import say as print_text
 from torchlink.cli.plan_options import (
     CompilerOption,
     CpuOption,
@@ -15,10 +17,9 @@ from torchlink.cli.plan_options import (
     StdOption,
 )
 from torchlink.cli.planning import locate
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torchlink.lint.finding import Finding
     from torchlink.verify.result import VerifyReport
 
@@ -31,6 +32,7 @@ Examples:
   torchlink verify model.pt --input 'float32[1,3,224,224]=randn:7' --input 3
   torchlink verify model.pt --input @image.npy --expect expected.pt --rtol 1e-3
   torchlink verify model.pt --device cuda --json
+  torchlink verify model.pt --library libtorchvision.so
   torchlink verify model.pt --via cmake
   torchlink verify *.pt --timeout 60   # for CI: 60 s for each model
 
@@ -58,6 +60,23 @@ ExpectOption = Annotated[
     Path | None,
     typer.Option(
         "--expect", metavar="FILE", help="The tensors that forward should return, as .pt, .npy or .npz."
+    ),
+]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="NAME[=VALUE]",
+        help="An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
+        "MKL, CUDA and torch; may be repeated.",
+    ),
+]
+LibraryOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--library",
+        metavar="LIB.so",
+        help="A library of operators that the model uses, loaded before it; may be repeated.",
     ),
 ]
 DeviceOption = Annotated[
@@ -103,7 +122,9 @@ def verify(
             help="Stop a model that is not through by then; no limit otherwise.",
         ),
     ] = None,
+    library: LibraryOption = None,
     device: DeviceOption = "cpu",
+    env: EnvOption = None,
     via: ViaOption = "cxx",
     libtorch: LibtorchOption = None,
     python: PythonOption = None,
@@ -111,12 +132,16 @@ def verify(
     headers: HeadersOption = "system",
     std: StdOption = None,
     compiler: CompilerOption = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show all lines of what a failing model's libtorch says.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
 
     The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
-    works in a program of yours.
+    works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
+    read what secrets the environment holds.
     """
     from torchlink.plan import Wishes
     from torchlink.verify.early import current
@@ -142,15 +167,18 @@ def verify(
         atol=atol,
         rtol=rtol,
         timeout=timeout,
+        libraries=library or (),
         via=via,
         wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
         compiler=compiler,
-        hooks=Hooks(started=say, noted=note, meanwhile=meanwhile, early=head_start.session),
+        env=env or (),
+        verbose=verbose,
+        hooks=Hooks(started=say, noted=notes, meanwhile=meanwhile, early=head_start.session),
     )
     if report.loader is not None:
         head_start.remember(report.loader.path)
     findings = None if report.loader is None else linted.of(report.loader.path)
-    show(report, findings, as_json=json)
+    show(report, findings, as_json=json, verbose=verbose)
     raise typer.Exit(max(report.exit_code, int(has_errors(findings))))
 
 
@@ -181,14 +209,16 @@ def has_errors(findings: tuple[Finding, ...] | None) -> bool:
     return any(finding.severity.value == "error" for finding in findings or ())
 
 
-def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool) -> None:
+def show(
+    report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool, verbose: bool = False
+) -> None:
     """Print the report; a single file that is no model is an error like any other command's."""
     from torchlink.report.verify import to_json, to_text
 
     if as_json:
         import json
 
-        typer.echo(json.dumps(to_json(report, findings), indent=2))
+        answer(json.dumps(to_json(report, findings), indent=2))
         return
     (first, *others) = report.models
     if first.error and first.error.exit_code == 2 and not others:
@@ -199,7 +229,7 @@ def show(report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json:
     from torchlink.report.ansi import wanted
 
     color = wanted(sys.stdout, os.environ)
-    typer.echo(to_text(report, findings, color=color), nl=False, color=color)
+    print_text(to_text(report, findings, color=color, verbose=verbose), color=color, end="")
 
 
 def say(sentence: str) -> None:
@@ -207,10 +237,4 @@ def say(sentence: str) -> None:
     import sys
 
     if sys.stderr.isatty():
-        typer.echo(f"torchlink: {sentence} …", err=True)
-
-
-def note(sentences: Sequence[str]) -> None:
-    """Say what the user should know about the words that are used."""
-    for sentence in sentences:
-        typer.echo(f"torchlink: note: {sentence}", err=True)
+        print_text(f"torchlink: {visible(sentence)} …", err=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.doctor.facts import AcceleratorFit
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def accelerator_fit(libtorch: Libtorch, driver: Driver) -> AcceleratorFit | None
 
 def version_of(libtorch: Libtorch) -> Version | None:
     """Major and minor of the CUDA that a libtorch was built with; 0 for a minor that its files do not tell."""
-    parts = [int(part) for part in (libtorch.accelerator_version or "").split(".") if part.isdigit()]
+    parts = [whole_number(part) for part in (libtorch.accelerator_version or "").split(".") if part.isdigit()]
     return (parts[0], parts[1] if len(parts) > 1 else 0) if parts else None
 
 

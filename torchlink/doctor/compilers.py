@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.doctor.facts import FoundCompiler
 from torchlink.errors import ToolMissingError, TorchlinkError
 from torchlink.libtorch.disk import names_in
@@ -67,7 +68,7 @@ def compiler_names(directories: Iterable[str]) -> list[str]:
 def _rank(name: str) -> tuple[bool, str, list[int]]:
     match = NAME.fullmatch(name)
     assert match  # noqa: S101 - only such names come here
-    version = [-int(part) for part in (match[2] or "").strip("-").split(".") if part]
+    version = [-whole_number(part) for part in (match[2] or "").strip("-").split(".") if part]
     return bool(match[2]), {"c++": "0", "g++": "1"}.get(match[1], "2"), version
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from torchlink.doctor.facts import FoundCompiler
     from torchlink.libtorch.facts import Libtorch
+    from torchlink.libtorch.floor import Shortfall
     from torchlink.toolchain.facts import Compiler
 
 
@@ -28,8 +29,8 @@ def missing_for_cpu(libtorch: Libtorch) -> tuple[str, ...]:
     )
 
 
-def fit(libtorch: Libtorch, found: FoundCompiler) -> Fit:
-    """Judge one pair."""
+def fit(libtorch: Libtorch, found: FoundCompiler, short: Shortfall | None = None) -> Fit:
+    """Judge one pair; `short` is what this system lacks for the libtorch."""
     compiler, missing = found.compiler, missing_for_cpu(libtorch)
     if compiler is None:
         return Fit(libtorch, found, abi=False, cxx_standard=None, error=found.error, missing=missing)
@@ -45,7 +46,7 @@ def fit(libtorch: Libtorch, found: FoundCompiler) -> Fit:
         found,
         abi=abi is None,
         cxx_standard=None if wrong_standard else standard(),
-        error=abi or wrong_standard or plan,
+        error=abi or wrong_standard or plan or (short.error if short else None),
         missing=missing,
     )
 

@@ -15,6 +15,7 @@ from torchlink.doctor.installer import find_installer
 from torchlink.doctor.problems import find_problems
 from torchlink.errors import TorchlinkError
 from torchlink.libtorch.choose import failure, search
+from torchlink.libtorch.floor import shortfall
 from torchlink.libtorch.machine import this_machine
 from torchlink.toolchain.cuda import find_toolkits
 from torchlink.toolchain.tools import find_tool
@@ -57,6 +58,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
     compilers = find_compilers()
     driver = read_driver()
     accelerators = (accelerator_fit(each, driver) for each in usable)
+    judged = [(each, shortfall(each, thorough=True)) for each in usable]
     report = DoctorReport(
         machine=this_machine(),
         system=system_name(),
@@ -70,8 +72,8 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         toolkit=next(find_toolkits(), None),
         nvcc=tool("nvcc"),
         broken=tuple(broken),
-        fits=tuple(fit(each, compiler) for each in usable for compiler in compilers),
-        accelerators=tuple(judged for judged in accelerators if judged),
+        fits=tuple(fit(each, compiler, short) for each, short in judged for compiler in compilers),
+        accelerators=tuple(each for each in accelerators if each),
         problems=(),
     )
     return replace(report, problems=find_problems(report))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake_syntax as syntax
+from torchlink.emit.quoting import comment
 
 if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
@@ -23,7 +24,7 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
         **(_link_properties(plan) if half != "compile" else {}),
     }
     lines = [
-        f"# libtorch {plan.libtorch.version or 'of unknown version'}",
+        f"# libtorch {comment(plan.libtorch.version or 'of unknown version')}",
         f"# Then: target_link_libraries(app PRIVATE {TARGET})",
         *(_search_path(plan) if half != "compile" else ()),
         f"if(NOT TARGET {TARGET})",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake_syntax
 from torchlink.emit.cmake_prefix import CONFIG_DIR, PROVIDER
+from torchlink.emit.quoting import comment
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given:
     if launcher:
         variables["CMAKE_CXX_COMPILER_LAUNCHER"] = ("STRING", launcher)
     lines = [
-        f"# Written by torchlink for libtorch {libtorch.version or 'of unknown version'}; read by cmake -C.",
+        f"# Written by torchlink for libtorch {comment(libtorch.version or 'of unknown version')}; read by cmake -C.",
         "function(_torchlink_set name type value)",
         "  get_property(origin CACHE ${name} PROPERTY HELPSTRING)",
         f'  if(NOT DEFINED CACHE{{${{name}}}} OR name MATCHES "^Torch_DIR$" OR origin STREQUAL "{OWN}")',
@@ -74,7 +75,7 @@ def given_variables(arguments: Sequence[str]) -> tuple[str, ...]:
     """The names that `-DNAME=…`, `-D NAME:TYPE=…` on a cmake command line set."""
     definitions = [
         word[2:] or following
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for word, following in zip(arguments, (*arguments[1:], ""), strict=False)
         if word.startswith("-D")
     ]
     return tuple(definition.partition("=")[0].partition(":")[0] for definition in definitions)
@@ -85,6 +86,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: it does something else, which needs nothing of torchlink's.
+        InexpressibleError: CMake cannot work in the directory of the source or of the build.
     """
     mode = next((word for word in arguments[:1] if word in OTHER_MODES), None)
     if mode:
@@ -92,3 +94,6 @@ def check_arguments(arguments: Sequence[str]) -> None:
             f"cmake {mode} configures nothing: it needs nothing of torchlink's.",
             hint=f"Run cmake {mode} itself.",
         )
+    for word, following in zip(arguments, (*arguments[1:], ""), strict=False):
+        if word[:2] in {"-S", "-B"}:
+            cmake_syntax.check_directory(word[2:] or following)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake, cmake_syntax
+from torchlink.emit.quoting import comment
 from torchlink.emit.templates import render
 from torchlink.paths import data_dir
 
@@ -31,6 +32,8 @@ VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
 UPSTREAM_LIBRARIES = ("torch_cpu", "torch_cuda", "torch_hip", "torch_xpu")
 CUDA = ("torch_cuda", "c10_cuda")
 CPU_CODE = ("torch_cpu", "torch")  # which library holds the code, newest layout first
+# What CMAKE_SYSTEM_PROCESSOR says of a machine, by ELF's name for it.
+MACHINE_NAMES = {"x86_64": ("x86_64", "amd64", "AMD64"), "aarch64": ("aarch64", "arm64", "ARM64")}
 DEFINITION = re.compile(r'^\s*INTERFACE_COMPILE_DEFINITIONS "([\w;=]+)"', re.MULTILINE)
 
 
@@ -66,8 +69,8 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
     base = "c10" if "c10" in names else names[0]
     version = plan.libtorch.version or ""
     values = {
-        "title": f"libtorch {version or 'of unknown version'} in {plan.libtorch.root}",
-        "version": re.sub(r"[^\d.].*", "", version),
+        "title": comment(f"libtorch {version or 'of unknown version'} in {plan.libtorch.root}"),
+        "version": re.sub(r"[^0-9.].*", "", version, flags=re.DOTALL),
         "root": plan.libtorch.root,
         "include_dirs": plan.include_dirs,
         "include_after": cmake.include_after(plan) if plan.wishes.headers == "after" else "",
@@ -75,6 +78,7 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "libraries": libraries,
         "main": main,
         "main_size": main_size,
+        "arch": MACHINE_NAMES.get(plan.libtorch.arch, ()) if plan.platform == "linux" else (),
         "base": base,
         "standard": plan.wishes.cxx_standard or plan.libtorch.cxx_standard_required,
         "abi": dict(plan.defines).get("_GLIBCXX_USE_CXX11_ABI", ""),

@@ -67,38 +67,48 @@ def project(
     }
     return {
         "CMakeLists.txt": render("cmake/project/CMakeLists.txt.j2", values),
-        "CMakePresets.json": presets(tools),
+        "CMakePresets.json": presets(),
+        "CMakeUserPresets.json": user_presets(tools),
         **sources,
         ".gitignore": render("cmake/project/gitignore.j2", values),
     }
 
 
-def presets(tools: ProjectTools) -> str:
-    """The text of `CMakePresets.json` with the preset `default`; it names no path of the machine."""
-    # Build presets, and editors, want version 2, which CMake 3.19 does not read yet.
-    version = 1 if tools.cmake_version[:2] == (3, 19) else 2
+def presets() -> str:
+    """The text of `CMakePresets.json` with the preset `default`, which names nothing of the machine.
+
+    From version 3 on (CMake 3.21) a preset needs no generator.
+    """
     variables = {
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
-        "CMAKE_INSTALL_RPATH_USE_LINK_PATH": "ON",  # an installed program finds libtorch where it lies now
         "Torch_DIR": f"${{sourceDir}}/{PREFIX_DIR}/{CONFIG_DIR}",
     }
-    if tools.launcher:
-        variables["CMAKE_CXX_COMPILER_LAUNCHER"] = tools.launcher
-    minimum = {"major": 3, "minor": 18 + version, "patch": 0}
     configure = {
         "name": "default",
         "displayName": "Release",
         "description": f"libtorch: see {PREFIX_DIR}, made by `torchlink cmake prefix --output {PREFIX_DIR}`",
-        "generator": tools.generator,
         "binaryDir": f"${{sourceDir}}/{BUILD_DIR}",
         "cacheVariables": variables,
     }
-    text: dict[str, object] = {
-        "version": version,
-        "cmakeMinimumRequired": minimum,
-        "configurePresets": [configure],
+    return _presets("default", configure, {"cmakeMinimumRequired": {"major": 3, "minor": 21, "patch": 0}})
+
+
+def user_presets(tools: ProjectTools) -> str:
+    """The text of `CMakeUserPresets.json` with the preset `local`: `default` with the tools of this machine."""
+    configure: dict[str, object] = {
+        "name": "local",
+        "displayName": "Release, with this machine's tools",
+        "inherits": "default",
+        "generator": tools.generator,
+        "binaryDir": f"${{sourceDir}}/{BUILD_DIR}-local",
     }
-    if version > 1:
-        text["buildPresets"] = [{"name": "default", "configurePreset": "default"}]
+    if tools.launcher:
+        configure["cacheVariables"] = {"CMAKE_CXX_COMPILER_LAUNCHER": tools.launcher}
+    return _presets("local", configure, {})
+
+
+def _presets(name: str, configure: Mapping[str, object], more: Mapping[str, object]) -> str:
+    build = {"name": name, "configurePreset": name}
+    text = {"version": 3, **more, "configurePresets": [configure], "buildPresets": [build]}
     return json.dumps(text, indent=2) + "\n"

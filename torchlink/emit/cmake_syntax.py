@@ -20,6 +20,8 @@ UNSAFE_IN_PATH = re.compile(r"[;\\\[\],|\x00-\x1f\x7f\ud800-\udfff]|\$<")
 # A flag among the libraries reaches the shell as it is; between double quotes these still have a meaning
 # there, and '$' has one for Ninja and Make, too.
 UNSAFE_IN_FLAG = re.compile(r"[$`\"]")
+# Directories that CMake 3.25 does not configure or build in (Makefiles): tried, and so are unbalanced brackets.
+UNSAFE_DIRECTORY = re.compile(r'[;\\"|\n\r]')
 SYMLINK_HINT = "Reach libtorch through a symlink without them, and name that with --libtorch."
 
 
@@ -42,6 +44,21 @@ def path(file: Path | str) -> str:
             hint=SYMLINK_HINT,
         )
     return text
+
+
+def check_directory(directory: Path | str) -> None:
+    """See whether CMake can work in a directory, or read a config file there.
+
+    Raises:
+        InexpressibleError: it takes the path apart.
+    """
+    text = str(directory)
+    if UNSAFE_DIRECTORY.search(text) or text.count("[") != text.count("]"):
+        raise InexpressibleError(
+            f"CMake cannot work in {text!a}: it takes a path apart at a semicolon, backslash, double quote, bar, line "
+            "break or unbalanced square bracket.",
+            hint="Name a directory without them.",
+        )
 
 
 def path_list(files: Iterable[Path | str]) -> str:

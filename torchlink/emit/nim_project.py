@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.emit import nim
+from torchlink.emit.quoting import comment
 from torchlink.emit.templates import render
 from torchlink.paths import data_dir
 
@@ -25,7 +26,7 @@ def project(plan: LinkPlan, name: str) -> dict[str, str]:
         plan: whose words nim.cfg holds.
         name: what to call the Nimble package, for example the directory's name.
     """
-    values = {"flags": nim.emit(plan), "version": plan.libtorch.version or "of an unknown version"}
+    values = {"flags": nim.emit(plan), "version": comment(plan.libtorch.version or "of an unknown version")}
     return {"nim.cfg": render("nim/nim.cfg.j2", values), **_common(name, local_paths=True)}
 
 

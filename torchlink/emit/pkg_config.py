@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan
 
-# pkg-config escapes the spaces of a path for a shell, which reads what `$(…)` gives without its escapes.
-NEEDS_EVAL = (
-    "# A path here holds a space. In a shell: eval c++ main.cpp -o app $(pkg-config --cflags --libs torch)"
+# pkg-config escapes the spaces of a path but not `$` and `(`, which `eval` would take for its own: xargs takes away the
+# backslashes and nothing else.
+NEEDS_XARGS = (
+    "# A path here holds a space. In a shell: pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
 )
 
 
@@ -37,14 +38,20 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
     spaces = any(re.search(r"\s", word) for word in (*compile_words, *link_words))
     return "\n".join(
         (
-            *((NEEDS_EVAL,) if spaces else ()),
+            *((NEEDS_XARGS,) if spaces else ()),
             "Name: torch",
             "Description: LibTorch, the C++ distribution of PyTorch",
-            f"Version: {(plan.libtorch.version or '0').partition('+')[0]}",
+            f"Version: {_version(plan.libtorch.version)}",
             f"Cflags: {_field(compile_words)}",
             f"Libs: {_field(link_words)}",
         )
     )
+
+
+def _version(version: str | None) -> str:
+    """The public part of a version; 0 for none, because the field may not be missing."""
+    found = re.match(r"[0-9][A-Za-z0-9._]*", version or "")
+    return found[0] if found else "0"
 
 
 def _link_words(plan: LinkPlan) -> tuple[str, ...]:
@@ -73,10 +80,16 @@ def _by_path(plan: LinkPlan, word: str) -> str:
 
 
 def _compile_words(plan: LinkPlan) -> tuple[str, ...]:
-    """The words of `cxx`, an option and its directory as one word: pkgconf keeps only those together."""
-    words = iter(cxx.words(plan, "compile"))
-    return tuple(
-        _include(word, next(words)) if word in {"-isystem", "-idirafter"} else word for word in words
+    """The words of `cxx`, an option and its directory as one word: pkgconf keeps only those together.
+
+    The standard is not the preferred one: Meson and others put these words behind their own, which they would overrule.
+    """
+    own = f"-std=c++{plan.cxx_standard}"
+    words = iter(word for word in cxx.words(plan, "compile") if word != own)
+    standard = () if plan.shared_standard is None else (f"-std=c++{plan.shared_standard}",)
+    return (
+        *(_include(word, next(words)) if word in {"-isystem", "-idirafter"} else word for word in words),
+        *standard,
     )
 
 

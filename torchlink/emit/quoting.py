@@ -6,11 +6,17 @@ import re
 import shlex
 
 from torchlink.errors import InexpressibleError
+from torchlink.shown import visible
 
 # Patterns as text, compiled by the first word that needs one: the start-up of `flags` does not.
 RESPONSE_FILE_SPECIAL = r"([\s'\"\\])"
 # Whatever the shell-like splitting of a field, `${variable}` or a comment could take for itself.
 PKG_CONFIG_SPECIAL = r"([^\w@%+=:,./^-])"
+
+
+def comment(text: str) -> str:
+    """A text for a comment that ends with its line, as those of CMake, Nim, pkg-config and shells do."""
+    return visible(text)
 
 
 def shell(word: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
 from torchlink.libtorch.libraries import elf_library, library_file
+from torchlink.libtorch.version import abbreviated
 
 if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 # itself, so that only the small c10_cuda tells.
 LIBRARIES = {"cuda": ("torch_cuda",), "rocm": ("torch_hip",), "xpu": ("torch_xpu",)}
 MONOLITH = {"cuda": ("caffe2_gpu", "c10_cuda"), "rocm": ("caffe2_hip", "c10_hip")}
+# What version.py may say of an accelerator: `12.4`, `6.2.41133-dd7f95766`, `20250101`.
+VALUE = re.compile(r"[0-9]{1,8}[A-Za-z0-9._+-]{0,40}")
 NAMES = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
 # SONAMEs of the runtimes; a wheel may have grafted one in under a name with a hash.
 RUNTIME = {"cuda": "libcudart", "rocm": "libamdhip64"}
@@ -36,12 +40,15 @@ def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str 
     name = next(
         (name for name, bare in signs.items() if any(library_file(layout, each) for each in bare)), "cpu"
     )
-    claims = {
-        "cuda": version_py.cuda if version_py else None,
-        "rocm": short(version_py.rocm) if version_py and version_py.rocm else None,
-        "xpu": version_py.xpu if version_py else None,
-    }
+    told = {each: getattr(version_py, each, None) for each in NAMES}
+    claims = {each: said if said and VALUE.fullmatch(said) else None for each, said in told.items()}
+    claims["rocm"] = short(claims["rocm"]) if claims["rocm"] else None
     conflicts = [
+        f"version.py says {NAMES[each]} {abbreviated(said)}, which is no version"
+        for each, said in told.items()
+        if said and not claims[each]
+    ]
+    conflicts += [
         f"version.py says {NAMES[other]} {said}, but there is no lib{LIBRARIES[other][0]}"
         for other, said in claims.items()
         if said and other != name
@@ -56,7 +63,7 @@ def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str 
             f"{NAMES[name]} {runtime}"
         )
         said = runtime
-    if version_py and not claims[name]:
+    if version_py and not told[name]:
         conflicts.append(f"lib{LIBRARIES[name][0]} is there, but version.py names no {NAMES[name]}")
     return Accelerator(name, said or runtime, tuple(conflicts))
 
@@ -85,6 +92,7 @@ def runtime_major(layout: Layout, name: str) -> str | None:
             continue
         for needed in library.dynamic.needed if library else ():
             stem, _, version = needed.partition(".so.")
-            if stem.partition("-")[0] == RUNTIME[name] and version:
-                return version.split(".")[0]
+            major = version.split(".")[0]
+            if stem.partition("-")[0] == RUNTIME[name] and major.isascii() and major.isdigit():
+                return major
     return None

@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import is_dir, names_in, read_bytes
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ PACKAGES = {
     "mkl": "mkl",
     "intel-openmp": "intel-openmp",
 }
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a package of conda
 SPLIT_IN = 12  # the CUDA major version from which on the toolkit is many packages; before, it is cudatoolkit
 TOOLKIT = re.compile(r"cuda-|lib(?:cu|nvjitlink)")  # how the packages begin that are parts of the toolkit
 TORCH = re.compile(r"(?:lib)?(?:py)?torch-\d")  # `pytorch-2.9.1-….json`, `libtorch-…`
@@ -73,11 +75,12 @@ def conda_words(libtorch: Libtorch, prefix: Path, missing: Iterable[MissingLibra
 def _bringer(library: str, files: dict[str, bytes]) -> str | None:
     """The installed package that lists a library among its files, though it is gone."""
     wanted = f'/{library}"'.encode()
-    return next((name.rsplit("-", 2)[0] for name, text in files.items() if wanted in text), None)
+    names = (name.rsplit("-", 2)[0] for name, text in files.items() if wanted in text)
+    return next(filter(NAME.fullmatch, names), None)
 
 
 def _package(library: MissingLibrary, version: list[str]) -> str | None:
     name = re.sub(r"-cu\d+$", "", library.package or "")
     package = PACKAGES.get(name)
-    old = version[0].isdigit() and int(version[0]) < SPLIT_IN
+    old = version[0].isdigit() and whole_number(version[0]) < SPLIT_IN
     return "cudatoolkit" if package and old and TOOLKIT.match(package) else package

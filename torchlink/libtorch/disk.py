@@ -59,7 +59,10 @@ def read_bytes(path: Path | str, size: int = -1) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see above
             return file.read(size)
-    except OSError:
+    except OSError as error:
+        from torchlink.binary.data import not_about_the_file  # nearly never needed
+
+        not_about_the_file(path, error)
         return b""
 
 

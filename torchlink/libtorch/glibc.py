@@ -1,4 +1,4 @@
-"""Whether this system's C library suits a libtorch: its release, and another one in the program's search path."""
+"""Whether another release of the C library lies in the search path of a libtorch's programs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.system import system_for
+from torchlink.bounds import whole_number
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.machine import is_foreign
 
@@ -23,22 +24,19 @@ Release = tuple[int, ...]
 def glibc_conflict(libtorch: Libtorch) -> str | None:
     """A sentence, without a final full stop, where programs of this system cannot run with a libtorch; else None.
 
-    Two things prevent it: libtorch was linked against a newer glibc, or its companions lie beside a C library of
-    another release, which the program would load though the loader is this system's: the two belong together.
+    Its companions may lie beside a C library of another release, which the program would load though the loader is this
+    system's: the two belong together. Of a libtorch that needs a newer system `floor` speaks.
     """
     core = next((file for name in ("torch_cpu", "c10") if (file := _file(libtorch, name))), None)
     if core is None or libtorch.packed or libtorch.platform != "linux" or is_foreign(libtorch):
         return None
     try:
         library = ElfFile.open(core)
-        wanted = newest(need.version for need in library.version_needs())
         dirs = system_for(library).default_dirs
     except (FileError, MalformedFileError):
         return None
     ours = next((release for directory in dirs if (release := release_in(Path(directory)))), ())
     has = f"this system has {'.'.join(map(str, ours)) or 'none'}"
-    if wanted > ours:
-        return f"{core} needs glibc {'.'.join(map(str, wanted))} or newer and {has}: build and run on a newer system"
     for companion in libtorch.companion_dirs:
         theirs = () if companion.in_place else release_in(companion.path)
         if theirs and theirs != ours:
@@ -61,7 +59,7 @@ def release_in(directory: Path) -> Release:
 def newest(versions: Iterable[str]) -> Release:
     """The newest of some symbol versions `GLIBC_2.36`, others skipped; () where there is none."""
     matches = (re.fullmatch(r"GLIBC_(\d+(?:\.\d+)+)", version) for version in versions)
-    return max((tuple(map(int, match[1].split("."))) for match in matches if match), default=())
+    return max((tuple(map(whole_number, match[1].split("."))) for match in matches if match), default=())
 
 
 def _file(libtorch: Libtorch, name: str) -> Path | None:

@@ -11,7 +11,7 @@ from torchlink.libtorch.companions import read_companions
 from torchlink.libtorch.environment import environment_around, known_sites
 from torchlink.libtorch.facts import Libtorch
 from torchlink.libtorch.layout import NO_HEADERS, Layout, NoLibtorch
-from torchlink.libtorch.libraries import incomplete, library_names
+from torchlink.libtorch.libraries import incomplete, library_names, odd_names
 from torchlink.libtorch.machine import machine_of
 from torchlink.libtorch.resolve import resolve
 from torchlink.libtorch.same_build import other_builds
@@ -113,6 +113,7 @@ def read_facts(layout: Layout, found_by: str, *, alone: bool = False) -> Libtorc
         python=environment.python if environment else None,
         conflicts=(
             *lacking,
+            *odd_names(layout),
             *version.conflicts,
             *accelerator.conflicts,
             *abi.conflicts,

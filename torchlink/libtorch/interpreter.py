@@ -17,9 +17,21 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0  # seconds; an interpreter on a cold network disk is slow
 WHICH = "import sys; print(sys.executable)"
+# Started with -I, so that no module of the working directory is imported. What -I also hides is put back: the
+# absolute entries of PYTHONPATH, a wrapper's own among them, and the user's site-packages where they would count.
 SYS_PATH = """
-import importlib.util, sys
-sys.path[:] = filter(None, sys.path)  # the working directory is no part of the environment
+import importlib.util, os, site, sys
+venv = sys.prefix != sys.base_prefix and sys.base_prefix not in site.PREFIXES
+own = site.getusersitepackages()
+if os.path.isabs(own) and not (os.environ.get("PYTHONNOUSERSITE") or venv or sys.flags.no_site):
+    before = list(sys.path)
+    site.addsitedir(own)
+    user = [entry for entry in sys.path if entry not in before]
+    shared = [entry for entry in before if "site-packages" in entry or "dist-packages" in entry]
+    at = min(map(before.index, shared), default=len(before))
+    sys.path[:] = before[:at] + user + before[at:]
+named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+sys.path[:0] = [entry for entry in named if os.path.isabs(entry)]
 spec = importlib.util.find_spec("torch")
 for place in (spec.submodule_search_locations or ()) if spec else ():
     print("torch", place)
@@ -145,7 +157,7 @@ def from_sys_path(python: str) -> Environment | None:
     from torchlink.process import run
 
     try:
-        done = run([python, "-c", SYS_PATH], timeout=TIMEOUT)
+        done = run([python, "-I", "-c", SYS_PATH], timeout=TIMEOUT)
     except (ToolMissingError, RunFailedError):
         return None
     if done.returncode != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.disk import is_closed
@@ -14,6 +15,8 @@ INSTALLED = frozenset({"/usr", "/usr/local"})
 CORE = frozenset({"c10", "torch", "torch_cpu", "caffe2"})
 LUA = frozenset({"libTH.so", "libluaT.so", "libTH.dylib", "libluaT.dylib", "libTH.a", "libluaT.a"})
 STATIC = frozenset({"libc10.a", "libtorch_cpu.a"})
+
+TRIPLE = re.compile(r"(?:lib/)?[A-Za-z0-9_]+-linux-gnu[A-Za-z0-9_]*")
 
 NO_HEADERS = "no headers: include/ATen is missing"
 
@@ -92,7 +95,7 @@ def library_dir_of(tree: Tree) -> tuple[str, tuple[str, ...]] | None:
 
 def is_triple(name: str) -> bool:
     """Whether a directory's name is one of Debian's, such as `x86_64-linux-gnu`."""
-    return "-linux-gnu" in name and "." not in name
+    return TRIPLE.fullmatch(name) is not None
 
 
 def multiarch_dirs(tree: Tree) -> list[str]:

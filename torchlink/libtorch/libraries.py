@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from torchlink.errors import MalformedFileError
 from torchlink.libtorch.layout import bare_name
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
@@ -22,6 +24,8 @@ OWN = (
     "backend_with_compiler",
     "jitbackend_test",
 )
+# How a library of libtorch may be called; what is called otherwise is none, and may be code where it is written into.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 PACKAGES = frozenset({"pip", "wheel"})
 SHARED_DIR_KINDS = frozenset({"conda", "system"})
 BUNDLED = "../torch.libs"  # where auditwheel puts the libraries that it grafts into a wheel
@@ -45,7 +49,21 @@ def library_names(layout: Layout) -> tuple[str, ...]:
     names = {name for name in names if not _is_version_link(layout, name, names)}
     if layout.kind in PACKAGES:
         names.update(file for file in tree.names(BUNDLED) if bare_name(file) is not None)
-    return tuple(sorted(names))
+    return tuple(sorted(filter(NAME.fullmatch, names)))
+
+
+def odd_names(layout: Layout) -> tuple[str, ...]:
+    """A sentence where files that end as libraries do are called as no library is: they are left out."""
+    directories = (layout.library_dir, *((BUNDLED,) if layout.kind in PACKAGES else ()))
+    odd = [
+        file
+        for directory in directories
+        for file in layout.tree.names(directory)
+        if bare_name(file) is not None and not NAME.fullmatch(file)
+    ]
+    if not odd:
+        return ()
+    return (f"{visible(odd[0][:60])} beside libtorch's libraries is no name of a library, and is left out",)
 
 
 def is_own(bare: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
+
 if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
@@ -56,6 +58,9 @@ OTHERS = {
     "libMIOpen": "rocm-sdk-libraries",
 }
 
+# What PEP 440 calls a version specifier: `==9.26.0.51`, `>=12,<13`.
+VERSIONS = re.compile(r"(?:[<>=!~]=?=?[A-Za-z0-9.*+!_-]{1,60},?){1,8}")
+
 
 def package_of(library: str, cuda: str | None, requires: str = "") -> str | None:
     """The package that brings a library, or None where it is not known.
@@ -70,12 +75,15 @@ def package_of(library: str, cuda: str | None, requires: str = "") -> str | None
     part = NVIDIA.get(stem) or next((NVIDIA[known] for known in NVIDIA if stem.startswith(f"{known}_")), None)
     if part is None:
         begins = next((known for known in OTHERS if stem.startswith(known)), "")
-        return OTHERS[begins] + stem[len(begins) :] if begins.endswith("sycl_") else OTHERS.get(begins)
+        if not begins.endswith("sycl_"):
+            return OTHERS.get(begins)
+        rest = stem[len(begins) :]
+        return OTHERS[begins] + rest if re.fullmatch(r"[a-z0-9_]+", rest) else None
     named = re.search(rf"^Requires-Dist:\s*(nvidia-{part}(?:-cu\d+)?)(?![\w-])", requires, re.MULTILINE)
     if named:
         return named[1]
     major = (cuda or "").split(".")[0]
-    if not major or (major.isdigit() and int(major) >= 13 and part not in KEEP_SUFFIX):
+    if not major or (major.isdigit() and whole_number(major) >= 13 and part not in KEEP_SUFFIX):
         return f"nvidia-{part}"
     return f"nvidia-{part}-cu{major}"
 
@@ -93,13 +101,19 @@ def pinned(package: str, requires: str) -> str | None:
     """
     direct = re.search(rf"^Requires-Dist:\s*{re.escape(package)}(?![\w-])([^;\n]*)", requires, re.MULTILINE)
     if direct:
-        return package + re.sub(r"[\s()]", "", direct[1])
+        return _with_version(package, direct[1])
     part = package.removeprefix("nvidia-")
     extra = EXTRAS.get(part, part)
     toolkit = re.search(rf"^Requires-Dist:\s*{TOOLKIT}\[([^]]*)\]([^;\n]*)", requires, re.MULTILINE)
     if toolkit and extra in re.split(r"\s*,\s*", toolkit[1].strip()):
-        return f"{TOOLKIT}[{extra}]" + re.sub(r"[\s()]", "", toolkit[2])
+        return _with_version(f"{TOOLKIT}[{extra}]", toolkit[2])
     return None
+
+
+def _with_version(package: str, said: str) -> str:
+    """A requirement with the versions that METADATA asks for; without them where they are none (PEP 440)."""
+    versions = re.sub(r"[\s()]", "", said)
+    return package + versions if not versions or VERSIONS.fullmatch(versions) else package
 
 
 def metadata(layout: Layout) -> str:

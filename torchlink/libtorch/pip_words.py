@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.disk import names_in, read_text
 from torchlink.libtorch.machine import this_machine
+from torchlink.libtorch.version import is_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import MissingLibrary
 
 EXTRAS = re.compile(r"\[([^]]*)\]")  # of a requirement: `cuda-toolkit[cublas]==13.2.2`
-TAG = re.compile(r"-cp(?P<major>\d)(?P<minor>\d+)-[^-]+-[^-]+$")
+TAG = re.compile(r"-cp(?P<major>[0-9])(?P<minor>[0-9]{1,3})-[^-]+-[^-]+$")
 OLDEST_GLIBC, GLIBC = 17, 28  # minor versions of glibc 2 that the companions' wheels are tagged with
 
 
@@ -56,7 +57,11 @@ def installed(library: MissingLibrary, sites: Sequence[Path]) -> str | None:
     for site in sites if package else ():
         for name in names_in(site):
             stem, _, version = name.removesuffix(".dist-info").partition("-")
-            if name.endswith(".dist-info") and stem.lower().replace("-", "_") == package:
+            if (
+                name.endswith(".dist-info")
+                and is_version(version)
+                and stem.lower().replace("-", "_") == package
+            ):
                 record = read_text(site / name / "RECORD")
                 if re.search(rf"(?:^|/){re.escape(library.name)},", record, re.MULTILINE):
                     return f"{library.package}=={version}"
@@ -132,7 +137,7 @@ def machine_words(tag: str, arch: str) -> str:
     if (here.platform, here.arch) == ("linux", arch):
         return ""
     found = TAG.search(f"-{tag}")
-    glibc = re.search(r"manylinux_2_(\d+)_", tag)
+    glibc = re.search(r"manylinux_2_([0-9]{1,3})_", tag)
     newest = max(GLIBC, int(glibc[1]) if glibc else 0)
     python = f"--python-version {found['major']}.{found['minor']} " if found else ""
     return (

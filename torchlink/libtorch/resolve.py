@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.errors import FileError
 from torchlink.libtorch.disk import absolute, is_dir, is_file, names_in, read_bytes, special_kind
 from torchlink.libtorch.layout import NOTHING, Layout, NoLibtorch, is_triple, lay_out
@@ -131,7 +132,7 @@ def site_dirs(prefix: Path) -> list[Path]:
 def newest_first(name: str) -> tuple[int, str]:
     """A sort key for `python3.9` and `python3.12`."""
     minor = name.partition(".")[2].rstrip("t")
-    return -int(minor) if minor.isdigit() else 0, name
+    return -whole_number(minor) if minor.isdigit() else 0, name
 
 
 def unique(paths: list[Path]) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import whole_number
 from torchlink.libtorch.version import release
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def guard_in(text: str) -> int | None:
     joined = text.replace("\r\n", "\n").replace("\\\n", " ")
     directives = [line.lstrip("# \t") for line in joined.split("\n") if line.lstrip().startswith("#")]
     found = [
-        int(year[2:4])
+        whole_number(year[2:4])
         for condition, after in pairwise(directives)
         if after.startswith("error") and condition.startswith(("if", "elif"))
         for macro in ("__cplusplus", "_MSVC_LANG")
@@ -109,4 +110,4 @@ def declared_standard(layout: Layout) -> tuple[int | None, str]:
 
 def numbers_after(text: str, words: str) -> list[int]:
     """The two-digit numbers that follow some words."""
-    return [int(rest[:2]) for rest in text.split(words)[1:] if rest[:2].isdigit()]
+    return [whole_number(rest[:2]) for rest in text.split(words)[1:] if rest[:2].isdigit()]

@@ -39,6 +39,5 @@ def found_by_default(names: list[str], asker: ElfFile, packaged: Callable[[str],
     return {
         name
         for name in names
-        if any(is_file(f"{directory}/{name}") for directory in system.default_dirs)
-        or (system.cache and system.cache.lookup(name, system.cache_flags, system.hwcaps))
+        if any(is_file(f"{directory}/{name}") for directory in system.default_dirs) or system.cached(name)
     }

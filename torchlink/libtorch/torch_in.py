@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import load_json
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_text
 from torchlink.libtorch.path_files import directories_in
 
@@ -42,11 +43,10 @@ def from_finder(path: Path) -> Iterator[Path]:
 
 def from_direct_url(path: Path) -> Iterator[Path]:
     """The source tree that pip recorded for an editable install (PEP 610)."""
-    import json
     from urllib.parse import unquote, urlparse
 
     try:
-        record = json.loads(read_text(path) or "{}")
+        record = load_json(read_text(path) or "{}")
     except ValueError:
         return
     if (

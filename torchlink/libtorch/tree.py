@@ -225,9 +225,9 @@ def open_zip(path: Path) -> ZipFile:
     try:
         return ZipFile(path)
     except OSError as error:
-        raise FileError(
-            f"Cannot read {path}: {error.strerror or error}.", hint="Check its name and permissions."
-        ) from error
+        from torchlink.binary.data import unreadable  # nearly never needed
+
+        raise unreadable(path, error) from error
     except (BadZipFile, ValueError, NotImplementedError) as error:
         if read_bytes(path, len(ZIP_START)) == ZIP_START:
             raise MalformedFileError(

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import load_json
 from torchlink.errors import FileError, MalformedFileError, WouldOverwriteError
 from torchlink.lint.fingerprint import bare, fingerprint, subject_of
 
@@ -62,8 +63,8 @@ def parse(text: str, name: str) -> tuple[BaselineEntry, ...]:
     """
     again = "Write it anew with 'torchlink lint --write-baseline'."
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = load_json(text)
+    except ValueError as error:
         raise MalformedFileError(f"The baseline {name} is not valid JSON: {error}.", hint=again) from error
     if not isinstance(document, dict) or document.get("tool") != TOOL:
         raise MalformedFileError(f"{name} is not a baseline of torchlink lint.", hint=again)

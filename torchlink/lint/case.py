@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from torchlink.binary.data import not_about_the_file
 from torchlink.errors import TorchlinkError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, LoadedObject
     from torchlink.binary.elf import ElfFile
     from torchlink.binary.system import LoaderSystem
+    from torchlink.lint.importing import Imported
 
 # What programs and Python extensions link of a libtorch; the rest of its libraries is loaded by name, or for tests.
 LINKABLE = frozenset(
@@ -77,6 +79,8 @@ class Case:
         kind: as in `FileReport.kind`.
         system: the loader that the closure was modelled with.
         told: a text tells what is undefined, in libtorch's own libraries too.
+        imported: the libtorch that Python has loaded before it imports this extension.
+        failed: Python has tried to import it, and what is missing made that fail.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class Case:
         system: LoaderSystem,
         *,
         told: bool = False,
+        imported: Imported | None = None,
+        failed: bool = False,
     ) -> None:
         self.closure = closure
         self.scope = scope
@@ -95,6 +101,8 @@ class Case:
         self.kind = kind
         self.system = system
         self.told = told
+        self.imported = imported
+        self.failed = failed
         self._imports: dict[str, frozenset[bytes]] = {}
         self._derived: dict[Callable[[Case], Any], Any] = {}
 
@@ -117,6 +125,13 @@ class Case:
     def is_extension(self) -> bool:
         """Whether Python imports it."""
         return self.kind == "python extension"
+
+    @property
+    def fails(self) -> str:
+        """What becomes of the binary without a symbol, as a clause."""
+        if self.is_extension and self.imported is not None:
+            return f"importing {self.name} fails"
+        return f"{self.name} fails at start or at the first call"
 
     @cached_property
     def complete(self) -> bool:
@@ -236,8 +251,16 @@ class Case:
             judged += [each.path for objects in self.torch.values() for each in objects]
         symbols = (symbol for path in dict.fromkeys(judged) for symbol in self.scope.undefined_symbols(path))
         return tuple(
-            symbol for symbol in symbols if not (self.is_extension and re.match(PYTHON_NAME, symbol.symbol))
+            symbol
+            for symbol in symbols
+            if not (self.is_extension and re.match(PYTHON_NAME, symbol.symbol))
+            and not self._is_shared(symbol)
         )
+
+    def _is_shared(self, symbol: UndefinedSymbol) -> bool:
+        """Whether what `import torch` loads for everybody serves a symbol."""
+        shared = self.imported.shared if self.imported else ()
+        return any(each.elf.defines(symbol.symbol) for each in shared)
 
     @cached_property
     def missing_versions(self) -> tuple[MissingVersion, ...]:
@@ -279,7 +302,8 @@ def names_in(directory: Path) -> list[str]:
     """What lies in a directory; nothing in one that may not be read, or that only a text tells of."""
     try:
         return os.listdir(directory)  # noqa: PTH208 - names alone: /usr/lib has thousands
-    except OSError:
+    except OSError as error:
+        not_about_the_file(directory, error)
         return []
 
 

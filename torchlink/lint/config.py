@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -99,6 +100,11 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
         allowed_rpath=reader.texts(table, where, "allowed-rpath"),
         allow=reader.allow(table, where),
     )
+
+
+LONGEST = 1 << 20  # letters of a file
+# A key of a hundred parts, for which the parser takes a time that grows with their square.
+DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:"[^"\n]*"|'[^'\n]*'|[\w-]+)[ \t]*\.[ \t]*){100}""")
 
 
 class _Reader:
@@ -208,12 +214,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _toml(text: str) -> dict[str, Any]:
-    """A TOML document; the parser is imported where there is a file to read, for most runs have none."""
+    """A TOML document; the parser is imported where there is a file to read, for most runs have none.
+
+    Raises:
+        ValueError: it is none, or one that is too large or too deeply nested to be read.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    document: dict[str, Any] = tomllib.loads(text)
+    if len(text) > LONGEST or DEEP_KEY.search(text):
+        raise ValueError("it is too large or too deeply nested")
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is too deeply nested") from None
     return document
 
 

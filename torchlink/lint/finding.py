@@ -90,6 +90,9 @@ class FileReport(NamedTuple):
     allowed: tuple[Allowed, ...] = ()
     # sentences: what a text, a missing file or another architecture leaves open
     not_judged: tuple[str, ...] = ()
+    assumed: tuple[
+        str, ...
+    ] = ()  # sentences: what was taken for granted, such as which libtorch Python has loaded
 
     @property
     def unreadable(self) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from torchlink.binary.data import file_kind, unreadable
+from torchlink.binary.data import file_kind, not_about_the_file, unreadable
 from torchlink.errors import FileError, MalformedFileError
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def is_dynamic(path: Path) -> bool:
             return False
         with path.open("rb") as stream:
             return begins_dynamic(stream.read(18))
-    except OSError:  # not for us to read: what may not be opened cannot be judged
+    except OSError as error:  # not for us to read: what may not be opened cannot be judged
+        not_about_the_file(path, error)
         return False
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import resolve
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
+    from torchlink.lint.torches import Torches
 
 LONGEST_NAME = 256  # bytes of a module's name that are read
 # Who defines or calls these is or holds an interpreter, whose built-in modules it may export.
 STARTS_PYTHON = (b"Py_Initialize", b"Py_InitializeEx", b"Py_InitializeFromConfig", b"PyImport_AppendInittab")
+EXTENSION_NAME = r"\.(cpython|pypy|graalpy)-?\d[\w-]*\.so$|\.abi3\.so$"
 UNLINKED = {"rel": "an object file", "core": "a core dump"}
 
 
@@ -35,6 +38,7 @@ def judge(
     rules: Iterable[Rule] = RULES,
     root: Path | None = None,
     files: OpenFiles | None = None,
+    torches: Torches | None = None,
 ) -> FileReport:
     """What the rules say about one ELF file; it is read, never run.
 
@@ -44,13 +48,38 @@ def judge(
         rules: the rules to apply.
         root: an image or sysroot that it will run in.
         files: keeps libraries open from one file to the next.
+        torches: where the libtorch comes from that Python has loaded when it imports an extension.
 
     Raises:
         FileError: the file cannot be read, is no regular file, or nothing that a loader loads.
         MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
     """
-    wanted = wanted or Wanted()
-    files = files or OpenFiles()
+    return report_of(
+        examine(path, wanted or Wanted(), root=root, files=files or OpenFiles(), torches=torches), path, rules
+    )
+
+
+class Examined(NamedTuple):
+    """A binary as it is to be judged."""
+
+    case: Case
+    not_judged: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+
+def examine(
+    path: Path,
+    wanted: Wanted,
+    *,
+    root: Path | None = None,
+    files: OpenFiles,
+    torches: Torches | None = None,
+    imported: bool = False,
+) -> Examined:
+    """One ELF file, its closure and the libtorch around it; parameters and errors are those of `judge`.
+
+    Where `imported`, Python loads it, whatever it exports.
+    """
     elf = files.open(path)[0]
     if elf.type not in {"exec", "dyn"}:
         raise FileError(
@@ -59,9 +88,28 @@ def judge(
         )
     system = system_for(elf, root)
     closure = resolve(path, system=system, environment=wanted.environment, files=files)
-    case = Case(closure, Scope(closure), wanted, kind_of(path, elf), system)
+    kind = "python extension" if imported else kind_of(path, elf)
+    case = Case(closure, Scope(closure), wanted, kind, system)
     remarks = tuple(left_open(case))
-    return FileReport(str(path), case.kind, findings_of(case, rules), entries(closure), not_judged=remarks)
+    if not case.is_extension:
+        return Examined(case, remarks, ())
+    from torchlink.lint.importing import after_import_of_torch
+
+    case, assumed, more = after_import_of_torch(case, torches, files)
+    return Examined(case, (*remarks, *more), assumed)
+
+
+def report_of(examined: Examined, path: Path, rules: Iterable[Rule]) -> FileReport:
+    """What the rules say about a binary."""
+    case = examined.case
+    return FileReport(
+        str(path),
+        case.kind,
+        findings_of(case, rules),
+        entries(case.closure),
+        not_judged=examined.not_judged,
+        assumed=examined.assumed,
+    )
 
 
 def left_open(case: Case) -> Iterator[str]:
@@ -89,10 +137,13 @@ def findings_of(case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
 def kind_of(path: Path, elf: ElfFile) -> str:
     """What a file is: a program names its loader; an extension module exports its `PyInit_…`.
 
-    By whatever name: a build may call it `libmine.so` and install it as `mine.so`.
+    By whatever name: a build may call it `libmine.so` and install it as `mine.so`. A name that only Python gives
+    tells it too: an extension that only registers operators may export nothing.
     """
     if elf.interpreter is not None or elf.type == "exec" or elf.dynamic.is_pie:
         return "executable"
+    if re.search(EXTENSION_NAME, path.name):
+        return "python extension"
     if any(elf.defines(f"PyInit_{path.name.partition('.')[0]}{tail}") for tail in ("", "_")):
         return "python extension"
     found = elf.find_in_section(".dynstr", b"\0PyInit_", 0, LONGEST_NAME)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.lint.case import bare_name, holds_torch
 from torchlink.lint.directories import directories_of
 
@@ -16,10 +17,22 @@ if TYPE_CHECKING:
     from torchlink.lint.case import Case
 
 # Functions, constants, vtables and type infos of libtorch's namespaces, in Itanium mangling.
-TORCH_NAME = r"_Z(T[VISTC])?(NK?|)(3c10|2at|5torch|6caffe2)\w"
+TORCH_NAME = r"_Z(T[VISTCWH])?(NK?[RO]?|)(3c10|2at|5torch|6caffe2)\w"
+# What libtorch_python has besides: conversions for pybind11, functions and data of C; and the stable C interface.
+PYTHONS_NAME = r"_Z(T[VISTC])?NK?8pybind116detail\d+type_casterIN(3c10|2at|5torch)|(_Z\d+)?THP[A-Z]"
+STABLE_NAME = (
+    r"aoti_torch_|torch_(call_dispatcher|library_|list_|parallel_for|get_(const|mutable)_data_ptr|get_num_threads"
+    r"|(get|set)_current_cuda|dtype_|string_|exception_)"
+)
+TORCH_TYPE = r"N(3c10|2at|5torch)\d"  # in the parameters of a function that is not libtorch's
 NEW_STRING = r"7__cxx11|B5cxx11"
 LIBCXX = "St3__1"  # libc++'s own namespace, std::__1
 LENGTH = r"[1-9]\d{0,3}"
+
+
+def is_of_torch(symbol: str) -> bool:
+    """Whether only libtorch can define a name."""
+    return any(re.match(each, symbol) for each in (TORCH_NAME, PYTHONS_NAME, STABLE_NAME))
 
 
 def undefined(case: Case) -> list[UndefinedSymbol]:
@@ -39,6 +52,8 @@ def reached(case: Case) -> dict[str, ElfFile]:
     For a closure without any: where a linker has dropped all of them.
     """
     places = {host for each in case.own for *_, host in directories_of(each, case)}
+    if case.imported is not None:
+        places = {case.imported.library_dir}
     return case.linkable_in({place for place in places if holds_torch(place)})
 
 
@@ -49,7 +64,7 @@ def beside(case: Case) -> Mapping[str, ElfFile]:
 
 def of_torch(symbols: list[UndefinedSymbol], case: Case) -> list[UndefinedSymbol]:
     """Those that a libtorch would serve, where the closure has one or a search path leads to one."""
-    named = [symbol for symbol in symbols if re.match(TORCH_NAME, symbol.symbol)]
+    named = [symbol for symbol in symbols if is_of_torch(symbol.symbol)]
     return named if named and (case.torch or case.once(reached)) else []
 
 
@@ -150,7 +165,7 @@ def abi_of(mangled: str, case: Case) -> int | None:
     # An identifier stands behind its length, and may hold an `Ss`.
     while length := number.search(mangled, at):
         grammar += mangled[at : length.start()] + " "
-        at = length.end() + int(length.group())
+        at = length.end() + whole_number(length.group())
         tagged.append(f"{mangled[:at]}B5cxx11{mangled[at:]}")
     if "Ss" in grammar + mangled[at:]:
         return 0

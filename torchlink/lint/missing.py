@@ -12,6 +12,7 @@ from torchlink.errors import TorchlinkError
 from torchlink.lint.case import TORCH_NAMES, bare_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import entries_of, is_there
+from torchlink.lint.unseen import Unseen
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
@@ -26,6 +27,9 @@ OF_GLIBC, OF_MUSL = (
     r"libc\.so\.6$",
     r"libc\.(so|musl-[\w-]+\.so\.1)$",
 )  # the C library that a file was linked with
+# What only files that were linked with glibc name; musl has all of it in one libc.so, which is its loader too.
+GLIBC_PART = r"(lib(c|m)\.so\.6|lib(pthread\.so\.0|dl\.so\.2|(rt|util)\.so\.1)|ld-linux[\w-]*\.so\.\d)$"
+OF_GLIBC_ALONE = r"__\w+_chk$"  # the checked functions that -D_FORTIFY_SOURCE takes
 MOST_NEIGHBOURS = 1000  # directories that are looked into; more are no package's
 # Registering operators, kernels, classes or a device guard when it is loaded: through these functions of libtorch.
 REGISTERS = (
@@ -48,6 +52,8 @@ def missing_names(case: Case) -> dict[str, list[tuple[Edge, ...]]]:
 
 def spoken_of_by(edge: Edge, case: Case) -> str:
     """The id of the rule that says why a library is missing."""
+    if edge.needed_by in case.once(other_c_library):
+        return "c-library-mismatch"
     if any(tried.reason.startswith(OTHER_MACHINE) for tried in edge.tried):
         return "wrong-architecture"
     if is_foreign(case) and bare_name(edge.name) not in TORCH_NAMES:
@@ -61,6 +67,28 @@ def spoken_of_by(edge: Edge, case: Case) -> str:
     if case.is_extension and re.match(PYTHON, edge.name) and edge.needed_by == case.subject.path:
         return "extension-links-libpython"
     return "library-not-found"
+
+
+def other_c_library(case: Case) -> dict[str, tuple[str, ...]]:
+    """The objects that were linked with another C library than the loader's: path → what they need of it."""
+    pattern = GLIBC_PART if case.system.family == "musl" else OF_MUSL
+    found: dict[str, list[str]] = {}
+    for edge in case.closure.edges:
+        if re.match(pattern, edge.name):
+            found.setdefault(edge.needed_by, []).append(edge.name)
+    if case.told and case.system.family == "musl":
+        for each in case.closure.objects:
+            names = [symbol.symbol for symbol in case.scope.undefined_symbols(each.path)]
+            if each.path not in found and (
+                telling := [name for name in names if re.match(OF_GLIBC_ALONE, name)]
+            ):
+                found[each.path] = telling[:1]
+    if isinstance(case.subject.elf, Unseen) and case.subject.path in found:
+        # A text puts down to the program what it does not say who asks for.
+        needs = found.pop(case.subject.path)
+        torch = [each.path for objects in case.torch.values() for each in objects]
+        found.update((path, needs) for path in torch or [each.path for each in case.closure.objects[1:2]])
+    return {path: tuple(names) for path, names in found.items()}
 
 
 def is_relative(needed: str) -> bool:
@@ -179,6 +207,10 @@ def severity_of(name: str, place: str | None, case: Case) -> Severity:
         return Severity.WARNING if case.is_program else Severity.NOTE
     if case.is_program:
         return Severity.ERROR
+    if case.failed:
+        return Severity.ERROR
+    if case.imported is not None and bare_name(name) in TORCH_NAMES:
+        return Severity.ERROR  # `import torch` does not bring it
     of_torch = bare_name(name) in TORCH_NAMES or re.match(CUDA, name)
     by_others = case.is_extension or case.belongs_to_torch(case.subject) or registers(case.subject, case)
     if place or (of_torch and by_others):

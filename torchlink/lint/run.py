@@ -10,6 +10,7 @@ from torchlink.errors import TorchlinkError, UsageError
 from torchlink.lint.finding import UNREADABLE, FileReport, LintReport
 from torchlink.lint.judge import judge
 from torchlink.lint.rules import RULES
+from torchlink.lint.torches import Torches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ def lint(
     root: Path | None = None,
     standard_input: bytes = b"",
     keep_going: bool = False,
+    torches: Torches | None = None,
 ) -> LintReport:
     """Judge files, directories, wheels and texts; nothing is run.
 
@@ -40,6 +42,7 @@ def lint(
         standard_input: what stands for `-`.
         keep_going: a report of kind "unreadable" stands for a path that cannot be judged, even if it is the
             only one; of several it always does.
+        torches: the libtorchs that Python extensions are judged with.
 
     Raises:
         FileError, MalformedFileError: there was one path, and it cannot be judged.
@@ -49,7 +52,9 @@ def lint(
         raise UsageError(
             f"The root {root} is no such directory.", hint="Name the image's or sysroot's directory."
         )
-    job = _Job(wanted, tuple(rules), root, OpenFiles(), standard_input)
+    torches = torches or Torches()
+    torches.check()
+    job = _Job(wanted, tuple(rules), root, OpenFiles(), standard_input, torches)
     reports: list[FileReport] = []
     for path in paths:
         try:
@@ -75,12 +80,14 @@ class _Job:
         root: Path | None,
         files: OpenFiles,
         standard_input: bytes,
+        torches: Torches,
     ) -> None:
         self.wanted = wanted
         self.rules = rules
         self.root = root
         self.files = files
         self.standard_input = standard_input
+        self.torches = torches
 
     def judge(self, path: Path) -> Iterator[FileReport]:
         """The reports for one word of the command line."""
@@ -90,7 +97,9 @@ class _Job:
 
             data = self.standard_input if str(path) == STREAM else read_text(path)
             text = decode(data, str(path))
-            yield from judge_text(text, str(path), self.wanted, rules=self.rules, files=self.files)
+            yield from judge_text(
+                text, str(path), self.wanted, rules=self.rules, files=self.files, torches=self.torches
+            )
         elif os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a directory above may not be entered
             from torchlink.lint.inputs import elf_files
 
@@ -103,12 +112,18 @@ class _Job:
                 for file in elf_files(scratch):
                     yield relabelled(self.found(file), str(scratch), str(path))
         else:
-            yield judge(path, self.wanted, rules=self.rules, root=self.root, files=self.files)
+            yield self.one(path)
+
+    def one(self, file: Path) -> FileReport:
+        """The report for an ELF file."""
+        return judge(
+            file, self.wanted, rules=self.rules, root=self.root, files=self.files, torches=self.torches
+        )
 
     def found(self, file: Path) -> FileReport:
         """The report for a file that the user did not name himself; it may be unreadable."""
         try:
-            return judge(file, self.wanted, rules=self.rules, root=self.root, files=self.files)
+            return self.one(file)
         except TorchlinkError as error:
             return unreadable(str(file), error)
 

@@ -157,6 +157,11 @@ def serves(entry: Entry, case: Case) -> bool:
     asked = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
     if any(is_there(entry.host / name) for name in ("glibc-hwcaps", *asked)):
         return True
+    # In a subdirectory for one kind of processor.
+    if any(
+        (each.how.owner, each.how.entry) == (entry.owner.path, entry.text) for each in case.closure.objects
+    ):
+        return True
     if not os.access(entry.host, os.X_OK) or b"dlopen" in case.imports(entry.owner):
         return True
     # A linker drops a libtorch that serves nothing, as one of another ABI or version does.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("GLIBC", "GLIBCXX", "CXXABI")
 
-# system: releases (a code name behind a slash), then the newest GLIBC, GLIBCXX and CXXABI there.
+# System: releases (a code name behind a slash), then the newest GLIBC, GLIBCXX and CXXABI there; `-` is no glibc:
+# such a system has musl. The rows of Alpine are those of the GCC that each release has.
 SYSTEMS = """
 debian        8/jessie    2.19  3.4.20  1.3.8
 debian        9/stretch   2.24  3.4.22  1.3.10
@@ -40,6 +42,15 @@ fedora        42    2.41  3.4.34  1.3.15
 fedora        43    2.42  3.4.34  1.3.15
 opensuse      15.5  2.31  3.4.32  1.3.14
 opensuse      15.6  2.38  3.4.33  1.3.15
+alpine        3.15  -     3.4.28  1.3.12
+alpine        3.16  -     3.4.29  1.3.13
+alpine        3.17  -     3.4.30  1.3.13
+alpine        3.18  -     3.4.30  1.3.13
+alpine        3.19  -     3.4.32  1.3.14
+alpine        3.20  -     3.4.32  1.3.14
+alpine        3.21  -     3.4.33  1.3.15
+alpine        3.22  -     3.4.33  1.3.15
+alpine        3.23  -     3.4.34  1.3.15
 opensuse      16.0  2.40  3.4.34  1.3.15
 manylinux     1     2.5   3.4.8   1.3.1
 manylinux     2010  2.12  3.4.13  1.3.3
@@ -72,7 +83,7 @@ Version = tuple[int, ...]
 
 
 def parse_target(text: str) -> Mapping[str, Version]:
-    """The newest symbol versions that a binary may need, by library: `{"GLIBC": (2, 31)}`.
+    """The newest symbol versions that a binary may need, by library: `{"GLIBC": (2, 31)}`; GLIBC is () with musl.
 
     Args:
         text: a system (`debian:12`, `ubuntu:jammy`, `alma:9`), a wheel's platform (`manylinux_2_28`), or
@@ -97,6 +108,9 @@ def parse_target(text: str) -> Mapping[str, Version]:
         major = release.partition(".")[0]  # alma:9.4 serves what alma:9 does
         if system == "rhel" and (system, major) in known:
             return known[system, major]
+        minor = ".".join(release.split(".")[:2])  # and alpine:3.20.3 what alpine:3.20 does
+        if system == "alpine" and (system, minor) in known:
+            return known[system, minor]
         what = f"has no release {release!r} of {system}" if release else f"needs a release of {system}"
         raise UsageError(f"The target {text} {what}.", hint=f"Known releases: {', '.join(releases)}.")
     raise UsageError(
@@ -127,7 +141,7 @@ def _manylinux(tag: re.Match[str]) -> Mapping[str, Version]:
     named = known.get(("manylinux", tag.group().removeprefix("manylinux").removeprefix("_")))
     if named:
         return named
-    glibc = (2, int(tag.group(1)))
+    glibc = (2, whole_number(tag.group(1)))
     rows = (row for (system, _), row in known.items() if system == "manylinux" and row["GLIBC"] <= glibc)
     below = max(rows, key=lambda row: row["GLIBC"], default={})
     return {**below, "GLIBC": glibc}
@@ -145,7 +159,7 @@ def _systems() -> dict[tuple[str, str], dict[str, Version]]:
 
 
 def _version(text: str) -> Version:
-    return tuple(int(part) for part in text.split("."))
+    return () if text == "-" else tuple(whole_number(part) for part in text.split("."))
 
 
 def names() -> list[str]:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError, MalformedFileError
-from torchlink.lint.case import Case, Wanted
+from torchlink.lint.case import TORCH_NAMES, Case, Wanted, bare_name, holds_torch
 from torchlink.lint.finding import FileReport
-from torchlink.lint.judge import entries, findings_of, judge, kind_of
+from torchlink.lint.judge import EXTENSION_NAME, entries, examine, findings_of, judge, kind_of, report_of
 from torchlink.lint.rules import RULES
 from torchlink.lint.text_closure import describe
 from torchlink.lint.text_formats.detect import listings, named
-from torchlink.lint.text_formats.listing import LDDTREE, READELF
+from torchlink.lint.text_formats.listing import LDD, LDDTREE, LOADER, READELF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from torchlink.binary.elf import ElfFile
     from torchlink.lint.rule import Rule
     from torchlink.lint.text_closure import Described
     from torchlink.lint.text_formats.listing import Listing
+    from torchlink.lint.torches import Torches
 
 SHOWN = 3  # names in a sentence
 
@@ -33,6 +36,7 @@ def judge_text(
     *,
     rules: Iterable[Rule] = RULES,
     files: OpenFiles | None = None,
+    torches: Torches | None = None,
 ) -> Iterator[FileReport]:
     """What the rules say about each binary that a text is about; files that it names are read, never run.
 
@@ -42,6 +46,7 @@ def judge_text(
         wanted: what it is judged against; the environment does not count, for the text says what was found.
         rules: the rules to apply.
         files: keeps libraries open from one binary to the next.
+        torches: where the libtorch comes from that Python has loaded when it imports an extension.
 
     Raises:
         MalformedFileError: the text is empty, or holds none of these tools' output; or a file that it names
@@ -58,18 +63,28 @@ def judge_text(
             hint="Run it on a program or library that exists.",
         )
     for listing in found:
-        yield judge_listing(listing, label, wanted, chosen, files)
+        yield judge_listing(listing, label, wanted, chosen, files, torches)
 
 
 def judge_listing(
-    listing: Listing, label: str, wanted: Wanted, rules: Iterable[Rule], files: OpenFiles
+    listing: Listing,
+    label: str,
+    wanted: Wanted,
+    rules: Iterable[Rule],
+    files: OpenFiles,
+    torches: Torches | None = None,
 ) -> FileReport:
     """What the rules say about one binary of a text."""
     path = listing.subject or label
+    if without_torch(listing, files):
+        report = judge(Path(path), wanted, rules=rules, files=files, torches=torches)
+        return report._replace(not_judged=(*report.not_judged, LDD_ALONE))
     if listing.static:
         return FileReport(path, listing.kind, (), (), not_judged=(STATIC,))
     if listing.kind == READELF and listing.subject and is_here(listing, files):
         return judge(Path(listing.subject), wanted, rules=rules, files=files)
+    if is_message(listing) and listing.subject and leaves_undefined(listing, files):
+        return judge_imported(listing, Path(listing.subject), wanted, rules, files, torches)
     described = describe(listing, files)
     remarks: tuple[str, ...] = ()
     if listing.kind == LDDTREE and described.subject_read:
@@ -85,16 +100,100 @@ def judge_listing(
         described.scope,
         wanted,
         kind_in(listing, described),
-        system_for(elf),
+        system_for(elf, interpreter=musl_loader(listing, elf)),
         told=bool(listing.undefined),
+        failed=listing.imported,
     )
+    assumed: tuple[str, ...] = ()
+    if case.is_extension and listing.undefined:
+        from torchlink.lint.importing import imported_where_told
+
+        case, assumed, more = imported_where_told(case, torches, files)
+        remarks += more
     return FileReport(
         path,
         listing.kind,
         findings_of(case, rules),
         entries(described.closure),
         not_judged=(*listing.complaints, *left_open(listing, described), *remarks),
+        assumed=assumed,
     )
+
+
+def judge_imported(
+    listing: Listing,
+    path: Path,
+    wanted: Wanted,
+    rules: Iterable[Rule],
+    files: OpenFiles,
+    torches: Torches | None,
+) -> FileReport:
+    """What the rules say about an extension whose import has failed and whose file is here."""
+    examined = examine(path, wanted, files=files, torches=torches, imported=True)
+    report = report_of(examined, path, rules)
+    here = {each.symbol for each in examined.case.undefined}
+    beyond = tuple(each.symbol for each in listing.undefined if each.symbol not in here)
+    chosen = next((each for each in rules if each.id == "undefined-symbol"), None)
+    if not beyond or chosen is None or not examined.case.complete:
+        return report
+    found = examined.case.imported
+    directory = found.root if found else next(iter(examined.case.torch_dirs), "its closure")
+    symbols, them = ("symbols are", "them") if len(beyond) > 1 else ("symbol is", "it")
+    finding = chosen.finding(
+        report.path.rpartition("/")[2],
+        f"The text says that {len(beyond)} {symbols} undefined, but {directory} has {them}: another libtorch than that "
+        "one was loaded.",
+        "Name the one of the Python that failed with --libtorch or --python, or build the extension again for it.",
+        beyond,
+    )
+    return report._replace(findings=(finding, *report.findings))
+
+
+def is_message(listing: Listing) -> bool:
+    """Whether a text is what Python's import said of the first symbol that an extension lacks."""
+    if listing.kind != LDD or not listing.undefined or listing.libraries or listing.interpreter:
+        return False
+    path = Path(listing.subject or "")
+    return (listing.imported or bool(re.search(EXTENSION_NAME, path.name))) and not holds_torch(path.parent)
+
+
+def without_torch(listing: Listing, files: OpenFiles) -> bool:
+    """Whether ldd was run on an extension that lies here and for which Python has libtorch's libraries loaded."""
+    lost = any(each.path is None and bare_name(each.name) in TORCH_NAMES for each in listing.libraries)
+    if listing.kind != LDD or not listing.subject or not (lost or listing.static):
+        return False
+    path = Path(listing.subject)
+    if holds_torch(path.parent) or not leaves_undefined(listing, files):
+        return False
+    elf = files.open(path)[0]
+    named = {each.name for each in listing.libraries}
+    return kind_of(path, elf) == "python extension" and all(
+        name in named or LOADER.fullmatch(name) for name in elf.dynamic.needed
+    )
+
+
+def leaves_undefined(listing: Listing, files: OpenFiles) -> bool:
+    """Whether the binary of a loader's message lies here, and takes from others what the message says that it lacks."""
+    try:
+        elf = files.open(Path(listing.subject or ""))[0]
+        taken = frozenset(elf.undefined_names())
+    except FileError:
+        return False
+    if elf.type not in {"dyn", "exec"}:
+        return False
+    return all(
+        each.symbol.encode("utf-8", "surrogateescape") in taken
+        for each in listing.undefined
+        if each.object in {None, listing.subject}
+    )
+
+
+def musl_loader(listing: Listing, elf: ElfFile) -> str | None:
+    """The loader where the text is of musl's; None where the file tells which loader it is."""
+    if not listing.musl:
+        return None
+    named = listing.interpreter or ""
+    return named if "/ld-musl-" in named else f"/lib/ld-musl-{elf.machine}.so.1"
 
 
 def is_here(listing: Listing, files: OpenFiles) -> bool:
@@ -115,11 +214,14 @@ def kind_in(listing: Listing, described: Described) -> str:
     name = subject.path.rpartition("/")[2]
     if described.subject_read:
         return kind_of(subject.file, subject.elf)
-    if ".cpython-" in name or ".abi3." in name:
+    if listing.imported or re.search(EXTENSION_NAME, name):
         return "python extension"
     return "shared library" if ".so" in name or (listing.dynamic and listing.dynamic.soname) else "executable"
 
 
+LDD_ALONE = (
+    "ldd loads an extension without Python's having imported torch: judged is the file itself, which is here."
+)
 STATIC = "Nothing is loaded for it: it is statically linked, or no ELF file; what is inside only the file itself tells."
 OF_THE_FILE = (
     "its search path, libraries that it links without use or uses without linking, text relocations and stack"

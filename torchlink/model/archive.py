@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 from torchlink.errors import FileError, MalformedFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
+PIECE = 1 << 20  # bytes
+MOST_UNPACKED = 128 << 20  # bytes of all entries together, more than the file itself has
+LARGEST_CONTENTS = (
+    8 << 20
+)  # bytes of the table of contents: 100,000 entries, which take 700 bytes of memory each
+END_SEARCHED = (1 << 16) + 200  # bytes at the end: the longest comment, and what stands before it
 LARGEST_RECORD = 64 << 20  # bytes that are ever read of one entry
 
 
@@ -37,27 +44,23 @@ class Archive:
     root: str  # the one directory that holds everything (`model/`), or ""
     entries: dict[str, Entry]
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int = LARGEST_RECORD) -> bytes:
         """An entry's content.
 
         Raises:
-            MalformedFileError: there is no such entry, it is damaged, or larger than `LARGEST_RECORD`.
+            MalformedFileError: there is no such entry, it is damaged, or larger than `most` bytes.
         """
         entry = self.entries.get(name)
-        if entry is None or entry.size > LARGEST_RECORD or entry.method not in READABLE:
+        if entry is not None and entry.size > most:
+            raise MalformedFileError(
+                f"{self.path}: the entry {name} is too large to read ({entry.size >> 20} MB)."
+            )
+        if entry is None or entry.method not in READABLE:
             raise MalformedFileError(f"{self.path} has no entry {name} that can be read.")
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(self.root + name)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            KeyError,
-            RuntimeError,
-            zlib.error,
-            zipfile.BadZipFile,
-        ) as error:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.root + name) as file:
+                return file.read(entry.size)  # without a size it would unpack more than the entry says
+        except DAMAGE as error:
             raise MalformedFileError(f"{self.path}: the entry {name} is damaged.") from error
 
     def damaged(self) -> str | None:
@@ -65,12 +68,38 @@ class Archive:
         name = None
         try:
             with zipfile.ZipFile(self.path) as archive:
+                left = self.path.stat().st_size + MOST_UNPACKED
                 for name, entry in self.entries.items():
+                    left -= entry.size
+                    if left < 0:  # entries that overlap or unpack to a thousand times their size
+                        return None
                     if entry.size <= LARGEST_RECORD and entry.method in READABLE:
-                        archive.read(self.root + name)
+                        for _ in _pieces(archive, self.root + name):
+                            pass
         except DAMAGE:
             return name
         return None
+
+    def contains(self, directory: str, text: bytes) -> bool:
+        """Whether an entry below a directory has a text in it.
+
+        Raises:
+            MalformedFileError: one is damaged, or they are larger than `MOST_UNPACKED` in all.
+        """
+        names = [name for name in self.entries if name.startswith(directory) and name.endswith(".py")]
+        if sum(self.entries[name].size for name in names) > MOST_UNPACKED:
+            raise MalformedFileError(f"{self.path}: what lies in {directory} is too large to read.")
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for name in names:
+                    before = b""
+                    for piece in _pieces(archive, self.root + name):
+                        if text in before + piece:
+                            return True
+                        before = piece[-len(text) :]
+        except DAMAGE as error:
+            raise MalformedFileError(f"{self.path}: {directory} is damaged.") from error
+        return False
 
     def offset(self, name: str) -> int:
         """Where the bytes of an uncompressed entry begin in the file.
@@ -97,13 +126,38 @@ class Archive:
         return start
 
 
+def _pieces(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
+    """An entry's bytes, checked at its end."""
+    with archive.open(name) as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def _contents_size(path: Path) -> int:
+    """How large the table of contents says that it is; 0 where there is none."""
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, 2) - END_SEARCHED, 0))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    large = tail.rfind(b"PK\x06\x06", 0, max(at, 0))
+    if at < 0 or len(tail) < at + 16:
+        return 0
+    size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    return (
+        int.from_bytes(tail[large + 40 : large + 48], "little") if size == 0xFFFFFFFF and large >= 0 else size
+    )
+
+
 def open_archive(path: Path) -> Archive | None:
     """The table of contents of a zip archive; None where the file has none (truncated, or no zip at all).
 
     Raises:
         FileError: the file cannot be read.
+        MalformedFileError: it has more entries than are looked at.
     """
     try:
+        if _contents_size(path) > LARGEST_CONTENTS:
+            raise MalformedFileError(f"{path} is a zip archive with too many entries to be looked at.")
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except OSError as error:

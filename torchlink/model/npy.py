@@ -5,13 +5,15 @@ The format is NEP 1 (`numpy/lib/format.py`): magic, version, length of a header 
 
 from __future__ import annotations
 
-import ast
+import math
+import re
 import struct
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import LARGEST, whole_number
 from torchlink.errors import MalformedFileError
 from torchlink.model.dtypes import NUMPY
-from torchlink.model.stored import StoredTensor, bounded
+from torchlink.model.stored import MOST_DIMENSIONS, StoredTensor, bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
     from torchlink.model.archive import Archive
 
 LONGEST_HEADER = 10_000  # numpy's own limit
+LONGEST_NAME = 100  # letters of a dtype that a message shows
+MOST_ARRAYS = 10_000
+# A header is a dict of three, in the form of Python's repr; a structured dtype is a list.
+FIELD = re.compile(
+    r"""['"](descr|fortran_order|shape)['"]\s*:\s*"""
+    r"""('[^'\n]*'|"[^"\n]*"|\[[^\n]*\](?=\s*,\s*['"](?:fortran|shape))|True|False|\([\d\sL,]*\))"""
+)
+FIELDS = {"descr", "fortran_order", "shape"}
 
 
 def read_npy(path: Path, start: int, end: int, label: str) -> StoredTensor:
@@ -34,16 +44,16 @@ def read_npy(path: Path, start: int, end: int, label: str) -> StoredTensor:
         raise MalformedFileError(f"{path} is a damaged NumPy file.")
     prefix = 10 if raw[6] == 1 else 12
     (length,) = struct.unpack("<H" if raw[6] == 1 else "<I", raw[8:prefix])
-    try:
-        header = ast.literal_eval(raw[prefix : prefix + length].decode("utf-8").strip())
-        kind, fortran, shape = header["descr"], header["fortran_order"], tuple(header["shape"])
-        sizes = [int(size) for size in shape]
-    except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:
-        raise MalformedFileError(f"{path}: the header of a NumPy array is damaged.") from error
-    dtype = NUMPY.get(kind[1:]) if isinstance(kind, str) else None
+    header = raw[prefix : prefix + min(length, LONGEST_HEADER)].decode("utf-8", "replace").strip()
+    values = dict(FIELD.findall(header)) if header.startswith("{") and header.endswith("}") else {}
+    sizes = shape_in(values.get("shape", ""))
+    if values.keys() != FIELDS or sizes is None:
+        raise MalformedFileError(f"{path}: the header of a NumPy array is damaged.")
+    kind, fortran = values["descr"].strip("'\""), values["fortran_order"] == "True"
+    dtype = NUMPY.get(kind[1:])
     if dtype is None or kind[0] not in "<|=":
         raise MalformedFileError(
-            f"{path}: a NumPy array of dtype {kind} has no counterpart in libtorch.",
+            f"{path}: a NumPy array of dtype {kind[:LONGEST_NAME]} has no counterpart in libtorch.",
             hint='Convert it before saving: array.astype("float32").',
         )
     order = range(len(sizes)) if fortran else range(len(sizes) - 1, -1, -1)
@@ -56,13 +66,26 @@ def read_npy(path: Path, start: int, end: int, label: str) -> StoredTensor:
     )
 
 
+def shape_in(text: str) -> list[int] | None:
+    """The sizes in a tuple such as `(3, 4)` or `(5L,)`; None where it is none, or that of no array."""
+    parts = text.strip("()").split(",")
+    if not parts[-1].strip():
+        parts.pop()
+    if not (text.startswith("(") and all(re.fullmatch(r"\s*\d+L?\s*", part) for part in parts)):
+        return None
+    sizes = [whole_number(part.strip().rstrip("L")) for part in parts]
+    # As NumPy counts them: an empty array has bounds too.
+    return sizes if len(sizes) <= MOST_DIMENSIONS and math.prod(filter(None, sizes)) < LARGEST else None
+
+
 def read_npz(archive: Archive) -> tuple[StoredTensor, ...]:
     """The arrays of an uncompressed `.npz` archive, labelled with their names."""
+    names = [name for name in archive.entries if name.endswith(".npy")]
+    if len(names) > MOST_ARRAYS:
+        raise MalformedFileError(f"{archive.path} holds more than {MOST_ARRAYS} arrays.")
     found = []
-    for name, entry in archive.entries.items():
-        if name.endswith(".npy"):
-            start = archive.offset(name)
-            found.append(
-                read_npy(archive.path, start, start + entry.size, f"[{name.removesuffix('.npy')!r}]")
-            )
+    for name in names:
+        entry = archive.entries[name]
+        start = archive.offset(name)
+        found.append(read_npy(archive.path, start, start + entry.size, f"[{name.removesuffix('.npy')!r}]"))
     return tuple(found)

@@ -2,6 +2,9 @@
 
 The opcodes are those of pickle protocols 2 to 5, which `torch.save` and libtorch's own pickler write; the
 text opcodes of protocols 0 and 1 are refused.
+
+A few bytes can describe a graph of a size without bounds, so nothing here walks into a value: a key of a dict is
+a plain value or stands for itself, records are shown by their names alone, and the memory of all values is bounded.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ from torchlink.errors import MalformedFileError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A checkpoint of 100,000 tensors has a pickle of some 15 MB; one of tensors alone is far smaller.
-MAX_BYTES = 32 << 20
+MAX_BYTES = 16 << 20  # a pickle of 10,000 tensors has 1.5 MB
+MEMORY = 96 << 20  # bytes that the values may take, by the estimate below
+OF_AN_OPCODE = 96  # bytes of memory that one takes at most: a record and its place in the memo
+OF_A_LETTER = 4  # bytes of memory, where one letter of a string is no Latin one
+LONGEST_NUMBER = 64  # bytes
+PLAIN_INTEGERS = range(-(1 << 60), 1 << 60)  # two of them never have the same hash
 
 LITERALS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTIES: dict[str, Callable[[], object]] = {
@@ -30,8 +37,15 @@ NUMBERS = frozenset(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT
 STRINGS = frozenset(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"))
 BYTES = frozenset(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"))
 VALUES = NUMBERS | STRINGS | BYTES
+MEMO = frozenset(("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"))
+TUPLES = frozenset(("TUPLE1", "TUPLE2", "TUPLE3", "TUPLE"))
+BUILDERS = TUPLES | {"LIST", "FROZENSET", "DICT", "APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS"}
+RECORDS = frozenset(("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "BINPERSID", "POP"))
+KNOWN = (
+    VALUES | MEMO | BUILDERS | RECORDS | LITERALS.keys() | EMPTIES.keys() | {"PROTO", "FRAME", "MARK", "STOP"}
+)
 OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
-DAMAGE = (ValueError, LookupError, TypeError, EOFError, OverflowError, AttributeError)
+DAMAGE = (ValueError, LookupError, TypeError, EOFError, OverflowError, AttributeError, RecursionError)
 MARK = object()
 
 
@@ -46,47 +60,52 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Persistent:
     """A persistent id: how `torch.save` refers to a storage outside the pickle."""
 
-    id: object
+    id: object = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OtherKey:
+    """A key of a dict that is no plain value, and equals no other."""
+
+    value: object = field(repr=False)
 
 
 @dataclass(slots=True, eq=False)
 class Call:
     """A call that a pickle asks for, not made, with what the pickle then puts into its result."""
 
-    function: object
-    arguments: object
-    state: object = None
-    appended: list[object] = field(default_factory=list)
-    items: list[tuple[object, object]] = field(default_factory=list)
+    function: object = field(repr=False)
+    arguments: object = field(repr=False)
+    state: object = field(default=None, repr=False)
+    # Most have neither: the shared empty tuple takes no memory.
+    appended: list[object] | tuple[()] = field(default=(), repr=False)
+    items: list[tuple[object, object]] | tuple[()] = field(default=(), repr=False)
+
+    @property
+    def name(self) -> str:
+        """What is called, such as `collections.OrderedDict`; empty where it is no name."""
+        return str(self.function) if isinstance(self.function, Global) else ""
 
 
 def read_pickle(data: bytes) -> object:
     """The value that a pickle describes: plain values and containers, `Global`, `Call` and `Persistent`.
 
     Sets come as lists. A value that the pickle mentions twice is the same object twice, so what comes back
-    may contain itself: whoever walks it bounds the depth.
+    may contain itself: whoever walks it bounds the depth and the number of steps.
 
     Raises:
-        MalformedFileError: not a pickle of protocol 2 or later, damaged, or longer than `MAX_BYTES`.
+        MalformedFileError: not a pickle of protocol 2 or later, damaged, longer than `MAX_BYTES`, or its values take
+            more than `MEMORY`.
     """
     if len(data) > MAX_BYTES:
         raise MalformedFileError(f"The pickle inside is too large to read ({len(data) >> 20} MB).")
     try:
         return _Machine().run(io.BytesIO(data))
-    except (
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        EOFError,
-        RecursionError,
-        OverflowError,
-        AttributeError,
-    ) as error:
+    except DAMAGE as error:
         raise MalformedFileError("The pickle inside is damaged.") from error
 
 
@@ -96,13 +115,23 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[object] = []
         self.memo: dict[int, object] = {}
+        self.memory = 0
 
     def run(self, stream: io.BytesIO) -> object:
         """Run the opcodes up to STOP and return what is on top of the stack."""
         while True:
             opcode = OPCODES[stream.read(1)]
             name = opcode.name
+            if name not in KNOWN:
+                _refuse(name)
+            start = stream.tell()
             argument = opcode.arg.reader(stream) if opcode.arg is not None else None
+            length = stream.tell() - start
+            if name in ("LONG1", "LONG4") and length > LONGEST_NUMBER:
+                raise MalformedFileError(f"The pickle inside has a number of {length} bytes.")
+            self.memory += OF_AN_OPCODE + OF_A_LETTER * length
+            if self.memory > MEMORY:
+                raise MalformedFileError("The pickle inside holds too many values to be read.")
             if name == "STOP":
                 return self.stack.pop()
             self.step(name, argument)
@@ -122,10 +151,12 @@ class _Machine:
             self.memo[argument if isinstance(argument, int) else len(self.memo)] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(self.memo[_integer(argument)])
-        elif name not in ("PROTO", "FRAME"):
-            self.build(name, argument)
+        elif name in BUILDERS:
+            self.build(name)
+        elif name in RECORDS:
+            self.refer(name, argument)
 
-    def build(self, name: str, argument: object) -> None:
+    def build(self, name: str) -> None:
         """Run an opcode that makes something of what is on the stack."""
         stack = self.stack
         if name in ("TUPLE1", "TUPLE2", "TUPLE3"):
@@ -147,11 +178,9 @@ class _Machine:
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
             _set_items(stack[-1], [key, value])
-        elif name == "SETITEMS":
+        else:
             values = self.pop_mark()
             _set_items(stack[-1], values)
-        else:
-            self.refer(name, argument)
 
     def refer(self, name: str, argument: object) -> None:
         """Run an opcode that names or calls something; here it becomes a record."""
@@ -160,7 +189,7 @@ class _Machine:
             module, _, attribute = str(argument).partition(" ")
             stack.append(Global(module, attribute))
         elif name == "STACK_GLOBAL":
-            attribute, module = str(stack.pop()), str(stack.pop())
+            attribute, module = _string(stack.pop()), _string(stack.pop())
             stack.append(Global(module, attribute))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments, function = stack.pop(), stack.pop()
@@ -174,10 +203,8 @@ class _Machine:
                 stack[-1].state = state
         elif name == "BINPERSID":
             stack.append(Persistent(stack.pop()))
-        elif name == "POP":
-            stack.pop()
         else:
-            _refuse(name)
+            stack.pop()
 
     def pop_mark(self) -> list[object]:
         """Everything above the topmost mark, which goes too."""
@@ -194,9 +221,24 @@ def _integer(value: object) -> int:
     return value
 
 
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _key(value: object) -> object:
+    """A value as a key whose hash and comparison take no time worth speaking of."""
+    plain = isinstance(value, (str, bytes, float, Global)) or value is None
+    if plain or (isinstance(value, int) and value in PLAIN_INTEGERS):
+        return value
+    return OtherKey(value)
+
+
 def _extend(target: object, values: list[object]) -> None:
     """Append to a list, or note it on the record of a list-like object."""
     if isinstance(target, Call):
+        target.appended = target.appended or []
         target.appended.extend(values)
     elif isinstance(target, list):
         target.extend(values)
@@ -205,15 +247,13 @@ def _extend(target: object, values: list[object]) -> None:
 
 
 def _set_items(target: object, flat: list[object]) -> None:
-    """Set key, value, key, value, … on a dict, or note them on the record of a dict-like object.
-
-    A record is no dict key worth looking up (an unhashable one is an error in a real unpickling too).
-    """
-    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    """Set key, value, key, value, … on a dict, or note them on the record of a dict-like object."""
+    keys = [_key(key) for key in flat[::2]]
     if isinstance(target, Call):
-        target.items.extend(pairs)
+        target.items = target.items or []
+        target.items.extend(zip(keys, flat[1::2], strict=True))
     elif isinstance(target, dict):
-        target.update(pairs)
+        target.update(zip(keys, flat[1::2], strict=True))
     else:
         raise TypeError
 

@@ -11,6 +11,7 @@ from torchlink.model.dtypes import ITEM_SIZES
 if TYPE_CHECKING:
     from pathlib import Path
 
+MOST_DIMENSIONS = 64  # as many as libtorch itself lets most of its functions have
 HOW_TO_SAVE = 'Save the tensors with torch.save(tensors, "tensors.pt") or numpy.save("tensors.npy", array).'
 
 
@@ -36,6 +37,8 @@ def bounded(tensor: StoredTensor, end: int) -> StoredTensor:
         MalformedFileError: they do not.
     """
     sizes, strides = tensor.shape, tensor.strides
+    if len(sizes) > MOST_DIMENSIONS:
+        raise MalformedFileError(f"{tensor.path}: a tensor cannot have {len(sizes)} dimensions.")
     if len(strides) != len(sizes) or any(number < 0 for number in (*sizes, *strides, tensor.offset)):
         raise MalformedFileError(f"{tensor.path}: a tensor cannot have shape {sizes} and strides {strides}.")
     if 0 not in sizes:

@@ -12,7 +12,7 @@ from torchlink.errors import FileError, MalformedFileError
 from torchlink.model.archive import Archive, open_archive
 from torchlink.model.dtypes import ITEM_SIZES, STORAGES
 from torchlink.model.npy import read_npz
-from torchlink.model.pickle_reader import Call, Global, Persistent, read_pickle
+from torchlink.model.pickle_reader import MAX_BYTES, Call, Global, OtherKey, Persistent, read_pickle
 from torchlink.model.stored import HOW_TO_SAVE, StoredTensor, bounded
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEEPEST = 32  # levels of containers
-MOST = 10_000  # values looked at, so that a structure that shares its parts a billion times ends
+MOST = 50_000  # values and tensors looked at, so that a structure that shares its parts a billion times ends
+LONGEST_KEY = 100  # letters of it that a label or a message shows
+INT64 = range(-(1 << 63), 1 << 63)
 
 REBUILD = "torch._utils._rebuild_tensor"
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
@@ -40,11 +42,11 @@ def read_archive(path: Path) -> tuple[StoredTensor, ...]:
         if any(name.endswith(".npy") for name in archive.entries):
             return read_npz(archive)
         raise FileError(f"{path} is a zip archive without tensors in it.", hint=HOW_TO_SAVE)
-    if any(name.startswith("code/") and b"def forward(" in archive.read(name) for name in archive.entries):
+    if archive.contains("code/", b"def forward("):
         raise FileError(f"{path} is a TorchScript model, not a file of tensors.", hint=HOW_TO_SAVE)
     if "byteorder" in archive.entries and archive.read("byteorder") != b"little":
         raise MalformedFileError(f"{path} was saved on a big-endian machine.", hint=HOW_TO_SAVE)
-    return tuple(_Walk(archive).tensors(read_pickle(archive.read("data.pkl")), ""))
+    return tuple(_Walk(archive).tensors(read_pickle(archive.read("data.pkl", MAX_BYTES)), ""))
 
 
 class _Walk:
@@ -53,13 +55,14 @@ class _Walk:
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self.looked_at = 0
+        self.starts: dict[str, int] = {}  # of storages
 
     def tensors(self, value: object, label: str, depth: int = 0) -> Iterator[StoredTensor]:
         """The tensors of a value, depth first."""
-        self.looked_at += 1
-        if depth > DEEPEST or self.looked_at > MOST:
-            raise MalformedFileError(f"{self.archive.path} holds too many or too deeply nested values.")
         for part, where in self.parts(value, label):
+            self.looked_at += 1
+            if depth > DEEPEST or self.looked_at > MOST:
+                raise MalformedFileError(f"{self.archive.path} holds too many or too deeply nested values.")
             if isinstance(part, StoredTensor):
                 yield part
             else:
@@ -68,7 +71,7 @@ class _Walk:
     def parts(self, value: object, label: str) -> Iterator[tuple[object, str]]:
         """A container's parts, or a tensor itself; nothing for a plain value."""
         if isinstance(value, dict):
-            yield from ((part, f"{label}[{key!r}]") for key, part in value.items())
+            yield from ((part, f"{label}[{_shown(key)}]") for key, part in value.items())
         elif isinstance(value, (list, tuple)):
             yield from ((part, f"{label}[{index}]") for index, part in enumerate(value))
         elif isinstance(value, Call):
@@ -76,19 +79,20 @@ class _Walk:
 
     def called(self, call: Call, label: str) -> Iterator[tuple[object, str]]:
         """The parts of what a call would give: a tensor, a parameter, a dict or a TorchScript object."""
-        name = str(call.function)
+        name = call.name
         arguments = call.arguments if isinstance(call.arguments, tuple) else ()
         if name in (REBUILD, f"{REBUILD}_v2", f"{REBUILD}_v3"):
             yield self.stored(arguments, label), label
         elif name in PARAMETERS and arguments:
             yield arguments[0], label
         elif name == "collections.OrderedDict":
-            yield from ((part, f"{label}[{key!r}]") for key, part in call.items)
+            yield from ((part, f"{label}[{_shown(key)}]") for key, part in call.items)
         elif name.startswith("__torch__.") and isinstance(call.state, dict):
-            yield from ((part, f"{label}[{key!r}]") for key, part in call.state.items())
+            yield from ((part, f"{label}[{_shown(key)}]") for key, part in call.state.items())
         else:
             raise FileError(
-                f"{self.archive.path} holds a {name}, which is no plain tensor.", hint=HOW_TO_SAVE
+                f"{self.archive.path} holds a {name[:LONGEST_KEY] or 'nameless call'}, which is no plain tensor.",
+                hint=HOW_TO_SAVE,
             )
 
     def stored(self, arguments: tuple[object, ...], label: str) -> StoredTensor:
@@ -112,7 +116,7 @@ class _Walk:
             storage = named if isinstance(named, Global) else storage
         if dtype is None:
             raise MalformedFileError(
-                f"{self.archive.path}: a tensor of dtype {storage.name} cannot be compared.",
+                f"{self.archive.path}: a tensor of dtype {storage.name[:LONGEST_KEY]} cannot be compared.",
                 hint="Convert it to float32 before saving.",
             )
         if any(isinstance(flags, dict) and any(flags.values()) for flags in metadata):
@@ -122,8 +126,10 @@ class _Walk:
             )
         entry = self.archive.entries.get(f"data/{key}")
         if entry is None:
-            raise MalformedFileError(f"{self.archive.path}: the storage data/{key} is missing.")
-        start = self.archive.offset(entry.name)
+            raise MalformedFileError(f"{self.archive.path}: the storage data/{key[:LONGEST_KEY]} is missing.")
+        start = self.starts.get(entry.name, -1)
+        if start < 0:
+            start = self.starts[entry.name] = self.archive.offset(entry.name)
         tensor = StoredTensor(
             dtype,
             _integers(size),
@@ -135,7 +141,15 @@ class _Walk:
         return bounded(tensor, start + entry.size)
 
 
+def _shown(key: object) -> str:
+    """A key of a dict, as a label shows it."""
+    if isinstance(key, (OtherKey, Global)):
+        return "…"
+    short = key[:LONGEST_KEY] if isinstance(key, (str, bytes)) else key
+    return repr(short)
+
+
 def _integers(values: object) -> tuple[int, ...]:
     """A tuple of integers; whatever else stands there becomes a -1, which `bounded` refuses."""
     given = values if isinstance(values, tuple) else (values,)
-    return tuple(value if isinstance(value, int) else -1 for value in given)
+    return tuple(value if isinstance(value, int) and value in INT64 else -1 for value in given)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LARGEST_LOOK = 4 << 20
 REBUILD = "torch._utils._rebuild_"  # how a pickle makes a tensor
 SHOWN = 3
+LONGEST_KEY = 100  # letters
 
 
 def zip_kind(path: Path) -> tuple[ModelKind, str]:
@@ -75,14 +76,14 @@ def _torch_save(archive: Archive) -> tuple[ModelKind, str]:
     if archive.entries["data.pkl"].size > LARGEST_LOOK:
         return general
     try:
-        value = read_pickle(archive.read("data.pkl"))
+        value = read_pickle(archive.read("data.pkl", LARGEST_LOOK))
     except TorchlinkError:
         return general
-    name = _called(value)
+    name = _called(value)[:LONGEST_KEY]
     if isinstance(value, dict) and (key := _key_of_weights(value)) is not None:
         return (
             "checkpoint",
-            f"a checkpoint saved by torch.save (a dict with the weights under the key {key!r})",
+            f"a checkpoint saved by torch.save (a dict with the weights under the key {str(key)[:LONGEST_KEY]!r})",
         )
     if isinstance(value, dict) or name == "collections.OrderedDict":
         return "state-dict", "a dict saved by torch.save (a state_dict or checkpoint: weights, no program)"
@@ -97,7 +98,12 @@ def _key_of_weights(checkpoint: dict[object, object]) -> object:
     """The key of the first dict of tensors in a dict that has no tensors itself; None where there is none."""
     from torchlink.model.pickle_reader import Call
 
+    known: set[int] = set()  # of values without tensors: a thousand keys may share one
+
     def tensors(value: object) -> bool:
+        if id(value) in known:
+            return False
+        known.add(id(value))
         pairs = value.items if isinstance(value, Call) else value.items() if isinstance(value, dict) else ()
         return any(_called(part).startswith(REBUILD) for _, part in pairs)
 
@@ -112,7 +118,7 @@ def _called(value: object) -> str:
     """The name of what a pickled value is made by; empty for a plain value."""
     from torchlink.model.pickle_reader import Call
 
-    return str(value.function) if isinstance(value, Call) else ""
+    return value.name if isinstance(value, Call) else ""
 
 
 def _other(names: list[str]) -> tuple[ModelKind, str]:

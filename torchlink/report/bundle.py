@@ -49,19 +49,21 @@ def _lines(report: BundleReport) -> Iterator[str]:
     plan = report.plan
     count = plural(len(plan.libraries), "library").replace("librarys", "libraries")
     would = "would be " if report.dry else ""
-    yield f"{visible(str(report.directory))}: {would}{plan.binary.path} with {count}, {size_text(plan.size)}"
+    yield f"{visible(str(report.directory))}: {would}{visible(plan.binary.path)} with {count}, {size_text(plan.size)}"
     if plan.binary.patch:
         yield f"  {visible(plan.binary.path)}  {_change(plan.binary)}"
-    yield from _table(f"needed, in {plan.library_dir}:", [part for part in plan.libraries if part.at_start])
+    yield from _table(
+        f"needed, in {visible(plan.library_dir)}:", [part for part in plan.libraries if part.at_start]
+    )
     later = [part for part in plan.libraries if not part.at_start]
     yield from _table("opened by name when it runs, and what that needs:", later)
     yield from _left_out(plan.left_out)
     if plan.floors:
         floors = [f"{floor.library} {floor.version} (asked for by {floor.by})" for floor in plan.floors]
-        yield f"runs on: {plan.machine} Linux with {' and '.join(floors)} or newer"
+        yield visible(f"runs on: {plan.machine} Linux with {' and '.join(floors)} or newer")
     if not report.dry:
         texts = sum(map(len, report.licences.values()))
-        lacking = f"; none found for {', '.join(report.unlicensed)}" if report.unlicensed else ""
+        lacking = f"; none found for {visible(', '.join(report.unlicensed))}" if report.unlicensed else ""
         yield f"licences: {plural(texts, 'text')} of {plural(len(report.licences), 'package')}{lacking}"
     for note in plan.notes:
         yield f"note: {visible(note)}"
@@ -100,7 +102,7 @@ def _left_out(left_out: tuple[LeftOut, ...]) -> Iterator[str]:
     if reasons:
         yield "not bundled:"
     for reason, names in reasons.items():
-        yield f"  {', '.join(names)}: {reason}"
+        yield f"  {', '.join(names)}: {visible(reason)}"
 
 
 def _lint(report: BundleReport) -> Iterator[str]:

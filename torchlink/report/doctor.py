@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
-from torchlink.report.find import ACCELERATORS, labelled
+from torchlink.report.find import ACCELERATORS, MARGIN
 from torchlink.report.plain import visible
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def to_text(report: DoctorReport, *, color: bool = False) -> str:
         color: write ANSI colours; only for a terminal.
     """
     rows: list[tuple[str, list[str]]] = [
-        ("machine", [f"{report.system}, {report.machine}"]),
+        ("machine", [visible(f"{report.system}, {report.machine}")]),
         ("libtorch", list(_libtorchs(report, color=color))),
         ("compilers", [_compiler(each, report) for each in report.compilers] or ["none"]),
         ("tools", [_tools(report.tools)]),
@@ -46,15 +46,15 @@ def to_text(report: DoctorReport, *, color: bool = False) -> str:
 
 
 def visible_lines(label: str, lines: Iterable[str]) -> Iterator[str]:
-    """Lines with their label before the first."""
-    return labelled(label, lines)
+    """Lines with their label before the first; what is of outside in them is made safe already, our colours are not."""
+    return (f"{label if number == 0 else '':<{MARGIN}} {line}" for number, line in enumerate(lines))
 
 
 def short(libtorch: Libtorch) -> str:
     """A libtorch in a few words: `2.13.0+cpu, CPU only, ABI 1`."""
     accelerator = " ".join(filter(None, (ACCELERATORS[libtorch.accelerator], libtorch.accelerator_version)))
     abi = None if libtorch.cxx11_abi is None else f"ABI {libtorch.cxx11_abi}"
-    return ", ".join(filter(None, (libtorch.version or "unknown version", accelerator, abi)))
+    return visible(", ".join(filter(None, (libtorch.version or "unknown version", accelerator, abi))))
 
 
 def _libtorchs(report: DoctorReport, *, color: bool) -> Iterator[str]:
@@ -62,11 +62,11 @@ def _libtorchs(report: DoctorReport, *, color: bool) -> Iterator[str]:
         found = candidate.libtorch
         if found is not None:
             mark = TAKEN if found is report.search.chosen else OTHER
-            yield f"{mark}{paint(short(found), BOLD, color=color)}: {visible(str(found.root))}  ({found.found_by})"
+            yield f"{mark}{paint(short(found), BOLD, color=color)}: {visible(f'{found.root}  ({found.found_by})')}"
     for candidate in report.search.candidates:
         if candidate.rejected:
-            line = f"{OTHER}not {visible(str(candidate.path))}  ({candidate.found_by}): {visible(candidate.rejected)}"
-            yield paint(line, DIM, color=color)
+            line = f"{OTHER}not {candidate.path}  ({candidate.found_by}): {candidate.rejected}"
+            yield paint(visible(line), DIM, color=color)
     if report.search.chosen is None:
         usable = any(candidate.libtorch for candidate in report.search.candidates)
         yield "  none is taken" if usable else "  none that can be used"
@@ -83,7 +83,9 @@ def _compiler(found: FoundCompiler, report: DoctorReport) -> str:
     best = max(compiler.standards, default=0)
     library = "" if compiler.standard_library == "libstdc++" else f", {compiler.standard_library}"
     names = visible(", ".join(found.names))
-    return f"{mark}{compiler.kind} {version}: {names}  ({compiler.target}, C++{best} in full{library})"
+    return (
+        f"{mark}{compiler.kind} {version}: {names}  ({visible(compiler.target)}, C++{best} in full{library})"
+    )
 
 
 def _tools(tools: Mapping[str, Tool | None]) -> str:
@@ -101,7 +103,10 @@ def _gpus(driver: Driver) -> Iterator[str]:
     if driver.version or driver.cuda:
         cuda = f"serves up to CUDA {driver.cuda[0]}.{driver.cuda[1]}" if driver.cuda else None
         yield (
-            ", ".join(filter(None, (f"driver {driver.version or ''}".strip(), cuda))) + f"  ({driver.source})"
+            visible(
+                ", ".join(filter(None, (f"driver {driver.version or ''}".strip(), cuda)))
+                + f"  ({driver.source})"
+            )
         )
     if driver.problem:
         yield visible(driver.problem)
@@ -133,7 +138,8 @@ def _fits(report: DoctorReport, *, color: bool) -> Iterator[str]:
             _cell(fit, reasons, color=color) for fit in report.fits if fit.libtorch is candidate.libtorch
         ]
         mark = TAKEN if candidate.libtorch is report.search.chosen else OTHER
-        yield f"{mark}{candidate.libtorch.version or candidate.libtorch.root}: {', '.join(cells) or 'no compiler'}"
+        name = visible(candidate.libtorch.version or str(candidate.libtorch.root))
+        yield f"{mark}{name}: {', '.join(cells) or 'no compiler'}"
     for number, reason in enumerate(reasons, start=1):
         yield f"  [{number}] {visible(reason)}"
 

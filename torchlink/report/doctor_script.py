@@ -35,7 +35,7 @@ def _script(report: DoctorReport) -> Iterator[str]:
         yield from ("", "# Optional: remove the # before what you want.")
     for problem in optional:
         yield from _explained(problem)
-        yield from (f"#{command}" for command in problem.commands)
+        yield from (f"#{line}" for command in problem.commands for line in command.split("\n"))
 
 
 def _explained(problem: Problem) -> Iterator[str]:

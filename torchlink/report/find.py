@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import UsageError
 from torchlink.report.libtorch import libtorch_to_json
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -92,7 +93,7 @@ def describe(libtorch: Libtorch, *, verbose: bool = False) -> list[str]:
 def labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
     """Lines with a label before the first and the margin before the rest; nothing without lines."""
     for number, line in enumerate(lines):
-        yield f"{label if number == 0 else '':<{MARGIN}} {line}"
+        yield f"{label if number == 0 else '':<{MARGIN}} {visible(line)}"
 
 
 def origin(source: str | None) -> str:
@@ -176,10 +177,10 @@ def wrap(words: Iterable[str], width: int = 84) -> list[str]:
 def list_candidates(search: Search) -> Iterator[str]:
     """One line a candidate: taken, usable, or rejected and why."""
     for number, candidate in enumerate(search.candidates, start=1):
-        yield f"{number:>3}. {candidate.path}  ({candidate.found_by})"
+        yield f"{number:>3}. {visible(str(candidate.path))}  ({visible(candidate.found_by)})"
         found = candidate.libtorch
         if found is None:
-            yield f"     rejected: {candidate.rejected}"
+            yield f"     rejected: {visible(candidate.rejected or '')}"
             continue
         what = " ".join(
             filter(
@@ -193,7 +194,7 @@ def list_candidates(search: Search) -> Iterator[str]:
                 ),
             )
         )
-        yield f"     {'taken' if found is search.chosen else 'usable'}: {what}"
+        yield f"     {'taken' if found is search.chosen else 'usable'}: {visible(what)}"
 
 
 def field_values(libtorch: Libtorch, field: str) -> list[str]:

@@ -45,7 +45,8 @@ def github_matrix(
         options: further words for `torchlink verify`.
     """
     reasons = {row.path: reason for row in rows if row.libtorch and (reason := hopeless(row.libtorch))}
-    words = [*([model] if model else []), *options]
+    file = f"./{model}" if model and model.startswith("-") else model  # else it would be an option
+    words = [*([file] if file else []), *options]
     return GithubMatrix(
         tuple(_job(row, column, words) for row in rows if row.path not in reasons for column in columns),
         tuple(f"{path} is left out: {reason}." for path, reason in reasons.items()),

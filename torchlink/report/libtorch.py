@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 def libtorch_to_json(libtorch: Libtorch) -> dict[str, object]:
     """The `libtorch` object of every report: plain values, paths as strings."""
+    from torchlink.libtorch.floor import shortfall
+
+    short = shortfall(libtorch)
     return {
         "root": str(libtorch.root),
         "version": libtorch.version,
@@ -39,4 +42,5 @@ def libtorch_to_json(libtorch: Libtorch) -> dict[str, object]:
         ],
         "python": None if libtorch.python is None else str(libtorch.python),
         "conflicts": list(libtorch.conflicts),
+        "needs_newer_system": None if short is None else short.message,
     }

@@ -42,6 +42,7 @@ def _file(file: FileReport) -> dict[str, object]:
             {**finding_to_json(allowed.finding), "reason": allowed.reason} for allowed in file.allowed
         ],
         "not_judged": list(file.not_judged),
+        "assumed": list(file.assumed),
     }
 
 

@@ -48,8 +48,10 @@ def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterat
     for finding in file.findings:
         yield ""
         yield from _finding(finding, rules, color=color, verbose=verbose, width=width)
-    if file.findings and (file.not_judged or file.allowed):
+    if file.findings and (file.not_judged or file.assumed or file.allowed):
         yield ""
+    for sentence in file.assumed:
+        yield from _wrapped(f"assumed: {visible(sentence)}", "  ", width)
     for sentence in file.not_judged:
         label = "could not be judged" if file.unreadable else "not judged"
         yield from _wrapped(f"{label}: {visible(sentence)}", "  ", width)

@@ -7,23 +7,15 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.lint.finding import Severity
+from torchlink.shown import escape, visible
 
 if TYPE_CHECKING:
     from torchlink.lint.finding import LintReport
 
+__all__ = ["STREAM", "brief", "encodable", "lines", "located", "plural", "totals", "visible"]
+
 STREAM = "-"  # the path of a report about standard input
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    r"""The text on one line, with every character that does not print as itself as an escape.
-
-    Control characters (a terminal would obey them), line ends, marks that turn the direction of writing and
-    bytes that are not UTF-8 (PEP 383) become `\x1b`, `\n`, `\u202e`, `\xff`.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
 def lines(text: str) -> list[str]:
@@ -33,7 +25,7 @@ def lines(text: str) -> list[str]:
 
 def encodable(text: str) -> str:
     """The text with bytes that are not UTF-8 as escapes, so that every strict parser of JSON takes it."""
-    return _SURROGATE.sub(lambda match: _escape(match[0]), text)
+    return _SURROGATE.sub(lambda match: escape(match[0]), text)
 
 
 def plural(count: int, noun: str) -> str:
@@ -73,10 +65,3 @@ def located(path: str, cwd: str, root: str) -> str:
     absolute = "/" + posixpath.normpath(posixpath.join(cwd, path)).lstrip("/")
     below = posixpath.normpath(root).rstrip("/") + "/"
     return absolute.removeprefix(below)
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return char.encode("unicode_escape").decode("ascii")

@@ -86,18 +86,26 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
     }
 
 
-def to_text(report: VerifyReport, findings: Sequence[Finding] | None = None, *, color: bool = False) -> str:
+def to_text(
+    report: VerifyReport,
+    findings: Sequence[Finding] | None = None,
+    *,
+    color: bool = False,
+    verbose: bool = False,
+) -> str:
     """What was built, and each model with its inputs, outputs, times or error.
 
     Args:
         report: what to show.
         findings: what lint says of the loader; None where it was not linted.
         color: write ANSI colours; only for a terminal.
+        verbose: show all lines of an exception's text.
     """
     libtorch = report.libtorch
     lines = [
         _row(
-            "libtorch", f"{libtorch.version or 'of unknown version'} in {libtorch.root} ({libtorch.found_by})"
+            "libtorch",
+            visible(f"{libtorch.version or 'of unknown version'} in {libtorch.root} ({libtorch.found_by})"),
         ),
     ]
     if report.loader is not None:
@@ -108,7 +116,7 @@ def to_text(report: VerifyReport, findings: Sequence[Finding] | None = None, *, 
     if report.loader is not None and findings:
         lines += _lint(findings, str(report.loader.path), color=color)
     for model in report.models:
-        lines += ["", *_model(model, color=color)]
+        lines += ["", *_model(model, color=color, verbose=verbose)]
     # Every model says "ok" above, so nothing else tells why the command fails.
     if report.ok and findings and counts(findings)["error"]:
         lines += ["", paint("exit 1: lint finds an error in the loader", RED, color=color)]
@@ -126,11 +134,11 @@ def _lint(findings: Sequence[Finding], loader: str, *, color: bool) -> Iterator[
         yield _row("lint", f"{plural(rest, 'finding')}: torchlink lint {visible(shlex.quote(loader))}")
 
 
-def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
+def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterator[str]:
     verdict = paint("ok", GREEN, color=color) if model.ok else paint("FAILED", RED, color=color)
     yield f"{paint(visible(model.path), BOLD, color=color)}: {verdict}"
     if model.load_ms is not None:
-        yield _row("loaded", f"on {model.device} in {model.load_ms:.1f} ms")
+        yield _row("loaded", f"on {visible(str(model.device))} in {model.load_ms:.1f} ms")
     for number, line in enumerate(_inputs(model)):
         yield _row("" if number else "input", visible(line))
     if model.forward_ms is not None:
@@ -144,7 +152,7 @@ def _model(model: ModelResult, *, color: bool) -> Iterator[str]:
         yield _row("", f"and {plural(more, 'more output')}")
     if model.max_abs_error is not None:
         yield _row("compared", f"greatest absolute difference {model.max_abs_error:.3g}")
-    yield from _error(model, color=color)
+    yield from _error(model, color=color, verbose=verbose)
     told = model.error.details if model.error else ()
     printed = [line for line in model.printed.splitlines() if line.strip() and line not in told]
     for number, line in enumerate(printed[-PRINTED:]):
@@ -163,11 +171,11 @@ def _output(output: Mapping[str, Any], *, color: bool) -> Iterator[str]:
     label = visible(str(output["label"]))
     if output["type"] != "tensor":
         value = "" if output["value"] is None else visible(_number(output["value"]))
-        yield _row("output", f"{_name(label)}{output['type']} {value}")
+        yield _row("output", f"{_name(label)}{visible(str(output['type']))} {value}")
         return
     shape = ",".join(map(str, output.get("shape", ())))
     where = f" on {output['device']}" if "device" in output else ""
-    yield _row("output", f"{_name(label)}{output.get('dtype', 'tensor')}[{shape}]{where}")
+    yield _row("output", _name(label) + visible(f"{output.get('dtype', 'tensor')}[{shape}]{where}"))
     if "note" in output:
         yield _row("", paint(visible(str(output["note"])), DIM, color=color))
     if output.get("values"):
@@ -175,18 +183,20 @@ def _output(output: Mapping[str, Any], *, color: bool) -> Iterator[str]:
         for size in output["shape"]:
             count *= size
         values = " ".join(_number(value) for value in output["values"])
-        yield _row("", values + (" …" if count > len(output["values"]) else ""))
+        yield _row("", visible(values) + (" …" if count > len(output["values"]) else ""))
     if output.get("mean") is not None:
-        yield _row("", ", ".join(f"{name} {_number(output[name])}" for name in ("min", "max", "mean")))
+        yield _row(
+            "", visible(", ".join(f"{name} {_number(output[name])}" for name in ("min", "max", "mean")))
+        )
     if output.get("non_finite"):
-        yield _row("", paint(f"{output['non_finite']} values are not finite", RED, color=color))
+        yield _row("", paint(visible(f"{output['non_finite']} values are not finite"), RED, color=color))
 
 
-def _error(model: ModelResult, *, color: bool) -> Iterator[str]:
+def _error(model: ModelResult, *, color: bool, verbose: bool) -> Iterator[str]:
     if model.error is None:
         return
     yield _row("error", paint(visible(model.error.message), RED, color=color))
-    for line in model.error.details[-DETAILS:]:
+    for line in model.error.details[0 if verbose else -DETAILS :]:
         yield _row("", visible(line))
     if model.error.hint:
         yield _row("", f"-> {visible(model.error.hint)}")

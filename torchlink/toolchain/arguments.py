@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -38,6 +40,7 @@ SOURCE_SUFFIXES = frozenset({
 })  # fmt: skip
 HEADER_SUFFIXES = frozenset({".h", ".hh", ".hp", ".hpp", ".HPP", ".hxx", ".h++", ".H", ".tcc"})
 STANDARD = re.compile(r"-(?:-)?std=(?:c|gnu)\+\+(\w+)")
+ABI = re.compile(r"-([DU])_GLIBCXX_USE_CXX11_ABI(?:=(.*))?")
 STANDARD_NAMES = {"0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23, "2c": 26, "98": 3, "03": 3}
 RESPONSE_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
 RESPONSE_PART = re.compile(r"""\\(.)|'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^'"\\]+)""", re.DOTALL)
@@ -53,6 +56,9 @@ class Step:
         int | None
     )  # the C++ standard that it asks for last: 3 for C++98 and C++03; None: the compiler's own
     target_options: tuple[str, ...]  # those that choose machine or standard library
+    cxx11_abi: str | None = (
+        None  # the value that it gives _GLIBCXX_USE_CXX11_ABI last; None: the compiler's own
+    )
 
 
 def read_arguments(arguments: Sequence[str]) -> Step:
@@ -62,6 +68,7 @@ def read_arguments(arguments: Sequence[str]) -> Step:
     stops = False
     inputs: set[str] = set()
     target_options: list[str] = []
+    abi = None
     words = expand(arguments)
     for word in words:
         if word in WITH_ARGUMENT:
@@ -70,11 +77,14 @@ def read_arguments(arguments: Sequence[str]) -> Step:
                 language = argument
             elif word == "-target":
                 target_options += [word, argument]
+            elif word in {"-D", "-U", "--define-macro", "--undefine-macro"}:
+                abi = _abi(f"-{word.lstrip('-')[0].upper()}{argument}", abi)
         elif word.startswith("-x"):
             language = word[2:]
         elif word.startswith("-") and word != "-" and not word.startswith("-l"):
             stops = stops or word in NO_LINK
             standard = _standard(word, standard)
+            abi = _abi(word, abi)
             target_options += [word] if TARGET_OPTION.fullmatch(word) else []
         else:
             inputs.add(_kind(word, language))
@@ -84,7 +94,16 @@ def read_arguments(arguments: Sequence[str]) -> Step:
         links=bool(inputs & {"source", "object"}) and not stops,
         standard=standard,
         target_options=tuple(target_options),
+        cxx11_abi=abi,
     )
+
+
+def _abi(word: str, before: str | None) -> str | None:
+    """The value of the C++ ABI's macro behind a `-D` or `-U`."""
+    found = ABI.fullmatch(word)
+    if not found:
+        return before
+    return None if found[1] == "U" else (found[2] or "1")
 
 
 def _kind(word: str, language: str) -> str:
@@ -106,7 +125,7 @@ def _standard(word: str, before: int | None) -> int | None:
     if not found:
         return before
     name = found.group(1)
-    return STANDARD_NAMES.get(name, int(name) if name.isdigit() else before)
+    return STANDARD_NAMES.get(name, whole_number(name) if name.isdigit() else before)
 
 
 def expand(arguments: Sequence[str], within: frozenset[str] = frozenset()) -> Iterator[str]:

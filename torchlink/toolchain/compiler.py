@@ -69,6 +69,7 @@ def find_compiler(command: str | None = None) -> Compiler:
         include_dirs=tuple(answer["include_dirs"]),
         libstdcxx=answer["libstdcxx"],
         abi_predefined=answer["abi_predefined"],
+        default_standard=answer["default_standard"],
     )
 
 
@@ -184,6 +185,7 @@ def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
         "libstdcxx": probe.libstdcxx,
         "default_cxx11_abi": probe.default_cxx11_abi,
         "abi_predefined": probe.abi_predefined,
+        "default_standard": probe.default_standard,
         "dual_abi": probe.dual_abi,
         "include_dirs": [os.path.realpath(directory) for directory in probe.include_dirs],
     }

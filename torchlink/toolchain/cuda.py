@@ -11,7 +11,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_bytes
+from torchlink.libtorch.machine import is_foreign
 from torchlink.process import which
 from torchlink.toolchain.facts import Toolkit
 
@@ -64,6 +66,8 @@ def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
     packages = _package_dirs(libtorch)
     if _complete(packages):
         return packages
+    if is_foreign(libtorch):  # the toolkits here are this machine's
+        return ()
     for include in (*_conda_dirs(libtorch), *(toolkit.root / "include" for toolkit in find_toolkits())):
         if _complete((*packages, include)) and _version(include)[:1] == _wanted(libtorch):
             return (*packages, include)
@@ -151,4 +155,4 @@ def _version(include: Path) -> tuple[int, ...]:
 def _wanted(libtorch: Libtorch) -> tuple[int, ...]:
     """The major version that a libtorch was built with."""
     major = (libtorch.accelerator_version or "").partition(".")[0]
-    return (int(major),) if major.isdigit() else ()
+    return (whole_number(major),) if major.isdigit() else ()

@@ -31,6 +31,9 @@ class Compiler(NamedTuple):
     )
     # Its command defines `default_cxx11_abi` as a word of its own (a wrapper with -D), which another one redefines
     abi_predefined: bool = False
+    default_standard: int | None = (
+        None  # the C++ standard of a command line without -std; None where it does not tell
+    )
 
     @property
     def name(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ToolUnfitError, UsageError
+from torchlink.process import which
 from torchlink.toolchain.compiler import accepts_standard, find_compiler, is_named_or_there
 from torchlink.toolchain.standards import PUBLISHED, first_version, held_back_by_library
 
@@ -50,16 +52,29 @@ def check_compiler(libtorch: Libtorch, compiler: Compiler) -> None:
 def default_compiler(libtorch: Libtorch) -> Compiler | None:
     """The compiler that a plan should suit where the user names none by option.
 
-    None where there is none, or where it compiles for another machine than libtorch's: the words are then for
-    a compiler elsewhere.
+    The cross compiler that distributions install as `aarch64-linux-gnu-g++` for a libtorch of another machine. None
+    where there is none, or where $CXX compiles for another machine than libtorch's: the words are then for a
+    compiler elsewhere.
 
     Raises:
         ToolMissingError: `$CXX` names a program that is not there.
         ToolUnfitError: `$CXX` does not answer as a C++ compiler does.
     """
-    if not is_named_or_there():
+    if is_named_or_there():
+        compiler = find_compiler()
+        if compiles_for(libtorch, compiler):
+            return compiler
+        if os.environ.get("CXX", "").strip():
+            return None
+    return cross_compiler(libtorch)
+
+
+def cross_compiler(libtorch: Libtorch) -> Compiler | None:
+    """The compiler on PATH that is named for the machine of a libtorch; none for one that is still packed."""
+    name = f"{machine(libtorch.arch)}-linux-gnu-g++"
+    if libtorch.platform != "linux" or libtorch.packed or not which(name):
         return None
-    compiler = find_compiler()
+    compiler = find_compiler(name)
     return compiler if compiles_for(libtorch, compiler) else None
 
 

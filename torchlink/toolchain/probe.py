@@ -13,12 +13,13 @@ PROBE_SOURCE = """\
 #endif
 #include <cstddef>
 """
+CPLUSPLUS = ((202302, 23), (202002, 20), (201703, 17), (201402, 14), (201103, 11))
 PROBE_WORDS = ("-v", "-dM", "-E", "-x", "c++", "-")
 
 MACRO = re.compile(
     r"^#define (__GNUC__|__GNUC_MINOR__|__GNUC_PATCHLEVEL__|__clang_major__|__clang_minor__"
     r"|__clang_patchlevel__|__apple_build_version__|__NVCOMPILER|__INTEL_COMPILER|_LIBCPP_VERSION|_GLIBCXX_RELEASE|__GLIBCXX__"
-    r"|TORCHLINK_ABI_PREDEFINED|_GLIBCXX_USE_CXX11_ABI|_GLIBCXX_USE_DUAL_ABI|__i386__|__x86_64__)\b ?(.*)$",
+    r"|TORCHLINK_ABI_PREDEFINED|_GLIBCXX_USE_CXX11_ABI|_GLIBCXX_USE_DUAL_ABI|__cplusplus|__i386__|__x86_64__)\b ?(.*)$",
     re.MULTILINE,
 )
 TARGET = re.compile(r"^Target: (\S+)$", re.MULTILINE)
@@ -40,6 +41,7 @@ class Probe:
     abi_predefined: bool
     dual_abi: bool
     include_dirs: tuple[str, ...]  # as printed
+    default_standard: int | None
 
 
 def read_probe(macros: str, talk: str) -> Probe | None:
@@ -67,7 +69,15 @@ def read_probe(macros: str, talk: str) -> Probe | None:
         abi_predefined="TORCHLINK_ABI_PREDEFINED" in defined,
         dual_abi=has_gnu_library and defined.get("_GLIBCXX_USE_DUAL_ABI") == "1",
         include_dirs=_include_dirs(talk),
+        default_standard=_standard(defined.get("__cplusplus", "")),
     )
+
+
+def _standard(value: str) -> int | None:
+    """The C++ standard that a value of `__cplusplus` stands for; a draft's counts as the one before it."""
+    if not re.fullmatch(r"\d{6}L", value):
+        return None
+    return next((standard for since, standard in CPLUSPLUS if int(value[:6]) >= since), 3)
 
 
 def _kind(defined: dict[str, str]) -> str:

@@ -7,12 +7,12 @@ import os
 import zlib
 from typing import TYPE_CHECKING
 
-from torchlink.paths import cache_dir
+from torchlink.paths import distrust, kept_in, made_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORM = 2  # raise it whenever the shape of an answer changes
+FORM = 3  # raise it whenever the shape of an answer changes
 
 
 def identity_of(path: str) -> str:
@@ -31,20 +31,21 @@ def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dic
     The cache may be deleted, read-only, shared or half written: a file that does not hold exactly this key
     counts as absent, and one that cannot be written is left unwritten.
     """
-    directory = cache_dir() / "toolchain"
+    directory = kept_in("toolchain")
     file = directory / f"{kind}-{zlib.crc32(key.encode(errors='surrogateescape')):08x}.json"
     try:
-        kept = json.loads(file.read_bytes())
+        kept = json.loads(file.read_bytes()) if distrust(file) is None else {}
         if kept["form"] == FORM and kept["key"] == key:
             answer: dict[str, object] = kept["answer"]
             return answer
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     answer = ask()
-    beside = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        file = made_in("toolchain") / file.name
+        beside = file.with_name(f"{file.name}.{os.getpid()}")
         beside.write_text(json.dumps({"form": FORM, "key": key, "answer": answer}), encoding="utf-8")
+        beside.chmod(0o600)
         beside.replace(file)
     except OSError:
         pass

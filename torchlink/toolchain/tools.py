@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torchlink.bounds import whole_number
 from torchlink.process import run, which
 from torchlink.toolchain.facts import Tool
 from torchlink.toolchain.remember import identity_of, remembered
@@ -36,7 +37,7 @@ def find_tool(name: str) -> Tool | None:
 def read_version(text: str) -> tuple[int, ...]:
     """The first dotted number of what a program printed: `Nim Compiler Version 1.6.10` -> (1, 6, 10)."""
     found = VERSION.search(text)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
+    return tuple(whole_number(part) for part in found.group().split(".")) if found else ()
 
 
 def _ask(program: str) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torchlink.verify.graph import Argument, Description, TensorFact
+from torchlink.verify.graph import Argument, Description, PackedFact, TensorFact
 from torchlink.verify.graph_text import parse_graph
 
 if TYPE_CHECKING:
@@ -31,11 +31,28 @@ def parse_description(event: Mapping[str, Any]) -> Description:
         for entry in event["schema"]["arguments"]
     )
     attributes = {str(path): _fact(value) for path, value in event.get("attributes", {}).items()}
-    return Description(arguments, parse_graph(str(event.get("graph", ""))), attributes)
+    constants = tuple(_fact(value) for value in event.get("constants", ()))
+    return Description(arguments, parse_graph(str(event.get("graph", "")), constants), attributes)
 
 
 def _fact(value: Any) -> object:
-    """An attribute's value: `{"dtype", "shape"}` is a tensor."""
-    if isinstance(value, dict):
-        return TensorFact(str(value["dtype"]), tuple(int(size) for size in value["shape"]))
-    return value
+    """An attribute's or constant's value: `{"dtype", "shape"}` is a tensor, `{"weights", …}` a packed object."""
+    if isinstance(value, list):
+        return tuple(map(_fact, value))
+    if isinstance(value, dict) and "weights" in value:
+        sizes = {
+            name: tuple(map(int, value.get(name, ())))
+            for name in ("stride", "padding", "output_padding", "dilation")
+        }
+        return PackedFact(
+            tuple(_tensor(weight) for weight in value["weights"]),
+            tuple(tuple(each) if isinstance(each, list) else each for each in value.get("numbers", ())),
+            **sizes,
+            groups=int(value.get("groups", 1)),
+            transpose=bool(value.get("transpose", False)),
+        )
+    return _tensor(value) if isinstance(value, dict) else value
+
+
+def _tensor(value: Mapping[str, Any]) -> TensorFact:
+    return TensorFact(str(value["dtype"]), tuple(int(size) for size in value["shape"]))

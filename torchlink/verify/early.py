@@ -56,7 +56,9 @@ def head_start(arguments: Sequence[str]) -> Iterator[None]:
     """
     global _current  # noqa: PLW0603 - typer stands between the entry and the command
     asked = question(arguments)
-    entry = None if {"--help", "-h"}.intersection(arguments) else recent(asked)
+    # What --env passes is known when the command line has been read.
+    idle = any(word in ("--help", "-h") or word.startswith("--env") for word in arguments)
+    entry = None if idle else recent(asked)
     session = None
     if entry is not None:
         with contextlib.suppress(RunFailedError):  # its cause is told when the right one is started

@@ -10,7 +10,9 @@ from torchlink.errors import ForwardFailedError, RunFailedError, TimedOutError, 
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
 from torchlink.libtorch.remedies import remedy_for
+from torchlink.verify.devices import device_in_model
 from torchlink.verify.gpu import no_gpu
+from torchlink.verify.operators import unknown_operator
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -30,11 +32,14 @@ EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)): ?(?P<said>.*)
 LEGACY_FORMAT = "Legacy model format is not supported"
 # How libtorch before 1.3 dies of a file without a model.json: while it takes its reader down.
 UNREAD_BY_OLD = "PytorchStreamReader failed closing reader"
+# What torch says of a prim::Constant without a value: `optimize_for_inference` makes those of opaque MKLDNN tensors.
+UNLOADABLE_CONSTANT = "required keyword attribute 'value' is undefined"
 FRAME = re.compile(r"\s*frame #\d+: ")  # of the C++ backtrace that libtorch prints
 NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
 STAGES = {
+    "library": "while it loaded a library of operators",
     "load": "while it loaded the model",
     "describe": "while it read the model's graph",
     "forward": "in the model's forward",
@@ -58,13 +63,14 @@ def decisive_sentence(message: str) -> str:
     return lines[0].strip() if lines else "an exception without a message"
 
 
-def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
+def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = False) -> TorchlinkError:
     """The error for an `error` event of the loader.
 
     Args:
         stage: what the loader was doing: "device", "load", "describe", "input", "forward", "expect".
         message: the C++ exception's text.
         libtorch: what the loader was built against.
+        verbose: keep what libtorch lists besides.
     """
     sentence = decisive_sentence(message)
     traceback = tuple(line for line in message.splitlines() if line.strip())
@@ -77,12 +83,14 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
             hint="Load it with torch.jit.load of a torch 1.3 to 1.10 and save it again: newer ones read that.",
             details=(message,),
         )
-    if stage == "load":
-        return ForwardFailedError(
-            f"libtorch cannot load the model: {sentence}",
-            hint=f"{NEWER_MODEL}; a damaged one a fresh copy; operators of extensions need their library linked.",
+    if stage == "library":
+        return RunFailedError(
+            f"A library of operators cannot be loaded: {sentence}.".replace("..", "."),
+            hint="Name one that was built against this libtorch; `torchlink lint` on it tells what does not fit.",
             details=details,
         )
+    if stage == "load":
+        return _of_load(message, sentence, details)
     if sentence.endswith(NO_FORWARD):
         return ForwardFailedError(
             "The model was loaded, but it has no method named forward to call.",
@@ -94,7 +102,30 @@ def exception(stage: str, message: str, libtorch: Libtorch) -> TorchlinkError:
         return ForwardFailedError(
             f"An input cannot be made: {sentence}", hint="Change its --input.", details=details
         )
+    elsewhere = device_in_model(message, libtorch, verbose=verbose)
+    if elsewhere:
+        return elsewhere
     return ForwardFailedError(f"forward raised: {sentence}", details=details)
+
+
+def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFailedError:
+    """The error for a model that libtorch does not load."""
+    unknown = unknown_operator(message)
+    if unknown:
+        return unknown
+    if UNLOADABLE_CONSTANT in sentence:
+        return ForwardFailedError(
+            "The model holds constants that no libtorch can load again: torch.jit.optimize_for_inference has made "
+            "MKLDNN tensors of its weights, and torch does not store those.",
+            hint="Save the frozen model, torch.jit.freeze(torch.jit.script(model.eval())).save(…), and call "
+            "torch.jit.optimize_for_inference on what torch.jit.load returns.",
+            details=(message,),
+        )
+    return ForwardFailedError(
+        f"libtorch cannot load the model: {sentence}",
+        hint=f"{NEWER_MODEL}; a damaged one a fresh copy; operators of extensions need their library linked.",
+        details=details,
+    )
 
 
 def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunFailedError:

@@ -29,7 +29,9 @@ class Node:
     outputs: tuple[str, ...]
     type: str = ""  # of the first output, as the graph's text has it
     name: str = ""  # of a prim::GetAttr: the attribute
-    value: object = None  # of a prim::Constant; a tensor comes as a TensorFact
+    value: object = (
+        None  # of a prim::Constant; a tensor comes as a TensorFact, packed weights as a PackedFact
+    )
     blocks: tuple[Block, ...] = ()
 
 
@@ -51,9 +53,25 @@ class TensorFact:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedFact:
+    """What is known of an object that holds the weights of a layer, such as a quantized one."""
+
+    weights: tuple[TensorFact, ...]  # every tensor of its state, vectors too
+    numbers: tuple[object, ...] = ()  # whole numbers and tuples of them, in the order of its state
+    stride: tuple[int, ...] = ()  # of a convolution; empty where it does not tell
+    padding: tuple[int, ...] = ()
+    output_padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+    transpose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """A model's `forward`. The graph's first input is the module itself."""
 
     arguments: tuple[Argument, ...]
     graph: Block
-    attributes: Mapping[str, object]  # dotted path -> TensorFact, or a number, bool or string
+    attributes: Mapping[
+        str, object
+    ]  # dotted path -> TensorFact, PackedFact, a tuple of them, or a number, bool or string

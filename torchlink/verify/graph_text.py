@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from torchlink.verify.graph import Block, Node, TensorFact
 from torchlink.verify.shapes.values import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAME = re.compile(r"%([\w.\-]+)")
 TYPED = re.compile(r"%([\w.\-]+) : ")
 NODE = re.compile(r"^\s*(?P<outputs>%.*?)? ?= (?P<kind>\w+::\w+)(?P<rest>.*)$")
 INPUTS = re.compile(r"\(((?:%[\w.\-]+(?:, )?)*)\)(?:, scope: .*)?(?:\s+#.*)?$")
 BLOCK = re.compile(r"^\s*block\d+\((?P<inputs>.*)\):")
+CONSTANT_NODE = re.compile(r"^ *%[\w.\-]+ : .*? = prim::Constant\b", re.MULTILINE)
 ATTRIBUTE = re.compile(r'\[name="((?:[^"\\]|\\.)*)"')
 CONSTANT = re.compile(r"\[value=(?P<value>.*)\]\(\)")
 # A tensor's type where it is known: `Float(8, 3, 3, 3, strides=[27, 9, 3, 1], requires_grad=0, device=cpu)`.
@@ -54,8 +59,16 @@ class _Open:
         self.nodes: list[Node] = []
 
 
-def parse_graph(text: str) -> Block:
-    """The graph; lines that are not understood are passed over, an empty text is an empty graph."""
+def parse_graph(text: str, constants: Sequence[object] = ()) -> Block:
+    """The graph; lines that are not understood are passed over, an empty text is an empty graph.
+
+    Args:
+        text: as TorchScript writes it.
+        constants: what is known besides of its constants, in order. The text tells no tensor of more than ten elements.
+    """
+    if len(CONSTANT_NODE.findall(text)) != len(constants):
+        constants = ()
+    known = iter(constants)
     head, separator, body = text.partition("):\n")
     stack = [_Open(tuple(TYPED.findall(head)) if separator else ())]
     for line in body.splitlines():
@@ -73,6 +86,10 @@ def parse_graph(text: str) -> Block:
             return Block(stack[0].inputs, tuple(stack[0].nodes), tuple(NAME.findall(stripped)))
         else:
             node = _node(line)
+            if node is not None and node.kind == "prim::Constant":
+                fact = next(known, None)
+                if node.value is UNKNOWN and fact is not None:
+                    node = replace(node, value=fact)
             if node is not None:
                 stack[-1].nodes.append(node)
     return Block(stack[0].inputs, tuple(stack[0].nodes), ())

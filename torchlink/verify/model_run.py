@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.errors import ForwardFailedError, NoInputFitsError, RunFailedError, TorchlinkError
 from torchlink.verify import failures
@@ -47,6 +47,14 @@ def run_model(session: Session, path: Path, kind: str, request: Request, libtorc
     return replace(run.result, printed=session.printed)
 
 
+class Failed(NamedTuple):
+    """Inputs that were worked out and did not fit."""
+
+    error: TorchlinkError
+    inputs: tuple[InputSpec, ...]
+    result: ModelResult
+
+
 class _Run:
     """The steps; `result` grows with them, and `stage` names the one that is under way."""
 
@@ -64,7 +72,9 @@ class _Run:
         self.stage = stage
         event = self.session.ask(command)
         if event["event"] == "error":
-            raise failures.exception(str(event["stage"]), str(event["message"]), self.libtorch)
+            raise failures.exception(
+                str(event["stage"]), str(event["message"]), self.libtorch, verbose=self.request.verbose
+            )
         return event
 
     def death(self, died: LoaderDiedError) -> TorchlinkError:
@@ -74,6 +84,8 @@ class _Run:
         return failures.death(died.returncode, died.printed, self.stage, self.libtorch)
 
     def load(self, path: Path) -> None:
+        for library in self.request.libraries:
+            self.ask(f"library {encoded(str(library.absolute()))}", "library")
         try:
             event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
         except ForwardFailedError as error:
@@ -94,26 +106,27 @@ class _Run:
         from torchlink.verify.guess import guesses
 
         description = parse_description(self.ask("describe", "describe"))
-        last: tuple[TorchlinkError, tuple[InputSpec, ...]] | None = None
-        tries = crashes = 0
+        failed: list[Failed] = []
+        crashes = 0
         for guess in guesses(description):
-            tries += 1
             try:
                 self._forward(guess.inputs, guess.why)
             except ForwardFailedError as error:
-                last = (error, guess.inputs)
+                failed.append(Failed(error, guess.inputs, self.result))
             except LoaderDiedError as died:
                 crashes += 1
                 if self.session.timed_out or died.returncode not in CRASHES or crashes > MOST_CRASHES:
                     raise
-                last = (self.death(died), guess.inputs)
+                failed.append(Failed(self.death(died), guess.inputs, self.result))
                 self.session.restart()
                 self.load(path)
             else:
                 return
-        if last is not None and tries == crashes:
-            raise last[0]
-        raise _nothing_fits(description, last)
+        if failed and len(failed) == crashes:
+            raise failed[-1].error
+        if failed:
+            self.result = failed[0].result  # the inputs that are shown are those of the error that is shown
+        raise _nothing_fits(description, failed)
 
     def compare(self) -> None:
         """Compare with what was expected, where something was."""
@@ -126,6 +139,10 @@ class _Run:
             self.raw_outputs, self.request.expected, self.session.ask, self.request.atol, self.request.rtol
         )
         self.result = replace(self.result, max_abs_error=worst)
+        if mismatch and self.request.inputs is None and self.result.inputs:
+            taken = ", ".join(f"{each.name} = {each.text}" for each in self.result.inputs)
+            mismatch.message += f" The inputs were worked out by torchlink: {taken}."
+            mismatch.hint = "Give the inputs that the file was made with, with --input."
         if mismatch:
             raise mismatch
 
@@ -162,25 +179,34 @@ def _of_damage(path: Path, error: ForwardFailedError) -> ForwardFailedError | No
     )
 
 
-def _nothing_fits(
-    description: Description, last: tuple[TorchlinkError, tuple[InputSpec, ...]] | None
-) -> NoInputFitsError:
-    """The error after the last try, with an example of what to type."""
-    declared = ", ".join(f"{argument.name}: {argument.type}" for argument in description.arguments)
-    if last is None:
+def _nothing_fits(description: Description, failed: Sequence[Failed]) -> NoInputFitsError:
+    """The error after the last try: that of the likeliest inputs, which came first."""
+    arguments = description.arguments
+    declared = ", ".join(f"{argument.name}: {argument.type}" for argument in arguments)
+    if not failed:
         return NoInputFitsError(
             f"The model was loaded but not run: no input could be worked out for forward({declared}).",
             hint="Name every argument, for example: --input 'float32[1,3,224,224]' --input 3",
         )
-    error, inputs = last
-    example = " ".join(f"--input {_shell(spec.to_text())}" for spec in inputs)
-    said = f"The last try {error.message.removeprefix('forward ')}"
-    if isinstance(error, RunFailedError):
-        said = f"In the last try {error.message[0].lower()}{error.message[1:]}"
+    first = failed[0]
+    tried = " ".join(f"--input {_shell(spec.to_text())}" for spec in first.inputs)
+    sentences = {each.error.message for each in failed}
+    if len(failed) > 1 and len(sentences) == 1:
+        return NoInputFitsError(
+            f"The model was loaded but not run: with each of {len(failed)} different inputs {first.error.message}",
+            hint="The model raises this itself, whatever it is given: look at the line of its code above. "
+            + first.error.hint,
+            details=first.error.details,
+        )
+    said = f"With the likeliest, {tried}, {first.error.message}"
+    if isinstance(first.error, RunFailedError):
+        said = f"With the likeliest, {tried}: {first.error.message[0].lower()}{first.error.message[1:]}"
+    names = ", then ".join(f"{argument.name} ({argument.type})" for argument in arguments)
     return NoInputFitsError(
-        f"The model was loaded but not run: none of the inputs that were tried fits forward({declared}). {said}",
-        hint=f"Name the inputs yourself, for example: {example}",
-        details=(f"last try: {example}", *error.details),
+        f"The model was loaded but not run: none of the {len(failed)} inputs that were tried fits "
+        f"forward({declared}). {said}",
+        hint=f"Give the inputs of the model's training or export with --input, one for each argument: {names}.",
+        details=first.error.details,
     )
 
 

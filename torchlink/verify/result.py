@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torchlink.build.loader import BuiltLoader
     from torchlink.errors import TorchlinkError
@@ -26,7 +27,9 @@ class Request:
     expected: tuple[StoredTensor, ...] | None = None
     atol: float = 1e-5
     rtol: float = 1e-4
+    libraries: tuple[Path, ...] = ()  # of operators, loaded before the model
     timeout: float | None = None  # seconds for a model, from loading it to the loader's end
+    verbose: bool = False  # keep all that libtorch lists in its exceptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import (
     BuildFailedError,
     DeviceError,
+    FileError,
     LibtorchUnusableError,
     ModelError,
     TorchlinkError,
@@ -16,6 +17,7 @@ from torchlink.errors import (
 )
 from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
+from torchlink.process import minimal_environment
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
 
@@ -57,9 +59,12 @@ def verify(
     atol: float = 1e-5,
     rtol: float = 1e-4,
     timeout: float | None = None,
+    libraries: Sequence[Path] = (),
     via: str = "cxx",
     wishes: Wishes | None = None,
     compiler: str | None = None,
+    env: Sequence[str] = (),
+    verbose: bool = False,
     hooks: Hooks | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan and prove models with it.
@@ -72,30 +77,43 @@ def verify(
         expect: a file of the tensors that forward should return, `.pt` or `.npy`.
         atol: absolute tolerance of that comparison.
         rtol: relative tolerance of that comparison.
+        libraries: of operators that the models use; loaded before each model.
         timeout: seconds after which a model that is not through is stopped; no limit where None.
         via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
         wishes: for the plan.
         compiler: command of the C++ compiler; $CXX, else c++, where None.
+        env: variables that the loader is given besides those it always has: NAME or NAME=VALUE.
+        verbose: keep all that libtorch lists in its exceptions.
         hooks: what the caller wants to hear of while it runs.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
         ToolUnfitError: the compiler cannot build against this libtorch.
-        LibtorchUnusableError: libtorch is for another machine, still packed, or older than the loader.
+        LibtorchUnusableError: libtorch is for another machine or a newer system, still packed, or older than the
+            loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
-        FileError: `expect` cannot be read, or the cache cannot be written.
+        FileError: `expect` or a library cannot be read, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
+    from torchlink.libtorch.floor import shortfall
+
     _check(device, via, models, expect, libtorch)
+    _check_values(libraries, atol, rtol)
     if timeout is not None and not 0 < timeout <= LONGEST:
         raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
     if device == "cuda" and wishes and wishes.cpu_only:
         raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
-    request = Request(device, _specs(inputs), _expected(expect), atol, rtol, timeout)
+    minimal_environment(env)  # what is wrong with it is said before anything is compiled
+    request = Request(
+        device, _specs(inputs), _expected(expect), atol, rtol, tuple(libraries), timeout, verbose
+    )
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
+    short = shortfall(libtorch, thorough=True)
+    if short is not None:
+        raise short.error
     hooks.noted(plan.notes)
     looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
     if all(result.error for result in looked_at):  # nothing to run: nobody has to wait for a compiler
@@ -108,11 +126,21 @@ def verify(
     results = []
     for result in looked_at:
         if result.error is None:
-            results.append(_prove(result, request, libtorch, hooks, early or Session(loader.path)))
+            results.append(_prove(result, request, libtorch, hooks, early or Session(loader.path, env)))
             early = None
         else:
             results.append(result)
     return VerifyReport(libtorch, loader, via, tuple(results))
+
+
+def _check_values(libraries: Sequence[Path], atol: float, rtol: float) -> None:
+    """Refuse operator libraries that are not there, and negative tolerances."""
+    for option, tolerance in (("--atol", atol), ("--rtol", rtol)):
+        if not tolerance >= 0:
+            raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
+    for library in libraries:
+        if not library.is_file():
+            raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
 
 
 def _check(device: str, via: str, models: Sequence[Path], expect: Path | None, libtorch: Libtorch) -> None:

@@ -25,6 +25,8 @@ class Type:
 
 
 OTHER = Type("other")
+DEEPEST = 64  # types in each other
+LONGEST = 100_000  # letters
 
 
 def parse_type(text: str) -> Type:
@@ -34,6 +36,8 @@ def parse_type(text: str) -> Type:
     `Tuple[int, int]` and `(int, int)` are the same. A type that no input can be written for (a class, a
     Device, a Future) is `other`.
     """
+    if len(text) > LONGEST:
+        return OTHER
     parser = _Parser([match.group(1) for match in TOKEN.finditer(text)])
     try:
         found = parser.type()
@@ -47,9 +51,13 @@ class _Parser:
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens
+        self.depth = 0
 
     def type(self) -> Type:
         """A type with its postfixes."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise RecursionError
         word = self.tokens.pop(0) if self.tokens else None
         if word == "(":
             found = Type("tuple", self.parts(")"))
@@ -64,6 +72,7 @@ class _Parser:
                 while self.tokens and self.tokens.pop(0) != "]":
                     pass
             found = Type("optional" if postfix == "?" else "list", (found,))
+        self.depth -= 1
         return found
 
     def parts(self, close: str) -> tuple[Type, ...]:

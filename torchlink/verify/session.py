@@ -9,15 +9,17 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from torchlink.errors import RunFailedError, ToolMissingError
-from torchlink.process import clean_environment, spawn, wait
+from torchlink.process import minimal_environment, spawn, wait
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
 TEARDOWN = 30.0  # seconds
+LONGEST_EVENT = 32 << 20  # characters
 PRINTED = 64 * 1024  # characters of the loader's stderr that are kept: the last ones
 
 
@@ -38,12 +40,18 @@ class LoaderDiedError(Exception):
 class Session:
     """A loader process, started at once: it maps libtorch's libraries while the caller gets ready.
 
+    Args:
+        loader: the program.
+        passed: variables that it is given besides, as for `minimal_environment`.
+
     Raises:
         RunFailedError: the program cannot be started at all.
+        UsageError: one of `passed` is no variable to be passed.
     """
 
-    def __init__(self, loader: Path) -> None:
+    def __init__(self, loader: Path, passed: Sequence[str] = ()) -> None:
         self.loader = loader
+        self._environment = minimal_environment(passed)
         self.timed_out = False
         self._printed = ""
         self._timer: threading.Timer | None = None
@@ -51,7 +59,7 @@ class Session:
 
     def _start(self) -> None:
         try:
-            self._process = spawn((self.loader, "--serve"), env=clean_environment())
+            self._process = spawn((self.loader, "--serve"), env=self._environment)
         except ToolMissingError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOEXEC:
                 raise RunFailedError(
@@ -106,8 +114,8 @@ class Session:
         try:
             stdin.write(command + "\n")
             stdin.flush()
-            event = json.loads(stdout.readline())
-        except (OSError, ValueError):
+            event = json.loads(stdout.readline(LONGEST_EVENT))
+        except (OSError, ValueError, RecursionError):
             raise self._died() from None
         if not isinstance(event, dict):
             raise self._died()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.lint.rules.accelerators import ACCELERATOR_RULES
+from torchlink.lint.rules.c_library import C_LIBRARY
 from torchlink.lint.rules.copies import COPIES
 from torchlink.lint.rules.floor import FLOOR
 from torchlink.lint.rules.linking import LINKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 RULES: tuple[Rule, ...] = (
     *LOADING,
+    *C_LIBRARY,
     *NEEDED_PATHS,
     *ACCELERATOR_RULES,
     *LINKING,

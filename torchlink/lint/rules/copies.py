@@ -9,6 +9,7 @@ from torchlink.lint.case import file_name, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import mixed
 from torchlink.lint.rule import rule
+from torchlink.lint.unseen import Unseen
 from torchlink.lint.unused import EDGES
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def duplicate_openmp(rule: Rule, case: Case) -> Iterator[Finding]:
             each
             for each in case.closure.objects
             if re.match(OPENMP, file_name(each.path))
-            and any(each.elf.defines(entry) for entry in OPENMP_ENTRY)
+            # Of a file that a text names and this machine does not have, the name must do.
+            and (isinstance(each.elf, Unseen) or any(each.elf.defines(entry) for entry in OPENMP_ENTRY))
         ]
     )
     if len(runtimes) > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import whole_number
+from torchlink.libtorch.floor import newest_fitting
 from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
@@ -38,6 +40,18 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding for glibc and one for libstdc++, whose GLIBCXX and CXXABI grow together."""
     if not case.wanted.floors:
         return
+    if (other := other_c_library_there(case)) is not None:
+        theirs, ours = other
+        torch = bool(case.torch) and theirs == "glibc"
+        yield rule.finding(
+            theirs,
+            f"{case.name} is for {theirs}, and {case.wanted.target} has {ours}: it does not start there.",
+            f"Name a system with glibc, or build PyTorch from source on {case.wanted.target} and {case.name} with "
+            "it: no published libtorch is for musl."
+            if torch
+            else f"Build it on {case.wanted.target} itself or in its container image.",
+        )
+        return
     found: dict[str, list[Excess]] = {}
     for each in case.closure.objects:
         if each is case.subject or not case.is_system(each):
@@ -54,9 +68,16 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
             top.version,
             f"{', '.join(names)} {need} {top.version} ({library}), but {case.wanted.target or 'the target'} has at "
             f"most {allowed}: {case.name} does not start there.",
-            fix(library, allowed, setting, case),
+            fix(library, allowed, setting, excesses, case),
             tuple(evidence(excesses)),
         )
+
+
+def other_c_library_there(case: Case) -> tuple[str, str] | None:
+    """The C library of the binary and that of the target where they differ, else None."""
+    there = "musl" if case.wanted.floors.get("GLIBC") == () else "glibc"
+    here = case.system.family
+    return (here, there) if here != there and case.subject.elf.dynamic.needed else None
 
 
 def above(each: LoadedObject, case: Case) -> Iterator[tuple[str, Excess]]:
@@ -80,7 +101,7 @@ def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
     if need.version in MARKS:
         return "GLIBC", MARKS[need.version]
     match = re.match(VERSION, need.version)
-    return (match[1], tuple(int(part) for part in match[2].split("."))) if match else None
+    return (match[1], tuple(whole_number(part) for part in match[2].split("."))) if match else None
 
 
 def allowed_version(version: str, case: Case) -> str:
@@ -89,10 +110,11 @@ def allowed_version(version: str, case: Case) -> str:
     return f"{family}_{'.'.join(map(str, case.wanted.floors[family]))}"
 
 
-def fix(library: str, allowed: str, setting: list[LoadedObject], case: Case) -> str:
+def fix(library: str, allowed: str, setting: list[LoadedObject], excesses: list[Excess], case: Case) -> str:
     """The words that lower the floor."""
+    of_torch = torch_itself(excesses, case)
     if all(case.belongs_to_torch(each) for each in setting):
-        return "It is libtorch itself: take a build of libtorch that was made for an older system."
+        return of_torch
     where = case.wanted.target or "the target"
     if "=" in where:
         where = f"a system whose {library} has at most {allowed}, or in a container image of one"
@@ -101,12 +123,33 @@ def fix(library: str, allowed: str, setting: list[LoadedObject], case: Case) -> 
     else:
         where = f"{where} itself or in its container image"
     words = f"Build on {where}; what is built on an older system runs on a newer one"
+    if of_torch:
+        words = f"{of_torch} Then build {case.name} on {where} as well"
     if library == "libstdc++":
         return (
             f"{words}. Or bring libstdc++.so.6 along, or link with -static-libstdc++, which may need a newer glibc "
             "instead."
         )
     return f"{words}."
+
+
+def torch_itself(excesses: list[Excess], case: Case) -> str:
+    """What is to be said where the target is too old for libtorch's own libraries, in sentences; else nothing."""
+    of_torch = [each for each in excesses if case.belongs_to_torch(each.object)]
+    if not of_torch:
+        return ""
+    top = max(of_torch, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
+    where = case.wanted.target or "the target"
+    fitting = newest_fitting(case.subject.elf.machine, case.wanted.floors)
+    instead = (
+        f"the newest torch that can is {fitting}."
+        if fitting
+        else "no wheel of torch on PyPI is known that can: build libtorch there from source."
+    )
+    return (
+        f"This libtorch cannot run on {where}, wherever {case.name} is built: {file_name(top.object.path)} itself "
+        f"needs {top.version}; {instead}"
+    )
 
 
 def evidence(excesses: list[Excess]) -> Iterator[str]:

@@ -36,6 +36,11 @@ def searched(edge: Edge) -> tuple[str, ...]:
 
 NOT_THERE = "not there"  # of an interpreter, for which nothing is searched
 
+# `cmake --install` takes away every search path that the project does not ask for.
+IN_CMAKE = (
+    " If `cmake --install` put it there: set(CMAKE_INSTALL_RPATH_USE_LINK_PATH TRUE) before add_executable()."
+)
+
 
 @rule("library-not-found", Severity.ERROR, "A library that the binary needs is not where the loader looks.")
 def library_not_found(rule: Rule, case: Case) -> Iterator[Finding]:
@@ -81,6 +86,10 @@ def outcome(severity: Severity, case: Case) -> str:
     """What happens without a library."""
     if case.is_program:
         return f"{case.name} does not start"
+    if case.failed:
+        return "importing what needs it has failed"
+    if case.imported is not None:
+        return f"importing {case.name} fails, for the torch in {case.imported.root} does not load it either"
     if severity is Severity.ERROR:
         return f"nothing can load {case.name}"
     if case.is_extension:
@@ -109,10 +118,15 @@ def how_to_find(edge: Edge, place: str | None, names: list[str], users: str, cas
         )
     if place is not None:
         return found_nearby(case.closure.object(edge.needed_by) or case.subject, place, case)
+    if bare_name(name) in TORCH_NAMES and case.imported is not None:
+        return (
+            f"Build {case.name} against the torch that it is imported with, whose libraries lie in "
+            f"{case.imported.library_dir}, or install the torch that it was built against."
+        )
     if bare_name(name) in TORCH_NAMES and case.is_extension:
         return "Import torch before it, or link it with -Wl,-rpath,'$ORIGIN/…/torch/lib', the way from it to torch."
     if bare_name(name) in TORCH_NAMES:
-        return f"Link {users} with the search path that `torchlink flags --link` prints."
+        return f"Link {users} with the search path that `torchlink flags --link` prints.{IN_CMAKE}"
     return f"Install {name}, or link {user} with -Wl,-rpath,DIR, where DIR holds it."
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import TORCH_NAMES, bare_name, file_name
+from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.missing import OTHER_MACHINE, is_foreign, missing_names, severity_of, this_machine
 from torchlink.lint.rule import rule
+from torchlink.lint.search_path import all_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
+LEGACY_NAMES = frozenset(
+    {"tls", "sse2", "atomics", "x86_64", "i586", "i686", "haswell", "xeon_phi", "avx512_1"}
+)
 SEARCH_KINDS = frozenset({"rpath", "runpath", "LD_LIBRARY_PATH"})  # where the user said to look
 
 
@@ -137,4 +142,48 @@ def executable_stack(rule: Rule, case: Case) -> Iterator[Finding]:
             )
 
 
-MACHINE = (wrong_architecture, text_relocations, executable_stack)
+@rule("cpu-dependent-search", Severity.WARNING, "Where a library is found depends on the processor.")
+def cpu_dependent_search(rule: Rule, case: Case) -> Iterator[Finding]:
+    """Libraries in a directory for one kind of processor alone, and `$PLATFORM` in a search path."""
+    system = case.system
+    mine = [each for each in case.closure.objects[1:] if each.how.kind != "loaded" and is_for_some_cpu(each)]
+    if mine:
+        from torchlink.binary.loader import resolve
+
+        other = resolve(
+            case.subject.file,
+            system=system.for_any_cpu(),
+            environment=case.wanted.environment,
+            secure=case.closure.secure,
+        )
+        lost = {edge.name for edge in other.missing}
+        for each in mine:
+            if each.name in lost:
+                legacy = "/glibc-hwcaps/" not in each.path
+                since = " before 2.37" if legacy else ""
+                yield rule.finding(
+                    each.path,
+                    f"{case.name} finds {each.name} only in {real_dir(each)}, which glibc{since} searches on some "
+                    f"processors: on others{', and with a newer glibc,' if legacy else ''} it does not start.",
+                    "Put a build for every processor into the directory above it.",
+                    (f"{each.path}: {each.how}",),
+                )
+    for entry in case.once(all_entries):
+        if system.family == "glibc" and re.search(r"\$(PLATFORM\b|\{PLATFORM\})", entry.text):
+            kinds = "x86_64, haswell or xeon_phi by the processor and the release of glibc"
+            varies = kinds if case.subject.elf.machine in {"x86_64", "x32"} else "what the processor is"
+            yield rule.finding(
+                entry.text,
+                f"The {entry.kind.upper()} of {file_name(entry.owner.path)} names {entry.text}: $PLATFORM stands for "
+                f"{varies}. Here it is {system.platform or 'nothing'}, so the loader looks in {entry.directory}.",
+                "Write the directory out, or use $LIB where the system's own name for it is meant.",
+            )
+
+
+def is_for_some_cpu(each: LoadedObject) -> bool:
+    """Whether an object was found in a subdirectory that is searched on some processors only."""
+    way = each.path.rpartition("/")[0]
+    return "/glibc-hwcaps/" in way or way.rpartition("/")[2] in LEGACY_NAMES
+
+
+MACHINE = (wrong_architecture, text_relocations, executable_stack, cpu_dependent_search)

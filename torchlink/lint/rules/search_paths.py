@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import file_name
+from torchlink.lint.case import file_name, holds_torch, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
-from torchlink.lint.search_path import LOST_ORIGIN, all_entries, is_directory, is_padding, open_to_all
+from torchlink.lint.search_path import HOME, LOST_ORIGIN, all_entries, is_directory, is_padding, open_to_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,12 +108,41 @@ def rpath_build_tree(rule: Rule, case: Case) -> Iterator[Finding]:
     """It works on the machine that built it, and there only as long as the directory is kept."""
     for text, where, entry in flawed(rule, case):
         gone = "" if is_directory(entry.host) else " It does not exist here any more."
+        if is_of_libtorch(entry, case):
+            yield rule.finding(
+                text,
+                f"The {where} names {text}, where libtorch is: `torchlink flags` writes that by default. It works on "
+                "this machine as long as the directory is kept.",
+                "To hand the program on, link with `torchlink flags --link --rpath origin=lib` and put the libraries "
+                "into lib next to it, or let `torchlink bundle` do both. If it stays on this machine: --allowed-rpath "
+                f"{shlex.quote(text)}.",
+                severity=Severity.NOTE,
+            )
+            continue
         yield rule.finding(
             text,
-            f"The {where} names {text}, in a build tree or a home directory: on another machine, or for another "
+            f"The {where} names {text}, in {kind_of_place(entry)}: on another machine, or for another "
             f"user, the libraries in it are not found.{gone}",
-            f"Make it relative to the file: {QUOTING}; or bring the libraries along with `torchlink bundle`.",
+            f"Make it relative to the file: {QUOTING}, or with `torchlink flags --link --rpath origin=DIR`; or bring "
+            "the libraries along with `torchlink bundle`. If it stays on this machine: --allowed-rpath "
+            f"{shlex.quote(text)}.",
         )
+
+
+def is_of_libtorch(entry: Entry, case: Case) -> bool:
+    """Whether a directory is libtorch's, or holds what libtorch asks for: what `flags` prints in a default build."""
+    real = os.path.realpath(entry.host)
+    if holds_torch(entry.host) or real in case.torch_dirs:
+        return True
+    torch = {each.path for objects in case.torch.values() for each in objects}
+    return any(each.needed_by in torch and real_dir(each) == real for each in case.closure.objects)
+
+
+def kind_of_place(entry: Entry) -> str:
+    """What makes a directory one of this machine or of this build alone."""
+    if re.match(r"/(var/)?tmp/", f"{entry.directory}/"):
+        return "a temporary directory"
+    return "a home directory" if re.match(HOME, entry.directory) else "a build tree"
 
 
 @rule("rpath-missing-directory", Severity.NOTE, "A search path entry names a directory that does not exist.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import PYTHON_NAME, bare_name, file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import (
+    TORCH_TYPE,
     accelerator_of,
     beside,
     mixed,
@@ -20,16 +22,20 @@ from torchlink.lint.libtorch_names import (
     undefined,
     unlinked,
 )
+from torchlink.lint.missing import GLIBC_PART, other_c_library
 from torchlink.lint.rule import rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torchlink.binary.bindings import LostVersions, UndefinedSymbol
+    from torchlink.binary.closure import LoadedObject
     from torchlink.lint.case import Case
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
+# A library directly in a default directory of the loader: of a text nobody knows how one was found.
+DEFAULT_DIR = re.compile(r"(/usr)?/lib(x?32|64)?(/[\w.]+-linux-\w+)?/[^/]+$")
 SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 
@@ -51,7 +57,7 @@ def abi_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
             f"_GLIBCXX_USE_CXX11_ABI={abi}",
             f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with "
             f"_GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}, but {c10[0]} was built with {abi}: "
-            f"{absent(telling)}, and {case.name} fails at start or at the first call.",
+            f"{absent(telling)}, and {case.fails}.",
             f"Compile with -D_GLIBCXX_USE_CXX11_ABI={abi}, as `torchlink flags --compile` prints it, or link a "
             f"libtorch that was built with ABI {1 - (abi or 0)}.",
             tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -61,7 +67,7 @@ def abi_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
             "libc++",
             f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with libc++ "
             f"(-stdlib=libc++), but {c10[0]} was built with libstdc++, whose std::string is another type: "
-            f"{absent(telling)}, and {case.name} fails at start or at the first call.",
+            f"{absent(telling)}, and {case.fails}.",
             "Compile and link with -stdlib=libstdc++ everything that touches libtorch, and with "
             f"-D_GLIBCXX_USE_CXX11_ABI={torch_abi(case)}: no libtorch for Linux is built with libc++.",
             tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -97,7 +103,7 @@ def header_library_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
         directory,
         f"{mends(objects, 'uses', 'use')} {len(telling)} of libtorch's functions that "
         f"the one in {directory} does not have: {'it was' if len(objects) == 1 else 'they were'} compiled "
-        f"against another version's headers, and {case.name} fails at start or at the first call.",
+        f"against another version's headers, and {case.fails}.",
         "Build again with the headers of the libtorch that will be loaded (`torchlink find --print "
         "include_dirs`), or make the search path lead to the one it was built with.",
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -113,10 +119,15 @@ def torch_library_not_linked(rule: Rule, case: Case) -> Iterator[Finding]:
     libraries = sorted(lost)
     telling = [symbol for library in libraries for symbol in lost[library]]
     users = mends({symbol.object for symbol in telling}, "uses", "use")
+    outcome = "it fails at start or at the first call"
+    if case.imported is not None:
+        outcome = "importing it fails after `import torch` too, which loads them for itself alone"
+        if case.told:
+            outcome += "; or Python had loaded a libtorch that lacks them, of another version"
     yield rule.finding(
         " + ".join(libraries),
         f"{users} functions of {' and '.join(libraries)}, but nothing in the closure of {case.name} loads "
-        f"{'that library' if len(lost) == 1 else 'those libraries'}: it fails at start or at the first call.",
+        f"{'that library' if len(lost) == 1 else 'those libraries'}: {outcome}.",
         f"Add {link_words(libraries, case)} behind what uses it on the link line; `torchlink flags --link` prints the "
         "whole of it.",
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -146,6 +157,8 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
     explained = {symbol.symbol for symbol in of_torch(symbols, case)}
     asking: dict[str, list[str]] = {}
     for symbol in symbols:
+        if symbol.object in case.once(other_c_library):  # no library makes up for that
+            continue
         # The interpreter serves an extension's own libraries, such as libtorch_python, as it does the extension.
         served = not case.is_program or is_torch_python(
             symbol.object
@@ -156,19 +169,46 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
     for path, names in asking.items():
         name = file_name(path)
         program = case.kind == "executable"
+        of_its_own = [each for each in names if re.search(TORCH_TYPE, each)] if case.imported else []
         outcome = (
             "it fails at start, or at the first call of one of them"
             if program
             else "whoever loads it must bring them"
         )
+        if case.failed:
+            outcome = "importing it has failed"
+        if of_its_own:  # nor can the interpreter
+            outcome = f"{case.fails}, for they take libtorch's types but are none of libtorch's functions"
         yield rule.finding(
             name,
             f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that nothing in its closure defines: "
             f"{outcome}.",
-            "Link the library that defines them, and link with -Wl,--no-undefined to see this at build time.",
-            tuple(names[:SHOWN]),
-            severity=None if program else Severity.NOTE,
+            "Compile the source file that defines them into the extension, or link the library that does."
+            if of_its_own
+            else "Link the library that defines them, and link with -Wl,--no-undefined to see this at build time.",
+            tuple((of_its_own or names)[:SHOWN]),
+            severity=None if program or of_its_own or case.failed else Severity.NOTE,
         )._replace(parts=tuple(names))
+    if case.told and not case.complete:
+        yield from beside_missing(rule, case)
+
+
+def beside_missing(rule: Rule, case: Case) -> Iterator[Finding]:
+    """What a text calls undefined while libraries are missing: they may define it, or nothing does."""
+    other = case.once(other_c_library)
+    lost = ", ".join(dict.fromkeys(edge.name for edge in case.closure.missing))
+    for each in case.closure.objects:
+        names = [] if each.path in other else [one.symbol for one in case.scope.undefined_symbols(each.path)]
+        if names:
+            name = file_name(each.path)
+            yield rule.finding(
+                name,
+                f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that no library that was found defines; "
+                f"{lost}, not found, may define {'them' if len(names) > 1 else 'it'}.",
+                "Make the missing libraries found first, and lint again.",
+                tuple(names[:SHOWN]),
+                severity=Severity.NOTE,
+            )._replace(parts=tuple(names))
 
 
 def is_torch_python(path: str) -> bool:
@@ -193,12 +233,47 @@ def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
         yield rule.finding(
             provider,
             f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} {need}: {case.name} will not start.",
-            f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
-            "run with, or bring the newer library along (a conda or GCC runtime ahead of the system's).",
+            older_library(
+                provider, [each.object for each in case.missing_versions if each.provider == provider], case
+            ),
             tuple(f"{version}: needed by {', '.join(users)}" for version, users in versions.items()),
         )._replace(parts=tuple(versions))
     if case.system.family != "musl":
         yield from without_versions(rule, case)
+
+
+def older_library(provider: str, users: list[str], case: Case) -> str:
+    """What makes a library have the versions that are needed of it.
+
+    The parts of glibc belong together: a copy of one from elsewhere is what is wrong, and another would not help.
+    """
+    copies = [
+        each.path
+        for path in dict.fromkeys((provider, *users))
+        if (each := case.closure.object(path))
+        and re.match(GLIBC_PART, file_name(path))
+        and is_brought(each, case)
+    ]
+    if copies:
+        names = " ".join(map(shlex.quote, copies))
+        return (
+            f"Delete the cop{'y' if len(copies) == 1 else 'ies'} of a part of glibc: rm {names}. The parts of glibc "
+            "work only with each other and with their loader, and every system has its own."
+        )
+    if re.match(GLIBC_PART, file_name(provider)):
+        return (
+            f"Build on a system whose glibc is at most as new as the one that it will run with, or run it on a newer "
+            f"system: a newer {file_name(provider)} next to the binary does not work with the system's loader."
+        )
+    return (
+        f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
+        "run with, or bring the newer library along (a conda or GCC runtime ahead of the system's)."
+    )
+
+
+def is_brought(each: LoadedObject, case: Case) -> bool:
+    """Whether a part of glibc was not found where the system has its own."""
+    return each.how.kind != "interpreter" and not case.is_system(each) and not DEFAULT_DIR.match(each.path)
 
 
 def without_versions(rule: Rule, case: Case) -> Iterator[Finding]:

@@ -53,6 +53,14 @@ MUSL_LOADER = re.compile(r"(^|/)(ld-musl-|musl-ldd$)")
 ABSENT = ("No such file or directory", "cannot open shared object file")  # reasons that say no more than that
 STATIC = re.compile(r"\s*(statically linked|not a dynamic executable|.*: Not a valid dynamic program)")
 COMPLAINT = re.compile(r"(?:\S*/)?(?:musl-)?ldd:? .*")
+PYTHON_ERROR = re.compile(r"(ImportError|OSError): ")
+PYTHON_MISSING = re.compile(
+    r"(ImportError|OSError): (?P<name>[^:]+): "
+    r"(?P<reason>cannot open shared object file: .+|file too short|invalid ELF .+)"
+)
+TRACEBACK = re.compile(
+    r"Traceback \(most recent call last\):|  File \".*|    .*|During handling of .*:|The above exc.*:"
+)
 WARNING = re.compile(r"(?:\S*/)?ldd: warning: .*|.*: no version information available \(required by .*\)")
 UNUSED = re.compile(r"Unused direct dependencies:")
 
@@ -65,7 +73,10 @@ def parse(lines: Sequence[str]) -> Iterator[Listing]:
     """
     block: list[str] = []
     subject: str | None = None
+    told_by_python = any(PYTHON_ERROR.match(line) for line in lines)
     for line in lines:
+        if told_by_python and TRACEBACK.fullmatch(line):
+            continue
         header = HEADER.fullmatch(line)
         if header and not UNUSED.fullmatch(line):
             yield from listing(block, subject)
@@ -105,6 +116,7 @@ def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
         versions=tuple(dict.fromkeys(reader.versions)),
         static=static and not reader.libraries,
         musl=reader.musl or bool(MUSL_LOADER.search(reader.interpreter or "")),
+        imported=reader.imported,
         complaints=tuple(reader.complaints),
     )
 
@@ -124,9 +136,11 @@ class Reader:
         self._section = ""  # of the version information: the object whose versions follow
         self._in_versions = False
         self._in_unused = False
+        self.imported = False
 
     def read(self, line: str) -> None:
         """Take one line."""
+        self.imported |= bool(PYTHON_ERROR.match(line))
         known = self._sections(line) or self._error(line) or self._library(line)
         self.strange += not known
 
@@ -167,6 +181,9 @@ class Reader:
         elif version := VERSION_MISSING.fullmatch(line):
             names = (version["object"], version["library"].strip(), version["version"])
             self.versions.append(ListedVersion(*names, found=False))
+        elif missing := PYTHON_MISSING.fullmatch(line):
+            reason = "" if missing["reason"].startswith(ABSENT) else missing["reason"]
+            self.libraries.append(ListedLibrary(missing["name"], None, None, reason))
         elif stopped := STOPPED.fullmatch(line):
             reason = "" if stopped["reason"].startswith(ABSENT) else stopped["reason"]
             self.libraries.append(ListedLibrary(stopped["name"], None, stopped["object"], reason))

@@ -54,4 +54,5 @@ class Listing(NamedTuple):
     dynamic: Dynamic | None = None  # the binary's dynamic section
     static: bool = False  # there is nothing to load, or it is no dynamic ELF file
     musl: bool = False
+    imported: bool = False  # Python said it, which was to import the binary
     complaints: tuple[str, ...] = ()  # lines in which the tool says that it failed

@@ -81,7 +81,7 @@ ClueRule: TypeAlias = Callable[..., Told]
 
 def named(parameter: Shaped) -> str:
     """A parameter, for a reason."""
-    return parameter.origin or "a constant"
+    return parameter.origin or f"a constant of shape {list(parameter.shape)}"
 
 
 def among(*values: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchlink.model.dtypes import is_floating
-from torchlink.verify.guessing.clues import PASS, ClueRule, Known, Probe, Telling, Told, among, named, rows
+from torchlink.verify.guessing.clues import PASS, ClueRule, Known, Probe, Telling, Told, among, rows
 from torchlink.verify.guessing.templates import BATCH, HEIGHT, LENGTH, WIDTH, Template, spatial
 from torchlink.verify.shapes.elementwise import BINARY, BITWISE, DIVISION
 from torchlink.verify.shapes.values import UNKNOWN, Shaped
@@ -113,7 +113,7 @@ def elementwise(*values: object) -> Told:
     templates: list[Template] = [wide, (BATCH, *wide)] if len(shape) < 4 else [wide]
     if shape[0] != 1:
         templates.reverse()
-    reason = f"it is combined with {named(known[0])} of shape {list(shape)}"
+    reason = f"it is combined with {known[0].origin or 'a constant'} of shape {list(shape)}"
     told = dtype if is_floating(dtype) else None
     return tuple(Telling(each, tuple(templates), told, reason, weak=True) for each in values[:3]), PASS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from torchlink.verify.graph import TensorFact
-from torchlink.verify.shapes import elementwise, layers, reshaping, scalars
+from torchlink.verify.graph import PackedFact, TensorFact
+from torchlink.verify.shapes import elementwise, layers, quantized, reshaping, scalars
 from torchlink.verify.shapes.values import UNKNOWN, Mismatch, ModuleRef, Shaped
 
 if TYPE_CHECKING:
@@ -104,13 +104,21 @@ class Run:
                 return tuple(arguments)
             case "prim::DictConstruct":
                 return _dict(arguments)
+        kind, arguments = quantized.plain(node.kind, arguments)
+        result = self.operator(node, kind, arguments)
+        if kind != node.kind and len(node.outputs) == 1 and isinstance(result, tuple):
+            return result[0] if result else UNKNOWN  # the quantized operator has only the first result
+        return result
+
+    def operator(self, node: Node, kind: str, arguments: list[object]) -> object:
+        """What an operator gives; `kind` and `arguments` are the plain ones of a quantized node."""
         if self.observer is not None:
-            answer = self.observer.answer(node.kind, arguments, len(node.outputs))
+            answer = self.observer.answer(kind, arguments, len(node.outputs))
             if answer is not None:
                 return answer[0]
         if node.kind in ("prim::ListUnpack", "prim::TupleUnpack", "prim::TupleIndex"):
             return self.unpack(node, arguments)
-        result = apply(node.kind, arguments)
+        result = apply(kind, arguments)
         if result is UNKNOWN and node.outputs:
             self.certain = False
         return result
@@ -132,7 +140,7 @@ class Run:
         path = f"{owner.path}.{node.name}" if owner.path else node.name
         if path in self.attributes:
             value = self.attributes[path]
-            return Shaped(value.shape, value.dtype, path) if isinstance(value, TensorFact) else value
+            return quantized.value_of(value, path)
         if node.type.startswith("__torch__."):
             return ModuleRef(path)
         if node.name == "_flat_weights":  # of torch.nn.RNNBase: its parameters in the order of registration
@@ -201,8 +209,8 @@ def apply(kind: str, arguments: list[object]) -> object:
 
 def _constant(value: object) -> object:
     """A constant's value."""
-    if isinstance(value, TensorFact):
-        return Shaped(value.shape, value.dtype)
+    if isinstance(value, (TensorFact, PackedFact, tuple)):
+        return quantized.value_of(value)
     return list(value) if isinstance(value, list) else value
 
 

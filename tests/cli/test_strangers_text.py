@@ -1,0 +1,207 @@
+"""Names and texts of strangers' files reach no terminal and no log as anything but text."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import torchlink as package
+from tests.imitations import imitate
+from tests.libtorch.trees import Fake, make
+from torchlink.cli.output import safe
+from torchlink.errors import ModelError
+from torchlink.extract.facts import ExtractReport, Taken
+from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
+from torchlink.report import extract as extract_report
+from torchlink.report import matrix as matrix_report
+from torchlink.report import verify as verify_report
+from torchlink.report.ansi import RED, paint
+from torchlink.verify.result import ModelResult, TakenInput, VerifyReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Result
+
+# A title for the terminal, a bell, a colour, C1's CSI, a right-to-left override, a line separator, a byte that is not
+# UTF-8, and commands of GitHub's and Azure's logs on lines of their own.
+HOSTILE = "x\x1b]0;T\x07\x1b[8m\x9b31m\u202e\u2028\r\n::error::pwned\n  ::add-mask::x\n##[error]pwned\n##vso[x]y\udcff"
+NAME = HOSTILE.replace("/", "_")
+
+
+def harmless(text: str) -> None:
+    """Only printable characters, and no line that a CI's log takes for a command."""
+    assert all(char.isprintable() or char == "\n" for char in text), repr(text)
+    for line in text.split("\n"):
+        assert not line.lstrip().startswith("::"), line
+        assert "##[" not in line, line
+        assert "##vso" not in line, line
+
+
+def looked(result: Result) -> None:
+    """The command said something, and nothing in it is dangerous."""
+    assert result.out + result.err
+    assert "Traceback" not in result.err
+    assert "fault of torchlink" not in result.err
+    harmless(result.out)
+    harmless(result.err)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("lint", NAME),
+        ("lint", "--tree", NAME),
+        ("verify", NAME),
+        ("verify", "--input", HOSTILE),
+        ("verify", "--expect", NAME),
+        ("verify", "--via", HOSTILE),
+        ("find", "--libtorch", NAME),
+        ("find", "--libtorch", NAME, "--all"),
+        ("find", "--python", NAME),
+        ("find", "--print", HOSTILE),
+        ("flags", "--libtorch", NAME),
+        ("flags", HOSTILE),
+        ("extract", NAME, NAME),
+        ("bundle", NAME, NAME),
+        ("matrix", "--libtorch", NAME),
+        ("matrix", "--libtorch", NAME, "--github"),
+        ("run", "--libtorch", NAME, "true"),
+        ("cmake", "prefix", "-o", NAME, "--libtorch", NAME),
+        ("cmake", HOSTILE),
+        ("nim", "init", NAME, "--libtorch", NAME),
+        ("c++", "--libtorch", NAME, "x.cpp"),
+        (HOSTILE,),
+        (f"--{HOSTILE}",),
+    ],
+)
+def test_what_is_missing_is_named_safely(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    torchlink: Callable[..., Result],
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = torchlink(*command)
+    assert done.code == 2
+    looked(done)
+
+
+@pytest.mark.parametrize("command", ["lint", "verify", "find", "extract"])
+def test_what_a_file_holds_and_is_called_is_told_safely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torchlink: Callable[..., Result], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(NAME.replace("\udcff", ""))
+    with zipfile.ZipFile(file, "w") as archive:
+        for member in ("constants.pkl", "data.pkl", "code/x.py", "version"):
+            archive.writestr(f"{file.name}/{member}", HOSTILE.encode("utf-8", "surrogateescape"))
+    words = {
+        "lint": (file,),
+        "verify": (file,),
+        "find": ("--all", "--libtorch", file),
+        "extract": (file, "out"),
+    }
+    looked(torchlink(command, *words[command]))
+
+
+@pytest.mark.compile
+def test_a_libtorchs_own_texts_are_told_safely(tmp_path: Path, torchlink: Callable[..., Result]) -> None:
+    inner = HOSTILE.replace("\udcff", "").replace("\n", "")
+    fake = replace(Fake(), search_path=f"$ORIGIN/{inner}", needed=(("torch_cpu", (f"lib{inner}.so.1",)),))
+    root = make(tmp_path / "a\x1b[31m\n::error::x", fake)
+    (root / "build-version").write_text("2.13.0" + HOSTILE.replace("\udcff", ""))
+    (root / "version.py").write_text("__version__ = '2.13.0\x1b[31m\x07'\ncuda = '13\x1b]0;x\x07'\n")
+    commands: tuple[tuple[str, ...], ...] = (
+        ("find",),
+        ("find", "--all"),
+        ("doctor",),
+        ("doctor", "--script"),
+        ("cmake", "dir"),
+        ("matrix", "--github"),
+    )
+    for command in commands:
+        words = () if command[0] == "doctor" else ("--libtorch", root)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("TORCHLINK_LIBTORCH", str(root)) if command[0] == "doctor" else None
+            looked(torchlink(*command, *words))
+    for target in ("--cxx", "--nim", "--pkg-config", "--json"):
+        harmless(torchlink("flags", target, "--libtorch", root).err)
+
+
+def test_reports_keep_what_is_outside_on_its_line(tmp_path: Path) -> None:
+    libtorch = imitate(
+        tmp_path,
+        version=HOSTILE,
+        found_by=HOSTILE,
+        conflicts=(HOSTILE,),
+        cxx11_abi_from=HOSTILE,
+        arch=HOSTILE,
+    )
+    result = ModelResult(
+        path=HOSTILE,
+        kind="torchscript",
+        device=HOSTILE,
+        error=ModelError(HOSTILE, HOSTILE, (HOSTILE,)),
+        inputs=(TakenInput(HOSTILE, HOSTILE, HOSTILE),),
+        outputs=(
+            {
+                "label": HOSTILE,
+                "type": "tensor",
+                "dtype": HOSTILE,
+                "shape": [1],
+                "device": HOSTILE,
+                "note": HOSTILE,
+            },
+            {"label": HOSTILE, "type": HOSTILE, "value": HOSTILE},
+        ),
+        load_ms=1.0,
+        printed=HOSTILE,
+    )
+    verified = VerifyReport(libtorch, None, "cxx", (result,))
+    harmless(safe(verify_report.to_text(verified)))
+    row, column = Row(HOSTILE, libtorch, None), Column(HOSTILE, "cxx", HOSTILE)
+    matrix = MatrixReport(
+        HOSTILE, "cpu", (row,), (column,), (Cell(row, column, result.error, verified, 1.0),)
+    )
+    harmless(safe(matrix_report.to_text(matrix)))
+    harmless(safe(matrix_report.to_markdown(matrix)))
+    wheel = Path(NAME)
+    taken = (Taken(wheel, (HOSTILE,)),)
+    report = ExtractReport(libtorch, wheel, 1, 1, (HOSTILE,), taken, (wheel,), (HOSTILE,))
+    harmless(safe(extract_report.to_text(report)))
+    tame = imitate(tmp_path, conflicts=("x",))
+    calm = replace(report, libtorch=tame, wheel=Path("x"), companions=(Taken(Path("x"), ("x",)),))
+    lines = extract_report.to_text(report).splitlines()
+    assert len(lines) == len(extract_report.to_text(calm).splitlines())
+
+
+def test_what_is_printed_passes_one_place() -> None:
+    rooms = Path(package.__file__).parent
+    printing = re.compile(r"(?<![\w.])print\(|typer\.s?echo\(|std(?:out|err)\.(?:buffer\.)?write\(")
+    allowed = {
+        "output.py",
+        "flags_run.py",
+        "interpreter.py",
+        "paths.py",
+    }  # flags: bytes that its targets quote; a child's program; paths: one note, escaped
+    found = [
+        str(file.relative_to(rooms))
+        for file in rooms.rglob("*.py")
+        if file.name not in allowed and "_data" not in file.parts and printing.search(file.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+def test_the_last_place_escapes_what_a_report_forgot_and_lets_our_colours_through() -> None:
+    harmless(safe(HOSTILE))
+    assert safe("Grüße → 日本語\n  a\tb") == "Grüße → 日本語\n  a\tb"
+    assert safe("at::Tensor, c10::Error") == "at::Tensor, c10::Error"
+    assert safe(paint("no", RED, color=True)) == r"\x1b[31mno\x1b[0m"
+    assert safe(paint("no", RED, color=True), color=True) == "\x1b[31mno\x1b[0m"
+    assert safe("\x1b[8mhidden", color=True) == r"\x1b[8mhidden"

@@ -1,0 +1,90 @@
+"""The one place that prints: for people, so that no stranger's text commands a terminal or a log; or a bare answer."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from torchlink.shown import escape, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# The colours of report/ansi.py and its reset; nothing else that begins with ESC goes to a terminal.
+OWN_COLORS = r"\x1b\[(?:0|1|2|31|32|33|36|1;31)m"
+# How GitHub's and Azure's logs begin a command: at the start of a line, or anywhere for the older form.
+COMMANDS = re.compile(r"^([^\S\n]*):(?=:)|##(?=\[|vso)", re.MULTILINE)
+
+
+SURROGATES = re.compile("[\udc80-\udcff]")
+
+
+def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -> None:
+    """Print text for people; what is no line end and does not print as itself becomes an escape.
+
+    Args:
+        text: lines; whoever made them has used `visible` on each part that came from outside, so that it cannot make
+            a line of its own.
+        err: on stderr.
+        color: let our own colours through.
+        end: what follows the text.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None:
+        _write(stream, safe(text, color=color) + end)
+
+
+def note(sentence: str, *, label: str = "note") -> None:
+    """Print a sentence that the user should know on stderr, labelled "note" or "warning"; it stays one line."""
+    say(f"torchlink: {label}: {visible(sentence)}", err=True)
+
+
+def notes(sentences: Iterable[str]) -> None:
+    """Each sentence as a `note`."""
+    for sentence in sentences:
+        note(sentence)
+
+
+def answer(text: str) -> None:
+    """Print what a program reads, such as paths or JSON, as it is; on a terminal made safe as for people."""
+    stream = sys.stdout
+    if stream.isatty():
+        say(text)
+    elif stream.errors == "strict" and SURROGATES.search(text):  # of a path that is not UTF-8, byte for byte
+        stream.flush()
+        stream.buffer.write(os.fsencode(f"{text}\n"))
+    else:
+        _write(stream, f"{text}\n")
+
+
+def safe(text: str, *, color: bool = False) -> str:
+    """Lines that a terminal shows and does not obey, and in which a CI's log finds no command."""
+    keep = re.compile(OWN_COLORS) if color else None
+    parts: list[str] = []
+    for line in text.split("\n"):
+        start = 0
+        for found in keep.finditer(line) if keep else ():
+            parts += [_printable(line[start : found.start()]), found[0]]
+            start = found.end()
+        parts += [_printable(line[start:]), "\n"]
+    return COMMANDS.sub(_defused, "".join(parts[:-1]))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else escape(char) for char in text)
+
+
+def _defused(match: re.Match[str]) -> str:
+    return r"#\x23" if match[0] == "##" else rf"{match[1]}\x3a"
+
+
+def _write(stream: object, text: str) -> None:
+    """Write, with escapes for what the stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    if encoding.lower().replace("-", "") != "utf8":
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    stream.write(text)  # type: ignore[attr-defined]  # a text stream

@@ -1,0 +1,223 @@
+"""Whether this system's C and C++ libraries are new enough for a libtorch, and which torch would fit where not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.binary.elf import ElfFile
+from torchlink.binary.platforms import PLATFORMS, UNKNOWN
+from torchlink.errors import FileError, LibtorchUnusableError, MalformedFileError
+from torchlink.libtorch.machine import is_foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from torchlink.libtorch.facts import Libtorch
+
+Version = tuple[int, ...]
+
+# machine, first and last release of torch, then the newest symbol versions that its wheels on PyPI need.
+# Read from libtorch_cpu and libtorch_cuda in the wheels of 1.13.1, 2.0.1, 2.2.2, 2.3.1, 2.5.1, 2.6.0, 2.8.0, 2.11.0,
+# 2.13.0 and 2.15.0; between them by their platform tags: manylinux1, which claims less than they need, manylinux2014
+# and manylinux_2_28.
+WHEELS = """
+x86_64   1.13.1  2.6.0   2.16  3.4.19  1.3.7
+x86_64   2.7.0   2.15.0  2.28  3.4.22  1.3.11
+aarch64  1.13.1  2.5.1   2.17  3.4.19  1.3.7
+aarch64  2.6.0   2.15.0  2.28  3.4.22  1.3.11
+"""
+FAMILIES = ("GLIBC", "GLIBCXX", "CXXABI")
+SYMBOL_VERSION = re.compile(r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)*)")
+CORE = re.compile(r"lib(c10|torch)(_(cpu|cuda\w*|hip|xpu))?\.so")
+PROVIDERS = ("libc.so.6", "libstdc++.so.6")
+NEWER = "is for a newer system"  # how the sentence about it begins
+
+
+class Wheels(NamedTuple):
+    """A row of the table: releases of torch and what their wheels need."""
+
+    arch: str
+    last: str  # the newest release
+    needs: Mapping[str, Version]
+
+    def __str__(self) -> str:
+        """The release and what it needs, in words."""
+        needs = ", ".join(f"{family}_{dotted(version)}" for family, version in self.needs.items())
+        return f"torch {self.last} (its wheels on PyPI need {needs})"
+
+
+class Excess(NamedTuple):
+    """A symbol version that a library needs and this system lacks."""
+
+    library: str  # path of the library
+    version: str  # "GLIBC_2.28"
+    provider: str  # path of what should have it
+    has: str  # the newest there, "GLIBC_2.27"
+
+    def __str__(self) -> str:
+        """The fact in words."""
+        return f"{self.library} needs {self.version}, and {self.provider} has at most {self.has}"
+
+
+class Shortfall(NamedTuple):
+    """What this system is too old for, and what would fit."""
+
+    root: Path
+    excesses: tuple[Excess, ...]  # the gravest of each family
+    fitting: Wheels | None
+
+    @property
+    def message(self) -> str:
+        """What is wrong."""
+        return (
+            f"The libtorch in {self.root} {NEWER}: {'; '.join(map(str, self.excesses))}. Nothing that is "
+            "built against it starts here."
+        )
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        if self.fitting is None:
+            return "Build and run on a newer system: no wheel of torch on PyPI is known to need this little."
+        return f"Build and run on a newer system, or install the newest torch that fits this one: {self.fitting}."
+
+    @property
+    def error(self) -> LibtorchUnusableError:
+        """The same for who cannot go on."""
+        return LibtorchUnusableError(self.message, hint=self.hint)
+
+
+def newest_fitting(arch: str, have: Mapping[str, Version]) -> Wheels | None:
+    """The newest torch whose wheels need no more than a system has.
+
+    Args:
+        arch: in the words of `Libtorch.arch`.
+        have: the newest symbol versions of the system, `{"GLIBC": (2, 27)}`; what is not named is not asked for.
+    """
+    fitting = None
+    for row in wheels():
+        if row.arch == arch and all(
+            row.needs[family] <= have[family] for family in have if family in row.needs
+        ):
+            fitting = row
+    return fitting
+
+
+def wheels() -> Iterator[Wheels]:
+    """The table, old releases before new ones."""
+    for line in WHEELS.strip().splitlines():
+        arch, _, last, *versions = line.split()
+        yield Wheels(arch, last, dict(zip(FAMILIES, map(numbers, versions), strict=True)))
+
+
+def shortfall(libtorch: Libtorch, *, thorough: bool = False) -> Shortfall | None:
+    """What a libtorch's own libraries need of glibc and libstdc++ and this system lacks; None where nothing.
+
+    Args:
+        libtorch: one for another machine, or still packed, is not judged.
+        thorough: follow the loader's whole search, rather than only where the libraries in its default directories do
+            not serve: ten milliseconds more, for a libtorch that comes with an older libstdc++ of its own.
+    """
+    if libtorch.packed or libtorch.platform != "linux" or is_foreign(libtorch):
+        return None
+    try:
+        if not thorough and served_by_default(libtorch):
+            return None
+        return follow(libtorch)
+    except (FileError, MalformedFileError):  # others speak of libraries that cannot be read
+        return None
+
+
+def served_by_default(libtorch: Libtorch) -> bool:
+    """Whether the libraries in the usual directories of this machine have all that libtorch's own need."""
+    needed: dict[str, Version] = {}
+    have: dict[str, Version] = {}
+    machine = ""
+    for path in core(libtorch):
+        with ElfFile.open(path) as elf:
+            machine = elf.machine
+            raise_to(needed, (need.version for need in elf.version_needs() if not need.weak))
+    for name in PROVIDERS:
+        provider = in_default_dirs(name, machine)
+        raise_to(have, definitions(provider) if provider else ())
+    return all(version <= have.get(family, ()) for family, version in needed.items())
+
+
+def core(libtorch: Libtorch) -> list[Path]:
+    """Libtorch's own libraries."""
+    paths = (libtorch.library_dir / name for name in libtorch.libraries if CORE.match(name))
+    return [path for path in paths if path.is_file()]
+
+
+def in_default_dirs(name: str, machine: str) -> Path | None:
+    """Where a library lies in the usual directories of this machine."""
+    paths = (Path(directory, name) for directory in PLATFORMS.get(machine, UNKNOWN).dirs)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def definitions(path: Path) -> frozenset[str]:
+    """The symbol versions that a library defines."""
+    with ElfFile.open(path) as elf:
+        return frozenset(each.version for each in elf.version_definitions())
+
+
+def follow(libtorch: Libtorch) -> Shortfall | None:
+    """The same by the closure of libtorch as the loader of this system makes it."""
+    from torchlink.binary.loader import resolve
+    from torchlink.binary.system import system_for
+
+    paths = core(libtorch)
+    entry = next(
+        (path for path in paths if path.name.startswith("libtorch_cpu.")), paths[0] if paths else None
+    )
+    if entry is None:
+        return None
+    with ElfFile.open(entry) as elf:
+        system, machine = system_for(elf), elf.machine
+    if system.family != "glibc":
+        return None
+    providers = {edge.name: Path(edge.path) for edge in resolve(entry, system=system).edges if edge.path}
+    for name in PROVIDERS:
+        if name not in providers and (found := in_default_dirs(name, machine)):
+            providers[name] = found
+    defined = {name: definitions(providers[name]) for name in PROVIDERS if name in providers}
+    worst: dict[str, tuple[Version, Excess]] = {}
+    for path in paths:
+        with ElfFile.open(path) as elf:
+            needs = elf.version_needs()
+        for need in needs:
+            match, provider = SYMBOL_VERSION.fullmatch(need.version), providers.get(need.library)
+            if match is None or provider is None or need.weak:
+                continue
+            there = defined.setdefault(need.library, definitions(provider))
+            family, version = match[1], numbers(match[2])
+            if there and need.version not in there and (family not in worst or version > worst[family][0]):
+                has = raise_to({}, there).get(family)
+                newest = f"{family}_{dotted(has)}" if has else f"no {family}"
+                worst[family] = version, Excess(str(path), need.version, str(provider), newest)
+    if not worst:
+        return None
+    have = raise_to({}, (version for name in PROVIDERS for version in defined.get(name, ())))
+    excesses = tuple(excess for _, excess in worst.values())
+    return Shortfall(libtorch.root, excesses, newest_fitting(libtorch.arch, have))
+
+
+def raise_to(newest: dict[str, Version], versions: Iterable[str]) -> dict[str, Version]:
+    """Raise the newest version of each family to those of some symbol versions; others are skipped."""
+    for version in versions:
+        found = SYMBOL_VERSION.fullmatch(version)
+        if found:
+            newest[found[1]] = max(newest.get(found[1], ()), numbers(found[2]))
+    return newest
+
+
+def numbers(text: str) -> Version:
+    """`2.28` as numbers, to compare."""
+    return tuple(map(int, text.split(".")))
+
+
+def dotted(version: Version) -> str:
+    """Numbers as they are written."""
+    return ".".join(map(str, version))

@@ -1,0 +1,182 @@
+"""What is in the process when Python imports an extension after `import torch`.
+
+Python loads `torch/_C` with RTLD_LOCAL: an extension finds libtorch's libraries there by their names, whatever its own
+search path says, but binds only to those that it needs itself. `libtorch_global_deps.so` alone is loaded for everybody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.binary.bindings import Scope
+from torchlink.binary.loader import resolve
+from torchlink.errors import TorchlinkError
+from torchlink.lint.case import TORCH_NAMES, Case, bare_name, file_name, holds_torch, names_in
+from torchlink.lint.libtorch_names import TORCH_TYPE, is_of_torch
+from torchlink.lint.missing import is_foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torchlink.binary.closure import LoadedObject
+    from torchlink.binary.opening import OpenFiles
+    from torchlink.binary.system import LoaderSystem
+    from torchlink.lint.torches import Torches
+
+# The first of these that is there is what `import torch` loads, or else what a libtorch without Python has instead.
+ENTRIES = (r"_C\..*so$", r"libtorch_python\.so$", r"libtorch\.so$", r"libtorch_cpu\.so$")
+GLOBAL = "libtorch_global_deps.so"
+SITE = "the site-packages that it lies in"
+
+
+class Imported(NamedTuple):
+    """A libtorch as Python has it in its process."""
+
+    root: Path
+    library_dir: Path
+    found_by: str
+    objects: tuple[LoadedObject, ...]  # what `import torch` loads, `_C` first
+    shared: tuple[LoadedObject, ...]  # what it loads for everybody
+
+
+def imported(
+    case: Case, torches: Torches, environment: Mapping[str, str], files: OpenFiles
+) -> Imported | str | None:
+    """The libtorch that an extension is to be judged with.
+
+    Returns:
+        It; a sentence where none was found; None where the extension uses none, is libtorch's own, or finds by
+        its own search path the one that Python has, so that its own closure tells all.
+    """
+    if not case.is_extension or not uses_torch(case) or case.belongs_to_torch(case.subject):
+        return None
+    package = None if torches.named else package_around(case.subject.file, case.system.tree.root)
+    by_itself = bool(case.torch_dirs) and not any(
+        bare_name(edge.name) in TORCH_NAMES for edge in case.closure.missing
+    )
+    if by_itself and package is None and not torches.named:
+        return None
+    if package is None and not torches.named and (case.system.tree.root is not None or is_foreign(case)):
+        return None  # the torchs of this machine are none of its
+    libtorch = torches.found(package)
+    if isinstance(libtorch, TorchlinkError):
+        return (
+            f"No libtorch was found to judge it with, as Python imports it after `import torch`: {libtorch.message} "
+            "Name one with --libtorch or --python."
+        )
+    if package is not None and libtorch.root in case.subject.file.parents:
+        return None  # torch's own
+    loaded = after_import(package or libtorch.root, libtorch.library_dir, case.system, environment, files)
+    if not loaded or loaded[0].elf.machine != case.subject.elf.machine:
+        return None
+    if by_itself and os.path.realpath(libtorch.library_dir) in case.torch_dirs:
+        return None
+    entry = libtorch.library_dir / GLOBAL
+    try:
+        shared = resolve(entry, system=case.system, environment=environment, files=files).objects
+    except TorchlinkError:  # of a libtorch without Python
+        shared = ()
+    found_by = SITE if package is not None else libtorch.found_by
+    return Imported(libtorch.root, libtorch.library_dir, found_by, loaded, shared)
+
+
+def uses_torch(case: Case) -> bool:
+    """Whether a binary needs libtorch's libraries, or names that only they can have."""
+    asked = (name for each in case.own for name in each.elf.dynamic.needed)
+    return any(bare_name(file_name(name)) in TORCH_NAMES for name in asked) or any(
+        is_of_torch(symbol.symbol) or re.search(TORCH_TYPE, symbol.symbol) for symbol in case.undefined
+    )
+
+
+def package_around(file: Path, root: str | None) -> Path | None:
+    """The torch package that `import torch` means where a file lies: in its site-packages or its environment's."""
+    from torchlink.libtorch.torch_in import torch_in
+
+    for directory in Path(os.path.abspath(file)).parents:  # noqa: PTH100 - a symlink must stay one
+        for site in sites_at(directory):
+            found = next(torch_in(site), None)
+            if found is not None:
+                return found
+        if str(directory) == root:
+            break
+    return None
+
+
+def sites_at(directory: Path) -> Iterator[Path]:
+    """The entries of sys.path that go with a directory above an extension."""
+    from torchlink.libtorch.environment import environment_around, environment_at
+
+    if directory.name in {"site-packages", "dist-packages"}:
+        yield directory
+        around = environment_around(directory / "torch")
+        yield from around.sites if around else ()
+    elif (directory / "pyvenv.cfg").is_file() or (directory / "conda-meta").is_dir():
+        yield from environment_at(directory).sites
+    elif (directory / "torch" / "__init__.py").is_file() and holds_torch(directory / "torch" / "lib"):
+        yield directory
+
+
+def after_import(
+    package: Path, library_dir: Path, system: LoaderSystem, environment: Mapping[str, str], files: OpenFiles
+) -> tuple[LoadedObject, ...]:
+    """What `import torch` loads, the object that Python itself opens first; () where it cannot be read."""
+    there = [directory / name for directory in (package, library_dir) for name in sorted(names_in(directory))]
+    for entry in ENTRIES:
+        for path in there:
+            if re.match(entry, path.name):
+                try:
+                    return resolve(path, system=system, environment=environment, files=files).objects
+                except TorchlinkError:
+                    continue
+    return ()
+
+
+def after_import_of_torch(
+    case: Case, torches: Torches | None, files: OpenFiles
+) -> tuple[Case, tuple[str, ...], tuple[str, ...]]:
+    """An extension's case as Python imports it after `import torch`, what that assumes, and what it leaves open."""
+    from torchlink.lint.torches import Torches
+
+    environment = case.wanted.environment
+    found = imported(case, torches or Torches(), environment, files)
+    if found is None or isinstance(found, str):
+        return case, (), (found,) if found else ()
+    closure = resolve(
+        case.subject.file, system=case.system, environment=environment, files=files, loaded=found.objects
+    )
+    said = [
+        f"Python is taken to have imported torch before, with the libtorch in {found.root} ({found.found_by}); "
+        "--libtorch or --python names another."
+    ]
+    others = [each for each in case.torch_dirs if each != os.path.realpath(found.library_dir)]
+    if others:
+        said.append(
+            f"The libtorch in {', '.join(others)}, to which its own search path leads, does not count: once torch is "
+            "imported, the other one is in the process already."
+        )
+    after = Case(closure, Scope(closure), case.wanted, case.kind, case.system, told=case.told, imported=found)
+    return after, tuple(said), ()
+
+
+def imported_where_told(
+    case: Case, torches: Torches | None, files: OpenFiles
+) -> tuple[Case, tuple[str, ...], tuple[str, ...]]:
+    """The same for an extension of which only a text tells: its undefined names are looked up, its closure stays."""
+    from torchlink.lint.torches import Torches
+
+    if any(bare_name(edge.name) in TORCH_NAMES for edge in case.closure.missing):
+        return case, (), ()  # of what is undefined without them nothing can be said
+    found = imported(case, torches or Torches(), case.wanted.environment, files)
+    if found is None or isinstance(found, str):
+        return case, (), (found,) if found else ()
+    said = (
+        f"The text does not tell which libtorch Python had loaded: taken is the one in {found.root} "
+        f"({found.found_by}); --libtorch or --python names another."
+    )
+    after = Case(
+        case.closure, case.scope, case.wanted, case.kind, case.system, told=case.told, imported=found
+    )
+    return after, (said,), ()

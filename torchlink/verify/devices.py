@@ -1,0 +1,85 @@
+"""A device that stands in the model's own code, where this libtorch or this machine does not have it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.errors import DeviceFailedError
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
+
+# What libtorch says of a device that it was not built for, or that is not here.
+BACKEND = re.compile(
+    r"with arguments from the '(?:Sparse|SparseCsr|Quantized|NestedTensor)?"
+    r"(?P<device>CUDA|HIP|MPS|XPU|XLA|HPU|IPU|MTIA|Vulkan|Metal|Lazy|VE|PrivateUse1)' backend"
+)
+CUDA = re.compile(
+    r"without ATen_cuda library|[Nn]ot linked with support for cuda|not compiled with CUDA|No CUDA GPUs are available"
+    r"|Found no NVIDIA driver|NVIDIA driver on your system is too old|no CUDA-capable device"
+)
+OTHER = re.compile(
+    r"(?:without ATen_|[Nn]ot linked with support for |compiled with |initialize )"
+    r"(?P<device>mps|xpu|hip|hpu|xla|mtia|MPS|XPU|HIP)\b"
+)
+ORIGINAL, SERIALIZED = "Traceback of TorchScript, original code", "Traceback of TorchScript, serialized code"
+FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
+HERE = re.compile(r"^\s*~+ <--- HERE")
+
+
+class Place(NamedTuple):
+    """A line of the model's code."""
+
+    where: str  # "model.py, line 15, in forward"
+    code: str
+
+
+def device_in_model(message: str, libtorch: Libtorch, *, verbose: bool = False) -> DeviceFailedError | None:
+    """The error for a forward that asks for a device which is not here; None for other exceptions.
+
+    Args:
+        message: the text of the exception.
+        libtorch: what the loader was built against.
+        verbose: keep all of the text, libtorch's list of backends included.
+    """
+    found = BACKEND.search(message) or OTHER.search(message)
+    device = "CUDA" if CUDA.search(message) else found["device"].upper() if found else None
+    if device is None:
+        return None
+    built = " ".join(filter(None, (libtorch.accelerator.upper(), libtorch.accelerator_version, "build")))
+    lacks = (
+        f"this libtorch is a {built}"
+        if libtorch.accelerator.upper() != device
+        else f"this {built} cannot use it here"
+    )
+    place = place_of(message)
+    at = f": {place.where}: {place.code}" if place else ""
+    lines = tuple(line for line in message.splitlines() if line.strip())
+    asks = "Its code names" if place and device.lower() in place.code.lower() else "It needs"
+    hint = (
+        f"{asks} the device: take that of an input instead (x.device), or save the model again from the CPU "
+        "(model.cpu(), then script or trace anew)"
+    )
+    hint += (
+        "; or name a CUDA build with --libtorch and run it with --device cuda." if device == "CUDA" else "."
+    )
+    return DeviceFailedError(
+        f"forward asks for the device {device}, and {lacks}{at}", hint=hint, details=lines if verbose else ()
+    )
+
+
+def place_of(message: str) -> Place | None:
+    """The innermost line in TorchScript's traceback: of the original code where that is told, else of the saved one."""
+    for title in (ORIGINAL, SERIALIZED):
+        _, found, rest = message.partition(title)
+        lines = rest.partition("\nTraceback of TorchScript")[0].splitlines() if found else []
+        place = frame = None
+        for before, line in zip(["", *lines], lines, strict=False):
+            frame = FRAME.match(line) or frame
+            if HERE.match(line) and frame:
+                name = re.split(r"[/\\]", frame["file"])[-1] if title == ORIGINAL else frame["file"]
+                place = Place(f"{name}, line {frame['line']}, in {frame['function']}", before.strip())
+        if place:
+            return place
+    return None
