@@ -56,6 +56,41 @@ def test_what_a_text_tells_is_judged(name: str, rules: set[str]) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("line", "path", "subject", "fix"),
+    [
+        (
+            "./app: /lib/x86_64-linux-gnu/libm.so.6: version `GLIBC_9.9' not found (required by ./app)",
+            "./app",
+            "/lib/x86_64-linux-gnu/libm.so.6",
+            "a newer libm.so.6 next to the binary does not work",
+        ),
+        (
+            "./app: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_PRIVATE' not found (required by /o/lib/librt.so.1)",
+            "./app",
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            "rm /o/lib/librt.so.1",
+        ),
+        (
+            "ImportError: /lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_9.9' not found "
+            "(required by /v/ext.cpython-311-x86_64-linux-gnu.so)",
+            "/v/ext.cpython-311-x86_64-linux-gnu.so",
+            "/lib/x86_64-linux-gnu/libstdc++.so.6",
+            "Build on a system whose libstdc++.so.6",
+        ),
+    ],
+)
+def test_a_lone_version_error_of_the_loader_names_the_library(
+    line: str, path: str, subject: str, fix: str
+) -> None:
+    (report,) = judge_text(f"{line}\n", "-")
+    assert report.path == path
+    (finding,) = report.findings
+    assert (finding.rule, finding.subject) == ("symbol-version-missing", subject)
+    assert fix in finding.fix
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_several_binaries_are_several_reports() -> None:
     reports = said("ldd-several")
     assert [(report.path, len(report.findings)) for report in reports] == [

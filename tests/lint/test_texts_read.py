@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torchlink.errors import MalformedFileError
@@ -86,7 +86,7 @@ READ = [
     ("llvm-readelf-d", [("good", ["liba.so", "libc.so.6"], [], [], []), ("static", [], [], [], [])]),
     ("loader-missing", [("./missing", [], ["libgone.so"], [], [])]),
     ("loader-undefined", [("./undefined", [], [], ["gone"], [])]),
-    ("loader-version", [("./versioned", [], [], [], ["V_2"])]),
+    ("loader-version", [("./versioned", ["libv.so"], [], [], ["V_2"])]),
 ]
 
 
@@ -154,6 +154,7 @@ LINES = st.sampled_from(
 
 
 @given(st.lists(st.one_of(LINES, st.text()), max_size=12))
+@example(["ldd: ./absent: No such file or directory"] * 2 + ["/lib64/ld-linux-x86-64.so.2"])
 def test_no_text_breaks_the_parsers(lines: list[str]) -> None:
     try:
         assert listings("\n".join(lines), "x")

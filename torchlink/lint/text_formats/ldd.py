@@ -32,7 +32,8 @@ VERSIONS = re.compile(r"\s+Version information:")
 VERSION_OBJECT = re.compile(r"\s+(?P<path>\S.*):")
 VERSION_ROW = re.compile(r"\s+(?P<name>\S+) \((?P<version>\S+)\) => (?P<path>.+)")
 VERSION_MISSING = re.compile(
-    r"(?:.*?: )?(?P<library>[^:]+): version [`'](?P<version>[^']+)' not found \(required by (?P<object>.+)\)"
+    r"(?:(?P<before>.*?): )?(?P<library>[^:]+): version [`'](?P<version>[^']+)' not found "
+    r"\(required by (?P<object>.+)\)"
 )
 UNDEFINED = re.compile(
     r"(?:(?P<before>.*): )?undefined symbol: (?P<symbol>[^\s,]+)(?:, version (?P<version>[^\s)]+))?"
@@ -101,8 +102,10 @@ def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
     known = (reader.libraries, reader.interpreter, reader.undefined, reader.versions, reader.complaints)
     if not (static or any(known)):
         return
+    reader.list_mapped(subject)
     listed = {each.path for each in reader.libraries} | {each.name for each in reader.libraries}
     named = (
+        *([reader.program] if reader.program else ()),
         *(each.object for each in reader.versions),  # -v begins with the binary's own
         *(each.object for each in reader.undefined if each.object),
         *(each.asked_by for each in reader.libraries if each.asked_by),
@@ -137,6 +140,18 @@ class Reader:
         self._in_versions = False
         self._in_unused = False
         self.imported = False
+        self.program: str | None = None  # as the loader names it in front of its own errors
+
+    def list_mapped(self, subject: str | None) -> None:
+        """List the libraries that only the loader's version errors name: it had found and mapped them."""
+        listed = {name for each in self.libraries for name in (each.path, each.name)}
+        missing = [each for each in self.versions if not each.found]
+        program = subject or self.program or next((each.object for each in missing), None)
+        for each in missing:
+            for path, asked_by in ((each.library, each.object), (each.object, None)):
+                if "/" in path and path not in listed and path != program:
+                    listed.add(path)
+                    self.libraries.append(ListedLibrary(path.rpartition("/")[2], path, asked_by))
 
     def read(self, line: str) -> None:
         """Take one line."""
@@ -179,8 +194,7 @@ class Reader:
             self.musl = True
             self.undefined.append(ListedSymbol(symbol["symbol"], None, symbol["object"]))
         elif version := VERSION_MISSING.fullmatch(line):
-            names = (version["object"], version["library"].strip(), version["version"])
-            self.versions.append(ListedVersion(*names, found=False))
+            self._version(version)
         elif missing := PYTHON_MISSING.fullmatch(line):
             reason = "" if missing["reason"].startswith(ABSENT) else missing["reason"]
             self.libraries.append(ListedLibrary(missing["name"], None, None, reason))
@@ -197,6 +211,13 @@ class Reader:
         else:
             return False
         return True
+
+    def _version(self, version: re.Match[str]) -> None:
+        names = (version["object"], version["library"].strip(), version["version"])
+        self.versions.append(ListedVersion(*names, found=False))
+        before = version["before"]
+        if before and not PYTHON_ERROR.fullmatch(f"{before}: "):
+            self.program = self.program or before.rpartition(": ")[2]
 
     def _library(self, line: str) -> bool:
         if alone := ALONE.fullmatch(line):

@@ -81,7 +81,7 @@ def parse_list(lines: Sequence[str]) -> Iterator[Listing]:
     ]
     for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
         rest = names[start + 1 : end]
-        interpreter = rest.pop(0) if LOADER.fullmatch(rest[0]) else None
+        interpreter = rest.pop(0) if rest and LOADER.fullmatch(rest[0]) else None
         yield Listing(
             kind=LDDTREE,
             subject=names[start],
