@@ -188,9 +188,9 @@ def run(arguments: Sequence[str]) -> int:
     except USAGE_ERROR as error:
         if (
             type(error).__name__ == "NoArgsIsHelpError"
-        ):  # `torchlink cache` alone: click's way to print its help
-            say(error.format_message(), err=True)
-            return 2
+        ):  # `torchlink cache` alone: click's way to print its help, as plain `torchlink` does
+            say(error.format_message())
+            return 0
         raise usage_error(error) from error
     except EndedEarly as error:
         raise error.cause from None
