@@ -39,6 +39,7 @@ lint: $(VENV)/.dev        ## ruff, mypy --strict, the import order of the rooms
 bench: $(VENV)/.dev       ## the ratios of docs/performance.md, measured here
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/verify.py
+	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/lint.py
 
 wheel: $(VENV)/.dev       ## build the wheel into dist/

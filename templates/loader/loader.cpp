@@ -180,6 +180,12 @@ std::string answer(Loader& loader, const std::string& line) {
     result.add("outputs_left_out", json_number(static_cast<long long>(loader.outputs.left_out)));
     return result.add("peak_rss_mb", json_number(peak_rss_mib())).text();
   }
+  if (command == "mark") { // tells apart what is printed before and behind it
+    std::cout.flush();
+    std::fflush(stdout);
+    std::fprintf(stderr, "%s\n", words.next().c_str());
+    return JsonObject().add("event", "\"marked\"").text();
+  }
   if (command == "expect") {
     const Comparison comparison = loader.expect(words);
     JsonObject result;

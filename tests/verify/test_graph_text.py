@@ -6,7 +6,7 @@ import pytest
 
 from torchlink.verify.graph import TensorFact
 from torchlink.verify.graph_text import constant, parse_graph
-from torchlink.verify.shapes.values import UNKNOWN
+from torchlink.verify.guessing.values import UNKNOWN
 
 GRAPH = """\
 graph(%self : __torch__.Model,

@@ -77,6 +77,7 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
         "ok": model.ok,
         "error": model.error.to_json() if model.error else None,
         "inputs": [{"name": taken.name, "input": taken.text, "why": taken.why} for taken in model.inputs],
+        "input_tries": model.input_tries,
         "outputs": [dict(output) for output in model.outputs],
         "max_abs_error": None if model.max_abs_error == float("inf") else model.max_abs_error,
         "load_ms": model.load_ms,
@@ -163,7 +164,9 @@ def _inputs(model: ModelResult) -> list[str]:
     """One line an argument; where torchlink worked them out, with the reason."""
     reasons = {taken.why for taken in model.inputs} - {GIVEN}
     if reasons:
-        return "; ".join(reasons).split("; ")
+        tries = model.input_tries or 1
+        runs = [f"forward was run {tries} times to find them"] if tries > 1 and model.ok else []
+        return [*"; ".join(reasons).split("; "), *runs]
     return [f"{taken.name} = {taken.text}" for taken in model.inputs]
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchlink.verify.graph import Block, Node, TensorFact
-from torchlink.verify.shapes.values import UNKNOWN
+from torchlink.verify.guessing.values import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

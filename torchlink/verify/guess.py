@@ -1,15 +1,15 @@
-"""Inputs that a model's `forward` may take, likeliest first, each with the reason why."""
+"""Inputs that a model's `forward` may take, likeliest first, each with the reason why.
+
+Candidates come from the operators with parameters that each input meets first. Which of them fits is for libtorch to
+say: each is run, and what it raises guides the choice of the next.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import TYPE_CHECKING
 
-from torchlink.verify.guessing import sizes as sizing
-from torchlink.verify.guessing.check import Checker
-from torchlink.verify.guessing.clues import Probe, Source
 from torchlink.verify.guessing.options import (
     Chooser,
     Option,
@@ -18,23 +18,23 @@ from torchlink.verify.guessing.options import (
     tensors_of,
     with_sizes,
 )
-from torchlink.verify.guessing.probe import Prober
+from torchlink.verify.guessing.sizes import Narrowing, amounts, in_words
+from torchlink.verify.guessing.walk import probed
 from torchlink.verify.schema_types import parse_type
-from torchlink.verify.shapes.run import OutOfStepsError, Run
-from torchlink.verify.shapes.values import Mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from torchlink.verify.graph import Argument, Description
     from torchlink.verify.guessing.templates import Sizes
     from torchlink.verify.specs import InputSpec
 
-MOST_GUESSES = 24
 MOST_COMBINATIONS = 300  # of the arguments' options
-LIKELY = 6  # combinations that are tried with all sizes before others are looked at
-MORE_SIZES = 2  # of a combination that fits with one size
-PROBING_STEPS = 100_000
+LIKELY = 6  # combinations that are tried with many sizes before others are looked at
+SAME = 4  # sizes that raise the same: the others of the combination are left for later
+SAME_EVERYWHERE = 24  # candidates that raise the same: the model raises it whatever it is given
+# How many sizes are tried of a combination in each round: of the likely ones, and of the others.
+ROUNDS = ((80, 3), (2000, 80))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,40 +57,59 @@ class Combination:
         """How many of its arguments are told by the graph, or need no telling."""
         return sum(all(tensor.told for tensor in tensors_of(option)) for option in self.options)
 
-    def inputs(self, sizes: Sizes) -> tuple[InputSpec, ...]:
-        """The arguments, with the open sizes filled in."""
-        return tuple(with_sizes(option, sizes) for option in self.options)
-
-    def guess(self, sizes: Sizes, *, fits: bool) -> Guess:
-        """The guess, with its sentence."""
-        inputs = self.inputs(sizes)
+    def guess(self, sizes: Sizes) -> Guess:
+        """The guess, with the open sizes filled in."""
+        inputs = tuple(with_sizes(option, sizes) for option in self.options)
         sentences = [
-            _because(name, option, spec, sizes, fits=fits)
+            _because(name, option, spec, sizes)
             for name, option, spec in zip(self.names, self.options, inputs, strict=True)
         ]
         return Guess(inputs, "; ".join(sentences) or "forward needs no arguments")
 
 
-def guesses(description: Description) -> Iterator[Guess]:
-    """Inputs to try, likeliest first, at most `MOST_GUESSES`; none where an argument cannot be written.
+def guesses(description: Description) -> Generator[Guess, str, None]:
+    """Inputs to try, likeliest first; none where an argument cannot be written.
 
-    Candidates come from the operators with parameters that each input meets first. Each candidate is run
-    through the graph on shapes alone, and those that pass come first; the others follow, because the rules for
-    shapes do not know every operator.
+    Each one is answered, through `send`, with the message of the error that it raised, or with an empty one where the
+    process died of it. It ends when all were tried, or when enough were to say that the model raises the same
+    whatever it is given.
     """
+    combinations = _combinations(description)
+    if not combinations:
+        return
+    most = max(combination.told for combination in combinations)
+    likely = [combination for combination in combinations if combination.told == most][:LIKELY]
+    others = [combination for combination in combinations if combination not in likely]
+    sizes: dict[Combination, Narrowing] = {}
     seen: set[tuple[InputSpec, ...]] = set()
-    for guess in _candidates(description):
-        if guess.inputs not in seen:
-            seen.add(guess.inputs)
-            yield guess
-        if len(seen) == MOST_GUESSES:
-            return
+    messages: set[str] = set()
+    for limits in ROUNDS:
+        for group, limit in zip((likely, others), limits, strict=True):
+            for combination in group:
+                if combination not in sizes:
+                    sizes[combination] = Narrowing(letters_of(combination.options))
+                narrowing = sizes[combination]
+                last: list[object] = []
+                for chosen in islice(narrowing, limit):
+                    guess = combination.guess(chosen)
+                    if guess.inputs in seen:
+                        continue
+                    message = yield guess
+                    seen.add(guess.inputs)
+                    messages.add(message)
+                    if len(messages) == 1 and len(seen) >= SAME_EVERYWHERE:
+                        return
+                    narrowing.told(chosen, message)
+                    last = [*last[1 - SAME :], amounts(message) or message]
+                    same = len(last) == SAME and len(set(last)) == 1
+                    if not message or (same and limits is ROUNDS[0]):
+                        break
 
 
-def _candidates(description: Description) -> Iterator[Guess]:
-    """All guesses, perhaps with repetitions."""
+def _combinations(description: Description) -> list[Combination]:
+    """Options for all arguments, the best first; none where one of them has no option."""
     arguments = _given(description.arguments)
-    chooser = Chooser(_probed(description))
+    chooser = Chooser(probed(description))
     choices: list[Sequence[Option]] = [
         [default]
         if (default := _default(argument))
@@ -98,45 +117,9 @@ def _candidates(description: Description) -> Iterator[Guess]:
         for number, argument in enumerate(arguments)
     ]
     if not all(choices):
-        return
+        return []
     names = tuple(argument.name for argument in arguments)
-    combinations = [Combination(names, options) for options in _ordered(choices)]
-    most = max(combination.told for combination in combinations)
-    likely = [combination for combination in combinations if combination.told == most][:LIKELY]
-    others = [combination for combination in combinations if combination not in likely]
-    found = False
-    for guess in _fitting(likely, others, Checker(description)):
-        found = True
-        yield guess
-    for combination in likely if found else combinations:
-        yield combination.guess(next(sizing.first(letters_of(combination.options))), fits=False)
-
-
-def _fitting(likely: list[Combination], others: list[Combination], checker: Checker) -> Iterator[Guess]:
-    """The guesses against which the shapes say nothing, likely combinations with several sizes."""
-    several: list[Iterator[Guess]] = []
-    for plan in (sizing.usual, sizing.every):
-        for combination in list(likely):
-            guesses_ = _sizes_that_fit(combination, plan, checker)
-            first = next(guesses_, None)
-            if first is not None:
-                yield first
-                several.append(guesses_)
-                likely = [each for each in likely if each is not combination]
-    for guesses_ in several:
-        yield from islice(guesses_, MORE_SIZES)
-    for plan in (sizing.first, sizing.usual):
-        for combination in others:
-            yield from islice(_sizes_that_fit(combination, plan, checker), 1)
-
-
-def _sizes_that_fit(
-    combination: Combination, plan: Callable[[frozenset[str]], Iterator[Sizes]], checker: Checker
-) -> Iterator[Guess]:
-    """One combination with each of the plan's sizes that fit."""
-    for sizes in plan(letters_of(combination.options)):
-        if checker.fits(combination.inputs(sizes)):
-            yield combination.guess(sizes, fits=True)
+    return [Combination(names, options) for options in _ordered(choices)]
 
 
 def _given(arguments: Sequence[Argument]) -> list[Argument]:
@@ -146,22 +129,20 @@ def _given(arguments: Sequence[Argument]) -> list[Argument]:
 
 
 def _default(argument: Argument) -> ScalarOption | None:
-    """The default of an argument that must be written because a later one has none."""
+    """The default of an argument that must be written because a later one has none; None where it is no plain value."""
     if not argument.has_default or argument.default is None:
         return None
-    from torchlink.verify.guessing.check import default_value
-
-    value = default_value(argument)
-    return ScalarOption(value) if isinstance(value, (bool, int, float, str, type(None))) else None
-
-
-def _probed(description: Description) -> Prober:
-    """What a probing run finds; one that ends early has found what it has."""
-    prober = Prober()
-    probes = [Probe((Source((number,)),)) for number in range(len(description.arguments))]
-    with suppress(Mismatch, OutOfStepsError, RecursionError):
-        Run(description.attributes, PROBING_STEPS, prober).forward(description.graph, probes)
-    return prober
+    text = argument.default.strip()
+    if argument.type == "str":
+        return ScalarOption(text[1:-1] if text[:1] == text[-1:] == '"' else text)
+    if text.lower() in ("none", "true", "false"):
+        return ScalarOption({"none": None, "true": True, "false": False}[text.lower()])
+    for convert in (int, float):
+        try:
+            return ScalarOption(convert(text))
+        except ValueError:
+            continue
+    return None
 
 
 def _ordered(choices: Sequence[Sequence[Option]]) -> list[tuple[Option, ...]]:
@@ -179,11 +160,11 @@ def _ordered(choices: Sequence[Sequence[Option]]) -> list[tuple[Option, ...]]:
     ]
 
 
-def _because(name: str, option: Option, spec: InputSpec, sizes: Sizes, *, fits: bool) -> str:
+def _because(name: str, option: Option, spec: InputSpec, sizes: Sizes) -> str:
     """Why this argument is as it is: "x = float32[1,3,64,64]: conv.weight takes 3 channels, …"."""
     reasons = list(dict.fromkeys(tensor.reason for tensor in tensors_of(option)))
     if not reasons:
         return f"{name} = {spec.to_text()}"
-    size = sizing.in_words(letters_of([option]), sizes)
-    judged = f", {'the layers behind take' if fits else 'guessing'} {size}" if size else ""
-    return f"{name} = {spec.to_text()}: {' and '.join(reasons)}{judged}"
+    size = in_words(letters_of([option]), sizes)
+    tried = f", tried with {size}" if size else ""
+    return f"{name} = {spec.to_text()}: {' and '.join(reasons)}{tried}"

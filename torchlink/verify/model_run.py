@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
     from torchlink.verify.graph import Description
+    from torchlink.verify.guess import Guess
     from torchlink.verify.result import Request
     from torchlink.verify.session import Session
     from torchlink.verify.specs import InputSpec
@@ -27,6 +29,8 @@ CRASHES = frozenset(
     -number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
 )
 MOST_CRASHES = 3  # each costs a start and a load
+# How often forward is run with inputs that are worked out: seconds count from the third try on.
+LEAST_TRIES, MOST_TRIES, MOST_SECONDS = 3, 500, 5.0
 
 
 def run_model(session: Session, path: Path, kind: str, request: Request, libtorch: Libtorch) -> ModelResult:
@@ -44,7 +48,7 @@ def run_model(session: Session, path: Path, kind: str, request: Request, libtorc
         run.result = replace(run.result, error=error)
     except LoaderDiedError as died:
         run.result = replace(run.result, error=run.death(died))
-    return replace(run.result, printed=session.printed)
+    return replace(run.result, printed=run.result.printed or session.printed)
 
 
 class Failed(NamedTuple):
@@ -66,6 +70,7 @@ class _Run:
         self.stage = "load"
         self.names: list[str] = []  # of forward's arguments
         self.raw_outputs: Sequence[Mapping[str, Any]] = ()
+        self.crashes = 0
 
     def ask(self, command: str, stage: str) -> dict[str, Any]:
         """Send a command; an `error` event is raised as an error."""
@@ -107,26 +112,45 @@ class _Run:
 
         description = parse_description(self.ask("describe", "describe"))
         failed: list[Failed] = []
-        crashes = 0
-        for guess in guesses(description):
-            try:
-                self._forward(guess.inputs, guess.why)
-            except ForwardFailedError as error:
-                failed.append(Failed(error, guess.inputs, self.result))
-            except LoaderDiedError as died:
-                crashes += 1
-                if self.session.timed_out or died.returncode not in CRASHES or crashes > MOST_CRASHES:
-                    raise
-                failed.append(Failed(self.death(died), guess.inputs, self.result))
-                self.session.restart()
-                self.load(path)
-            else:
+        search = guesses(description)
+        guess = next(search, None)
+        start = time.monotonic()
+        while guess is not None:
+            error = self._try(guess, path, failed)
+            if error is None:
                 return
-        if failed and len(failed) == crashes:
+            enough = len(failed) >= MOST_TRIES or time.monotonic() - start > MOST_SECONDS
+            if enough and len(failed) >= LEAST_TRIES:
+                break
+            try:
+                guess = search.send(error.message if isinstance(error, ForwardFailedError) else "")
+            except StopIteration:
+                break
+        if failed:  # the inputs that are shown are those of the error that is shown
+            self.result = replace(failed[0].result, input_tries=len(failed))
+        if failed and len(failed) == self.crashes:
             raise failed[-1].error
-        if failed:
-            self.result = failed[0].result  # the inputs that are shown are those of the error that is shown
         raise _nothing_fits(description, failed)
+
+    def _try(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
+        """Run forward with a guess; where it does not fit, the error, which is then the last of `failed`, too."""
+        self.result = replace(self.result, input_tries=len(failed) + 1)
+        try:
+            self._forward(guess.inputs, guess.why)
+        except ForwardFailedError as error:
+            printed = self.session.cut()
+            failed.append(Failed(error, guess.inputs, replace(self.result, printed=printed)))
+        except LoaderDiedError as died:
+            self.crashes += 1
+            if self.session.timed_out or died.returncode not in CRASHES or self.crashes > MOST_CRASHES:
+                raise
+            result = replace(self.result, printed=self.session.printed)
+            failed.append(Failed(self.death(died), guess.inputs, result))
+            self.session.restart()
+            self.load(path)
+        else:
+            return None
+        return failed[-1].error
 
     def compare(self) -> None:
         """Compare with what was expected, where something was."""

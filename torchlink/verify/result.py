@@ -50,6 +50,7 @@ class ModelResult:
     device: str | None  # "cpu", "cuda:0"; None where nothing was loaded
     error: TorchlinkError | None  # None exactly when all went well
     inputs: tuple[TakenInput, ...] = ()
+    input_tries: int | None = None  # how often forward was run to find its inputs; None where they were given
     outputs: tuple[Mapping[str, object], ...] = ()  # as the loader reports them: templates/loader/README.md
     outputs_left_out: int = 0  # how many more there were
     max_abs_error: float | None = None  # over all outputs; None without --expect

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,8 @@ class Session:
         self._environment = minimal_environment(passed)
         self.timed_out = False
         self._printed = ""
+        self._mark = ""
+        self._marked = threading.Event()
         self._timer: threading.Timer | None = None
         self._start()
 
@@ -88,6 +91,19 @@ class Session:
         """What the model and libtorch have printed so far."""
         return self._printed
 
+    def cut(self) -> str:
+        """What has been printed so far, which `printed` then no longer has.
+
+        Raises:
+            LoaderDiedError: as `ask`.
+        """
+        self._marked.clear()
+        self._mark = secrets.token_hex()
+        self.ask(f"mark {self._mark}")
+        self._marked.wait(TEARDOWN)
+        text, self._printed = self._printed, ""
+        return text
+
     def limit(self, seconds: float) -> None:
         """Kill the process when it has not ended so many seconds from now; `timed_out` then says so."""
         self._timer = threading.Timer(seconds, self._time_out)
@@ -95,12 +111,13 @@ class Session:
         self._timer.start()
 
     def restart(self) -> None:
-        """Go on with a new process of the same loader, which has no model loaded; a limit stays as it is.
+        """Go on with a new process of the same loader, which has loaded and printed nothing; a limit stays.
 
         Raises:
             RunFailedError: it cannot be started any more.
         """
         self._stop()
+        self._printed = ""
         self._start()
 
     def ask(self, command: str) -> dict[str, Any]:
@@ -167,4 +184,8 @@ class Session:
         if stderr is None:
             return
         for line in stderr:
-            self._printed = (self._printed + line)[-PRINTED:]
+            text, found, _ = line.partition(self._mark + "\n") if self._mark else (line, "", "")
+            self._printed = (self._printed + text)[-PRINTED:]
+            if found:
+                self._mark = ""
+                self._marked.set()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from torchlink.verify.guessing.templates import BATCH, LENGTH, Template
-from torchlink.verify.shapes.values import UNKNOWN, Shaped
+from torchlink.verify.guessing.values import UNKNOWN, Shaped
 
 if TYPE_CHECKING:
     from torchlink.verify.guessing.inverse import Step

@@ -9,16 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torchlink.verify.guessing.operators import REDUCING
 from torchlink.verify.guessing.templates import HEIGHT, LENGTH, WIDTH
-from torchlink.verify.shapes.elementwise import REDUCTION
-from torchlink.verify.shapes.values import Shaped, whole, wholes
+from torchlink.verify.guessing.values import Shaped, whole, wholes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torchlink.verify.guessing.templates import Template
 
-REDUCTIONS = frozenset(REDUCTION.split()) | {"max", "min"}
 UNBOUNDED = 1 << 62
 
 
@@ -54,7 +53,7 @@ def step_of(kind: str, arguments: list[object]) -> Step | None:
             return Step("times", (whole(rest[1]), whole(rest[0])))
         if kind == "split_with_sizes" or (kind == "split" and isinstance(rest[0], list)):
             return Step("exactly", (whole(rest[1]), sum(wholes(rest[0]))))
-        if kind in REDUCTIONS and rest and _is_dims(rest[0]):
+        if kind in REDUCING and rest and _is_dims(rest[0]):
             keepdim = rest[1] is True if len(rest) > 1 else False
             return None if keepdim else Step("reduce", tuple(wholes(rest[0])))
     except (TypeError, LookupError):

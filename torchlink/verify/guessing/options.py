@@ -29,19 +29,20 @@ if TYPE_CHECKING:
 MOST_OPTIONS = 24  # of one argument
 LIST_LENGTH = 2  # where nothing tells
 NOTHING_KNOWN = "nothing in the graph tells its shape"
-# Tried where nothing is known, in this order.
+# Tried where nothing is known, in this order: as many dimensions as there are, then other sizes.
 GENERIC: tuple[Template, ...] = (
     (BATCH, 3, HEIGHT, WIDTH),
     (BATCH, 3),
-    (BATCH, 16),
+    (BATCH, LENGTH, 16),
     (BATCH,),
+    (BATCH, 16),
     (4, 4),
     (BATCH, 4, 4),
-    (BATCH, LENGTH, 16),
     (3, HEIGHT, WIDTH),
     (BATCH, 3, SAMPLES),
     (),
 )
+WHOLE_NUMBERS: tuple[Template, ...] = ((BATCH, LENGTH), (BATCH,))
 PLAIN: dict[str, tuple[bool | int | float | str | None, ...]] = {
     "int": (1, 2, 0, 4),
     "float": (1.0, 0.5),
@@ -190,13 +191,13 @@ class Chooser:
             generic.append(TensorOption(clue.dtype or "float32", template, clue.fill, clue.reason))
             generic.append(TensorOption(clue.dtype or "float32", template[1:], clue.fill, clue.reason))
         reason = shapeless.reason if shapeless else NOTHING_KNOWN
-        generic += [TensorOption(dtype or "float32", template, fill, reason) for template in GENERIC]
+        habitual = (*WHOLE_NUMBERS, *GENERIC) if dtype == "int64" else GENERIC
+        generic += [TensorOption(dtype or "float32", template, fill, reason) for template in habitual]
         if dtype is None and not found:
             generic += [
-                TensorOption("int64", template, "ones", reason) for template in ((BATCH, LENGTH), (BATCH,))
-            ]
-            generic += [
-                TensorOption("bool", template, "ones", reason) for template in ((BATCH, LENGTH), (BATCH,))
+                TensorOption(other, template, "ones", reason)
+                for other in ("int64", "bool")
+                for template in WHOLE_NUMBERS
             ]
         if dtype == "int64" and shapeless:
             generic += [TensorOption("bool", template, fill, reason) for template in GENERIC[1:4]]

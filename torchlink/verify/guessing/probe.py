@@ -13,9 +13,8 @@ from torchlink.model.dtypes import is_floating
 from torchlink.verify.guessing.clue_rules import CLUE_RULES
 from torchlink.verify.guessing.clues import ANY, PASS, Clue, Known, Path, Probe, Source, Telling, among
 from torchlink.verify.guessing.inverse import Step, known_size, step_of, undone
-from torchlink.verify.shapes import elementwise, scalars
-from torchlink.verify.shapes.run import NOT_KNOWN, TENSOR_RULES
-from torchlink.verify.shapes.values import UNKNOWN
+from torchlink.verify.guessing.operators import KEEPING_SIZES, NOT_KNOWN, TELLING, plain_name
+from torchlink.verify.guessing.values import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,15 +23,12 @@ if TYPE_CHECKING:
 
 CASTS = frozenset(("to", "float", "double", "half", "bfloat16", "long", "int", "bool", "type_as"))
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "isnan"))
-# Operators that take a tensor and give a number or something else without a shape.
-TELLING = frozenset(kind for kind in scalars.RULES if kind.removeprefix("aten::") not in TENSOR_RULES)
-KEEPING = frozenset(("aten::_unwrap_optional", "prim::unchecked_cast", "prim::data", "prim::NumToTensor"))
 LOOKING_UP = frozenset(("aten::__getitem__", "prim::TupleIndex", "aten::get"))
 IDENTITY = frozenset(("aten::__is__", "aten::__isnot__"))
 UNPACKING = frozenset(("prim::TupleUnpack", "prim::ListUnpack"))
 JOINING = frozenset(("cat", "concat", "stack"))
 # After these the size of the last dimension, or the channels', is as it was.
-KEEPING_SIZES = frozenset(elementwise.RULES) - frozenset(elementwise.REDUCTION.split()) | frozenset(
+KEEPING_LAST = KEEPING_SIZES | frozenset(
     ("unsqueeze", "select", "slice", "expand", "batch_norm", "layer_norm", "group_norm", "native_dropout")
 )
 LONGEST_WAY = 64  # steps of one probe: a loop must not make it grow for ever
@@ -52,7 +48,7 @@ class Prober:
 
     def answer(self, kind: str, arguments: list[object], results: int) -> tuple[object] | None:
         """What an operator gives for probes; None where no probe takes part."""
-        bare = kind.removeprefix("aten::").rstrip("_")
+        bare = plain_name(kind)
         told = self.told(bare, arguments)
         if told is not None:
             return told
@@ -61,7 +57,7 @@ class Prober:
             return None
         if not probes:
             known = [value for value in arguments if isinstance(value, Known)]
-            return (known[0],) if known and bare in KEEPING_SIZES else None
+            return (known[0],) if known and bare in KEEPING_LAST else None
         if bare not in JOINING and isinstance(arguments[0], (list, tuple, dict)):
             return None  # a container that merely holds probes
         if kind in UNPACKING:
@@ -72,7 +68,7 @@ class Prober:
             word = next(value for value in arguments if isinstance(value, str))
             self.words.setdefault(probes[0].sources[0].path, []).append(word)
             return (UNKNOWN,)
-        if kind in TELLING and kind not in KEEPING:
+        if bare in TELLING:
             return (UNKNOWN,)
         value = self.passed(bare, arguments)
         return (value if results == 1 else (value,) * results,)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from torchlink.verify.graph import PackedFact, TensorFact
-from torchlink.verify.shapes.values import Shaped
+from torchlink.verify.guessing.values import Shaped
 
 NAMESPACES = ("quantized::", "prepacked::", "mkldnn_prepacked::", "onednn::", "_quantized::", "sparse::")
 # What a name says besides the operator: how its input is quantized, what is fused behind it.
@@ -122,27 +122,10 @@ def _weights(value: object, *, cell: bool) -> object:
 
 
 def _convolution(layer: Packed, x: object, *, flat: bool, transposed: bool) -> tuple[str, list[object]]:
-    """`_convolution` with what the packed object says of it."""
-    fact = layer.fact
-    weight = layer.weights[0]
+    """`_convolution` with the weight, direction and groups of the packed object, which is all that a clue needs."""
+    fact, weight = layer.fact, layer.weights[0]
     if flat and weight.rank == 4:  # kept as an image of height 1
         weight = Shaped((*weight.shape[:2], *weight.shape[3:]), weight.dtype, weight.origin)
-    rank = weight.rank - 2
-    lists = [list(each) for each in fact.numbers if isinstance(each, tuple) and len(each) == rank]
-    if fact.stride:
-        stride, padding, dilation, extra = (
-            list(sizes[-rank:])
-            for sizes in (fact.stride, fact.padding, fact.dilation, fact.output_padding or (0,) * rank)
-        )
-        groups = fact.groups
-        transposed = transposed or fact.transpose
-    elif len(lists) >= 4 and transposed:
-        stride, padding, extra, dilation = lists[1], lists[0], lists[2], lists[3]
-        groups = next((each for each in fact.numbers if isinstance(each, int)), 1)
-    elif len(lists) >= 3:  # of XNNPACK: padding, stride, dilation, groups
-        padding, stride, dilation = lists[:3]
-        extra = [0] * rank
-        groups = next((each for each in fact.numbers if isinstance(each, int)), 1)
-    else:
-        stride, padding, dilation, extra, groups = [1] * rank, [0] * rank, [1] * rank, [0] * rank, 1
-    return "aten::_convolution", [x, weight, None, stride, padding, dilation, transposed, extra, groups]
+    # XNNPACK's objects have no method that tells the groups: they are the first number of their state.
+    groups = fact.groups or next((each for each in fact.numbers if isinstance(each, int)), 1)
+    return "aten::_convolution", [x, weight, *[None] * 4, transposed or fact.transpose, None, groups]

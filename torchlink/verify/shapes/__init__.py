@@ -1,1 +1,0 @@
-"""Running a TorchScript graph on shapes and dtypes instead of tensors."""
