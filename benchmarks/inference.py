@@ -4,7 +4,7 @@
 
 Every model of the tests (tests/zoo) is run by the reference loader twice: with inputs that torchlink works out, and
 with those same inputs given. Both sides of a ratio run in turn, in a loader that has already started; of each the fastest run
-counts.
+run counts.
 """
 
 from __future__ import annotations
