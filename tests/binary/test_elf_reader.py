@@ -11,7 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.binary.live import Workshop, elf_files, usable
-from tests.conftest import unmet
+from tests.conftest import program, unmet
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.elf_hash import gnu_hash, sysv_hash
 from torchlink.binary.elf_layout import layout_of
@@ -197,10 +197,10 @@ def test_a_library_without_exports_still_shows_what_it_takes(tmp_path: Path) -> 
 
 
 def test_a_static_program_takes_nothing(tmp_path: Path) -> None:
-    program = tmp_path / "still"
-    words = ["gcc", "-static", "-x", "c", "-", "-o", str(program)]
-    subprocess.run(words, input="int main(void) { return 0; }", text=True, check=True)
-    with ElfFile.open(program) as elf:
+    static = tmp_path / "static"
+    command = [program("gcc"), "-static", "-x", "c", "-", "-o", str(static)]
+    subprocess.run(command, input="int main(void) { return 0; }", text=True, check=True)
+    with ElfFile.open(static) as elf:
         assert not elf.dynamic.present
         assert list(elf.references()) == list(elf.references(relocated=False)) == []
 
