@@ -1,0 +1,133 @@
+"""Which objects take the place of libtorch's own functions, because they are loaded before it.
+
+A library that exports what it also calls looks those calls up by name, and the first object in load order that has the
+name gets them: libtorch_cpu.so holds a BLAS, a libuv, a miniz and more, and exports them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.binary.elf_hash import gnu_hash
+from torchlink.lint.case import TORCH_NAMES, bare_name, file_name
+from torchlink.lint.symbol_families import family, is_cxx, is_hook
+from torchlink.lint.unused import CXX_RUNTIME, IMPLIED, LIBM, PARTS_OF_LIBC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torchlink.binary.closure import LoadedObject
+    from torchlink.binary.elf_records import Definition
+    from torchlink.lint.case import Case
+
+RUNTIMES = re.compile("|".join((IMPLIED, CXX_RUNTIME, LIBM, PARTS_OF_LIBC)))
+# What lies beside libtorch's libraries, links them and is not linked by users.
+OF_TORCH = TORCH_NAMES | {"shm", "jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"}
+
+
+class Taken(NamedTuple):
+    """What one object takes of one of libtorch's libraries."""
+
+    library: LoadedObject  # libtorch's
+    symbols: dict[str, tuple[str, ...]]  # family -> mangled names that bind to the object instead
+    kept: dict[str, tuple[str, ...]]  # family -> what stays the library's own; only families that are mixed
+
+    @property
+    def count(self) -> int:
+        """How many symbols are taken."""
+        return sum(map(len, self.symbols.values()))
+
+
+def interposed(case: Case) -> dict[str, list[Taken]]:
+    """Paths of objects that libtorch's libraries bind to instead of themselves, each with what is taken.
+
+    Nothing for libtorch's own libraries as the subject, and nothing for an extension that Python imports when libtorch
+    has bound its symbols already.
+    """
+    found: dict[str, list[Taken]] = {}
+    if case.imported is not None or not case.scope.ordered or is_of_torch(case.subject):
+        return found
+    own = brought_by_torch(case)
+    for library in (each for objects in case.torch.values() for each in objects):
+        before = [each for each in case.scope.before(library.path) if may_take(each, own)]
+        for path, taken in taken_of(library, before, case):
+            found.setdefault(path, []).append(taken)
+    return found
+
+
+def is_of_torch(each: LoadedObject) -> bool:
+    """Whether an object is one of libtorch's libraries, by its name."""
+    return bare_name(each.elf.dynamic.soname or file_name(each.path)) in OF_TORCH
+
+
+def brought_by_torch(case: Case) -> set[str]:
+    """Paths of libtorch's libraries and of all that they need: made to go with it."""
+    own = {each.path for objects in case.torch.values() for each in objects}
+    left = list(own)
+    while left:
+        asked = {edge.path for edge in case.closure.edges_of(left.pop()) if edge.path} - own
+        own |= asked
+        left += asked
+    return own
+
+
+def may_take(each: LoadedObject, own: set[str]) -> bool:
+    """Whether it matters what an object defines that is loaded before libtorch."""
+    name = each.elf.dynamic.soname or file_name(each.path)
+    return not (each.path in own or each.how.kind == "interpreter" or RUNTIMES.match(name) or is_of_torch(each))
+
+
+def taken_of(
+    library: LoadedObject, before: Iterable[LoadedObject], case: Case
+) -> Iterator[tuple[str, Taken]]:
+    """What is taken of one library, by the paths of who takes it.
+
+    A symbol counts where one implementation takes the place of another. Where any has, all that binds there of its
+    family is counted, copies of inline functions included.
+    """
+    named = {each.path: replacing(each, library) for each in before}
+    candidates = frozenset[bytes]().union(*named.values())
+    if not candidates:
+        return
+    own = library.elf.preemptible()
+    seeds = [each for each in own if each.name in candidates and (each.strong or is_cxx(each.name))]
+    bound, _ = case.scope.interposed(library.path, seeds)
+    families = {
+        family(each.name) for path, symbols in bound.items() for each in symbols if each.name in named.get(path, ())
+    }
+    if not families:
+        return
+    alike = [each for each in own if family(each.name) in families]
+    bound, kept = case.scope.interposed(library.path, alike)
+    # What any user of the headers has a copy of says nothing about whose implementation it is.
+    left = by_family(each for each in kept if each.strong and not is_hook(each.name))
+    for path, symbols in bound.items():
+        if path in named:
+            grouped = by_family(symbols)
+            yield path, Taken(library, grouped, {each: left[each] for each in grouped if each in left})
+
+
+def replacing(each: LoadedObject, library: LoadedObject) -> frozenset[bytes]:
+    """The names that an object defines in its own right and a library of libtorch has too.
+
+    Not copies of inline functions, nor variables that copy relocations have brought into a program.
+    """
+    program = each.how.kind == "program"
+    copied = {reference.name for reference in each.elf.references() if reference.copied} if program else set()
+    wanted = [
+        (gnu_hash(symbol.name), symbol.name, None, number)
+        for number, symbol in enumerate(each.elf.definitions())
+        if (symbol.strong or not is_cxx(symbol.name)) and symbol.name not in copied
+    ]
+    unserved = {number for *_, number in library.elf.unserved(wanted)}
+    names = (name for _, name, _, number in wanted if number not in unserved)
+    return frozenset(name for name in names if family(name) is not None and not is_hook(name))
+
+
+def by_family(symbols: Iterable[Definition]) -> dict[str, tuple[str, ...]]:
+    """Mangled names in alphabetical order, by family."""
+    found: dict[str, list[str]] = {}
+    for each in symbols:
+        found.setdefault(family(each.name) or "", []).append(each.name.decode("utf-8", "surrogateescape"))
+    return {each: tuple(sorted(names)) for each, names in found.items()}
