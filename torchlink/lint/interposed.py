@@ -6,11 +6,13 @@ name gets them: libtorch_cpu.so holds a BLAS, a libuv, a miniz and more, and exp
 
 from __future__ import annotations
 
+import posixpath
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.elf_hash import gnu_hash
-from torchlink.lint.case import TORCH_NAMES, bare_name, file_name
+from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
 from torchlink.lint.symbol_families import family, is_cxx, is_hook
 from torchlink.lint.unused import CXX_RUNTIME, IMPLIED, LIBM, PARTS_OF_LIBC
 
@@ -22,8 +24,15 @@ if TYPE_CHECKING:
     from torchlink.lint.case import Case
 
 RUNTIMES = re.compile("|".join((IMPLIED, CXX_RUNTIME, LIBM, PARTS_OF_LIBC)))
+SPECIAL = ("_ZG", "_ZT", "_ZZ")  # what C++ makes for a class or function beside it
 # What lies beside libtorch's libraries, links them and is not linked by users.
-OF_TORCH = TORCH_NAMES | {"shm", "jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"}
+OF_TORCH = TORCH_NAMES | {
+    "shm",
+    "jitbackend_test",
+    "torchbind_test",
+    "backend_with_compiler",
+    "aoti_custom_ops",
+}
 
 
 class Taken(NamedTuple):
@@ -46,7 +55,12 @@ def interposed(case: Case) -> dict[str, list[Taken]]:
     has bound its symbols already.
     """
     found: dict[str, list[Taken]] = {}
-    if case.imported is not None or not case.scope.ordered or is_of_torch(case.subject):
+    if (
+        case.imported is not None
+        or not case.scope.ordered
+        or is_of_torch(case.subject)
+        or is_torchs_program(case)
+    ):
         return found
     own = brought_by_torch(case)
     for library in (each for objects in case.torch.values() for each in objects):
@@ -59,6 +73,18 @@ def interposed(case: Case) -> dict[str, list[Taken]]:
 def is_of_torch(each: LoadedObject) -> bool:
     """Whether an object is one of libtorch's libraries, by its name."""
     return bare_name(each.elf.dynamic.soname or file_name(each.path)) in OF_TORCH
+
+
+def is_torchs_program(case: Case) -> bool:
+    """Whether the binary is one of the test programs in a wheel's or zip's `bin`, which hold parts of libtorch."""
+    directory, name = posixpath.split(real_dir(case.subject))
+    roots = {posixpath.dirname(each) for each in case.torch_dirs}
+    return name == "bin" and directory in roots and is_torch_root(Path(directory))
+
+
+def is_torch_root(directory: Path) -> bool:
+    """Whether nothing but a torch lies in a directory: a wheel's package or an unpacked zip, no prefix of many things."""
+    return any((directory / mark).is_file() for mark in ("version.py", "build-version"))
 
 
 def brought_by_torch(case: Case) -> set[str]:
@@ -75,7 +101,9 @@ def brought_by_torch(case: Case) -> set[str]:
 def may_take(each: LoadedObject, own: set[str]) -> bool:
     """Whether it matters what an object defines that is loaded before libtorch."""
     name = each.elf.dynamic.soname or file_name(each.path)
-    return not (each.path in own or each.how.kind == "interpreter" or RUNTIMES.match(name) or is_of_torch(each))
+    return not (
+        each.path in own or each.how.kind == "interpreter" or RUNTIMES.match(name) or is_of_torch(each)
+    )
 
 
 def taken_of(
@@ -93,12 +121,11 @@ def taken_of(
     own = library.elf.preemptible()
     seeds = [each for each in own if each.name in candidates and (each.strong or is_cxx(each.name))]
     bound, _ = case.scope.interposed(library.path, seeds)
-    families = {
-        family(each.name) for path, symbols in bound.items() for each in symbols if each.name in named.get(path, ())
-    }
-    if not families:
+    seeds = [each for path, symbols in bound.items() for each in symbols if each.name in named.get(path, ())]
+    if not seeds:
         return
-    alike = [each for each in own if family(each.name) in families]
+    families, languages = {family(each.name) for each in seeds}, {is_cxx(each.name) for each in seeds}
+    alike = [each for each in own if is_cxx(each.name) in languages and family(each.name) in families]
     bound, kept = case.scope.interposed(library.path, alike)
     # What any user of the headers has a copy of says nothing about whose implementation it is.
     left = by_family(each for each in kept if each.strong and not is_hook(each.name))
@@ -126,8 +153,11 @@ def replacing(each: LoadedObject, library: LoadedObject) -> frozenset[bytes]:
 
 
 def by_family(symbols: Iterable[Definition]) -> dict[str, tuple[str, ...]]:
-    """Mangled names in alphabetical order, by family."""
+    """Mangled names by family, in alphabetical order with vtables, guards and the like at the end."""
     found: dict[str, list[str]] = {}
     for each in symbols:
         found.setdefault(family(each.name) or "", []).append(each.name.decode("utf-8", "surrogateescape"))
-    return {each: tuple(sorted(names)) for each, names in found.items()}
+    return {
+        each: tuple(sorted(names, key=lambda name: (name.startswith(SPECIAL), name)))
+        for each, names in found.items()
+    }

@@ -16,9 +16,7 @@ BLAS = "BLAS and LAPACK"
 # Not what vendors add (`cblas_sgemm_batch`, `sgemmt_`): each has others of these, and none calls the standard ones.
 _TYPE = r"(?:[sdcz]|ds|zc|cs|zd|sc|dz|cr|zr)"
 _MATRIX = r"(?:bb|bd|di|gb|ge|gg|gs|gt|hb|he|hf|hg|hp|hs|op|or|pb|pf|po|pp|ps|pt|sb|sf|sp|st|sy|tb|tf|tg|tp|tr|tz|un|up)"
-_VARIANT = (
-    r"(?:_(?:2stage|aa_2stage|aa|rk|rook|3x?|base|gett|lwork|row|col(?:_getrfnp2?)?|[sh]b2st|sy2sb|he2hb|kernels))?"
-)
+_VARIANT = r"(?:_(?:2stage|aa_2stage|aa|rk|rook|3x?|base|gett|lwork|row|col(?:_getrfnp2?)?|[sh]b2st|sy2sb|he2hb|kernels))?"
 _ROUTINE = "|".join(
     (
         rf"(?!{_TYPE}gemm(?:t|3m)){_TYPE}{_MATRIX}[a-z0-9]{{1,7}}{_VARIANT}",
@@ -34,7 +32,12 @@ _OF_C = (
     # https://github.com/richgel999/miniz: miniz.h, miniz_tdef.h, miniz_tinfl.h
     ("miniz", re.compile(r"(?:mz|tdefl|tinfl|miniz)_")),
     # Intel oneMKL's headers: mkl_service.h, mkl_dfti.h, mkl_vml_functions.h, i_malloc.h
-    ("MKL", re.compile(r"(?:mkl|MKL)_|mklg?DFT|[Dd]fti|DFTI_|vml[A-Z]|VML|v[ms]?[sdcz](?:[A-Z]|Pack|Unpack)|i_[a-z]+$")),
+    (
+        "MKL",
+        re.compile(
+            r"(?:mkl|MKL)_|mklg?DFT|[Dd]fti|DFTI_|vml[A-Z]|VML|v[ms]?[sdcz](?:[A-Z]|Pack|Unpack)|i_[a-z]+$"
+        ),
+    ),
     ("MKL's packed gemm", re.compile(r"cblas_[sdh]?gemm\w*_(?:pack|compute)\w*$")),
     # Its kernels and threading, where a library has exported all of a static one.
     ("OpenBLAS", re.compile(rf"(?:exec_)?blas_|gotoblas|openblas_|{_TYPE}{_MATRIX}[a-z0-9]+_\w*[^_\W]$")),
@@ -61,7 +64,9 @@ _PROCESS_WIDE = re.compile(
     r"|malloc_usable_size|_init|_fini|_start|main|_edata|_end|__bss_start|__bss_start__|_bss_end__|__end__)$"
 )
 # What its library's manual asks users to replace: LAPACK's and MKL's error handlers, MKL's progress and memory hooks.
-_HOOK = re.compile(r"(?:cblas_|cdecl_)?xerbla_?$|XERBLA_?$|(?:mkl|MKL|cdecl)_(?:progress|PROGRESS)_?$|i_(?:m|c|re)alloc$|i_free$")
+_HOOK = re.compile(
+    r"(?:cblas_|cdecl_)?xerbla_?$|XERBLA_?$|(?:mkl|MKL|cdecl)_(?:progress|PROGRESS)_?$|i_(?:m|c|re)alloc$|i_free$"
+)
 
 
 @lru_cache(maxsize=1 << 16)

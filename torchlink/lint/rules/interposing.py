@@ -53,11 +53,15 @@ def sentence(taker: LoadedObject, taken: list[Taken], case: Case) -> str:
     """Who takes how many symbols of whom."""
     counts = [
         f"{each.count} symbol{'s' * (each.count > 1)} that {file_name(each.library.path)} defines for itself "
-        f"({some([f'{family}: {len(names)}' for family, names in most_first(each.symbols)])})"
+        f"({some([f'{len(names)} of {family}' for family, names in most_first(each.symbols)])})"
         for each in taken
     ]
     itself = taker.path == case.subject.path
-    who = f"{case.name} itself takes" if itself else f"{file_name(taker.path)} is loaded before libtorch and takes"
+    who = (
+        f"{case.name} itself takes"
+        if itself
+        else f"{file_name(taker.path)} is loaded before libtorch and takes"
+    )
     return f"{who} {' and '.join(counts)}: libtorch's own calls go there."
 
 
