@@ -1,4 +1,4 @@
-"""Who takes the place of libtorch's own functions, against the live loader's bindings and on imitations of each kind."""
+"""Who takes the place of libtorch's own functions, against the live loader's bindings and on imitations."""
 
 from __future__ import annotations
 
@@ -61,8 +61,9 @@ def flags(torchlink: Callable[..., Result], torch_root: Path) -> list[str]:
 
 def program(bench: Bench, name: str, *words: str | Path, uses: tuple[str, ...] = (USES_TORCH,)) -> Path:
     """A program against a real libtorch with everything on its line in that order."""
+    declared = "".join(f"void {each}(void);\n" for each in uses)
     called = "".join(f"if (count > 9) {each}();" for each in uses)
-    source = f"{''.join(f'void {each}(void);' for each in uses)} int main(int count, char **words) {{ {called} return 0; }}"
+    source = f"{declared}int main(int count, char **words) {{ {called} return 0; }}\n"
     return bench.build(
         name, source, "-Wl,--no-as-needed", *words, "-Wl,--unresolved-symbols=ignore-in-shared-libs"
     )

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torchlink.binary.closure import LoadedObject
-    from torchlink.binary.elf_records import Definition
+    from torchlink.binary.elf_records import Definition, Wanted
     from torchlink.lint.case import Case
 
-RUNTIMES = re.compile("|".join((IMPLIED, CXX_RUNTIME, LIBM, PARTS_OF_LIBC)))
+RUNTIMES = re.compile(f"{IMPLIED}|{CXX_RUNTIME}|{LIBM}|{PARTS_OF_LIBC}")
 SPECIAL = ("_ZG", "_ZT", "_ZZ")  # what C++ makes for a class or function beside it
 # What lies beside libtorch's libraries, links them and is not linked by users.
 OF_TORCH = TORCH_NAMES | {
@@ -43,7 +43,7 @@ class Taken(NamedTuple):
     kept: dict[str, tuple[str, ...]]  # family -> what stays the library's own; only families that are mixed
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """How many symbols are taken."""
         return sum(map(len, self.symbols.values()))
 
@@ -83,7 +83,7 @@ def is_torchs_program(case: Case) -> bool:
 
 
 def is_torch_root(directory: Path) -> bool:
-    """Whether nothing but a torch lies in a directory: a wheel's package or an unpacked zip, no prefix of many things."""
+    """Whether a directory is a wheel's package or an unpacked zip, and no prefix of many things."""
     return any((directory / mark).is_file() for mark in ("version.py", "build-version"))
 
 
@@ -142,7 +142,7 @@ def replacing(each: LoadedObject, library: LoadedObject) -> frozenset[bytes]:
     """
     program = each.how.kind == "program"
     copied = {reference.name for reference in each.elf.references() if reference.copied} if program else set()
-    wanted = [
+    wanted: list[Wanted] = [
         (gnu_hash(symbol.name), symbol.name, None, number)
         for number, symbol in enumerate(each.elf.definitions())
         if (symbol.strong or not is_cxx(symbol.name)) and symbol.name not in copied

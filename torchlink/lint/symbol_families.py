@@ -15,8 +15,14 @@ BLAS = "BLAS and LAPACK"
 # routines are XYYZZZ: type, matrix, computation (LAPACK Users' Guide, "Naming Scheme"); BLAS levels 2 and 3 as well.
 # Not what vendors add (`cblas_sgemm_batch`, `sgemmt_`): each has others of these, and none calls the standard ones.
 _TYPE = r"(?:[sdcz]|ds|zc|cs|zd|sc|dz|cr|zr)"
-_MATRIX = r"(?:bb|bd|di|gb|ge|gg|gs|gt|hb|he|hf|hg|hp|hs|op|or|pb|pf|po|pp|ps|pt|sb|sf|sp|st|sy|tb|tf|tg|tp|tr|tz|un|up)"
-_VARIANT = r"(?:_(?:2stage|aa_2stage|aa|rk|rook|3x?|base|gett|lwork|row|col(?:_getrfnp2?)?|[sh]b2st|sy2sb|he2hb|kernels))?"
+_MATRIX = (
+    r"(?:bb|bd|di|gb|ge|gg|gs|gt|hb|he|hf|hg|hp|hs|op|or|pb|pf|po|pp|ps|pt"
+    r"|sb|sf|sp|st|sy|tb|tf|tg|tp|tr|tz|un|up)"
+)
+_VARIANT = (
+    r"(?:_(?:2stage|aa_2stage|aa|rk|rook|3x?|base|gett|lwork|row|col(?:_getrfnp2?)?"
+    r"|[sh]b2st|sy2sb|he2hb|kernels))?"
+)
 _ROUTINE = "|".join(
     (
         rf"(?!{_TYPE}gemm(?:t|3m)){_TYPE}{_MATRIX}[a-z0-9]{{1,7}}{_VARIANT}",
@@ -50,7 +56,7 @@ _ALONE = re.compile(r"cblas_|FLAGS_")
 # C++ namespaces of several projects, and several namespaces of one.
 _NESTED = {"google": "protobuf"}  # glog and gflags are in google:: too
 _OF_CXX = dict.fromkeys(("c10", "at", "torch", "caffe2"), "c10 and torch")
-# Everything before the first identifier: special names (vtables, thunks, guards), nesting, qualifiers (Itanium C++ ABI).
+# Everything before the first identifier (Itanium C++ ABI): vtables, thunks, guards and the like, nesting, qualifiers.
 _CXX_HEAD = re.compile(r"_Z(?:GV|GR|T[VTISWHC]|T[hv][n\d_]+|Z)*(N?)[rVK]*[RO]?")
 _STANDARD = re.compile(r"S[tabsiod]|9__gnu_cxx|10__cxxabiv1")
 _LENGTH = re.compile(r"[1-9]\d{0,3}")

@@ -52,7 +52,7 @@ def interposed_symbols(rule: Rule, case: Case) -> Iterator[Finding]:
 def sentence(taker: LoadedObject, taken: list[Taken], case: Case) -> str:
     """Who takes how many symbols of whom."""
     counts = [
-        f"{each.count} symbol{'s' * (each.count > 1)} that {file_name(each.library.path)} defines for itself "
+        f"{each.total} symbol{'s' * (each.total > 1)} that {file_name(each.library.path)} defines for itself "
         f"({some([f'{len(names)} of {family}' for family, names in most_first(each.symbols)])})"
         for each in taken
     ]
