@@ -267,6 +267,14 @@ def test_a_static_library_in_the_program_is_cured_as_the_fix_says(bench: Bench) 
     assert interposed(bench.program("app", calls(MINIZ[0], USES_TORCH), cure, *words)) == []
 
 
+def test_the_test_programs_of_a_wheel_are_torchs_own(bench: Bench) -> None:
+    link = torch(bench, *MINIZ)
+    app = bench.program("torch/bin/test_jit", f"{functions(MINIZ[0])}{calls(USES_TORCH)}", "-rdynamic", *link)
+    assert interposed(app) != []  # in the `bin` of a prefix, which holds the user's programs too
+    bench.path("torch/version.py").touch()
+    assert interposed(app) == []
+
+
 def test_a_preloaded_library_counts(bench: Bench) -> None:
     link = torch(bench, *MINIZ)
     other = bench.library("libother.so", functions(MINIZ[0]))

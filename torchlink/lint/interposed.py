@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.elf_hash import gnu_hash
 from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
-from torchlink.lint.symbol_families import family, is_cxx, is_hook
 from torchlink.lint.unused import CXX_RUNTIME, IMPLIED, LIBM, PARTS_OF_LIBC
 
 if TYPE_CHECKING:
@@ -62,10 +61,10 @@ def interposed(case: Case) -> dict[str, list[Taken]]:
         or is_torchs_program(case)
     ):
         return found
-    own = brought_by_torch(case)
+    own, shelf = brought_by_torch(case), _Definitions()
     for library in (each for objects in case.torch.values() for each in objects):
         before = [each for each in case.scope.before(library.path) if may_take(each, own)]
-        for path, taken in taken_of(library, before, case):
+        for path, taken in taken_of(library, before, case, shelf):
             found.setdefault(path, []).append(taken)
     return found
 
@@ -106,19 +105,81 @@ def may_take(each: LoadedObject, own: set[str]) -> bool:
     )
 
 
+class _Definitions:
+    """What objects define and what libtorch's libraries let others take, each read once."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, list[Definition]] = {}
+        self._all: dict[str, list[Definition]] = {}
+
+    def preemptible(self, library: LoadedObject) -> list[Definition]:
+        """What a library of libtorch looks up by name although it defines it."""
+        if library.path not in self._own:
+            self._own[library.path] = library.elf.preemptible()
+        return self._own[library.path]
+
+    def shared(self, each: LoadedObject, library: LoadedObject) -> list[bytes]:
+        """The names that an object defines in its own right and a library of libtorch has too.
+
+        Looked up in the larger one of the two. Not copies of inline functions.
+        """
+        if each.elf.symbol_count > library.elf.symbol_count:
+            names = served(each, (symbol.name for symbol in self.preemptible(library)))
+            return [name for name in names if not is_cxx(name) or is_strong(name, each)]
+        if each.path not in self._all:
+            self._all[each.path] = each.elf.definitions()
+        own = self._all[each.path]
+        return served(library, (symbol.name for symbol in own if symbol.strong or not is_cxx(symbol.name)))
+
+
+def served(each: LoadedObject, names: Iterable[bytes]) -> list[bytes]:
+    """Those of some names that would bind to an object."""
+    wanted: list[Wanted] = [(gnu_hash(name), name, None, number) for number, name in enumerate(names)]
+    unserved = {number for *_, number in each.elf.unserved(wanted)}
+    return [name for _, name, _, number in wanted if number not in unserved]
+
+
+def is_strong(name: bytes, each: LoadedObject) -> bool:
+    """Whether an object's definition is more than a copy of an inline function."""
+    found = each.elf.find_symbol(name.decode("utf-8", "surrogateescape"))
+    return found is not None and found.binding == "global"
+
+
+def is_cxx(name: bytes) -> bool:
+    """Whether a name is C++'s, where a weak definition is a copy of an inline function that any user may have."""
+    return name.startswith(b"_Z")
+
+
+def replacing(each: LoadedObject, library: LoadedObject, shelf: _Definitions) -> frozenset[bytes]:
+    """The names of a library's own implementation that an object brings another implementation of.
+
+    Not variables that copy relocations have brought into a program.
+    """
+    names = frozenset(shelf.shared(each, library))
+    if names and each.how.kind == "program":
+        names -= {reference.name for reference in each.elf.references() if reference.copied}
+    if not names:
+        return names
+    from torchlink.lint.symbol_families import family, is_hook
+
+    return frozenset(name for name in names if family(name) is not None and not is_hook(name))
+
+
 def taken_of(
-    library: LoadedObject, before: Iterable[LoadedObject], case: Case
+    library: LoadedObject, before: Iterable[LoadedObject], case: Case, shelf: _Definitions
 ) -> Iterator[tuple[str, Taken]]:
     """What is taken of one library, by the paths of who takes it.
 
     A symbol counts where one implementation takes the place of another. Where any has, all that binds there of its
     family is counted, copies of inline functions included.
     """
-    named = {each.path: replacing(each, library) for each in before}
+    named = {each.path: replacing(each, library, shelf) for each in before}
     candidates = frozenset[bytes]().union(*named.values())
     if not candidates:
         return
-    own = library.elf.preemptible()
+    from torchlink.lint.symbol_families import family, is_hook
+
+    own = shelf.preemptible(library)
     seeds = [each for each in own if each.name in candidates and (each.strong or is_cxx(each.name))]
     bound, _ = case.scope.interposed(library.path, seeds)
     seeds = [each for path, symbols in bound.items() for each in symbols if each.name in named.get(path, ())]
@@ -135,25 +196,10 @@ def taken_of(
             yield path, Taken(library, grouped, {each: left[each] for each in grouped if each in left})
 
 
-def replacing(each: LoadedObject, library: LoadedObject) -> frozenset[bytes]:
-    """The names that an object defines in its own right and a library of libtorch has too.
-
-    Not copies of inline functions, nor variables that copy relocations have brought into a program.
-    """
-    program = each.how.kind == "program"
-    copied = {reference.name for reference in each.elf.references() if reference.copied} if program else set()
-    wanted: list[Wanted] = [
-        (gnu_hash(symbol.name), symbol.name, None, number)
-        for number, symbol in enumerate(each.elf.definitions())
-        if (symbol.strong or not is_cxx(symbol.name)) and symbol.name not in copied
-    ]
-    unserved = {number for *_, number in library.elf.unserved(wanted)}
-    names = (name for _, name, _, number in wanted if number not in unserved)
-    return frozenset(name for name in names if family(name) is not None and not is_hook(name))
-
-
 def by_family(symbols: Iterable[Definition]) -> dict[str, tuple[str, ...]]:
     """Mangled names by family, in alphabetical order with vtables, guards and the like at the end."""
+    from torchlink.lint.symbol_families import family
+
     found: dict[str, list[str]] = {}
     for each in symbols:
         found.setdefault(family(each.name) or "", []).append(each.name.decode("utf-8", "surrogateescape"))

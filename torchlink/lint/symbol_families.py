@@ -124,8 +124,3 @@ def _identifier(name: str, at: int) -> tuple[str, int]:
 def is_hook(name: bytes) -> bool:
     """Whether a library's manual asks its users to define this name themselves."""
     return _HOOK.match(name.decode("utf-8", "surrogateescape")) is not None
-
-
-def is_cxx(name: bytes) -> bool:
-    """Whether a name is C++'s, where a weak definition is a copy of an inline function that any user may have."""
-    return name.startswith(b"_Z")
