@@ -308,6 +308,7 @@ def test_an_extension_gets_a_note_because_torch_is_imported_first(bench: Bench) 
         ("cblas_sgemm_pack_get_size", "MKL's packed gemm"),
         ("mkl_blas_avx2_sgemm", "MKL"),
         ("vmdAcos", "MKL"),
+        ("XERBLA", "MKL"),
         ("DftiComputeForward", "MKL"),
         ("tinfl_decompress", "miniz"),
         ("uv__io_poll", "uv_*"),

@@ -41,7 +41,8 @@ _OF_C = (
     (
         "MKL",
         re.compile(
-            r"(?:mkl|MKL)_|mklg?DFT|[Dd]fti|DFTI_|vml[A-Z]|VML|v[ms]?[sdcz](?:[A-Z]|Pack|Unpack)|i_[a-z]+$"
+            r"(?:mkl|MKL|cdecl)_|mklg?DFT|[Dd]fti|DFTI_|vml[A-Z]|VML|v[ms]?[sdcz](?:[A-Z]|Pack|Unpack)"
+            r"|i_[a-z]+$|(?:xerbla|XERBLA_?)$"
         ),
     ),
     ("MKL's packed gemm", re.compile(r"cblas_[sdh]?gemm\w*_(?:pack|compute)\w*$")),
