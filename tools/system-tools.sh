@@ -36,6 +36,7 @@ elif command -v dnf >/dev/null 2>&1; then
     need ld.lld lld
     need mold mold
     need ccache ccache
+    echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing openblas-devel"
     install="dnf install -y -q"
     refresh=true
 elif command -v brew >/dev/null 2>&1; then

@@ -246,6 +246,25 @@ def test_breadth_counts_and_who_brings_it_is_to_be_linked_anew(bench: Bench) -> 
     assert "-Wl,--push-state,--no-as-needed $(torchlink flags --link) -Wl,--pop-state -lother" in found.fix
 
 
+def test_where_the_system_brings_it_the_program_is_to_be_linked_anew(bench: Bench) -> None:
+    link = torch(bench, *MINIZ)
+    other = bench.library("usr/lib/libother.so", functions(MINIZ[0]))
+    deep = bench.library("usr/lib/libdeep.so", "", other)
+    system = bench.library("usr/lib/libsystem.so", "", deep)
+    torch_lib = "-Wl,-rpath,$ORIGIN/torch/lib"
+    inner = bench.library("libinner.so", calls(USES_TORCH, main=False), *link[:1], *link[2:], torch_lib)
+    mine = bench.library("libmine.so", "", inner, "-Wl,-rpath,$ORIGIN")
+    app = bench.program("app", MAIN, system, mine, "-Wl,-rpath,$ORIGIN")
+    (found,) = interposed_but_libc(app, bench.directory)
+    assert found.fix.startswith("Link app with torchlink's flags before -lsystem: ")
+    assert "--no-as-needed $(torchlink flags --link)" in found.fix
+
+
+def interposed_but_libc(path: Path, root: Path) -> list[Finding]:
+    """The same in an image that has no C library."""
+    return [each for each in findings(path, root=root) if each.rule == RULE]
+
+
 def test_what_libtorch_needs_itself_goes_with_it(bench: Bench) -> None:
     other = bench.library("torch/lib/libother.so", functions(MINIZ[0]))
     link = torch(bench, *MINIZ, words=(str(other),))

@@ -98,17 +98,29 @@ def cure(taker: LoadedObject, case: Case) -> str:
             "target_link_options(TARGET PRIVATE LINKER:--exclude-libs,ALL)) and without -rdynamic, or compile it with "
             "-fvisibility=hidden."
         )
-    asking = case.closure.object(taker.needed_by or "")
-    owner = asking if asking in case.own and asking is not None else case.subject
+    owner, named = on_whose_line(taker, case)
     flags = FLAGS if uses_torch(owner, case) else KEEP
-    library = f"-l{bare_name(taker.elf.dynamic.soname or file_name(taker.path))}"
-    if owner is case.subject and taker.needed_by != owner.path:
-        library = f"-l{bare_name(file_name(taker.needed_by or ''))}"
-    name = library.removeprefix("-l")
+    file = file_name(named.path)
+    library = f"-l{bare_name(named.elf.dynamic.soname or file)}" if file.startswith("lib") else named.path
     return (
         f"Link {file_name(owner.path)} with torchlink's flags before {library}: g++ … {flags} {library}; in CMake "
-        f"target_link_libraries(TARGET PRIVATE ${{TORCH_LIBRARIES}} {name}), with torchlink's prefix."
+        f"target_link_libraries(TARGET PRIVATE ${{TORCH_LIBRARIES}} {library.removeprefix('-l')}), with torchlink's "
+        "prefix."
     )
+
+
+def on_whose_line(taker: LoadedObject, case: Case) -> tuple[LoadedObject, LoadedObject]:
+    """The object to link anew, and the library on its line before which libtorch has to come.
+
+    The one that asks for the taker, or the binary itself where that is nobody's to link: either way libtorch is loaded
+    before the taker, because the loader goes breadth first.
+    """
+    named = taker
+    while True:
+        asking = case.closure.object(named.needed_by or "")
+        if asking is None or asking is case.subject or (named is taker and asking in case.own):
+            return asking or case.subject, named
+        named = asking
 
 
 def uses_torch(owner: LoadedObject, case: Case) -> bool:
