@@ -76,7 +76,7 @@ def consequence(taken: Taken) -> str:
         )
     kept = [f"{len(names)} of {family}" for family, names in most_first(taken.kept)]
     return (
-        f"The rest stays {library}'s own ({some(kept)}): two implementations work on the same data, which crashes or "
+        f"The rest stays {library}'s own ({some(kept)}): two implementations are mixed, which crashes or "
         "computes wrong results."
     )
 
