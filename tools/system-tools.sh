@@ -21,6 +21,7 @@ if command -v apt-get >/dev/null 2>&1; then
     need ccache ccache
     need musl-gcc musl-tools
     need lddtree pax-utils
+    echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing libopenblas-dev"
     echo 'int main(){}' | c++ -m32 -x c++ - -o /dev/null 2>/dev/null || missing="$missing g++-multilib"
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
@@ -35,6 +36,7 @@ elif command -v dnf >/dev/null 2>&1; then
     need ld.lld lld
     need mold mold
     need ccache ccache
+    echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing openblas-devel"
     install="dnf install -y -q"
     refresh=true
 elif command -v brew >/dev/null 2>&1; then
