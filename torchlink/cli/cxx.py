@@ -134,21 +134,26 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
 
     from torchlink.plan import Wishes, make_plan
     from torchlink.toolchain.compiler import find_compiler
+    from torchlink.toolchain.cross import cross_for
 
-    compiler = find_compiler(order.options.get("compiler"))
+    command = order.options.get("compiler")
     if not (step.compiles or step.links or order.show):
-        return compiler, None
-    as_used = compiler
+        return find_compiler(command), None
+    named = order.options.get("libtorch")
+    libtorch = locate(Path(named) if named else None, order.options.get("python"))
+    # Who names a compiler, or a target on this line, means it.
+    named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
+    own = None if command or named_target else cross_for(libtorch)
+    compiler = as_used = own or find_compiler(command)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
-    named = order.options.get("libtorch")
     wishes = Wishes(
         cpu_only="cpu_only" in order.options,
         rpath=order.options.get("rpath", "absolute"),
         headers=order.options.get("headers", "system"),
         aoti="aoti" in order.options,
     )
-    plan = make_plan(locate(Path(named) if named else None, order.options.get("python")), wishes, as_used)
+    plan = make_plan(libtorch, wishes, as_used)
     say_notes(plan)
     return compiler, with_abi(plan, step)
 

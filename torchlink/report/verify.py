@@ -43,6 +43,7 @@ def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> 
             "cached": loader.cached,
             "compile_seconds": loader.compile_seconds,
             "command": loader.command,
+            "emulator": emulator_to_json(report),
         },
         "lint": None
         if findings is None
@@ -58,6 +59,19 @@ def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> 
     if unseen:
         result["error"] = unseen.to_json()
     return result
+
+
+def emulator_to_json(report: VerifyReport) -> dict[str, object] | None:
+    """What ran the loader of another machine; None where this machine ran it."""
+    emulator = report.emulator
+    if emulator is None:
+        return None
+    return {
+        "program": str(emulator.program),
+        "machine": emulator.machine,
+        "sysroot": str(emulator.sysroot) if emulator.sysroot else None,
+        "library_dirs": list(emulator.library_dirs),
+    }
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
@@ -113,6 +127,9 @@ def to_text(
             "from the cache" if report.loader.cached else f"built in {report.loader.compile_seconds:.1f} s"
         )
         lines.append(_row("loader", origin + WAYS[report.via]))
+    if report.loader is not None and report.emulator is not None:
+        command = shlex.join(report.emulator.command)
+        lines.append(_row("run by", visible(f"{command}: emulated, for it is for {report.emulator.machine}")))
     if report.loader is not None and findings:
         lines += _lint(findings, str(report.loader.path), color=color)
     for model in report.models:
