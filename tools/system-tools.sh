@@ -21,6 +21,11 @@ if command -v apt-get >/dev/null 2>&1; then
     need ccache ccache
     need musl-gcc musl-tools
     need lddtree pax-utils
+    # A libtorch of another machine: its cross compiler, and QEMU to run what that makes.
+    case $(uname -m) in
+    x86_64) need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu; need qemu-aarch64-static qemu-user-static ;;
+    aarch64) need x86_64-linux-gnu-g++ g++-x86-64-linux-gnu; need qemu-x86_64-static qemu-user-static ;;
+    esac
     echo 'int main(){}' | c++ -m32 -x c++ - -o /dev/null 2>/dev/null || missing="$missing g++-multilib"
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"

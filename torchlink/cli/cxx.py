@@ -132,9 +132,10 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     import shlex
     from pathlib import Path
 
+    from torchlink.libtorch.machine import is_foreign
     from torchlink.plan import Wishes, make_plan
     from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.cross import cross_for
+    from torchlink.toolchain.cross import compiler_for, named_by_user
 
     command = order.options.get("compiler")
     if not (step.compiles or step.links or order.show):
@@ -143,8 +144,8 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     libtorch = locate(Path(named) if named else None, order.options.get("python"))
     # Who names a compiler, or a target on this line, means it.
     named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
-    own = None if command or named_target else cross_for(libtorch)
-    compiler = as_used = own or find_compiler(command)
+    means_it = command or named_target or named_by_user() or not is_foreign(libtorch)
+    compiler = as_used = find_compiler(command) if means_it else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
     wishes = Wishes(

@@ -43,7 +43,7 @@ def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> 
             "cached": loader.cached,
             "compile_seconds": loader.compile_seconds,
             "command": loader.command,
-            "emulator": emulator_to_json(report),
+            "emulator": report.emulator.to_json() if report.emulator else None,
         },
         "lint": None
         if findings is None
@@ -59,19 +59,6 @@ def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> 
     if unseen:
         result["error"] = unseen.to_json()
     return result
-
-
-def emulator_to_json(report: VerifyReport) -> dict[str, object] | None:
-    """What ran the loader of another machine; None where this machine ran it."""
-    emulator = report.emulator
-    if emulator is None:
-        return None
-    return {
-        "program": str(emulator.program),
-        "machine": emulator.machine,
-        "sysroot": str(emulator.sysroot) if emulator.sysroot else None,
-        "library_dirs": list(emulator.library_dirs),
-    }
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from torchlink.errors import LibtorchUnusableError, TorchlinkError
 from torchlink.libtorch.disk import names_in
 from torchlink.libtorch.machine import PLATFORM_NAMES, is_foreign, this_machine
 from torchlink.process import which
-from torchlink.toolchain.compiler import find_compiler, is_named_or_there
+from torchlink.toolchain.compiler import INSIDE, find_compiler, is_named_or_there, is_torchlink
 from torchlink.toolchain.fit import compiles_for, machine
 
 if TYPE_CHECKING:
@@ -48,14 +48,20 @@ def default_compiler(libtorch: Libtorch) -> Compiler | None:
         compiler = find_compiler()
         if compiles_for(libtorch, compiler):
             return compiler
-        if os.environ.get("CXX", "").strip():
+        if named_by_user():
             return None
     return cross_compiler(libtorch)
 
 
+def named_by_user() -> str:
+    """What $CXX names; nothing where that is torchlink itself."""
+    named = os.environ.get("CXX", "").strip()
+    return "" if is_torchlink(named) or INSIDE in os.environ else named
+
+
 def cross_for(libtorch: Libtorch) -> Compiler | None:
     """The cross compiler for a libtorch of another machine, where $CXX names none; None for one of this machine."""
-    if not is_foreign(libtorch) or os.environ.get("CXX", "").strip():
+    if not is_foreign(libtorch) or named_by_user():
         return None
     return default_compiler(libtorch)
 
@@ -104,10 +110,10 @@ def no_compiler_for(libtorch: Libtorch, compiler: Compiler | None) -> LibtorchUn
         )
     if libtorch.packed:
         return LibtorchUnusableError(
-            f"{subject}is still packed: nothing built against it can run here.",
+            f"{subject}is still packed: nothing can be built against it.",
             hint="Unpack it with `torchlink extract WHEEL DIR`.",
         )
-    named = os.environ.get("CXX", "").strip()
+    named = named_by_user()
     if compiler is not None or named:
         fact = (
             f"{compiler.name} compiles for {compiler.target}"

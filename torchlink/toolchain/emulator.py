@@ -56,6 +56,15 @@ class Emulator(NamedTuple):
         """The files as a program sees them that runs in this emulator."""
         return Overlay(self.sysroot)
 
+    def to_json(self) -> dict[str, object]:
+        """The object in reports."""
+        return {
+            "program": str(self.program),
+            "machine": self.machine,
+            "sysroot": str(self.sysroot) if self.sysroot else None,
+            "library_dirs": list(self.library_dirs),
+        }
+
     @property
     def environment(self) -> dict[str, str]:
         """What changes the loader's search."""
