@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import unmet
-from tests.cross.conftest import CROSS, OTHER, QEMU, SYSROOT, TRIPLE
+from tests.cross.conftest import CROSS, OTHER, QEMU, SYSROOT, TRIPLE, shared
 from torchlink.libtorch.choose import choose
 from torchlink.toolchain.cross import cross_compiler, named_for
 
@@ -114,3 +114,20 @@ def test_another_system_stays_one_clear_error(tmp_path: Path, facts: dict[str, s
     assert cross_compiler(libtorch) is None
     with pytest.raises(LibtorchUnusableError, match="nothing built against it can run here"):
         compiler_for(libtorch, None)
+
+
+def test_its_sysroot_is_compared_with_what_libtorch_needs(
+    foreign: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    script = tmp_path / "versions.map"
+    script.write_text("GLIBC_2.99 { global: of_the_future; };\n")
+    options = (f"-Wl,--version-script={script}", "-nostdlib", "-Wl,-soname,libc.so.6")
+    library = shared(tmp_path / "libc.so.6", 'extern "C" void of_the_future() {}', *options)
+    source = 'extern "C" void of_the_future(); void use() { of_the_future(); }'
+    shared(foreign / "lib/libtorch_cpu.so", source, "-nostdlib", library)
+    fact = f"{foreign}/lib/libtorch_cpu.so needs GLIBC_2.99, and {SYSROOT}/lib/libc.so.6 has at most GLIBC_2."
+    for command, code in (("flags", 0), ("verify", 2), ("doctor", 1)):
+        done = torchlink(command, "--libtorch", foreign)
+        assert done.code == code
+        assert fact in done.out + done.err
+        assert f"Nothing that {CROSS} " in done.out + done.err
