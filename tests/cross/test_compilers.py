@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -105,7 +105,7 @@ def test_clang_alone_serves_with_a_target(
     "facts",
     [{"platform": "macos", "arch": "arm64", "cxx11_abi": None}, {"platform": "windows", "cxx11_abi": None}],
 )
-def test_another_system_stays_one_clear_error(tmp_path: Path, facts: dict[str, str]) -> None:
+def test_another_system_stays_one_clear_error(tmp_path: Path, facts: dict[str, Any]) -> None:
     from tests.imitations import imitate
     from torchlink.errors import LibtorchUnusableError
     from torchlink.toolchain.cross import compiler_for

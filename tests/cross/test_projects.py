@@ -142,7 +142,7 @@ def test_a_bundle_takes_the_sysroots_libraries_and_lints_clean(
     assert done.code == 0, done.out + done.err
     assert "lint: clean" in done.out
     (tmp_path / "other torch").rename(tmp_path / "gone")
-    command = [shutil.which(QEMU) or QEMU, "-L", SYSROOT, tmp_path / "bundle/app"]
+    command: list[str | Path] = [shutil.which(QEMU) or QEMU, "-L", SYSROOT, tmp_path / "bundle/app"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env={})
     assert (ran.returncode, ran.stdout) == (0, "1\n"), ran.stderr
     linted = torchlink("lint", "--json", "--root", SYSROOT, tmp_path / "bundle")

@@ -82,7 +82,17 @@ def test_it_is_verified_in_qemu(
 def test_a_program_of_torchlinks_compiler_runs(libtorch: Path, zlib: Path, tmp_path: Path) -> None:
     program = tmp_path / "app"
     source = REPOSITORY / "examples/cpp/main.cpp"
-    command = [sys.executable, "-m", "torchlink", "c++", "--libtorch", libtorch, source, "-o", program]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "torchlink",
+        "c++",
+        "--libtorch",
+        libtorch,
+        source,
+        "-o",
+        program,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     words = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu", "-E", f"LD_LIBRARY_PATH={zlib}"]
     ran = subprocess.run([*words, program, MODEL, "1", "4"], capture_output=True, text=True, check=False)
