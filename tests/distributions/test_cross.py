@@ -77,6 +77,9 @@ def test_it_is_verified_in_qemu(
         again = torchlink(*words, "--compiler", compiler)
         assert "from the cache" in again.out
         assert "emulated, for it is for aarch64" in again.out
+        table = torchlink("matrix", MODEL, "--libtorch", libtorch, "--compiler", compiler)
+        assert f"ok ({CROSS} " in table.out
+        assert ", emulated)" in table.out
 
 
 def test_a_program_of_torchlinks_compiler_runs(libtorch: Path, zlib: Path, tmp_path: Path) -> None:

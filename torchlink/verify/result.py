@@ -74,6 +74,7 @@ class VerifyReport:
     via: str  # "cxx" | "cmake" | "nim"
     models: tuple[ModelResult, ...]
     emulator: Emulator | None = None  # what ran the loader; None where this machine did
+    compiler: str | None = None  # what compiled it: `g++ 12.2.0`
 
     @property
     def ok(self) -> bool:

@@ -138,7 +138,7 @@ def verify(
             early = None
         else:
             results.append(result)
-    return VerifyReport(libtorch, loader, via, tuple(results), emulator)
+    return VerifyReport(libtorch, loader, via, tuple(results), emulator, tool.name)
 
 
 def _check_values(libraries: Sequence[Path], atol: float, rtol: float) -> None:
