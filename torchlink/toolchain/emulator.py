@@ -71,11 +71,9 @@ class Emulator(NamedTuple):
         return {"LD_LIBRARY_PATH": ":".join(self.library_dirs)} if self.library_dirs else {}
 
 
-def runs_here(machine: str) -> bool:
-    """Whether the kernel starts programs of a machine by itself, or by an emulator that is registered with it."""
-    own = this_machine().arch
-    registered = REGISTERED / f"qemu-{NAMES.get(machine, machine)}"
-    return machine == own or machine in ALSO.get(own, ()) or registered.is_file()
+def is_registered(machine: str) -> bool:
+    """Whether the kernel starts programs of a machine by an emulator that is registered with it."""
+    return (REGISTERED / f"qemu-{NAMES.get(machine, machine)}").is_file()
 
 
 def find_emulator(machine: str) -> Path | None:
@@ -94,9 +92,11 @@ def emulator_for(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
     if not is_foreign(libtorch) or libtorch.platform != "linux":
         return None
     machine = libtorch.arch
+    if machine in ALSO.get(this_machine().arch, ()):
+        return None
     program = find_emulator(machine)
     if program is None:
-        if runs_here(machine):
+        if is_registered(machine):
             return None
         name = f"qemu-{NAMES.get(machine, machine)}"
         raise ToolMissingError(
@@ -112,6 +112,8 @@ def emulator_for(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
 
 def command_for(machine: str, compiler: Compiler) -> str | None:
     """What stands before a program of a compiler's to run it here, for a shell; None where nothing is known to."""
+    if machine in ALSO.get(this_machine().arch, ()):
+        return None
     program = find_emulator(machine)
     if program is None:
         return None
