@@ -61,7 +61,7 @@ def bundle(
         root = work / "bundle"
         root.mkdir()
         written = write_parts(root, plan, patchelf, progress.advance)
-        check(root, plan, policy_of(wishes))
+        check(root, plan, policy_of(wishes), wishes.tree)
         licences, unlicensed = write_licences(root, plan)
         manifest = root / MANIFEST
         try:
@@ -70,7 +70,9 @@ def bundle(
         except OSError as error:
             raise unwritable(manifest, error) from error
         publish(root, target)
-    return BundleReport(directory, plan, written, licences, unlicensed, lint((directory,)))
+    return BundleReport(
+        directory, plan, written, licences, unlicensed, lint((directory,), root=wishes.sysroot)
+    )
 
 
 def check_target(directory: Path, *, force: bool) -> None:

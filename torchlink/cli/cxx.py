@@ -132,23 +132,29 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     import shlex
     from pathlib import Path
 
+    from torchlink.libtorch.machine import is_foreign
     from torchlink.plan import Wishes, make_plan
     from torchlink.toolchain.compiler import find_compiler
+    from torchlink.toolchain.cross import compiler_for, named_by_user
 
-    compiler = find_compiler(order.options.get("compiler"))
+    command = order.options.get("compiler")
     if not (step.compiles or step.links or order.show):
-        return compiler, None
-    as_used = compiler
+        return find_compiler(command), None
+    named = order.options.get("libtorch")
+    libtorch = locate(Path(named) if named else None, order.options.get("python"))
+    # Who names a compiler, or a target on this line, means it.
+    named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
+    means_it = command or named_target or named_by_user() or not is_foreign(libtorch)
+    compiler = as_used = find_compiler(command) if means_it else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
-    named = order.options.get("libtorch")
     wishes = Wishes(
         cpu_only="cpu_only" in order.options,
         rpath=order.options.get("rpath", "absolute"),
         headers=order.options.get("headers", "system"),
         aoti="aoti" in order.options,
     )
-    plan = make_plan(locate(Path(named) if named else None, order.options.get("python")), wishes, as_used)
+    plan = make_plan(libtorch, wishes, as_used)
     say_notes(plan)
     return compiler, with_abi(plan, step)
 
