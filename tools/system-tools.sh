@@ -58,14 +58,16 @@ fi
 # What compilers recommend without needing it: the packages carry the compiler's version, known once it is there.
 runtimes() {
     command -v apt-get >/dev/null 2>&1 || return 0
-    # Of the compiler's version: the package without one conflicts with the cross compilers.
-    [ "$(uname -m)" != x86_64 ] || ! command -v c++ >/dev/null 2>&1 || makes c++ -m32 || echo "g++-$(c++ -dumpversion | cut -d. -f1)-multilib"
+    # Of the compiler's version: g++-multilib itself conflicts with the cross compilers.
+    if [ "$(uname -m)" = x86_64 ] && command -v c++ >/dev/null 2>&1; then
+        makes c++ -m32 || echo "g++-$(c++ -dumpversion | cut -d. -f1)-multilib"
+    fi
     command -v clang++ >/dev/null 2>&1 || return 0
     version=$(clang++ -dumpversion | cut -d. -f1)
-    makes clang++ -fsanitize=address || echo "libclang-rt-$version-dev"
-    makes clang++ -stdlib=libc++ || echo "libc++-$version-dev libc++abi-$version-dev"
+    makes clang++ -fsanitize=address '#include <string>\n' || echo "libclang-rt-$version-dev"
+    makes clang++ -stdlib=libc++ '#include <string>\n' || echo "libc++-$version-dev libc++abi-$version-dev"
 }
-makes() { printf '#include <string>\nint main(){}\n' | "$1" "$2" -x c++ - -o /dev/null >/dev/null 2>&1; }
+makes() { printf "${3-}int main(){}\n" | "$1" "$2" -x c++ - -o /dev/null >/dev/null 2>&1; }
 
 [ -n "$missing$(runtimes)" ] || exit 0
 sudo=""
