@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.doctor.accelerators import accelerator_fit
 from torchlink.doctor.compilers import default_of, find_compilers
 from torchlink.doctor.driver import read_driver
+from torchlink.doctor.environment import variables
 from torchlink.doctor.facts import DoctorReport
 from torchlink.doctor.fit import fit
 from torchlink.doctor.installer import find_installer
@@ -74,6 +76,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         broken=tuple(broken),
         fits=tuple(fit(each, compiler, short) for each, short in judged for compiler in compilers),
         accelerators=tuple(each for each in accelerators if each),
+        variables=variables(os.environ, found.chosen),
         problems=(),
     )
     return replace(report, problems=find_problems(report))

@@ -51,6 +51,22 @@ def to_json(report: DoctorReport) -> dict[str, object]:
             }
             for each in report.accelerators
         ],
+        "variables": [
+            {
+                "name": each.name,
+                "value": each.value,
+                "entries": [
+                    {
+                        "entry": named.entry,
+                        "exists": named.exists,
+                        "libtorch": named.libtorch,
+                        "instead": list(named.instead),
+                    }
+                    for named in each.entries
+                ],
+            }
+            for each in report.variables
+        ],
         "problems": [
             {
                 "severity": problem.severity,

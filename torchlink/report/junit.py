@@ -79,6 +79,7 @@ def _suite(
         *run,
         ("torchlink.kind", file.kind),
         ("torchlink.closure", str(len(file.closure))),
+        *(("torchlink.assumed", sentence) for sentence in file.assumed),
         *(("torchlink.not-judged", sentence) for sentence in file.not_judged),
     )
     text = (
