@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.libtorch.trees import Fake, make
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,3 +148,33 @@ def test_words_that_do_not_fit_together_are_refused(
     torchlink: Callable[..., Result], words: tuple[str, ...]
 ) -> None:
     assert torchlink("find", *words).code == 2
+
+
+def on_terminal(*arguments: str | Path) -> bytes:
+    """What a command writes to a terminal."""
+    leader, terminal = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "torchlink", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    os.close(terminal)
+    written = os.read(leader, 1 << 16)
+    os.close(leader)
+    return written
+
+
+def test_a_value_is_bytes_for_programs_and_one_harmless_line_on_a_terminal(tmp_path: Path) -> None:
+    root = make(tmp_path / "a\x1b]0;pwned\x07\n::error::b")
+    words = ("find", "--libtorch", root, "--print", "root")
+    piped = subprocess.run(
+        [sys.executable, "-m", "torchlink", *map(str, words)], capture_output=True, check=True, timeout=120
+    )
+    assert piped.stdout == os.fsencode(root) + b"\n"
+    shown = on_terminal(*words)
+    assert shown == os.fsencode(visible(str(root))) + b"\r\n"
+    assert b"\x1b" not in shown

@@ -47,11 +47,16 @@ def notes(sentences: Iterable[str]) -> None:
         note(sentence)
 
 
-def answer(text: str) -> None:
-    """Print what a program reads, such as paths or JSON, as it is; on a terminal made safe as for people."""
+def answer(text: str, *, line: bool = False) -> None:
+    """Print what a program reads, such as paths or JSON, as it is; on a terminal made safe as for people.
+
+    Args:
+        text: the answer.
+        line: it is one value, whose line ends are its own, and which stays on one line on a terminal.
+    """
     stream = sys.stdout
     if stream.isatty():
-        say(text)
+        say(visible(text) if line else text)
     elif stream.errors == "strict" and SURROGATES.search(text):  # of a path that is not UTF-8, byte for byte
         stream.flush()
         stream.buffer.write(os.fsencode(f"{text}\n"))

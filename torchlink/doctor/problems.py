@@ -13,7 +13,7 @@ from torchlink.doctor.fit import missing_for_cpu
 from torchlink.libtorch.choose import failure
 from torchlink.libtorch.places import NAMED, VARIABLES
 from torchlink.libtorch.remedies import remedy_for
-from torchlink.paths import cache_dir, distrust
+from torchlink.paths import cache_dir, remedy, unused
 from torchlink.toolchain.cuda import missing_headers
 
 if TYPE_CHECKING:
@@ -255,14 +255,10 @@ def no_cache() -> Iterator[Problem]:
     existing = directory
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    reason = distrust(directory)
-    if reason is not None:
-        yield Problem(
-            "warning",
-            f"The cache {directory} is not used: it {reason}.",
-            "Take the right to write from others, or name a directory of your own.",
-            (f"chmod go-w {shlex.quote(str(directory))}",),
-        )
+    found = unused()
+    if found:
+        place, reason = found
+        yield Problem("warning", f"The cache {place} is not used: it {reason}.", remedy(place, reason))
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Problem(
             "warning",
