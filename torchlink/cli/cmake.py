@@ -93,7 +93,7 @@ def init(
         )
     else:
         for path in (*written, prefix):
-            print_answer(str(path), line=True)
+            say(visible(str(path)))
     say_notes(plan)
     import shlex
 

@@ -86,7 +86,7 @@ def init(
         answer(writer.dumps(fields, indent=2))
     else:
         for path in written:
-            answer(str(path), line=True)
+            say(visible(str(path)))
     if notes:
         say_notes(notes)
     import shlex
