@@ -94,6 +94,6 @@ def through_shell(shell: Mapping[str, str], paths: list[str]) -> Iterator[str]:
     if names:
         yield (
             f"LD_LIBRARY_PATH is set in this shell ({shell['LD_LIBRARY_PATH']}) and names the directory of "
-            f"{some(names)}: where ldd ran in this shell, that is why it found them there. Run it with "
+            f"{some(names)}: where ldd ran in this shell, that is why it was found there. Run it with "
             "`env -u LD_LIBRARY_PATH ldd` to see what the program finds by itself."
         )
