@@ -184,7 +184,8 @@ def way_without(directory: str, names: list[str], through: Iterable[str], case: 
     """How to do without one directory of LD_LIBRARY_PATH, through which some libraries are found."""
     bare = case.bare
     if bare is not None and starts(bare):
-        return f"Unset LD_LIBRARY_PATH, or take {directory} out of it: without it {case.name} finds all its libraries by itself."
+        alone = f"without it {case.name} finds all its libraries by itself"
+        return f"Unset LD_LIBRARY_PATH, or take {directory} out of it: {alone}."
     if not starts(case) and any(bare_name(name) in TORCH_NAMES for name in names):
         return (
             f"The libtorch in {directory} is not the one that {case.name} was built with: link it with the search "
