@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.cli.output import answer
 from torchlink.cli.plain import Option, read
 from torchlink.cli.planning import cxx_standard, locate, plan_for, say_notes
 from torchlink.errors import FileError, UsageError, WouldOverwriteError
@@ -119,10 +119,7 @@ def run(order: Order) -> int:
     else:
         from torchlink.emit import emit
 
-        # As bytes: a path need not be text in the terminal's encoding.
-        sys.stdout.flush()
-        sys.stdout.buffer.write(os.fsencode(emit(plan, targets[0], half)) + b"\n")
-        sys.stdout.buffer.flush()
+        answer(emit(plan, targets[0], half))
     say_notes(plan)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -92,6 +93,7 @@ def run(wishes: Wishes) -> int:
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
     from torchlink.lint.run import lint
+    from torchlink.lint.shell import of_shell
     from torchlink.lint.torches import Torches
 
     check_forms(wishes)
@@ -106,6 +108,7 @@ def run(wishes: Wishes) -> int:
             target=target,
             allowed_rpath=prefixes(wishes.allowed_rpath or ()) or setting.allowed_rpath,
             environment=environment(wishes.env or ()),
+            shell=of_shell(os.environ),
         ),
         rules=choose(select, ignore),
         root=wishes.root,

@@ -88,7 +88,8 @@ def init(
         fields = {"schema": 1, "directory": str(directory), "files": [str(path) for path in written]}
         answer(writer.dumps(fields, indent=2))
     else:
-        answer("\n".join(str(path) for path in written))
+        for path in written:
+            say(visible(str(path)))
     if notes:
         say_notes(notes)
     import shlex
