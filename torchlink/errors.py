@@ -6,7 +6,13 @@ wrong and where (`message`) and what to do next (`hint`); `cli.main` is the one 
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+# Errors about the system, not about a file or program: none of them means that something is absent.
+RESOURCES = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN}
+)  # EAGAIN: no more processes
 
 
 class Stopped(KeyboardInterrupt):
@@ -62,6 +68,16 @@ class ResourcesError(TorchlinkError):
     """
 
     code = "resources"
+
+
+def out_of_resources(subject: str, error: OSError) -> ResourcesError:
+    """The error for what the system cannot do just now; `subject` is such as `Cannot read /a/b`."""
+    hint = "Run it again when the system has memory and its disks can be read."
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "Raise the limit of open files, for example with `ulimit -n 1024`."
+    if error.errno == errno.EAGAIN:
+        hint = "Raise the limit of processes, for example with `ulimit -u`."
+    return ResourcesError(f"{subject}: {error.strerror or error}.", hint=hint)
 
 
 class WouldOverwriteError(FileError):

@@ -11,7 +11,7 @@ import sys
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from torchlink.errors import FileError, MalformedFileError, ResourcesError, TorchlinkError
+from torchlink.errors import RESOURCES, FileError, MalformedFileError, TorchlinkError, out_of_resources
 
 if TYPE_CHECKING:
     import struct
@@ -21,9 +21,6 @@ Buffer = bytes | mmap.mmap
 
 # A C++ name can be long (templates of templates), but one above this is a sign of a missing NUL.
 LONGEST_STRING = 1 << 20
-
-# Errors about the system, not about the file: none of them means that a file is absent.
-RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
 # A map keeps a descriptor of its own unless it is told not to.
 UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and os.name == "posix" else {}
@@ -153,10 +150,7 @@ def unreadable(path: Path | str, error: OSError | ValueError) -> TorchlinkError:
     """The error for a file that cannot be opened: a `ResourcesError` where the file is not what is at fault."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.errno in RESOURCES:
-        hint = "Run it again when the system has memory and its disks can be read."
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            hint = "Raise the limit of open files, for example with `ulimit -n 1024`."
-        return ResourcesError(f"Cannot read {path}: {reason}.", hint=hint)
+        return out_of_resources(f"Cannot read {path}", error)
     return FileError(f"Cannot read {path}: {reason}.", hint="Check the path and its permissions.")
 
 
