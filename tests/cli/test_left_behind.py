@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import unmet
 from torchlink.errors import RunFailedError
 from torchlink.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in Linux's /proc")
 
@@ -85,7 +89,7 @@ def test_a_signal_counts_at_every_step_of_starting_a_program(tmp_path: Path) -> 
     ended = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=200
     ).stdout.splitlines()
-    codes = dict(map(int, line.split()) for line in ended)
+    codes = {wanted: int(code) for wanted, code in map(str.split, ended)}
     assert len(codes) == len(range(1, STEPS, STRIDE))
     assert set(codes.values()) <= {5, 128 + signal.SIGTERM}, codes
     assert carrying(str(tmp_path)) == []
@@ -101,7 +105,7 @@ def endless(tmp_path: Path) -> Path:
     return source
 
 
-def compiling(arguments: list[str | Path], source: Path, cache: Path) -> subprocess.Popen[bytes]:
+def compiling(arguments: Sequence[object], source: Path, cache: Path) -> subprocess.Popen[bytes]:
     """Torchlink, with a compiler proper (cc1plus) below the compiler's driver that it has started."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
@@ -135,9 +139,13 @@ ENDS = [
 @pytest.mark.compile
 @pytest.mark.parametrize(("end", "number", "code"), ENDS)
 def test_a_compiler_does_not_outlive_torchlink(
-    end: object, number: signal.Signals, code: int, endless: Path, torch_root: Path, tmp_path: Path
+    end: Callable[[subprocess.Popen[bytes], signal.Signals], None],
+    number: signal.Signals,
+    code: int,
+    endless: Path,
+    torch_root: Path,
+    tmp_path: Path,
 ) -> None:
-    assert callable(end)
     source = endless.rename(tmp_path / "endless.cpp")
     arguments = ["c++", "--libtorch", torch_root, source, "-o", tmp_path / "app"]
     process = compiling(arguments, source, tmp_path / "cache")
