@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import subprocess
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink import signals
 from torchlink.errors import (
+    FULL,
     RESOURCES,
     RunFailedError,
     Stopped,
@@ -125,7 +127,18 @@ def run(
         raise RunFailedError(f"Cannot run {words[0]}: {cause.strerror}.") from cause
     except subprocess.TimeoutExpired as error:
         raise RunFailedError(f"{words[0]} did not finish within {timeout:g} s and was stopped.") from error
+    if process.returncode:
+        _check_resources(words[0], f"{out}\n{err}")
     return Completed(words, process.returncode, out, err, time.perf_counter() - start)
+
+
+def _check_resources(name: str, output: str) -> None:
+    """Raise a `ResourcesError` where a program failed for what it takes from the system, and not for what it was given."""
+    for line in output.splitlines():
+        for number in (*RESOURCES, *FULL):
+            # The dynamic loader writes the number.
+            if line.endswith((os.strerror(number), f"cannot open shared object file: Error {number}")):
+                raise out_of_resources(f"{name} cannot go on", OSError(number, os.strerror(number)))
 
 
 def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: int) -> str:
@@ -341,7 +354,7 @@ def _is_kept(name: str) -> bool:
 
 def missing_tool(name: str, error: OSError) -> TorchlinkError:
     """The error for a program that could not be started."""
-    if error.errno in RESOURCES:
+    if error.errno in RESOURCES or error.errno == errno.EAGAIN:  # EAGAIN: no more processes
         return out_of_resources(f"Cannot start {name}", error)
     return ToolMissingError(
         f"Cannot start {name}: {error.strerror or error}.",

@@ -29,13 +29,13 @@ class BinaryFile:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Map a file.
+        """Open a file.
 
         Raises:
             FileError: it cannot be read, or is no regular file (FIFOs are refused without waiting).
             MalformedFileError: it is of another kind, or its headers are cut off.
         """
-        data = Data.map(path, cls.KIND)
+        data = Data.open(path, cls.KIND)
         try:
             return cls(data)
         except BaseException:
@@ -54,7 +54,7 @@ class BinaryFile:
         return cls(Data(bytes(buffer) if isinstance(buffer, memoryview) else buffer, name, cls.KIND))
 
     def close(self) -> None:
-        """Give the memory map back."""
+        """Give the descriptor back."""
         self._data.close()
 
     def __enter__(self) -> Self:

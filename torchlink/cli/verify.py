@@ -192,13 +192,15 @@ class Linted:
 
     def of(self, loader: Path) -> tuple[Finding, ...] | None:
         """The findings, None where the loader cannot be read. It is for this machine and this libtorch alone."""
-        from torchlink.errors import TorchlinkError
+        from torchlink.errors import ResourcesError, TorchlinkError
         from torchlink.lint.judge import judge
         from torchlink.lint.rules import choose
 
         if loader not in self._known:
             try:
                 self._known[loader] = judge(loader, rules=choose(ignore=self._ignored)).findings
+            except ResourcesError:
+                raise
             except TorchlinkError:
                 self._known[loader] = None
         return self._known[loader]
