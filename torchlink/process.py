@@ -133,7 +133,7 @@ def run(
 
 
 def _check_resources(name: str, output: str) -> None:
-    """Raise a `ResourcesError` where a program failed for what it takes from the system, and not for what it was given."""
+    """Raise a `ResourcesError` where a program failed for what the system could not give it."""
     for line in output.splitlines():
         for number in (*RESOURCES, *FULL):
             # The dynamic loader writes the number.

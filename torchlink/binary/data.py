@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import struct
     from pathlib import Path
 
-Buffer = bytes
-
 # A C++ name can be long (templates of templates), but one above this is a sign of a missing NUL.
 LONGEST_STRING = 1 << 20
 LARGEST_TABLE = 5 << 24  # bytes of a table that is read as a whole; libtorch_cpu.so's largest has 15 MB
@@ -50,7 +48,7 @@ class Data:
 
     __slots__ = ("_blocks", "_source", "_window", "kind", "name", "size")
 
-    def __init__(self, buffer: Buffer | Source, name: str, kind: str) -> None:
+    def __init__(self, buffer: bytes | Source, name: str, kind: str) -> None:
         self._source = None if isinstance(buffer, bytes) else buffer
         self.name = name
         self.kind = kind
@@ -101,7 +99,7 @@ class Data:
             return (self._blocks.get(number) or self._block(number))[start : start + size]
         return self._source.read(offset, size)
 
-    def window(self, start: int, end: int) -> tuple[Buffer, int]:
+    def window(self, start: int, end: int) -> tuple[bytes, int]:
         """Bytes that hold all from `start` up to `end`, for callers that look at many places there.
 
         Returns:
