@@ -80,6 +80,7 @@ done
 STRUCK = 10.0  # seconds until nobody waits for the watcher any more
 
 
+LARGER = "File size limit exceeded"  # what compilers say of a child that `ulimit -f` has ended
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
 TEXT: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
 
@@ -134,6 +135,8 @@ def run(
 
 def _check_resources(name: str, output: str) -> None:
     """Raise a `ResourcesError` where a program failed for what the system could not give it."""
+    if LARGER in output:  # `ulimit -f`
+        raise out_of_resources(f"{name} cannot go on", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
     for line in output.splitlines():
         for number in (*RESOURCES, *FULL):
             # The dynamic loader writes the number.

@@ -124,7 +124,7 @@ def huge(_: int, size: int) -> int:
     return size // 4 // 24 * 24
 
 
-CLAIMS = {
+CLAIMS: dict[str, dict[int, Callable[[int, int], int]]] = {
     "nothing": {},
     "symbols": {DT_SYMTAB: far},
     "names": {DT_STRTAB: far, DT_STRSZ: huge},

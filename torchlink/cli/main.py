@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.cli.commands import WITHOUT_TYPER
 from torchlink.cli.output import answer, say
-from torchlink.errors import RESOURCES, ResourcesError, Stopped, TorchlinkError, out_of_resources
+from torchlink.errors import FULL, RESOURCES, ResourcesError, Stopped, TorchlinkError, out_of_resources
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def scarcity(error: BaseException | None) -> ResourcesError | None:
     while error is not None:
         if isinstance(error, ResourcesError):
             return error
+        if isinstance(error, OSError) and error.errno in FULL and error.filename:
+            return out_of_resources(f"Cannot write {error.filename}", error)
         scarce = isinstance(error, OSError) and error.errno in RESOURCES
         # What the dynamic loader says of a module that it cannot open.
         scarce = scarce or (isinstance(error, ImportError) and any(map(str(error).__contains__, SCARCE)))
@@ -130,10 +132,10 @@ def internal_error(error: Exception) -> TorchlinkError:
     """An error of torchlink's own: one sentence for the user, the traceback in a file for the report."""
     import traceback
 
-    from torchlink.paths import LOGS, made_in
+    from torchlink.paths import LOGS, usable
 
     try:
-        log = made_in(LOGS) / "internal-error.txt"
+        log = usable(LOGS) / "internal-error.txt"
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         where = f"The details are in {log}."
     except OSError:
