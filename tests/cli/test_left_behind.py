@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import unmet
+from tests.conftest import unmet, until
 from torchlink.errors import RunFailedError
 from torchlink.process import run
 
@@ -77,11 +76,9 @@ def carrying(*words: str) -> list[int]:
 
 def wait_until(*words: str, there: bool, process: subprocess.Popen[bytes] | None = None) -> None:
     """Wait until processes with such words are there, or are gone."""
-    end = time.monotonic() + SOON
-    while bool(carrying(*words)) is not there and (process is None or process.poll() is None):
-        if time.monotonic() > end:
-            pytest.fail(f"still {'not ' if there else ''}there: {words}: {carrying(*words)}")
-        time.sleep(0.01)
+    until(
+        lambda: bool(carrying(*words)) is there or (process is not None and process.poll() is not None), SOON
+    )
 
 
 def test_a_signal_counts_at_every_step_of_starting_a_program(tmp_path: Path) -> None:
