@@ -152,14 +152,19 @@ def read_text(path: Path) -> bytes:
     Raises:
         FileError: it cannot be read, or is no regular file (a FIFO is not waited for).
     """
-    from torchlink.binary.data import Data
-    from torchlink.errors import MalformedFileError
+    from torchlink.binary.data import LARGEST_TABLE, Data
+    from torchlink.errors import FileError, MalformedFileError
 
     try:
         data = Data.open(path, "text")
     except MalformedFileError:  # empty
         return b""
     try:
+        if data.size > LARGEST_TABLE:
+            raise FileError(
+                f"{path} is neither an ELF file nor a text of less than {LARGEST_TABLE >> 20} MB.",
+                hint="Name a program, a library, a wheel or what a tool has printed.",
+            )
         return data.take(0, data.size)
     finally:
         data.close()
