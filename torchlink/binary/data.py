@@ -23,6 +23,7 @@ from torchlink.errors import (
 
 if TYPE_CHECKING:
     import struct
+    from collections.abc import Callable
     from pathlib import Path
 
 # A C++ name can be long (templates of templates), but one above this is a sign of a missing NUL.
@@ -206,8 +207,9 @@ class Source:
     def __len__(self) -> int:
         return self._identity[2]
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if self._descriptor >= 0:  # not by `close`: at the interpreter's end modules may be empty
+            close(self._descriptor)
 
     def read(self, offset: int, size: int) -> bytes:
         """So many bytes, which the file had when it was opened.
