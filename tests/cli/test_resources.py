@@ -113,3 +113,20 @@ def limited(library: Path, descriptors: int) -> subprocess.CompletedProcess[str]
         check=False,
         timeout=60,
     )
+
+
+@pytest.mark.compile
+@ON_LINUX
+def test_a_loader_that_gets_no_memory_is_not_a_loader_of_another_version(torch_root: Path) -> None:
+    words = (
+        f"{shlex.quote(sys.executable)} -m torchlink verify --json --libtorch {shlex.quote(str(torch_root))}"
+    )
+    subprocess.run(["sh", "-c", words], capture_output=True, check=True, timeout=300)  # builds the loader
+    limit = "ulimit -v 200000"  # KB: enough for Python, and not for half a gigabyte of libraries
+    done = subprocess.run(
+        ["sh", "-c", f"{limit}; {words}"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "resources"
+    assert "The loader cannot load lib" in error["message"]

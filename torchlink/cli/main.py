@@ -21,6 +21,7 @@ NOTHING_TO_TIDY = (
     ["find"],
     ["flags"],
 )  # commands that leave nothing when they are stopped; they start quickly
+NO_THREAD = "can't start new thread"  # Python's own, for no memory and for too many
 SCARCE = tuple(map(os.strerror, sorted(RESOURCES)))
 # What the system says of an output that takes no more.
 NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
@@ -95,6 +96,7 @@ def scarcity(error: BaseException | None) -> ResourcesError | None:
         scarce = isinstance(error, OSError) and error.errno in RESOURCES
         # What the dynamic loader says of a module that it cannot open.
         scarce = scarce or (isinstance(error, ImportError) and any(map(str(error).__contains__, SCARCE)))
+        scarce = scarce or (isinstance(error, RuntimeError) and NO_THREAD in str(error))
         if scarce or isinstance(error, MemoryError):
             file = error.filename if isinstance(error, OSError) else None
             return out_of_resources(f"Cannot read {file}" if file else "torchlink cannot go on", error)
