@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.machine import Machine, is_foreign, this_machine
 from torchlink.libtorch.packed import check_unpacked
+from torchlink.status import is_file
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 from torchlink.toolchain.header_dirs import headers_go, usable_include_dirs
 from torchlink.toolchain.library_dirs import is_system_dir, linked, linker_dirs
@@ -229,7 +230,7 @@ def _stranded_libraries(
         PlanLibrary(name=name, file=companion.path / name, keep=True)
         for companion in away
         for name in companion.libraries
-        if (companion.path / name).is_file() and companion.path / name not in files
+        if is_file(companion.path / name) and companion.path / name not in files
     )
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.errors import FileError
+from torchlink.errors import RESOURCES, FileError, TorchlinkError, out_of_resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,8 +87,10 @@ def check_space(directory: Path, needed: int) -> None:
         )
 
 
-def unwritable(path: Path, error: OSError) -> FileError:
+def unwritable(path: Path, error: OSError) -> TorchlinkError:
     """The error for a place that cannot be written."""
+    if error.errno in RESOURCES:
+        return out_of_resources(f"Cannot write {error.filename or path}", error)
     return FileError(
         f"Cannot write {error.filename or path}: {error.strerror or error}.",
         hint="Name a directory that you may write to.",

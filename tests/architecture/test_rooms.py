@@ -57,7 +57,11 @@ def modules_loaded_by(*arguments: str) -> set[str]:
         "sys.stderr.write(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     return set(json.loads(done.stderr.splitlines()[-1]))
 

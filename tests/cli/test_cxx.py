@@ -227,11 +227,15 @@ def test_make_and_cmake_may_be_given_it_as_their_compiler(here: Path) -> None:
     )
     environment = {**os.environ, "CXX": "torchlink c++", "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
     if shutil.which("make"):
-        subprocess.run(["make", "-s", "main", f"CXX={command}"], cwd=here, env=environment, check=True)
+        subprocess.run(
+            ["make", "-s", "main", f"CXX={command}"], cwd=here, env=environment, check=True, timeout=300
+        )
         assert run_clean(here / "main").returncode == 0
     if shutil.which("cmake"):
         for step in (("-S", ".", "-B", "build"), ("--build", "build")):
-            subprocess.run(["cmake", *step], cwd=here, env=environment, check=True, capture_output=True)
+            subprocess.run(
+                ["cmake", *step], cwd=here, env=environment, check=True, capture_output=True, timeout=300
+            )
         assert run_clean(here / "build" / "by_cmake").returncode == 0
 
 
@@ -251,7 +255,7 @@ def test_it_is_there_in_one_word_too(here: Path) -> None:
     if not program.is_file():
         unmet("torchlink-c++, which pip installs with torchlink,")
     environment = {**os.environ, "CXX": str(program)}  # as a setup.py hands it on
-    subprocess.run([program, "main.cpp", "-o", "app"], cwd=here, env=environment, check=True)
+    subprocess.run([program, "main.cpp", "-o", "app"], cwd=here, env=environment, check=True, timeout=300)
     assert run_clean(here / "app").returncode == 0
 
 

@@ -78,21 +78,26 @@ def with_cuda(libtorch: Libtorch, tmp_path_factory: pytest.TempPathFactory) -> L
 
 def build(*command: str | Path, cwd: Path | None = None) -> None:
     done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False
+        [str(word) for word in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stderr}"
 
 
 def needed(program: Path) -> list[str]:
     """The NEEDED names of torch's own libraries."""
-    done = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True, timeout=300)
     names = [line.partition("[")[2].rstrip("]") for line in done.stdout.splitlines() if "(NEEDED)" in line]
     return [name for name in names if name.startswith(("libtorch", "libc10"))]
 
 
 def search_paths(program: Path) -> list[str]:
     """`RPATH value` and `RUNPATH value` of a program."""
-    done = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True, timeout=300)
     return [
         f"{kind} {line.partition('[')[2].rstrip(']')}"
         for line in done.stdout.splitlines()
@@ -153,7 +158,12 @@ def test_every_compiler_and_linker_keeps_what_is_load_bearing(
             *(["libc10_cuda.so"] if "libc10_cuda.so" in needed(app) else ["libtorch_cpu.so"]),
         ]
         done = subprocess.run(
-            [app], env={"ASAN_OPTIONS": "detect_leaks=0"}, capture_output=True, text=True, check=False
+            [app],
+            env={"ASAN_OPTIONS": "detect_leaks=0"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert done.stdout.startswith("cuda\n"), done.stderr
         assert done.stdout.endswith(SAYS)
@@ -281,7 +291,7 @@ def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, t
     for build, says in ((reached, SAYS), (cuda, f"cuda\n{SAYS}")):
         arguments = through_pkg_config(build, tmp_path)
         command = [b"c++", b"main.cpp", b"-o", b"app", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         assert run_clean(tmp_path / "app").stdout == says
 
@@ -297,7 +307,7 @@ def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(
     assert remark.startswith("# ")
     command = remark.partition(": ")[2]
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
-    subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True, timeout=300)
     assert run_clean(tmp_path / "app").stdout == SAYS
 
 
@@ -320,7 +330,7 @@ def test_a_pc_file_is_complete(with_cuda: Libtorch, tmp_path: Path) -> None:
     version = f"{with_cuda.version}".partition("+")[0]
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
     for question in (f"--exact-version={version}", "--validate"):
-        subprocess.run(["pkg-config", question, "torch"], env=environment, check=True)
+        subprocess.run(["pkg-config", question, "torch"], env=environment, check=True, timeout=300)
 
 
 def test_a_pc_file_asks_for_the_needed_standard_and_not_the_preferred_one(libtorch: Libtorch) -> None:
@@ -349,5 +359,6 @@ def through_pkg_config(libtorch: Libtorch, directory: Path) -> list[bytes]:
         env={**os.environ, "PKG_CONFIG_PATH": str(directory)},
         capture_output=True,
         check=True,
+        timeout=300,
     ).stdout
     return [word.encode("latin-1") for word in shlex.split(printed.decode("latin-1"))]

@@ -61,6 +61,7 @@ def test_small_files_cost_little(family: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=300,
     )
     failed = [f"{names[line.split()[1]][0]}: {line}" for line in done.stdout.splitlines()]
     assert not failed, "\n".join(failed) + done.stderr[-2000:]

@@ -46,7 +46,7 @@ def test_a_library_that_is_gone_is_named(tmp_path: Path, torch_root: Path) -> No
     (tmp_path / "gone.c").write_text("int gone(void) { return 1; }\n")
     (tmp_path / "main.c").write_text("int gone(void); int main(void) { return gone(); }\n")
     for command in ("cc -shared -fPIC gone.c -o libgone.so", "cc main.c -o main -L. -lgone"):
-        subprocess.run(command.split(), cwd=tmp_path, check=True)
+        subprocess.run(command.split(), cwd=tmp_path, check=True, timeout=300)
     (tmp_path / "libgone.so").unlink()
     error = failure_of(tmp_path / "main", torch_root)
     assert error.code == "run-failed"
@@ -63,7 +63,7 @@ def test_a_symbol_that_is_gone_is_named(tmp_path: Path, torch_root: Path) -> Non
         "cc main.c -o main -L. -lgone -Wl,-z,now -Wl,-rpath,$ORIGIN",
         "cc -shared -fPIC other.c -o libgone.so",
     ):
-        subprocess.run(command.split(), cwd=tmp_path, check=True)
+        subprocess.run(command.split(), cwd=tmp_path, check=True, timeout=300)
     error = failure_of(tmp_path / "main", torch_root)
     assert "undefined symbol: gone" in error.message
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.errors import FileError
-from torchlink.paths import LOGS, cache_dir, close_to_others, distrust, kept_in, made_in
+from torchlink.paths import LOGS, close_to_others, distrust, kept_in, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,13 +72,15 @@ def workspace() -> Iterator[Path]:
     import tempfile
 
     try:
-        builds = made_in(BUILDS)
+        builds = usable(BUILDS)
         _sweep(builds)
         directory = Path(tempfile.mkdtemp(prefix=WORKSPACE, dir=builds))
     except OSError as error:
         raise _unwritable(error) from error
     try:
         yield directory
+    except OSError as error:
+        raise _unwritable(error) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -118,7 +120,7 @@ def lock(key: str) -> Iterator[None]:
     from filelock import FileLock
 
     try:
-        held = FileLock(made_in(BUILDS) / f".{key}.lock")
+        held = FileLock(usable(BUILDS) / f".{key}.lock")
         held.acquire()
     except OSError as error:
         raise _unwritable(error) from error
@@ -135,7 +137,7 @@ def keep_log(name: str, text: str) -> Path:
         FileError: the cache cannot be written.
     """
     try:
-        file = made_in(LOGS) / name
+        file = usable(LOGS) / name
         file.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise _unwritable(error) from error
@@ -190,6 +192,6 @@ def _recent(asked: str) -> Path:
 
 def _unwritable(error: OSError) -> FileError:
     return FileError(
-        f"Cannot write the cache {cache_dir()}: {error.strerror}.",
+        f"Cannot write the cache {kept_in(BUILDS).parent}: {error.strerror or error}.",
         hint="Name a directory that you may write to with TORCHLINK_CACHE_DIR.",
     )

@@ -120,7 +120,7 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
     key = sha256("\0".join(f"{file}\0{text}" for file, text in files.items()).encode())
     directory = cache_dir() / "cmake" / f"{name}-{key.hexdigest()[:16]}"
     try:
-        lasting("cmake")
+        directory = lasting("cmake") / directory.name
         if distrust(directory) is None and _holds(directory, files):
             return directory
         with tempfile.TemporaryDirectory(prefix=".new-", dir=directory.parent) as beside:

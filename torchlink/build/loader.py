@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.build import cache
 from torchlink.build.identity import key
 from torchlink.build.recipe import PROGRAM, recipe
-from torchlink.errors import BuildFailedError, TorchlinkError
+from torchlink.errors import BuildFailedError, ResourcesError, TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +66,8 @@ def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltL
         with cache.workspace() as work:
             try:
                 return _build_in(work, way, name, plan, compiler)
+            except ResourcesError:
+                raise
             except (TorchlinkError, OSError):
                 if last or work.is_dir():
                     raise

@@ -193,7 +193,7 @@ class Linted:
 
     def of(self, loader: Path, emulator: Emulator | None = None) -> tuple[Finding, ...] | None:
         """The findings, None where the loader cannot be read. It is for this machine and this libtorch alone."""
-        from torchlink.errors import TorchlinkError
+        from torchlink.errors import ResourcesError, TorchlinkError
         from torchlink.lint.case import Wanted
         from torchlink.lint.judge import judge
         from torchlink.lint.rules import choose
@@ -204,6 +204,8 @@ class Linted:
             try:
                 rules = choose(ignore=self._ignored)
                 self._known[loader] = judge(loader, wanted, rules=rules, tree=tree).findings
+            except ResourcesError:
+                raise
             except TorchlinkError:
                 self._known[loader] = None
         return self._known[loader]

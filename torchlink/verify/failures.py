@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import signal
 from typing import TYPE_CHECKING
 
-from torchlink.errors import ForwardFailedError, RunFailedError, TimedOutError, TorchlinkError
+from torchlink.errors import (
+    ForwardFailedError,
+    RunFailedError,
+    TimedOutError,
+    TorchlinkError,
+    out_of_resources,
+)
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
 from torchlink.libtorch.remedies import remedy_for
@@ -17,6 +25,14 @@ from torchlink.verify.operators import unknown_operator
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
+# What glibc says when it can open or map nothing; a mapping that is forbidden (noexec) has its reason behind it.
+NO_RESOURCES = re.compile(
+    r"error while loading shared libraries: (?P<library>[^\s:]+): "
+    r"((?P<files>cannot open shared object file: (Error 2[34]|Too many open files.*))"
+    r"|failed to map segment from shared object(: Cannot allocate memory)?|cannot map zero-fill pages.*"
+    r"|cannot (create|allocate) .*: Cannot allocate memory)$",
+    re.MULTILINE,
+)
 # What glibc's, musl's and Apple's loaders print when a program cannot start.
 MISSING_LIBRARY = re.compile(
     r"error while loading shared libraries: (?P<glibc>[^\s:]+): cannot open"
@@ -128,7 +144,7 @@ def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFa
     )
 
 
-def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunFailedError:
+def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> TorchlinkError:
     """The error for a loader that ended without an answer.
 
     Args:
@@ -137,6 +153,12 @@ def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunF
         stage: what it had been asked for, one of STAGES.
         libtorch: tells which package brings a missing library.
     """
+    scarce = NO_RESOURCES.search(printed)
+    if scarce and returncode > 0:
+        number = errno.EMFILE if scarce["files"] else errno.ENOMEM
+        return out_of_resources(
+            f"The loader cannot load {scarce['library']}", OSError(number, os.strerror(number))
+        )
     missing = MISSING_LIBRARY.search(printed)
     if missing:
         return _missing(next(filter(None, missing.groups())), libtorch)

@@ -6,7 +6,13 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torchlink.errors import ForwardFailedError, NoInputFitsError, RunFailedError, TorchlinkError
+from torchlink.errors import (
+    ForwardFailedError,
+    NoInputFitsError,
+    ResourcesError,
+    RunFailedError,
+    TorchlinkError,
+)
 from torchlink.verify import failures
 from torchlink.verify.result import GIVEN, ModelResult, TakenInput
 from torchlink.verify.session import LoaderDiedError
@@ -40,6 +46,8 @@ def run_model(session: Session, path: Path, kind: str, request: Request, libtorc
         run.compare()
         run.stage = "end"
         session.finish()
+    except ResourcesError:
+        raise
     except TorchlinkError as error:
         run.result = replace(run.result, error=error)
     except LoaderDiedError as died:

@@ -12,6 +12,7 @@ from torchlink.errors import (
     FileError,
     LibtorchUnusableError,
     ModelError,
+    ResourcesError,
     TorchlinkError,
     UsageError,
 )
@@ -19,6 +20,7 @@ from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
+from torchlink.status import is_file
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
 
@@ -147,7 +149,7 @@ def _check_values(libraries: Sequence[Path], atol: float, rtol: float) -> None:
         if not tolerance >= 0:
             raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
     for library in libraries:
-        if not library.is_file():
+        if not is_file(library):
             raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
 
 
@@ -238,6 +240,8 @@ def _look(path: Path) -> ModelResult:
         return ModelResult(str(path), require_torchscript(path).kind, None, None)
     except ModelError as error:
         return ModelResult(str(path), identify(path).kind, None, error)
+    except ResourcesError:
+        raise
     except TorchlinkError as error:
         return ModelResult(str(path), "unreadable", None, error)
 
