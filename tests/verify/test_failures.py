@@ -97,7 +97,7 @@ def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: P
 
 
 def test_a_crash_at_the_very_end_counts(tmp_path: Path, torch_root: Path) -> None:
-    result = '{"event":"result","forward_ms":1,"outputs":[],"outputs_left_out":0,"peak_rss_mb":1}'
+    result = '{"event":"result","forward_ms":9000,"outputs":[],"outputs_left_out":0,"peak_rss_mb":1}'
     error = failure_of(
         program(tmp_path / "a", f"read x; echo '{LOADED}'; read x; echo '{result}'; read x; kill -ABRT $$"),
         torch_root,

@@ -78,7 +78,7 @@ def test_a_library_that_is_named_is_loaded_before_the_model(torch_root: Path, tm
     assert "--library" in without.error.hint
     (ok,) = torchlink.verify(str(model), libtorch, libraries=[library], inputs=["float32[2]"]).models
     assert ok.error is None
-    assert ok.outputs[0]["values"] == [2.0, 2.0]
+    assert ok.outputs[0].values == (2.0, 2.0)
     (wrong,) = torchlink.verify(model, libtorch, libraries=str(source)).models
     assert wrong.error is not None
     assert "invalid ELF header" in wrong.error.message
@@ -101,6 +101,6 @@ def test_the_api_takes_one_path_or_several_and_what_the_command_takes(
             1 if isinstance(models, str) else len(models)
         )
     output = report.models[0].outputs[0]
-    assert (output["dtype"], output["shape"]) == ("float32", [1, 2])
+    assert (output.dtype, output.shape) == ("float32", (1, 2))
     (tmp_path / "no model").write_text("")
     assert torchlink.verify(tmp_path / "no model", libtorch).exit_code == 2
