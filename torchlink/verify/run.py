@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,9 +141,9 @@ def verify(
 
 
 def _check_values(libraries: Sequence[Path], atol: float, rtol: float) -> None:
-    """Refuse operator libraries that are not there, and negative tolerances."""
+    """Refuse operator libraries that are not there, and tolerances that are negative or not finite."""
     for option, tolerance in (("--atol", atol), ("--rtol", rtol)):
-        if not tolerance >= 0:
+        if not 0 <= tolerance < inf:
             raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
     for library in libraries:
         if not library.is_file():
