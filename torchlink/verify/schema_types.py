@@ -13,7 +13,7 @@ GENERIC = {
     "Dict": "dict",
     "Union": "union",
 }
-NAMED = {"Tensor", "int", "float", "bool", "str", "number", "Scalar", "Any", "complex", "NoneType", "Device"}
+NAMED = {"Tensor", "int", "float", "bool", "str", "number", "Scalar", "Any", "complex", "NoneType"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def parse_type(text: str) -> Type:
 
     `List[Tensor]` and `Tensor[]`, `Dict[str, int]` and `Dict(str, int)`, `Optional[int]` and `int?`,
     `Tuple[int, int]` and `(int, int)` are the same. A type that no input can be written for (a class, a
-    Future) is `other`.
+    Device, a Future) is `other`.
     """
     if len(text) > LONGEST:
         return OTHER

@@ -50,7 +50,6 @@ PLAIN: dict[str, tuple[bool | int | float | str | None, ...]] = {
     "Scalar": (1.0, 1),
     "NoneType": (None,),
     "str": ("a", ""),
-    "Device": ("cpu", "cuda"),
 }
 
 
