@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.errors import ForwardFailedError, NoInputFitsError, RunFailedError, TorchlinkError
 from torchlink.verify import failures
+from torchlink.verify.operators import UnknownOperatorError, all_unknown, unloadable
 from torchlink.verify.outputs import output_from
 from torchlink.verify.result import GIVEN, ModelResult, TakenInput
 from torchlink.verify.session import LoaderDiedError
@@ -89,9 +90,14 @@ class _Run:
 
     def load(self, path: Path) -> None:
         for library in self.request.libraries:
-            self.ask(f"library {encoded(str(library.absolute()))}", "library")
+            try:
+                self.ask(f"library {encoded(str(library.absolute()))}", "library")
+            except RunFailedError as error:
+                raise unloadable(library, error, self.libtorch) from None
         try:
             event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
+        except UnknownOperatorError as error:
+            raise all_unknown(error, path, self.request.libraries) from None
         except ForwardFailedError as error:
             raise _of_damage(path, error) or error from None
         self.names = [str(name) for name in event["arguments"]]

@@ -147,7 +147,8 @@ def _check_values(libraries: Sequence[Path], atol: float, rtol: float) -> None:
             raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
     for library in libraries:
         if not library.is_file():
-            raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
+            what = "no file" if library.exists() else "no such file"
+            raise FileError(f"{library}: {what}.", hint="Give --library a shared library of operators.")
 
 
 def _check(device: str, via: str, models: Sequence[Path], expect: Path | None, libtorch: Libtorch) -> None:
