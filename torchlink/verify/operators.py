@@ -138,7 +138,7 @@ def _mentions(library: Path, namespace: str) -> bool:
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(namespace.encode() + b"\0") >= 0
     except (OSError, ValueError):
-        return True  # nothing is known of it
+        return False
 
 
 def unloadable(library: Path, error: RunFailedError, libtorch: Libtorch) -> RunFailedError:
