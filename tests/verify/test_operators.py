@@ -86,7 +86,16 @@ def test_a_library_that_cannot_be_loaded_says_what_it_lacks(torch_root: Path, tm
     source.write_text("")
     needed_, needing, foreign = (tmp_path / f"lib{name}.so" for name in ("needed", "needing", "foreign"))
     subprocess.run(["c++", "-shared", "-fPIC", source, "-o", needed_, "-Wl,-soname,libneeded.so"], check=True)
-    words = ["c++", "-shared", "-fPIC", "-Wl,--no-as-needed", source, needed_, "-o", needing]
+    words: list[str | Path] = [
+        "c++",
+        "-shared",
+        "-fPIC",
+        "-Wl,--no-as-needed",
+        source,
+        needed_,
+        "-o",
+        needing,
+    ]
     subprocess.run(words, check=True)
     (with_it,) = torchlink.verify((), libtorch, libraries=[needed_, needing]).models
     assert with_it.error is None
