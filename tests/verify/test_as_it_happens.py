@@ -148,6 +148,17 @@ def test_without_colours_the_terminal_shows_it_without(
     assert "\x1b[3" not in shown
 
 
+def test_a_terminal_that_cannot_move_a_line_is_a_log(
+    started: Callable[..., subprocess.Popen[str]], blocked: str
+) -> None:
+    terminal = Terminal()
+    started("--compiler", blocked, stdout=subprocess.DEVNULL, stderr=terminal.end, TERM="dumb")
+    terminal.hang_up()
+    shown = terminal.until("\n")
+    assert shown.startswith("torchlink: compiling the reference loader with c++ ")
+    assert "\x1b" not in shown
+
+
 def test_a_log_gets_one_line_when_the_loader_is_compiled(
     started: Callable[..., subprocess.Popen[str]], blocked: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +22,12 @@ T = TypeVar("T")
 PATIENCE = 0.5  # seconds: what is over by then shows nothing, and does not wait for rich to be imported
 
 
+def watching() -> bool:
+    """Whether stderr is a terminal on which a line can move."""
+    terminal = os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    return terminal and sys.stderr is not None and sys.stderr.isatty()
+
+
 class Display:
     """What is being done, for how long and how much of it is done, on stderr where that is a terminal.
 
@@ -28,7 +35,7 @@ class Display:
     """
 
     def __init__(self) -> None:
-        self.watched = sys.stderr is not None and sys.stderr.isatty()
+        self.watched = watching()
         self._lock = threading.RLock()  # the line is drawn by a timer's thread
         self._timer: threading.Timer | None = None
         self._bar: Bar | None = None
@@ -96,7 +103,7 @@ def working(sentence: str, total: int | None = None) -> Display:
 
 def watched(work: Callable[[Progress], T]) -> T:
     """Do work that counts the bytes it has written, with a bar on a terminal and silently elsewhere."""
-    if not sys.stderr.isatty():
+    if not watching():
         return work(SILENT)
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn
