@@ -29,6 +29,7 @@ CRASHES = frozenset(
     -number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
 )
 LONG = 2000.0  # milliseconds of forward after which it is not called again
+SPARE = 4  # times the last call that must be left of --timeout for another one
 MOST_CALLS_AGAIN = 3  # torch.jit takes notes in the first call and optimises in the second
 MOST_CRASHES = 3  # each costs a start and a load
 
@@ -158,8 +159,10 @@ class _Run:
 
     def call_again(self) -> None:
         """Call forward as a program would, more than once: the first call is not what the later ones take."""
-        spent = self.result.forward_ms
-        while spent is not None and spent < LONG and len(self.result.again_ms) < MOST_CALLS_AGAIN:
+        spent = took = self.result.forward_ms or 0.0
+        while spent < LONG and len(self.result.again_ms) < MOST_CALLS_AGAIN:
+            if took > self.session.left * 1000 / SPARE:  # what is through in time must not fail for this
+                return
             took = float(self.ask(f"again {self.arguments}", "again")["forward_ms"])
             spent += took
             self.result = replace(self.result, again_ms=(*self.result.again_ms, took))
