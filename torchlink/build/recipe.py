@@ -83,6 +83,9 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
     configure = (
         str(cmake.path),
         *("-S", ".", "-B", BUILD_DIR, "-G", tools.generator, f"-DCMAKE_CXX_COMPILER={compiler.path}"),
+        # The loader leaves the build tree as an installed program does, whose search path CMake else only makes
+        # room for: with empty entries, which are the current directory.
+        "-DCMAKE_BUILD_WITH_INSTALL_RPATH=TRUE",
     )
     # CMake has the compiler write its dependency files by itself, and ninja deletes them.
     keep = ("--", "-d", "keepdepfile") if tools.generator == "Ninja" else ()
