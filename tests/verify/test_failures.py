@@ -97,12 +97,34 @@ def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: P
 
 
 def test_a_crash_at_the_very_end_counts(tmp_path: Path, torch_root: Path) -> None:
-    result = '{"event":"result","forward_ms":1,"outputs":[],"outputs_left_out":0,"peak_rss_mb":1}'
+    result = '{"event":"result","forward_ms":9000,"outputs":[],"outputs_left_out":0,"peak_rss_mb":1}'
     error = failure_of(
         program(tmp_path / "a", f"read x; echo '{LOADED}'; read x; echo '{result}'; read x; kill -ABRT $$"),
         torch_root,
     )
     assert error.message == "The loader was killed by SIGABRT when it ended, after all had gone well."
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "timeout", "again"),
+    [(1, None, 3), (1, 600.0, 3), (700, None, 2), (9000, None, 0), (1900, 7.0, 0)],
+)
+def test_forward_is_called_again_as_long_as_that_takes_little(
+    tmp_path: Path, torch_root: Path, milliseconds: int, timeout: float | None, again: int
+) -> None:
+    result = f'"forward_ms":{milliseconds},"outputs":[],"outputs_left_out":0,"peak_rss_mb":1'
+    answers = (
+        f"load*) echo '{LOADED}' ;; forward*) echo '{{\"event\":\"result\",{result}}}' ;; "
+        f'again*) echo \'{{"event":"again","forward_ms":{milliseconds}}}\' ;;'
+    )
+    loader = program(tmp_path / "a", f'while read x; do case "$x" in {answers} esac; done')
+    request = Request(inputs=(), timeout=timeout)
+    with Session(loader) as session:
+        model = run_model(
+            session, tmp_path / "m", "torchscript", request, inspect(torch_root, found_by="test")
+        )
+    assert model.error is None
+    assert model.again_ms == (float(milliseconds),) * again
 
 
 def test_an_exit_without_an_answer_is_told(tmp_path: Path, torch_root: Path) -> None:

@@ -52,6 +52,9 @@ UNREAD_BY_OLD = "PytorchStreamReader failed closing reader"
 UNLOADABLE_CONSTANT = "required keyword attribute 'value' is undefined"
 FRAME = re.compile(r"\s*frame #\d+: ")  # of the C++ backtrace that libtorch prints
 NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
+# libtorch counts the module itself among forward's arguments, and declares it first.
+COUNTED = re.compile(r"(Expected at most )(\d+)( argument\(s\) for operator 'forward', but received )(\d+)")
+DECLARED = re.compile(r"(Declaration: forward\()[^,()]*(?:, |(?=\)))")
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
 STAGES = {
@@ -59,6 +62,7 @@ STAGES = {
     "load": "while it loaded the model",
     "describe": "while it read the model's graph",
     "forward": "in the model's forward",
+    "again": "in the model's forward, called again with the same inputs",
     "expect": "while it compared the outputs",
     "end": "when it ended, after all had gone well",
 }
@@ -79,15 +83,24 @@ def decisive_sentence(message: str) -> str:
     return lines[0].strip() if lines else "an exception without a message"
 
 
+def without_self(message: str) -> str:
+    """What libtorch says of forward's arguments, as its caller counts and writes them: without the module itself."""
+    counted = COUNTED.sub(
+        lambda found: f"{found[1]}{int(found[2]) - 1}{found[3]}{int(found[4]) - 1}", message
+    )
+    return DECLARED.sub(r"\1", counted)
+
+
 def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = False) -> TorchlinkError:
     """The error for an `error` event of the loader.
 
     Args:
-        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "expect".
+        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "again", "expect".
         message: the C++ exception's text.
         libtorch: what the loader was built against.
         verbose: keep what libtorch lists besides.
     """
+    message = without_self(message)
     sentence = decisive_sentence(message)
     traceback = tuple(line for line in message.splitlines() if line.strip())
     details = traceback if len(traceback) > 1 else ()
@@ -121,7 +134,8 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
     elsewhere = device_in_model(message, libtorch, verbose=verbose)
     if elsewhere:
         return elsewhere
-    return ForwardFailedError(f"forward raised: {sentence}", details=details)
+    again = " when it was called again with the same inputs" if stage == "again" else ""
+    return ForwardFailedError(f"forward raised{again}: {sentence}", details=details)
 
 
 def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFailedError:
