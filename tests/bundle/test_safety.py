@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundle.conftest import outside
+from torchlink.atomic import Progress
 from torchlink.binary.elf import ElfFile
 from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError, FileError, MalformedFileError, UsageError, WouldOverwriteError
-from torchlink.staging import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

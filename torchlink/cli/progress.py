@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from torchlink.staging import SILENT, Progress
+from torchlink.atomic import SILENT, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
