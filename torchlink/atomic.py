@@ -1,7 +1,7 @@
 """The one way to write files: beside their place, whole, and renamed into it.
 
 A process that is killed at any moment leaves its place as it was or as it was to be. What it leaves beside it, a
-workspace, is locked while it is in use; the next process that writes to the same place removes it. Processes that write
+workspace, is locked while it is in use; the next process that writes into the same directory removes it. Processes that write
 into one directory wait for each other.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -24,7 +25,8 @@ from torchlink.errors import FileError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-MARK = ".torchlink-"  # in the names of workspaces: .NAME.torchlink-XXXXXXXX
+MARK = ".torchlink-"  # in the names of workspaces
+WORKSPACE = re.compile(r"\..+\.torchlink-[a-z0-9_]{8}", re.DOTALL)
 LONGEST_NAME = 200  # bytes of a place's name in that of its workspace; a file's name may have 255
 PATIENCE = 10  # seconds for which another process is waited for; it may be stopped
 ABANDONED = 86400  # seconds after which a workspace is nobody's, on a file system without locks
@@ -76,7 +78,7 @@ def beside(place: Path) -> Iterator[Path]:
     """
     short = os.fsdecode(os.fsencode(place.name)[:LONGEST_NAME])
     prefix = f".{short}{MARK}"
-    _sweep(place.parent, prefix)
+    _sweep(place.parent)
     with contextlib.ExitStack() as stack:
         while True:
             work = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
@@ -396,10 +398,10 @@ def _named(error: OSError, place: Path) -> OSError:
     return error
 
 
-def _sweep(parent: Path, prefix: str) -> None:
-    """Remove the workspaces that nobody holds any more."""
+def _sweep(parent: Path) -> None:
+    """Remove the workspaces, whatever they were for, that nobody holds any more."""
     with os.scandir(parent) as entries:
-        left = [entry.path for entry in entries if entry.name.startswith(prefix)]
+        left = [entry.path for entry in entries if MARK in entry.name and WORKSPACE.fullmatch(entry.name)]
     for path in left:
         with contextlib.suppress(OSError):
             held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -96,7 +96,7 @@ def test_a_cache_that_was_copied_works(root: Path, tmp_path: Path, monkeypatch: 
 
 def test_what_a_killed_process_left_is_swept_up_and_what_another_uses_is_not(root: Path) -> None:
     with cache.workspace() as used:
-        left = used.with_name(f"{used.name}-left")
+        left = used.with_name(".another.torchlink-leftover")
         (left / "work").mkdir(parents=True)
         make("k1")
         assert not left.exists()
