@@ -1,7 +1,7 @@
 """The one way to write files: beside their place, whole, and renamed into it.
 
 A process that is killed at any moment leaves its place as it was or as it was to be. What it leaves beside it, a
-workspace, is locked while it is in use; the next process that writes into the same directory removes it. Processes that write
+workspace, is locked while it is in use; the next process that writes beside it removes it. Processes that write
 into one directory wait for each other.
 """
 

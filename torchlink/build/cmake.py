@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink import atomic
@@ -12,12 +14,11 @@ from torchlink.emit import cmake_prefix, cmake_syntax
 from torchlink.emit.cmake_project import ProjectTools
 from torchlink.errors import FileError
 from torchlink.libtorch.packed import check_unpacked
-from torchlink.paths import cache_dir, close_to_others, distrust, lasting
+from torchlink.paths import cache_dir, close_to_others, distrust, lasting, working_directory
 from torchlink.toolchain.tools import find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torchlink.plan import LinkPlan
 
@@ -74,7 +75,7 @@ def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool =
         LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
-    cmake_syntax.check_directory(directory or cache_dir())
+    cmake_syntax.check_directory(os.path.normpath(directory) if directory else cache_dir())
     files = prefix_files(plan)
     if directory is None:
         version = re.sub(r"[^\w.+-]", "_", plan.libtorch.version or "unknown")
@@ -104,7 +105,8 @@ def write_with_prefix(
         LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
-    cmake_syntax.check_directory(directory.absolute())
+    # As CMake will name it: by the way that its user came, without `..`.
+    cmake_syntax.check_directory(os.path.normpath(Path(working_directory(), directory)))
     prefix = {f"{place}/{name}": text for name, text in prefix_files(plan).items()}
     beside = frozenset(directory / name for name in prefix)
     return write_project(
