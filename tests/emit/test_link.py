@@ -286,8 +286,10 @@ def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, t
         assert run_clean(tmp_path / "app").stdout == says
 
 
-@pytest.mark.parametrize("name", ["with space", "with space and $dollar (paren) `tick` & '\"#;"])
-def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(
+@pytest.mark.parametrize(
+    "name", ["space ed", "$dollar#hash", "space and $dollar (paren) `tick` & '\"#;", "a'b&c"]
+)
+def test_a_pc_file_with_a_special_character_says_how_a_shell_takes_it(
     libtorch: Libtorch, tmp_path: Path, name: str
 ) -> None:
     assert "xargs" not in emit(make_plan(libtorch), "pkg-config")
@@ -297,8 +299,11 @@ def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(
     assert remark.startswith("# ")
     command = remark.partition(": ")[2]
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
-    subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True)
-    assert run_clean(tmp_path / "app").stdout == SAYS
+    (tmp_path / "Makefile").write_text(f"app: main.cpp\n\t{command}\n")
+    for build in (["sh", "-c", command], ["make"]):
+        subprocess.run(build, cwd=tmp_path, env=environment, check=True)
+        assert run_clean(tmp_path / "app").stdout == SAYS
+        (tmp_path / "app").unlink()
 
 
 @pytest.mark.parametrize("name", PKG_CONFIG_CANNOT)

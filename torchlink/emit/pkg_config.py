@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan
 
-# pkg-config escapes the spaces of a path but not `$` and `(`, which `eval` would take for its own: xargs takes away the
-# backslashes and nothing else.
+# pkg-config prints most special characters of a path behind a backslash, which the shell keeps in $(pkg-config …), but not
+# `$` and `(`, which `eval` would take for its own: xargs takes away the backslashes and nothing else.
 NEEDS_XARGS = (
-    "# A path here holds a space. In a shell: pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
+    "# A path here holds a space or another special character. In a shell or a Makefile: "
+    "pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
 )
 
 
@@ -35,10 +36,10 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
             "-Xlinker together that a path with a comma needs.",
             hint="Reach libtorch through a path without commas, or say --rpath none.",
         )
-    spaces = any(re.search(r"\s", word) for word in (*compile_words, *link_words))
+    special = any(quoting.pkg_config(word) != word for word in (*compile_words, *link_words))
     return "\n".join(
         (
-            *((NEEDS_XARGS,) if spaces else ()),
+            *((NEEDS_XARGS,) if special else ()),
             "Name: torch",
             "Description: LibTorch, the C++ distribution of PyTorch",
             f"Version: {_version(plan.libtorch.version)}",
