@@ -21,6 +21,7 @@ if command -v apt-get >/dev/null 2>&1; then
     need ccache ccache
     need musl-gcc musl-tools
     need lddtree pax-utils
+    [ -f /usr/include/spdlog/spdlog.h ] || missing="$missing libspdlog-dev"
     echo 'int main(){}' | c++ -m32 -x c++ - -o /dev/null 2>/dev/null || missing="$missing g++-multilib"
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
