@@ -1,4 +1,4 @@
-"""Headers that libtorch brings along and the system has, too: CMake names the targets that link libtorch and use them."""
+"""Headers that libtorch and the system both have: CMake names the targets that link libtorch and use them."""
 
 from __future__ import annotations
 
