@@ -183,7 +183,7 @@ def test_a_directory_that_cmake_cannot_work_in_is_refused(
     monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(place))
     assert "CMake cannot work in" in torchlink("cmake", "dir", "--libtorch", torch_root).err
     assert not place.exists() or not list(place.rglob("*.cmake"))
-    monkeypatch.delenv("TORCHLINK_CACHE_DIR")
+    monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(tmp_path / "cache"))
     place.mkdir(exist_ok=True)
     monkeypatch.chdir(place)
     monkeypatch.setenv("PWD", str(place))
