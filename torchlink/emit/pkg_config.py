@@ -47,12 +47,12 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
     return "\n".join(
         (
             *((NEEDS_XARGS,) if special else ()),
-            *((LEFT_OUT.format(needed=needed),) if silent else ()),
             "Name: torch",
             f"Description: LibTorch, the C++ distribution of PyTorch; its headers need C++{needed} or later",
             f"Version: {_version(plan.libtorch.version)}",
             f"Cflags: {_field(compile_words)}",
             f"Libs: {_field(link_words)}",
+            *((LEFT_OUT.format(needed=needed),) if silent else ()),
         )
     )
 
