@@ -61,6 +61,17 @@ def home() -> Path:
         return Path("/nonexistent")
 
 
+def working_directory() -> str:
+    """The current directory by the name that its user came by, as CMake takes it: `$PWD`, if it is true."""
+    named = os.environ.get("PWD", "")
+    try:
+        if os.path.isabs(named) and os.path.samefile(named, "."):  # noqa: PTH117, PTH121 - text, as os.getcwd gives
+            return named
+    except OSError:
+        pass
+    return os.getcwd()  # noqa: PTH109
+
+
 def distrust(path: Path) -> str | None:
     """Why a directory or file of the cache is not used; None: it is, or it is not there."""
     if not hasattr(os, "geteuid"):  # Windows: the profile's own access list

@@ -64,7 +64,7 @@ class LinkPlan(NamedTuple):
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
-    # What a file for builds with a standard of their own must ask for; None for nothing
+    # What a file for builds with a standard of their own must ask for; None where the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
 
@@ -157,8 +157,14 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         ),
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
-        shared_standard=wishes.cxx_standard or libtorch.cxx_standard_required,
+        shared_standard=wishes.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
     )
+
+
+def _unlike_default(compiler: Compiler | None, required: int) -> int | None:
+    """The standard that must be asked for; None where a compiler takes it or a later one by itself."""
+    default = compiler.default_standard if compiler else None
+    return required if default is None or default < required else None
 
 
 def _foreign_note(libtorch: Libtorch, compiler: Compiler | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,34 @@ def test_modules_stay_small() -> None:
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 500
     }
     assert not long
+
+
+# In a workspace of atomic.py's, in the private directory of a process, or appended to a file that is another's.
+WRITERS = {
+    "atomic.py",
+    "paths.py",
+    "build/cache.py",
+    "build/loader.py",
+    "bundle/run.py",
+    "bundle/writing.py",
+    "extract/run.py",
+    "extract/unpack.py",
+    "lint/inputs.py",
+    "cli/lint_output.py",
+    "cli/main.py",
+}
+WRITING = re.compile(
+    r"""\.write_(?:text|bytes)\(|\bmkd?s?temp\(|TemporaryDirectory\(|os\.(?:replace|rename)\(|open\([^)]*"[wxa]b?\""""
+)
+
+
+def test_files_are_written_in_one_way() -> None:
+    writers = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if WRITING.search(path.read_text("utf-8"))
+    }
+    assert writers <= WRITERS
 
 
 def modules_loaded_by(*arguments: str) -> set[str]:

@@ -155,9 +155,11 @@ def prefix(
     never changed; another libtorch gets another one.
     """
     from torchlink.build.cmake import write_prefix
+    from torchlink.paths import working_directory
 
     plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
-    answer(write_prefix(plan, output.absolute() if output else None, force=force), json=json, torch_dir=False)
+    place = Path(working_directory(), output) if output else None
+    answer(write_prefix(plan, place, force=force), json=json, torch_dir=False)
     say_notes(plan)
 
 
@@ -223,11 +225,12 @@ def configure(
     from torchlink.build.cmake import launcher, write_initial_cache, write_prefix
     from torchlink.emit.cmake_configure import check_arguments, given_variables, initial_cache
     from torchlink.errors import ToolMissingError
+    from torchlink.paths import working_directory
     from torchlink.process import replace
     from torchlink.toolchain.tools import find_tool
 
     words = arguments or []
-    check_arguments(words)
+    check_arguments(words, working_directory())
     cmake = find_tool("cmake")
     if cmake is None:
         raise ToolMissingError(

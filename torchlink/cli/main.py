@@ -134,11 +134,12 @@ def internal_error(error: Exception) -> TorchlinkError:
     """An error of torchlink's own: one sentence for the user, the traceback in a file for the report."""
     import traceback
 
+    from torchlink.atomic import write_file
     from torchlink.paths import LOGS, usable
 
     try:
         log = usable(LOGS) / "internal-error.txt"
-        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        write_file(log, "".join(traceback.format_exception(error)).encode(errors="backslashreplace"))
         where = f"The details are in {log}."
     except OSError:
         where = "Set TORCHLINK_DEBUG=1 to see the details."

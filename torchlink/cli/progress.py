@@ -7,9 +7,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from torchlink.atomic import SILENT, Progress
 from torchlink.cli import output
 from torchlink.shown import visible
-from torchlink.staging import SILENT, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
