@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.machine import Machine, is_foreign, this_machine
 from torchlink.libtorch.packed import check_unpacked
+from torchlink.status import is_file
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 from torchlink.toolchain.header_dirs import headers_go, usable_include_dirs
-from torchlink.toolchain.library_dirs import is_system_dir, linker_dirs
+from torchlink.toolchain.library_dirs import is_system_dir, linked, linker_dirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +64,7 @@ class LinkPlan(NamedTuple):
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
-    # What a file for builds with a standard of their own must ask for; None for nothing
+    # What a file for builds with a standard of their own must ask for; None where the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
 
@@ -151,24 +153,34 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
         notes=(
             *([_foreign_note(libtorch, compiler)] if is_foreign(libtorch) else []),
-            *_notes(libtorch, wishes, away, standard, libraries),
+            *_notes(libtorch, wishes, away, standard, libraries, compiler),
         ),
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
-        shared_standard=wishes.cxx_standard or libtorch.cxx_standard_required,
+        shared_standard=wishes.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
     )
+
+
+def _unlike_default(compiler: Compiler | None, required: int) -> int | None:
+    """The standard that must be asked for; None where a compiler takes it or a later one by itself."""
+    default = compiler.default_standard if compiler else None
+    return required if default is None or default < required else None
 
 
 def _foreign_note(libtorch: Libtorch, compiler: Compiler | None) -> str:
     """That nothing built against this libtorch runs here, and what compiles for it."""
+    from torchlink.toolchain.emulator import command_for
+
     use = (
-        f"compile with {compiler.path.name}"
+        f"compile with {shlex.join(compiler.command)}"
         if compiler
         else "compile with a cross compiler or on such a machine"
     )
+    command = command_for(libtorch.arch, compiler) if compiler and libtorch.platform == "linux" else None
+    run = f"run the program with {command} PROGRAM" if command else "the program does not run here by itself"
     return (
         f"{libtorch.root} is built for {Machine(libtorch.platform, libtorch.arch)}, and this machine is "
-        f"{this_machine()}: {use}; the program does not run here by itself."
+        f"{this_machine()}: {use}; {run}."
     )
 
 
@@ -224,7 +236,7 @@ def _stranded_libraries(
         PlanLibrary(name=name, file=companion.path / name, keep=True)
         for companion in away
         for name in companion.libraries
-        if (companion.path / name).is_file() and companion.path / name not in files
+        if is_file(companion.path / name) and companion.path / name not in files
     )
 
 
@@ -287,6 +299,7 @@ def _notes(
     away: tuple[CompanionDir, ...],
     standard: int,
     libraries: tuple[PlanLibrary, ...],
+    compiler: Compiler | None,
 ) -> tuple[str, ...]:
     """What the user should know about this plan."""
     notes = list(libtorch.conflicts)
@@ -298,7 +311,7 @@ def _notes(
     notes += _missing_note(libtorch, wishes, libraries)
     from torchlink.libtorch.floor import shortfall
 
-    short = shortfall(libtorch)
+    short = shortfall(libtorch, linked(compiler))
     if short is not None:
         notes.append(f"{short.message} {short.hint}")
     if libtorch.layout == "system" and wishes.rpath == "absolute":

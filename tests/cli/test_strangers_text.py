@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from dataclasses import replace
@@ -21,6 +22,7 @@ from torchlink.report import extract as extract_report
 from torchlink.report import matrix as matrix_report
 from torchlink.report import verify as verify_report
 from torchlink.report.ansi import RED, paint
+from torchlink.verify.outputs import Output
 from torchlink.verify.result import ModelResult, TakenInput, VerifyReport
 
 if TYPE_CHECKING:
@@ -150,15 +152,8 @@ def test_reports_keep_what_is_outside_on_its_line(tmp_path: Path) -> None:
         error=ModelError(HOSTILE, HOSTILE, (HOSTILE,)),
         inputs=(TakenInput(HOSTILE, HOSTILE, HOSTILE),),
         outputs=(
-            {
-                "label": HOSTILE,
-                "type": "tensor",
-                "dtype": HOSTILE,
-                "shape": [1],
-                "device": HOSTILE,
-                "note": HOSTILE,
-            },
-            {"label": HOSTILE, "type": HOSTILE, "value": HOSTILE},
+            Output(HOSTILE, (), "tensor", dtype=HOSTILE, shape=(1,), device=HOSTILE, note=HOSTILE),
+            Output(HOSTILE, (), HOSTILE, HOSTILE),
         ),
         load_ms=1.0,
         printed=HOSTILE,
@@ -205,3 +200,23 @@ def test_the_last_place_escapes_what_a_report_forgot_and_lets_our_colours_throug
     assert safe(paint("no", RED, color=True)) == r"\x1b[31mno\x1b[0m"
     assert safe(paint("no", RED, color=True), color=True) == "\x1b[31mno\x1b[0m"
     assert safe("\x1b[8mhidden", color=True) == r"\x1b[8mhidden"
+
+
+@pytest.mark.parametrize(
+    "command", [("find", "--json"), ("flags", "--json"), ("lint", "--json", "--libtorch")]
+)
+def test_json_in_a_log_commands_nothing_and_says_the_same(
+    tmp_path: Path, torchlink: Callable[..., Result], command: tuple[str, ...]
+) -> None:
+    root = make(tmp_path / "##[add-mask]x ##vso[task]y")
+    words = (*command, root, root / "lib") if command[0] == "lint" else (*command, "--libtorch", root)
+    done = torchlink(*words)
+    assert not re.search(r"##(\[|vso)", done.out)
+    assert str(root) in str(json.loads(done.out))
+
+
+def test_the_files_of_a_new_project_are_listed_harmlessly(
+    tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    root = make(tmp_path / "torch")
+    harmless(torchlink("nim", "init", tmp_path / NAME, "--libtorch", root).out)

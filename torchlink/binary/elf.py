@@ -1,4 +1,4 @@
-"""One ELF file, read as far as it is asked: over a memory map and through its program headers.
+"""One ELF file, read as far as it is asked: block by block and through its program headers.
 
 Why not pyelftools: before it gives the dynamic section it parses the hash table bucket by bucket, 14 ms for
 libtorch_cpu.so where this takes 0.1. The tests compare the two on real files.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torchlink.binary.elf_dynamic import Dynamic, read_dynamic
 from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PF_X, PLAIN_STACK, PT_GNU_STACK, PT_INTERP, PT_NOTE
-from torchlink.binary.elf_records import Reference, Symbol, Wanted
+from torchlink.binary.elf_records import Definition, Reference, Symbol, Wanted
 from torchlink.binary.elf_relocations import relocated_indices
 from torchlink.binary.elf_sections import section_range
 from torchlink.binary.elf_symbols import SymbolTable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KIND = "ELF file"
 NT_GNU_BUILD_ID = 3
 
-__all__ = ["Dynamic", "ElfFile", "Reference", "Symbol", "VersionDefinition", "VersionNeed"]
+__all__ = ["Definition", "Dynamic", "ElfFile", "Reference", "Symbol", "VersionDefinition", "VersionNeed"]
 
 
 class ElfFile(BinaryFile):
@@ -192,6 +192,21 @@ class ElfFile(BinaryFile):
         """The mangled names that references may bind to; costs as much as the library is large."""
         return self._symbols.exports()
 
+    def definitions(self) -> list[Definition]:
+        """What it defines for others; costs as much as the library is large."""
+        return self._symbols.definitions(None, preemptible=False)
+
+    def preemptible(self) -> list[Definition]:
+        """What it defines and its own relocations look up by name: an object loaded before it may take these.
+
+        Not what has protected visibility, nor anything where DF_SYMBOLIC binds it to itself. What the linker bound
+        already (-Bsymbolic, hidden visibility) no relocation names.
+        """
+        if self.dynamic.symbolic:
+            return []
+        numbers = [number for number in sorted(self._relocated[0]) if number < self._symbols.count]
+        return self._symbols.definitions(numbers, preemptible=True)
+
     def is_relocated(self, number: int) -> bool:
         """Whether some relocation names the symbol with this index."""
         return number in self._relocated[0]
@@ -226,11 +241,11 @@ class ElfFile(BinaryFile):
         if bounds is None:
             return None
         start, end = bounds
-        buffer = self._data.buffer
-        found = buffer.find(needle, start, end)
+        found = self._data.find(needle, start, end)
         if found < 0:
             return None
-        return buffer[max(start, found - before) : min(end, found + len(needle) + after)]
+        begin = max(start, found - before)
+        return self._data.take(begin, min(end, found + len(needle) + after) - begin)
 
     def version_needs(self) -> tuple[VersionNeed, ...]:
         """The symbol versions that it needs of its libraries."""

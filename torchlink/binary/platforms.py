@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from torchlink.status import not_about_the_file
+
 
 class Platform(NamedTuple):
     """One machine under glibc."""
@@ -17,13 +19,14 @@ class Platform(NamedTuple):
     cache_flags: tuple[int, ...]  # what an entry of ld.so.cache for it carries
     platform: str  # what the kernel says in AT_PLATFORM, `$PLATFORM`
     dirs: tuple[str, ...]  # default directories where the loader's file is not there to be read
+    triple: str = ""  # how GNU and Debian call the machine: `aarch64-linux-gnu`
 
 
 def platform(loaders: str, flags: tuple[int, ...], name: str, triple: str, lib: str = "lib") -> Platform:
     """A platform with its multiarch directories before the plain ones."""
     plain = (lib,) if lib == "lib" else (lib, "lib")
     dirs = (f"lib/{triple}", f"usr/lib/{triple}", *(f"{top}{each}" for each in plain for top in ("", "usr/")))
-    return Platform(tuple(loaders.split()), flags, name, tuple(f"/{each}" for each in dirs))
+    return Platform(tuple(loaders.split()), flags, name, tuple(f"/{each}" for each in dirs), triple)
 
 
 PLATFORMS = {
@@ -117,8 +120,8 @@ def host_cpu() -> Cpu:
                     vendor = line.partition(":")[2].strip()
                 elif line.startswith(("flags", "Features")):
                     return Cpu(vendor, frozenset(line.partition(":")[2].split()))
-    except OSError:
-        pass
+    except OSError as error:
+        not_about_the_file("/proc/cpuinfo", error)
     return Cpu(vendor)
 
 

@@ -7,7 +7,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.data import not_about_the_file, open_descriptor
+from torchlink.binary.data import open_descriptor
 from torchlink.binary.ldcache import LibraryCache
 from torchlink.binary.platforms import (
     LEGACY_BITS,
@@ -19,6 +19,7 @@ from torchlink.binary.platforms import (
     host_hwcaps,
 )
 from torchlink.binary.tree import Tree
+from torchlink.status import exists, is_file, not_about_the_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,14 +107,16 @@ class LoaderSystem(NamedTuple):
         return host_hwcaps() if self.known_hwcaps is None else self.known_hwcaps
 
 
-def system_for(elf: ElfFile, root: Path | None = None, interpreter: str | None = None) -> LoaderSystem:
+def system_for(
+    elf: ElfFile, root: Path | None = None, interpreter: str | None = None, *, tree: Tree | None = None
+) -> LoaderSystem:
     """The loader that would load `elf` on this machine, or in the image below `root`.
 
     The loader's own file tells its default directories; nothing is run. A program names its loader; for a
     library it is the machine's usual one, or musl's where only that is there or the library asks for it, unless
-    `interpreter` names it.
+    `interpreter` names it. `tree` is another view of the files than that of an image below `root`.
     """
-    tree = Tree(root)
+    tree = tree or Tree(root)
     interpreter = interpreter or elf.interpreter or usual_loader(elf, tree)
     musl = MUSL_LOADER.search(interpreter or "")
     if musl or wants_musl(elf):
@@ -164,7 +167,7 @@ def usual_loader(elf: ElfFile, tree: Tree) -> str | None:
     names = (
         (f"/lib/ld-musl-{arch}.so.1", *names) if wants_musl(elf) else (*names, f"/lib/ld-musl-{arch}.so.1")
     )
-    return next((name for name in names if os.path.isfile(tree.on_host(name))), None)  # noqa: PTH113 - plain strings
+    return next((name for name in names if is_file(tree.on_host(name))), None)
 
 
 def wants_musl(elf: ElfFile) -> bool:
@@ -227,7 +230,7 @@ def musl_dirs(tree: Tree, interpreter: str, arch: str) -> tuple[str, ...]:
     """The directories in musl's path file, or its built-in ones where there is no such file."""
     prefix = os.path.dirname(os.path.dirname(interpreter)).rstrip("/")  # noqa: PTH120 - plain strings
     file = f"{prefix}/etc/ld-musl-{arch}.path"
-    if not os.path.exists(tree.on_host(file)):  # noqa: PTH110 - plain strings
+    if not exists(tree.on_host(file)):
         return MUSL_DIRS
     return tuple(
         filter(None, read(tree, file).decode("utf-8", "surrogateescape").replace(":", "\n").split("\n"))

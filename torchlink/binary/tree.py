@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from torchlink.status import not_about_the_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,7 +61,8 @@ class Tree:
             here = "/".join((*done, part))
             try:
                 target = os.readlink(f"{self.root}/{here}")  # noqa: PTH115 - plain strings: it runs per component
-            except OSError:
+            except OSError as error:
+                not_about_the_file(here, error)
                 done.append(part)
                 continue
             links += 1
@@ -69,3 +72,26 @@ class Tree:
                 done.clear()
             pending.extend(target.split("/")[::-1])
         return "/" + "/".join(done)
+
+
+class Overlay(Tree):
+    """A program's view in QEMU's user mode: what lies below its `-L` directory hides what this machine has there.
+
+    Args:
+        top: that directory; None for nothing but this machine's files.
+    """
+
+    __slots__ = ("top",)
+
+    def __init__(self, top: Path | None) -> None:
+        super().__init__()
+        self.top = "" if top is None else str(top)
+
+    def on_host(self, path: str) -> str:
+        """The path on this machine of a loader's `path`."""
+        above = self.top + path
+        return above if self.top and path.startswith("/") and os.path.exists(above) else path  # noqa: PTH110 - plain strings
+
+    def real_path(self, path: str) -> str:
+        """A loader's path with every symlink followed, where its file lies on this machine."""
+        return super().real_path(self.on_host(path))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
+from torchlink.binary.tree import Overlay, Tree
 from torchlink.bounds import whole_number
 from torchlink.bundle.collect import Collection
 from torchlink.bundle.companions import Opened
@@ -41,6 +42,12 @@ class Wishes:
     include: tuple[str, ...] = ()  # globs over library names that the policy would leave out
     add: tuple[Path, ...] = ()  # libraries that the program opens by name
     environment: Mapping[str, str] = field(default_factory=dict)  # LD_LIBRARY_PATH as it runs now
+    sysroot: Path | None = None  # of another machine: its libraries go before this machine's
+
+    @property
+    def tree(self) -> Tree:
+        """The files as the binary finds them."""
+        return Overlay(self.sysroot) if self.sysroot else Tree()
 
 
 def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
@@ -50,8 +57,12 @@ def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
         FileError: a file cannot be read.
         MalformedFileError: the binary is no ELF file.
         BundleFailedError: a library is missing.
-        UsageError: the binary's name is one that the bundle needs for itself.
+        UsageError: the binary's name is one that the bundle needs for itself, or the sysroot is no directory.
     """
+    if wishes.sysroot and not wishes.sysroot.is_dir():
+        raise UsageError(
+            f"{wishes.sysroot}: no such directory.", hint="Give --sysroot a sysroot's directory."
+        )
     if binary.name in OWN_NAMES:
         raise UsageError(
             f"A bundle holds {', '.join(sorted(OWN_NAMES))} beside the binary, which is called {binary.name}.",
@@ -59,7 +70,7 @@ def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
         )
     files = OpenFiles()
     elf, status = files.open(binary)
-    system = portable(system_for(elf))
+    system = portable(system_for(elf, tree=wishes.tree))
     collection = Collection(policy_of(wishes))
     # What LD_PRELOAD brings is none of the program's.
     environment = {"LD_LIBRARY_PATH": wishes.environment.get("LD_LIBRARY_PATH", "")}

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from torchlink.atomic import SILENT, Progress, check_space, publish, unwritable, workspace
 from torchlink.bundle.checking import check
 from torchlink.bundle.facts import BundlePlan, BundleReport
 from torchlink.bundle.manifest import MANIFEST, names_of, to_dict
@@ -13,7 +14,6 @@ from torchlink.bundle.planning import Wishes, make_plan, policy_of
 from torchlink.bundle.writing import write_licences, write_parts
 from torchlink.errors import WouldOverwriteError
 from torchlink.lint.run import lint
-from torchlink.staging import SILENT, Progress, check_space, publish, unwritable, workspace
 from torchlink.toolchain.patchelf import find_patchelf
 
 SPARE = 64 << 20  # bytes for licences, and for what patchelf adds to a file
@@ -61,7 +61,7 @@ def bundle(
         root = work / "bundle"
         root.mkdir()
         written = write_parts(root, plan, patchelf, progress.advance)
-        check(root, plan, policy_of(wishes))
+        check(root, plan, policy_of(wishes), wishes.tree)
         licences, unlicensed = write_licences(root, plan)
         manifest = root / MANIFEST
         try:
@@ -70,7 +70,9 @@ def bundle(
         except OSError as error:
             raise unwritable(manifest, error) from error
         publish(root, target)
-    return BundleReport(directory, plan, written, licences, unlicensed, lint((directory,)))
+    return BundleReport(
+        directory, plan, written, licences, unlicensed, lint((directory,), root=wishes.sysroot)
+    )
 
 
 def check_target(directory: Path, *, force: bool) -> None:

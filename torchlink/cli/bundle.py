@@ -63,6 +63,14 @@ def bundle(
             help="The environment in which it finds its libraries now, e.g. LD_LIBRARY_PATH=/opt/lib.",
         ),
     ] = None,
+    sysroot: Annotated[
+        Path | None,
+        typer.Option(
+            "--sysroot",
+            metavar="DIR",
+            help="For a binary of another machine: where its system's libraries are, e.g. /usr/aarch64-linux-gnu.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a bundle that was made there before.")
     ] = False,
@@ -91,6 +99,7 @@ def bundle(
         include=tuple(include or ()),
         add=tuple(add or ()),
         environment=environment(env or []),
+        sysroot=sysroot,
     )
     report = watched(
         lambda progress: make(binary, directory, wishes, force=force, dry=dry_run, progress=progress)

@@ -92,30 +92,39 @@ def init(
             {"directory": str(directory), "files": [str(path) for path in written], "prefix": str(prefix)}
         )
     else:
-        print_answer("\n".join(str(path) for path in (*written, prefix)))
+        for path in (*written, prefix):
+            say(visible(str(path)))
     say_notes(plan)
     import shlex
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
     program = shlex.quote(str(directory.absolute() / BUILD_DIR / name))
     cross, run = cross_words(plan.libtorch)
-    program = f" && {program} model.pt" if run else ""
+    program = f" && {run}{program} model.pt" if run is not None else ""
     how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"
     say(visible(f"torchlink: next: cmake {how}{cross} && cmake --build {build}{program}"), err=True)
 
 
-def cross_words(libtorch: Libtorch) -> tuple[str, bool]:
-    """What CMake needs to hear to compile for a libtorch of another machine; and whether the program runs here."""
+def cross_words(libtorch: Libtorch) -> tuple[str, str | None]:
+    """What CMake needs to hear to compile for a libtorch of another machine, and what runs its programs here.
+
+    The second stands before the program, empty where nothing needs to; None where nothing runs it.
+    """
+    import shlex
+
     from torchlink.libtorch.machine import is_foreign
-    from torchlink.toolchain.fit import machine
 
     if not is_foreign(libtorch):
-        return "", True
+        return "", ""
     if libtorch.platform != "linux":
-        return "", False
-    name = machine(libtorch.arch)
-    words = f" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={name} -DCMAKE_CXX_COMPILER={name}-linux-gnu-g++"
-    return words, False
+        return "", None
+    from torchlink.emit.cross import cmake_words
+    from torchlink.toolchain.cross import default_compiler
+    from torchlink.toolchain.emulator import command_for
+
+    compiler = default_compiler(libtorch)
+    run = command_for(libtorch.arch, compiler) if compiler else None
+    return f" {shlex.join(cmake_words(libtorch, compiler))}", f"{run} " if run else None
 
 
 OutputOption = Annotated[
@@ -146,9 +155,11 @@ def prefix(
     never changed; another libtorch gets another one.
     """
     from torchlink.build.cmake import write_prefix
+    from torchlink.paths import working_directory
 
     plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
-    answer(write_prefix(plan, output.absolute() if output else None, force=force), json=json, torch_dir=False)
+    place = Path(working_directory(), output) if output else None
+    answer(write_prefix(plan, place, force=force), json=json, torch_dir=False)
     say_notes(plan)
 
 
@@ -214,24 +225,45 @@ def configure(
     from torchlink.build.cmake import launcher, write_initial_cache, write_prefix
     from torchlink.emit.cmake_configure import check_arguments, given_variables, initial_cache
     from torchlink.errors import ToolMissingError
+    from torchlink.paths import working_directory
     from torchlink.process import replace
     from torchlink.toolchain.tools import find_tool
 
     words = arguments or []
-    check_arguments(words)
+    check_arguments(words, working_directory())
     cmake = find_tool("cmake")
     if cmake is None:
         raise ToolMissingError(
             "There is no cmake on PATH.", hint="Install it, for example with `pip install cmake`."
         )
     plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
-    script = initial_cache(plan.libtorch, write_prefix(plan), launcher(), given_variables(words))
+    script = initial_cache(
+        plan.libtorch,
+        write_prefix(plan),
+        launcher(),
+        given_variables(words),
+        cross_variables(plan.libtorch, words),
+    )
     command = [str(cmake.path), *words, "-C", str(write_initial_cache(script))]
     say_notes(plan)
     if show:
         print_answer(shlex.join(command))
     else:
         raise typer.Exit(replace(command))
+
+
+def cross_variables(libtorch: Libtorch, arguments: list[str]) -> dict[str, str]:
+    """What makes CMake compile for a libtorch of another machine; nothing where the project says it by itself."""
+    from torchlink.emit.cmake_configure import has_toolchain
+    from torchlink.libtorch.machine import is_foreign
+
+    if not is_foreign(libtorch) or libtorch.platform != "linux" or has_toolchain(arguments):
+        return {}
+    from torchlink.emit.cross import cmake_variables
+    from torchlink.toolchain.cross import default_compiler
+
+    compiler = default_compiler(libtorch)
+    return cmake_variables(libtorch, compiler) if compiler else {}
 
 
 def plan_here(libtorch: Path | None, python: str | None, *, cpu: bool, headers: str, aoti: bool) -> LinkPlan:
@@ -266,7 +298,7 @@ def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:
     if json:
         say_json({"prefix": str(prefix), "torch_dir": str(prefix / CONFIG_DIR)})
     else:
-        print_answer(str(prefix / CONFIG_DIR if torch_dir else prefix))
+        print_answer(str(prefix / CONFIG_DIR if torch_dir else prefix), line=True)
 
 
 def say_json(fields: dict[str, object]) -> None:

@@ -13,7 +13,7 @@ from torchlink.cli.planning import locate, say_notes
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.arguments import Step
@@ -39,8 +39,6 @@ VALUES = {
     "--rpath": "rpath",
     "--headers": "headers",
 }
-# Directories of other projects' headers that libtorch brings along, and whose headers include them.
-SHADOWED = {"fmt": rb"fmt|spdlog", "google": rb"google", "pybind11": rb"pybind11"}
 SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
 
 
@@ -88,11 +86,13 @@ def cxx(ctx: typer.Context) -> None:
     compiler, plan = prepare(order, step)
     command = [*compiler.command, *order.arguments, *added_words(plan, step)]
     if order.show is None:
-        code = replace(command, env={**os.environ, INSIDE: "1"})
+        environment = {**os.environ, INSIDE: "1"}
+        code = replace(command, env=environment)
         if code and plan is not None:
             say_gone(order.arguments, plan)
             say_cuda_headers(order.arguments, plan)
-            say_shadowed(order.arguments, plan, compiler)
+            if step.compiles:
+                say_shadowed(command[len(compiler.command) :], plan, compiler, environment)
         raise typer.Exit(code)
     shown = command if order.show == "command" else words(plan, order.show) if plan else ()
     answer(shlex.join(shown))
@@ -132,23 +132,29 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
     import shlex
     from pathlib import Path
 
+    from torchlink.libtorch.machine import is_foreign
     from torchlink.plan import Wishes, make_plan
     from torchlink.toolchain.compiler import find_compiler
+    from torchlink.toolchain.cross import compiler_for, named_by_user
 
-    compiler = find_compiler(order.options.get("compiler"))
+    command = order.options.get("compiler")
     if not (step.compiles or step.links or order.show):
-        return compiler, None
-    as_used = compiler
+        return find_compiler(command), None
+    named = order.options.get("libtorch")
+    libtorch = locate(Path(named) if named else None, order.options.get("python"))
+    # Who names a compiler, or a target on this line, means it.
+    named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
+    means_it = command or named_target or named_by_user() or not is_foreign(libtorch)
+    compiler = as_used = find_compiler(command) if means_it else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
-    named = order.options.get("libtorch")
     wishes = Wishes(
         cpu_only="cpu_only" in order.options,
         rpath=order.options.get("rpath", "absolute"),
         headers=order.options.get("headers", "system"),
         aoti="aoti" in order.options,
     )
-    plan = make_plan(locate(Path(named) if named else None, order.options.get("python")), wishes, as_used)
+    plan = make_plan(libtorch, wishes, as_used)
     say_notes(plan)
     return compiler, with_abi(plan, step)
 
@@ -203,27 +209,18 @@ def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
         note(f"{lacking.what} What helps: {lacking.help}.")
 
 
-def say_shadowed(arguments: Sequence[str], plan: LinkPlan, compiler: Compiler) -> None:
-    """Name what lies in libtorch's include directory and in the compiler's own, where a source asks for it."""
-    import re
-    from pathlib import Path, PurePath
+def say_shadowed(command: Sequence[str], plan: LinkPlan, compiler: Compiler, env: Mapping[str, str]) -> None:
+    """Name what a source takes from libtorch's include directory although the compiler's own have it, too."""
+    from torchlink.toolchain.shadowed import shadows
 
-    from torchlink.libtorch.disk import is_dir, read_bytes
-    from torchlink.toolchain.arguments import SOURCE_SUFFIXES
-
-    sources = [read_bytes(word) for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES]
     if plan.wishes.headers != "system":
         return
-    for name, users in SHADOWED.items():
-        asked = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*[<"](?:' + users + rb")[/.]", re.MULTILINE)
-        bundled = next((place for place in plan.include_dirs if is_dir(place / name)), None)
-        own = next((place for place in compiler.include_dirs if is_dir(Path(place) / name)), None)
-        if bundled and own and any(map(asked.search, sources)):
-            say(
-                f"torchlink: note: {name} is taken from {bundled}, libtorch's own copy, and not from {own}. If that is "
-                "what fails: torchlink c++ --headers after ...",
-                err=True,
-            )
+    for shadow in shadows(compiler, command, plan.include_dirs, env):
+        by = f"for {shadow.includer} " if shadow.includer else ""
+        note(
+            f"{shadow.name} is taken {by}from {shadow.bundled}, libtorch's own copy, and not from {shadow.own}. If "
+            "that is what fails: torchlink c++ --headers after ..."
+        )
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:

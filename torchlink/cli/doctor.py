@@ -48,12 +48,14 @@ def doctor(
     """
     import sys
 
+    from torchlink.cli.progress import working
     from torchlink.doctor.run import examine
     from torchlink.errors import UsageError
 
     if json and fix_script:
         raise UsageError("--json and --fix-script exclude one another.", hint="Say one of them.")
-    report = examine(libtorch or (), python)
+    with working("looking at this machine"):
+        report = examine(libtorch or (), python)
     if json:
         from json import dumps
 

@@ -86,6 +86,6 @@ def show(found: Search, order: Order, error: TorchlinkError | None) -> None:
         answer(json.dumps(search_to_json(found, error), indent=2))
     elif order.field and found.chosen:
         for value in field_values(found.chosen, order.field):
-            answer(value)
+            answer(value, line=True)
     else:
         say(search_to_text(found, everything=order.everything, verbose=order.verbose))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.cli.output import answer
 from torchlink.cli.plain import Option, read
 from torchlink.cli.planning import cxx_standard, locate, plan_for, say_notes
-from torchlink.errors import FileError, UsageError, WouldOverwriteError
+from torchlink.errors import UsageError, WouldOverwriteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,16 +119,14 @@ def run(order: Order) -> int:
     else:
         from torchlink.emit import emit
 
-        # As bytes: a path need not be text in the terminal's encoding.
-        sys.stdout.flush()
-        sys.stdout.buffer.write(os.fsencode(emit(plan, targets[0], half)) + b"\n")
-        sys.stdout.buffer.flush()
+        answer(emit(plan, targets[0], half))
     say_notes(plan)
     return 0
 
 
 def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -> None:
     """Write the words for `c++ @PATH`, over an older response file but over nothing else."""
+    from torchlink.atomic import unwritable, write_file
     from torchlink.emit import cxx
 
     try:
@@ -141,8 +139,6 @@ def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -
                     f"{path} is no response file of torchlink's; it was left as it is.",
                     hint="Name another file, or give --force to overwrite it.",
                 )
-        path.write_bytes(os.fsencode(cxx.response_file(plan, half)))
+        write_file(path, os.fsencode(cxx.response_file(plan, half)))
     except OSError as error:
-        raise FileError(
-            f"Cannot write {path}: {error.strerror}.", hint="Name a file that you may write."
-        ) from error
+        raise unwritable(path, error, "Name a file that you may write.") from error

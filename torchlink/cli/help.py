@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from torchlink.cli.commands import COMMANDS
-from torchlink.cli.options import offering
 from torchlink.cli.output import answer
 
 EPILOG = """\b
@@ -20,6 +18,15 @@ Examples:
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+def words_at(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For a shell: the commands, or those of the command that is named already."""
+    place: Any = ctx.find_root().command
+    for word in ctx.params.get("command") or ():
+        place = place.get_command(ctx, word) if hasattr(place, "get_command") else None
+    names = place.list_commands(ctx) if hasattr(place, "list_commands") else []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @app.command(epilog=EPILOG)
 def show(
     ctx: typer.Context,
@@ -27,7 +34,7 @@ def show(
         list[str] | None,
         typer.Argument(
             metavar="[COMMAND]...",
-            autocompletion=offering(*COMMANDS),
+            autocompletion=words_at,
             help="A command, and one of its own commands.",
         ),
     ] = None,

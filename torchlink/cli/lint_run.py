@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,11 +88,13 @@ def run(wishes: Wishes) -> int:
 
         raise UsageError("Missing argument 'FILE...'.", hint="See 'torchlink lint --help'.")
     from torchlink.cli.lint_output import show, write_page
+    from torchlink.cli.progress import working
     from torchlink.lint import config as settings
     from torchlink.lint.case import Wanted
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
     from torchlink.lint.run import lint
+    from torchlink.lint.shell import of_shell
     from torchlink.lint.torches import Torches
 
     check_forms(wishes)
@@ -99,21 +102,27 @@ def run(wishes: Wishes) -> int:
     select, ignore = words(wishes.select) or setting.select, words(wishes.ignore) or setting.ignore
     target = setting.target if wishes.target is None else wishes.target
     form = "json" if wishes.as_json else wishes.output
-    report = lint(
-        wishes.files,
-        Wanted(
-            floors={} if target is None else floors(target),
-            target=target,
-            allowed_rpath=prefixes(wishes.allowed_rpath or ()) or setting.allowed_rpath,
-            environment=environment(wishes.env or ()),
-        ),
-        rules=choose(select, ignore),
-        root=wishes.root,
-        torches=Torches(wishes.libtorch, wishes.python),
-        standard_input=standard_input() if any(str(path) == "-" for path in wishes.files) else b"",
-        # Who reads these looks at no exit code and no stderr: the report itself must say it.
-        keep_going=form in {"sarif", "github", "junit"},
+    wanted = Wanted(
+        floors={} if target is None else floors(target),
+        target=target,
+        allowed_rpath=prefixes(wishes.allowed_rpath or ()) or setting.allowed_rpath,
+        environment=environment(wishes.env or ()),
+        shell=of_shell(os.environ),
     )
+    rules, torches = choose(select, ignore), Torches(wishes.libtorch, wishes.python)
+    piped = standard_input() if any(str(path) == "-" for path in wishes.files) else b""
+    # Who reads these looks at no exit code and no stderr: the report itself must say it.
+    keep_going = form in {"sarif", "github", "junit"}
+    with working("reading binaries"):
+        report = lint(
+            wishes.files,
+            wanted,
+            rules=rules,
+            root=wishes.root,
+            standard_input=piped,
+            keep_going=keep_going,
+            torches=torches,
+        )
     if setting.allow or wishes.baseline or wishes.write_baseline:
         from torchlink.lint import allow, baseline
 

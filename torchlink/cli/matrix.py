@@ -16,6 +16,7 @@ from torchlink.shown import visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torchlink.cli.progress import Display
     from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -115,6 +116,7 @@ def matrix(
     A row is a libtorch, a column a compiler or a way of building. Loaders that were built before are used
     again.
     """
+    from torchlink.cli.progress import working
     from torchlink.errors import UsageError
     from torchlink.matrix.run import columns_of, rows_of, run_matrix
 
@@ -150,8 +152,9 @@ def matrix(
         "wishes": Wishes(cpu_only=cpu),
         "env": env or (),
     }
-    told = teller(len(rows) * len(columns))
-    report = run_matrix(model, rows, columns, options, jobs=jobs, done=told)
+    with working("verifying", len(rows) * len(columns)) as display:
+        told = teller(len(rows) * len(columns), display)
+        report = run_matrix(model, rows, columns, options, jobs=jobs, done=told)
     show(report, as_json=json, as_markdown=markdown)
     raise typer.Exit(report.exit_code)
 
@@ -225,10 +228,8 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
         say(renderers.to_text(report, color=color), color=color, end="")
 
 
-def teller(count: int) -> Callable[[Cell], None]:
-    """Tell whoever watches a terminal how far it is."""
-    import sys
-
+def teller(count: int, display: Display) -> Callable[[Cell], None]:
+    """Tell on stderr how far it is: a line for each verification when it is done."""
     from torchlink.report.matrix import title
 
     ended = 0
@@ -236,8 +237,9 @@ def teller(count: int) -> Callable[[Cell], None]:
     def tell(cell: Cell) -> None:
         nonlocal ended
         ended += 1
-        if sys.stderr.isatty():
-            what = f"libtorch {cell.row.version}, {title(cell.column)}: {cell.status}"
-            say(f"torchlink: {ended} of {count}: {visible(what)} ({cell.seconds:.1f} s)", err=True)
+        what = f"libtorch {cell.row.version}, {title(cell.column)}: {cell.status}"
+        say(f"torchlink: {ended} of {count}: {visible(what)} ({cell.seconds:.1f} s)", err=True)
+        if ended < count:
+            display.show("verifying", ended, count)
 
     return tell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from torchlink.cli.output import answer, say
 from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
 from torchlink.cli.planning import locate, plan_for, say_notes
 from torchlink.shown import visible
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Start a Nim project."
@@ -85,19 +88,31 @@ def init(
         fields = {"schema": 1, "directory": str(directory), "files": [str(path) for path in written]}
         answer(writer.dumps(fields, indent=2))
     else:
-        answer("\n".join(str(path) for path in written))
+        for path in written:
+            say(visible(str(path)))
     if notes:
         say_notes(notes)
     import shlex
 
     place = f"torchlink: next: cd {shlex.quote(str(directory))} &&"
     if notes and is_foreign(notes.libtorch):
-        processor = {"aarch64": "arm64", "x86_64": "amd64"}.get(notes.libtorch.arch, notes.libtorch.arch)
-        cross = f"{notes.libtorch.arch}-linux-gnu-g++"
-        command = (
-            f"{place} nim cpp --cpu:{processor} --{processor}.linux.gcc.cpp.exe:{cross} "
-            f"--{processor}.linux.gcc.cpp.linkerexe:{cross} main.nim"
-        )
+        command = f"{place} {cross_command(notes.libtorch)}"
     else:
         command = f"{place} nim cpp main.nim && ./main model.pt"
     say(visible(command), err=True)
+
+
+def cross_command(libtorch: Libtorch) -> str:
+    """What compiles the program for a libtorch of another machine, and runs it where that is possible here."""
+    import shlex
+
+    from torchlink.emit.cross import nim_words
+    from torchlink.toolchain.cross import default_compiler
+    from torchlink.toolchain.emulator import command_for
+
+    if libtorch.platform != "linux":
+        return "nim cpp main.nim"
+    compiler = default_compiler(libtorch)
+    run = command_for(libtorch.arch, compiler) if compiler else None
+    words = shlex.join(("nim", "cpp", *nim_words(libtorch, compiler), "main.nim"))
+    return f"{words} && {run} ./main model.pt" if run else words

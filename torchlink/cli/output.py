@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from torchlink.shown import escape, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+# Clears what moves on the terminal (cli/progress.py), so that what is printed begins on a line of its own.
+before_printing: Callable[[], None] | None = None
 # The colours of report/ansi.py and its reset; nothing else that begins with ESC goes to a terminal.
 OWN_COLORS = r"\x1b\[(?:0|1|2|31|32|33|36|1;31)m"
 # How GitHub's and Azure's logs begin a command: at the start of a line, or anywhere for the older form.
 COMMANDS = re.compile(r"^([^\S\n]*):(?=:)|##(?=\[|vso)", re.MULTILINE)
-
-
-SURROGATES = re.compile("[\udc80-\udcff]")
+COMMANDS_INSIDE = re.compile(r"##(?=\[|vso)")
 
 
 def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -> None:
@@ -41,20 +41,40 @@ def note(sentence: str, *, label: str = "note") -> None:
     say(f"torchlink: {label}: {visible(sentence)}", err=True)
 
 
+def flush() -> None:
+    """Hand what was printed on stdout to its reader now."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
 def notes(sentences: Iterable[str]) -> None:
     """Each sentence as a `note`."""
     for sentence in sentences:
         note(sentence)
 
 
-def answer(text: str) -> None:
-    """Print what a program reads, such as paths or JSON, as it is; on a terminal made safe as for people."""
+def answer(text: str, *, line: bool = False) -> None:
+    """Print what a program reads, such as paths or JSON, as it is; on a terminal made safe as for people.
+
+    Args:
+        text: the answer.
+        line: it is one value, whose line ends are its own, and which stays on one line on a terminal.
+    """
     stream = sys.stdout
     if stream.isatty():
-        say(text)
-    elif stream.errors == "strict" and SURROGATES.search(text):  # of a path that is not UTF-8, byte for byte
+        say(visible(text) if line else text)
+        return
+    if text.startswith("{\n"):  # JSON: the same strings, in which no log finds a command
+        text = COMMANDS_INSIDE.sub(r"#\\u0023", text)
+    try:
+        # Byte for byte: a path need not be text in the encoding of the stream.
+        exact = os.fsencode(f"{text}\n") if stream.errors == "strict" else b""
+    except UnicodeEncodeError:  # of a sentence, not of a path
+        exact = b""
+    if exact:
         stream.flush()
-        stream.buffer.write(os.fsencode(f"{text}\n"))
+        stream.buffer.write(exact)
+        stream.buffer.flush()
     else:
         _write(stream, f"{text}\n")
 
@@ -84,6 +104,8 @@ def _defused(match: re.Match[str]) -> str:
 
 def _write(stream: object, text: str) -> None:
     """Write, with escapes for what the stream's encoding lacks."""
+    if before_printing is not None:
+        before_printing()
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if encoding.lower().replace("-", "") != "utf8":
         text = text.encode(encoding, "backslashreplace").decode(encoding)

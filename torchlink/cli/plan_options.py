@@ -52,7 +52,7 @@ StdOption = Annotated[
         "--std",
         metavar="N",
         parser=standard,
-        autocompletion=offering("17", "20", "23"),
+        autocompletion=offering("17", "20", "23", "c++17", "c++20", "c++23"),
         help="C++ standard: 17, 20, … or c++20; at least what libtorch's headers need.",
     ),
 ]

@@ -21,15 +21,18 @@ def cxx_standard(text: str | int) -> int:
         ValueError: it is not one.
     """
     name = str(text).lower()
-    for prefix in ("c++", "gnu++"):
-        name = name.removeprefix(prefix)
-    if name.isdecimal():
-        return int(name)
+    extended = name.startswith("gnu++")
+    name = name.removeprefix("gnu++" if extended else "c++")
     from torchlink.toolchain.arguments import STANDARD_NAMES
 
-    if name not in STANDARD_NAMES:
+    if not name.isdecimal() and name not in STANDARD_NAMES:
         raise ValueError(f"{text} is not a C++ standard: write 17, 20, 23 or c++17, c++20, c++23.")
-    return STANDARD_NAMES[name]
+    if extended:
+        note(
+            f"--std {text} is taken as c++{name}: for GNU's extensions put -std={text} behind the printed flags, "
+            "the last one counts."
+        )
+    return int(name) if name.isdecimal() else STANDARD_NAMES[name]
 
 
 def locate(libtorch: Path | None, python: str | None) -> Libtorch:
@@ -54,7 +57,7 @@ def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPl
     """
     from torchlink.plan import make_plan
     from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.fit import default_compiler
+    from torchlink.toolchain.cross import default_compiler
 
     found = find_compiler(compiler) if compiler else default_compiler(libtorch)
     plan = make_plan(libtorch, wishes, found)

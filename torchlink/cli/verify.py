@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, offering
-from torchlink.cli.output import answer, notes
+from torchlink.cli.output import answer, flush, notes
 from torchlink.cli.output import say as print_text
 from torchlink.cli.plan_options import (
     CompilerOption,
@@ -20,8 +22,9 @@ from torchlink.cli.planning import locate
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
+    from torchlink.cli.progress import Display
     from torchlink.lint.finding import Finding
-    from torchlink.verify.result import VerifyReport
+    from torchlink.verify.result import ModelResult, VerifyReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -143,6 +146,7 @@ def verify(
     works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
     read what secrets the environment holds.
     """
+    from torchlink.cli.progress import Display
     from torchlink.plan import Wishes
     from torchlink.verify.early import current
     from torchlink.verify.run import Hooks
@@ -150,35 +154,31 @@ def verify(
 
     head_start = current()
     linted = Linted(cpu=cpu)
-
-    def meanwhile() -> None:
-        """The loader is starting: import what the end needs, and lint the loader of a warm run."""
-        import torchlink.report.verify  # noqa: F401 - for the import alone
-
-        if head_start.session is not None:
-            linted.of(head_start.session.loader)
-
-    report = prove(
-        models or (),
-        locate(libtorch, python),
-        device=device,
-        inputs=inputs,
-        expect=expect,
-        atol=atol,
-        rtol=rtol,
-        timeout=timeout,
-        libraries=library or (),
-        via=via,
-        wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
-        compiler=compiler,
-        env=env or (),
-        verbose=verbose,
-        hooks=Hooks(started=say, noted=notes, meanwhile=meanwhile, early=head_start.session),
-    )
+    with Display() as display:
+        telling = Telling(display, linted, verbose=verbose, quiet=json)
+        report = prove(
+            models or (),
+            locate(libtorch, python),
+            device=device,
+            inputs=inputs,
+            expect=expect,
+            atol=atol,
+            rtol=rtol,
+            timeout=timeout,
+            libraries=library or (),
+            via=via,
+            wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
+            compiler=compiler,
+            env=env or (),
+            verbose=verbose,
+            hooks=Hooks(
+                telling.compiling, telling.begun, telling.ended, notes, telling.meanwhile, head_start.session
+            ),
+        )
     if report.loader is not None:
         head_start.remember(report.loader.path)
-    findings = None if report.loader is None else linted.of(report.loader.path)
-    show(report, findings, as_json=json, verbose=verbose)
+    findings = linted.of(report)
+    telling.finish(report)
     raise typer.Exit(max(report.exit_code, int(has_errors(findings))))
 
 
@@ -190,15 +190,24 @@ class Linted:
         self._ignored = ("rpath-absolute", "rpath-build-tree", *(("load-bearing-lost",) if cpu else ()))
         self._known: dict[Path, tuple[Finding, ...] | None] = {}
 
-    def of(self, loader: Path) -> tuple[Finding, ...] | None:
-        """The findings, None where the loader cannot be read. It is for this machine and this libtorch alone."""
-        from torchlink.errors import TorchlinkError
+    def of(self, report: VerifyReport) -> tuple[Finding, ...] | None:
+        """The findings, None where there is no loader to read. It is for this machine and this libtorch alone."""
+        from torchlink.errors import ResourcesError, TorchlinkError
+        from torchlink.lint.case import Wanted
         from torchlink.lint.judge import judge
         from torchlink.lint.rules import choose
 
+        if report.loader is None:
+            return None
+        loader, emulator = report.loader.path, report.emulator
         if loader not in self._known:
+            wanted = Wanted(environment=emulator.environment) if emulator else None
+            tree = emulator.tree if emulator else None
+            rules = choose(ignore=self._ignored)
             try:
-                self._known[loader] = judge(loader, rules=choose(ignore=self._ignored)).findings
+                self._known[loader] = judge(loader, wanted, rules=rules, tree=tree).findings
+            except ResourcesError:
+                raise
             except TorchlinkError:
                 self._known[loader] = None
         return self._known[loader]
@@ -209,32 +218,73 @@ def has_errors(findings: tuple[Finding, ...] | None) -> bool:
     return any(finding.severity.value == "error" for finding in findings or ())
 
 
-def show(
-    report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool, verbose: bool = False
-) -> None:
-    """Print the report; a single file that is no model is an error like any other command's."""
-    from torchlink.report.verify import to_json, to_text
-
-    if as_json:
-        import json
-
-        answer(json.dumps(to_json(report, findings), indent=2))
-        return
-    (first, *others) = report.models
-    if first.error and first.error.exit_code == 2 and not others:
-        raise first.error
-    import os
-    import sys
-
-    from torchlink.report.ansi import wanted
-
-    color = wanted(sys.stdout, os.environ)
-    print_text(to_text(report, findings, color=color, verbose=verbose), color=color, end="")
+def could_look(model: ModelResult) -> bool:
+    """Whether there is more to show of a model than why it could not be looked at."""
+    return model.error is None or model.error.exit_code != 2
 
 
-def say(sentence: str) -> None:
-    """Tell whoever watches a terminal what takes so long."""
-    import sys
+class Telling:
+    """What is printed of a verification, each part as soon as it is known.
 
-    if sys.stderr.isatty():
-        print_text(f"torchlink: {visible(sentence)} …", err=True)
+    Args:
+        display: shows what is under way.
+        linted: what lint says of the loader.
+        verbose: show all lines of an exception's text.
+        quiet: print JSON at the end, and nothing before.
+    """
+
+    def __init__(self, display: Display, linted: Linted, *, verbose: bool, quiet: bool) -> None:
+        from torchlink.report.ansi import wanted
+
+        self._display = display
+        self._linted = linted
+        self._verbose = verbose
+        self._quiet = quiet
+        self._color = wanted(sys.stdout, os.environ)
+        self._running: VerifyReport | None = None
+
+    def compiling(self, sentence: str) -> None:
+        """The loader is being compiled."""
+        self._display.show(sentence)
+        if not self._display.watched:
+            print_text(f"torchlink: {visible(sentence)} …", err=True)
+
+    def begun(self, model: ModelResult, report: VerifyReport, count: int) -> None:
+        """A model is being proved."""
+        self._running = report
+        several = {"done": len(report.models), "total": count} if count > 1 else {}
+        self._display.show(f"verifying {model.path}", **several)
+
+    def meanwhile(self) -> None:
+        """Its loader is starting: import what the end needs, and lint the loader."""
+        import torchlink.report.verify  # noqa: F401 - for the import alone
+
+        if self._running is not None:
+            self._linted.of(self._running)
+
+    def ended(self, model: ModelResult, report: VerifyReport, count: int) -> None:
+        """A model is done."""
+        self._display.hide()
+        if self._quiet or (count == 1 and not could_look(model)):
+            return
+        from torchlink.report.verify import head, model_to_text
+
+        above = head(report, self._linted.of(report), color=self._color) if len(report.models) == 1 else ""
+        below = model_to_text(model, color=self._color, verbose=self._verbose)
+        print_text(above + below, color=self._color, end="")
+        flush()
+
+    def finish(self, report: VerifyReport) -> None:
+        """All models are done; a single one that could not be looked at is an error like any other command's."""
+        from torchlink.report.verify import tail, to_json
+
+        findings = self._linted.of(report)
+        if self._quiet:
+            from json import dumps
+
+            answer(dumps(to_json(report, findings), indent=2))
+            return
+        (first, *others) = report.models
+        if first.error and not others and not could_look(first):
+            raise first.error
+        print_text(tail(report, findings, color=self._color), color=self._color, end="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake_syntax
@@ -10,7 +11,7 @@ from torchlink.emit.quoting import comment
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
@@ -20,11 +21,20 @@ FETCHED = ("LIBTORCH", "TORCH")
 # The variables of FindPython3, FindPython, and of the older FindPythonInterp and pybind11.
 PYTHON = ("Python3_EXECUTABLE", "Python_EXECUTABLE", "PYTHON_EXECUTABLE")
 OWN = "Set by torchlink"
+# The options whose value is the next word, where it is not joined to them.
+DIRECTORY_OPTIONS = frozenset({"-S", "-B", "-H"})
+VALUE_OPTIONS = frozenset({"-C", "-D", "-U", "-G", "-T", "-A", "--preset", "--toolchain", "--install-prefix"})
 # The first words of a cmake command line that configures nothing.
 OTHER_MODES = frozenset({"--build", "--install", "--open", "--workflow", "--find-package", "-E", "-P", "-N"})
 
 
-def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given: Iterable[str] = ()) -> str:
+def initial_cache(
+    libtorch: Libtorch,
+    prefix: Path,
+    launcher: str | None,
+    given: Iterable[str] = (),
+    cross: Mapping[str, str] | None = None,
+) -> str:
     """The text of the script.
 
     What stands in the cache already, from the command line, a preset or an earlier run, stays, unless
@@ -36,6 +46,7 @@ def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given:
         prefix: where torchlink's own TorchConfig.cmake lies, as `share/cmake/Torch` below it.
         launcher: compiler launcher, for example `ccache`; None for none.
         given: names of variables that the user's command line sets; they are left out.
+        cross: variables that make CMake compile for another machine.
     """
     taken = set(given)
     # A source tree has a CMakeLists.txt of its own, which FetchContent would add to the project.
@@ -54,6 +65,7 @@ def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given:
         variables.update({name: ("FILEPATH", cmake_syntax.path(libtorch.python)) for name in PYTHON})
     if launcher:
         variables["CMAKE_CXX_COMPILER_LAUNCHER"] = ("STRING", launcher)
+    variables.update({name: ("STRING", value) for name, value in (cross or {}).items()})
     lines = [
         f"# Written by torchlink for libtorch {comment(libtorch.version or 'of unknown version')}; read by cmake -C.",
         "function(_torchlink_set name type value)",
@@ -81,8 +93,21 @@ def given_variables(arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(definition.partition("=")[0].partition(":")[0] for definition in definitions)
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
+def has_toolchain(arguments: Sequence[str]) -> bool:
+    """Whether a cmake command line names a toolchain file, or the machine to compile for."""
+    names = given_variables(arguments)
+    return any(word.startswith("--toolchain") for word in arguments) or not {
+        "CMAKE_TOOLCHAIN_FILE",
+        "CMAKE_SYSTEM_NAME",
+    }.isdisjoint(names)
+
+
+def check_arguments(arguments: Sequence[str], here: str) -> None:
     """See whether a cmake command line configures a project.
+
+    Args:
+        arguments: of cmake.
+        here: the directory that it is started in, as cmake sees it (`working_directory`).
 
     Raises:
         UsageError: it does something else, which needs nothing of torchlink's.
@@ -94,6 +119,20 @@ def check_arguments(arguments: Sequence[str]) -> None:
             f"cmake {mode} configures nothing: it needs nothing of torchlink's.",
             hint=f"Run cmake {mode} itself.",
         )
-    for word, following in zip(arguments, (*arguments[1:], ""), strict=False):
-        if word[:2] in {"-S", "-B"}:
-            cmake_syntax.check_directory(word[2:] or following)
+    for directory in directories(arguments, here):
+        cmake_syntax.check_directory(directory)
+
+
+def directories(arguments: Sequence[str], here: str) -> tuple[str, ...]:
+    """The absolute directories of the source and of the build that a cmake command line names or leaves to `here`."""
+    named: dict[str, str] = {}
+    words = iter(arguments)
+    for word in words:
+        if word[:2] in DIRECTORY_OPTIONS:
+            named[word[:2]] = word[2:] or next(words, "")
+        elif word in VALUE_OPTIONS:
+            next(words, None)
+        elif not word.startswith("-"):
+            named["-S"] = word
+    both = (named.get("-S", named.get("-H", "")), named.get("-B", ""))
+    return tuple(dict.fromkeys(os.path.normpath(os.path.join(here, name)) for name in both))  # noqa: PTH118

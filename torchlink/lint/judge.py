@@ -10,8 +10,8 @@ from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError
-from torchlink.lint.case import Case, Wanted
-from torchlink.lint.finding import ClosureEntry, FileReport
+from torchlink.lint.case import VARIABLES, Case, Wanted
+from torchlink.lint.finding import ClosureEntry, FileReport, Severity
 from torchlink.lint.rules import RULES
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import Closure
     from torchlink.binary.elf import ElfFile
+    from torchlink.binary.tree import Tree
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
     from torchlink.lint.torches import Torches
@@ -39,6 +40,7 @@ def judge(
     root: Path | None = None,
     files: OpenFiles | None = None,
     torches: Torches | None = None,
+    tree: Tree | None = None,
 ) -> FileReport:
     """What the rules say about one ELF file; it is read, never run.
 
@@ -49,14 +51,16 @@ def judge(
         root: an image or sysroot that it will run in.
         files: keeps libraries open from one file to the next.
         torches: where the libtorch comes from that Python has loaded when it imports an extension.
+        tree: the files as it will see them, where that is no root: in an emulator.
 
     Raises:
         FileError: the file cannot be read, is no regular file, or nothing that a loader loads.
         MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
     """
-    return report_of(
-        examine(path, wanted or Wanted(), root=root, files=files or OpenFiles(), torches=torches), path, rules
+    examined = examine(
+        path, wanted or Wanted(), root=root, files=files or OpenFiles(), torches=torches, tree=tree
     )
+    return report_of(examined, path, rules)
 
 
 class Examined(NamedTuple):
@@ -75,6 +79,7 @@ def examine(
     files: OpenFiles,
     torches: Torches | None = None,
     imported: bool = False,
+    tree: Tree | None = None,
 ) -> Examined:
     """One ELF file, its closure and the libtorch around it; parameters and errors are those of `judge`.
 
@@ -86,17 +91,25 @@ def examine(
             f"{path} is {UNLINKED.get(elf.type, 'no program or library')}: nothing loads it.",
             hint="Name the program or library that it was linked into.",
         )
-    system = system_for(elf, root)
+    system = system_for(elf, root, tree=tree)
     closure = resolve(path, system=system, environment=wanted.environment, files=files)
     kind = "python extension" if imported else kind_of(path, elf)
     case = Case(closure, Scope(closure), wanted, kind, system)
     remarks = tuple(left_open(case))
-    if not case.is_extension:
-        return Examined(case, remarks, ())
-    from torchlink.lint.importing import after_import_of_torch
+    assumed: tuple[str, ...] = ()
+    if case.is_extension:
+        from torchlink.lint.importing import after_import_of_torch
 
-    case, assumed, more = after_import_of_torch(case, torches, files)
-    return Examined(case, (*remarks, *more), assumed)
+        case, assumed, more = after_import_of_torch(case, torches, files)
+        remarks += more
+    if wanted.shell:
+        from torchlink.lint.shell import changes
+
+        def again(other: Wanted) -> Case:
+            return examine(path, other, root=root, files=files, torches=torches, imported=imported).case
+
+        assumed += tuple(changes(case, again))
+    return Examined(case, remarks, assumed)
 
 
 def report_of(examined: Examined, path: Path, rules: Iterable[Rule]) -> FileReport:
@@ -105,7 +118,7 @@ def report_of(examined: Examined, path: Path, rules: Iterable[Rule]) -> FileRepo
     return FileReport(
         str(path),
         case.kind,
-        findings_of(case, rules),
+        to_the_variable(findings_of(case, rules), case, rules),
         entries(case.closure),
         not_judged=examined.not_judged,
         assumed=examined.assumed,
@@ -132,6 +145,28 @@ def findings_of(case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
     findings = [finding for rule in rules for finding in rule.judge(rule, case)]
     findings.sort(key=lambda finding: finding.severity, reverse=True)
     return tuple(findings)
+
+
+def to_the_variable(findings: tuple[Finding, ...], case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
+    """The findings, where those that only LD_LIBRARY_PATH or LD_PRELOAD bring about have the fix that suits them."""
+    bare = case.bare
+    if bare is None or not bare.complete:
+        return findings
+    without = findings_of(bare, rules)
+    known = {(each.rule, each.subject) for each in without}
+    if any(each.severity is Severity.ERROR for each in without):
+        return findings  # it is not well without them either
+    names = " and ".join(name for name in VARIABLES if case.wanted.environment.get(name))
+    fix = (
+        f"Unset {names}: without that, {case.name} takes the libraries to which its own search path leads, "
+        "and this is no fault."
+    )
+    return tuple(
+        each._replace(fix=fix)
+        if each.severity is Severity.ERROR and (each.rule, each.subject) not in known
+        else each
+        for each in findings
+    )
 
 
 def kind_of(path: Path, elf: ElfFile) -> str:

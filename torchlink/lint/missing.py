@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.lint.case import TORCH_NAMES, bare_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import entries_of, is_there
 from torchlink.lint.unseen import Unseen
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
@@ -101,7 +102,7 @@ def is_foreign(case: Case) -> bool:
     if case.system.tree.root is not None or case.subject.elf.machine == this_machine():
         return False
     loader = case.system.interpreter
-    return loader is None or not is_there(Path(loader))
+    return loader is None or not is_there(Path(case.system.tree.on_host(loader)))
 
 
 def this_machine() -> str:
@@ -168,7 +169,8 @@ def directory_around(here: Path, names: list[str], case: Case) -> Path | None:
             break
         try:
             inside = sorted(islice(place.iterdir(), MOST_NEIGHBOURS), key=by_habit)
-        except OSError:
+        except OSError as error:
+            not_about_the_file(place, error)
             continue
         for directory in (place, *inside, *(each / "lib" for each in inside)):
             if all(fits(directory / name, case) for name in names):
@@ -192,6 +194,8 @@ def fits(path: Path, case: Case) -> bool:
             other = OF_GLIBC if case.system.family == "musl" else OF_MUSL
             wrong = any(re.match(other, each) for each in elf.dynamic.needed)
             return elf.machine == case.subject.elf.machine and not wrong
+    except ResourcesError:
+        raise
     except TorchlinkError:
         return False
 

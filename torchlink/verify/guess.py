@@ -35,6 +35,7 @@ SAME = 4  # sizes that raise the same: the others of the combination are left fo
 SAME_EVERYWHERE = 24  # candidates that raise the same: the model raises it whatever it is given
 # How many sizes are tried of a combination in each round: of the likely ones, and of the others.
 ROUNDS = ((80, 3), (2000, 80))
+DEVICES = (ScalarOption("cpu"), ScalarOption("cuda"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ def _combinations(description: Description) -> list[Combination]:
     arguments = _given(description.arguments)
     chooser = Chooser(probed(description))
     choices: list[Sequence[Option]] = [
-        [default]
+        DEVICES
+        if argument.type == "Device"
+        else [default]
         if (default := _default(argument))
         else chooser.options(parse_type(argument.type), (number,))
         for number, argument in enumerate(arguments)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,12 +14,15 @@ from torchlink.errors import (
     FileError,
     LibtorchUnusableError,
     ModelError,
+    ResourcesError,
     TorchlinkError,
     UsageError,
 )
+from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
+from torchlink.status import exists, is_file
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
 
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.model.stored import StoredTensor
     from torchlink.plan import LinkPlan, Wishes
+    from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.facts import Compiler
     from torchlink.verify.specs import InputSpec
 
@@ -43,7 +49,10 @@ OLD_FORMAT = (1, 11)  # before it the tiny model is one in 1.1's format, which n
 class Hooks(NamedTuple):
     """What a caller of `verify` wants to hear of while it runs."""
 
-    started: Callable[[str], None] = lambda _: None  # something that takes long begins: a sentence
+    compiling: Callable[[str], None] = lambda _: None  # the loader begins to be compiled: a sentence
+    # A model begins, or is done: it, the report so far, and how many models there are in all.
+    begun: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
+    ended: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
     noted: Callable[[Sequence[str]], None] = lambda _: None  # the plan's notes, before anything is built
     meanwhile: Callable[[], None] = lambda: None  # a loader is starting: time to import what is needed later
     early: Session | None = None  # started on speculation; serves the first model where it is the right one
@@ -88,7 +97,8 @@ def verify(
 
     Raises:
         BuildFailedError: the loader does not compile or link.
-        ToolMissingError: there is no C++ compiler, no CMake, no Nim.
+        ToolMissingError: there is no C++ compiler, no CMake, no Nim; for a libtorch of another machine no QEMU, or a
+            library of that machine is not here.
         ToolUnfitError: the compiler cannot build against this libtorch.
         LibtorchUnusableError: libtorch is for another machine or a newer system, still packed, or older than the
             loader.
@@ -98,6 +108,7 @@ def verify(
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
     from torchlink.libtorch.floor import shortfall
+    from torchlink.toolchain.library_dirs import linked
 
     _check(device, via, models, expect, libtorch)
     _check_values(libraries, atol, rtol)
@@ -111,36 +122,43 @@ def verify(
     )
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, wishes, compiler)
-    short = shortfall(libtorch, thorough=True)
+    emulator = _emulator(libtorch, tool)
+    short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
         raise short.error
     hooks.noted(plan.notes)
     looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
-    if all(result.error for result in looked_at):  # nothing to run: nobody has to wait for a compiler
-        return VerifyReport(libtorch, None, via, tuple(looked_at))
-    loader = _build(plan, tool, via, hooks)
-    # One process a model: what a model leaves behind must neither help nor harm the next one.
-    # One that was started before it was built anew, in the same place, is not this one.
-    right = hooks.early is not None and loader.cached and hooks.early.loader == loader.path
-    early = hooks.early if right else None
-    results = []
+    loader = early = None
+    if not all(result.error for result in looked_at):  # else nothing runs: nobody has to wait for a compiler
+        loader = _build(plan, tool, via, hooks)
+        # One that was started before it was built anew, in the same place, is not this one.
+        right = (
+            hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
+        )
+        early = hooks.early if right else None
+    command = emulator.command if emulator else ()
+    report = VerifyReport(libtorch, loader, via, (), *((emulator, tool.name) if loader else ()))
     for result in looked_at:
-        if result.error is None:
-            results.append(_prove(result, request, libtorch, hooks, early or Session(loader.path, env)))
+        proved = result
+        if loader is not None and result.error is None:
+            hooks.begun(result, report, len(looked_at))
+            # One process a model: what a model leaves behind must neither help nor harm the next one.
+            proved = _prove(result, request, libtorch, hooks, early or Session(loader.path, env, command))
             early = None
-        else:
-            results.append(result)
-    return VerifyReport(libtorch, loader, via, tuple(results))
+        report = replace(report, models=(*report.models, proved))
+        hooks.ended(proved, report, len(looked_at))
+    return report
 
 
 def _check_values(libraries: Sequence[Path], atol: float, rtol: float) -> None:
-    """Refuse operator libraries that are not there, and negative tolerances."""
+    """Refuse operator libraries that are not there, and tolerances that are negative or not finite."""
     for option, tolerance in (("--atol", atol), ("--rtol", rtol)):
-        if not tolerance >= 0:
+        if not 0 <= tolerance < inf:
             raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
     for library in libraries:
-        if not library.is_file():
-            raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
+        if not is_file(library):
+            what = "no file" if exists(library) else "no such file"
+            raise FileError(f"{library}: {what}.", hint="Give --library a shared library of operators.")
 
 
 def _check(device: str, via: str, models: Sequence[Path], expect: Path | None, libtorch: Libtorch) -> None:
@@ -160,17 +178,19 @@ def _check(device: str, via: str, models: Sequence[Path], expect: Path | None, l
 
 def _plan(libtorch: Libtorch, wishes: Wishes | None, command: str | None) -> tuple[LinkPlan, Compiler]:
     from torchlink.plan import NO_WISHES, make_plan
-    from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.fit import compiles_for
+    from torchlink.toolchain.cross import compiler_for
 
-    compiler = find_compiler(command)
-    if not compiles_for(libtorch, compiler):
-        raise LibtorchUnusableError(
-            f"The libtorch of {libtorch.root} is for {libtorch.arch} {libtorch.platform}, and "
-            f"{compiler.name} builds for {compiler.target}: nothing built against it can run here.",
-            hint="`torchlink flags` prints its words all the same; verify on a machine of its kind.",
-        )
+    compiler = compiler_for(libtorch, command)
     return make_plan(libtorch, wishes or NO_WISHES, compiler), compiler
+
+
+def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
+    """What runs the loader where it is for another machine."""
+    if not is_foreign(libtorch):
+        return None
+    from torchlink.toolchain.emulator import emulator_for
+
+    return emulator_for(libtorch, compiler)
 
 
 def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
@@ -180,7 +200,7 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
     from torchlink.plan import missing_of
 
     def say() -> None:
-        hooks.started(f"building the reference loader with {compiler.name} (once; about ten seconds)")
+        hooks.compiling(f"compiling the reference loader with {compiler.name} (about 10 s, once)")
 
     try:
         return build_loader(plan, compiler, via, say)
@@ -228,6 +248,8 @@ def _look(path: Path) -> ModelResult:
         return ModelResult(str(path), require_torchscript(path).kind, None, None)
     except ModelError as error:
         return ModelResult(str(path), identify(path).kind, None, error)
+    except ResourcesError:
+        raise
     except TorchlinkError as error:
         return ModelResult(str(path), "unreadable", None, error)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from torchlink.errors import RunFailedError, ToolMissingError
@@ -44,25 +46,28 @@ class Session:
     Args:
         loader: the program.
         passed: variables that it is given besides, as for `minimal_environment`.
+        emulator: command that runs it, where it is for another machine.
 
     Raises:
         RunFailedError: the program cannot be started at all.
         UsageError: one of `passed` is no variable to be passed.
     """
 
-    def __init__(self, loader: Path, passed: Sequence[str] = ()) -> None:
+    def __init__(self, loader: Path, passed: Sequence[str] = (), emulator: Sequence[str] = ()) -> None:
         self.loader = loader
+        self._command = (*emulator, str(loader), "--serve")
         self._environment = minimal_environment(passed)
         self.timed_out = False
         self._printed = ""
         self._mark = ""
         self._marked = threading.Event()
         self._timer: threading.Timer | None = None
+        self._deadline = math.inf
         self._start()
 
     def _start(self) -> None:
         try:
-            self._process = spawn((self.loader, "--serve"), env=self._environment)
+            self._process = spawn(self._command, env=self._environment)
         except ToolMissingError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOEXEC:
                 raise RunFailedError(
@@ -106,9 +111,15 @@ class Session:
 
     def limit(self, seconds: float) -> None:
         """Kill the process when it has not ended so many seconds from now; `timed_out` then says so."""
+        self._deadline = time.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._time_out)
         self._timer.daemon = True
         self._timer.start()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the process is killed; infinite without a limit."""
+        return self._deadline - time.monotonic()
 
     def restart(self) -> None:
         """Go on with a new process of the same loader, which has loaded and printed nothing; a limit stays.
