@@ -3,7 +3,7 @@
     python benchmarks/inference.py [--rounds N] [--libtorch PATH]
 
 Every model of the tests (tests/zoo) is run by the reference loader twice: with inputs that torchlink works out, and
-with those same inputs given. Both sides of a ratio run in turn, in a loader that has already started; of each the fastest run
+with those same inputs given. Both sides of a ratio run in turn, in a loader that has already started; of each the fastest
 run counts.
 """
 
