@@ -3,8 +3,8 @@
     python benchmarks/inference.py [--rounds N] [--libtorch PATH]
 
 Every model of the tests (tests/zoo) is run by the reference loader twice: with inputs that torchlink works out, and
-with those same inputs given. Both sides of a ratio run in turn, in a loader that has already started; of each the fastest
-run counts.
+with those same inputs given. Both sides of a ratio run in turn, in a loader that has started already; of each the
+fastest run counts.
 """
 
 from __future__ import annotations

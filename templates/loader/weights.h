@@ -57,8 +57,8 @@ inline void unpack(const c10::IValue& value, int depth, Packed& found) {
   }
 }
 
-// As JSON: a tensor's `{"dtype","shape"}`; `{"weights":[…],"numbers":[…], …}` of a packed object, with what it
-// says of a convolution; a list of them; null for everything else.
+// As JSON: a tensor's `{"dtype","shape"}`; `{"weights":[…],"numbers":[…], …}` of a packed object, with the groups and
+// the direction of a convolution; a list of them; null for everything else.
 inline std::string weight_json(const c10::IValue& value) {
   if (value.isTensor()) return value.toTensor().defined() ? about(value.toTensor()).text() : "null";
   if (value.isList() && !value.isIntList() && !value.isDoubleList() && !value.isBoolList()) {
@@ -71,15 +71,6 @@ inline std::string weight_json(const c10::IValue& value) {
   unpack(value, 0, found);
   JsonObject out;
   out.add("weights", json_array(found.weights)).add("numbers", json_array(found.numbers));
-  for (const char* const name : {"stride", "padding", "output_padding", "dilation"}) {
-    const c10::IValue said = asked(value, name);
-    if (!said.isList()) continue;
-    std::vector<std::string> items;
-    for (const c10::IValue& item : said.toListRef()) {
-      if (item.isInt()) items.push_back(whole_json(item.toInt()));
-    }
-    out.add(name, json_array(items));
-  }
   const c10::IValue groups = asked(value, "groups"), transpose = asked(value, "transpose");
   if (groups.isInt()) out.add("groups", whole_json(groups.toInt()));
   if (transpose.isBool()) out.add("transpose", transpose.toBool() ? "true" : "false");

@@ -115,8 +115,8 @@ def test_what_tries_that_failed_have_printed_is_not_shown(report: VerifyReport) 
 def test_of_a_model_that_always_raises_the_first_try_is_shown(report: VerifyReport) -> None:
     model = model_of(report, "PrintsAndRaises")
     assert model["printed"] == "an attempt\n"
-    assert model["input_tries"] == 24
-    assert "with each of 24 different inputs forward raised: no" in str(model["error"])
+    assert model["input_tries"] in range(12, 40)
+    assert f"with each of {model['input_tries']} different inputs forward raised: no" in str(model["error"])
 
 
 def test_a_slow_model_is_not_run_again_and_again(report: VerifyReport) -> None:

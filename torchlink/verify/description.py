@@ -40,15 +40,10 @@ def _fact(value: Any) -> object:
     if isinstance(value, list):
         return tuple(map(_fact, value))
     if isinstance(value, dict) and "weights" in value:
-        sizes = {
-            name: tuple(map(int, value.get(name, ())))
-            for name in ("stride", "padding", "output_padding", "dilation")
-        }
         return PackedFact(
             tuple(_tensor(weight) for weight in value["weights"]),
             tuple(tuple(each) if isinstance(each, list) else each for each in value.get("numbers", ())),
-            **sizes,
-            groups=int(value.get("groups", 1)),
+            groups=int(value.get("groups", 0)),
             transpose=bool(value.get("transpose", False)),
         )
     return _tensor(value) if isinstance(value, dict) else value

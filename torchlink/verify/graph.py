@@ -58,11 +58,7 @@ class PackedFact:
 
     weights: tuple[TensorFact, ...]  # every tensor of its state, vectors too
     numbers: tuple[object, ...] = ()  # whole numbers and tuples of them, in the order of its state
-    stride: tuple[int, ...] = ()  # of a convolution; empty where it does not tell
-    padding: tuple[int, ...] = ()
-    output_padding: tuple[int, ...] = ()
-    dilation: tuple[int, ...] = ()
-    groups: int = 1
+    groups: int = 0  # of a convolution; 0 where it does not tell
     transpose: bool = False
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 MOST_COMBINATIONS = 300  # of the arguments' options
 LIKELY = 6  # combinations that are tried with many sizes before others are looked at
 SAME = 4  # sizes that raise the same: the others of the combination are left for later
-SAME_EVERYWHERE = 24  # candidates that raise the same: the model raises it whatever it is given
+# Combinations, or candidates, that raise the same: the model raises it whatever it is given.
+SAME_EVERYWHERE, SAME_ALWAYS = 12, 80
 # How many sizes are tried of a combination in each round: of the likely ones, and of the others.
 ROUNDS = ((80, 3), (2000, 80))
 DEVICES = (ScalarOption("cpu"), ScalarOption("cuda"))
@@ -81,30 +82,49 @@ def guesses(description: Description) -> Generator[Guess, str, None]:
     most = max(combination.told for combination in combinations)
     likely = [combination for combination in combinations if combination.told == most][:LIKELY]
     others = [combination for combination in combinations if combination not in likely]
-    sizes: dict[Combination, Narrowing] = {}
-    seen: set[tuple[InputSpec, ...]] = set()
-    messages: set[str] = set()
-    for limits in ROUNDS:
+    search = _Search()
+    for round_, limits in enumerate(ROUNDS):
         for group, limit in zip((likely, others), limits, strict=True):
             for combination in group:
-                if combination not in sizes:
-                    sizes[combination] = Narrowing(letters_of(combination.options))
-                narrowing = sizes[combination]
-                last: list[object] = []
-                for chosen in islice(narrowing, limit):
-                    guess = combination.guess(chosen)
-                    if guess.inputs in seen:
-                        continue
-                    message = yield guess
-                    seen.add(guess.inputs)
-                    messages.add(message)
-                    if len(messages) == 1 and len(seen) >= SAME_EVERYWHERE:
-                        return
-                    narrowing.told(chosen, message)
-                    last = [*last[1 - SAME :], amounts(message) or message]
-                    same = len(last) == SAME and len(set(last)) == 1
-                    if not message or (same and limits is ROUNDS[0]):
-                        break
+                most_sizes = limit if group is likely or len(search.messages) > 1 else 1
+                yield from search.tries(combination, most_sizes, patient=round_ > 0)
+                if search.hopeless:
+                    return
+
+
+class _Search:
+    """What has been tried, and what was raised."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[Combination, Narrowing] = {}
+        self.seen: set[tuple[InputSpec, ...]] = set()
+        self.messages: set[str] = set()
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so many have raised the same that the model does so whatever it is given."""
+        return len(self.messages) == 1 and (
+            len(self.sizes) >= SAME_EVERYWHERE or len(self.seen) >= SAME_ALWAYS
+        )
+
+    def tries(self, combination: Combination, most: int, *, patient: bool) -> Generator[Guess, str, None]:
+        """A combination with the next few sizes, at most until a few raise the same, unless `patient`."""
+        if combination not in self.sizes:
+            self.sizes[combination] = Narrowing(letters_of(combination.options))
+        narrowing = self.sizes[combination]
+        last: list[object] = []
+        for chosen in islice(narrowing, most):
+            guess = combination.guess(chosen)
+            if guess.inputs in self.seen:
+                continue
+            message = yield guess
+            self.seen.add(guess.inputs)
+            self.messages.add(message)
+            narrowing.told(chosen, message)
+            last = [*last[1 - SAME :], amounts(message) or message]
+            same = len(last) == SAME and len(set(last)) == 1
+            if not message or (same and not patient) or (self.hopeless and len(self.seen) >= SAME_ALWAYS):
+                return
 
 
 def _combinations(description: Description) -> list[Combination]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torchlink.verify.guessing.templates import Sizes
 
 MOST_USUAL = 80
+SIDES = (20, 40, 80, 100, 160, 200, 320, 400, 480, 640)  # of images that are not square, and of spectrograms
 USUAL: dict[str, tuple[int, ...]] = {
     **dict.fromkeys((HEIGHT, WIDTH), IMAGE_SIZES),
     DEPTH: VOLUME_SIZES,
@@ -117,6 +118,8 @@ class Narrowing:
         if not self.useful or len(sides) != 1:
             return
         side, found = sides.pop(), amounts(message)
+        if found and found.want == side:  # the position embedding stands on the left: `positions + x`
+            found = Amounts(found.want, found.got)
         for known in (self.low, self.high):
             if known and found and known[1] == found and not 0.7 < side / known[0] < 1.5:
                 self.useful = False  # another size of the input changes nothing at the layer that refuses it
@@ -163,9 +166,11 @@ class Narrowing:
         target = self._target()
         low, high = self.low[0] if self.low else 1, self.high[0] if self.high else LARGEST[HEIGHT]
         area = target**2 if target else low * high
-        sides = [(height, width) for height in IMAGE_SIZES for width in IMAGE_SIZES if height != width]
+        sides = [each for each in product((*IMAGE_SIZES, *SIDES), repeat=2) if each[0] != each[1]]
         inside = [each for each in sides if LOOSE * low**2 < math.prod(each) < high**2 / LOOSE]
-        inside.sort(key=lambda each: abs(math.log(math.prod(each) / area)) + abs(math.log(each[0] / each[1])))
+        inside.sort(
+            key=lambda each: 8 * abs(math.log(math.prod(each) / area)) + abs(math.log(each[0] / each[1]))
+        )
         return [{**self.base, HEIGHT: height, WIDTH: width} for height, width in inside]
 
 
