@@ -39,6 +39,7 @@ VALUES = {
     "--rpath": "rpath",
     "--headers": "headers",
 }
+SIGNALLED = 128  # exit codes from here on are of a compiler that a signal has stopped: its source is not at fault
 SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
 
 
@@ -88,7 +89,7 @@ def cxx(ctx: typer.Context) -> None:
     if order.show is None:
         environment = {**os.environ, INSIDE: "1"}
         code = replace(command, env=environment)
-        if code and plan is not None:
+        if 0 < code < SIGNALLED and plan is not None:
             say_gone(order.arguments, plan)
             say_cuda_headers(order.arguments, plan)
             if step.compiles:
