@@ -151,7 +151,9 @@ def test_words_that_do_not_fit_are_exit_two(
 def test_the_matrix_for_github_names_every_pair_and_runs_nothing(
     tmp_path: Path, matrix: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(tmp_path / "cache"))  # the shared one is written to meanwhile
+    monkeypatch.setenv(
+        "TORCHLINK_CACHE_DIR", str(tmp_path / "cache")
+    )  # the shared one is written to meanwhile
     make(tmp_path / "a b", OLD)
     make(tmp_path / "new")
     include = jobs(

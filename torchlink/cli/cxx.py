@@ -39,7 +39,9 @@ VALUES = {
     "--rpath": "rpath",
     "--headers": "headers",
 }
-SIGNALLED = 128  # exit codes from here on are of a compiler that a signal has stopped: its source is not at fault
+SIGNALLED = (
+    128  # exit codes from here on are of a compiler that a signal has stopped: its source is not at fault
+)
 SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
 
 

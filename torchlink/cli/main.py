@@ -6,9 +6,11 @@ import errno
 import gc
 import importlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
+from torchlink import signals
 from torchlink.cli.commands import WITHOUT_TYPER
 from torchlink.cli.output import answer, say
 from torchlink.errors import FULL, RESOURCES, ResourcesError, Stopped, TorchlinkError, out_of_resources
@@ -36,20 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if sys.stdout is None:  # closed by the caller (`>&-`): the exit code is all that is wanted
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the whole process
+    signals.forget()
     try:
         code = dispatch(arguments)
+        signals.check()
         sys.stdout.flush()  # here, so that a reader that went away is noticed here
     except ResourcesError as error:
         return fault(error, arguments)
     except TorchlinkError as error:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
-    except Stopped as stopped:
-        say("torchlink: stopped", err=True)
-        return 128 + stopped.number
-    except KeyboardInterrupt:
-        say("torchlink: interrupted", err=True)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        asked = signals.told()  # click knows Ctrl-C alone
+        number = asked.number if isinstance(asked, Stopped) else getattr(interrupt, "number", signal.SIGINT)
+        say(f"torchlink: {'interrupted' if number == signal.SIGINT else 'stopped'}", err=True)
+        return 128 + int(number)
     except BrokenPipeError:
         silence()  # the reader went away (`torchlink flags | head -0`): nothing more can be said to it
         return 141
