@@ -40,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the whole process
     signals.forget()
     try:
-        code = dispatch(arguments)
-        signals.check()
+        code = heedful(arguments)
         sys.stdout.flush()  # here, so that a reader that went away is noticed here
     except ResourcesError as error:
         return fault(error, arguments)
@@ -64,6 +63,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user; `fault` keeps it in a file
         return fault(error, arguments)
+    return code
+
+
+def heedful(arguments: Sequence[str]) -> int:
+    """As `dispatch`; a signal counts even where Python drops or wraps what its handler has raised.
+
+    Raises:
+        KeyboardInterrupt: a signal has asked for it.
+        Exception: what the command raised.
+    """
+    try:
+        code = dispatch(arguments)
+    except Exception:
+        signals.check()
+        raise
+    signals.check()
     return code
 
 
