@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Annotated, Any, NamedTuple
 
 from torchlink.cli.commands import COMMANDS
+from torchlink.cli.declaration import Argument, Command
 from torchlink.cli.options import offering
 from torchlink.cli.output import answer
 
@@ -17,27 +16,23 @@ Examples:
   torchlink help cmake init
 """
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+class HelpArguments(NamedTuple):
+    """The command line of `torchlink help`."""
 
-@app.command(epilog=EPILOG)
-def show(
-    ctx: typer.Context,
     command: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[COMMAND]...",
-            autocompletion=offering(*COMMANDS),
-            help="A command, and one of its own commands.",
-        ),
-    ] = None,
-) -> None:
+        tuple[str, ...],
+        Argument("[COMMAND]...", "A command, and one of its own commands.", complete=offering(*COMMANDS)),
+    ] = ()
+
+
+def show(arguments: HelpArguments) -> int:
     """Show the help of torchlink or of one of its commands, as --help does."""
-    from torchlink.cli.app import did_you_mean
+    from torchlink.cli.app import did_you_mean, root_context
     from torchlink.errors import UsageError
 
-    place: Any = ctx.find_root()
-    for word in command or ():
+    place: Any = root_context()
+    for word in arguments.command:
         group = place.command
         names = group.list_commands(place) if hasattr(group, "list_commands") else []
         if word not in names:
@@ -46,3 +41,7 @@ def show(
         found = group.get_command(place, word)
         place = type(place)(found, info_name=word, parent=place, **found.context_settings)
     answer(place.get_help())
+    return 0
+
+
+COMMAND = Command(HelpArguments, show, EPILOG)

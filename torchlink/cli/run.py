@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import LibtorchOption, PythonOption
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command
 from torchlink.cli.planning import locate
 from torchlink.errors import InexpressibleError, LibtorchUnusableError
 
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torchlink.libtorch.facts import Libtorch
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -25,14 +22,15 @@ Examples:
 VARIABLES = {"linux": "LD_LIBRARY_PATH", "macos": "DYLD_LIBRARY_PATH"}
 
 
-@app.command(epilog=EPILOG, context_settings={"allow_interspersed_args": False})
-def run(
-    command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND...", show_default=False, help="What to run.")
-    ],
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-) -> None:
+class RunArguments(NamedTuple):
+    """The command line of `torchlink run`."""
+
+    command: Annotated[tuple[str, ...], Argument("COMMAND...", "What to run.", show_default=False)]
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+
+
+def run(arguments: RunArguments) -> int:
     """Run a program with libtorch's directories in front of LD_LIBRARY_PATH (on macOS DYLD_LIBRARY_PATH).
 
     What torchlink itself links finds libtorch without. The exit code is the program's; 128 + N for signal N.
@@ -41,7 +39,8 @@ def run(
 
     from torchlink.process import replace
 
-    raise typer.Exit(replace(command, env=environment(locate(libtorch, python), os.environ)))
+    libtorch = locate(arguments.libtorch, arguments.python)
+    return replace(arguments.command, env=environment(libtorch, os.environ))
 
 
 def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
@@ -76,3 +75,6 @@ def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
     # An empty entry would mean the current directory to the loader.
     value = ":".join((*directories, before) if before else directories)
     return {**base, variable: value} if value else dict(base)
+
+
+COMMAND = Command(RunArguments, run, EPILOG, interspersed=False)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, offering
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command
 from torchlink.cli.output import answer, notes
 from torchlink.cli.output import say as print_text
-from torchlink.cli.plan_options import (
-    CompilerOption,
-    CpuOption,
-    HeadersOption,
-    StdOption,
-)
 from torchlink.cli.planning import locate
 from torchlink.shown import visible
+from torchlink.verify.options import DEFAULTS, VerifyOptions
 
 if TYPE_CHECKING:
     from torchlink.lint.finding import Finding
+    from torchlink.verify.early import HeadStart
     from torchlink.verify.result import VerifyReport
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -48,138 +41,59 @@ Inputs:
 Exit code: 0 every model loaded, ran and gave what was expected; 1 one did not, or lint finds an error in
 the loader; 2 it could not be looked at.
 """
-InputOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="VALUE",
-        help="One argument of forward; repeat it for each, in order. Without any the model tells.",
-    ),
-]
-ExpectOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--expect", metavar="FILE", help="The tensors that forward should return, as .pt, .npy or .npz."
-    ),
-]
-EnvOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--env",
-        metavar="NAME[=VALUE]",
-        help="An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
-        "MKL, CUDA and torch; may be repeated.",
-    ),
-]
-LibraryOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--library",
-        metavar="LIB.so",
-        help="A library of operators that the model uses, loaded before it; may be repeated.",
-    ),
-]
-DeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="cpu|cuda|auto",
-        autocompletion=offering("cpu", "cuda", "auto"),
-        help="Where to run; auto: CUDA where it is usable.",
-    ),
-]
-ViaOption = Annotated[
-    str,
-    typer.Option(
-        "--via",
-        metavar="cxx|cmake|nim",
-        autocompletion=offering("cxx", "cmake", "nim"),
-        help="cxx: by the compiler with the words of `torchlink flags`; cmake, nim: through the project that "
-        "`torchlink cmake init` or `torchlink nim init` writes.",
-    ),
-]
 
 
-@app.command(epilog=EPILOG)
-def verify(
-    *,
+class VerifyArguments(NamedTuple):
+    """The command line of `torchlink verify`."""
+
     models: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[MODEL]...",
-            help="TorchScript files; a tiny one that torchlink carries where none is named.",
-        ),
-    ] = None,
-    inputs: InputOption = None,
-    expect: ExpectOption = None,
-    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = 1e-5,
-    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = 1e-4,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            help="Stop a model that is not through by then; no limit otherwise.",
-        ),
-    ] = None,
-    library: LibraryOption = None,
-    device: DeviceOption = "cpu",
-    env: EnvOption = None,
-    via: ViaOption = "cxx",
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-    cpu: CpuOption = False,
-    headers: HeadersOption = "system",
-    std: StdOption = None,
-    compiler: CompilerOption = None,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Show all lines of what a failing model's libtorch says.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
+        tuple[Path, ...],
+        Argument("[MODEL]...", "TorchScript files; a tiny one that torchlink carries where none is named."),
+    ] = ()
+    verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    json: options.Json = False
+
+
+def verify(arguments: VerifyArguments) -> int:
     """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
 
     The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
     works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
     read what secrets the environment holds.
     """
-    from torchlink.plan import Wishes
-    from torchlink.verify.early import current
-    from torchlink.verify.run import Hooks
-    from torchlink.verify.run import verify as prove
+    from torchlink.verify.early import head_start
 
-    head_start = current()
-    linted = Linted(cpu=cpu)
+    with head_start(arguments.libtorch, arguments.python, arguments.verify) as early:
+        return prove(arguments, early)
+
+
+def prove(arguments: VerifyArguments, early: HeadStart) -> int:
+    """Verify while a loader may be starting already; returns the exit code."""
+    from torchlink.verify.run import Hooks
+    from torchlink.verify.run import verify as run
+
+    linted = Linted(cpu=arguments.verify.plan.cpu_only)
 
     def meanwhile() -> None:
         """The loader is starting: import what the end needs, and lint the loader of a warm run."""
         import torchlink.report.verify  # noqa: F401 - for the import alone
 
-        if head_start.session is not None:
-            linted.of(head_start.session.loader)
+        if early.session is not None:
+            linted.of(early.session.loader)
 
-    report = prove(
-        models or (),
-        locate(libtorch, python),
-        device=device,
-        inputs=inputs,
-        expect=expect,
-        atol=atol,
-        rtol=rtol,
-        timeout=timeout,
-        libraries=library or (),
-        via=via,
-        wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
-        compiler=compiler,
-        env=env or (),
-        verbose=verbose,
-        hooks=Hooks(started=say, noted=notes, meanwhile=meanwhile, early=head_start.session),
+    report = run(
+        arguments.models,
+        locate(arguments.libtorch, arguments.python),
+        arguments.verify,
+        hooks=Hooks(started=say, noted=notes, meanwhile=meanwhile, early=early.session),
     )
     if report.loader is not None:
-        head_start.remember(report.loader.path)
+        early.remember(report.loader.path)
     findings = None if report.loader is None else linted.of(report.loader.path)
-    show(report, findings, as_json=json, verbose=verbose)
-    raise typer.Exit(max(report.exit_code, int(has_errors(findings))))
+    show(report, findings, as_json=arguments.json, verbose=arguments.verify.verbose)
+    return max(report.exit_code, int(has_errors(findings)))
 
 
 class Linted:
@@ -238,3 +152,6 @@ def say(sentence: str) -> None:
 
     if sys.stderr.isatty():
         print_text(f"torchlink: {visible(sentence)} …", err=True)
+
+
+COMMAND = Command(VerifyArguments, verify, EPILOG)
