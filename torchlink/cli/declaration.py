@@ -2,10 +2,8 @@
 
 A command's arguments are one named tuple. Each field is annotated with what the command line knows of it:
 
-    Aoti = Annotated[bool, Option("--aoti", "The program loads AOTInductor packages.")]
-
-    class FlagsArguments(NamedTuple):
-        aoti: Aoti = False
+    class DoctorArguments(NamedTuple):
+        fix_script: Annotated[bool, Option("--fix-script", "Print a shell script.")] = False
 
 The field gives the type and the default. A field that is the options of a room below is annotated with a mapping from
 that room's fields to their `Option`, and can be handed on as it is.
@@ -67,7 +65,7 @@ class CommandGroup(NamedTuple):
 class Field(NamedTuple):
     """One option or positional argument of a command."""
 
-    path: tuple[str, ...]  # ("plan", "aoti"): the field `aoti` of the field `plan`
+    path: tuple[str, ...]  # ("plan", "rpath"): the field `rpath` of the field `plan`
     declaration: Option | Argument
     type: type[Any]  # bool, str, int, float, Path; of each value where there are several
     many: bool

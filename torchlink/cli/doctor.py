@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option
-from torchlink.cli.output import answer, say
+from torchlink.cli.output import answer, colored, say
 
 EPILOG = """\b
 Examples:
@@ -42,8 +42,6 @@ def doctor(arguments: DoctorArguments) -> int:
     a CUDA build can run. What is missing comes with the command that mends it. Nothing is compiled or changed.
     The one that is taken without options is marked with *.
     """
-    import sys
-
     from torchlink.doctor.run import examine
     from torchlink.errors import UsageError
 
@@ -61,12 +59,9 @@ def doctor(arguments: DoctorArguments) -> int:
 
         answer(to_script(report).removesuffix("\n"))
     else:
-        import os
-
-        from torchlink.report.ansi import wanted
         from torchlink.report.doctor import to_text
 
-        color = wanted(sys.stdout, os.environ)
+        color = colored()
         say(to_text(report, color=color), color=color, end="")
     return report.exit_code
 

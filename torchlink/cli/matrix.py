@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
 from torchlink.cli.declaration import Argument, Command, Option, command_line, only
-from torchlink.cli.output import answer, note, say
+from torchlink.cli.output import answer, colored, note, say
 from torchlink.shown import visible
 from torchlink.verify.options import DEFAULTS, VerifyOptions
 
@@ -145,12 +145,7 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
     elif as_markdown:
         say(renderers.to_markdown(report), end="")
     else:
-        import os
-        import sys
-
-        from torchlink.report.ansi import wanted
-
-        color = wanted(sys.stdout, os.environ)
+        color = colored()
         say(renderers.to_text(report, color=color), color=color, end="")
 
 

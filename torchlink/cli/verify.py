@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
 from torchlink.cli.declaration import Argument, Command
-from torchlink.cli.output import answer, notes
+from torchlink.cli.output import answer, colored, notes
 from torchlink.cli.output import say as print_text
 from torchlink.cli.planning import locate
 from torchlink.shown import visible
@@ -137,12 +137,7 @@ def show(
     (first, *others) = report.models
     if first.error and first.error.exit_code == 2 and not others:
         raise first.error
-    import os
-    import sys
-
-    from torchlink.report.ansi import wanted
-
-    color = wanted(sys.stdout, os.environ)
+    color = colored()
     print_text(to_text(report, findings, color=color, verbose=verbose), color=color, end="")
 
 
