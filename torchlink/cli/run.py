@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command
+from torchlink.cli.declaration import Argument, Command, Option
+from torchlink.cli.output import answer
 from torchlink.cli.planning import locate
 from torchlink.errors import InexpressibleError, LibtorchUnusableError
 
@@ -18,6 +19,7 @@ EPILOG = """\b
 Examples:
   torchlink run -- ./app model.pt
   torchlink run --libtorch /opt/libtorch ./app
+  torchlink run --show ./app           # the command for a debugger or an IDE
 """
 VARIABLES = {"linux": "LD_LIBRARY_PATH", "macos": "DYLD_LIBRARY_PATH"}
 
@@ -28,6 +30,9 @@ class RunArguments(NamedTuple):
     command: Annotated[tuple[str, ...], Argument("COMMAND...", "What to run.", show_default=False)]
     libtorch: options.Libtorch = None
     python: options.Python = None
+    show: Annotated[
+        bool, Option("--show", "Print the command with its library path instead of running it.")
+    ] = False
 
 
 def run(arguments: RunArguments) -> int:
@@ -40,7 +45,14 @@ def run(arguments: RunArguments) -> int:
     from torchlink.process import replace
 
     libtorch = locate(arguments.libtorch, arguments.python)
-    return replace(arguments.command, env=environment(libtorch, os.environ))
+    variables = environment(libtorch, os.environ)
+    if not arguments.show:
+        return replace(arguments.command, env=variables)
+    import shlex
+
+    changed = [f"{name}={value}" for name, value in variables.items() if os.environ.get(name) != value]
+    answer(shlex.join(["env", *changed, *arguments.command]))
+    return 0
 
 
 def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
