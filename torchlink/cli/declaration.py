@@ -165,5 +165,5 @@ def command_line(group: Group, options: Any) -> list[str]:
             flags.append(option)
         else:
             for each in value if field.many else (value,):
-                flags += [option, str(each)]
+                flags += [option, str(each).removesuffix(".0") if field.type is float else str(each)]
     return flags

@@ -36,7 +36,7 @@ Exit code: 0 all is well; 1 a verification failed; 2 none failed, but some could
 """
 # What every verification is asked for; the rest of `verify`'s options makes the rows and columns.
 OPTIONS = {
-    **only(options.VERIFY, "inputs", "expect", "libraries", "atol", "rtol", "device", "env"),
+    **only(options.VERIFY, "inputs", "expect", "libraries", "atol", "rtol", "timeout", "device", "env"),
     "plan": only(options.PLAN, "cpu_only"),
 }
 
