@@ -33,6 +33,11 @@ def unmet(need: str) -> NoReturn:
     pytest.skip(f"{need} is missing")
 
 
+def program(name: str) -> str:
+    """The path of a program that a test needs, or a skip of the test."""
+    return shutil.which(name) or unmet(name)
+
+
 @functools.cache
 def makes_programs(*command: str) -> bool:
     """Whether a compiler command makes a C++ program that uses the standard library, and the program runs.

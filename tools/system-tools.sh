@@ -21,7 +21,12 @@ if command -v apt-get >/dev/null 2>&1; then
     need ccache ccache
     need musl-gcc musl-tools
     need lddtree pax-utils
-    echo 'int main(){}' | c++ -m32 -x c++ - -o /dev/null 2>/dev/null || missing="$missing g++-multilib"
+    echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing libopenblas-dev"
+    # A libtorch of another machine: its cross compiler, and QEMU to run what that makes.
+    case $(uname -m) in
+    x86_64) need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu; need qemu-aarch64-static qemu-user-static ;;
+    aarch64) need x86_64-linux-gnu-g++ g++-x86-64-linux-gnu; need qemu-x86_64-static qemu-user-static ;;
+    esac
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
 elif command -v dnf >/dev/null 2>&1; then
@@ -35,6 +40,7 @@ elif command -v dnf >/dev/null 2>&1; then
     need ld.lld lld
     need mold mold
     need ccache ccache
+    echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing openblas-devel"
     install="dnf install -y -q"
     refresh=true
 elif command -v brew >/dev/null 2>&1; then
@@ -49,14 +55,19 @@ else
     exit 0
 fi
 
-# What clang recommends without needing it: its packages carry clang's version, known once clang is there.
+# What compilers recommend without needing it: the packages carry the compiler's version, known once it is there.
 runtimes() {
-    command -v apt-get >/dev/null 2>&1 && command -v clang++ >/dev/null 2>&1 || return 0
+    command -v apt-get >/dev/null 2>&1 || return 0
+    # Of the compiler's version: g++-multilib itself conflicts with the cross compilers.
+    if [ "$(uname -m)" = x86_64 ] && command -v c++ >/dev/null 2>&1; then
+        makes c++ -m32 || echo "g++-$(c++ -dumpversion | cut -d. -f1)-multilib"
+    fi
+    command -v clang++ >/dev/null 2>&1 || return 0
     version=$(clang++ -dumpversion | cut -d. -f1)
-    makes -fsanitize=address || echo "libclang-rt-$version-dev"
-    makes -stdlib=libc++ || echo "libc++-$version-dev libc++abi-$version-dev"
+    makes clang++ -fsanitize=address '#include <string>\n' || echo "libclang-rt-$version-dev"
+    makes clang++ -stdlib=libc++ '#include <string>\n' || echo "libc++-$version-dev libc++abi-$version-dev"
 }
-makes() { printf '#include <string>\nint main(){}\n' | clang++ "$1" -x c++ - -o /dev/null >/dev/null 2>&1; }
+makes() { printf "${3-}int main(){}\n" | "$1" "$2" -x c++ - -o /dev/null >/dev/null 2>&1; }
 
 [ -n "$missing$(runtimes)" ] || exit 0
 sudo=""

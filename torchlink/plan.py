@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
@@ -14,7 +15,7 @@ from torchlink.libtorch.machine import Machine, is_foreign, this_machine
 from torchlink.libtorch.packed import check_unpacked
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 from torchlink.toolchain.header_dirs import headers_go, usable_include_dirs
-from torchlink.toolchain.library_dirs import is_system_dir, linker_dirs
+from torchlink.toolchain.library_dirs import is_system_dir, linked, linker_dirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +154,7 @@ def make_plan(
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and options.rpath == "absolute",
         notes=(
             *([_foreign_note(libtorch, compiler)] if is_foreign(libtorch) else []),
-            *_notes(libtorch, options, away, standard, libraries),
+            *_notes(libtorch, options, away, standard, libraries, compiler),
         ),
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
@@ -163,14 +164,18 @@ def make_plan(
 
 def _foreign_note(libtorch: Libtorch, compiler: Compiler | None) -> str:
     """That nothing built against this libtorch runs here, and what compiles for it."""
+    from torchlink.toolchain.emulator import command_for
+
     use = (
-        f"compile with {compiler.path.name}"
+        f"compile with {shlex.join(compiler.command)}"
         if compiler
         else "compile with a cross compiler or on such a machine"
     )
+    command = command_for(libtorch.arch, compiler) if compiler and libtorch.platform == "linux" else None
+    run = f"run the program with {command} PROGRAM" if command else "the program does not run here by itself"
     return (
         f"{libtorch.root} is built for {Machine(libtorch.platform, libtorch.arch)}, and this machine is "
-        f"{this_machine()}: {use}; the program does not run here by itself."
+        f"{this_machine()}: {use}; {run}."
     )
 
 
@@ -289,6 +294,7 @@ def _notes(
     away: tuple[CompanionDir, ...],
     standard: int,
     libraries: tuple[PlanLibrary, ...],
+    compiler: Compiler | None,
 ) -> tuple[str, ...]:
     """What the user should know about this plan."""
     notes = list(libtorch.conflicts)
@@ -300,7 +306,7 @@ def _notes(
     notes += _missing_note(libtorch, options, libraries)
     from torchlink.libtorch.floor import shortfall
 
-    short = shortfall(libtorch)
+    short = shortfall(libtorch, linked(compiler))
     if short is not None:
         notes.append(f"{short.message} {short.hint}")
     if libtorch.layout == "system" and options.rpath == "absolute":

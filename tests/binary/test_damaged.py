@@ -77,6 +77,8 @@ def read_everything(blob: bytes) -> None:
         elf.relocated_symbols,
         lambda: list(elf.references()),
         lambda: list(elf.references(relocated=False)),
+        elf.definitions,
+        elf.preemptible,
         lambda: elf.provides(b"made", 0x7C9C0B2A, "OLD_1"),
         elf.version_needs,
         elf.version_definitions,

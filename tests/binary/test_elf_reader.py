@@ -11,7 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.binary.live import Workshop, elf_files, usable
-from tests.conftest import unmet
+from tests.conftest import program, unmet
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.elf_hash import gnu_hash, sysv_hash
 from torchlink.binary.elf_layout import layout_of
@@ -71,6 +71,11 @@ def peer_facts(elf: ELFFile) -> dict[str, Any]:
             )
             for symbol in table.iter_symbols()
         ][1:]
+        facts["exported"] = {
+            (symbol.name, symbol["st_info"]["bind"] == "STB_GLOBAL")
+            for symbol in table.iter_symbols()
+            if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["bind"] != "STB_LOCAL" and symbol.name
+        }
     needs = elf.get_section_by_name(".gnu.version_r")
     if needs is not None:
         facts["needs"] = [
@@ -105,6 +110,7 @@ def own_facts(elf: ElfFile, asked: dict[str, Any]) -> dict[str, Any]:
             (symbol.name, symbol.value, symbol.size, symbol.defined, symbol.binding)
             for symbol in elf.dynamic_symbols()
         ],
+        "exported": {(each.name.decode(), each.strong) for each in elf.definitions()},
         "needs": [(need.library, need.version) for need in elf.version_needs()],
         "definitions": [definition.version for definition in elf.version_definitions()],
         "relocated": {symbol.number for symbol in elf.relocated_symbols()},
@@ -182,6 +188,27 @@ def test_symbols_are_found_through_either_hash_table_and_without_section_headers
     assert [reference.name for reference in elf.references(relocated=False)] == [b"taken"]
 
 
+@pytest.mark.parametrize("machine", ["", "-m32"])
+def test_only_what_the_loader_looks_up_again_can_be_preempted(tmp_path: Path, machine: str) -> None:
+    if not usable("gcc"):
+        unmet("gcc")
+    visibilities = "default", "protected", "hidden"
+    source = "".join(
+        f'__attribute__((visibility("{each}"))) int {each}_one(void) {{ return 0; }}\n'
+        for each in visibilities
+    )
+    source += (
+        "__attribute__((weak)) int weak_one(void) { return 0; } int idle(void) { return 0; } int data = 1;\n"
+    )
+    source += f"int user(void) {{ return weak_one() + data{''.join(f' + {each}_one()' for each in visibilities)}; }}\n"
+    workshop = Workshop(tmp_path, machine_flags=(machine,) if machine else ())
+    with ElfFile.open(workshop.library("liba.so", source=source)) as elf:
+        found = {each.name: each.strong for each in elf.preemptible()}
+        assert found == {b"default_one": True, b"weak_one": False, b"data": True}
+    with ElfFile.open(workshop.library("libb.so", source=source, flags=["-Wl,-Bsymbolic"])) as elf:
+        assert elf.preemptible() == []
+
+
 def test_a_library_without_exports_still_shows_what_it_takes(tmp_path: Path) -> None:
     if not usable("gcc"):
         unmet("gcc")
@@ -197,10 +224,10 @@ def test_a_library_without_exports_still_shows_what_it_takes(tmp_path: Path) -> 
 
 
 def test_a_static_program_takes_nothing(tmp_path: Path) -> None:
-    program = tmp_path / "still"
-    words = ["gcc", "-static", "-x", "c", "-", "-o", str(program)]
-    subprocess.run(words, input="int main(void) { return 0; }", text=True, check=True)
-    with ElfFile.open(program) as elf:
+    static = tmp_path / "static"
+    command = [program("gcc"), "-static", "-x", "c", "-", "-o", str(static)]
+    subprocess.run(command, input="int main(void) { return 0; }", text=True, check=True)
+    with ElfFile.open(static) as elf:
         assert not elf.dynamic.present
         assert list(elf.references()) == list(elf.references(relocated=False)) == []
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.conftest import needed
 from tests.schemas import public_schema
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -189,6 +190,7 @@ def test_a_version_that_is_no_release_number_is_refused(action: Any, tmp_path: P
 
 
 def test_the_hooks_are_valid_and_take_the_files_they_name(tmp_path: Path) -> None:
+    needed("pre_commit")
     done = subprocess.run(
         [sys.executable, "-m", "pre_commit", "validate-manifest", str(REPOSITORY / ".pre-commit-hooks.yaml")],
         capture_output=True,

@@ -98,6 +98,7 @@ def test_a_standard_that_is_none_is_said_with_those_that_are(torchlink: Torchlin
 
 
 @pytest.mark.parametrize("command", [("flags",), ("verify",), ("matrix",), ("c++", "-show", "a.cpp")])
+@pytest.mark.usefixtures("torch_root")
 def test_every_command_names_the_compiler_by_one_option(
     torchlink: Torchlink, command: tuple[str, ...]
 ) -> None:

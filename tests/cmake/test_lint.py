@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cmake.toy import built, configured, project
+from tests.cmake.toy import SOURCES, build_toy, built, configured, link, project
 from tests.cmake.toy import configure as toy_configure
 from torchlink.build.cmake import write_prefix
 from torchlink.plan import DEFAULTS, make_plan
@@ -74,3 +74,28 @@ def test_a_test_that_ctest_would_not_run_is_told(
         ["ctest", "-N"], cwd=tmp_path / "build", capture_output=True, text=True, check=False
     ).stdout
     assert ("torchlink-lint.app" in tests) == enabled
+
+
+def test_the_order_in_cmake_decides_whose_functions_libtorch_calls(tmp_path: Path) -> None:
+    toy = build_toy(tmp_path / "torch")
+    own = 'extern "C" { int mz_version() { return 1; } int mz_crc32() { return 2; } }\n'
+    used = "int libtorch_uses_them() { return mz_version() + mz_crc32(); }\n"
+    link(toy.library_dir, "torch_cpu", f"{own}{used}{SOURCES['torch_cpu']}", "c10")
+    link(tmp_path, "half", own.replace("int mz_crc32() { return 2; }", ""))
+    half = f"{tmp_path}/libhalf.so"
+    for order, sound in ((f"${{TORCH_LIBRARIES}} {half}", True), (f"{half} ${{TORCH_LIBRARIES}}", False)):
+        lists = LISTS.replace("${TORCH_LIBRARIES})", f"{order})")
+        directory = tmp_path / f"sound {sound}"
+        prefix = write_prefix(make_plan(toy, DEFAULTS))
+        keep = "target_link_options(app PRIVATE LINKER:--no-as-needed)\n"
+        lint = f"{keep}torchlink_lint(app ARGS --select interposed-symbols)\n"
+        configured(project(directory, lists + lint), f"-DCMAKE_PREFIX_PATH={prefix}", TORCHLINK)
+        done = subprocess.run(
+            ["cmake", "--build", str(directory / "build")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert (done.returncode == 0) == sound, done.stdout + done.stderr
+        assert ("takes 1 symbol that libtorch_cpu.so" in done.stdout + done.stderr) != sound

@@ -73,7 +73,7 @@ def test_a_packed_wheel_prints_its_platforms_words_and_is_not_run(
     assert not (tmp_path / "app").exists()
     verified = torchlink("verify", "--libtorch", wheel)
     assert verified.code == 2
-    assert "can run here" in verified.err
+    assert ("still packed" if "linux" in wheel.stem else "can run here") in verified.err
 
 
 @pytest.fixture

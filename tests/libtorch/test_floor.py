@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,59 @@ def test_doctor_calls_no_compiler_fit(future: tuple[Path, str], torchlink: Calla
     (problem,) = [each for each in said["problems"] if each["severity"] == "error"]
     assert f"libtorch_cpu.so needs {version}, and " in problem["what"]
     assert "torch 2." in problem["remedy"]
+
+
+@pytest.fixture
+def old_sysroot(tmp_path: Path) -> tuple[Path, str]:
+    """A libtorch that this system serves, and a compiler that links with an older C library than it needs."""
+    root = make(tmp_path / "torch")
+    for directory, version in (("new", "GLIBC_2.28"), ("old", "GLIBC_2.17")):
+        (tmp_path / directory).mkdir()
+        script = tmp_path / directory / "versions.map"
+        script.write_text(f"{version} {{ global: needed; }};\n")
+        source = ".globl needed\nneeded: .byte 0\n"
+        link(tmp_path / directory / "libc.so.6", source, f"-Wl,--version-script={script}")
+    source = f".data\n.globl {SHOW_CONFIG[1]}\n{SHOW_CONFIG[1]}: .quad needed\n"
+    link(root / "lib/libtorch_cpu.so", source, tmp_path / "new/libc.so.6")
+    return root, f"c++ -B{tmp_path / 'old'}"
+
+
+def test_a_compilers_own_older_libraries_count(
+    old_sysroot: tuple[Path, str], torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, compiler = old_sysroot
+    assert shortfall(choose(root), thorough=True) is None
+    assert "warning" not in torchlink("flags", "--libtorch", root).err
+    fact = (
+        f"{root}/lib/libtorch_cpu.so needs GLIBC_2.28, and {compiler[6:]}/libc.so.6 has at most GLIBC_2.17."
+    )
+    done = torchlink("flags", "--libtorch", root, "--compiler", compiler)
+    assert done.code == 0
+    assert f"{fact} Nothing that c++ " in done.err
+    assert "Name a compiler with a newer C library and libstdc++" in done.err
+    refused = torchlink("verify", "--libtorch", root, "--compiler", compiler)
+    assert refused.code == 2
+    assert fact in refused.err
+    monkeypatch.setenv("CXX", compiler)
+    said = json.loads(torchlink("doctor", "--json", "--libtorch", root).out)
+    fits = {fit["compiler"]: fit["ok"] for fit in said["fits"]}
+    assert not fits.pop(compiler)
+    assert all(fits.values())
+    (problem,) = [each for each in said["problems"] if each["severity"] == "error"]
+    assert fact in problem["what"]
+
+
+def test_a_newer_library_beside_libtorch_serves_the_linker_too(
+    tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    root = newer(tmp_path / "torch", "libstdc++.so.6", tmp_path / "workshop")
+    source = f".data\n.globl {SHOW_CONFIG[1]}\n{SHOW_CONFIG[1]}: .quad of_the_future\n"
+    link(root / "lib/libtorch_cpu.so", source, tmp_path / "workshop/libstdc++.so.6", "-Wl,-rpath,$ORIGIN")
+    shutil.copy(tmp_path / "workshop/libstdc++.so.6", root / "lib")
+    (tmp_path / "old").mkdir()
+    build(tmp_path / "old/libstdc++.so.6", Library())
+    done = torchlink("flags", "--libtorch", root, "--compiler", f"c++ -B{tmp_path}/old")
+    assert "warning" not in done.err
 
 
 def test_the_newest_torch_that_fits() -> None:

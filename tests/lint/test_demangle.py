@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import program
 from torchlink import process
 from torchlink.errors import RunFailedError
 from torchlink.lint.demangle import LONGEST, demangled
@@ -30,6 +31,7 @@ def shown(*evidence: str) -> tuple[str, ...]:
 
 
 def test_names_are_demangled_wherever_a_line_has_them() -> None:
+    program("c++filt")
     assert shown(NAME, f"/opt/libx.so: GLIBCXX_3.4.30 ({NAME}, memcpy)", "cuInit") == (
         READABLE,
         f"/opt/libx.so: GLIBCXX_3.4.30 ({READABLE}, memcpy)",
@@ -38,6 +40,7 @@ def test_names_are_demangled_wherever_a_line_has_them() -> None:
 
 
 def test_the_mangled_names_stay_beside_them_and_allowed_findings_are_readable_too() -> None:
+    program("c++filt")
     file = demangled(report(NAME)).files[0]
     assert file.findings[0].evidence == (NAME,)
     assert file.findings[0].demangled == (READABLE,)

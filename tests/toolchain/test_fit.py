@@ -10,7 +10,8 @@ import pytest
 from tests.imitations import imitate, imitate_compiler
 from torchlink.errors import ToolUnfitError, UsageError
 from torchlink.toolchain.compiler import find_compiler
-from torchlink.toolchain.fit import check_compiler, cxx_standard, default_compiler
+from torchlink.toolchain.cross import default_compiler
+from torchlink.toolchain.fit import check_compiler, cxx_standard
 
 if TYPE_CHECKING:
     from pathlib import Path

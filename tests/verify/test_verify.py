@@ -47,7 +47,8 @@ def test_without_a_model_the_tiny_one_is_proved_and_the_json_is_the_contract_s(
     assert set(report) == {"schema", "ok", "libtorch", "loader", "lint", "models"}
     assert report["schema"] == 1
     assert report["ok"] is True
-    assert list(report["loader"]) == ["cached", "compile_seconds", "command"]
+    assert list(report["loader"]) == ["cached", "compile_seconds", "command", "emulator"]
+    assert report["loader"]["emulator"] is None
     (model,) = report["models"]
     assert (
         " ".join(model)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torchlink.binary.closure import Closure, Edge, LoadedObject
-    from torchlink.binary.elf import Reference
+    from torchlink.binary.elf import Definition, Reference
 
 STRIDE = 32
 BATCH = 1024
@@ -58,6 +58,8 @@ class Scope:
         closure: a closure; with libraries missing, what they would define counts as undefined.
     """
 
+    ordered = True  # the closure's objects are in the order in which the loader loads them
+
     def __init__(self, closure: Closure) -> None:
         self.closure = closure
         self._objects = {each.path: each for each in reversed(closure.objects)}
@@ -78,6 +80,38 @@ class Scope:
         if key not in self._bound:
             self._bound[key] = first_provider(reference, self.closure.objects)
         return self._bound[key]
+
+    def interposed(
+        self, path: str, symbols: Iterable[Definition]
+    ) -> tuple[dict[str, list[Definition]], list[Definition]]:
+        """Where an object's references to its own definitions bind.
+
+        Args:
+            path: of the object.
+            symbols: some of what `ElfFile.preemptible` gives for it.
+
+        Returns:
+            Paths of objects loaded before it, in load order, each with what binds to it; and what stays its own.
+        """
+        left = {each.number: each for each in symbols}
+        wanted = [(gnu_hash(each.name), each.name, each.version, each.number) for each in left.values()]
+        taken: dict[str, list[Definition]] = {}
+        for each in self.before(path):
+            rest = each.elf.unserved(wanted)
+            if len(rest) < len(wanted):
+                others = {number for *_, number in rest}
+                taken[each.path] = [left.pop(number) for *_, number in wanted if number not in others]
+                wanted = rest
+        return taken, list(left.values())
+
+    def before(self, path: str) -> list[LoadedObject]:
+        """The objects that are loaded, and looked up in, before the one with this path."""
+        found: list[LoadedObject] = []
+        for each in self.closure.objects:
+            if each.path == path:
+                break
+            found.append(each)
+        return found
 
     def unused_needed(self, path: str) -> tuple[Edge, ...]:
         """The NEEDED entries of an object to which none of its relocations binds."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torchlink.binary.elf_dynamic import Dynamic, read_dynamic
 from torchlink.binary.elf_image import Image
 from torchlink.binary.elf_layout import PF_X, PLAIN_STACK, PT_GNU_STACK, PT_INTERP, PT_NOTE
-from torchlink.binary.elf_records import Reference, Symbol, Wanted
+from torchlink.binary.elf_records import Definition, Reference, Symbol, Wanted
 from torchlink.binary.elf_relocations import relocated_indices
 from torchlink.binary.elf_sections import section_range
 from torchlink.binary.elf_symbols import SymbolTable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KIND = "ELF file"
 NT_GNU_BUILD_ID = 3
 
-__all__ = ["Dynamic", "ElfFile", "Reference", "Symbol", "VersionDefinition", "VersionNeed"]
+__all__ = ["Definition", "Dynamic", "ElfFile", "Reference", "Symbol", "VersionDefinition", "VersionNeed"]
 
 
 class ElfFile(BinaryFile):
@@ -191,6 +191,21 @@ class ElfFile(BinaryFile):
     def exports(self) -> frozenset[bytes]:
         """The mangled names that references may bind to; costs as much as the library is large."""
         return self._symbols.exports()
+
+    def definitions(self) -> list[Definition]:
+        """What it defines for others; costs as much as the library is large."""
+        return self._symbols.definitions(None, preemptible=False)
+
+    def preemptible(self) -> list[Definition]:
+        """What it defines and its own relocations look up by name: an object loaded before it may take these.
+
+        Not what has protected visibility, nor anything where DF_SYMBOLIC binds it to itself. What the linker bound
+        already (-Bsymbolic, hidden visibility) no relocation names.
+        """
+        if self.dynamic.symbolic:
+            return []
+        numbers = [number for number in sorted(self._relocated[0]) if number < self._symbols.count]
+        return self._symbols.definitions(numbers, preemptible=True)
 
     def is_relocated(self, number: int) -> bool:
         """Whether some relocation names the symbol with this index."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.elf_image import Image
 
-LOCAL, WEAK = 0, 2  # symbol bindings
+LOCAL, GLOBAL, WEAK = 0, 1, 2  # symbol bindings
 OVERLAP = "its symbol names overlap without measure"
 
 
@@ -23,17 +23,19 @@ class Columns:
         strings: file offsets at which its string table begins and ends.
     """
 
-    __slots__ = ("_end", "_image", "_start", "_strings", "binding", "section", "shift")
+    __slots__ = ("_end", "_image", "_start", "_strings", "binding", "section", "shift", "visibility")
 
     def __init__(self, image: Image, start: int, strings: tuple[int, int]) -> None:
         self._image = image
         self._start = start
         self._strings, self._end = strings
         little = image.byteorder == "little"
-        # Masks of the second column's words: the section, 0 of which means undefined, and the binding.
+        # Masks of the second column's words: the section, 0 of which means undefined, the binding, and the
+        # visibility, 0 of which is the default.
         self.section = 0xFFFF0000 if little else 0xFFFF
         self.shift = 4 if little else 28
         self.binding = 15 << self.shift
+        self.visibility = 3 << (8 if little else 16)
 
     def read(self, first: int, end: int) -> tuple[array[int], array[int]]:
         """Of the symbols from number `first` up to `end`: the names' places, the words of binding and section."""

@@ -39,3 +39,12 @@ class Reference(NamedTuple):
     version_library: str | None  # the NEEDED name that the version was linked against
     weak: bool  # may stay undefined
     copied: bool  # a copy relocation: the program itself does not count as its provider
+
+
+class Definition(NamedTuple):
+    """A symbol that a file defines for others, and for itself where its relocations name it."""
+
+    name: bytes  # mangled
+    number: int  # its index in the table
+    version: str | None
+    strong: bool  # neither weak, as every copy of an inline function is, nor unique

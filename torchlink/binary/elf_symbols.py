@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from torchlink.binary.elf_columns import LOCAL, OVERLAP, WEAK, Columns, most_text
+from torchlink.binary.elf_columns import GLOBAL, LOCAL, OVERLAP, WEAK, Columns, most_text
 from torchlink.binary.elf_dynamic import (
     DT_GNU_HASH,
     DT_HASH,
@@ -19,7 +19,7 @@ from torchlink.binary.elf_dynamic import (
 )
 from torchlink.binary.elf_hash import GnuTable, gnu_hash, hash_table
 from torchlink.binary.elf_layout import PT_INTERP, SHT_DYNSYM
-from torchlink.binary.elf_records import BINDINGS, KINDS, VISIBILITIES, Reference, Symbol, Wanted
+from torchlink.binary.elf_records import BINDINGS, KINDS, VISIBILITIES, Definition, Reference, Symbol, Wanted
 from torchlink.binary.elf_versions import HIDDEN
 
 if TYPE_CHECKING:
@@ -211,6 +211,38 @@ class SymbolTable:
             return frozenset()
         first = self._hash.first if isinstance(self._hash, GnuTable) and self._hash.covers_symbols else 1
         return frozenset(self._columns.texts(self._columns.read(first, self.count)[0]))
+
+    def definitions(self, numbers: Iterable[int] | None, *, preemptible: bool) -> list[Definition]:
+        """The definitions among the symbols with these numbers; None for all that a look-up may find here.
+
+        Args:
+            numbers: indices in the table, or None.
+            preemptible: only those to which the file's own references may bind elsewhere: of default visibility.
+        """
+        if self._start is None:
+            return []
+        if numbers is None:
+            first = self._hash.first if isinstance(self._hash, GnuTable) and self._hash.covers_symbols else 1
+            numbers = range(first, self.count)
+        columns, versions, known = self._columns, self._versions.indices(self.count), self._versions.names
+        places, infos = columns.read(0, self.count)
+        section, binding, shift = columns.section, columns.binding, columns.shift
+        bound_here = columns.visibility if preemptible else 0
+        found = [
+            (number, (info & binding) >> shift)
+            for number in numbers
+            if (info := infos[number]) & section and info & binding and not info & bound_here
+        ]
+        names = columns.texts([places[number] for number, _ in found])
+        return [
+            Definition(
+                name,
+                number,
+                known.get(versions[number] & ~HIDDEN, NO_VERSION)[0] if versions else None,
+                bound == GLOBAL,
+            )
+            for name, (number, bound) in zip(names, found, strict=True)
+        ]
 
     def provides(self, name: bytes, hashed: int, version: str | None) -> bool:
         """Whether a reference to `name` would bind here.

@@ -17,13 +17,14 @@ class Platform(NamedTuple):
     cache_flags: tuple[int, ...]  # what an entry of ld.so.cache for it carries
     platform: str  # what the kernel says in AT_PLATFORM, `$PLATFORM`
     dirs: tuple[str, ...]  # default directories where the loader's file is not there to be read
+    triple: str = ""  # how GNU and Debian call the machine: `aarch64-linux-gnu`
 
 
 def platform(loaders: str, flags: tuple[int, ...], name: str, triple: str, lib: str = "lib") -> Platform:
     """A platform with its multiarch directories before the plain ones."""
     plain = (lib,) if lib == "lib" else (lib, "lib")
     dirs = (f"lib/{triple}", f"usr/lib/{triple}", *(f"{top}{each}" for each in plain for top in ("", "usr/")))
-    return Platform(tuple(loaders.split()), flags, name, tuple(f"/{each}" for each in dirs))
+    return Platform(tuple(loaders.split()), flags, name, tuple(f"/{each}" for each in dirs), triple)
 
 
 PLATFORMS = {

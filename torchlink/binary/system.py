@@ -106,14 +106,16 @@ class LoaderSystem(NamedTuple):
         return host_hwcaps() if self.known_hwcaps is None else self.known_hwcaps
 
 
-def system_for(elf: ElfFile, root: Path | None = None, interpreter: str | None = None) -> LoaderSystem:
+def system_for(
+    elf: ElfFile, root: Path | None = None, interpreter: str | None = None, *, tree: Tree | None = None
+) -> LoaderSystem:
     """The loader that would load `elf` on this machine, or in the image below `root`.
 
     The loader's own file tells its default directories; nothing is run. A program names its loader; for a
     library it is the machine's usual one, or musl's where only that is there or the library asks for it, unless
-    `interpreter` names it.
+    `interpreter` names it. `tree` is another view of the files than that of an image below `root`.
     """
-    tree = Tree(root)
+    tree = tree or Tree(root)
     interpreter = interpreter or elf.interpreter or usual_loader(elf, tree)
     musl = MUSL_LOADER.search(interpreter or "")
     if musl or wants_musl(elf):

@@ -69,3 +69,26 @@ class Tree:
                 done.clear()
             pending.extend(target.split("/")[::-1])
         return "/" + "/".join(done)
+
+
+class Overlay(Tree):
+    """A program's view in QEMU's user mode: what lies below its `-L` directory hides what this machine has there.
+
+    Args:
+        top: that directory; None for nothing but this machine's files.
+    """
+
+    __slots__ = ("top",)
+
+    def __init__(self, top: Path | None) -> None:
+        super().__init__()
+        self.top = "" if top is None else str(top)
+
+    def on_host(self, path: str) -> str:
+        """The path on this machine of a loader's `path`."""
+        above = self.top + path
+        return above if self.top and path.startswith("/") and os.path.exists(above) else path  # noqa: PTH110 - plain strings
+
+    def real_path(self, path: str) -> str:
+        """A loader's path with every symlink followed, where its file lies on this machine."""
+        return super().real_path(self.on_host(path))

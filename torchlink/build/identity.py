@@ -58,6 +58,7 @@ def key(plan: LinkPlan, compiler: Compiler, parts: Sequence[str]) -> str:
         *compiler.command,
         str(compiler.path),
         compiler.identity,
+        compiler.target,
         *(f"{name}={os.environ.get(name, '')}" for name in COMPILER_VARIABLES),
         *parts,
     ]

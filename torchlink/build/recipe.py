@@ -6,8 +6,9 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torchlink.emit import cxx
+from torchlink.emit import cross, cxx
 from torchlink.errors import ToolMissingError
+from torchlink.libtorch.machine import is_foreign
 from torchlink.paths import data_dir
 
 if TYPE_CHECKING:
@@ -82,7 +83,12 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
     prefix = {f"{PREFIX_DIR}/{name}": text for name, text in prefix_files(plan).items()}
     configure = (
         str(cmake.path),
-        *("-S", ".", "-B", BUILD_DIR, "-G", tools.generator, f"-DCMAKE_CXX_COMPILER={compiler.path}"),
+        *("-S", ".", "-B", BUILD_DIR, "-G", tools.generator),
+        *(
+            cross.cmake_words(plan.libtorch, compiler)
+            if is_foreign(plan.libtorch)
+            else (f"-DCMAKE_CXX_COMPILER={compiler.path}",)
+        ),
     )
     # CMake has the compiler write its dependency files by itself, and ninja deletes them.
     keep = ("--", "-d", "keepdepfile") if tools.generator == "Ninja" else ()
@@ -104,10 +110,11 @@ def by_nim(plan: LinkPlan, compiler: Compiler) -> Recipe:
     nim = _tool("nim")
     kind = "clang" if "clang" in compiler.kind else "gcc"
     program = str(compiler.path)
+    native = (f"--cc:{kind}", f"--{kind}.cpp.exe:{program}", f"--{kind}.cpp.linkerexe:{program}")
     command = (
         str(nim.path),
-        *("cpp", "--hints:off", "--nimcache:nimcache", f"--cc:{kind}"),
-        *(f"--{kind}.cpp.exe:{program}", f"--{kind}.cpp.linkerexe:{program}"),
+        *("cpp", "--hints:off", "--nimcache:nimcache"),
+        *(cross.nim_words(plan.libtorch, compiler) if is_foreign(plan.libtorch) else native),
         *("--passC:-MD", f"--out:{PROGRAM}", "loader.nim"),
     )
     files = loader_project(plan)

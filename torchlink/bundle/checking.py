@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.binary.closure import Closure
+    from torchlink.binary.tree import Tree
     from torchlink.bundle.facts import BundlePlan
     from torchlink.bundle.policy import Policy
 
 
-def check(root: Path, plan: BundlePlan, policy: Policy) -> None:
+def check(root: Path, plan: BundlePlan, policy: Policy, tree: Tree | None = None) -> None:
     """See that the bundle below `root` is whole.
 
     What is opened by name is loaded as if it were preloaded: with the program's search path behind its own,
-    as `dlopen` does.
+    as `dlopen` does. `tree` is the files as the binary finds them.
 
     Raises:
         BundleFailedError: a library would be missing, or come from elsewhere.
@@ -33,7 +34,7 @@ def check(root: Path, plan: BundlePlan, policy: Policy) -> None:
 
     binary = root / plan.binary.path
     with ElfFile.open(binary) as elf:
-        system = portable(system_for(elf))
+        system = portable(system_for(elf, tree=tree))
     opened = tuple(str(root / part.path) for part in plan.libraries if part.why and part.why.kind != "needed")
     closure = resolve(binary, system=system._replace(preload=opened), secure=False)
     faults = list(dict.fromkeys(faults_of(closure, root, plan, policy)))

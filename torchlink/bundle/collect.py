@@ -172,6 +172,7 @@ def missing_error(edges: tuple[Edge, ...], binary: str) -> BundleFailedError:
     what = f"{names[0]} is" if len(names) == 1 else f"{len(names)} libraries are"
     return BundleFailedError(
         f"{what} missing, so {binary} cannot be bundled; nothing was written.",
-        hint="Install it, or say where it is with --env LD_LIBRARY_PATH=DIR; `torchlink lint` tells more.",
+        hint="Install it, or say where it is with --env LD_LIBRARY_PATH=DIR, for a binary of another machine with "
+        "--sysroot DIR; `torchlink lint` tells more.",
         details=tuple(details),
     )

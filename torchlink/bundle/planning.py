@@ -40,8 +40,12 @@ def make_plan(binary: Path, options: BundleOptions) -> BundlePlan:
         FileError: a file cannot be read.
         MalformedFileError: the binary is no ELF file.
         BundleFailedError: a library is missing.
-        UsageError: the binary's name is one that the bundle needs for itself.
+        UsageError: the binary's name is one that the bundle needs for itself, or the sysroot is no directory.
     """
+    if options.sysroot and not options.sysroot.is_dir():
+        raise UsageError(
+            f"{options.sysroot}: no such directory.", hint="Give --sysroot a sysroot's directory."
+        )
     if binary.name in OWN_NAMES:
         raise UsageError(
             f"A bundle holds {', '.join(sorted(OWN_NAMES))} beside the binary, which is called {binary.name}.",
@@ -49,7 +53,7 @@ def make_plan(binary: Path, options: BundleOptions) -> BundlePlan:
         )
     files = OpenFiles()
     elf, status = files.open(binary)
-    system = portable(system_for(elf))
+    system = portable(system_for(elf, tree=options.tree))
     collection = Collection(policy_of(options))
     # What LD_PRELOAD brings is none of the program's.
     environment = {"LD_LIBRARY_PATH": options.environment.get("LD_LIBRARY_PATH", "")}

@@ -62,7 +62,7 @@ def bundle(
         root = work / "bundle"
         root.mkdir()
         written = write_parts(root, plan, patchelf, progress.advance)
-        check(root, plan, policy_of(options))
+        check(root, plan, policy_of(options), options.tree)
         licences, unlicensed = write_licences(root, plan)
         manifest = root / MANIFEST
         try:
@@ -71,7 +71,9 @@ def bundle(
         except OSError as error:
             raise unwritable(manifest, error) from error
         publish(root, target)
-    return BundleReport(directory, plan, written, licences, unlicensed, lint((directory,)))
+    return BundleReport(
+        directory, plan, written, licences, unlicensed, lint((directory,), root=options.sysroot)
+    )
 
 
 def check_target(directory: Path, *, force: bool) -> None:

@@ -36,6 +36,11 @@ OPTIONS = {
         "--keep-system-cxx",
         "Leave libstdc++ and libgcc_s to the system, whose own must then be as new as here.",
     ),
+    "sysroot": Option(
+        "--sysroot",
+        "For a binary of another machine: where its system's libraries are, e.g. /usr/aarch64-linux-gnu.",
+        metavar="DIR",
+    ),
 }
 
 

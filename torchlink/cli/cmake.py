@@ -14,6 +14,8 @@ from torchlink.plan import PlanOptions, make_plan
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torchlink.libtorch.facts import Libtorch
 
 OLDEST_FOR_EXAMPLE = (1, 5, 0)  # before, torch::jit::Module has other names and other members
@@ -88,24 +90,32 @@ def init(arguments: CMakeInitArguments) -> int:
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
     program = shlex.quote(str(directory.absolute() / BUILD_DIR / arguments.name))
     cross, run = cross_words(plan.libtorch)
-    program = f" && {program} model.pt" if run else ""
+    program = f" && {run}{program} model.pt" if run is not None else ""
     how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"
     say(visible(f"torchlink: next: cmake {how}{cross} && cmake --build {build}{program}"), err=True)
     return 0
 
 
-def cross_words(libtorch: Libtorch) -> tuple[str, bool]:
-    """What CMake needs to hear to compile for a libtorch of another machine; and whether the program runs here."""
+def cross_words(libtorch: Libtorch) -> tuple[str, str | None]:
+    """What CMake needs to hear to compile for a libtorch of another machine, and what runs its programs here.
+
+    The second stands before the program, empty where nothing needs to; None where nothing runs it.
+    """
+    import shlex
+
     from torchlink.libtorch.machine import is_foreign
-    from torchlink.toolchain.fit import machine
 
     if not is_foreign(libtorch):
-        return "", True
+        return "", ""
     if libtorch.platform != "linux":
-        return "", False
-    name = machine(libtorch.arch)
-    words = f" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={name} -DCMAKE_CXX_COMPILER={name}-linux-gnu-g++"
-    return words, False
+        return "", None
+    from torchlink.emit.cross import cmake_words
+    from torchlink.toolchain.cross import default_compiler
+    from torchlink.toolchain.emulator import command_for
+
+    compiler = default_compiler(libtorch)
+    run = command_for(libtorch.arch, compiler) if compiler else None
+    return f" {shlex.join(cmake_words(libtorch, compiler))}", f"{run} " if run else None
 
 
 class PrefixArguments(NamedTuple):
@@ -199,13 +209,33 @@ def configure(arguments: ConfigureArguments) -> int:
             "There is no cmake on PATH.", hint="Install it, for example with `pip install cmake`."
         )
     plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
-    script = initial_cache(plan.libtorch, write_prefix(plan), launcher(), given_variables(words))
+    script = initial_cache(
+        plan.libtorch,
+        write_prefix(plan),
+        launcher(),
+        given_variables(words),
+        cross_variables(plan.libtorch, words),
+    )
     command = [str(cmake.path), *words, "-C", str(write_initial_cache(script))]
     say_notes(plan)
     if arguments.show:
         print_answer(shlex.join(command))
         return 0
     return replace(command)
+
+
+def cross_variables(libtorch: Libtorch, words: Sequence[str]) -> dict[str, str]:
+    """What makes CMake compile for a libtorch of another machine; nothing where the project says it by itself."""
+    from torchlink.emit.cmake_configure import has_toolchain
+    from torchlink.libtorch.machine import is_foreign
+
+    if not is_foreign(libtorch) or libtorch.platform != "linux" or has_toolchain(words):
+        return {}
+    from torchlink.emit.cross import cmake_variables
+    from torchlink.toolchain.cross import default_compiler
+
+    compiler = default_compiler(libtorch)
+    return cmake_variables(libtorch, compiler) if compiler else {}
 
 
 def program_for(libtorch: Libtorch) -> Path:

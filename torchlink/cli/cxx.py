@@ -123,15 +123,20 @@ def prepare(call: CompilerCall, step: Step, *, needed: bool) -> tuple[Compiler, 
     """
     import shlex
 
+    from torchlink.libtorch.machine import is_foreign
     from torchlink.toolchain.compiler import find_compiler
+    from torchlink.toolchain.cross import compiler_for, named_by_user
 
-    compiler = find_compiler(call.compiler)
     if not (step.compiles or step.links or needed):
-        return compiler, None
-    as_used = compiler
+        return find_compiler(call.compiler), None
+    libtorch = locate(call.libtorch, call.python)
+    # Who names a compiler, or a target on this line, means it.
+    named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
+    means_it = call.compiler or named_target or named_by_user() or not is_foreign(libtorch)
+    compiler = as_used = find_compiler(call.compiler) if means_it else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
-    plan = make_plan(locate(call.libtorch, call.python), call.plan, as_used)
+    plan = make_plan(libtorch, call.plan, as_used)
     say_notes(plan)
     return compiler, with_abi(plan, step)
 

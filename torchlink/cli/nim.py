@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
 from torchlink.cli.declaration import Argument, Command, CommandGroup, Option, command_line
@@ -11,6 +11,9 @@ from torchlink.cli.output import answer, say
 from torchlink.cli.planning import locate, plan_for, say_notes
 from torchlink.plan import PlanOptions
 from torchlink.shown import visible
+
+if TYPE_CHECKING:
+    from torchlink.libtorch.facts import Libtorch
 
 EPILOG_INIT = """\b
 Examples:
@@ -79,16 +82,27 @@ def init(arguments: NimInitArguments) -> int:
 
     place = f"torchlink: next: cd {shlex.quote(str(directory))} &&"
     if notes and is_foreign(notes.libtorch):
-        processor = {"aarch64": "arm64", "x86_64": "amd64"}.get(notes.libtorch.arch, notes.libtorch.arch)
-        cross = f"{notes.libtorch.arch}-linux-gnu-g++"
-        command = (
-            f"{place} nim cpp --cpu:{processor} --{processor}.linux.gcc.cpp.exe:{cross} "
-            f"--{processor}.linux.gcc.cpp.linkerexe:{cross} main.nim"
-        )
+        command = f"{place} {cross_command(notes.libtorch)}"
     else:
         command = f"{place} nim cpp main.nim && ./main model.pt"
     say(visible(command), err=True)
     return 0
+
+
+def cross_command(libtorch: Libtorch) -> str:
+    """What compiles the program for a libtorch of another machine, and runs it where that is possible here."""
+    import shlex
+
+    from torchlink.emit.cross import nim_words
+    from torchlink.toolchain.cross import default_compiler
+    from torchlink.toolchain.emulator import command_for
+
+    if libtorch.platform != "linux":
+        return "nim cpp main.nim"
+    compiler = default_compiler(libtorch)
+    run = command_for(libtorch.arch, compiler) if compiler else None
+    words = shlex.join(("nim", "cpp", *nim_words(libtorch, compiler), "main.nim"))
+    return f"{words} && {run} ./main model.pt" if run else words
 
 
 COMMAND = CommandGroup({"init": Command(NimInitArguments, init, EPILOG_INIT)}, help="Start a Nim project.")

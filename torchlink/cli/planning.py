@@ -36,7 +36,7 @@ def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> 
     """
     from torchlink.plan import make_plan
     from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.fit import default_compiler
+    from torchlink.toolchain.cross import default_compiler
 
     found = find_compiler(compiler) if compiler else default_compiler(libtorch)
     plan = make_plan(libtorch, options, found)

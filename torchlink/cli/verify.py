@@ -15,6 +15,7 @@ from torchlink.verify.options import DEFAULTS, VerifyOptions
 
 if TYPE_CHECKING:
     from torchlink.lint.finding import Finding
+    from torchlink.toolchain.emulator import Emulator
     from torchlink.verify.early import HeadStart
     from torchlink.verify.result import VerifyReport
 
@@ -91,7 +92,7 @@ def prove(arguments: VerifyArguments, early: HeadStart) -> int:
     )
     if report.loader is not None:
         early.remember(report.loader.path)
-    findings = None if report.loader is None else linted.of(report.loader.path)
+    findings = None if report.loader is None else linted.of(report.loader.path, report.emulator)
     show(report, findings, as_json=arguments.json, verbose=arguments.verify.verbose)
     return max(report.exit_code, int(has_errors(findings)))
 
@@ -104,15 +105,19 @@ class Linted:
         self._ignored = ("rpath-absolute", "rpath-build-tree", *(("load-bearing-lost",) if cpu else ()))
         self._known: dict[Path, tuple[Finding, ...] | None] = {}
 
-    def of(self, loader: Path) -> tuple[Finding, ...] | None:
+    def of(self, loader: Path, emulator: Emulator | None = None) -> tuple[Finding, ...] | None:
         """The findings, None where the loader cannot be read. It is for this machine and this libtorch alone."""
         from torchlink.errors import TorchlinkError
+        from torchlink.lint.case import Wanted
         from torchlink.lint.judge import judge
         from torchlink.lint.rules import choose
 
-        if loader not in self._known:
+        if loader not in self._known or emulator:
+            wanted = Wanted(environment=emulator.environment) if emulator else None
+            tree = emulator.tree if emulator else None
             try:
-                self._known[loader] = judge(loader, rules=choose(ignore=self._ignored)).findings
+                rules = choose(ignore=self._ignored)
+                self._known[loader] = judge(loader, wanted, rules=rules, tree=tree).findings
             except TorchlinkError:
                 self._known[loader] = None
         return self._known[loader]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ from torchlink.errors import ToolMissingError, TorchlinkError
 from torchlink.libtorch.disk import names_in
 from torchlink.process import which
 from torchlink.toolchain.compiler import LAUNCHERS, find_compiler
+from torchlink.toolchain.cross import cross_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from torchlink.libtorch.facts import Libtorch
     from torchlink.toolchain.facts import Compiler
 
 NAME = re.compile(r"(c\+\+|g\+\+|clang\+\+)(-\d+(?:\.\d+)*)?")
@@ -41,6 +44,28 @@ def find_compilers() -> tuple[FoundCompiler, ...]:
             else each
         )
     return tuple(merged.values())
+
+
+def with_cross_compilers(
+    compilers: tuple[FoundCompiler, ...], libtorchs: Iterable[Libtorch]
+) -> tuple[FoundCompiler, ...]:
+    """The compilers, and behind them those that are taken for libtorchs of other machines."""
+    found = dict.fromkeys(compilers)
+    known = {_same_program(each.compiler) for each in compilers if each.compiler}
+    for compiler in filter(None, map(cross_for, libtorchs)):
+        if _same_program(compiler) not in known:
+            known.add(_same_program(compiler))
+            found[FoundCompiler((shlex.join(compiler.command),), compiler.path, compiler, None)] = None
+    return tuple(found)
+
+
+def default_for(libtorch: Libtorch | None, compilers: tuple[FoundCompiler, ...]) -> FoundCompiler | None:
+    """The one that torchlink takes for a libtorch without being told."""
+    cross = cross_for(libtorch) if libtorch else None
+    if cross is None:
+        return default_of(compilers)
+    wanted = _same_program(cross)
+    return next(each for each in compilers if each.compiler and _same_program(each.compiler) == wanted)
 
 
 def default_of(compilers: Iterable[FoundCompiler]) -> FoundCompiler | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch, Search
     from torchlink.libtorch.machine import Machine
+    from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.facts import Compiler, Tool, Toolkit
 
 
@@ -100,6 +101,10 @@ class DoctorReport:
     broken: tuple[TorchlinkError, ...]  # tools that are there and do not run
     fits: tuple[Fit, ...]  # every libtorch with every compiler
     accelerators: tuple[AcceleratorFit, ...]  # of every libtorch that has one
+    emulator: (
+        Emulator | None
+    )  # what runs programs of the libtorch that is taken, where it is of another machine
+    no_emulator: TorchlinkError | None  # why nothing does
     problems: tuple[Problem, ...]  # the gravest first
 
     @property

@@ -40,6 +40,7 @@ def find_problems(report: DoctorReport) -> tuple[Problem, ...]:
         *no_compiler(report),
         *no_linker(report),
         *misfit(report),
+        *not_emulated(report),
         *incomplete(report),
         *contradictions(report),
         *broken_choices(report),
@@ -117,6 +118,12 @@ def misfit(report: DoctorReport) -> Iterator[Problem]:
     elif other:
         commands = (f"export TORCHLINK_LIBTORCH={shlex.quote(str(other.libtorch.root))}",)
     yield Problem("error", taken.error.message, taken.error.hint, commands)
+
+
+def not_emulated(report: DoctorReport) -> Iterator[Problem]:
+    """Programs of another machine are built here, and cannot be run."""
+    if report.no_emulator:
+        yield Problem("warning", report.no_emulator.message, report.no_emulator.hint)
 
 
 def _other_pair(report: DoctorReport, taken: Fit) -> Fit | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.doctor.accelerators import accelerator_fit
-from torchlink.doctor.compilers import default_of, find_compilers
+from torchlink.doctor.compilers import default_for, find_compilers, with_cross_compilers
 from torchlink.doctor.driver import read_driver
 from torchlink.doctor.facts import DoctorReport
 from torchlink.doctor.fit import fit
@@ -18,11 +18,16 @@ from torchlink.libtorch.choose import failure, search
 from torchlink.libtorch.floor import shortfall
 from torchlink.libtorch.machine import this_machine
 from torchlink.toolchain.cuda import find_toolkits
+from torchlink.toolchain.emulator import emulator_for
+from torchlink.toolchain.fit import compiles_for
 from torchlink.toolchain.tools import find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torchlink.doctor.facts import FoundCompiler
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.facts import Tool
 
 TOOLS = ("cmake", "ninja", "nim", "pkg-config", "ccache")
@@ -55,7 +60,9 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
             broken.append(error)
             return None
 
-    compilers = find_compilers()
+    compilers = with_cross_compilers(find_compilers(), usable)
+    default = default_for(found.chosen, compilers)
+    emulator, no_emulator = emulation(found.chosen, default)
     driver = read_driver()
     accelerators = (accelerator_fit(each, driver) for each in usable)
     judged = [(each, shortfall(each, thorough=True)) for each in usable]
@@ -65,7 +72,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         installer=find_installer(),
         search=found,
         compilers=compilers,
-        default_compiler=default_of(compilers),
+        default_compiler=default,
         tools={name: tool(name) for name in TOOLS},
         linkers={name: tool(name) for name in LINKERS},
         driver=driver,
@@ -74,9 +81,24 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         broken=tuple(broken),
         fits=tuple(fit(each, compiler, short) for each, short in judged for compiler in compilers),
         accelerators=tuple(each for each in accelerators if each),
+        emulator=emulator,
+        no_emulator=no_emulator,
         problems=(),
     )
     return replace(report, problems=find_problems(report))
+
+
+def emulation(
+    libtorch: Libtorch | None, found: FoundCompiler | None
+) -> tuple[Emulator | None, TorchlinkError | None]:
+    """What runs programs of a libtorch of another machine here, or why nothing does."""
+    compiler = found.compiler if found else None
+    if libtorch is None or compiler is None or not compiles_for(libtorch, compiler):
+        return None, None
+    try:
+        return emulator_for(libtorch, compiler), None
+    except TorchlinkError as error:
+        return None, error
 
 
 def system_name(os_release: Path = OS_RELEASE) -> str:

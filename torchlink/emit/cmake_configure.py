@@ -10,7 +10,7 @@ from torchlink.emit.quoting import comment
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
@@ -24,7 +24,13 @@ OWN = "Set by torchlink"
 OTHER_MODES = frozenset({"--build", "--install", "--open", "--workflow", "--find-package", "-E", "-P", "-N"})
 
 
-def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given: Iterable[str] = ()) -> str:
+def initial_cache(
+    libtorch: Libtorch,
+    prefix: Path,
+    launcher: str | None,
+    given: Iterable[str] = (),
+    cross: Mapping[str, str] | None = None,
+) -> str:
     """The text of the script.
 
     What stands in the cache already, from the command line, a preset or an earlier run, stays, unless
@@ -36,6 +42,7 @@ def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given:
         prefix: where torchlink's own TorchConfig.cmake lies, as `share/cmake/Torch` below it.
         launcher: compiler launcher, for example `ccache`; None for none.
         given: names of variables that the user's command line sets; they are left out.
+        cross: variables that make CMake compile for another machine.
     """
     taken = set(given)
     # A source tree has a CMakeLists.txt of its own, which FetchContent would add to the project.
@@ -54,6 +61,7 @@ def initial_cache(libtorch: Libtorch, prefix: Path, launcher: str | None, given:
         variables.update({name: ("FILEPATH", cmake_syntax.path(libtorch.python)) for name in PYTHON})
     if launcher:
         variables["CMAKE_CXX_COMPILER_LAUNCHER"] = ("STRING", launcher)
+    variables.update({name: ("STRING", value) for name, value in (cross or {}).items()})
     lines = [
         f"# Written by torchlink for libtorch {comment(libtorch.version or 'of unknown version')}; read by cmake -C.",
         "function(_torchlink_set name type value)",
@@ -79,6 +87,15 @@ def given_variables(arguments: Sequence[str]) -> tuple[str, ...]:
         if word.startswith("-D")
     ]
     return tuple(definition.partition("=")[0].partition(":")[0] for definition in definitions)
+
+
+def has_toolchain(arguments: Sequence[str]) -> bool:
+    """Whether a cmake command line names a toolchain file, or the machine to compile for."""
+    names = given_variables(arguments)
+    return any(word.startswith("--toolchain") for word in arguments) or not {
+        "CMAKE_TOOLCHAIN_FILE",
+        "CMAKE_SYSTEM_NAME",
+    }.isdisjoint(names)
 
 
 def check_arguments(arguments: Sequence[str]) -> None:

@@ -67,21 +67,30 @@ class Shortfall(NamedTuple):
     root: Path
     excesses: tuple[Excess, ...]  # the gravest of each family
     fitting: Wheels | None
+    linked_by: str | None = None  # the compiler whose own libraries are too old; None for this system's
 
     @property
     def message(self) -> str:
         """What is wrong."""
-        return (
-            f"The libtorch in {self.root} {NEWER}: {'; '.join(map(str, self.excesses))}. Nothing that is "
-            "built against it starts here."
+        consequence = (
+            f"Nothing that {self.linked_by} compiles links against it."
+            if self.linked_by
+            else "Nothing that is built against it starts here."
         )
+        return f"The libtorch in {self.root} {NEWER}: {'; '.join(map(str, self.excesses))}. {consequence}"
 
     @property
     def hint(self) -> str:
         """What to do."""
+        newer = (
+            "Name a compiler with a newer C library and libstdc++ (--compiler, CXX)"
+            if self.linked_by
+            else "Build and run on a newer system"
+        )
+        one = "that compiler" if self.linked_by else "this one"
         if self.fitting is None:
-            return "Build and run on a newer system: no wheel of torch on PyPI is known to need this little."
-        return f"Build and run on a newer system, or install the newest torch that fits this one: {self.fitting}."
+            return f"{newer}: no wheel of torch on PyPI is known to need this little."
+        return f"{newer}, or install the newest torch that fits {one}: {self.fitting}."
 
     @property
     def error(self) -> LibtorchUnusableError:
@@ -112,22 +121,55 @@ def wheels() -> Iterator[Wheels]:
         yield Wheels(arch, last, dict(zip(FAMILIES, map(numbers, versions), strict=True)))
 
 
-def shortfall(libtorch: Libtorch, *, thorough: bool = False) -> Shortfall | None:
-    """What a libtorch's own libraries need of glibc and libstdc++ and this system lacks; None where nothing.
+class Linked(NamedTuple):
+    """The C and C++ libraries that a compiler links with."""
+
+    compiler: str  # what to call it: `g++ 12.2.0`
+    libraries: Mapping[str, Path]  # by their names in `PROVIDERS`, those that it has
+
+
+def shortfall(
+    libtorch: Libtorch, linked: Linked | None = None, *, thorough: bool = False
+) -> Shortfall | None:
+    """What a libtorch's own libraries need of glibc and libstdc++ and this system, or a compiler, lacks.
 
     Args:
-        libtorch: one for another machine, or still packed, is not judged.
+        libtorch: one that is still packed is not judged; one for another machine only by `linked`.
+        linked: what will link; its libraries may be of a sysroot of its own.
         thorough: follow the loader's whole search, rather than only where the libraries in its default directories do
             not serve: ten milliseconds more, for a libtorch that comes with an older libstdc++ of its own.
     """
-    if libtorch.packed or libtorch.platform != "linux" or is_foreign(libtorch):
+    if libtorch.packed or libtorch.platform != "linux":
         return None
     try:
-        if not thorough and served_by_default(libtorch):
-            return None
-        return follow(libtorch)
+        here = None
+        if not is_foreign(libtorch) and (thorough or not served_by_default(libtorch)):
+            here = follow(libtorch)
+        return here or (of_linked(libtorch, linked) if linked else None)
     except (FileError, MalformedFileError):  # others speak of libraries that cannot be read
         return None
+
+
+def of_linked(libtorch: Libtorch, linked: Linked) -> Shortfall | None:
+    """What the libraries that a compiler links with lack; nothing where they are those of this system."""
+    providers = {
+        name: beside(libtorch, name) or path
+        for name, path in linked.libraries.items()
+        if is_foreign(libtorch) or not is_systems(path, libtorch.arch)
+    }
+    return judged(libtorch, core(libtorch), providers, linked.compiler) if providers else None
+
+
+def beside(libtorch: Libtorch, name: str) -> Path | None:
+    """A library among libtorch's own, where a linker finds it before the compiler's."""
+    places = (libtorch.library_dir, *(companion.path for companion in libtorch.companion_dirs))
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def is_systems(path: Path, machine: str) -> bool:
+    """Whether a library is the one in the usual directories of this machine."""
+    own = in_default_dirs(path.name, machine)
+    return own is not None and own.resolve() == path.resolve()
 
 
 def served_by_default(libtorch: Libtorch) -> bool:
@@ -182,6 +224,13 @@ def follow(libtorch: Libtorch) -> Shortfall | None:
     for name in PROVIDERS:
         if name not in providers and (found := in_default_dirs(name, machine)):
             providers[name] = found
+    return judged(libtorch, paths, providers)
+
+
+def judged(
+    libtorch: Libtorch, paths: Iterable[Path], providers: Mapping[str, Path], linked_by: str | None = None
+) -> Shortfall | None:
+    """What libraries of libtorch need and the libraries that provide it lack; see `Shortfall.linked_by`."""
     defined = {name: definitions(providers[name]) for name in PROVIDERS if name in providers}
     worst: dict[str, tuple[Version, Excess]] = {}
     for path in paths:
@@ -201,7 +250,7 @@ def follow(libtorch: Libtorch) -> Shortfall | None:
         return None
     have = raise_to({}, (version for name in PROVIDERS for version in defined.get(name, ())))
     excesses = tuple(excess for _, excess in worst.values())
-    return Shortfall(libtorch.root, excesses, newest_fitting(libtorch.arch, have))
+    return Shortfall(libtorch.root, excesses, newest_fitting(libtorch.arch, have), linked_by)
 
 
 def raise_to(newest: dict[str, Version], versions: Iterable[str]) -> dict[str, Version]:

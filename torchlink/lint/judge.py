@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import Closure
     from torchlink.binary.elf import ElfFile
+    from torchlink.binary.tree import Tree
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
     from torchlink.lint.torches import Torches
@@ -39,6 +40,7 @@ def judge(
     root: Path | None = None,
     files: OpenFiles | None = None,
     torches: Torches | None = None,
+    tree: Tree | None = None,
 ) -> FileReport:
     """What the rules say about one ELF file; it is read, never run.
 
@@ -49,14 +51,16 @@ def judge(
         root: an image or sysroot that it will run in.
         files: keeps libraries open from one file to the next.
         torches: where the libtorch comes from that Python has loaded when it imports an extension.
+        tree: the files as it will see them, where that is no root: in an emulator.
 
     Raises:
         FileError: the file cannot be read, is no regular file, or nothing that a loader loads.
         MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
     """
-    return report_of(
-        examine(path, wanted or Wanted(), root=root, files=files or OpenFiles(), torches=torches), path, rules
+    examined = examine(
+        path, wanted or Wanted(), root=root, files=files or OpenFiles(), torches=torches, tree=tree
     )
+    return report_of(examined, path, rules)
 
 
 class Examined(NamedTuple):
@@ -75,6 +79,7 @@ def examine(
     files: OpenFiles,
     torches: Torches | None = None,
     imported: bool = False,
+    tree: Tree | None = None,
 ) -> Examined:
     """One ELF file, its closure and the libtorch around it; parameters and errors are those of `judge`.
 
@@ -86,7 +91,7 @@ def examine(
             f"{path} is {UNLINKED.get(elf.type, 'no program or library')}: nothing loads it.",
             hint="Name the program or library that it was linked into.",
         )
-    system = system_for(elf, root)
+    system = system_for(elf, root, tree=tree)
     closure = resolve(path, system=system, environment=wanted.environment, files=files)
     kind = "python extension" if imported else kind_of(path, elf)
     case = Case(closure, Scope(closure), wanted, kind, system)

@@ -102,7 +102,7 @@ def is_foreign(case: Case) -> bool:
     if case.system.tree.root is not None or case.subject.elf.machine == this_machine().arch:
         return False
     loader = case.system.interpreter
-    return loader is None or not is_there(Path(loader))
+    return loader is None or not is_there(Path(case.system.tree.on_host(loader)))
 
 
 def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:

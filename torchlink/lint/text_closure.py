@@ -186,6 +186,7 @@ class TextScope(Scope):
         self._listing = listing
         self._whole = whole
         self._names = {each.name: each.path for each in closure.objects}
+        self.ordered = listing.kind == LDD  # lddtree prints in depth
 
     def undefined_symbols(self, path: str) -> tuple[UndefinedSymbol, ...]:
         """What the text calls undefined; where it says nothing, what the files tell if all were read."""

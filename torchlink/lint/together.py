@@ -39,8 +39,10 @@ def together(reports: Iterable[FileReport], root: Path | None = None) -> tuple[F
 
 def real(path: str, root: Path | None) -> str:
     """The real path of an object that a closure names."""
-    inside = root is not None and not path.startswith(f"{root}/")
-    return os.path.realpath(f"{root}{path}" if inside else path)
+    inside = f"{root}{path}"
+    # What is judged may lie outside of the root, and then so does what its own search path leads to.
+    below = root is not None and not path.startswith(f"{root}/") and os.path.lexists(inside)
+    return os.path.realpath(inside if below else path)
 
 
 def _without(file: FileReport, served: Mapping[str, str]) -> FileReport:

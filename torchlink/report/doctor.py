@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
@@ -39,6 +40,9 @@ def to_text(report: DoctorReport, *, color: bool = False) -> str:
         ("CUDA", list(_toolkit(report))),
         ("fits", list(_fits(report, color=color))),
     ]
+    if report.emulator:
+        command = f"{shlex.join(report.emulator.command)}  (for programs of {report.emulator.machine})"
+        rows.append(("emulator", [visible(command)]))
     rows += [("GPU halves", list(_accelerators(report)))] if report.accelerators else []
     blocks = ["\n".join(visible_lines(label, lines)) for label, lines in rows if lines]
     blocks.append("\n".join(_problems(report.problems, color=color)))

@@ -51,6 +51,7 @@ def to_json(report: DoctorReport) -> dict[str, object]:
             }
             for each in report.accelerators
         ],
+        "emulator": report.emulator.to_json() if report.emulator else None,
         "problems": [
             {
                 "severity": problem.severity,

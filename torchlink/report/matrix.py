@@ -48,6 +48,8 @@ def to_json(report: MatrixReport) -> dict[str, object]:
                 "error": cell.error.to_json() if cell.error else None,
                 "seconds": round(cell.seconds, 3),
                 "cached": cell.report.loader.cached if cell.report and cell.report.loader else None,
+                "compiler": cell.report.compiler if cell.report else None,
+                "emulator": cell.report.emulator.to_json() if cell.report and cell.report.emulator else None,
                 "model": model_to_json(cell.model) if cell.model else None,
             }
             for cell in report.cells
@@ -104,7 +106,8 @@ def _reasons(report: MatrixReport) -> list[Cell]:
 
 def _word(cell: Cell, reasons: list[Cell]) -> str:
     if cell.error is None:
-        return WORDS[OK]
+        emulated = cell.report is not None and cell.report.emulator is not None
+        return f"{WORDS[OK]} ({cell.report.compiler}, emulated)" if emulated and cell.report else WORDS[OK]
     number = next(
         number
         for number, each in enumerate(reasons, 1)

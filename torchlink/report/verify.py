@@ -43,6 +43,7 @@ def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> 
             "cached": loader.cached,
             "compile_seconds": loader.compile_seconds,
             "command": loader.command,
+            "emulator": report.emulator.to_json() if report.emulator else None,
         },
         "lint": None
         if findings is None
@@ -113,6 +114,9 @@ def to_text(
             "from the cache" if report.loader.cached else f"built in {report.loader.compile_seconds:.1f} s"
         )
         lines.append(_row("loader", origin + WAYS[report.via]))
+    if report.loader is not None and report.emulator is not None:
+        command = shlex.join(report.emulator.command)
+        lines.append(_row("run by", visible(f"{command}: emulated, for it is for {report.emulator.machine}")))
     if report.loader is not None and findings:
         lines += _lint(findings, str(report.loader.path), color=color)
     for model in report.models:

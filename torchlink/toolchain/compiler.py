@@ -77,7 +77,7 @@ def accepts_standard(compiler: Compiler, standard: int) -> bool:
     """Whether a compiler takes `-std=c++N`, however little of that standard it implements."""
     words = (
         str(compiler.path),
-        *_options(compiler),
+        *options_of(compiler),
         f"-std=c++{standard}",
         "-fsyntax-only",
         "-x",
@@ -95,7 +95,7 @@ def accepts_standard(compiler: Compiler, standard: int) -> bool:
     return bool(remembered("standard", "\0".join((compiler.identity, *words)), ask)["accepted"])
 
 
-def _options(compiler: Compiler) -> tuple[str, ...]:
+def options_of(compiler: Compiler) -> tuple[str, ...]:
     """The options that stand behind the program in the compiler's command."""
     return compiler.command[_compiler_position(compiler.command) + 1 :]
 
@@ -189,3 +189,25 @@ def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
         "dual_abi": probe.dual_abi,
         "include_dirs": [os.path.realpath(directory) for directory in probe.include_dirs],
     }
+
+
+def library_of(compiler: Compiler, name: str) -> str | None:
+    """Where a compiler finds a library by its file name, the directory's symlinks resolved; None for nowhere."""
+    words = (str(compiler.path), *options_of(compiler), f"-print-file-name={name}")
+    try:
+        file = run(words, env={**os.environ, INSIDE: "1"}, timeout=60).stdout.strip()
+    except TorchlinkError:  # a compiler of another machine
+        return None
+    if not file.startswith("/") or not os.path.isfile(file):  # noqa: PTH113 - plain strings
+        return None
+    directory, _, last = file.rpartition("/")
+    return f"{os.path.realpath(directory)}/{last}"
+
+
+def runtime_libraries(compiler: Compiler) -> dict[str, str]:
+    """The shared C and C++ libraries that a compiler links with: their names → where they lie; those that it has."""
+    key = "\0".join((compiler.identity, str(compiler.path), *options_of(compiler)))
+    found = remembered(
+        "runtime", key, lambda: {name: library_of(compiler, name) for name in ("libc.so.6", "libstdc++.so.6")}
+    )
+    return {name: str(file) for name, file in found.items() if file}

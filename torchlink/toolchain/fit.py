@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import re
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ToolUnfitError, UsageError
-from torchlink.process import which
-from torchlink.toolchain.compiler import accepts_standard, find_compiler, is_named_or_there
+from torchlink.toolchain.compiler import accepts_standard
 from torchlink.toolchain.standards import PUBLISHED, first_version, held_back_by_library
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.toolchain.facts import Compiler
 
-# Other names of the machines that ELF calls aarch64 and x86_64.
-MACHINES = {"arm64": "aarch64", "amd64": "x86_64", "AMD64": "x86_64"}
+# Other names of machines: ELF's are aarch64, x86_64, x86, arm, ppc64le.
+MACHINES = {"arm64": "aarch64", "amd64": "x86_64", "AMD64": "x86_64", "powerpc64le": "ppc64le"}
+X86, ARM = r"i[3-6]86", r"armv[5-8]\w*"
 
 
 def check_compiler(libtorch: Libtorch, compiler: Compiler) -> None:
@@ -49,43 +49,16 @@ def check_compiler(libtorch: Libtorch, compiler: Compiler) -> None:
         )
 
 
-def default_compiler(libtorch: Libtorch) -> Compiler | None:
-    """The compiler that a plan should suit where the user names none by option.
-
-    The cross compiler that distributions install as `aarch64-linux-gnu-g++` for a libtorch of another machine. None
-    where there is none, or where $CXX compiles for another machine than libtorch's: the words are then for a
-    compiler elsewhere.
-
-    Raises:
-        ToolMissingError: `$CXX` names a program that is not there.
-        ToolUnfitError: `$CXX` does not answer as a C++ compiler does.
-    """
-    if is_named_or_there():
-        compiler = find_compiler()
-        if compiles_for(libtorch, compiler):
-            return compiler
-        if os.environ.get("CXX", "").strip():
-            return None
-    return cross_compiler(libtorch)
-
-
-def cross_compiler(libtorch: Libtorch) -> Compiler | None:
-    """The compiler on PATH that is named for the machine of a libtorch; none for one that is still packed."""
-    name = f"{machine(libtorch.arch)}-linux-gnu-g++"
-    if libtorch.platform != "linux" or libtorch.packed or not which(name):
-        return None
-    compiler = find_compiler(name)
-    return compiler if compiles_for(libtorch, compiler) else None
-
-
 def compiles_for(libtorch: Libtorch, compiler: Compiler) -> bool:
     """Whether the compiler's target is the platform and the machine that libtorch is built for."""
     return compiler.platform == libtorch.platform and machine(compiler.arch) == machine(libtorch.arch)
 
 
 def machine(arch: str) -> str:
-    """One name a machine: "aarch64" for arm64, "x86_64" for amd64, others as they are."""
-    return MACHINES.get(arch, arch)
+    """One name a machine: "aarch64" for arm64, "x86_64" for amd64, "x86" for i686, others as they are."""
+    if re.fullmatch(X86, arch):
+        return "x86"
+    return "arm" if re.fullmatch(ARM, arch) else MACHINES.get(arch, arch)
 
 
 def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | None = None) -> int:

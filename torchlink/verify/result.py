@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch
     from torchlink.model.stored import StoredTensor
+    from torchlink.toolchain.emulator import Emulator
     from torchlink.verify.specs import InputSpec
 
 GIVEN = "given"
@@ -72,6 +73,8 @@ class VerifyReport:
     loader: BuiltLoader | None  # None where there was nothing to run
     via: str  # "cxx" | "cmake" | "nim"
     models: tuple[ModelResult, ...]
+    emulator: Emulator | None = None  # what ran the loader; None where this machine did
+    compiler: str | None = None  # what compiled it: `g++ 12.2.0`
 
     @property
     def ok(self) -> bool:

@@ -15,6 +15,7 @@ from torchlink.errors import (
     TorchlinkError,
     UsageError,
 )
+from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.model.stored import StoredTensor
     from torchlink.plan import LinkPlan
+    from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.facts import Compiler
     from torchlink.verify.options import VerifyOptions
     from torchlink.verify.specs import InputSpec
@@ -68,7 +70,8 @@ def verify(
 
     Raises:
         BuildFailedError: the loader does not compile or link.
-        ToolMissingError: there is no C++ compiler, no CMake, no Nim.
+        ToolMissingError: there is no C++ compiler, no CMake, no Nim; for a libtorch of another machine no QEMU, or a
+            library of that machine is not here.
         ToolUnfitError: the compiler cannot build against this libtorch.
         LibtorchUnusableError: libtorch is for another machine or a newer system, still packed, or older than the
             loader.
@@ -78,6 +81,7 @@ def verify(
         RunFailedError: the loader is not allowed to run where the cache lies.
     """
     from torchlink.libtorch.floor import shortfall
+    from torchlink.toolchain.library_dirs import linked
 
     _check(options, models, libtorch)
     _check_values(options)
@@ -94,7 +98,8 @@ def verify(
     )
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, options)
-    short = shortfall(libtorch, thorough=True)
+    emulator = _emulator(libtorch, tool)
+    short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
         raise short.error
     hooks.noted(plan.notes)
@@ -104,18 +109,19 @@ def verify(
     loader = _build(plan, tool, options.via, hooks)
     # One process a model: what a model leaves behind must neither help nor harm the next one.
     # One that was started before it was built anew, in the same place, is not this one.
-    right = hooks.early is not None and loader.cached and hooks.early.loader == loader.path
+    right = hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
     early = hooks.early if right else None
+    command = emulator.command if emulator else ()
     results = []
     for result in looked_at:
         if result.error is None:
             results.append(
-                _prove(result, request, libtorch, hooks, early or Session(loader.path, options.env))
+                _prove(result, request, libtorch, hooks, early or Session(loader.path, options.env, command))
             )
             early = None
         else:
             results.append(result)
-    return VerifyReport(libtorch, loader, options.via, tuple(results))
+    return VerifyReport(libtorch, loader, options.via, tuple(results), emulator, tool.name)
 
 
 def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -> None:
@@ -150,17 +156,19 @@ def _check_values(options: VerifyOptions) -> None:
 
 def _plan(libtorch: Libtorch, options: VerifyOptions) -> tuple[LinkPlan, Compiler]:
     from torchlink.plan import make_plan
-    from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.fit import compiles_for
+    from torchlink.toolchain.cross import compiler_for
 
-    compiler = find_compiler(options.compiler)
-    if not compiles_for(libtorch, compiler):
-        raise LibtorchUnusableError(
-            f"The libtorch of {libtorch.root} is for {libtorch.arch} {libtorch.platform}, and "
-            f"{compiler.name} builds for {compiler.target}: nothing built against it can run here.",
-            hint="`torchlink flags` prints its words all the same; verify on a machine of its kind.",
-        )
+    compiler = compiler_for(libtorch, options.compiler)
     return make_plan(libtorch, options.plan, compiler), compiler
+
+
+def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
+    """What runs the loader where it is for another machine."""
+    if not is_foreign(libtorch):
+        return None
+    from torchlink.toolchain.emulator import emulator_for
+
+    return emulator_for(libtorch, compiler)
 
 
 def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:

@@ -43,14 +43,16 @@ class Session:
     Args:
         loader: the program.
         passed: variables that it is given besides, as for `minimal_environment`.
+        emulator: command that runs it, where it is for another machine.
 
     Raises:
         RunFailedError: the program cannot be started at all.
         UsageError: one of `passed` is no variable to be passed.
     """
 
-    def __init__(self, loader: Path, passed: Sequence[str] = ()) -> None:
+    def __init__(self, loader: Path, passed: Sequence[str] = (), emulator: Sequence[str] = ()) -> None:
         self.loader = loader
+        self._command = (*emulator, str(loader), "--serve")
         self._environment = minimal_environment(passed)
         self.timed_out = False
         self._printed = ""
@@ -59,7 +61,7 @@ class Session:
 
     def _start(self) -> None:
         try:
-            self._process = spawn((self.loader, "--serve"), env=self._environment)
+            self._process = spawn(self._command, env=self._environment)
         except ToolMissingError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOEXEC:
                 raise RunFailedError(

@@ -8,6 +8,7 @@ from torchlink.lint.rules.accelerators import ACCELERATOR_RULES
 from torchlink.lint.rules.c_library import C_LIBRARY
 from torchlink.lint.rules.copies import COPIES
 from torchlink.lint.rules.floor import FLOOR
+from torchlink.lint.rules.interposing import INTERPOSING
 from torchlink.lint.rules.linking import LINKING
 from torchlink.lint.rules.loading import LOADING
 from torchlink.lint.rules.machine import MACHINE
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     *ACCELERATOR_RULES,
     *LINKING,
     *SYMBOLS,
+    *INTERPOSING,
     *COPIES,
     *SEARCH_PATHS,
     *FLOOR,
