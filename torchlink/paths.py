@@ -1,7 +1,9 @@
 """Where torchlink keeps things: the cache, and the data files that come with the package.
 
 What the cache holds is run and believed, so it is used only where nobody else can have written it: a directory or
-file counts when it belongs to this user or to root and neither its group nor others may write to it.
+file counts when it belongs to this user or to root and neither its group nor others may write to it. The directories
+above are judged as sshd's StrictModes judges them, for who may write there can put another in its place: they belong to
+this user or to root, and nobody else may write to them, unless they are sticky as /tmp is.
 """
 
 from __future__ import annotations
@@ -10,11 +12,16 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError
 from torchlink.shown import visible
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 LOGS = "logs"
+MOST_STEPS = 200  # on the way to a path, links followed
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _instead: dict[str, str] = {}  # caches that are not used, and the private directories of this process
 
@@ -55,17 +62,76 @@ def distrust(path: Path) -> str | None:
     return "can be written by other users" if status.st_mode & OTHERS_WRITE else None
 
 
+def distrust_above(path: Path) -> str | None:
+    """Why a directory above a path lets others replace it, as a clause; None: none does."""
+    if not hasattr(os, "geteuid"):
+        return None
+    # Whoever owns `/` can do everything; in a user namespace that is not 0.
+    trusted = {os.geteuid(), 0, os.stat("/").st_uid}  # noqa: PTH116 - on the path of every start
+    for directory in _above(path):
+        try:
+            status = os.stat(directory)  # noqa: PTH116
+        except (OSError, ValueError):  # it is still to be made
+            continue
+        if status.st_uid not in trusted:
+            return f"lies in {directory}, which belongs to user {status.st_uid}"
+        writers = status.st_mode & OTHERS_WRITE
+        if writers == stat.S_IWGRP and _is_own_group(status.st_gid):
+            continue
+        if writers and not status.st_mode & stat.S_ISVTX:
+            return f"lies in {directory}, to which other users can write"
+    return None
+
+
+def _above(path: Path) -> Iterator[str]:
+    """The directories above a path, and those above what links on the way lead to."""
+    waiting = [os.path.abspath(path)]  # noqa: PTH100 - links are followed one by one
+    seen: set[str] = set()
+    while waiting:
+        child = waiting.pop()
+        directory = os.path.dirname(child)  # noqa: PTH120 - plain strings
+        if child in seen or len(seen) > MOST_STEPS:
+            continue
+        seen.add(child)
+        if directory != child:
+            yield directory
+            waiting.append(directory)
+        if os.path.islink(child):  # noqa: PTH114
+            waiting.append(os.path.normpath(os.path.join(directory, os.readlink(child))))  # noqa: PTH115, PTH118
+
+
+def _is_own_group(group: int) -> bool:
+    """Whether a group is the user's private one, which many systems make with each user: nobody else is in it."""
+    import grp
+    import pwd
+
+    try:
+        name, entry = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(group)
+    except KeyError:
+        return False
+    return entry.gr_name == name and not set(entry.gr_mem) - {name}
+
+
+def unused(kind: str = "") -> tuple[Path, str] | None:
+    """The directory of the cache, or of one kind of things in it, that is not used, and why."""
+    root = cache_dir()
+    above = distrust_above(root)
+    if above is not None:
+        return root, above
+    for place in (root, root / kind) if kind else (root,):
+        reason = distrust(place)
+        if reason is not None:
+            return place, reason
+    return None
+
+
 def kept_in(kind: str) -> Path:
     """The directory of one kind of things in the cache; it may not exist yet.
 
     Where the cache is not used, one of a private directory that this process deletes at its end, logs aside.
     """
-    root = cache_dir()
-    for place in (root, root / kind):
-        reason = distrust(place)
-        if reason is not None:
-            return Path(_private(place, reason)) / kind
-    return root / kind
+    found = unused(kind)
+    return Path(_private(*found)) / kind if found else cache_dir() / kind
 
 
 def made_in(kind: str) -> Path:
@@ -75,8 +141,8 @@ def made_in(kind: str) -> Path:
         OSError: it cannot be made.
     """
     place = kept_in(kind)
-    place.parent.parent.mkdir(parents=True, exist_ok=True)
-    for directory in (place.parent, place):
+    absent = [each for each in place.parent.parents if not each.exists()]
+    for directory in (*reversed(absent), place.parent, place):
         directory.mkdir(mode=0o700, exist_ok=True)
     # Somebody may have been faster with a directory of their own.
     return place if distrust(place.parent) is distrust(place) is None else kept_in(kind)
@@ -89,11 +155,10 @@ def lasting(kind: str) -> Path:
         FileError: the cache is not used.
         OSError: it cannot be made.
     """
-    root = cache_dir()
-    for place in (root, root / kind):
-        reason = distrust(place)
-        if reason is not None:
-            raise FileError(f"The cache {place} is not used: it {reason}.", hint=_remedy(place))
+    found = unused(kind)
+    if found:
+        place, reason = found
+        raise FileError(f"The cache {place} is not used: it {reason}.", hint=remedy(place, reason))
     return made_in(kind)
 
 
@@ -108,9 +173,14 @@ def close_to_others(directory: Path) -> None:
             path.chmod(path.stat().st_mode & 0o7777 & ~OTHERS_WRITE)
 
 
-def _remedy(place: Path) -> str:
+def remedy(place: Path, reason: str) -> str:
+    """What to do about a place of the cache that is not used."""
     import shlex
 
+    if reason.startswith("lies in"):
+        return (
+            "Name a directory with TORCHLINK_CACHE_DIR that only you and root can write to, and all above it."
+        )
     return (
         f"Run `chmod go-w {shlex.quote(str(place))}` if it is yours, or name another directory with "
         "TORCHLINK_CACHE_DIR."
@@ -126,7 +196,7 @@ def _private(place: Path, reason: str) -> str:
 
         _instead[root] = tempfile.mkdtemp(prefix="torchlink-")
         atexit.register(_delete, Path(_instead[root]), os.getpid())
-        remark = f"the cache {place} is not used: it {reason}. {_remedy(place)}"
+        remark = f"the cache {place} is not used: it {reason}. {remedy(place, reason)}"
         print(f"torchlink: note: {visible(remark)}", file=sys.stderr)
     return _instead[root]
 

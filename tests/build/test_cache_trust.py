@@ -86,6 +86,74 @@ def test_a_directory_that_others_can_write_to_is_not_used(
     assert mode(other.program.parents[2]) == 0o700
 
 
+@pytest.mark.parametrize(
+    ("rights", "used"), [(0o777, False), (0o757, False), (0o1777, True), (0o755, True), (0o1757, True)]
+)
+@pytest.mark.parametrize("above", ["p", "p/q"])
+def test_a_directory_above_that_others_can_write_to_counts_unless_it_is_sticky(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    above: str,
+    rights: int,
+    used: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = tmp_path / "p" / "q" / "cache"
+    monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(place))
+    made = make("k")
+    assert cache.find("k") == made
+    assert mode(tmp_path / "p") == 0o700  # what was made on the way is closed, too
+    (tmp_path / above).chmod(rights)
+    assert (cache.find("k") == made) is used
+    said = capsys.readouterr().err
+    assert (f"lies in {tmp_path / above}, to which other users can write" in said) is not used
+    if not used:
+        with pytest.raises(FileError, match="to which other users can write"):
+            write_initial_cache("text")
+
+
+@root_only
+@pytest.mark.parametrize("link", [False, True])
+def test_a_directory_above_of_another_user_counts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    link: bool,
+) -> None:
+    place = tmp_path / "theirs" / "cache"
+    place.parent.mkdir()
+    named = place
+    if link:  # by a way on which nothing is wrong
+        (tmp_path / "mine").symlink_to(place.parent)
+        named = tmp_path / "mine" / "cache"
+    monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(named))
+    made = make("k")
+    assert cache.find("k") == made
+    os.chown(place.parent, STRANGER, STRANGER)
+    assert cache.find("k") is None
+    found = paths.unused()
+    assert found is not None
+    assert found[1] == f"lies in {named.parent}, which belongs to user {STRANGER}"
+
+
+@root_only
+def test_a_directory_above_that_a_group_of_others_can_write_to_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "p" / "cache"
+    monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(place))
+    made = make("k")
+    place.parent.chmod(0o775)  # root's own group has no other member
+    assert cache.find("k") == made
+    os.chown(place.parent, 0, STRANGER)
+    assert cache.find("k") is None
+
+
+def test_links_in_a_ring_above_the_cache_end_the_look(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert paths.distrust_above(tmp_path / "a" / "cache") is None
+
+
 @pytest.mark.parametrize("what", ["", "loader", "entry.json"])
 @pytest.mark.parametrize("how", ["mode", pytest.param("owner", marks=root_only)])
 def test_an_entry_that_others_can_have_written_is_not_used(root: Path, what: str, how: str) -> None:

@@ -80,7 +80,7 @@ def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list
         (("cache",), ["show", "clear"]),
         (("matrix", "--via"), ["cxx", "cmake", "nim"]),
         (("matrix", "--device"), ["cpu", "cuda", "auto"]),
-        (("verify", "--std"), ["17", "20", "23"]),
+        (("verify", "--std"), ["17", "20", "23", "c++17", "c++20", "c++23"]),
     ],
 )
 def test_values_are_offered(words: tuple[str, ...], offered: list[str]) -> None:
@@ -116,3 +116,9 @@ def test_print_offers_the_fields_of_the_libtorch_that_is_here(torch_root: Path) 
         "cxx_standard_required",
         "cxx_standard_from",
     ]
+
+
+def test_help_offers_commands_and_their_own_commands() -> None:
+    assert completed("help", last="cm") == ["cmake"]
+    assert completed("help", "cmake", last="") == ["init", "prefix", "dir", "configure"]
+    assert completed("help", "find") == []

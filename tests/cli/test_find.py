@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.libtorch.trees import Fake, make
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,3 +149,37 @@ def test_words_that_do_not_fit_together_are_refused(
     torchlink: Callable[..., Result], words: tuple[str, ...]
 ) -> None:
     assert torchlink("find", *words).code == 2
+
+
+def on_terminal(*arguments: str | Path) -> bytes:
+    """What a command writes to a terminal."""
+    leader, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torchlink", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(terminal)
+    written = b""
+    with contextlib.suppress(OSError):  # how a terminal ends whose other side is closed
+        while piece := os.read(leader, 1 << 16):
+            written += piece
+    os.close(leader)
+    assert process.wait(120) == 0
+    return written
+
+
+def test_a_value_is_bytes_for_programs_and_one_harmless_line_on_a_terminal(tmp_path: Path) -> None:
+    root = make(tmp_path / "a\x1b]0;pwned\x07\n::error::b")
+    words = ("find", "--libtorch", root, "--print", "root")
+    piped = subprocess.run(
+        [sys.executable, "-m", "torchlink", *map(str, words)], capture_output=True, check=True, timeout=120
+    )
+    assert piped.stdout == os.fsencode(root) + b"\n"
+    shown = on_terminal(*words)
+    assert shown == os.fsencode(visible(str(root))) + b"\r\n"
+    root = make(tmp_path / "a\x1b]0;pwned\x07b")
+    for command in (("flags",), ("flags", "--json"), ("find", "--json")):
+        shown = on_terminal(*command, "--libtorch", root)
+        assert not {b"\x1b", b"\x07"} & {shown[number : number + 1] for number in range(len(shown))}

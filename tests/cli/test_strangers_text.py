@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from dataclasses import replace
@@ -186,10 +187,9 @@ def test_what_is_printed_passes_one_place() -> None:
     printing = re.compile(r"(?<![\w.])print\(|typer\.s?echo\(|std(?:out|err)\.(?:buffer\.)?write\(")
     allowed = {
         "output.py",
-        "flags.py",
         "interpreter.py",
         "paths.py",
-    }  # flags: bytes that its targets quote; a child's program; paths: one note, escaped
+    }  # a child's program; paths: one note, escaped
     found = [
         str(file.relative_to(rooms))
         for file in rooms.rglob("*.py")
@@ -205,3 +205,23 @@ def test_the_last_place_escapes_what_a_report_forgot_and_lets_our_colours_throug
     assert safe(paint("no", RED, color=True)) == r"\x1b[31mno\x1b[0m"
     assert safe(paint("no", RED, color=True), color=True) == "\x1b[31mno\x1b[0m"
     assert safe("\x1b[8mhidden", color=True) == r"\x1b[8mhidden"
+
+
+@pytest.mark.parametrize(
+    "command", [("find", "--json"), ("flags", "--json"), ("lint", "--json", "--libtorch")]
+)
+def test_json_in_a_log_commands_nothing_and_says_the_same(
+    tmp_path: Path, torchlink: Callable[..., Result], command: tuple[str, ...]
+) -> None:
+    root = make(tmp_path / "##[add-mask]x ##vso[task]y")
+    words = (*command, root, root / "lib") if command[0] == "lint" else (*command, "--libtorch", root)
+    done = torchlink(*words)
+    assert not re.search(r"##(\[|vso)", done.out)
+    assert str(root) in str(json.loads(done.out))
+
+
+def test_the_files_of_a_new_project_are_listed_harmlessly(
+    tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    root = make(tmp_path / "torch")
+    harmless(torchlink("nim", "init", tmp_path / NAME, "--libtorch", root).out)

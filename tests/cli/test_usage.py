@@ -95,3 +95,23 @@ def test_no_summary_is_cut(
     listed = torchlink(*words, "--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert listed
     assert "..." not in listed
+
+
+def test_help_behind_a_group_points_to_help(torchlink: Callable[..., Result]) -> None:
+    assert "See 'torchlink help cmake'." in torchlink("cmake", "help").err
+
+
+@pytest.mark.parametrize("option", ["--cxx", "--cxx-compiler"])
+def test_other_names_of_the_compiler_lead_to_the_one_that_is_taken(
+    torchlink: Callable[..., Result], option: str
+) -> None:
+    assert "Did you mean --compiler?" in torchlink("matrix", option, "g++").err
+
+
+def test_gnu_extensions_that_are_not_passed_on_are_a_note(
+    torchlink: Callable[..., Result], torch_root: Path
+) -> None:
+    plain, gnu = (torchlink("flags", "--libtorch", torch_root, "--std", std) for std in ("c++20", "gnu++20"))
+    assert plain.out == gnu.out
+    assert plain.err == ""
+    assert "put -std=gnu++20 behind" in gnu.err

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.libtorch.trees import Fake, make, make_venv
+from tests.libtorch.trees import Fake, Library, build, make, make_venv
 from torchlink.doctor.compilers import compiler_names
 from torchlink.doctor.installer import find_installer
 from torchlink.doctor.run import system_name
@@ -295,6 +295,59 @@ def test_every_libtorch_is_listed_the_taken_one_marked(
     page = torchlink("doctor").out
     assert f"* 2.6.0, CPU only, ABI 0: {tmp_path / 'old'}  (TORCHLINK_LIBTORCH)" in page
     assert f"  2.13.0+cpu, CPU only, ABI 1: {site / 'torch'}  (active virtual environment)" in page
+
+
+def test_variables_that_bring_other_libraries_are_warned_of(
+    tmp_path: Path,
+    torchlink: Callable[..., Result],
+    doctor: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, other = make(tmp_path / "torch"), make(tmp_path / "other", replace(Fake(), abi=0))
+    copy = tmp_path / "copies" / "libstdc++.so.6"
+    build(copy, Library())
+    cpu = root / "lib" / "libtorch_cpu.so"
+    subprocess.run(["patchelf", "--add-needed", copy.name, str(cpu)], check=True)
+    value = f"{tmp_path / 'copies'}:{other / 'lib'}:/no/such:{root / 'lib'}"
+    monkeypatch.setenv("LD_LIBRARY_PATH", value)
+    said = doctor("--libtorch", root)
+    (variable,) = said["variables"]
+    assert (variable["name"], variable["value"]) == ("LD_LIBRARY_PATH", value)
+    copies, foreign, nowhere, own = variable["entries"]
+    assert copies["instead"] == ["libstdc++.so.6"]
+    assert {"libc10.so", "libtorch_cpu.so", "libtorch.so"} <= {*foreign["instead"]}
+    assert foreign["libtorch"]
+    assert nowhere["exists"] is False
+    assert own["instead"] == []
+    warnings = [each["what"] for each in said["problems"] if each["severity"] == "warning"]
+    assert any(str(other / "lib") in what and "libc10.so" in what for what in warnings)
+    assert any("libstdc++.so.6" in what for what in warnings)
+    assert any("/no/such" in each["what"] for each in said["problems"] if each["severity"] == "note")
+    page = torchlink("doctor", "--libtorch", root).out
+    assert f"LD_LIBRARY_PATH={value}" in page
+    assert "/no/such: no such directory" in page
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(root / "lib"))
+    said = doctor("--libtorch", root)
+    assert said["variables"][0]["entries"][0]["instead"] == []
+    assert "LD_LIBRARY_PATH" not in str(said["problems"])
+
+
+def test_variables_that_bring_other_headers_and_preloaded_libraries(
+    tmp_path: Path, doctor: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, other = make(tmp_path / "torch"), make(tmp_path / "other", replace(Fake(), abi=0))
+    preload = other / "lib" / "libc10.so"
+    monkeypatch.setenv("CPATH", f"{root / 'include'}:{other / 'include'}")
+    monkeypatch.setenv("LIBRARY_PATH", str(other / "lib"))
+    monkeypatch.setenv("LD_PRELOAD", str(preload))
+    said = doctor("--libtorch", root)
+    there = {each["name"]: each for each in said["variables"]}
+    assert [bool(each["instead"]) for each in there["CPATH"]["entries"]] == [False, True]
+    assert there["LIBRARY_PATH"]["entries"][0]["libtorch"]
+    warnings = " ".join(each["what"] for each in said["problems"] if each["severity"] == "warning")
+    assert f"CPATH names {other / 'include'}" in warnings
+    assert f"LD_PRELOAD loads {preload}" in warnings
+    assert "LIBRARY_PATH" not in warnings
 
 
 def test_the_script_is_sound_and_nothing_of_it_is_done(

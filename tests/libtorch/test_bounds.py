@@ -9,6 +9,8 @@ import pytest
 
 from torchlink.bounds import LARGEST, load_json, whole_number
 from torchlink.errors import TorchlinkError, UsageError
+from torchlink.libtorch.environment import environment_at
+from torchlink.libtorch.places import of_environment
 from torchlink.libtorch.torch_in import torch_in
 from torchlink.libtorch.version import release
 from torchlink.lint import baseline, config
@@ -41,6 +43,18 @@ def test_hostile_json_is_a_value_error(text: str, tmp_path: Path) -> None:
     info.mkdir()
     (info / "direct_url.json").write_text(text)
     assert list(torch_in(tmp_path)) == []
+
+
+def test_the_record_of_an_editable_install_that_is_too_large_is_the_reason_for_finding_nothing(
+    tmp_path: Path,
+) -> None:
+    site = tmp_path / "venv/lib/python3.11/site-packages"
+    (site / "torch-2.0.dist-info").mkdir(parents=True)
+    (tmp_path / "venv/pyvenv.cfg").touch()
+    (site / "torch-2.0.dist-info/direct_url.json").write_text(" " * (9 << 20))
+    (place,) = of_environment(environment_at(tmp_path / "venv"), "--python", "python")
+    assert place.absent is not None
+    assert place.absent.endswith("direct_url.json is larger than 8 MB and is not read")
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_newer_releases_have_newer_libraries() -> None:
 @pytest.mark.compile
 def test_a_target_with_another_c_library(bench: Bench) -> None:
     app = bench.program("app", MAIN)
-    for target in ("alpine:3.20", "alpine:3.20.3"):
+    for target in ("alpine:3.20", "alpine:3.20.3", "musllinux_1_2", "musllinux_1_2_x86_64"):
         (finding,) = findings(app, target=target)
         assert (finding.rule, finding.subject) == ("floor-above-target", "glibc")
         assert f"{target} has musl" in finding.message

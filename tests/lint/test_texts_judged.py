@@ -183,3 +183,37 @@ def test_two_openmp_runtimes_in_a_text_are_known_by_their_names() -> None:
     (report,) = judge_text(lines, "-")
     (finding,) = (each for each in report.findings if each.rule == "duplicate-openmp")
     assert finding.subject == "libgomp-a34b3233.so.1 + libiomp5.so"
+
+
+def test_relocation_errors_of_musl_alone_belong_to_the_objects_that_they_name() -> None:
+    text = (
+        "Error relocating /gone/lib/libtorch_cpu.so: __vsnprintf_chk: symbol not found\n"
+        "Error relocating /gone/lib/libc10.so: __memcpy_chk: symbol not found\n"
+        "Error relocating ./gone: missing_function: symbol not found\n"
+    )
+    (report,) = judge_text(text, "-")
+    assert report.path == "./gone"
+    assert {entry.name for entry in report.closure} >= {"libtorch_cpu.so", "libc10.so"}
+    mismatch, undefined = sorted(report.findings, key=lambda finding: finding.rule)
+    assert mismatch.rule == "c-library-mismatch"
+    assert "libtorch_cpu.so, libc10.so" in mismatch.message
+    assert (undefined.rule, undefined.subject, undefined.evidence) == (
+        "undefined-symbol",
+        "gone",
+        ("missing_function",),
+    )
+
+
+@pytest.mark.parametrize("part", ["/gone/lib/libpthread.so.0", "/gone/lib/librt.so.1"])
+def test_a_private_symbol_of_glibc_that_is_undefined_leads_to_the_copy(part: str) -> None:
+    text = f"./gone: symbol lookup error: {part}: undefined symbol: __libc_vfork, version GLIBC_PRIVATE\n"
+    (report,) = judge_text(text, "-")
+    (finding,) = report.findings
+    assert (report.path, finding.severity) == ("./gone", Severity.ERROR)
+    assert f"rm {part}" in finding.fix
+
+
+def test_the_program_of_a_lookup_error_is_the_one_that_fails() -> None:
+    (report,) = judge_text("/gone/app: symbol lookup error: /gone/libmine.so: undefined symbol: f\n", "-")
+    (finding,) = report.findings
+    assert (report.path, finding.subject, finding.severity) == ("/gone/app", "libmine.so", Severity.ERROR)

@@ -114,7 +114,9 @@ def nasty_report() -> LintReport:
             ClosureEntry("missing" + text, None, text, "x" + text, (text,)),
         )
         files.append(
-            FileReport(text, text, findings, closure, tuple(Allowed(f, text) for f in findings), (text,))
+            FileReport(
+                text, text, findings, closure, tuple(Allowed(f, text) for f in findings), (text,), (text,)
+            )
         )
     return LintReport(tuple(files), NASTY)
 

@@ -276,3 +276,14 @@ def test_junit_of_anything_is_xml(nasty_report: LintReport) -> None:
     assert int(root.get("tests", "0")) == len(list(root.iter("testcase")))
     assert sum(int(suite.get("failures", "0")) for suite in suites) == len(list(root.iter("failure")))
     assert "]]><![CDATA[x]]>" in [suite.get("name") for suite in suites]
+
+
+def test_junit_printed_into_a_log_commands_nothing() -> None:
+    text = "::error::x ##[add-mask]y ##vso[task]z"
+    finding = Finding("rule", Severity.ERROR, text, text, text, (text,))
+    report = LintReport((FileReport(text, "executable", (finding,), (), assumed=(text,)),))
+    printed = junit.render(report)
+    assert not re.search(r"^\s*::|##\[|##vso", printed, re.MULTILINE)
+    suite = ET.fromstring(printed)[0]
+    assert suite.attrib["name"] == text
+    assert text in "".join(suite.itertext())

@@ -26,6 +26,7 @@ USAGE_ERROR: type[Any] = next(
 )
 
 
+COMPILER, OTHER_NAMES = "--compiler", ("--cxx", "--cxx-compiler", "--cc", "--gcc")
 UNKNOWN_COMMAND = re.compile(r"No such command '(.*?)'", re.DOTALL)
 
 
@@ -216,10 +217,14 @@ def usage_error(error: Any) -> UsageError:
     unknown = UNKNOWN_COMMAND.match(error.message)
     if unknown:
         message = f"No such command {unknown[1]!r}."
+        if unknown[1] == "help":  # of a group: `torchlink cmake help`
+            hints = [f"See 'torchlink help{context.command_path.removeprefix('torchlink')}'."]
         hints[:0] = did_you_mean(unknown[1], context.command.list_commands(context))
     elif hasattr(error, "possibilities"):  # an option; click would put its suggestions behind the message
         message = f"No such option: {error.option_name}"
-        hints[:0] = did_you_mean(error.option_name, options_of(context.command, context))
+        known = options_of(context.command, context)
+        meant = COMPILER if COMPILER in known and error.option_name in OTHER_NAMES else error.option_name
+        hints[:0] = did_you_mean(meant, known)
         holders = commands_with(error.option_name, context) if len(hints) == 1 else []
         if holders:
             hints[:0] = [f"Put it after a command that takes it: {', '.join(holders)}."]

@@ -83,7 +83,8 @@ def init(arguments: CMakeInitArguments) -> int:
             {"directory": str(directory), "files": [str(path) for path in written], "prefix": str(prefix)}
         )
     else:
-        print_answer("\n".join(str(path) for path in (*written, prefix)))
+        for path in (*written, prefix):
+            say(visible(str(path)))
     say_notes(plan)
     import shlex
 
@@ -256,7 +257,7 @@ def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:
     if json:
         say_json({"prefix": str(prefix), "torch_dir": str(prefix / CONFIG_DIR)})
     else:
-        print_answer(str(prefix / CONFIG_DIR if torch_dir else prefix))
+        print_answer(str(prefix / CONFIG_DIR if torch_dir else prefix), line=True)
 
 
 def say_json(fields: dict[str, object]) -> None:

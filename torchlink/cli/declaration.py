@@ -26,7 +26,7 @@ class Option(NamedTuple):
     metavar: str | None = None
     parse: Callable[[str], object] | None = None  # the value of a text, or ValueError; by the type where None
     choices: tuple[str, ...] = ()  # () allows any text
-    complete: Callable[[str], list[str]] | None = None  # what a shell offers for a beginning
+    complete: Callable[..., list[str]] | None = None  # what a shell offers for a beginning
 
 
 class Argument(NamedTuple):
@@ -35,7 +35,7 @@ class Argument(NamedTuple):
     metavar: str
     help: str
     show_default: bool = True
-    complete: Callable[[str], list[str]] | None = None
+    complete: Callable[..., list[str]] | None = None
 
 
 Group = Mapping[str, Any]  # field of a room's options -> its Option, or the Group of its own options

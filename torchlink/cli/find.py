@@ -110,7 +110,7 @@ def show(found: Search, arguments: FindArguments, error: TorchlinkError | None) 
         answer(json.dumps(search_to_json(found, error), indent=2))
     elif arguments.print and found.chosen:
         for value in field_values(found.chosen, arguments.print):
-            answer(value)
+            answer(value, line=True)
     else:
         say(search_to_text(found, everything=arguments.all, verbose=arguments.verbose))
 

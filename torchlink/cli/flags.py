@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option
+from torchlink.cli.output import answer
 from torchlink.cli.planning import locate, plan_for, say_notes
 from torchlink.errors import FileError, UsageError, WouldOverwriteError
 from torchlink.plan import PlanOptions
@@ -82,10 +82,7 @@ def flags(arguments: FlagsArguments) -> int:
     else:
         from torchlink.emit import emit
 
-        # As bytes: a path need not be text in the terminal's encoding.
-        sys.stdout.flush()
-        sys.stdout.buffer.write(os.fsencode(emit(plan, targets[0], half)) + b"\n")
-        sys.stdout.buffer.flush()
+        answer(emit(plan, targets[0], half))
     say_notes(plan)
     return 0
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from torchlink.cli.commands import COMMANDS
 from torchlink.cli.declaration import Argument, Command
-from torchlink.cli.options import offering
 from torchlink.cli.output import answer
 
 EPILOG = """\b
@@ -17,12 +15,21 @@ Examples:
 """
 
 
+def words_at(ctx: Any, incomplete: str) -> list[str]:
+    """For a shell: the commands, or those of the command that is named already."""
+    place: Any = ctx.find_root().command
+    for word in ctx.params.get("command") or ():
+        place = place.get_command(ctx, word) if hasattr(place, "get_command") else None
+    names = place.list_commands(ctx) if hasattr(place, "list_commands") else []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 class HelpArguments(NamedTuple):
     """The command line of `torchlink help`."""
 
     command: Annotated[
         tuple[str, ...],
-        Argument("[COMMAND]...", "A command, and one of its own commands.", complete=offering(*COMMANDS)),
+        Argument("[COMMAND]...", "A command, and one of its own commands.", complete=words_at),
     ] = ()
 
 

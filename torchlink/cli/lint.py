@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -162,6 +163,7 @@ def lint(arguments: LintArguments) -> int:
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
     from torchlink.lint.run import lint
+    from torchlink.lint.shell import of_shell
     from torchlink.lint.torches import Torches
 
     check_forms(arguments)
@@ -176,6 +178,7 @@ def lint(arguments: LintArguments) -> int:
             target=target,
             allowed_rpath=prefixes(arguments.allowed_rpath) or setting.allowed_rpath,
             environment=options.variables(arguments.env),
+            shell=of_shell(os.environ),
         ),
         rules=choose(select, ignore),
         root=arguments.root,

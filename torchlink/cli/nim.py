@@ -75,7 +75,8 @@ def init(arguments: NimInitArguments) -> int:
         fields = {"schema": 1, "directory": str(directory), "files": [str(path) for path in written]}
         answer(json.dumps(fields, indent=2))
     else:
-        answer("\n".join(str(path) for path in written))
+        for path in written:
+            say(visible(str(path)))
     if notes:
         say_notes(notes)
     import shlex

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from torchlink.cli.declaration import Option
+from torchlink.cli.output import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,15 +28,18 @@ def cxx_standard(text: str) -> int:
         ValueError: it is not one.
     """
     name = text.lower()
-    for prefix in ("c++", "gnu++"):
-        name = name.removeprefix(prefix)
-    if name.isdecimal():
-        return int(name)
+    extended = name.startswith("gnu++")
+    name = name.removeprefix("gnu++" if extended else "c++")
     from torchlink.toolchain.arguments import STANDARD_NAMES
 
-    if name not in STANDARD_NAMES:
+    if not name.isdecimal() and name not in STANDARD_NAMES:
         raise ValueError(f"{text} is not a C++ standard: write 17, 20, 23 or c++17, c++20, c++23.")
-    return STANDARD_NAMES[name]
+    if extended:
+        note(
+            f"--std {text} is taken as c++{name}: for GNU's extensions put -std={text} behind the printed flags, "
+            "the last one counts."
+        )
+    return int(name) if name.isdecimal() else STANDARD_NAMES[name]
 
 
 def variables(settings: Sequence[str]) -> dict[str, str]:
@@ -101,7 +105,7 @@ PLAN = {
         "C++ standard: 17, 20, … or c++20; at least what libtorch's headers need.",
         metavar="N",
         parse=cxx_standard,
-        complete=offering("17", "20", "23"),
+        complete=offering("17", "20", "23", "c++17", "c++20", "c++23"),
     ),
 }
 # Of these what a project for CMake or Nim is asked for; the rest is the build tool's own business.

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 OWN_COLORS = r"\x1b\[(?:0|1|2|31|32|33|36|1;31)m"
 # How GitHub's and Azure's logs begin a command: at the start of a line, or anywhere for the older form.
 COMMANDS = re.compile(r"^([^\S\n]*):(?=:)|##(?=\[|vso)", re.MULTILINE)
-
-
-SURROGATES = re.compile("[\udc80-\udcff]")
+COMMANDS_INSIDE = re.compile(r"##(?=\[|vso)")
 
 
 def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -> None:
@@ -54,14 +52,28 @@ def notes(sentences: Iterable[str]) -> None:
         note(sentence)
 
 
-def answer(text: str) -> None:
-    """Print what a program reads, such as paths or JSON, as it is; on a terminal made safe as for people."""
+def answer(text: str, *, line: bool = False) -> None:
+    """Print what a program reads, such as paths or JSON, as it is; on a terminal made safe as for people.
+
+    Args:
+        text: the answer.
+        line: it is one value, whose line ends are its own, and which stays on one line on a terminal.
+    """
     stream = sys.stdout
     if stream.isatty():
-        say(text)
-    elif stream.errors == "strict" and SURROGATES.search(text):  # of a path that is not UTF-8, byte for byte
+        say(visible(text) if line else text)
+        return
+    if text.startswith("{\n"):  # JSON: the same strings, in which no log finds a command
+        text = COMMANDS_INSIDE.sub(r"#\\u0023", text)
+    try:
+        # Byte for byte: a path need not be text in the encoding of the stream.
+        exact = os.fsencode(f"{text}\n") if stream.errors == "strict" else b""
+    except UnicodeEncodeError:  # of a sentence, not of a path
+        exact = b""
+    if exact:
         stream.flush()
-        stream.buffer.write(os.fsencode(f"{text}\n"))
+        stream.buffer.write(exact)
+        stream.buffer.flush()
     else:
         _write(stream, f"{text}\n")
 

@@ -74,6 +74,27 @@ class AcceleratorFit:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """A directory or file that a variable of the environment names."""
+
+    entry: str  # as written; empty: the current directory
+    exists: bool
+    libtorch: bool  # it holds libraries or headers of a libtorch, or is one of its libraries
+    # LD_LIBRARY_PATH: its libraries that go before those which the libtorch that is taken would have; CPATH and the
+    # like: headers of another libtorch
+    instead: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable of the environment that changes which libraries or headers are taken."""
+
+    name: str
+    value: str
+    entries: tuple[Named, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something that is wrong or missing, and what mends it."""
 
@@ -105,6 +126,7 @@ class DoctorReport:
         Emulator | None
     )  # what runs programs of the libtorch that is taken, where it is of another machine
     no_emulator: TorchlinkError | None  # why nothing does
+    variables: tuple[Variable, ...]  # that are set and change which libraries or headers are taken
     problems: tuple[Problem, ...]  # the gravest first
 
     @property

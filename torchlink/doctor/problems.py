@@ -7,12 +7,13 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from torchlink.doctor.environment import HEADERS, LOADED, SEARCHED
 from torchlink.doctor.facts import Problem
 from torchlink.doctor.fit import missing_for_cpu
 from torchlink.libtorch.choose import failure
 from torchlink.libtorch.places import NAMED, VARIABLES
 from torchlink.libtorch.remedies import remedy_for
-from torchlink.paths import cache_dir, distrust
+from torchlink.paths import cache_dir, remedy, unused
 from torchlink.toolchain.cuda import missing_headers
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def find_problems(report: DoctorReport) -> tuple[Problem, ...]:
         *idle_gpu(report),
         *no_cuda_headers(report),
         *old_tools(report),
+        *from_the_environment(report),
         *no_cache(),
         *missing_tools(report),
     ]
@@ -220,20 +222,50 @@ def old_tools(report: DoctorReport) -> Iterator[Problem]:
             )
 
 
+def from_the_environment(report: DoctorReport) -> Iterator[Problem]:
+    """Variables that bring other libraries or headers than those of the libtorch that is taken."""
+    for variable in report.variables:
+        unset = (f"unset {variable.name}",)
+        for named in variable.entries:
+            where = named.entry or "the current directory"
+            if variable.name == SEARCHED and named.instead:
+                yield Problem(
+                    "warning",
+                    f"{SEARCHED} names {where}, whose {', '.join(named.instead)} programs load in place of what the "
+                    "libtorch that is taken and the system have: the loader searches it before a RUNPATH.",
+                    "Unset it, or take that directory out of it.",
+                    unset,
+                )
+            elif variable.name == HEADERS[0] and named.instead:
+                yield Problem(
+                    "warning",
+                    f"{variable.name} names {where}, whose headers of libtorch ({', '.join(named.instead)}) compilers "
+                    "take before those of the libtorch that is taken, which come by -isystem.",
+                    "Unset it, or take that directory out of it.",
+                    unset,
+                )
+            elif variable.name in LOADED and named.exists:
+                yield Problem(
+                    "warning" if named.libtorch else "note",
+                    f"{variable.name} loads {where} into every program that is started from this shell; verify "
+                    "starts its loader without it.",
+                    "Unset it, unless it is meant.",
+                    unset,
+                )
+            elif not named.exists:
+                yield Problem("note", f"{variable.name} names {where}, which does not exist.", "Take it out.")
+
+
 def no_cache() -> Iterator[Problem]:
     """A cache that cannot be written: nothing would be kept, and verify could not build."""
     directory = cache_dir()
     existing = directory
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    reason = distrust(directory)
-    if reason is not None:
-        yield Problem(
-            "warning",
-            f"The cache {directory} is not used: it {reason}.",
-            "Take the right to write from others, or name a directory of your own.",
-            (f"chmod go-w {shlex.quote(str(directory))}",),
-        )
+    found = unused()
+    if found:
+        place, reason = found
+        yield Problem("warning", f"The cache {place} is not used: it {reason}.", remedy(place, reason))
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Problem(
             "warning",

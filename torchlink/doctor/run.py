@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.doctor.accelerators import accelerator_fit
 from torchlink.doctor.compilers import default_for, find_compilers, with_cross_compilers
 from torchlink.doctor.driver import read_driver
+from torchlink.doctor.environment import variables
 from torchlink.doctor.facts import DoctorReport
 from torchlink.doctor.fit import fit
 from torchlink.doctor.installer import find_installer
@@ -83,6 +85,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         accelerators=tuple(each for each in accelerators if each),
         emulator=emulator,
         no_emulator=no_emulator,
+        variables=variables(os.environ, found.chosen),
         problems=(),
     )
     return replace(report, problems=find_problems(report))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.libtorch.disk import is_dir
 from torchlink.libtorch.environment import Environment, environment_at, running_sites
 from torchlink.libtorch.interpreter import environment_of, interpreter_on_path
-from torchlink.libtorch.torch_in import torch_in
+from torchlink.libtorch.torch_in import torch_in, unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,7 +121,8 @@ def of_environment(environment: Environment, found_by: str, name: str) -> Iterat
             found = True
             yield Place(path, found_by, expected=True)
     if not found:
-        yield Place(Path(name), found_by, expected=True, absent="no torch is installed there")
+        reason = next(filter(None, map(unread, environment.sites)), None) or "no torch is installed there"
+        yield Place(Path(name), found_by, expected=True, absent=reason)
 
 
 def searched() -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlink.bounds import load_json
-from torchlink.libtorch.disk import is_dir, is_file, names_in, read_text
+from torchlink.bounds import LONGEST_JSON, load_json
+from torchlink.libtorch.disk import is_dir, is_file, names_in, read_bytes, read_text
 from torchlink.libtorch.path_files import directories_in
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def from_direct_url(path: Path) -> Iterator[Path]:
     from urllib.parse import unquote, urlparse
 
     try:
-        record = load_json(read_text(path) or "{}")
+        record = load_json(read_bytes(path, LONGEST_JSON + 1) or b"{}")
     except ValueError:
         return
     if (
@@ -57,3 +57,13 @@ def from_direct_url(path: Path) -> Iterator[Path]:
         source = Path(unquote(urlparse(str(record.get("url", ""))).path)) / "torch"
         if is_dir(source):
             yield source
+
+
+def unread(site: Path) -> str | None:
+    """The record of an editable install in a site-packages directory that is too large to be read, as a sentence."""
+    for name in names_in(site):
+        if name.startswith("torch-") and name.endswith(".dist-info"):
+            path = site / name / "direct_url.json"
+            if len(read_bytes(path, LONGEST_JSON + 1)) > LONGEST_JSON:
+                return f"{path} is larger than {LONGEST_JSON >> 20} MB and is not read"
+    return None

@@ -52,6 +52,7 @@ SYSTEM_KINDS = frozenset(
 # NVIDIA's libraries, which libtorch_cuda asks for: in the text of its `ldd` nobody but the subject asks for them.
 NVIDIA = r"lib(cublas|cudart|cudnn|cufft|cufile|cupti|curand|cusolver|cusparse|nccl|nvrtc|nvJitLink|nvToolsExt|nvshmem)"
 PYTHON_NAME = r"_?Py[A-Z_]"
+VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # of an environment: they change a closure
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
 
 
@@ -67,6 +68,8 @@ class Wanted(NamedTuple):
     target: str | None = None  # as the user named it: "debian:12", "glibc=2.31"
     allowed_rpath: tuple[str, ...] = ()  # prefixes that a search path entry may have; () allows any
     environment: Mapping[str, str] = NOTHING  # LD_LIBRARY_PATH as the binary will be run
+    # The loader's variables where lint runs, which it does not judge with: what they would change is said
+    shell: Mapping[str, str] = NOTHING
 
 
 class Case:
@@ -279,10 +282,34 @@ class Case:
         """The closure where LD_LIBRARY_PATH is not set; None where it was not set anyway."""
         if not self.wanted.environment.get("LD_LIBRARY_PATH"):
             return None
+        bare = {name: value for name, value in self.wanted.environment.items() if name != "LD_LIBRARY_PATH"}
+        return self._resolved(bare)
+
+    @cached_property
+    def bare(self) -> Case | None:
+        """The case where none of the loader's variables is set; None where none was set anyway."""
+        if not any(map(self.wanted.environment.get, VARIABLES)):
+            return None
+        from torchlink.binary.bindings import Scope
+
+        closure = self._resolved({})
+        wanted = self.wanted._replace(environment={})
+        return Case(
+            closure,
+            Scope(closure),
+            wanted,
+            self.kind,
+            self.system,
+            told=self.told,
+            imported=self.imported,
+            failed=self.failed,
+        )
+
+    def _resolved(self, environment: Mapping[str, str]) -> Closure:
         from torchlink.binary.loader import resolve
 
-        bare = {name: value for name, value in self.wanted.environment.items() if name != "LD_LIBRARY_PATH"}
-        return resolve(self.subject.file, system=self.system, environment=bare)
+        before = self.imported.objects if self.imported else ()
+        return resolve(self.subject.file, system=self.system, environment=environment, loaded=before)
 
     def on_host(self, directory: str, each: LoadedObject) -> Path:
         """Where a directory lies on this machine that an object names in its search path.

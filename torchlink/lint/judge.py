@@ -10,8 +10,8 @@ from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError
-from torchlink.lint.case import Case, Wanted
-from torchlink.lint.finding import ClosureEntry, FileReport
+from torchlink.lint.case import VARIABLES, Case, Wanted
+from torchlink.lint.finding import ClosureEntry, FileReport, Severity
 from torchlink.lint.rules import RULES
 
 if TYPE_CHECKING:
@@ -96,12 +96,20 @@ def examine(
     kind = "python extension" if imported else kind_of(path, elf)
     case = Case(closure, Scope(closure), wanted, kind, system)
     remarks = tuple(left_open(case))
-    if not case.is_extension:
-        return Examined(case, remarks, ())
-    from torchlink.lint.importing import after_import_of_torch
+    assumed: tuple[str, ...] = ()
+    if case.is_extension:
+        from torchlink.lint.importing import after_import_of_torch
 
-    case, assumed, more = after_import_of_torch(case, torches, files)
-    return Examined(case, (*remarks, *more), assumed)
+        case, assumed, more = after_import_of_torch(case, torches, files)
+        remarks += more
+    if wanted.shell:
+        from torchlink.lint.shell import changes
+
+        def again(other: Wanted) -> Case:
+            return examine(path, other, root=root, files=files, torches=torches, imported=imported).case
+
+        assumed += tuple(changes(case, again))
+    return Examined(case, remarks, assumed)
 
 
 def report_of(examined: Examined, path: Path, rules: Iterable[Rule]) -> FileReport:
@@ -110,7 +118,7 @@ def report_of(examined: Examined, path: Path, rules: Iterable[Rule]) -> FileRepo
     return FileReport(
         str(path),
         case.kind,
-        findings_of(case, rules),
+        to_the_variable(findings_of(case, rules), case, rules),
         entries(case.closure),
         not_judged=examined.not_judged,
         assumed=examined.assumed,
@@ -137,6 +145,28 @@ def findings_of(case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
     findings = [finding for rule in rules for finding in rule.judge(rule, case)]
     findings.sort(key=lambda finding: finding.severity, reverse=True)
     return tuple(findings)
+
+
+def to_the_variable(findings: tuple[Finding, ...], case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
+    """The findings, where those that only LD_LIBRARY_PATH or LD_PRELOAD bring about have the fix that suits them."""
+    bare = case.bare
+    if bare is None or not bare.complete:
+        return findings
+    without = findings_of(bare, rules)
+    known = {(each.rule, each.subject) for each in without}
+    if any(each.severity is Severity.ERROR for each in without):
+        return findings  # it is not well without them either
+    names = " and ".join(name for name in VARIABLES if case.wanted.environment.get(name))
+    fix = (
+        f"Unset {names}: without that, {case.name} takes the libraries to which its own search path leads, "
+        "and this is no fault."
+    )
+    return tuple(
+        each._replace(fix=fix)
+        if each.severity is Severity.ERROR and (each.rule, each.subject) not in known
+        else each
+        for each in findings
+    )
 
 
 def kind_of(path: Path, elf: ElfFile) -> str:

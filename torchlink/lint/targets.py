@@ -77,6 +77,8 @@ SAME = {
 }
 # `manylinux_2_28`, `manylinux2014_x86_64`, as platform tags of wheels are written.
 MANYLINUX = re.compile(r"manylinux(?:1|2010|2014|_2_(\d+))(?=_|$)")
+# Says which musl, and nothing of libstdc++, which such wheels bring along.
+MUSLLINUX = re.compile(r"musllinux_\d+_\d+(?=_|$)")
 VERSION = re.compile(r"\d+(?:\.\d+)*")
 
 Version = tuple[int, ...]
@@ -86,8 +88,8 @@ def parse_target(text: str) -> Mapping[str, Version]:
     """The newest symbol versions that a binary may need, by library: `{"GLIBC": (2, 31)}`; GLIBC is () with musl.
 
     Args:
-        text: a system (`debian:12`, `ubuntu:jammy`, `alma:9`), a wheel's platform (`manylinux_2_28`), or
-            versions by commas (`glibc=2.31,glibcxx=3.4.28`).
+        text: a system (`debian:12`, `ubuntu:jammy`, `alma:9`), a wheel's platform (`manylinux_2_28`,
+            `musllinux_1_2`), or versions by commas (`glibc=2.31,glibcxx=3.4.28`).
 
     Raises:
         UsageError: it is none of these; the hint names the nearest that is.
@@ -98,6 +100,8 @@ def parse_target(text: str) -> Mapping[str, Version]:
     tag = MANYLINUX.match(wanted)
     if tag:
         return _manylinux(tag)
+    if MUSLLINUX.match(wanted):
+        return {"GLIBC": ()}
     system, _, release = wanted.replace("-", ":", 1).partition(":")
     system = SAME.get(system, system)
     known = _systems()

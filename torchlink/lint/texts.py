@@ -54,7 +54,7 @@ def judge_text(
     """
     files = files or OpenFiles()
     wanted = wanted or Wanted()
-    wanted = Wanted(wanted.floors, wanted.target, wanted.allowed_rpath)
+    wanted = wanted._replace(environment={})
     chosen = tuple(rules)
     found = listings(text, label)
     if all(each.complaints and not each.libraries for each in found):
@@ -110,6 +110,11 @@ def judge_listing(
 
         case, assumed, more = imported_where_told(case, torches, files)
         remarks += more
+    if listing.kind == "ldd text" and wanted.shell:
+        from torchlink.lint.shell import through_shell
+
+        paths = [each.path for each in listing.libraries if each.path]
+        assumed += tuple(through_shell(wanted.shell, paths))
     return FileReport(
         path,
         listing.kind,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from torchlink.doctor.environment import HEADERS, LOADED
 from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
 from torchlink.report.find import ACCELERATORS, MARGIN
 from torchlink.report.plain import visible
@@ -12,7 +13,7 @@ from torchlink.report.plain import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from torchlink.doctor.facts import DoctorReport, Driver, Fit, FoundCompiler, Problem
+    from torchlink.doctor.facts import DoctorReport, Driver, Fit, FoundCompiler, Problem, Variable
     from torchlink.libtorch.facts import Libtorch
     from torchlink.toolchain.facts import Tool
 
@@ -44,6 +45,7 @@ def to_text(report: DoctorReport, *, color: bool = False) -> str:
         command = f"{shlex.join(report.emulator.command)}  (for programs of {report.emulator.machine})"
         rows.append(("emulator", [visible(command)]))
     rows += [("GPU halves", list(_accelerators(report)))] if report.accelerators else []
+    rows += [("environment", list(_variables(report.variables)))]
     blocks = ["\n".join(visible_lines(label, lines)) for label, lines in rows if lines]
     blocks.append("\n".join(_problems(report.problems, color=color)))
     return "\n".join(blocks[:-1]) + "\n\n" + blocks[-1] + "\n"
@@ -130,6 +132,21 @@ def _toolkit(report: DoctorReport) -> Iterator[str]:
         yield visible(f"nvcc {version}: {nvcc.path}") + (
             "" if toolkit else "  (a wrapper: no toolkit lies around it)"
         )
+
+
+def _variables(variables: Iterable[Variable]) -> Iterator[str]:
+    """A line a variable that is set, and one below it for each of its entries of which there is something to say."""
+    for variable in variables:
+        yield visible(f"{variable.name}={variable.value}")
+        for named in variable.entries:
+            where = visible(named.entry or "(empty: the current directory)")
+            if not named.exists:
+                yield f"  {where}: {'no such file' if variable.name in LOADED else 'no such directory'}"
+            elif named.instead:
+                kind = "headers" if variable.name in HEADERS else "libraries"
+                yield f"  {where}: {kind} of its own go first: {visible(', '.join(named.instead))}"
+            elif named.libtorch:
+                yield f"  {where}: of a libtorch"
 
 
 def _fits(report: DoctorReport, *, color: bool) -> Iterator[str]:

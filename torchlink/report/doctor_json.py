@@ -52,6 +52,22 @@ def to_json(report: DoctorReport) -> dict[str, object]:
             for each in report.accelerators
         ],
         "emulator": report.emulator.to_json() if report.emulator else None,
+        "variables": [
+            {
+                "name": each.name,
+                "value": each.value,
+                "entries": [
+                    {
+                        "entry": named.entry,
+                        "exists": named.exists,
+                        "libtorch": named.libtorch,
+                        "instead": list(named.instead),
+                    }
+                    for named in each.entries
+                ],
+            }
+            for each in report.variables
+        ],
         "problems": [
             {
                 "severity": problem.severity,

@@ -51,6 +51,11 @@ def render(report: LintReport, *, cwd: str, root: str) -> str:
                     rest.append(_log_line(file, finding))
     if rest:
         commands += [f"::group::{plural(len(rest), 'further finding')}", *rest, "::endgroup::"]
+    commands += [
+        _harmless(f"{visible(file.path)}: assumed: {visible(sentence)}")
+        for file in report.files
+        for sentence in file.assumed
+    ]
     commands += [_harmless(f"stale: {visible(sentence)}") for sentence in report.stale]
     return "\n".join([*commands, totals(report)]) + "\n"
 
@@ -135,6 +140,9 @@ def _sections(report: LintReport) -> Iterator[str]:
     clean = [file for file in report.files if not file.findings and not file.unreadable]
     if clean:
         yield f"Clean: {', '.join(_code(file.path) for file in clean)}\n\n"
+    for file in report.files:
+        for sentence in file.assumed:
+            yield f"- assumed of {_code(file.path)}: {_md(sentence)}\n"
     for sentence in report.stale:
         yield f"- stale: {_md(sentence)}\n"
 

@@ -82,6 +82,7 @@ def _file(file: FileReport, number: int, *, draw: bool) -> dict[str, object]:
             }
             for a in file.allowed
         ],
+        "assumed": [visible(sentence) for sentence in file.assumed],
         "not_judged": [visible(sentence) for sentence in file.not_judged],
         "closure": [
             {

@@ -90,6 +90,11 @@ class _Tree:
             yield paint(visible(self.file.path), BOLD, color=self.color)
             yield from (f"could not be judged: {visible(sentence)}" for sentence in self.file.not_judged)
             return
+        yield from self.nodes(marks)
+        yield from (f"assumed: {visible(sentence)}" for sentence in self.file.assumed)
+
+    def nodes(self, marks: Mapping[str, Sequence[Finding]]) -> Iterator[str]:
+        """The tree itself."""
         if not self.graph.roots:
             yield f"{paint(visible(self.file.path), BOLD, color=self.color)} ({visible(self.file.kind)})"
         # A stack, not recursion: a chain of a thousand libraries must not end in a RecursionError.

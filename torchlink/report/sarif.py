@@ -147,12 +147,12 @@ def _place(path: str, cwd: str, root: str) -> dict[str, object]:
 
 
 def _notices(report: LintReport) -> list[dict[str, object]]:
-    """What was not judged, and what is stale, as notifications of the run."""
+    """What was taken for granted, what was not judged, and what is stale, as notifications of the run."""
     open_ends = [
         f"{visible(file.path)}: {visible(sentence)}"
         for file in report.files
         if not file.unreadable
-        for sentence in file.not_judged
+        for sentence in (*(f"assumed: {each}" for each in file.assumed), *file.not_judged)
     ]
     return [_notice(Severity.NOTE, text) for text in (*open_ends, *map(visible, report.stale))]
 

@@ -27,6 +27,12 @@ MARKS = {"GLIBC_ABI_DT_RELR": (2, 36), "GLIBC_ABI_GNU2_TLS": (2, 42), "GLIBC_ABI
 LIBRARY = {"GLIBC": "glibc", "GLIBCXX": "libstdc++", "CXXABI": "libstdc++"}
 
 
+def where_built(target: str) -> str:
+    """Where a program for a target with another C library is built."""
+    image = "Alpine, or in an image such as quay.io/pypa/musllinux_1_2_x86_64"
+    return image if target.startswith("musllinux") else f"{target} itself or in its container image"
+
+
 class Excess(NamedTuple):
     """A symbol version that an object needs and the target lacks."""
 
@@ -49,7 +55,7 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
             f"Name a system with glibc, or build PyTorch from source on {case.wanted.target} and {case.name} with "
             "it: no published libtorch is for musl."
             if torch
-            else f"Build it on {case.wanted.target} itself or in its container image.",
+            else f"Build it on {where_built(case.wanted.target or '')}.",
         )
         return
     found: dict[str, list[Excess]] = {}

@@ -168,26 +168,43 @@ def found_through_environment(rule: Rule, case: Case) -> Iterator[Finding]:
             through.setdefault(directory, []).append(file_name(each.path))
             if other is not None:
                 others.setdefault(directory, []).append(f"without it: {other.path}")
-    if not through:
-        return
-    from torchlink.lint.relinking import needs_rpath
-
-    link = f"Link with {'-Wl,--disable-new-dtags ' if needs_rpath(through, case) else ''}-Wl,-rpath,"
     for directory, names in through.items():
-        if directory.startswith("/"):
-            way = f"{link}{shlex.quote(directory)}"
-        else:  # a relative search path would be as bad as the variable
-            absolute = shlex.quote(os.path.abspath(directory))  # noqa: PTH100 - a symlink must stay one
-            way = f"{link}{absolute}, or with the way there from {case.name}, -Wl,-rpath,'$ORIGIN/…'"
         lost = len(names) > len(others.get(directory, ()))
         without = "it does not start" if lost else "it loads other copies"
         yield rule.finding(
             directory,
             f"{case.name} finds {', '.join(names)} only through LD_LIBRARY_PATH={directory}: {without} where "
             "that variable is not set (cron, a service, an IDE, sudo).",
-            f"{way}; or install the libraries where the loader looks by itself.",
+            way_without(directory, names, through, case),
             tuple(others.get(directory, ())),
         )
+
+
+def way_without(directory: str, names: list[str], through: Iterable[str], case: Case) -> str:
+    """How to do without one directory of LD_LIBRARY_PATH, through which some libraries are found."""
+    bare = case.bare
+    if bare is not None and starts(bare):
+        alone = f"without it {case.name} finds all its libraries by itself"
+        return f"Unset LD_LIBRARY_PATH, or take {directory} out of it: {alone}."
+    if not starts(case) and any(bare_name(name) in TORCH_NAMES for name in names):
+        return (
+            f"The libtorch in {directory} is not the one that {case.name} was built with: link it with the search "
+            "path of that one, as `torchlink flags --link` prints it, and unset LD_LIBRARY_PATH."
+        )
+    from torchlink.lint.relinking import needs_rpath
+
+    link = f"Link with {'-Wl,--disable-new-dtags ' if needs_rpath(through, case) else ''}-Wl,-rpath,"
+    if directory.startswith("/"):
+        way = f"{link}{shlex.quote(directory)}"
+    else:  # a relative search path would be as bad as the variable
+        absolute = shlex.quote(os.path.abspath(directory))  # noqa: PTH100 - a symlink must stay one
+        way = f"{link}{absolute}, or with the way there from {case.name}, -Wl,-rpath,'$ORIGIN/…'"
+    return f"{way}; or install the libraries where the loader looks by itself."
+
+
+def starts(case: Case) -> bool:
+    """Whether all libraries are found, and have what the user's own objects and they themselves need."""
+    return case.complete and not (case.undefined or case.missing_versions or case.once(mixed))
 
 
 @rule(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # A library directly in a default directory of the loader: of a text nobody knows how one was found.
 DEFAULT_DIR = re.compile(r"(/usr)?/lib(x?32|64)?(/[\w.]+-linux-\w+)?/[^/]+$")
+PRIVATE = "GLIBC_PRIVATE"
 SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 
@@ -156,6 +157,7 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
     symbols = undefined(case)
     explained = {symbol.symbol for symbol in of_torch(symbols, case)}
     asking: dict[str, list[str]] = {}
+    private: dict[str, list[str]] = {}
     for symbol in symbols:
         if symbol.object in case.once(other_c_library):  # no library makes up for that
             continue
@@ -164,8 +166,18 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
             symbol.object
         )  # a text may leave open what loads that
         of_python = served and re.match(PYTHON_NAME, symbol.symbol)
-        if symbol.symbol not in explained and not of_python:
+        if symbol.version == PRIVATE:
+            private.setdefault(symbol.object, []).append(symbol.symbol)
+        elif symbol.symbol not in explained and not of_python:
             asking.setdefault(symbol.object, []).append(symbol.symbol)
+    for path, names in private.items():
+        yield rule.finding(
+            file_name(path),
+            f"{file_name(path)} uses what one part of glibc keeps for another of the same build ({PRIVATE}), and the C "
+            f"library that is loaded does not have it: {case.name} fails at start or at the first call.",
+            older_library("libc.so.6", [path], case),
+            tuple(names[:SHOWN]),
+        )._replace(parts=tuple(names))
     for path, names in asking.items():
         name = file_name(path)
         program = case.kind == "executable"

@@ -52,6 +52,8 @@ MUSL_MISSING = re.compile(
 MUSL_UNDEFINED = re.compile(r"Error relocating (?P<object>.+): (?P<symbol>[^:\s]+): symbol not found")
 MUSL_LOADER = re.compile(r"(^|/)(ld-musl-|musl-ldd$)")
 ABSENT = ("No such file or directory", "cannot open shared object file")  # reasons that say no more than that
+LOOKUP_ERROR = ": symbol lookup error: "
+LIBRARY = re.compile(r"\.so(\.[\d.]+)?$")
 STATIC = re.compile(r"\s*(statically linked|not a dynamic executable|.*: Not a valid dynamic program)")
 COMPLAINT = re.compile(r"(?:\S*/)?(?:musl-)?ldd:? .*")
 PYTHON_ERROR = re.compile(r"(ImportError|OSError): ")
@@ -102,18 +104,25 @@ def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
     known = (reader.libraries, reader.interpreter, reader.undefined, reader.versions, reader.complaints)
     if not (static or any(known)):
         return
-    reader.list_mapped(subject)
-    listed = {each.path for each in reader.libraries} | {each.name for each in reader.libraries}
+    own = subject or reader.program
+    listed = {own, *(each.path for each in reader.libraries), *(each.name for each in reader.libraries)}
     named = (
-        *([reader.program] if reader.program else ()),
         *(each.object for each in reader.versions),  # -v begins with the binary's own
         *(each.object for each in reader.undefined if each.object),
         *(each.asked_by for each in reader.libraries if each.asked_by),
+        *(each.library for each in reader.versions if not each.found and "/" in each.library),
     )
+    others = list(dict.fromkeys(name for name in named if name not in listed))
+    if own is None and others:  # a library stands for the binary only where nothing else is named
+        own = next((name for name in others if not LIBRARY.search(name)), others[0])
+        others.remove(own)
+    # Errors alone, of the loader or of musl's ldd, list no libraries and name those that they are about.
+    found = any(each.path for each in reader.libraries)
+    about = [ListedLibrary(name.rpartition("/")[2], name) for name in others if "/" in name and not found]
     yield Listing(
         kind=LDD,
-        subject=subject or next((name for name in named if name not in listed), None),
-        libraries=tuple(dict.fromkeys(reader.libraries)),
+        subject=own,
+        libraries=tuple(dict.fromkeys((*reader.libraries, *about))),
         interpreter=reader.interpreter,
         undefined=tuple(dict.fromkeys(reader.undefined)),
         versions=tuple(dict.fromkeys(reader.versions)),
@@ -135,23 +144,12 @@ class Reader:
         self.complaints: list[str] = []
         self.static = False
         self.musl = False
+        self.program: str | None = None  # that the loader's error begins with
         self.strange = 0  # lines that are none of ldd's
         self._section = ""  # of the version information: the object whose versions follow
         self._in_versions = False
         self._in_unused = False
         self.imported = False
-        self.program: str | None = None  # as the loader names it in front of its own errors
-
-    def list_mapped(self, subject: str | None) -> None:
-        """List the libraries that only the loader's version errors name: it had found and mapped them."""
-        listed = {name for each in self.libraries for name in (each.path, each.name)}
-        missing = [each for each in self.versions if not each.found]
-        program = subject or self.program or next((each.object for each in missing), None)
-        for each in missing:
-            for path, asked_by in ((each.library, each.object), (each.object, None)):
-                if "/" in path and path not in listed and path != program:
-                    listed.add(path)
-                    self.libraries.append(ListedLibrary(path.rpartition("/")[2], path, asked_by))
 
     def read(self, line: str) -> None:
         """Take one line."""
@@ -202,10 +200,7 @@ class Reader:
             reason = "" if stopped["reason"].startswith(ABSENT) else stopped["reason"]
             self.libraries.append(ListedLibrary(stopped["name"], None, stopped["object"], reason))
         elif symbol := UNDEFINED.fullmatch(line) or OTHER_FILE.fullmatch(line):
-            before = (symbol["before"] or "").rpartition(": ")[2]
-            self.undefined.append(
-                ListedSymbol(symbol["symbol"], symbol["version"], symbol["object"] or before or None)
-            )
+            self._undefined(symbol)
         elif COMPLAINT.fullmatch(line) and " => " not in line and not ALONE.fullmatch(line):
             self.complaints.append(line.strip())
         else:
@@ -218,6 +213,14 @@ class Reader:
         before = version["before"]
         if before and not PYTHON_ERROR.fullmatch(f"{before}: "):
             self.program = self.program or before.rpartition(": ")[2]
+
+    def _undefined(self, symbol: re.Match[str]) -> None:
+        before: str = symbol["before"] or ""
+        program, failed, _ = before.partition(LOOKUP_ERROR)
+        if failed and ": " not in program:
+            self.program = self.program or program
+        asking = symbol["object"] or before.rpartition(": ")[2] or None
+        self.undefined.append(ListedSymbol(symbol["symbol"], symbol["version"], asking))
 
     def _library(self, line: str) -> bool:
         if alone := ALONE.fullmatch(line):

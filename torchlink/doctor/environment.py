@@ -1,0 +1,140 @@
+"""Variables of the shell that change which libraries and headers are taken: what each names, and what it wins over."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink.binary.elf import ElfFile
+from torchlink.binary.loader import resolve
+from torchlink.doctor.facts import Named, Variable
+from torchlink.errors import TorchlinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torchlink.libtorch.facts import Libtorch
+
+SEARCHED = "LD_LIBRARY_PATH"
+LOADED = ("LD_PRELOAD", "LD_AUDIT")
+HEADERS = ("CPATH", "CPLUS_INCLUDE_PATH")  # of which the first goes before -isystem
+LINKED = "LIBRARY_PATH"
+TORCH_HEADERS = (
+    "ATen/ATen.h",
+    "c10/macros/Macros.h",
+    "torch/script.h",
+    "torch/csrc/api/include/torch/torch.h",
+)
+OF_TORCH = r"lib(c10|torch)(_\w+)?\.so(\.|$)"
+ENTRY = re.compile(r"lib(torch_cpu|torch_cuda|torch_hip|torch_xpu)\.so(\.[\d.]+)?$")
+# What programs ask for themselves besides libtorch, so that a RUNPATH of theirs loses it to the variable.
+OF_PROGRAMS = r"lib(stdc\+\+|gcc_s|gomp|m|c|dl|pthread|rt)\.so\.\d"
+
+
+def variables(environ: Mapping[str, str], libtorch: Libtorch | None) -> tuple[Variable, ...]:
+    """The variables that are set.
+
+    Args:
+        environ: the environment.
+        libtorch: the one that is taken.
+    """
+    return tuple(_variables(environ, libtorch))
+
+
+def _variables(environ: Mapping[str, str], libtorch: Libtorch | None) -> Iterator[Variable]:
+    value = environ.get(SEARCHED)
+    if value:
+        won = winning(value, libtorch)
+        entries = re.split("[:;]", value)
+        yield Variable(SEARCHED, value, tuple(_directory(each, won.get(each, ())) for each in entries))
+    for name in LOADED:
+        value = environ.get(name)
+        if value:
+            pattern = "[: ]" if name == "LD_PRELOAD" else ":"
+            yield Variable(name, value, tuple(map(_file, filter(None, re.split(pattern, value)))))
+    for name in (*HEADERS, LINKED):
+        value = environ.get(name)
+        if value:
+            named = (_with_headers(each, libtorch) for each in value.split(":"))
+            yield Variable(
+                name, value, tuple(map(_directory, value.split(":"))) if name == LINKED else tuple(named)
+            )
+
+
+def _directory(entry: str, wins: tuple[str, ...] = ()) -> Named:
+    place = Path(entry or os.curdir)
+    torch = any(re.match(OF_TORCH, name) for name in _names(place))
+    return Named(entry, place.is_dir(), torch, wins)
+
+
+def _file(entry: str) -> Named:
+    there = "/" not in entry or Path(entry).is_file()  # a name alone is searched for
+    return Named(entry, there, bool(re.match(OF_TORCH, Path(entry).name)), ())
+
+
+def _with_headers(entry: str, libtorch: Libtorch | None) -> Named:
+    place = Path(entry or os.curdir)
+    own = {os.path.realpath(each) for each in libtorch.include_dirs} if libtorch else set()
+    there = [name for name in TORCH_HEADERS if (place / name).is_file()]
+    foreign = tuple(there) if os.path.realpath(place) not in own else ()
+    return Named(entry, place.is_dir(), bool(there), foreign)
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - names alone: there may be thousands
+    except OSError:
+        return []
+
+
+def winning(value: str, libtorch: Libtorch | None) -> dict[str, tuple[str, ...]]:
+    """The libraries that entries of LD_LIBRARY_PATH bring in place of those that a libtorch takes by itself.
+
+    What libtorch's libraries ask for tells the loader's model; what a program asks for itself, its RUNPATH finds
+    only after the variable's directories.
+    """
+    if libtorch is None or libtorch.packed or libtorch.platform != "linux":
+        return {}
+    usual: dict[str, str] = {}
+    won: dict[str, dict[str, None]] = {}
+    machine = None
+    for name in filter(ENTRY.match, libtorch.libraries):
+        try:
+            plain = resolve(libtorch.library_dir / name)
+            there = resolve(libtorch.library_dir / name, environment={SEARCHED: value})
+        except TorchlinkError:  # a damaged one is said elsewhere
+            continue
+        machine = plain.subject.elf.machine
+        paths = {each.name: each.real_path for each in plain.objects}
+        usual.update(paths)
+        for each in there.objects:
+            if (
+                each.how.kind == SEARCHED
+                and each.how.entry is not None
+                and paths.get(each.name) != each.real_path
+            ):
+                won.setdefault(each.how.entry, {})[Path(each.path).name] = None
+    asked = {name: os.path.realpath(libtorch.library_dir / name) for name in libtorch.libraries}
+    own = {name: path for name, path in asked.items() if re.match(OF_TORCH, name)}
+    own.update((name, path) for name, path in usual.items() if re.match(OF_PROGRAMS, name))
+    for name, path in own.items():
+        for entry in re.split("[:;]", value):
+            file = Path(entry or os.curdir, name)
+            if _serves(file, machine):
+                if os.path.realpath(file) != path:
+                    won.setdefault(entry, {})[name] = None
+                break
+    return {entry: tuple(sorted(names)) for entry, names in won.items()}
+
+
+def _serves(file: Path, machine: str | None) -> bool:
+    """Whether the loader would take a file."""
+    if not os.path.exists(file):  # noqa: PTH110 - `Path.exists` raises for a name that is too long
+        return False
+    try:
+        with ElfFile.open(file) as elf:
+            return machine is None or elf.machine == machine
+    except TorchlinkError:
+        return False
