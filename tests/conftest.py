@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REPOSITORY = Path(__file__).parent.parent
+LIMITS = {"compile": 900, "cmake": 900, "nim": 900, "gpu": 1800, "matrix": 7200}  # seconds, on a slow CI
 TOOLS = {"compile": ("c++",), "cmake": ("cmake", "c++"), "nim": ("nim", "c++"), "gpu": ("nvidia-smi",)}
 
 
@@ -66,7 +68,16 @@ def needed(module: str) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave `matrix` and `gpu` tests out unless `-m` asks for them: they need gigabytes or hardware."""
+    """Leave `matrix` and `gpu` tests out unless `-m` asks for them: they need gigabytes or hardware.
+
+    Those that build or download may take longer than the default of pyproject.toml before they count as hung.
+    """
+    for item in items:
+        seconds = max(
+            (LIMITS[mark.name] for mark in item.iter_markers() if mark.name in LIMITS), default=None
+        )
+        if seconds is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(seconds))
     if config.getoption("-m"):
         return
     kept = [item for item in items if not any(item.get_closest_marker(name) for name in ("matrix", "gpu"))]
@@ -140,6 +151,15 @@ def no_inherited_choice(monkeypatch: pytest.MonkeyPatch) -> None:
         "LD_LIBRARY_PATH",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for something to come true that another process brings about; the test fails where it never does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"what was waited for did not come within {seconds:g} s")
+        time.sleep(0.01)
 
 
 def run_clean(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

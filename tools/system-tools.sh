@@ -27,6 +27,7 @@ if command -v apt-get >/dev/null 2>&1; then
     x86_64) need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu; need qemu-aarch64-static qemu-user-static ;;
     aarch64) need x86_64-linux-gnu-g++ g++-x86-64-linux-gnu; need qemu-x86_64-static qemu-user-static ;;
     esac
+    [ -f /usr/include/spdlog/spdlog.h ] || missing="$missing libspdlog-dev"
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
 elif command -v dnf >/dev/null 2>&1; then

@@ -149,7 +149,7 @@ def verify(
 
     Returns:
         `report.ok`, `report.exit_code` and for each model a `ModelResult`: its `error` (None where all went well),
-        `inputs`, `outputs`, times.
+        `inputs`, `outputs` (each an `Output`), times.
 
     Raises:
         BuildFailedError: the loader did not compile or link.

@@ -6,7 +6,13 @@ wrong and where (`message`) and what to do next (`hint`); `cli.main` is the one 
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import ClassVar
+
+# Errors about the system, not about a file or program: none of them means that something is absent.
+RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # likewise, where something is written
 
 
 class Stopped(KeyboardInterrupt):
@@ -62,6 +68,20 @@ class ResourcesError(TorchlinkError):
     """
 
     code = "resources"
+
+
+def out_of_resources(subject: str, error: BaseException) -> ResourcesError:
+    """The error for what the system cannot do just now; `subject` is such as `Cannot read /a/b`."""
+    number = error.errno if isinstance(error, OSError) else None
+    reason = (isinstance(error, OSError) and error.strerror) or str(error) or "out of memory"
+    hint = "Run it again when the system has memory and its disks can be read."
+    if number in (errno.EMFILE, errno.ENFILE) or os.strerror(errno.EMFILE) in reason:
+        hint = "Raise the limit of open files, for example with `ulimit -n 1024`."
+    if number in FULL:
+        hint = "Make room on the disk (for temporary files: that of TMPDIR), or raise its limit."
+    if number == errno.EAGAIN:
+        hint = "Raise the limit of processes, for example with `ulimit -u`, or end some."
+    return ResourcesError(f"{subject}: {reason}.", hint=hint)
 
 
 class WouldOverwriteError(FileError):

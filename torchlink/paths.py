@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 LOGS = "logs"
 MOST_STEPS = 200  # on the way to a path, links followed
+ROOM = 16 << 20  # bytes: a loader takes one or two, what it is built from a few more
+ELSEWHERE = "Name another directory with TORCHLINK_CACHE_DIR."
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_lasting: dict[Path, Path] = {}  # the same, for what outlasts this process
 _instead: dict[str, str] = {}  # caches that are not used, and the private directories of this process
 
 
@@ -34,15 +37,39 @@ def cache_dir() -> Path:
     """
     override = os.environ.get("TORCHLINK_CACHE_DIR")
     if override:
-        return Path(override).expanduser().absolute()
+        return Path(os.path.expanduser(override)).absolute()  # noqa: PTH111 - `Path` raises for an unknown user
     platform: str = sys.platform  # mypy would call the rest unreachable on the platform it runs on
     if platform == "linux":
         # The XDG rule, as platformdirs has it, without the 5 ms that importing it costs every start.
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        return (Path(base) if base.strip() else Path.home() / ".cache") / "torchlink"
+        base = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is to be ignored
+        return (Path(base) if os.path.isabs(base) else home() / ".cache") / "torchlink"  # noqa: PTH117 - text
     from platformdirs import user_cache_path
 
     return user_cache_path("torchlink", appauthor=False)
+
+
+def home() -> Path:
+    """This user's home directory: HOME, else what the system has on record, which may not exist."""
+    named = os.environ.get("HOME", "")
+    if os.path.isabs(named):  # noqa: PTH117 - text
+        return Path(named)
+    import pwd
+
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a user without a record, as in containers that are run under any number
+        return Path("/nonexistent")
+
+
+def working_directory() -> str:
+    """The current directory by the name that its user came by, as CMake takes it: `$PWD`, if it is true."""
+    named = os.environ.get("PWD", "")
+    try:
+        if os.path.isabs(named) and os.path.samefile(named, "."):  # noqa: PTH117, PTH121 - text, as os.getcwd gives
+            return named
+    except OSError:
+        pass
+    return os.getcwd()  # noqa: PTH109
 
 
 def distrust(path: Path) -> str | None:
@@ -130,8 +157,11 @@ def kept_in(kind: str) -> Path:
 
     Where the cache is not used, one of a private directory that this process deletes at its end, logs aside.
     """
+    root = cache_dir()
+    if str(root) in _instead:
+        return Path(_instead[str(root)]) / kind
     found = unused(kind)
-    return Path(_private(*found)) / kind if found else cache_dir() / kind
+    return Path(_private(*found, remedy(*found))) / kind if found else root / kind
 
 
 def made_in(kind: str) -> Path:
@@ -140,26 +170,89 @@ def made_in(kind: str) -> Path:
     Raises:
         OSError: it cannot be made.
     """
-    place = kept_in(kind)
+    return _made(kept_in(kind)) or kept_in(kind)  # None: somebody was faster with a directory of their own
+
+
+def _made(place: Path) -> Path | None:
+    """Make the directory of one kind of things and that above it; None where another user did."""
+    if not os.environ.get("TORCHLINK_CACHE_DIR") and place.is_relative_to(home()):
+        os.stat(home())  # noqa: PTH116 - a home that is not there is not for us to make
     absent = [each for each in place.parent.parents if not each.exists()]
     for directory in (*reversed(absent), place.parent, place):
         directory.mkdir(mode=0o700, exist_ok=True)
-    # Somebody may have been faster with a directory of their own.
-    return place if distrust(place.parent) is distrust(place) is None else kept_in(kind)
+    return place if distrust(place.parent) is distrust(place) is None else None
+
+
+def usable(kind: str) -> Path:
+    """As `made_in`, and with room to write; where that cannot be, in a private directory as for `kept_in`.
+
+    Raises:
+        OSError: there is no room for temporary files either, or something else lies where the cache is named.
+    """
+    place = kept_in(kind)
+    reason = _why_not(place)
+    if reason is not None:
+        place = Path(_private(cache_dir(), reason, ELSEWHERE)) / kind
+        place.mkdir(mode=0o700, exist_ok=True)
+    return place
+
+
+def _why_not(place: Path) -> str | None:
+    """Make the directory of one kind of things; why nothing can be written there, or None.
+
+    Raises:
+        OSError: something else lies where TORCHLINK_CACHE_DIR names it: what is named so is not passed over.
+    """
+    try:
+        if _made(place) is None:
+            return "can be written by others"
+        if not os.access(place, os.W_OK | os.X_OK):
+            return "cannot be written"
+        space = os.statvfs(place)
+    except (FileExistsError, NotADirectoryError):
+        if os.environ.get("TORCHLINK_CACHE_DIR"):
+            raise
+        return "cannot be made, for a file is in its way"
+    except FileNotFoundError:
+        return f"cannot be made, for there is no directory {home()}"
+    except OSError as error:
+        return f"cannot be made: {error.strerror}"
+    return "is on a disk that is full" if space.f_bavail * space.f_frsize < ROOM else None
 
 
 def lasting(kind: str) -> Path:
     """As `made_in`, for what is read after the end of this process.
 
+    Where the cache cannot be written, in a directory of this user for temporary files; a note says so.
+
     Raises:
         FileError: the cache is not used.
-        OSError: it cannot be made.
+        OSError: there is no room for temporary files either.
     """
     found = unused(kind)
     if found:
-        place, reason = found
-        raise FileError(f"The cache {place} is not used: it {reason}.", hint=remedy(place, reason))
-    return made_in(kind)
+        refused, untrusted = found
+        raise FileError(f"The cache {refused} is not used: it {untrusted}.", hint=remedy(*found))
+    root = cache_dir()
+    reason = _why_not(root / kind)
+    if reason is None:
+        return root / kind
+    import tempfile
+
+    instead = Path(tempfile.gettempdir()) / f"torchlink-{os.getuid()}"
+    for directory in (instead, instead / kind):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        wrong = distrust(directory)
+        if wrong is not None:
+            raise FileError(f"The cache {root} {reason}, and {directory} {wrong}.", hint=ELSEWHERE)
+    if root not in _lasting:
+        _lasting[root] = instead
+        _note(f"the cache {root} is not used: it {reason}. What lasts is kept in {instead}. {ELSEWHERE}")
+    return instead / kind
+
+
+def _note(remark: str) -> None:
+    print(f"torchlink: note: {visible(remark)}", file=sys.stderr)
 
 
 def close_to_others(directory: Path) -> None:
@@ -187,7 +280,7 @@ def remedy(place: Path, reason: str) -> str:
     )
 
 
-def _private(place: Path, reason: str) -> str:
+def _private(place: Path, reason: str, advice: str) -> str:
     """The directory of this process alone that stands in for a cache; the first time a note says so."""
     root = str(cache_dir())
     if root not in _instead:
@@ -196,8 +289,7 @@ def _private(place: Path, reason: str) -> str:
 
         _instead[root] = tempfile.mkdtemp(prefix="torchlink-")
         atexit.register(_delete, Path(_instead[root]), os.getpid())
-        remark = f"the cache {place} is not used: it {reason}. {remedy(place, reason)}"
-        print(f"torchlink: note: {visible(remark)}", file=sys.stderr)
+        _note(f"the cache {place} is not used: it {reason}. {advice}")
     return _instead[root]
 
 

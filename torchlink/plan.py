@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.machine import Machine, is_foreign, this_machine
 from torchlink.libtorch.packed import check_unpacked
+from torchlink.status import is_file
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 from torchlink.toolchain.header_dirs import headers_go, usable_include_dirs
 from torchlink.toolchain.library_dirs import is_system_dir, linked, linker_dirs
@@ -63,7 +64,7 @@ class LinkPlan(NamedTuple):
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
-    # What a file for builds with a standard of their own must ask for; None for nothing
+    # What a file for builds with a standard of their own must ask for; None where the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
 
@@ -158,8 +159,14 @@ def make_plan(
         ),
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
-        shared_standard=options.cxx_standard or libtorch.cxx_standard_required,
+        shared_standard=options.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
     )
+
+
+def _unlike_default(compiler: Compiler | None, required: int) -> int | None:
+    """The standard that must be asked for; None where a compiler takes it or a later one by itself."""
+    default = compiler.default_standard if compiler else None
+    return required if default is None or default < required else None
 
 
 def _foreign_note(libtorch: Libtorch, compiler: Compiler | None) -> str:
@@ -231,7 +238,7 @@ def _stranded_libraries(
         PlanLibrary(name=name, file=companion.path / name, keep=True)
         for companion in away
         for name in companion.libraries
-        if (companion.path / name).is_file() and companion.path / name not in files
+        if is_file(companion.path / name) and companion.path / name not in files
     )
 
 

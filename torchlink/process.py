@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import subprocess
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torchlink.errors import RunFailedError, Stopped, ToolMissingError, UsageError
+from torchlink import signals
+from torchlink.errors import (
+    FULL,
+    RESOURCES,
+    RunFailedError,
+    Stopped,
+    ToolMissingError,
+    TorchlinkError,
+    UsageError,
+    out_of_resources,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 # What changes which libraries the dynamic loader picks; none of it may prop up a program being proved.
@@ -40,6 +52,39 @@ KEPT_PREFIXES = tuple(name[:-1] for name in KEPT.split() if name[-1] == "*")
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY")  # in a name, whatever it begins with
 
 
+# Every program that is started carries a variable of this name, and what it starts inherits it.
+MARK = "TORCHLINK_STARTED"
+# Waits beside a program, in a session of its own, for the end of whoever started it, which is the end of a pipe.
+# Then it ends all that carry the mark ($1): grandchildren such as cc1plus and ld, and ninja's, which have process
+# groups of their own, outlive a killed parent and are nobody's children any more. Two looks in a row must find none,
+# because a program may just be starting; one, where the line says so. Constant text, no word of anybody's in it.
+WATCH = """
+trap '' HUP INT QUIT TERM
+read -r looks || looks=2
+round=0 clean=0
+while [ $round -lt 300 ]; do
+  clean=$((clean + 1))
+  for file in $(grep -lsF "$1" /proc/[0-9]*/environ); do
+    clean=0 id=${file#/proc/}
+    case $round in
+      0) kill -TERM "${id%/environ}" ;;
+      [1-5]) ;;
+      *) kill -KILL "${id%/environ}" ;;
+    esac
+  done
+  [ $clean -lt $looks ] || exit
+  round=$((round + 1))
+  sleep 0.1
+done
+"""
+STRUCK = 10.0  # seconds until nobody waits for the watcher any more
+
+
+LARGER = "File size limit exceeded"  # what compilers say of a child that `ulimit -f` has ended
+ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
+TEXT: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
+
+
 class Completed(NamedTuple):
     """How a program ended. `returncode` is negative for a signal; `seconds` is wall time."""
 
@@ -62,31 +107,41 @@ def run(
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
-        RunFailedError: it ran longer than `timeout` seconds (and was killed).
+        RunFailedError: it ran longer than `timeout` seconds (and was ended), or it is no program.
+        ResourcesError: the system cannot start anything just now.
     """
     words = tuple(str(word) for word in argv)
     start = time.perf_counter()
+    pipes = {
+        "stdin": subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
     try:
-        done = subprocess.run(
-            words,
-            cwd=cwd,
-            env=None if env is None else dict(env),
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise missing_tool(words[0], error) from error
-    except OSError as error:  # no executable format, an argument list too long, …
-        raise RunFailedError(f"Cannot run {words[0]}: {error.strerror}.") from error
+        with _child(words, env, cwd=cwd, **pipes, **TEXT) as (process, _):
+            out, err = process.communicate(stdin, timeout)
+    except ToolMissingError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or isinstance(cause, ABSENT):
+            raise
+        # no executable format, an argument list too long, …
+        raise RunFailedError(f"Cannot run {words[0]}: {cause.strerror}.") from cause
     except subprocess.TimeoutExpired as error:
         raise RunFailedError(f"{words[0]} did not finish within {timeout:g} s and was stopped.") from error
-    return Completed(words, done.returncode, done.stdout, done.stderr, time.perf_counter() - start)
+    if process.returncode:
+        _check_resources(words[0], f"{out}\n{err}")
+    return Completed(words, process.returncode, out, err, time.perf_counter() - start)
+
+
+def _check_resources(name: str, output: str) -> None:
+    """Raise a `ResourcesError` where a program failed for what the system could not give it."""
+    if LARGER in output:  # `ulimit -f`
+        raise out_of_resources(f"{name} cannot go on", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+    for line in output.splitlines():
+        for number in (*RESOURCES, *FULL):
+            # The dynamic loader writes the number.
+            if line.endswith((os.strerror(number), f"cannot open shared object file: Error {number}")):
+                raise out_of_resources(f"{name} cannot go on", OSError(number, os.strerror(number)))
 
 
 def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: int) -> str:
@@ -102,20 +157,20 @@ def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: i
         ToolMissingError: the program does not exist or may not be executed.
         RunFailedError: it took longer, or did not end well.
     """
-    process = spawn(argv, env={**minimal_environment(), "LC_ALL": "C.UTF-8"})
+    words = [str(word) for word in argv]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     try:
-        if sys.platform == "linux":
-            import resource
+        with _child(words, {**minimal_environment(), "LC_ALL": "C.UTF-8"}, **pipes, **TEXT) as (process, _):
+            if sys.platform == "linux":
+                import resource
 
-            resource.prlimit(process.pid, resource.RLIMIT_AS, (memory, memory))
-        out, _ = process.communicate(text, timeout)
+                resource.prlimit(process.pid, resource.RLIMIT_AS, (memory, memory))
+            out, _ = process.communicate(text, timeout)
     except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.communicate()
         raise RunFailedError(f"{argv[0]} did not finish within {timeout:g} s and was stopped.") from error
     if process.returncode:
         raise RunFailedError(f"{argv[0]} ended with status {process.returncode}.")
-    return out
+    return str(out)
 
 
 def spawn(
@@ -123,8 +178,11 @@ def spawn(
 ) -> subprocess.Popen[str]:
     """Start a program to talk to over text pipes (line buffered); stderr is a pipe too.
 
+    It ends by itself when its standard input does.
+
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
+        ResourcesError: the system cannot start anything just now.
     """
     words = [str(word) for word in argv]
     try:
@@ -135,10 +193,8 @@ def spawn(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
             bufsize=1,
+            **TEXT,
         )
     except OSError as error:
         raise missing_tool(words[0], error) from error
@@ -170,21 +226,93 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
     """
-    words = [str(word) for word in argv]
-    try:
-        process = subprocess.Popen(words, env=None if env is None else dict(env))
-    except OSError as error:
-        raise missing_tool(words[0], error) from error
-    try:
-        code = process.wait()
-    except Stopped as stopped:
-        process.send_signal(stopped.number)
-        code = process.wait()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+    with _child([str(word) for word in argv], env) as (process, watcher):
+        try:
+            code = process.wait()
+        except Stopped as stopped:
+            process.send_signal(stopped.number)
+            code = process.wait()
+            _strike(watcher)  # g++ does not wait for its cc1plus
     return 128 - code if code < 0 else code
+
+
+@contextlib.contextmanager
+def _child(
+    words: Sequence[str], env: Mapping[str, str] | None, **options: Any
+) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[bytes] | None]]:
+    """A program that runs inside the block, with its watcher; where the block is left early, it is ended.
+
+    So is all that it started. When this process is killed (`kill -9` included) they are ended too, within a second.
+    A signal that tells this process to stop while the program is being started is raised inside the block.
+
+    Raises:
+        ToolMissingError: the program does not exist or may not be executed.
+        ResourcesError: the system cannot start anything just now.
+    """
+    mark = f"{MARK}={os.getpid()}-{os.urandom(8).hex()}"
+    name, _, value = mark.partition("=")
+    watcher = None
+    main = threading.current_thread() is threading.main_thread()
+    try:
+        watcher = _watcher(mark)
+        if main:
+            signals.hold()
+        process = subprocess.Popen(
+            words, env={**(os.environ if env is None else env), name: value}, **options
+        )
+    except BaseException as error:
+        _dismiss(watcher)
+        if main:
+            signals.release()
+        if isinstance(error, OSError):
+            raise missing_tool(words[0], error) from error
+        raise
+    try:
+        if main:
+            signals.release()
+        yield process, watcher
+    except BaseException:
+        try:
+            _strike(watcher)
+        finally:
+            process.kill()
+            with process:  # closes its pipes and waits for its end
+                pass
+        raise
+    _dismiss(watcher)
+
+
+def _watcher(mark: str) -> subprocess.Popen[bytes] | None:
+    """The process that ends those with a mark when this one is gone; None where there is no such shell."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return subprocess.Popen(
+            ("/bin/sh", "-c", WATCH, "torchlink-watch", mark),
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # not the mark of another torchlink above
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what kills this process may kill its whole group
+        )
+    except (FileNotFoundError, PermissionError):
+        return None
+
+
+def _dismiss(watcher: subprocess.Popen[bytes] | None) -> None:
+    """Send a watcher away, for what it watched has ended."""
+    if watcher is not None:
+        watcher.kill()
+        with watcher:
+            pass
+
+
+def _strike(watcher: subprocess.Popen[bytes] | None) -> None:
+    """Have a watcher end all that it watches, now."""
+    if watcher is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
+            watcher.communicate(b"1\n", STRUCK)
 
 
 def which(name: str) -> str | None:
@@ -227,8 +355,10 @@ def _is_kept(name: str) -> bool:
     return name.startswith(KEPT_PREFIXES) and not any(word in name.upper() for word in SECRET)
 
 
-def missing_tool(name: str, error: OSError) -> ToolMissingError:
+def missing_tool(name: str, error: OSError) -> TorchlinkError:
     """The error for a program that could not be started."""
+    if error.errno in RESOURCES or error.errno == errno.EAGAIN:  # EAGAIN: no more processes
+        return out_of_resources(f"Cannot start {name}", error)
     return ToolMissingError(
         f"Cannot start {name}: {error.strerror or error}.",
         hint=f"Install {name} or name another one.",

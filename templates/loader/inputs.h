@@ -72,7 +72,11 @@ inline c10::IValue value_from(Words& words, c10::TypePtr declared, c10::Device d
   }
   if (kind == "float") return real(words.next());
   if (kind == "bool") return words.next() == "1";
-  if (kind == "str") return string_from(words.next());
+  if (kind == "str") {
+    const std::string text = string_from(words.next());
+    if (declared && declared->kind() == c10::TypeKind::DeviceObjType) return c10::Device(text);
+    return text;
+  }
   if (kind == "list") {
     const std::string element = words.next();
     const c10::TypePtr inner = declared_list ? declared->containedTypes()[0] : c10::TypePtr();

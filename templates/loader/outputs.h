@@ -9,8 +9,20 @@
 #include "tensors.h"
 #include "values.h"
 
-struct Output {
+// Where it stands in what forward returned, both for people and as JSON: keys and indices, the outermost first.
+struct Place {
   std::string label; // "output", "output[0]", "output.key"
+  std::vector<std::string> path;
+
+  Place at(const std::string& shown, const std::string& step) const {
+    Place inner{label + shown, path};
+    inner.path.push_back(step);
+    return inner;
+  }
+};
+
+struct Output {
+  Place place;
   c10::IValue value; // no list, tuple or dict
 };
 
@@ -18,24 +30,26 @@ struct Output {
 struct Outputs {
   explicit Outputs(size_t most) : limit(most) {}
 
-  void add(const std::string& label, const c10::IValue& value) {
+  void add(const c10::IValue& value, const Place& place = Place{"output", {}}) {
     if (value.isTuple()) {
       const auto& elements = value.toTuple()->elements();
       const std::vector<std::string> names = field_names(value);
       const bool named = names.size() == elements.size();
       for (size_t i = 0; i < elements.size(); ++i) {
-        add(label + (named ? "." + names[i] : "[" + std::to_string(i) + "]"), elements[i]);
+        add(elements[i], named ? place.at("." + names[i], json_string(names[i])) : place.at("[" + std::to_string(i) + "]", std::to_string(i)));
       }
     } else if (is_list(value)) {
       const auto& list = elements_of(value);
-      for (size_t i = 0; i < list.size(); ++i) add(label + "[" + std::to_string(i) + "]", list[i]);
+      for (size_t i = 0; i < list.size(); ++i) add(list[i], place.at("[" + std::to_string(i) + "]", std::to_string(i)));
     } else if (value.isGenericDict()) {
       for (const auto& entry : entries_of(value)) {
         const c10::IValue& key = entry.first;
-        add(label + (key.isString() ? "." + key.toStringRef() : "[" + plain(key) + "]"), entry.second);
+        const bool number = key.isInt() || key.isDouble() || key.isBool();
+        const std::string text = key.isString() ? key.toStringRef() : plain(key);
+        add(entry.second, place.at(key.isString() ? "." + text : "[" + text + "]", number ? text : json_string(text)));
       }
     } else if (all.size() < limit) {
-      all.push_back(Output{label, value});
+      all.push_back(Output{place, value});
     } else {
       ++left_out;
     }
@@ -53,9 +67,13 @@ struct Outputs {
   size_t left_out = 0;
 };
 
-inline std::string tensor_json(const std::string& label, const at::Tensor& tensor) {
+inline JsonObject& begun(JsonObject& out, const Place& place, const std::string& type) {
+  return out.add("label", json_string(place.label)).add("path", json_array(place.path)).add("type", json_string(type));
+}
+
+inline std::string tensor_json(const Place& place, const at::Tensor& tensor) {
   JsonObject out;
-  out.add("label", json_string(label)).add("type", "\"tensor\"");
+  begun(out, place, "tensor");
   if (!tensor.defined()) return out.add("note", "\"an undefined tensor\"").text();
   out.add("device", json_string(device_text(tensor.device())));
   try {
@@ -76,7 +94,7 @@ inline std::string tensor_json(const std::string& label, const at::Tensor& tenso
 
 inline std::string output_json(const Output& output) {
   const c10::IValue& value = output.value;
-  if (value.isTensor()) return tensor_json(output.label, value.toTensor());
+  if (value.isTensor()) return tensor_json(output.place, value.toTensor());
   const bool known = value.isInt() || value.isDouble() || value.isBool() || value.isString() || value.isNone();
   const std::string type = value.isInt() ? "int"
       : value.isDouble()                 ? "float"
@@ -88,5 +106,6 @@ inline std::string output_json(const Output& output) {
       : value.isNone()                      ? "null"
       : known                               ? Outputs::plain(value)
                                             : json_string(type_text(*type_of(value)));
-  return JsonObject().add("label", json_string(output.label)).add("type", json_string(type)).add("value", json).text();
+  JsonObject out;
+  return begun(out, output.place, type).add("value", json).text();
 }

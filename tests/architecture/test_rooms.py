@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,34 @@ def test_modules_stay_small() -> None:
     assert not long
 
 
+# In a workspace of atomic.py's, in the private directory of a process, or appended to a file that is another's.
+WRITERS = {
+    "atomic.py",
+    "paths.py",
+    "build/cache.py",
+    "build/loader.py",
+    "bundle/run.py",
+    "bundle/writing.py",
+    "extract/run.py",
+    "extract/unpack.py",
+    "lint/inputs.py",
+    "cli/lint_output.py",
+    "cli/main.py",
+}
+WRITING = re.compile(
+    r"""\.write_(?:text|bytes)\(|\bmkd?s?temp\(|TemporaryDirectory\(|os\.(?:replace|rename)\(|open\([^)]*"[wxa]b?\""""
+)
+
+
+def test_files_are_written_in_one_way() -> None:
+    writers = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if WRITING.search(path.read_text("utf-8"))
+    }
+    assert writers <= WRITERS
+
+
 def modules_loaded_by(*arguments: str) -> set[str]:
     """Top-level names of the modules that one command line leaves in `sys.modules`."""
     script = (
@@ -57,7 +86,11 @@ def modules_loaded_by(*arguments: str) -> set[str]:
         "sys.stderr.write(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     return set(json.loads(done.stderr.splitlines()[-1]))
 

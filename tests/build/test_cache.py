@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,14 +94,13 @@ def test_a_cache_that_was_copied_works(root: Path, tmp_path: Path, monkeypatch: 
     assert found.program.is_file()
 
 
-def test_what_a_killed_process_left_is_swept_up_later(root: Path) -> None:
-    old, young = root / "loaders" / ".new-old", root / "loaders" / ".new-young"
-    for directory in (old, young):
-        (directory / "work").mkdir(parents=True)
-    os.utime(old, (time.time() - 2 * cache.ABANDONED,) * 2)
-    make("k1")
-    assert not old.exists()
-    assert young.exists()
+def test_what_a_killed_process_left_is_swept_up_and_what_another_uses_is_not(root: Path) -> None:
+    with cache.workspace() as used:
+        left = used.with_name(".another.torchlink-leftover")
+        (left / "work").mkdir(parents=True)
+        make("k1")
+        assert not left.exists()
+        assert used.exists()
 
 
 def test_the_recent_entry_is_only_a_hint(root: Path) -> None:

@@ -64,7 +64,13 @@ def test_the_default_directory_is_open_to_this_user_alone(tmp_path: Path) -> Non
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "xdg")}
     del environment["TORCHLINK_CACHE_DIR"]
     script = "from torchlink.paths import made_in; made_in('loaders')"
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True, cwd=Path(__file__).parents[2])
+    subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=300,
+    )
     assert mode(tmp_path / "xdg/torchlink") == 0o700
 
 
@@ -216,6 +222,7 @@ def test_the_directory_instead_is_deleted_at_the_end(root: Path) -> None:
         text=True,
         check=True,
         cwd=Path(__file__).parents[2],
+        timeout=300,
     )
     assert "is not used" in done.stderr
     assert not Path(done.stdout.strip()).parent.exists()

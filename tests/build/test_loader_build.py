@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import until
 from tests.imitations import imitate
 from torchlink.errors import BuildFailedError, LibtorchUnusableError
 from torchlink.libtorch.facts import MissingLibrary
@@ -68,9 +68,10 @@ def test_a_cache_that_is_cleared_meanwhile_is_built_again(tmp_path: Path, torch_
     running = subprocess.Popen(
         [sys.executable, "-m", "torchlink", *words], env=environment, stdout=subprocess.PIPE, text=True
     )
-    while not count.exists():
-        time.sleep(0.02)
-    subprocess.run([sys.executable, "-m", "torchlink", "cache", "clear"], env=environment, check=True)
+    until(count.exists)
+    subprocess.run(
+        [sys.executable, "-m", "torchlink", "cache", "clear"], env=environment, check=True, timeout=300
+    )
     report = json.loads(running.communicate(timeout=60)[0])
     assert count.read_text() == "x\nx\n"
     assert report["loader"]["cached"] is False
@@ -83,10 +84,9 @@ def test_a_process_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path, tor
     words = ("verify", "--libtorch", str(torch_root), "--compiler", str(compiler), "--json")
     command = [sys.executable, "-m", "torchlink", *words]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    while not count.exists():
-        time.sleep(0.02)
+    until(count.exists)
     first.kill()
-    first.wait()
+    first.wait(60)
     second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert json.loads(second.stdout)["loader"]["cached"] is False
 

@@ -30,7 +30,7 @@ def test_another_file_in_the_way_stops_everything(tmp_path: Path) -> None:
 
 def test_a_file_that_may_be_overwritten_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "ours.txt").write_text("old\n")
-    write_project({"ours.txt": "new\n"}, tmp_path, ours=("ours.txt",))
+    write_project({"ours.txt": "new\n"}, tmp_path, is_ours=lambda path: path.name == "ours.txt")
     assert (tmp_path / "ours.txt").read_text() == "new\n"
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundle.conftest import outside
+from torchlink.atomic import Progress
 from torchlink.binary.elf import ElfFile
 from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError, FileError, MalformedFileError, UsageError, WouldOverwriteError
-from torchlink.staging import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,15 +93,15 @@ def test_what_a_killed_run_left_is_removed_and_what_another_uses_is_not(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     long_ago = time.time() - 3600
-    for name in ("killed", "used"):
+    for name in ("killed__", "used____"):
         (tmp_path / f".out.torchlink-{name}").mkdir()
         os.utime(tmp_path / f".out.torchlink-{name}", (long_ago, long_ago))
-    used = os.open(tmp_path / ".out.torchlink-used", os.O_RDONLY)
+    used = os.open(tmp_path / ".out.torchlink-used____", os.O_RDONLY)
     fcntl.flock(used, fcntl.LOCK_EX)
     bundle(make_program(workshop), tmp_path / "out")
     os.close(used)
-    assert not (tmp_path / ".out.torchlink-killed").exists()
-    assert (tmp_path / ".out.torchlink-used").exists()
+    assert not (tmp_path / ".out.torchlink-killed__").exists()
+    assert (tmp_path / ".out.torchlink-used____").exists()
 
 
 def test_the_disk_is_looked_at_first(

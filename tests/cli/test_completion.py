@@ -64,7 +64,12 @@ def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list
         environment["TORCHLINK_LIBTORCH"] = str(libtorch)
     script = "import sys; sys.argv[0] = 'torchlink'; from torchlink.cli.main import entry; entry()"
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     return done.stdout.split()
 

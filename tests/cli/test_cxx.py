@@ -227,11 +227,15 @@ def test_make_and_cmake_may_be_given_it_as_their_compiler(here: Path) -> None:
     )
     environment = {**os.environ, "CXX": "torchlink c++", "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
     if shutil.which("make"):
-        subprocess.run(["make", "-s", "main", f"CXX={command}"], cwd=here, env=environment, check=True)
+        subprocess.run(
+            ["make", "-s", "main", f"CXX={command}"], cwd=here, env=environment, check=True, timeout=300
+        )
         assert run_clean(here / "main").returncode == 0
     if shutil.which("cmake"):
         for step in (("-S", ".", "-B", "build"), ("--build", "build")):
-            subprocess.run(["cmake", *step], cwd=here, env=environment, check=True, capture_output=True)
+            subprocess.run(
+                ["cmake", *step], cwd=here, env=environment, check=True, capture_output=True, timeout=300
+            )
         assert run_clean(here / "build" / "by_cmake").returncode == 0
 
 
@@ -251,7 +255,7 @@ def test_it_is_there_in_one_word_too(here: Path) -> None:
     if not program.is_file():
         unmet("torchlink-c++, which pip installs with torchlink,")
     environment = {**os.environ, "CXX": str(program)}  # as a setup.py hands it on
-    subprocess.run([program, "main.cpp", "-o", "app"], cwd=here, env=environment, check=True)
+    subprocess.run([program, "main.cpp", "-o", "app"], cwd=here, env=environment, check=True, timeout=300)
     assert run_clean(here / "app").returncode == 0
 
 
@@ -278,21 +282,61 @@ def test_the_same_abi_on_the_command_line_is_no_contradiction(torchlink: Torchli
     assert "-U_GLIBCXX_USE_CXX11_ABI" not in words
 
 
+@pytest.mark.parametrize("name", ["pybind11", "google", "fmt"])
+@pytest.mark.parametrize("direct", [True, False])
 def test_a_failed_compile_with_headers_that_libtorch_shadows_hears_of_headers_after(
-    torchlink: Torchlink, torch_root: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    torchlink: Torchlink,
+    torch_root: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    direct: bool,
 ) -> None:
-    if not (torch_root / "include/pybind11").is_dir():
-        unmet("a torch with pybind11's headers")
-    (here / "own/pybind11").mkdir(parents=True)
-    (here / "own/pybind11/own.h").write_text("")
+    bundled = next((torch_root / "include" / name).rglob("*.h"), None)
+    if bundled is None:
+        unmet(f"a torch with the headers of {name}")
+    header = bundled.relative_to(torch_root / "include")
+    own = here / "own" / header
+    own.parent.mkdir(parents=True)
+    own.write_text("")
+    (here / "own/user.h").write_text(f"#include <{header}>\n")  # as spdlog and generated code do
     compiler = here / "with-own"
     compiler.write_text(f'#!/bin/sh\nexec c++ "$@" -isystem {shlex.quote(str(here / "own"))}\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", shlex.quote(str(compiler)))
-    (here / "user.cpp").write_text("#include <pybind11/own.h>\n#error no\n")
-    done = torchlink("c++", "-c", "user.cpp")
-    assert done.code == 1
-    assert "--headers after" in done.err
+    (here / "between.h").write_text("#include <user.h>\n")
+    asked = f"<{header}>" if direct else '"between.h"'
+    (here / "user.cpp").write_text(f"#include {asked}\n#error no\n")
+    for words in (("-c", "-o", "there.o", "-MD"), ("-MMD", "-MF", "there.d", "-fsyntax-only"), ("-ooutput",)):
+        done = torchlink("c++", *words, "user.cpp")
+        assert done.code == 1
+        (said,) = (line for line in done.err.splitlines() if "--headers after" in line)
+        assert f"{name} is taken" in said
+        assert (f"for {here}/own/user.h" in said) is not direct
+    assert not list(here.glob("*.o")) + list(here.glob("output*"))
     assert "--headers after" not in torchlink("c++", "--headers", "after", "-c", "user.cpp").err
-    (here / "plain.cpp").write_text("#error no\n")
+    # What libtorch's headers include themselves is as it should be.
+    (here / "plain.cpp").write_text("#include <c10/util/Exception.h>\n#error no\n")
     assert "--headers after" not in torchlink("c++", "-c", "plain.cpp").err
+
+
+SPDLOG = "-DSPDLOG_FMT_EXTERNAL -DSPDLOG_COMPILED_LIB"  # as Debian's spdlog.pc says
+
+
+def test_the_systems_spdlog_fails_with_libtorchs_fmt_and_compiles_with_headers_after(
+    torchlink: Torchlink, torch_root: Path, here: Path
+) -> None:
+    if not Path("/usr/include/spdlog/spdlog.h").is_file() or not Path("/usr/include/fmt").is_dir():
+        unmet("the system's spdlog with its fmt (libspdlog-dev)")
+    (here / "log.cpp").write_text(
+        '#include <c10/util/Exception.h>\n#include <spdlog/spdlog.h>\nint main() { spdlog::info("{}", 1); }\n'
+    )
+    failed = torchlink("c++", *SPDLOG.split(), "log.cpp", "-lspdlog", "-lfmt", "-o", "log")
+    if failed.code == 0:
+        pytest.skip("this system's spdlog compiles with libtorch's fmt")
+    assert f"fmt is taken for /usr/include/spdlog/fmt/fmt.h from {torch_root}/include" in failed.err
+    after = torchlink(
+        "c++", "--headers", "after", *SPDLOG.split(), "log.cpp", "-lspdlog", "-lfmt", "-o", "log"
+    )
+    assert after.code == 0, after.err
+    assert "] 1" in run_clean(here / "log").stdout

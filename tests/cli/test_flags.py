@@ -225,7 +225,13 @@ def test_the_issues_own_lines_work_in_a_directory_with_a_space(torch_root: Path,
     """
     environment = {**os.environ, "PYTHON": sys.executable, "TORCHLINK_LIBTORCH": str(place / "libtorch here")}
     done = subprocess.run(
-        ["sh", "-c", script], cwd=place, env=environment, capture_output=True, text=True, check=False
+        ["sh", "-c", script],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
     for program in ("one", "two", "three"):
@@ -236,7 +242,10 @@ def test_paths_that_are_no_text_come_out_as_they_are(torch_root: Path, tmp_path:
     link = tmp_path / os.fsdecode(b"\xff\xfe")
     link.symlink_to(torch_root)
     done = subprocess.run(
-        [sys.executable, "-m", "torchlink", "flags", "--libtorch", link], capture_output=True, check=False
+        [sys.executable, "-m", "torchlink", "flags", "--libtorch", link],
+        capture_output=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert b"/\xff\xfe/lib" in done.stdout

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import until
 from torchlink.cli.commands import COMMANDS
 from torchlink.cli.main import main
 
@@ -65,7 +65,7 @@ def test_a_fault_of_our_own_is_a_sentence_and_a_file(
 
 def test_a_reader_that_goes_away_is_no_error(torch_root: Path) -> None:
     script = f"{sys.executable} -m torchlink find --libtorch '{torch_root}' | true"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=300)
     assert done.stderr == ""
 
 
@@ -74,7 +74,9 @@ def test_a_reader_that_goes_away_is_no_error(torch_root: Path) -> None:
 def test_an_answer_that_cannot_be_written_is_one_sentence(command: str, torch_root: Path) -> None:
     script = f"{sys.executable} -m torchlink {command} > /dev/full"
     environment = {**os.environ, "TORCHLINK_LIBTORCH": str(torch_root)}
-    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "cannot be written" in done.stderr
 
@@ -95,8 +97,7 @@ def test_an_interruption_is_said_and_exits_130(tmp_path: Path, torch_root: Path)
         # a shell in the background hands an ignored SIGINT on
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads
     )
-    while not list(tmp_path.rglob("*.lock")):  # by then it waits for the compiler
-        time.sleep(0.05)
+    until(lambda: list(tmp_path.rglob("*.lock")))  # by then it waits for the compiler
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert (running.returncode, said.splitlines()[-1]) == (130, "torchlink: interrupted")

@@ -57,7 +57,9 @@ def test_options_behind_the_command_are_the_commands(torchlink: Torchlink, torch
 def test_standard_input_is_the_commands(torch_root: Path) -> None:
     command = [sys.executable, "-m", "torchlink", "run", "--libtorch", str(torch_root), "--", "cat"]
     assert (
-        subprocess.run(command, input="through", capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            command, input="through", capture_output=True, text=True, check=True, timeout=300
+        ).stdout
         == "through"
     )
 

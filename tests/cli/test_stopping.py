@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import until
 from tests.extract.wheels import CUDA, torch_wheel
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ COMMAND = (sys.executable, "-m", "torchlink")
 
 def wait_for(directory: Path, pattern: str, process: subprocess.Popen[str]) -> None:
     """Wait until a file is there, or the process has ended."""
-    while not list(directory.glob(pattern)) and process.poll() is None:
-        time.sleep(0.01)
+    until(lambda: list(directory.glob(pattern)) or process.poll() is not None)
 
 
 @pytest.mark.compile
@@ -69,4 +68,6 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
         "from torchlink.cli.stopping import unwind_when_stopped; unwind_when_stopped()\n"
         "signal.raise_signal(signal.SIGHUP)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, timeout=300).returncode == 0
+    )

@@ -22,6 +22,7 @@ from torchlink.report import extract as extract_report
 from torchlink.report import matrix as matrix_report
 from torchlink.report import verify as verify_report
 from torchlink.report.ansi import RED, paint
+from torchlink.verify.outputs import Output
 from torchlink.verify.result import ModelResult, TakenInput, VerifyReport
 
 if TYPE_CHECKING:
@@ -151,15 +152,8 @@ def test_reports_keep_what_is_outside_on_its_line(tmp_path: Path) -> None:
         error=ModelError(HOSTILE, HOSTILE, (HOSTILE,)),
         inputs=(TakenInput(HOSTILE, HOSTILE, HOSTILE),),
         outputs=(
-            {
-                "label": HOSTILE,
-                "type": "tensor",
-                "dtype": HOSTILE,
-                "shape": [1],
-                "device": HOSTILE,
-                "note": HOSTILE,
-            },
-            {"label": HOSTILE, "type": HOSTILE, "value": HOSTILE},
+            Output(HOSTILE, (), "tensor", dtype=HOSTILE, shape=(1,), device=HOSTILE, note=HOSTILE),
+            Output(HOSTILE, (), HOSTILE, HOSTILE),
         ),
         load_ms=1.0,
         printed=HOSTILE,

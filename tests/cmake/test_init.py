@@ -173,6 +173,9 @@ def test_a_directory_that_cmake_cannot_work_in_is_refused(
         ("prefix", "-o", place),
         ("configure", "-S", place),
         ("configure", f"-B{place}"),
+        ("configure", place),
+        ("configure", "-D", "A=B", "-G", "Ninja", place),
+        ("configure", f"-H{place}"),
     ):
         done = torchlink("cmake", *words, "--libtorch", torch_root)
         assert done.code == 2, words
@@ -180,6 +183,20 @@ def test_a_directory_that_cmake_cannot_work_in_is_refused(
     monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(place))
     assert "CMake cannot work in" in torchlink("cmake", "dir", "--libtorch", torch_root).err
     assert not place.exists() or not list(place.rglob("*.cmake"))
+    monkeypatch.setenv("TORCHLINK_CACHE_DIR", str(tmp_path / "cache"))
+    place.mkdir(exist_ok=True)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("PWD", str(place))
+    for line in ("configure", "configure --preset default", "configure -S app", "configure ..", "init"):
+        done = torchlink("cmake", *line.split(), "--libtorch", torch_root)
+        assert done.code == 2, line
+        assert "CMake cannot work in" in done.err
+    elsewhere = ("-S", str(tmp_path), "-B", str(tmp_path / "b"))
+    assert torchlink("cmake", "configure", *elsewhere, "--show", "--libtorch", torch_root).code == 0
+    (tmp_path / "link").symlink_to(place)
+    monkeypatch.setenv("PWD", str(tmp_path / "link"))  # CMake takes it at its word
+    assert torchlink("cmake", "configure", "--show", "--libtorch", torch_root).code == 0
+    assert torchlink("cmake", "init", "../fine", "--libtorch", torch_root).code == 0
 
 
 @pytest.mark.cmake

@@ -283,7 +283,7 @@ def cmake_3() -> str:
 
 
 def text_of(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 @pytest.mark.parametrize("least", ["2.8.12", "3.2"])
@@ -321,7 +321,7 @@ def test_an_installed_program_finds_libtorch_unless_the_project_says_otherwise(
     configured(project(tmp_path, lists), prefix_of(toy))
     built(tmp_path)
     install = ("cmake", "--install", str(tmp_path / "build"), "--prefix", str(tmp_path / "there"))
-    subprocess.run(install, check=True, capture_output=True)
+    subprocess.run(install, check=True, capture_output=True, timeout=300)
     starts = run_clean(tmp_path / "there/bin/app").returncode == 0
     assert starts == RPATHS[own]
 

@@ -54,7 +54,7 @@ def test_only_a_clash_is_taken_back(toy: Libtorch, wrapper: Path) -> None:
 def test_a_command_line_compiles_without_a_warning(toy: Libtorch, wrapper: Path, tmp_path: Path) -> None:
     (tmp_path / "main.cpp").write_text(MAIN)
     command = [str(wrapper), "-Werror", "main.cpp", "-o", "app", *words(plan_of(toy, wrapper))]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert run_clean(tmp_path / "app").returncode == 0
 
@@ -68,7 +68,8 @@ def test_nim_and_pkg_config_keep_the_order(toy: Libtorch, wrapper: Path, tmp_pat
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
     said = subprocess.run(
         ["pkg-config", "--cflags", "torch"],
-        env=environment, capture_output=True, check=True, text=True, errors="replace",  # it escapes single bytes
+        env=environment, capture_output=True, check=True, text=True, errors="replace",  # it escapes single bytes,
+        timeout=300,
     ).stdout  # fmt: skip
     assert [word for word in shlex.split(said) if "ABI" in word] == TAKEN_BACK.split()
 

@@ -30,6 +30,7 @@ def doctor(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     said: dict[str, Any] = json.loads(done.stdout)
     return said

@@ -78,21 +78,26 @@ def with_cuda(libtorch: Libtorch, tmp_path_factory: pytest.TempPathFactory) -> L
 
 def build(*command: str | Path, cwd: Path | None = None) -> None:
     done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False
+        [str(word) for word in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stderr}"
 
 
 def needed(program: Path) -> list[str]:
     """The NEEDED names of torch's own libraries."""
-    done = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True, timeout=300)
     names = [line.partition("[")[2].rstrip("]") for line in done.stdout.splitlines() if "(NEEDED)" in line]
     return [name for name in names if name.startswith(("libtorch", "libc10"))]
 
 
 def search_paths(program: Path) -> list[str]:
     """`RPATH value` and `RUNPATH value` of a program."""
-    done = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True, timeout=300)
     return [
         f"{kind} {line.partition('[')[2].rstrip(']')}"
         for line in done.stdout.splitlines()
@@ -153,7 +158,12 @@ def test_every_compiler_and_linker_keeps_what_is_load_bearing(
             *(["libc10_cuda.so"] if "libc10_cuda.so" in needed(app) else ["libtorch_cpu.so"]),
         ]
         done = subprocess.run(
-            [app], env={"ASAN_OPTIONS": "detect_leaks=0"}, capture_output=True, text=True, check=False
+            [app],
+            env={"ASAN_OPTIONS": "detect_leaks=0"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert done.stdout.startswith("cuda\n"), done.stderr
         assert done.stdout.endswith(SAYS)
@@ -281,13 +291,15 @@ def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, t
     for build, says in ((reached, SAYS), (cuda, f"cuda\n{SAYS}")):
         arguments = through_pkg_config(build, tmp_path)
         command = [b"c++", b"main.cpp", b"-o", b"app", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         assert run_clean(tmp_path / "app").stdout == says
 
 
-@pytest.mark.parametrize("name", ["with space", "with space and $dollar (paren) `tick` & '\"#;"])
-def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(
+@pytest.mark.parametrize(
+    "name", ["space ed", "$dollar#hash", "space and $dollar (paren) `tick` & '\"#;", "a'b&c"]
+)
+def test_a_pc_file_with_a_special_character_says_how_a_shell_takes_it(
     libtorch: Libtorch, tmp_path: Path, name: str
 ) -> None:
     assert "xargs" not in emit(make_plan(libtorch), "pkg-config")
@@ -297,8 +309,11 @@ def test_a_pc_file_with_a_space_says_how_a_shell_takes_it(
     assert remark.startswith("# ")
     command = remark.partition(": ")[2]
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
-    subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True)
-    assert run_clean(tmp_path / "app").stdout == SAYS
+    (tmp_path / "Makefile").write_text(f"app: main.cpp\n\t{command}\n")
+    for build in (["sh", "-c", command], ["make"]):
+        subprocess.run(build, cwd=tmp_path, env=environment, check=True, timeout=300)
+        assert run_clean(tmp_path / "app").stdout == SAYS
+        (tmp_path / "app").unlink()
 
 
 @pytest.mark.parametrize("name", PKG_CONFIG_CANNOT)
@@ -320,20 +335,27 @@ def test_a_pc_file_is_complete(with_cuda: Libtorch, tmp_path: Path) -> None:
     version = f"{with_cuda.version}".partition("+")[0]
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
     for question in (f"--exact-version={version}", "--validate"):
-        subprocess.run(["pkg-config", question, "torch"], env=environment, check=True)
+        subprocess.run(["pkg-config", question, "torch"], env=environment, check=True, timeout=300)
 
 
-def test_a_pc_file_asks_for_the_needed_standard_and_not_the_preferred_one(libtorch: Libtorch) -> None:
-    """Meson puts it behind the project's own: C++14 projects must compile, C++17 projects must not become C++20."""
-    for command in ("g++", "g++ -std=c++14", "g++ -std=c++23"):
-        cflags = emit(make_plan(libtorch, compiler=find_compiler(command)), "pkg-config").partition(
-            "Cflags:"
-        )[2]
-        assert [word for word in cflags.split() if word.startswith("-std=")] == [
-            f"-std=c++{libtorch.cxx_standard_required}"
-        ]
-    chosen = emit(make_plan(libtorch, PlanOptions(cxx_standard=20)), "pkg-config")
-    assert "-std=c++20" in chosen
+def test_a_pc_file_asks_for_no_standard_that_the_compiler_takes_by_itself(libtorch: Libtorch) -> None:
+    """Meson puts it behind the project's own: a C++20 project must not become C++17, nor one of C++17 C++20."""
+    needed = libtorch.cxx_standard_required
+    commands = {"g++ -std=c++14": [f"-std=c++{needed}"], "g++ -std=gnu++17": [], "g++ -std=c++23": []}
+    for program in compilers():
+        default = find_compiler(program).default_standard
+        assert default is not None
+        commands[program] = [] if default >= needed else [f"-std=c++{needed}"]
+    for command, expected in commands.items():
+        text = emit(make_plan(libtorch, compiler=find_compiler(command)), "pkg-config")
+        cflags = text.partition("\nCflags:")[2].partition("\n")[0]
+        assert [word for word in cflags.split() if word.startswith("-std=")] == expected, command
+        assert f"need C++{needed} or later" in text
+        assert ("must be raised" in text) == (not expected)
+    assert f"-std=c++{needed}" in emit(make_plan(libtorch), "pkg-config")  # for a compiler that is not known
+    for command in ("g++", "g++ -std=c++14"):
+        chosen = make_plan(libtorch, PlanOptions(cxx_standard=20), find_compiler(command))
+        assert "-std=c++20" in emit(chosen, "pkg-config")
 
 
 def through_pkg_config(libtorch: Libtorch, directory: Path) -> list[bytes]:
@@ -349,5 +371,6 @@ def through_pkg_config(libtorch: Libtorch, directory: Path) -> list[bytes]:
         env={**os.environ, "PKG_CONFIG_PATH": str(directory)},
         capture_output=True,
         check=True,
+        timeout=300,
     ).stdout
     return [word.encode("latin-1") for word in shlex.split(printed.decode("latin-1"))]

@@ -17,10 +17,10 @@ from tests.conftest import unmet
 from tests.extract.wheels import COMMIT, CUDA, companion, companions, torch_wheel
 from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, Library, build, make, make_venv
+from torchlink.atomic import Progress
 from torchlink.binary.loader import resolve
 from torchlink.extract.run import extract
 from torchlink.libtorch.inspect import inspect
-from torchlink.staging import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

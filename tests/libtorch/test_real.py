@@ -36,6 +36,7 @@ def said(torch_root: Path) -> dict[str, object]:
         capture_output=True,
         text=True,
         check=True,
+        timeout=300,
     )
     statements: dict[str, object] = json.loads(done.stdout)
     return statements

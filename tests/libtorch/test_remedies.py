@@ -139,7 +139,9 @@ def test_the_command_downloads_for_another_machine(tmp_path: Path) -> None:
     other = "aarch64" if HERE == "x86_64" else "x86_64"
     nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
     command = download_words([nvtx], WHEEL.format(other), other)
-    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert [wheel for wheel in (tmp_path / "wheels").glob("nvidia_nvtx-*") if wheel.stem.endswith(other)]
 
@@ -156,7 +158,7 @@ def test_the_command_adds_what_is_missing_and_takes_nothing_away(tmp_path: Path,
         )
     nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
     command = remedy_for(imitate(site / "torch", arch=HERE), [nvtx]).command
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert list((site / "nvidia").rglob("*nvtx*"))
     assert (site / "nvidia/cu13/lib/libcublas.so.13").read_text() == "mine"

@@ -119,7 +119,9 @@ def test_several_at_once_say_the_same(
 def test_all_well_is_exit_zero_and_an_input_that_does_not_fit_exit_one(
     torch_root: Path, matrix: Callable[..., Result]
 ) -> None:
-    assert matrix("--libtorch", torch_root).code == 0
+    text = matrix("--libtorch", torch_root)
+    assert text.code == 0
+    assert text.err.startswith("torchlink: 1 of 1: libtorch ")  # a line for each verification when it is done
     done = matrix("--libtorch", torch_root, "--input", "float32[7]")
     assert done.code == 1
     assert "FAILED [1]" in done.out

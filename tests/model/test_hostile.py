@@ -18,13 +18,15 @@ MEMORY = 200 << 20
 # What `verify FILE`, `--input @FILE`, `--expect FILE` and a failed load do with a file, each in a process of its
 # own: the system ends one that takes more, and a crash in one is not a crash of the tests.
 READER = f"""
-import os, resource, sys
+import gc, os, resource, sys
 from pathlib import Path
 from torchlink.errors import TorchlinkError
 from torchlink.model.archive import open_archive
 from torchlink.model.kind import identify
 from torchlink.model.tensors import read_expected
 import torchlink.model.npy, torchlink.model.torch_save, torchlink.model.zip_kinds
+
+gc.set_threshold(100_000)  # as the console script does
 
 def damaged(path):
     archive = open_archive(path)
@@ -61,6 +63,7 @@ def test_small_files_cost_little(family: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=300,
     )
     failed = [f"{names[line.split()[1]][0]}: {line}" for line in done.stdout.splitlines()]
     assert not failed, "\n".join(failed) + done.stderr[-2000:]

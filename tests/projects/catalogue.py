@@ -136,9 +136,21 @@ MAKE_PROJECTS = (
 MESON_PROJECT = Project(
     "meson with pkg-config",
     {
-        "meson.build": "project('existing', 'cpp', default_options: ['cpp_std=c++14'])\n"
-        "executable('app', 'main.cpp', dependencies: dependency('torch'))\n",
+        # Every target says which standard it means to be compiled with; 0: whatever the compiler takes by itself.
+        "meson.build": "project('existing', 'cpp', default_options: ['cpp_std=c++17'])\n"
+        "torch = dependency('torch')\n"
+        "executable('app', 'main.cpp', dependencies: torch)\n"
+        "foreach name, standard : {'none': 0, 'c++17': 201703, 'c++20': 202002}\n"
+        "  library('in_' + name, 'standard.cpp', dependencies: torch, cpp_args: f'-DEXPECTED=@standard@',\n"
+        "    override_options: ['cpp_std=' + name])\n"
+        "endforeach\n"
+        # The headers of libtorch need C++17: torch's own #error says so.
+        "library('in_c++14', 'lowered.cpp', dependencies: torch, build_by_default: false,\n"
+        "  cpp_args: '-Wfatal-errors', override_options: ['cpp_std=c++14'])\n",
+        "lowered.cpp": "#include <ATen/ATen.h>\n",
         "main.cpp": MAIN,
+        "standard.cpp": "#include <c10/util/Exception.h>\n"
+        'static_assert(!EXPECTED || __cplusplus == EXPECTED, "another standard");\n',
     },
     "pkg-config",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.projects.catalogue import (
     SETUP_PROJECT,
     Project,
 )
+from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +103,7 @@ def test_a_makefile_builds_unchanged(
 
 
 @pytest.mark.compile
-def test_a_meson_project_builds_unchanged(
+def test_a_meson_project_builds_unchanged_and_keeps_its_standard(
     tmp_path: Path, torch_root: Path, torchlink: Callable[..., Result]
 ) -> None:
     needed("mesonbuild")
@@ -111,6 +113,38 @@ def test_a_meson_project_builds_unchanged(
     build([*meson, "setup", "build"], tmp_path, PKG_CONFIG_PATH=str(tmp_path))
     build([*meson, "compile", "-C", "build"], tmp_path)
     assert_runs(tmp_path / MESON_PROJECT.program)
+    lowered = subprocess.run(
+        [*meson, "compile", "-C", "build", "in_c++14"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "or later compatible compiler is required" in lowered.stdout
+    assert "must be raised to C++17" in (tmp_path / "torch.pc").read_text()
+
+
+@pytest.mark.compile
+def test_a_meson_project_gets_the_standard_that_an_older_compiler_does_not_take_by_itself(
+    tmp_path: Path, torch_root: Path, torchlink: Callable[..., Result]
+) -> None:
+    """g++ 10 and clang 15 and those before them take C++14 by themselves."""
+    needed("mesonbuild")
+    names = ("clang++-14", "clang++-13", "clang++", "g++-10", "g++-9")
+    old = next(
+        (name for name in names if shutil.which(name) and find_compiler(name).default_standard == 14), None
+    )
+    if old is None:
+        unmet("a compiler whose default is C++14")
+    (tmp_path / "meson.build").write_text(
+        "project('old', 'cpp')\nlibrary('old', 'old.cpp', dependencies: dependency('torch'))\n"
+    )
+    (tmp_path / "old.cpp").write_text(MESON_PROJECT.files["standard.cpp"].replace("EXPECTED", "201703"))
+    flags = torchlink("flags", "--pkg-config", "--libtorch", torch_root, "--compiler", old)
+    (tmp_path / "torch.pc").write_text(flags.out)
+    meson = [sys.executable, "-m", "mesonbuild.mesonmain"]
+    build([*meson, "setup", "build"], tmp_path, PKG_CONFIG_PATH=str(tmp_path), CXX=old)
+    build([*meson, "compile", "-C", "build"], tmp_path)
 
 
 @pytest.mark.compile

@@ -97,6 +97,6 @@ def test_response_files_in_a_circle_end(tmp_path: Path) -> None:
 def test_response_files_are_split_as_the_compiler_splits_them(tmp_path: Path, text: str) -> None:
     (tmp_path / "w.rsp").write_text(f"-DWORD={text}")
     command = ["c++", "-dM", "-E", "-x", "c++", "/dev/null", f"@{tmp_path}/w.rsp"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     theirs = next(line for line in done.stdout.splitlines() if line.startswith("#define WORD "))
     assert list(expand([f"@{tmp_path}/w.rsp"])) == [f"-DWORD={theirs.removeprefix('#define WORD ')}"]

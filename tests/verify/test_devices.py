@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +10,6 @@ import torchlink
 from tests.conftest import needed
 from torchlink.errors import UsageError
 from torchlink.libtorch.inspect import inspect
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 needed("torch")
 import torch  # noqa: E402
@@ -61,8 +58,56 @@ def test_the_line_that_names_the_device_is_reported(
     assert result.error.details == ()
 
 
-@pytest.mark.parametrize(("atol", "rtol"), [(-1.0, 0.0), (0.0, float("nan"))])
-def test_negative_tolerances_are_refused(torch_root: Path, atol: float, rtol: float) -> None:
+class Pinned(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.pin_memory()
+
+
+class Meta(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to("meta").cpu()
+
+
+class Vulkan(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to("vulkan")
+
+
+class Given(torch.nn.Module):
+    def forward(self, x: torch.Tensor, device: torch.device) -> torch.Tensor:
+        return x.to(device)
+
+
+@pytest.mark.compile
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
+def test_every_device_that_cannot_serve_is_named_and_an_argument_can_be_one(
+    torch_root: Path, tmp_path: Path
+) -> None:
+    libtorch = inspect(torch_root, found_by="test")
+    if libtorch.accelerator != "cpu":
+        pytest.skip("needs a CPU build of torch")
+    for module in (Pinned, Meta, Vulkan, Given):
+        torch.jit.script(module()).save(tmp_path / f"{module.__name__}.pt")
+    paths = sorted(tmp_path.glob("*.pt"))
+    results = {Path(model.path).stem: model for model in torchlink.verify(paths, libtorch).models}
+    said = {name: model.error.message for name, model in results.items() if model.error}
+    assert said["Pinned"].startswith(
+        "forward asks for an accelerator, and this libtorch is a CPU build: test_"
+    )
+    assert said["Meta"].startswith(
+        "forward reads a tensor on the device meta, which holds shapes and no values:"
+    )
+    assert said["Vulkan"].startswith(
+        "forward asks for the device VULKAN, and this libtorch is a CPU build: test_"
+    )
+    assert results["Given"].error is None
+    assert results["Given"].inputs[1].text == "'cpu'"
+
+
+@pytest.mark.parametrize(("atol", "rtol"), [(-1.0, 0.0), (0.0, float("nan")), (float("inf"), 0.0)])
+def test_tolerances_that_are_negative_or_not_finite_are_refused(
+    torch_root: Path, atol: float, rtol: float
+) -> None:
     with pytest.raises(UsageError, match="is no tolerance"):
         torchlink.verify(libtorch=inspect(torch_root, found_by="test"), atol=atol, rtol=rtol)
 

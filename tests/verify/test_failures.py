@@ -46,7 +46,7 @@ def test_a_library_that_is_gone_is_named(tmp_path: Path, torch_root: Path) -> No
     (tmp_path / "gone.c").write_text("int gone(void) { return 1; }\n")
     (tmp_path / "main.c").write_text("int gone(void); int main(void) { return gone(); }\n")
     for command in ("cc -shared -fPIC gone.c -o libgone.so", "cc main.c -o main -L. -lgone"):
-        subprocess.run(command.split(), cwd=tmp_path, check=True)
+        subprocess.run(command.split(), cwd=tmp_path, check=True, timeout=300)
     (tmp_path / "libgone.so").unlink()
     error = failure_of(tmp_path / "main", torch_root)
     assert error.code == "run-failed"
@@ -63,7 +63,7 @@ def test_a_symbol_that_is_gone_is_named(tmp_path: Path, torch_root: Path) -> Non
         "cc main.c -o main -L. -lgone -Wl,-z,now -Wl,-rpath,$ORIGIN",
         "cc -shared -fPIC other.c -o libgone.so",
     ):
-        subprocess.run(command.split(), cwd=tmp_path, check=True)
+        subprocess.run(command.split(), cwd=tmp_path, check=True, timeout=300)
     error = failure_of(tmp_path / "main", torch_root)
     assert "undefined symbol: gone" in error.message
 
@@ -97,12 +97,34 @@ def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: P
 
 
 def test_a_crash_at_the_very_end_counts(tmp_path: Path, torch_root: Path) -> None:
-    result = '{"event":"result","forward_ms":1,"outputs":[],"outputs_left_out":0,"peak_rss_mb":1}'
+    result = '{"event":"result","forward_ms":9000,"outputs":[],"outputs_left_out":0,"peak_rss_mb":1}'
     error = failure_of(
         program(tmp_path / "a", f"read x; echo '{LOADED}'; read x; echo '{result}'; read x; kill -ABRT $$"),
         torch_root,
     )
     assert error.message == "The loader was killed by SIGABRT when it ended, after all had gone well."
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "timeout", "again"),
+    [(1, None, 3), (1, 600.0, 3), (700, None, 2), (9000, None, 0), (1900, 7.0, 0)],
+)
+def test_forward_is_called_again_as_long_as_that_takes_little(
+    tmp_path: Path, torch_root: Path, milliseconds: int, timeout: float | None, again: int
+) -> None:
+    result = f'"forward_ms":{milliseconds},"outputs":[],"outputs_left_out":0,"peak_rss_mb":1'
+    answers = (
+        f"load*) echo '{LOADED}' ;; forward*) echo '{{\"event\":\"result\",{result}}}' ;; "
+        f'again*) echo \'{{"event":"again","forward_ms":{milliseconds}}}\' ;;'
+    )
+    loader = program(tmp_path / "a", f'while read x; do case "$x" in {answers} esac; done')
+    request = Request(inputs=(), timeout=timeout)
+    with Session(loader) as session:
+        model = run_model(
+            session, tmp_path / "m", "torchscript", request, inspect(torch_root, found_by="test")
+        )
+    assert model.error is None
+    assert model.again_ms == (float(milliseconds),) * again
 
 
 def test_an_exit_without_an_answer_is_told(tmp_path: Path, torch_root: Path) -> None:

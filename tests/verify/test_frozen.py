@@ -69,6 +69,23 @@ class Table(nn.Module):
         return self.table(x, offsets)
 
 
+class Loops(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(37, 3)
+
+    def forward(self, xs: list[Tensor], times: int = 2):
+        total = torch.zeros(3)
+        for x in xs:
+            y = self.layer(x)
+            i = 0
+            while i < times:
+                i += 1
+                y = y + self.layer(x)
+            total = total + y
+        return total
+
+
 class Refuses(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.numel() >= 0:
@@ -112,6 +129,7 @@ models = {
     "cnn": frozen(cnn),
     "lenet": frozen(Lenet()),
     "lstm": frozen(Recurrent()),
+    "loops": frozen(Loops()),
     "dynamic": torch.jit.script(dynamic(mlp.eval(), {nn.Linear})),
     "dynamic_frozen": frozen(dynamic(mlp.eval(), {nn.Linear})),
     "half": torch.jit.script(dynamic(mlp.eval(), {nn.Linear}, torch.float16)),
@@ -132,6 +150,7 @@ RUNS = {
     "cnn": ["float32[1,1,64,64]"],
     "lenet": ["float32[1,1,28,28]"],
     "lstm": ["float32[1,8,23]"],
+    "loops": ["[float32[1,37], float32[1,37]]"],
     "dynamic": ["float32[1,768]"],
     "dynamic_frozen": ["float32[1,768]"],
     "half": ["float32[1,768]"],

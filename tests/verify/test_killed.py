@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import needed
+from tests.conftest import needed, until
 
 torch = needed("torch")
 
@@ -42,15 +41,14 @@ def test_a_model_that_never_returns_does_not_outlive_a_killed_verify(
     model = save(Endless(), tmp_path / "endless.pt")
     command = [sys.executable, "-m", "torchlink", "verify", "--libtorch", str(torch_root), "--input"]
     environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(private_cache)}
-    subprocess.run([*command, "float32[1,4]"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "float32[1,4]"], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300
+    )
     running = subprocess.Popen(
         [*command, "float32[4]", str(model)], env=environment, stdout=subprocess.DEVNULL
     )
-    while not (loaders := children(running.pid)):
-        time.sleep(0.02)
+    until(lambda: children(running.pid))
+    loaders = children(running.pid)
     running.kill()
-    running.wait()
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{loader}").exists() for loader in loaders) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{loader}").exists() for loader in loaders)
+    running.wait(60)
+    until(lambda: not any(Path(f"/proc/{loader}").exists() for loader in loaders))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from torchlink.errors import FileError
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
 from torchlink.toolchain.compiler import find_compiler
-from torchlink.verify.operators import unknown_operator
+from torchlink.verify.operators import UnknownOperatorError, all_unknown, unknown_operator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,55 @@ def test_other_messages_are_left_alone() -> None:
     assert unknown_operator("Unknown type name 'Tensr'") is None
 
 
+def test_all_libraries_that_are_missing_are_named_at_once_and_one_that_does_not_help(tmp_path: Path) -> None:
+    model, given, useless = (tmp_path / name for name in ("model.pt", "libgiven.so", "libuseless.so"))
+    code = "a = ops.mine.twice(x)\nb: __torch__.torch.classes.yours.Stack\nc = ops.given.f(a)\nops.prim.data(c)\n"
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.writestr("m/code/__torch__/inner.py", code)
+        archive.writestr("m/constants.pkl", "ops.data.not_code(")
+    given.write_bytes(b"\0given\0")
+    useless.write_bytes(b"")
+    error = unknown_operator("Unknown builtin op: mine::twice.")
+    assert isinstance(error, UnknownOperatorError)
+    told = all_unknown(error, model, (given, useless))
+    assert told.message.endswith("registers mine is missing. It needs the library that registers yours, too.")
+    assert told.hint.startswith(
+        "What was given (libgiven.so, libuseless.so) does not register mine. Name each of"
+    )
+
+
+@pytest.mark.compile
+def test_a_library_that_cannot_be_loaded_says_what_it_lacks(torch_root: Path, tmp_path: Path) -> None:
+    libtorch, source = inspect(torch_root, found_by="test"), tmp_path / "empty.cpp"
+    source.write_text("")
+    needed_, needing, foreign = (tmp_path / f"lib{name}.so" for name in ("needed", "needing", "foreign"))
+    subprocess.run(["c++", "-shared", "-fPIC", source, "-o", needed_, "-Wl,-soname,libneeded.so"], check=True)
+    words: list[str | Path] = [
+        "c++",
+        "-shared",
+        "-fPIC",
+        "-Wl,--no-as-needed",
+        source,
+        needed_,
+        "-o",
+        needing,
+    ]
+    subprocess.run(words, check=True)
+    (with_it,) = torchlink.verify((), libtorch, libraries=[needed_, needing]).models
+    assert with_it.error is None
+    content = bytearray(needed_.read_bytes())
+    content[18:20] = b"\xf3\0"  # e_machine: RISC-V
+    foreign.write_bytes(content)
+    needed_.unlink()
+    (without,) = torchlink.verify((), libtorch, libraries=needing).models
+    assert without.error is not None
+    assert without.error.message.startswith(f"{needing}: ")
+    assert without.error.hint.startswith("It needs libneeded.so, which is not found")
+    (other,) = torchlink.verify((), libtorch, libraries=foreign).models
+    assert other.error is not None
+    assert other.error.message.startswith(f"{foreign} is for riscv64, and the libtorch of ")
+
+
 @pytest.mark.compile
 def test_a_library_that_is_named_is_loaded_before_the_model(torch_root: Path, tmp_path: Path) -> None:
     needed("torch")
@@ -78,7 +128,7 @@ def test_a_library_that_is_named_is_loaded_before_the_model(torch_root: Path, tm
     assert "--library" in without.error.hint
     (ok,) = torchlink.verify(str(model), libtorch, libraries=[library], inputs=["float32[2]"]).models
     assert ok.error is None
-    assert ok.outputs[0]["values"] == [2.0, 2.0]
+    assert ok.outputs[0].values == (2.0, 2.0)
     (wrong,) = torchlink.verify(model, libtorch, libraries=str(source)).models
     assert wrong.error is not None
     assert "invalid ELF header" in wrong.error.message
@@ -101,6 +151,6 @@ def test_the_api_takes_one_path_or_several_and_what_the_command_takes(
             1 if isinstance(models, str) else len(models)
         )
     output = report.models[0].outputs[0]
-    assert (output["dtype"], output["shape"]) == ("float32", [1, 2])
+    assert (output.dtype, output.shape) == ("float32", (1, 2))
     (tmp_path / "no model").write_text("")
     assert torchlink.verify(tmp_path / "no model", libtorch).exit_code == 2

@@ -3,78 +3,75 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import resource  # here, because importing takes descriptors, and they have run out when it is needed
 import stat
 import sys
+from _thread import RLock  # threading and weakref take a millisecond
+from _weakrefset import WeakSet
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torchlink.errors import FileError, MalformedFileError, ResourcesError, TorchlinkError
+from torchlink.errors import (
+    RESOURCES,
+    FileError,
+    MalformedFileError,
+    ResourcesError,
+    TorchlinkError,
+    out_of_resources,
+)
 
 if TYPE_CHECKING:
     import struct
+    from collections.abc import Callable
     from pathlib import Path
-
-Buffer = bytes | mmap.mmap
 
 # A C++ name can be long (templates of templates), but one above this is a sign of a missing NUL.
 LONGEST_STRING = 1 << 20
-
-# Errors about the system, not about the file: none of them means that a file is absent.
-RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
-
-# A map keeps a descriptor of its own unless it is told not to.
-UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and os.name == "posix" else {}
+LARGEST_TABLE = 5 << 24  # bytes of a table that is read as a whole; libtorch_cpu.so's largest has 15 MB
+LARGEST_SEARCH = 1 << 30  # bytes that are looked through; all read-only data of libtorch_cpu.so are 18 MB
+SEARCHED = 1 << 20  # bytes of these at once
+BLOCK = 1 << 12  # bytes that are read for a small access, and kept: others follow beside
+MOST_BLOCKS = 1 << 10
+MOST_HELD = 128  # descriptors at once, and at most half of what the system gives
 
 
 class Data:
-    """The bytes of one file, mapped or in memory, with its name for messages.
+    """The bytes of one file, read as they are asked for or in memory, with its name for messages.
+
+    Nothing is mapped: a file that is cut off while it is mapped kills the process that reads on (SIGBUS).
 
     Args:
-        buffer: the bytes; a memory map is closed by `close`.
+        buffer: the bytes in memory, or the file to read them from.
         name: what messages call the file.
         kind: what the file should be, e.g. `ELF file`; for messages.
     """
 
-    __slots__ = ("buffer", "kind", "name", "size")
+    __slots__ = ("_blocks", "_source", "_window", "kind", "name", "size")
 
-    def __init__(self, buffer: Buffer, name: str, kind: str) -> None:
-        self.buffer = buffer
+    def __init__(self, buffer: bytes | Source, name: str, kind: str) -> None:
+        self._source = None if isinstance(buffer, bytes) else buffer
         self.name = name
         self.kind = kind
         self.size = len(buffer)
+        self._window = (0, self.size, buffer) if isinstance(buffer, bytes) else (0, 0, b"")
+        self._blocks: dict[int, bytes] = {}
 
     @classmethod
-    def map(cls, path: Path | str, kind: str) -> Data:
-        """Map a regular file into memory.
+    def open(cls, path: Path | str, kind: str) -> Data:
+        """Open a regular file.
 
         Raises:
             FileError: it does not exist, may not be read, or is no regular file (a FIFO is not waited for).
             ResourcesError: the system cannot open anything just now.
             MalformedFileError: it is empty.
         """
-        try:
-            descriptor = open_descriptor(path)
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            raise unreadable(path, error) from error
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise FileError(f"{path} is {file_kind(status.st_mode)}, not a file.", hint="Name a file.")
-            if status.st_size == 0:
-                raise MalformedFileError(f"{path} is empty, and an empty file is no {kind}.")
-            return cls(_mapped(descriptor), str(path), kind)
-        except OSError as error:
-            raise unreadable(path, error) from error
-        finally:
-            os.close(descriptor)
+        return cls(Source(path, kind), str(path), kind)
 
     def close(self) -> None:
-        """Give the memory map back; bytes in memory are left to their owner."""
-        if isinstance(self.buffer, mmap.mmap):
-            self.buffer.close()
+        """Give the descriptor back; bytes in memory are left to their owner."""
+        if self._source is not None:
+            self._source.close()
 
     def malformed(self, what: str) -> MalformedFileError:
         """The error for a contradiction in the file; `what` is a clause such as `its header is cut off`."""
@@ -87,57 +84,217 @@ class Data:
         """The fields of `layout` at `offset` bytes."""
         if offset < 0 or offset + layout.size > self.size:
             raise self.malformed(f"it should go on to byte {offset + layout.size} but ends at {self.size}")
-        return layout.unpack_from(self.buffer, offset)
+        number, start = divmod(offset, BLOCK)
+        block = self._blocks.get(number) or self._block(number)
+        if start + layout.size <= len(block):
+            return layout.unpack_from(block, start)
+        return layout.unpack(self.take(offset, layout.size))
 
     def take(self, offset: int, size: int) -> bytes:
         """A copy of `size` bytes at `offset`."""
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise self.malformed(f"it should go on to byte {offset + size} but ends at {self.size}")
-        return self.buffer[offset : offset + size]
+        self._check(offset, size)
+        if self._source is None:
+            return self._window[2][offset : offset + size]
+        number, start = divmod(offset, BLOCK)
+        if start + size <= BLOCK:
+            return (self._blocks.get(number) or self._block(number))[start : start + size]
+        return self._source.read(offset, size)
+
+    def window(self, start: int, end: int) -> tuple[bytes, int]:
+        """Bytes that hold all from `start` up to `end`, for callers that look at many places there.
+
+        Returns:
+            The bytes, and the offset of the first one. They are kept until another window is asked for.
+        """
+        begin, stop, content = self._window
+        if begin <= start and end <= stop:
+            return content, begin
+        self._check(start, end - start)
+        if self._source is not None:
+            content = self._source.read(start, end - start)
+            self._window = (start, end, content)
+        return content, start
+
+    def find(self, needle: bytes, start: int, end: int) -> int:
+        """Where a needle first lies between two offsets, or -1; no more than `LARGEST_SEARCH` bytes are read."""
+        end = min(end, self.size, start + LARGEST_SEARCH)
+        if self._source is None:
+            return self._window[2].find(needle, start, end)
+        overlap = len(needle) - 1
+        for begin in range(start, end, SEARCHED):
+            found = self._source.read(begin, min(SEARCHED + overlap, end - begin)).find(needle)
+            if found >= 0:
+                return begin + found
+        return -1
 
     def numbers(self, kind: str, offset: int, size: int, byteorder: str) -> array[int]:
         """The unsigned numbers of `kind` (as `array` names them) in `size` bytes at `offset`."""
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise self.malformed(f"it should go on to byte {offset + size} but ends at {self.size}")
+        self._check(offset, size)
         found = array(kind)
-        with memoryview(self.buffer) as whole, whole[offset : offset + size] as part:
-            found.frombytes(part)  # one copy of what may be large: fresh memory costs more than copying
+        if self._source is None:
+            found.frombytes(self._window[2][offset : offset + size])
+        else:
+            found.frombytes(self._source.read(offset, size))
         if byteorder != sys.byteorder:
             found.byteswap()
         return found
 
     def raw_string(self, offset: int, end: int) -> bytes:
         """The bytes from `offset` up to the next NUL, which must lie before `end`."""
-        stop = -1
-        if 0 <= offset < self.size:
-            stop = self.buffer.find(b"\0", offset, min(end, offset + LONGEST_STRING))
-        if stop < 0:
-            raise self.malformed(f"the string at byte {offset} has no end")
-        return self.buffer[offset:stop]
+        limit = min(end, offset + LONGEST_STRING, self.size)
+        pieces = []
+        position = offset
+        while 0 <= position < limit:
+            number, start = divmod(position, BLOCK)
+            block = self._blocks.get(number) or self._block(number)
+            stop = block.find(b"\0", start, start + limit - position)
+            if stop >= 0:
+                pieces.append(block[start:stop])
+                return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+            pieces.append(block[start:])
+            position += len(block) - start
+        raise self.malformed(f"the string at byte {offset} has no end")
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise self.malformed(f"it should go on to byte {offset + size} but ends at {self.size}")
+        if size > LARGEST_TABLE and self._source is not None:
+            raise self.malformed(f"one of its tables claims {size} bytes, more than any has")
+
+    def _block(self, number: int) -> bytes:
+        """A block by its number; what was read of it is kept."""
+        start = number * BLOCK
+        size = min(BLOCK, self.size - start)
+        memory = self._window[2]
+        block = memory[start : start + size] if self._source is None else self._source.read(start, size)
+        if len(self._blocks) >= MOST_BLOCKS:
+            self._blocks.clear()
+        self._blocks[number] = block
+        return block
 
     def string(self, offset: int, end: int) -> str:
         """`raw_string` as text; bytes that are no UTF-8 survive as surrogates, as in file names."""
         return self.raw_string(offset, end).decode("utf-8", "surrogateescape")
 
 
+class Source:
+    """A regular file that is read at many places.
+
+    Before descriptors run out, all of these give theirs back, and open the file again when they are next asked.
+    """
+
+    __slots__ = ("__weakref__", "_descriptor", "_identity", "_path")
+
+    _lock: ClassVar = RLock()  # a descriptor must not be given back while another thread reads through it
+    _open: ClassVar[WeakSet[Source]] = WeakSet()
+
+    def __init__(self, path: Path | str, kind: str) -> None:
+        self._path = path
+        self._descriptor = -1
+        if len(self._open) >= min(MOST_HELD, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
+            self.close_all()
+        try:
+            descriptor = open_descriptor(path)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise unreadable(path, error) from error
+        try:
+            self._identity = identity(regular(os.fstat(descriptor), path, kind))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._hold(descriptor)
+
+    def __len__(self) -> int:
+        return self._identity[2]
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if self._descriptor >= 0:  # not by `close`: at the interpreter's end modules may be empty
+            close(self._descriptor)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """So many bytes, which the file had when it was opened.
+
+        Raises:
+            ResourcesError: it was changed since, or cannot be read just now.
+        """
+        with self._lock:
+            try:
+                if self._descriptor < 0:
+                    self._reopen()
+                content = os.pread(self._descriptor, size, offset)
+            except OSError as error:
+                raise unreadable(self._path, error) from error
+        if len(content) < size:
+            raise self._changed()
+        return content
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._open.discard(self)
+            os.close(descriptor)
+
+    @classmethod
+    def close_all(cls) -> bool:
+        """Give the descriptors of all back; whether there were any."""
+        with cls._lock:
+            held = list(cls._open)
+            for each in held:
+                each.close()
+        return bool(held)
+
+    def _hold(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._open.add(self)
+
+    def _reopen(self) -> None:
+        try:
+            descriptor = open_descriptor(self._path)
+        except FileNotFoundError:
+            raise self._changed() from None
+        if identity(os.fstat(descriptor)) != self._identity:
+            os.close(descriptor)
+            raise self._changed()
+        self._hold(descriptor)
+
+    def _changed(self) -> ResourcesError:
+        return ResourcesError(
+            f"{self._path} was changed while it was read.", hint="Run it again when the file is complete."
+        )
+
+
+def regular(status: os.stat_result, path: Path | str, kind: str) -> os.stat_result:
+    """The status of a file that can be read.
+
+    Raises:
+        FileError: it is no regular file.
+        MalformedFileError: it is empty.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{path} is {file_kind(status.st_mode)}, not a file.", hint="Name a file.")
+    if status.st_size == 0:
+        raise MalformedFileError(f"{path} is empty, and an empty file is no {kind}.")
+    return status
+
+
+def identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells one state of a file from another: device, inode, size, time of change."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def open_descriptor(path: Path | str) -> int:
-    """A descriptor to read from, without waiting for a FIFO; the soft limit is raised where it is met."""
+    """A descriptor to read from, without waiting for a FIFO.
+
+    Where the limit of descriptors is met the soft one is raised, or those of open files are given back.
+    """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         return os.open(path, flags)
     except OSError as error:
-        if error.errno != errno.EMFILE or not _raise_limit():
+        if error.errno not in (errno.EMFILE, errno.ENFILE) or not (_raise_limit() or Source.close_all()):
             raise
     return os.open(path, flags)
-
-
-def _mapped(descriptor: int) -> mmap.mmap:
-    try:
-        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, **UNTRACKED)
-    except OSError as error:
-        if error.errno != errno.EMFILE or not _raise_limit():
-            raise
-    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, **UNTRACKED)
 
 
 def _raise_limit() -> bool:
@@ -153,17 +310,8 @@ def unreadable(path: Path | str, error: OSError | ValueError) -> TorchlinkError:
     """The error for a file that cannot be opened: a `ResourcesError` where the file is not what is at fault."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.errno in RESOURCES:
-        hint = "Run it again when the system has memory and its disks can be read."
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            hint = "Raise the limit of open files, for example with `ulimit -n 1024`."
-        return ResourcesError(f"Cannot read {path}: {reason}.", hint=hint)
+        return out_of_resources(f"Cannot read {path}", error)
     return FileError(f"Cannot read {path}: {reason}.", hint="Check the path and its permissions.")
-
-
-def not_about_the_file(path: Path | str, error: OSError | ValueError) -> None:
-    """Raise a `ResourcesError` for an error that must not be read as "this file is not there"."""
-    if isinstance(error, OSError) and error.errno in RESOURCES:
-        raise unreadable(path, error) from error
 
 
 def file_kind(mode: int) -> str:

@@ -1,4 +1,4 @@
-"""One ELF file, read as far as it is asked: over a memory map and through its program headers.
+"""One ELF file, read as far as it is asked: block by block and through its program headers.
 
 Why not pyelftools: before it gives the dynamic section it parses the hash table bucket by bucket, 14 ms for
 libtorch_cpu.so where this takes 0.1. The tests compare the two on real files.
@@ -241,11 +241,11 @@ class ElfFile(BinaryFile):
         if bounds is None:
             return None
         start, end = bounds
-        buffer = self._data.buffer
-        found = buffer.find(needle, start, end)
+        found = self._data.find(needle, start, end)
         if found < 0:
             return None
-        return buffer[max(start, found - before) : min(end, found + len(needle) + after)]
+        begin = max(start, found - before)
+        return self._data.take(begin, min(end, found + len(needle) + after) - begin)
 
     def version_needs(self) -> tuple[VersionNeed, ...]:
         """The symbol versions that it needs of its libraries."""

@@ -47,7 +47,8 @@ class Columns:
 
     def texts(self, places: Iterable[int]) -> list[bytes]:
         """The strings that begin at these places of the string table."""
-        start, end, buffer = self._strings, self._end, self._image.data.buffer
+        buffer, base = self._image.data.window(self._strings, self._end)
+        start, end = self._strings - base, self._end - base
         find = buffer.find
         allowed = most_text(start, end)
         names = []
@@ -56,7 +57,7 @@ class Columns:
             stop = find(b"\0", begin, end)
             allowed += begin - stop
             if stop < 0 or allowed < 0:
-                reason = OVERLAP if stop > 0 else f"the string at byte {begin} has no end"
+                reason = OVERLAP if stop > 0 else f"the string at byte {begin + base} has no end"
                 raise self._image.data.malformed(reason)
             names.append(buffer[begin:stop])
         return names

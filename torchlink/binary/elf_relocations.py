@@ -40,6 +40,7 @@ COPY = {
     "loongarch64": 4,
 }
 MOST_SYMBOLS = 1 << 21
+LARGEST = 1 << 29  # bytes of a table; libtorch_cpu.so's has 8 MB
 CHUNK = 1 << 20  # bytes of a table read at once, rounded to whole entries
 
 
@@ -84,7 +85,7 @@ def relocation_chunks(image: Image, dynamic: Dynamic) -> Iterator[tuple[array[in
         if tag not in tags or not size:
             continue
         start, end = image.locate(tags[tag])
-        if start + size > end:
+        if start + size > end or size > LARGEST:
             raise image.data.malformed("its relocations lie beyond their segment")
         step = CHUNK // entry * entry
         stop = start + size // entry * entry

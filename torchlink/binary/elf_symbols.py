@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf_versions import Versions
 
 NO_VERSION: tuple[None, None] = (None, None)
+MOST_SYMBOLS = 1 << 21  # libtorch_cpu.so has 75,000
 CHUNK = 1 << 12  # symbols read at once
 MANY = 100  # names that are worth reading the whole hash table of a library for
 FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
@@ -74,7 +75,8 @@ class SymbolTable:
             counted = self._count_from_sections()
         if counted is None:
             counted = self._count_from_neighbour()
-        if self._start + counted * self._image.layout.symbol.size > self._image.data.size:
+        size = self._image.data.size
+        if counted > MOST_SYMBOLS or self._start + counted * self._image.layout.symbol.size > size:
             raise self._image.data.malformed(f"it claims {counted} symbols, more than it can hold")
         return counted
 
@@ -148,7 +150,8 @@ class SymbolTable:
             return
         places, infos = self._undefined
         section, binding, weak = self._columns.section, self._columns.binding, WEAK << self._columns.shift
-        (strings, end), buffer = self._strings, self._image.data.buffer
+        buffer, base = self._image.data.window(*self._strings)
+        strings, end = (place - base for place in self._strings)
         find = buffer.find
         versions, known_versions = self._undefined_versions, self._versions.names
         version: tuple[str | None, str | None] = NO_VERSION
@@ -160,7 +163,7 @@ class SymbolTable:
                 begin = strings + places[number]
                 stop = find(b"\0", begin, end)
                 if stop < 0:
-                    raise self._image.data.malformed(f"the string at byte {begin} has no end")
+                    raise self._image.data.malformed(f"the string at byte {begin + base} has no end")
                 yield Reference(
                     buffer[begin:stop], number, *version, info & binding == weak, number in copies
                 )
@@ -283,13 +286,15 @@ class SymbolTable:
 
     def _served(self, table: GnuTable, wanted: list[Wanted]) -> set[int]:
         """The numbers of those that would bind here; the hash table is read as a whole."""
-        start, shape, buffer = self._start or 0, self._image.layout.symbol, self._image.data.buffer
+        data, shape, start = self._image.data, self._image.layout.symbol, self._start or 0
         size, wide, unpack = shape.size, self._image.bits == 64, shape.unpack_from
-        strings, end = self._strings
+        table_bytes = data.take(start, self.count * size)
+        buffer, base = data.window(*self._strings)
+        strings, end = (place - base for place in self._strings)
         versions = self._versions.indices(self.count)
         served: set[int] = set()
         for (_, name, version, number), candidate in table.find_all(wanted, self.count):
-            fields = unpack(buffer, start + candidate * size)
+            fields = unpack(table_bytes, candidate * size)
             begin = strings + fields[0]
             stop = begin + len(name)
             if stop < end and buffer[begin:stop] == name and not buffer[stop]:

@@ -16,6 +16,7 @@ from torchlink.binary.opening import OpenFiles, Verdict, judge
 from torchlink.binary.search import Requester, Search
 from torchlink.binary.system import LoaderSystem, system_for
 from torchlink.binary.tokens import expand
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,7 +147,8 @@ class Resolver:
                 continue
             try:
                 status = each.file.stat()
-            except OSError:
+            except OSError as error:
+                not_about_the_file(each.file, error)
                 continue
             node = Node(each, subject, outside=self.system.tree.inside(str(each.file)) is None)
             self._before.add(node)

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from torchlink.status import not_about_the_file
+
 
 class Platform(NamedTuple):
     """One machine under glibc."""
@@ -118,8 +120,8 @@ def host_cpu() -> Cpu:
                     vendor = line.partition(":")[2].strip()
                 elif line.startswith(("flags", "Features")):
                     return Cpu(vendor, frozenset(line.partition(":")[2].split()))
-    except OSError:
-        pass
+    except OSError as error:
+        not_about_the_file("/proc/cpuinfo", error)
     return Cpu(vendor)
 
 

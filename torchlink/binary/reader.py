@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 from torchlink.binary.data import Data
 
 if TYPE_CHECKING:
+    from mmap import mmap
     from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
-
-    from torchlink.binary.data import Buffer
 
 
 class BinaryFile:
@@ -29,13 +28,13 @@ class BinaryFile:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Map a file.
+        """Open a file.
 
         Raises:
             FileError: it cannot be read, or is no regular file (FIFOs are refused without waiting).
             MalformedFileError: it is of another kind, or its headers are cut off.
         """
-        data = Data.map(path, cls.KIND)
+        data = Data.open(path, cls.KIND)
         try:
             return cls(data)
         except BaseException:
@@ -43,18 +42,18 @@ class BinaryFile:
             raise
 
     @classmethod
-    def from_buffer(cls, buffer: Buffer | memoryview, name: str) -> Self:
+    def from_buffer(cls, buffer: bytes | memoryview | mmap, name: str) -> Self:
         """Read bytes in memory, such as a member of a wheel; `name` stands for the file in messages.
 
-        A memoryview is copied.
+        What is no `bytes` object is copied.
 
         Raises:
             MalformedFileError: they are of another kind, or the headers are cut off.
         """
-        return cls(Data(bytes(buffer) if isinstance(buffer, memoryview) else buffer, name, cls.KIND))
+        return cls(Data(buffer if isinstance(buffer, bytes) else bytes(buffer), name, cls.KIND))
 
     def close(self) -> None:
-        """Give the memory map back."""
+        """Give the descriptor back."""
         self._data.close()
 
     def __enter__(self) -> Self:

@@ -5,12 +5,12 @@ Sources: glibc's `dl-load.c` (`_dl_map_object`, `fillin_rpath`), musl's `dynlink
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.closure import How
 from torchlink.binary.tokens import expand, expand_musl
+from torchlink.status import is_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -211,7 +211,7 @@ class Search:
         key = (prefix, outside)
         known = self._exists.get(key)
         if known is None:
-            known = not prefix or os.path.isdir(self.on_host(prefix, outside=outside))  # noqa: PTH112 - plain strings
+            known = not prefix or is_dir(self.on_host(prefix, outside=outside))
             self._exists[key] = known
         return known
 

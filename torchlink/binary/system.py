@@ -7,7 +7,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.data import not_about_the_file, open_descriptor
+from torchlink.binary.data import open_descriptor
 from torchlink.binary.ldcache import LibraryCache
 from torchlink.binary.platforms import (
     LEGACY_BITS,
@@ -19,6 +19,7 @@ from torchlink.binary.platforms import (
     host_hwcaps,
 )
 from torchlink.binary.tree import Tree
+from torchlink.status import exists, is_file, not_about_the_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,7 +167,7 @@ def usual_loader(elf: ElfFile, tree: Tree) -> str | None:
     names = (
         (f"/lib/ld-musl-{arch}.so.1", *names) if wants_musl(elf) else (*names, f"/lib/ld-musl-{arch}.so.1")
     )
-    return next((name for name in names if os.path.isfile(tree.on_host(name))), None)  # noqa: PTH113 - plain strings
+    return next((name for name in names if is_file(tree.on_host(name))), None)
 
 
 def wants_musl(elf: ElfFile) -> bool:
@@ -229,7 +230,7 @@ def musl_dirs(tree: Tree, interpreter: str, arch: str) -> tuple[str, ...]:
     """The directories in musl's path file, or its built-in ones where there is no such file."""
     prefix = os.path.dirname(os.path.dirname(interpreter)).rstrip("/")  # noqa: PTH120 - plain strings
     file = f"{prefix}/etc/ld-musl-{arch}.path"
-    if not os.path.exists(tree.on_host(file)):  # noqa: PTH110 - plain strings
+    if not exists(tree.on_host(file)):
         return MUSL_DIRS
     return tuple(
         filter(None, read(tree, file).decode("utf-8", "surrogateescape").replace(":", "\n").split("\n"))

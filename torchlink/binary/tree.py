@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from torchlink.status import not_about_the_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,7 +61,8 @@ class Tree:
             here = "/".join((*done, part))
             try:
                 target = os.readlink(f"{self.root}/{here}")  # noqa: PTH115 - plain strings: it runs per component
-            except OSError:
+            except OSError as error:
+                not_about_the_file(here, error)
                 done.append(part)
                 continue
             links += 1

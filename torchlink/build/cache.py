@@ -11,19 +11,17 @@ import contextlib
 import json
 import os
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.errors import FileError
-from torchlink.paths import LOGS, cache_dir, close_to_others, distrust, kept_in, made_in
+from torchlink.paths import LOGS, close_to_others, distrust, kept_in, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 BUILDS = "loaders"
 MANIFEST = "entry.json"
-WORKSPACE = ".new-"  # how the names of workspaces begin
-ABANDONED = 86400  # seconds after which a workspace is what a killed process left behind
 FORM = 2  # raise it whenever the meaning of a manifest changes
 
 
@@ -55,10 +53,9 @@ def remember_recent(asked: str, entry: Path) -> None:
     key = entry.parent.name
     with contextlib.suppress(OSError, ValueError):
         if not file.is_file() or file.read_text(encoding="ascii") != key:
-            beside = file.with_name(f"{file.name}.{os.getpid()}")
-            beside.write_text(key, encoding="ascii")
-            beside.chmod(0o600)
-            beside.replace(file)
+            from torchlink.atomic import write_file
+
+            write_file(file, key.encode("ascii"), mode=0o600, durable=False)
 
 
 @contextlib.contextmanager
@@ -68,19 +65,13 @@ def workspace() -> Iterator[Path]:
     Raises:
         FileError: the cache cannot be written.
     """
-    import shutil
-    import tempfile
+    from torchlink.atomic import beside
 
     try:
-        builds = made_in(BUILDS)
-        _sweep(builds)
-        directory = Path(tempfile.mkdtemp(prefix=WORKSPACE, dir=builds))
+        with beside(usable(BUILDS) / "entry") as work:
+            yield work
     except OSError as error:
         raise _unwritable(error) from error
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def publish(key: str, directory: Path, program: str, facts: Mapping[str, object]) -> Entry:
@@ -91,21 +82,22 @@ def publish(key: str, directory: Path, program: str, facts: Mapping[str, object]
     Raises:
         FileError: the cache cannot be written.
     """
+    from torchlink.atomic import move_in
+
     place = directory.parent.parent / key
     size = (directory / program).stat().st_size
     manifest = {"form": FORM, "program": program, "size": size, **facts}
     try:
         (directory / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         close_to_others(directory)
-        if place.exists() and find(key) is None:  # half copied, or made by another torchlink
-            place.rename(directory.with_name("replaced"))
-        directory.rename(place)
+        # What is there and no entry is half copied, or made by another torchlink.
+        move_in(directory, place, stays=lambda: find(key) is not None)
     except OSError as error:
         entry = find(key)
         if entry is None:
             raise _unwritable(error) from error
         return entry
-    return Entry(place / program, manifest)
+    return find(key) or Entry(place / program, manifest)
 
 
 @contextlib.contextmanager
@@ -118,7 +110,7 @@ def lock(key: str) -> Iterator[None]:
     from filelock import FileLock
 
     try:
-        held = FileLock(made_in(BUILDS) / f".{key}.lock")
+        held = FileLock(usable(BUILDS) / f".{key}.lock")
         held.acquire()
     except OSError as error:
         raise _unwritable(error) from error
@@ -134,9 +126,11 @@ def keep_log(name: str, text: str) -> Path:
     Raises:
         FileError: the cache cannot be written.
     """
+    from torchlink.atomic import write_file
+
     try:
-        file = made_in(LOGS) / name
-        file.write_text(text, encoding="utf-8", errors="backslashreplace")
+        file = usable(LOGS) / name
+        write_file(file, text.encode(errors="backslashreplace"), durable=False)
     except OSError as error:
         raise _unwritable(error) from error
     return file
@@ -173,23 +167,12 @@ def _current(entry: Entry) -> bool:
     return headers.stamp(names.split("\n") if names else ()) == str(before)
 
 
-def _sweep(builds: Path) -> None:
-    """Delete the workspaces of processes that were killed."""
-    import shutil
-    import time
-
-    for directory in builds.glob(f"{WORKSPACE}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - directory.stat().st_mtime > ABANDONED:
-                shutil.rmtree(directory)
-
-
 def _recent(asked: str) -> Path:
     return kept_in(BUILDS) / f".recent-{zlib.crc32(asked.encode(errors='surrogateescape')):08x}"
 
 
 def _unwritable(error: OSError) -> FileError:
     return FileError(
-        f"Cannot write the cache {cache_dir()}: {error.strerror}.",
+        f"Cannot write the cache {kept_in(BUILDS).parent}: {error.strerror or error}.",
         hint="Name a directory that you may write to with TORCHLINK_CACHE_DIR.",
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlink.build.project import write_project
+from torchlink import atomic
+from torchlink.build.project import encoded, write_project
 from torchlink.emit import cmake_prefix, cmake_syntax
 from torchlink.emit.cmake_project import ProjectTools
 from torchlink.errors import FileError
 from torchlink.libtorch.packed import check_unpacked
-from torchlink.paths import cache_dir, close_to_others, distrust, lasting
+from torchlink.paths import cache_dir, close_to_others, distrust, lasting, working_directory
 from torchlink.toolchain.tools import find_tool
 
 if TYPE_CHECKING:
@@ -74,12 +75,12 @@ def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool =
         LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
-    cmake_syntax.check_directory(directory or cache_dir())
+    cmake_syntax.check_directory(os.path.normpath(directory) if directory else cache_dir())
     files = prefix_files(plan)
     if directory is None:
         version = re.sub(r"[^\w.+-]", "_", plan.libtorch.version or "unknown")
         return _keep(files, f"libtorch-{version}")
-    write_project(files, directory, force=force, ours=[name for name in files if _is_own(directory / name)])
+    write_project(files, directory, force=force, is_ours=_is_own)
     return directory
 
 
@@ -104,10 +105,13 @@ def write_with_prefix(
         LibtorchUnusableError: libtorch is still packed.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
-    cmake_syntax.check_directory(directory.absolute())
+    # As CMake will name it: by the way that its user came, without `..`.
+    cmake_syntax.check_directory(os.path.normpath(Path(working_directory(), directory)))
     prefix = {f"{place}/{name}": text for name, text in prefix_files(plan).items()}
-    own = [name for name in prefix if _is_own(directory / name)]
-    return write_project({**files, **prefix}, directory, force=force, ours=own)[: len(files)]
+    beside = frozenset(directory / name for name in prefix)
+    return write_project(
+        {**files, **prefix}, directory, force=force, is_ours=lambda path: path in beside and _is_own(path)
+    )[: len(files)]
 
 
 def write_initial_cache(text: str) -> Path:
@@ -119,21 +123,20 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
     """A directory of the cache that holds exactly these files; written beside, so whole or absent."""
     key = sha256("\0".join(f"{file}\0{text}" for file, text in files.items()).encode())
     directory = cache_dir() / "cmake" / f"{name}-{key.hexdigest()[:16]}"
+
+    def is_whole() -> bool:
+        return distrust(directory) is None and _holds(directory, files)
+
     try:
-        lasting("cmake")
-        if distrust(directory) is None and _holds(directory, files):
+        directory = lasting("cmake") / directory.name
+        if is_whole():
             return directory
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=directory.parent) as beside:
-            fresh = Path(beside) / "whole"
-            write_project(files, fresh)
+        with atomic.beside(directory) as work:
+            fresh = work / "whole"
+            atomic.fill(fresh, {file: encoded(text) for file, text in files.items()})
             close_to_others(fresh)
-            if directory.exists():  # somebody changed it; what is there must not stay
-                directory.rename(Path(beside) / "old")
-            try:
-                fresh.rename(directory)
-            except OSError:
-                if not _holds(directory, files):  # another process was not the one that was faster
-                    raise
+            # What somebody has changed must not stay.
+            atomic.move_in(fresh, directory, stays=is_whole)
     except OSError as error:
         raise FileError(
             f"Cannot write {directory}: {error.strerror}.",
@@ -145,7 +148,7 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
 def _holds(directory: Path, files: Mapping[str, str]) -> bool:
     try:
         return all(
-            distrust(directory / name) is None and (directory / name).read_bytes() == text.encode()
+            distrust(directory / name) is None and (directory / name).read_bytes() == encoded(text)
             for name, text in files.items()
         )
     except OSError:

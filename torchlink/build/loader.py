@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.build import cache
 from torchlink.build.identity import key
 from torchlink.build.recipe import PROGRAM, recipe
-from torchlink.errors import BuildFailedError, TorchlinkError
+from torchlink.errors import BuildFailedError, ResourcesError, TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +66,8 @@ def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltL
         with cache.workspace() as work:
             try:
                 return _build_in(work, way, name, plan, compiler)
+            except ResourcesError:
+                raise
             except (TorchlinkError, OSError):
                 if last or work.is_dir():
                     raise
@@ -73,15 +75,15 @@ def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltL
 
 
 def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
+    from torchlink.atomic import fill
     from torchlink.build import headers
-    from torchlink.build.project import write_project
+    from torchlink.build.project import encoded
     from torchlink.build.recipe import source_dir
     from torchlink.build.steps import run_steps
     from torchlink.toolchain.compiler import cxx_name
 
     directory, finished = work / "work", work / "entry"
-    directory.mkdir()
-    write_project(way.files, directory)
+    fill(directory, {file: encoded(text) for file, text in way.files.items()})
     begun = time.time_ns()
     try:
         seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)

@@ -89,6 +89,9 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
             if is_foreign(plan.libtorch)
             else (f"-DCMAKE_CXX_COMPILER={compiler.path}",)
         ),
+        # The loader leaves the build tree as an installed program does, whose search path CMake else only makes
+        # room for: with empty entries, which are the current directory.
+        "-DCMAKE_BUILD_WITH_INSTALL_RPATH=TRUE",
     )
     # CMake has the compiler write its dependency files by itself, and ninja deletes them.
     keep = ("--", "-d", "keepdepfile") if tools.generator == "Ninja" else ()

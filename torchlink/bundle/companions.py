@@ -13,8 +13,9 @@ from torchlink.binary.tokens import expand
 from torchlink.bundle.collect import missing_error
 from torchlink.bundle.facts import LeftOut, Why
 from torchlink.bundle.policy import DRIVER, companions_of, matches
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.disk import names_in
+from torchlink.status import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,6 +82,8 @@ class Opened:
             return
         try:
             closure = self._resolve(path)
+        except ResourcesError:
+            raise
         except TorchlinkError:  # a linker script such as libx.so, or a damaged file: nobody can open it
             return
         soname = closure.subject.elf.dynamic.soname
@@ -126,7 +129,7 @@ class Opened:
                 path = Path(place, name)
                 real = os.path.realpath(path)
                 # The SONAME's own link is the name that is asked for, rather than the file behind it.
-                if path.is_file() and (real not in found or len(name) < len(found[real].name)):
+                if is_file(path) and (real not in found or len(name) < len(found[real].name)):
                     found[real] = path
             if found:
                 return list(found.values())

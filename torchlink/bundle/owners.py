@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.bounds import load_json
 from torchlink.bundle.facts import Owner
 from torchlink.libtorch.disk import names_in, read_text
+from torchlink.status import is_dir, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +53,7 @@ class Owners:
             package = self._debs.get(listed)
             if package is not None:
                 copyright_ = self._copyrights / package.partition(":")[0] / "copyright"
-                licences = (("copyright", copyright_),) if copyright_.is_file() else ()
+                licences = (("copyright", copyright_),) if is_file(copyright_) else ()
                 name = package.partition(":")[0]
                 return Owner("deb", name, self._deb_versions.get(name), listed, licences)
         return None
@@ -105,7 +106,7 @@ def dist_infos(site: Path) -> tuple[Path, ...]:
 
 def conda_owner(prefix: Path, relative: str) -> Owner | None:
     """The conda package in a prefix whose record lists a file."""
-    if not (prefix / "conda-meta").is_dir():
+    if not is_dir(prefix / "conda-meta"):
         return None
     for file in sorted((prefix / "conda-meta").glob("*.json")):
         text = read_text(file)
@@ -126,7 +127,7 @@ def conda_owner(prefix: Path, relative: str) -> Owner | None:
 def libtorch_owner(file: Path) -> Owner | None:
     """The libtorch (an unpacked zip, a source build) in whose `lib` a file lies."""
     root = file.parent.parent
-    if not ((file.parent / "libc10.so").is_file() and (root / "include" / "torch").is_dir()):
+    if not (is_file(file.parent / "libc10.so") and is_dir(root / "include" / "torch")):
         return None
     version = read_text(root / "build-version").strip() or None
     licences = tuple(licences_in(root))

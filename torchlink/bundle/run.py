@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from torchlink.atomic import SILENT, Progress, check_space, publish, unwritable, workspace
 from torchlink.bundle.checking import check
 from torchlink.bundle.facts import BundlePlan, BundleReport
 from torchlink.bundle.manifest import MANIFEST, names_of, to_dict
@@ -14,7 +15,6 @@ from torchlink.bundle.planning import make_plan, policy_of
 from torchlink.bundle.writing import write_licences, write_parts
 from torchlink.errors import WouldOverwriteError
 from torchlink.lint.run import lint
-from torchlink.staging import SILENT, Progress, check_space, publish, unwritable, workspace
 from torchlink.toolchain.patchelf import find_patchelf
 
 SPARE = 64 << 20  # bytes for licences, and for what patchelf adds to a file

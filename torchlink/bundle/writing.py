@@ -9,12 +9,12 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
+from torchlink.atomic import unwritable
 from torchlink.bundle import patching
 from torchlink.bundle.facts import Written
 from torchlink.bundle.manifest import LICENCES
 from torchlink.bundle.owners import licences_above
 from torchlink.errors import FileError
-from torchlink.staging import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -142,10 +142,11 @@ def prefix(arguments: PrefixArguments) -> int:
     never changed; another libtorch gets another one.
     """
     from torchlink.build.cmake import write_prefix
+    from torchlink.paths import working_directory
 
     # The plan of a prefix serves any compiler.
     plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
-    output = arguments.output.absolute() if arguments.output else None
+    output = Path(working_directory(), arguments.output) if arguments.output else None
     answer(write_prefix(plan, output, force=arguments.force), json=arguments.json, torch_dir=False)
     say_notes(plan)
     return 0
@@ -199,11 +200,12 @@ def configure(arguments: ConfigureArguments) -> int:
     from torchlink.build.cmake import launcher, write_initial_cache, write_prefix
     from torchlink.emit.cmake_configure import check_arguments, given_variables, initial_cache
     from torchlink.errors import ToolMissingError
+    from torchlink.paths import working_directory
     from torchlink.process import replace
     from torchlink.toolchain.tools import find_tool
 
     words = arguments.words
-    check_arguments(words)
+    check_arguments(words, working_directory())
     cmake = find_tool("cmake")
     if cmake is None:
         raise ToolMissingError(

@@ -12,7 +12,7 @@ from torchlink.errors import UsageError
 from torchlink.plan import PlanOptions, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.arguments import Step
@@ -31,8 +31,6 @@ Examples:
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
 # All but the C++ standard, which is asked for with the compiler's own -std.
 PLAN = {name: option for name, option in options.PLAN.items() if name != "cxx_standard"}
-# Directories of other projects' headers that libtorch brings along, and whose headers include them.
-SHADOWED = {"fmt": rb"fmt|spdlog", "google": rb"google", "pybind11": rb"pybind11"}
 
 
 class CompilerCall(NamedTuple):
@@ -73,11 +71,13 @@ def cxx(call: CompilerCall) -> int:
     compiler, plan = prepare(call, step, needed=show is not None)
     command = [*compiler.command, *arguments, *added_words(plan, step)]
     if show is None:
-        code = replace(command, env={**os.environ, INSIDE: "1"})
+        environment = {**os.environ, INSIDE: "1"}
+        code = replace(command, env=environment)
         if code and plan is not None:
             say_gone(arguments, plan)
             say_cuda_headers(arguments, plan)
-            say_shadowed(arguments, plan, compiler)
+            if step.compiles:
+                say_shadowed(command[len(compiler.command) :], plan, compiler, environment)
         return code
     shown = command if show == "command" else words(plan, show) if plan else ()
     answer(shlex.join(shown))
@@ -191,27 +191,18 @@ def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
         note(f"{lacking.what} What helps: {lacking.help}.")
 
 
-def say_shadowed(arguments: Sequence[str], plan: LinkPlan, compiler: Compiler) -> None:
-    """Name what lies in libtorch's include directory and in the compiler's own, where a source asks for it."""
-    import re
-    from pathlib import Path, PurePath
+def say_shadowed(command: Sequence[str], plan: LinkPlan, compiler: Compiler, env: Mapping[str, str]) -> None:
+    """Name what a source takes from libtorch's include directory although the compiler's own have it, too."""
+    from torchlink.toolchain.shadowed import shadows
 
-    from torchlink.libtorch.disk import is_dir, read_bytes
-    from torchlink.toolchain.arguments import SOURCE_SUFFIXES
-
-    sources = [read_bytes(word) for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES]
     if plan.options.headers != "system":
         return
-    for name, users in SHADOWED.items():
-        asked = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*[<"](?:' + users + rb")[/.]", re.MULTILINE)
-        bundled = next((place for place in plan.include_dirs if is_dir(place / name)), None)
-        own = next((place for place in compiler.include_dirs if is_dir(Path(place) / name)), None)
-        if bundled and own and any(map(asked.search, sources)):
-            say(
-                f"torchlink: note: {name} is taken from {bundled}, libtorch's own copy, and not from {own}. If that is "
-                "what fails: torchlink c++ --headers after ...",
-                err=True,
-            )
+    for shadow in shadows(compiler, command, plan.include_dirs, env):
+        by = f"for {shadow.includer} " if shadow.includer else ""
+        note(
+            f"{shadow.name} is taken {by}from {shadow.bundled}, libtorch's own copy, and not from {shadow.own}. If "
+            "that is what fails: torchlink c++ --headers after ..."
+        )
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:

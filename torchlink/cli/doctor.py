@@ -42,12 +42,14 @@ def doctor(arguments: DoctorArguments) -> int:
     a CUDA build can run. What is missing comes with the command that mends it. Nothing is compiled or changed.
     The one that is taken without options is marked with *.
     """
+    from torchlink.cli.progress import working
     from torchlink.doctor.run import examine
     from torchlink.errors import UsageError
 
     if arguments.json and arguments.fix_script:
         raise UsageError("--json and --fix-script exclude one another.", hint="Say one of them.")
-    report = examine(arguments.libtorch, arguments.python)
+    with working("looking at this machine"):
+        report = examine(arguments.libtorch, arguments.python)
     if arguments.json:
         from json import dumps
 

@@ -10,7 +10,7 @@ from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option
 from torchlink.cli.output import answer
 from torchlink.cli.planning import locate, plan_for, say_notes
-from torchlink.errors import FileError, UsageError, WouldOverwriteError
+from torchlink.errors import UsageError, WouldOverwriteError
 from torchlink.plan import PlanOptions
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def flags(arguments: FlagsArguments) -> int:
 
 def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -> None:
     """Write the words for `c++ @PATH`, over an older response file but over nothing else."""
+    from torchlink.atomic import unwritable, write_file
     from torchlink.emit import cxx
 
     try:
@@ -101,11 +102,9 @@ def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -
                     f"{path} is no response file of torchlink's; it was left as it is.",
                     hint="Name another file, or give --force to overwrite it.",
                 )
-        path.write_bytes(os.fsencode(cxx.response_file(plan, half)))
+        write_file(path, os.fsencode(cxx.response_file(plan, half)))
     except OSError as error:
-        raise FileError(
-            f"Cannot write {path}: {error.strerror}.", hint="Name a file that you may write."
-        ) from error
+        raise unwritable(path, error, "Name a file that you may write.") from error
 
 
 COMMAND = Command(FlagsArguments, flags, EPILOG)

@@ -158,11 +158,12 @@ def lint(arguments: LintArguments) -> int:
 
         raise UsageError("Missing argument 'FILE...'.", hint="See 'torchlink lint --help'.")
     from torchlink.cli.lint_output import show, write_page
+    from torchlink.cli.progress import working
     from torchlink.lint import config as settings
     from torchlink.lint.case import Wanted
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
-    from torchlink.lint.run import lint
+    from torchlink.lint.run import lint as run
     from torchlink.lint.shell import of_shell
     from torchlink.lint.torches import Torches
 
@@ -171,22 +172,27 @@ def lint(arguments: LintArguments) -> int:
     select, ignore = words(arguments.select) or setting.select, words(arguments.ignore) or setting.ignore
     target = setting.target if arguments.target is None else arguments.target
     form = "json" if arguments.json else arguments.format
-    report = lint(
-        arguments.files,
-        Wanted(
-            floors={} if target is None else floors(target),
-            target=target,
-            allowed_rpath=prefixes(arguments.allowed_rpath) or setting.allowed_rpath,
-            environment=options.variables(arguments.env),
-            shell=of_shell(os.environ),
-        ),
-        rules=choose(select, ignore),
-        root=arguments.root,
-        torches=Torches(arguments.libtorch, arguments.python),
-        standard_input=standard_input() if any(str(path) == "-" for path in arguments.files) else b"",
-        # Who reads these looks at no exit code and no stderr: the report itself must say it.
-        keep_going=form in {"sarif", "github", "junit"},
+    wanted = Wanted(
+        floors={} if target is None else floors(target),
+        target=target,
+        allowed_rpath=prefixes(arguments.allowed_rpath) or setting.allowed_rpath,
+        environment=options.variables(arguments.env),
+        shell=of_shell(os.environ),
     )
+    rules, torches = choose(select, ignore), Torches(arguments.libtorch, arguments.python)
+    piped = standard_input() if any(str(path) == "-" for path in arguments.files) else b""
+    # Who reads these looks at no exit code and no stderr: the report itself must say it.
+    keep_going = form in {"sarif", "github", "junit"}
+    with working("reading binaries"):
+        report = run(
+            arguments.files,
+            wanted,
+            rules=rules,
+            root=arguments.root,
+            standard_input=piped,
+            keep_going=keep_going,
+            torches=torches,
+        )
     if setting.allow or arguments.baseline or arguments.write_baseline:
         from torchlink.lint import allow, baseline
 

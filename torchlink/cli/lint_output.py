@@ -71,15 +71,13 @@ def append_summary(markdown: str) -> None:
 
 def write_page(report: LintReport, path: Path) -> None:
     """Write the HTML report."""
-    from torchlink.errors import FileError
+    from torchlink.atomic import unwritable, write_file
     from torchlink.lint import rule_docs
     from torchlink.report import lint_html
 
     page = lint_html.render(report, rules=rule_docs(), version=__version__)
     try:
-        path.write_text(page, encoding="utf-8", errors="backslashreplace")
+        write_file(path, page.encode(errors="backslashreplace"))
     except OSError as error:
-        raise FileError(
-            f"Cannot write {path}: {error.strerror}.", hint="Name a file that you may write."
-        ) from error
+        raise unwritable(path, error, "Name a file that you may write.") from error
     say(f"torchlink: wrote {visible(str(path))}", err=True)

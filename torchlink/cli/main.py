@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torchlink.cli import plain
 from torchlink.cli.commands import command_for
 from torchlink.cli.output import answer, say
-from torchlink.errors import Stopped, TorchlinkError
+from torchlink.errors import FULL, RESOURCES, ResourcesError, Stopped, TorchlinkError, out_of_resources
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ NOTHING_TO_TIDY = (
     ["find"],
     ["flags"],
 )  # commands that leave nothing when they are stopped; they start quickly
+NO_THREAD = "can't start new thread"  # Python's own, for no memory and for too many
+SCARCE = tuple(map(os.strerror, sorted(RESOURCES)))
 # What the system says of an output that takes no more.
 NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
 
@@ -37,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = dispatch(arguments)
         sys.stdout.flush()  # here, so that a reader that went away is noticed here
+    except ResourcesError as error:
+        return fault(error, arguments)
     except TorchlinkError as error:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
@@ -71,10 +75,40 @@ def fault(error: Exception, arguments: Sequence[str]) -> int:
     Raises:
         Exception: that very fault, where TORCHLINK_DEBUG asks for the traceback.
     """
-    if os.environ.get("TORCHLINK_DEBUG"):
+    scarce = scarcity(error)
+    if scarce is None and os.environ.get("TORCHLINK_DEBUG"):
         raise error
-    render_error(internal_error(error), as_json="--json" in arguments)
+    give_descriptors_back()
+    try:
+        render_error(scarce or internal_error(error), as_json="--json" in arguments)
+    except (OSError, ImportError, MemoryError):  # not even for that
+        say(f"torchlink: {visible(str(scarce or error))}", err=True)
     return 2
+
+
+def scarcity(error: BaseException | None) -> ResourcesError | None:
+    """The error for a fault that only comes of descriptors, memory or a disk that fail, such as an ImportError."""
+    while error is not None:
+        if isinstance(error, ResourcesError):
+            return error
+        if isinstance(error, OSError) and error.errno in FULL and error.filename:
+            return out_of_resources(f"Cannot write {error.filename}", error)
+        scarce = isinstance(error, OSError) and error.errno in RESOURCES
+        # What the dynamic loader says of a module that it cannot open.
+        scarce = scarce or (isinstance(error, ImportError) and any(map(str(error).__contains__, SCARCE)))
+        scarce = scarce or (isinstance(error, RuntimeError) and NO_THREAD in str(error))
+        if scarce or isinstance(error, MemoryError):
+            file = error.filename if isinstance(error, OSError) else None
+            return out_of_resources(f"Cannot read {file}" if file else "torchlink cannot go on", error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def give_descriptors_back() -> None:
+    """Close the files that are read, so that one can be opened to say what is wrong."""
+    data = sys.modules.get("torchlink.binary.data")
+    if data is not None:
+        data.Source.close_all()
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -94,11 +128,12 @@ def internal_error(error: Exception) -> TorchlinkError:
     """An error of torchlink's own: one sentence for the user, the traceback in a file for the report."""
     import traceback
 
-    from torchlink.paths import LOGS, made_in
+    from torchlink.atomic import write_file
+    from torchlink.paths import LOGS, usable
 
     try:
-        log = made_in(LOGS) / "internal-error.txt"
-        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        log = usable(LOGS) / "internal-error.txt"
+        write_file(log, "".join(traceback.format_exception(error)).encode(errors="backslashreplace"))
         where = f"The details are in {log}."
     except OSError:
         where = "Set TORCHLINK_DEBUG=1 to see the details."
@@ -127,10 +162,14 @@ def entry(argv: Sequence[str] | None = None) -> None:
     # Most commands are over before a garbage collection would free anything, and so is the process at its end:
     # with Python's own settings a tenth of a lint goes into them.
     gc.set_threshold(100_000)
-    if (sys.argv[1:] if argv is None else argv)[:1] not in NOTHING_TO_TIDY:
-        from torchlink.cli.stopping import unwind_when_stopped
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words[:1] not in NOTHING_TO_TIDY:
+            from torchlink.cli.stopping import unwind_when_stopped
 
-        unwind_when_stopped()
+            unwind_when_stopped()
+    except (OSError, ImportError) as error:
+        sys.exit(fault(error, words))
     code = main(argv)
     gc.freeze()
     sys.exit(code)

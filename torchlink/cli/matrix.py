@@ -15,6 +15,7 @@ from torchlink.verify.options import DEFAULTS, VerifyOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torchlink.cli.progress import Display
     from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
 
 EPILOG = """\b
@@ -84,6 +85,7 @@ def matrix(arguments: MatrixArguments) -> int:
     A row is a libtorch, a column a compiler or a way of building. Loaders that were built before are used
     again.
     """
+    from torchlink.cli.progress import working
     from torchlink.errors import UsageError
     from torchlink.matrix.run import columns_of, rows_of, run_matrix
 
@@ -102,8 +104,9 @@ def matrix(arguments: MatrixArguments) -> int:
     if arguments.github:
         answer(jobs_of(rows, columns, arguments.model, command_line(OPTIONS, arguments.verify)))
         return 0
-    told = teller(len(rows) * len(columns))
-    report = run_matrix(arguments.model, rows, columns, arguments.verify, jobs=arguments.jobs, done=told)
+    with working("verifying", len(rows) * len(columns)) as display:
+        told = teller(len(rows) * len(columns), display)
+        report = run_matrix(arguments.model, rows, columns, arguments.verify, jobs=arguments.jobs, done=told)
     show(report, as_json=arguments.json, as_markdown=arguments.markdown)
     return report.exit_code
 
@@ -149,10 +152,8 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
         say(renderers.to_text(report, color=color), color=color, end="")
 
 
-def teller(count: int) -> Callable[[Cell], None]:
-    """Tell whoever watches a terminal how far it is."""
-    import sys
-
+def teller(count: int, display: Display) -> Callable[[Cell], None]:
+    """Tell on stderr how far it is: a line for each verification when it is done."""
     from torchlink.report.matrix import title
 
     ended = 0
@@ -160,9 +161,10 @@ def teller(count: int) -> Callable[[Cell], None]:
     def tell(cell: Cell) -> None:
         nonlocal ended
         ended += 1
-        if sys.stderr.isatty():
-            what = f"libtorch {cell.row.version}, {title(cell.column)}: {cell.status}"
-            say(f"torchlink: {ended} of {count}: {visible(what)} ({cell.seconds:.1f} s)", err=True)
+        what = f"libtorch {cell.row.version}, {title(cell.column)}: {cell.status}"
+        say(f"torchlink: {ended} of {count}: {visible(what)} ({cell.seconds:.1f} s)", err=True)
+        if ended < count:
+            display.show("verifying", ended, count)
 
     return tell
 

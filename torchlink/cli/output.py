@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from torchlink.shown import escape, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+# Clears what moves on the terminal (cli/progress.py), so that what is printed begins on a line of its own.
+before_printing: Callable[[], None] | None = None
 # The colours of report/ansi.py and its reset; nothing else that begins with ESC goes to a terminal.
 OWN_COLORS = r"\x1b\[(?:0|1|2|31|32|33|36|1;31)m"
 # How GitHub's and Azure's logs begin a command: at the start of a line, or anywhere for the older form.
@@ -44,6 +46,12 @@ def colored() -> bool:
 def note(sentence: str, *, label: str = "note") -> None:
     """Print a sentence that the user should know on stderr, labelled "note" or "warning"; it stays one line."""
     say(f"torchlink: {label}: {visible(sentence)}", err=True)
+
+
+def flush() -> None:
+    """Hand what was printed on stdout to its reader now."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def notes(sentences: Iterable[str]) -> None:
@@ -103,6 +111,8 @@ def _defused(match: re.Match[str]) -> str:
 
 def _write(stream: object, text: str) -> None:
     """Write, with escapes for what the stream's encoding lacks."""
+    if before_printing is not None:
+        before_printing()
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if encoding.lower().replace("-", "") != "utf8":
         text = text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,21 +1,109 @@
-"""A progress bar on stderr where somebody watches."""
+"""What stderr shows of work that takes a while: something that moves on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from torchlink.staging import SILENT, Progress
+from torchlink.atomic import SILENT, Progress
+from torchlink.cli import output
+from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
+
+    from rich.progress import Progress as Bar
+    from typing_extensions import Self
 
 T = TypeVar("T")
+PATIENCE = 0.5  # seconds: what is over by then shows nothing, and does not wait for rich to be imported
+
+
+def watching() -> bool:
+    """Whether stderr is a terminal on which a line can move."""
+    terminal = os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    return terminal and sys.stderr is not None and sys.stderr.isatty()
+
+
+class Display:
+    """What is being done, for how long and how much of it is done, on stderr where that is a terminal.
+
+    Whatever is printed meanwhile clears the line first; the next `show` brings it back.
+    """
+
+    def __init__(self) -> None:
+        self.watched = watching()
+        self._lock = threading.RLock()  # the line is drawn by a timer's thread
+        self._timer: threading.Timer | None = None
+        self._bar: Bar | None = None
+
+    def show(self, sentence: str, done: int = 0, total: int | None = None) -> None:
+        """Show a sentence in place of the last one, with a bar where the total is known."""
+        if not self.watched:
+            return
+        with self._lock:
+            self.hide()
+            self._timer = threading.Timer(PATIENCE, self._draw, (sentence, done, total))
+            self._timer.daemon = True
+            output.before_printing = self.hide
+            self._timer.start()
+
+    def hide(self) -> None:
+        """Leave nothing on the terminal."""
+        with self._lock:
+            output.before_printing = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.hide()
+
+    def _draw(self, sentence: str, done: int, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        with self._lock:
+            if self._timer is not threading.current_thread():  # hidden meanwhile
+                return
+            counted = () if total is None else (BarColumn(), MofNCompleteColumn())
+            self._bar = Bar(
+                SpinnerColumn("line"),  # of ASCII: it shows in every locale
+                TextColumn("{task.description}", markup=False),
+                *counted,
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            task = self._bar.add_task(output.safe(visible(sentence)), total=total, completed=done)
+            self._bar.start()
+            self._bar.tasks[task].start_time = self._bar.get_time() - PATIENCE
+
+
+def working(sentence: str, total: int | None = None) -> Display:
+    """A display for a `with` statement: it shows the sentence from now on."""
+    display = Display()
+    display.show(sentence, 0, total)
+    return display
 
 
 def watched(work: Callable[[Progress], T]) -> T:
-    """Do work that tells how many bytes it has written, with a bar on a terminal and silently elsewhere."""
-    if not sys.stderr.isatty():
+    """Do work that counts the bytes it has written, with a bar on a terminal and silently elsewhere."""
+    if not watching():
         return work(SILENT)
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
 from torchlink.cli.declaration import Argument, Command
-from torchlink.cli.output import answer, colored, notes
+from torchlink.cli.output import answer, colored, flush, notes
 from torchlink.cli.output import say as print_text
 from torchlink.cli.planning import locate
 from torchlink.shown import visible
 from torchlink.verify.options import DEFAULTS, VerifyOptions
 
 if TYPE_CHECKING:
+    from torchlink.cli.progress import Display
     from torchlink.lint.finding import Finding
-    from torchlink.toolchain.emulator import Emulator
     from torchlink.verify.early import HeadStart
-    from torchlink.verify.result import VerifyReport
+    from torchlink.verify.result import ModelResult, VerifyReport
 
 EPILOG = """\b
 Examples:
@@ -72,28 +72,25 @@ def verify(arguments: VerifyArguments) -> int:
 
 def prove(arguments: VerifyArguments, early: HeadStart) -> int:
     """Verify while a loader may be starting already; returns the exit code."""
+    from torchlink.cli.progress import Display
     from torchlink.verify.run import Hooks
     from torchlink.verify.run import verify as run
 
     linted = Linted(cpu=arguments.verify.plan.cpu_only)
-
-    def meanwhile() -> None:
-        """The loader is starting: import what the end needs, and lint the loader of a warm run."""
-        import torchlink.report.verify  # noqa: F401 - for the import alone
-
-        if early.session is not None:
-            linted.of(early.session.loader)
-
-    report = run(
-        arguments.models,
-        locate(arguments.libtorch, arguments.python),
-        arguments.verify,
-        hooks=Hooks(started=say, noted=notes, meanwhile=meanwhile, early=early.session),
-    )
+    with Display() as display:
+        telling = Telling(display, linted, verbose=arguments.verify.verbose, quiet=arguments.json)
+        report = run(
+            arguments.models,
+            locate(arguments.libtorch, arguments.python),
+            arguments.verify,
+            hooks=Hooks(
+                telling.compiling, telling.begun, telling.ended, notes, telling.meanwhile, early.session
+            ),
+        )
     if report.loader is not None:
         early.remember(report.loader.path)
-    findings = None if report.loader is None else linted.of(report.loader.path, report.emulator)
-    show(report, findings, as_json=arguments.json, verbose=arguments.verify.verbose)
+    findings = linted.of(report)
+    telling.finish(report)
     return max(report.exit_code, int(has_errors(findings)))
 
 
@@ -105,19 +102,24 @@ class Linted:
         self._ignored = ("rpath-absolute", "rpath-build-tree", *(("load-bearing-lost",) if cpu else ()))
         self._known: dict[Path, tuple[Finding, ...] | None] = {}
 
-    def of(self, loader: Path, emulator: Emulator | None = None) -> tuple[Finding, ...] | None:
-        """The findings, None where the loader cannot be read. It is for this machine and this libtorch alone."""
-        from torchlink.errors import TorchlinkError
+    def of(self, report: VerifyReport) -> tuple[Finding, ...] | None:
+        """The findings, None where there is no loader to read. It is for this machine and this libtorch alone."""
+        from torchlink.errors import ResourcesError, TorchlinkError
         from torchlink.lint.case import Wanted
         from torchlink.lint.judge import judge
         from torchlink.lint.rules import choose
 
-        if loader not in self._known or emulator:
+        if report.loader is None:
+            return None
+        loader, emulator = report.loader.path, report.emulator
+        if loader not in self._known:
             wanted = Wanted(environment=emulator.environment) if emulator else None
             tree = emulator.tree if emulator else None
+            rules = choose(ignore=self._ignored)
             try:
-                rules = choose(ignore=self._ignored)
                 self._known[loader] = judge(loader, wanted, rules=rules, tree=tree).findings
+            except ResourcesError:
+                raise
             except TorchlinkError:
                 self._known[loader] = None
         return self._known[loader]
@@ -128,30 +130,74 @@ def has_errors(findings: tuple[Finding, ...] | None) -> bool:
     return any(finding.severity.value == "error" for finding in findings or ())
 
 
-def show(
-    report: VerifyReport, findings: tuple[Finding, ...] | None, *, as_json: bool, verbose: bool = False
-) -> None:
-    """Print the report; a single file that is no model is an error like any other command's."""
-    from torchlink.report.verify import to_json, to_text
-
-    if as_json:
-        import json
-
-        answer(json.dumps(to_json(report, findings), indent=2))
-        return
-    (first, *others) = report.models
-    if first.error and first.error.exit_code == 2 and not others:
-        raise first.error
-    color = colored()
-    print_text(to_text(report, findings, color=color, verbose=verbose), color=color, end="")
+def could_look(model: ModelResult) -> bool:
+    """Whether there is more to show of a model than why it could not be looked at."""
+    return model.error is None or model.error.exit_code != 2
 
 
-def say(sentence: str) -> None:
-    """Tell whoever watches a terminal what takes so long."""
-    import sys
+class Telling:
+    """What is printed of a verification, each part as soon as it is known.
 
-    if sys.stderr.isatty():
-        print_text(f"torchlink: {visible(sentence)} …", err=True)
+    Args:
+        display: shows what is under way.
+        linted: what lint says of the loader.
+        verbose: show all lines of an exception's text.
+        quiet: print JSON at the end, and nothing before.
+    """
+
+    def __init__(self, display: Display, linted: Linted, *, verbose: bool, quiet: bool) -> None:
+        self._display = display
+        self._linted = linted
+        self._verbose = verbose
+        self._quiet = quiet
+        self._color = colored()
+        self._running: VerifyReport | None = None
+
+    def compiling(self, sentence: str) -> None:
+        """The loader is being compiled."""
+        self._display.show(sentence)
+        if not self._display.watched:
+            print_text(f"torchlink: {visible(sentence)} …", err=True)
+
+    def begun(self, model: ModelResult, report: VerifyReport, count: int) -> None:
+        """A model is being proved."""
+        self._running = report
+        several = {"done": len(report.models), "total": count} if count > 1 else {}
+        self._display.show(f"verifying {model.path}", **several)
+
+    def meanwhile(self) -> None:
+        """Its loader is starting: import what the end needs, and lint the loader."""
+        import torchlink.report.verify  # noqa: F401 - for the import alone
+
+        if self._running is not None:
+            self._linted.of(self._running)
+
+    def ended(self, model: ModelResult, report: VerifyReport, count: int) -> None:
+        """A model is done."""
+        self._display.hide()
+        if self._quiet or (count == 1 and not could_look(model)):
+            return
+        from torchlink.report.verify import head, model_to_text
+
+        above = head(report, self._linted.of(report), color=self._color) if len(report.models) == 1 else ""
+        below = model_to_text(model, color=self._color, verbose=self._verbose)
+        print_text(above + below, color=self._color, end="")
+        flush()
+
+    def finish(self, report: VerifyReport) -> None:
+        """All models are done; a single one that could not be looked at is an error like any other command's."""
+        from torchlink.report.verify import tail, to_json
+
+        findings = self._linted.of(report)
+        if self._quiet:
+            from json import dumps
+
+            answer(dumps(to_json(report, findings), indent=2))
+            return
+        (first, *others) = report.models
+        if first.error and not others and not could_look(first):
+            raise first.error
+        print_text(tail(report, findings, color=self._color), color=self._color, end="")
 
 
 COMMAND = Command(VerifyArguments, verify, EPILOG)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.bounds import whole_number
 from torchlink.doctor.facts import FoundCompiler
-from torchlink.errors import ToolMissingError, TorchlinkError
+from torchlink.errors import ResourcesError, ToolMissingError, TorchlinkError
 from torchlink.libtorch.disk import names_in
 from torchlink.process import which
 from torchlink.toolchain.compiler import LAUNCHERS, find_compiler
@@ -76,6 +76,8 @@ def default_of(compilers: Iterable[FoundCompiler]) -> FoundCompiler | None:
         if not os.environ.get("CXX", "").strip():
             return None
         return next(iter(compilers))  # what $CXX names comes first, with its error
+    except ResourcesError:
+        raise
     except TorchlinkError:
         return next((each for each in compilers if each.error), None)
     wanted = _same_program(taken)
@@ -111,5 +113,7 @@ def _examine(names: tuple[str, ...]) -> FoundCompiler:
     path = Path(which(names[0]) or names[0])
     try:
         return FoundCompiler(names, path, find_compiler(None if names[:1] == _chosen() else names[0]), None)
+    except ResourcesError:
+        raise
     except TorchlinkError as error:
         return FoundCompiler(names, path, None, error)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from torchlink.doctor.facts import Driver, Gpu
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.process import run, which
+from torchlink.status import not_about_the_file
 
 NVML = ("libnvidia-ml.so.1", "nvml.dll")
 LIBCUDA = ("libcuda.so.1", "nvcuda.dll")
@@ -147,6 +148,8 @@ def ask_smi(program: str) -> Driver:
     try:
         table = run((program, *SMI), timeout=10)
         page = run((program,), timeout=10)
+    except ResourcesError:
+        raise
     except TorchlinkError as error:
         return Driver(None, None, (), "nvidia-smi", error.message.rstrip("."))
     if table.returncode != 0:
@@ -193,7 +196,8 @@ def has_nvidia_gpu(devices: Path = PCI) -> bool:
         try:
             vendor = (device / "vendor").read_text(encoding="ascii")
             kind = (device / "class").read_text(encoding="ascii")
-        except OSError:
+        except OSError as error:
+            not_about_the_file(device, error)
             continue
         if vendor.strip() == NVIDIA and kind.startswith(DISPLAY):
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.doctor.facts import Fit
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.floor import shortfall
 from torchlink.plan import DEFAULTS, make_plan
 from torchlink.toolchain.fit import check_compiler, cxx_standard
@@ -57,6 +57,8 @@ def fit(libtorch: Libtorch, found: FoundCompiler, short: Shortfall | None = None
 def _error(judge: Callable[[], object]) -> TorchlinkError | None:
     try:
         judge()
+    except ResourcesError:
+        raise
     except TorchlinkError as error:
         return error
     return None

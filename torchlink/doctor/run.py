@@ -15,10 +15,11 @@ from torchlink.doctor.facts import DoctorReport
 from torchlink.doctor.fit import fit
 from torchlink.doctor.installer import find_installer
 from torchlink.doctor.problems import find_problems
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.choose import failure, search
 from torchlink.libtorch.floor import shortfall
 from torchlink.libtorch.machine import this_machine
+from torchlink.status import not_about_the_file
 from torchlink.toolchain.cuda import find_toolkits
 from torchlink.toolchain.emulator import emulator_for
 from torchlink.toolchain.fit import compiles_for
@@ -58,6 +59,8 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         """A program, or None where it is not there or does not run."""
         try:
             return find_tool(name)
+        except ResourcesError:
+            raise
         except TorchlinkError as error:
             broken.append(error)
             return None
@@ -111,8 +114,8 @@ def system_name(os_release: Path = OS_RELEASE) -> str:
             key, _, value = line.partition("=")
             if key == "PRETTY_NAME":
                 return value.strip().strip("\"'")
-    except OSError:
-        pass
+    except OSError as error:
+        not_about_the_file(os_release, error)
     import platform
 
     return f"{platform.system()} {platform.mac_ver()[0] or platform.release()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cmake_syntax
@@ -20,6 +21,9 @@ FETCHED = ("LIBTORCH", "TORCH")
 # The variables of FindPython3, FindPython, and of the older FindPythonInterp and pybind11.
 PYTHON = ("Python3_EXECUTABLE", "Python_EXECUTABLE", "PYTHON_EXECUTABLE")
 OWN = "Set by torchlink"
+# The options whose value is the next word, where it is not joined to them.
+DIRECTORY_OPTIONS = frozenset({"-S", "-B", "-H"})
+VALUE_OPTIONS = frozenset({"-C", "-D", "-U", "-G", "-T", "-A", "--preset", "--toolchain", "--install-prefix"})
 # The first words of a cmake command line that configures nothing.
 OTHER_MODES = frozenset({"--build", "--install", "--open", "--workflow", "--find-package", "-E", "-P", "-N"})
 
@@ -98,8 +102,12 @@ def has_toolchain(arguments: Sequence[str]) -> bool:
     }.isdisjoint(names)
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
+def check_arguments(arguments: Sequence[str], here: str) -> None:
     """See whether a cmake command line configures a project.
+
+    Args:
+        arguments: of cmake.
+        here: the directory that it is started in, as cmake sees it (`working_directory`).
 
     Raises:
         UsageError: it does something else, which needs nothing of torchlink's.
@@ -111,6 +119,20 @@ def check_arguments(arguments: Sequence[str]) -> None:
             f"cmake {mode} configures nothing: it needs nothing of torchlink's.",
             hint=f"Run cmake {mode} itself.",
         )
-    for word, following in zip(arguments, (*arguments[1:], ""), strict=False):
-        if word[:2] in {"-S", "-B"}:
-            cmake_syntax.check_directory(word[2:] or following)
+    for directory in directories(arguments, here):
+        cmake_syntax.check_directory(directory)
+
+
+def directories(arguments: Sequence[str], here: str) -> tuple[str, ...]:
+    """The absolute directories of the source and of the build that a cmake command line names or leaves to `here`."""
+    named: dict[str, str] = {}
+    words = iter(arguments)
+    for word in words:
+        if word[:2] in DIRECTORY_OPTIONS:
+            named[word[:2]] = word[2:] or next(words, "")
+        elif word in VALUE_OPTIONS:
+            next(words, None)
+        elif not word.startswith("-"):
+            named["-S"] = word
+    both = (named.get("-S", named.get("-H", "")), named.get("-B", ""))
+    return tuple(dict.fromkeys(os.path.normpath(os.path.join(here, name)) for name in both))  # noqa: PTH118

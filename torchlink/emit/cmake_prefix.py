@@ -85,6 +85,7 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "cxx_flags": " ".join(f"-D{name}={value}" for name, value in plan.defines),
         "definitions": definitions,
         "torch_libraries": list(dict.fromkeys(("torch", "torch_library", base))),
+        "bundled_dirs": () if plan.options.headers == "after" else plan.include_dirs,
         "cuda_targets": [name for name in CUDA if name in names],
         "cuda_include_dirs": () if plan.options.headers == "after" else plan.cuda_include_dirs,
         "link_items": [

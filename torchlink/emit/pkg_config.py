@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan
 
-# pkg-config escapes the spaces of a path but not `$` and `(`, which `eval` would take for its own: xargs takes away the
-# backslashes and nothing else.
+# pkg-config prints most special characters of a path behind a backslash, which the shell keeps in $(pkg-config …), but
+# not `$` and `(`, which `eval` would take for its own: xargs takes away the backslashes and nothing else.
 NEEDS_XARGS = (
-    "# A path here holds a space. In a shell: pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
+    "# A path here holds a space or another special character. In a shell or a Makefile: "
+    "pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
+)
+# Meson and others put the words of a .pc file behind their own.
+LEFT_OUT = (
+    "# The compiler's default is C++{needed} or later: no -std= is here that would overrule the project's own.\n"
+    "# One that is set lower (Meson: cpp_std, otherwise CXXFLAGS) must be raised to C++{needed}."
 )
 
 
@@ -35,15 +41,18 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
             "-Xlinker together that a path with a comma needs.",
             hint="Reach libtorch through a path without commas, or say --rpath none.",
         )
-    spaces = any(re.search(r"\s", word) for word in (*compile_words, *link_words))
+    special = any(quoting.pkg_config(word) != word for word in (*compile_words, *link_words))
+    needed = plan.libtorch.cxx_standard_required
+    silent = plan.shared_standard is None and half != "link"
     return "\n".join(
         (
-            *((NEEDS_XARGS,) if spaces else ()),
+            *((NEEDS_XARGS,) if special else ()),
             "Name: torch",
-            "Description: LibTorch, the C++ distribution of PyTorch",
+            f"Description: LibTorch, the C++ distribution of PyTorch; its headers need C++{needed} or later",
             f"Version: {_version(plan.libtorch.version)}",
             f"Cflags: {_field(compile_words)}",
             f"Libs: {_field(link_words)}",
+            *((LEFT_OUT.format(needed=needed),) if silent else ()),
         )
     )
 
@@ -82,7 +91,8 @@ def _by_path(plan: LinkPlan, word: str) -> str:
 def _compile_words(plan: LinkPlan) -> tuple[str, ...]:
     """The words of `cxx`, an option and its directory as one word: pkgconf keeps only those together.
 
-    The standard is not the preferred one: Meson and others put these words behind their own, which they would overrule.
+    The standard is not the preferred one, and left out where the compiler's default suffices: Meson and others put
+    these words behind their own, which they would overrule.
     """
     own = f"-std=c++{plan.cxx_standard}"
     words = iter(word for word in cxx.words(plan, "compile") if word != own)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlink.atomic import SILENT, Progress, check_space, publish, workspace
 from torchlink.errors import LibtorchUnusableError, UsageError
 from torchlink.extract import members, search_paths
 from torchlink.extract.companions import Shelf, bringers, items_of, search_dirs, shelve
@@ -16,7 +17,6 @@ from torchlink.libtorch.inspect import inspect, inspect_layout
 from torchlink.libtorch.layout import Layout, NoLibtorch, lay_out
 from torchlink.libtorch.packages import metadata, package_of, pinned
 from torchlink.libtorch.tree import ArchiveTree, open_zip
-from torchlink.staging import SILENT, Progress, check_space, publish, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -6,8 +6,8 @@ import zlib
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
+from torchlink.atomic import unwritable
 from torchlink.errors import MalformedFileError, WouldOverwriteError
-from torchlink.staging import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Questions to the disk that never raise: what may not be read is not there.
+"""Questions to the disk: what may not be read is not there; `ResourcesError` alone is raised.
 
 pathlib's own raise PermissionError below a directory that may not be entered, and cost more, which counts at
 every start.
@@ -10,46 +10,43 @@ import os
 import stat
 from pathlib import Path
 
+from torchlink.status import exists, is_dir, is_file, not_about_the_file, status_of
 
-def is_dir(path: Path | str) -> bool:
-    """Whether a directory, or a link to one, is there."""
-    return os.path.isdir(path)  # noqa: PTH112 - see above
-
-
-def is_file(path: Path | str) -> bool:
-    """Whether a regular file, or a link to one, is there."""
-    return os.path.isfile(path)  # noqa: PTH113 - see above
-
-
-def exists(path: Path | str) -> bool:
-    """Whether anything is there, a dangling link aside."""
-    return os.path.exists(path)  # noqa: PTH110 - see above
+__all__ = [
+    "absolute",
+    "exists",
+    "is_closed",
+    "is_dir",
+    "is_file",
+    "names_in",
+    "read_bytes",
+    "read_text",
+    "special_kind",
+]
 
 
 def special_kind(path: Path | str) -> str | None:
     """What is there, such as "a FIFO", where it is neither a file nor a directory; it is not opened."""
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - see above
-    except (OSError, ValueError):
-        return None
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+    status = status_of(path)
+    if status is None or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
         return None
     from torchlink.binary.data import file_kind
 
-    return file_kind(mode)
+    return file_kind(status.st_mode)
 
 
 def names_in(path: Path | str) -> tuple[str, ...]:
     """The sorted names in a directory; none where it cannot be listed."""
     try:
         return tuple(sorted(os.listdir(path)))  # noqa: PTH208 - names are all it takes
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        not_about_the_file(path, error)
         return ()
 
 
 def is_closed(path: Path | str) -> bool:
     """Whether a directory is there that may not be listed or entered."""
-    return os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)  # noqa: PTH112 - see above
+    return is_dir(path) and not os.access(path, os.R_OK | os.X_OK)
 
 
 def read_bytes(path: Path | str, size: int = -1) -> bytes:
@@ -60,8 +57,6 @@ def read_bytes(path: Path | str, size: int = -1) -> bytes:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see above
             return file.read(size)
     except OSError as error:
-        from torchlink.binary.data import not_about_the_file  # nearly never needed
-
         not_about_the_file(path, error)
         return b""
 

@@ -10,6 +10,7 @@ from torchlink.binary.elf import ElfFile
 from torchlink.binary.platforms import PLATFORMS, UNKNOWN
 from torchlink.errors import FileError, LibtorchUnusableError, MalformedFileError
 from torchlink.libtorch.machine import is_foreign
+from torchlink.status import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -190,13 +191,13 @@ def served_by_default(libtorch: Libtorch) -> bool:
 def core(libtorch: Libtorch) -> list[Path]:
     """Libtorch's own libraries."""
     paths = (libtorch.library_dir / name for name in libtorch.libraries if CORE.match(name))
-    return [path for path in paths if path.is_file()]
+    return [path for path in paths if is_file(path)]
 
 
 def in_default_dirs(name: str, machine: str) -> Path | None:
     """Where a library lies in the usual directories of this machine."""
     paths = (Path(directory, name) for directory in PLATFORMS.get(machine, UNKNOWN).dirs)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if is_file(path)), None)
 
 
 def definitions(path: Path) -> frozenset[str]:

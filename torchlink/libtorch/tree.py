@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in, read_bytes, special_kind
+from torchlink.status import not_about_the_file, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +84,8 @@ class DirectoryTree:
         short = os.path.normpath(full)
         try:
             same = os.path.samefile(short, full)  # noqa: PTH121 - strings: this runs at every start
-        except OSError:
+        except OSError as error:
+            not_about_the_file(full, error)
             same = not exists(full)  # then only messages use it
         return Path(short if same else os.path.realpath(full))
 
@@ -107,10 +109,8 @@ class DirectoryTree:
 
     def size(self, name: str) -> int:
         """Bytes of a file, 0 where there is none."""
-        try:
-            return os.stat(self._full(name)).st_size  # noqa: PTH116 - as above
-        except OSError:
-            return 0
+        status = status_of(self._full(name))
+        return 0 if status is None else status.st_size
 
     def text(self, name: str) -> str | None:
         """A text file's content, at most `LONGEST_TEXT` bytes of it."""
@@ -198,6 +198,7 @@ class ArchiveTree:
             with self._zip.open(self._member(name)) as member:
                 return member.read(size)
         except (BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error) as error:
+            not_about_the_file(self.root, error)
             raise MalformedFileError(
                 f"{self.root} is damaged or encrypted: {name} cannot be unpacked ({error}).",
                 hint="Download it again.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -110,12 +109,11 @@ def write(path: Path, entries: Sequence[BaselineEntry], *, force: bool = False) 
                 f"{path} exists and is not a baseline of torchlink lint.",
                 hint="Name another file, or give --force to replace it.",
             ) from error
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    from torchlink.atomic import write_file
+
     try:
-        beside.write_text(dump(entries), encoding="utf-8")
-        beside.replace(path)
+        write_file(path, dump(entries).encode())
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise FileError(
             f"Cannot write the baseline {path}: {error.strerror}.", hint="Name a file that can be written."
         ) from error

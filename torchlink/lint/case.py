@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from torchlink.binary.data import not_about_the_file
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,6 +175,8 @@ class Case:
                     continue
                 try:
                     found[name] = ElfFile.open(path)
+                except ResourcesError:
+                    raise
                 except TorchlinkError:  # a linker script or a damaged file cannot be linked either
                     continue
         return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from torchlink.errors import FileError, UsageError
 from torchlink.lint.finding import Severity
+from torchlink.status import is_file, not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -62,7 +63,7 @@ def find(start: Path) -> Path | None:
     for directory in (start, *start.parents):
         for name in NAMES:
             path = directory / name
-            if path.is_file() and (name == NAMES[0] or _speaks_of_torchlink(path)):
+            if is_file(path) and (name == NAMES[0] or _speaks_of_torchlink(path)):
                 return path
     return None
 
@@ -250,6 +251,7 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not UTF-8.", hint="Save it as UTF-8: TOML files are.") from error
     except OSError as error:
+        not_about_the_file(path, error)
         raise FileError(f"Cannot read {path}: {error.strerror}.", hint="Check the path.") from error
 
 

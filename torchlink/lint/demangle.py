@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,8 @@ def _plain(names: list[str]) -> dict[str, str]:
         text = process.filtered(
             [tool], "".join(f"{name}\n" for name in names), timeout=SECONDS, memory=MEMORY
         )
+    except ResourcesError:
+        raise
     except TorchlinkError:
         return {}
     lines = text.split("\n")[:-1]

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import resolve
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.lint.case import TORCH_NAMES, Case, bare_name, file_name, holds_torch, names_in
 from torchlink.lint.libtorch_names import TORCH_TYPE, is_of_torch
 from torchlink.lint.missing import is_foreign
+from torchlink.status import is_dir, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,6 +78,8 @@ def imported(
     entry = libtorch.library_dir / GLOBAL
     try:
         shared = resolve(entry, system=case.system, environment=environment, files=files).objects
+    except ResourcesError:
+        raise
     except TorchlinkError:  # of a libtorch without Python
         shared = ()
     found_by = SITE if package is not None else libtorch.found_by
@@ -113,9 +116,9 @@ def sites_at(directory: Path) -> Iterator[Path]:
         yield directory
         around = environment_around(directory / "torch")
         yield from around.sites if around else ()
-    elif (directory / "pyvenv.cfg").is_file() or (directory / "conda-meta").is_dir():
+    elif is_file(directory / "pyvenv.cfg") or is_dir(directory / "conda-meta"):
         yield from environment_at(directory).sites
-    elif (directory / "torch" / "__init__.py").is_file() and holds_torch(directory / "torch" / "lib"):
+    elif is_file(directory / "torch" / "__init__.py") and holds_torch(directory / "torch" / "lib"):
         yield directory
 
 
@@ -129,6 +132,8 @@ def after_import(
             if re.match(entry, path.name):
                 try:
                     return resolve(path, system=system, environment=environment, files=files).objects
+                except ResourcesError:
+                    raise
                 except TorchlinkError:
                     continue
     return ()

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from torchlink.binary.data import file_kind, not_about_the_file, unreadable
+from torchlink.binary.data import file_kind, unreadable
 from torchlink.errors import FileError, MalformedFileError
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     import zipfile
@@ -33,6 +34,7 @@ def elf_files(directory: Path) -> list[Path]:
     def failed(error: OSError) -> None:
         if error.filename == str(directory):
             raise unreadable(directory, error) from error
+        not_about_the_file(error.filename, error)
 
     found = []
     for parent, directories, names in os.walk(directory, onerror=failed):

@@ -8,12 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.machine import this_machine
 from torchlink.lint.case import TORCH_NAMES, bare_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import entries_of, is_there
 from torchlink.lint.unseen import Unseen
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
@@ -163,7 +164,8 @@ def directory_around(here: Path, names: list[str], case: Case) -> Path | None:
             break
         try:
             inside = sorted(islice(place.iterdir(), MOST_NEIGHBOURS), key=by_habit)
-        except OSError:
+        except OSError as error:
+            not_about_the_file(place, error)
             continue
         for directory in (place, *inside, *(each / "lib" for each in inside)):
             if all(fits(directory / name, case) for name in names):
@@ -187,6 +189,8 @@ def fits(path: Path, case: Case) -> bool:
             other = OF_GLIBC if case.system.family == "musl" else OF_MUSL
             wrong = any(re.match(other, each) for each in elf.dynamic.needed)
             return elf.machine == case.subject.elf.machine and not wrong
+    except ResourcesError:
+        raise
     except TorchlinkError:
         return False
 

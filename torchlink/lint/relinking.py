@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.lint.case import file_name
 from torchlink.lint.missing import nearby
 
@@ -70,6 +70,8 @@ def advice(asking: LoadedObject, place: str, case: Case) -> Advice:
             links = follow((start,), further, case)
             if links:
                 return Advice(links)
+    except ResourcesError:
+        raise
     except (OSError, TorchlinkError):  # only a text tells of the file
         return Advice((start,))
     return Advice((start,), lost)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, cast
 
 from torchlink.binary.opening import OpenFiles
@@ -11,6 +10,7 @@ from torchlink.lint.finding import UNREADABLE, FileReport, LintReport
 from torchlink.lint.judge import judge
 from torchlink.lint.rules import RULES
 from torchlink.lint.torches import Torches
+from torchlink.status import is_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -48,7 +48,7 @@ def lint(
         FileError, MalformedFileError: there was one path, and it cannot be judged.
         UsageError: `root` is no directory.
     """
-    if root is not None and not os.path.isdir(root):  # noqa: PTH112 - as below
+    if root is not None and not is_dir(root):
         raise UsageError(
             f"The root {root} is no such directory.", hint="Name the image's or sysroot's directory."
         )
@@ -100,7 +100,7 @@ class _Job:
             yield from judge_text(
                 text, str(path), self.wanted, rules=self.rules, files=self.files, torches=self.torches
             )
-        elif os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a directory above may not be entered
+        elif is_dir(path):
             from torchlink.lint.inputs import elf_files
 
             for file in elf_files(path):
@@ -152,14 +152,19 @@ def read_text(path: Path) -> bytes:
     Raises:
         FileError: it cannot be read, or is no regular file (a FIFO is not waited for).
     """
-    from torchlink.binary.data import Data
-    from torchlink.errors import MalformedFileError
+    from torchlink.binary.data import LARGEST_TABLE, Data
+    from torchlink.errors import FileError, MalformedFileError
 
     try:
-        data = Data.map(path, "text")
+        data = Data.open(path, "text")
     except MalformedFileError:  # empty
         return b""
     try:
+        if data.size > LARGEST_TABLE:
+            raise FileError(
+                f"{path} is neither an ELF file nor a text of less than {LARGEST_TABLE >> 20} MB.",
+                hint="Name a program, a library, a wheel or what a tool has printed.",
+            )
         return data.take(0, data.size)
     finally:
         data.close()

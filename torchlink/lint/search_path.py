@@ -11,6 +11,7 @@ from torchlink.lint.case import holds_torch
 from torchlink.lint.directories import directories_of
 from torchlink.lint.libtorch_names import wanted
 from torchlink.lint.unseen import Unseen
+from torchlink.status import exists, is_dir, not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,8 @@ def world_writable(host: Path, *, exists: bool) -> bool:
         exists = is_directory(nearest)
     try:
         return bool(nearest.stat().st_mode & stat.S_IWOTH) or open_to_all(host) is not None
-    except OSError:
+    except OSError as error:
+        not_about_the_file(nearest, error)
         return False
 
 
@@ -170,9 +172,9 @@ def serves(entry: Entry, case: Case) -> bool:
 
 def is_there(path: Path) -> bool:
     """Whether there is such a file; a name that no file system takes is not there."""
-    return os.path.exists(path)  # noqa: PTH110 - `Path.exists` raises for a name that is too long
+    return exists(path)
 
 
 def is_directory(path: Path) -> bool:
     """Whether there is such a directory."""
-    return os.path.isdir(path)  # noqa: PTH112 - likewise
+    return is_dir(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +46,8 @@ class Torches:
 
             try:
                 self._found[package] = choose(package) if package else choose(self.libtorch, self.python)
+            except ResourcesError:
+                raise
             except TorchlinkError as error:
                 self._found[package] = error
         return self._found[package]

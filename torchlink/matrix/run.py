@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from torchlink.errors import LibtorchUnusableError, TorchlinkError, UsageError
+from torchlink.errors import LibtorchUnusableError, ResourcesError, TorchlinkError, UsageError
 from torchlink.libtorch.choose import failure, search
 from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
 from torchlink.verify.run import WAYS, verify
@@ -65,6 +65,8 @@ def _name(command: str | None) -> str:
 
     try:
         found = find_compiler(command)
+    except ResourcesError:
+        raise
     except TorchlinkError:
         return command or "c++"  # the cells say what is wrong with it
     return f"{command} {'.'.join(map(str, found.version))}" if command else found.name
@@ -140,6 +142,8 @@ def _verify(row: Row, column: Column, models: Sequence[Path], options: VerifyOpt
         report = verify(models, row.libtorch, options._replace(via=column.via, compiler=column.compiler))
     except UsageError:
         raise  # the same in every cell
+    except ResourcesError:
+        raise
     except TorchlinkError as error:
         return Cell(row, column, error, None, time.perf_counter() - start)
     return Cell(row, column, report.models[0].error, report, time.perf_counter() - start)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError, MalformedFileError
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,7 @@ class Archive:
             with zipfile.ZipFile(self.path) as archive, archive.open(self.root + name) as file:
                 return file.read(entry.size)  # without a size it would unpack more than the entry says
         except DAMAGE as error:
+            not_about_the_file(self.path, error)
             raise MalformedFileError(f"{self.path}: the entry {name} is damaged.") from error
 
     def damaged(self) -> str | None:
@@ -76,7 +78,8 @@ class Archive:
                     if entry.size <= LARGEST_RECORD and entry.method in READABLE:
                         for _ in _pieces(archive, self.root + name):
                             pass
-        except DAMAGE:
+        except DAMAGE as error:
+            not_about_the_file(self.path, error)
             return name
         return None
 
@@ -98,6 +101,7 @@ class Archive:
                             return True
                         before = piece[-len(text) :]
         except DAMAGE as error:
+            not_about_the_file(self.path, error)
             raise MalformedFileError(f"{self.path}: {directory} is damaged.") from error
         return False
 
@@ -161,6 +165,7 @@ def open_archive(path: Path) -> Archive | None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except OSError as error:
+        not_about_the_file(path, error)
         raise FileError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError):
         return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError, ModelError
 from torchlink.model.remedies import ModelKind, remedy
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +74,7 @@ def require_torchscript(path: Path) -> ModelFile:
 
 def _unreadable(path: Path, error: OSError | ValueError) -> FileError:
     """The error for a file that cannot be opened."""
+    not_about_the_file(path, error)
     if isinstance(error, FileNotFoundError):
         return FileError(f"There is no file {path}.", hint="Check the path of the model.")
     if isinstance(error, PermissionError):

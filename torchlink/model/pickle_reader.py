@@ -12,12 +12,14 @@ from __future__ import annotations
 import io
 import pickletools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torchlink.errors import MalformedFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
+
+    Step: TypeAlias = tuple[str, Callable[[Any], object] | None, Callable[["_Machine", str, object], None]]
 
 MAX_BYTES = 16 << 20  # a pickle of 10,000 tensors has 1.5 MB
 MEMORY = 96 << 20  # bytes that the values may take, by the estimate below
@@ -37,14 +39,10 @@ NUMBERS = frozenset(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT
 STRINGS = frozenset(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"))
 BYTES = frozenset(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"))
 VALUES = NUMBERS | STRINGS | BYTES
-MEMO = frozenset(("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"))
-TUPLES = frozenset(("TUPLE1", "TUPLE2", "TUPLE3", "TUPLE"))
-BUILDERS = TUPLES | {"LIST", "FROZENSET", "DICT", "APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS"}
-RECORDS = frozenset(("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "BINPERSID", "POP"))
-KNOWN = (
-    VALUES | MEMO | BUILDERS | RECORDS | LITERALS.keys() | EMPTIES.keys() | {"PROTO", "FRAME", "MARK", "STOP"}
+BUILDERS = frozenset(
+    ("TUPLE", "LIST", "FROZENSET", "DICT", "APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS")
 )
-OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
+RECORDS = frozenset(("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "BINPERSID", "POP"))
 DAMAGE = (ValueError, LookupError, TypeError, EOFError, OverflowError, AttributeError, RecursionError)
 MARK = object()
 
@@ -115,54 +113,71 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[object] = []
         self.memo: dict[int, object] = {}
-        self.memory = 0
 
     def run(self, stream: io.BytesIO) -> object:
         """Run the opcodes up to STOP and return what is on top of the stack."""
+        read, tell, memory = stream.read, stream.tell, 0
         while True:
-            opcode = OPCODES[stream.read(1)]
-            name = opcode.name
-            if name not in KNOWN:
-                _refuse(name)
-            start = stream.tell()
-            argument = opcode.arg.reader(stream) if opcode.arg is not None else None
-            length = stream.tell() - start
-            if name in ("LONG1", "LONG4") and length > LONGEST_NUMBER:
-                raise MalformedFileError(f"The pickle inside has a number of {length} bytes.")
-            self.memory += OF_AN_OPCODE + OF_A_LETTER * length
-            if self.memory > MEMORY:
+            name, reader, step = STEPS[read(1)]
+            memory += OF_AN_OPCODE
+            argument = None
+            if reader is not None:
+                start = tell()
+                argument = reader(stream)
+                length = tell() - start
+                if length > LONGEST_NUMBER and name in ("LONG1", "LONG4"):
+                    raise MalformedFileError(f"The pickle inside has a number of {length} bytes.")
+                memory += OF_A_LETTER * length
+            if memory > MEMORY:
                 raise MalformedFileError("The pickle inside holds too many values to be read.")
             if name == "STOP":
                 return self.stack.pop()
-            self.step(name, argument)
+            step(self, name, argument)
 
-    def step(self, name: str, argument: object) -> None:
-        """Run one opcode."""
-        stack = self.stack
-        if name in VALUES:
-            stack.append(argument)
-        elif name in LITERALS:
-            stack.append(LITERALS[name])
-        elif name in EMPTIES:
-            stack.append(EMPTIES[name]())
-        elif name == "MARK":
-            stack.append(MARK)
-        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self.memo[argument if isinstance(argument, int) else len(self.memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(self.memo[_integer(argument)])
-        elif name in BUILDERS:
-            self.build(name)
-        elif name in RECORDS:
-            self.refer(name, argument)
+    def refuse(self, name: str, _: object) -> None:
+        """An opcode that no file of tensors uses; its argument is not read."""
+        raise MalformedFileError(f"The pickle inside uses the opcode {name}, which no file of tensors does.")
 
-    def build(self, name: str) -> None:
-        """Run an opcode that makes something of what is on the stack."""
+    def skip(self, _: str, __: object) -> None:
+        """PROTO and FRAME say nothing about values."""
+
+    def push(self, _: str, argument: object) -> None:
+        """A value that stands in the pickle itself."""
+        self.stack.append(argument)
+
+    def literal(self, name: str, _: object) -> None:
+        """None, True and False."""
+        self.stack.append(LITERALS[name])
+
+    def empty(self, name: str, _: object) -> None:
+        """An empty container."""
+        self.stack.append(EMPTIES[name]())
+
+    def mark(self, _: str, __: object) -> None:
+        """The place that a later opcode takes everything down to."""
+        self.stack.append(MARK)
+
+    def remember(self, _: str, argument: object) -> None:
+        """Keep what is on top of the stack in the memo."""
+        self.memo[argument if isinstance(argument, int) else len(self.memo)] = self.stack[-1]
+
+    def recall(self, _: str, argument: object) -> None:
+        """Take something from the memo."""
+        self.stack.append(self.memo[_integer(argument)])
+
+    def small_tuple(self, name: str, _: object) -> None:
+        """A tuple of the topmost one to three values."""
         stack = self.stack
-        if name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+        if name == "TUPLE1":
+            stack[-1] = (stack[-1],)
+        else:
             count = int(name[-1])
             stack[-count:] = [tuple(stack[-count:])]
-        elif name == "TUPLE":
+
+    def build(self, name: str, _: object) -> None:
+        """Run an opcode that makes something of what is on the stack."""
+        stack = self.stack
+        if name == "TUPLE":
             stack.append(tuple(self.pop_mark()))
         elif name in ("LIST", "FROZENSET"):
             stack.append(self.pop_mark())
@@ -258,5 +273,25 @@ def _set_items(target: object, flat: list[object]) -> None:
         raise TypeError
 
 
-def _refuse(name: str) -> NoReturn:
-    raise MalformedFileError(f"The pickle inside uses the opcode {name}, which no file of tensors does.")
+def _steps() -> Iterator[tuple[bytes, Step]]:
+    """What each opcode's byte stands for: its name, what reads its argument, and what runs it."""
+    groups: tuple[tuple[Collection[str], Callable[[_Machine, str, object], None]], ...] = (
+        (VALUES, _Machine.push),
+        (LITERALS, _Machine.literal),
+        (EMPTIES, _Machine.empty),
+        (("MARK",), _Machine.mark),
+        (("BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.remember),
+        (("BINGET", "LONG_BINGET"), _Machine.recall),
+        (("TUPLE1", "TUPLE2", "TUPLE3"), _Machine.small_tuple),
+        (BUILDERS, _Machine.build),
+        (RECORDS, _Machine.refer),
+        (("PROTO", "FRAME", "STOP"), _Machine.skip),
+    )
+    known = {name: run for names, run in groups for name in names}
+    for opcode in pickletools.opcodes:
+        run = known.get(opcode.name)
+        reader = opcode.arg.reader if opcode.arg is not None and run is not None else None
+        yield opcode.code.encode("latin-1"), (opcode.name, reader, run or _Machine.refuse)
+
+
+STEPS = dict(_steps())

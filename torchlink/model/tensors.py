@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError
 from torchlink.model.stored import HOW_TO_SAVE
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,7 @@ def read_expected(path: Path) -> tuple[StoredTensor, ...]:
         with path.open("rb") as file:
             head = file.read(8)
     except (OSError, ValueError) as error:
+        not_about_the_file(path, error)
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise FileError(f"Cannot read {path}: {reason}.", hint="Check the path.") from error
     found: tuple[StoredTensor, ...]

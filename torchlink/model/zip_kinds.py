@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.errors import TorchlinkError
+from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.model.archive import Archive, open_archive
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _torch_save(archive: Archive) -> tuple[ModelKind, str]:
         return general
     try:
         value = read_pickle(archive.read("data.pkl", LARGEST_LOOK))
+    except ResourcesError:
+        raise
     except TorchlinkError:
         return general
     name = _called(value)[:LONGEST_KEY]

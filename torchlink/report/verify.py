@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from math import isfinite, prod
+from typing import TYPE_CHECKING
 
 from torchlink.lint.finding import Severity
 from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
@@ -13,15 +14,17 @@ from torchlink.report.plain import plural, visible
 from torchlink.verify.result import GIVEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torchlink.lint.finding import Finding
+    from torchlink.verify.outputs import Output
     from torchlink.verify.result import ModelResult, VerifyReport
 
 LABEL = 9  # columns
 DETAILS = 12  # lines of an exception's text that are shown
 PRINTED = 5  # lines of what a model printed that are shown
 OUTPUTS = 40  # outputs that are shown
+NAMED = 5  # models that the last line names
 WAYS = {"cxx": "", "cmake": " through a CMake project", "nim": " through a Nim project"}
 
 
@@ -78,13 +81,33 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
         "ok": model.ok,
         "error": model.error.to_json() if model.error else None,
         "inputs": [{"name": taken.name, "input": taken.text, "why": taken.why} for taken in model.inputs],
-        "outputs": [dict(output) for output in model.outputs],
+        "outputs": [output_to_json(output) for output in model.outputs],
         "max_abs_error": None if model.max_abs_error == float("inf") else model.max_abs_error,
         "load_ms": model.load_ms,
         "forward_ms": model.forward_ms,
+        "again_ms": list(model.again_ms),
         "peak_rss_mb": model.peak_rss_mb,
         "printed": model.printed,
     }
+
+
+def output_to_json(output: Output) -> dict[str, object]:
+    """One entry of a model's `outputs`; numbers that are not finite are strings, complex ones pairs."""
+    entry: dict[str, object] = {"label": output.label, "path": list(output.path), "type": output.type}
+    if output.type != "tensor":
+        return entry | {"value": _json(output.value)}
+    about = {"device": output.device, "dtype": output.dtype}
+    entry |= {name: value for name, value in about.items() if value is not None}
+    if output.shape is not None:
+        entry |= {"shape": list(output.shape), "values": [_json(value) for value in output.values]}
+        entry |= {"min": output.min, "max": output.max, "mean": output.mean, "non_finite": output.non_finite}
+    return entry | ({"note": output.note} if output.note else {})
+
+
+def _json(value: object) -> object:
+    if isinstance(value, complex):
+        return [_json(value.real), _json(value.imag)]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def to_text(
@@ -102,6 +125,12 @@ def to_text(
         color: write ANSI colours; only for a terminal.
         verbose: show all lines of an exception's text.
     """
+    models = [model_to_text(model, color=color, verbose=verbose) for model in report.models]
+    return "".join([head(report, findings, color=color), *models, tail(report, findings, color=color)])
+
+
+def head(report: VerifyReport, findings: Sequence[Finding] | None = None, *, color: bool = False) -> str:
+    """What was built; the arguments are those of `to_text`."""
     libtorch = report.libtorch
     lines = [
         _row(
@@ -119,12 +148,27 @@ def to_text(
         lines.append(_row("run by", visible(f"{command}: emulated, for it is for {report.emulator.machine}")))
     if report.loader is not None and findings:
         lines += _lint(findings, str(report.loader.path), color=color)
-    for model in report.models:
-        lines += ["", *_model(model, color=color, verbose=verbose)]
-    # Every model says "ok" above, so nothing else tells why the command fails.
+    return "\n".join(lines) + "\n"
+
+
+def model_to_text(model: ModelResult, *, color: bool = False, verbose: bool = False) -> str:
+    """One model, after an empty line."""
+    return "\n".join(["", *_model(model, color=color, verbose=verbose)]) + "\n"
+
+
+def tail(report: VerifyReport, findings: Sequence[Finding] | None = None, *, color: bool = False) -> str:
+    """How many of several models are ok, and why the command fails where all are."""
+    lines: list[str] = []
+    failed = [model.path for model in report.models if not model.ok]
+    if len(report.models) > 1:
+        passed = f"{len(report.models) - len(failed)} of {len(report.models)} models ok"
+        more = [f"and {len(failed) - NAMED} more"] if len(failed) > NAMED else []
+        names = ", ".join([*map(visible, failed[:NAMED]), *more])
+        said = f"{passed}, {len(failed)} FAILED: {names}" if failed else passed
+        lines += ["", paint(said, RED if failed else GREEN, color=color)]
     if report.ok and findings and counts(findings)["error"]:
         lines += ["", paint("exit 1: lint finds an error in the loader", RED, color=color)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def _lint(findings: Sequence[Finding], loader: str, *, color: bool) -> Iterator[str]:
@@ -147,7 +191,8 @@ def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterato
         yield _row("" if number else "input", visible(line))
     if model.forward_ms is not None:
         memory = "" if model.peak_rss_mb is None else f", peak memory {model.peak_rss_mb:.0f} MiB"
-        yield _row("forward", f"{model.forward_ms:.1f} ms{memory}")
+        then = f" first, {_time(min(model.again_ms))} then" if model.again_ms else ""
+        yield _row("forward", f"{_time(model.forward_ms)}{then}{memory}")
     shown = model.outputs[:OUTPUTS]
     for output in shown:
         yield from _output(output, color=color)
@@ -171,29 +216,25 @@ def _inputs(model: ModelResult) -> list[str]:
     return [f"{taken.name} = {taken.text}" for taken in model.inputs]
 
 
-def _output(output: Mapping[str, Any], *, color: bool) -> Iterator[str]:
-    label = visible(str(output["label"]))
-    if output["type"] != "tensor":
-        value = "" if output["value"] is None else visible(_number(output["value"]))
-        yield _row("output", f"{_name(label)}{visible(str(output['type']))} {value}")
+def _output(output: Output, *, color: bool) -> Iterator[str]:
+    label = visible(output.label)
+    if output.type != "tensor":
+        value = "" if output.value is None else visible(_number(output.value))
+        yield _row("output", f"{_name(label)}{visible(output.type)} {value}")
         return
-    shape = ",".join(map(str, output.get("shape", ())))
-    where = f" on {output['device']}" if "device" in output else ""
-    yield _row("output", _name(label) + visible(f"{output.get('dtype', 'tensor')}[{shape}]{where}"))
-    if "note" in output:
-        yield _row("", paint(visible(str(output["note"])), DIM, color=color))
-    if output.get("values"):
-        count = 1
-        for size in output["shape"]:
-            count *= size
-        values = " ".join(_number(value) for value in output["values"])
-        yield _row("", visible(values) + (" …" if count > len(output["values"]) else ""))
-    if output.get("mean") is not None:
-        yield _row(
-            "", visible(", ".join(f"{name} {_number(output[name])}" for name in ("min", "max", "mean")))
-        )
-    if output.get("non_finite"):
-        yield _row("", paint(visible(f"{output['non_finite']} values are not finite"), RED, color=color))
+    shape = ",".join(map(str, output.shape or ()))
+    where = f" on {output.device}" if output.device is not None else ""
+    yield _row("output", _name(label) + visible(f"{output.dtype or 'tensor'}[{shape}]{where}"))
+    if output.note:
+        yield _row("", paint(visible(output.note), DIM, color=color))
+    if output.values:
+        values = " ".join(_number(value) for value in output.values)
+        yield _row("", visible(values) + (" …" if prod(output.shape or ()) > len(output.values) else ""))
+    if output.mean is not None:
+        summary = (("min", output.min), ("max", output.max), ("mean", output.mean))
+        yield _row("", ", ".join(f"{name} {_number(value)}" for name, value in summary))
+    if output.non_finite:
+        yield _row("", paint(f"{output.non_finite} values are not finite", RED, color=color))
 
 
 def _error(model: ModelResult, *, color: bool, verbose: bool) -> Iterator[str]:
@@ -214,9 +255,14 @@ def _name(label: str) -> str:
 def _number(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list):
-        return f"{_number(value[0])}{'' if str(value[1]).startswith('-') else '+'}{_number(value[1])}i"
+    if isinstance(value, complex):
+        imaginary = _number(value.imag)
+        return f"{_number(value.real)}{'' if imaginary.startswith('-') else '+'}{imaginary}i"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _time(milliseconds: float) -> str:
+    return f"{milliseconds:.1f} ms" if milliseconds >= 1 else f"{milliseconds:.2g} ms"
 
 
 def _row(label: str, text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from torchlink.bounds import whole_number
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,7 +140,8 @@ def expand(arguments: Sequence[str], within: frozenset[str] = frozenset()) -> It
             continue
         try:
             text = Path(word[1:]).read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError:
+        except OSError as error:
+            not_about_the_file(word[1:], error)
             yield word
             continue
         yield from expand([_plain(found) for found in RESPONSE_WORD.findall(text)], within | {word})

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchlink.errors import ToolMissingError, ToolUnfitError, TorchlinkError, UsageError
+from torchlink.errors import ResourcesError, ToolMissingError, ToolUnfitError, TorchlinkError, UsageError
 from torchlink.process import run, which
 from torchlink.toolchain.facts import Compiler
 from torchlink.toolchain.remember import identity_of, remembered
@@ -88,6 +88,8 @@ def accepts_standard(compiler: Compiler, standard: int) -> bool:
     def ask() -> dict[str, object]:
         try:
             done = run(words, stdin="int main() {}\n", env={**os.environ, INSIDE: "1"})
+        except ResourcesError:
+            raise
         except TorchlinkError:  # a compiler of another machine
             return {"accepted": False}
         return {"accepted": done.returncode == 0}

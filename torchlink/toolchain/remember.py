@@ -41,12 +41,12 @@ def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dic
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     answer = ask()
+    from torchlink.atomic import write_file
+
     try:
         file = made_in("toolchain") / file.name
-        beside = file.with_name(f"{file.name}.{os.getpid()}")
-        beside.write_text(json.dumps({"form": FORM, "key": key, "answer": answer}), encoding="utf-8")
-        beside.chmod(0o600)
-        beside.replace(file)
+        text = json.dumps({"form": FORM, "key": key, "answer": answer})
+        write_file(file, text.encode(), mode=0o600, durable=False)
     except OSError:
         pass
     return answer

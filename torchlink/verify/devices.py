@@ -15,13 +15,16 @@ BACKEND = re.compile(
     r"with arguments from the '(?:Sparse|SparseCsr|Quantized|NestedTensor)?"
     r"(?P<device>CUDA|HIP|MPS|XPU|XLA|HPU|IPU|MTIA|Vulkan|Metal|Lazy|VE|PrivateUse1)' backend"
 )
+ANY = "ANY"
+NONE_AT_ALL = "Cannot access accelerator device when none is available"
+NO_VALUES = "Cannot copy out of meta tensor"
 CUDA = re.compile(
     r"without ATen_cuda library|[Nn]ot linked with support for cuda|not compiled with CUDA|No CUDA GPUs are available"
     r"|Found no NVIDIA driver|NVIDIA driver on your system is too old|no CUDA-capable device"
 )
 OTHER = re.compile(
-    r"(?:without ATen_|[Nn]ot linked with support for |compiled with |initialize )"
-    r"(?P<device>mps|xpu|hip|hpu|xla|mtia|MPS|XPU|HIP)\b"
+    r"(?:without ATen_|compiled with |initialize )(?P<device>mps|xpu|hip|hpu|xla|mtia|MPS|XPU|HIP)\b"
+    r"|[Nn]ot linked with support for (?P<unlinked>\w+)"
 )
 ORIGINAL, SERIALIZED = "Traceback of TorchScript, original code", "Traceback of TorchScript, serialized code"
 FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
@@ -43,8 +46,16 @@ def device_in_model(message: str, libtorch: Libtorch, *, verbose: bool = False) 
         libtorch: what the loader was built against.
         verbose: keep all of the text, libtorch's list of backends included.
     """
-    found = BACKEND.search(message) or OTHER.search(message)
-    device = "CUDA" if CUDA.search(message) else found["device"].upper() if found else None
+    place = place_of(message)
+    at = f": {place.where}: {place.code}" if place else ""
+    lines = tuple(line for line in message.splitlines() if line.strip()) if verbose else ()
+    if NO_VALUES in message:
+        return DeviceFailedError(
+            f"forward reads a tensor on the device meta, which holds shapes and no values{at}",
+            hint="Make that tensor on the device of an input (x.device) instead.",
+            details=lines,
+        )
+    device = "CUDA" if CUDA.search(message) else _named(message)
     if device is None:
         return None
     built = " ".join(filter(None, (libtorch.accelerator.upper(), libtorch.accelerator_version, "build")))
@@ -53,9 +64,6 @@ def device_in_model(message: str, libtorch: Libtorch, *, verbose: bool = False) 
         if libtorch.accelerator.upper() != device
         else f"this {built} cannot use it here"
     )
-    place = place_of(message)
-    at = f": {place.where}: {place.code}" if place else ""
-    lines = tuple(line for line in message.splitlines() if line.strip())
     asks = "Its code names" if place and device.lower() in place.code.lower() else "It needs"
     hint = (
         f"{asks} the device: take that of an input instead (x.device), or save the model again from the CPU "
@@ -65,8 +73,18 @@ def device_in_model(message: str, libtorch: Libtorch, *, verbose: bool = False) 
         "; or name a CUDA build with --libtorch and run it with --device cuda." if device == "CUDA" else "."
     )
     return DeviceFailedError(
-        f"forward asks for the device {device}, and {lacks}{at}", hint=hint, details=lines if verbose else ()
+        f"forward asks for {f'the device {device}' if device != ANY else 'an accelerator'}, and {lacks}{at}",
+        hint=hint,
+        details=lines,
     )
+
+
+def _named(message: str) -> str | None:
+    """The device that libtorch does not have, in capitals; ANY where it is an accelerator of whatever kind."""
+    if NONE_AT_ALL in message:
+        return ANY
+    found = BACKEND.search(message) or OTHER.search(message)
+    return next((name.upper() for name in found.groups() if name), None) if found else None
 
 
 def place_of(message: str) -> Place | None:

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torchlink.model.stored import StoredTensor
+    from torchlink.verify.outputs import Output
 
 ATOL, RTOL = 1e-5, 1e-4
 
 
 def compare(
-    outputs: Sequence[Mapping[str, Any]],
+    outputs: Sequence[Output],
     expected: Sequence[StoredTensor],
     ask: Callable[[str], Mapping[str, Any]],
     atol: float = ATOL,
@@ -29,7 +30,7 @@ def compare(
     finite is the same in both. Shapes must be equal; dtypes may differ.
 
     Args:
-        outputs: of the loader's `result` event.
+        outputs: what forward returned.
         expected: of the file.
         ask: sends the loader a command and returns the event that answers it.
         atol: absolute tolerance.
@@ -39,28 +40,28 @@ def compare(
         The greatest absolute difference of any element (None where shapes or counts differ already), and what
         is wrong, if anything is.
     """
-    tensors = [(index, output) for index, output in enumerate(outputs) if output["type"] == "tensor"]
+    tensors = [(index, output) for index, output in enumerate(outputs) if output.type == "tensor"]
     source = expected[0].path.name if expected else "the file"
-    order = positions([output["label"] for _, output in tensors], [each.label for each in expected], source)
+    order = positions([output.label for _, output in tensors], [each.label for each in expected], source)
     if isinstance(order, MismatchError):
         return None, order
     worst, wrong, comparable = 0.0, [], True
     for (index, output), tensor in zip(tensors, (expected[number] for number in order), strict=True):
-        if list(tensor.shape) != output.get("shape"):
-            found = output.get("shape")
-            wrong.append(f"{output['label']}: its shape is {found}, expected is {list(tensor.shape)}")
+        if output.shape != tensor.shape:
+            found = None if output.shape is None else list(output.shape)
+            wrong.append(f"{output.label}: its shape is {found}, expected is {list(tensor.shape)}")
             comparable = False
             continue
         words = (str(index), *stored(tensor), repr(float(atol)), repr(float(rtol)))
         event = ask(f"expect {' '.join(words)}")
         if event["event"] == "error":
-            wrong.append(f"{output['label']}: cannot be compared: {event['message']}")
+            wrong.append(f"{output.label}: cannot be compared: {event['message']}")
             comparable = False
             continue
         worst = max(worst, float(event["max_abs_error"]))
         if not event["ok"]:
             wrong.append(
-                f"{output['label']}: {event['mismatched']} of {_elements(tensor)} elements differ, "
+                f"{output.label}: {event['mismatched']} of {_elements(tensor)} elements differ, "
                 f"at most by {float(event['max_abs_error']):.3g}"
             )
     if not wrong:

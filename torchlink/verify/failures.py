@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import signal
 from typing import TYPE_CHECKING
 
-from torchlink.errors import ForwardFailedError, RunFailedError, TimedOutError, TorchlinkError
+from torchlink.errors import (
+    ForwardFailedError,
+    RunFailedError,
+    TimedOutError,
+    TorchlinkError,
+    out_of_resources,
+)
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
 from torchlink.libtorch.remedies import remedy_for
@@ -17,6 +25,14 @@ from torchlink.verify.operators import unknown_operator
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
+# What glibc says when it can open or map nothing; a mapping that is forbidden (noexec) has its reason behind it.
+NO_RESOURCES = re.compile(
+    r"error while loading shared libraries: (?P<library>[^\s:]+): "
+    r"((?P<files>cannot open shared object file: (Error 2[34]|Too many open files.*))"
+    r"|failed to map segment from shared object(: Cannot allocate memory)?|cannot map zero-fill pages.*"
+    r"|cannot (create|allocate) .*: Cannot allocate memory)$",
+    re.MULTILINE,
+)
 # What glibc's, musl's and Apple's loaders print when a program cannot start.
 MISSING_LIBRARY = re.compile(
     r"error while loading shared libraries: (?P<glibc>[^\s:]+): cannot open"
@@ -36,6 +52,9 @@ UNREAD_BY_OLD = "PytorchStreamReader failed closing reader"
 UNLOADABLE_CONSTANT = "required keyword attribute 'value' is undefined"
 FRAME = re.compile(r"\s*frame #\d+: ")  # of the C++ backtrace that libtorch prints
 NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
+# libtorch counts the module itself among forward's arguments, and declares it first.
+COUNTED = re.compile(r"(Expected at most )(\d+)( argument\(s\) for operator 'forward', but received )(\d+)")
+DECLARED = re.compile(r"(Declaration: forward\()[^,()]*(?:, |(?=\)))")
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
 STAGES = {
@@ -43,6 +62,7 @@ STAGES = {
     "load": "while it loaded the model",
     "describe": "while it read the model's graph",
     "forward": "in the model's forward",
+    "again": "in the model's forward, called again with the same inputs",
     "expect": "while it compared the outputs",
     "end": "when it ended, after all had gone well",
 }
@@ -63,15 +83,24 @@ def decisive_sentence(message: str) -> str:
     return lines[0].strip() if lines else "an exception without a message"
 
 
+def without_self(message: str) -> str:
+    """What libtorch says of forward's arguments, as its caller counts and writes them: without the module itself."""
+    counted = COUNTED.sub(
+        lambda found: f"{found[1]}{int(found[2]) - 1}{found[3]}{int(found[4]) - 1}", message
+    )
+    return DECLARED.sub(r"\1", counted)
+
+
 def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = False) -> TorchlinkError:
     """The error for an `error` event of the loader.
 
     Args:
-        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "expect".
+        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "again", "expect".
         message: the C++ exception's text.
         libtorch: what the loader was built against.
         verbose: keep what libtorch lists besides.
     """
+    message = without_self(message)
     sentence = decisive_sentence(message)
     traceback = tuple(line for line in message.splitlines() if line.strip())
     details = traceback if len(traceback) > 1 else ()
@@ -105,7 +134,8 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
     elsewhere = device_in_model(message, libtorch, verbose=verbose)
     if elsewhere:
         return elsewhere
-    return ForwardFailedError(f"forward raised: {sentence}", details=details)
+    again = " when it was called again with the same inputs" if stage == "again" else ""
+    return ForwardFailedError(f"forward raised{again}: {sentence}", details=details)
 
 
 def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFailedError:
@@ -128,7 +158,7 @@ def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFa
     )
 
 
-def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunFailedError:
+def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> TorchlinkError:
     """The error for a loader that ended without an answer.
 
     Args:
@@ -137,6 +167,12 @@ def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> RunF
         stage: what it had been asked for, one of STAGES.
         libtorch: tells which package brings a missing library.
     """
+    scarce = NO_RESOURCES.search(printed)
+    if scarce and returncode > 0:
+        number = errno.EMFILE if scarce["files"] else errno.ENOMEM
+        return out_of_resources(
+            f"The loader cannot load {scarce['library']}", OSError(number, os.strerror(number))
+        )
     missing = MISSING_LIBRARY.search(printed)
     if missing:
         return _missing(next(filter(None, missing.groups())), libtorch)

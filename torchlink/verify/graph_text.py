@@ -21,7 +21,8 @@ TYPED = re.compile(r"%([\w.\-]+) : ")
 NODE = re.compile(r"^\s*(?P<outputs>%.*?)? ?= (?P<kind>\w+::\w+)(?P<rest>.*)$")
 INPUTS = re.compile(r"\(((?:%[\w.\-]+(?:, )?)*)\)(?:, scope: .*)?(?:\s+#.*)?$")
 BLOCK = re.compile(r"^\s*block\d+\((?P<inputs>.*)\):")
-CONSTANT_NODE = re.compile(r"^ *%[\w.\-]+ : .*? = prim::Constant\b", re.MULTILINE)
+# What has an entry in the interpreter's table of constants: each constant, and the counter of each loop.
+TABLED = re.compile(r"^ *(?:%[\w.\-]+ : .*? )?= prim::(?:Constant|Loop)\b", re.MULTILINE)
 ATTRIBUTE = re.compile(r'\[name="((?:[^"\\]|\\.)*)"')
 CONSTANT = re.compile(r"\[value=(?P<value>.*)\]\(\)")
 # A tensor's type where it is known: `Float(8, 3, 3, 3, strides=[27, 9, 3, 1], requires_grad=0, device=cpu)`.
@@ -64,9 +65,10 @@ def parse_graph(text: str, constants: Sequence[object] = ()) -> Block:
 
     Args:
         text: as TorchScript writes it.
-        constants: what is known besides of its constants, in order. The text tells no tensor of more than ten elements.
+        constants: what is known besides of its constants and of loops' counters, in order. The text tells no
+            tensor of more than ten elements.
     """
-    if len(CONSTANT_NODE.findall(text)) != len(constants):
+    if len(TABLED.findall(text)) != len(constants):
         constants = ()
     known = iter(constants)
     head, separator, body = text.partition("):\n")
@@ -86,7 +88,7 @@ def parse_graph(text: str, constants: Sequence[object] = ()) -> Block:
             return Block(stack[0].inputs, tuple(stack[0].nodes), tuple(NAME.findall(stripped)))
         else:
             node = _node(line)
-            if node is not None and node.kind == "prim::Constant":
+            if node is not None and node.kind in ("prim::Constant", "prim::Loop"):
                 fact = next(known, None)
                 if node.value is UNKNOWN and fact is not None:
                     node = replace(node, value=fact)

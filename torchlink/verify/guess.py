@@ -34,6 +34,7 @@ MOST_GUESSES = 24
 MOST_COMBINATIONS = 300  # of the arguments' options
 LIKELY = 6  # combinations that are tried with all sizes before others are looked at
 MORE_SIZES = 2  # of a combination that fits with one size
+DEVICES = (ScalarOption("cpu"), ScalarOption("cuda"))
 PROBING_STEPS = 100_000
 
 
@@ -92,7 +93,9 @@ def _candidates(description: Description) -> Iterator[Guess]:
     arguments = _given(description.arguments)
     chooser = Chooser(_probed(description))
     choices: list[Sequence[Option]] = [
-        [default]
+        DEVICES
+        if argument.type == "Device"
+        else [default]
         if (default := _default(argument))
         else chooser.options(parse_type(argument.type), (number,))
         for number, argument in enumerate(arguments)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from torchlink.errors import ForwardFailedError
+from torchlink.errors import FileError, ForwardFailedError, MalformedFileError, RunFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
 
 OPERATOR = re.compile(r"Unknown builtin op: (?P<namespace>\w+)::(?P<name>[\w.]+\w)")
 CLASS = re.compile(r"__torch__\.torch\.classes\.(?P<namespace>\w+)\.(?P<name>\w+)")
 UNKNOWN_CLASS = re.compile(
     r"Unknown type name|Can't find class|class.* not (found|registered)", re.IGNORECASE
 )
+# How the code of a saved model calls an operator, and names a class, of a namespace that is not aten's.
+USED = re.compile(rb"\bops\.(\w+)\.\w+\(|\b__torch__\.torch\.classes\.(\w+)\.\w")
+MOST_CODE = 32 << 20  # bytes of a model's code that are searched
+# What the dynamic loader says of a library that another one needs.
+NEEDED = re.compile(r"(?:Error in dlopen: )?(?P<name>[^\s:]+): cannot open shared object file")
 # The libraries that register the operators of well-known packages, as those packages install them.
 LIBRARIES = {
     "torchvision": "torchvision/_C.so of the torchvision package, or libtorchvision.so",
@@ -31,6 +43,12 @@ OWN = frozenset(
     ("aten", "prim", "prims", "quantized", "_quantized", "onednn", "mkldnn", "inductor", "static_runtime")
 )
 XNNPACK = frozenset(("prepacked", "xnnpack"))
+
+
+class UnknownOperatorError(ForwardFailedError):
+    """A model uses an operator or a class of `namespace`, which is not there and not libtorch's own."""
+
+    namespace = ""
 
 
 def unknown_operator(message: str) -> ForwardFailedError | None:
@@ -59,7 +77,7 @@ def unknown_operator(message: str) -> ForwardFailedError | None:
             details=details,
         )
     brings = LIBRARIES.get(namespace)
-    return ForwardFailedError(
+    error = UnknownOperatorError(
         f"The model uses the {what} {name}, which is not part of libtorch: "
         + (
             f"the library that brings it is {brings}."
@@ -70,3 +88,83 @@ def unknown_operator(message: str) -> ForwardFailedError | None:
         "link or load it, too.",
         details=details,
     )
+    error.namespace = namespace
+    return error
+
+
+def all_unknown(error: UnknownOperatorError, model: Path, libraries: Sequence[Path]) -> ForwardFailedError:
+    """The same error with what libtorch does not get to: the model's other namespaces, and what was given in vain.
+
+    Args:
+        error: of the first operator that is not there.
+        model: the TorchScript file.
+        libraries: of operators that were loaded before it.
+    """
+    others = set(_namespaces(model)) - OWN - XNNPACK - {error.namespace}
+    others = {name for name in others if not any(_mentions(library, name) for library in libraries)}
+    if others:
+        registers = "the library that registers" if len(others) == 1 else "the libraries that register"
+        error.message += f" It needs {registers} {' and '.join(sorted(others))}, too."
+        error.hint = error.hint.replace("Name that library with", "Name each of them with", 1)
+    if libraries:
+        given = ", ".join(library.name for library in libraries)
+        error.hint = f"What was given ({given}) does not register {error.namespace}. {error.hint}"
+    return error
+
+
+def _namespaces(model: Path) -> Iterator[str]:
+    """Those of the operators and classes that a model's code names, as far as it can be read."""
+    from torchlink.model.archive import open_archive
+
+    archive, left = open_archive(model), MOST_CODE
+    for name, entry in archive.entries.items() if archive else ():
+        left -= entry.size if name.startswith("code/") and name.endswith(".py") else 0
+        if archive is None or left < 0:
+            return
+        if name.startswith("code/") and name.endswith(".py"):
+            try:
+                code = archive.read(name)
+            except (FileError, MalformedFileError):
+                continue
+            for found in USED.finditer(code):
+                yield (found[1] or found[2]).decode()
+
+
+def _mentions(library: Path, namespace: str) -> bool:
+    """Whether a library holds a namespace's name as a C string, as one that registers operators for it does."""
+    import mmap
+
+    try:
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(namespace.encode() + b"\0") >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def unloadable(library: Path, error: RunFailedError, libtorch: Libtorch) -> RunFailedError:
+    """The error for a library of operators that was given and cannot be loaded, with the reason that the files tell.
+
+    Args:
+        library: as it was given.
+        error: what the dynamic loader says.
+        libtorch: what the loader was built against.
+    """
+    from torchlink.binary.elf import ElfFile
+
+    try:
+        machine = ElfFile.open(library).machine
+    except (FileError, MalformedFileError):
+        machine = None
+    if machine is not None and libtorch.platform == "linux" and machine != libtorch.arch:
+        return RunFailedError(
+            f"{library} is for {machine}, and the libtorch of {libtorch.root} for {libtorch.arch}.",
+            hint=f"Name one that was built for {libtorch.arch}.",
+        )
+    error.message = f"{library}: {error.message[:1].lower()}{error.message[1:]}"
+    needed = NEEDED.search(error.message)
+    if needed and needed["name"] != str(library.absolute()):
+        error.hint = (
+            f"It needs {needed['name']}, which is not found: link it with an rpath that leads there, or name that "
+            f"file with --library before {library.name}."
+        )
+    return error

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from torchlink.build.loader import BuiltLoader
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.model.stored import StoredTensor
     from torchlink.toolchain.emulator import Emulator
+    from torchlink.verify.outputs import Output
     from torchlink.verify.specs import InputSpec
 
 GIVEN = "given"
@@ -51,11 +51,12 @@ class ModelResult:
     device: str | None  # "cpu", "cuda:0"; None where nothing was loaded
     error: TorchlinkError | None  # None exactly when all went well
     inputs: tuple[TakenInput, ...] = ()
-    outputs: tuple[Mapping[str, object], ...] = ()  # as the loader reports them: templates/loader/README.md
+    outputs: tuple[Output, ...] = ()  # in order
     outputs_left_out: int = 0  # how many more there were
     max_abs_error: float | None = None  # over all outputs; None without --expect
     load_ms: float | None = None
-    forward_ms: float | None = None
+    forward_ms: float | None = None  # the first call, in which torch.jit optimises
+    again_ms: tuple[float, ...] = ()  # later calls with the same inputs; none where the first took long
     peak_rss_mb: float | None = None  # MiB
     printed: str = ""  # what model and libtorch wrote to stdout and stderr
 

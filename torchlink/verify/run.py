@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +14,7 @@ from torchlink.errors import (
     FileError,
     LibtorchUnusableError,
     ModelError,
+    ResourcesError,
     TorchlinkError,
     UsageError,
 )
@@ -19,6 +22,7 @@ from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
+from torchlink.status import exists, is_file
 from torchlink.verify.options import DEFAULTS
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
@@ -47,7 +51,10 @@ OLD_FORMAT = (1, 11)  # before it the tiny model is one in 1.1's format, which n
 class Hooks(NamedTuple):
     """What a caller of `verify` wants to hear of while it runs."""
 
-    started: Callable[[str], None] = lambda _: None  # something that takes long begins: a sentence
+    compiling: Callable[[str], None] = lambda _: None  # the loader begins to be compiled: a sentence
+    # A model begins, or is done: it, the report so far, and how many models there are in all.
+    begun: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
+    ended: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
     noted: Callable[[Sequence[str]], None] = lambda _: None  # the plan's notes, before anything is built
     meanwhile: Callable[[], None] = lambda: None  # a loader is starting: time to import what is needed later
     early: Session | None = None  # started on speculation; serves the first model where it is the right one
@@ -104,24 +111,27 @@ def verify(
         raise short.error
     hooks.noted(plan.notes)
     looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
-    if all(result.error for result in looked_at):  # nothing to run: nobody has to wait for a compiler
-        return VerifyReport(libtorch, None, options.via, tuple(looked_at))
-    loader = _build(plan, tool, options.via, hooks)
-    # One process a model: what a model leaves behind must neither help nor harm the next one.
-    # One that was started before it was built anew, in the same place, is not this one.
-    right = hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
-    early = hooks.early if right else None
+    loader = early = None
+    if not all(result.error for result in looked_at):  # else nothing runs: nobody has to wait for a compiler
+        loader = _build(plan, tool, options.via, hooks)
+        # One that was started before it was built anew, in the same place, is not this one.
+        right = (
+            hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
+        )
+        early = hooks.early if right else None
     command = emulator.command if emulator else ()
-    results = []
+    report = VerifyReport(libtorch, loader, options.via, (), *((emulator, tool.name) if loader else ()))
     for result in looked_at:
-        if result.error is None:
-            results.append(
-                _prove(result, request, libtorch, hooks, early or Session(loader.path, options.env, command))
-            )
+        proved = result
+        if loader is not None and result.error is None:
+            hooks.begun(result, report, len(looked_at))
+            # One process a model: what a model leaves behind must neither help nor harm the next one.
+            session = early or Session(loader.path, options.env, command)
+            proved = _prove(result, request, libtorch, hooks, session)
             early = None
-        else:
-            results.append(result)
-    return VerifyReport(libtorch, loader, options.via, tuple(results), emulator, tool.name)
+        report = replace(report, models=(*report.models, proved))
+        hooks.ended(proved, report, len(looked_at))
+    return report
 
 
 def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -> None:
@@ -143,13 +153,14 @@ def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -
 
 
 def _check_values(options: VerifyOptions) -> None:
-    """Refuse numbers out of their range, and operator libraries that are not there."""
+    """Refuse numbers out of their range or not finite, and operator libraries that are not there."""
     for option, tolerance in (("--atol", options.atol), ("--rtol", options.rtol)):
-        if not tolerance >= 0:
+        if not 0 <= tolerance < inf:
             raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
     for library in options.libraries:
-        if not library.is_file():
-            raise FileError(f"{library}: no such file.", hint="Give --library a shared library of operators.")
+        if not is_file(library):
+            what = "no file" if exists(library) else "no such file"
+            raise FileError(f"{library}: {what}.", hint="Give --library a shared library of operators.")
     if options.timeout is not None and not 0 < options.timeout <= LONGEST:
         raise UsageError(f"--timeout {options.timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
 
@@ -178,7 +189,7 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
     from torchlink.plan import missing_of
 
     def say() -> None:
-        hooks.started(f"building the reference loader with {compiler.name} (once; about ten seconds)")
+        hooks.compiling(f"compiling the reference loader with {compiler.name} (about 10 s, once)")
 
     try:
         return build_loader(plan, compiler, via, say)
@@ -226,6 +237,8 @@ def _look(path: Path) -> ModelResult:
         return ModelResult(str(path), require_torchscript(path).kind, None, None)
     except ModelError as error:
         return ModelResult(str(path), identify(path).kind, None, error)
+    except ResourcesError:
+        raise
     except TorchlinkError as error:
         return ModelResult(str(path), "unreadable", None, error)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from torchlink.errors import RunFailedError, ToolMissingError
@@ -57,6 +59,7 @@ class Session:
         self.timed_out = False
         self._printed = ""
         self._timer: threading.Timer | None = None
+        self._deadline = math.inf
         self._start()
 
     def _start(self) -> None:
@@ -92,9 +95,15 @@ class Session:
 
     def limit(self, seconds: float) -> None:
         """Kill the process when it has not ended so many seconds from now; `timed_out` then says so."""
+        self._deadline = time.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._time_out)
         self._timer.daemon = True
         self._timer.start()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the process is killed; infinite without a limit."""
+        return self._deadline - time.monotonic()
 
     def restart(self) -> None:
         """Go on with a new process of the same loader, which has no model loaded; a limit stays as it is.

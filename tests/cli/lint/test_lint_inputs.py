@@ -45,7 +45,7 @@ def test_debug_information_in_files_of_its_own_is_no_program(
 ) -> None:
     shutil.copytree(shop, tmp_path / "dist")
     debug = tmp_path / "dist/sound.debug"
-    subprocess.run(["objcopy", "--only-keep-debug", tmp_path / "dist/sound", debug], check=True)
+    subprocess.run(["objcopy", "--only-keep-debug", tmp_path / "dist/sound", debug], check=True, timeout=300)
     assert torchlink("lint", debug).code == 2
     shown = torchlink("lint", "--json", tmp_path / "dist")
     assert shown.code == 1
@@ -68,13 +68,16 @@ def test_a_wheel_is_judged_under_its_own_name(torchlink: Torchlink, shop: Path, 
 
 def test_text_of_ldd_comes_through_a_pipe_or_a_file(shop: Path, tmp_path: Path, torchlink: Torchlink) -> None:
     for name, code in (("sound", 0), ("lost", 1)):
-        text = subprocess.run(["ldd", str(shop / name)], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(
+            ["ldd", str(shop / name)], capture_output=True, text=True, check=True, timeout=300
+        ).stdout
         piped = subprocess.run(
             [sys.executable, "-m", "torchlink", "lint", "-"],
             input=text,
             capture_output=True,
             text=True,
             check=False,
+            timeout=300,
         )
         assert piped.returncode == code, piped.stdout + piped.stderr
         assert ("libgone.so" in piped.stdout) == bool(code)
@@ -86,6 +89,7 @@ def test_text_of_ldd_comes_through_a_pipe_or_a_file(shop: Path, tmp_path: Path, 
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert empty.returncode == 2
     assert "2>&1 | torchlink lint -" in empty.stderr

@@ -29,6 +29,7 @@ def test_linting_does_not_import_typer(shop: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=300,
     )
     assert done.stdout.endswith("[]\n")
 

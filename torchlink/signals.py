@@ -1,0 +1,36 @@
+"""Being told to stop while a program is being started: the signal waits until that program is known.
+
+Only state lives here, and nothing is imported for it: every start of the command line reads this module.
+"""
+
+from __future__ import annotations
+
+_held = False
+_waiting: list[BaseException] = []
+
+
+def deliver(stop: BaseException) -> None:
+    """Raise what a signal asks for, or keep it for `release` while signals are held back."""
+    if not _held:
+        raise stop
+    _waiting.append(stop)
+
+
+def hold() -> None:
+    """Keep signals back from now on; only the main thread, where Python handles signals, has a use for it."""
+    global _held  # noqa: PLW0603 - one process has one set of signal handlers
+    _held = True
+
+
+def release() -> None:
+    """Let signals through again.
+
+    Raises:
+        BaseException: what came first in the meantime.
+    """
+    global _held  # noqa: PLW0603 - as above
+    _held = False
+    if _waiting:
+        first = _waiting[0]
+        _waiting.clear()
+        raise first

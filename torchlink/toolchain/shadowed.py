@@ -1,0 +1,99 @@
+"""Headers of other projects that libtorch brings along, where a source gets them in place of the system's."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.errors import TorchlinkError
+from torchlink.process import run
+from torchlink.toolchain.arguments import NO_LINK, expand
+from torchlink.toolchain.header_dirs import own_dirs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from torchlink.toolchain.facts import Compiler
+
+# Libtorch's own: whoever has another one in a system's directory means this one all the same.
+LIBTORCH = frozenset({"ATen", "c10", "caffe2", "torch", "libshm.h"})
+INCLUDED = re.compile(r"^(\.+) (.+)$", re.MULTILINE)  # a line of -H: one dot a level
+SECONDS = 60  # that preprocessing may take
+DEPENDENCY_OPTIONS = frozenset({"-MF", "-MT", "-MQ", "-MJ", "-o", "--output"})  # with an argument
+
+
+class Shadow(NamedTuple):
+    """A header of libtorch's copy that somebody else's file has included."""
+
+    name: str  # of the directory or file that is in both places: `fmt`
+    header: str
+    includer: str  # "" for the source itself
+    bundled: Path  # libtorch's include directory
+    own: str  # that of the compiler's which has it, too
+
+
+def common_names(bundled: Sequence[Path], own: Collection[str]) -> dict[str, tuple[Path, str]]:
+    """What lies in one of libtorch's include directories and in one of the compiler's own."""
+    there: dict[str, str] = {}
+    for directory in sorted(own):
+        there.update(dict.fromkeys(_names(directory), directory))
+    return {
+        name: (directory, there[name])
+        for directory in bundled
+        for name in _names(directory)
+        if name in there and name not in LIBTORCH
+    }
+
+
+def shadows(
+    compiler: Compiler, words: Sequence[str], bundled: Sequence[Path], env: Mapping[str, str]
+) -> tuple[Shadow, ...]:
+    """Preprocess the sources of a command line again, and return the first use of each name that is shadowed.
+
+    What libtorch's headers include themselves is as it should be.
+
+    Args:
+        compiler: which compiles.
+        words: all words behind its name.
+        bundled: libtorch's include directories.
+        env: the environment that it ran in.
+    """
+    common = common_names(bundled, own_dirs(compiler))
+    if not common or "-" in words:  # standard input is read already
+        return ()
+    try:
+        done = run([*compiler.command, *_preprocessing(words)], env=env, timeout=SECONDS)
+    except TorchlinkError:
+        return ()
+    found: dict[str, Shadow] = {}
+    above = [""]
+    for dots, header in INCLUDED.findall(done.stderr):
+        del above[len(dots) :]
+        for directory in bundled:
+            name = header.removeprefix(f"{directory}/").partition("/")[0]
+            by_libtorch = any(above[-1].startswith(f"{each}/") for each in bundled)
+            if header.startswith(f"{directory}/") and name in common and not by_libtorch:
+                found.setdefault(name, Shadow(name, header, above[-1], *common[name]))
+        above.append(header)
+    return tuple(found.values())
+
+
+def _preprocessing(words: Sequence[str]) -> list[str]:
+    """A command line that only lists the headers (-H) and writes no file."""
+    kept: list[str] = []
+    rest = expand(words)
+    for word in rest:
+        if word in DEPENDENCY_OPTIONS:
+            next(rest, None)
+        elif word not in NO_LINK and not re.match(r"-M|-o.|--output=", word):
+            kept.append(word)
+    return [*kept, "-M", "-H", "-w"]
+
+
+def _names(directory: Path | str) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - names, not paths
+    except OSError:
+        return []
