@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.machine import Machine, is_foreign, this_machine
+from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
 from torchlink.libtorch.packed import check_unpacked
 from torchlink.status import is_file
 from torchlink.toolchain.fit import check_compiler, cxx_standard
@@ -76,25 +77,6 @@ class LinkPlan(NamedTuple):
 
 DEFAULTS = PlanOptions()
 
-# Libraries that register themselves when loaded: no symbol of a program names them. Presence decides, because
-# the split ones exist in 1.8 to 1.13 only and the caffe2 ones in 1.0 and 1.1. On Windows the linker keeps a
-# library only for a symbol; these are the ones that upstream's own builds include.
-LOAD_BEARING = {
-    "torch_cuda": "?warp_size@cuda@at@@YAHXZ",
-    "torch_cuda_cpp": "?warp_size@cuda@at@@YAHXZ",
-    "torch_cuda_cu": "?searchsorted_cuda@native@at@@YA?AVTensor@2@AEBV32@0_N1@Z",
-    "torch_hip": None,
-    "torch_xpu": None,
-    "caffe2_gpu": None,
-    "caffe2_hip": None,
-}
-ACCELERATOR_CORES = ("c10_cuda", "c10_hip", "c10_xpu")  # named by symbols where a program needs them
-# The CPU libraries by age, newest first: a build is of the first age of which it holds everything.
-CPU_LIBRARIES = (
-    ("torch_cpu", "c10"),  # from 1.5 on
-    ("torch", "caffe2", "c10"),  # 1.0 and 1.1
-    ("torch", "c10"),  # 1.2 to 1.4
-)
 ABI_MACRO = "_GLIBCXX_USE_CXX11_ABI"
 # What glibc's loader replaces inside a search path entry.
 LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
@@ -204,7 +186,7 @@ def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, .
     if not options.cpu_only:
         libraries += [
             _library(libtorch, name, keep=True, symbol=symbol)
-            for name, symbol in LOAD_BEARING.items()
+            for name, symbol in REQUIRED.items()
             if _file_name(libtorch, name)
         ]
         libraries += [_library(libtorch, name) for name in ACCELERATOR_CORES if _file_name(libtorch, name)]

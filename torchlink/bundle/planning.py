@@ -19,7 +19,7 @@ from torchlink.bundle.owners import Owners
 from torchlink.bundle.placement import Piece, place
 from torchlink.bundle.policy import DATA_BESIDE, GRAPHICS, Policy, matches
 from torchlink.errors import UsageError
-from torchlink.libtorch.packages import NVIDIA
+from torchlink.libtorch.names import NVIDIA_PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -161,7 +161,12 @@ def notes_on(
     torch = any(name.startswith("libtorch_cpu.so") for name in collection.by_name)
     for item in collection.items[1:]:
         name = item.file_name
-        if torch and item.found in SYSTEM_KINDS and owned[item] is None and name.partition(".")[0] in NVIDIA:
+        if (
+            torch
+            and item.found in SYSTEM_KINDS
+            and owned[item] is None
+            and name.partition(".")[0] in NVIDIA_PACKAGES
+        ):
             yield (
                 f"{name} is {item.source}, which the system's {item.how} named: it may be of another version than "
                 "libtorch was built with, whose own is not installed beside it."

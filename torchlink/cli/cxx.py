@@ -162,12 +162,12 @@ def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
     """
     import os
 
-    from torchlink.libtorch.layout import bare_name
     from torchlink.libtorch.libraries import is_own
+    from torchlink.libtorch.names import library_name
 
     for word in arguments:
         directory, slash, name = word.rpartition("/")
-        bare = bare_name(name) if slash and not word.startswith("-") else None
+        bare = library_name(name) if slash and not word.startswith("-") else None
         if bare is not None and is_own(bare) and not os.path.exists(word):  # noqa: PTH110 - a word
             note(
                 f"{word} is named in the build file, and there is no {directory}. Take it out "

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from torchlink.errors import ResourcesError, TorchlinkError
+from torchlink.libtorch.names import LINKABLE, NVIDIA, TORCH_LIBRARIES, bare_name
 from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
@@ -21,36 +22,10 @@ if TYPE_CHECKING:
     from torchlink.binary.system import LoaderSystem
     from torchlink.lint.importing import Imported
 
-# What programs and Python extensions link of a libtorch; the rest of its libraries is loaded by name, or for tests.
-LINKABLE = frozenset(
-    {
-        "c10",
-        "c10_cuda",
-        "c10_hip",
-        "c10_xpu",
-        "torch_cpu",
-        "torch_cuda",
-        "torch_hip",
-        "torch_xpu",
-        "torch_python",
-    }
-)
-# Every library that carries libtorch's code; a user's own may well begin with `libtorch_` too.
-TORCH_NAMES = LINKABLE | {
-    "torch",
-    "torch_cuda_cu",
-    "torch_cuda_cpp",
-    "torch_cuda_linalg",
-    "torch_global_deps",
-    "torch_nvshmem",
-    "caffe2_nvrtc",
-}
 MARKS = frozenset({"c10", "torch_cpu"})  # what every libtorch's directory holds one of
 SYSTEM_KINDS = frozenset(
     {"ld.so.cache", "default", "interpreter"}
 )  # how the system's own libraries are found
-# NVIDIA's libraries, which libtorch_cuda asks for: in the text of its `ldd` nobody but the subject asks for them.
-NVIDIA = r"lib(cublas|cudart|cudnn|cufft|cufile|cupti|curand|cusolver|cusparse|nccl|nvrtc|nvJitLink|nvToolsExt|nvshmem)"
 PYTHON_NAME = r"_?Py[A-Z_]"
 VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # of an environment: they change a closure
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
@@ -147,7 +122,7 @@ class Case:
         found: dict[str, list[LoadedObject]] = {}
         for each in self.closure.objects:
             name = bare_name(each.elf.dynamic.soname or file_name(each.path))
-            if name in TORCH_NAMES:
+            if name in TORCH_LIBRARIES:
                 found.setdefault(name, []).append(each)
         return {name: tuple(objects) for name, objects in found.items()}
 
@@ -339,12 +314,6 @@ def names_in(directory: Path) -> list[str]:
 def holds_torch(directory: Path) -> bool:
     """Whether a directory holds the libraries of a libtorch."""
     return not MARKS.isdisjoint(map(bare_name, names_in(directory)))
-
-
-def bare_name(soname: str) -> str:
-    """`libtorch_cpu.so.1.13` -> `torch_cpu`; a name that is not like a library's comes back as it is."""
-    stem, dot, _ = soname.partition(".so")
-    return stem.removeprefix("lib") if dot else soname
 
 
 def file_name(path: str) -> str:

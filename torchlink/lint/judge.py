@@ -159,7 +159,7 @@ def to_the_variable(findings: tuple[Finding, ...], case: Case, rules: Iterable[R
     names = " and ".join(name for name in VARIABLES if case.wanted.environment.get(name))
     fix = (
         f"Unset {names}: without that, {case.name} takes the libraries to which its own search path leads, "
-        "and this is no fault."
+        "and has no such fault."
     )
     return tuple(
         each._replace(fix=fix)

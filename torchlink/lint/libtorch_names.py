@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.bounds import whole_number
-from torchlink.lint.case import bare_name, holds_torch
+from torchlink.libtorch.names import bare_name
+from torchlink.lint.case import holds_torch
 from torchlink.lint.directories import directories_of
 
 if TYPE_CHECKING:

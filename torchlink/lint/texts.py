@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError, MalformedFileError
-from torchlink.lint.case import TORCH_NAMES, Case, Wanted, bare_name, holds_torch
+from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
+from torchlink.lint.case import Case, Wanted, holds_torch
 from torchlink.lint.finding import FileReport
 from torchlink.lint.judge import EXTENSION_NAME, entries, examine, findings_of, judge, kind_of, report_of
 from torchlink.lint.rules import RULES
@@ -164,7 +165,7 @@ def is_message(listing: Listing) -> bool:
 
 def without_torch(listing: Listing, files: OpenFiles) -> bool:
     """Whether ldd was run on an extension that lies here and for which Python has libtorch's libraries loaded."""
-    lost = any(each.path is None and bare_name(each.name) in TORCH_NAMES for each in listing.libraries)
+    lost = any(each.path is None and bare_name(each.name) in TORCH_LIBRARIES for each in listing.libraries)
     if listing.kind != LDD or not listing.subject or not (lost or listing.static):
         return False
     path = Path(listing.subject)

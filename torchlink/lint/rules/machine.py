@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.machine import this_machine
-from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
+from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
+from torchlink.lint.case import file_name, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.missing import OTHER_MACHINE, is_foreign, missing_names, severity_of
 from torchlink.lint.rule import rule
@@ -39,7 +40,7 @@ def wrong_architecture(rule: Rule, case: Case) -> Iterator[Finding]:
             "does not start here, and what it would load from the system cannot be judged.",
             "Judge it as it will be run: --root DIR with an image or sysroot of that machine. If it was to run here, "
             "build it with this machine's compiler.",
-            tuple(f"not judged: {name}" for name in unknown if bare_name(name) not in TORCH_NAMES),
+            tuple(f"not judged: {name}" for name in unknown if bare_name(name) not in TORCH_LIBRARIES),
             severity=Severity.WARNING,
         )
     else:
