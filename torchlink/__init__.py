@@ -223,14 +223,14 @@ def lint(
     """
     from pathlib import Path
 
-    from torchlink.lint.case import Wanted
+    from torchlink.lint.case import LintOptions
     from torchlink.lint.rules import choose
     from torchlink.lint.run import lint as judge
     from torchlink.lint.targets import parse_target
     from torchlink.lint.torches import Torches
 
     named = [paths] if isinstance(paths, (str, Path)) else paths
-    wanted = Wanted(
+    wanted = LintOptions(
         floors=parse_target(target) if target else {},
         target=target,
         allowed_rpath=tuple(allowed_rpath),

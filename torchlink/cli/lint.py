@@ -160,7 +160,7 @@ def lint(arguments: LintArguments) -> int:
     from torchlink.cli.lint_output import show, write_page
     from torchlink.cli.progress import working
     from torchlink.lint import config as settings
-    from torchlink.lint.case import Wanted
+    from torchlink.lint.case import LintOptions
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
     from torchlink.lint.run import lint as run
@@ -172,7 +172,7 @@ def lint(arguments: LintArguments) -> int:
     select, ignore = words(arguments.select) or setting.select, words(arguments.ignore) or setting.ignore
     target = setting.target if arguments.target is None else arguments.target
     form = "json" if arguments.json else arguments.format
-    wanted = Wanted(
+    wanted = LintOptions(
         floors={} if target is None else floors(target),
         target=target,
         allowed_rpath=prefixes(arguments.allowed_rpath) or setting.allowed_rpath,

@@ -105,7 +105,7 @@ class Linted:
     def of(self, report: VerifyReport) -> tuple[Finding, ...] | None:
         """The findings, None where there is no loader to read. It is for this machine and this libtorch alone."""
         from torchlink.errors import ResourcesError, TorchlinkError
-        from torchlink.lint.case import Wanted
+        from torchlink.lint.case import LintOptions
         from torchlink.lint.judge import judge
         from torchlink.lint.rules import choose
 
@@ -113,7 +113,7 @@ class Linted:
             return None
         loader, emulator = report.loader.path, report.emulator
         if loader not in self._known:
-            wanted = Wanted(environment=emulator.environment) if emulator else None
+            wanted = LintOptions(environment=emulator.environment) if emulator else None
             tree = emulator.tree if emulator else None
             rules = choose(ignore=self._ignored)
             try:

@@ -155,7 +155,7 @@ def cpu_dependent_search(rule: Rule, case: Case) -> Iterator[Finding]:
         other = resolve(
             case.subject.file,
             system=system.for_any_cpu(),
-            environment=case.wanted.environment,
+            environment=case.options.environment,
             secure=case.closure.secure,
         )
         lost = {edge.name for edge in other.missing}
