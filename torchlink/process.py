@@ -254,9 +254,9 @@ def _child(
     watcher = None
     main = threading.current_thread() is threading.main_thread()
     try:
-        watcher = _watcher(mark)
         if main:
             signals.hold()
+        watcher = _watcher(mark)
         process = subprocess.Popen(
             words, env={**(os.environ if env is None else env), name: value}, **options
         )
@@ -313,6 +313,7 @@ def _strike(watcher: subprocess.Popen[bytes] | None) -> None:
     if watcher is not None:
         with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
             watcher.communicate(b"1\n", STRUCK)
+        _dismiss(watcher)
 
 
 def which(name: str) -> str | None:

@@ -29,6 +29,9 @@ Examples:
   CXX=torchlink-c++ python setup.py build_ext     # the same in one word
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
+SIGNALLED = (
+    128  # exit codes from here on are of a compiler that a signal has stopped: its source is not at fault
+)
 # All but the C++ standard, which is asked for with the compiler's own -std.
 PLAN = {name: option for name, option in options.PLAN.items() if name != "cxx_standard"}
 
@@ -73,7 +76,7 @@ def cxx(call: CompilerCall) -> int:
     if show is None:
         environment = {**os.environ, INSIDE: "1"}
         code = replace(command, env=environment)
-        if code and plan is not None:
+        if 0 < code < SIGNALLED and plan is not None:
             say_gone(arguments, plan)
             say_cuda_headers(arguments, plan)
             if step.compiles:
