@@ -293,3 +293,12 @@ def test_the_table_as_text_and_as_markdown() -> None:
         "| --- | --- | --- |",
         r"| unknown | FAILED [1] | `/failed\|0` |",
     ]
+
+
+def test_a_limit_of_time_reaches_verify(matrix: Callable[..., Result], tmp_path: Path) -> None:
+    make(tmp_path / "new")
+    (job,) = jobs(matrix("--github", "--libtorch", tmp_path / "new", "--timeout", "60", "--rtol", "0.5"))
+    assert shlex.split(job["run"])[:6] == ["torchlink", "verify", "--rtol", "0.5", "--timeout", "60"]
+    refused = matrix("--libtorch", tmp_path / "new", "--timeout", "-1")
+    assert refused.code == 2
+    assert "--timeout -1" in refused.err

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import gc
-import importlib
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 from torchlink import signals
-from torchlink.cli.commands import WITHOUT_TYPER
+from torchlink.cli import plain
+from torchlink.cli.commands import command_for
 from torchlink.cli.output import answer, say
 from torchlink.errors import FULL, RESOURCES, ResourcesError, Stopped, TorchlinkError, out_of_resources
 from torchlink.shown import visible
@@ -130,19 +130,13 @@ def give_descriptors_back() -> None:
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run a command, the frequent ones without typer where their words are plain."""
-    if arguments[0] in WITHOUT_TYPER:
-        command = importlib.import_module(f"torchlink.cli.{WITHOUT_TYPER[arguments[0]]}")
-        order = command.plain(arguments[1:])
-        if order is not None:
-            return int(command.run(order))
-    if arguments[0] == "verify":  # the loader maps libtorch while typer is imported
-        from torchlink.verify.early import head_start
-
-        with head_start(arguments[1:]):
-            from torchlink.cli import app
-
-            return app.run(arguments)
+    """Run a command; typer, whose import takes longer than most commands, only where a command line is not plain."""
+    found = command_for(arguments)
+    if found is not None:
+        command, words = found
+        given = command.read(words) if command.read else plain.read(command, words)
+        if given is not None:
+            return command.run(given)
     from torchlink.cli import app
 
     return app.run(arguments)

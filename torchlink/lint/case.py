@@ -35,7 +35,7 @@ Derived = TypeVar("Derived")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Wanted(NamedTuple):
+class LintOptions(NamedTuple):
     """What a binary is judged against."""
 
     # "GLIBC" -> (2, 31): the newest symbol versions that may be needed
@@ -53,7 +53,7 @@ class Case:
     Args:
         closure: of the binary.
         scope: what its symbols bind to.
-        wanted: what it is judged against.
+        options: what it is judged against.
         kind: as in `FileReport.kind`.
         system: the loader that the closure was modelled with.
         told: a text tells what is undefined, in libtorch's own libraries too.
@@ -65,7 +65,7 @@ class Case:
         self,
         closure: Closure,
         scope: Scope,
-        wanted: Wanted,
+        options: LintOptions,
         kind: str,
         system: LoaderSystem,
         *,
@@ -75,7 +75,7 @@ class Case:
     ) -> None:
         self.closure = closure
         self.scope = scope
-        self.wanted = wanted
+        self.options = options
         self.kind = kind
         self.system = system
         self.told = told
@@ -257,24 +257,24 @@ class Case:
     @cached_property
     def without_environment(self) -> Closure | None:
         """The closure where LD_LIBRARY_PATH is not set; None where it was not set anyway."""
-        if not self.wanted.environment.get("LD_LIBRARY_PATH"):
+        if not self.options.environment.get("LD_LIBRARY_PATH"):
             return None
-        bare = {name: value for name, value in self.wanted.environment.items() if name != "LD_LIBRARY_PATH"}
+        bare = {name: value for name, value in self.options.environment.items() if name != "LD_LIBRARY_PATH"}
         return self._resolved(bare)
 
     @cached_property
     def bare(self) -> Case | None:
         """The case where none of the loader's variables is set; None where none was set anyway."""
-        if not any(map(self.wanted.environment.get, VARIABLES)):
+        if not any(map(self.options.environment.get, VARIABLES)):
             return None
         from torchlink.binary.bindings import Scope
 
         closure = self._resolved({})
-        wanted = self.wanted._replace(environment={})
+        options = self.options._replace(environment={})
         return Case(
             closure,
             Scope(closure),
-            wanted,
+            options,
             self.kind,
             self.system,
             told=self.told,

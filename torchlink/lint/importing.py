@@ -146,7 +146,7 @@ def after_import_of_torch(
     """An extension's case as Python imports it after `import torch`, what that assumes, and what it leaves open."""
     from torchlink.lint.torches import Torches
 
-    environment = case.wanted.environment
+    environment = case.options.environment
     found = imported(case, torches or Torches(), environment, files)
     if found is None or isinstance(found, str):
         return case, (), (found,) if found else ()
@@ -163,7 +163,9 @@ def after_import_of_torch(
             f"The libtorch in {', '.join(others)}, to which its own search path leads, does not count: once torch is "
             "imported, the other one is in the process already."
         )
-    after = Case(closure, Scope(closure), case.wanted, case.kind, case.system, told=case.told, imported=found)
+    after = Case(
+        closure, Scope(closure), case.options, case.kind, case.system, told=case.told, imported=found
+    )
     return after, tuple(said), ()
 
 
@@ -175,7 +177,7 @@ def imported_where_told(
 
     if any(bare_name(edge.name) in TORCH_LIBRARIES for edge in case.closure.missing):
         return case, (), ()  # of what is undefined without them nothing can be said
-    found = imported(case, torches or Torches(), case.wanted.environment, files)
+    found = imported(case, torches or Torches(), case.options.environment, files)
     if found is None or isinstance(found, str):
         return case, (), (found,) if found else ()
     said = (
@@ -183,6 +185,6 @@ def imported_where_told(
         f"({found.found_by}); --libtorch or --python names another."
     )
     after = Case(
-        case.closure, case.scope, case.wanted, case.kind, case.system, told=case.told, imported=found
+        case.closure, case.scope, case.options, case.kind, case.system, told=case.told, imported=found
     )
     return after, (said,), ()

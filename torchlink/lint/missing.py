@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ResourcesError, TorchlinkError
+from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.names import DRIVER, NVIDIA, TORCH_LIBRARIES, bare_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import entries_of, is_there
@@ -97,16 +98,10 @@ def is_relative(needed: str) -> bool:
 
 def is_foreign(case: Case) -> bool:
     """Whether the binary is for another machine than this one, whose libraries are therefore not here."""
-    if case.system.tree.root is not None or case.subject.elf.machine == this_machine():
+    if case.system.tree.root is not None or case.subject.elf.machine == this_machine().arch:
         return False
     loader = case.system.interpreter
     return loader is None or not is_there(Path(case.system.tree.on_host(loader)))
-
-
-def this_machine() -> str:
-    """This machine in the words of `ElfFile.machine`."""
-    name = os.uname().machine
-    return {"i386": "x86", "i686": "x86", "armv7l": "arm", "armv6l": "arm"}.get(name, name)
 
 
 def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
