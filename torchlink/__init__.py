@@ -87,12 +87,12 @@ def plan(
         ToolUnfitError: the compiler is too old for this libtorch.
         LibtorchUnusableError: this libtorch cannot be linked.
     """
-    from torchlink.plan import Wishes, make_plan
+    from torchlink.plan import PlanOptions, make_plan
     from torchlink.toolchain.compiler import find_compiler
 
-    wishes = Wishes(cpu_only=cpu_only, rpath=rpath, headers=headers, aoti=aoti)
+    options = PlanOptions(cpu_only=cpu_only, rpath=rpath, headers=headers, aoti=aoti)
     return make_plan(
-        find() if libtorch is None else libtorch, wishes, find_compiler(compiler) if compiler else None
+        find() if libtorch is None else libtorch, options, find_compiler(compiler) if compiler else None
     )
 
 
@@ -157,24 +157,26 @@ def verify(
         UsageError: an option has no such value, or an input cannot be read.
         FileError: `expect` or a library cannot be read.
     """
-    from torchlink.plan import Wishes
+    from torchlink.plan import PlanOptions
+    from torchlink.verify.options import VerifyOptions
     from torchlink.verify.run import verify as prove
 
-    return prove(
-        _paths(models),
-        find() if libtorch is None else libtorch,
-        device=device,
-        inputs=[inputs] if isinstance(inputs, str) else inputs,
+    if inputs is not None:
+        inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    options = VerifyOptions(
+        inputs=inputs,
         expect=None if expect is None else _paths(expect)[0],
         atol=atol,
         rtol=rtol,
         timeout=timeout,
-        libraries=_paths(libraries),
+        libraries=tuple(_paths(libraries)),
+        device=device,
+        env=tuple(env),
         via=via,
-        env=env,
-        wishes=Wishes(cpu_only=cpu_only),
+        plan=PlanOptions(cpu_only=cpu_only),
         compiler=compiler,
     )
+    return prove(_paths(models), find() if libtorch is None else libtorch, options)
 
 
 def _paths(named: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -221,14 +223,14 @@ def lint(
     """
     from pathlib import Path
 
-    from torchlink.lint.case import Wanted
+    from torchlink.lint.case import LintOptions
     from torchlink.lint.rules import choose
     from torchlink.lint.run import lint as judge
     from torchlink.lint.targets import parse_target
     from torchlink.lint.torches import Torches
 
     named = [paths] if isinstance(paths, (str, Path)) else paths
-    wanted = Wanted(
+    wanted = LintOptions(
         floors=parse_target(target) if target else {},
         target=target,
         allowed_rpath=tuple(allowed_rpath),

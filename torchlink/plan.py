@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.machine import Machine, is_foreign, this_machine
+from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
 from torchlink.libtorch.packed import check_unpacked
 from torchlink.status import is_file
 from torchlink.toolchain.fit import check_compiler, cxx_standard
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torchlink.toolchain.facts import Compiler
 
 
-class Wishes(NamedTuple):
+class PlanOptions(NamedTuple):
     """What the user wants of the program."""
 
     cpu_only: bool = False  # link only what a CPU program needs, even on a CUDA build
@@ -49,7 +50,7 @@ class LinkPlan(NamedTuple):
     """The words of a build against one libtorch, before any quoting. All paths are absolute and exist."""
 
     libtorch: Libtorch
-    wishes: Wishes
+    options: PlanOptions
     platform: str  # "linux" | "macos" | "windows"
     defines: tuple[tuple[str, str], ...]  # (("_GLIBCXX_USE_CXX11_ABI", "0"),): empty where it has no meaning
     include_dirs: tuple[Path, ...]  # libtorch's; never a directory the compiler searches by itself
@@ -74,27 +75,8 @@ class LinkPlan(NamedTuple):
         return self.include_dirs + self.cuda_include_dirs
 
 
-NO_WISHES = Wishes()
+DEFAULTS = PlanOptions()
 
-# Libraries that register themselves when loaded: no symbol of a program names them. Presence decides, because
-# the split ones exist in 1.8 to 1.13 only and the caffe2 ones in 1.0 and 1.1. On Windows the linker keeps a
-# library only for a symbol; these are the ones that upstream's own builds include.
-LOAD_BEARING = {
-    "torch_cuda": "?warp_size@cuda@at@@YAHXZ",
-    "torch_cuda_cpp": "?warp_size@cuda@at@@YAHXZ",
-    "torch_cuda_cu": "?searchsorted_cuda@native@at@@YA?AVTensor@2@AEBV32@0_N1@Z",
-    "torch_hip": None,
-    "torch_xpu": None,
-    "caffe2_gpu": None,
-    "caffe2_hip": None,
-}
-ACCELERATOR_CORES = ("c10_cuda", "c10_hip", "c10_xpu")  # named by symbols where a program needs them
-# The CPU libraries by age, newest first: a build is of the first age of which it holds everything.
-CPU_LIBRARIES = (
-    ("torch_cpu", "c10"),  # from 1.5 on
-    ("torch", "caffe2", "c10"),  # 1.0 and 1.1
-    ("torch", "c10"),  # 1.2 to 1.4
-)
 ABI_MACRO = "_GLIBCXX_USE_CXX11_ABI"
 # What glibc's loader replaces inside a search path entry.
 LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
@@ -102,12 +84,14 @@ LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 NAMED_AT_MOST = 8  # missing libraries in one note
 
 
-def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler | None = None) -> LinkPlan:
+def make_plan(
+    libtorch: Libtorch, options: PlanOptions = DEFAULTS, compiler: Compiler | None = None
+) -> LinkPlan:
     """Decide the words of a build.
 
     Args:
         libtorch: what is built against.
-        wishes: what the user wants of the program.
+        options: what the user wants of the program.
         compiler: what will compile; it decides whether the preferred C++ standard can be asked for and which
             include directories are its own. Without one the words suit any current compiler.
 
@@ -115,33 +99,33 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         LibtorchUnusableError: it is still packed, or half of it is missing.
         ToolUnfitError: the compiler cannot build against this libtorch.
         InexpressibleError: the loader could not find libtorch through a search path that names its directory.
-        UsageError: a wish is none.
+        UsageError: an option has no such value.
     """
     if compiler is not None or not is_foreign(libtorch):
         check_unpacked(libtorch)  # another platform's words can only be looked at here anyway
-    if wishes.compiles and not libtorch.include_dirs:
+    if options.compiles and not libtorch.include_dirs:
         raise LibtorchUnusableError(
             f"{libtorch.root} has no headers to compile with: include/ATen is missing.",
             hint="Name a libtorch with include/, or say `torchlink flags --link` for the link words alone.",
         )
     if compiler is not None:
         check_compiler(libtorch, compiler)
-    if wishes.headers not in {"system", "after"}:
-        raise UsageError(f"--headers {wishes.headers} is not known.", hint="Say system or after.")
-    wishes = wishes._replace(headers=headers_go(wishes.headers, libtorch, compiler))
-    standard = cxx_standard(libtorch, compiler, wishes.cxx_standard)
+    if options.headers not in {"system", "after"}:
+        raise UsageError(f"--headers {options.headers} is not known.", hint="Say system or after.")
+    options = options._replace(headers=headers_go(options.headers, libtorch, compiler))
+    standard = cxx_standard(libtorch, compiler, options.cxx_standard)
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
-    libraries = _libraries(libtorch, wishes)
-    libraries += _stranded_libraries(libtorch, away, wishes, libraries)
+    libraries = _libraries(libtorch, options)
+    libraries += _stranded_libraries(libtorch, away, options, libraries)
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
     absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
-    runtime_dirs = _runtime_dirs(libtorch, wishes, absolute)
-    cuda_dirs = () if wishes.cpu_only else _cuda_headers(libtorch)
+    runtime_dirs = _runtime_dirs(libtorch, options, absolute)
+    cuda_dirs = () if options.cpu_only else _cuda_headers(libtorch)
     has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
     abi_clashes = compiler and compiler.abi_predefined and compiler.default_cxx11_abi != libtorch.cxx11_abi
     return LinkPlan(
         libtorch=libtorch,
-        wishes=wishes,
+        options=options,
         platform=libtorch.platform,
         defines=((ABI_MACRO, str(libtorch.cxx11_abi)),) if has_abi_flag else (),
         undefines=(ABI_MACRO,) if has_abi_flag and abi_clashes else (),
@@ -150,14 +134,14 @@ def make_plan(libtorch: Libtorch, wishes: Wishes = NO_WISHES, compiler: Compiler
         library_dirs=own_dir,
         libraries=libraries,
         runtime_dirs=runtime_dirs,
-        runtime_as_rpath=bool(away) and libtorch.platform == "linux" and wishes.rpath == "absolute",
+        runtime_as_rpath=bool(away) and libtorch.platform == "linux" and options.rpath == "absolute",
         notes=(
             *([_foreign_note(libtorch, compiler)] if is_foreign(libtorch) else []),
-            *_notes(libtorch, wishes, away, standard, libraries, compiler),
+            *_notes(libtorch, options, away, standard, libraries, compiler),
         ),
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
-        shared_standard=wishes.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
+        shared_standard=options.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
     )
 
 
@@ -193,16 +177,16 @@ def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
     return cuda_include_dirs(libtorch)
 
 
-def _libraries(libtorch: Libtorch, wishes: Wishes) -> tuple[PlanLibrary, ...]:
+def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, ...]:
     """The libraries to link, accelerator first: what depends on others stands before them."""
     libraries: list[PlanLibrary] = []
-    if wishes.aoti:
+    if options.aoti:
         # An AOTInductor package asks the loader for libtorch.so by its bare name.
         libraries += [_library(libtorch, "torch", keep=True)] if _file_name(libtorch, "torch") else []
-    if not wishes.cpu_only:
+    if not options.cpu_only:
         libraries += [
             _library(libtorch, name, keep=True, symbol=symbol)
-            for name, symbol in LOAD_BEARING.items()
+            for name, symbol in REQUIRED.items()
             if _file_name(libtorch, name)
         ]
         libraries += [_library(libtorch, name) for name in ACCELERATOR_CORES if _file_name(libtorch, name)]
@@ -221,7 +205,7 @@ def _libraries(libtorch: Libtorch, wishes: Wishes) -> tuple[PlanLibrary, ...]:
 def _stranded_libraries(
     libtorch: Libtorch,
     away: tuple[CompanionDir, ...],
-    wishes: Wishes,
+    options: PlanOptions,
     linked: tuple[PlanLibrary, ...],
 ) -> tuple[PlanLibrary, ...]:
     """Companion libraries that only the program itself can bring along.
@@ -229,7 +213,7 @@ def _stranded_libraries(
     A library with a DT_RUNPATH of its own does not look into the program's DT_RPATH (glibc's rule), so what
     it cannot find any more must be loaded already under that name.
     """
-    if libtorch.search_kind != "runpath" or libtorch.platform != "linux" or wishes.rpath != "absolute":
+    if libtorch.search_kind != "runpath" or libtorch.platform != "linux" or options.rpath != "absolute":
         return ()
     files = {library.file for library in linked}
     return tuple(
@@ -255,16 +239,16 @@ def _file_name(libtorch: Libtorch, name: str) -> str:
     return next((file for file in libtorch.libraries if file.startswith(f"{wanted}.")), "")
 
 
-def _runtime_dirs(libtorch: Libtorch, wishes: Wishes, absolute: tuple[Path, ...]) -> tuple[str, ...]:
+def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
     """The search path entries to write into the program."""
-    kind, _, directory = wishes.rpath.partition("=")
+    kind, _, directory = options.rpath.partition("=")
     if (
         kind not in {"absolute", "none", "origin"}
         or (directory and kind != "origin")
         or directory.startswith("/")
     ):
         raise UsageError(
-            f"--rpath {wishes.rpath} is not known.",
+            f"--rpath {options.rpath} is not known.",
             hint="Say absolute, none, or origin=DIR with a relative DIR.",
         )
     if kind == "none" or libtorch.platform == "windows":
@@ -295,7 +279,7 @@ def _check_search_path(path: str) -> None:
 
 def _notes(
     libtorch: Libtorch,
-    wishes: Wishes,
+    options: PlanOptions,
     away: tuple[CompanionDir, ...],
     standard: int,
     libraries: tuple[PlanLibrary, ...],
@@ -303,22 +287,22 @@ def _notes(
 ) -> tuple[str, ...]:
     """What the user should know about this plan."""
     notes = list(libtorch.conflicts)
-    if wishes.cxx_standard is None and standard < libtorch.cxx_standard:
+    if options.cxx_standard is None and standard < libtorch.cxx_standard:
         notes.append(
             f"C++{standard} is used: the compiler, or its standard library, is too old for the preferred "
             f"C++{libtorch.cxx_standard}."
         )
-    notes += _missing_note(libtorch, wishes, libraries)
+    notes += _missing_note(libtorch, options, libraries)
     from torchlink.libtorch.floor import shortfall
 
     short = shortfall(libtorch, linked(compiler))
     if short is not None:
         notes.append(f"{short.message} {short.hint}")
-    if libtorch.layout == "system" and wishes.rpath == "absolute":
+    if libtorch.layout == "system" and options.rpath == "absolute":
         from torchlink.libtorch.glibc import glibc_conflict
 
         notes += filter(None, [glibc_conflict(libtorch)])
-    if away and wishes.rpath != "absolute":
+    if away and options.rpath != "absolute":
         places = ", ".join(str(companion.path) for companion in away)
         notes.append(
             f"Libtorch's own search path does not reach {places}: the program must find these libraries too."
@@ -340,9 +324,9 @@ def missing_of(plan_libraries: tuple[PlanLibrary, ...], libtorch: Libtorch) -> t
     return tuple(library for library in libtorch.missing_libraries if library.needed_by in linked)
 
 
-def _missing_note(libtorch: Libtorch, wishes: Wishes, libraries: tuple[PlanLibrary, ...]) -> list[str]:
+def _missing_note(libtorch: Libtorch, options: PlanOptions, libraries: tuple[PlanLibrary, ...]) -> list[str]:
     """What libtorch's libraries need and nobody has, with the packages that bring it; one sentence for all."""
-    missing = missing_of(libraries, libtorch) if wishes.cpu_only else libtorch.missing_libraries
+    missing = missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries
     if not missing:
         return []
     names = list(dict.fromkeys(library.name for library in missing))

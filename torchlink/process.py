@@ -230,6 +230,7 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
         try:
             code = process.wait()
         except Stopped as stopped:
+            signals.forget()  # from here on the program's own end counts
             process.send_signal(stopped.number)
             code = process.wait()
             _strike(watcher)  # g++ does not wait for its cc1plus
@@ -253,10 +254,12 @@ def _child(
     name, _, value = mark.partition("=")
     watcher = None
     main = threading.current_thread() is threading.main_thread()
+    if main and sys.exc_info()[1] is None:  # else it is what is being tidied up after
+        signals.check()
     try:
-        watcher = _watcher(mark)
         if main:
             signals.hold()
+        watcher = _watcher(mark)
         process = subprocess.Popen(
             words, env={**(os.environ if env is None else env), name: value}, **options
         )
@@ -313,6 +316,7 @@ def _strike(watcher: subprocess.Popen[bytes] | None) -> None:
     if watcher is not None:
         with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
             watcher.communicate(b"1\n", STRUCK)
+        _dismiss(watcher)
 
 
 def which(name: str) -> str | None:

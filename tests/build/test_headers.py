@@ -16,6 +16,7 @@ from torchlink import inspect
 from torchlink.build import cache, headers
 from torchlink.build.identity import TELLING_HEADERS
 from torchlink.build.recipe import source_dir
+from torchlink.verify.options import VerifyOptions
 from torchlink.verify.run import verify
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def publish(key: str, header: Path) -> cache.Entry:
     "via", ["cxx", pytest.param("cmake", marks=pytest.mark.cmake), pytest.param("nim", marks=pytest.mark.nim)]
 )
 def test_every_way_of_building_keeps_the_headers_of_libtorch_that_it_read(torch_root: Path, via: str) -> None:
-    report = verify((), inspect(torch_root), via=via)
+    report = verify((), inspect(torch_root), VerifyOptions(via=via))
     assert report.loader is not None
     names = report.loader.path.with_name(headers.LIST).read_text(encoding="utf-8").split("\n")
     assert sum(name.startswith(str(torch_root)) for name in names) > 300

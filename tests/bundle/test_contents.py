@@ -14,8 +14,8 @@ import pytest
 from tests.bundle.conftest import moved, outside
 from tests.conftest import run_clean, unmet
 from torchlink.binary.elf import ElfFile
+from torchlink.bundle.options import BundleOptions
 from torchlink.bundle.owners import Owners
-from torchlink.bundle.planning import Wishes
 from torchlink.bundle.policy import Policy, companions_of
 from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError
@@ -152,7 +152,7 @@ def test_the_driver_stays_with_the_system_even_where_it_is_missing(
     program = workshop.program("app", first, runpath=str(first.parent))
     for found in (True, False):
         environment = {"LD_LIBRARY_PATH": str(driver.parent)} if found else {}
-        report = bundle(program, tmp_path / f"out{found}", Wishes(environment=environment))
+        report = bundle(program, tmp_path / f"out{found}", BundleOptions(environment=environment))
         assert libraries(report) == {"libfirst.so": "needed"}
         left_out = next(each for each in report.plan.left_out if each.name == "libcuda.so.99")
         assert left_out.found is found
@@ -171,18 +171,18 @@ def test_the_user_decides_against_the_policy(workshop: Workshop, tmp_path: Path)
     graphics = workshop.library("far/libGL.so.1")
     added = workshop.library("plugins/libplugin.so", blas, runpath=str(blas.parent))
     program = workshop.program("app", graphics, runpath=str(blas.parent))
-    report = bundle(program, tmp_path / "out", Wishes(include=("libGL.*",), add=(added,)))
+    report = bundle(program, tmp_path / "out", BundleOptions(include=("libGL.*",), add=(added,)))
     assert libraries(report) == {
         "libGL.so.1": "needed",
         "libplugin.so": "added later",
         "libblas_of_nobody.so.3": "needed later",
     }
     assert outside(moved(tmp_path / "out") / "app") == []
-    left = bundle(program, tmp_path / "left", Wishes(exclude=("libblas*",), add=(added,)))
+    left = bundle(program, tmp_path / "left", BundleOptions(exclude=("libblas*",), add=(added,)))
     assert libraries(left) == {"libplugin.so": "added later"}
     blas.unlink()
     with pytest.raises(BundleFailedError, match=r"libblas_of_nobody\.so\.3 is missing"):
-        bundle(program, tmp_path / "third", Wishes(add=(added,)))
+        bundle(program, tmp_path / "third", BundleOptions(add=(added,)))
 
 
 def test_a_glob_that_fits_no_library_is_said(

@@ -13,7 +13,8 @@ from tests.binary.live import elf_files
 from tests.bundle.conftest import loaded, moved, outside
 from tests.conftest import run_clean, unmet
 from torchlink.binary.elf import ElfFile
-from torchlink.bundle.planning import Wishes, make_plan
+from torchlink.bundle.options import BundleOptions
+from torchlink.bundle.planning import make_plan
 from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError, ToolMissingError
 
@@ -52,7 +53,7 @@ def test_a_runpath_that_is_not_inherited_becomes_an_rpath(workshop: Workshop, tm
     with pytest.raises(BundleFailedError, match=r"liblast\.so is missing"):
         bundle(program, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    bundle(program, tmp_path / "out", Wishes(environment={"LD_LIBRARY_PATH": str(last.parent)}))
+    bundle(program, tmp_path / "out", BundleOptions(environment={"LD_LIBRARY_PATH": str(last.parent)}))
     with ElfFile.open(tmp_path / "out/app") as elf:
         assert (elf.dynamic.rpath, elf.dynamic.runpath) == ("$ORIGIN/lib", None)
     assert outside(moved(tmp_path / "out", workshop.directory) / "app") == []
@@ -111,7 +112,7 @@ def test_two_search_paths_in_one_program_become_one(workshop: Workshop, tmp_path
     library = workshop.library("far/liba.so")
     program = workshop.program("app", library, runpath=str(library.parent))
     subprocess.run(["patchelf", "--force-rpath", "--add-rpath", "/nowhere", str(program)], check=True)
-    bundle(program, tmp_path / "out", Wishes(environment={"LD_LIBRARY_PATH": str(library.parent)}))
+    bundle(program, tmp_path / "out", BundleOptions(environment={"LD_LIBRARY_PATH": str(library.parent)}))
     with ElfFile.open(tmp_path / "out/app") as elf:
         assert (elf.dynamic.rpath, elf.dynamic.runpath) == ("$ORIGIN/lib", None)
 
@@ -205,7 +206,7 @@ def test_the_systems_own_libraries_come_along_but_for_glibc(workshop: Workshop, 
     place = moved(tmp_path / "out")
     assert outside(place / "app") == []
     assert run_clean(place / "app").stdout == "x"
-    kept = bundle(program, tmp_path / "kept", Wishes(keep_system_cxx=True))
+    kept = bundle(program, tmp_path / "kept", BundleOptions(keep_system_cxx=True))
     assert not kept.plan.libraries
     assert [floor.library for floor in kept.plan.floors] == ["GLIBC", "GLIBCXX"]
 
@@ -248,7 +249,7 @@ def test_programs_of_the_system_load_from_their_bundle_what_was_planned(tmp_path
     seen = 0
     for program in [*elf_files("/usr/bin")][::7]:
         try:
-            plan = make_plan(program, Wishes())
+            plan = make_plan(program, BundleOptions())
         except BundleFailedError:  # a package that is installed without all that it needs
             continue
         if len(plan.libraries) < 3 or plan.size > 30 << 20:

@@ -81,6 +81,8 @@ def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list
         (("verify", "--device"), ["cpu", "cuda", "auto"]),
         (("flags", "--rpath"), ["absolute", "origin=", "none"]),
         (("flags", "--headers"), ["system", "after"]),
+        (("c++", "--headers"), ["system", "after"]),
+        (("c++", "--cpu", "--rpath"), ["absolute", "origin=", "none"]),
         (("cmake", "init", "--headers"), ["system", "after"]),
         (("cache",), ["show", "clear"]),
         (("matrix", "--via"), ["cxx", "cmake", "nim"]),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_clean
-from torchlink.cli.flags_run import plain
+from torchlink.cli import flags, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_two_targets_are_a_usage_error(torchlink: Torchlink, torch_root: Path) -
     assert told["error"]["code"] == "usage"
 
 
-def test_wishes_reach_the_words(torchlink: Torchlink, torch_root: Path) -> None:
+def test_options_reach_the_words(torchlink: Torchlink, torch_root: Path) -> None:
     chosen = ("--libtorch", torch_root)
     assert "-Wl,-rpath,$ORIGIN/../lib" in shlex.split(
         torchlink("flags", "--rpath", "origin=../lib", *chosen).out
@@ -85,7 +85,7 @@ def test_a_standard_may_be_spelled_as_compilers_do(
     torchlink: Torchlink, torch_root: Path, spelled: str, form: str
 ) -> None:
     words = form.format(spelled).split()
-    assert plain(words) is not None, "the quick path reads it"
+    assert plain.read(flags.COMMAND, words) is not None, "the quick path reads it"
     done = torchlink("flags", "--compile", "--libtorch", torch_root, *words)
     assert done.out.endswith(" -std=c++20\n")
 
@@ -111,12 +111,12 @@ def test_every_command_names_the_compiler_by_one_option(
 
 
 @pytest.mark.parametrize(
-    "wish", [("--rpath", "sideways"), ("--headers", "before"), ("--std", "11"), ("--nonsense",)]
+    "option", [("--rpath", "sideways"), ("--headers", "before"), ("--std", "11"), ("--nonsense",)]
 )
-def test_a_wish_that_cannot_be_is_a_usage_error(
-    torchlink: Torchlink, torch_root: Path, wish: tuple[str, ...]
+def test_an_option_that_cannot_be_is_a_usage_error(
+    torchlink: Torchlink, torch_root: Path, option: tuple[str, ...]
 ) -> None:
-    done = torchlink("flags", *wish, "--libtorch", torch_root)
+    done = torchlink("flags", *option, "--libtorch", torch_root)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("torchlink: ")
 

@@ -107,3 +107,14 @@ def test_another_platforms_libtorch_runs_nothing_here(here: Libtorch) -> None:
     for other in (here._replace(platform="windows"), here._replace(packed=True)):
         with pytest.raises(LibtorchUnusableError, match="nothing can be run"):
             environment(other, os.environ)
+
+
+def test_show_prints_a_command_that_does_the_same(
+    torchlink: Torchlink, torch_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "with space"))
+    words = ("--libtorch", torch_root, "--", "sh", "-c", f"echo ${VARIABLE}")
+    shown = torchlink("run", "--show", *words)
+    assert (shown.code, shown.err, shown.out.count("\n")) == (0, "", 1)
+    done = subprocess.run(["sh", "-c", shown.out], capture_output=True, text=True, check=True, env={})
+    assert done.stdout == torchlink("run", *words).out

@@ -181,10 +181,9 @@ def test_what_is_printed_passes_one_place() -> None:
     printing = re.compile(r"(?<![\w.])print\(|typer\.s?echo\(|std(?:out|err)\.(?:buffer\.)?write\(")
     allowed = {
         "output.py",
-        "flags_run.py",
         "interpreter.py",
         "paths.py",
-    }  # flags: bytes that its targets quote; a child's program; paths: one note, escaped
+    }  # a child's program; paths: one note, escaped
     found = [
         str(file.relative_to(rooms))
         for file in rooms.rglob("*.py")

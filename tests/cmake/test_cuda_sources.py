@@ -9,7 +9,7 @@ import pytest
 
 from tests.cmake.toy import built, compile_words, configure, configured, project
 from torchlink.build.cmake import write_prefix
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,20 +35,20 @@ def cuda(tmp_path: Path, toy: Libtorch, monkeypatch: pytest.MonkeyPatch) -> Libt
     return toy._replace(accelerator_version="99.0")
 
 
-def prefix_of(libtorch: Libtorch, wishes: Wishes | None = None) -> str:
-    return f"-DCMAKE_PREFIX_PATH={write_prefix(make_plan(libtorch, wishes or Wishes()))}"
+def prefix_of(libtorch: Libtorch, options: PlanOptions | None = None) -> str:
+    return f"-DCMAKE_PREFIX_PATH={write_prefix(make_plan(libtorch, options or PlanOptions()))}"
 
 
 @pytest.mark.parametrize("headers", ["system", "after"])
 def test_cudas_headers_reach_whoever_links(cuda: Libtorch, tmp_path: Path, headers: str) -> None:
     lists = project(tmp_path / "p", HEAD + APP, **{"main.cpp": MAIN})
-    configured(lists, prefix_of(cuda, Wishes(headers=headers)))
+    configured(lists, prefix_of(cuda, PlanOptions(headers=headers)))
     built(tmp_path / "p")
 
 
 def test_a_cpu_program_gets_no_headers_of_cuda(cuda: Libtorch, tmp_path: Path) -> None:
     lists = project(tmp_path / "p", HEAD + APP, **{"main.cpp": MAIN})
-    configured(lists, prefix_of(cuda, Wishes(cpu_only=True)))
+    configured(lists, prefix_of(cuda, PlanOptions(cpu_only=True)))
     assert "toolkit" not in " ".join(compile_words(tmp_path / "p")["app"])
 
 
@@ -68,7 +68,7 @@ def test_cuda_sources_beside_a_libtorch_without_cuda_are_no_cause_for_a_warning(
         HEAD + "if(WITH_CUDA)\n  enable_language(CUDA)\nendif()\nadd_library(k STATIC k.cu part.cpp)\n" + APP
     )
     files = {"k.cu": "", "part.cpp": ""}
-    out = configured(project(tmp_path, lists, **files), prefix_of(toy, Wishes(cpu_only=True)))
+    out = configured(project(tmp_path, lists, **files), prefix_of(toy, PlanOptions(cpu_only=True)))
     assert "this is a build without CUDA" in out
     assert "TORCHLINK_ENABLE_CUDA" not in out
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.imitations import CUDA, imitate
 from torchlink.build.cmake import write_prefix
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +31,8 @@ def test_another_plan_gets_another_directory(tmp_path: Path) -> None:
     libtorch = imitate(tmp_path, CUDA)
     plans = (
         make_plan(libtorch),
-        make_plan(libtorch, Wishes(cpu_only=True)),
-        make_plan(libtorch, Wishes(aoti=True)),
+        make_plan(libtorch, PlanOptions(cpu_only=True)),
+        make_plan(libtorch, PlanOptions(aoti=True)),
     )
     assert len({write_prefix(plan) for plan in plans}) == 3
 

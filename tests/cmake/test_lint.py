@@ -11,7 +11,7 @@ import pytest
 from tests.cmake.toy import SOURCES, build_toy, built, configured, link, project
 from tests.cmake.toy import configure as toy_configure
 from torchlink.build.cmake import write_prefix
-from torchlink.plan import NO_WISHES, make_plan
+from torchlink.plan import DEFAULTS, make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ TORCHLINK = f"-DTORCHLINK_EXECUTABLE={sys.executable};-m;torchlink"
 
 
 def configure(toy: Libtorch, directory: Path, words: str) -> None:
-    prefix = write_prefix(make_plan(toy, NO_WISHES))
+    prefix = write_prefix(make_plan(toy, DEFAULTS))
     configured(project(directory, LISTS + words), f"-DCMAKE_PREFIX_PATH={prefix}", TORCHLINK)
 
 
@@ -53,7 +53,7 @@ def test_a_program_that_would_not_start_does_not_build(toy: Libtorch, tmp_path: 
 
 
 def test_a_project_that_does_not_lint_hears_nothing_of_it(toy: Libtorch, tmp_path: Path) -> None:
-    prefix = write_prefix(make_plan(toy, NO_WISHES))
+    prefix = write_prefix(make_plan(toy, DEFAULTS))
     configured(project(tmp_path, LISTS), f"-DCMAKE_PREFIX_PATH={prefix}")
     assert "TORCHLINK_EXECUTABLE" not in (tmp_path / "build/CMakeCache.txt").read_text()
 
@@ -64,7 +64,7 @@ def test_a_project_that_does_not_lint_hears_nothing_of_it(toy: Libtorch, tmp_pat
 def test_a_test_that_ctest_would_not_run_is_told(
     toy: Libtorch, tmp_path: Path, before: str, after: str
 ) -> None:
-    prefix = write_prefix(make_plan(toy, NO_WISHES))
+    prefix = write_prefix(make_plan(toy, DEFAULTS))
     lists = f"{LISTS}{before}torchlink_lint(app TEST)\n{after}"
     enabled = bool(before or after)
     done = toy_configure(project(tmp_path, lists), f"-DCMAKE_PREFIX_PATH={prefix}", TORCHLINK)
@@ -86,7 +86,7 @@ def test_the_order_in_cmake_decides_whose_functions_libtorch_calls(tmp_path: Pat
     for order, sound in ((f"${{TORCH_LIBRARIES}} {half}", True), (f"{half} ${{TORCH_LIBRARIES}}", False)):
         lists = LISTS.replace("${TORCH_LIBRARIES})", f"{order})")
         directory = tmp_path / f"sound {sound}"
-        prefix = write_prefix(make_plan(toy, NO_WISHES))
+        prefix = write_prefix(make_plan(toy, DEFAULTS))
         keep = "target_link_options(app PRIVATE LINKER:--no-as-needed)\n"
         lint = f"{keep}torchlink_lint(app ARGS --select interposed-symbols)\n"
         configured(project(directory, lists + lint), f"-DCMAKE_PREFIX_PATH={prefix}", TORCHLINK)

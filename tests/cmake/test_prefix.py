@@ -13,7 +13,7 @@ from tests.cmake.toy import built, compile_words, configure, configured, dynamic
 from tests.conftest import run_clean, unmet
 from torchlink.build.cmake import write_prefix
 from torchlink.libtorch.inspect import inspect
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.tools import read_version
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ FIND = "find_package(Torch REQUIRED)\n"
 APP = "add_executable(app main.cpp)\ntarget_link_libraries(app ${TORCH_LIBRARIES})\n"
 
 
-def prefix_of(libtorch: Libtorch, wishes: Wishes | None = None) -> str:
+def prefix_of(libtorch: Libtorch, options: PlanOptions | None = None) -> str:
     """The word that makes a project take this libtorch."""
-    return f"-DCMAKE_PREFIX_PATH={write_prefix(make_plan(libtorch, wishes or Wishes()))}"
+    return f"-DCMAKE_PREFIX_PATH={write_prefix(make_plan(libtorch, options or PlanOptions()))}"
 
 
 def test_a_program_builds_and_runs(toy: Libtorch, tmp_path: Path) -> None:
@@ -44,13 +44,13 @@ def test_a_program_builds_and_runs(toy: Libtorch, tmp_path: Path) -> None:
 
 
 def test_a_cpu_program_carries_nothing_of_the_accelerator(toy: Libtorch, tmp_path: Path) -> None:
-    configured(project(tmp_path, HEAD + FIND + APP), prefix_of(toy, Wishes(cpu_only=True)))
+    configured(project(tmp_path, HEAD + FIND + APP), prefix_of(toy, PlanOptions(cpu_only=True)))
     built(tmp_path)
     assert sorted(dynamic(tmp_path / "build/app")["NEEDED"]) == ["libc10.so", "libtorch_cpu.so"]
 
 
 def test_an_aoti_program_keeps_the_stub_that_packages_ask_for(toy: Libtorch, tmp_path: Path) -> None:
-    configured(project(tmp_path, HEAD + FIND + APP), prefix_of(toy, Wishes(aoti=True, cpu_only=True)))
+    configured(project(tmp_path, HEAD + FIND + APP), prefix_of(toy, PlanOptions(aoti=True, cpu_only=True)))
     built(tmp_path)
     assert "libtorch.so" in dynamic(tmp_path / "build/app")["NEEDED"]
 
@@ -199,7 +199,7 @@ def test_libcxx_is_refused_before_anything_is_linked(toy: Libtorch, tmp_path: Pa
 
 def test_headers_are_the_systems_or_come_after_them(toy: Libtorch, tmp_path: Path) -> None:
     configured(project(tmp_path / "a", HEAD + FIND + APP), prefix_of(toy))
-    configured(project(tmp_path / "b", HEAD + FIND + APP), prefix_of(toy, Wishes(headers="after")))
+    configured(project(tmp_path / "b", HEAD + FIND + APP), prefix_of(toy, PlanOptions(headers="after")))
     first, second = (compile_words(tmp_path / name)["app"] for name in "ab")
     for directory in map(str, toy.include_dirs):
         assert first[first.index(directory) - 1] == "-isystem"
@@ -246,7 +246,7 @@ def test_upstreams_definitions_are_carried_over(toy: Libtorch, tmp_path: Path) -
             )
             + block.format("torch_cuda", "USE_C10D_NCCL")
         )
-        both, cpu = prefix_of(toy), prefix_of(toy, Wishes(cpu_only=True))
+        both, cpu = prefix_of(toy), prefix_of(toy, PlanOptions(cpu_only=True))
     finally:
         targets.unlink()
     configured(project(tmp_path / "a", HEAD + FIND + APP), both)

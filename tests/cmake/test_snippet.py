@@ -11,7 +11,7 @@ from tests.conftest import run_clean
 from tests.imitations import imitate
 from torchlink.emit import emit
 from torchlink.errors import InexpressibleError
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,17 +25,17 @@ LISTS = (
 )
 
 
-def snippet(libtorch: Libtorch, wishes: Wishes | None = None, half: str = "both") -> str:
+def snippet(libtorch: Libtorch, options: PlanOptions | None = None, half: str = "both") -> str:
     """The text for a libtorch."""
-    return emit(make_plan(libtorch, wishes or Wishes()), "cmake", half)
+    return emit(make_plan(libtorch, options or PlanOptions()), "cmake", half)
 
 
 @pytest.mark.cmake
 @pytest.mark.parametrize("rpath", ["absolute", "none", "origin=../lib"])
-def test_the_program_looks_for_libtorch_where_the_wish_says(
+def test_the_program_looks_for_libtorch_where_the_option_says(
     toy: Libtorch, tmp_path: Path, rpath: str
 ) -> None:
-    text = snippet(toy, Wishes(rpath=rpath))
+    text = snippet(toy, PlanOptions(rpath=rpath))
     configured(project(tmp_path, LISTS, **{"torch.cmake": text}), f"-DCMAKE_INSTALL_PREFIX={tmp_path}/there")
     built(tmp_path, "install")
     entries = {"absolute": [str(toy.library_dir)], "none": [], "origin=../lib": ["$ORIGIN/../lib"]}[rpath]
@@ -59,7 +59,7 @@ def test_a_moved_libtorch_gets_its_companions_as_rpath(toy: Libtorch, tmp_path: 
 
 @pytest.mark.cmake
 def test_headers_may_come_after_the_systems(toy: Libtorch, tmp_path: Path) -> None:
-    text = snippet(toy, Wishes(headers="after"))
+    text = snippet(toy, PlanOptions(headers="after"))
     configured(project(tmp_path, LISTS, **{"torch.cmake": text}))
     built(tmp_path)
     words = compile_words(tmp_path)["app"]
@@ -94,7 +94,7 @@ def test_odd_letters_in_the_path_survive(toy: Libtorch, tmp_path: Path, headers:
         library_dir=link / "lib",
         include_dirs=tuple(link / directory.relative_to(toy.root) for directory in toy.include_dirs),
     )
-    text = snippet(libtorch, Wishes(cpu_only=True, headers=headers))
+    text = snippet(libtorch, PlanOptions(cpu_only=True, headers=headers))
     configured(project(tmp_path / "p", LISTS, **{"torch.cmake": text}))
     built(tmp_path / "p")
     assert run_clean(tmp_path / "p/build/app").returncode == 0

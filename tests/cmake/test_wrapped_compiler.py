@@ -15,7 +15,7 @@ from tests.conftest import run_clean, unmet
 from torchlink.build.cmake import write_prefix
 from torchlink.emit import emit
 from torchlink.emit.cxx import words
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def wrapper(tmp_path: Path) -> Path:
 
 
 def plan_of(libtorch: Libtorch, compiler: Path | str, headers: str = "system") -> LinkPlan:
-    return make_plan(libtorch, Wishes(headers=headers), find_compiler(str(compiler)))
+    return make_plan(libtorch, PlanOptions(headers=headers), find_compiler(str(compiler)))
 
 
 def test_only_a_clash_is_taken_back(toy: Libtorch, wrapper: Path) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import run_clean
 from torchlink.emit import emit
 from torchlink.emit.cxx import words
 from torchlink.libtorch.inspect import inspect
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ int main() {
 NIM_MAIN = '{.compile: "shim.cpp".}\nproc shim(): cint {.importc, cdecl.}\nquit shim()\n'
 
 
-def build_cxx(root: Path, source: str, program: Path, wishes: Wishes | None = None) -> Path:
+def build_cxx(root: Path, source: str, program: Path, options: PlanOptions | None = None) -> Path:
     """A C++ program built by the compiler with the words of `flags`."""
-    plan = make_plan(inspect(root, "test"), wishes or Wishes(), find_compiler())
+    plan = make_plan(inspect(root, "test"), options or PlanOptions(), find_compiler())
     main = program.with_suffix(".cpp")
     main.write_text(source)
     done("c++", str(main), "-o", str(program), *words(plan))
     return program
 
 
-def build_nim(root: Path, source: str, directory: Path, wishes: Wishes | None = None) -> Path:
+def build_nim(root: Path, source: str, directory: Path, options: PlanOptions | None = None) -> Path:
     """A Nim program whose C++ part is `source`, built by `nim cpp` with the nim.cfg of `flags --nim`."""
-    plan = make_plan(inspect(root, "test"), wishes or Wishes(), find_compiler())
+    plan = make_plan(inspect(root, "test"), options or PlanOptions(), find_compiler())
     directory.mkdir()
     (directory / "nim.cfg").write_text(emit(plan, "nim") + "\n")
     (directory / "shim.cpp").write_text(source.replace("int main()", 'extern "C" int shim()'))

@@ -17,7 +17,7 @@ import pytest
 
 from tests.distributions.programs import HAS_CUDA, build_cxx, build_nim, done, says
 from tests.distributions.wheels import install_companions, unpack
-from torchlink.plan import Wishes
+from torchlink.plan import PlanOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.matrix, pytest.mark.compile, pytest.mark.xdist_group("cuda")]
 WHEEL = "torch-2.15.0-cp312-cp312-manylinux_2_28_x86_64"
-CPU = Wishes(cpu_only=True)
+CPU = PlanOptions(cpu_only=True)
 LISTS = """\
 cmake_minimum_required(VERSION 3.18)
 project(existing LANGUAGES CXX)

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import REPOSITORY, run_clean
 from tests.distributions.programs import HAS_CUDA, build_cxx, build_nim, done, says
 from tests.distributions.wheels import unpack
-from torchlink.plan import Wishes
+from torchlink.plan import PlanOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.conftest import Result
 
 pytestmark = [pytest.mark.matrix, pytest.mark.compile]
-CPU = Wishes(cpu_only=True)
+CPU = PlanOptions(cpu_only=True)
 WHEELS = {
     "1.1.0": "torch-1.1.0-cp37-cp37m-manylinux1_x86_64",
     "1.4.0": "torch-1.4.0-cp37-cp37m-manylinux1_x86_64",
@@ -105,9 +105,9 @@ def test_companions_that_1_13_lacks_are_named(torch_1_13: Path, torchlink: Calla
     assert torchlink("flags", "--cpu", "--libtorch", torch_1_13).err == ""
 
 
-@pytest.mark.parametrize("wishes", [Wishes(), CPU], ids=["whole", "cpu"])
-def test_a_cxx_program_of_1_1(torch_1_1: Path, tmp_path: Path, wishes: Wishes) -> None:
-    assert says(build_cxx(torch_1_1, LOADER_1_1, tmp_path / "app", wishes)) == "10.5 0.25"
+@pytest.mark.parametrize("options", [PlanOptions(), CPU], ids=["whole", "cpu"])
+def test_a_cxx_program_of_1_1(torch_1_1: Path, tmp_path: Path, options: PlanOptions) -> None:
+    assert says(build_cxx(torch_1_1, LOADER_1_1, tmp_path / "app", options)) == "10.5 0.25"
 
 
 @pytest.mark.nim

@@ -15,7 +15,7 @@ from tests.distributions.wheels import unpack
 from torchlink.emit.cxx import words
 from torchlink.errors import ToolUnfitError
 from torchlink.libtorch.inspect import inspect
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_the_preferred_standard_falls_back_to_the_one_that_the_headers_need(
     libtorch = inspect(torch_root, "test")
     if (libtorch.cxx_standard_required, libtorch.cxx_standard) != (17, 20):
         pytest.skip("the installed torch does not prefer a standard that it can do without")
-    plan = make_plan(libtorch, Wishes(cpu_only=True), find_compiler(str(gxx)))
+    plan = make_plan(libtorch, PlanOptions(cpu_only=True), find_compiler(str(gxx)))
     assert plan.cxx_standard == 17
     assert any("C++17 is used" in note for note in plan.notes)
     (tmp_path / "main.cpp").write_text(TENSORS)
@@ -79,7 +79,7 @@ def test_the_reference_loader_is_built_by_it(
 
 def test_an_old_libtorch_is_built_with_it(gxx: Path, tmp_path: Path) -> None:
     root = unpack(OLD, tmp_path / "site")
-    plan = make_plan(inspect(root, "test"), Wishes(cpu_only=True), find_compiler(str(gxx)))
+    plan = make_plan(inspect(root, "test"), PlanOptions(cpu_only=True), find_compiler(str(gxx)))
     assert plan.cxx_standard == 14
     (tmp_path / "main.cpp").write_text(HAS_CUDA)
     # An object is enough: it is linked and run with this libtorch by another test, with the companions it needs.
@@ -90,7 +90,7 @@ def test_an_old_libtorch_is_built_with_it(gxx: Path, tmp_path: Path) -> None:
 def test_what_needs_a_newer_one_says_which(gxx: Path, tmp_path: Path) -> None:
     root = unpack(NEW, tmp_path / "site")
     with pytest.raises(ToolUnfitError) as caught:
-        make_plan(inspect(root, "test"), Wishes(cpu_only=True), find_compiler(str(gxx)))
+        make_plan(inspect(root, "test"), PlanOptions(cpu_only=True), find_compiler(str(gxx)))
     shutil.rmtree(root.parent)
     assert caught.value.message.startswith("g++-9 9.3.0 has no usable C++20, which the headers of")
     assert caught.value.hint == "Use gcc 11 or newer (CXX or --compiler)."

@@ -11,7 +11,7 @@ import pytest
 from tests.imitations import CUDA, companion, imitate
 from torchlink.emit import HALVES, TARGETS, cxx, emit
 from torchlink.errors import InexpressibleError, UsageError
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def test_the_words_of_a_cpu_program(tmp_path: Path) -> None:
 
 
 def test_what_is_load_bearing_is_kept_by_one_word(tmp_path: Path) -> None:
-    assert cxx.words(make_plan(imitate(tmp_path, CUDA), Wishes(rpath="none")), "link") == (
+    assert cxx.words(make_plan(imitate(tmp_path, CUDA), PlanOptions(rpath="none")), "link") == (
         f"-L{tmp_path}/lib",
         "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state",
         "-lc10_cuda",
@@ -49,15 +49,17 @@ def test_what_is_load_bearing_is_kept_by_one_word(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("wishes", [Wishes(), Wishes(headers="after", cxx_standard=23, rpath="origin=lib")])
-def test_both_halves_make_the_whole_and_the_standard_comes_last(tmp_path: Path, wishes: Wishes) -> None:
-    plan = make_plan(imitate(tmp_path), wishes)
+@pytest.mark.parametrize(
+    "options", [PlanOptions(), PlanOptions(headers="after", cxx_standard=23, rpath="origin=lib")]
+)
+def test_both_halves_make_the_whole_and_the_standard_comes_last(tmp_path: Path, options: PlanOptions) -> None:
+    plan = make_plan(imitate(tmp_path), options)
     assert cxx.words(plan, "compile") + cxx.words(plan, "link") == cxx.words(plan)
     assert cxx.words(plan, "compile")[-1] == f"-std=c++{plan.cxx_standard}"
 
 
 def test_headers_may_come_behind_the_systems(tmp_path: Path) -> None:
-    words = cxx.words(make_plan(imitate(tmp_path), Wishes(headers="after")), "compile")
+    words = cxx.words(make_plan(imitate(tmp_path), PlanOptions(headers="after")), "compile")
     assert "-idirafter" in words
     assert "-isystem" not in words
 
@@ -77,7 +79,7 @@ def test_a_moved_layout_is_written_as_rpath(tmp_path: Path) -> None:
 def test_macos_words(tmp_path: Path) -> None:
     libraries = ("libc10.dylib", "libtorch_cpu.dylib", "libtorch.dylib")
     libtorch = imitate(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
-    assert cxx.words(make_plan(libtorch, Wishes(rpath="origin=../lib")))[4:] == (
+    assert cxx.words(make_plan(libtorch, PlanOptions(rpath="origin=../lib")))[4:] == (
         "-std=c++20",
         f"-L{tmp_path}/lib",
         "-Wl,-rpath,@loader_path/../lib",

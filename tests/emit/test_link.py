@@ -16,7 +16,7 @@ from torchlink.emit.cxx import response_file, words
 from torchlink.errors import InexpressibleError
 from torchlink.libtorch.facts import CompanionDir
 from torchlink.libtorch.inspect import inspect
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_a_lower_standard_before_the_words_does_no_harm(libtorch: Libtorch, work
 
 @pytest.mark.parametrize("headers", ["system", "after"])
 def test_warnings_of_the_headers_are_not_the_users(libtorch: Libtorch, workplace: Path, headers: str) -> None:
-    plan = make_plan(libtorch, Wishes(headers=headers))
+    plan = make_plan(libtorch, PlanOptions(headers=headers))
     (workplace / "warn.cpp").write_text("#include <c10/util/Exception.h>\nint main() {}\n")
     command = ("c++", "-c", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wold-style-cast", "-Werror")
     build(*command, "warn.cpp", "-o", "warn.o", *words(plan, "compile"), cwd=workplace)
@@ -149,7 +149,7 @@ def test_every_compiler_and_linker_keeps_what_is_load_bearing(
     for compiler in compilers():
         if sanitizer and not makes_programs(compiler, sanitizer):
             unmet(f"the runtime of {compiler} {sanitizer}")
-        plan = make_plan(with_cuda, Wishes(), find_compiler(compiler))
+        plan = make_plan(with_cuda, PlanOptions(), find_compiler(compiler))
         options = [f"-fuse-ld={linker}", *([sanitizer] if sanitizer else [])]
         app = workplace / f"app-{compiler}-{linker}{sanitizer}"
         build(compiler, *options, "main.cpp", "-o", app, *words(plan), cwd=workplace)
@@ -175,8 +175,8 @@ def test_nothing_else_is_forced(with_cuda: Libtorch, workplace: Path, linker: st
         unmet(LINKERS[linker])
     app = workplace / f"empty-{linker}"
     as_needed = ("-Wl,--as-needed", f"-fuse-ld={linker}")  # the default of Debian's g++, not of every one
-    for wishes, kept in ((Wishes(), ["libtorch_cuda.so"]), (Wishes(cpu_only=True), [])):
-        plan = make_plan(with_cuda, wishes)
+    for options, kept in ((PlanOptions(), ["libtorch_cuda.so"]), (PlanOptions(cpu_only=True), [])):
+        plan = make_plan(with_cuda, options)
         build("c++", *as_needed, "empty.cpp", "-o", app, *words(plan), cwd=workplace)
         assert needed(app) == kept
 
@@ -189,7 +189,7 @@ def test_an_aoti_program_keeps_libtorch_by_its_bare_name(libtorch: Libtorch, wor
         "empty.cpp",
         "-o",
         app,
-        *words(make_plan(libtorch, Wishes(aoti=True))),
+        *words(make_plan(libtorch, PlanOptions(aoti=True))),
         cwd=workplace,
     )
     assert needed(app) == ["libtorch.so"]
@@ -197,7 +197,7 @@ def test_an_aoti_program_keeps_libtorch_by_its_bare_name(libtorch: Libtorch, wor
 
 
 def test_a_program_beside_its_libraries_runs_wherever_it_is_put(libtorch: Libtorch, workplace: Path) -> None:
-    plan = make_plan(libtorch, Wishes(rpath="origin=../lib"))
+    plan = make_plan(libtorch, PlanOptions(rpath="origin=../lib"))
     place = workplace / "ship me" / "bin"
     place.mkdir(parents=True)
     build("c++", workplace / "main.cpp", "-o", place / "app", *words(plan))
@@ -208,7 +208,7 @@ def test_a_program_beside_its_libraries_runs_wherever_it_is_put(libtorch: Libtor
 
 def test_without_a_search_path_the_program_has_none(libtorch: Libtorch, workplace: Path) -> None:
     app = workplace / "nowhere"
-    build("c++", "main.cpp", "-o", app, *words(make_plan(libtorch, Wishes(rpath="none"))), cwd=workplace)
+    build("c++", "main.cpp", "-o", app, *words(make_plan(libtorch, PlanOptions(rpath="none"))), cwd=workplace)
     assert search_paths(app) == []
 
 
@@ -237,7 +237,7 @@ def test_companions_of_a_moved_libtorch_are_found_again(
     app = tmp_path / "app"
     for linker in [name for name, program in LINKERS.items() if shutil.which(program)]:
         command = ("c++", f"-fuse-ld={linker}", "main.cpp", "-o", app)
-        build(*command, *words(make_plan(moved, Wishes(rpath="none"))), cwd=tmp_path)
+        build(*command, *words(make_plan(moved, PlanOptions(rpath="none"))), cwd=tmp_path)
         assert run_clean(app).returncode != 0
         build(*command, *words(make_plan(moved)), cwd=tmp_path)
         assert search_paths(app) == [f"RPATH {tmp_path}/lib:{tmp_path}/elsewhere"]
@@ -354,7 +354,7 @@ def test_a_pc_file_asks_for_no_standard_that_the_compiler_takes_by_itself(libtor
         assert ("must be raised" in text) == (not expected)
     assert f"-std=c++{needed}" in emit(make_plan(libtorch), "pkg-config")  # for a compiler that is not known
     for command in ("g++", "g++ -std=c++14"):
-        chosen = make_plan(libtorch, Wishes(cxx_standard=20), find_compiler(command))
+        chosen = make_plan(libtorch, PlanOptions(cxx_standard=20), find_compiler(command))
         assert "-std=c++20" in emit(chosen, "pkg-config")
 
 

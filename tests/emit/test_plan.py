@@ -11,7 +11,7 @@ import pytest
 from tests.imitations import CPU, CUDA, TEST_LIBRARIES, companion, imitate, imitate_compiler
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.facts import MissingLibrary
-from torchlink.plan import LinkPlan, Wishes, make_plan
+from torchlink.plan import LinkPlan, PlanOptions, make_plan
 from torchlink.toolchain.library_dirs import is_system_dir
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ WINDOWS = ("c10.dll", "c10.lib", "fmt.lib", "torch.lib", "torch_cpu.dll", "torch
 
 
 @pytest.mark.parametrize(
-    ("libraries", "wishes", "expected"),
+    ("libraries", "options", "expected"),
     [
         (CPU, {}, ["torch_cpu", "c10"]),
         ((*CPU, *TEST_LIBRARIES, "libgomp.so.1"), {}, ["torch_cpu", "c10"]),
@@ -50,9 +50,9 @@ WINDOWS = ("c10.dll", "c10.lib", "fmt.lib", "torch.lib", "torch_cpu.dll", "torch
     ],
 )
 def test_what_is_linked(
-    tmp_path: Path, libraries: tuple[str, ...], wishes: dict[str, Any], expected: list[str]
+    tmp_path: Path, libraries: tuple[str, ...], options: dict[str, Any], expected: list[str]
 ) -> None:
-    plan = make_plan(imitate(tmp_path, libraries), Wishes(**wishes))
+    plan = make_plan(imitate(tmp_path, libraries), PlanOptions(**options))
     assert linked(plan) == expected
     assert all(library.file.is_file() for library in plan.libraries)
 
@@ -93,7 +93,7 @@ def test_the_abi_is_said_where_it_has_a_meaning(
 def test_macos_has_no_abi_define_and_its_own_origin(tmp_path: Path) -> None:
     libraries = ("libc10.dylib", "libtorch_cpu.dylib", "libtorch.dylib")
     libtorch = imitate(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
-    plan = make_plan(libtorch, Wishes(rpath="origin=../lib"))
+    plan = make_plan(libtorch, PlanOptions(rpath="origin=../lib"))
     assert plan.defines == ()
     assert plan.runtime_dirs == ("@loader_path/../lib",)
     assert [library.file.name for library in plan.libraries] == ["libtorch_cpu.dylib", "libc10.dylib"]
@@ -158,16 +158,16 @@ def test_a_system_directory_needs_neither_search_path(tmp_path: Path) -> None:
         ("origin", ("$ORIGIN",)),
     ],
 )
-def test_the_search_path_is_as_wished(tmp_path: Path, rpath: str, expected: tuple[str, ...]) -> None:
-    assert make_plan(imitate(tmp_path), Wishes(rpath=rpath)).runtime_dirs == expected
+def test_the_search_path_is_as_asked_for(tmp_path: Path, rpath: str, expected: tuple[str, ...]) -> None:
+    assert make_plan(imitate(tmp_path), PlanOptions(rpath=rpath)).runtime_dirs == expected
 
 
 @pytest.mark.parametrize(
-    "wishes", [{"rpath": "yes"}, {"rpath": "none=x"}, {"rpath": "origin=/lib"}, {"headers": "before"}]
+    "options", [{"rpath": "yes"}, {"rpath": "none=x"}, {"rpath": "origin=/lib"}, {"headers": "before"}]
 )
-def test_a_wish_that_is_none_is_a_usage_error(tmp_path: Path, wishes: dict[str, str]) -> None:
+def test_an_unknown_value_of_an_option_is_a_usage_error(tmp_path: Path, options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="is not known"):
-        make_plan(imitate(tmp_path), Wishes(**wishes))  # type: ignore[arg-type]
+        make_plan(imitate(tmp_path), PlanOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["a:b", "$LIB", "${ORIGIN}", "$PLATFORM/x"])
@@ -175,9 +175,9 @@ def test_a_search_path_that_the_loader_would_misread_is_refused(tmp_path: Path, 
     libtorch = imitate(tmp_path / name)
     with pytest.raises(InexpressibleError, match="loader cannot be told"):
         make_plan(libtorch)
-    assert make_plan(libtorch, Wishes(rpath="none")).runtime_dirs == ()
+    assert make_plan(libtorch, PlanOptions(rpath="none")).runtime_dirs == ()
     with pytest.raises(InexpressibleError):
-        make_plan(imitate(tmp_path / "plain"), Wishes(rpath=f"origin={name}"))
+        make_plan(imitate(tmp_path / "plain"), PlanOptions(rpath=f"origin={name}"))
 
 
 @pytest.mark.parametrize("name", ["$LIBRARY", "a$b", "$", "a;b"])
@@ -227,7 +227,7 @@ def test_companions_that_an_own_runpath_hides_are_linked_themselves(tmp_path: Pa
 @pytest.mark.parametrize("rpath", ["none", "origin=lib"])
 def test_without_absolute_paths_the_companions_are_the_users_to_place(tmp_path: Path, rpath: str) -> None:
     beside = companion(tmp_path / "elsewhere/cudnn/lib", "libcudnn.so.9")
-    plan = make_plan(imitate(tmp_path / "torch", companion_dirs=(beside,)), Wishes(rpath=rpath))
+    plan = make_plan(imitate(tmp_path / "torch", companion_dirs=(beside,)), PlanOptions(rpath=rpath))
     assert not any(str(beside.path) in entry for entry in plan.runtime_dirs)
     assert not plan.runtime_as_rpath
     assert str(beside.path) in plan.notes[0]
@@ -258,7 +258,7 @@ def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp
 
 def test_a_cpu_program_is_told_only_of_what_it_needs_itself(tmp_path: Path) -> None:
     libtorch = imitate(tmp_path, CUDA, missing_libraries=(CUPTI, CUDNN))
-    (note,) = make_plan(libtorch, Wishes(cpu_only=True)).notes
+    (note,) = make_plan(libtorch, PlanOptions(cpu_only=True)).notes
     assert "libcupti.so.13" in note
     assert "libcudnn.so.9" not in note
 
@@ -268,14 +268,14 @@ def test_where_only_cuda_lacks_something_cpu_is_the_way_out(tmp_path: Path) -> N
     assert make_plan(libtorch).notes[0] == (
         "Libtorch needs what is not there: libcudnn.so.9; a program built with --cpu does without."
     )
-    assert make_plan(libtorch, Wishes(cpu_only=True)).notes == ()
+    assert make_plan(libtorch, PlanOptions(cpu_only=True)).notes == ()
 
 
-def test_a_lower_standard_than_preferred_is_noted_unless_it_was_wished(tmp_path: Path) -> None:
+def test_a_lower_standard_than_preferred_is_noted_unless_it_was_asked_for(tmp_path: Path) -> None:
     libtorch = imitate(tmp_path)
     old = imitate_compiler(version=(9, 4, 0), standards=(11, 14, 17))
     assert "preferred C++20" in make_plan(libtorch, compiler=old).notes[0]
-    assert make_plan(libtorch, Wishes(cxx_standard=17)).notes == ()
+    assert make_plan(libtorch, PlanOptions(cxx_standard=17)).notes == ()
 
 
 def test_an_archive_for_this_machine_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.libtorch.trees import Fake, make
 from torchlink.errors import FileError
-from torchlink.libtorch.layout import Layout, NoLibtorch, bare_name
+from torchlink.libtorch.layout import Layout, NoLibtorch
+from torchlink.libtorch.names import library_name
 from torchlink.libtorch.resolve import resolve
 from torchlink.libtorch.tree import open_zip
 
@@ -159,4 +160,4 @@ def test_libraries_beside_headers_without_a_lib_directory_are_understood(tmp_pat
     ],
 )
 def test_file_names_give_bare_names(file: str, bare: str | None) -> None:
-    assert bare_name(file) == bare
+    assert library_name(file) == bare

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchlink.lint.case import Wanted
+from torchlink.lint.case import LintOptions
 from torchlink.lint.judge import judge
 from torchlink.lint.targets import parse_target
 
@@ -106,7 +106,7 @@ def findings(
 ) -> list[Finding]:
     """All that lint says of a file."""
     floors = parse_target(target) if target else {}
-    return list(judge(path, Wanted(floors=floors, target=target, **wanted), root=root).findings)
+    return list(judge(path, LintOptions(floors=floors, target=target, **wanted), root=root).findings)
 
 
 def said(path: Path, rule: str, **how: Any) -> list[Finding]:

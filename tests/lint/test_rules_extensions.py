@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.lint.bench import Bench, functions, said
-from torchlink.lint.case import Wanted
+from torchlink.lint.case import LintOptions
 from torchlink.lint.finding import FileReport, Severity
 from torchlink.lint.judge import judge
 from torchlink.lint.texts import judge_text
@@ -164,7 +164,7 @@ def test_ldd_of_an_extension_is_judged_as_python_imports_it(
 
 def test_a_library_that_python_did_not_find() -> None:
     text = "ImportError: libtorch_python.so: cannot open shared object file: No such file or directory\n"
-    (report,) = judge_text(text, "-", Wanted(), torches=Torches(Path("/nowhere")))
+    (report,) = judge_text(text, "-", LintOptions(), torches=Torches(Path("/nowhere")))
     assert [(each.rule, each.severity) for each in report.findings] == [("library-not-found", Severity.ERROR)]
 
 

@@ -11,15 +11,15 @@ from tests.conftest import unmet
 from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, said, subjects
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.system import system_for
+from torchlink.libtorch.machine import this_machine
 from torchlink.lint.finding import Severity
-from torchlink.lint.missing import this_machine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.compile
 
-OTHER = "riscv64" if this_machine() == "aarch64" else "aarch64"
+OTHER = "riscv64" if this_machine().arch == "aarch64" else "aarch64"
 INNER = functions("inner")
 
 
@@ -39,7 +39,7 @@ def test_a_library_for_another_machine_where_ours_was_looked_for(bench: Bench) -
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("wrong-architecture", str(inner))
     assert finding.severity is Severity.ERROR
-    assert f"is for {OTHER}, but app is for {this_machine()}" in finding.message
+    assert f"is for {OTHER}, but app is for {this_machine().arch}" in finding.message
 
 
 def test_a_program_whose_header_names_another_machine_is_one_finding(bench: Bench) -> None:
@@ -93,7 +93,7 @@ def test_what_its_system_would_bring_is_not_missed_but_libtorch_is(bench: Bench)
 
 def test_text_relocations(bench: Bench) -> None:
     source = '__asm__(".text\\n.quad in_here\\n"); int in_here(void) { return 0; }\n'
-    if this_machine() not in {"x86_64", "aarch64"}:
+    if this_machine().arch not in {"x86_64", "aarch64"}:
         unmet("a machine whose assembler takes .quad")
     library = bench.library("libtext.so", source, "-Wl,-z,notext")
     (finding,) = findings(library)
@@ -116,7 +116,7 @@ def test_an_executable_stack(bench: Bench) -> None:
 def test_an_assembly_file_without_a_note_makes_the_stack_executable(bench: Bench) -> None:
     assembled = bench.build("part.o", ".globl part\npart: ret\n", "-c", language="assembler")
     library = bench.library("libstack.so", INNER, assembled)
-    if this_machine() == "x86_64":
+    if this_machine().arch == "x86_64":
         assert subjects(said(library, "executable-stack")) == ["libstack.so"]
     note = '.section .note.GNU-stack,"",%progbits\n'
     assembled = bench.build("part.o", f".globl part\npart: ret\n{note}", "-c", language="assembler")

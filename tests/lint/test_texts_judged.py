@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from torchlink.lint.case import Wanted
+from torchlink.lint.case import LintOptions
 from torchlink.lint.finding import Severity
 from torchlink.lint.targets import parse_target
 from torchlink.lint.texts import judge_text
@@ -24,7 +24,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def said(name: str, wanted: Wanted | None = None) -> list[FileReport]:
+def said(name: str, wanted: LintOptions | None = None) -> list[FileReport]:
     return list(judge_text(recorded(name), "-", wanted))
 
 
@@ -103,12 +103,12 @@ def test_several_binaries_are_several_reports() -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_symbol_versions_of_a_verbose_text_meet_the_target() -> None:
-    wanted = Wanted(floors=parse_target("glibc=2.30"), target="glibc=2.30")
+    wanted = LintOptions(floors=parse_target("glibc=2.30"), target="glibc=2.30")
     (report,) = said("ldd-v", wanted)
     assert [(finding.rule, finding.subject) for finding in report.findings] == [
         ("floor-above-target", "GLIBC_2.34")
     ]
-    (report,) = said("ldd-v", Wanted(floors=parse_target("glibc=2.36"), target="glibc=2.36"))
+    (report,) = said("ldd-v", LintOptions(floors=parse_target("glibc=2.36"), target="glibc=2.36"))
     assert not report.findings
 
 
@@ -126,9 +126,9 @@ def test_a_search_path_is_judged_from_readelf(entry: str, rule: str) -> None:
 
 
 def test_an_allowed_prefix_holds_for_readelf_too() -> None:
-    wanted = Wanted(allowed_rpath=("$ORIGIN",))
+    wanted = LintOptions(allowed_rpath=("$ORIGIN",))
     assert not next(judge_text(recorded("readelf-d"), "-", wanted)).findings
-    other = Wanted(allowed_rpath=("/opt",))
+    other = LintOptions(allowed_rpath=("/opt",))
     (report,) = judge_text(recorded("readelf-d"), "-", other)
     assert [finding.rule for finding in report.findings] == ["rpath-not-allowed"]
 

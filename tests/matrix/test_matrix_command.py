@@ -149,11 +149,13 @@ def test_words_that_do_not_fit_are_exit_two(
 
 @pytest.mark.compile
 def test_the_matrix_for_github_names_every_pair_and_runs_nothing(
-    tmp_path: Path, matrix: Callable[..., Result], private_cache: Path
+    tmp_path: Path, matrix: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(
+        "TORCHLINK_CACHE_DIR", str(tmp_path / "cache")
+    )  # the shared one is written to meanwhile
     make(tmp_path / "a b", OLD)
     make(tmp_path / "new")
-    before = sorted(private_cache.glob("loaders/*"))
     include = jobs(
         matrix(
             "model.pt",
@@ -174,7 +176,7 @@ def test_the_matrix_for_github_names_every_pair_and_runs_nothing(
         *("torchlink", "verify", "model.pt", "--libtorch", str(tmp_path / "a b")),
         *("--compiler", "g++-99", "--via", "cxx"),
     ]
-    assert sorted(private_cache.glob("loaders/*")) == before
+    assert not list(tmp_path.glob("cache/loaders/*"))
 
 
 @pytest.mark.compile
@@ -291,3 +293,12 @@ def test_the_table_as_text_and_as_markdown() -> None:
         "| --- | --- | --- |",
         r"| unknown | FAILED [1] | `/failed\|0` |",
     ]
+
+
+def test_a_limit_of_time_reaches_verify(matrix: Callable[..., Result], tmp_path: Path) -> None:
+    make(tmp_path / "new")
+    (job,) = jobs(matrix("--github", "--libtorch", tmp_path / "new", "--timeout", "60", "--rtol", "0.5"))
+    assert shlex.split(job["run"])[:6] == ["torchlink", "verify", "--rtol", "0.5", "--timeout", "60"]
+    refused = matrix("--libtorch", tmp_path / "new", "--timeout", "-1")
+    assert refused.code == 2
+    assert "--timeout -1" in refused.err

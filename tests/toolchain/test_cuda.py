@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.imitations import CUDA, companion, imitate
-from torchlink.plan import Wishes, make_plan
+from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.cuda import asks_for_cuda, cuda_include_dirs, missing_headers
 
 if TYPE_CHECKING:
@@ -145,5 +145,5 @@ def test_others_do_not_ask_for_them(line: str) -> None:
 def test_cpu_programs_and_cpu_builds_get_none(tmp_path: Path) -> None:
     libtorch = wheel(tmp_path, "cuda_runtime_api.h", "crt/host_defines.h")
     assert make_plan(libtorch).cuda_include_dirs
-    assert make_plan(libtorch, Wishes(cpu_only=True)).cuda_include_dirs == ()
+    assert make_plan(libtorch, PlanOptions(cpu_only=True)).cuda_include_dirs == ()
     assert cuda_include_dirs(libtorch._replace(accelerator="cpu")) == ()

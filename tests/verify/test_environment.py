@@ -13,6 +13,7 @@ from torchlink.build import cache
 from torchlink.errors import UsageError
 from torchlink.process import KEPT, minimal_environment
 from torchlink.verify import early
+from torchlink.verify.options import VerifyOptions
 from torchlink.verify.session import Session
 
 if TYPE_CHECKING:
@@ -83,19 +84,20 @@ def test_a_job_of_the_matrix_passes_it_on(torchlink: Callable[..., Result], torc
     assert "--env MY_OWN" in json.dumps(json.loads(result.out)["include"][0])
 
 
-def test_no_loader_is_started_before_it_is_known_what_is_passed(tmp_path: Path) -> None:
+def test_a_loader_that_is_started_on_speculation_is_given_what_is_passed_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_OWN", "x")
     with cache.workspace() as work:
         (work / "entry").mkdir()
         program(work / "entry")
         entry = cache.publish("k", work / "entry", "loader", {})
-    cache.remember_recent(early.question([]), entry.program)
-    for arguments in (["--env", "A"], ["--env=A"]):
-        with early.head_start(arguments):
-            assert early.current().session is None
-    with early.head_start([]):
-        session = early.current().session
-        assert session is not None
-        assert "MY_OWN" not in session.ask("environment")
+    for env, given in ((), False), (("MY_OWN",), True), (("OTHER=1",), False):
+        options = VerifyOptions(env=env)
+        cache.remember_recent(early.question(None, None, options), entry.program)
+        with early.head_start(None, None, options) as start:
+            assert start.session is not None
+            assert ("MY_OWN" in start.session.ask("environment")) == given
 
 
 def test_the_page_lists_what_is_kept() -> None:

@@ -58,7 +58,7 @@ def prefix_files(plan: LinkPlan) -> dict[str, str]:
     )
     return cmake_prefix.files(
         plan,
-        cmake_prefix.upstream_definitions(upstream, cpu_only=plan.wishes.cpu_only),
+        cmake_prefix.upstream_definitions(upstream, cpu_only=plan.options.cpu_only),
         cmake_prefix.main_library(plan).file.stat().st_size,
     )
 

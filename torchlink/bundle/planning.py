@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
-from torchlink.binary.tree import Overlay, Tree
 from torchlink.bounds import whole_number
 from torchlink.bundle.collect import Collection
 from torchlink.bundle.companions import Opened
@@ -20,7 +19,7 @@ from torchlink.bundle.owners import Owners
 from torchlink.bundle.placement import Piece, place
 from torchlink.bundle.policy import DATA_BESIDE, GRAPHICS, Policy, matches
 from torchlink.errors import UsageError
-from torchlink.libtorch.packages import NVIDIA
+from torchlink.libtorch.names import NVIDIA_PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,28 +28,12 @@ if TYPE_CHECKING:
     from torchlink.binary.system import LoaderSystem
     from torchlink.bundle.collect import Item
     from torchlink.bundle.facts import Owner
+    from torchlink.bundle.options import BundleOptions
 
 SYSTEM_KINDS = ("ld.so.cache", "default")
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the user wants of a bundle."""
-
-    keep_system_cxx: bool = False
-    exclude: tuple[str, ...] = ()  # globs over library names
-    include: tuple[str, ...] = ()  # globs over library names that the policy would leave out
-    add: tuple[Path, ...] = ()  # libraries that the program opens by name
-    environment: Mapping[str, str] = field(default_factory=dict)  # LD_LIBRARY_PATH as it runs now
-    sysroot: Path | None = None  # of another machine: its libraries go before this machine's
-
-    @property
-    def tree(self) -> Tree:
-        """The files as the binary finds them."""
-        return Overlay(self.sysroot) if self.sysroot else Tree()
-
-
-def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
+def make_plan(binary: Path, options: BundleOptions) -> BundlePlan:
     """Work out what goes into a bundle.
 
     Raises:
@@ -59,9 +42,9 @@ def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
         BundleFailedError: a library is missing.
         UsageError: the binary's name is one that the bundle needs for itself, or the sysroot is no directory.
     """
-    if wishes.sysroot and not wishes.sysroot.is_dir():
+    if options.sysroot and not options.sysroot.is_dir():
         raise UsageError(
-            f"{wishes.sysroot}: no such directory.", hint="Give --sysroot a sysroot's directory."
+            f"{options.sysroot}: no such directory.", hint="Give --sysroot a sysroot's directory."
         )
     if binary.name in OWN_NAMES:
         raise UsageError(
@@ -70,14 +53,14 @@ def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
         )
     files = OpenFiles()
     elf, status = files.open(binary)
-    system = portable(system_for(elf, tree=wishes.tree))
-    collection = Collection(policy_of(wishes))
+    system = portable(system_for(elf, tree=options.tree))
+    collection = Collection(policy_of(options))
     # What LD_PRELOAD brings is none of the program's.
-    environment = {"LD_LIBRARY_PATH": wishes.environment.get("LD_LIBRARY_PATH", "")}
+    environment = {"LD_LIBRARY_PATH": options.environment.get("LD_LIBRARY_PATH", "")}
     closure = resolve(binary, system=system, environment=environment, secure=False, files=files)
     collection.start(closure)
     opened = Opened(collection, system, files)
-    opened.add_named(wishes.add)
+    opened.add_named(options.add)
     opened.add_companions()
 
     owners = Owners()
@@ -106,9 +89,9 @@ def make_plan(binary: Path, wishes: Wishes) -> BundlePlan:
     )
 
 
-def policy_of(wishes: Wishes) -> Policy:
+def policy_of(options: BundleOptions) -> Policy:
     """What stays out of the bundle."""
-    return Policy(keep_system_cxx=wishes.keep_system_cxx, exclude=wishes.exclude, include=wishes.include)
+    return Policy(keep_system_cxx=options.keep_system_cxx, exclude=options.exclude, include=options.include)
 
 
 def portable(system: LoaderSystem) -> LoaderSystem:
@@ -178,7 +161,12 @@ def notes_on(
     torch = any(name.startswith("libtorch_cpu.so") for name in collection.by_name)
     for item in collection.items[1:]:
         name = item.file_name
-        if torch and item.found in SYSTEM_KINDS and owned[item] is None and name.partition(".")[0] in NVIDIA:
+        if (
+            torch
+            and item.found in SYSTEM_KINDS
+            and owned[item] is None
+            and name.partition(".")[0] in NVIDIA_PACKAGES
+        ):
             yield (
                 f"{name} is {item.source}, which the system's {item.how} named: it may be of another version than "
                 "libtorch was built with, whose own is not installed beside it."

@@ -10,7 +10,8 @@ from torchlink.atomic import SILENT, Progress, check_space, publish, unwritable,
 from torchlink.bundle.checking import check
 from torchlink.bundle.facts import BundlePlan, BundleReport
 from torchlink.bundle.manifest import MANIFEST, names_of, to_dict
-from torchlink.bundle.planning import Wishes, make_plan, policy_of
+from torchlink.bundle.options import BundleOptions
+from torchlink.bundle.planning import make_plan, policy_of
 from torchlink.bundle.writing import write_licences, write_parts
 from torchlink.errors import WouldOverwriteError
 from torchlink.lint.run import lint
@@ -22,7 +23,7 @@ SPARE = 64 << 20  # bytes for licences, and for what patchelf adds to a file
 def bundle(
     binary: Path,
     directory: Path,
-    wishes: Wishes | None = None,
+    options: BundleOptions | None = None,
     *,
     force: bool = False,
     dry: bool = False,
@@ -35,7 +36,7 @@ def bundle(
     Args:
         binary: a program or shared library; it is read, never run.
         directory: where to; made where it is missing.
-        wishes: what the user wants of it.
+        options: what the user wants of it.
         force: replace a bundle that was made there before.
         dry: only say what would be done.
         progress: told how far it is.
@@ -48,8 +49,8 @@ def bundle(
         ToolMissingError: a search path must be changed, and patchelf is missing.
         UsageError: the binary's name cannot be that of a bundle's.
     """
-    wishes = wishes or Wishes()
-    plan = make_plan(binary, wishes)
+    options = options or BundleOptions()
+    plan = make_plan(binary, options)
     target = Path(os.path.realpath(directory))  # of a link, what it leads to
     check_target(target, force=force)
     if dry:
@@ -61,7 +62,7 @@ def bundle(
         root = work / "bundle"
         root.mkdir()
         written = write_parts(root, plan, patchelf, progress.advance)
-        check(root, plan, policy_of(wishes), wishes.tree)
+        check(root, plan, policy_of(options), options.tree)
         licences, unlicensed = write_licences(root, plan)
         manifest = root / MANIFEST
         try:
@@ -71,7 +72,7 @@ def bundle(
             raise unwritable(manifest, error) from error
         publish(root, target)
     return BundleReport(
-        directory, plan, written, licences, unlicensed, lint((directory,), root=wishes.sysroot)
+        directory, plan, written, licences, unlicensed, lint((directory,), root=options.sysroot)
     )
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from torchlink.cli.commands import COMMANDS
+from torchlink.cli.commands import COMMANDS, declared
 from torchlink.cli.output import answer, say
+from torchlink.cli.typer_commands import typer_command
 from torchlink.errors import FileError, UsageError
 
 if TYPE_CHECKING:
@@ -49,11 +50,9 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
         """The command of that name, or None."""
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
-        command = typer.main.get_command(importlib.import_module(f"torchlink.cli.{module}").app)
-        command.name = cmd_name
+        command = typer_command(cmd_name, declared(cmd_name))
         refuse_empty_paths(command)
         summarize(command)
         return command
@@ -136,6 +135,12 @@ def root(
     ] = False,
 ) -> None:
     """The build and link toolchain for libtorch: the words that compile, link, load and run, proved."""
+
+
+def root_context() -> Any:
+    """Torchlink itself as click's context, for who asks for help."""
+    command: Any = typer.main.get_command(app)
+    return command.context_class(command, info_name="torchlink", **command.context_settings)
 
 
 def complete_in(option: str, shell: str, *more: str) -> int:

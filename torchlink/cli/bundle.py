@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import JsonOption
+from torchlink.bundle.options import BundleOptions
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command, Option
 from torchlink.cli.output import answer, say
 from torchlink.shown import visible
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -27,58 +25,47 @@ Exit code: 0 bundled, lint finds no error in it; 1 a library is missing, or lint
 """
 
 
-@app.command(epilog=EPILOG)
-def bundle(
-    *,
-    binary: Annotated[Path, typer.Argument(metavar="BINARY", help="A program or shared library.")],
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to. It may not exist yet, or be empty.")
-    ],
-    add: Annotated[
-        list[Path] | None,
-        typer.Option("--add", metavar="FILE", help="A library that the program opens by name; repeatable."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="GLOB", help="Leave these libraries to the system; repeatable."),
-    ] = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--include", metavar="GLOB", help="Bundle these although the policy leaves them out; repeatable."
-        ),
-    ] = None,
-    keep_system_cxx: Annotated[
-        bool,
-        typer.Option(
-            "--keep-system-cxx",
-            help="Leave libstdc++ and libgcc_s to the system, whose own must then be as new as here.",
-        ),
-    ] = False,
+# By the fields of `BundleOptions`.
+OPTIONS = {
+    "add": Option("--add", "A library that the program opens by name; repeatable.", metavar="FILE"),
+    "exclude": Option("--exclude", "Leave these libraries to the system; repeatable.", metavar="GLOB"),
+    "include": Option(
+        "--include", "Bundle these although the policy leaves them out; repeatable.", metavar="GLOB"
+    ),
+    "keep_system_cxx": Option(
+        "--keep-system-cxx",
+        "Leave libstdc++ and libgcc_s to the system, whose own must then be as new as here.",
+    ),
+    "sysroot": Option(
+        "--sysroot",
+        "For a binary of another machine: where its system's libraries are, e.g. /usr/aarch64-linux-gnu.",
+        metavar="DIR",
+    ),
+}
+
+
+class BundleArguments(NamedTuple):
+    """The command line of `torchlink bundle`."""
+
+    binary: Annotated[Path, Argument("BINARY", "A program or shared library.")]
+    directory: Annotated[Path, Argument("DIR", "Where to. It may not exist yet, or be empty.")]
+    bundle: Annotated[BundleOptions, OPTIONS] = BundleOptions()
     env: Annotated[
-        list[str] | None,
-        typer.Option(
+        tuple[str, ...],
+        Option(
             "--env",
+            "The environment in which it finds its libraries now, e.g. LD_LIBRARY_PATH=/opt/lib.",
             metavar="NAME=VALUE",
-            help="The environment in which it finds its libraries now, e.g. LD_LIBRARY_PATH=/opt/lib.",
         ),
-    ] = None,
-    sysroot: Annotated[
-        Path | None,
-        typer.Option(
-            "--sysroot",
-            metavar="DIR",
-            help="For a binary of another machine: where its system's libraries are, e.g. /usr/aarch64-linux-gnu.",
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a bundle that was made there before.")
-    ] = False,
+    ] = ()
+    force: Annotated[bool, Option("--force", "Replace a bundle that was made there before.")] = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be copied and rewritten, and write nothing.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
+        bool, Option("--dry-run", "Say what would be copied and rewritten, and write nothing.")
+    ] = False
+    json: options.Json = False
+
+
+def bundle(arguments: BundleArguments) -> int:
     """Copy a binary and the libraries that it needs into a directory that runs from anywhere.
 
     What belongs to glibc, the GPU's driver or the display stays with the system. Libraries that torch opens by
@@ -86,31 +73,33 @@ def bundle(
     in the new place; patchelf rewrites it in the others. DIR/manifest.json says what each file is, where it is
     from and its SHA-256; DIR/licenses holds the licence texts of the packages. The binary is read, never run.
     """
-    from torchlink.bundle.planning import Wishes
     from torchlink.bundle.run import bundle as make
-    from torchlink.cli.lint_run import environment
     from torchlink.cli.progress import watched
     from torchlink.lint.finding import Severity
     from torchlink.report.bundle import to_json, to_text
 
-    wishes = Wishes(
-        keep_system_cxx=keep_system_cxx,
-        exclude=tuple(exclude or ()),
-        include=tuple(include or ()),
-        add=tuple(add or ()),
-        environment=environment(env or []),
-        sysroot=sysroot,
-    )
+    binary = arguments.binary
+    wanted = arguments.bundle._replace(environment=options.variables(arguments.env))
     report = watched(
-        lambda progress: make(binary, directory, wishes, force=force, dry=dry_run, progress=progress)
+        lambda progress: make(
+            binary,
+            arguments.directory,
+            wanted,
+            force=arguments.force,
+            dry=arguments.dry_run,
+            progress=progress,
+        )
     )
     for glob in report.plan.unmatched:
         say(visible(f"torchlink: {glob!r} fits none of the libraries that {binary.name} needs."), err=True)
-    if json:
+    if arguments.json:
         from json import dumps
 
         answer(dumps(to_json(report), indent=2))
     else:
         say(to_text(report), end="")
     wrong = report.lint is not None and report.lint.fails(Severity.ERROR)
-    raise typer.Exit(int(wrong))
+    return int(wrong)
+
+
+COMMAND = Command(BundleArguments, bundle, EPILOG)

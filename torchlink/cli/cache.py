@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import typer
+from typing import NamedTuple
 
-from torchlink.cli.options import JsonOption
+from torchlink.cli import options
+from torchlink.cli.declaration import Command, CommandGroup
 from torchlink.cli.output import answer, say
 from torchlink.shown import visible
 
@@ -16,43 +17,48 @@ Examples:
   TORCHLINK_CACHE_DIR=/somewhere torchlink verify
 """
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    epilog=EPILOG,
-    help="Show or delete what torchlink keeps: built loaders, what compilers said of themselves, logs.\n\n"
-    "Everything in it can be deleted at any time, also while torchlink runs.",
-)
+
+class CacheArguments(NamedTuple):
+    """The command line of `torchlink cache show` and `clear`."""
+
+    json: options.Json = False
 
 
-@app.command()
-def show(*, json: JsonOption = False) -> None:
+def show(arguments: CacheArguments) -> int:
     """Show where the cache is and what is in it."""
     from torchlink.build import housekeeping
     from torchlink.paths import cache_dir
     from torchlink.report.cache import to_json, to_text
 
     kept = housekeeping.contents()
-    if json:
-        import json as codec
+    if arguments.json:
+        import json
 
-        answer(codec.dumps(to_json(cache_dir(), kept), indent=2))
+        answer(json.dumps(to_json(cache_dir(), kept), indent=2))
     else:
         say(to_text(cache_dir(), kept, housekeeping.KINDS), end="")
+    return 0
 
 
-@app.command()
-def clear(*, json: JsonOption = False) -> None:
+def clear(arguments: CacheArguments) -> int:
     """Delete everything that torchlink keeps, and nothing else."""
     from torchlink.build import housekeeping
     from torchlink.paths import cache_dir
     from torchlink.report.cache import size_text
 
     freed = housekeeping.clear()
-    if json:
-        import json as codec
+    if arguments.json:
+        import json
 
-        answer(codec.dumps({"schema": 1, "path": str(cache_dir()), "freed": freed}, indent=2))
+        answer(json.dumps({"schema": 1, "path": str(cache_dir()), "freed": freed}, indent=2))
     else:
         say(f"{visible(str(cache_dir()))}: {size_text(freed)} deleted")
+    return 0
+
+
+COMMAND = CommandGroup(
+    {"show": Command(CacheArguments, show), "clear": Command(CacheArguments, clear)},
+    help="Show or delete what torchlink keeps: built loaders, what compilers said of themselves, logs.\n\n"
+    "Everything in it can be deleted at any time, also while torchlink runs.",
+    epilog=EPILOG,
+)

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-from typer.core import TyperCommand
-
-from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command, CommandGroup, Option
 from torchlink.cli.output import answer as print_answer
 from torchlink.cli.output import say
-from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
 from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.plan import PlanOptions, make_plan
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
-    from torchlink.libtorch.facts import Libtorch
-    from torchlink.plan import LinkPlan, Wishes
+    from collections.abc import Sequence
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Start a CMake project, or build an existing one unchanged.",
-)
+    from torchlink.libtorch.facts import Libtorch
 
 OLDEST_FOR_EXAMPLE = (1, 5, 0)  # before, torch::jit::Module has other names and other members
 EPILOG_INIT = """\b
@@ -57,21 +49,19 @@ Examples:
 """
 
 
-@app.command(epilog=EPILOG_INIT)
-def init(
-    directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where to; it is made where it is missing.")
-    ] = Path(),
-    *,
-    name: Annotated[str, typer.Option("--name", help="Of the project and its program.")] = "app",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that stand there.")] = False,
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-    cpu: CpuOption = False,
-    headers: HeadersOption = "system",
-    aoti: AotiOption = False,
-    json: JsonOption = False,
-) -> None:
+class CMakeInitArguments(NamedTuple):
+    """The command line of `torchlink cmake init`."""
+
+    directory: Annotated[Path, Argument("[DIR]", "Where to; it is made where it is missing.")] = Path()
+    name: Annotated[str, Option("--name", "Of the project and its program.")] = "app"
+    force: Annotated[bool, Option("--force", "Overwrite files that stand there.")] = False
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    plan: Annotated[PlanOptions, options.PROJECT] = PlanOptions()
+    json: options.Json = False
+
+
+def init(arguments: CMakeInitArguments) -> int:
     """Write a CMake project that builds: plain words, presets, a program.
 
     What is this machine's goes into DIR/.torchlink and CMakeUserPresets.json, which git ignores; all else may be
@@ -81,13 +71,14 @@ def init(
     from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
 
     # Of the compiler that CMake will take, for the C++ standard that the project asks for.
-    plan = plan_for(locate(libtorch, python), wishes(cpu=cpu, headers=headers, aoti=aoti), None)
+    plan = plan_for(locate(arguments.libtorch, arguments.python), arguments.plan, None)
     tools = project_tools()
     main = program_for(plan.libtorch).read_text(encoding="utf-8")
-    files = project(plan, tools, {"main.cpp": main}, name)
-    written = write_with_prefix(files, plan, directory, PREFIX_DIR, force=force)
+    files = project(plan, tools, {"main.cpp": main}, arguments.name)
+    directory = arguments.directory
+    written = write_with_prefix(files, plan, directory, PREFIX_DIR, force=arguments.force)
     prefix = directory / PREFIX_DIR
-    if json:
+    if arguments.json:
         say_json(
             {"directory": str(directory), "files": [str(path) for path in written], "prefix": str(prefix)}
         )
@@ -98,11 +89,12 @@ def init(
     import shlex
 
     there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
-    program = shlex.quote(str(directory.absolute() / BUILD_DIR / name))
+    program = shlex.quote(str(directory.absolute() / BUILD_DIR / arguments.name))
     cross, run = cross_words(plan.libtorch)
     program = f" && {run}{program} model.pt" if run is not None else ""
     how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"
     say(visible(f"torchlink: next: cmake {how}{cross} && cmake --build {build}{program}"), err=True)
+    return 0
 
 
 def cross_words(libtorch: Libtorch) -> tuple[str, str | None]:
@@ -127,26 +119,21 @@ def cross_words(libtorch: Libtorch) -> tuple[str, str | None]:
     return f" {shlex.join(cmake_words(libtorch, compiler))}", f"{run} " if run else None
 
 
-OutputOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="DIR", help="Write it to DIR; otherwise it is kept in torchlink's cache."
-    ),
-]
+class PrefixArguments(NamedTuple):
+    """The command line of `torchlink cmake prefix`."""
+
+    output: Annotated[
+        Path | None,
+        Option("--output -o", "Write it to DIR; otherwise it is kept in torchlink's cache.", metavar="DIR"),
+    ] = None
+    force: Annotated[bool, Option("--force", "Let --output overwrite any files.")] = False
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    plan: Annotated[PlanOptions, options.PROJECT] = PlanOptions()
+    json: options.Json = False
 
 
-@app.command(epilog=EPILOG_PREFIX)
-def prefix(
-    *,
-    output: OutputOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Let --output overwrite any files.")] = False,
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-    cpu: CpuOption = False,
-    headers: HeadersOption = "system",
-    aoti: AotiOption = False,
-    json: JsonOption = False,
-) -> None:
+def prefix(arguments: PrefixArguments) -> int:
     """Print a directory for CMAKE_PREFIX_PATH that serves find_package(Torch).
 
     It holds a TorchConfig.cmake of torchlink's own: the variables and targets of
@@ -157,22 +144,24 @@ def prefix(
     from torchlink.build.cmake import write_prefix
     from torchlink.paths import working_directory
 
-    plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
-    place = Path(working_directory(), output) if output else None
-    answer(write_prefix(plan, place, force=force), json=json, torch_dir=False)
+    # The plan of a prefix serves any compiler.
+    plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
+    output = Path(working_directory(), arguments.output) if arguments.output else None
+    answer(write_prefix(plan, output, force=arguments.force), json=arguments.json, torch_dir=False)
     say_notes(plan)
+    return 0
 
 
-@app.command("dir", epilog=EPILOG_DIR)
-def config_dir(
-    *,
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-    cpu: CpuOption = False,
-    headers: HeadersOption = "system",
-    aoti: AotiOption = False,
-    json: JsonOption = False,
-) -> None:
+class DirArguments(NamedTuple):
+    """The command line of `torchlink cmake dir`."""
+
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    plan: Annotated[PlanOptions, options.PROJECT] = PlanOptions()
+    json: options.Json = False
+
+
+def config_dir(arguments: DirArguments) -> int:
     """Print the directory for -DTorch_DIR=, for projects that set CMAKE_PREFIX_PATH.
 
     It lies in the one that `torchlink cmake prefix` prints, and comes before any
@@ -180,37 +169,23 @@ def config_dir(
     """
     from torchlink.build.cmake import write_prefix
 
-    plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
-    answer(write_prefix(plan), json=json, torch_dir=True)
+    plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
+    answer(write_prefix(plan), json=arguments.json, torch_dir=True)
     say_notes(plan)
+    return 0
 
 
-class Configure(TyperCommand):
-    """A command whose words are cmake's, but for its options and a `-h` that stands alone."""
+class ConfigureArguments(NamedTuple):
+    """The command line of `torchlink cmake configure`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read `-h` by itself as `--help`."""
-        return super().parse_args(ctx, ["--help"] if args == ["-h"] else args)
+    words: Annotated[tuple[str, ...], Argument("ARGS…", "What cmake is given, untouched.")] = ()
+    show: Annotated[bool, Option("--show", "Print the command instead of running it.")] = False
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    plan: Annotated[PlanOptions, options.PROJECT] = PlanOptions()
 
 
-@app.command(
-    cls=Configure,
-    epilog=EPILOG_CONFIGURE,
-    # Only --help: with -h known, click would find it in -DTorch_DIR=…
-    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
-)
-def configure(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="ARGS…", help="What cmake is given, untouched.")
-    ] = None,
-    *,
-    show: Annotated[bool, typer.Option("--show", help="Print the command instead of running it.")] = False,
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-    cpu: CpuOption = False,
-    headers: HeadersOption = "system",
-    aoti: AotiOption = False,
-) -> None:
+def configure(arguments: ConfigureArguments) -> int:
     """Run cmake on an existing project so that it takes this libtorch.
 
     It is told Torch_DIR and CMAKE_PREFIX_PATH, torch's own Python for projects
@@ -229,14 +204,14 @@ def configure(
     from torchlink.process import replace
     from torchlink.toolchain.tools import find_tool
 
-    words = arguments or []
+    words = arguments.words
     check_arguments(words, working_directory())
     cmake = find_tool("cmake")
     if cmake is None:
         raise ToolMissingError(
             "There is no cmake on PATH.", hint="Install it, for example with `pip install cmake`."
         )
-    plan = plan_here(libtorch, python, cpu=cpu, headers=headers, aoti=aoti)
+    plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
     script = initial_cache(
         plan.libtorch,
         write_prefix(plan),
@@ -246,38 +221,24 @@ def configure(
     )
     command = [str(cmake.path), *words, "-C", str(write_initial_cache(script))]
     say_notes(plan)
-    if show:
+    if arguments.show:
         print_answer(shlex.join(command))
-    else:
-        raise typer.Exit(replace(command))
+        return 0
+    return replace(command)
 
 
-def cross_variables(libtorch: Libtorch, arguments: list[str]) -> dict[str, str]:
+def cross_variables(libtorch: Libtorch, words: Sequence[str]) -> dict[str, str]:
     """What makes CMake compile for a libtorch of another machine; nothing where the project says it by itself."""
     from torchlink.emit.cmake_configure import has_toolchain
     from torchlink.libtorch.machine import is_foreign
 
-    if not is_foreign(libtorch) or libtorch.platform != "linux" or has_toolchain(arguments):
+    if not is_foreign(libtorch) or libtorch.platform != "linux" or has_toolchain(words):
         return {}
     from torchlink.emit.cross import cmake_variables
     from torchlink.toolchain.cross import default_compiler
 
     compiler = default_compiler(libtorch)
     return cmake_variables(libtorch, compiler) if compiler else {}
-
-
-def plan_here(libtorch: Path | None, python: str | None, *, cpu: bool, headers: str, aoti: bool) -> LinkPlan:
-    """The plan of a prefix, which serves any compiler."""
-    from torchlink.plan import make_plan
-
-    return make_plan(locate(libtorch, python), wishes(cpu=cpu, headers=headers, aoti=aoti))
-
-
-def wishes(*, cpu: bool, headers: str, aoti: bool) -> Wishes:
-    """What the options wish; where the program looks for libtorch at run time is CMake's own business."""
-    from torchlink.plan import Wishes
-
-    return Wishes(cpu_only=cpu, headers=headers, aoti=aoti)
 
 
 def program_for(libtorch: Libtorch) -> Path:
@@ -306,3 +267,14 @@ def say_json(fields: dict[str, object]) -> None:
     import json
 
     print_answer(json.dumps({"schema": 1, **fields}, indent=2))
+
+
+COMMAND = CommandGroup(
+    {
+        "init": Command(CMakeInitArguments, init, EPILOG_INIT),
+        "prefix": Command(PrefixArguments, prefix, EPILOG_PREFIX),
+        "dir": Command(DirArguments, config_dir, EPILOG_DIR),
+        "configure": Command(ConfigureArguments, configure, EPILOG_CONFIGURE, foreign=True),
+    },
+    help="Start a CMake project, or build an existing one unchanged.",
+)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-# Command name -> module below torchlink.cli that holds its `app`. The order is the order of --help.
+import importlib
+from typing import TYPE_CHECKING
+
+from torchlink.cli.declaration import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torchlink.cli.declaration import CommandGroup
+
+# Command name -> module below torchlink.cli that holds its `COMMAND`. The order is the order of --help.
 COMMANDS = {
     "find": "find",
     "flags": "flags",
@@ -19,5 +29,20 @@ COMMANDS = {
     "cache": "cache",
     "help": "help",
 }
-# Commands whose plain words need no typer, which takes longer to import than they take: see `cli.plain`.
-WITHOUT_TYPER = {"find": "find_run", "flags": "flags_run", "lint": "lint_run"}
+
+
+def declared(name: str) -> Command | CommandGroup:
+    """What a command's module declares."""
+    found: Command | CommandGroup = importlib.import_module(f"torchlink.cli.{COMMANDS[name]}").COMMAND
+    return found
+
+
+def command_for(words: Sequence[str]) -> tuple[Command, Sequence[str]] | None:
+    """The command that a command line begins with, and the words behind it; None where typer must find it."""
+    if not words or words[0] not in COMMANDS:
+        return None
+    found = declared(words[0])
+    if isinstance(found, Command):
+        return found, words[1:]
+    inner = found.commands.get(words[1]) if len(words) > 1 else None
+    return None if inner is None else (inner, words[2:])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-from typer.core import TyperCommand
-
+from torchlink.cli import options, plain
+from torchlink.cli.declaration import Argument, Command, fields_of, make
 from torchlink.cli.output import answer, note, say
 from torchlink.cli.planning import locate, say_notes
 from torchlink.errors import UsageError
+from torchlink.plan import PlanOptions, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.arguments import Step
     from torchlink.toolchain.facts import Compiler
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -32,46 +29,34 @@ Examples:
   CXX=torchlink-c++ python setup.py build_ext     # the same in one word
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
-VALUES = {
-    "--libtorch": "libtorch",
-    "--python": "python",
-    "--compiler": "compiler",
-    "--rpath": "rpath",
-    "--headers": "headers",
-}
-SWITCHES = {"--cpu": "cpu_only", "--aoti": "aoti"}
+SIGNALLED = 128  # exit codes above are of a compiler that a signal has ended: its source is not at fault
+# All but the C++ standard, which is asked for with the compiler's own -std.
+PLAN = {name: option for name, option in options.PLAN.items() if name != "cxx_standard"}
 
 
-class Untouched(TyperCommand):
-    """A command whose words are the compiler's: click reads none of them but a `--help` that stands alone."""
+class CompilerCall(NamedTuple):
+    """The command line of `torchlink c++`: options of torchlink's own, and what is left to the compiler."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Leave the words where the command finds them: in `ctx.args`."""
-        if args in (["--help"], ["-h"]):
-            return super().parse_args(ctx, args)
-        ctx.args = args
-        return args
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a command line asks of torchlink, and what it leaves to the compiler."""
-
-    options: dict[str, str]  # by the names of `VALUES` and `SWITCHES`
-    show: str | None  # "command" | "compile" | "link": print instead of running
-    arguments: tuple[str, ...]
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    compiler: options.Compiler = None
+    plan: Annotated[PlanOptions, PLAN] = PlanOptions()
+    words: Annotated[
+        tuple[str, ...],
+        Argument(
+            "[COMPILER ARGUMENTS]...", "What the compiler is given; -show anywhere prints instead of running."
+        ),
+    ] = ()
 
 
-@app.command(cls=Untouched, epilog=EPILOG, options_metavar="[TORCHLINK OPTIONS] [COMPILER ARGUMENTS]...")
-def cxx(ctx: typer.Context) -> None:
+def cxx(call: CompilerCall) -> int:
     """Run the C++ compiler with libtorch's words added.
 
     The compiler is that of --compiler, else $CXX, else c++. Compile words are added where something is compiled,
     link words where something is linked: none of those with -c, -S, -E or -fsyntax-only. Your own -std stays
     where libtorch's headers compile with it. The exit code is the compiler's.
 
-    Options of torchlink's own stand in front: --libtorch PATH, --python EXE, --compiler EXE, --cpu, --aoti,
-    --rpath absolute|origin=DIR|none, --headers system|after. TORCHLINK_LIBTORCH names the libtorch, too.
+    Options of torchlink's own stand in front. TORCHLINK_LIBTORCH names the libtorch, too.
     """
     import os
     import shlex
@@ -81,48 +66,56 @@ def cxx(ctx: typer.Context) -> None:
     from torchlink.toolchain.arguments import read_arguments
     from torchlink.toolchain.compiler import INSIDE
 
-    order = read_order(ctx.args)
-    step = read_arguments(order.arguments)
-    compiler, plan = prepare(order, step)
-    command = [*compiler.command, *order.arguments, *added_words(plan, step)]
-    if order.show is None:
+    show = next((SHOW[word] for word in call.words if word in SHOW), None)
+    arguments = tuple(word for word in call.words if word not in SHOW)
+    step = read_arguments(arguments)
+    compiler, plan = prepare(call, step, needed=show is not None)
+    command = [*compiler.command, *arguments, *added_words(plan, step)]
+    if show is None:
         environment = {**os.environ, INSIDE: "1"}
         code = replace(command, env=environment)
-        if code and plan is not None:
-            say_gone(order.arguments, plan)
-            say_cuda_headers(order.arguments, plan)
+        if 0 < code < SIGNALLED and plan is not None:
+            say_gone(arguments, plan)
+            say_cuda_headers(arguments, plan)
             if step.compiles:
                 say_shadowed(command[len(compiler.command) :], plan, compiler, environment)
-        raise typer.Exit(code)
-    shown = command if order.show == "command" else words(plan, order.show) if plan else ()
+        return code
+    shown = command if show == "command" else words(plan, show) if plan else ()
     answer(shlex.join(shown))
+    return 0
 
 
-def read_order(arguments: Sequence[str]) -> Order:
-    """Take torchlink's options from the front, and `-show` from anywhere.
+def read(words: Sequence[str]) -> CompilerCall | None:
+    """Take torchlink's options from the front, and `-show` from anywhere; None for a `--help` that stands alone.
 
     Raises:
-        UsageError: an option's value is missing.
+        UsageError: an option's value is missing, or is none.
     """
-    rest = [word for word in arguments if word not in SHOW]
-    show = next((SHOW[word] for word in arguments if word in SHOW), None)
-    options: dict[str, str] = {}
+    if plain.completing() or list(words) in (["--help"], ["-h"]):
+        return None
+    known = plain.by_name(fields_of(CompilerCall))
+    values: plain.Values = {}
+    rest = [word for word in words if word not in SHOW]
     while rest:
         name, equals, value = rest[0].partition("=")
-        if name in SWITCHES and not equals:
-            options[SWITCHES[name]] = "yes"
-        elif name in VALUES:
-            if not equals and len(rest) == 1:
-                raise UsageError(f"{name} needs a value.", hint="See 'torchlink c++ --help'.")
-            options[VALUES[name]] = value if equals else rest.pop(1)
-        else:
+        option = known.get(name)
+        switch = option is not None and option.type is bool
+        if option is None or (switch and equals):
             break
+        if not switch and not equals:
+            if len(rest) == 1:
+                raise UsageError(f"{name} needs a value.", hint="See 'torchlink c++ --help'.")
+            value = rest.pop(1)
+        if not plain.take(values, option, True if switch else value):
+            raise UsageError(f"{name} {value!r} names nothing.", hint="See 'torchlink c++ --help'.")
         rest.pop(0)
-    return Order(options=options, show=show, arguments=tuple(rest))
+    shown = (word for word in words if word in SHOW)
+    call: CompilerCall = make(CompilerCall, values)
+    return call._replace(words=(*rest, *shown))
 
 
-def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
-    """The compiler to run, and the plan where the command line or `-show` has a use for one.
+def prepare(call: CompilerCall, step: Step, *, needed: bool) -> tuple[Compiler, LinkPlan | None]:
+    """The compiler to run, and the plan where the command line has a use for one or it is `needed` for `-show`.
 
     Raises:
         ToolMissingError: there is no compiler.
@@ -130,31 +123,21 @@ def prepare(order: Order, step: Step) -> tuple[Compiler, LinkPlan | None]:
         LibtorchNotFoundError, LibtorchUnusableError: nothing to build against.
     """
     import shlex
-    from pathlib import Path
 
     from torchlink.libtorch.machine import is_foreign
-    from torchlink.plan import Wishes, make_plan
     from torchlink.toolchain.compiler import find_compiler
     from torchlink.toolchain.cross import compiler_for, named_by_user
 
-    command = order.options.get("compiler")
-    if not (step.compiles or step.links or order.show):
-        return find_compiler(command), None
-    named = order.options.get("libtorch")
-    libtorch = locate(Path(named) if named else None, order.options.get("python"))
+    if not (step.compiles or step.links or needed):
+        return find_compiler(call.compiler), None
+    libtorch = locate(call.libtorch, call.python)
     # Who names a compiler, or a target on this line, means it.
     named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
-    means_it = command or named_target or named_by_user() or not is_foreign(libtorch)
-    compiler = as_used = find_compiler(command) if means_it else compiler_for(libtorch, None)
+    means_it = call.compiler or named_target or named_by_user() or not is_foreign(libtorch)
+    compiler = as_used = find_compiler(call.compiler) if means_it else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
-    wishes = Wishes(
-        cpu_only="cpu_only" in order.options,
-        rpath=order.options.get("rpath", "absolute"),
-        headers=order.options.get("headers", "system"),
-        aoti="aoti" in order.options,
-    )
-    plan = make_plan(libtorch, wishes, as_used)
+    plan = make_plan(libtorch, call.plan, as_used)
     say_notes(plan)
     return compiler, with_abi(plan, step)
 
@@ -180,12 +163,12 @@ def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
     """
     import os
 
-    from torchlink.libtorch.layout import bare_name
     from torchlink.libtorch.libraries import is_own
+    from torchlink.libtorch.names import library_name
 
     for word in arguments:
         directory, slash, name = word.rpartition("/")
-        bare = bare_name(name) if slash and not word.startswith("-") else None
+        bare = library_name(name) if slash and not word.startswith("-") else None
         if bare is not None and is_own(bare) and not os.path.exists(word):  # noqa: PTH110 - a word
             note(
                 f"{word} is named in the build file, and there is no {directory}. Take it out "
@@ -213,7 +196,7 @@ def say_shadowed(command: Sequence[str], plan: LinkPlan, compiler: Compiler, env
     """Name what a source takes from libtorch's include directory although the compiler's own have it, too."""
     from torchlink.toolchain.shadowed import shadows
 
-    if plan.wishes.headers != "system":
+    if plan.options.headers != "system":
         return
     for shadow in shadows(compiler, command, plan.include_dirs, env):
         by = f"for {shadow.includer} " if shadow.includer else ""
@@ -235,3 +218,14 @@ def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:
     if step.standard is not None and step.standard >= plan.libtorch.cxx_standard_required:
         compile_words = compile_words[:-1]  # the standard is the last of them
     return (*(compile_words if step.compiles else ()), *(link_words if step.links else ()))
+
+
+COMMAND = Command(
+    CompilerCall,
+    cxx,
+    EPILOG,
+    usage="[TORCHLINK OPTIONS]",
+    interspersed=False,
+    foreign=True,
+    read=read,
+)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import JsonOption, PythonOption
-from torchlink.cli.output import answer, say
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+from torchlink.cli import options
+from torchlink.cli.declaration import Command, Option
+from torchlink.cli.output import answer, colored, say
 
 EPILOG = """\b
 Examples:
@@ -24,54 +21,51 @@ Exit code: 0 a CPU program can be built here; 1 something stops that; 2 it could
 """
 
 
-@app.command(epilog=EPILOG)
-def doctor(
-    *,
+class DoctorArguments(NamedTuple):
+    """The command line of `torchlink doctor`."""
+
     libtorch: Annotated[
-        list[Path] | None,
-        typer.Option("--libtorch", metavar="PATH", help="Judge this one instead of all; may be repeated."),
-    ] = None,
-    python: PythonOption = None,
-    json: JsonOption = False,
+        tuple[Path, ...],
+        Option("--libtorch", "Judge this one instead of all; may be repeated.", metavar="PATH"),
+    ] = ()
+    python: options.Python = None
+    json: options.Json = False
     fix_script: Annotated[
-        bool,
-        typer.Option(
-            "--fix-script", help="Print a shell script that would mend what is missing; run nothing."
-        ),
-    ] = False,
-) -> None:
+        bool, Option("--fix-script", "Print a shell script that would mend what is missing; run nothing.")
+    ] = False
+
+
+def doctor(arguments: DoctorArguments) -> int:
     """Say what is here to build against libtorch with, what fits what, and what is missing.
 
     Every libtorch, C++ compiler, linker and tool, driver and GPU; which compiler suits which libtorch; whether
     a CUDA build can run. What is missing comes with the command that mends it. Nothing is compiled or changed.
     The one that is taken without options is marked with *.
     """
-    import sys
-
     from torchlink.cli.progress import working
     from torchlink.doctor.run import examine
     from torchlink.errors import UsageError
 
-    if json and fix_script:
+    if arguments.json and arguments.fix_script:
         raise UsageError("--json and --fix-script exclude one another.", hint="Say one of them.")
     with working("looking at this machine"):
-        report = examine(libtorch or (), python)
-    if json:
+        report = examine(arguments.libtorch, arguments.python)
+    if arguments.json:
         from json import dumps
 
         from torchlink.report.doctor_json import to_json
 
         answer(dumps(to_json(report), indent=2))
-    elif fix_script:
+    elif arguments.fix_script:
         from torchlink.report.doctor_script import to_script
 
         answer(to_script(report).removesuffix("\n"))
     else:
-        import os
-
-        from torchlink.report.ansi import wanted
         from torchlink.report.doctor import to_text
 
-        color = wanted(sys.stdout, os.environ)
+        color = colored()
         say(to_text(report, color=color), color=color, end="")
-    raise typer.Exit(report.exit_code)
+    return report.exit_code
+
+
+COMMAND = Command(DoctorArguments, doctor, EPILOG)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import JsonOption
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command, Option
 from torchlink.cli.output import answer, note, say
 
 if TYPE_CHECKING:
     from torchlink.extract.facts import ExtractReport
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -27,31 +24,29 @@ printed, which is said.
 """
 
 
-@app.command(epilog=EPILOG)
-def extract(
-    *,
+class ExtractArguments(NamedTuple):
+    """The command line of `torchlink extract`."""
+
     wheels: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="WHEEL...",
-            help="A wheel of torch for any platform; and, in any order, wheels with libraries that it needs.",
+        tuple[Path, ...],
+        Argument(
+            "WHEEL...",
+            "A wheel of torch for any platform; and, in any order, wheels with libraries that it needs.",
         ),
-    ],
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to. It may not exist yet, or be empty.")
-    ],
+    ]
+    directory: Annotated[Path, Argument("DIR", "Where to. It may not exist yet, or be empty.")]
     python_libs: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--python-libs",
-            help="Take libtorch_python and libshm as well, which only programs that embed Python need.",
+            "Take libtorch_python and libshm as well, which only programs that embed Python need.",
         ),
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a libtorch that was extracted there before.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
+    ] = False
+    force: Annotated[bool, Option("--force", "Replace a libtorch that was extracted there before.")] = False
+    json: options.Json = False
+
+
+def extract(arguments: ExtractArguments) -> int:
     """Cut a libtorch out of a wheel: include, lib, share and build-version, as in upstream's zips.
 
     Nothing is downloaded and nothing run. A CUDA wheel needs libraries of other wheels (nvidia-…); those that
@@ -61,13 +56,20 @@ def extract(
     from torchlink.extract.run import extract as cut_out
 
     report = watched(
-        lambda progress: cut_out(wheels, directory, python_libs=python_libs, force=force, progress=progress)
+        lambda progress: cut_out(
+            arguments.wheels,
+            arguments.directory,
+            python_libs=arguments.python_libs,
+            force=arguments.force,
+            progress=progress,
+        )
     )
     try:
-        show(report, as_json=json)
+        show(report, as_json=arguments.json)
     except OSError:
-        note(f"{directory} is extracted in full; only this report is missing.")
+        note(f"{arguments.directory} is extracted in full; only this report is missing.")
         raise
+    return 0
 
 
 def show(report: ExtractReport, *, as_json: bool) -> None:
@@ -87,3 +89,6 @@ def show(report: ExtractReport, *, as_json: bool) -> None:
 
         say(to_text(report), end="")
     sys.stdout.flush()
+
+
+COMMAND = Command(ExtractArguments, extract, EPILOG)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
+from torchlink.cli import options
+from torchlink.cli.declaration import Command, Option
+from torchlink.cli.output import answer, note, say
+from torchlink.errors import UsageError
 
-from torchlink.cli.options import JsonOption, PythonOption
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from torchlink.errors import TorchlinkError
+    from torchlink.libtorch.facts import Search
 
 EPILOG = """\b
 Examples:
@@ -30,37 +33,39 @@ def fields(incomplete: str) -> list[str]:
     return [name for name in libtorch_to_json(found) if name.startswith(incomplete)] if found else []
 
 
-@app.command(epilog=EPILOG)
-def find(
-    *,
+class FindArguments(NamedTuple):
+    """The command line of `torchlink find`."""
+
     libtorch: Annotated[
-        list[Path] | None,
-        typer.Option(
+        tuple[Path, ...],
+        Option(
             "--libtorch",
-            metavar="PATH",
-            help="Look only here: a root, its lib directory, a directory around it, a wheel or a zip. "
+            "Look only here: a root, its lib directory, a directory around it, a wheel or a zip. "
             "May be repeated with --all.",
+            metavar="PATH",
         ),
-    ] = None,
-    python: PythonOption = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every candidate in order, the rejected ones with their reason.")
-    ] = False,
-    field: Annotated[
+    ] = ()
+    python: options.Python = None
+    all: Annotated[
+        bool, Option("--all", "Every candidate in order, the rejected ones with their reason.")
+    ] = False
+    print: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--print",
-            metavar="FIELD",
-            autocompletion=fields,
-            help="Only one value, for scripts: root, version, cxx11_abi, cxx_standard, library_dir, … "
+            "Only one value, for scripts: root, version, cxx11_abi, cxx_standard, library_dir, … "
             "(the names of --json); an element of a list a line.",
+            metavar="FIELD",
+            complete=fields,
         ),
-    ] = None,
-    as_json: JsonOption = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Name the symbol that the C++ ABI was read from.")
-    ] = False,
-) -> None:
+    ] = None
+    json: options.Json = False
+    verbose: Annotated[bool, Option("-v --verbose", "Name the symbol that the C++ ABI was read from.")] = (
+        False
+    )
+
+
+def find(arguments: FindArguments) -> int:
     """Find libtorch and say what it is.
 
     Version, C++ ABI, C++ standard, libraries and accelerator are read from its files.
@@ -70,6 +75,44 @@ def find(
     conda environment; ./libtorch and the other places where projects vendor one; python3 on PATH; the Python
     that runs torchlink; the system's own places.
     """
-    from torchlink.cli.find_run import Order, run
+    from torchlink.libtorch.choose import failure, search
 
-    raise typer.Exit(run(Order(libtorch or (), python, everything, field, as_json, verbose)))
+    if arguments.json and arguments.print:
+        raise UsageError("--print and --json exclude one another.", hint="Say one of them.")
+    if len(arguments.libtorch) + bool(arguments.python) > 1 and not arguments.all:
+        several = "--libtorch and --python together" if arguments.python else "Several --libtorch"
+        raise UsageError(f"{several} need --all.", hint="Say --all to see every one of them.")
+    found = search(arguments.libtorch, arguments.python, everything=arguments.all)
+    error = None if found.chosen else failure(found)
+    if error is not None and (arguments.print or not arguments.all):
+        raise error
+    show(found, arguments, error)
+    if found.chosen and not arguments.json:
+        from torchlink.libtorch.floor import shortfall
+
+        short = shortfall(found.chosen)
+        if short is not None:
+            note(f"{short.message} {short.hint}", label="warning")
+    if error is None:
+        return 0
+    if not arguments.json:
+        raise error
+    return error.exit_code
+
+
+def show(found: Search, arguments: FindArguments, error: TorchlinkError | None) -> None:
+    """Print what was found in the form that was asked for."""
+    from torchlink.report.find import field_values, search_to_json, search_to_text
+
+    if arguments.json:
+        import json
+
+        answer(json.dumps(search_to_json(found, error), indent=2))
+    elif arguments.print and found.chosen:
+        for value in field_values(found.chosen, arguments.print):
+            answer(value, line=True)
+    else:
+        say(search_to_text(found, everything=arguments.all, verbose=arguments.verbose))
+
+
+COMMAND = Command(FindArguments, find, EPILOG)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
+from torchlink.cli import options
+from torchlink.cli.declaration import Command, Option
+from torchlink.cli.output import answer
+from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.errors import UsageError, WouldOverwriteError
+from torchlink.plan import PlanOptions
 
-from torchlink.cli.options import LibtorchOption, PythonOption
-from torchlink.cli.plan_options import (
-    AotiOption,
-    CompilerOption,
-    CpuOption,
-    HeadersOption,
-    RpathOption,
-    StdOption,
-)
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from torchlink.plan import LinkPlan
 
 EPILOG = """\b
 Examples:
@@ -27,63 +24,87 @@ Examples:
   torchlink flags --cpu --rpath origin=lib
   torchlink flags --pkg-config > torch.pc
 """
+TARGETS = ("cxx", "cmake", "nim", "pkg-config", "json")
+# How a response file by torchlink begins; anything else is a file of the user's.
+OWN_BEGINNINGS = (
+    "-D_GLIBCXX_USE_CXX11_ABI=",
+    "-isystem",
+    "-idirafter",
+    "-std=c++",
+    "-L",
+    "-l",
+    "-Wl,",
+    "-Xlinker",
+    "/MD",
+    "/LIBPATH:",
+)
 
-ResponseFileOption = Annotated[
-    Path | None,
-    typer.Option("--response-file", metavar="PATH", help="Write a file for `c++ @PATH` instead of printing."),
-]
+
+class FlagsArguments(NamedTuple):
+    """The command line of `torchlink flags`."""
+
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    cxx: Annotated[bool, Option("--cxx", "One shell-quoted line for a C++ compiler (the default).")] = False
+    cmake: Annotated[bool, Option("--cmake", "A snippet for a CMakeLists.txt.")] = False
+    nim: Annotated[bool, Option("--nim", "Lines for a nim.cfg.")] = False
+    pkg_config: Annotated[bool, Option("--pkg-config", "A complete torch.pc.")] = False
+    json: Annotated[bool, Option("--json", "The whole plan as one JSON object.")] = False
+    compile: Annotated[bool, Option("--compile", "Only what a compile step needs.")] = False
+    link: Annotated[bool, Option("--link", "Only what a link step needs.")] = False
+    plan: Annotated[PlanOptions, options.PLAN] = PlanOptions()
+    compiler: options.Compiler = None
+    response_file: Annotated[
+        Path | None,
+        Option("--response-file", "Write a file for `c++ @PATH` instead of printing.", metavar="PATH"),
+    ] = None
+    force: Annotated[bool, Option("--force", "Let --response-file overwrite any file.")] = False
 
 
-@app.command(epilog=EPILOG)
-def flags(
-    *,
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-    cxx: Annotated[
-        bool, typer.Option("--cxx", help="One shell-quoted line for a C++ compiler (the default).")
-    ] = False,
-    cmake: Annotated[bool, typer.Option("--cmake", help="A snippet for a CMakeLists.txt.")] = False,
-    nim: Annotated[bool, typer.Option("--nim", help="Lines for a nim.cfg.")] = False,
-    pkg_config: Annotated[bool, typer.Option("--pkg-config", help="A complete torch.pc.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="The whole plan as one JSON object.")] = False,
-    compile_half: Annotated[bool, typer.Option("--compile", help="Only what a compile step needs.")] = False,
-    link_half: Annotated[bool, typer.Option("--link", help="Only what a link step needs.")] = False,
-    cpu: CpuOption = False,
-    rpath: RpathOption = "absolute",
-    headers: HeadersOption = "system",
-    aoti: AotiOption = False,
-    std: StdOption = None,
-    compiler: CompilerOption = None,
-    response_file: ResponseFileOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Let --response-file overwrite any file.")] = False,
-) -> None:
+def flags(arguments: FlagsArguments) -> int:
     """Print the words that compile and link a program against libtorch.
 
     The answer alone is on stdout, notes are on stderr. The words go at the end of a command, behind sources
     and objects. For paths with spaces use eval, as below, or --response-file.
     """
-    from torchlink.cli.flags_run import Order, run
-
-    raise typer.Exit(
-        run(
-            Order(
-                libtorch=libtorch,
-                python=python,
-                cxx=cxx,
-                cmake=cmake,
-                nim=nim,
-                pkg_config=pkg_config,
-                json=json,
-                compile_half=compile_half,
-                link_half=link_half,
-                cpu=cpu,
-                rpath=rpath,
-                headers=headers,
-                aoti=aoti,
-                std=std,
-                compiler=compiler,
-                response_file=response_file,
-                force=force,
-            )
+    targets = [target for target in TARGETS if getattr(arguments, target.replace("-", "_"))] or ["cxx"]
+    if len(targets) > 1:
+        raise UsageError(f"--{' and --'.join(targets)} ask for two answers at once.", hint="Name one target.")
+    if arguments.response_file and targets != ["cxx"]:
+        raise UsageError(
+            f"--response-file goes with --cxx, not with --{targets[0]}.", hint="Leave one of them away."
         )
-    )
+    half = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
+    libtorch = locate(arguments.libtorch, arguments.python)
+    plan = plan_for(libtorch, arguments.plan._replace(compiles=half != "link"), arguments.compiler)
+    if arguments.response_file:
+        write_response_file(plan, half, arguments.response_file, force=arguments.force)
+    else:
+        from torchlink.emit import emit
+
+        answer(emit(plan, targets[0], half))
+    say_notes(plan)
+    return 0
+
+
+def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -> None:
+    """Write the words for `c++ @PATH`, over an older response file but over nothing else."""
+    from torchlink.atomic import unwritable, write_file
+    from torchlink.emit import cxx
+
+    try:
+        if (
+            path.is_file() and not force
+        ):  # a pipe has nothing of the user's, and reading it would wait for ever
+            before = path.read_bytes().decode("latin-1")
+            if before.strip() and not before.startswith(OWN_BEGINNINGS):
+                raise WouldOverwriteError(
+                    f"{path} is no response file of torchlink's; it was left as it is.",
+                    hint="Name another file, or give --force to overwrite it.",
+                )
+        write_file(path, os.fsencode(cxx.response_file(plan, half)))
+    except OSError as error:
+        raise unwritable(path, error, "Name a file that you may write.") from error
+
+
+COMMAND = Command(FlagsArguments, flags, EPILOG)

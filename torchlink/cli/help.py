@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-import typer
-
+from torchlink.cli.declaration import Argument, Command
 from torchlink.cli.output import answer
 
 EPILOG = """\b
@@ -15,10 +14,8 @@ Examples:
   torchlink help cmake init
 """
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
-def words_at(ctx: typer.Context, incomplete: str) -> list[str]:
+def words_at(ctx: Any, incomplete: str) -> list[str]:
     """For a shell: the commands, or those of the command that is named already."""
     place: Any = ctx.find_root().command
     for word in ctx.params.get("command") or ():
@@ -27,24 +24,22 @@ def words_at(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-@app.command(epilog=EPILOG)
-def show(
-    ctx: typer.Context,
+class HelpArguments(NamedTuple):
+    """The command line of `torchlink help`."""
+
     command: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[COMMAND]...",
-            autocompletion=words_at,
-            help="A command, and one of its own commands.",
-        ),
-    ] = None,
-) -> None:
+        tuple[str, ...],
+        Argument("[COMMAND]...", "A command, and one of its own commands.", complete=words_at),
+    ] = ()
+
+
+def show(arguments: HelpArguments) -> int:
     """Show the help of torchlink or of one of its commands, as --help does."""
-    from torchlink.cli.app import did_you_mean
+    from torchlink.cli.app import did_you_mean, root_context
     from torchlink.errors import UsageError
 
-    place: Any = ctx.find_root()
-    for word in command or ():
+    place: Any = root_context()
+    for word in arguments.command:
         group = place.command
         names = group.list_commands(place) if hasattr(group, "list_commands") else []
         if word not in names:
@@ -53,3 +48,7 @@ def show(
         found = group.get_command(place, word)
         place = type(place)(found, info_name=word, parent=place, **found.context_settings)
     answer(place.get_help())
+    return 0
+
+
+COMMAND = Command(HelpArguments, show, EPILOG)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import enum
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command, Option
+from torchlink.cli.output import say
+from torchlink.shown import visible
 
-from torchlink.cli.options import JsonOption
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EPILOG = """\b
 Examples:
@@ -22,24 +25,8 @@ Examples:
   torchlink lint --explain abi-mismatch
   torchlink lint --html report.html dist/mine-1.0-cp312-cp312-linux_x86_64.whl
 """
-
-
-class Format(str, enum.Enum):
-    """Values of --format."""
-
-    text = "text"
-    json = "json"
-    sarif = "sarif"
-    github = "github"
-    junit = "junit"
-
-
-class Threshold(str, enum.Enum):
-    """Values of --fail-on."""
-
-    error = "error"
-    warning = "warning"
-    note = "note"
+FORMATS = ("text", "json", "sarif", "github", "junit")
+SEVERITIES = ("error", "warning", "note")
 
 
 def rule_ids(incomplete: str) -> list[str]:
@@ -60,151 +47,234 @@ def targets(incomplete: str) -> list[str]:
     return [name for name in names() if name.startswith(incomplete)]
 
 
-@app.command(epilog=EPILOG)
-def lint(
+class LintArguments(NamedTuple):
+    """The command line of `torchlink lint`."""
+
     files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="FILE...",
-            help="Programs, libraries, Python extensions, wheels, directories; - or a .txt with the output of "
+        tuple[Path, ...],
+        Argument(
+            "FILE...",
+            "Programs, libraries, Python extensions, wheels, directories; - or a .txt with the output of "
             "ldd (glibc's or musl's), ldd -r, ldd -v, lddtree or readelf -d.",
             show_default=False,
         ),
-    ] = None,
-    *,
+    ] = ()
     select: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--select",
-            metavar="RULES",
-            autocompletion=rule_ids,
-            help="Only these rules (ids or globs, by commas).",
-        ),
-    ] = None,
+        tuple[str, ...],
+        Option("--select", "Only these rules (ids or globs, by commas).", metavar="RULES", complete=rule_ids),
+    ] = ()
     ignore: Annotated[
-        list[str] | None,
-        typer.Option("--ignore", metavar="RULES", autocompletion=rule_ids, help="Not these rules."),
-    ] = None,
+        tuple[str, ...], Option("--ignore", "Not these rules.", metavar="RULES", complete=rule_ids)
+    ] = ()
     fail_on: Annotated[
-        Threshold | None,
-        typer.Option("--fail-on", help="The least severity that makes the exit code 1. [default: error]"),
-    ] = None,
+        str | None,
+        Option(
+            "--fail-on", "The least severity that makes the exit code 1. [default: error]", choices=SEVERITIES
+        ),
+    ] = None
     target: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--target",
+            "The oldest system it must run on: debian:12, ubuntu:22.04, manylinux_2_28, glibc=2.31.",
             metavar="SYSTEM",
-            autocompletion=targets,
-            help="The oldest system it must run on: debian:12, ubuntu:22.04, manylinux_2_28, glibc=2.31.",
+            complete=targets,
         ),
-    ] = None,
+    ] = None
     allowed_rpath: Annotated[
-        list[str] | None,
-        typer.Option(
+        tuple[str, ...],
+        Option(
             "--allowed-rpath",
+            "A search path entry must begin so, e.g. '$ORIGIN/..' (quoted, for the shell); may be repeated.",
             metavar="PREFIX",
-            help="A search path entry must begin so, e.g. '$ORIGIN/..' (quoted, for the shell); may be repeated.",
         ),
-    ] = None,
+    ] = ()
     root: Annotated[
-        Path | None, typer.Option("--root", metavar="DIR", help="Judge as in the image or sysroot below DIR.")
-    ] = None,
+        Path | None, Option("--root", "Judge as in the image or sysroot below DIR.", metavar="DIR")
+    ] = None
     libtorch: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--libtorch",
-            metavar="PATH",
-            help="The libtorch that Python extensions are imported with. [default: that of their site-packages, else "
+            "The libtorch that Python extensions are imported with. [default: that of their site-packages, else "
             "what `torchlink find` takes]",
+            metavar="PATH",
         ),
-    ] = None,
+    ] = None
     python: Annotated[
-        str | None,
-        typer.Option("--python", metavar="PYTHON", help="The Python whose torch they are imported with."),
-    ] = None,
+        str | None, Option("--python", "The Python whose torch they are imported with.", metavar="PYTHON")
+    ] = None
     env: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--env",
-            metavar="NAME=VALUE",
-            help="The environment it will run in, e.g. LD_LIBRARY_PATH=/opt/lib.",
+        tuple[str, ...],
+        Option(
+            "--env", "The environment it will run in, e.g. LD_LIBRARY_PATH=/opt/lib.", metavar="NAME=VALUE"
         ),
-    ] = None,
+    ] = ()
     config: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--config",
+            "Settings; default: torchlink.toml or pyproject.toml, upward from here.",
             metavar="FILE",
-            help="Settings; default: torchlink.toml or pyproject.toml, upward from here.",
         ),
-    ] = None,
+    ] = None
     baseline: Annotated[
-        Path | None,
-        typer.Option("--baseline", metavar="FILE", help="Findings that are known: only others count."),
-    ] = None,
+        Path | None, Option("--baseline", "Findings that are known: only others count.", metavar="FILE")
+    ] = None
     write_baseline: Annotated[
         Path | None,
-        typer.Option(
-            "--write-baseline", metavar="FILE", help="Write what is found now as the baseline, and exit 0."
-        ),
-    ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print the findings.")] = Format.text,
-    as_json: JsonOption = False,
-    tree: Annotated[
-        bool, typer.Option("--tree", help="The closure as a tree, each edge with how it was found.")
-    ] = False,
+        Option("--write-baseline", "Write what is found now as the baseline, and exit 0.", metavar="FILE"),
+    ] = None
+    format: Annotated[str, Option("--format", "How to print the findings.", choices=FORMATS)] = "text"
+    json: options.Json = False
+    tree: Annotated[bool, Option("--tree", "The closure as a tree, each edge with how it was found.")] = False
     html: Annotated[
         Path | None,
-        typer.Option(
-            "--html", metavar="FILE", help="Also write a page with findings and the dependency graph."
-        ),
-    ] = None,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Show where each library was searched.")
-    ] = False,
-    list_rules: Annotated[
-        bool, typer.Option("--list-rules", help="List the rules and exit; no FILE is needed.")
-    ] = False,
+        Option("--html", "Also write a page with findings and the dependency graph.", metavar="FILE"),
+    ] = None
+    verbose: Annotated[bool, Option("-v --verbose", "Show where each library was searched.")] = False
+    list_rules: Annotated[bool, Option("--list-rules", "List the rules and exit; no FILE is needed.")] = False
     explain: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--explain",
+            "Print the page of a rule and exit; no FILE is needed.",
             metavar="RULE",
-            autocompletion=rule_ids,
-            help="Print the page of a rule and exit; no FILE is needed.",
+            complete=rule_ids,
         ),
-    ] = None,
-) -> None:
+    ] = None
+
+
+def lint(arguments: LintArguments) -> int:
     """Say what is wrong or fragile in binaries that link libtorch; they are read, never run.
 
     Every finding says what, where, why it will hurt and the words that mend it; --explain prints the page
     of a rule. Exit code 0: nothing at or above --fail-on; 1: something; 2: a file could not be judged.
     """
-    from torchlink.cli.lint_run import Wishes, run
+    if arguments.list_rules or arguments.explain is not None:
+        return about_rules(arguments)
+    if not arguments.files:
+        from torchlink.errors import UsageError
 
-    raise typer.Exit(
-        run(
-            Wishes(
-                files=files or (),
-                select=select,
-                ignore=ignore,
-                fail_on=fail_on.value if fail_on else None,
-                target=target,
-                allowed_rpath=allowed_rpath,
-                root=root,
-                libtorch=libtorch,
-                python=python,
-                env=env,
-                config=config,
-                baseline=baseline,
-                write_baseline=write_baseline,
-                output=output.value,
-                as_json=as_json,
-                tree=tree,
-                html=html,
-                verbose=verbose,
-                list_rules=list_rules,
-                explain=explain,
-            )
-        )
+        raise UsageError("Missing argument 'FILE...'.", hint="See 'torchlink lint --help'.")
+    from torchlink.cli.lint_output import show, write_page
+    from torchlink.cli.progress import working
+    from torchlink.lint import config as settings
+    from torchlink.lint.case import LintOptions
+    from torchlink.lint.finding import Severity
+    from torchlink.lint.rules import RULES, choose
+    from torchlink.lint.run import lint as run
+    from torchlink.lint.shell import of_shell
+    from torchlink.lint.torches import Torches
+
+    check_forms(arguments)
+    setting = settings.load(Path.cwd(), arguments.config, rules={rule.id: rule for rule in RULES})
+    select, ignore = words(arguments.select) or setting.select, words(arguments.ignore) or setting.ignore
+    target = setting.target if arguments.target is None else arguments.target
+    form = "json" if arguments.json else arguments.format
+    wanted = LintOptions(
+        floors={} if target is None else floors(target),
+        target=target,
+        allowed_rpath=prefixes(arguments.allowed_rpath) or setting.allowed_rpath,
+        environment=options.variables(arguments.env),
+        shell=of_shell(os.environ),
     )
+    rules, torches = choose(select, ignore), Torches(arguments.libtorch, arguments.python)
+    piped = standard_input() if any(str(path) == "-" for path in arguments.files) else b""
+    # Who reads these looks at no exit code and no stderr: the report itself must say it.
+    keep_going = form in {"sarif", "github", "junit"}
+    with working("reading binaries"):
+        report = run(
+            arguments.files,
+            wanted,
+            rules=rules,
+            root=arguments.root,
+            standard_input=piped,
+            keep_going=keep_going,
+            torches=torches,
+        )
+    if setting.allow or arguments.baseline or arguments.write_baseline:
+        from torchlink.lint import allow, baseline
+
+        report = allow.apply(report, select=select, ignore=ignore, allow=setting.allow)
+        if arguments.write_baseline:
+            baseline.write(arguments.write_baseline, baseline.of(report))
+            say(f"torchlink: wrote {visible(str(arguments.write_baseline))}", err=True)
+            return 2 if report.unreadable else 0
+        if arguments.baseline:
+            known = baseline.read(arguments.baseline)
+            report = allow.apply(report, select=select, ignore=ignore, baseline=known)
+    threshold = Severity(arguments.fail_on) if arguments.fail_on else setting.fail_on or Severity.ERROR
+    if any(file.findings or file.allowed for file in report.files):
+        from torchlink.lint.demangle import demangled
+
+        report = demangled(report)
+    show(report, form, threshold, tree=arguments.tree, verbose=arguments.verbose)
+    if arguments.html is not None:
+        write_page(report, arguments.html)
+    return 2 if report.unreadable else int(report.fails(threshold))
+
+
+def about_rules(arguments: LintArguments) -> int:
+    """Print the list of the rules, or the page of one."""
+    from torchlink.cli import lint_rules
+    from torchlink.errors import UsageError
+
+    if arguments.list_rules and arguments.explain is not None:
+        raise UsageError("--list-rules and --explain exclude one another.", hint="Use only one of them.")
+    as_json = arguments.json or arguments.format == "json"
+    if arguments.explain is not None:
+        lint_rules.explain(arguments.explain, as_json=as_json)
+    else:
+        lint_rules.list_rules(as_json=as_json)
+    return 0
+
+
+def check_forms(arguments: LintArguments) -> None:
+    """Refuse two forms at once for one output."""
+    from torchlink.errors import UsageError
+
+    forms = [form for form, asked in (("--json", arguments.json), ("--tree", arguments.tree)) if asked]
+    if arguments.format not in {"text", *("json" for _ in forms if arguments.json)}:
+        forms.append(f"--format {arguments.format}")
+    if len(forms) > 1:
+        raise UsageError(f"{' and '.join(forms)} do not go together.", hint="Ask for one of them.")
+
+
+def words(values: Sequence[str]) -> tuple[str, ...]:
+    """The ids of options that take several by commas."""
+    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+
+
+def prefixes(values: Sequence[str]) -> tuple[str, ...]:
+    """The prefixes of --allowed-rpath; one that the shell took the $ORIGIN from would allow nothing, or everything."""
+    from torchlink.errors import UsageError
+
+    for value in values:
+        if not value or f"{value}/".startswith("/../"):
+            raise UsageError(
+                f"--allowed-rpath {value or 'without a prefix'}: the shell has replaced $ORIGIN by nothing.",
+                hint="Quote it: --allowed-rpath '$ORIGIN/..'",
+            )
+    return tuple(values)
+
+
+def floors(target: str) -> dict[str, tuple[int, ...]]:
+    """The newest symbol versions that a target system has."""
+    from torchlink.lint.targets import parse_target
+
+    return dict(parse_target(target))
+
+
+def standard_input() -> bytes:
+    """What stands for `-`; one byte more than is taken tells that it is too much."""
+    from torchlink.lint.text_formats.detect import LARGEST_TEXT
+
+    if sys.stdin is None:
+        return b""
+    if sys.stdin.isatty():
+        say("torchlink: waiting for the output of ldd (end it with Ctrl-D) …", err=True)
+    return sys.stdin.buffer.read(LARGEST_TEXT + 1)
+
+
+COMMAND = Command(LintArguments, lint, EPILOG)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink import __version__
-from torchlink.cli.output import answer, say
+from torchlink.cli.output import answer, colored, say
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def show(report: LintReport, form: str, threshold: Severity, *, tree: bool, verbose: bool) -> None:
     """Print the report in the form that was asked for."""
-    from torchlink.report import ansi
-
-    color = ansi.wanted(sys.stdout, os.environ)
+    color = colored()
     if tree:
         from torchlink.report import lint_tree
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import JsonOption, offering
-from torchlink.cli.output import answer, note, say
-from torchlink.cli.plan_options import CpuOption
-from torchlink.cli.verify import EnvOption
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command, Option, command_line, only
+from torchlink.cli.output import answer, colored, note, say
 from torchlink.shown import visible
+from torchlink.verify.options import DEFAULTS, VerifyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torchlink.cli.progress import Display
     from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -38,79 +35,51 @@ On GitHub Actions, one job a verification (nothing is run by --github itself):
 \b
 Exit code: 0 all is well; 1 a verification failed; 2 none failed, but some could not be tried.
 """
-ATOL, RTOL = 1e-5, 1e-4
-JOBS_HELP = "How many verifications at once; a compiler takes about a gigabyte of memory."
+# What every verification is asked for; the rest of `verify`'s options makes the rows and columns.
+OPTIONS = {
+    **only(options.VERIFY, "inputs", "expect", "libraries", "atol", "rtol", "timeout", "device", "env"),
+    "plan": only(options.PLAN, "cpu_only"),
+}
 
 
-@app.command(epilog=EPILOG)
-def matrix(
-    *,
+class MatrixArguments(NamedTuple):
+    """The command line of `torchlink matrix`."""
+
     model: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[MODEL]", help="A TorchScript file; a tiny one that torchlink carries without."
-        ),
-    ] = None,
+        Path | None, Argument("[MODEL]", "A TorchScript file; a tiny one that torchlink carries without.")
+    ] = None
     libtorch: Annotated[
-        list[Path] | None,
-        typer.Option(
+        tuple[Path, ...],
+        Option(
             "--libtorch",
+            "A row; may be repeated. Without any: every usable one of find --all.",
             metavar="PATH",
-            help="A row; may be repeated. Without any: every usable one of find --all.",
         ),
-    ] = None,
+    ] = ()
     compiler: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--compiler",
-            metavar="EXE",
-            help="A C++ compiler; may be repeated. Without any: $CXX, else c++.",
-        ),
-    ] = None,
+        tuple[str, ...],
+        Option("--compiler", "A C++ compiler; may be repeated. Without any: $CXX, else c++.", metavar="EXE"),
+    ] = ()
     via: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--via",
-            metavar="cxx|cmake|nim",
-            autocompletion=offering("cxx", "cmake", "nim"),
-            help="A way of building, as in verify; may be repeated.",
+        tuple[str, ...], options.VIA._replace(help="A way of building, as in verify; may be repeated.")
+    ] = ()
+    verify: Annotated[VerifyOptions, OPTIONS] = DEFAULTS
+    jobs: Annotated[
+        int,
+        Option(
+            "--jobs -j",
+            "How many verifications at once; a compiler takes about a gigabyte of memory.",
+            metavar="N",
         ),
-    ] = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input", metavar="VALUE", help="One argument of forward, as in verify; may be repeated."
-        ),
-    ] = None,
-    expect: Annotated[
-        Path | None, typer.Option("--expect", metavar="FILE", help="The tensors that forward should return.")
-    ] = None,
-    library: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--library", metavar="LIB.so", help="A library of operators, as in verify; may be repeated."
-        ),
-    ] = None,
-    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = ATOL,
-    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = RTOL,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="cpu|cuda|auto",
-            autocompletion=offering("cpu", "cuda", "auto"),
-            help="Where to run, as in verify.",
-        ),
-    ] = "cpu",
-    env: EnvOption = None,
-    cpu: CpuOption = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help=JOBS_HELP)] = 1,
-    json: JsonOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
+    ] = 1
+    json: options.Json = False
+    markdown: Annotated[bool, Option("--markdown", "The table as Markdown.")] = False
     github: Annotated[
-        bool, typer.Option("--github", help="Run nothing: print a matrix for GitHub Actions, on one line.")
-    ] = False,
-) -> None:
+        bool, Option("--github", "Run nothing: print a matrix for GitHub Actions, on one line.")
+    ] = False
+
+
+def matrix(arguments: MatrixArguments) -> int:
     """Verify one model against several libtorchs with several compilers, and print a table.
 
     A row is a libtorch, a column a compiler or a way of building. Loaders that were built before are used
@@ -120,66 +89,26 @@ def matrix(
     from torchlink.errors import UsageError
     from torchlink.matrix.run import columns_of, rows_of, run_matrix
 
-    if json + markdown + github > 1:
+    if arguments.json + arguments.markdown + arguments.github > 1:
         raise UsageError("--json, --markdown and --github exclude one another.", hint="Say one of them.")
-    for option, words in (("--libtorch", libtorch), ("--compiler", compiler), ("--via", via)):
-        for word in dict.fromkeys(words or ()):
-            if words and words.count(word) > 1:  # type: ignore[arg-type]  # each list holds words of one type
-                note(f"{option} {word} is given twice and tried once.")
-    columns = columns_of(compiler or (), via or (), ask=not github)
-    rows = rows_of(libtorch or ())
-    if github:
-        words = words_of(
-            inputs or (),
-            expect,
-            library or (),
-            {"--atol": (atol, ATOL), "--rtol": (rtol, RTOL)},
-            device,
-            cpu=cpu,
-        )
-        words += [word for value in env or () for word in ("--env", value)]
-        answer(jobs_of(rows, columns, model, words))
-        return
-    from torchlink.plan import Wishes
-
-    options = {
-        "device": device,
-        "inputs": inputs,
-        "expect": expect,
-        "libraries": library or (),
-        "atol": atol,
-        "rtol": rtol,
-        "wishes": Wishes(cpu_only=cpu),
-        "env": env or (),
-    }
+    for option, values in (
+        ("--libtorch", arguments.libtorch),
+        ("--compiler", arguments.compiler),
+        ("--via", arguments.via),
+    ):
+        for value, count in Counter(map(str, values)).items():
+            if count > 1:
+                note(f"{option} {value} is given twice and tried once.")
+    columns = columns_of(arguments.compiler, arguments.via, ask=not arguments.github)
+    rows = rows_of(arguments.libtorch)
+    if arguments.github:
+        answer(jobs_of(rows, columns, arguments.model, command_line(OPTIONS, arguments.verify)))
+        return 0
     with working("verifying", len(rows) * len(columns)) as display:
         told = teller(len(rows) * len(columns), display)
-        report = run_matrix(model, rows, columns, options, jobs=jobs, done=told)
-    show(report, as_json=json, as_markdown=markdown)
-    raise typer.Exit(report.exit_code)
-
-
-def words_of(
-    inputs: Sequence[str],
-    expect: Path | None,
-    libraries: Sequence[Path],
-    tolerances: dict[str, tuple[float, float]],
-    device: str,
-    *,
-    cpu: bool,
-) -> list[str]:
-    """What every job says to `torchlink verify` besides; a tolerance comes with what it is without a word."""
-    words = [word for value in inputs for word in ("--input", value)]
-    words += ["--expect", str(expect)] if expect else []
-    words += [word for library in libraries for word in ("--library", str(library))]
-    words += [
-        word
-        for option, (value, usual) in tolerances.items()
-        if value != usual
-        for word in (option, str(value))
-    ]
-    words += ["--device", device] if device != "cpu" else []
-    return [*words, "--cpu"] if cpu else words
+        report = run_matrix(arguments.model, rows, columns, arguments.verify, jobs=arguments.jobs, done=told)
+    show(report, as_json=arguments.json, as_markdown=arguments.markdown)
+    return report.exit_code
 
 
 def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None, words: Sequence[str]) -> str:
@@ -219,12 +148,7 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
     elif as_markdown:
         say(renderers.to_markdown(report), end="")
     else:
-        import os
-        import sys
-
-        from torchlink.report.ansi import wanted
-
-        color = wanted(sys.stdout, os.environ)
+        color = colored()
         say(renderers.to_text(report, color=color), color=color, end="")
 
 
@@ -243,3 +167,6 @@ def teller(count: int, display: Display) -> Callable[[Cell], None]:
             display.show("verifying", ended, count)
 
     return tell
+
+
+COMMAND = Command(MatrixArguments, matrix, EPILOG)

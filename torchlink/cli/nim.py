@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command, CommandGroup, Option, command_line
 from torchlink.cli.output import answer, say
-from torchlink.cli.plan_options import AotiOption, CpuOption, HeadersOption
 from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.plan import PlanOptions
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
-
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Start a Nim project."
-)
 
 EPILOG_INIT = """\b
 Examples:
@@ -28,32 +23,25 @@ Examples:
 """
 
 
-@app.callback()
-def group() -> None:
-    """Make typer keep `init` a command of its own while it is the only one."""
+class NimInitArguments(NamedTuple):
+    """The command line of `torchlink nim init`."""
 
-
-@app.command(epilog=EPILOG_INIT)
-def init(
-    directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where to; it is made where it is missing.")
-    ] = Path(),
-    *,
+    directory: Annotated[Path, Argument("[DIR]", "Where to; it is made where it is missing.")] = Path()
     shared: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--shared",
-            help="For a shared repository: no paths in it; its config.nims calls torchlink at every compile.",
+            "For a shared repository: no paths in it; its config.nims calls torchlink at every compile.",
         ),
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that stand there.")] = False,
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-    cpu: CpuOption = False,
-    headers: HeadersOption = "system",
-    aoti: AotiOption = False,
-    json: JsonOption = False,
-) -> None:
+    ] = False
+    force: Annotated[bool, Option("--force", "Overwrite files that stand there.")] = False
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    plan: Annotated[PlanOptions, options.PROJECT] = PlanOptions()
+    json: options.Json = False
+
+
+def init(arguments: NimInitArguments) -> int:
     """Write a Nim project that builds: a small typed wrapper, a program that runs a model, a .nimble file.
 
     Its nim.cfg holds the words for this machine's libtorch, and git ignores it. With --shared there is a
@@ -64,29 +52,28 @@ def init(
     from torchlink.errors import UsageError
     from torchlink.libtorch.machine import is_foreign
     from torchlink.libtorch.packed import check_unpacked
-    from torchlink.plan import Wishes
 
+    directory = arguments.directory
     name = directory.absolute().resolve().name
-    if shared:
-        if libtorch or python:
+    if arguments.shared:
+        if arguments.libtorch or arguments.python:
             raise UsageError(
                 "--shared keeps every machine's paths out of the project, --libtorch and --python name one.",
                 hint="Leave them away here; set TORCHLINK_LIBTORCH when Nim runs.",
             )
-        wished = {"--cpu": cpu, "--headers=after": headers == "after", "--aoti": aoti}
-        files = shared_project(name, tuple(option for option, wanted in wished.items() if wanted))
+        files = shared_project(name, tuple(command_line(options.PROJECT, arguments.plan)))
         notes = None
     else:
-        found = locate(libtorch, python)
+        found = locate(arguments.libtorch, arguments.python)
         check_unpacked(found)
-        notes = plan_for(found, Wishes(cpu_only=cpu, headers=headers, aoti=aoti), None)
+        notes = plan_for(found, arguments.plan, None)
         files = project(notes, name)
-    written = write_project(files, directory, force=force)
-    if json:
-        import json as writer
+    written = write_project(files, directory, force=arguments.force)
+    if arguments.json:
+        import json
 
         fields = {"schema": 1, "directory": str(directory), "files": [str(path) for path in written]}
-        answer(writer.dumps(fields, indent=2))
+        answer(json.dumps(fields, indent=2))
     else:
         for path in written:
             say(visible(str(path)))
@@ -100,6 +87,7 @@ def init(
     else:
         command = f"{place} nim cpp main.nim && ./main model.pt"
     say(visible(command), err=True)
+    return 0
 
 
 def cross_command(libtorch: Libtorch) -> str:
@@ -116,3 +104,6 @@ def cross_command(libtorch: Libtorch) -> str:
     run = command_for(libtorch.arch, compiler) if compiler else None
     words = shlex.join(("nim", "cpp", *nim_words(libtorch, compiler), "main.nim"))
     return f"{words} && {run} ./main model.pt" if run else words
+
+
+COMMAND = CommandGroup({"init": Command(NimInitArguments, init, EPILOG_INIT)}, help="Start a Nim project.")

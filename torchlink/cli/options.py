@@ -1,18 +1,19 @@
-"""Options that several commands share."""
+"""Options that several commands share, each declared once: see `cli.declaration`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from torchlink.cli.declaration import Option
+from torchlink.cli.output import note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 def offering(*values: str) -> Callable[[str], list[str]]:
-    """For `autocompletion`: a shell offers these values, and any other may be typed all the same."""
+    """For `complete`: a shell offers these values, and any other may be typed all the same."""
 
     def complete(incomplete: str) -> list[str]:
         return [value for value in values if value.startswith(incomplete)]
@@ -20,16 +21,130 @@ def offering(*values: str) -> Callable[[str], list[str]]:
     return complete
 
 
-LibtorchOption = Annotated[
+def cxx_standard(text: str) -> int:
+    """The number of a C++ standard as people and compilers write it: 20, c++20, gnu++20, c++2a.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    name = text.lower()
+    extended = name.startswith("gnu++")
+    name = name.removeprefix("gnu++" if extended else "c++")
+    from torchlink.toolchain.arguments import STANDARD_NAMES
+
+    if not name.isdecimal() and name not in STANDARD_NAMES:
+        raise ValueError(f"{text} is not a C++ standard: write 17, 20, 23 or c++17, c++20, c++23.")
+    if extended:
+        note(
+            f"--std {text} is taken as c++{name}: for GNU's extensions put -std={text} behind the printed flags, "
+            "the last one counts."
+        )
+    return int(name) if name.isdecimal() else STANDARD_NAMES[name]
+
+
+def variables(settings: Sequence[str]) -> dict[str, str]:
+    """The variables of an --env that takes NAME=VALUE.
+
+    Raises:
+        UsageError: a setting has no value.
+    """
+    from torchlink.errors import UsageError
+
+    found = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise UsageError(
+                f"--env {setting} is not NAME=VALUE.", hint="For example --env LD_LIBRARY_PATH=/opt/lib"
+            )
+        found[name] = value
+    return found
+
+
+Libtorch = Annotated[
     Path | None,
-    typer.Option(
-        "--libtorch",
-        metavar="PATH",
-        help="The libtorch to use: its root, its lib directory, a wheel or a zip.",
+    Option(
+        "--libtorch", "The libtorch to use: its root, its lib directory, a wheel or a zip.", metavar="PATH"
     ),
 ]
-PythonOption = Annotated[
+Python = Annotated[
     str | None,
-    typer.Option("--python", metavar="EXE", help="Use the torch that this Python interpreter would import."),
+    Option("--python", "Use the torch that this Python interpreter would import.", metavar="EXE"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Json = Annotated[bool, Option("--json", "One JSON object on stdout.")]
+COMPILER = Option("--compiler", "The C++ compiler to suit; otherwise $CXX, else c++.", metavar="EXE")
+Compiler = Annotated[str | None, COMPILER]
+VIA = Option(
+    "--via",
+    "cxx: by the compiler with the words of `torchlink flags`; cmake, nim: through the project that "
+    "`torchlink cmake init` or `torchlink nim init` writes.",
+    metavar="cxx|cmake|nim",
+    complete=offering("cxx", "cmake", "nim"),
+)
+
+# What a plan can be asked for, by the fields of `plan.PlanOptions`.
+PLAN = {
+    "cpu_only": Option("--cpu", "Link only what a CPU program needs, even on a CUDA build."),
+    "rpath": Option(
+        "--rpath",
+        "Where the program looks for libtorch when it starts: where it is now, in DIR beside the "
+        "program (for programs that are shipped), or nowhere.",
+        metavar="absolute|origin=DIR|none",
+        complete=offering("absolute", "origin=", "none"),
+    ),
+    "headers": Option(
+        "--headers",
+        "system: -isystem. after: -idirafter, behind the system's own fmt, protobuf, pybind11, "
+        "which libtorch's include directory has, too.",
+        metavar="system|after",
+        complete=offering("system", "after"),
+    ),
+    "aoti": Option("--aoti", "The program loads AOTInductor packages (.pt2): keep libtorch.so linked."),
+    "cxx_standard": Option(
+        "--std",
+        "C++ standard: 17, 20, … or c++20; at least what libtorch's headers need.",
+        metavar="N",
+        parse=cxx_standard,
+        complete=offering("17", "20", "23", "c++17", "c++20", "c++23"),
+    ),
+}
+# Of these what a project for CMake or Nim is asked for; the rest is the build tool's own business.
+PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
+
+# What a verification can be asked for, by the fields of `verify.options.VerifyOptions`.
+VERIFY = {
+    "inputs": Option(
+        "--input",
+        "One argument of forward; repeat it for each, in order. Without any the model tells.",
+        metavar="VALUE",
+    ),
+    "expect": Option(
+        "--expect", "The tensors that forward should return, as .pt, .npy or .npz.", metavar="FILE"
+    ),
+    "atol": Option("--atol", "Absolute tolerance of --expect."),
+    "rtol": Option("--rtol", "Relative tolerance of --expect."),
+    "timeout": Option(
+        "--timeout", "Stop a model that is not through by then; no limit otherwise.", metavar="SECONDS"
+    ),
+    "libraries": Option(
+        "--library",
+        "A library of operators that the model uses, loaded before it; may be repeated.",
+        metavar="LIB.so",
+    ),
+    "device": Option(
+        "--device",
+        "Where to run; auto: CUDA where it is usable.",
+        metavar="cpu|cuda|auto",
+        complete=offering("cpu", "cuda", "auto"),
+    ),
+    "env": Option(
+        "--env",
+        "An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
+        "MKL, CUDA and torch; may be repeated.",
+        metavar="NAME[=VALUE]",
+    ),
+    "via": VIA,
+    "plan": {name: PLAN[name] for name in ("cpu_only", "headers", "cxx_standard")},
+    "compiler": COMPILER,
+    "verbose": Option("-v --verbose", "Show all lines of what a failing model's libtorch says."),
+}

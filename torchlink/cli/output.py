@@ -36,6 +36,13 @@ def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -
         _write(stream, safe(text, color=color) + end)
 
 
+def colored() -> bool:
+    """Whether what goes to stdout has colour: NO_COLOR, FORCE_COLOR and the terminal decide."""
+    from torchlink.report.ansi import wanted
+
+    return wanted(sys.stdout, os.environ)
+
+
 def note(sentence: str, *, label: str = "note") -> None:
     """Print a sentence that the user should know on stderr, labelled "note" or "warning"; it stays one line."""
     say(f"torchlink: {label}: {visible(sentence)}", err=True)

@@ -1,78 +1,92 @@
-"""Reading plain command lines without typer, whose import takes longer than the frequent commands themselves.
+"""Reading command lines without typer, whose import takes longer than the frequent commands themselves.
 
-A command that is started often keeps what it does in a module `<command>_run`, with a table of its options, and
-its typer command beside it for help, completion and every word that is not plain.
+What is plain (known options with their values, and as many positional arguments as there should be) is read here from
+the same declarations that typer is given; all else is left to typer, which knows how to report it.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from torchlink.cli.declaration import REQUIRED, Argument, Field, fields_of, make
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from torchlink.cli.declaration import Command
+
+Values = dict[tuple[str, ...], Any]
 
 
-class Option(NamedTuple):
-    """An option by the field of the command's wishes that it sets."""
+def read(command: Command, words: Sequence[str]) -> Any | None:
+    """The arguments of a command.
 
-    field: str
-    kind: Callable[[str], object] = (
-        str  # bool: a switch; list: texts, may be repeated; else what makes the value of its text
-    )
-    choices: tuple[str, ...] = ()  # () allows any text
-
-
-def read(
-    arguments: Sequence[str], options: Mapping[str, Option]
-) -> tuple[dict[str, object], list[Path]] | None:
-    """The options and the operands of a command line.
-
-    None where a word is not plain: unknown, without its value, a help option, a completion. typer then says
-    what there is to say.
+    None where a word is not plain: an unknown option, one without its value, a help option, too many or too few
+    positional arguments; or where a shell asks for completions.
     """
-    if any(name.startswith("_TORCHLINK_COMPLETE") for name in os.environ):
+    if completing():
         return None
-    taken: dict[str, object] = {}
-    operands: list[Path] = []
-    words = iter(arguments)
-    for word in words:
-        name, equals, given = word.partition("=") if word.startswith("--") else (word, "", "")
+    fields = fields_of(command.arguments)
+    options = by_name(fields)
+    values: Values = {}
+    positional: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
         option = options.get(name)
         if word == "--":
-            rest = list(words)
-            if "" in rest:
-                return None
-            operands.extend(map(Path, rest))
-        elif not word:  # Path("") would be the current directory
-            return None
+            positional += rest
         elif word == "-" or not word.startswith("-"):
-            operands.append(Path(word))
-        elif option is None or (option.kind is bool and equals):
+            positional.append(word)
+            if not command.interspersed:
+                positional += rest
+        elif option is None or (option.type is bool and equals):
             return None
-        elif option.kind is bool:
-            taken[option.field] = True
         else:
-            value = given if equals else next(words, None)
-            if value is None or not take(taken, option, value):
+            given = True if option.type is bool else value if equals else next(rest, None)
+            if given is None or not take(values, option, given):
                 return None
-    return taken, operands
+    if not place(values, positional, [field for field in fields if isinstance(field.declaration, Argument)]):
+        return None
+    return make(command.arguments, values)
 
 
-def take(taken: dict[str, object], option: Option, value: str) -> bool:
-    """Note an option's value; False where it is not one that the option takes."""
-    if option.choices and value not in option.choices:
-        return False
-    if not value and option.kind in {list, Path}:  # typer knows which lists are of paths
-        return False
-    if option.kind is list:
-        values = taken.setdefault(option.field, [])
-        assert isinstance(values, list)  # noqa: S101 - for the type checker
-        values.append(value)
+def completing() -> bool:
+    """Whether a shell asks what it could offer."""
+    return any(name.startswith("_TORCHLINK_COMPLETE") for name in os.environ)
+
+
+def by_name(fields: Sequence[Field]) -> Mapping[str, Field]:
+    """The options by each of their names."""
+    return {name: field for field in fields for name in field.names}
+
+
+def take(values: Values, field: Field, text: str | bool) -> bool:
+    """Note a value; False where the text is none."""
+    if isinstance(text, bool):
+        values[field.path] = text
         return True
+    if not text and field.type is Path:  # Path("") would be the current directory
+        return False
     try:
-        taken[option.field] = option.kind(value)
+        value = field.value(text)
     except ValueError:
         return False
+    values[field.path] = (*values.get(field.path, ()), value) if field.many else value
     return True
+
+
+def place(values: Values, texts: Sequence[str], arguments: Sequence[Field]) -> bool:
+    """Note the positional arguments; False where there are too many or too few. At most one takes several."""
+    left = list(texts)
+    for number, argument in enumerate(arguments):
+        behind = len(arguments) - number - 1
+        count = max(len(left) - behind, 0) if argument.many else min(len(left), 1)
+        if not count and argument.default is REQUIRED:
+            return False
+        if not all(take(values, argument, text) for text in left[:count]):
+            return False
+        del left[:count]
+    return not left

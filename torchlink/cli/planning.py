@@ -11,28 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.plan import LinkPlan, Wishes
-
-
-def cxx_standard(text: str | int) -> int:
-    """The number of a C++ standard as people and compilers write it: 20, c++20, gnu++20, c++2a.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    name = str(text).lower()
-    extended = name.startswith("gnu++")
-    name = name.removeprefix("gnu++" if extended else "c++")
-    from torchlink.toolchain.arguments import STANDARD_NAMES
-
-    if not name.isdecimal() and name not in STANDARD_NAMES:
-        raise ValueError(f"{text} is not a C++ standard: write 17, 20, 23 or c++17, c++20, c++23.")
-    if extended:
-        note(
-            f"--std {text} is taken as c++{name}: for GNU's extensions put -std={text} behind the printed flags, "
-            "the last one counts."
-        )
-    return int(name) if name.isdecimal() else STANDARD_NAMES[name]
+    from torchlink.plan import LinkPlan, PlanOptions
 
 
 def locate(libtorch: Path | None, python: str | None) -> Libtorch:
@@ -47,7 +26,7 @@ def locate(libtorch: Path | None, python: str | None) -> Libtorch:
     return choose(libtorch=libtorch, python=python)
 
 
-def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPlan:
+def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> LinkPlan:
     """The plan for a compiler command, or for the default compiler where that can serve at all.
 
     Raises:
@@ -60,7 +39,7 @@ def plan_for(libtorch: Libtorch, wishes: Wishes, compiler: str | None) -> LinkPl
     from torchlink.toolchain.cross import default_compiler
 
     found = find_compiler(compiler) if compiler else default_compiler(libtorch)
-    plan = make_plan(libtorch, wishes, found)
+    plan = make_plan(libtorch, options, found)
     named = os.environ.get("CXX", "").strip()
     if found is not None or not named:
         return plan

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import LibtorchOption, PythonOption
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command, Option
+from torchlink.cli.output import answer
 from torchlink.cli.planning import locate
 from torchlink.errors import InexpressibleError, LibtorchUnusableError
 
@@ -15,24 +15,27 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
 EPILOG = """\b
 Examples:
   torchlink run -- ./app model.pt
   torchlink run --libtorch /opt/libtorch ./app
+  torchlink run --show ./app           # the command for a debugger or an IDE
 """
 VARIABLES = {"linux": "LD_LIBRARY_PATH", "macos": "DYLD_LIBRARY_PATH"}
 
 
-@app.command(epilog=EPILOG, context_settings={"allow_interspersed_args": False})
-def run(
-    command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND...", show_default=False, help="What to run.")
-    ],
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-) -> None:
+class RunArguments(NamedTuple):
+    """The command line of `torchlink run`."""
+
+    command: Annotated[tuple[str, ...], Argument("COMMAND...", "What to run.", show_default=False)]
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    show: Annotated[
+        bool, Option("--show", "Print the command with its library path instead of running it.")
+    ] = False
+
+
+def run(arguments: RunArguments) -> int:
     """Run a program with libtorch's directories in front of LD_LIBRARY_PATH (on macOS DYLD_LIBRARY_PATH).
 
     What torchlink itself links finds libtorch without. The exit code is the program's; 128 + N for signal N.
@@ -41,7 +44,15 @@ def run(
 
     from torchlink.process import replace
 
-    raise typer.Exit(replace(command, env=environment(locate(libtorch, python), os.environ)))
+    libtorch = locate(arguments.libtorch, arguments.python)
+    variables = environment(libtorch, os.environ)
+    if not arguments.show:
+        return replace(arguments.command, env=variables)
+    import shlex
+
+    changed = [f"{name}={value}" for name, value in variables.items() if os.environ.get(name) != value]
+    answer(shlex.join(["env", *changed, *arguments.command]))
+    return 0
 
 
 def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
@@ -76,3 +87,6 @@ def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
     # An empty entry would mean the current directory to the loader.
     value = ":".join((*directories, before) if before else directories)
     return {**base, variable: value} if value else dict(base)
+
+
+COMMAND = Command(RunArguments, run, EPILOG, interspersed=False)

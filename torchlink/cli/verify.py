@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-
-from torchlink.cli.options import JsonOption, LibtorchOption, PythonOption, offering
-from torchlink.cli.output import answer, flush, notes
+from torchlink.cli import options
+from torchlink.cli.declaration import Argument, Command
+from torchlink.cli.output import answer, colored, flush, notes
 from torchlink.cli.output import say as print_text
-from torchlink.cli.plan_options import (
-    CompilerOption,
-    CpuOption,
-    HeadersOption,
-    StdOption,
-)
 from torchlink.cli.planning import locate
 from torchlink.shown import visible
+from torchlink.verify.options import DEFAULTS, VerifyOptions
 
 if TYPE_CHECKING:
     from torchlink.cli.progress import Display
     from torchlink.lint.finding import Finding
+    from torchlink.verify.early import HeadStart
     from torchlink.verify.result import ModelResult, VerifyReport
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 EPILOG = """\b
 Examples:
@@ -51,135 +42,56 @@ Inputs:
 Exit code: 0 every model loaded, ran and gave what was expected; 1 one did not, or lint finds an error in
 the loader; 2 it could not be looked at.
 """
-InputOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="VALUE",
-        help="One argument of forward; repeat it for each, in order. Without any the model tells.",
-    ),
-]
-ExpectOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--expect", metavar="FILE", help="The tensors that forward should return, as .pt, .npy or .npz."
-    ),
-]
-EnvOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--env",
-        metavar="NAME[=VALUE]",
-        help="An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
-        "MKL, CUDA and torch; may be repeated.",
-    ),
-]
-LibraryOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--library",
-        metavar="LIB.so",
-        help="A library of operators that the model uses, loaded before it; may be repeated.",
-    ),
-]
-DeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="cpu|cuda|auto",
-        autocompletion=offering("cpu", "cuda", "auto"),
-        help="Where to run; auto: CUDA where it is usable.",
-    ),
-]
-ViaOption = Annotated[
-    str,
-    typer.Option(
-        "--via",
-        metavar="cxx|cmake|nim",
-        autocompletion=offering("cxx", "cmake", "nim"),
-        help="cxx: by the compiler with the words of `torchlink flags`; cmake, nim: through the project that "
-        "`torchlink cmake init` or `torchlink nim init` writes.",
-    ),
-]
 
 
-@app.command(epilog=EPILOG)
-def verify(
-    *,
+class VerifyArguments(NamedTuple):
+    """The command line of `torchlink verify`."""
+
     models: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[MODEL]...",
-            help="TorchScript files; a tiny one that torchlink carries where none is named.",
-        ),
-    ] = None,
-    inputs: InputOption = None,
-    expect: ExpectOption = None,
-    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --expect.")] = 1e-5,
-    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --expect.")] = 1e-4,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            help="Stop a model that is not through by then; no limit otherwise.",
-        ),
-    ] = None,
-    library: LibraryOption = None,
-    device: DeviceOption = "cpu",
-    env: EnvOption = None,
-    via: ViaOption = "cxx",
-    libtorch: LibtorchOption = None,
-    python: PythonOption = None,
-    cpu: CpuOption = False,
-    headers: HeadersOption = "system",
-    std: StdOption = None,
-    compiler: CompilerOption = None,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Show all lines of what a failing model's libtorch says.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
+        tuple[Path, ...],
+        Argument("[MODEL]...", "TorchScript files; a tiny one that torchlink carries where none is named."),
+    ] = ()
+    verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
+    libtorch: options.Libtorch = None
+    python: options.Python = None
+    json: options.Json = False
+
+
+def verify(arguments: VerifyArguments) -> int:
     """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
 
     The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
     works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
     read what secrets the environment holds.
     """
-    from torchlink.cli.progress import Display
-    from torchlink.plan import Wishes
-    from torchlink.verify.early import current
-    from torchlink.verify.run import Hooks
-    from torchlink.verify.run import verify as prove
+    from torchlink.verify.early import head_start
 
-    head_start = current()
-    linted = Linted(cpu=cpu)
+    with head_start(arguments.libtorch, arguments.python, arguments.verify) as early:
+        return prove(arguments, early)
+
+
+def prove(arguments: VerifyArguments, early: HeadStart) -> int:
+    """Verify while a loader may be starting already; returns the exit code."""
+    from torchlink.cli.progress import Display
+    from torchlink.verify.run import Hooks
+    from torchlink.verify.run import verify as run
+
+    linted = Linted(cpu=arguments.verify.plan.cpu_only)
     with Display() as display:
-        telling = Telling(display, linted, verbose=verbose, quiet=json)
-        report = prove(
-            models or (),
-            locate(libtorch, python),
-            device=device,
-            inputs=inputs,
-            expect=expect,
-            atol=atol,
-            rtol=rtol,
-            timeout=timeout,
-            libraries=library or (),
-            via=via,
-            wishes=Wishes(cpu_only=cpu, headers=headers, cxx_standard=std),
-            compiler=compiler,
-            env=env or (),
-            verbose=verbose,
+        telling = Telling(display, linted, verbose=arguments.verify.verbose, quiet=arguments.json)
+        report = run(
+            arguments.models,
+            locate(arguments.libtorch, arguments.python),
+            arguments.verify,
             hooks=Hooks(
-                telling.compiling, telling.begun, telling.ended, notes, telling.meanwhile, head_start.session
+                telling.compiling, telling.begun, telling.ended, notes, telling.meanwhile, early.session
             ),
         )
     if report.loader is not None:
-        head_start.remember(report.loader.path)
+        early.remember(report.loader.path)
     findings = linted.of(report)
     telling.finish(report)
-    raise typer.Exit(max(report.exit_code, int(has_errors(findings))))
+    return max(report.exit_code, int(has_errors(findings)))
 
 
 class Linted:
@@ -193,7 +105,7 @@ class Linted:
     def of(self, report: VerifyReport) -> tuple[Finding, ...] | None:
         """The findings, None where there is no loader to read. It is for this machine and this libtorch alone."""
         from torchlink.errors import ResourcesError, TorchlinkError
-        from torchlink.lint.case import Wanted
+        from torchlink.lint.case import LintOptions
         from torchlink.lint.judge import judge
         from torchlink.lint.rules import choose
 
@@ -201,7 +113,7 @@ class Linted:
             return None
         loader, emulator = report.loader.path, report.emulator
         if loader not in self._known:
-            wanted = Wanted(environment=emulator.environment) if emulator else None
+            wanted = LintOptions(environment=emulator.environment) if emulator else None
             tree = emulator.tree if emulator else None
             rules = choose(ignore=self._ignored)
             try:
@@ -234,13 +146,11 @@ class Telling:
     """
 
     def __init__(self, display: Display, linted: Linted, *, verbose: bool, quiet: bool) -> None:
-        from torchlink.report.ansi import wanted
-
         self._display = display
         self._linted = linted
         self._verbose = verbose
         self._quiet = quiet
-        self._color = wanted(sys.stdout, os.environ)
+        self._color = colored()
         self._running: VerifyReport | None = None
 
     def compiling(self, sentence: str) -> None:
@@ -288,3 +198,6 @@ class Telling:
         if first.error and not others and not could_look(first):
             raise first.error
         print_text(tail(report, findings, color=self._color), color=self._color, end="")
+
+
+COMMAND = Command(VerifyArguments, verify, EPILOG)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torchlink.doctor.facts import Fit
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.floor import shortfall
-from torchlink.plan import NO_WISHES, make_plan
+from torchlink.plan import DEFAULTS, make_plan
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 from torchlink.toolchain.library_dirs import linked
 
@@ -42,7 +42,7 @@ def fit(libtorch: Libtorch, found: FoundCompiler, short: Shortfall | None = None
 
     abi = _error(lambda: check_compiler(libtorch, compiler))
     wrong_standard = _error(standard)
-    plan = _error(lambda: make_plan(libtorch, NO_WISHES, compiler))
+    plan = _error(lambda: make_plan(libtorch, DEFAULTS, compiler))
     short = short or (None if abi else shortfall(libtorch, linked(compiler)))
     return Fit(
         libtorch,

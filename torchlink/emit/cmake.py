@@ -45,7 +45,7 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
         options = [*(f"-U{name}" for name in plan.undefines), *(f"-D{define}" for define in defines)]
     elif defines:
         properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(";".join(defines))
-    after = plan.wishes.headers == "after"
+    after = plan.options.headers == "after"
     if after and plan.all_include_dirs:
         options.append(include_after(plan))
     if options:
@@ -66,7 +66,7 @@ def include_after(plan: LinkPlan) -> str:
 
 def _link_properties(plan: LinkPlan) -> dict[str, str]:
     libraries = [library for library in plan.libraries if not library.keep]
-    if plan.wishes.rpath == "absolute" or plan.platform == "windows":
+    if plan.options.rpath == "absolute" or plan.platform == "windows":
         items = [syntax.path(library.file) for library in libraries]
     else:  # CMake would write the directory of a library that it knows into the program's search path
         items = [syntax.unlisted(library) for library in libraries]
@@ -85,7 +85,7 @@ def kept_items(plan: LinkPlan) -> list[str]:
 
 def search_items(plan: LinkPlan) -> list[str]:
     """The search path entries that CMake does not know of by itself, as items of a target's libraries."""
-    if plan.wishes.rpath != "absolute":
+    if plan.options.rpath != "absolute":
         companions: list[str] = []
     else:
         own = {str(plan.libtorch.library_dir)}
@@ -99,7 +99,7 @@ def _search_path(plan: LinkPlan) -> list[str]:
     """Lines for the targets that the project makes after them: the run-time search path of the plan."""
     if plan.platform == "windows":
         return []
-    if plan.wishes.rpath == "absolute":
+    if plan.options.rpath == "absolute":
         return ["set(CMAKE_INSTALL_RPATH_USE_LINK_PATH TRUE)"]
     return [
         f"list(APPEND {variable} {syntax.quote(entry)})"

@@ -39,7 +39,7 @@ def words(plan: LinkPlan, half: str = "both") -> tuple[str, ...]:
 
 
 def _compile(plan: LinkPlan) -> tuple[str, ...]:
-    flag = "-idirafter" if plan.wishes.headers == "after" else "-isystem"
+    flag = "-idirafter" if plan.options.headers == "after" else "-isystem"
     return (
         *(f"-U{name}" for name in plan.undefines),
         *(f"-D{name}={value}" for name, value in plan.defines),

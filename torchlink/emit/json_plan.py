@@ -32,12 +32,7 @@ def to_json(plan: LinkPlan, half: str = "both") -> dict[str, object]:
             "accelerator_version": libtorch.accelerator_version,
             "found_by": libtorch.found_by,
         },
-        "wishes": {
-            "cpu_only": plan.wishes.cpu_only,
-            "rpath": plan.wishes.rpath,
-            "headers": plan.wishes.headers,
-            "aoti": plan.wishes.aoti,
-        },
+        "options": {name: value for name, value in plan.options._asdict().items() if name != "compiles"},
     }
     if half != "link":
         result["compile"] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import UsageError
 from torchlink.extract.members import Item, files, licences
-from torchlink.libtorch.layout import bare_name
+from torchlink.libtorch.names import library_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -27,7 +27,7 @@ def shelve(wheel: Path, archive: ZipFile) -> Shelf:
     """Look through a wheel for shared libraries."""
     libraries = (member for member in files(archive) if ".so" in member.filename)
     return Shelf(
-        wheel, archive, tuple(member for member in libraries if bare_name(_split(member)[1]) is not None)
+        wheel, archive, tuple(member for member in libraries if library_name(_split(member)[1]) is not None)
     )
 
 

@@ -12,8 +12,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
-from torchlink.libtorch.layout import bare_name
 from torchlink.libtorch.libraries import BUNDLED
+from torchlink.libtorch.names import PYTHON_ONLY, library_name
 from torchlink.libtorch.needs import NOT_LINKED
 from torchlink.libtorch.version_py import EXTRACTED
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.layout import Layout
 
-# Only Python loads these; `_C.lib` is the import library of the extension module.
-PYTHON_ONLY = frozenset({"torch_python", "shm", "_C"})
 SHM_MANAGER = "torch_shm_manager"  # the program that libshm starts
 LICENCE = re.compile(r"(licen[cs]e|notice|copying)", re.IGNORECASE)
 COMMIT = re.compile(r"^git_version\s*(?::[^=]*)?=\s*['\"]([0-9a-f]{7,64})['\"]", re.MULTILINE)
@@ -87,7 +85,7 @@ def choose(layout: Layout, archive: ZipFile, version: str | None, *, python_libs
 
 def is_left_out(file: str) -> bool:
     """Whether a library is nothing to link against: Python's glue, and what torch's tests load."""
-    bare = bare_name(file)
+    bare = library_name(file)
     return bare is not None and bare in PYTHON_ONLY | NOT_LINKED
 
 

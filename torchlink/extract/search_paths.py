@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import MalformedFileError
-from torchlink.libtorch.layout import bare_name
+from torchlink.libtorch.names import library_name
 from torchlink.libtorch.needs import search_path_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def read_dynamic(directory: Path, names: Iterable[str]) -> dict[str, Dynamic]:
     found = {}
     for name in sorted(names):
         path = directory / name
-        if bare_name(name) is None:
+        if library_name(name) is None:
             continue
         with path.open("rb") as file:
             if file.read(4) != b"\x7fELF":

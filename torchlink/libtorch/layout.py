@@ -7,12 +7,12 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.disk import is_closed
+from torchlink.libtorch.names import CORE, library_name
 
 if TYPE_CHECKING:
     from torchlink.libtorch.tree import Tree
 
 INSTALLED = frozenset({"/usr", "/usr/local"})
-CORE = frozenset({"c10", "torch", "torch_cpu", "caffe2"})
 LUA = frozenset({"libTH.so", "libluaT.so", "libTH.dylib", "libluaT.dylib", "libTH.a", "libluaT.a"})
 STATIC = frozenset({"libc10.a", "libtorch_cpu.a"})
 
@@ -72,22 +72,10 @@ def lay_out(tree: Tree) -> Layout | NoLibtorch:
     return layout if include else NoLibtorch(NO_HEADERS, PART, layout)
 
 
-def bare_name(file: str) -> str | None:
-    """The bare name of a shared library's file, `torch_cpu` of `libtorch_cpu.so.1.13`, or None."""
-    stem, _, suffix = file.rpartition(".")
-    if suffix in {"dll", "lib"}:
-        return stem
-    if suffix not in {"so", "dylib"}:
-        stem, _, version = file.rpartition(".so.")
-        if not version.replace(".", "").isdigit():
-            return None
-    return stem.removeprefix("lib") or None
-
-
 def library_dir_of(tree: Tree) -> tuple[str, tuple[str, ...]] | None:
     """The directory with the core libraries, and their bare names."""
     for directory in ("lib", "lib64", *multiarch_dirs(tree), ""):
-        core = {bare for file in tree.names(directory) if (bare := bare_name(file)) in CORE}
+        core = {bare for file in tree.names(directory) if (bare := library_name(file)) in CORE}
         if core & {"c10", "torch_cpu"} or (core and not is_lua(tree, directory)):
             return directory, tuple(sorted(filter(None, core)))
     return None

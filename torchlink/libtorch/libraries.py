@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.errors import MalformedFileError
-from torchlink.libtorch.layout import bare_name
+from torchlink.libtorch.names import library_name
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def library_names(layout: Layout) -> tuple[str, ...]:
     version to another one for the same file (`libc10.so.1.13` beside `libc10.so`).
     """
     tree = layout.tree
-    bare = {file: name for file in tree.names(layout.library_dir) if (name := bare_name(file)) is not None}
+    bare = {file: name for file in tree.names(layout.library_dir) if (name := library_name(file)) is not None}
     own = {file for file, name in bare.items() if is_own(name)}
     crowded = layout.kind not in PACKAGES and len(bare) > 4 * len(own)
     among_others = layout.kind in SHARED_DIR_KINDS or crowded
     names = {file for file in (own if among_others else bare) if tree.is_file(layout.library(file))}
     names = {name for name in names if not _is_version_link(layout, name, names)}
     if layout.kind in PACKAGES:
-        names.update(file for file in tree.names(BUNDLED) if bare_name(file) is not None)
+        names.update(file for file in tree.names(BUNDLED) if library_name(file) is not None)
     return tuple(sorted(filter(NAME.fullmatch, names)))
 
 
@@ -59,7 +59,7 @@ def odd_names(layout: Layout) -> tuple[str, ...]:
         file
         for directory in directories
         for file in layout.tree.names(directory)
-        if bare_name(file) is not None and not NAME.fullmatch(file)
+        if library_name(file) is not None and not NAME.fullmatch(file)
     ]
     if not odd:
         return ()
@@ -86,7 +86,7 @@ def library_file(layout: Layout, bare: str) -> str | None:
         if layout.tree.is_file(layout.library(file)):
             return layout.library(file)
     for file in layout.tree.names(layout.library_dir):
-        if file.startswith(f"lib{bare}.so.") and bare_name(file) == bare:
+        if file.startswith(f"lib{bare}.so.") and library_name(file) == bare:
             return layout.library(file)
     return None
 
@@ -130,5 +130,5 @@ def incomplete(layout: Layout) -> str | None:
 
 def _is_missing(layout: Layout, name: str) -> bool:
     """Whether a NEEDED name is torch's own and not there."""
-    bare = bare_name(name)
+    bare = library_name(name)
     return bare is not None and is_own(bare) and not layout.tree.is_file(layout.library(name))

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
 PLATFORM_NAMES = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
+# What systems call processors -> what `ElfFile.machine` and the other readers call them.
+KERNEL_NAMES = {
+    "amd64": "x86_64",
+    "AMD64": "x86_64",
+    "ARM64": "arm64",
+    "i386": "x86",
+    "i686": "x86",
+    "armv6l": "arm",
+    "armv7l": "arm",
+}
 HEADER = 1 << 16  # bytes; Mach-O's load commands and PE's headers stand at a file's start
 
 
@@ -33,7 +43,7 @@ def this_machine() -> Machine:
     """What torchlink runs on."""
     platform = {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux")
     arch = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
-    return Machine(platform, {"amd64": "x86_64", "AMD64": "x86_64", "ARM64": "arm64"}.get(arch, arch))
+    return Machine(platform, KERNEL_NAMES.get(arch, arch))
 
 
 def is_foreign(libtorch: Libtorch) -> bool:

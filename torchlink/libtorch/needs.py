@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
-from torchlink.libtorch.layout import bare_name
+from torchlink.libtorch.names import PYTHON_LIBRARY, TEST_LIBRARIES, library_name
 from torchlink.libtorch.system import on_every_system
 
 if TYPE_CHECKING:
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
 # Libraries that only Python or torch's own tests load; what they lack hurts nobody who links libtorch.
-NOT_LINKED = frozenset(
-    {"torch_python", "jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"}
-)
+NOT_LINKED = TEST_LIBRARIES | {PYTHON_LIBRARY}
 # What every program loads first, so that it is named as the one that asks.
 FIRST = ("libtorch_cpu.", "libc10.")
 
@@ -46,7 +44,7 @@ def read_needs(layout: Layout, libraries: tuple[str, ...], arch: str) -> Needs:
     needs = Needs({}, {}, [], set())
     own = frozenset(layout.tree.names(layout.library_dir))
     for name in sorted(libraries, key=lambda name: (not name.startswith(FIRST), name)):
-        if bare_name(name) in NOT_LINKED:
+        if library_name(name) in NOT_LINKED:
             continue
         try:
             elf = layout.tree.elf(layout.library(name))

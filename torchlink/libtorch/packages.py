@@ -6,30 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.bounds import whole_number
+from torchlink.libtorch.names import NVIDIA_PACKAGES
 
 if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
-# Library, as its SONAME begins → the package's name without `nvidia-` and without the CUDA suffix.
-NVIDIA = {
-    "libcublas": "cublas",
-    "libcublasLt": "cublas",
-    "libcudart": "cuda-runtime",
-    "libcudnn": "cudnn",
-    "libcufft": "cufft",
-    "libcufile": "cufile",
-    "libcupti": "cuda-cupti",
-    "libcurand": "curand",
-    "libcusolver": "cusolver",
-    "libcusolverMg": "cusolver",
-    "libcusparse": "cusparse",
-    "libcusparseLt": "cusparselt",
-    "libnccl": "nccl",
-    "libnvJitLink": "nvjitlink",
-    "libnvToolsExt": "nvtx",
-    "libnvrtc": "cuda-nvrtc",
-    "libnvshmem_host": "nvshmem",
-}
 # From CUDA 13 on the toolkit's own parts go without suffix; what has releases of its own keeps it.
 KEEP_SUFFIX = {"cudnn", "cusparselt", "nccl", "nvshmem"}
 # From CUDA 13 on torch requires the toolkit's parts as extras of one package; where they are called otherwise.
@@ -72,7 +53,8 @@ def package_of(library: str, cuda: str | None, requires: str = "") -> str | None
     """
     match = re.match(r"([\w+-]+?)(?:[_.]\d[\w.]*)?\.so(?:\.|$)", library)
     stem = match[1] if match else library
-    part = NVIDIA.get(stem) or next((NVIDIA[known] for known in NVIDIA if stem.startswith(f"{known}_")), None)
+    parts = (NVIDIA_PACKAGES[known] for known in NVIDIA_PACKAGES if stem.startswith(f"{known}_"))
+    part = NVIDIA_PACKAGES.get(stem) or next(parts, None)
     if part is None:
         begins = next((known for known in OTHERS if stem.startswith(known)), "")
         if not begins.endswith("sycl_"):

@@ -6,18 +6,12 @@ from typing import TYPE_CHECKING
 
 from torchlink.libtorch.disk import is_file
 from torchlink.libtorch.machine import this_machine
+from torchlink.libtorch.names import EVERYWHERE, LOADERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torchlink.binary.elf import ElfFile
-
-# The C and C++ runtime, and the driver's libraries, which come with the driver and never with torch.
-EVERYWHERE = frozenset(
-    {"libc", "libm", "libdl", "librt", "libpthread", "libutil", "libgcc_s", "libstdc++", "ld64"}
-    | {"libcuda", "libnvidia-ml", "libze_loader"}
-)
-LOADERS = ("ld-linux", "ld-musl")
 
 
 def on_every_system(name: str) -> bool:

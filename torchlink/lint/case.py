@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from torchlink.errors import ResourcesError, TorchlinkError
+from torchlink.libtorch.names import LINKABLE, NVIDIA, TORCH_LIBRARIES, bare_name
 from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
@@ -21,36 +22,10 @@ if TYPE_CHECKING:
     from torchlink.binary.system import LoaderSystem
     from torchlink.lint.importing import Imported
 
-# What programs and Python extensions link of a libtorch; the rest of its libraries is loaded by name, or for tests.
-LINKABLE = frozenset(
-    {
-        "c10",
-        "c10_cuda",
-        "c10_hip",
-        "c10_xpu",
-        "torch_cpu",
-        "torch_cuda",
-        "torch_hip",
-        "torch_xpu",
-        "torch_python",
-    }
-)
-# Every library that carries libtorch's code; a user's own may well begin with `libtorch_` too.
-TORCH_NAMES = LINKABLE | {
-    "torch",
-    "torch_cuda_cu",
-    "torch_cuda_cpp",
-    "torch_cuda_linalg",
-    "torch_global_deps",
-    "torch_nvshmem",
-    "caffe2_nvrtc",
-}
 MARKS = frozenset({"c10", "torch_cpu"})  # what every libtorch's directory holds one of
 SYSTEM_KINDS = frozenset(
     {"ld.so.cache", "default", "interpreter"}
 )  # how the system's own libraries are found
-# NVIDIA's libraries, which libtorch_cuda asks for: in the text of its `ldd` nobody but the subject asks for them.
-NVIDIA = r"lib(cublas|cudart|cudnn|cufft|cufile|cupti|curand|cusolver|cusparse|nccl|nvrtc|nvJitLink|nvToolsExt|nvshmem)"
 PYTHON_NAME = r"_?Py[A-Z_]"
 VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # of an environment: they change a closure
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
@@ -60,7 +35,7 @@ Derived = TypeVar("Derived")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Wanted(NamedTuple):
+class LintOptions(NamedTuple):
     """What a binary is judged against."""
 
     # "GLIBC" -> (2, 31): the newest symbol versions that may be needed
@@ -78,7 +53,7 @@ class Case:
     Args:
         closure: of the binary.
         scope: what its symbols bind to.
-        wanted: what it is judged against.
+        options: what it is judged against.
         kind: as in `FileReport.kind`.
         system: the loader that the closure was modelled with.
         told: a text tells what is undefined, in libtorch's own libraries too.
@@ -90,7 +65,7 @@ class Case:
         self,
         closure: Closure,
         scope: Scope,
-        wanted: Wanted,
+        options: LintOptions,
         kind: str,
         system: LoaderSystem,
         *,
@@ -100,7 +75,7 @@ class Case:
     ) -> None:
         self.closure = closure
         self.scope = scope
-        self.wanted = wanted
+        self.options = options
         self.kind = kind
         self.system = system
         self.told = told
@@ -147,7 +122,7 @@ class Case:
         found: dict[str, list[LoadedObject]] = {}
         for each in self.closure.objects:
             name = bare_name(each.elf.dynamic.soname or file_name(each.path))
-            if name in TORCH_NAMES:
+            if name in TORCH_LIBRARIES:
                 found.setdefault(name, []).append(each)
         return {name: tuple(objects) for name, objects in found.items()}
 
@@ -282,24 +257,24 @@ class Case:
     @cached_property
     def without_environment(self) -> Closure | None:
         """The closure where LD_LIBRARY_PATH is not set; None where it was not set anyway."""
-        if not self.wanted.environment.get("LD_LIBRARY_PATH"):
+        if not self.options.environment.get("LD_LIBRARY_PATH"):
             return None
-        bare = {name: value for name, value in self.wanted.environment.items() if name != "LD_LIBRARY_PATH"}
+        bare = {name: value for name, value in self.options.environment.items() if name != "LD_LIBRARY_PATH"}
         return self._resolved(bare)
 
     @cached_property
     def bare(self) -> Case | None:
         """The case where none of the loader's variables is set; None where none was set anyway."""
-        if not any(map(self.wanted.environment.get, VARIABLES)):
+        if not any(map(self.options.environment.get, VARIABLES)):
             return None
         from torchlink.binary.bindings import Scope
 
         closure = self._resolved({})
-        wanted = self.wanted._replace(environment={})
+        options = self.options._replace(environment={})
         return Case(
             closure,
             Scope(closure),
-            wanted,
+            options,
             self.kind,
             self.system,
             told=self.told,
@@ -339,12 +314,6 @@ def names_in(directory: Path) -> list[str]:
 def holds_torch(directory: Path) -> bool:
     """Whether a directory holds the libraries of a libtorch."""
     return not MARKS.isdisjoint(map(bare_name, names_in(directory)))
-
-
-def bare_name(soname: str) -> str:
-    """`libtorch_cpu.so.1.13` -> `torch_cpu`; a name that is not like a library's comes back as it is."""
-    stem, dot, _ = soname.partition(".so")
-    return stem.removeprefix("lib") if dot else soname
 
 
 def file_name(path: str) -> str:

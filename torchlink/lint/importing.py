@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import resolve
 from torchlink.errors import ResourcesError, TorchlinkError
-from torchlink.lint.case import TORCH_NAMES, Case, bare_name, file_name, holds_torch, names_in
+from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
+from torchlink.lint.case import Case, file_name, holds_torch, names_in
 from torchlink.lint.libtorch_names import TORCH_TYPE, is_of_torch
 from torchlink.lint.missing import is_foreign
 from torchlink.status import is_dir, is_file
@@ -56,7 +57,7 @@ def imported(
         return None
     package = None if torches.named else package_around(case.subject.file, case.system.tree.root)
     by_itself = bool(case.torch_dirs) and not any(
-        bare_name(edge.name) in TORCH_NAMES for edge in case.closure.missing
+        bare_name(edge.name) in TORCH_LIBRARIES for edge in case.closure.missing
     )
     if by_itself and package is None and not torches.named:
         return None
@@ -89,7 +90,7 @@ def imported(
 def uses_torch(case: Case) -> bool:
     """Whether a binary needs libtorch's libraries, or names that only they can have."""
     asked = (name for each in case.own for name in each.elf.dynamic.needed)
-    return any(bare_name(file_name(name)) in TORCH_NAMES for name in asked) or any(
+    return any(bare_name(file_name(name)) in TORCH_LIBRARIES for name in asked) or any(
         is_of_torch(symbol.symbol) or re.search(TORCH_TYPE, symbol.symbol) for symbol in case.undefined
     )
 
@@ -145,7 +146,7 @@ def after_import_of_torch(
     """An extension's case as Python imports it after `import torch`, what that assumes, and what it leaves open."""
     from torchlink.lint.torches import Torches
 
-    environment = case.wanted.environment
+    environment = case.options.environment
     found = imported(case, torches or Torches(), environment, files)
     if found is None or isinstance(found, str):
         return case, (), (found,) if found else ()
@@ -162,7 +163,9 @@ def after_import_of_torch(
             f"The libtorch in {', '.join(others)}, to which its own search path leads, does not count: once torch is "
             "imported, the other one is in the process already."
         )
-    after = Case(closure, Scope(closure), case.wanted, case.kind, case.system, told=case.told, imported=found)
+    after = Case(
+        closure, Scope(closure), case.options, case.kind, case.system, told=case.told, imported=found
+    )
     return after, tuple(said), ()
 
 
@@ -172,9 +175,9 @@ def imported_where_told(
     """The same for an extension of which only a text tells: its undefined names are looked up, its closure stays."""
     from torchlink.lint.torches import Torches
 
-    if any(bare_name(edge.name) in TORCH_NAMES for edge in case.closure.missing):
+    if any(bare_name(edge.name) in TORCH_LIBRARIES for edge in case.closure.missing):
         return case, (), ()  # of what is undefined without them nothing can be said
-    found = imported(case, torches or Torches(), case.wanted.environment, files)
+    found = imported(case, torches or Torches(), case.options.environment, files)
     if found is None or isinstance(found, str):
         return case, (), (found,) if found else ()
     said = (
@@ -182,6 +185,6 @@ def imported_where_told(
         f"({found.found_by}); --libtorch or --python names another."
     )
     after = Case(
-        case.closure, case.scope, case.wanted, case.kind, case.system, told=case.told, imported=found
+        case.closure, case.scope, case.options, case.kind, case.system, told=case.told, imported=found
     )
     return after, (said,), ()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.elf_hash import gnu_hash
-from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
+from torchlink.libtorch.names import TEST_LIBRARIES, TORCH_LIBRARIES, bare_name
+from torchlink.lint.case import file_name, real_dir
 from torchlink.lint.unused import CXX_RUNTIME, IMPLIED, LIBM, PARTS_OF_LIBC
 
 if TYPE_CHECKING:
@@ -25,13 +26,7 @@ if TYPE_CHECKING:
 RUNTIMES = re.compile(f"{IMPLIED}|{CXX_RUNTIME}|{LIBM}|{PARTS_OF_LIBC}")
 SPECIAL = ("_ZG", "_ZT", "_ZZ")  # what C++ makes for a class or function beside it
 # What lies beside libtorch's libraries, links them and is not linked by users.
-OF_TORCH = TORCH_NAMES | {
-    "shm",
-    "jitbackend_test",
-    "torchbind_test",
-    "backend_with_compiler",
-    "aoti_custom_ops",
-}
+OF_TORCH = TORCH_LIBRARIES | TEST_LIBRARIES | {"shm"}
 
 
 class Taken(NamedTuple):

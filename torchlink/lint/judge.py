@@ -10,7 +10,7 @@ from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError
-from torchlink.lint.case import VARIABLES, Case, Wanted
+from torchlink.lint.case import VARIABLES, Case, LintOptions
 from torchlink.lint.finding import ClosureEntry, FileReport, Severity
 from torchlink.lint.rules import RULES
 
@@ -34,7 +34,7 @@ UNLINKED = {"rel": "an object file", "core": "a core dump"}
 
 def judge(
     path: Path,
-    wanted: Wanted | None = None,
+    options: LintOptions | None = None,
     *,
     rules: Iterable[Rule] = RULES,
     root: Path | None = None,
@@ -46,7 +46,7 @@ def judge(
 
     Args:
         path: a program, shared library or Python extension module.
-        wanted: what it is judged against.
+        options: what it is judged against.
         rules: the rules to apply.
         root: an image or sysroot that it will run in.
         files: keeps libraries open from one file to the next.
@@ -58,7 +58,7 @@ def judge(
         MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
     """
     examined = examine(
-        path, wanted or Wanted(), root=root, files=files or OpenFiles(), torches=torches, tree=tree
+        path, options or LintOptions(), root=root, files=files or OpenFiles(), torches=torches, tree=tree
     )
     return report_of(examined, path, rules)
 
@@ -73,7 +73,7 @@ class Examined(NamedTuple):
 
 def examine(
     path: Path,
-    wanted: Wanted,
+    options: LintOptions,
     *,
     root: Path | None = None,
     files: OpenFiles,
@@ -92,9 +92,9 @@ def examine(
             hint="Name the program or library that it was linked into.",
         )
     system = system_for(elf, root, tree=tree)
-    closure = resolve(path, system=system, environment=wanted.environment, files=files)
+    closure = resolve(path, system=system, environment=options.environment, files=files)
     kind = "python extension" if imported else kind_of(path, elf)
-    case = Case(closure, Scope(closure), wanted, kind, system)
+    case = Case(closure, Scope(closure), options, kind, system)
     remarks = tuple(left_open(case))
     assumed: tuple[str, ...] = ()
     if case.is_extension:
@@ -102,10 +102,10 @@ def examine(
 
         case, assumed, more = after_import_of_torch(case, torches, files)
         remarks += more
-    if wanted.shell:
+    if options.shell:
         from torchlink.lint.shell import changes
 
-        def again(other: Wanted) -> Case:
+        def again(other: LintOptions) -> Case:
             return examine(path, other, root=root, files=files, torches=torches, imported=imported).case
 
         assumed += tuple(changes(case, again))
@@ -156,10 +156,10 @@ def to_the_variable(findings: tuple[Finding, ...], case: Case, rules: Iterable[R
     known = {(each.rule, each.subject) for each in without}
     if any(each.severity is Severity.ERROR for each in without):
         return findings  # it is not well without them either
-    names = " and ".join(name for name in VARIABLES if case.wanted.environment.get(name))
+    names = " and ".join(name for name in VARIABLES if case.options.environment.get(name))
     fix = (
         f"Unset {names}: without that, {case.name} takes the libraries to which its own search path leads, "
-        "and this is no fault."
+        "and has no such fault."
     )
     return tuple(
         each._replace(fix=fix)

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.bounds import whole_number
-from torchlink.lint.case import bare_name, holds_torch
+from torchlink.libtorch.names import bare_name
+from torchlink.lint.case import holds_torch
 from torchlink.lint.directories import directories_of
 
 if TYPE_CHECKING:
@@ -84,8 +85,18 @@ def mixed(case: Case) -> list[UndefinedSymbol]:
     libraries = [each.path for objects in case.torch.values() for each in objects]
     symbols = [symbol for path in libraries for symbol in case.scope.undefined_symbols(path)]
     named = [symbol for symbol in symbols if re.match(TORCH_NAME, symbol.symbol)]
-    # libtorch_nvshmem relies on who loads it to have loaded libtorch_cuda.
-    return [each for each in named if not any(elf.defines(each.symbol) for elf in beside(case).values())]
+    return [each for each in named if not came_otherwise(each, case)]
+
+
+def came_otherwise(symbol: UndefinedSymbol, case: Case) -> bool:
+    """Whether a name that one of libtorch's libraries lacks is in a library next to it.
+
+    libtorch_nvshmem relies on who loads it to have loaded libtorch_cuda. Where a text says that the name is undefined
+    although the library next to it that has it is needed, one of another build has taken that library's place.
+    """
+    user = case.closure.object(symbol.object)
+    needed = user.elf.dynamic.needed if user and case.told else ()
+    return any(name not in needed and elf.defines(symbol.symbol) for name, elf in beside(case).items())
 
 
 def not_linked(symbols: list[UndefinedSymbol], case: Case) -> dict[str, list[UndefinedSymbol]]:
@@ -107,7 +118,8 @@ def unlinked(case: Case) -> dict[str, list[UndefinedSymbol]]:
     """
     if case.belongs_to_torch(case.subject):
         return {}
-    symbols = undefined(case)
+    mixed_up = set(case.once(mixed))
+    symbols = [each for each in undefined(case) if each not in mixed_up]
     if not case.torch and (other_abi(symbols, case) or of_libcxx(symbols, case)):
         return {}
     return not_linked(symbols, case)

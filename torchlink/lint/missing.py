@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ResourcesError, TorchlinkError
-from torchlink.lint.case import TORCH_NAMES, bare_name
+from torchlink.libtorch.machine import this_machine
+from torchlink.libtorch.names import DRIVER, NVIDIA, TORCH_LIBRARIES, bare_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import entries_of, is_there
 from torchlink.lint.unseen import Unseen
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from torchlink.lint.case import Case
     from torchlink.lint.search_path import Entry
 
-DRIVER = r"lib(cuda|nvcuvid|nvidia-[a-z]+|nvoptix)\.so"
-CUDA = r"lib(cu(da|blas|dnn|fft|file|pti|rand|solver|sparse|tensor)|nv(rtc|JitLink|shmem|Tools)|nccl)"
 PYTHON = r"libpython\d"
 OTHER_MACHINE = "is for "
 OF_GLIBC, OF_MUSL = (
@@ -57,7 +56,7 @@ def spoken_of_by(edge: Edge, case: Case) -> str:
         return "c-library-mismatch"
     if any(tried.reason.startswith(OTHER_MACHINE) for tried in edge.tried):
         return "wrong-architecture"
-    if is_foreign(case) and bare_name(edge.name) not in TORCH_NAMES:
+    if is_foreign(case) and bare_name(edge.name) not in TORCH_LIBRARIES:
         return "wrong-architecture"
     if edge.fatal and edge.tried:  # something lies there, and it is no library
         return "library-not-found"
@@ -99,16 +98,10 @@ def is_relative(needed: str) -> bool:
 
 def is_foreign(case: Case) -> bool:
     """Whether the binary is for another machine than this one, whose libraries are therefore not here."""
-    if case.system.tree.root is not None or case.subject.elf.machine == this_machine():
+    if case.system.tree.root is not None or case.subject.elf.machine == this_machine().arch:
         return False
     loader = case.system.interpreter
     return loader is None or not is_there(Path(case.system.tree.on_host(loader)))
-
-
-def this_machine() -> str:
-    """This machine in the words of `ElfFile.machine`."""
-    name = os.uname().machine
-    return {"i386": "x86", "i686": "x86", "armv7l": "arm", "armv6l": "arm"}.get(name, name)
 
 
 def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
@@ -130,7 +123,7 @@ def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
 
 def of_libtorch(edge: Edge) -> bool:
     """Whether a missing library is one of libtorch's that a search path would find."""
-    return bare_name(edge.name) in TORCH_NAMES and not edge.fatal and "/" not in edge.name
+    return bare_name(edge.name) in TORCH_LIBRARIES and not edge.fatal and "/" not in edge.name
 
 
 def nearby(edge: Edge, asking: LoadedObject, closure: Closure, case: Case) -> str | None:
@@ -213,9 +206,9 @@ def severity_of(name: str, place: str | None, case: Case) -> Severity:
         return Severity.ERROR
     if case.failed:
         return Severity.ERROR
-    if case.imported is not None and bare_name(name) in TORCH_NAMES:
+    if case.imported is not None and bare_name(name) in TORCH_LIBRARIES:
         return Severity.ERROR  # `import torch` does not bring it
-    of_torch = bare_name(name) in TORCH_NAMES or re.match(CUDA, name)
+    of_torch = bare_name(name) in TORCH_LIBRARIES or re.match(NVIDIA, name)
     by_others = case.is_extension or case.belongs_to_torch(case.subject) or registers(case.subject, case)
     if place or (of_torch and by_others):
         return Severity.WARNING

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.binary.opening import OpenFiles
-    from torchlink.lint.case import Wanted
+    from torchlink.lint.case import LintOptions
     from torchlink.lint.finding import FileReport
     from torchlink.lint.rule import Rule
     from torchlink.lint.text_formats.listing import Listing
@@ -30,14 +30,14 @@ NOT_INHERITED = "runpath-not-inherited"
 
 
 def judge_itself(
-    listing: Listing, path: Path, wanted: Wanted, rules: Iterable[Rule], files: OpenFiles
+    listing: Listing, path: Path, options: LintOptions, rules: Iterable[Rule], files: OpenFiles
 ) -> FileReport | str:
     """The report for the binary of a tree by its own search.
 
     Args:
         listing: what lddtree printed of it.
         path: the binary, which is of the build that the text tells of.
-        wanted: what it is judged against.
+        options: what it is judged against.
         rules: the rules to apply.
         files: keeps libraries open.
 
@@ -47,8 +47,8 @@ def judge_itself(
     """
     elf = files.open(path)[0]
     system = system_for(elf)
-    closure = resolve(path, system=system, environment=wanted.environment, files=files)
-    lost = missing_names(Case(closure, Scope(closure), wanted, kind_of(path, elf), system))
+    closure = resolve(path, system=system, environment=options.environment, files=files)
+    lost = missing_names(Case(closure, Scope(closure), options, kind_of(path, elf), system))
     told = {each.name: each.path for each in listing.libraries if each.path}
     beyond = {
         edges[0].name for rule, group in lost.items() for edges in group if rule != NOT_INHERITED
@@ -58,7 +58,7 @@ def judge_itself(
             f"The loader alone would not find {', '.join(sorted(beyond))}; lddtree did, through LD_LIBRARY_PATH "
             f"perhaps: `torchlink lint {path}` judges its own search."
         )
-    report = judge(path, wanted, rules=rules, files=files)
+    report = judge(path, options, rules=rules, files=files)
     own = {edge.name: edge.path for edge in closure.edges}
     apart = [name for name, where in told.items() if name in own and not same(own[name], where)]
     if apart:

@@ -118,7 +118,7 @@ def one_by_one(links: tuple[Link, ...], edge: Edge, closure: Closure, case: Case
 
 def lost_with(links: Sequence[Link], case: Case) -> tuple[tuple[Edge, ...], Closure]:
     """What is missing below the libraries that are found thanks to some links, and the closure that has them."""
-    closure = modelled(links, case, case.wanted.environment)
+    closure = modelled(links, case, case.options.environment)
     known = {each.path for each in case.closure.objects}
     # What the binary itself misses has a finding of its own, and serves the others once it is mended.
     own = {edge.name for edge in case.closure.missing if edge.needed_by == case.subject.path}
@@ -134,7 +134,7 @@ def modelled(links: Sequence[Link], case: Case, environment: Mapping[str, str]) 
 
 def needs_rpath(directories: Iterable[str], case: Case) -> bool:
     """Whether a RUNPATH of the binary serves less of what LD_LIBRARY_PATH serves than an RPATH does."""
-    bare = {name: value for name, value in case.wanted.environment.items() if name != "LD_LIBRARY_PATH"}
+    bare = {name: value for name, value in case.options.environment.items() if name != "LD_LIBRARY_PATH"}
     entries = tuple(os.path.abspath(each) for each in directories)  # noqa: PTH100 - a symlink must stay one
     link = Link(case.subject, entries)
     runpath, rpath = (modelled((each,), case, bare) for each in (link, link._replace(inherited=True)))

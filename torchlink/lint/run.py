@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from torchlink.lint.case import Wanted
+    from torchlink.lint.case import LintOptions
     from torchlink.lint.rule import Rule
 
 STREAM = "-"  # what the command line calls standard input
@@ -24,7 +24,7 @@ STREAM = "-"  # what the command line calls standard input
 
 def lint(
     paths: Sequence[Path],
-    wanted: Wanted | None = None,
+    options: LintOptions | None = None,
     *,
     rules: Iterable[Rule] = RULES,
     root: Path | None = None,
@@ -36,7 +36,7 @@ def lint(
 
     Args:
         paths: what to judge; `-` or a `.txt` file is the text of `ldd`, `lddtree` or `readelf -d`.
-        wanted: what it is judged against.
+        options: what it is judged against.
         rules: the rules to apply.
         root: an image or sysroot that the binaries will run in.
         standard_input: what stands for `-`.
@@ -54,7 +54,7 @@ def lint(
         )
     torches = torches or Torches()
     torches.check()
-    job = _Job(wanted, tuple(rules), root, OpenFiles(), standard_input, torches)
+    job = _Job(options, tuple(rules), root, OpenFiles(), standard_input, torches)
     reports: list[FileReport] = []
     for path in paths:
         try:
@@ -75,14 +75,14 @@ class _Job:
 
     def __init__(
         self,
-        wanted: Wanted | None,
+        options: LintOptions | None,
         rules: Sequence[Rule],
         root: Path | None,
         files: OpenFiles,
         standard_input: bytes,
         torches: Torches,
     ) -> None:
-        self.wanted = wanted
+        self.options = options
         self.rules = rules
         self.root = root
         self.files = files
@@ -98,7 +98,7 @@ class _Job:
             data = self.standard_input if str(path) == STREAM else read_text(path)
             text = decode(data, str(path))
             yield from judge_text(
-                text, str(path), self.wanted, rules=self.rules, files=self.files, torches=self.torches
+                text, str(path), self.options, rules=self.rules, files=self.files, torches=self.torches
             )
         elif is_dir(path):
             from torchlink.lint.inputs import elf_files
@@ -117,7 +117,7 @@ class _Job:
     def one(self, file: Path) -> FileReport:
         """The report for an ELF file."""
         return judge(
-            file, self.wanted, rules=self.rules, root=self.root, files=self.files, torches=self.torches
+            file, self.options, rules=self.rules, root=self.root, files=self.files, torches=self.torches
         )
 
     def found(self, file: Path) -> FileReport:

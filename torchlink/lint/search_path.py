@@ -64,12 +64,12 @@ def flaw(entry: Entry, case: Case) -> str | None:
     """The id of the rule that an entry breaks, the worst first; one entry is one finding."""
     if not entry.directory.startswith("/") or re.match(LOST_ORIGIN, entry.directory):
         return "rpath-relative"
-    allowed = any(begins(path, prefix) for prefix in case.wanted.allowed_rpath for path in names(entry))
+    allowed = any(begins(path, prefix) for prefix in case.options.allowed_rpath for path in names(entry))
     # What only a text tells of lies elsewhere, and so do its directories.
     exists = is_directory(entry.host) or isinstance(entry.owner.elf, Unseen)
     if not entry.portable and world_writable(entry.host, exists=exists):
         return "rpath-world-writable"
-    if case.wanted.allowed_rpath and not allowed:
+    if case.options.allowed_rpath and not allowed:
         return "rpath-not-allowed"
     if not entry.portable and not allowed and is_of_build(entry):
         return "rpath-build-tree"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from torchlink.binary.closure import Closure
-    from torchlink.lint.case import Case, Wanted
+    from torchlink.lint.case import Case, LintOptions
 
 SHOWN = 6  # names in a sentence
 
@@ -20,21 +20,21 @@ def of_shell(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in VARIABLES if environ.get(name)}
 
 
-def changes(case: Case, again: Callable[[Wanted], Case]) -> Iterator[str]:
+def changes(case: Case, again: Callable[[LintOptions], Case]) -> Iterator[str]:
     """A sentence a variable that would change the closure; nothing of one that is judged with, or changes nothing.
 
     Args:
         case: a binary, judged without them.
-        again: the same binary as it is to be judged with other wishes.
+        again: the same binary as it is to be judged with other options.
     """
-    wanted = case.wanted
+    options = case.options
     if case.system.tree.root is not None:  # an image has a shell of its own
         return
-    for name, value in wanted.shell.items():
-        if name in wanted.environment:
+    for name, value in options.shell.items():
+        if name in options.environment:
             continue
-        environment = {**wanted.environment, name: value}
-        there = again(wanted._replace(environment=environment, shell={})).closure
+        environment = {**options.environment, name: value}
+        there = again(options._replace(environment=environment, shell={})).closure
         differences = "; ".join(compared(case.closure, there))
         if differences:
             yield (

@@ -12,7 +12,7 @@ from torchlink.binary.closure import Closure, Edge, How, LoadedObject
 from torchlink.binary.elf_versions import VersionNeed
 from torchlink.binary.loader import MUSL_OWN
 from torchlink.errors import FileError
-from torchlink.lint.missing import this_machine
+from torchlink.libtorch.machine import this_machine
 from torchlink.lint.text_formats.listing import LDD, READELF
 from torchlink.lint.unseen import Unseen
 
@@ -97,7 +97,7 @@ class _Builder:
     @property
     def stated_machine(self) -> str:
         """What stand-ins are for: nobody is to find that they do not fit."""
-        return self.machine or this_machine()
+        return self.machine or this_machine().arch
 
     def open(self, path: str) -> ElfFile | None:
         """The file at a path of the text, where this machine has it."""

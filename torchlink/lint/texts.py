@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError, MalformedFileError
-from torchlink.lint.case import TORCH_NAMES, Case, Wanted, bare_name, holds_torch
+from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
+from torchlink.lint.case import Case, LintOptions, holds_torch
 from torchlink.lint.finding import FileReport
 from torchlink.lint.judge import EXTENSION_NAME, entries, examine, findings_of, judge, kind_of, report_of
 from torchlink.lint.rules import RULES
@@ -32,7 +33,7 @@ SHOWN = 3  # names in a sentence
 def judge_text(
     text: str,
     label: str,
-    wanted: Wanted | None = None,
+    options: LintOptions | None = None,
     *,
     rules: Iterable[Rule] = RULES,
     files: OpenFiles | None = None,
@@ -43,7 +44,7 @@ def judge_text(
     Args:
         text: what `ldd`, `lddtree` or `readelf -d` printed, of one binary or several.
         label: how reports call a binary that the text does not name: the text's own file, or `-`.
-        wanted: what it is judged against; the environment does not count, for the text says what was found.
+        options: what it is judged against; the environment does not count, for the text says what was found.
         rules: the rules to apply.
         files: keeps libraries open from one binary to the next.
         torches: where the libtorch comes from that Python has loaded when it imports an extension.
@@ -53,8 +54,8 @@ def judge_text(
             contradicts itself.
     """
     files = files or OpenFiles()
-    wanted = wanted or Wanted()
-    wanted = wanted._replace(environment={})
+    options = options or LintOptions()
+    options = options._replace(environment={})
     chosen = tuple(rules)
     found = listings(text, label)
     if all(each.complaints and not each.libraries for each in found):
@@ -63,13 +64,13 @@ def judge_text(
             hint="Run it on a program or library that exists.",
         )
     for listing in found:
-        yield judge_listing(listing, label, wanted, chosen, files, torches)
+        yield judge_listing(listing, label, options, chosen, files, torches)
 
 
 def judge_listing(
     listing: Listing,
     label: str,
-    wanted: Wanted,
+    options: LintOptions,
     rules: Iterable[Rule],
     files: OpenFiles,
     torches: Torches | None = None,
@@ -77,20 +78,20 @@ def judge_listing(
     """What the rules say about one binary of a text."""
     path = listing.subject or label
     if without_torch(listing, files):
-        report = judge(Path(path), wanted, rules=rules, files=files, torches=torches)
+        report = judge(Path(path), options, rules=rules, files=files, torches=torches)
         return report._replace(not_judged=(*report.not_judged, LDD_ALONE))
     if listing.static:
         return FileReport(path, listing.kind, (), (), not_judged=(STATIC,))
     if listing.kind == READELF and listing.subject and is_here(listing, files):
-        return judge(Path(listing.subject), wanted, rules=rules, files=files)
+        return judge(Path(listing.subject), options, rules=rules, files=files)
     if is_message(listing) and listing.subject and leaves_undefined(listing, files):
-        return judge_imported(listing, Path(listing.subject), wanted, rules, files, torches)
+        return judge_imported(listing, Path(listing.subject), options, rules, files, torches)
     described = describe(listing, files)
     remarks: tuple[str, ...] = ()
     if listing.kind == LDDTREE and described.subject_read:
         from torchlink.lint.own_search import judge_itself
 
-        own = judge_itself(listing, Path(path), wanted, rules, files)
+        own = judge_itself(listing, Path(path), options, rules, files)
         if not isinstance(own, str):
             return own
         remarks = (own,)
@@ -98,7 +99,7 @@ def judge_listing(
     case = Case(
         described.closure,
         described.scope,
-        wanted,
+        options,
         kind_in(listing, described),
         system_for(elf, interpreter=musl_loader(listing, elf)),
         told=bool(listing.undefined),
@@ -110,11 +111,11 @@ def judge_listing(
 
         case, assumed, more = imported_where_told(case, torches, files)
         remarks += more
-    if listing.kind == "ldd text" and wanted.shell:
+    if listing.kind == "ldd text" and options.shell:
         from torchlink.lint.shell import through_shell
 
         paths = [each.path for each in listing.libraries if each.path]
-        assumed += tuple(through_shell(wanted.shell, paths))
+        assumed += tuple(through_shell(options.shell, paths))
     return FileReport(
         path,
         listing.kind,
@@ -128,13 +129,13 @@ def judge_listing(
 def judge_imported(
     listing: Listing,
     path: Path,
-    wanted: Wanted,
+    options: LintOptions,
     rules: Iterable[Rule],
     files: OpenFiles,
     torches: Torches | None,
 ) -> FileReport:
     """What the rules say about an extension whose import has failed and whose file is here."""
-    examined = examine(path, wanted, files=files, torches=torches, imported=True)
+    examined = examine(path, options, files=files, torches=torches, imported=True)
     report = report_of(examined, path, rules)
     here = {each.symbol for each in examined.case.undefined}
     beyond = tuple(each.symbol for each in listing.undefined if each.symbol not in here)
@@ -164,7 +165,7 @@ def is_message(listing: Listing) -> bool:
 
 def without_torch(listing: Listing, files: OpenFiles) -> bool:
     """Whether ldd was run on an extension that lies here and for which Python has libtorch's libraries loaded."""
-    lost = any(each.path is None and bare_name(each.name) in TORCH_NAMES for each in listing.libraries)
+    lost = any(each.path is None and bare_name(each.name) in TORCH_LIBRARIES for each in listing.libraries)
     if listing.kind != LDD or not listing.subject or not (lost or listing.static):
         return False
     path = Path(listing.subject)

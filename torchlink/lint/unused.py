@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.binary.elf_hash import gnu_hash
-from torchlink.lint.case import TORCH_NAMES, bare_name
+from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Edge, LoadedObject
     from torchlink.binary.elf_records import Wanted
-from torchlink.lint.case import Case
+    from torchlink.lint.case import Case
 
 FEW = 16  # symbols of a library that compiler and linker put into every one, and some to spare
 EDGES = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_start__", "_bss_end__"})
@@ -39,13 +39,13 @@ def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
             continue
         if is_implied(edge.name, case) or library.elf.defines(INTERPOSING):
             continue
-        if is_forwarder(library) and bare_name(edge.name) not in TORCH_NAMES:
+        if is_forwarder(library) and bare_name(edge.name) not in TORCH_LIBRARIES:
             continue
         if relied_on is None:  # the binary may bring in what its own libraries forgot to name
             others = (each for each in case.own if each is not case.subject)
             relied_on = {path for each in others for path in case.scope.used_but_not_needed(each.path)}
         # Where something is undefined, this library may be the one that was to define it.
-        lacking = case.undefined and (case.is_program or bare_name(edge.name) in TORCH_NAMES)
+        lacking = case.undefined and (case.is_program or bare_name(edge.name) in TORCH_LIBRARIES)
         if library.path not in relied_on and not lacking and not interposes(library, case):
             found.append((edge, library))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torchlink.errors import LibtorchUnusableError, ResourcesError, TorchlinkError, UsageError
 from torchlink.libtorch.choose import failure, search
@@ -11,8 +11,10 @@ from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
 from torchlink.verify.run import WAYS, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from torchlink.verify.options import VerifyOptions
 
 
 def rows_of(libtorchs: Sequence[Path]) -> tuple[Row, ...]:
@@ -74,7 +76,7 @@ def run_matrix(
     model: Path | None,
     rows: Sequence[Row],
     columns: Sequence[Column],
-    options: Mapping[str, Any],
+    options: VerifyOptions,
     *,
     jobs: int = 1,
     done: Callable[[Cell], None] = lambda _: None,
@@ -85,7 +87,7 @@ def run_matrix(
         model: a TorchScript file; the tiny one that torchlink carries where None.
         rows: libtorchs.
         columns: compilers and ways.
-        options: what `verify` takes besides: device, inputs, expect, atol, rtol, wishes.
+        options: of every verification; a column gives its own compiler and way of building.
         jobs: how many cells at once; each compiler takes about a gigabyte of memory.
         done: called after each cell, in the order in which they end.
 
@@ -109,7 +111,7 @@ def run_matrix(
 
     return MatrixReport(
         model=str(model) if model else None,
-        device=str(options.get("device", "cpu")),
+        device=options.device,
         rows=tuple(rows),
         columns=tuple(columns),
         cells=tuple(_each(prove, pairs, jobs)),
@@ -132,12 +134,12 @@ def _each(
         pool.shutdown(cancel_futures=True)
 
 
-def _verify(row: Row, column: Column, models: Sequence[Path], options: Mapping[str, Any]) -> Cell:
+def _verify(row: Row, column: Column, models: Sequence[Path], options: VerifyOptions) -> Cell:
     start = time.perf_counter()
     if row.libtorch is None:
         return Cell(row, column, row.error or LibtorchUnusableError("There is no libtorch."), None, 0.0)
     try:
-        report = verify(models, row.libtorch, via=column.via, compiler=column.compiler, **options)
+        report = verify(models, row.libtorch, options._replace(via=column.via, compiler=column.compiler))
     except UsageError:
         raise  # the same in every cell
     except ResourcesError:

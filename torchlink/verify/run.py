@@ -23,6 +23,7 @@ from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.status import exists, is_file
+from torchlink.verify.options import DEFAULTS
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
 
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from torchlink.build.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
     from torchlink.model.stored import StoredTensor
-    from torchlink.plan import LinkPlan, Wishes
+    from torchlink.plan import LinkPlan
     from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.facts import Compiler
+    from torchlink.verify.options import VerifyOptions
     from torchlink.verify.specs import InputSpec
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -61,19 +63,8 @@ class Hooks(NamedTuple):
 def verify(
     models: Sequence[Path],
     libtorch: Libtorch,
+    options: VerifyOptions = DEFAULTS,
     *,
-    device: str = "cpu",
-    inputs: Sequence[str] | None = None,
-    expect: Path | None = None,
-    atol: float = 1e-5,
-    rtol: float = 1e-4,
-    timeout: float | None = None,
-    libraries: Sequence[Path] = (),
-    via: str = "cxx",
-    wishes: Wishes | None = None,
-    compiler: str | None = None,
-    env: Sequence[str] = (),
-    verbose: bool = False,
     hooks: Hooks | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the words of the plan and prove models with it.
@@ -81,18 +72,7 @@ def verify(
     Args:
         models: TorchScript files; the tiny model that torchlink carries where empty.
         libtorch: what to build against.
-        device: "cpu", "cuda", or "auto": CUDA where it is usable.
-        inputs: forward's arguments as `--input` takes them; worked out from the model where None.
-        expect: a file of the tensors that forward should return, `.pt` or `.npy`.
-        atol: absolute tolerance of that comparison.
-        rtol: relative tolerance of that comparison.
-        libraries: of operators that the models use; loaded before each model.
-        timeout: seconds after which a model that is not through is stopped; no limit where None.
-        via: how the loader is built: "cxx" by the compiler, "cmake" or "nim" through that target's project.
-        wishes: for the plan.
-        compiler: command of the C++ compiler; $CXX, else c++, where None.
-        env: variables that the loader is given besides those it always has: NAME or NAME=VALUE.
-        verbose: keep all that libtorch lists in its exceptions.
+        options: how.
         hooks: what the caller wants to hear of while it runs.
 
     Raises:
@@ -110,18 +90,21 @@ def verify(
     from torchlink.libtorch.floor import shortfall
     from torchlink.toolchain.library_dirs import linked
 
-    _check(device, via, models, expect, libtorch)
-    _check_values(libraries, atol, rtol)
-    if timeout is not None and not 0 < timeout <= LONGEST:
-        raise UsageError(f"--timeout {timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
-    if device == "cuda" and wishes and wishes.cpu_only:
-        raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
-    minimal_environment(env)  # what is wrong with it is said before anything is compiled
+    _check(options, models, libtorch)
+    _check_values(options)
+    minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
     request = Request(
-        device, _specs(inputs), _expected(expect), atol, rtol, tuple(libraries), timeout, verbose
+        options.device,
+        _specs(options.inputs),
+        _expected(options.expect),
+        options.atol,
+        options.rtol,
+        options.libraries,
+        options.timeout,
+        options.verbose,
     )
     hooks = hooks or Hooks()
-    plan, tool = _plan(libtorch, wishes, compiler)
+    plan, tool = _plan(libtorch, options)
     emulator = _emulator(libtorch, tool)
     short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
@@ -130,58 +113,64 @@ def verify(
     looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
     loader = early = None
     if not all(result.error for result in looked_at):  # else nothing runs: nobody has to wait for a compiler
-        loader = _build(plan, tool, via, hooks)
+        loader = _build(plan, tool, options.via, hooks)
         # One that was started before it was built anew, in the same place, is not this one.
         right = (
             hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
         )
         early = hooks.early if right else None
     command = emulator.command if emulator else ()
-    report = VerifyReport(libtorch, loader, via, (), *((emulator, tool.name) if loader else ()))
+    report = VerifyReport(libtorch, loader, options.via, (), *((emulator, tool.name) if loader else ()))
     for result in looked_at:
         proved = result
         if loader is not None and result.error is None:
             hooks.begun(result, report, len(looked_at))
             # One process a model: what a model leaves behind must neither help nor harm the next one.
-            proved = _prove(result, request, libtorch, hooks, early or Session(loader.path, env, command))
+            session = early or Session(loader.path, options.env, command)
+            proved = _prove(result, request, libtorch, hooks, session)
             early = None
         report = replace(report, models=(*report.models, proved))
         hooks.ended(proved, report, len(looked_at))
     return report
 
 
-def _check_values(libraries: Sequence[Path], atol: float, rtol: float) -> None:
-    """Refuse operator libraries that are not there, and tolerances that are negative or not finite."""
-    for option, tolerance in (("--atol", atol), ("--rtol", rtol)):
-        if not 0 <= tolerance < inf:
-            raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
-    for library in libraries:
-        if not is_file(library):
-            what = "no file" if exists(library) else "no such file"
-            raise FileError(f"{library}: {what}.", hint="Give --library a shared library of operators.")
-
-
-def _check(device: str, via: str, models: Sequence[Path], expect: Path | None, libtorch: Libtorch) -> None:
-    if device not in DEVICES:
-        raise UsageError(f"--device {device} is not known.", hint=f"Say one of {', '.join(DEVICES)}.")
-    if via not in WAYS:
-        raise UsageError(f"--via {via} is not known.", hint=f"Say one of {', '.join(WAYS)}.")
-    if expect and len(models) > 1:
+def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -> None:
+    """Refuse what makes no sense before anything is built."""
+    if options.device not in DEVICES:
+        raise UsageError(f"--device {options.device} is not known.", hint=f"Say one of {', '.join(DEVICES)}.")
+    if options.via not in WAYS:
+        raise UsageError(f"--via {options.via} is not known.", hint=f"Say one of {', '.join(WAYS)}.")
+    if options.expect and len(models) > 1:
         raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
-    if device == "cuda" and libtorch.accelerator not in ("cuda", "rocm"):
+    if options.device == "cuda" and libtorch.accelerator not in ("cuda", "rocm"):
         raise DeviceError(
             f"--device cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
             f"is a {libtorch.accelerator.upper()} build.",
             hint="Name another libtorch with --libtorch, or say --device cpu.",
         )
+    if options.device == "cuda" and options.plan.cpu_only:
+        raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
 
 
-def _plan(libtorch: Libtorch, wishes: Wishes | None, command: str | None) -> tuple[LinkPlan, Compiler]:
-    from torchlink.plan import NO_WISHES, make_plan
+def _check_values(options: VerifyOptions) -> None:
+    """Refuse numbers out of their range or not finite, and operator libraries that are not there."""
+    for option, tolerance in (("--atol", options.atol), ("--rtol", options.rtol)):
+        if not 0 <= tolerance < inf:
+            raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
+    for library in options.libraries:
+        if not is_file(library):
+            what = "no file" if exists(library) else "no such file"
+            raise FileError(f"{library}: {what}.", hint="Give --library a shared library of operators.")
+    if options.timeout is not None and not 0 < options.timeout <= LONGEST:
+        raise UsageError(f"--timeout {options.timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
+
+
+def _plan(libtorch: Libtorch, options: VerifyOptions) -> tuple[LinkPlan, Compiler]:
+    from torchlink.plan import make_plan
     from torchlink.toolchain.cross import compiler_for
 
-    compiler = compiler_for(libtorch, command)
-    return make_plan(libtorch, wishes or NO_WISHES, compiler), compiler
+    compiler = compiler_for(libtorch, options.compiler)
+    return make_plan(libtorch, options.plan, compiler), compiler
 
 
 def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
@@ -218,7 +207,7 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
         # The linkers that look into libtorch's libraries refuse what those cannot find. One command brings all,
         # that of the plan's note.
         lacking = missing_of(plan.libraries, plan.libtorch)
-        if lacking and not plan.wishes.cpu_only:
+        if lacking and not plan.options.cpu_only:
             lacking = plan.libtorch.missing_libraries
         remedy = remedy_for(plan.libtorch, lacking).text
         if not remedy and is_debians(plan.libtorch) and MISSING_HEADER.search("\n".join(error.details)):

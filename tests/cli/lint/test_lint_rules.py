@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import REPOSITORY
-from torchlink.cli.lint_run import plain
+from torchlink.cli import lint, plain
 from torchlink.lint.rules import RULES
 
 if TYPE_CHECKING:
@@ -56,5 +56,5 @@ def test_what_asks_for_nothing_or_two_things_is_a_usage_error(
 
 
 def test_the_quick_path_reads_them() -> None:
-    assert plain(["--list-rules"])
-    assert plain(["--explain", "abi-mismatch"])
+    assert plain.read(lint.COMMAND, ["--list-rules"])
+    assert plain.read(lint.COMMAND, ["--explain", "abi-mismatch"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.lint.case import bare_name, file_name
+from torchlink.libtorch.names import bare_name
+from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import accelerator_of, unlinked
 from torchlink.lint.rule import rule

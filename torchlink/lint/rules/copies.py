@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torchlink.libtorch.names import CUDA_NUMBERED, CUDA_OTHERS
 from torchlink.lint.case import file_name, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import mixed
@@ -30,11 +31,8 @@ OWN_SYMBOLS = {
 }
 OPENMP = r"lib(gomp|omp|iomp5|libomp)[.-]"
 OPENMP_ENTRY = ("omp_get_max_threads", "GOMP_parallel", "__kmpc_fork_call")
-# CUDA's libraries whose SONAME carries CUDA's own major version, and others that must be there once as well.
-CUDA_NUMBERED = ("cudart", "cublas", "cublasLt", "nvrtc", "cupti", "nvJitLink")
 CUDA = r"lib(\w+?)\.so\.(\d+)"
 SHOWN = 5  # symbols in a finding's evidence
-CUDA_OTHERS = ("cufft", "cusparse", "cusolver", "curand", "cudnn")
 
 
 def files(objects: list[LoadedObject]) -> list[LoadedObject]:

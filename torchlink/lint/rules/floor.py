@@ -44,18 +44,18 @@ class Excess(NamedTuple):
 @rule("floor-above-target", Severity.ERROR, "Needs newer symbol versions than the target system has.")
 def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
     """One finding for glibc and one for libstdc++, whose GLIBCXX and CXXABI grow together."""
-    if not case.wanted.floors:
+    if not case.options.floors:
         return
     if (other := other_c_library_there(case)) is not None:
         theirs, ours = other
         torch = bool(case.torch) and theirs == "glibc"
         yield rule.finding(
             theirs,
-            f"{case.name} is for {theirs}, and {case.wanted.target} has {ours}: it does not start there.",
-            f"Name a system with glibc, or build PyTorch from source on {case.wanted.target} and {case.name} with "
+            f"{case.name} is for {theirs}, and {case.options.target} has {ours}: it does not start there.",
+            f"Name a system with glibc, or build PyTorch from source on {case.options.target} and {case.name} with "
             "it: no published libtorch is for musl."
             if torch
-            else f"Build it on {where_built(case.wanted.target or '')}.",
+            else f"Build it on {where_built(case.options.target or '')}.",
         )
         return
     found: dict[str, list[Excess]] = {}
@@ -72,7 +72,7 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
         allowed = allowed_version(top.version, case)
         yield rule.finding(
             top.version,
-            f"{', '.join(names)} {need} {top.version} ({library}), but {case.wanted.target or 'the target'} has at "
+            f"{', '.join(names)} {need} {top.version} ({library}), but {case.options.target or 'the target'} has at "
             f"most {allowed}: {case.name} does not start there.",
             fix(library, allowed, setting, excesses, case),
             tuple(evidence(excesses)),
@@ -81,7 +81,7 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
 
 def other_c_library_there(case: Case) -> tuple[str, str] | None:
     """The C library of the binary and that of the target where they differ, else None."""
-    there = "musl" if case.wanted.floors.get("GLIBC") == () else "glibc"
+    there = "musl" if case.options.floors.get("GLIBC") == () else "glibc"
     here = case.system.family
     return (here, there) if here != there and case.subject.elf.dynamic.needed else None
 
@@ -94,7 +94,7 @@ def above(each: LoadedObject, case: Case) -> Iterator[tuple[str, Excess]]:
         if parsed is None or need.weak:
             continue
         family, number = parsed
-        allowed = case.wanted.floors.get(family)
+        allowed = case.options.floors.get(family)
         if allowed is None or number <= allowed:
             continue
         provider = case.closure.object(served.get(need.library) or "")
@@ -113,7 +113,7 @@ def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
 def allowed_version(version: str, case: Case) -> str:
     """The target's own version of the same family, as it is written."""
     family = version.partition("_")[0]
-    return f"{family}_{'.'.join(map(str, case.wanted.floors[family]))}"
+    return f"{family}_{'.'.join(map(str, case.options.floors[family]))}"
 
 
 def fix(library: str, allowed: str, setting: list[LoadedObject], excesses: list[Excess], case: Case) -> str:
@@ -121,7 +121,7 @@ def fix(library: str, allowed: str, setting: list[LoadedObject], excesses: list[
     of_torch = torch_itself(excesses, case)
     if all(case.belongs_to_torch(each) for each in setting):
         return of_torch
-    where = case.wanted.target or "the target"
+    where = case.options.target or "the target"
     if "=" in where:
         where = f"a system whose {library} has at most {allowed}, or in a container image of one"
     elif where.startswith("manylinux"):
@@ -145,8 +145,8 @@ def torch_itself(excesses: list[Excess], case: Case) -> str:
     if not of_torch:
         return ""
     top = max(of_torch, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
-    where = case.wanted.target or "the target"
-    fitting = newest_fitting(case.subject.elf.machine, case.wanted.floors)
+    where = case.options.target or "the target"
+    fitting = newest_fitting(case.subject.elf.machine, case.options.floors)
     instead = (
         f"the newest torch that can is {fitting}."
         if fitting

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import bare_name, file_name
+from torchlink.libtorch.names import bare_name
+from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.interposed import interposed, is_of_torch
 from torchlink.lint.rule import rule

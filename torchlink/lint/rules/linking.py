@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import TORCH_NAMES, bare_name, file_name
+from torchlink.libtorch.names import (
+    ACCELERATOR_CORES,
+    NVIDIA,
+    REQUIRED,
+    TEST_LIBRARIES,
+    TORCH_LIBRARIES,
+    bare_name,
+)
+from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
-from torchlink.lint.missing import CUDA, PYTHON, missing_names, registers
+from torchlink.lint.missing import PYTHON, missing_names, registers
 from torchlink.lint.rule import rule
 from torchlink.lint.unused import IMPLIED, PARTS_OF_LIBC, unused
 
@@ -19,11 +27,11 @@ if TYPE_CHECKING:
     from torchlink.lint.rule import Rule
 
 SHOWN = 5  # symbols in a finding's evidence
+# Linked without use on purpose, or another rule's: AOTInductor packages open libtorch.so by its name, and it brings
+# libtorch_cuda in; the required libraries register kernels.
+KEPT = {"torch", *REQUIRED, *TEST_LIBRARIES}
+ACCELERATORS = {*REQUIRED, *ACCELERATOR_CORES}
 STUBS = r"lib(pthread|dl|rt|util|anl)\.so\.\d$"  # since glibc 2.34 nothing but room for old programs' names
-# libtorch.so is opened by this name by AOTInductor packages and brings libtorch_cuda in; the others register kernels.
-LOAD_BEARING = frozenset({"torch", "torch_cuda", "torch_cuda_cu", "torch_cuda_cpp", "torch_hip", "torch_xpu"})
-TEST_LIBRARIES = frozenset({"jitbackend_test", "torchbind_test", "backend_with_compiler", "aoti_custom_ops"})
-NEVER_LINKED = frozenset({"torch_cuda", "torch_hip", "torch_xpu", "c10_cuda", "c10_hip", "c10_xpu"})
 
 
 @rule("unused-library", Severity.WARNING, "A library is linked, and nothing of it is used.")
@@ -32,11 +40,11 @@ def unused_library(rule: Rule, case: Case) -> Iterator[Finding]:
 
     What NVIDIA links into CUDA's own libraries nobody else can leave out.
     """
-    if re.match(rf"{CUDA}\w*\.so\.\d", case.name):
+    if re.match(rf"({NVIDIA}|libcuda)\w*\.so\.\d", case.name):
         return
     for edge, library in unused(case):
         bare = bare_name(edge.name)
-        if bare in TEST_LIBRARIES or bare in LOAD_BEARING or (case.is_extension and bare in TORCH_NAMES):
+        if bare in KEPT or (case.is_extension and bare in TORCH_LIBRARIES):
             continue
         if library is case.subject or registers(library, case):  # an empty name is the program itself
             continue
@@ -136,9 +144,9 @@ def extension_links_whole_libtorch(rule: Rule, case: Case) -> Iterator[Finding]:
     """In Python libtorch is loaded already: nothing is load-bearing there. One finding an extension."""
     if not case.is_extension or is_torch_c(case):
         return
-    names = [edge.name for edge, _ in unused(case) if bare_name(edge.name) in TORCH_NAMES]
+    names = [edge.name for edge, _ in unused(case) if bare_name(edge.name) in TORCH_LIBRARIES]
     if names:
-        bound = [name for name in names if bare_name(name) in NEVER_LINKED]
+        bound = [name for name in names if bare_name(name) in ACCELERATORS]
         hurt = (
             f"with {', '.join(bound)} among them, it can be imported only where torch is a build for that accelerator"
             if bound

@@ -8,10 +8,11 @@ import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.binary.search import DROPPED
-from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
+from torchlink.libtorch.names import DRIVER, TORCH_LIBRARIES, bare_name
+from torchlink.lint.case import file_name, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import mixed
-from torchlink.lint.missing import DRIVER, missing_names, nearby, not_inherited, of_libtorch, severity_of
+from torchlink.lint.missing import missing_names, nearby, not_inherited, of_libtorch, severity_of
 from torchlink.lint.rule import rule
 from torchlink.lint.rules.needed_paths import with_soname
 
@@ -118,14 +119,14 @@ def how_to_find(edge: Edge, place: str | None, names: list[str], users: str, cas
         )
     if place is not None:
         return found_nearby(case.closure.object(edge.needed_by) or case.subject, place, case)
-    if bare_name(name) in TORCH_NAMES and case.imported is not None:
+    if bare_name(name) in TORCH_LIBRARIES and case.imported is not None:
         return (
             f"Build {case.name} against the torch that it is imported with, whose libraries lie in "
             f"{case.imported.library_dir}, or install the torch that it was built against."
         )
-    if bare_name(name) in TORCH_NAMES and case.is_extension:
+    if bare_name(name) in TORCH_LIBRARIES and case.is_extension:
         return "Import torch before it, or link it with -Wl,-rpath,'$ORIGIN/…/torch/lib', the way from it to torch."
-    if bare_name(name) in TORCH_NAMES:
+    if bare_name(name) in TORCH_LIBRARIES:
         return f"Link {users} with the search path that `torchlink flags --link` prints.{IN_CMAKE}"
     return f"Install {name}, or link {user} with -Wl,-rpath,DIR, where DIR holds it."
 
@@ -186,7 +187,7 @@ def way_without(directory: str, names: list[str], through: Iterable[str], case: 
     if bare is not None and starts(bare):
         alone = f"without it {case.name} finds all its libraries by itself"
         return f"Unset LD_LIBRARY_PATH, or take {directory} out of it: {alone}."
-    if not starts(case) and any(bare_name(name) in TORCH_NAMES for name in names):
+    if not starts(case) and any(bare_name(name) in TORCH_LIBRARIES for name in names):
         return (
             f"The libtorch in {directory} is not the one that {case.name} was built with: link it with the search "
             "path of that one, as `torchlink flags --link` prints it, and unset LD_LIBRARY_PATH."

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import TORCH_NAMES, bare_name, file_name, real_dir
+from torchlink.libtorch.machine import this_machine
+from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
+from torchlink.lint.case import file_name, real_dir
 from torchlink.lint.finding import Severity
-from torchlink.lint.missing import OTHER_MACHINE, is_foreign, missing_names, severity_of, this_machine
+from torchlink.lint.missing import OTHER_MACHINE, is_foreign, missing_names, severity_of
 from torchlink.lint.rule import rule
 from torchlink.lint.search_path import all_entries
 
@@ -34,11 +36,11 @@ def wrong_architecture(rule: Rule, case: Case) -> Iterator[Finding]:
         unknown = [edges[0].name for edges in missing_names(case).get(rule.id, ())]
         yield rule.finding(
             case.name,
-            f"{case.name} is for {machine}, and this machine is {this_machine()} without a loader for it: it does not "
-            "start here, and what it would load from the system cannot be judged.",
+            f"{case.name} is for {machine}, and this machine is {this_machine().arch} without a loader for it: it "
+            "does not start here, and what it would load from the system cannot be judged.",
             "Judge it as it will be run: --root DIR with an image or sysroot of that machine. If it was to run here, "
             "build it with this machine's compiler.",
-            tuple(f"not judged: {name}" for name in unknown if bare_name(name) not in TORCH_NAMES),
+            tuple(f"not judged: {name}" for name in unknown if bare_name(name) not in TORCH_LIBRARIES),
             severity=Severity.WARNING,
         )
     else:
@@ -153,7 +155,7 @@ def cpu_dependent_search(rule: Rule, case: Case) -> Iterator[Finding]:
         other = resolve(
             case.subject.file,
             system=system.for_any_cpu(),
-            environment=case.wanted.environment,
+            environment=case.options.environment,
             secure=case.closure.secure,
         )
         lost = {edge.name for edge in other.missing}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import bare_name, file_name
+from torchlink.libtorch.names import bare_name
+from torchlink.lint.case import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.missing import is_relative
 from torchlink.lint.rule import rule

@@ -94,7 +94,7 @@ def rpath_not_allowed(rule: Rule, case: Case) -> Iterator[Finding]:
     for text, where, _ in flawed(rule, case):
         yield rule.finding(
             text,
-            f"The {where} names {text}, which is not under {' or '.join(case.wanted.allowed_rpath)}: where it is "
+            f"The {where} names {text}, which is not under {' or '.join(case.options.allowed_rpath)}: where it is "
             "installed that directory may not be there, or hold something else.",
             "Link without it, set an allowed one with patchelf --set-rpath, or allow it with --allowed-rpath "
             f"{shlex.quote(text)}.",

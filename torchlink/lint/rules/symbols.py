@@ -6,7 +6,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import PYTHON_NAME, bare_name, file_name
+from torchlink.libtorch.names import bare_name
+from torchlink.lint.case import PYTHON_NAME, file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import (
     TORCH_TYPE,

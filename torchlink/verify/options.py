@@ -1,0 +1,30 @@
+"""What a verification is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torchlink.plan import PlanOptions
+
+
+class VerifyOptions(NamedTuple):
+    """How models are verified, as the command line gives it."""
+
+    inputs: tuple[str, ...] | None = None  # forward's arguments as `--input` takes them; None: work them out
+    expect: Path | None = None  # a file of the tensors that forward should return: .pt, .npy or .npz
+    atol: float = 1e-5  # absolute tolerance of that comparison
+    rtol: float = 1e-4  # relative tolerance of that comparison
+    timeout: float | None = (
+        None  # seconds for a model, from loading it to the loader's end; no limit where None
+    )
+    libraries: tuple[Path, ...] = ()  # of operators that the models use; loaded before each model
+    device: str = "cpu"  # "cpu", "cuda", or "auto": CUDA where it is usable
+    env: tuple[str, ...] = ()  # variables of the loader besides those it always has: NAME or NAME=VALUE
+    via: str = "cxx"  # how the loader is built: by the compiler, or through a project for "cmake" or "nim"
+    plan: PlanOptions = PlanOptions()
+    compiler: str | None = None  # command of the C++ compiler; $CXX, else c++, where None
+    verbose: bool = False  # keep all that libtorch lists in its exceptions
+
+
+DEFAULTS = VerifyOptions()
