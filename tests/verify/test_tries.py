@@ -109,7 +109,7 @@ def test_what_tries_that_failed_have_printed_is_not_shown(report: VerifyReport) 
     assert model["input_tries"] > 1
     size = str(model["inputs"]).partition("float32[1,1,")[2].partition(",")[0]
     assert model["printed"] == f"an image of {size}\n"
-    assert f"forward was run {model['input_tries']} times to find them" in to_text(report)
+    assert f"found in {model['input_tries']} runs of forward" in to_text(report)
 
 
 def test_of_a_model_that_always_raises_the_first_try_is_shown(report: VerifyReport) -> None:

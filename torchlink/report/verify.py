@@ -214,7 +214,7 @@ def _inputs(model: ModelResult) -> list[str]:
     reasons = {taken.why for taken in model.inputs} - {GIVEN}
     if reasons:
         tries = model.input_tries or 1
-        runs = [f"forward was run {tries} times to find them"] if tries > 1 and model.ok else []
+        runs = [f"found in {tries} runs of forward"] if tries > 1 and model.ok else []
         return [*"; ".join(reasons).split("; "), *runs]
     return [f"{taken.name} = {taken.text}" for taken in model.inputs]
 
