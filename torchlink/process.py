@@ -230,6 +230,7 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
         try:
             code = process.wait()
         except Stopped as stopped:
+            signals.forget()  # from here on the program's own end counts
             process.send_signal(stopped.number)
             code = process.wait()
             _strike(watcher)  # g++ does not wait for its cc1plus
@@ -253,6 +254,8 @@ def _child(
     name, _, value = mark.partition("=")
     watcher = None
     main = threading.current_thread() is threading.main_thread()
+    if main and sys.exc_info()[1] is None:  # else it is what is being tidied up after
+        signals.check()
     try:
         if main:
             signals.hold()

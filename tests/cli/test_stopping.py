@@ -71,3 +71,39 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, timeout=300).returncode == 0
     )
+
+
+SWALLOWED = """
+import os, signal, sys, weakref
+from torchlink.cli import main
+from torchlink.cli.stopping import unwind_when_stopped
+
+class Thing: ...
+
+def told_in_a_callback(*_):
+    thing = Thing()
+    seen = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))  # Python drops what is raised in there
+    del thing
+
+unwind_when_stopped()
+sys.unraisablehook = lambda _: None
+dispatch = main.dispatch
+main.dispatch = lambda arguments: told_in_a_callback() or dispatch(arguments)
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("arguments", [("run", "--", "touch", "started"), ("cache", "show")])
+def test_a_signal_whose_exception_python_drops_counts_all_the_same(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "torchlink: stopped\n")
+    assert not (tmp_path / "started").exists()

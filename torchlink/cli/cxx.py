@@ -29,9 +29,7 @@ Examples:
   CXX=torchlink-c++ python setup.py build_ext     # the same in one word
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
-SIGNALLED = (
-    128  # exit codes from here on are of a compiler that a signal has stopped: its source is not at fault
-)
+SIGNALLED = 128  # exit codes above are of a compiler that a signal has ended: its source is not at fault
 # All but the C++ standard, which is asked for with the compiler's own -std.
 PLAN = {name: option for name, option in options.PLAN.items() if name != "cxx_standard"}
 

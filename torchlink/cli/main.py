@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
+from torchlink import signals
 from torchlink.cli import plain
 from torchlink.cli.commands import command_for
 from torchlink.cli.output import answer, say
@@ -36,20 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if sys.stdout is None:  # closed by the caller (`>&-`): the exit code is all that is wanted
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the whole process
+    signals.forget()
     try:
-        code = dispatch(arguments)
+        code = heedful(arguments)
         sys.stdout.flush()  # here, so that a reader that went away is noticed here
     except ResourcesError as error:
         return fault(error, arguments)
     except TorchlinkError as error:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
-    except Stopped as stopped:
-        say("torchlink: stopped", err=True)
-        return 128 + stopped.number
-    except KeyboardInterrupt:
-        say("torchlink: interrupted", err=True)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        asked = signals.told()  # click knows Ctrl-C alone
+        number = asked.number if isinstance(asked, Stopped) else getattr(interrupt, "number", signal.SIGINT)
+        say(f"torchlink: {'interrupted' if number == signal.SIGINT else 'stopped'}", err=True)
+        return 128 + int(number)
     except BrokenPipeError:
         silence()  # the reader went away (`torchlink flags | head -0`): nothing more can be said to it
         return 141
@@ -61,6 +63,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user; `fault` keeps it in a file
         return fault(error, arguments)
+    return code
+
+
+def heedful(arguments: Sequence[str]) -> int:
+    """As `dispatch`; a signal counts even where Python drops or wraps what its handler has raised.
+
+    Raises:
+        KeyboardInterrupt: a signal has asked for it.
+        Exception: what the command raised.
+    """
+    try:
+        code = dispatch(arguments)
+    except Exception:
+        signals.check()
+        raise
+    signals.check()
     return code
 
 
