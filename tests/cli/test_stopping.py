@@ -75,9 +75,8 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
 
 SWALLOWED = """
 import os, signal, sys, weakref
-from torchlink.cli.main import main
+from torchlink.cli import main
 from torchlink.cli.stopping import unwind_when_stopped
-from torchlink.cli import app
 
 class Thing: ...
 
@@ -88,9 +87,9 @@ def told_in_a_callback(*_):
 
 unwind_when_stopped()
 sys.unraisablehook = lambda _: None
-dispatched = app.run
-app.run = lambda arguments: told_in_a_callback() or dispatched(arguments)
-sys.exit(main(sys.argv[1:]))
+dispatch = main.dispatch
+main.dispatch = lambda arguments: told_in_a_callback() or dispatch(arguments)
+sys.exit(main.main(sys.argv[1:]))
 """
 
 

@@ -129,7 +129,7 @@ def test_what_python_said_is_judged_like_the_file(built: Built, torch_root: Path
     elsewhere = text.replace(str(built.directory), "/nowhere/lib/python3.12/site-packages/mine")
     (report,) = judge_text(elsewhere, "-", torches=Torches(torch_root))
     assert EXTENSIONS[name].rule in {each.rule for each in report.findings if each.severity is Severity.ERROR}
-    assert "does not tell which libtorch" in report.assumed[0]
+    assert "does not say which libtorch" in report.assumed[0]
 
 
 def test_a_text_about_what_this_libtorch_has_is_of_another_one(built: Built, torch_root: Path) -> None:

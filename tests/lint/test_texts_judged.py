@@ -10,6 +10,7 @@ from torchlink.lint.case import LintOptions
 from torchlink.lint.finding import Severity
 from torchlink.lint.targets import parse_target
 from torchlink.lint.texts import judge_text
+from torchlink.lint.torches import Torches
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,61 @@ def test_a_lone_version_error_of_the_loader_names_the_library(
     (finding,) = report.findings
     assert (finding.rule, finding.subject) == ("symbol-version-missing", subject)
     assert fix in finding.fix
+
+
+LISTED = "\tlibgone.so => /opt/lib/libgone.so (0x00007f00)\n"
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("listed", ["", LISTED])
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        (
+            "./app: relocation error: /x/liba.so: symbol gone version GLIBC_2.34 not defined in file libc.so.6 "
+            "with link time reference",  # before glibc 2.31 without a comma
+            "undefined-symbol",
+        ),
+        ("OSError: /x/libtorch_cpu.so: cannot allocate memory in static TLS block", "library-not-found"),
+        ("ImportError: /x/ext.so: invalid ELF header", "library-not-found"),
+        ("\tlibmissing.so =>  not found", "library-not-found"),
+        ("\tlibmissing.so => nicht gefunden", "library-not-found"),
+        ("Fatal glibc error: CPU does not support x86-64-v2", "loader-error"),
+        ("dyld[12]: Library not loaded: @rpath/libc10.dylib", "loader-error"),
+        (
+            "qemu-aarch64: Could not open '/lib/ld-linux-aarch64.so.1': No such file or directory",
+            "loader-error",
+        ),
+        ("./app: cannot execute binary file: Exec format error", "loader-error"),
+    ],
+)
+def test_no_line_that_reports_an_error_is_passed_over(line: str, rule: str, listed: str) -> None:
+    (report,) = judge_text(f"{listed}{line}\n", "-")
+    assert [(each.rule, each.severity) for each in report.findings] == [(rule, Severity.ERROR)]
+
+
+@pytest.mark.compile
+@pytest.mark.usefixtures("elsewhere")
+def test_what_a_program_lacks_of_libtorch_is_looked_up_in_the_one_that_is_here(torch_root: Path) -> None:
+    text = "./app: symbol lookup error: ./app: undefined symbol: _ZN3c105ErrorC1ENS_14SourceLocationESs\n"
+    (report,) = judge_text(text, "-", torches=Torches(torch_root, None))
+    assert [each.rule for each in report.findings] == ["abi-mismatch"]
+    assert "does not say which libtorch app had loaded" in report.assumed[0]
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "./app: /x/liba.so: no version information available (required by ./app)",
+        "./app: weak version `OMP_4.5' not found (required by ./app)",
+        "+ docker run image ldd ./app",
+    ],
+)
+def test_a_line_that_decides_nothing_is_shown(line: str) -> None:
+    (report,) = judge_text(f"{LISTED}{line}\n", "-")
+    assert not report.findings
+    assert any(line in sentence for sentence in report.not_judged)
 
 
 @pytest.mark.usefixtures("elsewhere")

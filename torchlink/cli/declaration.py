@@ -9,8 +9,7 @@ The field gives the type and the default. A field that is the options of a room 
 that room's fields to their `Option`, and can be handed on as it is.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`, whose strings a named tuple would compile one by one at every start.
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints

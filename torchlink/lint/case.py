@@ -72,6 +72,7 @@ class Case:
         told: bool = False,
         imported: Imported | None = None,
         failed: bool = False,
+        errors: tuple[str, ...] = (),
     ) -> None:
         self.closure = closure
         self.scope = scope
@@ -81,6 +82,7 @@ class Case:
         self.told = told
         self.imported = imported
         self.failed = failed
+        self.errors = errors
         self._imports: dict[str, frozenset[bytes]] = {}
         self._derived: dict[Callable[[Case], Any], Any] = {}
 
@@ -280,6 +282,7 @@ class Case:
             told=self.told,
             imported=self.imported,
             failed=self.failed,
+            errors=self.errors,
         )
 
     def _resolved(self, environment: Mapping[str, str]) -> Closure:

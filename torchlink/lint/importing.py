@@ -53,7 +53,7 @@ def imported(
         It; a sentence where none was found; None where the extension uses none, is libtorch's own, or finds by
         its own search path the one that Python has, so that its own closure tells all.
     """
-    if not case.is_extension or not uses_torch(case) or case.belongs_to_torch(case.subject):
+    if not (case.is_extension or case.told) or not uses_torch(case) or case.belongs_to_torch(case.subject):
         return None
     package = None if torches.named else package_around(case.subject.file, case.system.tree.root)
     by_itself = bool(case.torch_dirs) and not any(
@@ -181,10 +181,19 @@ def imported_where_told(
     if found is None or isinstance(found, str):
         return case, (), (found,) if found else ()
     said = (
-        f"The text does not tell which libtorch Python had loaded: taken is the one in {found.root} "
+        f"The text does not say which libtorch {'Python' if case.is_extension else case.name} had loaded: taken is "
+        f"the one in {found.root} "
         f"({found.found_by}); --libtorch or --python names another."
     )
     after = Case(
-        case.closure, case.scope, case.options, case.kind, case.system, told=case.told, imported=found
+        case.closure,
+        case.scope,
+        case.options,
+        case.kind,
+        case.system,
+        told=case.told,
+        imported=found,
+        failed=case.failed,
+        errors=case.errors,
     )
     return after, (said,), ()

@@ -13,6 +13,7 @@ from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
 from torchlink.lint.case import Case, LintOptions, holds_torch
 from torchlink.lint.finding import FileReport
 from torchlink.lint.judge import EXTENSION_NAME, entries, examine, findings_of, judge, kind_of, report_of
+from torchlink.lint.libtorch_names import is_of_torch
 from torchlink.lint.rules import RULES
 from torchlink.lint.text_closure import describe
 from torchlink.lint.text_formats.detect import listings, named
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torchlink.lint.torches import Torches
 
 SHOWN = 3  # names in a sentence
+LONGEST_LINE = 120  # characters of a line that a sentence quotes
 
 
 def judge_text(
@@ -104,9 +106,12 @@ def judge_listing(
         system_for(elf, interpreter=musl_loader(listing, elf)),
         told=bool(listing.undefined),
         failed=listing.imported,
+        errors=listing.errors,
     )
     assumed: tuple[str, ...] = ()
-    if case.is_extension and listing.undefined:
+    # What a program takes of libtorch and does not find tells most when it is looked up in one.
+    of_torch = not case.torch and any(is_of_torch(each.symbol) for each in listing.undefined)
+    if listing.undefined and (case.is_extension or of_torch):
         from torchlink.lint.importing import imported_where_told
 
         case, assumed, more = imported_where_told(case, torches, files)
@@ -121,9 +126,17 @@ def judge_listing(
         listing.kind,
         findings_of(case, rules),
         entries(described.closure),
-        not_judged=(*listing.complaints, *left_open(listing, described), *remarks),
+        not_judged=(*listing.complaints, *not_understood(listing), *left_open(listing, described), *remarks),
         assumed=assumed,
     )
+
+
+def not_understood(listing: Listing) -> tuple[str, ...]:
+    """A sentence about the lines of a text that are none of the tool's, if there are any."""
+    if not listing.strange:
+        return ()
+    lines = "1 line is" if len(listing.strange) == 1 else f"{len(listing.strange)} lines are"
+    return (f"{lines} not understood, such as: {listing.strange[0][:LONGEST_LINE]}",)
 
 
 def judge_imported(

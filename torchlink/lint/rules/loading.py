@@ -259,4 +259,17 @@ def taken_elsewhere(rule: Rule, case: Case) -> Iterator[Finding]:
             )
 
 
-LOADING = (library_not_found, found_through_environment, runpath_not_inherited)
+@rule("loader-error", Severity.ERROR, "A text holds an error of the loader that no other rule explains.")
+def loader_error(rule: Rule, case: Case) -> Iterator[Finding]:
+    """One finding for all such lines: who reads the report must not take the binary for sound."""
+    if case.errors:
+        lines = "an error" if len(case.errors) == 1 else f"{len(case.errors)} errors"
+        yield rule.finding(
+            case.name,
+            f"The text reports {lines} that torchlink does not know: {case.errors[0]}",
+            "Do what the line asks for; `torchlink lint FILE` on the machine that printed it tells more than the text.",
+            case.errors,
+        )
+
+
+LOADING = (library_not_found, found_through_environment, runpath_not_inherited, loader_error)

@@ -40,7 +40,8 @@ UNDEFINED = re.compile(
     r"(?:\s+\((?P<object>.+)\))?"
 )
 OTHER_FILE = re.compile(
-    r"(?:(?P<before>.*): )?symbol (?P<symbol>[^\s,]+)(?:, version (?P<version>\S+))? not defined in file \S+ "
+    # glibc before 2.31 has no comma.
+    r"(?:(?P<before>.*): )?symbol (?P<symbol>[^\s,]+)(?:,? version (?P<version>\S+))? not defined in file \S+ "
     r"with link time reference(?:\s+\((?P<object>.+)\))?"
 )
 STOPPED = re.compile(
@@ -52,19 +53,28 @@ MUSL_MISSING = re.compile(
 MUSL_UNDEFINED = re.compile(r"Error relocating (?P<object>.+): (?P<symbol>[^:\s]+): symbol not found")
 MUSL_LOADER = re.compile(r"(^|/)(ld-musl-|musl-ldd$)")
 ABSENT = ("No such file or directory", "cannot open shared object file")  # reasons that say no more than that
-LOOKUP_ERROR = ": symbol lookup error: "
+LOOKUP_ERROR = re.compile(r"(?P<program>.*?): (?:symbol lookup|relocation) error: ")
 LIBRARY = re.compile(r"\.so(\.[\d.]+)?$")
 STATIC = re.compile(r"\s*(statically linked|not a dynamic executable|.*: Not a valid dynamic program)")
 COMPLAINT = re.compile(r"(?:\S*/)?(?:musl-)?ldd:? .*")
 PYTHON_ERROR = re.compile(r"(ImportError|OSError): ")
-PYTHON_MISSING = re.compile(
-    r"(ImportError|OSError): (?P<name>[^:]+): "
-    r"(?P<reason>cannot open shared object file: .+|file too short|invalid ELF .+)"
-)
+PYTHON_MISSING = re.compile(r"(ImportError|OSError): (?P<name>[^:\s]*(?:/|\.so)[^:]*): (?P<reason>.+)")
 TRACEBACK = re.compile(
     r"Traceback \(most recent call last\):|  File \".*|    .*|During handling of .*:|The above exc.*:"
 )
-WARNING = re.compile(r"(?:\S*/)?ldd: warning: .*|.*: no version information available \(required by .*\)")
+WARNING = re.compile(r"(?:\S*/)?ldd: warning: .*")
+# What the loader says of versions, and starts the program all the same.
+NO_VERSIONS = re.compile(
+    r".*: no version information available \(required by .*\)|.*: weak version .* not found \(required by .*\)"
+)
+LOADERS_OWN = re.compile(
+    r"Fatal glibc error: |dyld(\[\d+\])?: |qemu-\w+: |.*: Exec format error$"
+)  # tell of a program alone
+ERROR = re.compile(
+    r"\b(fatal|errors?|\w*Error|not found|no such file|cannot|can't|could not|failed|fails|undefined|unresolved"
+    r"|symbol lookup|not loaded|denied|too short|invalid|wrong ELF class|unsupported|core dumped|abort(ed)?)\b",
+    re.IGNORECASE,
+)
 UNUSED = re.compile(r"Unused direct dependencies:")
 
 
@@ -100,8 +110,11 @@ def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
     for line in lines:
         reader.read(line)
     # One line behind a tab can only be "not a dynamic executable" in the user's language.
-    static = reader.static or (len(lines) == 1 == reader.strange and lines[0].startswith("\t"))
-    known = (reader.libraries, reader.interpreter, reader.undefined, reader.versions, reader.complaints)
+    static = reader.static or (len(lines) == 1 == len(reader.strange) and lines[0].startswith("\t"))
+    known = (
+        *(reader.libraries, reader.interpreter, reader.undefined, reader.versions),
+        *(reader.complaints, [line for line in reader.errors if LOADERS_OWN.match(line)]),
+    )
     if not (static or any(known)):
         return
     own = subject or reader.program
@@ -129,6 +142,8 @@ def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
         static=static and not reader.libraries,
         musl=reader.musl or bool(MUSL_LOADER.search(reader.interpreter or "")),
         imported=reader.imported,
+        errors=tuple(dict.fromkeys(reader.errors)),
+        strange=tuple(dict.fromkeys(reader.strange)),
         complaints=tuple(reader.complaints),
     )
 
@@ -145,7 +160,8 @@ class Reader:
         self.static = False
         self.musl = False
         self.program: str | None = None  # that the loader's error begins with
-        self.strange = 0  # lines that are none of ldd's
+        self.strange: list[str] = []  # lines that are none of ldd's
+        self.errors: list[str] = []
         self._section = ""  # of the version information: the object whose versions follow
         self._in_versions = False
         self._in_unused = False
@@ -154,8 +170,12 @@ class Reader:
     def read(self, line: str) -> None:
         """Take one line."""
         self.imported |= bool(PYTHON_ERROR.match(line))
-        known = self._sections(line) or self._error(line) or self._library(line)
-        self.strange += not known
+        known = self._sections(line) or WARNING.fullmatch(line) or self._error(line) or self._library(line)
+        if not known and line.strip():
+            is_error = ERROR.search(line) and not line.startswith(
+                "\t"
+            )  # ldd's own sentence in the user's language
+            (self.errors if is_error else self.strange).append(line.strip())
 
     def _sections(self, line: str) -> bool:
         """Version information (`-v`) and unused dependencies (`-u`)."""
@@ -180,9 +200,9 @@ class Reader:
         return False
 
     def _error(self, line: str) -> bool:
-        if WARNING.fullmatch(line):
-            return True
-        if STATIC.fullmatch(line):
+        if NO_VERSIONS.fullmatch(line):
+            self.complaints.append(line.strip())
+        elif STATIC.fullmatch(line):
             self.static = True
         elif missing := MUSL_MISSING.fullmatch(line):
             self.musl = True
@@ -193,14 +213,14 @@ class Reader:
             self.undefined.append(ListedSymbol(symbol["symbol"], None, symbol["object"]))
         elif version := VERSION_MISSING.fullmatch(line):
             self._version(version)
-        elif missing := PYTHON_MISSING.fullmatch(line):
-            reason = "" if missing["reason"].startswith(ABSENT) else missing["reason"]
-            self.libraries.append(ListedLibrary(missing["name"], None, None, reason))
         elif stopped := STOPPED.fullmatch(line):
             reason = "" if stopped["reason"].startswith(ABSENT) else stopped["reason"]
             self.libraries.append(ListedLibrary(stopped["name"], None, stopped["object"], reason))
         elif symbol := UNDEFINED.fullmatch(line) or OTHER_FILE.fullmatch(line):
             self._undefined(symbol)
+        elif missing := PYTHON_MISSING.fullmatch(line):
+            reason = "" if missing["reason"].startswith(ABSENT) else missing["reason"]
+            self.libraries.append(ListedLibrary(missing["name"], None, None, reason))
         elif COMPLAINT.fullmatch(line) and " => " not in line and not ALONE.fullmatch(line):
             self.complaints.append(line.strip())
         else:
@@ -216,9 +236,9 @@ class Reader:
 
     def _undefined(self, symbol: re.Match[str]) -> None:
         before: str = symbol["before"] or ""
-        program, failed, _ = before.partition(LOOKUP_ERROR)
-        if failed and ": " not in program:
-            self.program = self.program or program
+        failed = LOOKUP_ERROR.match(before)
+        if failed and ": " not in failed["program"]:
+            self.program = self.program or failed["program"]
         asking = symbol["object"] or before.rpartition(": ")[2] or None
         self.undefined.append(ListedSymbol(symbol["symbol"], symbol["version"], asking))
 
@@ -235,8 +255,9 @@ class Reader:
         found = FOUND.fullmatch(line)
         if found is None:
             return False
-        name, path = found["name"], found["path"]
-        if path == NOT_FOUND:
+        name, path = found["name"], found["path"].strip()
+        # A path has a slash, or an address behind it; anything else says that there is none, in whatever language.
+        if path == NOT_FOUND or (path and "/" not in path and not line.rstrip().endswith(")")):
             self.libraries.append(ListedLibrary(name, None))
         elif path and not KERNELS.match(name):
             self.libraries.append(ListedLibrary(name, path))

@@ -55,4 +55,8 @@ class Listing(NamedTuple):
     static: bool = False  # there is nothing to load, or it is no dynamic ELF file
     musl: bool = False
     imported: bool = False  # Python said it, which was to import the binary
+    errors: tuple[
+        str, ...
+    ] = ()  # lines in which the loader or Python reports an error of a kind not known here
+    strange: tuple[str, ...] = ()  # other lines that are none of the tool's
     complaints: tuple[str, ...] = ()  # lines in which the tool says that it failed
