@@ -7,9 +7,10 @@ import errno
 import json
 import math
 import secrets
+import select
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from torchlink.errors import RunFailedError, ToolMissingError
 from torchlink.process import minimal_environment, spawn, wait
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TEARDOWN = 30.0  # seconds
+SLICE = 250  # milliseconds
 LONGEST_EVENT = 32 << 20  # characters
 PRINTED = 64 * 1024  # characters of the loader's stderr that are kept: the last ones
 
@@ -142,6 +144,7 @@ class Session:
         try:
             stdin.write(command + "\n")
             stdin.flush()
+            await_output(stdout)
             event = json.loads(stdout.readline(LONGEST_EVENT))
         except (OSError, ValueError, RecursionError):
             raise self._died() from None
@@ -200,3 +203,15 @@ class Session:
             if found:
                 self._mark = ""
                 self._marked.set()
+
+
+def await_output(stream: IO[str]) -> None:
+    """Wait until there is something to read, or the end, in slices.
+
+    Python runs a signal's handler in the main thread alone, and a read in which that thread waits is not interrupted
+    by a signal that the system has given to another thread.
+    """
+    ready = select.poll()
+    ready.register(stream, select.POLLIN)
+    while not ready.poll(SLICE):
+        pass
