@@ -14,6 +14,11 @@ def visible(text: str) -> str:
     return "".join(char if char.isprintable() else escape(char) for char in text)
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """The text, cut and ended by "…" where it is longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def escape(char: str) -> str:
     """One character as an escape in ASCII."""
     code = ord(char)
