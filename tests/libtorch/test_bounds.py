@@ -94,7 +94,11 @@ def test_what_is_read_as_a_whole_is_a_regular_file_of_a_bounded_size(tmp_path: P
     assert not any(holds(path, b"\0\0") for path in (file, large, fifo))
     with pytest.raises(FileError, match="large: larger than 2 MB"):
         read_whole(large, 2 << 20)
-    for path, kind in ((fifo, "a FIFO"), (tmp_path, "a directory"), (Path("/dev/zero"), "a character device")):
+    for path, kind in (
+        (fifo, "a FIFO"),
+        (tmp_path, "a directory"),
+        (Path("/dev/zero"), "a character device"),
+    ):
         with pytest.raises(FileError, match=rf"not a regular file \(it is {kind}\)"):
             read_whole(path)
 

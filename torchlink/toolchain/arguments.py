@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.bounds import read_whole, whole_number
 from torchlink.errors import FileError
-from torchlink.status import not_about_the_file
+from torchlink.status import exists, not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,6 +114,8 @@ def _kind(word: str, language: str) -> str:
     """What an input is: "source", "header" or "object" (which libraries and assembler text count as, too)."""
     if word.startswith("-l"):
         return "object"
+    if word.startswith("@") and exists(word[1:]):  # not expanded: it may well name a source
+        return "source"
     if language not in {"", "none"}:
         if language.endswith("-header"):
             return "header"
