@@ -133,6 +133,10 @@ def test_a_baseline_is_a_regular_file(tmp_path: Path) -> None:
             baseline.read(path)
     with pytest.raises(FileError, match="not a regular file"):
         baseline.write(tmp_path / "fifo", ())
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 40)
+    with pytest.raises(WouldOverwriteError, match="is not a baseline"):
+        baseline.write(tmp_path / "large", ())
 
 
 def test_response_files_are_read_up_to_a_size(tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def write(path: Path, entries: Sequence[BaselineEntry], *, force: bool = False) 
     if path.exists() and not force:
         try:
             read(path)
-        except MalformedFileError as error:
+        except FileError as error:
+            if not path.is_file():  # a FIFO, a device: what is wrong with it is said
+                raise
             raise WouldOverwriteError(
                 f"{path} exists and is not a baseline of torchlink lint.",
                 hint="Name another file, or give --force to replace it.",
