@@ -107,7 +107,9 @@ def parameter(field: Field) -> inspect.Parameter:
             kind = choices(declaration.choices)
             default = kind(default) if default else default
         parse = declaration.parse
-        if parse is None and field.type is str and field.refuses_empty:  # paths: `app.refuse_empty_paths`
+        if (
+            parse is None and not declaration.choices and field.type is str and field.refuses_empty
+        ):  # paths: `app.refuse_empty_paths`
             parse = not_empty
         info = typer.Option(
             *field.names,
