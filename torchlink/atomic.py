@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import holds
 from torchlink.errors import RESOURCES, FileError, TorchlinkError, out_of_resources
 
 if TYPE_CHECKING:
@@ -380,7 +381,7 @@ def _make_like(fresh: Path, before: os.stat_result) -> None:
 
 def _holds(file: Path, data: bytes) -> bool:
     try:
-        return stat.S_ISREG(file.stat().st_mode) and file.read_bytes() == data
+        return holds(file, data)
     except (FileNotFoundError, NotADirectoryError):
         return False
 

@@ -1,12 +1,76 @@
-"""How much of a file that anybody may have made is worked on: numbers and JSON that stay small."""
+"""How much of a file that anybody may have made is read and worked on: files, numbers and JSON that stay small."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import FileError
+from torchlink.status import file_kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DIGITS = 18  # what fits 64 bits whatever the digits are
 LARGEST = 1_000_000_000_000_000_000
 LONGEST_JSON = 8 << 20  # bytes; empty lists, the worst, take twenty times as much in memory
+
+
+LONGEST_FILE = 32 << 20  # bytes of any other file that is read as a whole
+
+
+def read_whole(path: Path | str, limit: int = LONGEST_FILE) -> bytes:
+    """All of a regular file; a FIFO, a terminal or a device is not waited for.
+
+    Raises:
+        FileError: it is no regular file, or larger than `limit`.
+        OSError: it cannot be read.
+    """
+    data = first_bytes(path, limit + 1)
+    if len(data) > limit:
+        raise FileError(
+            f"{path}: larger than {limit >> 20} MB.", hint="Check that it is the file that was meant."
+        )
+    return data
+
+
+def first_bytes(path: Path | str, size: int) -> bytes:
+    """The first `size` bytes of a regular file; errors are those of `read_whole`."""
+    status = os.stat(path)  # noqa: PTH116 - plain strings: this runs at every start
+    _check_regular(path, status)  # before it is opened: that alone would wind a tape
+    held = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(held)
+        _check_regular(path, status)
+        pieces, left = [], size
+        while left and (piece := os.read(held, min(left, status.st_size + 4096, 1 << 24))):
+            pieces.append(piece)
+            left -= len(piece)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
+    finally:
+        os.close(held)
+    return b"".join(pieces)
+
+
+def holds(path: Path | str, data: bytes) -> bool:
+    """Whether a regular file holds exactly these bytes; no more than that many are read, and one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return first_bytes(path, len(data) + 1) == data
+    except FileError:
+        return False
+
+
+def _check_regular(path: Path | str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = file_kind(status.st_mode)
+        raise FileError(f"{path}: not a regular file (it is {kind}).", hint="Name a regular file.")
 
 
 def whole_number(digits: str) -> int:
@@ -33,3 +97,7 @@ def load_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is too deeply nested") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python's own limit; its words are for programmers
+        raise ValueError("a number in it is too long") from None

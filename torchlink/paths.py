@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError
-from torchlink.shown import visible
+from torchlink.shown import quoted, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -268,14 +268,12 @@ def close_to_others(directory: Path) -> None:
 
 def remedy(place: Path, reason: str) -> str:
     """What to do about a place of the cache that is not used."""
-    import shlex
-
     if reason.startswith("lies in"):
         return (
             "Name a directory with TORCHLINK_CACHE_DIR that only you and root can write to, and all above it."
         )
     return (
-        f"Run `chmod go-w {shlex.quote(str(place))}` if it is yours, or name another directory with "
+        f"Run `chmod go-w {quoted(str(place))}` if it is yours, or name another directory with "
         "TORCHLINK_CACHE_DIR."
     )
 

@@ -14,6 +14,30 @@ def visible(text: str) -> str:
     return "".join(char if char.isprintable() else escape(char) for char in text)
 
 
+def quoted(word: str) -> str:
+    r"""A word for a shell in a text for people, which `visible` leaves as it is.
+
+    What does not print as itself is written as the bytes that it is, as bash, zsh and ksh read them: `$'d\xff'`.
+    """
+    import shlex
+
+    if word.isprintable():
+        return shlex.quote(word)
+    parts = (
+        f"\\{char}" if char in "\\'" else char if char.isprintable() else _bytes_of(char) for char in word
+    )
+    return f"$'{''.join(parts)}'"
+
+
+def _bytes_of(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode(errors="surrogateescape"))
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """The text, cut and ended by "…" where it is longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def escape(char: str) -> str:
     """One character as an escape in ASCII."""
     code = ord(char)

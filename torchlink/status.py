@@ -50,3 +50,15 @@ def not_about_the_file(path: Path | str, error: Exception) -> None:
     """Raise a `ResourcesError` for an error that must not be read as "this file is not there"."""
     if isinstance(error, OSError) and error.errno in RESOURCES:
         raise out_of_resources(f"Cannot read {path}", error) from error
+
+
+def file_kind(mode: int) -> str:
+    """What a file mode says the thing is, with its article."""
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something special")

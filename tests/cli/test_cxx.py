@@ -340,3 +340,16 @@ def test_the_systems_spdlog_fails_with_libtorchs_fmt_and_compiles_with_headers_a
     )
     assert after.code == 0, after.err
     assert "] 1" in run_clean(here / "log").stdout
+
+
+def test_a_response_file_that_is_a_fifo_is_opened_by_the_compiler_alone(here: Path) -> None:
+    os.mkfifo(here / "fifo")
+    compiler = here.parent / "compiler"
+    compiler.write_text(
+        '#!/bin/sh\ncase "$*" in *@fifo*) cat fifo; echo "$@"; exit 1;; esac\nexec c++ "$@"\n'
+    )
+    compiler.chmod(0o755)
+    script = f"(echo main.cpp -c > fifo &); {sys.executable} -m torchlink c++ --compiler {compiler} @fifo"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("main.cpp -c\n@fifo -D_GLIBCXX_USE_CXX11_ABI=")

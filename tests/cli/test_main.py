@@ -101,3 +101,37 @@ def test_an_interruption_is_said_and_exits_130(tmp_path: Path, torch_root: Path)
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert (running.returncode, said.splitlines()[-1]) == (130, "torchlink: interrupted")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("find", 2), ("find --json", 2), ("--version", 2), ("flags --response-file w.rsp", 0)],
+)
+def test_an_answer_for_a_closed_stdout_is_one_sentence(
+    command: str, code: int, torch_root: Path, tmp_path: Path
+) -> None:
+    for closed in (">&-", "<&- >&-"):
+        done = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -m torchlink {command} {closed}"],
+            env={**os.environ, "TORCHLINK_LIBTORCH": str(torch_root)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == code
+        assert ("cannot be written" in done.stderr, done.stderr.count("\n")) == (code == 2, int(code == 2))
+
+
+@pytest.mark.parametrize(
+    "option", ["verify x.pt --input", "lint x --target", "verify x.pt --device", "find --print"]
+)
+def test_an_error_repeats_no_more_of_the_command_line_than_one_reads(
+    torchlink: Callable[..., Result], option: str
+) -> None:
+    for words in ((*option.split(), "x" * 20_000), (f"--{'x' * 20_000}",)):
+        shown = torchlink(*words)
+        assert shown.code == 2
+        assert "xxx…" in shown.err
+        assert len(shown.err) < 2000

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from torchlink.report import extract as extract_report
 from torchlink.report import matrix as matrix_report
 from torchlink.report import verify as verify_report
 from torchlink.report.ansi import RED, paint
+from torchlink.shown import quoted, visible
 from torchlink.verify.outputs import Output
 from torchlink.verify.result import ModelResult, TakenInput, VerifyReport
 
@@ -219,3 +222,19 @@ def test_the_files_of_a_new_project_are_listed_harmlessly(
 ) -> None:
     root = make(tmp_path / "torch")
     harmless(torchlink("nim", "init", tmp_path / NAME, "--libtorch", root).out)
+
+
+@pytest.mark.parametrize("name", ["d\udcff", "a'\\\u202eb c", "d\n", "plain", "two words", "é"])
+def test_a_word_quoted_for_people_is_the_same_word_for_bash(name: str) -> None:
+    shown = visible(quoted(name))
+    assert shown.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True, timeout=60)
+    assert done.stdout == os.fsencode(name)
+
+
+def test_the_next_command_names_a_directory_whose_name_is_not_text(
+    torchlink: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch_root: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = torchlink("nim", "init", "d\udcff", "--libtorch", torch_root)
+    assert (shown.code, "cd $'d\\xff' &&" in shown.err) == (0, True)

@@ -115,3 +115,21 @@ def test_gnu_extensions_that_are_not_passed_on_are_a_note(
     assert plain.out == gnu.out
     assert plain.err == ""
     assert "put -std=gnu++20 behind" in gnu.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "find --python",
+        "find --print",
+        "flags --compiler",
+        "lint x --python",
+        "verify --compiler",
+        "c++ --python",
+    ],
+)
+def test_the_empty_word_names_nothing(torchlink: Callable[..., Result], words: str) -> None:
+    shown = torchlink(*words.split(), "")
+    assert (shown.code, shown.out) == (2, "")
+    assert "names nothing." in shown.err
+    assert words.rsplit(maxsplit=1)[-1] in shown.err

@@ -308,6 +308,9 @@ def test_a_pc_file_with_a_special_character_says_how_a_shell_takes_it(
     remark = (tmp_path / "torch.pc").read_text(encoding="utf-8").splitlines()[0]
     assert remark.startswith("# ")
     command = remark.partition(": ")[2]
+    assert ("compiler shows its warnings" in (tmp_path / "torch.pc").read_text(encoding="utf-8")) == (
+        " " in name
+    )
     environment = {**os.environ, "PKG_CONFIG_PATH": str(tmp_path)}
     (tmp_path / "Makefile").write_text(f"app: main.cpp\n\t{command}\n")
     for build in (["sh", "-c", command], ["make"]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,7 +18,7 @@ from torchlink.errors import FileError
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
 from torchlink.toolchain.compiler import find_compiler
-from torchlink.verify.operators import UnknownOperatorError, all_unknown, unknown_operator
+from torchlink.verify.operators import UnknownOperatorError, _mentions, all_unknown, unknown_operator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,3 +156,14 @@ def test_the_api_takes_one_path_or_several_and_what_the_command_takes(
     assert (output.dtype, output.shape) == ("float32", (1, 2))
     (tmp_path / "no model").write_text("")
     assert torchlink.verify(tmp_path / "no model", libtorch).exit_code == 2
+
+
+def test_what_is_no_library_is_said_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "empty").touch()
+    (tmp_path / "model.pt").write_bytes(b"no model")
+    kinds = {"fifo": "(it is a FIFO)", "empty": "empty", "absent": "no such file", ".": "(it is a directory)"}
+    for name, what in kinds.items():
+        with pytest.raises(FileError, match=re.escape(what)):
+            torchlink.verify(str(tmp_path / "model.pt"), libraries=[tmp_path / name])
+    assert not _mentions(tmp_path / "fifo", "mine")

@@ -20,6 +20,7 @@ from torchlink.errors import (
     TorchlinkError,
     out_of_resources,
 )
+from torchlink.status import file_kind
 
 if TYPE_CHECKING:
     import struct
@@ -312,15 +313,3 @@ def unreadable(path: Path | str, error: OSError | ValueError) -> TorchlinkError:
     if isinstance(error, OSError) and error.errno in RESOURCES:
         return out_of_resources(f"Cannot read {path}", error)
     return FileError(f"Cannot read {path}: {reason}.", hint="Check the path and its permissions.")
-
-
-def file_kind(mode: int) -> str:
-    """What a file mode says the thing is, with its article."""
-    kinds = {
-        stat.S_IFDIR: "a directory",
-        stat.S_IFIFO: "a FIFO",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a character device",
-        stat.S_IFBLK: "a block device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "something special")

@@ -6,10 +6,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.data import file_kind, unreadable
+from torchlink.binary.data import unreadable
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import FileError, MalformedFileError
-from torchlink.status import not_about_the_file
+from torchlink.status import file_kind, not_about_the_file
 
 if TYPE_CHECKING:
     from pathlib import Path

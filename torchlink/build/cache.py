@@ -13,6 +13,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torchlink.bounds import LONGEST_JSON, first_bytes, holds, read_whole
 from torchlink.errors import FileError
 from torchlink.paths import LOGS, close_to_others, distrust, kept_in, usable
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BUILDS = "loaders"
 MANIFEST = "entry.json"
+LONGEST_KEY = 4096
 FORM = 2  # raise it whenever the meaning of a manifest changes
 
 
@@ -42,8 +44,8 @@ def recent(asked: str) -> Entry | None:
     """The entry that served the same question last time; whether it still does is for its key to say."""
     try:
         file = _recent(asked)
-        return _whole(file.read_text(encoding="ascii")) if distrust(file) is None else None
-    except (OSError, ValueError):
+        return _whole(first_bytes(file, LONGEST_KEY).decode("ascii")) if distrust(file) is None else None
+    except (OSError, FileError, ValueError):
         return None
 
 
@@ -52,7 +54,7 @@ def remember_recent(asked: str, entry: Path) -> None:
     file = _recent(asked)
     key = entry.parent.name
     with contextlib.suppress(OSError, ValueError):
-        if not file.is_file() or file.read_text(encoding="ascii") != key:
+        if not file.is_file() or not holds(file, key.encode("ascii")):
             from torchlink.atomic import write_file
 
             write_file(file, key.encode("ascii"), mode=0o600, durable=False)
@@ -143,12 +145,12 @@ def _whole(key: str) -> Entry | None:
     if directory.parent != builds or key == "..":
         return None
     try:
-        facts = json.loads((directory / MANIFEST).read_bytes())
+        facts = json.loads(read_whole(directory / MANIFEST, LONGEST_JSON))
         program = directory / str(facts["program"])
         if program.parent != directory or any(map(distrust, (directory, directory / MANIFEST, program))):
             return None
         whole = facts["form"] == FORM and os.stat(program).st_size == facts["size"]  # noqa: PTH116 - warm path
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, FileError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Entry(program, facts) if whole and os.access(program, os.X_OK) else None
 
@@ -161,8 +163,8 @@ def _current(entry: Entry) -> bool:
     if before is None:  # not a compiler's work
         return True
     try:
-        names = os.fsdecode(entry.program.with_name(headers.LIST).read_bytes())
-    except OSError:
+        names = os.fsdecode(read_whole(entry.program.with_name(headers.LIST)))
+    except (OSError, FileError):
         return False
     return headers.stamp(names.split("\n") if names else ()) == str(before)
 

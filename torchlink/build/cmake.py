@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink import atomic
+from torchlink.bounds import first_bytes, holds
 from torchlink.build.project import encoded, write_project
 from torchlink.emit import cmake_prefix, cmake_syntax
 from torchlink.emit.cmake_project import ProjectTools
 from torchlink.errors import FileError
+from torchlink.libtorch.disk import read_text
 from torchlink.libtorch.packed import check_unpacked
 from torchlink.paths import cache_dir, close_to_others, distrust, lasting, working_directory
 from torchlink.toolchain.tools import find_tool
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
 LAUNCHERS = ("ccache", "sccache")
+HEAD = 1 << 16  # bytes in which it stands
 OWN = "# Written by torchlink"  # at the head of every file of the prefix
 
 
@@ -53,9 +56,7 @@ def prefix_files(plan: LinkPlan) -> dict[str, str]:
         place / "Caffe2" / "Caffe2Targets.cmake"
         for place in (plan.libtorch.root / "share" / "cmake", plan.libtorch.library_dir / "cmake")
     )
-    upstream = next(
-        (file.read_text(encoding="utf-8", errors="replace") for file in targets if file.is_file()), ""
-    )
+    upstream = next((read_text(file) for file in targets if file.is_file()), "")
     return cmake_prefix.files(
         plan,
         cmake_prefix.upstream_definitions(upstream, cpu_only=plan.options.cpu_only),
@@ -148,7 +149,7 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
 def _holds(directory: Path, files: Mapping[str, str]) -> bool:
     try:
         return all(
-            distrust(directory / name) is None and (directory / name).read_bytes() == encoded(text)
+            distrust(directory / name) is None and holds(directory / name, encoded(text))
             for name, text in files.items()
         )
     except OSError:
@@ -158,8 +159,8 @@ def _holds(directory: Path, files: Mapping[str, str]) -> bool:
 def _is_own(file: Path) -> bool:
     """Whether nothing of the user's stands there."""
     try:
-        return OWN in file.read_text(encoding="utf-8", errors="replace")
+        return OWN.encode() in first_bytes(file, HEAD)
     except FileNotFoundError:
         return True
-    except OSError:
+    except (OSError, FileError):
         return False

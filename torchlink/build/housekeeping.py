@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.bounds import LONGEST_JSON, load_json, read_whole
 from torchlink.build.cache import BUILDS, MANIFEST
 from torchlink.errors import FileError
 from torchlink.paths import LOGS, cache_dir
@@ -87,7 +87,7 @@ def _size(path: Path) -> int:
 def _about(path: Path) -> str:
     """What the manifest of a loader says of it."""
     try:
-        facts = json.loads((path / MANIFEST).read_bytes())
+        facts = load_json(read_whole(path / MANIFEST, LONGEST_JSON))
         return f"libtorch {facts['libtorch']['version']}, {facts['compiler']}, via {facts['via']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, FileError, ValueError, KeyError, TypeError):
         return ""

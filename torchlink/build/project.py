@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink import atomic
+from torchlink.bounds import holds, read_whole
 from torchlink.errors import WouldOverwriteError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _merged(path: Path, text: bytes) -> bytes:
     """The text for a file, behind what is there already where that is a list of names for git to ignore."""
     if path.name != ".gitignore" or not path.is_file():
         return text
-    before = path.read_bytes()
+    before = read_whole(path)
     new = [line for line in text.splitlines() if line not in before.splitlines()]
     return b"\n".join([before.rstrip(b"\n"), *new]) + b"\n" if new else before
 
@@ -65,4 +66,4 @@ def _differs(path: Path, text: bytes) -> bool:
     """Whether something other than this text stands at `path`."""
     if not (path.exists() or path.is_symlink()):
         return False
-    return not path.is_file() or (path.name != ".gitignore" and path.read_bytes() != text)
+    return not path.is_file() or (path.name != ".gitignore" and not holds(path, text))

@@ -6,8 +6,9 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from torchlink import __version__
-from torchlink.bounds import load_json
+from torchlink.bounds import LONGEST_JSON, load_json, read_whole
 from torchlink.bundle.placement import LIBRARIES
+from torchlink.errors import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,9 +82,9 @@ def patched(part: Part) -> dict[str, object] | None:
 def names_of(directory: Path) -> frozenset[str] | None:
     """What lies at the top of a bundle of ours, from its manifest; None: it is no bundle."""
     try:
-        manifest = load_json((directory / MANIFEST).read_bytes())
+        manifest = load_json(read_whole(directory / MANIFEST, LONGEST_JSON))
         if str(manifest["tool"]).startswith(TOOL):
             return OWN_NAMES | {str(manifest["binary"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, FileError, ValueError, KeyError, TypeError):
         pass
     return None

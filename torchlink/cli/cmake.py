@@ -11,7 +11,7 @@ from torchlink.cli.output import answer as print_answer
 from torchlink.cli.output import say
 from torchlink.cli.planning import locate, plan_for, say_notes
 from torchlink.plan import PlanOptions, make_plan
-from torchlink.shown import visible
+from torchlink.shown import quoted, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,10 +86,8 @@ def init(arguments: CMakeInitArguments) -> int:
         for path in (*written, prefix):
             say(visible(str(path)))
     say_notes(plan)
-    import shlex
-
-    there, build = shlex.quote(str(directory)), shlex.quote(str(directory / BUILD_DIR))
-    program = shlex.quote(str(directory.absolute() / BUILD_DIR / arguments.name))
+    there, build = quoted(str(directory)), quoted(str(directory / BUILD_DIR))
+    program = quoted(str(directory.absolute() / BUILD_DIR / arguments.name))
     cross, run = cross_words(plan.libtorch)
     program = f" && {run}{program} model.pt" if run is not None else ""
     how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"

@@ -12,6 +12,7 @@ that room's fields to their `Option`, and can be handed on as it is.
 # Without `from __future__ import annotations`, whose strings a named tuple would compile one by one at every start.
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 REQUIRED = object()  # the default of an argument that has none
@@ -79,6 +80,11 @@ class Field(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """Of an option: `--verbose` and `-v`."""
         return tuple(self.declaration.names.split()) if isinstance(self.declaration, Option) else ()
+
+    @property
+    def refuses_empty(self) -> bool:
+        """Whether the empty word is no value: a path ("" would be the current directory), or the name of something."""
+        return self.type is Path or (self.type is str and self.default is None and not self.many)
 
     def value(self, text: str) -> object:
         """The value of a text on the command line.

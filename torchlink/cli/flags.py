@@ -26,6 +26,7 @@ Examples:
 """
 TARGETS = ("cxx", "cmake", "nim", "pkg-config", "json")
 # How a response file by torchlink begins; anything else is a file of the user's.
+HEAD = 4096  # bytes that tell whose a response file is
 OWN_BEGINNINGS = (
     "-D_GLIBCXX_USE_CXX11_ABI=",
     "-isystem",
@@ -90,14 +91,16 @@ def flags(arguments: FlagsArguments) -> int:
 def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -> None:
     """Write the words for `c++ @PATH`, over an older response file but over nothing else."""
     from torchlink.atomic import unwritable, write_file
+    from torchlink.bounds import first_bytes
     from torchlink.emit import cxx
 
     try:
         if (
             path.is_file() and not force
         ):  # a pipe has nothing of the user's, and reading it would wait for ever
-            before = path.read_bytes().decode("latin-1")
-            if before.strip() and not before.startswith(OWN_BEGINNINGS):
+            before = first_bytes(path, HEAD).decode("latin-1")
+            blank = len(before) < HEAD and not before.strip()
+            if not blank and not before.startswith(OWN_BEGINNINGS):
                 raise WouldOverwriteError(
                     f"{path} is no response file of torchlink's; it was left as it is.",
                     hint="Name another file, or give --force to overwrite it.",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink import __version__
-from torchlink.cli.output import answer, colored, say
+from torchlink.cli.output import answer, colored, note, say
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
@@ -65,8 +65,14 @@ def append_summary(markdown: str) -> None:
     """Add to the step summary that GitHub shows, where it runs this."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
-        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(markdown)
+        try:
+            flags = (
+                os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            )  # nobody may read a FIFO
+            with open(os.open(path, flags, 0o666), "ab", buffering=0) as stream:  # noqa: PTH123 - see above
+                stream.write(markdown.encode(errors="backslashreplace"))
+        except OSError as error:
+            note(f"the step summary {path} cannot be written: {error.strerror}.")
 
 
 def write_page(report: LintReport, path: Path) -> None:

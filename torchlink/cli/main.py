@@ -14,15 +14,17 @@ from torchlink.cli import plain
 from torchlink.cli.commands import command_for
 from torchlink.cli.output import answer, say
 from torchlink.errors import FULL, RESOURCES, ResourcesError, Stopped, TorchlinkError, out_of_resources
-from torchlink.shown import visible
+from torchlink.shown import shortened, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
 NOTHING_TO_TIDY = (
     ["find"],
     ["flags"],
 )  # commands that leave nothing when they are stopped; they start quickly
+LONGEST_WORD, LONGEST_PATH = 256, 4096  # letters that an error repeats of the command line
 NO_THREAD = "can't start new thread"  # Python's own, for no memory and for too many
 SCARCE = tuple(map(os.strerror, sorted(RESOURCES)))
 # What the system says of an output that takes no more.
@@ -36,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     143 stopped by SIGHUP and SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    if sys.stdout is None:  # closed by the caller (`>&-`): the exit code is all that is wanted
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the whole process
+    if sys.stdout is None:  # closed by the caller (`>&-`)
+        sys.stdout = unwritable_stdout()
     signals.forget()
     try:
         code = heedful(arguments)
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ResourcesError as error:
         return fault(error, arguments)
     except TorchlinkError as error:
+        shorten(error, arguments)
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
@@ -80,6 +83,18 @@ def heedful(arguments: Sequence[str]) -> int:
         raise
     signals.check()
     return code
+
+
+def unwritable_stdout() -> TextIO:
+    """What stands for a stdout that is closed: what is written there fails as on the closed one.
+
+    Its descriptor is taken, so that no file of torchlink's gets it, and with it what programs print that it starts.
+    """
+    held = os.open(os.devnull, os.O_RDONLY)
+    if held != 1:
+        os.dup2(held, 1)
+    os.set_inheritable(1, True)
+    return open(1, "w", encoding="utf-8", closefd=False)
 
 
 def silence() -> None:
@@ -159,6 +174,20 @@ def internal_error(error: Exception) -> TorchlinkError:
         f"This is a fault of torchlink itself: {type(error).__name__}: {error}",
         hint=f"Please report it with the command line. {where}",
     )
+
+
+def shorten(error: TorchlinkError, arguments: Sequence[str]) -> None:
+    """Cut what an error repeats of the command line where that is longer than anybody reads; paths stay whole."""
+    for argument in arguments:
+        if len(argument) <= LONGEST_WORD:
+            continue
+        name, _, value = argument.partition("=")
+        for word in (argument, name, value, *argument.split(",")):
+            if len(word) > (LONGEST_PATH if "/" in word else LONGEST_WORD):
+                for text in (word, repr(word)[1:-1]):
+                    error.message = error.message.replace(text, shortened(text))
+                    error.hint = error.hint.replace(text, shortened(text))
+                    error.details = tuple(line.replace(text, shortened(text)) for line in error.details)
 
 
 def render_error(error: TorchlinkError, *, as_json: bool) -> None:

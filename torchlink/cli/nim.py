@@ -10,7 +10,7 @@ from torchlink.cli.declaration import Argument, Command, CommandGroup, Option, c
 from torchlink.cli.output import answer, say
 from torchlink.cli.planning import locate, plan_for, say_notes
 from torchlink.plan import PlanOptions
-from torchlink.shown import visible
+from torchlink.shown import quoted, visible
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -79,9 +79,8 @@ def init(arguments: NimInitArguments) -> int:
             say(visible(str(path)))
     if notes:
         say_notes(notes)
-    import shlex
 
-    place = f"torchlink: next: cd {shlex.quote(str(directory))} &&"
+    place = f"torchlink: next: cd {quoted(str(directory))} &&"
     if notes and is_foreign(notes.libtorch):
         command = f"{place} {cross_command(notes.libtorch)}"
     else:

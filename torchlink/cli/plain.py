@@ -7,7 +7,6 @@ the same declarations that typer is given; all else is left to typer, which know
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchlink.cli.declaration import REQUIRED, Argument, Field, fields_of, make
@@ -68,7 +67,7 @@ def take(values: Values, field: Field, text: str | bool) -> bool:
     if isinstance(text, bool):
         values[field.path] = text
         return True
-    if not text and field.type is Path:  # Path("") would be the current directory
+    if not text and field.refuses_empty:
         return False
     try:
         value = field.value(text)

@@ -106,11 +106,16 @@ def parameter(field: Field) -> inspect.Parameter:
         if declaration.choices:
             kind = choices(declaration.choices)
             default = kind(default) if default else default
+        parse = declaration.parse
+        if (
+            parse is None and not declaration.choices and field.type is str and field.refuses_empty
+        ):  # paths: `app.refuse_empty_paths`
+            parse = not_empty
         info = typer.Option(
             *field.names,
             metavar=declaration.metavar,
             help=declaration.help,
-            parser=None if declaration.parse is None else parser(declaration.parse),
+            parser=None if parse is None else parser(parse),
             autocompletion=declaration.complete,
         )
     if field.many:
@@ -122,6 +127,17 @@ def parameter(field: Field) -> inspect.Parameter:
         default=default,
         annotation=Annotated[kind if default is not None else kind | None, info],
     )
+
+
+def not_empty(text: str) -> str:
+    """The text of an option that names something.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    if not text:
+        raise ValueError("The empty word names nothing.")
+    return text
 
 
 def choices(values: Sequence[str]) -> Any:

@@ -19,6 +19,11 @@ NEEDS_XARGS = (
     "# A path here holds a space or another special character. In a shell or a Makefile: "
     "pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
 )
+# The only word for a directory of headers in which pkgconf 1.8 quotes a space is -I.
+NOT_SYSTEM = (
+    "# A path of libtorch's headers holds a space, which pkg-config does not quote after -isystem: they are named by "
+    "-I, and the compiler shows its warnings about them."
+)
 # Meson and others put the words of a .pc file behind their own.
 LEFT_OUT = (
     "# The compiler's default is C++{needed} or later: no -std= is here that would overrule the project's own.\n"
@@ -44,9 +49,11 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
     special = any(quoting.pkg_config(word) != word for word in (*compile_words, *link_words))
     needed = plan.libtorch.cxx_standard_required
     silent = plan.shared_standard is None and half != "link"
+    shown = any(re.match(r"-I.*\s", word, re.DOTALL) for word in compile_words)
     return "\n".join(
         (
             *((NEEDS_XARGS,) if special else ()),
+            *((NOT_SYSTEM,) if shown else ()),
             "Name: torch",
             f"Description: LibTorch, the C++ distribution of PyTorch; its headers need C++{needed} or later",
             f"Version: {_version(plan.libtorch.version)}",

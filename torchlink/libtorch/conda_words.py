@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from torchlink.bounds import whole_number
+from torchlink.bounds import LONGEST_JSON, whole_number
 from torchlink.libtorch.disk import is_dir, names_in, read_bytes
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def conda_prefix(libtorch: Libtorch) -> Path | None:
 
 def conda_words(libtorch: Libtorch, prefix: Path, missing: Iterable[MissingLibrary]) -> str:
     """The command, empty where no package is known for any of the libraries."""
-    files = {name: read_bytes(prefix / "conda-meta" / name) for name in names_in(prefix / "conda-meta")}
+    files = {
+        name: read_bytes(prefix / "conda-meta" / name, LONGEST_JSON)
+        for name in names_in(prefix / "conda-meta")
+    }
     known = {library: _bringer(library.name, files) for library in missing}
     damaged = dict.fromkeys(package for package in known.values() if package)
     version = (libtorch.accelerator_version or "").split(".")

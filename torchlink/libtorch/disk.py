@@ -10,7 +10,9 @@ import os
 import stat
 from pathlib import Path
 
-from torchlink.status import exists, is_dir, is_file, not_about_the_file, status_of
+from torchlink.bounds import LONGEST_FILE, first_bytes
+from torchlink.errors import FileError
+from torchlink.status import exists, file_kind, is_dir, is_file, not_about_the_file, status_of
 
 __all__ = [
     "absolute",
@@ -30,8 +32,6 @@ def special_kind(path: Path | str) -> str | None:
     status = status_of(path)
     if status is None or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
         return None
-    from torchlink.binary.data import file_kind
-
     return file_kind(status.st_mode)
 
 
@@ -49,14 +49,11 @@ def is_closed(path: Path | str) -> bool:
     return is_dir(path) and not os.access(path, os.R_OK | os.X_OK)
 
 
-def read_bytes(path: Path | str, size: int = -1) -> bytes:
-    """The first `size` bytes of a regular file, all of them without; none where it cannot be read."""
-    if not is_file(path):  # opening a FIFO would wait
-        return b""
+def read_bytes(path: Path | str, size: int = LONGEST_FILE) -> bytes:
+    """The first `size` bytes of a regular file; none where it cannot be read."""
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see above
-            return file.read(size)
-    except OSError as error:
+        return first_bytes(path, size)
+    except (FileError, OSError, ValueError) as error:
         not_about_the_file(path, error)
         return b""
 

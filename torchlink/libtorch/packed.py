@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.errors import LibtorchUnusableError
+from torchlink.shown import quoted
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -17,9 +18,7 @@ def check_unpacked(libtorch: Libtorch) -> None:
         LibtorchUnusableError: it is.
     """
     if libtorch.packed:
-        import shlex
-
         raise LibtorchUnusableError(
             f"{libtorch.root} is still packed: compiler, linker and loader need files.",
-            hint=f"Unpack it (torchlink extract {shlex.quote(str(libtorch.root))} DIR) and say --libtorch DIR.",
+            hint=f"Unpack it (torchlink extract {quoted(str(libtorch.root))} DIR) and say --libtorch DIR.",
         )

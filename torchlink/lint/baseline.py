@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from torchlink.bounds import load_json
+from torchlink.bounds import LONGEST_JSON, load_json, read_whole
 from torchlink.errors import FileError, MalformedFileError, WouldOverwriteError
 from torchlink.lint.fingerprint import bare, fingerprint, subject_of
 
@@ -84,7 +84,7 @@ def read(path: Path) -> tuple[BaselineEntry, ...]:
         MalformedFileError: it is not a baseline.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return parse(read_whole(path, LONGEST_JSON).decode("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"{path} is not a baseline of torchlink lint: it is not UTF-8.") from error
     except OSError as error:
@@ -105,6 +105,8 @@ def write(path: Path, entries: Sequence[BaselineEntry], *, force: bool = False) 
         try:
             read(path)
         except FileError as error:
+            if not path.is_file():  # a FIFO, a device: what is wrong with it is said
+                raise
             raise WouldOverwriteError(
                 f"{path} exists and is not a baseline of torchlink lint.",
                 hint="Name another file, or give --force to replace it.",

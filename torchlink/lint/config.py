@@ -6,8 +6,10 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from torchlink.bounds import read_whole
 from torchlink.errors import FileError, UsageError
 from torchlink.lint.finding import Severity
+from torchlink.shown import shortened
 from torchlink.status import is_file, not_about_the_file
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
     )
 
 
-LONGEST = 1 << 20  # letters of a file
+LONGEST = 1 << 20  # bytes of a file
 # A key of a hundred parts, for which the parser takes a time that grows with their square.
 DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:"[^"\n]*"|'[^'\n]*'|[\w-]+)[ \t]*\.[ \t]*){100}""")
 
@@ -230,6 +232,10 @@ def _toml(text: str) -> dict[str, Any]:
         document: dict[str, Any] = tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is too deeply nested") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(shortened(str(error), 200)) from error
+    except ValueError:  # Python's own limit; its words are for programmers
+        raise ValueError("a number in it is too long") from None
     return document
 
 
@@ -247,7 +253,7 @@ def _speaks_of_torchlink(path: Path) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_whole(path, LONGEST).decode("utf-8")
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not UTF-8.", hint="Save it as UTF-8: TOML files are.") from error
     except OSError as error:

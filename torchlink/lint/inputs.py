@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from torchlink.binary.data import file_kind, unreadable
+from torchlink.binary.data import unreadable
 from torchlink.errors import FileError, MalformedFileError
-from torchlink.status import not_about_the_file
+from torchlink.status import file_kind, not_about_the_file
 
 if TYPE_CHECKING:
     import zipfile

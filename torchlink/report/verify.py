@@ -11,6 +11,7 @@ from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
 from torchlink.report.libtorch import libtorch_to_json
 from torchlink.report.lint_json import clean, finding_to_json
 from torchlink.report.plain import plural, visible
+from torchlink.shown import quoted
 from torchlink.verify.result import GIVEN
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _lint(findings: Sequence[Finding], loader: str, *, color: bool) -> Iterator[
         yield _row("", f"-> {visible(finding.fix)}")
     rest = len(findings) - len(errors)
     if rest:
-        yield _row("lint", f"{plural(rest, 'finding')}: torchlink lint {visible(shlex.quote(loader))}")
+        yield _row("lint", f"{plural(rest, 'finding')}: torchlink lint {quoted(loader)}")
 
 
 def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterator[str]:

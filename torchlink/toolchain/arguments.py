@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from torchlink.bounds import whole_number
-from torchlink.status import not_about_the_file
+from torchlink.bounds import read_whole, whole_number
+from torchlink.errors import FileError
+from torchlink.status import exists, not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +44,8 @@ HEADER_SUFFIXES = frozenset({".h", ".hh", ".hp", ".hpp", ".HPP", ".hxx", ".h++",
 STANDARD = re.compile(r"-(?:-)?std=(?:c|gnu)\+\+(\w+)")
 ABI = re.compile(r"-([DU])_GLIBCXX_USE_CXX11_ABI(?:=(.*))?")
 STANDARD_NAMES = {"0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23, "2c": 26, "98": 3, "03": 3}
+MOST_RESPONSES = 8 << 20  # bytes of response files that are read for one command line
+DEEPEST = 100  # response files within one another
 RESPONSE_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
 RESPONSE_PART = re.compile(r"""\\(.)|'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^'"\\]+)""", re.DOTALL)
 
@@ -111,6 +114,8 @@ def _kind(word: str, language: str) -> str:
     """What an input is: "source", "header" or "object" (which libraries and assembler text count as, too)."""
     if word.startswith("-l"):
         return "object"
+    if word.startswith("@") and exists(word[1:]):  # not expanded: it may well name a source
+        return "source"
     if language not in {"", "none"}:
         if language.endswith("-header"):
             return "header"
@@ -129,22 +134,30 @@ def _standard(word: str, before: int | None) -> int | None:
     return STANDARD_NAMES.get(name, whole_number(name) if name.isdigit() else before)
 
 
-def expand(arguments: Sequence[str], within: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The words with `@file` replaced by the words of the file, in files `within` such files, too.
+def expand(arguments: Sequence[str]) -> Iterator[str]:
+    """The words with `@file` replaced by the words of the file, in such files, too.
 
-    A file that is not there, or that holds itself, is a plain word.
+    A file that is not there, that holds itself, that is no regular file (a FIFO gives its text once, and to the
+    compiler) or that makes all of them larger than `MOST_RESPONSES` is a plain word.
     """
+    return _expanded(arguments, frozenset(), [MOST_RESPONSES])
+
+
+def _expanded(arguments: Sequence[str], within: frozenset[str], left: list[int]) -> Iterator[str]:
+    """As `expand`, in files `within` such files, for as many bytes as are `left`."""
     for word in arguments:
-        if not word.startswith("@") or word in within:
+        if not word.startswith("@") or word in within or len(within) == DEEPEST:
             yield word
             continue
         try:
-            text = Path(word[1:]).read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError as error:
+            data = read_whole(word[1:], left[0])
+        except (OSError, ValueError, FileError) as error:
             not_about_the_file(word[1:], error)
             yield word
             continue
-        yield from expand([_plain(found) for found in RESPONSE_WORD.findall(text)], within | {word})
+        left[0] -= len(data)
+        text = data.decode("utf-8", "surrogateescape")
+        yield from _expanded([_plain(found) for found in RESPONSE_WORD.findall(text)], within | {word}, left)
 
 
 def _plain(word: str) -> str:

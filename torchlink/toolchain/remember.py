@@ -7,6 +7,8 @@ import os
 import zlib
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import LONGEST_JSON, read_whole
+from torchlink.errors import FileError
 from torchlink.paths import distrust, kept_in, made_in
 
 if TYPE_CHECKING:
@@ -34,11 +36,11 @@ def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dic
     directory = kept_in("toolchain")
     file = directory / f"{kind}-{zlib.crc32(key.encode(errors='surrogateescape')):08x}.json"
     try:
-        kept = json.loads(file.read_bytes()) if distrust(file) is None else {}
+        kept = json.loads(read_whole(file, LONGEST_JSON)) if distrust(file) is None else {}
         if kept["form"] == FORM and kept["key"] == key:
             answer: dict[str, object] = kept["answer"]
             return answer
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, FileError, ValueError, KeyError, TypeError, RecursionError):
         pass
     answer = ask()
     from torchlink.atomic import write_file

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import TorchlinkError
 from torchlink.process import run
+from torchlink.status import status_of
 from torchlink.toolchain.arguments import NO_LINK, expand
 from torchlink.toolchain.header_dirs import own_dirs
 
@@ -61,10 +63,11 @@ def shadows(
         env: the environment that it ran in.
     """
     common = common_names(bundled, own_dirs(compiler))
-    if not common or "-" in words:  # standard input is read already
+    again = _preprocessing(words)
+    if not common or not all(map(_can_be_read_again, again)):
         return ()
     try:
-        done = run([*compiler.command, *_preprocessing(words)], env=env, timeout=SECONDS)
+        done = run([*compiler.command, *again], env=env, timeout=SECONDS)
     except TorchlinkError:
         return ()
     found: dict[str, Shadow] = {}
@@ -90,6 +93,14 @@ def _preprocessing(words: Sequence[str]) -> list[str]:
         elif word not in NO_LINK and not re.match(r"-M|-o.|--output=", word):
             kept.append(word)
     return [*kept, "-M", "-H", "-w"]
+
+
+def _can_be_read_again(word: str) -> bool:
+    """Whether a word is neither standard input nor a file that gives its text only once, such as a FIFO."""
+    if word == "-":
+        return False
+    status = status_of(word.removeprefix("@"))
+    return status is None or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
 
 def _names(directory: Path | str) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torchlink.errors import UsageError
 from torchlink.model.dtypes import ITEM_SIZES, canonical, is_floating
+from torchlink.shown import shortened
 from torchlink.verify.specs import DictInput, InputSpec, ListInput, ScalarInput, TensorInput, TupleInput
 
 __all__ = ["InputSpec", "parse_input"]
@@ -47,6 +48,9 @@ def parse_input(text: str) -> InputSpec:
     return spec
 
 
+AROUND = 40  # letters of an input on either side of what is wrong with it
+
+
 class _Parser:
     """Recursive descent over the text; `at` is where it stands."""
 
@@ -57,10 +61,15 @@ class _Parser:
     def expected(self, what: str, at: int | None = None) -> UsageError:
         """The error that points at the place and says what was expected there."""
         place = self.at if at is None else at
+        begin = max(0, place - AROUND) if len(self.text) > 2 * AROUND else 0
+        before, behind = "…" * (begin > 0), "…" * (begin + 2 * AROUND < len(self.text))
         return UsageError(
-            f"Cannot read the input {self.text!r}: expected {what} at character {place + 1}.",
+            f"Cannot read the input {shortened(self.text)!r}: expected {what} at character {place + 1}.",
             hint=EXAMPLE,
-            details=(self.text, " " * place + "^"),
+            details=(
+                f"{before}{self.text[begin : begin + 2 * AROUND]}{behind}",
+                " " * (len(before) + place - begin) + "^",
+            ),
         )
 
     def skip(self) -> None:

@@ -134,8 +134,13 @@ def _mentions(library: Path, namespace: str) -> bool:
     """Whether a library holds a namespace's name as a C string, as one that registers operators for it does."""
     import mmap
 
+    from torchlink.binary.data import open_descriptor
+
     try:
-        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            open(open_descriptor(library), "rb") as file,  # noqa: PTH123 - a FIFO must not be waited for
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             return content.find(namespace.encode() + b"\0") >= 0
     except (OSError, ValueError):
         return False

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
@@ -22,7 +23,7 @@ from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
-from torchlink.status import exists, is_file
+from torchlink.status import file_kind, status_of
 from torchlink.verify.options import DEFAULTS
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
@@ -158,11 +159,21 @@ def _check_values(options: VerifyOptions) -> None:
         if not 0 <= tolerance < inf:
             raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
     for library in options.libraries:
-        if not is_file(library):
-            what = "no file" if exists(library) else "no such file"
-            raise FileError(f"{library}: {what}.", hint="Give --library a shared library of operators.")
+        _check_library(library)
     if options.timeout is not None and not 0 < options.timeout <= LONGEST:
         raise UsageError(f"--timeout {options.timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
+
+
+def _check_library(library: Path) -> None:
+    """Refuse what the dynamic loader would wait for or refuse: what is no regular file, or holds nothing to load."""
+    hint = "Give --library a shared library of operators."
+    status = status_of(library)
+    if status is None:
+        raise FileError(f"{library}: no such file.", hint=hint)
+    if not S_ISREG(status.st_mode):
+        raise FileError(f"{library}: not a regular file (it is {file_kind(status.st_mode)}).", hint=hint)
+    if status.st_size == 0:  # such as /proc/kmsg, which is read without an end
+        raise FileError(f"{library}: empty.", hint=hint)
 
 
 def _plan(libtorch: Libtorch, options: VerifyOptions) -> tuple[LinkPlan, Compiler]:

@@ -100,7 +100,7 @@ def test_a_prefix_that_the_shell_took_the_origin_from_is_refused(
 def test_no_target_is_not_any_target(torchlink: Torchlink, shop: Path) -> None:
     shown = torchlink("lint", "--target", "", shop / "sound")
     assert (shown.code, shown.out) == (2, "")
-    assert "The target '' is no system" in shown.err
+    assert "Invalid value for '--target': The empty word names nothing." in shown.err
 
 
 def test_the_environment_that_it_will_run_in_counts(torchlink: Torchlink, shop: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -97,6 +98,17 @@ def test_github_gets_annotations_and_a_summary(
     assert shown.code == 1
     assert "::error file=lost," in shown.out
     assert "library-not-found" in (tmp_path / "summary.md").read_text()
+
+
+def test_a_summary_that_cannot_be_written_is_a_note(
+    torchlink: Torchlink, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path / "absent" / "summary.md", tmp_path, tmp_path / "fifo"):
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place))
+        shown = torchlink("lint", "--format", "github", shop / "lost")
+        assert shown.code == 1
+        assert shown.err.startswith(f"torchlink: note: the step summary {place} cannot be written: ")
 
 
 def test_junit_is_xml_with_a_failure(torchlink: Torchlink, shop: Path) -> None:

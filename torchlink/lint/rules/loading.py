@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.binary.search import DROPPED
@@ -15,6 +14,7 @@ from torchlink.lint.libtorch_names import mixed
 from torchlink.lint.missing import missing_names, nearby, not_inherited, of_libtorch, severity_of
 from torchlink.lint.rule import rule
 from torchlink.lint.rules.needed_paths import with_soname
+from torchlink.shown import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -196,9 +196,9 @@ def way_without(directory: str, names: list[str], through: Iterable[str], case: 
 
     link = f"Link with {'-Wl,--disable-new-dtags ' if needs_rpath(through, case) else ''}-Wl,-rpath,"
     if directory.startswith("/"):
-        way = f"{link}{shlex.quote(directory)}"
+        way = f"{link}{quoted(directory)}"
     else:  # a relative search path would be as bad as the variable
-        absolute = shlex.quote(os.path.abspath(directory))  # noqa: PTH100 - a symlink must stay one
+        absolute = quoted(os.path.abspath(directory))  # noqa: PTH100 - a symlink must stay one
         way = f"{link}{absolute}, or with the way there from {case.name}, -Wl,-rpath,'$ORIGIN/…'"
     return f"{way}; or install the libraries where the loader looks by itself."
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.lint.case import file_name, holds_torch, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
 from torchlink.lint.search_path import HOME, LOST_ORIGIN, all_entries, is_directory, is_padding, open_to_all
+from torchlink.shown import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,11 +75,9 @@ def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
         culprit = open_to_all(entry.host)
         if there and culprit not in {None, entry.host}:
             what = f"lies below {culprit}, in which everyone may put another in its place"
-        way = (
-            "" if there else f", or make it before others do: mkdir -p -m 755 {shlex.quote(str(entry.host))}"
-        )
+        way = "" if there else f", or make it before others do: mkdir -p -m 755 {quoted(str(entry.host))}"
         if culprit is not None:
-            way = f", or chmod o-w {shlex.quote(str(culprit))}"
+            way = f", or chmod o-w {quoted(str(culprit))}"
         yield rule.finding(
             text,
             f"The {where} names {text}, which {what}: any user of the machine can put a library there, and it runs "
@@ -97,7 +95,7 @@ def rpath_not_allowed(rule: Rule, case: Case) -> Iterator[Finding]:
             f"The {where} names {text}, which is not under {' or '.join(case.options.allowed_rpath)}: where it is "
             "installed that directory may not be there, or hold something else.",
             "Link without it, set an allowed one with patchelf --set-rpath, or allow it with --allowed-rpath "
-            f"{shlex.quote(text)}.",
+            f"{quoted(text)}.",
         )
 
 
@@ -115,7 +113,7 @@ def rpath_build_tree(rule: Rule, case: Case) -> Iterator[Finding]:
                 "this machine as long as the directory is kept.",
                 "To hand the program on, link with `torchlink flags --link --rpath origin=lib` and put the libraries "
                 "into lib next to it, or let `torchlink bundle` do both. If it stays on this machine: --allowed-rpath "
-                f"{shlex.quote(text)}.",
+                f"{quoted(text)}.",
                 severity=Severity.NOTE,
             )
             continue
@@ -125,7 +123,7 @@ def rpath_build_tree(rule: Rule, case: Case) -> Iterator[Finding]:
             f"user, the libraries in it are not found.{gone}",
             f"Make it relative to the file: {QUOTING}, or with `torchlink flags --link --rpath origin=DIR`; or bring "
             "the libraries along with `torchlink bundle`. If it stays on this machine: --allowed-rpath "
-            f"{shlex.quote(text)}.",
+            f"{quoted(text)}.",
         )
 
 
@@ -178,7 +176,7 @@ def rpath_absolute(rule: Rule, case: Case) -> Iterator[Finding]:
             text,
             f"The {where} names {text}: the binary works on machines that have its libraries in this very place.",
             f"If it is to be moved, make it relative to the file: {QUOTING}; if not, --allowed-rpath "
-            f"{shlex.quote(text)}.",
+            f"{quoted(text)}.",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import bare_name
@@ -25,6 +24,7 @@ from torchlink.lint.libtorch_names import (
 )
 from torchlink.lint.missing import GLIBC_PART, other_c_library
 from torchlink.lint.rule import rule
+from torchlink.shown import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -268,7 +268,7 @@ def older_library(provider: str, users: list[str], case: Case) -> str:
         and is_brought(each, case)
     ]
     if copies:
-        names = " ".join(map(shlex.quote, copies))
+        names = " ".join(map(quoted, copies))
         return (
             f"Delete the cop{'y' if len(copies) == 1 else 'ies'} of a part of glibc: rm {names}. The parts of glibc "
             "work only with each other and with their loader, and every system has its own."
