@@ -246,8 +246,8 @@ def left_open(listing: Listing, described: Described) -> Iterator[str]:
         return
     if described.at_odds:
         yield (
-            f"{listing.subject} on this machine needs {some(described.at_odds)}, which the text does not list: it is of "
-            "another build, and was not read."
+            f"{listing.subject} on this machine needs {some(described.at_odds)}, which the text does not list: it is "
+            "of another build, and was not read."
         )
     if listing.musl and not listing.undefined and all(each.path for each in listing.libraries):
         yield "musl's ldd writes to stderr what is missing: pipe it in with `2>&1`."
