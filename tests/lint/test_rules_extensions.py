@@ -134,6 +134,7 @@ def test_the_fix_of_an_extension_without_libtorch_python_works(
     path = Bench(tmp_path).build(f"mended{TAIL}", source, *flags, language="c++", compiler="g++")
     assert not [each for each in verdict(path, torch_root).findings if each.severity is Severity.ERROR]
     assert "find_library(TORCH_PYTHON_LIBRARY torch_python" in finding.fix
+    assert finding.fix.endswith("CppExtension, which does so.")
 
 
 @pytest.mark.parametrize("name", [name for name, each in EXTENSIONS.items() if each.rule])
