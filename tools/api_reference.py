@@ -11,26 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torchlink
-from torchlink.errors import TorchlinkError
-from torchlink.libtorch.facts import Libtorch
-from torchlink.lint.finding import FileReport, Finding, LintReport
-from torchlink.plan import LinkPlan, PlanLibrary
-from torchlink.verify.result import ModelResult, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
 RESULTS = (
-    Libtorch,
-    LinkPlan,
-    PlanLibrary,
-    VerifyReport,
-    ModelResult,
-    LintReport,
-    FileReport,
-    Finding,
-    TorchlinkError,
+    torchlink.Libtorch,
+    torchlink.LinkPlan,
+    torchlink.PlanLibrary,
+    torchlink.VerifyReport,
+    torchlink.BuiltLoader,
+    torchlink.ModelResult,
+    torchlink.TakenInput,
+    torchlink.Output,
+    torchlink.LintReport,
+    torchlink.FileReport,
+    torchlink.Finding,
+    torchlink.Severity,
+    torchlink.TorchlinkError,
 )
 SECTION = re.compile(r"(Args|Returns|Raises):$", re.MULTILINE)
 
@@ -43,7 +42,8 @@ def page() -> str:
         markdown(inspect.getdoc(torchlink)),
     ]
     parts += ["\n## Functions\n"]
-    parts += [function(name, getattr(torchlink, name)) for name in torchlink.__all__ if name != "__version__"]
+    functions = (name for name in torchlink.__all__ if name.islower() and name != "__version__")
+    parts += [function(name, getattr(torchlink, name)) for name in functions]
     parts += ["\n## What they return and raise\n"]
     parts += [result(each) for each in RESULTS]
     return "\n".join(parts).rstrip() + "\n"
@@ -67,7 +67,7 @@ def result(kind: type) -> str:
     rows = "".join(
         f"- `{name}`: `{typed}`{'. ' + about if about else ''}\n" for name, typed, about in members(kind)
     )
-    return f"### `{kind.__module__}.{kind.__name__}`\n\n{markdown(inspect.getdoc(kind))}\n{rows}"
+    return f"### `torchlink.{kind.__name__}`\n\n{markdown(inspect.getdoc(kind))}\n{rows}"
 
 
 def members(kind: type) -> Iterator[tuple[str, str, str]]:

@@ -7,8 +7,8 @@ one line.
     libtorch = torchlink.find()
     words = torchlink.emit(torchlink.plan(libtorch), "cxx")
 
-Every function raises `torchlink.errors.TorchlinkError` (with `.message`, `.hint` and `.code`) where the
-command line would print an error.
+Every function raises `torchlink.TorchlinkError` (with `.message`, `.hint` and `.code`; its subclasses are in
+`torchlink.errors`) where the command line would print an error, and `TypeError` for an argument of the wrong type.
 """
 
 from __future__ import annotations
@@ -18,19 +18,79 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from torchlink.build.loader import BuiltLoader
+    from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.lint.finding import LintReport
-    from torchlink.plan import LinkPlan
-    from torchlink.verify.result import VerifyReport
+    from torchlink.lint.finding import FileReport, Finding, LintReport, Severity
+    from torchlink.plan import LinkPlan, PlanLibrary
+    from torchlink.verify.outputs import Output
+    from torchlink.verify.result import ModelResult, TakenInput, VerifyReport
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "emit", "find", "inspect", "lint", "plan", "verify"]
+__all__ = [
+    "BuiltLoader",
+    "FileReport",
+    "Finding",
+    "Libtorch",
+    "LinkPlan",
+    "LintReport",
+    "ModelResult",
+    "Output",
+    "PlanLibrary",
+    "Severity",
+    "TakenInput",
+    "TorchlinkError",
+    "VerifyReport",
+    "__version__",
+    "emit",
+    "find",
+    "inspect",
+    "lint",
+    "plan",
+    "verify",
+]
+# Where the classes of the API are, which are imported when somebody asks for them: start-up is a feature.
+_CLASSES = {
+    "BuiltLoader": "build.loader",
+    "FileReport": "lint.finding",
+    "Finding": "lint.finding",
+    "Libtorch": "libtorch.facts",
+    "LinkPlan": "plan",
+    "LintReport": "lint.finding",
+    "ModelResult": "verify.result",
+    "Output": "verify.outputs",
+    "PlanLibrary": "plan",
+    "Severity": "lint.finding",
+    "TakenInput": "verify.result",
+    "TorchlinkError": "errors",
+    "VerifyReport": "verify.result",
+}
+_A_LIBTORCH = "what torchlink.find or torchlink.inspect returns"
+_A_BOOL = "a bool"
 
 
-def find(libtorch: str | Path | None = None, python: str | None = None) -> Libtorch:
+if not TYPE_CHECKING:  # for which every name would be an attribute
+
+    def __getattr__(name: str) -> object:
+        """A class of the API."""
+        if name not in _CLASSES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        found: object = getattr(import_module(f"{__name__}.{_CLASSES[name]}"), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    """What there is, the classes included."""
+    return sorted({*globals(), *__all__})
+
+
+def find(libtorch: str | Path | None = None, python: str | Path | None = None) -> Libtorch:
     """The libtorch that `torchlink find` takes.
 
     Args:
@@ -43,11 +103,13 @@ def find(libtorch: str | Path | None = None, python: str | None = None) -> Libto
         LibtorchUnusableError: the one that was named cannot serve.
         UsageError: both are named.
     """
-    from pathlib import Path
-
+    from torchlink import arguments
     from torchlink.libtorch.choose import choose
 
-    return choose(libtorch=None if libtorch is None else Path(libtorch), python=python)
+    return choose(
+        libtorch=None if libtorch is None else arguments.path(libtorch, "libtorch"),
+        python=None if python is None else str(arguments.path(python, "python")),
+    )
 
 
 def inspect(path: str | Path) -> Libtorch:
@@ -56,11 +118,10 @@ def inspect(path: str | Path) -> Libtorch:
     Raises:
         LibtorchUnusableError: there is no libtorch, or half of one.
     """
-    from pathlib import Path
-
+    from torchlink import arguments
     from torchlink.libtorch.inspect import inspect as read
 
-    return read(Path(path), found_by="path")
+    return read(arguments.path(path, "path"), found_by="path")
 
 
 def plan(
@@ -87,13 +148,18 @@ def plan(
         ToolUnfitError: the compiler is too old for this libtorch.
         LibtorchUnusableError: this libtorch cannot be linked.
     """
+    from torchlink import arguments
     from torchlink.plan import PlanOptions, make_plan
     from torchlink.toolchain.compiler import find_compiler
 
-    options = PlanOptions(cpu_only=cpu_only, rpath=rpath, headers=headers, aoti=aoti)
-    return make_plan(
-        find() if libtorch is None else libtorch, options, find_compiler(compiler) if compiler else None
+    options = PlanOptions(
+        cpu_only=arguments.instance(cpu_only, bool, "cpu_only", _A_BOOL),
+        rpath=arguments.text(rpath, "rpath"),
+        headers=arguments.text(headers, "headers"),
+        aoti=arguments.instance(aoti, bool, "aoti", _A_BOOL),
     )
+    command = None if compiler is None else arguments.text(compiler, "compiler")
+    return make_plan(_libtorch(libtorch), options, find_compiler(command) if command else None)
 
 
 def emit(plan: LinkPlan, target: str = "cxx", half: str = "both") -> str:
@@ -108,23 +174,29 @@ def emit(plan: LinkPlan, target: str = "cxx", half: str = "both") -> str:
         InexpressibleError: a path cannot be written in that syntax.
         UsageError: there is no such target.
     """
+    from torchlink import arguments
     from torchlink.emit import emit as write
+    from torchlink.plan import LinkPlan
 
-    return write(plan, target, half)
+    return write(
+        arguments.instance(plan, LinkPlan, "plan", "what torchlink.plan returns"),
+        arguments.text(target, "target"),
+        arguments.text(half, "half"),
+    )
 
 
 def verify(
-    models: str | Path | Sequence[str | Path] = (),
+    models: str | Path | Iterable[str | Path] | None = None,
     libtorch: Libtorch | None = None,
     *,
     device: str = "cpu",
-    inputs: str | Sequence[str] | None = None,
+    inputs: str | Iterable[str] | None = None,
     expect: str | Path | None = None,
     atol: float = 1e-5,
     rtol: float = 1e-4,
     timeout: float | None = None,
-    env: Sequence[str] = (),
-    libraries: str | Path | Sequence[str | Path] = (),
+    env: str | Iterable[str] = (),
+    libraries: str | Path | Iterable[str | Path] = (),
     compiler: str | None = None,
     via: str = "cxx",
     cpu_only: bool = False,
@@ -132,7 +204,7 @@ def verify(
     """Build the reference loader with the words of the plan, run it on each model and report what came out.
 
     Args:
-        models: a TorchScript file or several; the tiny bundled model where empty.
+        models: a TorchScript file or several, at least one; the tiny bundled model where omitted or None.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
         inputs: forward's arguments in order, each as `--input` takes it: "float32[1,3,224,224]=randn:7"; worked out
@@ -154,50 +226,61 @@ def verify(
     Raises:
         BuildFailedError: the loader did not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
-        UsageError: an option has no such value, or an input cannot be read.
+        UsageError: an option has no such value, an input cannot be read, or the sequence of models is empty.
         FileError: `expect` or a library cannot be read.
     """
+    from torchlink import arguments
     from torchlink.plan import PlanOptions
     from torchlink.verify.options import VerifyOptions
     from torchlink.verify.run import verify as prove
 
-    if inputs is not None:
-        inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    files = () if models is None else arguments.paths(models, "models")
     options = VerifyOptions(
-        inputs=inputs,
-        expect=None if expect is None else _paths(expect)[0],
-        atol=atol,
-        rtol=rtol,
-        timeout=timeout,
-        libraries=tuple(_paths(libraries)),
-        device=device,
-        env=tuple(env),
-        via=via,
-        plan=PlanOptions(cpu_only=cpu_only),
-        compiler=compiler,
+        inputs=None if inputs is None else arguments.texts(inputs, "inputs"),
+        expect=None if expect is None else arguments.path(expect, "expect"),
+        atol=arguments.number(atol, "atol"),
+        rtol=arguments.number(rtol, "rtol"),
+        timeout=None if timeout is None else arguments.number(timeout, "timeout"),
+        libraries=arguments.paths(libraries, "libraries"),
+        device=arguments.text(device, "device"),
+        env=arguments.texts(env, "env"),
+        via=arguments.text(via, "via"),
+        plan=PlanOptions(cpu_only=arguments.instance(cpu_only, bool, "cpu_only", _A_BOOL)),
+        compiler=None if compiler is None else arguments.text(compiler, "compiler"),
     )
-    return prove(_paths(models), find() if libtorch is None else libtorch, options)
+    if models is not None and not files:
+        raise _nothing_named("models", "Leave it out, or pass None, for the bundled model.")
+    return prove(files, _libtorch(libtorch), options)
 
 
-def _paths(named: str | Path | Sequence[str | Path]) -> list[Path]:
-    """One path or several, as a list."""
-    from os import PathLike
-    from pathlib import Path
+def _libtorch(given: Libtorch | None) -> Libtorch:
+    """The libtorch that a function is given; `find()` where omitted."""
+    if given is None:
+        return find()
+    from torchlink import arguments
+    from torchlink.libtorch.facts import Libtorch
 
-    return [Path(each) for each in ([named] if isinstance(named, (str, PathLike)) else named)]
+    return arguments.instance(given, Libtorch, "libtorch", _A_LIBTORCH)
+
+
+def _nothing_named(name: str, hint: str) -> TorchlinkError:
+    """The error for an empty sequence: a glob that has matched nothing must not pass."""
+    from torchlink.errors import UsageError
+
+    return UsageError(f"{name} is empty: there is nothing to look at.", hint=hint)
 
 
 def lint(
-    paths: Sequence[str | Path] | str | Path,
+    paths: str | Path | Iterable[str | Path],
     *,
     target: str | None = None,
-    allowed_rpath: Sequence[str] = (),
+    allowed_rpath: str | Iterable[str] = (),
     environment: Mapping[str, str] | None = None,
     root: str | Path | None = None,
     libtorch: str | Path | None = None,
-    python: str | None = None,
-    select: Sequence[str] = (),
-    ignore: Sequence[str] = (),
+    python: str | Path | None = None,
+    select: str | Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
 ) -> LintReport:
     """What is wrong or fragile in binaries that link libtorch; they are read, never run.
 
@@ -219,30 +302,32 @@ def lint(
     Raises:
         FileError: there is one path, and it cannot be judged. Of several it becomes a report of kind
             "unreadable".
-        UsageError: there is no such target or rule.
+        UsageError: there is no such target or rule, or the sequence of paths is empty.
     """
-    from pathlib import Path
-
+    from torchlink import arguments
     from torchlink.lint.case import LintOptions
     from torchlink.lint.rules import choose
     from torchlink.lint.run import lint as judge
     from torchlink.lint.targets import parse_target
     from torchlink.lint.torches import Torches
 
-    named = [paths] if isinstance(paths, (str, Path)) else paths
+    files = arguments.paths(paths, "paths")
+    system = None if target is None else arguments.text(target, "target")
     wanted = LintOptions(
-        floors=parse_target(target) if target else {},
-        target=target,
-        allowed_rpath=tuple(allowed_rpath),
-        environment=environment or {},
+        floors=parse_target(system) if system else {},
+        target=system,
+        allowed_rpath=arguments.texts(allowed_rpath, "allowed_rpath"),
+        environment={} if environment is None else arguments.settings(environment, "environment"),
     )
-    return judge(
-        [Path(path) for path in named],
-        wanted,
-        rules=choose(select, ignore),
-        root=None if root is None else Path(root),
-        torches=Torches(None if libtorch is None else Path(libtorch), python),
+    rules = choose(arguments.texts(select, "select"), arguments.texts(ignore, "ignore"))
+    image = None if root is None else arguments.path(root, "root")
+    torches = Torches(
+        None if libtorch is None else arguments.path(libtorch, "libtorch"),
+        None if python is None else str(arguments.path(python, "python")),
     )
+    if not files:
+        raise _nothing_named("paths", "Name a binary, a wheel or a directory.")
+    return judge(list(files), wanted, rules=rules, root=image, torches=torches)
 
 
 class _Package(ModuleType):

@@ -59,9 +59,9 @@ def outside(installed: Path, directory: Path, *arguments: str) -> subprocess.Com
     )
 
 
-def test_the_wheel_carries_templates_and_examples_and_no_stray_files(wheel: Path) -> None:
+def test_the_wheel_carries_templates_examples_and_docs_and_no_stray_files(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for kind in ("templates", "examples", "docs/rules"):
+    for kind in ("templates", "examples", "docs"):
         ours = {
             path.relative_to(REPOSITORY).as_posix()
             for path in (REPOSITORY / kind).rglob("*")
@@ -79,6 +79,7 @@ def test_the_wheel_carries_templates_and_examples_and_no_stray_files(wheel: Path
             ours &= set(tracked.stdout.splitlines())
         assert packed >= ours
     assert "torchlink/py.typed" in names
+    assert "torchlink/_data/docs/security.md" in names  # which --help names
     assert not [name for name in names if name.startswith("tests/")]
 
 

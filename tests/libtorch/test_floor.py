@@ -131,8 +131,13 @@ def test_doctor_calls_no_compiler_fit(future: tuple[Path, str], torchlink: Calla
 @pytest.fixture
 def old_sysroot(tmp_path: Path) -> tuple[Path, str]:
     """A libtorch that this system serves, and a compiler that links with an older C library than it needs."""
+    return with_sysroot(tmp_path, "GLIBC_2.17")
+
+
+def with_sysroot(tmp_path: Path, has: str) -> tuple[Path, str]:
+    """A libtorch that needs GLIBC_2.28, and a compiler whose C library has only another version."""
     root = make(tmp_path / "torch")
-    for directory, version in (("new", "GLIBC_2.28"), ("old", "GLIBC_2.17")):
+    for directory, version in (("new", "GLIBC_2.28"), ("old", has)):
         (tmp_path / directory).mkdir()
         script = tmp_path / directory / "versions.map"
         script.write_text(f"{version} {{ global: needed; }};\n")
@@ -141,6 +146,27 @@ def old_sysroot(tmp_path: Path) -> tuple[Path, str]:
     source = f".data\n.globl {SHOW_CONFIG[1]}\n{SHOW_CONFIG[1]}: .quad needed\n"
     link(root / "lib/libtorch_cpu.so", source, tmp_path / "new/libc.so.6")
     return root, f"c++ -B{tmp_path / 'old'}"
+
+
+def test_a_version_that_is_absent_from_a_newer_library_is_called_absent(
+    tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    root, compiler = with_sysroot(tmp_path, "GLIBC_2.36")
+    said = torchlink("flags", "--libtorch", root, "--compiler", compiler).err
+    library = f"{compiler[6:]}/libc.so.6"
+    assert f"warning: The libtorch in {root} is for another system: " in said
+    assert f"libtorch_cpu.so needs GLIBC_2.28, and {library} has no GLIBC_2.28. " in said
+    assert "has at most" not in said
+
+
+def test_a_library_of_another_machine_is_not_compared(
+    tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    root, compiler = with_sysroot(tmp_path, "GLIBC_2.17")
+    with (tmp_path / "old/libc.so.6").open("r+b") as file:
+        file.seek(18)
+        file.write((22).to_bytes(2, "little"))  # e_machine: s390x
+    assert "GLIBC" not in torchlink("flags", "--libtorch", root, "--compiler", compiler).err
 
 
 def test_a_compilers_own_older_libraries_count(

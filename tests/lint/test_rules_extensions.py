@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,22 @@ def test_the_verdict_is_what_python_says(built: Built, torch_root: Path, name: s
     assert errors == ([rule] if rule else [])
     (sentence,) = report.assumed
     assert str(torch_root) in sentence
+
+
+def test_the_fix_of_an_extension_without_libtorch_python_works(
+    built: Built, torch_root: Path, tmp_path: Path
+) -> None:
+    (finding,) = verdict(built.path("no_torch_python"), torch_root).findings
+    assert "importing it fails, even after `import torch`" in finding.message
+    assert "at start" not in finding.message
+    advised = finding.fix.removeprefix("Add ").partition(" to the link line")[0]
+    assert shlex.split(advised) == [f"-L{torch_root / 'lib'}", "-ltorch_python"]
+    source = SOURCE.format(name="mended", use=WRAP)
+    flags = ("-std=c++17", "-shared", "-fPIC", "-Wl,--no-as-needed", *shlex.split(advised))
+    path = Bench(tmp_path).build(f"mended{TAIL}", source, *flags, language="c++", compiler="g++")
+    assert not [each for each in verdict(path, torch_root).findings if each.severity is Severity.ERROR]
+    assert "find_library(TORCH_PYTHON_LIBRARY torch_python" in finding.fix
+    assert finding.fix.endswith("CppExtension, which does so.")
 
 
 @pytest.mark.parametrize("name", [name for name, each in EXTENSIONS.items() if each.rule])

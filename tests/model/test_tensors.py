@@ -131,6 +131,13 @@ REFUSED = {
 }
 
 
+def test_a_compressed_archive_is_saved_again_with_what_writes_its_kind(tmp_path: Path) -> None:
+    numpy.savez_compressed(tmp_path / "a.npz", a=numpy.ones(3))
+    with pytest.raises(FileError) as caught:
+        read_expected(tmp_path / "a.npz")
+    assert caught.value.hint == "Save it again with numpy.savez, which does not compress."
+
+
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore")
 def test_what_cannot_be_read_is_refused_with_advice(name: str, tmp_path: Path) -> None:

@@ -43,6 +43,19 @@ def test_text_says_what_where_why_and_how_to_mend_it(torch_report: LintReport) -
     assert "\x1b" not in text
 
 
+def test_what_every_text_leaves_open_is_one_line_without_v() -> None:
+    usual = ("The text does not tell a.", "The text does not tell b.")
+    file = FileReport("-", "ldd text", (), (), not_judged=("Its own point.", *usual), of_every_text=usual)
+    text = lint_text.render(LintReport((file,)))
+    assert "  not judged: Its own point.\n" in text
+    assert "  not judged: 2 points that such a text leaves open (-v shows them)\n" in text
+    assert "does not tell" not in text
+    verbose = lint_text.render(LintReport((file,)), verbose=True)
+    assert [line for line in verbose.splitlines() if "not judged" in line] == [
+        f"  not judged: {each}" for each in file.not_judged
+    ]
+
+
 def test_verbose_text_shows_all_evidence_the_allowed_and_the_searched_places(
     torch_report: LintReport,
 ) -> None:

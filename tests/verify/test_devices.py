@@ -116,9 +116,9 @@ def test_tolerances_that_are_negative_or_not_finite_are_refused(
 def test_a_mismatch_with_inputs_that_were_worked_out_says_so(torch_root: Path, tmp_path: Path) -> None:
     torch.save([torch.ones(1, 2)], tmp_path / "expected.pt")
     libtorch = inspect(torch_root, found_by="test")
-    (guessed,) = torchlink.verify((), libtorch, expect=tmp_path / "expected.pt").models
+    (guessed,) = torchlink.verify(None, libtorch, expect=tmp_path / "expected.pt").models
     assert guessed.error is not None
     assert "worked out by torchlink: x = float32[1,4]" in guessed.error.message
-    (given,) = torchlink.verify((), libtorch, expect=tmp_path / "expected.pt", inputs="float32[1,4]").models
+    (given,) = torchlink.verify(None, libtorch, expect=tmp_path / "expected.pt", inputs="float32[1,4]").models
     assert given.error is not None
     assert "worked out" not in given.error.message

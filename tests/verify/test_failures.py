@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,26 @@ def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: P
     )
     assert error.message == "The loader was killed by SIGSEGV in the model's forward."
     assert error.details == ("help",)
+
+
+@pytest.mark.parametrize(
+    ("number", "stage", "hint"),
+    [
+        (
+            signal.SIGSEGV,
+            "load",
+            "Save or download the model again: the file is damaged, or its code nests too",
+        ),
+        (signal.SIGBUS, "describe", "Save or download the model again"),
+        (signal.SIGKILL, "load", "SIGKILL usually means that memory ran out: free some"),
+        (signal.SIGKILL, "forward", "give smaller inputs with --input"),
+        (signal.SIGSEGV, "forward", "Give inputs like those that the model was made for with --input"),
+        (signal.SIGILL, "forward", "Use a libtorch for this processor"),
+        (signal.SIGTERM, "forward", "Find out who sent it"),
+    ],
+)
+def test_every_signal_comes_with_a_hint(torch_root: Path, number: int, stage: str, hint: str) -> None:
+    assert hint in death(-number, "", stage, inspect(torch_root, found_by="test")).hint
 
 
 def test_a_crash_at_the_very_end_counts(tmp_path: Path, torch_root: Path) -> None:

@@ -99,17 +99,17 @@ def test_a_library_that_cannot_be_loaded_says_what_it_lacks(torch_root: Path, tm
         needing,
     ]
     subprocess.run(words, check=True)
-    (with_it,) = torchlink.verify((), libtorch, libraries=[needed_, needing]).models
+    (with_it,) = torchlink.verify(None, libtorch, libraries=[needed_, needing]).models
     assert with_it.error is None
     content = bytearray(needed_.read_bytes())
     content[18:20] = b"\xf3\0"  # e_machine: RISC-V
     foreign.write_bytes(content)
     needed_.unlink()
-    (without,) = torchlink.verify((), libtorch, libraries=needing).models
+    (without,) = torchlink.verify(None, libtorch, libraries=needing).models
     assert without.error is not None
     assert without.error.message.startswith(f"{needing}: ")
     assert without.error.hint.startswith("It needs libneeded.so, which is not found")
-    (other,) = torchlink.verify((), libtorch, libraries=foreign).models
+    (other,) = torchlink.verify(None, libtorch, libraries=foreign).models
     assert other.error is not None
     assert other.error.message.startswith(f"{foreign} is for riscv64, and the libtorch of ")
 

@@ -172,7 +172,7 @@ def test_the_module_itself_is_not_counted_or_shown_among_forward_s_arguments() -
 
 @pytest.mark.compile
 def test_too_many_inputs_are_counted_as_the_user_gave_them(libtorch: Libtorch) -> None:
-    (model,) = torchlink.verify((), libtorch, inputs=["float32[1,4]", "3", "4"]).models
+    (model,) = torchlink.verify(None, libtorch, inputs=["float32[1,4]", "3", "4"]).models
     assert model.error is not None
     assert "at most 1 argument(s)" in model.error.message
     assert "received 3 argument(s)" in model.error.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from torchlink.atomic import SILENT, Progress, check_space, publish, unwritable, workspace
@@ -13,7 +14,7 @@ from torchlink.bundle.manifest import MANIFEST, names_of, to_dict
 from torchlink.bundle.options import BundleOptions
 from torchlink.bundle.planning import make_plan, policy_of
 from torchlink.bundle.writing import write_licences, write_parts
-from torchlink.errors import WouldOverwriteError
+from torchlink.errors import ToolMissingError, WouldOverwriteError
 from torchlink.lint.run import lint
 from torchlink.toolchain.patchelf import find_patchelf
 
@@ -54,7 +55,7 @@ def bundle(
     target = Path(os.path.realpath(directory))  # of a link, what it leads to
     check_target(target, force=force)
     if dry:
-        return BundleReport(directory, plan, {}, {}, (), None)
+        return BundleReport(directory, foreseen(plan), {}, {}, (), None)
     patchelf = find_patchelf(why_patched(plan)) if plan.patched else None
     check_space(target.parent, plan.size + SPARE)
     progress.expect(plan.size)
@@ -108,6 +109,17 @@ def check_target(directory: Path, *, force: bool) -> None:
             f"{directory} {what}, and --force would delete {', '.join(others[:3])}; nothing was written.",
             hint="Name a directory of its own.",
         )
+
+
+def foreseen(plan: BundlePlan) -> BundlePlan:
+    """A plan that is only shown, with a note where it could not be carried out."""
+    if not plan.patched:
+        return plan
+    try:
+        find_patchelf(why_patched(plan))
+    except ToolMissingError as error:
+        return replace(plan, notes=(*plan.notes, f"{error.message} {error.hint}"))
+    return plan
 
 
 def why_patched(plan: BundlePlan) -> str:

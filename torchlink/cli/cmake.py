@@ -28,7 +28,7 @@ Examples:
 Without presets, from CMake 3.18 on:
   cmake -S app -B app/build && cmake --build app/build
 
-After libtorch has changed:
+In a fresh clone, and after libtorch was upgraded or replaced:
   torchlink cmake prefix --output app/.torchlink
 """
 EPILOG_PREFIX = """\b
@@ -64,8 +64,8 @@ class CMakeInitArguments(NamedTuple):
 def init(arguments: CMakeInitArguments) -> int:
     """Write a CMake project that builds: plain words, presets, a program.
 
-    What is this machine's goes into DIR/.torchlink and CMakeUserPresets.json, which git ignores; all else may be
-    committed. In a clone: torchlink cmake prefix --output DIR/.torchlink
+    Only DIR/.torchlink and CMakeUserPresets.json are specific to this machine, and git ignores them; commit the
+    rest. Whoever clones the project runs `torchlink cmake prefix --output DIR/.torchlink` once.
     """
     from torchlink.build.cmake import project_tools, write_with_prefix
     from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
@@ -136,8 +136,9 @@ def prefix(arguments: PrefixArguments) -> int:
 
     It holds a TorchConfig.cmake of torchlink's own: the variables and targets of
     upstream's, but no CUDA toolkit, MKL or NVTX is asked for, and whoever links
-    gets the C++ standard and the C++ ABI that libtorch needs. The directory is
-    never changed; another libtorch gets another one.
+    gets the C++ standard and the C++ ABI that libtorch needs. Without --output,
+    each libtorch has a directory of its own whose content stays as it is: after
+    an upgrade of libtorch, use the one that is printed then.
     """
     from torchlink.build.cmake import write_prefix
     from torchlink.paths import working_directory
@@ -162,8 +163,8 @@ class DirArguments(NamedTuple):
 def config_dir(arguments: DirArguments) -> int:
     """Print the directory for -DTorch_DIR=, for projects that set CMAKE_PREFIX_PATH.
 
-    It lies in the one that `torchlink cmake prefix` prints, and comes before any
-    prefix.
+    It is the directory of TorchConfig.cmake inside the one that `torchlink cmake
+    prefix` prints. CMake uses Torch_DIR without searching any prefix.
     """
     from torchlink.build.cmake import write_prefix
 

@@ -132,7 +132,12 @@ class LintArguments(NamedTuple):
         Path | None,
         Option("--html", "Also write a page with findings and the dependency graph.", metavar="FILE"),
     ] = None
-    verbose: Annotated[bool, Option("-v --verbose", "Show where each library was searched.")] = False
+    verbose: Annotated[
+        bool,
+        Option(
+            "-v --verbose", "Show all evidence, where each library was searched, and what a text leaves open."
+        ),
+    ] = False
     list_rules: Annotated[bool, Option("--list-rules", "List the rules and exit; no FILE is needed.")] = False
     explain: Annotated[
         str | None,

@@ -84,7 +84,9 @@ VIA = Option(
 
 # What a plan can be asked for, by the fields of `plan.PlanOptions`.
 PLAN = {
-    "cpu_only": Option("--cpu", "Link only what a CPU program needs, even on a CUDA build."),
+    "cpu_only": Option(
+        "--cpu", "On a CUDA build, link only what a CPU program needs; changes nothing on a CPU build."
+    ),
     "rpath": Option(
         "--rpath",
         "Where the program looks for libtorch when it starts: where it is now, in DIR beside the "

@@ -52,7 +52,7 @@ def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> 
 
 def say_notes(plan: LinkPlan) -> None:
     """What the user should know about a plan, on stderr."""
-    from torchlink.libtorch.floor import NEWER
+    from torchlink.libtorch.floor import NEWER, OTHER
 
     for each in plan.notes:
-        note(each, label="warning" if f" {NEWER}: " in each else "note")
+        note(each, label="warning" if f" {NEWER}: " in each or f" {OTHER}: " in each else "note")

@@ -26,8 +26,8 @@ NOT_SYSTEM = (
 )
 # Meson and others put the words of a .pc file behind their own.
 LEFT_OUT = (
-    "# The compiler's default is C++{needed} or later: no -std= is here that would overrule the project's own.\n"
-    "# One that is set lower (Meson: cpp_std, otherwise CXXFLAGS) must be raised to C++{needed}."
+    "# No -std= is needed here: the compiler's default is C++{needed} or later.\n"
+    "# A project that sets an older standard (Meson: cpp_std, otherwise CXXFLAGS) must be raised to C++{needed}."
 )
 
 

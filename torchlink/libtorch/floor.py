@@ -33,7 +33,7 @@ FAMILIES = ("GLIBC", "GLIBCXX", "CXXABI")
 SYMBOL_VERSION = re.compile(r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)*)")
 CORE = re.compile(r"lib(c10|torch)(_(cpu|cuda\w*|hip|xpu))?\.so")
 PROVIDERS = ("libc.so.6", "libstdc++.so.6")
-NEWER = "is for a newer system"  # how the sentence about it begins
+NEWER, OTHER = "is for a newer system", "is for another system"  # how the sentence about it begins
 
 
 class Wheels(NamedTuple):
@@ -55,11 +55,12 @@ class Excess(NamedTuple):
     library: str  # path of the library
     version: str  # "GLIBC_2.28"
     provider: str  # path of what should have it
-    has: str  # the newest there, "GLIBC_2.27"
+    has: str  # the newest there, "GLIBC_2.27"; empty where that is newer, and only this one is absent
 
     def __str__(self) -> str:
         """The fact in words."""
-        return f"{self.library} needs {self.version}, and {self.provider} has at most {self.has}"
+        has = f"has at most {self.has}" if self.has else f"has no {self.version}"
+        return f"{self.library} needs {self.version}, and {self.provider} {has}"
 
 
 class Shortfall(NamedTuple):
@@ -78,11 +79,15 @@ class Shortfall(NamedTuple):
             if self.linked_by
             else "Nothing that is built against it starts here."
         )
-        return f"The libtorch in {self.root} {NEWER}: {'; '.join(map(str, self.excesses))}. {consequence}"
+        what = NEWER if any(each.has for each in self.excesses) else OTHER
+        return f"The libtorch in {self.root} {what}: {'; '.join(map(str, self.excesses))}. {consequence}"
 
     @property
     def hint(self) -> str:
         """What to do."""
+        if not any(each.has for each in self.excesses):
+            paths = " and ".join(dict.fromkeys(each.provider for each in self.excesses))
+            return f"Put the system's own library in the place of {paths}, or name another compiler (--compiler, CXX)."
         newer = (
             "Name a compiler with a newer C library and libstdc++ (--compiler, CXX)"
             if self.linked_by
@@ -200,9 +205,11 @@ def in_default_dirs(name: str, machine: str) -> Path | None:
     return next((path for path in paths if is_file(path)), None)
 
 
-def definitions(path: Path) -> frozenset[str]:
-    """The symbol versions that a library defines."""
+def definitions(path: Path, machine: str | None = None) -> frozenset[str]:
+    """The symbol versions that a library defines; none for one of another machine than the one named."""
     with ElfFile.open(path) as elf:
+        if machine not in {None, elf.machine}:
+            return frozenset()
         return frozenset(each.version for each in elf.version_definitions())
 
 
@@ -232,24 +239,28 @@ def judged(
     libtorch: Libtorch, paths: Iterable[Path], providers: Mapping[str, Path], linked_by: str | None = None
 ) -> Shortfall | None:
     """What libraries of libtorch need and the libraries that provide it lack; see `Shortfall.linked_by`."""
-    defined = {name: definitions(providers[name]) for name in PROVIDERS if name in providers}
+    defined: dict[tuple[str, str], frozenset[str]] = {}
+    have: dict[str, Version] = {}
     worst: dict[str, tuple[Version, Excess]] = {}
     for path in paths:
         with ElfFile.open(path) as elf:
-            needs = elf.version_needs()
+            needs, machine = elf.version_needs(), elf.machine
+        for name in (*PROVIDERS, *(need.library for need in needs)):
+            if name in providers and (name, machine) not in defined:
+                defined[name, machine] = definitions(providers[name], machine)
+                raise_to(have, defined[name, machine] if name in PROVIDERS else ())
         for need in needs:
             match, provider = SYMBOL_VERSION.fullmatch(need.version), providers.get(need.library)
             if match is None or provider is None or need.weak:
                 continue
-            there = defined.setdefault(need.library, definitions(provider))
+            there = defined[need.library, machine]
             family, version = match[1], numbers(match[2])
             if there and need.version not in there and (family not in worst or version > worst[family][0]):
                 has = raise_to({}, there).get(family)
-                newest = f"{family}_{dotted(has)}" if has else f"no {family}"
+                newest = f"{family}_{dotted(has)}" if has and has < version else ""
                 worst[family] = version, Excess(str(path), need.version, str(provider), newest)
     if not worst:
         return None
-    have = raise_to({}, (version for name in PROVIDERS for version in defined.get(name, ())))
     excesses = tuple(excess for _, excess in worst.values())
     return Shortfall(libtorch.root, excesses, newest_fitting(libtorch.arch, have), linked_by)
 

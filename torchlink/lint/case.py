@@ -109,7 +109,7 @@ class Case:
     @property
     def fails(self) -> str:
         """What becomes of the binary without a symbol, as a clause."""
-        if self.is_extension and self.imported is not None:
+        if self.is_extension:  # Python binds everything at once
             return f"importing {self.name} fails"
         return f"{self.name} fails at start or at the first call"
 

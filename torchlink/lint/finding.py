@@ -90,6 +90,7 @@ class FileReport(NamedTuple):
     allowed: tuple[Allowed, ...] = ()
     # sentences: what a text, a missing file or another architecture leaves open
     not_judged: tuple[str, ...] = ()
+    of_every_text: tuple[str, ...] = ()  # those of `not_judged` that any text of its kind leaves open
     assumed: tuple[
         str, ...
     ] = ()  # sentences: what was taken for granted, such as which libtorch Python has loaded

@@ -121,13 +121,21 @@ def judge_listing(
 
         paths = [each.path for each in listing.libraries if each.path]
         assumed += tuple(through_shell(options.shell, paths))
+    usual = tuple(always_left_open(listing, described))
     return FileReport(
         path,
         listing.kind,
         findings_of(case, rules),
         entries(described.closure),
-        not_judged=(*listing.complaints, *not_understood(listing), *left_open(listing, described), *remarks),
+        not_judged=(
+            *listing.complaints,
+            *not_understood(listing),
+            *left_open(listing, described),
+            *usual,
+            *remarks,
+        ),
         assumed=assumed,
+        of_every_text=usual,
     )
 
 
@@ -248,8 +256,7 @@ OF_THE_FILE = (
 
 
 def left_open(listing: Listing, described: Described) -> Iterator[str]:
-    """What could not be judged, in sentences."""
-    name = listing.subject
+    """What this text leaves open besides what every one does, in sentences."""
     if listing.kind == READELF:
         yield (
             "readelf -d tells what a binary asks for, not what the loader finds: whether its libraries are there, and "
@@ -258,21 +265,30 @@ def left_open(listing: Listing, described: Described) -> Iterator[str]:
         return
     if described.at_odds:
         yield (
-            f"{name} on this machine needs {some(described.at_odds)}, which the text does not list: it is of another "
-            "build, and was not read."
+            f"{listing.subject} on this machine needs {some(described.at_odds)}, which the text does not list: it is "
+            "of another build, and was not read."
         )
-    elif not described.subject_read:
+    if listing.musl and not listing.undefined and all(each.path for each in listing.libraries):
+        yield "musl's ldd writes to stderr what is missing: pipe it in with `2>&1`."
+
+
+def always_left_open(listing: Listing, described: Described) -> Iterator[str]:
+    """What every text of a linked binary leaves open where the files that it names are not here, in sentences."""
+    if listing.kind == READELF:
+        return
+    name = listing.subject
+    if not described.at_odds and not described.subject_read:
         why = f"{name} is no file here" if name else "The text does not name the binary"
         yield f"{why}, so {OF_THE_FILE} are left open: `torchlink lint FILE` judges them."
     if described.absent:
+        one = len(described.absent) == 1
         yield (
-            f"{len(described.absent)} of the libraries are not on this machine ({some(described.absent)}): "
-            "what they define, need and are built for is left open."
+            f"{len(described.absent)} of the libraries {'is' if one else 'are'} not on this machine "
+            f"({some(described.absent)}): what {'it defines, needs and is' if one else 'they define, need and are'} "
+            "built for is left open."
         )
     if not listing.undefined and not (described.whole and described.subject_read):
         yield "Undefined symbols are judged only as far as the text names them, as `ldd -r` does."
-    if listing.musl and not listing.undefined and all(each.path for each in listing.libraries):
-        yield "musl's ldd writes to stderr what is missing: pipe it in with `2>&1`."
     yield "The text does not tell through what a library was found: RPATH, LD_LIBRARY_PATH or the system."
 
 

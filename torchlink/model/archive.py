@@ -115,7 +115,8 @@ class Archive:
         if entry.method != zipfile.ZIP_STORED:
             raise MalformedFileError(
                 f"{self.path}: the entry {name} is compressed; only uncompressed ones can be read in place.",
-                hint="Save it again with torch.save or numpy.save, which do not compress.",
+                hint=f"Save it again with {'numpy.savez' if name.endswith('.npy') else 'torch.save'}, which does not "
+                "compress.",
             )
         with self.path.open("rb") as file:
             file.seek(entry.header_offset)

@@ -52,9 +52,7 @@ def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterat
         yield ""
     for sentence in file.assumed:
         yield from _wrapped(f"assumed: {visible(sentence)}", "  ", width)
-    for sentence in file.not_judged:
-        label = "could not be judged" if file.unreadable else "not judged"
-        yield from _wrapped(f"{label}: {visible(sentence)}", "  ", width)
+    yield from _not_judged(file, verbose=verbose, width=width)
     if verbose:
         for allowed in file.allowed:
             what = f"{visible(allowed.finding.rule)} {visible(allowed.finding.subject)}"
@@ -68,6 +66,17 @@ def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterat
                 )
     elif file.allowed:
         yield f"  allowed: {plural(len(file.allowed), 'finding')} (-v shows them)"
+
+
+def _not_judged(file: FileReport, *, verbose: bool, width: int) -> Iterator[str]:
+    """What is left open; what any text of its kind leaves open is only counted without -v."""
+    label = "could not be judged" if file.unreadable else "not judged"
+    hidden = () if verbose else file.of_every_text
+    for sentence in file.not_judged:
+        if sentence not in hidden:
+            yield from _wrapped(f"{label}: {visible(sentence)}", "  ", width)
+    if hidden:
+        yield f"  {label}: {plural(len(hidden), 'point')} that such a text leaves open (-v shows them)"
 
 
 def _finding(finding: Finding, rules: int, *, color: bool, verbose: bool, width: int) -> Iterator[str]:

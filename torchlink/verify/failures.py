@@ -57,6 +57,7 @@ COUNTED = re.compile(r"(Expected at most )(\d+)( argument\(s\) for operator 'for
 DECLARED = re.compile(r"(Declaration: forward\()[^,()]*(?:, |(?=\)))")
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
+CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE}
 STAGES = {
     "library": "while it loaded a library of operators",
     "load": "while it loaded the model",
@@ -185,7 +186,7 @@ def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> Torc
     lines = (line for line in printed.splitlines() if line.strip() and not FRAME.match(line))
     tail = tuple(lines)[-PRINTED_LINES:]
     if returncode < 0:
-        hint = "SIGKILL usually means that memory ran out." if -returncode == signal.SIGKILL else ""
+        hint = killed_hint(-returncode, stage)
         if stage == "load" and UNREAD_BY_OLD in printed:
             hint = f"{NEWER_MODEL}."
         return RunFailedError(
@@ -208,6 +209,36 @@ def timeout(seconds: float, stage: str) -> TimedOutError:
     return TimedOutError(
         f"The model was not through within {seconds:g} s: {when}.",
         hint="Give it more with --timeout, smaller inputs with --input, or look for a loop that has no end.",
+    )
+
+
+def killed_hint(number: int, stage: str) -> str:
+    """What to do about a loader that a signal has ended."""
+    if number == signal.SIGKILL:
+        return (
+            "SIGKILL usually means that memory ran out: free some or raise the limit (`dmesg`, a container's limit), "
+            "or give smaller inputs with --input."
+        )
+    if number == signal.SIGXCPU:
+        return "Raise the limit of processor time, `ulimit -t`."
+    if number == signal.SIGILL:
+        return "Use a libtorch for this processor: SIGILL means that it lacks an instruction (`lscpu`)."
+    if number not in CRASHES:
+        return "Find out who sent it, and run it again."
+    if stage == "library":
+        return "Build the library against this libtorch: `torchlink lint` on it tells whether it was."
+    if stage in {"load", "describe"}:
+        return (
+            "Save or download the model again: the file is damaged, or its code nests too deeply for the stack "
+            "(`ulimit -s unlimited` tells)."
+        )
+    if stage == "end":
+        return (
+            "Look for a library that crashes when the process ends: `torchlink lint` on those of --library."
+        )
+    return (
+        "Give inputs like those that the model was made for with --input, or look for a recursion without end in its "
+        "code, or for a fault in a library of operators."
     )
 
 

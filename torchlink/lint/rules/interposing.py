@@ -144,7 +144,7 @@ def evidence(taker: LoadedObject, taken: list[Taken], case: Case) -> Iterator[st
     libraries = {each.library.path for each in taken}
     order = [each.path for each in case.closure.objects]
     places = (path for path in order if path == taker.path or path in libraries)
-    yield f"load order: {', '.join(f'{file_name(path)} ({order.index(path) + 1}.)' for path in places)}"
+    yield f"load order: {', '.join(f'#{order.index(path) + 1} {file_name(path)}' for path in places)}"
 
 
 def most_first(families: dict[str, tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:

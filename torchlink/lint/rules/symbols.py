@@ -27,7 +27,7 @@ from torchlink.lint.rule import rule
 from torchlink.shown import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torchlink.binary.bindings import LostVersions, UndefinedSymbol
     from torchlink.binary.closure import LoadedObject
@@ -121,20 +121,38 @@ def torch_library_not_linked(rule: Rule, case: Case) -> Iterator[Finding]:
     libraries = sorted(lost)
     telling = [symbol for library in libraries for symbol in lost[library]]
     users = mends({symbol.object for symbol in telling}, "uses", "use")
-    outcome = "it fails at start or at the first call"
+    outcome = "importing it fails" if case.is_extension else "it fails at start or at the first call"
     if case.imported is not None:
-        outcome = "importing it fails after `import torch` too, which loads them for itself alone"
+        outcome += (
+            ", even after `import torch`: the libraries that Python loads with torch serve only torch itself"
+        )
         if case.told:
             outcome += "; or Python had loaded a libtorch that lacks them, of another version"
     yield rule.finding(
         " + ".join(libraries),
         f"{users} functions of {' and '.join(libraries)}, but nothing in the closure of {case.name} loads "
         f"{'that library' if len(lost) == 1 else 'those libraries'}: {outcome}.",
-        f"Add {link_words(libraries, case)} behind what uses it on the link line; `torchlink flags --link` prints the "
-        "whole of it.",
+        fix_of_unlinked(libraries, case),
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
         # A program that loads a plain library may have that one loaded; Python keeps libtorch to itself.
         severity=None if case.is_program or case.is_extension else Severity.WARNING,
+    )
+
+
+def fix_of_unlinked(lost: Sequence[str], case: Case) -> str:
+    """How to link these libraries. `torchlink flags` has all of them except libtorch_python."""
+    pythons = next((name for name in lost if is_torch_python(name)), None)
+    if pythons is None:
+        return (
+            f"Add {link_words(lost, case)} behind what uses it on the link line; `torchlink flags --link` prints all "
+            "that libtorch needs there."
+        )
+    directory = beside(case)[pythons].name.rpartition("/")[0]
+    setup = " setup.py: build it as a torch.utils.cpp_extension.CppExtension, which does so."
+    return (
+        f"Add {shlex.quote(f'-L{directory}')} {link_words(lost, case)} to the link line, besides what `torchlink "
+        "flags` prints, which leaves libtorch_python out. CMake: find_library(TORCH_PYTHON_LIBRARY torch_python HINTS "
+        '"${TORCH_INSTALL_PREFIX}/lib") and link ${TORCH_PYTHON_LIBRARY}.' + setup * (not case.is_program)
     )
 
 

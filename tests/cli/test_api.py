@@ -1,0 +1,93 @@
+"""The public API as its callers misuse it: one worded error at the door."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import torchlink
+from torchlink.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WRONG_TYPES: dict[str, Callable[[Any], object]] = {
+    "models must be a path .* or a sequence of them, not bytes": lambda api: api.verify(b"x"),
+    "models must be a path .* or a sequence of them, not int": lambda api: api.verify(3),
+    "models must be a path .* or a sequence of them, not dict": lambda api: api.verify({"a": 1}),
+    r"models must be a path \(str or os.PathLike\), not NoneType": lambda api: api.verify([None]),
+    "libtorch must be what torchlink.find or torchlink.inspect returns, not int": lambda api: api.verify(
+        "m", 3
+    ),
+    "libtorch must be what .* not str": lambda api: api.plan("/opt/libtorch"),
+    "compiler must be a str, not int": lambda api: api.verify("m", compiler=3),
+    "compiler must be a str, not list": lambda api: api.plan(compiler=["g++"]),
+    "inputs must be a str, not int": lambda api: api.verify("m", inputs=[3]),
+    "inputs must be a str or a sequence of them, not float": lambda api: api.verify("m", inputs=1.5),
+    "timeout must be a number, not str": lambda api: api.verify("m", timeout="x"),
+    "atol must be a number, not NoneType": lambda api: api.verify("m", atol=None),
+    "env must be a str or a sequence of them, not dict": lambda api: api.verify("m", env={"A": "b"}),
+    "expect must be a path .*, not list": lambda api: api.verify("m", expect=["a.npy"]),
+    "cpu_only must be a bool, not str": lambda api: api.plan(cpu_only="no"),
+    "paths must be a path .* or a sequence of them, not NoneType": lambda api: api.lint(None),
+    "environment must be a mapping of str to str, not list": lambda api: api.lint("a", environment=["A=b"]),
+    "target must be a str, not int": lambda api: api.lint("a", target=12),
+    "libtorch must be a path .*, not bytes": lambda api: api.find(b"/opt"),
+    "path must be a path .*, not NoneType": lambda api: api.inspect(None),
+    "plan must be what torchlink.plan returns, not NoneType": lambda api: api.emit(None),
+}
+NULLS: dict[str, Callable[[], object]] = {
+    "libtorch": lambda: torchlink.find("a\0b"),
+    "python": lambda: torchlink.find(python="a\0b"),
+    "path": lambda: torchlink.inspect("a\0b"),
+    "compiler": lambda: torchlink.plan(compiler="a\0b"),
+    "models": lambda: torchlink.verify(["a\0b"]),
+    "paths": lambda: torchlink.lint(Path("a\0b")),
+}
+EMPTY: dict[str, Callable[[], object]] = {
+    "models as a list": lambda: torchlink.verify([]),
+    "models as a tuple": lambda: torchlink.verify(()),
+    "models as a generator": lambda: torchlink.verify(Path("/nonexistent").glob("*.pt")),
+    "paths as a list": lambda: torchlink.lint([]),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_TYPES)
+def test_an_argument_of_the_wrong_type_is_named(message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        WRONG_TYPES[message](torchlink)
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_a_null_character_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name} holds a null character"):
+        NULLS[name]()
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_nothing_at_all_does_not_pass(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name.partition(' ')[0]} is empty"):
+        EMPTY[name]()
+
+
+def test_every_name_of_the_api_is_there() -> None:
+    for name in torchlink.__all__:
+        assert getattr(torchlink, name).__doc__
+        assert name in dir(torchlink)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        getattr(torchlink, "nonsense".lower())
+
+
+def test_classes_are_imported_only_when_asked_for() -> None:
+    code = (
+        "import sys, torchlink; before = set(sys.modules); torchlink.TorchlinkError; "
+        "print(sorted(each for each in before if each.startswith('torchlink')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "['torchlink']"
