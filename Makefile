@@ -24,8 +24,8 @@ test: $(VENV)/.dev        ## environment, missing system tools, static checks, t
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations 15 $(PYTEST_ARGS)
 	@echo "make test: all of it took $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) s with JOBS=$(JOBS)"
 
-unit: $(VENV)/.dev        ## the tests that need no compiler
-	$(BIN)/python -m pytest -m "not compile and not cmake and not nim and not matrix and not gpu" $(PYTEST_ARGS)
+unit: $(VENV)/.test       ## the tests that need no compiler and no torch: under a minute
+	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
 matrix: $(VENV)/.dev      ## the tests that download real wheels of other libtorchs (gigabytes)
 	$(BIN)/python -m pytest -m matrix $(PYTEST_ARGS)
@@ -60,7 +60,12 @@ $(VENV)/.torch: $(VENV)/.base
 	@echo "make: $(VENV) takes $$(du -sh $(VENV) | cut -f1)"
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.torch
-	@echo "make: installing what the tests and the static checks need into $(VENV)"
+$(VENV)/.test: $(VENV)/.base
+	@echo "make: installing what the tests need into $(VENV)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch $(VENV)/.test
+	@echo "make: installing what the static checks need into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.lint.bench import Bench, calls, functions
-from tests.report.test_machine_formats import check_sarif  # noqa: F401 - a fixture
+from tests.unit.report.test_machine_formats import check_sarif  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -150,7 +150,7 @@ def fix_of_unlinked(lost: Sequence[str], case: Case) -> str:
     directory = beside(case)[pythons].name.rpartition("/")[0]
     setup = " setup.py: build it as a torch.utils.cpp_extension.CppExtension, which does so."
     return (
-        f"Add {shlex.quote(f'-L{directory}')} {link_words(lost, case)} to the link line, besides what `torchlink "
+        f"Add {quoted(f'-L{directory}')} {link_words(lost, case)} to the link line, besides what `torchlink "
         "flags` prints, which leaves libtorch_python out. CMake: find_library(TORCH_PYTHON_LIBRARY torch_python HINTS "
         '"${TORCH_INSTALL_PREFIX}/lib") and link ${TORCH_PYTHON_LIBRARY}.' + setup * (not case.is_program)
     )

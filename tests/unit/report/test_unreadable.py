@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from tests.report.test_machine_formats import check_sarif  # noqa: F401 - a fixture
+from tests.unit.report.test_machine_formats import check_sarif  # noqa: F401 - a fixture
 from torchlink.lint import allow
 from torchlink.lint.baseline import BaselineEntry
 from torchlink.lint.config import AllowEntry

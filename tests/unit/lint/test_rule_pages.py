@@ -10,7 +10,7 @@ import pytest
 from torchlink.lint import rule_docs
 from torchlink.lint.rules import RULES
 
-PAGES = Path(__file__).parent.parent.parent / "docs" / "rules"
+PAGES = Path(__file__).parent.parent.parent.parent / "docs" / "rules"
 IDS = [rule.id for rule in RULES]
 
 
