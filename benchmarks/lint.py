@@ -89,7 +89,7 @@ def medians(values: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def in_process(binary: Path, runs: int) -> None:
-    """Print what resolving and the analysis of unused libraries take, files opened anew each time."""
+    """Print what resolving and the analysis of unused libraries take, files opened again each time."""
     times = []
     for _ in range(runs + 1):
         start = time.perf_counter()

@@ -30,7 +30,7 @@ COMMANDS = {
 }
 
 
-# Without bytecode every start would compile torchlink anew, which nobody who installed it sees.
+# Without bytecode every start would compile torchlink again, which nobody who installed it sees.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 

@@ -1,4 +1,4 @@
-"""torchlink: find libtorch, work out the words to build against it, prove them, lint what was built.
+"""torchlink: find libtorch, work out the flags to build against it, prove them, lint what was built.
 
 The public, typed API: what the command line does, a `setup.py`, a `noxfile.py` or a conan recipe can do in
 one line.
@@ -116,7 +116,7 @@ def inspect(path: str | Path) -> Libtorch:
     """What the libtorch at `path` is, read from its files; it need not fit this machine.
 
     Raises:
-        LibtorchUnusableError: there is no libtorch, or half of one.
+        LibtorchUnusableError: there is no libtorch, or or one that is incomplete.
     """
     from torchlink import arguments
     from torchlink.libtorch.inspect import inspect as read
@@ -162,13 +162,13 @@ def plan(
     return make_plan(_libtorch(libtorch), options, find_compiler(command) if command else None)
 
 
-def emit(plan: LinkPlan, target: str = "cxx", half: str = "both") -> str:
-    """The words of `plan` in a target's syntax.
+def emit(plan: LinkPlan, target: str = "cxx", phase: str = "both") -> str:
+    """The flags of `plan` in a target's syntax.
 
     Args:
         plan: what `torchlink.plan` returned.
         target: "cxx", "cmake", "nim", "pkg-config" or "json".
-        half: "both", "compile" or "link".
+        phase: "both", "compile" or "link".
 
     Raises:
         InexpressibleError: a path cannot be written in that syntax.
@@ -181,7 +181,7 @@ def emit(plan: LinkPlan, target: str = "cxx", half: str = "both") -> str:
     return write(
         arguments.instance(plan, LinkPlan, "plan", "what torchlink.plan returns"),
         arguments.text(target, "target"),
-        arguments.text(half, "half"),
+        arguments.text(phase, "phase"),
     )
 
 
@@ -201,10 +201,10 @@ def verify(
     via: str = "cxx",
     cpu_only: bool = False,
 ) -> VerifyReport:
-    """Build the reference loader with the words of the plan, run it on each model and report what came out.
+    """Build the reference loader with the flags of the plan, run it on each model and report what came out.
 
     Args:
-        models: a TorchScript file or several, at least one; the tiny bundled model where omitted or None.
+        models: a TorchScript file or several, at least one; the bundled test model where omitted or None.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
         inputs: forward's arguments in order, each as `--input` takes it: "float32[1,3,224,224]=randn:7"; worked out
@@ -212,7 +212,7 @@ def verify(
         expect: a `.pt`, `.npy` or `.npz` file of the tensors that forward should return.
         atol: absolute tolerance of that comparison.
         rtol: relative tolerance of that comparison.
-        timeout: seconds after which a model that is not through is stopped.
+        timeout: seconds after which a model that has not finished is stopped.
         env: environment variables that the loader is given besides those of docs/security.md: NAME or NAME=VALUE.
         libraries: shared libraries of operators that the models use, loaded before them.
         compiler: a C++ compiler command; $CXX, else c++, where omitted.
@@ -300,14 +300,14 @@ def lint(
         ignore: ids or globs of rules to leave out.
 
     Raises:
-        FileError: there is one path, and it cannot be judged. Of several it becomes a report of kind
+        FileError: there is one path, and it cannot be checked. Of several it becomes a report of kind
             "unreadable".
         UsageError: there is no such target or rule, or the sequence of paths is empty.
     """
     from torchlink import arguments
-    from torchlink.lint.case import LintOptions
+    from torchlink.lint.context import LintOptions
     from torchlink.lint.rules import choose
-    from torchlink.lint.run import lint as judge
+    from torchlink.lint.run import lint as check_binary
     from torchlink.lint.targets import parse_target
     from torchlink.lint.torches import Torches
 
@@ -327,7 +327,7 @@ def lint(
     )
     if not files:
         raise _nothing_named("paths", "Name a binary, a wheel or a directory.")
-    return judge(list(files), wanted, rules=rules, root=image, torches=torches)
+    return check_binary(list(files), wanted, rules=rules, root=image, torches=torches)
 
 
 class _Package(ModuleType):

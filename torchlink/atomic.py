@@ -97,7 +97,7 @@ def beside(place: Path) -> Iterator[Path]:
 
 
 def publish(filled: Path, directory: Path) -> None:
-    """Put a finished directory, which lies in a workspace, where the user wants it.
+    """Put a finished directory, which is in a workspace, where the user wants it.
 
     Raises:
         FileError: it cannot be renamed.

@@ -50,7 +50,7 @@ class TorchlinkError(Exception):
 
 
 class UsageError(TorchlinkError):
-    """The words of the command line do not fit together."""
+    """The arguments of the command line do not fit together."""
 
     code = "usage"
 
@@ -97,13 +97,13 @@ class MalformedFileError(FileError):
 
 
 class LibtorchNotFoundError(TorchlinkError):
-    """No usable libtorch in the places that were searched; `details` lists them."""
+    """No working libtorch in the places that were searched; `details` lists them."""
 
     code = "libtorch-not-found"
 
 
 class LibtorchUnusableError(TorchlinkError):
-    """A libtorch was named or found, but it cannot serve (half an install, another platform)."""
+    """A libtorch was named or found, but it cannot serve (incomplete install, another platform)."""
 
     code = "libtorch-unusable"
 

@@ -2,8 +2,8 @@
 
 What the cache holds is run and believed, so it is used only where nobody else can have written it: a directory or
 file counts when it belongs to this user or to root and neither its group nor others may write to it. The directories
-above are judged as sshd's StrictModes judges them, for who may write there can put another in its place: they belong to
-this user or to root, and nobody else may write to them, unless they are sticky as /tmp is.
+above are checked as sshd's StrictModes checks them, for who may write there can put another in its place: they
+belong to this user or to root, and nobody else may write to them, unless they are sticky as /tmp is.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ def distrust_above(path: Path) -> str | None:
         except (OSError, ValueError):  # it is still to be made
             continue
         if status.st_uid not in trusted:
-            return f"lies in {directory}, which belongs to user {status.st_uid}"
+            return f"is in {directory}, which belongs to user {status.st_uid}"
         writers = status.st_mode & OTHERS_WRITE
         if writers == stat.S_IWGRP and _is_own_group(status.st_gid):
             continue
         if writers and not status.st_mode & stat.S_ISVTX:
-            return f"lies in {directory}, to which other users can write"
+            return f"is in {directory}, to which other users can write"
     return None
 
 
@@ -187,7 +187,7 @@ def usable(kind: str) -> Path:
     """As `made_in`, and with room to write; where that cannot be, in a private directory as for `kept_in`.
 
     Raises:
-        OSError: there is no room for temporary files either, or something else lies where the cache is named.
+        OSError: there is no room for temporary files either, or something else is where the cache is named.
     """
     place = kept_in(kind)
     reason = _why_not(place)
@@ -201,7 +201,7 @@ def _why_not(place: Path) -> str | None:
     """Make the directory of one kind of things; why nothing can be written there, or None.
 
     Raises:
-        OSError: something else lies where TORCHLINK_CACHE_DIR names it: what is named so is not passed over.
+        OSError: something else is where TORCHLINK_CACHE_DIR names it: what is named so is not passed over.
     """
     try:
         if _made(place) is None:
@@ -268,7 +268,7 @@ def close_to_others(directory: Path) -> None:
 
 def remedy(place: Path, reason: str) -> str:
     """What to do about a place of the cache that is not used."""
-    if reason.startswith("lies in"):
+    if reason.startswith("is in"):
         return (
             "Name a directory with TORCHLINK_CACHE_DIR that only you and root can write to, and all above it."
         )

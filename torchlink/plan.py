@@ -34,7 +34,7 @@ class PlanOptions(NamedTuple):
     headers: str = "system"  # "system": -isystem | "after": -idirafter, behind the system's own headers
     aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
     cxx_standard: int | None = None  # None: what suits libtorch and the compiler
-    compiles: bool = True  # False: only the link words are wanted, for which libtorch needs no headers
+    compiles: bool = True  # False: only the link flags are wanted, for which libtorch needs no headers
 
 
 class PlanLibrary(NamedTuple):
@@ -47,7 +47,7 @@ class PlanLibrary(NamedTuple):
 
 
 class LinkPlan(NamedTuple):
-    """The words of a build against one libtorch, before any quoting. All paths are absolute and exist."""
+    """The flags of a build against one libtorch, before any quoting. All paths are absolute and exist."""
 
     libtorch: Libtorch
     options: PlanOptions
@@ -87,7 +87,7 @@ NAMED_AT_MOST = 8  # missing libraries in one note
 def make_plan(
     libtorch: Libtorch, options: PlanOptions = DEFAULTS, compiler: Compiler | None = None
 ) -> LinkPlan:
-    """Decide the words of a build.
+    """Decide the flags of a build.
 
     Args:
         libtorch: what is built against.
@@ -96,7 +96,7 @@ def make_plan(
             include directories are its own. Without one the words suit any current compiler.
 
     Raises:
-        LibtorchUnusableError: it is still packed, or half of it is missing.
+        LibtorchUnusableError: it is not extracted, or half of it is missing.
         ToolUnfitError: the compiler cannot build against this libtorch.
         InexpressibleError: the loader could not find libtorch through a search path that names its directory.
         UsageError: an option has no such value.
@@ -106,7 +106,7 @@ def make_plan(
     if options.compiles and not libtorch.include_dirs:
         raise LibtorchUnusableError(
             f"{libtorch.root} has no headers to compile with: include/ATen is missing.",
-            hint="Name a libtorch with include/, or say `torchlink flags --link` for the link words alone.",
+            hint="Name a libtorch with include/, or say `torchlink flags --link` for the link flags alone.",
         )
     if compiler is not None:
         check_compiler(libtorch, compiler)
@@ -196,7 +196,7 @@ def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, .
     if names is None:
         raise LibtorchUnusableError(
             f"{libtorch.library_dir} holds nothing to link against: neither torch_cpu nor torch beside c10.",
-            hint="Install libtorch anew, or name another one with --libtorch.",
+            hint="Reinstall libtorch, or name another one with --libtorch.",
         )
     linked = {library.name for library in libraries}
     return (*libraries, *(_library(libtorch, name) for name in names if name not in linked))
@@ -208,7 +208,7 @@ def _stranded_libraries(
     options: PlanOptions,
     linked: tuple[PlanLibrary, ...],
 ) -> tuple[PlanLibrary, ...]:
-    """Companion libraries that only the program itself can bring along.
+    """Companion libraries that only the program itself can ships.
 
     A library with a DT_RUNPATH of its own does not look into the program's DT_RPATH (glibc's rule), so what
     it cannot find any more must be loaded already under that name.
@@ -309,7 +309,7 @@ def _notes(
         )
     if libtorch.packed:
         notes.append(
-            f"{libtorch.root} is still packed: the words name paths inside it, which are not there yet."
+            f"{libtorch.root} is not extracted: the flags name paths inside it, which are not there yet."
         )
     if libtorch.platform == "windows":
         notes.append(
@@ -331,7 +331,7 @@ def _missing_note(libtorch: Libtorch, options: PlanOptions, libraries: tuple[Pla
         return []
     names = list(dict.fromkeys(library.name for library in missing))
     more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    note = f"Libtorch needs what is not there: {', '.join(names[:NAMED_AT_MOST])}{more}"
+    note = f"libtorch has missing dependencies: {', '.join(names[:NAMED_AT_MOST])}{more}"
     cpu_files = {f"lib{name}.so" for names in CPU_LIBRARIES for name in names}
     basic = [library for library in missing if library.needed_by in cpu_files]
     if basic and libtorch.accelerator != "cpu":

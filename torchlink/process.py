@@ -77,7 +77,7 @@ while [ $round -lt 300 ]; do
   sleep 0.1
 done
 """
-STRUCK = 10.0  # seconds until nobody waits for the watcher any more
+LONGEST_END = 10.0  # seconds until nobody waits for the watcher any more
 
 
 LARGER = "File size limit exceeded"  # what compilers say of a child that `ulimit -f` has ended
@@ -103,7 +103,7 @@ def run(
     stdin: str | None = None,
     timeout: float | None = None,
 ) -> Completed:
-    """Run a program to its end with its output captured as text; a non-zero exit is the caller's to judge.
+    """Run a program to its end with its output captured as text; a non-zero exit is the caller's to check.
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
@@ -233,7 +233,7 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
             signals.forget()  # from here on the program's own end counts
             process.send_signal(stopped.number)
             code = process.wait()
-            _strike(watcher)  # g++ does not wait for its cc1plus
+            _end_all(watcher)  # g++ does not wait for its cc1plus
     return 128 - code if code < 0 else code
 
 
@@ -276,7 +276,7 @@ def _child(
         yield process, watcher
     except BaseException:
         try:
-            _strike(watcher)
+            _end_all(watcher)
         finally:
             process.kill()
             with process:  # closes its pipes and waits for its end
@@ -311,11 +311,11 @@ def _dismiss(watcher: subprocess.Popen[bytes] | None) -> None:
             pass
 
 
-def _strike(watcher: subprocess.Popen[bytes] | None) -> None:
+def _end_all(watcher: subprocess.Popen[bytes] | None) -> None:
     """Have a watcher end all that it watches, now."""
     if watcher is not None:
         with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
-            watcher.communicate(b"1\n", STRUCK)
+            watcher.communicate(b"1\n", LONGEST_END)
         _dismiss(watcher)
 
 

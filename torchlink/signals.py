@@ -37,7 +37,7 @@ def check() -> None:
 
 
 def forget() -> None:
-    """Begin anew: nothing has been asked for."""
+    """Begin again: nothing has been asked for."""
     global _told  # noqa: PLW0603 - as above
     _told = None
 

@@ -1,4 +1,4 @@
-# Asks torchlink for the words of this machine's libtorch at every compile, so that the repository holds nobody's
+# Asks torchlink for the flags of this machine's libtorch at every compile, so that the repository holds nobody's
 # paths. `torchlink find` says which libtorch that is; TORCHLINK_LIBTORCH=PATH names another one.
 import std/strutils
 

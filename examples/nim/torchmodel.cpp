@@ -1,6 +1,6 @@
 // The C++ half of torchmodel.nim: a TorchScript model behind plain C functions.
 //
-// It is compiled once, with the words of nim.cfg; the Nim modules of a program include no header of libtorch
+// It is compiled once, with the flags of nim.cfg; the Nim modules of a program include no header of libtorch
 // and compile in a second. No exception leaves these functions: those that can fail return null, or the
 // error's text, which the caller gives back to torchmodel_free_text. Only C types cross, so the C++ ABI of the
 // libtorch does not matter to the Nim side.

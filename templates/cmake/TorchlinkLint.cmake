@@ -7,7 +7,7 @@
 #   TEST        as the test `torchlink-lint.<target>`, for ctest; a warning where enable_testing() is not called.
 #   ARGS        options for `torchlink lint`, such as --fail-on warning or --target debian:12.
 #
-# The build tree's own rpath is judged: an absolute one is what CMake writes there until `install` rewrites it.
+# The build tree's own rpath is checked: an absolute one is what CMake writes there until `install` rewrites it.
 # Leave it out with ARGS --ignore "rpath-*", or lint the installed program.
 #
 # TORCHLINK_EXECUTABLE (cache): the torchlink to use, or a command as a list such as "/usr/bin/python3;-m;torchlink".
@@ -44,7 +44,7 @@ function(torchlink_lint target)
     message(FATAL_ERROR "torchlink_lint(${target}): only a program, a SHARED or a MODULE library that this project "
       "builds has a file to lint; this is ${type}.")
   endif()
-  if(NOT TORCHLINK_EXECUTABLE) # else find_program() would make paths of the words of a command
+  if(NOT TORCHLINK_EXECUTABLE) # else find_program() would make paths of the arguments of a command
     find_program(TORCHLINK_EXECUTABLE NAMES torchlink DOC "The torchlink that torchlink_lint() runs")
     mark_as_advanced(TORCHLINK_EXECUTABLE)
   endif()

@@ -1,4 +1,4 @@
-// Arguments of forward from the words of the wire form, guided by the type that forward declares.
+// Arguments of forward from the tokens of the wire form, guided by the type that forward declares.
 #pragma once
 
 #include <stdexcept>

@@ -46,7 +46,7 @@ double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The most memory this process ever held, in MiB; -1 where the system does not tell. Linux's getrusage
+// The most memory this process ever held, in MiB; -1 where the system does not say. Linux's getrusage
 // would count the process that started this one.
 double peak_rss_mib() {
   std::ifstream status("/proc/self/status");

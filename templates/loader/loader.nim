@@ -1,4 +1,4 @@
-## The reference loader as a Nim program: the same C++, compiled and linked by Nim with the words of nim.cfg.
+## The reference loader as a Nim program: the same C++, compiled and linked by Nim with the flags of nim.cfg.
 
 when not defined(cpp):
   {.error: "The loader needs Nim's C++ backend: build with `nim cpp`, not `nim c`.".}

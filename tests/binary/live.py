@@ -81,9 +81,9 @@ def modelled(closure: Closure) -> Trace:
     """A closure in the same terms. A loader that nothing asks for by name is loaded but not traced."""
     asked = {edge.path for edge in closure.edges}
     objects = [
-        each.name if each.how.kind == "path" and not each.name.startswith("/") else each.path
+        each.name if each.found_via.kind == "path" and not each.name.startswith("/") else each.path
         for each in closure.objects[1:]
-        if each.how.kind != "interpreter" or each.path in asked
+        if each.found_via.kind != "interpreter" or each.path in asked
     ]
     missing = sorted(edge.name for edge in closure.edges if edge.missing)
     fatal = next((edge.fatal for edge in closure.edges if edge.fatal and not edge.optional), None)

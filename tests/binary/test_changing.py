@@ -104,7 +104,7 @@ def grown(library: Path, changes: dict[int, Callable[[int, int], int]]) -> Path:
         if tag in changes:
             struct.pack_into(PAIR, content, place, tag, changes[tag](address, size))
     if changes.get(DT_GNU_HASH) is None:
-        struct.pack_into(HEADER, content, 40, LARGE // 2)  # the section headers lie in the hole, too
+        struct.pack_into(HEADER, content, 40, LARGE // 2)  # the section headers are in the hole, too
         struct.pack_into("<H", content, 60, 0xFFFF)
     library.write_bytes(content)
     try:

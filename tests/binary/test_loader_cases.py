@@ -54,21 +54,21 @@ def check(
     return closure
 
 
-def how(closure: Closure, name: str) -> str:
+def found_via(closure: Closure, name: str) -> str:
     """How the first request for a name was served."""
-    return next(str(edge.how) for edge in closure.edges if edge.name == name)
+    return next(str(edge.found_via) for edge in closure.edges if edge.name == name)
 
 
 def test_rpath_serves_the_objects_own_needed(workshop: Workshop) -> None:
     library = workshop.library("far/liba.so")
     closure = check(workshop.program("app", library, rpath=str(library.parent)))
-    assert how(closure, "liba.so") == f"RPATH {library.parent} of {workshop.directory / 'app'}"
+    assert found_via(closure, "liba.so") == f"RPATH {library.parent} of {workshop.directory / 'app'}"
 
 
 def test_runpath_serves_the_objects_own_needed(workshop: Workshop) -> None:
     library = workshop.library("far/liba.so")
     closure = check(workshop.program("app", library, runpath="$ORIGIN/far"))
-    assert how(closure, "liba.so") == f"RUNPATH $ORIGIN/far of {workshop.directory / 'app'}"
+    assert found_via(closure, "liba.so") == f"RUNPATH $ORIGIN/far of {workshop.directory / 'app'}"
 
 
 def test_rpath_is_inherited_by_libraries_of_libraries(workshop: Workshop) -> None:
@@ -83,7 +83,7 @@ def test_runpath_is_not_inherited(workshop: Workshop) -> None:
     closure = check(workshop.program("app", middle, runpath="$ORIGIN/far"))
     assert [edge.name for edge in closure.missing] == ["libdeep.so"]
     assert closure.missing[0].needed_by == f"{workshop.directory}/far/libmiddle.so"
-    assert {tried.how.kind for tried in closure.missing[0].tried} == {"default"}
+    assert {tried.found_via.kind for tried in closure.missing[0].tried} == {"default"}
 
 
 def test_a_library_with_runpath_ignores_the_rpath_of_its_loaders(workshop: Workshop) -> None:
@@ -128,7 +128,7 @@ def test_ld_library_path_comes_after_rpath_and_before_runpath(workshop: Workshop
     by_runpath = check(workshop.program("by_runpath", library, runpath="$ORIGIN/one"), environment)
     assert by_rpath.objects[1].path == f"{workshop.directory}/one/liba.so"
     assert by_runpath.objects[1].path == f"{workshop.directory}/two/liba.so"
-    assert by_runpath.objects[1].how.kind == "LD_LIBRARY_PATH"
+    assert by_runpath.objects[1].found_via.kind == "LD_LIBRARY_PATH"
 
 
 @pytest.mark.parametrize("text", ["/nowhere:", ":/nowhere", "/nowhere::/none", "/nowhere;"])
@@ -421,7 +421,7 @@ def test_preloaded_objects_come_before_the_needed_ones(workshop: Workshop) -> No
     app = workshop.program("app", library, rpath="$ORIGIN/lib")
     closure = check(app, {"LD_PRELOAD": f"{extra} "})
     assert [each.path for each in closure.objects[1:3]] == [str(extra), str(library)]
-    assert closure.objects[1].how.kind == "preload"
+    assert closure.objects[1].found_via.kind == "preload"
     assert check(app, {"LD_PRELOAD": "libnowhere.so"}).edges[0].optional
 
 
@@ -471,8 +471,8 @@ def test_a_set_uid_program_ignores_the_environment_and_most_of_origin(workshop: 
     closure = resolve(app, environment=environment)
     assert [edge.name for edge in closure.missing] == ["liba.so"]
     tried = closure.missing[0].tried
-    assert {each.how.kind for each in tried if each.reason != DROPPED} == {"default"}
-    assert [str(each.how) for each in tried if each.reason == DROPPED] == [
+    assert {each.found_via.kind for each in tried if each.reason != DROPPED} == {"default"}
+    assert [str(each.found_via) for each in tried if each.reason == DROPPED] == [
         f"RPATH $ORIGIN/lib of {app}",
         f"RPATH $ORIGIN of {app}",
         f"LD_LIBRARY_PATH {library.parent}",

@@ -35,7 +35,7 @@ def check(file: Path, **environment: str) -> Closure:
     )
     paths = [line.rpartition(" (0x")[0].rpartition("=> ")[2].strip() for line in done.stdout.splitlines()]
     missing = [(match[1], match[2]) for match in MISSING.finditer(done.stderr)]
-    mine = [each.path for each in closure.objects[1:] if each.how.kind != "interpreter"]
+    mine = [each.path for each in closure.objects[1:] if each.found_via.kind != "interpreter"]
     assert [edge.name for edge in closure.missing] == [name for name, _ in missing]
     assert [edge.needed_by for edge in closure.missing] == [needed_by for _, needed_by in missing]
     assert mine == [path for path in dict.fromkeys(paths) if path != str(LOADER)]
@@ -51,7 +51,7 @@ def test_rpath_and_runpath_are_both_inherited(workshop: Workshop, kind: str) -> 
     else:
         app = workshop.program("app", middle, runpath="$ORIGIN/far")
     closure = check(app)
-    assert [each.how.owner for each in closure.objects if each.name == "libdeep.so"] == [str(app)]
+    assert [each.found_via.owner for each in closure.objects if each.name == "libdeep.so"] == [str(app)]
 
 
 def test_ld_library_path_comes_before_rpath(workshop: Workshop) -> None:
@@ -59,7 +59,7 @@ def test_ld_library_path_comes_before_rpath(workshop: Workshop) -> None:
     workshop.library("two/liba.so")
     app = workshop.program("app", library, rpath="$ORIGIN/one")
     closure = check(app, LD_LIBRARY_PATH=f"::{workshop.directory}/two")
-    assert closure.objects[1].how.kind == "LD_LIBRARY_PATH"
+    assert closure.objects[1].found_via.kind == "LD_LIBRARY_PATH"
 
 
 def test_a_missing_library_is_reported_with_who_needs_it(workshop: Workshop) -> None:
@@ -83,7 +83,7 @@ def test_a_soname_does_not_make_an_object_known(workshop: Workshop) -> None:
     stub = workshop.library("stub/libfirst.so")
     app = workshop.program("app", stub, user, runpath="$ORIGIN/one:$ORIGIN/two")
     closure = check(app)
-    names = [Path(each.path).name for each in closure.objects[1:] if each.how.kind != "interpreter"]
+    names = [Path(each.path).name for each in closure.objects[1:] if each.found_via.kind != "interpreter"]
     assert names == ["libfirst.so", "libuser.so", "libb.so"]
 
 

@@ -1,4 +1,4 @@
-"""A loader is built anew as soon as any header that its compiler read has changed."""
+"""A loader is rebuilt as soon as any header that its compiler read has changed."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ TINY = data_dir("templates") / "loader" / "tiny.pt"
 def bundled(
     torch_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[BundleReport, Path]]:
-    """The reference loader, built with torchlink's words, as a bundle that was moved; and where it is."""
+    """The reference loader, built with torchlink's flags, as a bundle that was moved; and where it is."""
     if which("patchelf") is None:
         unmet("patchelf")
     plan = make_plan(inspect(torch_root, found_by="test"), compiler=find_compiler())

@@ -152,7 +152,7 @@ def test_an_unreadable_file_is_in_the_sarif_and_in_an_annotation(runner: Runner)
     done = runner.run("build/app\nnothing", sarif="lint.sarif", status=None)
     assert done.returncode == 2, done.stderr
     for name in ("build/app", "nothing"):
-        assert f"::error file={name},title=torchlink lint could not judge it::" in done.stdout
+        assert f"::error file={name},title=torchlink lint could not check it::" in done.stdout
     (run,) = json.loads((runner.checkout / "lint.sarif").read_text())["runs"]
     assert run["invocations"][0]["executionSuccessful"] is False
     done = runner.run("nothing", "--select no-such-rule", sarif="lint.sarif", status=None)

@@ -1,4 +1,4 @@
-"""`torchlink c++`: the compiler, with libtorch's words where they belong."""
+"""`torchlink c++`: the compiler, with libtorch's flags where they belong."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path)
     assert lines["accelerator"] == "CPU only"
     assert lines["search path"] == "RUNPATH $ORIGIN"
     assert lines["missing"] == "libcudnn_nowhere.so.9, needed by libtorch_cpu.so"
-    assert "to get what is missing: pip cannot mend" in done.out
+    assert "to get what is missing: pip cannot fix" in done.out
     assert lines["contradictions"].startswith("version.py says version 2.12.0")
 
 

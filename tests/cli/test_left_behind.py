@@ -62,7 +62,7 @@ STEPS, STRIDE = 600, 29  # `replace` waits for its program after some 400
 
 
 def carrying(*words: str) -> list[int]:
-    """The processes with all these words in their arguments, but for those that have ended and wait to be noticed."""
+    """The processes with all these flags in their arguments, but for those that have ended and wait to be noticed."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:

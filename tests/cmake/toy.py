@@ -87,7 +87,7 @@ def built(project: Path, *targets: str, cmake: str = "cmake") -> None:
 
 
 def compile_words(project: Path) -> dict[str, list[str]]:
-    """The words of each target's compile command."""
+    """The flags of each target's compile command."""
     commands = json.loads((project / "build/compile_commands.json").read_text())
     found = [(shlex.split(command["command"]), command["command"]) for command in commands]
     return {line.partition(".dir/")[0].rpartition("/")[2]: words for words, line in found}

@@ -37,7 +37,7 @@ extern "C" void torch_config() {{ c10_value(); }}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies here: all of it compiles."""
+    """Mark what is here: all of it compiles."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.compile)

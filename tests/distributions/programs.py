@@ -1,4 +1,4 @@
-"""Small programs, and building them with the words that torchlink prints."""
+"""Small programs, and building them with the flags that torchlink prints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NIM_MAIN = '{.compile: "shim.cpp".}\nproc shim(): cint {.importc, cdecl.}\nquit 
 
 
 def build_cxx(root: Path, source: str, program: Path, options: PlanOptions | None = None) -> Path:
-    """A C++ program built by the compiler with the words of `flags`."""
+    """A C++ program built by the compiler with the flags of `flags`."""
     plan = make_plan(inspect(root, "test"), options or PlanOptions(), find_compiler())
     main = program.with_suffix(".cpp")
     main.write_text(source)

@@ -1,4 +1,4 @@
-"""Libtorchs of C++ ABI 0: a C++, a CMake and a Nim program are built and run with torchlink's words.
+"""Libtorchs of C++ ABI 0: a C++, a CMake and a Nim program are built and run with torchlink's flags.
 
 `linear-torch-1.1.0.pt` was saved by torch 1.1.0: a ScriptModule with the weight [[1, 2, 3, 4], [0, 0, 1, -1]]
 and the bias [0.5, 0.25]. `containers-VERSION.pt` was saved by the torch of that version with

@@ -92,5 +92,5 @@ def test_what_needs_a_newer_one_says_which(gxx: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolUnfitError) as caught:
         make_plan(inspect(root, "test"), PlanOptions(cpu_only=True), find_compiler(str(gxx)))
     shutil.rmtree(root.parent)
-    assert caught.value.message.startswith("g++-9 9.3.0 has no usable C++20, which the headers of")
+    assert caught.value.message.startswith("g++-9 9.3.0 has no working C++20, which the headers of")
     assert caught.value.hint == "Use gcc 11 or newer (CXX or --compiler)."

@@ -18,7 +18,7 @@ KEPT = Path(os.environ.get("TORCHLINK_TEST_WHEELS", "/nonexistent"))
 
 
 def fetch(name: str, directory: Path) -> Path:
-    """The wheel of a name without `.whl`; a downloaded one lies in `directory`, which is the caller's to delete."""
+    """The wheel of a name without `.whl`; a downloaded one is in `directory`, which is the caller's to delete."""
     kept = KEPT / f"{name}.whl"
     if kept.is_file():
         return kept

@@ -1,4 +1,4 @@
-"""One page about the machine: what is there, what fits what, what is missing and what mends it."""
+"""One page about the machine: what is there, what fits what, what is missing and what fixes it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_no_libtorch_is_an_error_with_the_command_that_mends_it(
     tmp_path: Path, doctor: Callable[..., dict[str, Any]]
 ) -> None:
     said = doctor("--python", make_venv(tmp_path).parents[2] / "bin/python")
-    assert errors(said) == ["No usable libtorch was found."]
+    assert errors(said) == ["No working libtorch was found."]
     assert commands(said)[:3] == [
         "python3 -m venv .venv",
         ". .venv/bin/activate",
@@ -146,8 +146,8 @@ def test_headers_too_new_for_the_compiler_are_an_error(
 ) -> None:
     root = make(tmp_path / "torch", replace(Fake(), guard=23, declared=26))
     said = doctor("--libtorch", root)
-    judged = {fit["compiler"]: fit for fit in said["fits"]}
-    unfit = [fit for fit in judged.values() if not fit["ok"]]
+    checked = {fit["compiler"]: fit for fit in said["fits"]}
+    unfit = [fit for fit in checked.values() if not fit["ok"]]
     if not unfit:
         pytest.skip("every compiler here knows C++23")
     assert all(fit["abi"] and fit["cxx_standard"] is None for fit in unfit)
@@ -239,7 +239,7 @@ def test_a_packed_libtorch_is_told_how_to_unpack(
     make(tmp_path / "site/torch")
     wheel = pack(tmp_path / "site", tmp_path / "torch.whl")
     said = doctor("--libtorch", wheel)
-    assert "still packed" in errors(said)[0]
+    assert "not extracted" in errors(said)[0]
     assert "torchlink extract" in said["problems"][0]["remedy"]
 
 

@@ -223,8 +223,8 @@ def test_old_libtorchs_have_no_libtorch_cpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "why"),
     [
-        ("libc10.so", "half an install: libc10 is missing"),
-        ("libtorch_cpu.so", "half an install: libtorch.so needs libtorch_cpu.so, which is missing"),
+        ("libc10.so", "incomplete install: libc10 is missing"),
+        ("libtorch_cpu.so", "incomplete install: libtorch.so needs libtorch_cpu.so, which is missing"),
     ],
 )
 def test_half_an_install_is_refused(tmp_path: Path, gone: str, why: str) -> None:

@@ -41,7 +41,7 @@ def test_refused_places_say_why(tmp_path: Path) -> None:
     bare = touch(tmp_path / "bare", "lib/libc10.so", "lib/libtorch_cpu.so")
     assert reason(bare) == "no headers: include/ATen is missing"
     headers = touch(tmp_path / "headers", "include/ATen/ATen.h", "include/c10/c10.h")
-    assert "half an install" in reason(headers)
+    assert "incomplete install" in reason(headers)
     lua = touch(tmp_path / "lua", "lib/libTH.so", "lib/libluaT.so", "lib/libtorch.so", "include/TH/TH.h")
     assert "Lua's Torch7" in reason(lua)
     static = touch(tmp_path / "static", "lib/libc10.a", "lib/libtorch_cpu.a", "include/ATen/ATen.h")

@@ -15,7 +15,7 @@ from tests.libtorch.trees import Fake, make, make_venv
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.packages import pinned
-from torchlink.libtorch.pip_words import download_words, requirements_of
+from torchlink.libtorch.pip_commands import download_words, requirements_of
 from torchlink.libtorch.remedies import remedy_for
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def test_what_pip_brought_into_a_conda_environment_pip_mends(tmp_path: Path) -> 
 def test_what_belongs_to_no_environment_is_not_for_pip(tmp_path: Path) -> None:
     remedy = remedy_for(imitate(tmp_path / "moved", layout="zip"), [CUDNN])
     assert remedy.command == ""
-    assert "pip cannot mend" in remedy.text
+    assert "pip cannot fix" in remedy.text
     assert f"copy the libraries of nvidia-cudnn-cu13==9.26.0.51 into {tmp_path}/moved/lib" in remedy.text
     assert "torchlink extract TORCH.whl COMPANION.whl" in remedy.text
 

@@ -79,7 +79,7 @@ def test_what_a_neighbour_lacks_is_missing_too(usr: Path) -> None:
     found = inspect(usr, "path")
     assert [each.name for each in found.missing_libraries] == ["libdeep_x.so.1"]
     (note,) = make_plan(found).notes
-    assert "Libtorch needs what is not there: libdeep_x.so.1" in note
+    assert "libtorch has missing dependencies: libdeep_x.so.1" in note
     assert "`apt install libtorch-dev`" in note
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchlink.lint.case import LintOptions
-from torchlink.lint.judge import judge
+from torchlink.lint.checking import check_binary
+from torchlink.lint.context import LintOptions
 from torchlink.lint.targets import parse_target
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Bench:
         return path
 
     def library(
-        self, file: str, source: str = "", *words: str | Path, soname: str | None = "", **how: Any
+        self, file: str, source: str = "", *words: str | Path, soname: str | None = "", **found_via: Any
     ) -> Path:
         """A shared library, linked with what is in `words` and nothing else.
 
@@ -75,12 +75,12 @@ class Bench:
         default = f"int in_{''.join(filter(str.isalnum, name))}(void) {{ return 0; }}\n"
         named = () if soname is None else (f"-Wl,-soname,{soname or name}",)
         flags = ("-shared", "-fPIC", "-nostdlib", "-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined", *named)
-        return self.build(file, source or default, *flags, *words, **how)
+        return self.build(file, source or default, *flags, *words, **found_via)
 
-    def program(self, file: str, source: str, *words: str | Path, **how: Any) -> Path:
+    def program(self, file: str, source: str, *words: str | Path, **found_via: Any) -> Path:
         """A program that keeps every library of `words` as NEEDED, used or not."""
         return self.build(
-            file, source, "-Wl,--no-as-needed", "-Wl,--unresolved-symbols=ignore-all", *words, **how
+            file, source, "-Wl,--no-as-needed", "-Wl,--unresolved-symbols=ignore-all", *words, **found_via
         )
 
     def torch(
@@ -106,12 +106,12 @@ def findings(
 ) -> list[Finding]:
     """All that lint says of a file."""
     floors = parse_target(target) if target else {}
-    return list(judge(path, LintOptions(floors=floors, target=target, **wanted), root=root).findings)
+    return list(check_binary(path, LintOptions(floors=floors, target=target, **wanted), root=root).findings)
 
 
-def said(path: Path, rule: str, **how: Any) -> list[Finding]:
+def said(path: Path, rule: str, **found_via: Any) -> list[Finding]:
     """What one rule says of a file."""
-    return [finding for finding in findings(path, **how) if finding.rule == rule]
+    return [finding for finding in findings(path, **found_via) if finding.rule == rule]
 
 
 def subjects(found: Sequence[Finding]) -> list[str]:
@@ -119,9 +119,9 @@ def subjects(found: Sequence[Finding]) -> list[str]:
     return [finding.subject for finding in found]
 
 
-def rules(path: Path, **how: Any) -> set[str]:
+def rules(path: Path, **found_via: Any) -> set[str]:
     """The rules that speak, notes left out."""
-    return {finding.rule for finding in findings(path, **how) if finding.severity.value != "note"}
+    return {finding.rule for finding in findings(path, **found_via) if finding.severity.value != "note"}
 
 
 def has(*programs: str) -> bool:

@@ -1,4 +1,4 @@
-"""What LD_LIBRARY_PATH and LD_PRELOAD change: said of a shell's own, judged and cured where `--env` names them."""
+"""What LD_LIBRARY_PATH and LD_PRELOAD change: said of a shell's own, checked and cured where `--env` names them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lint.bench import MAIN, NEW_STRING, Bench, calls, findings, functions
-from torchlink.lint.case import LintOptions
+from torchlink.lint.checking import check_binary
+from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import Severity
-from torchlink.lint.judge import judge
-from torchlink.lint.texts import judge_text
+from torchlink.lint.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +51,8 @@ def two(bench: Bench) -> tuple[Path, Path, Path]:
 def test_what_the_variable_of_the_shell_would_change_is_said(bench: Bench) -> None:
     app, own, other = two(bench)
     assert loaded(app, LD_LIBRARY_PATH=str(other))["libc10.so"] == f"{other}/libc10.so"
-    report = judge(app, LintOptions(shell={"LD_LIBRARY_PATH": str(other)}))
-    assert not report.findings  # judged without it
+    report = check_binary(app, LintOptions(shell={"LD_LIBRARY_PATH": str(other)}))
+    assert not report.findings  # checked without it
     (sentence,) = report.assumed
     assert "without the LD_LIBRARY_PATH" in sentence
     assert f"libtorch_cpu.so, libc10.so from {other} instead of {own}" in sentence
@@ -70,24 +70,24 @@ def test_a_variable_that_changes_nothing_is_not_spoken_of(bench: Bench, words: t
         assert loaded(app, LD_LIBRARY_PATH=str(other))["libtorch_cpu.so"] == f"{own}/libtorch_cpu.so"
     nowhere = str(bench.directory / "nowhere")
     for value in (str(other), nowhere, str(own)):
-        assert not judge(app, LintOptions(shell={"LD_LIBRARY_PATH": value})).assumed
+        assert not check_binary(app, LintOptions(shell={"LD_LIBRARY_PATH": value})).assumed
     set_uid = two(bench)[0]
     set_uid.chmod(0o4755)
-    assert not judge(set_uid, LintOptions(shell={"LD_LIBRARY_PATH": str(other)})).assumed
+    assert not check_binary(set_uid, LintOptions(shell={"LD_LIBRARY_PATH": str(other)})).assumed
 
 
 def test_what_is_found_only_with_the_variable_or_lost_with_it_is_said(bench: Bench) -> None:
     library = bench.library("lib/libinner.so", functions("inner"))
     app = bench.program("app", calls("inner"), library)
     shell = {"LD_LIBRARY_PATH": str(library.parent)}
-    report = judge(app, LintOptions(shell=shell))
+    report = check_binary(app, LintOptions(shell=shell))
     assert [finding.rule for finding in report.findings] == ["library-not-found"]
     assert f"finds libinner.so in {library.parent}, and not at all without it" in report.assumed[0]
-    assert not judge(app, LintOptions(environment=shell, shell=shell)).assumed  # it is judged with it
+    assert not check_binary(app, LintOptions(environment=shell, shell=shell)).assumed  # it is checked with it
     found = bench.program("app", calls("inner"), library, "-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib")
     bench.path("broken/libinner.so").write_text("no library\n")
     broken = str(bench.directory / "broken")
-    (sentence,) = judge(found, LintOptions(shell={"LD_LIBRARY_PATH": broken})).assumed
+    (sentence,) = check_binary(found, LintOptions(shell={"LD_LIBRARY_PATH": broken})).assumed
     assert f"does not find libinner.so, for {broken}/libinner.so" in sentence
 
 
@@ -95,7 +95,7 @@ def test_a_library_that_the_shell_preloads_is_said(bench: Bench) -> None:
     app, _, other = two(bench)
     preload = str(other / "libc10.so")
     assert loaded(app, LD_PRELOAD=preload)
-    (sentence,) = judge(app, LintOptions(shell={"LD_PRELOAD": preload})).assumed
+    (sentence,) = check_binary(app, LintOptions(shell={"LD_PRELOAD": preload})).assumed
     assert "without the LD_PRELOAD" in sentence
     assert str(other) in sentence
 
@@ -166,7 +166,7 @@ def test_a_text_whose_libraries_lie_in_the_shells_directories(bench: Bench) -> N
     app, _, other = two(bench)
     text = f"\tlibc10.so => {other}/libc10.so (0x00007f0000000000)\n"
     shell = {"LD_LIBRARY_PATH": f"/nowhere:{other}/"}
-    (report,) = judge_text(text, str(app), LintOptions(shell=shell))
+    (report,) = check_text(text, str(app), LintOptions(shell=shell))
     assert "names the directory of libc10.so" in report.assumed[0]
-    (report,) = judge_text(text, str(app), LintOptions(shell={"LD_LIBRARY_PATH": "/nowhere"}))
+    (report,) = check_text(text, str(app), LintOptions(shell={"LD_LIBRARY_PATH": "/nowhere"}))
     assert not report.assumed

@@ -48,8 +48,8 @@ def test_a_device_name_says_it_too(bench: Bench, device: str, optimize: str) -> 
     assert finding.severity is Severity.ERROR
     assert finding.evidence == ('the device name "cuda"',)
     kept = ("-Wl,--no-as-needed", lib / "libtorch_cuda.so")
-    mended = bench.program("app", source, *words, *kept, language="c++", compiler="g++")
-    assert not said(mended, "load-bearing-lost")
+    repaired = bench.program("app", source, *words, *kept, language="c++", compiler="g++")
+    assert not said(repaired, "load-bearing-lost")
 
 
 @pytest.mark.parametrize("source", [MAIN, SEED], ids=["plain", "manual_seed"])
@@ -107,8 +107,8 @@ def test_calls_into_cudas_own_libraries_are_one_finding(
     assert finding.severity is Severity.ERROR
     kept = "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state"
     assert f"Add {kept} {words}".rstrip() + " behind" in finding.fix
-    mended = (f"-L{lib}", *f"-Wl,--as-needed {kept} {words}".split(), "-ltorch_cpu", SEARCH)
-    assert not findings(bench.program("app", source, *mended))
+    repaired = (f"-L{lib}", *f"-Wl,--as-needed {kept} {words}".split(), "-ltorch_cpu", SEARCH)
+    assert not findings(bench.program("app", source, *repaired))
 
 
 def test_the_library_that_asks_is_named(bench: Bench) -> None:

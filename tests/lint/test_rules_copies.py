@@ -25,8 +25,8 @@ SECOND = {  # file name and SONAME
 
 
 @pytest.mark.parametrize("case", SECOND)
-def test_two_copies_of_libc10_by_whatever_name(bench: Bench, case: str) -> None:
-    file, soname, rule = SECOND[case]
+def test_two_copies_of_libc10_by_whatever_name(bench: Bench, context: str) -> None:
+    file, soname, rule = SECOND[context]
     lib = bench.torch()
     second = bench.library(f"second/{file}", functions(C10_OWN), soname=soname)
     if soname and soname != file:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.lint.bench import Bench, functions, said
-from torchlink.lint.case import LintOptions
+from torchlink.lint.checking import check_binary
+from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import FileReport, Severity
-from torchlink.lint.judge import judge
-from torchlink.lint.texts import judge_text
+from torchlink.lint.texts import check_text
 from torchlink.lint.torches import Torches
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, torch_root: Path) -> Built:
 
 def verdict(path: Path, torch_root: Path) -> FileReport:
     """What lint says with the torch of the tests."""
-    return judge(path, torches=Torches(torch_root))
+    return check_binary(path, torches=Torches(torch_root))
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
@@ -129,9 +129,9 @@ def test_the_fix_of_an_extension_without_libtorch_python_works(
     assert "at start" not in finding.message
     advised = finding.fix.removeprefix("Add ").partition(" to the link line")[0]
     assert shlex.split(advised) == [f"-L{torch_root / 'lib'}", "-ltorch_python"]
-    source = SOURCE.format(name="mended", use=WRAP)
+    source = SOURCE.format(name="fixed", use=WRAP)
     flags = ("-std=c++17", "-shared", "-fPIC", "-Wl,--no-as-needed", *shlex.split(advised))
-    path = Bench(tmp_path).build(f"mended{TAIL}", source, *flags, language="c++", compiler="g++")
+    path = Bench(tmp_path).build(f"fixed{TAIL}", source, *flags, language="c++", compiler="g++")
     assert not [each for each in verdict(path, torch_root).findings if each.severity is Severity.ERROR]
     assert "find_library(TORCH_PYTHON_LIBRARY torch_python" in finding.fix
     assert finding.fix.endswith("CppExtension, which does so.")
@@ -141,10 +141,10 @@ def test_the_fix_of_an_extension_without_libtorch_python_works(
 def test_what_python_said_is_judged_like_the_file(built: Built, torch_root: Path, name: str) -> None:
     before = 'Traceback (most recent call last):\n  File "<string>", line 1, in <module>\n    import mine\n'
     text = f"{before}ImportError: {built.said[name]}\n"
-    (report,) = judge_text(text, "-", torches=Torches(torch_root))
+    (report,) = check_text(text, "-", torches=Torches(torch_root))
     assert report.findings == verdict(built.path(name), torch_root).findings
     elsewhere = text.replace(str(built.directory), "/nowhere/lib/python3.12/site-packages/mine")
-    (report,) = judge_text(elsewhere, "-", torches=Torches(torch_root))
+    (report,) = check_text(elsewhere, "-", torches=Torches(torch_root))
     assert EXTENSIONS[name].rule in {each.rule for each in report.findings if each.severity is Severity.ERROR}
     assert "does not say which libtorch" in report.assumed[0]
 
@@ -152,7 +152,7 @@ def test_what_python_said_is_judged_like_the_file(built: Built, torch_root: Path
 def test_a_text_about_what_this_libtorch_has_is_of_another_one(built: Built, torch_root: Path) -> None:
     symbol = "_ZN5torch3jit11parseSchemaERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEEb"
     text = f"ImportError: {built.path('clean')}: undefined symbol: {symbol}\n"
-    (report,) = judge_text(text, "-", torches=Torches(torch_root))
+    (report,) = check_text(text, "-", torches=Torches(torch_root))
     finding = report.findings[0]
     assert (finding.rule, finding.severity, finding.evidence) == (
         "undefined-symbol",
@@ -170,28 +170,28 @@ def test_ldd_of_an_extension_is_judged_as_python_imports_it(
         ["ldd", "-r", built.path(name)], capture_output=True, text=True, check=False, timeout=60
     )
     text = f"{built.path(name)}:\n{done.stdout}{done.stderr}"
-    (report,) = judge_text(text, "-", torches=Torches(torch_root))
+    (report,) = check_text(text, "-", torches=Torches(torch_root))
     assert report.findings == verdict(built.path(name), torch_root).findings
     if name == "other_abi_not_linked":  # ldd misses nothing, and names what is undefined
         return
-    assert "Python's having imported torch" in report.not_judged[-1]
-    (report,) = judge_text(text.replace(str(built.directory), "/nowhere"), "-", torches=Torches(torch_root))
+    assert "Python's having imported torch" in report.not_checked[-1]
+    (report,) = check_text(text.replace(str(built.directory), "/nowhere"), "-", torches=Torches(torch_root))
     assert not [each for each in report.findings if each.severity is Severity.ERROR]
 
 
 def test_a_library_that_python_did_not_find() -> None:
     text = "ImportError: libtorch_python.so: cannot open shared object file: No such file or directory\n"
-    (report,) = judge_text(text, "-", LintOptions(), torches=Torches(Path("/nowhere")))
+    (report,) = check_text(text, "-", LintOptions(), torches=Torches(Path("/nowhere")))
     assert [(each.rule, each.severity) for each in report.findings] == [("library-not-found", Severity.ERROR)]
 
 
 def test_without_any_libtorch_what_is_missing_is_left_to_python(built: Built) -> None:
-    report = judge(built.path("clean"), torches=Torches(Path("/nowhere")))
+    report = check_binary(built.path("clean"), torches=Torches(Path("/nowhere")))
     assert [(each.rule, each.severity) for each in report.findings] == [
         ("library-not-found", Severity.WARNING)
     ]
     assert not report.assumed
-    assert "No libtorch was found to judge it with" in report.not_judged[0]
+    assert "No libtorch was found to check it with" in report.not_checked[0]
 
 
 def test_a_library_that_import_torch_does_not_bring(bench: Bench, built: Built, torch_root: Path) -> None:
@@ -221,10 +221,10 @@ def test_the_torch_beside_an_extension_counts_more_than_the_one_that_find_takes(
     libraries = (site / "torch/lib/libtorch_cpu.so", site / "torch/lib/libc10.so")
     for place in (f"{site}/mine/mine.abi3.so", f"{bench.directory}/venv/lib/mine.abi3.so"):
         extension = bench.library(place, source, *libraries)
-        report = judge(extension)
+        report = check_binary(extension)
         assert not [each for each in report.findings if each.severity is Severity.ERROR], report
-        assert f"{site}/torch (the site-packages that it lies in)" in report.assumed[0]
-        with_another = judge(extension, torches=Torches(environment(bench, "other", abi=1) / "torch"))
+        assert f"{site}/torch (the site-packages that it is in)" in report.assumed[0]
+        with_another = check_binary(extension, torches=Torches(environment(bench, "other", abi=1) / "torch"))
         assert "abi-mismatch" in {each.rule for each in with_another.findings}
 
 
@@ -233,13 +233,15 @@ def test_the_torch_that_is_imported_counts_more_than_an_extensions_own_search_pa
     use = "_ZN5torch3jit4loadERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
     source = functions("PyInit_mine") + f"void {use}(void);\nvoid use(void) {{ {use}(); }}\n"
     words = (other / "libtorch_cpu.so", other / "libc10.so", f"-Wl,-rpath,{other}")
-    report = judge(bench.library(f"{site}/mine.abi3.so", source, *words))
+    report = check_binary(bench.library(f"{site}/mine.abi3.so", source, *words))
     assert "abi-mismatch" in {each.rule for each in report.findings}
     assert str(other) in report.assumed[1]
 
 
 def test_an_extension_without_libtorch_needs_none(bench: Bench) -> None:
-    report = judge(bench.library("mine.abi3.so", functions("PyInit_mine")), torches=Torches(Path("/nowhere")))
+    report = check_binary(
+        bench.library("mine.abi3.so", functions("PyInit_mine")), torches=Torches(Path("/nowhere"))
+    )
     assert (report.kind, report.findings, report.assumed) == ("python extension", (), ())
     assert not said(bench.library("registers.cpython-312-x86_64-linux-gnu.so"), "library-not-found")
 

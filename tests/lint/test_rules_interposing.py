@@ -14,7 +14,7 @@ from tests.lint.bench import C10, CPU, MAIN, NEW_STRING, Bench, calls, findings,
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
 from torchlink.lint.symbol_families import BLAS, family
-from torchlink.lint.texts import judge_text
+from torchlink.lint.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +46,9 @@ def bindings(program: Path, library: str, taker: str) -> set[str]:
     return set(re.findall(pattern, done.stderr))
 
 
-def interposed(path: Path, **how: Any) -> list[Finding]:
+def interposed(path: Path, **found_via: Any) -> list[Finding]:
     """What the rule says of a file of which all libraries were found."""
-    found = findings(path, **how)
+    found = findings(path, **found_via)
     assert all(each.rule != "library-not-found" for each in found)
     return [each for each in found if each.rule == RULE]
 
@@ -121,14 +121,14 @@ def test_a_part_of_a_family_is_an_error_and_the_other_order_cures_it(
     assert f"kept by libtorch_cpu.so: {own[9]}" in found.evidence
     assert found.fix.startswith("Link first with torchlink's flags before -lpart: ")
 
-    (report,) = judge_text(ldd(first), "-")
-    (told,) = (each for each in report.findings if each.rule == RULE)
-    assert (told.severity, told.message) == (found.severity, found.message)
+    (report,) = check_text(ldd(first), "-")
+    (from_text,) = (each for each in report.findings if each.rule == RULE)
+    assert (from_text.severity, from_text.message) == (found.severity, found.message)
 
     second = program(bench, "second", *flags, part, here)
     assert interposed(second) == []
     assert bindings(second, "libtorch_cpu.so", "libpart.so") == set()
-    assert all(each.rule != RULE for report in judge_text(ldd(second), "-") for each in report.findings)
+    assert all(each.rule != RULE for report in check_text(ldd(second), "-") for each in report.findings)
 
 
 def ldd(path: Path) -> str:
@@ -174,15 +174,15 @@ def test_a_cxx_library_is_known_by_its_namespace(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("how", ["-Bsymbolic", "protected", "not called"])
-def test_what_libtorch_binds_to_itself_nobody_takes(bench: Bench, how: str) -> None:
+def test_what_libtorch_binds_to_itself_nobody_takes(bench: Bench, found_via: str) -> None:
     source = ""
-    if how == "protected":
+    if found_via == "protected":
         source = "".join(
             f'__attribute__((visibility("protected"))) void {each}(void) {{}}\n' for each in MINIZ
         )
         source += f"void calls_them(void) {{ {' '.join(f'{each}();' for each in MINIZ)} }}\n"
         link = torch(bench, source=source)
-    elif how == "not called":
+    elif found_via == "not called":
         link = torch(bench, source=functions(" ".join(MINIZ)))
     else:
         link = torch(bench, *MINIZ, words=("-Wl,-Bsymbolic",))

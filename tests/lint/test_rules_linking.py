@@ -26,8 +26,8 @@ def test_a_library_that_no_relocation_needs(bench: Bench) -> None:
         Severity.WARNING,
     )
     assert "-Wl,--as-needed" in finding.fix
-    mended = bench.program("app", MAIN, "-Wl,--as-needed", idle, HERE)
-    assert not said(mended, "unused-library")
+    repaired = bench.program("app", MAIN, "-Wl,--as-needed", idle, HERE)
+    assert not said(repaired, "unused-library")
 
 
 NOT_IDLE = {
@@ -40,9 +40,9 @@ NOT_IDLE = {
 
 
 @pytest.mark.parametrize("case", NOT_IDLE)
-def test_a_library_may_work_by_being_there(bench: Bench, case: str) -> None:
+def test_a_library_may_work_by_being_there(bench: Bench, context: str) -> None:
     lib = bench.torch()
-    library = bench.library("libthere.so", NOT_IDLE[case], lib / "libtorch_cpu.so", HERE + "/torch/lib")
+    library = bench.library("libthere.so", NOT_IDLE[context], lib / "libtorch_cpu.so", HERE + "/torch/lib")
     app = bench.program("app", calls("_ZN2at13globalContextEv"), library, lib / "libtorch_cpu.so",
                         f"{HERE}:$ORIGIN/torch/lib")  # fmt: skip
     assert not said(app, "unused-library")

@@ -1,4 +1,4 @@
-"""Rules about finding the libraries at all: every defect is built, found, and mended."""
+"""Rules about finding the libraries at all: every defect is built, found, and fixed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import run_clean, unmet
 from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, rules, said, subjects
+from torchlink.lint.checking import check_binary
 from torchlink.lint.finding import Severity
-from torchlink.lint.judge import judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def test_a_library_that_no_search_path_finds(bench: Bench) -> None:
     (finding,) = said(bench.program("app", USE, library), "library-not-found")
     assert (finding.subject, finding.severity) == ("libinner.so", Severity.ERROR)
     assert "app does not start" in finding.message
-    assert "-Wl,-rpath,'$ORIGIN/lib'" in finding.fix  # where it lies
+    assert "-Wl,-rpath,'$ORIGIN/lib'" in finding.fix  # where it is
     assert not findings(bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib"))
 
 
@@ -179,11 +179,11 @@ LIBRARY_CASES = {
 
 
 @pytest.mark.parametrize("case", LIBRARY_CASES)
-def test_what_a_library_misses_counts_by_who_may_bring_it(bench: Bench, case: str) -> None:
-    missing, user, symbol, severity = LIBRARY_CASES[case]
+def test_what_a_library_misses_counts_by_who_may_bring_it(bench: Bench, context: str) -> None:
+    missing, user, symbol, severity = LIBRARY_CASES[context]
     library = bench.library(missing, functions("f"))
     path = bench.library(user, calls(symbol, main=False), library)
-    if case != "its own package brings it":
+    if context != "its own package brings it":
         library.unlink()
     (finding,) = said(path, "library-not-found")
     assert finding.severity is severity
@@ -204,8 +204,8 @@ def test_a_library_that_only_the_environment_finds(bench: Bench) -> None:
     (finding,) = said(app, "found-through-environment", environment=environment)
     assert finding.subject == str(library.parent)
     assert "does not start" in finding.message
-    mended = bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib")
-    assert not findings(mended, environment=environment)
+    repaired = bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib")
+    assert not findings(repaired, environment=environment)
 
 
 def test_the_way_out_of_a_relative_environment_is_no_relative_search_path(
@@ -238,7 +238,7 @@ def chain(bench: Bench, *search: str, outer_search: str = "") -> Path:
 
 
 def advised(fix: str, user: str = "app") -> list[str]:
-    """The words that a fix says to link an object with, as a shell reads them."""
+    """The flags that a fix says to link an object with, as a shell reads them."""
     words = fix.partition(f"{user} with ")[2].split()
     flags = itertools.takewhile(lambda word: word.startswith("-Wl,"), words)
     return shlex.split(" ".join(flag.rstrip(".;,") for flag in flags))
@@ -313,8 +313,8 @@ def test_a_copy_of_the_system_that_a_runpath_was_to_replace(bench: Bench) -> Non
     (finding,) = said(app, "runpath-not-inherited", root=image)
     assert finding.severity is Severity.WARNING
     assert "/usr/lib/libinner.so" in finding.message
-    mended = bench.program("image/opt/bin/app", source, *words, "-Wl,--disable-new-dtags")
-    assert not said(mended, "runpath-not-inherited", root=image)
+    repaired = bench.program("image/opt/bin/app", source, *words, "-Wl,--disable-new-dtags")
+    assert not said(repaired, "runpath-not-inherited", root=image)
     assert subjects(said(app, "library-not-found", root=image)) == ["/lib64/ld-linux-x86-64.so.2"]
 
 
@@ -353,10 +353,10 @@ def test_a_file_outside_the_image_says_what_it_takes_from_this_machine(bench: Be
     library = bench.library("build/libinner.so", INNER)
     app = bench.program("build/app", USE, library, "-nostdlib", "-Wl,-rpath,$ORIGIN")
     bench.library("image/usr/lib/libother.so", INNER)
-    (sentence,) = judge(app, root=image).not_judged
-    assert f"lies outside the root {image}" in sentence
+    (sentence,) = check_binary(app, root=image).not_checked
+    assert f"is outside the root {image}" in sentence
     assert str(library) in sentence
-    assert not judge(app).not_judged
+    assert not check_binary(app).not_checked
 
 
 def test_an_empty_name_is_the_program_itself(bench: Bench) -> None:
@@ -382,9 +382,9 @@ def test_the_way_out_of_the_environment_serves_what_the_libraries_there_need(ben
 
 @pytest.mark.parametrize("word", ["-static", "-static-pie"])
 def test_of_a_static_program_it_is_said_that_there_is_nothing_to_judge(bench: Bench, word: str) -> None:
-    (sentence,) = judge(bench.build("app", MAIN, word)).not_judged
+    (sentence,) = check_binary(bench.build("app", MAIN, word)).not_checked
     assert "statically linked" in sentence
-    assert not judge(bench.build("app", MAIN)).not_judged
+    assert not check_binary(bench.build("app", MAIN)).not_checked
 
 
 def test_the_way_starts_where_a_program_lies_and_not_at_a_link_to_it(bench: Bench) -> None:
@@ -413,7 +413,7 @@ def test_a_libtorch_that_lacks_a_library_is_none_for_the_others_either(bench: Be
     bench.torch("some/where/proj/libtorch-cuda/lib", cuda=True)
     (finding,) = said(app, "library-not-found")
     assert finding.subject == "libtorch_cuda.so + libtorch_cpu.so + libc10.so"
-    assert finding.fix == "It lies nearby: link app with -Wl,-rpath,'$ORIGIN/libtorch-cuda/lib'."
+    assert finding.fix == "It is nearby: link app with -Wl,-rpath,'$ORIGIN/libtorch-cuda/lib'."
 
 
 def test_libtorchs_libraries_are_not_gathered_from_several_directories(bench: Bench) -> None:

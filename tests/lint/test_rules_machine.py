@@ -27,8 +27,8 @@ def for_another_machine(bench: Bench, file: str, source: str, *words: str | Path
     """The same library for a machine that this one is not."""
     if not has("clang", "ld.lld"):
         unmet("clang and lld")
-    how = ("-nostdlib", "-fuse-ld=lld", f"--target={OTHER}-linux-gnu", *words)
-    return bench.library(file, source, *how, compiler="clang")
+    found_via = ("-nostdlib", "-fuse-ld=lld", f"--target={OTHER}-linux-gnu", *words)
+    return bench.library(file, source, *found_via, compiler="clang")
 
 
 def test_a_library_for_another_machine_where_ours_was_looked_for(bench: Bench) -> None:
@@ -83,7 +83,7 @@ def test_what_its_system_would_bring_is_not_missed_but_libtorch_is(bench: Bench)
         "library-not-found": "libc10.so",
     }
     assert [each.evidence for each in found if each.rule == "wrong-architecture"] == [
-        ("not judged: libc.so.6",)
+        ("not checked: libc.so.6",)
     ]
     image = bench.directory / "image"
     for file in ("usr/lib/libc.so.6", "usr/lib/libc10.so"):

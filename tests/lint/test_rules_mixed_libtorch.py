@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import run_clean
 from tests.lint.bench import Bench, calls, findings, functions, rules
 from torchlink.lint.finding import Severity
-from torchlink.lint.texts import judge_text
+from torchlink.lint.texts import check_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,17 +134,17 @@ def ldd(app: Path, *options: str) -> str:
 def test_a_mix_in_a_text_of_ldd(bench: Bench, options: tuple[str, ...]) -> None:
     old, new = two(bench)
     app = program(bench, old, new)
-    (report,) = judge_text(ldd(app, *options), "-")
+    (report,) = check_text(ldd(app, *options), "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
-    (report,) = judge_text(ldd(program(bench, new, new), *options), "-")
+    (report,) = check_text(ldd(program(bench, new, new), *options), "-")
     assert not report.findings
 
 
 def test_a_mix_in_a_text_from_another_machine(bench: Bench) -> None:
     old, new = two(bench)
     text = ldd(program(bench, old, new), "-r").replace(str(bench.directory), "/there/is/none")
-    (report,) = judge_text(text, "-")
+    (report,) = check_text(text, "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
 
@@ -152,14 +152,14 @@ def test_a_mix_in_a_text_from_another_machine(bench: Bench) -> None:
 def test_a_mix_in_one_directory_is_told_by_a_text(bench: Bench) -> None:
     old, new = two(bench)
     shutil.copy(old / "libc10.so", new)
-    (report,) = judge_text(ldd(program(bench, new, new), "-r"), "-")
+    (report,) = check_text(ldd(program(bench, new, new), "-r"), "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
 
 
 def test_a_mix_in_the_loaders_own_words(bench: Bench) -> None:
     old, new = two(bench)
-    (report,) = judge_text(refused(program(bench, old, new)), "-")
+    (report,) = check_text(refused(program(bench, old, new)), "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
     assert f"libtorch_cpu.so from {new} meets libraries of another build" in finding.message
@@ -174,14 +174,14 @@ def test_python_serves_libtorch_python_whatever_a_text_is_about(bench: Bench) ->
     extension = bench.library("mine.so", functions("PyInit_mine"), python, "-Wl,-rpath,$ORIGIN/torch/lib")
     text = ldd(extension, "-r")
     assert "undefined symbol: PyErr_Clear" in text
-    (report,) = judge_text(text, "-")
+    (report,) = check_text(text, "-")
     assert not report.findings
 
 
 def test_other_symbols_of_libtorchs_own_libraries_in_a_text_are_judged_too(bench: Bench) -> None:
     _, new = two(bench)
     text = f"{ldd(program(bench, new, new))}undefined symbol: cudaMalloc\t({new / 'libtorch_cpu.so'})\n"
-    (report,) = judge_text(text, "-")
+    (report,) = check_text(text, "-")
     (finding,) = report.findings
     assert (finding.rule, finding.subject) == ("undefined-symbol", "libtorch_cpu.so")
     assert finding.severity is Severity.ERROR

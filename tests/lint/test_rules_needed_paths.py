@@ -1,4 +1,4 @@
-"""Rules about libraries that are needed by a path: every defect is built, found, and mended."""
+"""Rules about libraries that are needed by a path: every defect is built, found, and fixed."""
 
 from __future__ import annotations
 

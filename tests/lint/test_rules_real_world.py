@@ -14,8 +14,8 @@ from torchlink.binary.elf import ElfFile
 from torchlink.binary.opening import OpenFiles
 from torchlink.errors import TorchlinkError
 from torchlink.libtorch.abi import c10_abi
+from torchlink.lint.checking import check_binary
 from torchlink.lint.finding import Finding, Severity
-from torchlink.lint.judge import judge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +24,9 @@ SAMPLE = 150
 
 
 def errors(path: Path, files: OpenFiles) -> list[Finding]:
-    """The errors for a file; none for one that cannot be judged."""
+    """The errors for a file; none for one that cannot be checked."""
     try:
-        found = judge(path, files=files).findings
+        found = check_binary(path, files=files).findings
     except TorchlinkError:
         return []
     return [finding for finding in found if finding.severity is Severity.ERROR]
@@ -87,7 +87,7 @@ def against(bench: Bench, torch_root: Path, *words: str, called: str = "", abi: 
 @pytest.mark.compile
 def test_a_program_built_against_a_real_torch_is_clean_and_runs(bench: Bench, torch_root: Path) -> None:
     app = against(bench, torch_root, "-Wl,--as-needed")
-    assert rules(app) <= {"rpath-build-tree"}  # where the tests' torch lies in a home directory
+    assert rules(app) <= {"rpath-build-tree"}  # where the tests' torch is in a home directory
     done = run_clean(app)
     assert done.returncode == 0
     assert "PyTorch built with" in done.stdout

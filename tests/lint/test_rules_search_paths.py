@@ -25,7 +25,7 @@ INNER = "int inner(void) { return 1; }\n"
 
 
 def with_path(bench: Bench, search: str, *words: str) -> list[Finding]:
-    """What lint says of a library whose search path is `$ORIGIN/lib`, where its library lies, and `search`."""
+    """What lint says of a library whose search path is `$ORIGIN/lib`, where its library is, and `search`."""
     inner = bench.library("lib/libinner.so", INNER)
     return findings(bench.library("libuser.so", USE, inner, f"-Wl,-rpath,$ORIGIN/lib:{search}", *words))
 

@@ -78,20 +78,20 @@ def test_a_shim_of_the_other_abi_whose_libtorch_the_linker_dropped(
 ) -> None:
     lib = bench.torch(abi=1 - abi)
     words = ("-Wl,--as-needed", lib / "libtorch_cpu.so", lib / "libc10.so", SEARCH)
-    how = {"language": "c++", "compiler": "g++"}
-    shim = bench.build("libshim.so", SHIM, *SHARED, f"-D_GLIBCXX_USE_CXX11_ABI={abi}", *words, **how)
+    found_via = {"language": "c++", "compiler": "g++"}
+    shim = bench.build("libshim.so", SHIM, *SHARED, f"-D_GLIBCXX_USE_CXX11_ABI={abi}", *words, **found_via)
     with ElfFile.open(shim) as elf:
         assert not any("torch" in name or "c10" in name for name in elf.dynamic.needed)
-    judged = shim
+    checked = shim
     if called != "as a library":
         linked = (lib / "libtorch_cpu.so",) if "with libtorch" in called else ()
         source = calls("use_all", *(["_ZN2at13globalContextEv"] if linked else []))
-        judged = bench.program("app", source, shim, *linked, f"{SEARCH}:$ORIGIN")
-    found = [each for each in findings(judged) if each.rule != "rpath-unused" or "libshim" in each.message]
+        checked = bench.program("app", source, shim, *linked, f"{SEARCH}:$ORIGIN")
+    found = [each for each in findings(checked) if each.rule != "rpath-unused" or "libshim" in each.message]
     assert [(each.rule, each.severity) for each in found] == [("abi-mismatch", Severity.ERROR)]
     assert f"-D_GLIBCXX_USE_CXX11_ABI={1 - abi}" in found[0].fix
-    bench.build("libshim.so", SHIM, *SHARED, f"-D_GLIBCXX_USE_CXX11_ABI={1 - abi}", *words, **how)
-    assert not [each for each in findings(judged) if each.severity is not Severity.NOTE]
+    bench.build("libshim.so", SHIM, *SHARED, f"-D_GLIBCXX_USE_CXX11_ABI={1 - abi}", *words, **found_via)
+    assert not [each for each in findings(checked) if each.severity is not Severity.NOTE]
     assert not findings(shim)
 
 
@@ -246,5 +246,5 @@ def test_a_newer_glibc_next_to_the_binary_is_never_the_fix(bench: Bench) -> None
     libm = bench.library("other/libm.so.6", functions("newer"), f"-Wl,--version-script,{script}")
     app = bench.program("app", calls("newer"), libm)
     (finding,) = said(app, "symbol-version-missing")
-    assert "bring the newer library along" not in finding.fix
+    assert "ship the newer library with it" not in finding.fix
     assert "run it on a newer system" in finding.fix

@@ -1,4 +1,4 @@
-"""The words against a directory that anyone may write to: followed literally, they mend it."""
+"""The words against a directory that anyone may write to: followed literally, they fix it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_directory_that_anyone_may_put_another_in_the_place_of(bench: Bench) -
     inner.chmod(0o755)
     inner.parent.chmod(0o777)
     (finding,) = named(bench, inner)
-    assert f"lies below {inner.parent}" in finding.message
+    assert f"is below {inner.parent}" in finding.message
     inner.parent.chmod(0o1777)
     assert not named(bench, inner)
 

@@ -12,10 +12,10 @@ import pytest
 from tests.binary.live import elf_files
 from tests.conftest import unmet
 from tests.lint.bench import Bench, calls, functions, has
+from torchlink.lint.checking import check_binary
 from torchlink.lint.finding import Severity
-from torchlink.lint.judge import judge
 from torchlink.lint.text_formats.detect import listings
-from torchlink.lint.texts import judge_text
+from torchlink.lint.texts import check_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,12 +50,12 @@ def test_a_binary_that_is_here_is_judged_like_its_own_file(bench: Bench, way: tu
     idle = bench.library("lib/libidle.so", "int idle(void) { return 1; }")
     words = ("-Wl,--no-as-needed", library, idle, "-Wl,-rpath,$ORIGIN/lib")
     app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
-    (report,) = judge_text(ask(*way, app), "-")
+    (report,) = check_text(ask(*way, app), "-")
     assert report.path == str(app)
-    assert rules_of(report) == rules_of(judge(app)) == {"unused-library"}
-    assert len(report.not_judged) == 1
+    assert rules_of(report) == rules_of(check_binary(app)) == {"unused-library"}
+    assert len(report.not_checked) == 1
     paths = {entry.name: entry.path for entry in report.closure if entry.path != str(app)}
-    assert paths == {entry.name: entry.path for entry in judge(app).closure if entry.path != str(app)}
+    assert paths == {entry.name: entry.path for entry in check_binary(app).closure if entry.path != str(app)}
 
 
 @pytest.mark.compile
@@ -73,7 +73,7 @@ def test_a_library_that_has_lost_its_versions_is_one_finding(bench: Bench, left:
         app.rename(app.with_name("gone"))
     if left == "no file":
         library.unlink()
-    (report,) = judge_text(text, "-")
+    (report,) = check_text(text, "-")
     (finding,) = report.findings
     assert finding.rule == "symbol-version-missing"
     assert finding.severity is Severity.ERROR
@@ -86,10 +86,10 @@ def test_the_text_decides_where_a_library_is_found(bench: Bench) -> None:
     bench.library("there/libused.so", "int other(void) { return 1; }")
     words = (here, "-Wl,-rpath,$ORIGIN/here")
     app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
-    (report,) = judge_text(ask("ldd", "-v", app), "-")
+    (report,) = check_text(ask("ldd", "-v", app), "-")
     assert not report.findings
     # As it was under LD_LIBRARY_PATH somewhere: the search here would find another one.
-    (report,) = judge_text(ask("ldd", "-v", app).replace("/here/", "/there/"), "-")
+    (report,) = check_text(ask("ldd", "-v", app).replace("/here/", "/there/"), "-")
     assert rules_of(report) == {"undefined-symbol"}
 
 
@@ -99,8 +99,8 @@ def test_a_file_of_another_build_than_the_text_is_not_read(bench: Bench) -> None
     words = (library, "-Wl,-rpath,$ORIGIN/lib")
     app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
     text = "".join(line for line in ask("ldd", "-v", app).splitlines(keepends=True) if "libused" not in line)
-    (report,) = judge_text(text, "-")
-    assert any("another build" in sentence and "libused.so" in sentence for sentence in report.not_judged)
+    (report,) = check_text(text, "-")
+    assert any("another build" in sentence and "libused.so" in sentence for sentence in report.not_checked)
     assert not report.findings
 
 
@@ -113,7 +113,7 @@ def test_readelf_on_a_binary_that_is_here_leads_to_the_binary(
         "app", "int used(void);\nint main(void) { return used(); }", library, "-Wl,-rpath,/nowhere"
     )
     monkeypatch.chdir(app.parent)
-    first, second = judge_text(ask("readelf", "-d", "app", "lib/libused.so"), "-")
+    first, second = check_text(ask("readelf", "-d", "app", "lib/libused.so"), "-")
     assert (first.path, first.kind, rules_of(first)) == ("app", "executable", {"library-not-found"})
     assert (second.path, second.kind) == ("lib/libused.so", "shared library")
 
@@ -125,11 +125,11 @@ def test_the_wrong_abi_and_two_libtorchs_are_known_from_text(bench: Bench) -> No
     old = bench.library("libold.so", calls("_ZN5torch3jit4loadERKSs", main=False), *words)
     app = bench.program("app", calls("use_all"), old, "-Wl,-rpath,$ORIGIN")
     for text in (ask("ldd", "-r", app), ask("ldd", app)):  # read here, and told by the loader
-        (report,) = judge_text(text, "-")
+        (report,) = check_text(text, "-")
         assert rules_of(report) == {"abi-mismatch"}
     text = ask("ldd", bench.program("sound", calls("_ZN2at13globalContextEv"), *words))
     twice = text + f"\tlibc10-0a1b2c3d.so => {other}/libc10.so (0x00007f0000000000)\n"
-    (report,) = judge_text(twice, "-")
+    (report,) = check_text(twice, "-")
     assert "duplicate-libtorch" in rules_of(report)
 
 
@@ -137,14 +137,14 @@ def test_the_wrong_abi_and_two_libtorchs_are_known_from_text(bench: Bench) -> No
 def test_musls_own_words_agree_with_the_file(bench: Bench) -> None:
     if not has("musl-gcc", "musl-ldd"):
         unmet("musl-tools")
-    how = {"compiler": "musl-gcc"}
-    used = bench.build("lib/libused.so", "int used(void) { return 1; }", "-shared", "-fPIC", **how)
-    gone = bench.build("gone/libgone.so", "int gone(void) { return 1; }", "-shared", "-fPIC", **how)
+    found_via = {"compiler": "musl-gcc"}
+    used = bench.build("lib/libused.so", "int used(void) { return 1; }", "-shared", "-fPIC", **found_via)
+    gone = bench.build("gone/libgone.so", "int gone(void) { return 1; }", "-shared", "-fPIC", **found_via)
     main = "int used(void);\nint gone(void);\nint main(void) { return used() + gone(); }"
     words = (f"-L{used.parent}", f"-L{gone.parent}", "-lused", "-lgone", "-Wl,-rpath,$ORIGIN/lib")
-    app = bench.build("app", main, *words, **how)
-    (report,) = judge_text(ask("musl-ldd", app), "-")
-    assert rules_of(judge(app)) == {"library-not-found"}
+    app = bench.build("app", main, *words, **found_via)
+    (report,) = check_text(ask("musl-ldd", app), "-")
+    assert rules_of(check_binary(app)) == {"library-not-found"}
     # What the text adds is not lost: the symbols that musl could not relocate.
     assert rules_of(report) == {"library-not-found", "undefined-symbol"}
     (note,) = (finding for finding in report.findings if finding.rule == "undefined-symbol")
@@ -170,7 +170,7 @@ def test_a_libtorch_for_glibc_under_musl_is_one_finding_from_the_file_and_from_t
     app = bench.build("app", main, "-Wl,--no-as-needed", *words, compiler="musl-gcc")
     text = ask("musl-ldd", app)
     elsewhere = text.replace(str(bench.directory), "/nowhere")
-    for report in (judge(app), *judge_text(text, "-"), *judge_text(elsewhere, "-")):
+    for report in (check_binary(app), *check_text(text, "-"), *check_text(elsewhere, "-")):
         errors = [each for each in report.findings if each.severity is Severity.ERROR]
         assert len(errors) == 1, errors
         finding = errors[0]
@@ -187,15 +187,15 @@ def test_a_sample_of_the_systems_programs_reads_the_same_from_text() -> None:
     programs = [file for file in elf_files("/usr/bin") if not file.is_symlink()]
     compared = 0
     for program in programs[:: max(1, len(programs) // SAMPLE)]:
-        expected = judge(program, rules=())
+        expected = check_binary(program, rules=())
         text = ask("ldd", program)
-        if expected.not_judged or "not a dynamic" in text:  # static, or for another machine
+        if expected.not_checked or "not a dynamic" in text:  # static, or for another machine
             continue
         (listing,) = listings(text, str(program))
         found = {each.name: each.path for each in listing.libraries if each.path}
         closure = {each.name: each.path for each in expected.closure[1:] if each.path}
         assert found == {name: path for name, path in closure.items() if path != listing.interpreter}, program
-        (report,) = judge_text(text, "-")
+        (report,) = check_text(text, "-")
         assert not [each for each in report.findings if each.severity is Severity.ERROR], program
         compared += 1
     assert compared >= SAMPLE // 2
@@ -219,10 +219,10 @@ def test_lddtrees_own_way_of_searching_does_not_count_where_the_file_is_here(ben
     assert subprocess.run([str(app)], check=False, capture_output=True).returncode == 127
     text = lddtree(app)
     assert f"libdeep.so => {deep}" in text
-    (report,) = judge_text(text, "-")
-    assert rules_of(report) == rules_of(judge(app))
+    (report,) = check_text(text, "-")
+    assert rules_of(report) == rules_of(check_binary(app))
     assert "runpath-not-inherited" in rules_of(report)
-    assert "lddtree finds libdeep.so elsewhere than the loader does" in report.not_judged[0]
+    assert "lddtree finds libdeep.so elsewhere than the loader does" in report.not_checked[0]
 
 
 @pytest.mark.compile
@@ -232,9 +232,9 @@ def test_what_lddtree_found_through_the_environment_is_found(
     library = bench.library("lib/libused.so", "int used(void) { return 1; }")
     app = bench.build("app", "int used(void);\nint main(void) { return used(); }", library)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
-    (report,) = judge_text(lddtree(app), "-")
+    (report,) = check_text(lddtree(app), "-")
     assert "library-not-found" not in rules_of(report)
-    assert "The loader alone would not find libused.so" in report.not_judged[-1]
+    assert "The loader alone would not find libused.so" in report.not_checked[-1]
 
 
 @pytest.mark.compile
@@ -243,10 +243,10 @@ def test_what_ldd_says_of_libtorch_cuda_makes_nvidias_libraries_nobodys(bench: B
     sparse = bench.library("nvidia/libcusparseLt.so.0", functions("cusparseLtInit"), "-Wl,-rpath,lib")
     words = (sparse, lib / "libtorch_cpu.so", lib / "libc10.so", f"-Wl,-rpath,$ORIGIN:{sparse.parent}")
     cuda = bench.library("torch/lib/libtorch_cuda.so", calls("cusparseLtInit", main=False), *words)
-    (report,) = judge_text(ask("ldd", cuda), "-")
+    (report,) = check_text(ask("ldd", cuda), "-")
     assert "rpath-relative" not in rules_of(report)
     mine = bench.library("nvidia/libmine.so", functions("cusparseLtInit"), "-Wl,-rpath,lib")
-    (report,) = judge_text(
+    (report,) = check_text(
         ask(
             "ldd",
             bench.library(

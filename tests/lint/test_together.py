@@ -1,4 +1,4 @@
-"""A library may rely on the RPATH of what brings it, where that is judged beside it."""
+"""A library may rely on the RPATH of what brings it, where that is checked beside it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_inherited_rpath_serves_the_libraries_of_a_directory(bench: Bench) ->
     report = lint([package(bench, "--disable-new-dtags")])
     assert found(report) == {"app": [], "libinner.so": [], "libouter.so": []}
     (outer,) = (file for file in report.files if file.path.endswith("libouter.so"))
-    (sentence,) = outer.not_judged
+    (sentence,) = outer.not_checked
     assert "libinner.so: not found where " in sentence
     assert "pkg/app, which brings it, has an RPATH that serves it." in sentence
 

@@ -215,7 +215,7 @@ def test_jobs_that_could_only_fail_are_left_out(tmp_path: Path, matrix: Callable
     wheel = pack(tmp_path / "site", tmp_path / "cuda.whl")
     done = matrix("--github", "--libtorch", tmp_path / "new", "--libtorch", wheel)
     assert [job["libtorch"] for job in jobs(done)] == [str(tmp_path / "new")]
-    assert f"{wheel} is left out: it is still packed, and needs libraries of other wheels" in done.err
+    assert f"{wheel} is left out: it is not extracted, and needs libraries of other wheels" in done.err
     alone = matrix("--github", "--libtorch", wheel)
     assert (alone.code, alone.out) == (2, "")
     assert "No job is left." in alone.err

@@ -159,7 +159,7 @@ def zip_files(directory: Path) -> Iterator[tuple[str, Path]]:
     yield "a bomb in code/", bomb
     lie = directory / "lie.pt"
     lying_deflate(lie, "m/code/a.py", 512 << 20, says=100)
-    yield "a lie in code/", lie
+    yield "a are in code/", lie
     lie = directory / "pickle.pt"
     lying_deflate(lie, "m/data.pkl2", 512 << 20, says=100)
     lie.write_bytes(lie.read_bytes().replace(b"m/data.pkl\0", b"m/data.pk2\0"))

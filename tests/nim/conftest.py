@@ -25,7 +25,7 @@ class Nim:
     def build(self, program: str, *options: str) -> subprocess.CompletedProcess[str]:
         """`nim cpp` with a cache of this directory's own: programs of one name share `~/.cache/nim`."""
         cache = self.directory / "nimcache"
-        cache.mkdir(exist_ok=True)  # where it is missing, Nim compiles C++ files anew the next time
+        cache.mkdir(exist_ok=True)  # where it is missing, Nim compiles C++ files again the next time
         return self.run("cpp", "--hints:off", f"--nimcache:{cache}", *options, f"{program}.nim")
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:

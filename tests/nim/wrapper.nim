@@ -1,4 +1,4 @@
-## What must hold of torchmodel.nim, on the models in the directory `models` beside the program.
+## What must hold of torchmodel.nim, on the models in the directory `models` next to the program.
 
 import std/[os, strutils, unittest]
 import torchmodel

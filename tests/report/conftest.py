@@ -38,9 +38,9 @@ NASTY = (
 )
 
 
-def entry(name: str, path: str | None, how: str, needed_by: str | None, *needs: str) -> ClosureEntry:
+def entry(name: str, path: str | None, found_via: str, needed_by: str | None, *needs: str) -> ClosureEntry:
     searched = (f"{TORCH}: no such file", f"{SYSTEM}: no such file") if path is None else ()
-    return ClosureEntry(name, path, how, needed_by, searched=searched, needs=needs)
+    return ClosureEntry(name, path, found_via, needed_by, searched=searched, needs=needs)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def torch_report() -> LintReport:
                 "an old assembler wrote it",
             ),
         ),
-        ("Libraries that are opened at run time are not judged.",),
+        ("Libraries that are opened at run time are not checked.",),
     )
     clean = FileReport(
         "/usr/bin/tool",
@@ -130,7 +130,7 @@ def huge_report() -> LintReport:
             list(Severity)[number % 3],
             f"/lib/lib{number}.so",
             "It is wrong " * 5,
-            "Mend it.",
+            "Fix it.",
             (f"symbol {number}",),
         )
         for number in range(10_000)

@@ -77,7 +77,7 @@ def test_page_shows_findings_and_graph(torch_report: LintReport, rules: tuple[Ru
         "A library that the loader will not find.",
         "g++ … -Wl,-rpath,/opt/cuda/lib64",
         "/place/7: no such file",
-        "Not judged:",
+        "Not checked:",
         "an old assembler wrote it",
         "✗ not found",
         "Stale:",

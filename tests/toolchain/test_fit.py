@@ -82,7 +82,7 @@ def test_a_compiler_too_old_is_named_beside_the_version_that_would_do(tmp_path: 
     libtorch = imitate(tmp_path, cxx_standard_required=20)
     with pytest.raises(ToolUnfitError) as caught:
         cxx_standard(libtorch, imitate_compiler(version=(9, 4, 0), standards=(11, 14, 17)))
-    assert "g++ 9.4.0 has no usable C++20" in caught.value.message
+    assert "g++ 9.4.0 has no working C++20" in caught.value.message
     assert "gcc 11 or newer" in caught.value.hint
 
 
@@ -91,7 +91,7 @@ def test_a_standard_library_too_old_is_named_rather_than_the_compiler(tmp_path: 
     clang = imitate_compiler(kind="clang", version=(13, 0, 1), libstdcxx=10, standards=(11, 14, 17))
     with pytest.raises(ToolUnfitError) as caught:
         cxx_standard(libtorch, clang)
-    assert "uses libstdc++ 10, which has no usable C++20" in caught.value.message
+    assert "uses libstdc++ 10, which has no working C++20" in caught.value.message
     assert "apt install libstdc++-11-dev" in caught.value.hint
 
 

@@ -108,7 +108,7 @@ def test_every_device_that_cannot_serve_is_named_and_an_argument_can_be_one(
 def test_tolerances_that_are_negative_or_not_finite_are_refused(
     torch_root: Path, atol: float, rtol: float
 ) -> None:
-    with pytest.raises(UsageError, match="is no tolerance"):
+    with pytest.raises(UsageError, match="is not a tolerance"):
         torchlink.verify(libtorch=inspect(torch_root, found_by="test"), atol=atol, rtol=rtol)
 
 

@@ -71,8 +71,8 @@ def test_a_symbol_that_is_gone_is_named(tmp_path: Path, torch_root: Path) -> Non
 
 def test_the_packages_are_named_that_bring_what_one_library_lacks(torch_root: Path) -> None:
     lacks = tuple(
-        MissingLibrary(name, asker, package)
-        for name, asker, package in (
+        MissingLibrary(name, requester, package)
+        for name, requester, package in (
             ("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti"),
             ("libcudart.so.13", "libtorch_cpu.so", "nvidia-cuda-runtime"),
             ("libcudnn.so.9", "libtorch_cuda.so", "nvidia-cudnn-cu13"),

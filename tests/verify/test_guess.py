@@ -171,7 +171,7 @@ def test_a_description_without_a_graph_leaves_generic_guesses() -> None:
     event = {**describe(build("mlp")), "graph": "", "attributes": {}}
     first = next(guesses(parse_description(event)))
     assert first.inputs[0].to_text() == "float32[1,3,64,64]"
-    assert "nothing in the graph tells its shape" in first.why
+    assert "nothing in the graph fixes its shape" in first.why
 
 
 def test_forward_without_arguments_is_called_without_any() -> None:

@@ -1,4 +1,4 @@
-"""What the loader tells of a model, worked out by torch itself."""
+"""What the loader says about a model, worked out by torch itself."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """To which object of a closure the references of another would bind, as the loader's relocation decides it.
 
 A reference binds to the first object in load order that defines its name in a version that fits. What is
-judged is what relocations name: the symbol table alone over- and under-counts.
+checked is what relocations name: the symbol table alone over- and under-counts.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Scope:
         wanted = [(gnu_hash(each.name), each.name, each.version, each.number) for each in left.values()]
         taken: dict[str, list[Definition]] = {}
         for each in self.before(path):
-            rest = each.elf.unserved(wanted)
+            rest = each.elf.unresolved(wanted)
             if len(rest) < len(wanted):
                 others = {number for *_, number in rest}
                 taken[each.path] = [left.pop(number) for *_, number in wanted if number not in others]
@@ -163,7 +163,7 @@ class Scope:
             if reference.weak:  # it may stay undefined, so nothing is relied on
                 continue
             provider = self.provider(reference)
-            if provider is None or provider.path in served or provider.how.kind == "interpreter":
+            if provider is None or provider.path in served or provider.found_via.kind == "interpreter":
                 continue
             if first_provider(reference, (self._objects[each] for each in served if each)) is None:
                 name = reference.name.decode("utf-8", "surrogateescape")
@@ -179,7 +179,7 @@ class Scope:
         for each in sorted(self.closure.objects, key=lambda each: -each.elf.symbol_count):
             if not left:
                 break
-            left = each.elf.unserved(left)
+            left = each.elf.unresolved(left)
         return tuple(
             UndefinedSymbol(name.decode("utf-8", "surrogateescape"), version, path)
             for _, name, version, number in left

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
 
 
-class How(NamedTuple):
+class FoundVia(NamedTuple):
     """Through what an object was found, or a place was searched.
 
     `kind` is one of: `program` (the file that was asked about), `rpath`, `runpath`, `LD_LIBRARY_PATH`,
@@ -42,10 +42,10 @@ class How(NamedTuple):
         return words.get(self.kind, self.kind)
 
 
-class Tried(NamedTuple):
+class Attempt(NamedTuple):
     """A place where a library was looked for and not taken."""
 
-    how: How
+    found_via: FoundVia
     path: str  # the directory, or the file where one was there
     reason: str  # e.g. "no such directory", "not there", "is for aarch64"
 
@@ -59,7 +59,7 @@ class LoadedObject(NamedTuple):
     real_path: str  # `path` with symlinks followed
     origin: str  # what `$ORIGIN` stands for in it
     needed_by: str | None  # path of the object that first asked for it; None for the subject
-    how: How
+    found_via: FoundVia
     elf: ElfFile  # stays open as long as the closure is kept
 
 
@@ -69,8 +69,8 @@ class Edge(NamedTuple):
     needed_by: str  # path of the object that asks
     name: str  # as written
     path: str | None  # path of the object that serves it, None when there is none
-    how: How | None
-    tried: tuple[Tried, ...]  # where it was looked for before, in order
+    found_via: FoundVia | None
+    tried: tuple[Attempt, ...]  # where it was looked for before, in order
     fatal: str | None = None  # the loader stops with this rather than search on
     optional: bool = False  # DT_AUXILIARY or a preload: the program starts without it
 

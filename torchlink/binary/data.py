@@ -1,4 +1,4 @@
-"""A file's bytes behind checked accesses: what lies outside is a `MalformedFileError`, never a traceback."""
+"""A file's bytes behind checked accesses: what is outside is a `MalformedFileError`, never a traceback."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Data:
         return content, start
 
     def find(self, needle: bytes, start: int, end: int) -> int:
-        """Where a needle first lies between two offsets, or -1; no more than `LARGEST_SEARCH` bytes are read."""
+        """Where a needle first is between two offsets, or -1; no more than `LARGEST_SEARCH` bytes are read."""
         end = min(end, self.size, start + LARGEST_SEARCH)
         if self._source is None:
             return self._window[2].find(needle, start, end)

@@ -223,9 +223,9 @@ class ElfFile(BinaryFile):
         """Those of these symbols that its hash table does not rule out at a glance."""
         return self._symbols.likely(wanted)
 
-    def unserved(self, wanted: list[Wanted]) -> list[Wanted]:
+    def unresolved(self, wanted: list[Wanted]) -> list[Wanted]:
         """Those of these symbols that would not bind to it."""
-        return self._symbols.unserved(wanted)
+        return self._symbols.unresolved(wanted)
 
     def read(self, address: int, size: int) -> bytes:
         """Up to `size` bytes as they would be loaded at a virtual address, fewer at the end of a segment."""

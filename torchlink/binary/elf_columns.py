@@ -38,7 +38,7 @@ class Columns:
         self.visibility = 3 << (8 if little else 16)
 
     def read(self, first: int, end: int) -> tuple[array[int], array[int]]:
-        """Of the symbols from number `first` up to `end`: the names' places, the words of binding and section."""
+        """Of the symbols from number `first` up to `end`: the names' places, the fields of binding and section."""
         size = self._image.layout.symbol.size
         bytes_ = max(end - first, 0) * size
         words = self._image.data.numbers("I", self._start + first * size, bytes_, self._image.byteorder)

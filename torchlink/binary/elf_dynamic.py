@@ -70,7 +70,7 @@ def read_dynamic(image: Image) -> Dynamic:
     """Parse the dynamic section through PT_DYNAMIC.
 
     Raises:
-        MalformedFileError: it or its string table lies outside the file.
+        MalformedFileError: it or its string table is outside the file.
     """
     segment = image.segment(PT_DYNAMIC)
     if segment is None:

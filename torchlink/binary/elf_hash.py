@@ -132,7 +132,7 @@ class GnuTable:
                 return found
         raise data.malformed("a chain of its symbol hash table has no end")
 
-    def sift(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+    def filter_paths(self, wanted: Iterable[Wanted]) -> list[Wanted]:
         """`may_hold` for many."""
         words = self._filter or self._read_filter()
         bits, shift, count = self._bits, self._shift, len(words)
@@ -187,7 +187,7 @@ class GnuTable:
         return self._numbers("I", self._buckets, 4 * self._bucket_count)
 
     def count(self) -> int | None:
-        """How many symbols there are, or None when no symbol is hashed (the table does not tell then)."""
+        """How many symbols there are, or None when no symbol is hashed (the table does not say then)."""
         data, layout = self._image.data, self._image.layout
         index = max(self._bucket_words(), default=0)
         if index < self.first or not index:

@@ -101,4 +101,4 @@ class Image:
                         break
                     size += other.file_size
                 return load.offset + distance, min(load.offset + size, self.data.size)
-        raise self.data.malformed(f"the address {address:#x} lies in none of its segments")
+        raise self.data.malformed(f"the address {address:#x} is in none of its segments")

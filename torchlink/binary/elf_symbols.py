@@ -195,7 +195,7 @@ class SymbolTable:
         return self.count
 
     def names(self, numbers: Iterable[int]) -> list[bytes]:
-        """The mangled names of the symbols with these numbers, which lie below `undefined_end`."""
+        """The mangled names of the symbols with these numbers, which are below `undefined_end`."""
         places, _ = self._undefined
         return self._columns.texts([places[number] for number in numbers])
 
@@ -268,14 +268,14 @@ class SymbolTable:
 
     def likely(self, wanted: list[Wanted]) -> list[Wanted]:
         """Those that the hash table does not rule out at a glance."""
-        return self._hash.sift(wanted) if isinstance(self._hash, GnuTable) else wanted
+        return self._hash.filter_paths(wanted) if isinstance(self._hash, GnuTable) else wanted
 
-    def unserved(self, wanted: list[Wanted]) -> list[Wanted]:
+    def unresolved(self, wanted: list[Wanted]) -> list[Wanted]:
         """Those that would not bind here: `provides` for many, at a tenth of its cost."""
         table = self._hash
         if not isinstance(table, GnuTable):
             return [each for each in wanted if not self.provides(each[1], each[0], each[2])]
-        likely = table.sift(wanted)
+        likely = table.filter_paths(wanted)
         if len(likely) < MANY:
             served = {
                 number for hashed, name, version, number in likely if self.provides(name, hashed, version)

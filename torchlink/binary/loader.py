@@ -11,8 +11,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlink.binary.closure import Closure, Edge, How, LoadedObject, Tried
-from torchlink.binary.opening import OpenFiles, Verdict, judge
+from torchlink.binary.closure import Attempt, Closure, Edge, FoundVia, LoadedObject
+from torchlink.binary.opening import OpenFiles, Verdict, check_binary
 from torchlink.binary.search import Requester, Search
 from torchlink.binary.system import LoaderSystem, system_for
 from torchlink.binary.tokens import expand
@@ -125,7 +125,7 @@ class Resolver:
         real = os.path.realpath(absolute) if inside is None else tree.real_path(inside)
         # The kernel tells a program its real path; a library knows only how it was reached.
         origin = os.path.dirname(real if elf.interpreter else seen)  # noqa: PTH120 - plain strings
-        loaded = LoadedObject(str(path), seen, Path(absolute), real, origin, None, How("program"), elf)
+        loaded = LoadedObject(str(path), seen, Path(absolute), real, origin, None, FoundVia("program"), elf)
         return Node(loaded, None, outside=inside is None)
 
     def _enter(self, node: Node, name: str, status: os.stat_result | None) -> None:
@@ -143,7 +143,7 @@ class Resolver:
     def _enter_loaded(self, loaded: Sequence[LoadedObject], subject: Node) -> None:
         """Make known what the process has loaded before."""
         for each in loaded:
-            if each.how.kind == "interpreter":
+            if each.found_via.kind == "interpreter":
                 continue
             try:
                 status = each.file.stat()
@@ -166,12 +166,12 @@ class Resolver:
                     path,
                     None,
                     None,
-                    (Tried(How("interpreter"), path, verdict.reason),),
+                    (Attempt(FoundVia("interpreter"), path, verdict.reason),),
                     verdict.reason,
                 )
             )
             return None
-        node = self._node(path, path, verdict.elf, subject, How("interpreter"), outside=False)
+        node = self._node(path, path, verdict.elf, subject, FoundVia("interpreter"), outside=False)
         self._enter(node, path, None)
         if self.system.family == "musl":
             self._by_name[os.path.basename(path)] = node  # noqa: PTH119 - plain strings
@@ -181,7 +181,7 @@ class Resolver:
         text = "" if self.search.secure else self.environment.get("LD_PRELOAD", "")
         for name in (*re.split("[ :]", text), *self.system.preload):
             if name:
-                node = self._request(name, subject, optional=True, how=How("preload"))
+                node = self._request(name, subject, optional=True, found_via=FoundVia("preload"))
                 if node is not None and not node.listed:
                     self.order.append(node)
                     node.listed = True
@@ -220,10 +220,10 @@ class Resolver:
         found.listed = True
 
     def _request(
-        self, name: str, node: Node, *, optional: bool = False, how: How | None = None
+        self, name: str, node: Node, *, optional: bool = False, found_via: FoundVia | None = None
     ) -> Node | None:
         """Find the object for a name, load it if it is new, and write the edge down."""
-        tried: list[Tried] = []
+        tried: list[Attempt] = []
         fatal: str | None = None
         wanted: str | None = name
         if self.system.family == "glibc":
@@ -232,9 +232,9 @@ class Resolver:
             else:
                 wanted = expand(name, node.origin, self.system)
         found = self._known(wanted) if wanted is not None else None
-        taken = How("loaded") if found else None
+        taken = FoundVia("loaded") if found else None
         if found is None and wanted:
-            found, taken, fatal = self._load(wanted, node, tried, how)
+            found, taken, fatal = self._load(wanted, node, tried, found_via)
         path = found.path if found else None
         self.edges.append(Edge(node.path, name, path, taken, tuple(tried), fatal, optional))
         return found
@@ -250,27 +250,29 @@ class Resolver:
         return self._by_name.get(name)
 
     def _load(
-        self, name: str, node: Node, tried: list[Tried], how: How | None
-    ) -> tuple[Node | None, How | None, str | None]:
+        self, name: str, node: Node, tried: list[Attempt], found_via: FoundVia | None
+    ) -> tuple[Node | None, FoundVia | None, str | None]:
         """Go through the candidates; returns the object, how it was found, or why the loader stops."""
         if "/" in name:
             outside = not name.startswith("/") or node.outside
             verdict = self._judge(self.search.on_host(name, outside=outside))
             if verdict.elf is not None:
-                taken = how or How("path")
+                taken = found_via or FoundVia("path")
                 return self._take(name, name, verdict, node, taken, outside=outside), taken, None
-            tried.append(Tried(How("path"), name, verdict.reason))
+            tried.append(Attempt(FoundVia("path"), name, verdict.reason))
             return None, None, verdict.reason if verdict.fatal else None
         left_out = -1
         for candidate in self.search.candidates(name, node):
             if candidate.group == left_out:
                 continue
             if not candidate.there:
-                tried.append(Tried(candidate.place.how, candidate.path.rstrip("/") or "/", candidate.reason))
+                tried.append(
+                    Attempt(candidate.place.found_via, candidate.path.rstrip("/") or "/", candidate.reason)
+                )
                 continue
             verdict = self._judge(self.search.on_host(candidate.path, outside=candidate.place.outside))
             if verdict.elf is not None:
-                taken = how or candidate.place.how
+                taken = found_via or candidate.place.found_via
                 outside = candidate.place.outside
                 return self._take(name, candidate.path, verdict, node, taken, outside=outside), taken, None
             tried.append(self._tried(candidate, name, verdict))
@@ -283,13 +285,15 @@ class Resolver:
         return None, None, None
 
     @staticmethod
-    def _tried(candidate: Candidate, name: str, verdict: Verdict) -> Tried:
+    def _tried(candidate: Candidate, name: str, verdict: Verdict) -> Attempt:
         path = candidate.path
-        if not verdict.reason.startswith("is ") and candidate.place.how.kind != "ld.so.cache":
+        if not verdict.reason.startswith("is ") and candidate.place.found_via.kind != "ld.so.cache":
             path = path[: -len(name)].rstrip("/") or ("/" if path.startswith("/") else ".")
-        return Tried(candidate.place.how, path, verdict.reason)
+        return Attempt(candidate.place.found_via, path, verdict.reason)
 
-    def _take(self, name: str, path: str, verdict: Verdict, parent: Node, how: How, *, outside: bool) -> Node:
+    def _take(
+        self, name: str, path: str, verdict: Verdict, parent: Node, found_via: FoundVia, *, outside: bool
+    ) -> Node:
         """The object for a file that serves: one loaded before under another name, or a new one."""
         assert verdict.elf is not None  # noqa: S101 - for the type checker; both callers looked
         assert verdict.status is not None  # noqa: S101 - likewise
@@ -298,19 +302,21 @@ class Resolver:
             if self.system.family == "glibc" or "/" not in name:
                 self._by_name.setdefault(name, known)
             return known
-        node = self._node(name, path, verdict.elf, parent, how, outside=outside)
+        node = self._node(name, path, verdict.elf, parent, found_via, outside=outside)
         self._enter(node, name, verdict.status)
         return node
 
-    def _node(self, name: str, path: str, elf: ElfFile, parent: Node, how: How, *, outside: bool) -> Node:
+    def _node(
+        self, name: str, path: str, elf: ElfFile, parent: Node, found_via: FoundVia, *, outside: bool
+    ) -> Node:
         full = path if path.startswith("/") else os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
         host = self.search.on_host(full, outside=outside)
         real = os.path.realpath(full) if outside else self.system.tree.real_path(full)
         # $ORIGIN of a library is the directory through which it was reached, whatever the file links to.
         origin = os.path.dirname(path if path.startswith("/") else os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118, PTH120
-        loaded = LoadedObject(name, path, Path(host), real, origin, parent.path, how, elf)
+        loaded = LoadedObject(name, path, Path(host), real, origin, parent.path, found_via, elf)
         return Node(loaded, parent, outside=outside)
 
     def _judge(self, host: str) -> Verdict:
         machine = None if self.system.family == "musl" else self.search.main.elf.machine
-        return judge(host, machine, self.files)
+        return check_binary(host, machine, self.files)

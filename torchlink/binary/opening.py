@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
     odd: bool = False  # an error at which glibc leaves the rest of a list of directories out
 
 
-def judge(path: str, machine: str | None, files: OpenFiles) -> Verdict:
+def check_binary(path: str, machine: str | None, files: OpenFiles) -> Verdict:
     """Open a candidate.
 
     Args:

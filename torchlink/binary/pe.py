@@ -135,7 +135,7 @@ class PeFile(BinaryFile):
         for section in self._sections:
             if 0 <= address - section.address < section.size:
                 return section.offset + address - section.address
-        raise self._data.malformed(f"the address {address:#x} lies in none of its sections")
+        raise self._data.malformed(f"the address {address:#x} is in none of its sections")
 
     def _imported(self, directory: int, size: int, name_field: int) -> tuple[str, ...]:
         """The names in a table of descriptors that ends with an empty one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.closure import How
+from torchlink.binary.closure import FoundVia
 from torchlink.binary.tokens import expand, expand_musl
 from torchlink.status import is_dir
 
@@ -26,10 +26,8 @@ class Place(NamedTuple):
     """A directory to look in."""
 
     prefix: str  # what stands before the name: `/usr/lib/`, or nothing for the current directory
-    outside: (
-        bool  # it lies on this machine although the loader is an image's (the subject is not in the image)
-    )
-    how: How
+    outside: bool  # it is on this machine although the loader is an image's (the subject is not in the image)
+    found_via: FoundVia
     dropped: bool = False  # the loader leaves it out because the program runs set-uid
 
 
@@ -51,7 +49,7 @@ class Requester:
         path: as the loader reached it.
         origin: what `$ORIGIN` stands for.
         parent: the object that first asked for it; None for the subject.
-        outside: it lies outside the image whose loader is modelled.
+        outside: it is outside the image whose loader is modelled.
     """
 
     __slots__ = ("_places", "elf", "origin", "outside", "parent", "path")
@@ -92,8 +90,8 @@ class Search:
         self._exists: dict[tuple[str, bool], bool] = {}
         text = environment.get("LD_LIBRARY_PATH", "")
         self._from_environment = tuple(self._environment_places(text)) if text else ()
-        how = How("default")
-        self._defaults = tuple(Place(f"{directory}/", False, how) for directory in system.default_dirs)
+        found_via = FoundVia("default")
+        self._defaults = tuple(Place(f"{directory}/", False, found_via) for directory in system.default_dirs)
 
     def on_host(self, path: str, *, outside: bool) -> str:
         """Where the bytes of a loader's path are on this machine."""
@@ -110,7 +108,7 @@ class Search:
             for place in places:
                 if place.dropped:
                     yield Candidate(place.prefix, place, group, there=False, reason=DROPPED)
-                elif place.how.kind == "ld.so.cache":
+                elif place.found_via.kind == "ld.so.cache":
                     yield Candidate(place.prefix, place, group)
                 elif not self._is_dir(place.prefix, outside=place.outside):
                     yield Candidate(place.prefix, place, group, there=False)
@@ -143,16 +141,16 @@ class Search:
             ]
         for entry, expanded in entries:
             if expanded is None and self.secure and ("ORIGIN" in entry or self.system.family == "musl"):
-                yield Place(entry, False, How(kind, entry, requester.path), dropped=True)
+                yield Place(entry, False, FoundVia(kind, entry, requester.path), dropped=True)
             if expanded is None or (entry and not expanded) or expanded in seen:
                 continue
             seen.add(expanded)
             outside = not expanded.startswith("/") or (requester.outside and "ORIGIN" in entry)
-            yield Place(as_prefix(expanded), outside, How(kind, entry, requester.path))
+            yield Place(as_prefix(expanded), outside, FoundVia(kind, entry, requester.path))
 
     def _environment_places(self, text: str) -> Iterator[Place]:
         if self.secure:
-            yield Place(text, False, How("LD_LIBRARY_PATH", text), dropped=True)
+            yield Place(text, False, FoundVia("LD_LIBRARY_PATH", text), dropped=True)
             return
         musl = self.system.family == "musl"
         for entry in re.split("[:\n]" if musl else "[:;]", text):
@@ -161,7 +159,9 @@ class Search:
             else:
                 expanded = expand(entry, self.main.origin, self.system, secure=self.secure)
             if expanded is not None and (expanded or not entry):
-                yield Place(as_prefix(expanded), not expanded.startswith("/"), How("LD_LIBRARY_PATH", entry))
+                yield Place(
+                    as_prefix(expanded), not expanded.startswith("/"), FoundVia("LD_LIBRARY_PATH", entry)
+                )
 
     def _glibc_lists(self, name: str, requester: Requester) -> Iterator[tuple[Place, ...]]:
         if not requester.elf.dynamic.runpath_present:
@@ -175,7 +175,7 @@ class Search:
         nodeflib = requester.elf.dynamic.nodeflib
         cached = self.system.cached(name)
         if cached and not (nodeflib and cached.startswith(tuple(place.prefix for place in self._defaults))):
-            yield (Place(cached, False, How("ld.so.cache")),)
+            yield (Place(cached, False, FoundVia("ld.so.cache")),)
         if not nodeflib:
             yield self._defaults
 

@@ -31,7 +31,7 @@ class Tree:
         return path if self.root is None else self.root + self._follow(path)
 
     def inside(self, path: str) -> str | None:
-        """An absolute path of this machine as the loader sees it, or None when it lies outside the root."""
+        """An absolute path of this machine as the loader sees it, or None when it is outside the root."""
         if self.root is None:
             return path
         return (path[len(self.root) :] or "/") if f"{path}/".startswith(f"{self.root}/") else None
@@ -75,7 +75,7 @@ class Tree:
 
 
 class Overlay(Tree):
-    """A program's view in QEMU's user mode: what lies below its `-L` directory hides what this machine has there.
+    """A program's view in QEMU's user mode: what is below its `-L` directory hides what this machine has there.
 
     Args:
         top: that directory; None for nothing but this machine's files.
@@ -93,5 +93,5 @@ class Overlay(Tree):
         return above if self.top and path.startswith("/") and os.path.exists(above) else path  # noqa: PTH110 - plain strings
 
     def real_path(self, path: str) -> str:
-        """A loader's path with every symlink followed, where its file lies on this machine."""
+        """A loader's path with every symlink followed, where its file is on this machine."""
         return super().real_path(self.on_host(path))

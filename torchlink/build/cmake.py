@@ -48,7 +48,7 @@ def prefix_files(plan: LinkPlan) -> dict[str, str]:
     """The files of torchlink's prefix for a libtorch on this machine, by their name relative to it.
 
     Raises:
-        LibtorchUnusableError: it is still packed.
+        LibtorchUnusableError: it is not extracted.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
     check_unpacked(plan.libtorch)
@@ -73,7 +73,7 @@ def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool =
         WouldOverwriteError: the user's directory holds such files that torchlink has not written, and
             `force` is off; nothing was written.
         FileError: the place cannot be written.
-        LibtorchUnusableError: libtorch is still packed.
+        LibtorchUnusableError: libtorch is not extracted.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
     cmake_syntax.check_directory(os.path.normpath(directory) if directory else cache_dir())
@@ -103,7 +103,7 @@ def write_with_prefix(
     Raises:
         WouldOverwriteError: something of the user's stands there and `force` is off.
         FileError: the directory cannot be made or written.
-        LibtorchUnusableError: libtorch is still packed.
+        LibtorchUnusableError: libtorch is not extracted.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
     # As CMake will name it: by the way that its user came, without `..`.

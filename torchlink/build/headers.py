@@ -32,7 +32,7 @@ def prerequisites(text: str) -> list[str]:
 def read_in(directory: Path, sources: Path) -> list[str]:
     """The headers that all dependency files below a build directory name; sorted, absolute paths.
 
-    Left out is what lies in that directory, which goes, and in `sources`, whose texts are in the entry's key. Empty
+    Left out is what is in that directory, which goes, and in `sources`, whose texts are in the entry's key. Empty
     where the compiler wrote nothing.
     """
     found: set[str] = set()

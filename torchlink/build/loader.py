@@ -39,7 +39,7 @@ def build_loader(
     Args:
         plan: what to build against.
         compiler: what compiles.
-        via: "cxx" for the compiler with the words of the plan, "cmake" or "nim" for that target's project.
+        via: "cxx" for the compiler with the flags of the plan, "cmake" or "nim" for that target's project.
         started: called before something is built.
 
     Raises:

@@ -66,7 +66,7 @@ def recipe(via: str, plan: LinkPlan, compiler: Compiler) -> Recipe:
 
 
 def by_compiler(plan: LinkPlan, compiler: Compiler) -> Recipe:
-    """The compiler with exactly the words that `torchlink flags` prints, and a list of headers as by-product."""
+    """The compiler with exactly the flags that `torchlink flags` prints, and a list of headers as by-product."""
     listed = ("-MD", "-MF", DEPENDENCIES)
     command = (*compiler.command, str(source_dir() / MAIN), "-o", PROGRAM, *listed, *cxx.words(plan))
     return Recipe("cxx", sources(), (command,))

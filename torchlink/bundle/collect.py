@@ -7,7 +7,7 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.closure import How
+from torchlink.binary.closure import FoundVia
 from torchlink.bundle.facts import LeftOut, Why
 from torchlink.errors import BundleFailedError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
     from torchlink.bundle.policy import Policy
 
-LOADED = How("loaded")
+LOADED = FoundVia("loaded")
 MOST_SEARCHED = 12  # directories that an error shows of one missing library, each directory once
 
 
@@ -30,7 +30,7 @@ class Item:
     source: Path  # symlinks followed
     reached: str  # as the loader reached it
     origin: str  # what `$ORIGIN` stands for in it now
-    how: str
+    found_via: str
     found: str  # kind of `How`
     why: Why | None  # None for the binary
     names: dict[str, None] = field(default_factory=dict)  # what it is asked for by, in order
@@ -127,7 +127,7 @@ class Collection:
                 item = self.add(target, why)
             self._remember(item, (name,))
             asks = self._by_source.get(os.path.realpath(asking.file))
-            if asks is not None and asks is not item and not (first and edge.how == LOADED):
+            if asks is not None and asks is not item and not (first and edge.found_via == LOADED):
                 asks.searches = True
         for each in walk.left_out:
             self.left_out.setdefault(each.name, each)
@@ -138,7 +138,9 @@ class Collection:
         known = self._by_source.get(str(source))
         if known is not None:
             return known
-        item = Item(target.elf, source, target.path, target.origin, str(target.how), target.how.kind, why)
+        item = Item(
+            target.elf, source, target.path, target.origin, str(target.found_via), target.found_via.kind, why
+        )
         self._remember(item, (target.elf.dynamic.soname,))
         return item
 
@@ -160,10 +162,14 @@ def missing_error(edges: tuple[Edge, ...], binary: str) -> BundleFailedError:
     details = []
     shown: set[str] = set()
     for name in names:
-        askers = [edge for edge in edges if edge.name == name]
-        by = ", ".join(dict.fromkeys(posixpath.basename(edge.needed_by) for edge in askers))
-        details.append(f"{name}, needed by {by}" + (f": {askers[0].fatal}" if askers[0].fatal else ""))
-        tried = dict.fromkeys(f"  {posixpath.normpath(each.path)}: {each.reason}" for each in askers[0].tried)
+        requesters = [edge for edge in edges if edge.name == name]
+        by = ", ".join(dict.fromkeys(posixpath.basename(edge.needed_by) for edge in requesters))
+        details.append(
+            f"{name}, needed by {by}" + (f": {requesters[0].fatal}" if requesters[0].fatal else "")
+        )
+        tried = dict.fromkeys(
+            f"  {posixpath.normpath(each.path)}: {each.reason}" for each in requesters[0].tried
+        )
         new = [line for line in tried if line not in shown]
         shown.update(new)
         details += new[:MOST_SEARCHED]

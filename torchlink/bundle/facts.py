@@ -52,7 +52,7 @@ class Part:
     source: Path  # where it is copied from, symlinks followed
     size: int  # bytes of the source
     soname: str | None
-    how: str  # how it was found
+    found_via: str  # how it was found
     at_start: bool  # it is loaded when the program starts, not first when something opens it
     why: Why | None  # None for the binary
     owner: Owner | None
@@ -109,7 +109,7 @@ class BundlePlan:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A part as it lies in the bundle."""
+    """A part as it is in the bundle."""
 
     sha256: str
     size: int  # bytes

@@ -80,7 +80,7 @@ def patched(part: Part) -> dict[str, object] | None:
 
 
 def names_of(directory: Path) -> frozenset[str] | None:
-    """What lies at the top of a bundle of ours, from its manifest; None: it is no bundle."""
+    """What is at the top of a bundle of ours, from its manifest; None: it is no bundle."""
     try:
         manifest = load_json(read_whole(directory / MANIFEST, LONGEST_JSON))
         if str(manifest["tool"]).startswith(TOOL):

@@ -125,7 +125,7 @@ def conda_owner(prefix: Path, relative: str) -> Owner | None:
 
 
 def libtorch_owner(file: Path) -> Owner | None:
-    """The libtorch (an unpacked zip, a source build) in whose `lib` a file lies."""
+    """The libtorch (an unpacked zip, a source build) in whose `lib` a file is."""
     root = file.parent.parent
     if not (is_file(file.parent / "libc10.so") and is_dir(root / "include" / "torch")):
         return None
@@ -135,7 +135,7 @@ def libtorch_owner(file: Path) -> Owner | None:
 
 
 def licences_in(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The licence texts of a package: those in a directory, and all that lies in its `licenses`."""
+    """The licence texts of a package: those in a directory, and all that is in its `licenses`."""
     for folder in (directory / "licenses", directory / "share" / "licenses"):
         for file in sorted(folder.rglob("*")):
             if file.is_file():

@@ -117,7 +117,7 @@ class SearchPath:
         """Whether it leads out of the bundle before it leads to the libraries; `wholly`: or after.
 
         Args:
-            depth: how many directories the object lies below the bundle's.
+            depth: how many directories the object is below the bundle's.
             wholly: look at all entries.
         """
         entries = [*self.ahead, *(self.behind if wholly else ())]
@@ -139,7 +139,7 @@ def climb(entry: str) -> int | None:
 
 
 def library_patch(piece: Piece, path: SearchPath, depth: int) -> Patch | None:
-    """What must be rewritten in a library that lies `depth` directories below the bundle's, or None."""
+    """What must be rewritten in a library that is `depth` directories below the bundle's, or None."""
     lost = piece.searches and (
         path.leaves(depth, wholly=False) or (path.kind == "runpath" and not path.reaches)
     )

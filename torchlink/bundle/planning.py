@@ -126,7 +126,7 @@ def to_part(item: Item, name: str, links: tuple[str, ...], owner: Owner | None, 
         source=item.source,
         size=item.elf.size,
         soname=item.elf.dynamic.soname,
-        how=item.how,
+        found_via=item.found_via,
         at_start=item.at_start,
         why=item.why,
         owner=owner,
@@ -168,7 +168,8 @@ def notes_on(
             and name.partition(".")[0] in NVIDIA_PACKAGES
         ):
             yield (
-                f"{name} is {item.source}, which the system's {item.how} named: it may be of another version than "
+                f"{name} is {item.source}, which the system's {item.found_via} named: it may be of another "
+                "version than "
                 "libtorch was built with, whose own is not installed beside it."
             )
         for pattern, note in DATA_BESIDE.items():

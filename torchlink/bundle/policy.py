@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
-class Stays(NamedTuple):
+class Exclusion(NamedTuple):
     """Libraries that are not bundled."""
 
     names: tuple[str, ...]  # globs over NEEDED names and SONAMEs
@@ -22,29 +22,29 @@ class Stays(NamedTuple):
 
 
 class Companion(NamedTuple):
-    """Libraries that another one opens by name when it runs, which no NEEDED entry tells of."""
+    """Libraries that another one opens by name when it runs, which no NEEDED entry says about."""
 
     opener: str  # glob over the SONAME of the library that opens them
     names: tuple[str, ...]  # globs over file names
     purpose: str
 
 
-GRAPHICS = Stays(
+GRAPHICS = Exclusion(
     (
         *("libGL.so.*", "libEGL.so.*", "libGLX*.so.*", "libGLdispatch.so.*", "libOpenGL.so.*"),
         *("libGLESv*.so.*", "libOpenCL.so.*", "libvulkan.so.*", "libgbm.so.*", "libglapi.so.*"),
     ),
     "opens the graphics drivers of the system, and must fit them",
 )
-DRIVER = Stays(
+DRIVER = Exclusion(
     (
         *("libcuda.so.*", "libcudadebugger.so.*", "libnvcuvid.so.*", "libnvidia-*", "libnvoptix.so.*"),
         *("libnvcucompat.so.*", "libdxcore.so*", "libze_*.so.*"),
     ),
     "part of the GPU's driver: it must match the kernel module of the machine",
 )
-STAYS = (
-    Stays(
+EXCLUSIONS = (
+    Exclusion(
         (
             "ld-linux*.so.*",
             "ld64.so.*",
@@ -60,10 +60,10 @@ STAYS = (
         ),
         "part of glibc: it must be that of the system, whose loader starts the program",
     ),
-    Stays(("ld-musl-*", "libc.musl-*", "libc.so"), "musl itself, which is also the loader"),
+    Exclusion(("ld-musl-*", "libc.musl-*", "libc.so"), "musl itself, which is also the loader"),
     DRIVER,
     GRAPHICS,
-    Stays(
+    Exclusion(
         (
             "libX11*.so.*",
             "libXext.so.*",
@@ -74,13 +74,13 @@ STAYS = (
         ),
         "speaks to the system's display or sound server",
     ),
-    Stays(
+    Exclusion(
         ("libibverbs.so.*", "librdmacm.so.*", "libmlx5.so.*", "libefa.so.*", "libudev.so.*"),
         "opens the system's own device libraries, and must fit them",
     ),
-    Stays(("libpython*.so*",), "works only with the standard library of the system's Python"),
+    Exclusion(("libpython*.so*",), "works only with the standard library of the system's Python"),
 )
-CXX_RUNTIME = Stays(
+CXX_RUNTIME = Exclusion(
     ("libstdc++.so.*", "libgcc_s.so.*"), "--keep-system-cxx: the system's own, which must be as new"
 )
 
@@ -115,7 +115,7 @@ COMPANIONS = (
     Companion("libmkl_rt.so*", ("libmkl_*.so*",), "all of MKL"),
 )
 
-# What lies beside a library and is no library: a bundle without it starts, and fails when it is used.
+# What is next to a library and is no library: a bundle without it starts, and fails when it is used.
 DATA_BESIDE = {
     "librocblas.so*": "rocBLAS reads kernels from rocblas/library beside it, which are not bundled",
     "libhipblaslt.so*": "hipBLASLt reads kernels from hipblaslt/library beside it, which are not bundled",
@@ -136,10 +136,10 @@ class Policy:
     def __init__(
         self, *, keep_system_cxx: bool = False, exclude: Sequence[str] = (), include: Sequence[str] = ()
     ) -> None:
-        self._first = (Stays(tuple(exclude), "--exclude"),)
+        self._first = (Exclusion(tuple(exclude), "--exclude"),)
         self._include = tuple(include)
         self._unmatched = dict.fromkeys((*exclude, *include))
-        self._rest = (*STAYS, *((CXX_RUNTIME,) if keep_system_cxx else ()))
+        self._rest = (*EXCLUSIONS, *((CXX_RUNTIME,) if keep_system_cxx else ()))
 
     def reason(self, *names: str | None) -> str | None:
         """Why a library with these names is not bundled; None: it is."""

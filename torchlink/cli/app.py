@@ -75,7 +75,7 @@ def summarize(command: Any) -> None:
 
 
 def refuse_empty_paths(command: Any) -> None:
-    """Make every path of a command refuse the empty word, which `Path` takes for the current directory.
+    """Make every path of a command refuse an empty argument, which `Path` takes for the current directory.
 
     Scripts make such words: `torchlink lint "$APP"` where APP is not set.
     """
@@ -92,7 +92,7 @@ def refusing_empty(kind: Any) -> Callable[..., Any]:
 
     def checked(value: Any, parameter: Any, context: Any) -> Any:
         if value == "":
-            kind.fail("The empty word names no file or directory.", parameter, context)
+            kind.fail("An empty argument names no file or directory.", parameter, context)
         return convert(value, parameter, context)
 
     return checked
@@ -134,7 +134,7 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """The build and link toolchain for libtorch: the words that compile, link, load and run, proved."""
+    """The build and link toolchain for libtorch: the flags to compile, link, load and run with it, checked."""
 
 
 def root_context() -> Any:
@@ -156,7 +156,7 @@ def complete_in(option: str, shell: str, *more: str) -> int:
     if shell not in SHELLS or more:
         raise UsageError(
             f"{option} {' '.join((shell, *more))} names no shell.",
-            hint=f"Say one of {', '.join(SHELLS)}, or none for the current one.",
+            hint=f"Use one of {', '.join(SHELLS)}, or none for the current one.",
         )
     if option == "--show-completion":
         script = completion.get_completion_script(
@@ -206,7 +206,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def usage_error(error: Any) -> UsageError:
-    """What click found wrong with the words of a command line, as an error of ours, with what was likely meant."""
+    """What click found wrong with the arguments of a command line, as an error of ours, with what was likely meant."""
     context = getattr(error, "ctx", None)
     if context is None:
         return UsageError(error.format_message() or "A command is missing.")

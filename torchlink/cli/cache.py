@@ -58,7 +58,7 @@ def clear(arguments: CacheArguments) -> int:
 
 COMMAND = CommandGroup(
     {"show": Command(CacheArguments, show), "clear": Command(CacheArguments, clear)},
-    help="Show or delete what torchlink keeps: built loaders, what compilers said of themselves, logs.\n\n"
+    help="Show or delete what torchlink keeps: built loaders, what compilers reported about themselves, logs.\n\n"
     "Everything in it can be deleted at any time, also while torchlink runs.",
     epilog=EPILOG,
 )

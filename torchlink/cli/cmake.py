@@ -52,9 +52,9 @@ Examples:
 class CMakeInitArguments(NamedTuple):
     """The command line of `torchlink cmake init`."""
 
-    directory: Annotated[Path, Argument("[DIR]", "Where to; it is made where it is missing.")] = Path()
+    directory: Annotated[Path, Argument("[DIR]", "Where to; created if missing.")] = Path()
     name: Annotated[str, Option("--name", "Of the project and its program.")] = "app"
-    force: Annotated[bool, Option("--force", "Overwrite files that stand there.")] = False
+    force: Annotated[bool, Option("--force", "Overwrite existing files.")] = False
     libtorch: options.Libtorch = None
     python: options.Python = None
     plan: Annotated[PlanOptions, options.PROJECT] = PlanOptions()
@@ -62,7 +62,7 @@ class CMakeInitArguments(NamedTuple):
 
 
 def init(arguments: CMakeInitArguments) -> int:
-    """Write a CMake project that builds: plain words, presets, a program.
+    """Write a CMake project that builds: plain CMake, presets, a program.
 
     Only DIR/.torchlink and CMakeUserPresets.json are specific to this machine, and git ignores them; commit the
     rest. Whoever clones the project runs `torchlink cmake prefix --output DIR/.torchlink` once.

@@ -38,7 +38,7 @@ def declared(name: str) -> Command | CommandGroup:
 
 
 def command_for(words: Sequence[str]) -> tuple[Command, Sequence[str]] | None:
-    """The command that a command line begins with, and the words behind it; None where typer must find it."""
+    """The command that a command line begins with, and the flags behind it; None where typer must find it."""
     if not words or words[0] not in COMMANDS:
         return None
     found = declared(words[0])

@@ -1,4 +1,4 @@
-"""`torchlink c++`: the compiler with libtorch's words added where they belong, as MPI's wrappers do."""
+"""`torchlink c++`: the compiler with libtorch's flags added where they belong, as MPI's wrappers do."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Examples:
   torchlink c++ -O2 -c main.cpp && torchlink c++ main.o -o app
   torchlink c++ --libtorch /opt/libtorch --cpu main.cpp
   torchlink c++ -show main.cpp         # the command that would run
-  torchlink c++ -show:compile          # the words that compile; -show:link: those that link
+  torchlink c++ -show:compile          # the flags that compile; -show:link: those that link
   CXX="ccache clang++" torchlink c++ main.cpp
-  CXX=torchlink-c++ python setup.py build_ext     # the same in one word
+  CXX=torchlink-c++ python setup.py build_ext     # the same in one argument
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
 SIGNALLED = 128  # exit codes above are of a compiler that a signal has ended: its source is not at fault
@@ -50,10 +50,10 @@ class CompilerCall(NamedTuple):
 
 
 def cxx(call: CompilerCall) -> int:
-    """Run the C++ compiler with libtorch's words added.
+    """Run the C++ compiler with libtorch's flags added.
 
-    The compiler is that of --compiler, else $CXX, else c++. Compile words are added where something is compiled,
-    link words where something is linked: none of those with -c, -S, -E or -fsyntax-only. Your own -std stays
+    The compiler is that of --compiler, else $CXX, else c++. Compile flags are added where something is compiled,
+    link flags where something is linked: none of those with -c, -S, -E or -fsyntax-only. Your own -std stays
     where libtorch's headers compile with it. The exit code is the compiler's.
 
     Options of torchlink's own stand in front. TORCHLINK_LIBTORCH names the libtorch, too.
@@ -207,7 +207,7 @@ def say_shadowed(command: Sequence[str], plan: LinkPlan, compiler: Compiler, env
 
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:
-    """The words to put behind the user's own."""
+    """The flags to put behind the user's own."""
     from torchlink.emit.cxx import words
 
     if plan is None:

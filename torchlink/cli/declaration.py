@@ -83,7 +83,7 @@ class Field(NamedTuple):
 
     @property
     def refuses_empty(self) -> bool:
-        """Whether the empty word is no value: a path ("" would be the current directory), or the name of something."""
+        """Whether an empty argument is no value: a path (the current directory) or a name."""
         return self.type is Path or (self.type is str and self.default is None and not self.many)
 
     def value(self, text: str) -> object:

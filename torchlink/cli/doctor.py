@@ -26,20 +26,20 @@ class DoctorArguments(NamedTuple):
 
     libtorch: Annotated[
         tuple[Path, ...],
-        Option("--libtorch", "Judge this one instead of all; may be repeated.", metavar="PATH"),
+        Option("--libtorch", "Check this one instead of all; may be repeated.", metavar="PATH"),
     ] = ()
     python: options.Python = None
     json: options.Json = False
     fix_script: Annotated[
-        bool, Option("--fix-script", "Print a shell script that would mend what is missing; run nothing.")
+        bool, Option("--fix-script", "Print a shell script that would fix what is missing; run nothing.")
     ] = False
 
 
 def doctor(arguments: DoctorArguments) -> int:
-    """Say what is here to build against libtorch with, what fits what, and what is missing.
+    """Report what is here to build against libtorch with, what fits what, and what is missing.
 
     Every libtorch, C++ compiler, linker and tool, driver and GPU; which compiler suits which libtorch; whether
-    a CUDA build can run. What is missing comes with the command that mends it. Nothing is compiled or changed.
+    a CUDA build can run. What is missing comes with the command that fixes it. Nothing is compiled or changed.
     The one that is taken without options is marked with *.
     """
     from torchlink.cli.progress import working
@@ -47,7 +47,7 @@ def doctor(arguments: DoctorArguments) -> int:
     from torchlink.errors import UsageError
 
     if arguments.json and arguments.fix_script:
-        raise UsageError("--json and --fix-script exclude one another.", hint="Say one of them.")
+        raise UsageError("--json and --fix-script exclude one another.", hint="Use only one of them.")
     with working("looking at this machine"):
         report = examine(arguments.libtorch, arguments.python)
     if arguments.json:

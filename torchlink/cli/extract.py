@@ -47,7 +47,7 @@ class ExtractArguments(NamedTuple):
 
 
 def extract(arguments: ExtractArguments) -> int:
-    """Cut a libtorch out of a wheel: include, lib, share and build-version, as in upstream's zips.
+    """Extract a libtorch from a wheel: include, lib, share and build-version, as in upstream's zips.
 
     Nothing is downloaded and nothing run. A CUDA wheel needs libraries of other wheels (nvidia-…); those that
     are given are laid beside its own. DIR can be moved and copied; --libtorch DIR names it.

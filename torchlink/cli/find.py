@@ -66,11 +66,11 @@ class FindArguments(NamedTuple):
 
 
 def find(arguments: FindArguments) -> int:
-    """Find libtorch and say what it is.
+    """Find libtorch and print what it is.
 
     Version, C++ ABI, C++ standard, libraries and accelerator are read from its files.
 
-    Without --libtorch and --python the first usable one is taken of: the variables TORCHLINK_LIBTORCH,
+    Without --libtorch and --python the first usable one of these is taken: the variables TORCHLINK_LIBTORCH,
     LIBTORCH, TORCH_INSTALL_PREFIX, Torch_DIR and CMAKE_PREFIX_PATH; the active virtual environment, then the
     conda environment; ./libtorch and the other places where projects vendor one; python3 on PATH; the Python
     that runs torchlink; the system's own places.
@@ -78,7 +78,7 @@ def find(arguments: FindArguments) -> int:
     from torchlink.libtorch.choose import failure, search
 
     if arguments.json and arguments.print:
-        raise UsageError("--print and --json exclude one another.", hint="Say one of them.")
+        raise UsageError("--print and --json exclude one another.", hint="Use only one of them.")
     if len(arguments.libtorch) + bool(arguments.python) > 1 and not arguments.all:
         several = "--libtorch and --python together" if arguments.python else "Several --libtorch"
         raise UsageError(f"{several} need --all.", hint="Say --all to see every one of them.")

@@ -1,4 +1,4 @@
-"""`torchlink flags`: the words for one target on stdout, and nothing else there."""
+"""`torchlink flags`: the flags for one target on stdout, and nothing else there."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class FlagsArguments(NamedTuple):
 
 
 def flags(arguments: FlagsArguments) -> int:
-    """Print the words that compile and link a program against libtorch.
+    """Print the flags that compile and link a program against libtorch.
 
-    The answer alone is on stdout, notes are on stderr. The words go at the end of a command, behind sources
+    The answer alone is on stdout, notes are on stderr. The flags go at the end of a command, behind sources
     and objects. For paths with spaces use eval, as below, or --response-file.
     """
     targets = [target for target in TARGETS if getattr(arguments, target.replace("-", "_"))] or ["cxx"]
@@ -73,23 +73,23 @@ def flags(arguments: FlagsArguments) -> int:
         raise UsageError(f"--{' and --'.join(targets)} ask for two answers at once.", hint="Name one target.")
     if arguments.response_file and targets != ["cxx"]:
         raise UsageError(
-            f"--response-file goes with --cxx, not with --{targets[0]}.", hint="Leave one of them away."
+            f"--response-file goes with --cxx, not with --{targets[0]}.", hint="Use only one of them."
         )
-    half = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
+    phase = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
     libtorch = locate(arguments.libtorch, arguments.python)
-    plan = plan_for(libtorch, arguments.plan._replace(compiles=half != "link"), arguments.compiler)
+    plan = plan_for(libtorch, arguments.plan._replace(compiles=phase != "link"), arguments.compiler)
     if arguments.response_file:
-        write_response_file(plan, half, arguments.response_file, force=arguments.force)
+        write_response_file(plan, phase, arguments.response_file, force=arguments.force)
     else:
         from torchlink.emit import emit
 
-        answer(emit(plan, targets[0], half))
+        answer(emit(plan, targets[0], phase))
     say_notes(plan)
     return 0
 
 
-def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -> None:
-    """Write the words for `c++ @PATH`, over an older response file but over nothing else."""
+def write_response_file(plan: LinkPlan, phase: str, path: Path, *, force: bool) -> None:
+    """Write the flags for `c++ @PATH`, over an older response file but over nothing else."""
     from torchlink.atomic import unwritable, write_file
     from torchlink.bounds import first_bytes
     from torchlink.emit import cxx
@@ -105,7 +105,7 @@ def write_response_file(plan: LinkPlan, half: str, path: Path, *, force: bool) -
                     f"{path} is no response file of torchlink's; it was left as it is.",
                     hint="Name another file, or give --force to overwrite it.",
                 )
-        write_file(path, os.fsencode(cxx.response_file(plan, half)))
+        write_file(path, os.fsencode(cxx.response_file(plan, phase)))
     except OSError as error:
         raise unwritable(path, error, "Name a file that you may write.") from error
 

@@ -61,7 +61,12 @@ class LintArguments(NamedTuple):
     ] = ()
     select: Annotated[
         tuple[str, ...],
-        Option("--select", "Only these rules (ids or globs, by commas).", metavar="RULES", complete=rule_ids),
+        Option(
+            "--select",
+            "Only these rules (ids or globs, comma-separated).",
+            metavar="RULES",
+            complete=rule_ids,
+        ),
     ] = ()
     ignore: Annotated[
         tuple[str, ...], Option("--ignore", "Not these rules.", metavar="RULES", complete=rule_ids)
@@ -90,7 +95,7 @@ class LintArguments(NamedTuple):
         ),
     ] = ()
     root: Annotated[
-        Path | None, Option("--root", "Judge as in the image or sysroot below DIR.", metavar="DIR")
+        Path | None, Option("--root", "Check as in the image or sysroot below DIR.", metavar="DIR")
     ] = None
     libtorch: Annotated[
         Path | None,
@@ -151,10 +156,10 @@ class LintArguments(NamedTuple):
 
 
 def lint(arguments: LintArguments) -> int:
-    """Say what is wrong or fragile in binaries that link libtorch; they are read, never run.
+    """Report what is wrong or fragile in binaries that link libtorch; they are read, never run.
 
-    Every finding says what, where, why it will hurt and the words that mend it; --explain prints the page
-    of a rule. Exit code 0: nothing at or above --fail-on; 1: something; 2: a file could not be judged.
+    Every finding says what, where, why it will hurt and the flags that fix it; --explain prints the page
+    of a rule. Exit code 0: nothing at or above --fail-on; 1: something; 2: a file could not be checked.
     """
     if arguments.list_rules or arguments.explain is not None:
         return about_rules(arguments)
@@ -165,7 +170,7 @@ def lint(arguments: LintArguments) -> int:
     from torchlink.cli.lint_output import show, write_page
     from torchlink.cli.progress import working
     from torchlink.lint import config as settings
-    from torchlink.lint.case import LintOptions
+    from torchlink.lint.context import LintOptions
     from torchlink.lint.finding import Severity
     from torchlink.lint.rules import RULES, choose
     from torchlink.lint.run import lint as run
@@ -247,7 +252,7 @@ def check_forms(arguments: LintArguments) -> None:
 
 
 def words(values: Sequence[str]) -> tuple[str, ...]:
-    """The ids of options that take several by commas."""
+    """The ids of options that take several comma-separated."""
     return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
 
 

@@ -223,5 +223,5 @@ def entry(argv: Sequence[str] | None = None) -> None:
 
 
 def compiler_entry() -> None:
-    """The console script `torchlink-c++`: `torchlink c++` for tools that want a compiler in one word."""
+    """The console script `torchlink-c++`: `torchlink c++` for tools that want a compiler in one argument."""
     entry(["c++", *sys.argv[1:]])

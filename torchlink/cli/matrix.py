@@ -46,7 +46,7 @@ class MatrixArguments(NamedTuple):
     """The command line of `torchlink matrix`."""
 
     model: Annotated[
-        Path | None, Argument("[MODEL]", "A TorchScript file; a tiny one that torchlink carries without.")
+        Path | None, Argument("[MODEL]", "A TorchScript file; the bundled test model without.")
     ] = None
     libtorch: Annotated[
         tuple[Path, ...],
@@ -90,7 +90,7 @@ def matrix(arguments: MatrixArguments) -> int:
     from torchlink.matrix.run import columns_of, rows_of, run_matrix
 
     if arguments.json + arguments.markdown + arguments.github > 1:
-        raise UsageError("--json, --markdown and --github exclude one another.", hint="Say one of them.")
+        raise UsageError("--json, --markdown and --github exclude one another.", hint="Use only one of them.")
     for option, values in (
         ("--libtorch", arguments.libtorch),
         ("--compiler", arguments.compiler),

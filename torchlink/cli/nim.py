@@ -26,7 +26,7 @@ Examples:
 class NimInitArguments(NamedTuple):
     """The command line of `torchlink nim init`."""
 
-    directory: Annotated[Path, Argument("[DIR]", "Where to; it is made where it is missing.")] = Path()
+    directory: Annotated[Path, Argument("[DIR]", "Where to; created if missing.")] = Path()
     shared: Annotated[
         bool,
         Option(
@@ -34,7 +34,7 @@ class NimInitArguments(NamedTuple):
             "For a shared repository: no paths in it; its config.nims calls torchlink at every compile.",
         ),
     ] = False
-    force: Annotated[bool, Option("--force", "Overwrite files that stand there.")] = False
+    force: Annotated[bool, Option("--force", "Overwrite existing files.")] = False
     libtorch: options.Libtorch = None
     python: options.Python = None
     plan: Annotated[PlanOptions, options.PROJECT] = PlanOptions()
@@ -44,8 +44,8 @@ class NimInitArguments(NamedTuple):
 def init(arguments: NimInitArguments) -> int:
     """Write a Nim project that builds: a small typed wrapper, a program that runs a model, a .nimble file.
 
-    Its nim.cfg holds the words for this machine's libtorch, and git ignores it. With --shared there is a
-    config.nims instead that asks torchlink whenever Nim runs, so that everyone gets the words for theirs.
+    Its nim.cfg holds the flags for this machine's libtorch, and git ignores it. With --shared there is a
+    config.nims instead that asks torchlink whenever Nim runs, so that everyone gets the flags for theirs.
     """
     from torchlink.build.project import write_project
     from torchlink.emit.nim_project import project, shared_project

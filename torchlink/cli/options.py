@@ -72,11 +72,11 @@ Python = Annotated[
     Option("--python", "Use the torch that this Python interpreter would import.", metavar="EXE"),
 ]
 Json = Annotated[bool, Option("--json", "One JSON object on stdout.")]
-COMPILER = Option("--compiler", "The C++ compiler to suit; otherwise $CXX, else c++.", metavar="EXE")
+COMPILER = Option("--compiler", "The C++ compiler to use; otherwise $CXX, else c++.", metavar="EXE")
 Compiler = Annotated[str | None, COMPILER]
 VIA = Option(
     "--via",
-    "cxx: by the compiler with the words of `torchlink flags`; cmake, nim: through the project that "
+    "cxx: by the compiler with the flags of `torchlink flags`; cmake, nim: through the project that "
     "`torchlink cmake init` or `torchlink nim init` writes.",
     metavar="cxx|cmake|nim",
     complete=offering("cxx", "cmake", "nim"),
@@ -117,7 +117,7 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 VERIFY = {
     "inputs": Option(
         "--input",
-        "One argument of forward; repeat it for each, in order. Without any the model tells.",
+        "One argument of forward; repeat it for each, in order. Without any, the inputs are worked out from the model.",
         metavar="VALUE",
     ),
     "expect": Option(
@@ -126,7 +126,7 @@ VERIFY = {
     "atol": Option("--atol", "Absolute tolerance of --expect."),
     "rtol": Option("--rtol", "Relative tolerance of --expect."),
     "timeout": Option(
-        "--timeout", "Stop a model that is not through by then; no limit otherwise.", metavar="SECONDS"
+        "--timeout", "Stop a model that has not finished by then; no limit otherwise.", metavar="SECONDS"
     ),
     "libraries": Option(
         "--library",

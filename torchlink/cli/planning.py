@@ -45,7 +45,7 @@ def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> 
         return plan
     remark = (
         f"$CXX, {named}, compiles for another machine than {libtorch.platform} {libtorch.arch}, which "
-        f"{libtorch.root} is built for: it cannot use these words."
+        f"{libtorch.root} is built for: it cannot use these flags."
     )
     return plan._replace(notes=(*plan.notes, remark))
 

@@ -68,7 +68,7 @@ def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
     here = this_machine()
     variable = VARIABLES.get(here.platform)
     if libtorch.packed or libtorch.platform != here.platform or variable is None:
-        kind = "still packed" if libtorch.packed else f"built for {libtorch.platform}"
+        kind = "not extracted" if libtorch.packed else f"built for {libtorch.platform}"
         raise LibtorchUnusableError(
             f"{libtorch.root} is {kind}: nothing can be run with it on this machine.",
             hint=f"Unpack it with torchlink extract {libtorch.root} DIR and say --libtorch DIR."

@@ -136,7 +136,7 @@ def not_empty(text: str) -> str:
         ValueError: it is empty.
     """
     if not text:
-        raise ValueError("The empty word names nothing.")
+        raise ValueError("An empty argument names nothing.")
     return text
 
 

@@ -1,4 +1,4 @@
-"""`torchlink verify`: prove that the words work: build a loader with them, load a model, call its forward."""
+"""`torchlink verify`: prove that the flags work: build a loader with them, load a model, call its forward."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class VerifyArguments(NamedTuple):
 
     models: Annotated[
         tuple[Path, ...],
-        Argument("[MODEL]...", "TorchScript files; a tiny one that torchlink carries where none is named."),
+        Argument("[MODEL]...", "TorchScript files; the bundled test model where none is named."),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
     libtorch: options.Libtorch = None
@@ -58,7 +58,7 @@ class VerifyArguments(NamedTuple):
 
 
 def verify(arguments: VerifyArguments) -> int:
-    """Build a loader with the words of `torchlink flags`, load models with it and call their forward.
+    """Build a loader with the flags of `torchlink flags`, load models with it and call their forward.
 
     The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
     works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
@@ -98,15 +98,15 @@ class Linted:
     """What lint says of the loader; asked twice, it looks once."""
 
     def __init__(self, *, cpu: bool) -> None:
-        # Where the loader lies is torchlink's choice; what --cpu leaves out is the user's.
+        # Where the loader is is torchlink's choice; what --cpu leaves out is the user's.
         self._ignored = ("rpath-absolute", "rpath-build-tree", *(("load-bearing-lost",) if cpu else ()))
         self._known: dict[Path, tuple[Finding, ...] | None] = {}
 
     def of(self, report: VerifyReport) -> tuple[Finding, ...] | None:
         """The findings, None where there is no loader to read. It is for this machine and this libtorch alone."""
         from torchlink.errors import ResourcesError, TorchlinkError
-        from torchlink.lint.case import LintOptions
-        from torchlink.lint.judge import judge
+        from torchlink.lint.checking import check_binary
+        from torchlink.lint.context import LintOptions
         from torchlink.lint.rules import choose
 
         if report.loader is None:
@@ -117,7 +117,7 @@ class Linted:
             tree = emulator.tree if emulator else None
             rules = choose(ignore=self._ignored)
             try:
-                self._known[loader] = judge(loader, wanted, rules=rules, tree=tree).findings
+                self._known[loader] = check_binary(loader, wanted, rules=rules, tree=tree).findings
             except ResourcesError:
                 raise
             except TorchlinkError:

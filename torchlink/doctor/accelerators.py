@@ -35,7 +35,7 @@ KFD = Path("/dev/kfd")  # the door to AMD's driver
 
 
 def accelerator_fit(libtorch: Libtorch, driver: Driver) -> AcceleratorFit | None:
-    """Judge one libtorch; None for one without a GPU half."""
+    """Check one libtorch; None for one without a GPU half."""
     if libtorch.accelerator == "cuda":
         return AcceleratorFit(libtorch, *cuda_fit(version_of(libtorch), driver))
     if libtorch.accelerator == "rocm":

@@ -111,11 +111,11 @@ def winning(value: str, libtorch: Libtorch | None) -> dict[str, tuple[str, ...]]
         usual.update(paths)
         for each in there.objects:
             if (
-                each.how.kind == SEARCHED
-                and each.how.entry is not None
+                each.found_via.kind == SEARCHED
+                and each.found_via.entry is not None
                 and paths.get(each.name) != each.real_path
             ):
-                won.setdefault(each.how.entry, {})[Path(each.path).name] = None
+                won.setdefault(each.found_via.entry, {})[Path(each.path).name] = None
     asked = {name: os.path.realpath(libtorch.library_dir / name) for name in libtorch.libraries}
     own = {name: path for name, path in asked.items() if re.match(OF_TORCH, name)}
     own.update((name, path) for name, path in usual.items() if re.match(OF_PROGRAMS, name))

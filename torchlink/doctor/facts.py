@@ -96,7 +96,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong or missing, and what mends it."""
+    """Something that is wrong or missing, and what fixes it."""
 
     severity: str  # "error": no CPU program can be built | "warning" | "note": something optional is missing
     what: str  # one or two sentences

@@ -32,7 +32,7 @@ def missing_for_cpu(libtorch: Libtorch) -> tuple[str, ...]:
 
 
 def fit(libtorch: Libtorch, found: FoundCompiler, short: Shortfall | None = None) -> Fit:
-    """Judge one pair; `short` is what this system lacks for the libtorch."""
+    """Check one pair; `short` is what this system lacks for the libtorch."""
     compiler, missing = found.compiler, missing_for_cpu(libtorch)
     if compiler is None:
         return Fit(libtorch, found, abi=False, cxx_standard=None, error=found.error, missing=missing)

@@ -1,4 +1,4 @@
-"""What is wrong or missing on a machine, and the command that mends it: one small function a question."""
+"""What is wrong or missing on a machine, and the command that fixes it: one small function a question."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def no_libtorch(report: DoctorReport) -> Iterator[Problem]:
     else:
         yield Problem(
             "error",
-            "No usable libtorch was found.",
+            "No working libtorch was found.",
             "Install one, or name one with --libtorch or TORCHLINK_LIBTORCH.",
             install_torch(),
         )
@@ -143,7 +143,7 @@ def incomplete(report: DoctorReport) -> Iterator[Problem]:
     without_command = f"{remedy.sentence[:1].upper()}{remedy.sentence[1:]}." if remedy.sentence else ""
     yield Problem(
         "error" if for_cpu else "warning",
-        f"The libtorch of {libtorch.root} needs what is not there: {names}."
+        f"The libtorch of {libtorch.root} has missing dependencies: {names}."
         + (" Not even a CPU program starts without it." if for_cpu else ""),
         without_command if remedy.text else "Install what brings these libraries.",
         (remedy.command,) if remedy.command else (),
@@ -155,19 +155,19 @@ def contradictions(report: DoctorReport) -> Iterator[Problem]:
     libtorch = report.search.chosen
     for conflict in libtorch.conflicts if libtorch else ():
         yield Problem(
-            "warning", f"{libtorch.root if libtorch else ''}: {conflict.rstrip('.')}.", "Install it anew."
+            "warning", f"{libtorch.root if libtorch else ''}: {conflict.rstrip('.')}.", "Reinstall it."
         )
 
 
 def broken_choices(report: DoctorReport) -> Iterator[Problem]:
-    """Environment variables that name no usable libtorch, and compilers and tools that do not answer."""
+    """Environment variables that name no working libtorch, and compilers and tools that do not answer."""
     yield from (Problem("warning", error.message, error.hint) for error in report.broken)
     for candidate in report.search.candidates:
         # One of NAMED is an error and told already: nothing else is taken then.
         if candidate.rejected and candidate.found_by in VARIABLES and candidate.found_by not in NAMED:
             yield Problem(
                 "warning",
-                f"{candidate.found_by} names {candidate.path}, which is no usable libtorch: {candidate.rejected}.",
+                f"{candidate.found_by} names {candidate.path}, which is not a usable libtorch: {candidate.rejected}.",
                 "",
                 (f"unset {candidate.found_by}",),
             )
@@ -179,12 +179,12 @@ def broken_choices(report: DoctorReport) -> Iterator[Problem]:
 def idle_gpu(report: DoctorReport) -> Iterator[Problem]:
     """A GPU that is not used, or a build that cannot use one."""
     libtorch = report.search.chosen
-    judged = next((each for each in report.accelerators if each.libtorch is libtorch), None)
-    if judged is not None and judged.runs is False:
-        fixable = "needs driver" in judged.why or "GPU, but no driver" in judged.why
+    checked = next((each for each in report.accelerators if each.libtorch is libtorch), None)
+    if checked is not None and checked.runs is False:
+        fixable = "needs driver" in checked.why or "GPU, but no driver" in checked.why
         yield Problem(
             "warning" if fixable else "note",
-            f"The libtorch that is taken runs on the CPU only: {judged.why}.",
+            f"The libtorch that is taken runs on the CPU only: {checked.why}.",
             "Install a newer driver." if fixable else "",
             _install(report, "driver") if fixable else (),
         )

@@ -42,8 +42,8 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
     """Look at this machine.
 
     Args:
-        libtorch: judge only these; every one on the machine where empty.
-        python: judge only the torch of this interpreter.
+        libtorch: check only these; every one on the machine where empty.
+        python: check only the torch of this interpreter.
 
     Raises:
         ToolMissingError: there is no such interpreter.
@@ -70,7 +70,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
     emulator, no_emulator = emulation(found.chosen, default)
     driver = read_driver()
     accelerators = (accelerator_fit(each, driver) for each in usable)
-    judged = [(each, shortfall(each, thorough=True)) for each in usable]
+    checked = [(each, shortfall(each, thorough=True)) for each in usable]
     report = DoctorReport(
         machine=this_machine(),
         system=system_name(),
@@ -84,7 +84,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
         toolkit=next(find_toolkits(), None),
         nvcc=tool("nvcc"),
         broken=tuple(broken),
-        fits=tuple(fit(each, compiler, short) for each, short in judged for compiler in compilers),
+        fits=tuple(fit(each, compiler, short) for each, short in checked for compiler in compilers),
         accelerators=tuple(each for each in accelerators if each),
         emulator=emulator,
         no_emulator=no_emulator,

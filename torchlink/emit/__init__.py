@@ -1,6 +1,6 @@
 """Targets: the syntaxes a link plan is written in.
 
-One module each, with `emit(plan, half) -> str`, a pure function.
+One module each, with `emit(plan, phase) -> str`, a pure function.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ TARGETS = {
     "pkg-config": "pkg_config",
     "json": "json_plan",
 }
-HALVES = ("both", "compile", "link")
+PHASES = ("both", "compile", "link")
 
 
-def emit(plan: LinkPlan, target: str, half: str = "both") -> str:
+def emit(plan: LinkPlan, target: str, phase: str = "both") -> str:
     """The text of a plan in one syntax, without a final newline.
 
     Args:
         plan: what to write.
         target: a key of `TARGETS`.
-        half: "both", or only what a compile or a link step needs.
+        phase: "both", or only what a compile or a link step needs.
 
     Raises:
         InexpressibleError: a path of the plan cannot be written in this syntax.
-        UsageError: there is no such target or half.
+        UsageError: there is no such target or phase.
     """
-    if target not in TARGETS or half not in HALVES:
+    if target not in TARGETS or phase not in PHASES:
         raise UsageError(
-            f"There is no target {target!r} with half {half!r}.",
-            hint=f"Targets: {', '.join(TARGETS)}; halves: {', '.join(HALVES)}.",
+            f"There is no target {target!r} with phase {phase!r}.",
+            hint=f"Targets: {', '.join(TARGETS)}; phases: {', '.join(PHASES)}.",
         )
-    text: str = importlib.import_module(f"torchlink.emit.{TARGETS[target]}").emit(plan, half)
+    text: str = importlib.import_module(f"torchlink.emit.{TARGETS[target]}").emit(plan, phase)
     return text

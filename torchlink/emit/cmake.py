@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 TARGET = "torchlink::torch"
 
 
-def emit(plan: LinkPlan, half: str = "both") -> str:
+def emit(plan: LinkPlan, phase: str = "both") -> str:
     """CMake text (3.13 and newer) that defines `torchlink::torch`.
 
     Raises:
         InexpressibleError: CMake cannot carry a path of the plan.
     """
     properties = {
-        **(_compile_properties(plan) if half != "link" else {}),
-        **(_link_properties(plan) if half != "compile" else {}),
+        **(_compile_properties(plan) if phase != "link" else {}),
+        **(_link_properties(plan) if phase != "compile" else {}),
     }
     lines = [
         f"# libtorch {comment(plan.libtorch.version or 'of unknown version')}",
         f"# Then: target_link_libraries(app PRIVATE {TARGET})",
-        *(_search_path(plan) if half != "compile" else ()),
+        *(_search_path(plan) if phase != "compile" else ()),
         f"if(NOT TARGET {TARGET})",
         f"  add_library({TARGET} INTERFACE IMPORTED)",
         f"  set_target_properties({TARGET} PROPERTIES",

@@ -21,10 +21,10 @@ FETCHED = ("LIBTORCH", "TORCH")
 # The variables of FindPython3, FindPython, and of the older FindPythonInterp and pybind11.
 PYTHON = ("Python3_EXECUTABLE", "Python_EXECUTABLE", "PYTHON_EXECUTABLE")
 OWN = "Set by torchlink"
-# The options whose value is the next word, where it is not joined to them.
+# The options whose value is the next argument, where it is not joined to them.
 DIRECTORY_OPTIONS = frozenset({"-S", "-B", "-H"})
 VALUE_OPTIONS = frozenset({"-C", "-D", "-U", "-G", "-T", "-A", "--preset", "--toolchain", "--install-prefix"})
-# The first words of a cmake command line that configures nothing.
+# The first arguments of a cmake command line that configures nothing.
 OTHER_MODES = frozenset({"--build", "--install", "--open", "--workflow", "--find-package", "-E", "-P", "-N"})
 
 
@@ -43,7 +43,7 @@ def initial_cache(
 
     Args:
         libtorch: what to build against.
-        prefix: where torchlink's own TorchConfig.cmake lies, as `share/cmake/Torch` below it.
+        prefix: where torchlink's own TorchConfig.cmake is, as `share/cmake/Torch` below it.
         launcher: compiler launcher, for example `ccache`; None for none.
         given: names of variables that the user's command line sets; they are left out.
         cross: variables that make CMake compile for another machine.

@@ -1,4 +1,4 @@
-"""Target `cxx`: the words of a C++ compiler's command line."""
+"""Target `cxx`: the flags of a C++ compiler's command line."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan, PlanLibrary
 
 
-def emit(plan: LinkPlan, half: str = "both") -> str:
+def emit(plan: LinkPlan, phase: str = "both") -> str:
     """One quoted line: for a POSIX shell, or for cmd.exe where the plan is for Windows."""
     quote = quoting.windows if plan.platform == "windows" else quoting.shell
-    return " ".join(quote(word) for word in words(plan, half))
+    return " ".join(quote(word) for word in words(plan, phase))
 
 
-def response_file(plan: LinkPlan, half: str = "both") -> str:
+def response_file(plan: LinkPlan, phase: str = "both") -> str:
     """The text of a file for `c++ @PATH`, one word a line."""
     quote = quoting.windows if plan.platform == "windows" else quoting.response_file
-    return "".join(f"{quote(word)}\n" for word in words(plan, half))
+    return "".join(f"{quote(word)}\n" for word in words(plan, phase))
 
 
-def words(plan: LinkPlan, half: str = "both") -> tuple[str, ...]:
+def words(plan: LinkPlan, phase: str = "both") -> tuple[str, ...]:
     """The argument words, unquoted; they work at the end of a command, behind its sources and objects.
 
     The standard is the last compile word, because projects and other tools put a lower one before it.
@@ -30,9 +30,9 @@ def words(plan: LinkPlan, half: str = "both") -> tuple[str, ...]:
     windows = plan.platform == "windows"
     compile_words = _msvc_compile(plan) if windows else _compile(plan)
     link_words = _msvc_link(plan) if windows else _link(plan)
-    if half == "compile":
+    if phase == "compile":
         return compile_words
-    if half == "link":
+    if phase == "link":
         return link_words
     # What follows /link is for the linker alone; a link step by itself calls link.exe.
     return (*compile_words, "/link", *link_words) if windows else (*compile_words, *link_words)

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
 
-def emit(plan: LinkPlan, half: str = "both") -> str:
-    """The plan as indented JSON (`schema` 1), with the words of `cxx` beside what they are made from."""
-    return json.dumps(to_json(plan, half), indent=2)
+def emit(plan: LinkPlan, phase: str = "both") -> str:
+    """The plan as indented JSON (`schema` 1), with the flags of `cxx` beside what they are made from."""
+    return json.dumps(to_json(plan, phase), indent=2)
 
 
-def to_json(plan: LinkPlan, half: str = "both") -> dict[str, object]:
+def to_json(plan: LinkPlan, phase: str = "both") -> dict[str, object]:
     """The plan as an object that JSON can hold; `half` leaves out what the other step needs."""
     libtorch = plan.libtorch
     result: dict[str, object] = {
@@ -34,7 +34,7 @@ def to_json(plan: LinkPlan, half: str = "both") -> dict[str, object]:
         },
         "options": {name: value for name, value in plan.options._asdict().items() if name != "compiles"},
     }
-    if half != "link":
+    if phase != "link":
         result["compile"] = {
             "words": list(cxx.words(plan, "compile")),
             "undefines": list(plan.undefines),
@@ -42,7 +42,7 @@ def to_json(plan: LinkPlan, half: str = "both") -> dict[str, object]:
             "include_dirs": [str(directory) for directory in plan.all_include_dirs],
             "cxx_standard": plan.cxx_standard,
         }
-    if half != "compile":
+    if phase != "compile":
         result["link"] = {
             "words": list(cxx.words(plan, "link")),
             "library_dirs": [str(directory) for directory in plan.library_dirs],

@@ -42,7 +42,7 @@ def shared_project(name: str, options: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def loader_project(plan: LinkPlan) -> dict[str, str]:
-    """The reference loader as a Nim program (`nim cpp loader.nim`), with the words that users get."""
+    """The reference loader as a Nim program (`nim cpp loader.nim`), with the flags that users get."""
     sources = (data_dir("templates") / "loader").iterdir()
     return {
         "nim.cfg": f"{nim.emit(plan)}\n",

@@ -24,22 +24,22 @@ NOT_SYSTEM = (
     "# A path of libtorch's headers holds a space, which pkg-config does not quote after -isystem: they are named by "
     "-I, and the compiler shows its warnings about them."
 )
-# Meson and others put the words of a .pc file behind their own.
+# Meson and others put the flags of a .pc file behind their own.
 LEFT_OUT = (
     "# No -std= is needed here: the compiler's default is C++{needed} or later.\n"
     "# A project that sets an older standard (Meson: cpp_std, otherwise CXXFLAGS) must be raised to C++{needed}."
 )
 
 
-def emit(plan: LinkPlan, half: str = "both") -> str:
+def emit(plan: LinkPlan, phase: str = "both") -> str:
     """The text of a `torch.pc`; `half` leaves the other step's field empty.
 
     Raises:
         InexpressibleError: a path holds a line break, a comma in what is meant for the linker, or a space in
             what `-idirafter` names.
     """
-    compile_words = () if half == "link" else _compile_words(plan)
-    link_words = () if half == "compile" else _link_words(plan)
+    compile_words = () if phase == "link" else _compile_words(plan)
+    link_words = () if phase == "compile" else _link_words(plan)
     if "-Xlinker" in link_words:
         raise InexpressibleError(
             f"{plan.libtorch.library_dir} cannot be written in a .pc file: pkg-config folds the repeated "
@@ -48,7 +48,7 @@ def emit(plan: LinkPlan, half: str = "both") -> str:
         )
     special = any(quoting.pkg_config(word) != word for word in (*compile_words, *link_words))
     needed = plan.libtorch.cxx_standard_required
-    silent = plan.shared_standard is None and half != "link"
+    silent = plan.shared_standard is None and phase != "link"
     shown = any(re.match(r"-I.*\s", word, re.DOTALL) for word in compile_words)
     return "\n".join(
         (
@@ -71,7 +71,7 @@ def _version(version: str | None) -> str:
 
 
 def _link_words(plan: LinkPlan) -> tuple[str, ...]:
-    """The words of `cxx`, with nothing side by side that pkgconf would take for one word in two parts.
+    """The flags of `cxx`, with nothing side by side that pkgconf would take for one word in two parts.
 
     pkgconf 1.8 (not 3.0) joins two words that begin with -Wl, and prints their spaces unquoted; a -L between them
     keeps them apart, and a repeated -L is dropped from what it prints.
@@ -96,10 +96,10 @@ def _by_path(plan: LinkPlan, word: str) -> str:
 
 
 def _compile_words(plan: LinkPlan) -> tuple[str, ...]:
-    """The words of `cxx`, an option and its directory as one word: pkgconf keeps only those together.
+    """The flags of `cxx`, an option and its directory as one word: pkgconf keeps only those together.
 
     The standard is not the preferred one, and left out where the compiler's default suffices: Meson and others put
-    these words behind their own, which they would overrule.
+    these flags behind their own, which they would overrule.
     """
     own = f"-std=c++{plan.cxx_standard}"
     words = iter(word for word in cxx.words(plan, "compile") if word != own)

@@ -1,4 +1,4 @@
-"""The libraries that libtorch needs from other wheels: where each lies, and what comes along with it."""
+"""The libraries that libtorch needs from other wheels: where each is, and what comes along with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
 
 
-class Shelf(NamedTuple):
+class WheelIndex(NamedTuple):
     """A wheel that may bring libraries."""
 
     wheel: Path
@@ -23,10 +23,10 @@ class Shelf(NamedTuple):
     libraries: tuple[ZipInfo, ...]
 
 
-def shelve(wheel: Path, archive: ZipFile) -> Shelf:
+def shelve(wheel: Path, archive: ZipFile) -> WheelIndex:
     """Look through a wheel for shared libraries."""
     libraries = (member for member in files(archive) if ".so" in member.filename)
-    return Shelf(
+    return WheelIndex(
         wheel, archive, tuple(member for member in libraries if library_name(_split(member)[1]) is not None)
     )
 
@@ -46,15 +46,15 @@ def search_dirs(home: str, entries: Iterable[str]) -> set[str]:
     }
 
 
-def bringers(
-    wanted: Iterable[str], shelves: Sequence[Shelf], reached: Collection[str]
-) -> list[tuple[Shelf, str]]:
+def providers(
+    wanted: Iterable[str], shelves: Sequence[WheelIndex], reached: Collection[str]
+) -> list[tuple[WheelIndex, str]]:
     """The wheels that bring these NEEDED names, each with the directory in it; in the order of `shelves`.
 
     Args:
         wanted: SONAMEs.
         shelves: the wheels.
-        reached: directories to which search paths lead. What lies there goes first: Triton's wheel has a
+        reached: directories to which search paths lead. What is there goes first: Triton's wheel has a
             libcupti, too, that torch would never find.
 
     Raises:
@@ -77,8 +77,10 @@ def bringers(
     return [(shelves[number], directory) for number, directory in sorted(found)]
 
 
-def items_of(shelf: Shelf, directory: str, present: Collection[str], *, with_licences: bool) -> list[Item]:
-    """All libraries that lie in one directory of a wheel, but those whose names are `present` already.
+def items_of(
+    shelf: WheelIndex, directory: str, present: Collection[str], *, with_licences: bool
+) -> list[Item]:
+    """All libraries that are in one directory of a wheel, but those whose names are `present` already.
 
     All, because cuDNN and NVRTC open their other parts by name when they run; pip installs them all, too.
     """

@@ -23,7 +23,7 @@ class Taken:
 class ExtractReport:
     """One run of `torchlink extract`."""
 
-    libtorch: Libtorch  # what lies in the new directory, read from there
+    libtorch: Libtorch  # what is in the new directory, read from there
     wheel: Path  # what it was cut out of
     files: int
     size: int  # bytes

@@ -61,7 +61,7 @@ def choose(layout: Layout, archive: ZipFile, version: str | None, *, python_libs
     inside = getattr(layout.tree, "inside", "")
     homes = {
         _inside(inside, layout.library_dir): "lib",
-        _inside(inside, BUNDLED): "lib",  # everything that libtorch needs lies in one directory
+        _inside(inside, BUNDLED): "lib",  # everything that libtorch needs is in one directory
     }
     trees = {_inside(inside, layout.include): "include", _inside(inside, "share"): "share"}
     for member in files(archive):

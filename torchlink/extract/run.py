@@ -1,4 +1,4 @@
-"""`torchlink extract` as a function: choose, unpack beside the place, complete, mend, rename."""
+"""`torchlink extract` as a function: choose, unpack beside the place, complete, fix, rename."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torchlink.atomic import SILENT, Progress, check_space, publish, workspace
 from torchlink.errors import LibtorchUnusableError, UsageError
 from torchlink.extract import members, search_paths
-from torchlink.extract.companions import Shelf, bringers, items_of, search_dirs, shelve
+from torchlink.extract.companions import WheelIndex, items_of, providers, search_dirs, shelve
 from torchlink.extract.facts import ExtractReport, Taken
 from torchlink.extract.unpack import check_target, unpack
 from torchlink.libtorch.inspect import inspect, inspect_layout
@@ -62,14 +62,14 @@ def extract(
         choice = members.choose(layout, archives[wheel], packed.version, python_libs=python_libs)
         shelves = [shelve(path, archive) for path, archive in archives.items() if path != wheel]
         work = stack.enter_context(workspace(target))
-        growing = _Growing(work / "libtorch", progress)
+        growing = _Builder(work / "libtorch", progress)
         growing.put(archives[wheel], choice.items)
         growing.write(choice.texts)
         patched: tuple[str, ...] = ()
         if packed.platform == "linux":
             growing.know(choice.items)
             growing.complete(shelves)
-            patched = search_paths.mend(growing.lib, growing.libraries)
+            patched = search_paths.write_search_paths(growing.lib, growing.libraries)
         publish(growing.root, target)
     return ExtractReport(
         libtorch=pin(inspect(directory, "extracted", alone=True), layout),
@@ -118,7 +118,7 @@ def libtorch_in(wheels: Iterable[Path]) -> tuple[Path, Layout]:
     )
 
 
-class _Growing:
+class _Builder:
     """The directory while it is being filled."""
 
     def __init__(self, root: Path, progress: Progress) -> None:
@@ -161,10 +161,10 @@ class _Growing:
         self.libraries.update(found)
         return found
 
-    def complete(self, shelves: Sequence[Shelf]) -> None:
+    def complete(self, shelves: Sequence[WheelIndex]) -> None:
         """Add what is NEEDED from companions' wheels, until nothing more is."""
         machine = next((library.machine for library in self.libraries.values()), "")
-        while found := bringers(sorted(self._missing()), shelves, self.reached):
+        while found := providers(sorted(self._missing()), shelves, self.reached):
             for shelf, directory in found:
                 items = items_of(
                     shelf, directory, self.libraries, with_licences=shelf.wheel not in self.taken

@@ -1,7 +1,7 @@
-"""Which libraries would not find their neighbours from the new place, and mending that.
+"""Which libraries would not find their neighbours from the new place, and fixing that.
 
 In a wheel's layout libraries find one another through `$ORIGIN/../../nvidia/…` and the like; from now on
-they lie in one directory. Nearly all of them search `$ORIGIN` too, so nearly never is there anything to do.
+they are in one directory. Nearly all of them search `$ORIGIN` too, so nearly never is there anything to do.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def stranded(libraries: Mapping[str, Dynamic]) -> list[str]:
     ]
 
 
-def mend(directory: Path, libraries: Mapping[str, Dynamic]) -> tuple[str, ...]:
+def write_search_paths(directory: Path, libraries: Mapping[str, Dynamic]) -> tuple[str, ...]:
     """Add `$ORIGIN` to the search paths that lack it; returns the file names.
 
     Raises:
-        ToolMissingError: there is something to mend, and no patchelf.
+        ToolMissingError: there is something to fix, and no patchelf.
         FileError: patchelf refuses a library.
     """
     names = stranded(libraries)

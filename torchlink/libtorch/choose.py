@@ -34,7 +34,7 @@ def choose(libtorch: Path | None = None, python: str | None = None) -> Libtorch:
     if libtorch is not None and python is not None:
         raise UsageError(
             f"--libtorch {libtorch} and --python {python} each name a libtorch, and one is taken.",
-            hint="Say one of them; `torchlink find --all` takes both and shows what they are.",
+            hint="Use only one of them; `torchlink find --all` takes both and shows what they are.",
         )
     found = search(() if libtorch is None else (libtorch,), python)
     if found.chosen is not None:
@@ -83,7 +83,7 @@ def was_meant(rejected: Candidate, following: Place) -> bool:
 
 
 def examine(place: Place, here: Machine) -> Candidate | None:
-    """Judge one place; None where there is nothing and nobody said that there would be."""
+    """Check one place; None where there is nothing and nobody said that there would be."""
     if place.absent is not None:
         return Candidate(place.path, place.found_by, None, place.absent)
     found = resolve(place.path)
@@ -97,7 +97,7 @@ def examine(place: Place, here: Machine) -> Candidate | None:
     try:
         libtorch = inspect_layout(found, place.found_by)
     except LibtorchUnusableError as error:
-        reason = error.message.removeprefix(f"{root} is no usable libtorch: ").rstrip(".")
+        reason = error.message.removeprefix(f"{root} is not a usable libtorch: ").rstrip(".")
         return Candidate(root, place.found_by, None, reason)
     built_for = Machine(libtorch.platform, libtorch.arch)
     if built_for != here and place.found_by != "--libtorch":
@@ -111,13 +111,13 @@ def failure(found: Search) -> LibtorchNotFoundError | LibtorchUnusableError:
     meant = next((each for each in reversed(found.candidates) if each.found_by in NAMED), None)
     if meant is not None:
         return LibtorchUnusableError(
-            f"{meant.path} ({meant.found_by}) is no usable libtorch: {meant.rejected}.",
+            f"{meant.path} ({meant.found_by}) is not a usable libtorch: {meant.rejected}.",
             hint=NAME_ANOTHER,
         )
     from torchlink.libtorch.places import searched
 
     return LibtorchNotFoundError(
-        "No usable libtorch was found.",
+        "No working libtorch was found.",
         hint="Install one (`pip install torch`, or unpack a libtorch zip) or name one with --libtorch PATH.",
         details=(
             *(

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 # libtorch_cpu first: it says what every program needs. Where it is packed, its stub carries the same path.
 MAIN = ("torch_cpu", "torch", "shm", "c10")
 PACKAGE_DIRS = ("cusparselt/lib", "torch.libs")
-ROCM = (
-    "_rocm_sdk_"  # core, libraries, or libraries of one GPU family; what core itself takes along lies deeper
-)
+ROCM = "_rocm_sdk_"  # core, libraries, or libraries of one GPU family; what core itself takes along is deeper
 ROCM_DIRS = ("lib", "lib/rocm_sysdeps/lib")
 
 
@@ -69,7 +67,7 @@ def read_companions(
     needs = read_needs(layout, libraries, main.machine)
     in_place: dict[Path, list[str]] = {}
     stray = []
-    for name in needs.askers:
+    for name in needs.requesters:
         entries = (entry for entry in needs.entries[name] if not (alone and entry.startswith("/")))
         entry = next((entry for entry in entries if reaches(layout, entry, name)), None)
         if entry is None:
@@ -134,7 +132,7 @@ def look_beside(
     """Where the libraries are that no search path reaches: directory → names; and the names that are nowhere.
 
     Packages beside torch go before the system's libraries, because torch was built for their versions, and
-    those before `<env>/lib`, where an environment keeps other things too. `own` holds what lies in libtorch's
+    those before `<env>/lib`, where an environment keeps other things too. `own` holds what is in libtorch's
     own directory and is not reached even so, because the libraries have no search paths.
     """
     known = list(sites())
@@ -164,11 +162,11 @@ def look_in_system(
 
     sysroot = Sysroot(layout.tree.root, layout.tree.path(layout.library_dir), main)
     found, nowhere = find_in_system(
-        {name: needs.askers[name] for name in stray},
+        {name: needs.requesters[name] for name in stray},
         sysroot,
         lambda names: found_by_default(names, main, lambda _: True),
     )
-    needs.askers.update(nowhere)
+    needs.requesters.update(nowhere)
     return found, list(nowhere)
 
 
@@ -183,7 +181,7 @@ def package_dirs(sites: Iterable[Path]) -> Iterator[Path]:
 
 
 def packed_dirs(layout: Layout, path: tuple[str, ...]) -> tuple[CompanionDir, ...]:
-    """The companion directories that lie in the same archive, which is `torch.libs` where there is one."""
+    """The companion directories that are in the same archive, which is `torch.libs` where there is one."""
     relative = (entry for entry in path if not entry.startswith("/"))
     reached = {layout.tree.path(expand(entry, layout.library_dir)) for entry in relative}
     names = layout.tree.names(BUNDLED)
@@ -197,10 +195,10 @@ def name_packages(
 ) -> tuple[MissingLibrary, ...]:
     """The missing libraries with who asks for them and PyPI's package that brings them, where that fits."""
     if is_triple(layout.library_dir.rpartition("/")[2]):  # Debian's: PyPI's builds are others
-        return tuple(MissingLibrary(name, needs.askers[name], None) for name in missing)
+        return tuple(MissingLibrary(name, needs.requesters[name], None) for name in missing)
     requires = metadata(layout) if missing else ""
     return tuple(
-        MissingLibrary(name, needs.askers[name], package, pinned(package, requires) if package else None)
+        MissingLibrary(name, needs.requesters[name], package, pinned(package, requires) if package else None)
         for name in missing
         for package in [package_of(name, cuda, requires)]
     )

@@ -86,7 +86,7 @@ def interpreter_in(prefix: Path, version: str | None = None) -> Path | None:
 
 
 def environment_around(root: Path) -> Environment | None:
-    """The environment whose site-packages (or conda prefix) a libtorch lies in, or None.
+    """The environment whose site-packages (or conda prefix) a libtorch is in, or None.
 
     Where links lead to it there are several: the interpreter is that of the nearest to the path as it was named,
     and the site-packages of all count.

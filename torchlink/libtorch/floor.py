@@ -108,7 +108,7 @@ def newest_fitting(arch: str, have: Mapping[str, Version]) -> Wheels | None:
     """The newest torch whose wheels need no more than a system has.
 
     Args:
-        arch: in the words of `Libtorch.arch`.
+        arch: in the flags of `Libtorch.arch`.
         have: the newest symbol versions of the system, `{"GLIBC": (2, 27)}`; what is not named is not asked for.
     """
     fitting = None
@@ -140,7 +140,7 @@ def shortfall(
     """What a libtorch's own libraries need of glibc and libstdc++ and this system, or a compiler, lacks.
 
     Args:
-        libtorch: one that is still packed is not judged; one for another machine only by `linked`.
+        libtorch: one that is not extracted is not checked; one for another machine only by `linked`.
         linked: what will link; its libraries may be of a sysroot of its own.
         thorough: follow the loader's whole search, rather than only where the libraries in its default directories do
             not serve: ten milliseconds more, for a libtorch that comes with an older libstdc++ of its own.
@@ -163,7 +163,7 @@ def of_linked(libtorch: Libtorch, linked: Linked) -> Shortfall | None:
         for name, path in linked.libraries.items()
         if is_foreign(libtorch) or not is_systems(path, libtorch.arch)
     }
-    return judged(libtorch, core(libtorch), providers, linked.compiler) if providers else None
+    return checked(libtorch, core(libtorch), providers, linked.compiler) if providers else None
 
 
 def beside(libtorch: Libtorch, name: str) -> Path | None:
@@ -200,7 +200,7 @@ def core(libtorch: Libtorch) -> list[Path]:
 
 
 def in_default_dirs(name: str, machine: str) -> Path | None:
-    """Where a library lies in the usual directories of this machine."""
+    """Where a library is in the usual directories of this machine."""
     paths = (Path(directory, name) for directory in PLATFORMS.get(machine, UNKNOWN).dirs)
     return next((path for path in paths if is_file(path)), None)
 
@@ -232,10 +232,10 @@ def follow(libtorch: Libtorch) -> Shortfall | None:
     for name in PROVIDERS:
         if name not in providers and (found := in_default_dirs(name, machine)):
             providers[name] = found
-    return judged(libtorch, paths, providers)
+    return checked(libtorch, paths, providers)
 
 
-def judged(
+def checked(
     libtorch: Libtorch, paths: Iterable[Path], providers: Mapping[str, Path], linked_by: str | None = None
 ) -> Shortfall | None:
     """What libraries of libtorch need and the libraries that provide it lack; see `Shortfall.linked_by`."""

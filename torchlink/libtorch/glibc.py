@@ -1,4 +1,4 @@
-"""Whether another release of the C library lies in the search path of a libtorch's programs."""
+"""Whether another release of the C library is in the search path of a libtorch's programs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Release = tuple[int, ...]
 def glibc_conflict(libtorch: Libtorch) -> str | None:
     """A sentence, without a final full stop, where programs of this system cannot run with a libtorch; else None.
 
-    Its companions may lie beside a C library of another release, which the program would load though the loader is this
-    system's: the two belong together. Of a libtorch that needs a newer system `floor` speaks.
+    Its companions may are next to a C library of another release, which the program would load though the loader is
+    this system's: the two belong together. Of a libtorch that needs a newer system `floor` speaks.
     """
     core = next((file for name in ("torch_cpu", "c10") if (file := _file(libtorch, name))), None)
     if core is None or libtorch.packed or libtorch.platform != "linux" or is_foreign(libtorch):

@@ -43,7 +43,7 @@ def inspect(path: Path, found_by: str, *, alone: bool = False) -> Libtorch:
     found = resolve(path)
     if isinstance(found, NoLibtorch):
         raise LibtorchUnusableError(
-            f"{path} is no usable libtorch: {found.reason}.",
+            f"{path} is not a usable libtorch: {found.reason}.",
             hint=NAME_ANOTHER,
         )
     return inspect_layout(found, found_by, alone=alone)
@@ -59,11 +59,13 @@ def inspect_layout(layout: Layout, found_by: str, *, alone: bool = False) -> Lib
     try:
         lacking = incomplete(layout)
         if lacking:
-            raise LibtorchUnusableError(f"{root} is no usable libtorch: {lacking}.", hint="Install it again.")
+            raise LibtorchUnusableError(
+                f"{root} is not a usable libtorch: {lacking}.", hint="Install it again."
+            )
         return read_facts(layout, found_by, alone=alone)
     except (FileError, MalformedFileError) as error:
         raise LibtorchUnusableError(
-            f"{root} is no usable libtorch: {error.message}", hint="Install it again."
+            f"{root} is not a usable libtorch: {error.message}", hint="Install it again."
         ) from error
 
 

@@ -75,7 +75,7 @@ def environment_of(python: str, *, thorough: bool = False) -> Environment:
 
 
 def from_files(python: Path) -> Environment | None:
-    """The environment by the interpreter's place, or None where it is a script or lies in no installation."""
+    """The environment by the interpreter's place, or None where it is a script or is in no installation."""
     if is_file(python.parent.parent / "pyvenv.cfg"):
         return environment_at(python.parent.parent)
     if python.parent.name == "shims":

@@ -1,4 +1,4 @@
-"""Where a libtorch's parts lie below its root, or why a directory holds no libtorch."""
+"""Where a libtorch's parts are below its root, or why a directory holds no libtorch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRIPLE = re.compile(r"(?:lib/)?[A-Za-z0-9_]+-linux-gnu[A-Za-z0-9_]*")
 NO_HEADERS = "no headers: include/ATen is missing"
 
 # How close a place is to a libtorch; the nearest one's reason is worth telling.
-NOTHING, KIN, PART, HALF = range(4)
+NOTHING, RELATED, INCOMPLETE, BROKEN = range(4)
 
 
 class Layout(NamedTuple):
@@ -60,7 +60,7 @@ def lay_out(tree: Tree) -> Layout | NoLibtorch:
         return absence(tree, include)
     library_dir, core = found
     if include is None and is_lua(tree, library_dir):
-        return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT lie beside it", KIN)
+        return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT are next to it", RELATED)
     layout = Layout(
         tree=tree,
         kind=kind_of(tree, library_dir),
@@ -69,7 +69,7 @@ def lay_out(tree: Tree) -> Layout | NoLibtorch:
         cmake_dir=cmake_dir_of(tree, library_dir),
         core=core,
     )
-    return layout if include else NoLibtorch(NO_HEADERS, PART, layout)
+    return layout if include else NoLibtorch(NO_HEADERS, INCOMPLETE, layout)
 
 
 def library_dir_of(tree: Tree) -> tuple[str, tuple[str, ...]] | None:
@@ -133,27 +133,27 @@ def is_source_build(tree: Tree) -> bool:
 
 
 def is_unpacked_system(layout: Layout) -> bool:
-    """Whether it is a part of a system that lies below another directory than `/`: Debian's packages, unpacked."""
+    """Whether it is a part of a system that is below another directory than `/`: Debian's packages, unpacked."""
     tree = layout.tree
     return layout.kind == "system" and not tree.packed and os.path.realpath(tree.root) not in INSTALLED
 
 
 def is_lua(tree: Tree, library_dir: str) -> bool:
-    """Whether Torch7, the Lua library that PyTorch descends from, lies there."""
+    """Whether Torch7, the Lua library that PyTorch descends from, is there."""
     return not LUA.isdisjoint(tree.names(library_dir)) or tree.is_file("include/luaT.h")
 
 
 def absence(tree: Tree, include: str | None) -> NoLibtorch:
     """Say what a root without core libraries is."""
     if is_lua(tree, "lib"):
-        return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT lie there", KIN)
+        return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT are there", RELATED)
     if any(not STATIC.isdisjoint(tree.names(directory)) for directory in ("lib", "lib64", "")):
-        return NoLibtorch("a static build: only .a libraries, and torchlink links shared ones", PART)
+        return NoLibtorch("a static build: only .a libraries, and torchlink links shared ones", INCOMPLETE)
     closed = [path for path in map(tree.path, ("lib", "lib64")) if not tree.packed and is_closed(path)]
     if closed:
-        return NoLibtorch(f"{closed[0]} may not be read: permission denied", HALF)
+        return NoLibtorch(f"{closed[0]} may not be read: permission denied", BROKEN)
     if include is not None:
-        return NoLibtorch("half an install: headers without libc10 and libtorch_cpu", HALF)
+        return NoLibtorch("incomplete install: headers without libc10 and libtorch_cpu", BROKEN)
     if tree.packed:
         return NoLibtorch("an archive without a libtorch: no lib/libc10 inside", NOTHING)
     if not tree.is_dir(""):
@@ -161,5 +161,5 @@ def absence(tree: Tree, include: str | None) -> NoLibtorch:
     if tree.root.name != "torch":
         return NoLibtorch("nothing of libtorch is there", NOTHING)
     if tree.is_file("__init__.py"):
-        return NoLibtorch("a Python package named torch without lib/ and include/", KIN)
-    return NoLibtorch("a directory that is only named torch: no __init__.py, no lib, no include", KIN)
+        return NoLibtorch("a Python package named torch without lib/ and include/", RELATED)
+    return NoLibtorch("a directory that is only named torch: no __init__.py, no lib, no include", RELATED)

@@ -105,26 +105,26 @@ def incomplete(layout: Layout) -> str | None:
     Since 1.5 the code is in libtorch_cpu and libtorch is a stub that NEEDs it; before, libtorch held it.
     """
     if "c10" not in layout.core:
-        return "half an install: libc10 is missing"
+        return "incomplete install: libc10 is missing"
     if library_file(layout, "c10") is None:
-        return "half an install: c10 is there to link, but not to load (a dangling link, or no DLL)"
+        return "incomplete install: c10 is there to link, but not to load (a dangling link, or no DLL)"
     if "torch_cpu" in layout.core:
         missing = library_file(layout, "torch_cpu") is None
-        return "half an install: libtorch_cpu is a dangling link" if missing else None
+        return "incomplete install: libtorch_cpu is a dangling link" if missing else None
     try:
         stub = elf_library(layout, "torch")
     except MalformedFileError as error:
-        return f"half an install: {error.message.rstrip('.')}"
+        return f"incomplete install: {error.message.rstrip('.')}"
     if stub is not None:
         missing_names = [name for name in stub.dynamic.needed if _is_missing(layout, name)]
         return (
-            f"half an install: libtorch.so needs {missing_names[0]}, which is missing"
+            f"incomplete install: libtorch.so needs {missing_names[0]}, which is missing"
             if missing_names
             else None
         )
     name = library_file(layout, "torch")
     if name is None or layout.tree.size(name) <= LARGEST_STUB:
-        return "half an install: libtorch_cpu is missing"
+        return "incomplete install: libtorch_cpu is missing"
     return None
 
 

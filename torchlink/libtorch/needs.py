@@ -22,12 +22,12 @@ FIRST = ("libtorch_cpu.", "libc10.")
 class Needs(NamedTuple):
     """NEEDED names for which something has to be looked for: the C runtime's and those in reach are left out."""
 
-    askers: dict[str, str]  # name → file name of the first library that asks for it
+    requesters: dict[str, str]  # name → file name of the first library that asks for it
     entries: dict[str, list[str]]  # name → search path entries of all that ask, as names in the tree
     conflicts: list[str]
     unreached: set[
         str
-    ]  # those of the names that lie in the library directory, where nothing of theirs points
+    ]  # those of the names that are in the library directory, where nothing of theirs points
 
 
 def search_path_of(elf: ElfFile) -> tuple[str | None, tuple[str, ...]]:
@@ -62,7 +62,7 @@ def read_needs(layout: Layout, libraries: tuple[str, ...], arch: str) -> Needs:
             if needed in own and not found_here:
                 needs.unreached.add(needed)
             if (needed not in own or not found_here) and not on_every_system(needed):
-                needs.askers.setdefault(needed, name)
+                needs.requesters.setdefault(needed, name)
                 needs.entries.setdefault(needed, []).extend(entries)
     return needs
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def check_unpacked(libtorch: Libtorch) -> None:
-    """Refuse a libtorch that is still packed, for words that a build will use.
+    """Refuse a libtorch that is not extracted, for words that a build will use.
 
     Raises:
         LibtorchUnusableError: it is.
     """
     if libtorch.packed:
         raise LibtorchUnusableError(
-            f"{libtorch.root} is still packed: compiler, linker and loader need files.",
+            f"{libtorch.root} is not extracted: compiler, linker and loader need files.",
             hint=f"Unpack it (torchlink extract {quoted(str(libtorch.root))} DIR) and say --libtorch DIR.",
         )

@@ -1,4 +1,4 @@
-"""Where to look for a libtorch, in order. A place is a path and how it was come by; no judging."""
+"""Where to look for a libtorch, in order. A place is a path and how it was come by; no checking."""
 
 from __future__ import annotations
 

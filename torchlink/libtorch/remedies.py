@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.libtorch.conda_words import conda_prefix, conda_words
+from torchlink.libtorch.conda_commands import conda_commands, conda_prefix
 from torchlink.libtorch.disk import names_in, read_text
 from torchlink.libtorch.layout import INSTALLED, is_triple
 from torchlink.libtorch.machine import this_machine
-from torchlink.libtorch.pip_words import install_words, machine_words, merge_words, wanted_from_pip
+from torchlink.libtorch.pip_commands import install_words, machine_words, merge_words, wanted_from_pip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,7 @@ def remedy_for(libtorch: Libtorch, missing: Iterable[MissingLibrary]) -> Remedy:
         return Remedy(sentence=debians_words(libtorch, lacking))
     prefix = conda_prefix(libtorch) if lacking else None
     if prefix:
-        return Remedy(conda_words(libtorch, prefix, lacking))
+        return Remedy(conda_commands(libtorch, prefix, lacking))
     site = libtorch.root.parent
     wanted = wanted_from_pip(lacking, site_dirs_of(libtorch))
     if not wanted.all:
@@ -64,7 +64,7 @@ def remedy_for(libtorch: Libtorch, missing: Iterable[MissingLibrary]) -> Remedy:
         tag = read_text(site / dist_info / "WHEEL").partition("\nTag: ")[2].partition("\n")[0].strip()
         return Remedy(merge_words(site, wanted, machine_words(tag, libtorch.arch)))
     return Remedy(
-        sentence=f"pip cannot mend {libtorch.root} in place, because it belongs to no Python environment: copy the "
+        sentence=f"pip cannot fix {libtorch.root} in place, because it belongs to no Python environment: copy the "
         f"libraries of {', '.join(wanted.all)} into {libtorch.library_dir}, or cut a whole libtorch out of the "
         "wheels (torchlink extract TORCH.whl COMPANION.whl... DIR)"
     )

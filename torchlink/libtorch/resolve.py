@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ARCHIVES = {".whl", ".zip"}
 DEBIAN_START = b"!<arch>\ndebian-binary"
 DEBIAN_PACKAGE = (
-    "a Debian package, still packed; unpack it and those that it depends on into one directory, `dpkg -x FILE DIR`, "
+    "a Debian package, not extracted; unpack it and those that it depends on into one directory, `dpkg -x FILE DIR`, "
     "and name that"
 )
 INNER = {"lib", "lib64", "include", "bin", "share"}
@@ -27,7 +27,7 @@ def resolve(path: Path) -> Layout | NoLibtorch:
     """The libtorch at a path, else the reason of the place that came nearest to one.
 
     Understood are a root, its `lib` or `include`, a directory that contains `libtorch/` or `torch/`, a
-    site-packages, a virtual environment or conda prefix, `share/cmake/Torch` and what lies on the way to it,
+    site-packages, a virtual environment or conda prefix, `share/cmake/Torch` and what is on the way to it,
     a TorchConfig.cmake or library file, an unpacked system root, a wheel and a zip.
     """
     from torchlink.libtorch.tree import DirectoryTree
@@ -75,7 +75,7 @@ def behind_links(libraries: Layout, *, beyond: bool) -> Layout | None:
 
     conda-forge lays torch out so: `<env>/lib` and `<env>/include` hold libtorch, and the Python package's
     `torch/lib` holds links to it. In Debian's package `torch/include` holds links as well; but what the libraries
-    need lies beside the real ones.
+    need is next to the real ones.
 
     Args:
         libraries: the tree's.

@@ -61,15 +61,15 @@ class Sysroot:
 
 
 def find_in_system(
-    askers: dict[str, str], sysroot: Sysroot, by_default: Callable[[list[str]], set[str]]
+    requesters: dict[str, str], sysroot: Sysroot, by_default: Callable[[list[str]], set[str]]
 ) -> tuple[dict[Path, list[str]], dict[str, str]]:
     """Follow names to the directories of an unpacked system, and on through what the libraries there need.
 
-    What this system has anyway is taken from it, but for what lies in libtorch's own directory: that one the
+    What this system has anyway is taken from it, but for what is in libtorch's own directory: that one the
     program's search path names in any case.
 
     Args:
-        askers: NEEDED name → file name of the libtorch library that asks for it.
+        requesters: NEEDED name → file name of the libtorch library that asks for it.
         sysroot: where to look.
         by_default: which names this system's loader finds by itself.
 
@@ -78,8 +78,8 @@ def find_in_system(
     """
     found: dict[Path, list[str]] = {}
     nowhere: dict[str, str] = {}
-    known = dict(askers)
-    level = list(askers)
+    known = dict(requesters)
+    level = list(requesters)
     while level:
         away = [name for name in level if not is_file(sysroot.library_dir / name)]
         default = by_default(away) if away else set()

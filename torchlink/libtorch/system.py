@@ -19,17 +19,17 @@ def on_every_system(name: str) -> bool:
     return name.partition(".so")[0] in EVERYWHERE or name.startswith(LOADERS)
 
 
-def found_by_default(names: list[str], asker: ElfFile, packaged: Callable[[str], bool]) -> set[str]:
+def found_by_default(names: list[str], requester: ElfFile, packaged: Callable[[str], bool]) -> set[str]:
     """Those SONAMEs that this system's loader finds without a search path.
 
     Another machine's system cannot be looked at: there everything is taken to be found that is not `packaged`,
     which is to say that a PyPI package brings it.
     """
-    if asker.machine != this_machine().arch:
+    if requester.machine != this_machine().arch:
         return {name for name in names if not packaged(name)}
     from torchlink.binary.system import system_for
 
-    system = system_for(asker)
+    system = system_for(requester)
     return {
         name
         for name in names

@@ -1,4 +1,4 @@
-"""The files of a libtorch, seen alike whether they lie in a directory or are packed in a wheel or zip."""
+"""The files of a libtorch, seen alike whether they are in a directory or are packed in a wheel or zip."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Tree(Protocol):
 
 
 class DirectoryTree:
-    """A libtorch that lies unpacked on the disk."""
+    """A libtorch that is unpacked on the disk."""
 
     packed = False
 
@@ -163,7 +163,7 @@ class ArchiveTree:
         return self._member(name) in self._sizes
 
     def is_dir(self, name: str) -> bool:
-        """Whether members lie below this name."""
+        """Whether members are below this name."""
         below = self._member(name) + "/"
         return any(member.startswith(below) for member in self._sizes)
 

@@ -60,7 +60,7 @@ def parse(text: str, name: str) -> tuple[BaselineEntry, ...]:
     Raises:
         MalformedFileError: it is not a baseline, or one of a schema that this torchlink does not know.
     """
-    again = "Write it anew with 'torchlink lint --write-baseline'."
+    again = "Write it again with 'torchlink lint --write-baseline'."
     try:
         document = load_json(text)
     except ValueError as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-NAMES = ("torchlink.toml", "pyproject.toml")  # where both lie in one directory, the first wins
+NAMES = ("torchlink.toml", "pyproject.toml")  # where both are in one directory, the first wins
 LINT_KEYS = ("select", "ignore", "fail-on", "target", "allowed-rpath", "allow")
 ALLOW_KEYS = ("rule", "subject", "reason")
 

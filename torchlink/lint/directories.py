@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.binary.closure import LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
 
 
-def directories_of(each: LoadedObject, case: Case) -> Iterator[tuple[str, str, Path]]:
+def directories_of(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, str, Path]]:
     """Each entry that the loader heeds, where it sees that directory, and where that is on this machine.
 
     With a RUNPATH the RPATH is not heeded.
@@ -22,8 +22,8 @@ def directories_of(each: LoadedObject, case: Case) -> Iterator[tuple[str, str, P
     dynamic = each.elf.dynamic
     text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
     for entry in dict.fromkeys(text.split(":")) if text else ():
-        directory = expand(entry, each.origin, case.system)
+        directory = expand(entry, each.origin, context.system)
         if directory is None:  # a token that means nothing on this machine: the loader throws it away
             continue
-        host = case.on_host(directory, each) if directory.startswith("/") else Path(directory)
+        host = context.on_host(directory, each) if directory.startswith("/") else Path(directory)
         yield entry, directory, host

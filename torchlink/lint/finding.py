@@ -1,4 +1,4 @@
-"""What lint says: findings, the closure it judged, and the report of a whole run."""
+"""What lint says: findings, the closure it checked, and the report of a whole run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
     severity: Severity
     subject: str  # what it is about: a library's name, a path, a search path entry, a symbol
     message: str  # what, where, and why it will hurt
-    fix: str  # the words that mend it
+    fix: str  # the flags that fix it
     evidence: tuple[str, ...] = ()  # what was read: symbols, searched directories, versions
     demangled: tuple[str, ...] = ()  # the same lines with C++ names as C++ writes them; () where none was
     # What makes it another finding than the one in a baseline when it grows: every undefined symbol, every version
@@ -46,7 +46,7 @@ class RuleDoc(NamedTuple):
     id: str  # as in `Finding.rule`
     severity: Severity  # what its findings have unless they say otherwise
     title: str  # one sentence: what the rule finds
-    help: str = ""  # Markdown: what, why, and how to mend it
+    help: str = ""  # Markdown: what, why, and how to fix it
     uri: str = ""  # absolute address of the rule's page; "" where there is none
 
 
@@ -55,7 +55,7 @@ class ClosureEntry(NamedTuple):
 
     name: str  # as it was asked for: a NEEDED name or the file itself
     path: str | None  # None: not found
-    how: str  # "the file itself", "RUNPATH of ./app", "ld.so.cache", "not found", …
+    found_via: str  # "the file itself", "RUNPATH of ./app", "ld.so.cache", "not found", …
     needed_by: str | None  # path of the first object that asked for it
     # "directory: reason it was not there", in the loader's order; -v shows them
     searched: tuple[str, ...] = ()
@@ -83,21 +83,21 @@ class FileReport(NamedTuple):
 
     path: str
     # "executable" | "shared library" | "python extension" | "ldd text" | "readelf text" | "lddtree text" |
-    # "unreadable": it could not be judged, and `not_judged` says why
+    # "unreadable": it could not be checked, and `not_checked` says why
     kind: str
     findings: tuple[Finding, ...]  # most severe first
     closure: tuple[ClosureEntry, ...]  # in load order
     allowed: tuple[Allowed, ...] = ()
     # sentences: what a text, a missing file or another architecture leaves open
-    not_judged: tuple[str, ...] = ()
-    of_every_text: tuple[str, ...] = ()  # those of `not_judged` that any text of its kind leaves open
+    not_checked: tuple[str, ...] = ()
+    of_every_text: tuple[str, ...] = ()  # those of `not_checked` that any text of its kind leaves open
     assumed: tuple[
         str, ...
     ] = ()  # sentences: what was taken for granted, such as which libtorch Python has loaded
 
     @property
     def unreadable(self) -> bool:
-        """Whether it could not be judged at all: that it has no findings means nothing."""
+        """Whether it could not be checked at all: that it has no findings means nothing."""
         return self.kind == UNREADABLE
 
 
@@ -113,7 +113,7 @@ class LintReport(NamedTuple):
 
     @property
     def unreadable(self) -> tuple[FileReport, ...]:
-        """The files that could not be judged."""
+        """The files that could not be checked."""
         return tuple(file for file in self.files if file.unreadable)
 
     def fails(self, threshold: Severity) -> bool:

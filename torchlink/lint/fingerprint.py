@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _DIRECTORIES = re.compile(r"[^\s,;'\"()=]*/(?=[^/\s])")
 
 SEARCH_PATH_RULES = "rpath-"
-SAME_TREE = 2  # components that two paths share at least which lie in one project: /home/someone
+SAME_TREE = 2  # components that two paths share at least which are in one project: /home/someone
 
 
 def bare(text: str) -> str:
@@ -24,7 +24,7 @@ def bare(text: str) -> str:
 def fingerprint(file: str, finding: Finding) -> str:
     """The identity of a finding: 32 hexadecimal digits over its rule, file name and subject.
 
-    Where the file lies does not count, so that the fingerprint is the same in `/home/someone/build` and on a CI
+    Where the file is does not count, so that the fingerprint is the same in `/home/someone/build` and on a CI
     machine; neither do severity, words and evidence, which change between releases and builds. Two findings
     that differ in nothing but directories share a fingerprint: whoever compares must count. A search path entry
     is what the directory is, so there it counts, as seen from the file.
@@ -40,7 +40,7 @@ def subject_of(file: str, finding: Finding) -> str:
 
 
 def beside(file: str, directory: str) -> str:
-    """A directory as seen from a file that lies in the same tree; one that lies elsewhere as it is."""
+    """A directory as seen from a file that is in the same tree; one that is elsewhere as it is."""
     here = os.path.dirname(os.path.abspath(file))  # noqa: PTH100, PTH120 - what a text names may lie elsewhere
     if not directory.startswith("/"):
         return directory

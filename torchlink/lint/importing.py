@@ -15,7 +15,7 @@ from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import resolve
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
-from torchlink.lint.case import Case, file_name, holds_torch, names_in
+from torchlink.lint.context import LintContext, file_name, holds_torch, names_in
 from torchlink.lint.libtorch_names import TORCH_TYPE, is_of_torch
 from torchlink.lint.missing import is_foreign
 from torchlink.status import is_dir, is_file
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # The first of these that is there is what `import torch` loads, or else what a libtorch without Python has instead.
 ENTRIES = (r"_C\..*so$", r"libtorch_python\.so$", r"libtorch\.so$", r"libtorch_cpu\.so$")
 GLOBAL = "libtorch_global_deps.so"
-SITE = "the site-packages that it lies in"
+SITE = "the site-packages that it is in"
 
 
 class Imported(NamedTuple):
@@ -45,40 +45,48 @@ class Imported(NamedTuple):
 
 
 def imported(
-    case: Case, torches: Torches, environment: Mapping[str, str], files: OpenFiles
+    context: LintContext, torches: Torches, environment: Mapping[str, str], files: OpenFiles
 ) -> Imported | str | None:
-    """The libtorch that an extension is to be judged with.
+    """The libtorch that an extension is to be checked with.
 
     Returns:
         It; a sentence where none was found; None where the extension uses none, is libtorch's own, or finds by
         its own search path the one that Python has, so that its own closure tells all.
     """
-    if not (case.is_extension or case.told) or not uses_torch(case) or case.belongs_to_torch(case.subject):
+    if (
+        not (context.is_extension or context.from_text)
+        or not uses_torch(context)
+        or context.belongs_to_torch(context.subject)
+    ):
         return None
-    package = None if torches.named else package_around(case.subject.file, case.system.tree.root)
-    by_itself = bool(case.torch_dirs) and not any(
-        bare_name(edge.name) in TORCH_LIBRARIES for edge in case.closure.missing
+    package = None if torches.named else package_around(context.subject.file, context.system.tree.root)
+    by_itself = bool(context.torch_dirs) and not any(
+        bare_name(edge.name) in TORCH_LIBRARIES for edge in context.closure.missing
     )
     if by_itself and package is None and not torches.named:
         return None
-    if package is None and not torches.named and (case.system.tree.root is not None or is_foreign(case)):
+    if (
+        package is None
+        and not torches.named
+        and (context.system.tree.root is not None or is_foreign(context))
+    ):
         return None  # the torchs of this machine are none of its
     libtorch = torches.found(package)
     if isinstance(libtorch, TorchlinkError):
         return (
-            f"No libtorch was found to judge it with, as Python imports it after `import torch`: {libtorch.message} "
+            f"No libtorch was found to check it with, as Python imports it after `import torch`: {libtorch.message} "
             "Name one with --libtorch or --python."
         )
-    if package is not None and libtorch.root in case.subject.file.parents:
+    if package is not None and libtorch.root in context.subject.file.parents:
         return None  # torch's own
-    loaded = after_import(package or libtorch.root, libtorch.library_dir, case.system, environment, files)
-    if not loaded or loaded[0].elf.machine != case.subject.elf.machine:
+    loaded = after_import(package or libtorch.root, libtorch.library_dir, context.system, environment, files)
+    if not loaded or loaded[0].elf.machine != context.subject.elf.machine:
         return None
-    if by_itself and os.path.realpath(libtorch.library_dir) in case.torch_dirs:
+    if by_itself and os.path.realpath(libtorch.library_dir) in context.torch_dirs:
         return None
     entry = libtorch.library_dir / GLOBAL
     try:
-        shared = resolve(entry, system=case.system, environment=environment, files=files).objects
+        shared = resolve(entry, system=context.system, environment=environment, files=files).objects
     except ResourcesError:
         raise
     except TorchlinkError:  # of a libtorch without Python
@@ -87,16 +95,16 @@ def imported(
     return Imported(libtorch.root, libtorch.library_dir, found_by, loaded, shared)
 
 
-def uses_torch(case: Case) -> bool:
+def uses_torch(context: LintContext) -> bool:
     """Whether a binary needs libtorch's libraries, or names that only they can have."""
-    asked = (name for each in case.own for name in each.elf.dynamic.needed)
+    asked = (name for each in context.own for name in each.elf.dynamic.needed)
     return any(bare_name(file_name(name)) in TORCH_LIBRARIES for name in asked) or any(
-        is_of_torch(symbol.symbol) or re.search(TORCH_TYPE, symbol.symbol) for symbol in case.undefined
+        is_of_torch(symbol.symbol) or re.search(TORCH_TYPE, symbol.symbol) for symbol in context.undefined
     )
 
 
 def package_around(file: Path, root: str | None) -> Path | None:
-    """The torch package that `import torch` means where a file lies: in its site-packages or its environment's."""
+    """The torch package that `import torch` means where a file is: in its site-packages or its environment's."""
     from torchlink.libtorch.torch_in import torch_in
 
     for directory in Path(os.path.abspath(file)).parents:  # noqa: PTH100 - a symlink must stay one
@@ -141,59 +149,70 @@ def after_import(
 
 
 def after_import_of_torch(
-    case: Case, torches: Torches | None, files: OpenFiles
-) -> tuple[Case, tuple[str, ...], tuple[str, ...]]:
+    context: LintContext, torches: Torches | None, files: OpenFiles
+) -> tuple[LintContext, tuple[str, ...], tuple[str, ...]]:
     """An extension's case as Python imports it after `import torch`, what that assumes, and what it leaves open."""
     from torchlink.lint.torches import Torches
 
-    environment = case.options.environment
-    found = imported(case, torches or Torches(), environment, files)
+    environment = context.options.environment
+    found = imported(context, torches or Torches(), environment, files)
     if found is None or isinstance(found, str):
-        return case, (), (found,) if found else ()
+        return context, (), (found,) if found else ()
     closure = resolve(
-        case.subject.file, system=case.system, environment=environment, files=files, loaded=found.objects
+        context.subject.file,
+        system=context.system,
+        environment=environment,
+        files=files,
+        loaded=found.objects,
     )
     said = [
         f"Python is taken to have imported torch before, with the libtorch in {found.root} ({found.found_by}); "
         "--libtorch or --python names another."
     ]
-    others = [each for each in case.torch_dirs if each != os.path.realpath(found.library_dir)]
+    others = [each for each in context.torch_dirs if each != os.path.realpath(found.library_dir)]
     if others:
         said.append(
             f"The libtorch in {', '.join(others)}, to which its own search path leads, does not count: once torch is "
             "imported, the other one is in the process already."
         )
-    after = Case(
-        closure, Scope(closure), case.options, case.kind, case.system, told=case.told, imported=found
+    after = LintContext(
+        closure,
+        Scope(closure),
+        context.options,
+        context.kind,
+        context.system,
+        from_text=context.from_text,
+        imported=found,
     )
     return after, tuple(said), ()
 
 
 def imported_where_told(
-    case: Case, torches: Torches | None, files: OpenFiles
-) -> tuple[Case, tuple[str, ...], tuple[str, ...]]:
+    context: LintContext, torches: Torches | None, files: OpenFiles
+) -> tuple[LintContext, tuple[str, ...], tuple[str, ...]]:
     """The same for an extension of which only a text tells: its undefined names are looked up, its closure stays."""
     from torchlink.lint.torches import Torches
 
-    if any(bare_name(edge.name) in TORCH_LIBRARIES for edge in case.closure.missing):
-        return case, (), ()  # of what is undefined without them nothing can be said
-    found = imported(case, torches or Torches(), case.options.environment, files)
+    if any(bare_name(edge.name) in TORCH_LIBRARIES for edge in context.closure.missing):
+        return context, (), ()  # of what is undefined without them nothing can be said
+    found = imported(context, torches or Torches(), context.options.environment, files)
     if found is None or isinstance(found, str):
-        return case, (), (found,) if found else ()
+        return context, (), (found,) if found else ()
     said = (
-        f"The text does not say which libtorch {'Python' if case.is_extension else case.name} had loaded: taken is "
+        f"The text does not say which libtorch {'Python' if context.is_extension else context.name} had "
+        "loaded: taken is "
         f"the one in {found.root} "
         f"({found.found_by}); --libtorch or --python names another."
     )
-    after = Case(
-        case.closure,
-        case.scope,
-        case.options,
-        case.kind,
-        case.system,
-        told=case.told,
+    after = LintContext(
+        context.closure,
+        context.scope,
+        context.options,
+        context.kind,
+        context.system,
+        from_text=context.from_text,
         imported=found,
-        failed=case.failed,
-        errors=case.errors,
+        failed=context.failed,
+        errors=context.errors,
     )
     return after, (said,), ()

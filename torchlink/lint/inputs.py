@@ -1,4 +1,4 @@
-"""Directories and wheels, turned into the ELF files to judge in them."""
+"""Directories and wheels, turned into the ELF files to check in them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def is_dynamic(path: Path) -> bool:
             return False
         with path.open("rb") as stream:
             return begins_dynamic(stream.read(18))
-    except OSError as error:  # not for us to read: what may not be opened cannot be judged
+    except OSError as error:  # not for us to read: what may not be opened cannot be checked
         not_about_the_file(path, error)
         return False
 

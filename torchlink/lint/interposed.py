@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.elf_hash import gnu_hash
 from torchlink.libtorch.names import TEST_LIBRARIES, TORCH_LIBRARIES, bare_name
-from torchlink.lint.case import file_name, real_dir
+from torchlink.lint.context import file_name, real_dir
 from torchlink.lint.unused import CXX_RUNTIME, IMPLIED, LIBM, PARTS_OF_LIBC
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import LoadedObject
     from torchlink.binary.elf_records import Definition, Wanted
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
 
 RUNTIMES = re.compile(f"{IMPLIED}|{CXX_RUNTIME}|{LIBM}|{PARTS_OF_LIBC}")
 SPECIAL = ("_ZG", "_ZT", "_ZZ")  # what C++ makes for a class or function beside it
-# What lies beside libtorch's libraries, links them and is not linked by users.
+# What is next to libtorch's libraries, links them and is not linked by users.
 OF_TORCH = TORCH_LIBRARIES | TEST_LIBRARIES | {"shm"}
 
 
@@ -42,7 +42,7 @@ class Taken(NamedTuple):
         return sum(map(len, self.symbols.values()))
 
 
-def interposed(case: Case) -> dict[str, list[Taken]]:
+def interposed(context: LintContext) -> dict[str, list[Taken]]:
     """Paths of objects that libtorch's libraries bind to instead of themselves, each with what is taken.
 
     Nothing for libtorch's own libraries as the subject, and nothing for an extension that Python imports when libtorch
@@ -50,16 +50,16 @@ def interposed(case: Case) -> dict[str, list[Taken]]:
     """
     found: dict[str, list[Taken]] = {}
     if (
-        case.imported is not None
-        or not case.scope.ordered
-        or is_of_torch(case.subject)
-        or is_torchs_program(case)
+        context.imported is not None
+        or not context.scope.ordered
+        or is_of_torch(context.subject)
+        or is_torchs_program(context)
     ):
         return found
-    own, shelf = brought_by_torch(case), _Definitions()
-    for library in (each for objects in case.torch.values() for each in objects):
-        before = [each for each in case.scope.before(library.path) if may_take(each, own)]
-        for path, taken in taken_of(library, before, case, shelf):
+    own, shelf = brought_by_torch(context), _Definitions()
+    for library in (each for objects in context.torch.values() for each in objects):
+        before = [each for each in context.scope.before(library.path) if may_take(each, own)]
+        for path, taken in taken_of(library, before, context, shelf):
             found.setdefault(path, []).append(taken)
     return found
 
@@ -69,10 +69,10 @@ def is_of_torch(each: LoadedObject) -> bool:
     return bare_name(each.elf.dynamic.soname or file_name(each.path)) in OF_TORCH
 
 
-def is_torchs_program(case: Case) -> bool:
+def is_torchs_program(context: LintContext) -> bool:
     """Whether the binary is one of the test programs in a wheel's or zip's `bin`, which hold parts of libtorch."""
-    directory, name = posixpath.split(real_dir(case.subject))
-    roots = {posixpath.dirname(each) for each in case.torch_dirs}
+    directory, name = posixpath.split(real_dir(context.subject))
+    roots = {posixpath.dirname(each) for each in context.torch_dirs}
     return name == "bin" and directory in roots and is_torch_root(Path(directory))
 
 
@@ -81,12 +81,12 @@ def is_torch_root(directory: Path) -> bool:
     return any((directory / mark).is_file() for mark in ("version.py", "build-version"))
 
 
-def brought_by_torch(case: Case) -> set[str]:
+def brought_by_torch(context: LintContext) -> set[str]:
     """Paths of libtorch's libraries and of all that they need: made to go with it."""
-    own = {each.path for objects in case.torch.values() for each in objects}
+    own = {each.path for objects in context.torch.values() for each in objects}
     left = list(own)
     while left:
-        asked = {edge.path for edge in case.closure.edges_of(left.pop()) if edge.path} - own
+        asked = {edge.path for edge in context.closure.edges_of(left.pop()) if edge.path} - own
         own |= asked
         left += asked
     return own
@@ -96,7 +96,7 @@ def may_take(each: LoadedObject, own: set[str]) -> bool:
     """Whether it matters what an object defines that is loaded before libtorch."""
     name = each.elf.dynamic.soname or file_name(each.path)
     return not (
-        each.path in own or each.how.kind == "interpreter" or RUNTIMES.match(name) or is_of_torch(each)
+        each.path in own or each.found_via.kind == "interpreter" or RUNTIMES.match(name) or is_of_torch(each)
     )
 
 
@@ -130,8 +130,8 @@ class _Definitions:
 def served(each: LoadedObject, names: Iterable[bytes]) -> list[bytes]:
     """Those of some names that would bind to an object."""
     wanted: list[Wanted] = [(gnu_hash(name), name, None, number) for number, name in enumerate(names)]
-    unserved = {number for *_, number in each.elf.unserved(wanted)}
-    return [name for _, name, _, number in wanted if number not in unserved]
+    unresolved = {number for *_, number in each.elf.unresolved(wanted)}
+    return [name for _, name, _, number in wanted if number not in unresolved]
 
 
 def is_strong(name: bytes, each: LoadedObject) -> bool:
@@ -151,7 +151,7 @@ def replacing(each: LoadedObject, library: LoadedObject, shelf: _Definitions) ->
     Not variables that copy relocations have brought into a program.
     """
     names = frozenset(shelf.shared(each, library))
-    if names and each.how.kind == "program":
+    if names and each.found_via.kind == "program":
         names -= {reference.name for reference in each.elf.references() if reference.copied}
     if not names:
         return names
@@ -161,7 +161,7 @@ def replacing(each: LoadedObject, library: LoadedObject, shelf: _Definitions) ->
 
 
 def taken_of(
-    library: LoadedObject, before: Iterable[LoadedObject], case: Case, shelf: _Definitions
+    library: LoadedObject, before: Iterable[LoadedObject], context: LintContext, shelf: _Definitions
 ) -> Iterator[tuple[str, Taken]]:
     """What is taken of one library, by the paths of who takes it.
 
@@ -176,13 +176,13 @@ def taken_of(
 
     own = shelf.preemptible(library)
     seeds = [each for each in own if each.name in candidates and (each.strong or is_cxx(each.name))]
-    bound, _ = case.scope.interposed(library.path, seeds)
+    bound, _ = context.scope.interposed(library.path, seeds)
     seeds = [each for path, symbols in bound.items() for each in symbols if each.name in named.get(path, ())]
     if not seeds:
         return
     families, languages = {family(each.name) for each in seeds}, {is_cxx(each.name) for each in seeds}
     alike = [each for each in own if is_cxx(each.name) in languages and family(each.name) in families]
-    bound, kept = case.scope.interposed(library.path, alike)
+    bound, kept = context.scope.interposed(library.path, alike)
     # What any user of the headers has a copy of says nothing about whose implementation it is.
     left = by_family(each for each in kept if each.strong and not is_hook(each.name))
     for path, symbols in bound.items():

@@ -18,7 +18,7 @@ from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.search_path import Entry
 
 PYTHON = r"libpython\d"
@@ -39,55 +39,55 @@ REGISTERS = (
 )
 
 
-def missing_names(case: Case) -> dict[str, list[tuple[Edge, ...]]]:
+def missing_names(context: LintContext) -> dict[str, list[tuple[Edge, ...]]]:
     """The missing names by the rule that speaks of them: rule id → edges, grouped by name."""
     edges: dict[str, list[Edge]] = {}
-    for edge in case.closure.missing:
+    for edge in context.closure.missing:
         edges.setdefault(edge.name, []).append(edge)
     sorted_out: dict[str, list[tuple[Edge, ...]]] = {}
     for group in edges.values():
-        sorted_out.setdefault(spoken_of_by(group[0], case), []).append(tuple(group))
+        sorted_out.setdefault(spoken_of_by(group[0], context), []).append(tuple(group))
     return sorted_out
 
 
-def spoken_of_by(edge: Edge, case: Case) -> str:
+def spoken_of_by(edge: Edge, context: LintContext) -> str:
     """The id of the rule that says why a library is missing."""
-    if edge.needed_by in case.once(other_c_library):
+    if edge.needed_by in context.once(other_c_library):
         return "c-library-mismatch"
     if any(tried.reason.startswith(OTHER_MACHINE) for tried in edge.tried):
         return "wrong-architecture"
-    if is_foreign(case) and bare_name(edge.name) not in TORCH_LIBRARIES:
+    if is_foreign(context) and bare_name(edge.name) not in TORCH_LIBRARIES:
         return "wrong-architecture"
-    if edge.fatal and edge.tried:  # something lies there, and it is no library
+    if edge.fatal and edge.tried:  # something is there, and it is no library
         return "library-not-found"
-    if is_relative(edge.name) and any(each.path == edge.needed_by for each in case.own):
+    if is_relative(edge.name) and any(each.path == edge.needed_by for each in context.own):
         return "needed-by-relative-path"
-    if not_inherited(edge.name, edge.needed_by, case):
+    if not_inherited(edge.name, edge.needed_by, context):
         return "runpath-not-inherited"
-    if case.is_extension and re.match(PYTHON, edge.name) and edge.needed_by == case.subject.path:
+    if context.is_extension and re.match(PYTHON, edge.name) and edge.needed_by == context.subject.path:
         return "extension-links-libpython"
     return "library-not-found"
 
 
-def other_c_library(case: Case) -> dict[str, tuple[str, ...]]:
+def other_c_library(context: LintContext) -> dict[str, tuple[str, ...]]:
     """The objects that were linked with another C library than the loader's: path → what they need of it."""
-    pattern = GLIBC_PART if case.system.family == "musl" else OF_MUSL
+    pattern = GLIBC_PART if context.system.family == "musl" else OF_MUSL
     found: dict[str, list[str]] = {}
-    for edge in case.closure.edges:
+    for edge in context.closure.edges:
         if re.match(pattern, edge.name):
             found.setdefault(edge.needed_by, []).append(edge.name)
-    if case.told and case.system.family == "musl":
-        for each in case.closure.objects:
-            names = [symbol.symbol for symbol in case.scope.undefined_symbols(each.path)]
+    if context.from_text and context.system.family == "musl":
+        for each in context.closure.objects:
+            names = [symbol.symbol for symbol in context.scope.undefined_symbols(each.path)]
             if each.path not in found and (
                 telling := [name for name in names if re.match(OF_GLIBC_ALONE, name)]
             ):
                 found[each.path] = telling[:1]
-    if isinstance(case.subject.elf, Unseen) and case.subject.path in found:
+    if isinstance(context.subject.elf, Unseen) and context.subject.path in found:
         # A text puts down to the program what it does not say who asks for.
-        needs = found.pop(case.subject.path)
-        torch = [each.path for objects in case.torch.values() for each in objects]
-        found.update((path, needs) for path in torch or [each.path for each in case.closure.objects[1:2]])
+        needs = found.pop(context.subject.path)
+        torch = [each.path for objects in context.torch.values() for each in objects]
+        found.update((path, needs) for path in torch or [each.path for each in context.closure.objects[1:2]])
     return {path: tuple(names) for path, names in found.items()}
 
 
@@ -96,28 +96,28 @@ def is_relative(needed: str) -> bool:
     return "/" in needed and not needed.startswith(("/", "$ORIGIN", "${ORIGIN}"))
 
 
-def is_foreign(case: Case) -> bool:
+def is_foreign(context: LintContext) -> bool:
     """Whether the binary is for another machine than this one, whose libraries are therefore not here."""
-    if case.system.tree.root is not None or case.subject.elf.machine == this_machine().arch:
+    if context.system.tree.root is not None or context.subject.elf.machine == this_machine().arch:
         return False
-    loader = case.system.interpreter
-    return loader is None or not is_there(Path(case.system.tree.on_host(loader)))
+    loader = context.system.interpreter
+    return loader is None or not is_there(Path(context.system.tree.on_host(loader)))
 
 
-def not_inherited(name: str, needed_by: str, case: Case) -> Entry | None:
+def not_inherited(name: str, needed_by: str, context: LintContext) -> Entry | None:
     """The RUNPATH entry of an object above the asking one whose directory holds a library of this name.
 
     None on musl, where a RUNPATH serves everything below its owner.
     """
-    if case.system.family == "musl":
+    if context.system.family == "musl":
         return None
-    asking = case.closure.object(needed_by)
-    above = None if asking is None or asking.needed_by is None else case.closure.object(asking.needed_by)
+    asking = context.closure.object(needed_by)
+    above = None if asking is None or asking.needed_by is None else context.closure.object(asking.needed_by)
     while above is not None:
-        for entry in entries_of(above, case):
+        for entry in entries_of(above, context):
             if entry.kind == "runpath" and is_there(entry.host / name):
                 return entry
-        above = None if above.needed_by is None else case.closure.object(above.needed_by)
+        above = None if above.needed_by is None else context.closure.object(above.needed_by)
     return None
 
 
@@ -126,8 +126,8 @@ def of_libtorch(edge: Edge) -> bool:
     return bare_name(edge.name) in TORCH_LIBRARIES and not edge.fatal and "/" not in edge.name
 
 
-def nearby(edge: Edge, asking: LoadedObject, closure: Closure, case: Case) -> str | None:
-    """Where a missing library lies around an object, as an entry for that object's search path.
+def nearby(edge: Edge, asking: LoadedObject, closure: Closure, context: LintContext) -> str | None:
+    """Where a missing library is around an object, as an entry for that object's search path.
 
     Libtorch's libraries come from one build: a directory counts only if it holds all of those that the
     closure misses, and it is the same one whichever object asks.
@@ -136,26 +136,26 @@ def nearby(edge: Edge, asking: LoadedObject, closure: Closure, case: Case) -> st
     Args:
         edge: to the missing library.
         asking: the object that is to find it.
-        closure: that misses it: the binary's, or the one it would have once linked anew.
-        case: the binary.
+        closure: that misses it: the binary's, or the one it would have once linked again.
+        context: the binary.
     """
-    if case.closure.secure and asking.path == case.subject.path:
+    if context.closure.secure and asking.path == context.subject.path:
         return None
     names, start = [edge.name], asking
     if of_libtorch(edge):
         edges = list(filter(of_libtorch, closure.missing))
         names = list(dict.fromkeys(each.name for each in edges))
         start = closure.object(edges[0].needed_by) or asking
-    directory = directory_around(case.on_host(start.origin, start), names, case)
+    directory = directory_around(context.on_host(start.origin, start), names, context)
     if directory is None:
         return None
-    way = os.path.relpath(directory, case.on_host(asking.origin, asking))
+    way = os.path.relpath(directory, context.on_host(asking.origin, asking))
     return "$ORIGIN" if way == os.curdir else f"$ORIGIN/{way}"
 
 
-def directory_around(here: Path, names: list[str], case: Case) -> Path | None:
+def directory_around(here: Path, names: list[str], context: LintContext) -> Path | None:
     """The first directory around another that holds libraries of all these names that fit the binary."""
-    if all(fits(here / name, case) for name in names):
+    if all(fits(here / name, context) for name in names):
         return here
     for place in (here, here.parent, here.parent.parent):
         if place == place.parent:
@@ -166,7 +166,7 @@ def directory_around(here: Path, names: list[str], case: Case) -> Path | None:
             not_about_the_file(place, error)
             continue
         for directory in (place, *inside, *(each / "lib" for each in inside)):
-            if all(fits(directory / name, case) for name in names):
+            if all(fits(directory / name, context) for name in names):
                 return directory
     return None
 
@@ -176,45 +176,49 @@ def by_habit(directory: Path) -> tuple[bool, Path]:
     return (not directory.name.startswith("lib"), directory)
 
 
-def fits(path: Path, case: Case) -> bool:
+def fits(path: Path, context: LintContext) -> bool:
     """Whether there is a library at a path, in the image if there is one, for the binary's machine and C library."""
-    if not is_there(path) or case.system.tree.inside(os.path.realpath(path)) is None:
+    if not is_there(path) or context.system.tree.inside(os.path.realpath(path)) is None:
         return False
     from torchlink.binary.elf import ElfFile
 
     try:
         with ElfFile.open(path) as elf:
-            other = OF_GLIBC if case.system.family == "musl" else OF_MUSL
+            other = OF_GLIBC if context.system.family == "musl" else OF_MUSL
             wrong = any(re.match(other, each) for each in elf.dynamic.needed)
-            return elf.machine == case.subject.elf.machine and not wrong
+            return elf.machine == context.subject.elf.machine and not wrong
     except ResourcesError:
         raise
     except TorchlinkError:
         return False
 
 
-def severity_of(name: str, place: str | None, case: Case) -> Severity:
+def severity_of(name: str, place: str | None, context: LintContext) -> Severity:
     """How bad it is that a library is missing.
 
     A program does not start. A library may be loaded by a program that has loaded the missing one before:
     Python has libtorch once torch is imported, and a package's own libraries bring each other; libtorch's
     own find CUDA in packages of their own.
     """
-    if re.match(DRIVER, name):  # each machine brings its own
-        return Severity.WARNING if case.is_program else Severity.NOTE
-    if case.is_program:
+    if re.match(DRIVER, name):  # each machine ships its own
+        return Severity.WARNING if context.is_program else Severity.NOTE
+    if context.is_program:
         return Severity.ERROR
-    if case.failed:
+    if context.failed:
         return Severity.ERROR
-    if case.imported is not None and bare_name(name) in TORCH_LIBRARIES:
+    if context.imported is not None and bare_name(name) in TORCH_LIBRARIES:
         return Severity.ERROR  # `import torch` does not bring it
     of_torch = bare_name(name) in TORCH_LIBRARIES or re.match(NVIDIA, name)
-    by_others = case.is_extension or case.belongs_to_torch(case.subject) or registers(case.subject, case)
+    by_others = (
+        context.is_extension
+        or context.belongs_to_torch(context.subject)
+        or registers(context.subject, context)
+    )
     if place or (of_torch and by_others):
         return Severity.WARNING
     return Severity.ERROR
 
 
-def registers(each: LoadedObject, case: Case) -> bool:
+def registers(each: LoadedObject, context: LintContext) -> bool:
     """Whether an object registers operators, classes or a device with libtorch when it is loaded."""
-    return any(map(re.compile(REGISTERS).match, case.imports(each)))
+    return any(map(re.compile(REGISTERS).match, context.imports(each)))

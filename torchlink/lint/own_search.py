@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import resolve
 from torchlink.binary.system import system_for
-from torchlink.lint.case import Case
-from torchlink.lint.judge import judge, kind_of
+from torchlink.lint.checking import check_binary, kind_of
+from torchlink.lint.context import LintContext
 from torchlink.lint.missing import missing_names
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.binary.opening import OpenFiles
-    from torchlink.lint.case import LintOptions
+    from torchlink.lint.context import LintOptions
     from torchlink.lint.finding import FileReport
     from torchlink.lint.rule import Rule
     from torchlink.lint.text_formats.listing import Listing
@@ -29,44 +29,44 @@ if TYPE_CHECKING:
 NOT_INHERITED = "runpath-not-inherited"
 
 
-def judge_itself(
+def check_itself(
     listing: Listing, path: Path, options: LintOptions, rules: Iterable[Rule], files: OpenFiles
 ) -> FileReport | str:
     """The report for the binary of a tree by its own search.
 
     Args:
         listing: what lddtree printed of it.
-        path: the binary, which is of the build that the text tells of.
-        options: what it is judged against.
+        path: the binary, which is of the build that the text says about.
+        options: what it is checked against.
         rules: the rules to apply.
         files: keeps libraries open.
 
     Returns:
         The report; or a sentence, where lddtree found what the loader would not find without help that the text
-        does not tell of: then its word must do.
+        does not say about: then its word must do.
     """
     elf = files.open(path)[0]
     system = system_for(elf)
     closure = resolve(path, system=system, environment=options.environment, files=files)
-    lost = missing_names(Case(closure, Scope(closure), options, kind_of(path, elf), system))
-    told = {each.name: each.path for each in listing.libraries if each.path}
+    lost = missing_names(LintContext(closure, Scope(closure), options, kind_of(path, elf), system))
+    from_text = {each.name: each.path for each in listing.libraries if each.path}
     beyond = {
         edges[0].name for rule, group in lost.items() for edges in group if rule != NOT_INHERITED
-    } & told.keys()
+    } & from_text.keys()
     if beyond:
         return (
             f"The loader alone would not find {', '.join(sorted(beyond))}; lddtree did, through LD_LIBRARY_PATH "
-            f"perhaps: `torchlink lint {path}` judges its own search."
+            f"perhaps: `torchlink lint {path}` checks its own search."
         )
-    report = judge(path, options, rules=rules, files=files)
+    report = check_binary(path, options, rules=rules, files=files)
     own = {edge.name: edge.path for edge in closure.edges}
-    apart = [name for name, where in told.items() if name in own and not same(own[name], where)]
+    apart = [name for name, where in from_text.items() if name in own and not same(own[name], where)]
     if apart:
         sentence = (
             f"lddtree finds {', '.join(apart)} elsewhere than the loader does. {path} is here, so its own search is "
-            "what was judged."
+            "what was checked."
         )
-        report = report._replace(not_judged=(*report.not_judged, sentence))
+        report = report._replace(not_checked=(*report.not_checked, sentence))
     return report
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.errors import ResourcesError, TorchlinkError
-from torchlink.lint.case import file_name
+from torchlink.lint.context import file_name
 from torchlink.lint.missing import nearby
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import ElfFile
     from torchlink.binary.elf_dynamic import Dynamic
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
 
-MOST_STEPS = 12  # libraries below a missing one that are provided for; who lacks more is to install them anew
+MOST_STEPS = (
+    12  # libraries below a missing one that are provided for; who lacks more is to install them again
+)
 
 
 class Link(NamedTuple):
-    """One object, linked anew."""
+    """One object, linked again."""
 
     owner: LoadedObject
     entries: tuple[str, ...]  # added to its search path
@@ -47,66 +49,70 @@ class Link(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """What to link anew, and what is missing all the same."""
+    """What to link again, and what is missing all the same."""
 
     links: tuple[Link, ...]
     lost: tuple[Edge, ...] = ()
 
 
-def advice(asking: LoadedObject, place: str, case: Case) -> Advice:
-    """How to link so that what lies in `place` is found, and all that it needs in turn.
+def advice(asking: LoadedObject, place: str, context: LintContext) -> Advice:
+    """How to link so that what is in `place` is found, and all that it needs in turn.
 
     Args:
         asking: the object whose libraries are missing.
         place: where they lie, as an entry for its search path.
-        case: the binary.
+        context: the binary.
     """
     start = Link(asking, (place,))
     try:
-        lost = lost_with((start,), case)[0]
+        lost = lost_with((start,), context)[0]
         if not lost:
             return Advice((start,))
         for further in (as_rpath, one_by_one):
-            links = follow((start,), further, case)
+            links = follow((start,), further, context)
             if links:
                 return Advice(links)
     except ResourcesError:
         raise
-    except (OSError, TorchlinkError):  # only a text tells of the file
+    except (OSError, TorchlinkError):  # only a text says about the file
         return Advice((start,))
     return Advice((start,), lost)
 
 
 def follow(
-    links: tuple[Link, ...], further: Callable[..., tuple[Link, ...] | None], case: Case
+    links: tuple[Link, ...], further: Callable[..., tuple[Link, ...] | None], context: LintContext
 ) -> tuple[Link, ...]:
     """The links that one way of going on ends with; () where it does not find everything."""
     for _ in range(MOST_STEPS):
-        lost, closure = lost_with(links, case)
+        lost, closure = lost_with(links, context)
         if not lost:
             return links
-        more = further(links, lost[0], closure, case)
+        more = further(links, lost[0], closure, context)
         if more is None:
             break
         links = more
     return ()
 
 
-def as_rpath(links: tuple[Link, ...], edge: Edge, closure: Closure, case: Case) -> tuple[Link, ...] | None:
+def as_rpath(
+    links: tuple[Link, ...], edge: Edge, closure: Closure, context: LintContext
+) -> tuple[Link, ...] | None:
     """Let the first object's search path serve what it brings, with one more entry where that is not enough."""
     (link,) = links
     if not link.inherited:
         return (link._replace(inherited=True),)
-    place = nearby(edge, link.owner, closure, case)
+    place = nearby(edge, link.owner, closure, context)
     if place is None or place in link.entries:
         return None
     return (link._replace(entries=(*link.entries, place)),)
 
 
-def one_by_one(links: tuple[Link, ...], edge: Edge, closure: Closure, case: Case) -> tuple[Link, ...] | None:
+def one_by_one(
+    links: tuple[Link, ...], edge: Edge, closure: Closure, context: LintContext
+) -> tuple[Link, ...] | None:
     """Give the library that asks a search path of its own."""
     asking = closure.object(edge.needed_by)
-    place = None if asking is None else nearby(edge, asking, closure, case)
+    place = None if asking is None else nearby(edge, asking, closure, context)
     if asking is None or place is None:
         return None
     own = next((link for link in links if link.owner.path == asking.path), Link(asking, ()))
@@ -116,33 +122,33 @@ def one_by_one(links: tuple[Link, ...], edge: Edge, closure: Closure, case: Case
     return (*others, own._replace(entries=(*own.entries, place)))
 
 
-def lost_with(links: Sequence[Link], case: Case) -> tuple[tuple[Edge, ...], Closure]:
+def lost_with(links: Sequence[Link], context: LintContext) -> tuple[tuple[Edge, ...], Closure]:
     """What is missing below the libraries that are found thanks to some links, and the closure that has them."""
-    closure = modelled(links, case, case.options.environment)
-    known = {each.path for each in case.closure.objects}
-    # What the binary itself misses has a finding of its own, and serves the others once it is mended.
-    own = {edge.name for edge in case.closure.missing if edge.needed_by == case.subject.path}
+    closure = modelled(links, context, context.options.environment)
+    known = {each.path for each in context.closure.objects}
+    # What the binary itself misses has a finding of its own, and serves the others once it is fixed.
+    own = {edge.name for edge in context.closure.missing if edge.needed_by == context.subject.path}
     lost = (edge for edge in closure.missing if edge.needed_by not in known and edge.name not in own)
     return tuple(lost), closure
 
 
-def modelled(links: Sequence[Link], case: Case, environment: Mapping[str, str]) -> Closure:
-    """The closure that the binary would have with some objects linked anew."""
+def modelled(links: Sequence[Link], context: LintContext, environment: Mapping[str, str]) -> Closure:
+    """The closure that the binary would have with some objects linked again."""
     files = _Relinked(links)
-    return resolve(case.subject.file, system=case.system, environment=environment, files=files)
+    return resolve(context.subject.file, system=context.system, environment=environment, files=files)
 
 
-def needs_rpath(directories: Iterable[str], case: Case) -> bool:
+def needs_rpath(directories: Iterable[str], context: LintContext) -> bool:
     """Whether a RUNPATH of the binary serves less of what LD_LIBRARY_PATH serves than an RPATH does."""
-    bare = {name: value for name, value in case.options.environment.items() if name != "LD_LIBRARY_PATH"}
+    bare = {name: value for name, value in context.options.environment.items() if name != "LD_LIBRARY_PATH"}
     entries = tuple(os.path.abspath(each) for each in directories)  # noqa: PTH100 - a symlink must stay one
-    link = Link(case.subject, entries)
-    runpath, rpath = (modelled((each,), case, bare) for each in (link, link._replace(inherited=True)))
+    link = Link(context.subject, entries)
+    runpath, rpath = (modelled((each,), context, bare) for each in (link, link._replace(inherited=True)))
     return len(rpath.missing) < len(runpath.missing)
 
 
 class _Relinked(OpenFiles):
-    """Files as they are, but for those that are linked anew."""
+    """Files as they are, but for those that are linked again."""
 
     def __init__(self, links: Sequence[Link]) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding, Severity
 
 
@@ -17,7 +17,7 @@ class Rule(NamedTuple):
     id: str
     severity: Severity  # what its findings have unless they say otherwise
     title: str  # one sentence: what the rule finds
-    judge: Callable[[Rule, Case], Iterator[Finding]]
+    check_binary: Callable[[Rule, LintContext], Iterator[Finding]]
 
     def finding(
         self,
@@ -37,6 +37,6 @@ def rule(
     id: str,  # noqa: A002 - the word that users know it by
     severity: Severity,
     title: str,
-) -> Callable[[Callable[[Rule, Case], Iterator[Finding]]], Rule]:
+) -> Callable[[Callable[[Rule, LintContext], Iterator[Finding]]], Rule]:
     """Make a rule of the function below it: `def library_not_found(rule, case)` yields findings."""
-    return lambda judge: Rule(id, severity, title, judge)
+    return lambda check_binary: Rule(id, severity, title, check_binary)

@@ -1,4 +1,4 @@
-"""A whole run: everything that was named, judged, and what could not be looked at."""
+"""A whole run: everything that was named, checked, and what could not be looked at."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torchlink.binary.opening import OpenFiles
 from torchlink.errors import TorchlinkError, UsageError
+from torchlink.lint.checking import check_binary
 from torchlink.lint.finding import UNREADABLE, FileReport, LintReport
-from torchlink.lint.judge import judge
 from torchlink.lint.rules import RULES
 from torchlink.lint.torches import Torches
 from torchlink.status import is_dir
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from torchlink.lint.case import LintOptions
+    from torchlink.lint.context import LintOptions
     from torchlink.lint.rule import Rule
 
 STREAM = "-"  # what the command line calls standard input
@@ -32,20 +32,20 @@ def lint(
     keep_going: bool = False,
     torches: Torches | None = None,
 ) -> LintReport:
-    """Judge files, directories, wheels and texts; nothing is run.
+    """Check files, directories, wheels and texts; nothing is run.
 
     Args:
-        paths: what to judge; `-` or a `.txt` file is the text of `ldd`, `lddtree` or `readelf -d`.
-        options: what it is judged against.
+        paths: what to check; `-` or a `.txt` file is the text of `ldd`, `lddtree` or `readelf -d`.
+        options: what it is checked against.
         rules: the rules to apply.
         root: an image or sysroot that the binaries will run in.
         standard_input: what stands for `-`.
-        keep_going: a report of kind "unreadable" stands for a path that cannot be judged, even if it is the
+        keep_going: a report of kind "unreadable" stands for a path that cannot be checked, even if it is the
             only one; of several it always does.
-        torches: the libtorchs that Python extensions are judged with.
+        torches: the libtorchs that Python extensions are checked with.
 
     Raises:
-        FileError, MalformedFileError: there was one path, and it cannot be judged.
+        FileError, MalformedFileError: there was one path, and it cannot be checked.
         UsageError: `root` is no directory.
     """
     if root is not None and not is_dir(root):
@@ -58,7 +58,7 @@ def lint(
     reports: list[FileReport] = []
     for path in paths:
         try:
-            reports += job.judge(path)
+            reports += job.check_binary(path)
         except TorchlinkError as error:
             if len(paths) == 1 and not keep_going:
                 raise
@@ -89,15 +89,15 @@ class _Job:
         self.standard_input = standard_input
         self.torches = torches
 
-    def judge(self, path: Path) -> Iterator[FileReport]:
+    def check_binary(self, path: Path) -> Iterator[FileReport]:
         """The reports for one word of the command line."""
         if str(path) == STREAM or path.suffix == ".txt":
             from torchlink.lint.text_formats.detect import decode
-            from torchlink.lint.texts import judge_text
+            from torchlink.lint.texts import check_text
 
             data = self.standard_input if str(path) == STREAM else read_text(path)
             text = decode(data, str(path))
-            yield from judge_text(
+            yield from check_text(
                 text, str(path), self.options, rules=self.rules, files=self.files, torches=self.torches
             )
         elif is_dir(path):
@@ -116,7 +116,7 @@ class _Job:
 
     def one(self, file: Path) -> FileReport:
         """The report for an ELF file."""
-        return judge(
+        return check_binary(
             file, self.options, rules=self.rules, root=self.root, files=self.files, torches=self.torches
         )
 
@@ -142,8 +142,8 @@ def relabelled(report: FileReport, scratch: str, wheel: str) -> FileReport:
 
 
 def unreadable(label: str, error: TorchlinkError) -> FileReport:
-    """The report for a file that could not be judged."""
-    return FileReport(label, UNREADABLE, (), (), not_judged=(error.message,))
+    """The report for a file that could not be checked."""
+    return FileReport(label, UNREADABLE, (), (), not_checked=(error.message,))
 
 
 def read_text(path: Path) -> bytes:

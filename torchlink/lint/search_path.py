@@ -7,7 +7,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.lint.case import holds_torch
+from torchlink.lint.context import holds_torch
 from torchlink.lint.directories import directories_of
 from torchlink.lint.libtorch_names import wanted
 from torchlink.lint.unseen import Unseen
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.binary.closure import LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
 
 HOME = r"/(?:root|(?:home|Users)/[^/]+)(?:/|$)"
-# Directories that build tools, and those of CI services, make anew for every build.
+# Directories that build tools, and those of CI services, make again for every build.
 BUILD = (
     r"/(?:_?build|builddir|cmake-build-[^/]*|bazel-out|_skbuild|\.tox|\.nox|conda-bld|_h_env_placehold[^/]*"
     r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)"
@@ -47,41 +47,41 @@ class Entry(NamedTuple):
         return "ORIGIN" in self.text
 
 
-def all_entries(case: Case) -> tuple[Entry, ...]:
+def all_entries(context: LintContext) -> tuple[Entry, ...]:
     """The search path entries of the user's own objects."""
-    return tuple(entry for each in case.own for entry in entries_of(each, case))
+    return tuple(entry for each in context.own for entry in entries_of(each, context))
 
 
-def entries_of(each: LoadedObject, case: Case) -> Iterator[Entry]:
-    """The entries that the loader heeds of one object, judged."""
+def entries_of(each: LoadedObject, context: LintContext) -> Iterator[Entry]:
+    """The entries that the loader heeds of one object, checked."""
     kind = "rpath" if each.elf.dynamic.runpath is None else "runpath"
-    for text, directory, host in directories_of(each, case):
+    for text, directory, host in directories_of(each, context):
         plain = Entry(each, kind, text, directory, host, None)
-        yield plain._replace(flaw=flaw(plain, case))
+        yield plain._replace(flaw=flaw(plain, context))
 
 
-def flaw(entry: Entry, case: Case) -> str | None:
+def flaw(entry: Entry, context: LintContext) -> str | None:
     """The id of the rule that an entry breaks, the worst first; one entry is one finding."""
     if not entry.directory.startswith("/") or re.match(LOST_ORIGIN, entry.directory):
         return "rpath-relative"
-    allowed = any(begins(path, prefix) for prefix in case.options.allowed_rpath for path in names(entry))
-    # What only a text tells of lies elsewhere, and so do its directories.
+    allowed = any(begins(path, prefix) for prefix in context.options.allowed_rpath for path in names(entry))
+    # What only a text says about is elsewhere, and so do its directories.
     exists = is_directory(entry.host) or isinstance(entry.owner.elf, Unseen)
     if not entry.portable and world_writable(entry.host, exists=exists):
         return "rpath-world-writable"
-    if case.options.allowed_rpath and not allowed:
+    if context.options.allowed_rpath and not allowed:
         return "rpath-not-allowed"
     if not entry.portable and not allowed and is_of_build(entry):
         return "rpath-build-tree"
     # What libtorch and its companions look through fits every layout that they are put into: others do no harm.
-    if entry.portable and case.came_with_torch:
+    if entry.portable and context.came_with_torch:
         return None
     # While a library is missing, an entry may be the one that was meant for it: then that is the finding.
     if not exists:
-        return "rpath-missing-directory" if case.complete else None
-    if case.complete and not serves(entry, case):
+        return "rpath-missing-directory" if context.complete else None
+    if context.complete and not serves(entry, context):
         return "rpath-unused"
-    system = any(begins(entry.directory, directory) for directory in case.system.default_dirs)
+    system = any(begins(entry.directory, directory) for directory in context.system.default_dirs)
     return None if entry.portable or allowed or system else "rpath-absolute"
 
 
@@ -98,9 +98,9 @@ def names(entry: Entry) -> tuple[str, str]:
 
 
 def begins(path: str, prefix: str) -> bool:
-    """Whether a path is a directory or lies below it, `..` resolved.
+    """Whether a path is a directory or is below it, `..` resolved.
 
-    `$ORIGIN/../lib` and `$ORIGIN/lib` lie below `$ORIGIN/..`, `$ORIGIN/../..` does not; `/opt/lib` does not begin
+    `$ORIGIN/../lib` and `$ORIGIN/lib` are below `$ORIGIN/..`, `$ORIGIN/../..` does not; `/opt/lib` does not begin
     `/opt/library`.
     """
     inside, top = components(path), components(prefix)
@@ -152,22 +152,23 @@ def is_of_build(entry: Entry) -> bool:
     )
 
 
-def serves(entry: Entry, case: Case) -> bool:
+def serves(entry: Entry, context: LintContext) -> bool:
     """Whether the directory holds any library that is asked for through it, or that may be opened by name."""
     # An RPATH serves everything that is loaded because of its owner.
-    edges = case.closure.edges
+    edges = context.closure.edges
     asked = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
     if any(is_there(entry.host / name) for name in ("glibc-hwcaps", *asked)):
         return True
     # In a subdirectory for one kind of processor.
     if any(
-        (each.how.owner, each.how.entry) == (entry.owner.path, entry.text) for each in case.closure.objects
+        (each.found_via.owner, each.found_via.entry) == (entry.owner.path, entry.text)
+        for each in context.closure.objects
     ):
         return True
-    if not os.access(entry.host, os.X_OK) or b"dlopen" in case.imports(entry.owner):
+    if not os.access(entry.host, os.X_OK) or b"dlopen" in context.imports(entry.owner):
         return True
     # A linker drops a libtorch that serves nothing, as one of another ABI or version does.
-    return holds_torch(entry.host) and any(symbol.object == entry.owner.path for symbol in wanted(case))
+    return holds_torch(entry.host) and any(symbol.object == entry.owner.path for symbol in wanted(context))
 
 
 def is_there(path: Path) -> bool:

@@ -1,16 +1,16 @@
-"""What the loader's variables that are set where lint runs would change, although it judges without them."""
+"""What the loader's variables that are set where lint runs would change, although it checks without them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import VARIABLES, file_name
+from torchlink.lint.context import VARIABLES, file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from torchlink.binary.closure import Closure
-    from torchlink.lint.case import Case, LintOptions
+    from torchlink.lint.context import LintContext, LintOptions
 
 SHOWN = 6  # names in a sentence
 
@@ -20,26 +20,26 @@ def of_shell(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in VARIABLES if environ.get(name)}
 
 
-def changes(case: Case, again: Callable[[LintOptions], Case]) -> Iterator[str]:
-    """A sentence a variable that would change the closure; nothing of one that is judged with, or changes nothing.
+def changes(context: LintContext, again: Callable[[LintOptions], LintContext]) -> Iterator[str]:
+    """A sentence a variable that would change the closure; nothing of one that is checked with, or changes nothing.
 
     Args:
-        case: a binary, judged without them.
-        again: the same binary as it is to be judged with other options.
+        context: a binary, checked without them.
+        again: the same binary as it is to be checked with other options.
     """
-    options = case.options
-    if case.system.tree.root is not None:  # an image has a shell of its own
+    options = context.options
+    if context.system.tree.root is not None:  # an image has a shell of its own
         return
     for name, value in options.shell.items():
         if name in options.environment:
             continue
         environment = {**options.environment, name: value}
         there = again(options._replace(environment=environment, shell={})).closure
-        differences = "; ".join(compared(case.closure, there))
+        differences = "; ".join(compared(context.closure, there))
         if differences:
             yield (
-                f"{case.name} is taken to run without the {name} that is set in this shell ({value}). With it, it "
-                f'{differences}. --env {name}="${name}" judges it so.'
+                f"{context.name} is taken to run without the {name} that is set in this shell ({value}). With it, it "
+                f'{differences}. --env {name}="${name}" checks it so.'
             )
 
 
@@ -88,7 +88,7 @@ def some(names: list[str]) -> str:
 
 
 def through_shell(shell: Mapping[str, str], paths: list[str]) -> Iterator[str]:
-    """A sentence where libraries of a text lie in a directory of this shell's LD_LIBRARY_PATH."""
+    """A sentence where libraries of a text are in a directory of this shell's LD_LIBRARY_PATH."""
     entries = [entry.rstrip("/") for entry in shell.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")]
     names = [file_name(path) for path in paths if path.rpartition("/")[0] in filter(None, entries)]
     if names:

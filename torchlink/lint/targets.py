@@ -77,7 +77,7 @@ SAME = {
 }
 # `manylinux_2_28`, `manylinux2014_x86_64`, as platform tags of wheels are written.
 MANYLINUX = re.compile(r"manylinux(?:1|2010|2014|_2_(\d+))(?=_|$)")
-# Says which musl, and nothing of libstdc++, which such wheels bring along.
+# Says which musl, and nothing of libstdc++, which such wheels ships.
 MUSLLINUX = re.compile(r"musllinux_\d+_\d+(?=_|$)")
 VERSION = re.compile(r"\d+(?:\.\d+)*")
 
@@ -89,7 +89,7 @@ def parse_target(text: str) -> Mapping[str, Version]:
 
     Args:
         text: a system (`debian:12`, `ubuntu:jammy`, `alma:9`), a wheel's platform (`manylinux_2_28`,
-            `musllinux_1_2`), or versions by commas (`glibc=2.31,glibcxx=3.4.28`).
+            `musllinux_1_2`), or versions comma-separated (`glibc=2.31,glibcxx=3.4.28`).
 
     Raises:
         UsageError: it is none of these; the hint names the nearest that is.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.bindings import MissingVersion, Scope, UndefinedSymbol
-from torchlink.binary.closure import Closure, Edge, How, LoadedObject
+from torchlink.binary.closure import Closure, Edge, FoundVia, LoadedObject
 from torchlink.binary.elf_versions import VersionNeed
 from torchlink.binary.loader import MUSL_OWN
 from torchlink.errors import FileError
@@ -83,10 +83,12 @@ class _Builder:
         asking = {edge.path: edge.needed_by for edge in reversed(edges)}
         objects = [self.program(own)]
         for path, name in self.found.items():
-            how = How("default" if DEFAULT_DIR.match(path) else "text")
-            objects.append(self.library(path, name, asking.get(path, self.subject), how))
+            found_via = FoundVia("default" if DEFAULT_DIR.match(path) else "text")
+            objects.append(self.library(path, name, asking.get(path, self.subject), found_via))
         if loader and loader not in self.found:
-            objects.append(self.library(loader, loader, asking.get(loader, self.subject), How("interpreter")))
+            objects.append(
+                self.library(loader, loader, asking.get(loader, self.subject), FoundVia("interpreter"))
+            )
         closure = Closure(tuple(objects), edges)
         absent = tuple(path for path in self.found if path not in self.read) if searched else ()
         lacks = any(self.unlisted(elf) for elf in self.read.values())
@@ -121,35 +123,37 @@ class _Builder:
         """Who asks for what: as the files that were read say, then as the text says."""
         lost = {each.name: each.reason for each in self.listing.libraries if each.path is None}
         asking = {**({self.subject: own} if own else {}), **self.read}
-        told: set[str] = set()
+        from_text: set[str] = set()
         for path, elf in asking.items():
             for name in elf.dynamic.needed:
-                told.add(self.paths.get(name, name))
+                from_text.add(self.paths.get(name, name))
                 if name in self.paths:
-                    yield Edge(path, name, self.paths[name], How("text"), ())
+                    yield Edge(path, name, self.paths[name], FoundVia("text"), ())
                 elif name in lost or (self.listing.musl and not MUSL_OWN.match(name)):
                     yield Edge(path, name, None, None, (), lost.get(name) or None)
         for each in self.listing.libraries:
-            asker = self.paths.get(each.asked_by or "", self.subject)
-            if (each.path or each.name) in told and (each.asked_by is None or asker in asking):
+            requester = self.paths.get(each.asked_by or "", self.subject)
+            if (each.path or each.name) in from_text and (each.asked_by is None or requester in asking):
                 continue
-            how = How("text") if each.path else None
-            yield Edge(asker, each.name, each.path, how, (), each.reason or None)
+            found_via = FoundVia("text") if each.path else None
+            yield Edge(requester, each.name, each.path, found_via, (), each.reason or None)
 
     def program(self, own: ElfFile | None) -> LoadedObject:
         """The binary itself."""
-        name, how = self.subject, How("program")
+        name, found_via = self.subject, FoundVia("program")
         if own is not None:
-            return here(name, name, None, how, own)
+            return here(name, name, None, found_via, own)
         stand_in = Unseen(name, self.stated_machine, dynamic=self.listing.dynamic, needs=self.needs(name))
-        return elsewhere(name, name, None, how, stand_in)
+        return elsewhere(name, name, None, found_via, stand_in)
 
-    def library(self, path: str, name: str, asker: str, how: How) -> LoadedObject:
+    def library(self, path: str, name: str, requester: str, found_via: FoundVia) -> LoadedObject:
         """A library, or the loader."""
         elf = self.read.get(path)
         if elf is not None:
-            return here(path, name, asker, how, elf)
-        return elsewhere(path, name, asker, how, Unseen(path, self.stated_machine, needs=self.needs(path)))
+            return here(path, name, requester, found_via, elf)
+        return elsewhere(
+            path, name, requester, found_via, Unseen(path, self.stated_machine, needs=self.needs(path))
+        )
 
     def needs(self, path: str) -> tuple[VersionNeed, ...]:
         """The versions that an object needs, as `ldd -v` tells them."""
@@ -160,16 +164,16 @@ class _Builder:
         )
 
 
-def here(path: str, name: str, asker: str | None, how: How, elf: ElfFile) -> LoadedObject:
+def here(path: str, name: str, requester: str | None, found_via: FoundVia, elf: ElfFile) -> LoadedObject:
     """An object whose file was read."""
     absolute = os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
     origin = absolute.rpartition("/")[0]
-    return LoadedObject(name, path, Path(absolute), os.path.realpath(path), origin, asker, how, elf)
+    return LoadedObject(name, path, Path(absolute), os.path.realpath(path), origin, requester, found_via, elf)
 
 
-def elsewhere(path: str, name: str, asker: str | None, how: How, elf: Unseen) -> LoadedObject:
+def elsewhere(path: str, name: str, requester: str | None, found_via: FoundVia, elf: Unseen) -> LoadedObject:
     """An object that this machine does not have."""
-    return LoadedObject(name, path, NOWHERE, os.path.normpath(path), SOMEWHERE, asker, how, elf)
+    return LoadedObject(name, path, NOWHERE, os.path.normpath(path), SOMEWHERE, requester, found_via, elf)
 
 
 class TextScope(Scope):

@@ -10,9 +10,17 @@ from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
-from torchlink.lint.case import Case, LintOptions, holds_torch
+from torchlink.lint.checking import (
+    EXTENSION_NAME,
+    check_binary,
+    entries,
+    examine,
+    findings_of,
+    kind_of,
+    report_of,
+)
+from torchlink.lint.context import LintContext, LintOptions, holds_torch
 from torchlink.lint.finding import FileReport
-from torchlink.lint.judge import EXTENSION_NAME, entries, examine, findings_of, judge, kind_of, report_of
 from torchlink.lint.libtorch_names import is_of_torch
 from torchlink.lint.rules import RULES
 from torchlink.lint.text_closure import describe
@@ -32,7 +40,7 @@ SHOWN = 3  # names in a sentence
 LONGEST_LINE = 120  # characters of a line that a sentence quotes
 
 
-def judge_text(
+def check_text(
     text: str,
     label: str,
     options: LintOptions | None = None,
@@ -46,7 +54,7 @@ def judge_text(
     Args:
         text: what `ldd`, `lddtree` or `readelf -d` printed, of one binary or several.
         label: how reports call a binary that the text does not name: the text's own file, or `-`.
-        options: what it is judged against; the environment does not count, for the text says what was found.
+        options: what it is checked against; the environment does not count, for the text says what was found.
         rules: the rules to apply.
         files: keeps libraries open from one binary to the next.
         torches: where the libtorch comes from that Python has loaded when it imports an extension.
@@ -62,14 +70,14 @@ def judge_text(
     found = listings(text, label)
     if all(each.complaints and not each.libraries for each in found):
         raise MalformedFileError(
-            f"{named(label)} tells of no binary: {found[0].complaints[0]}.",
+            f"{named(label)} says about no binary: {found[0].complaints[0]}.",
             hint="Run it on a program or library that exists.",
         )
     for listing in found:
-        yield judge_listing(listing, label, options, chosen, files, torches)
+        yield check_listing(listing, label, options, chosen, files, torches)
 
 
-def judge_listing(
+def check_listing(
     listing: Listing,
     label: str,
     options: LintOptions,
@@ -80,41 +88,41 @@ def judge_listing(
     """What the rules say about one binary of a text."""
     path = listing.subject or label
     if without_torch(listing, files):
-        report = judge(Path(path), options, rules=rules, files=files, torches=torches)
-        return report._replace(not_judged=(*report.not_judged, LDD_ALONE))
+        report = check_binary(Path(path), options, rules=rules, files=files, torches=torches)
+        return report._replace(not_checked=(*report.not_checked, LDD_ALONE))
     if listing.static:
-        return FileReport(path, listing.kind, (), (), not_judged=(STATIC,))
+        return FileReport(path, listing.kind, (), (), not_checked=(STATIC,))
     if listing.kind == READELF and listing.subject and is_here(listing, files):
-        return judge(Path(listing.subject), options, rules=rules, files=files)
+        return check_binary(Path(listing.subject), options, rules=rules, files=files)
     if is_message(listing) and listing.subject and leaves_undefined(listing, files):
-        return judge_imported(listing, Path(listing.subject), options, rules, files, torches)
+        return check_imported(listing, Path(listing.subject), options, rules, files, torches)
     described = describe(listing, files)
     remarks: tuple[str, ...] = ()
     if listing.kind == LDDTREE and described.subject_read:
-        from torchlink.lint.own_search import judge_itself
+        from torchlink.lint.own_search import check_itself
 
-        own = judge_itself(listing, Path(path), options, rules, files)
+        own = check_itself(listing, Path(path), options, rules, files)
         if not isinstance(own, str):
             return own
         remarks = (own,)
     elf = described.closure.subject.elf
-    case = Case(
+    context = LintContext(
         described.closure,
         described.scope,
         options,
         kind_in(listing, described),
         system_for(elf, interpreter=musl_loader(listing, elf)),
-        told=bool(listing.undefined),
+        from_text=bool(listing.undefined),
         failed=listing.imported,
         errors=listing.errors,
     )
     assumed: tuple[str, ...] = ()
     # What a program takes of libtorch and does not find tells most when it is looked up in one.
-    of_torch = not case.torch and any(is_of_torch(each.symbol) for each in listing.undefined)
-    if listing.undefined and (case.is_extension or of_torch):
+    of_torch = not context.torch and any(is_of_torch(each.symbol) for each in listing.undefined)
+    if listing.undefined and (context.is_extension or of_torch):
         from torchlink.lint.importing import imported_where_told
 
-        case, assumed, more = imported_where_told(case, torches, files)
+        context, assumed, more = imported_where_told(context, torches, files)
         remarks += more
     if listing.kind == "ldd text" and options.shell:
         from torchlink.lint.shell import through_shell
@@ -125,9 +133,9 @@ def judge_listing(
     return FileReport(
         path,
         listing.kind,
-        findings_of(case, rules),
+        findings_of(context, rules),
         entries(described.closure),
-        not_judged=(
+        not_checked=(
             *listing.complaints,
             *not_understood(listing),
             *left_open(listing, described),
@@ -147,7 +155,7 @@ def not_understood(listing: Listing) -> tuple[str, ...]:
     return (f"{lines} not understood, such as: {listing.strange[0][:LONGEST_LINE]}",)
 
 
-def judge_imported(
+def check_imported(
     listing: Listing,
     path: Path,
     options: LintOptions,
@@ -158,13 +166,13 @@ def judge_imported(
     """What the rules say about an extension whose import has failed and whose file is here."""
     examined = examine(path, options, files=files, torches=torches, imported=True)
     report = report_of(examined, path, rules)
-    here = {each.symbol for each in examined.case.undefined}
+    here = {each.symbol for each in examined.context.undefined}
     beyond = tuple(each.symbol for each in listing.undefined if each.symbol not in here)
     chosen = next((each for each in rules if each.id == "undefined-symbol"), None)
-    if not beyond or chosen is None or not examined.case.complete:
+    if not beyond or chosen is None or not examined.context.complete:
         return report
-    found = examined.case.imported
-    directory = found.root if found else next(iter(examined.case.torch_dirs), "its closure")
+    found = examined.context.imported
+    directory = found.root if found else next(iter(examined.context.torch_dirs), "its closure")
     symbols, them = ("symbols are", "them") if len(beyond) > 1 else ("symbol is", "it")
     finding = chosen.finding(
         report.path.rpartition("/")[2],
@@ -185,7 +193,7 @@ def is_message(listing: Listing) -> bool:
 
 
 def without_torch(listing: Listing, files: OpenFiles) -> bool:
-    """Whether ldd was run on an extension that lies here and for which Python has libtorch's libraries loaded."""
+    """Whether ldd was run on an extension that is here and for which Python has libtorch's libraries loaded."""
     lost = any(each.path is None and bare_name(each.name) in TORCH_LIBRARIES for each in listing.libraries)
     if listing.kind != LDD or not listing.subject or not (lost or listing.static):
         return False
@@ -200,7 +208,7 @@ def without_torch(listing: Listing, files: OpenFiles) -> bool:
 
 
 def leaves_undefined(listing: Listing, files: OpenFiles) -> bool:
-    """Whether the binary of a loader's message lies here, and takes from others what the message says that it lacks."""
+    """Whether the binary of a loader's message is here, and takes from others what the message says that it lacks."""
     try:
         elf = files.open(Path(listing.subject or ""))[0]
         taken = frozenset(elf.undefined_names())
@@ -224,7 +232,7 @@ def musl_loader(listing: Listing, elf: ElfFile) -> str | None:
 
 
 def is_here(listing: Listing, files: OpenFiles) -> bool:
-    """Whether the binary that `readelf -d` was run on lies here: then there is more to judge than the text."""
+    """Whether the binary that `readelf -d` was run on is here: then there is more to check than the text."""
     try:
         dynamic = files.open(Path(listing.subject or ""))[0].dynamic
     except FileError:
@@ -246,9 +254,7 @@ def kind_in(listing: Listing, described: Described) -> str:
     return "shared library" if ".so" in name or (listing.dynamic and listing.dynamic.soname) else "executable"
 
 
-LDD_ALONE = (
-    "ldd loads an extension without Python's having imported torch: judged is the file itself, which is here."
-)
+LDD_ALONE = "ldd loads an extension without Python's having imported torch: checked is the file itself, which is here."
 STATIC = "Nothing is loaded for it: it is statically linked, or no ELF file; what is inside only the file itself tells."
 OF_THE_FILE = (
     "its search path, libraries that it links without use or uses without linking, text relocations and stack"
@@ -279,7 +285,7 @@ def always_left_open(listing: Listing, described: Described) -> Iterator[str]:
     name = listing.subject
     if not described.at_odds and not described.subject_read:
         why = f"{name} is no file here" if name else "The text does not name the binary"
-        yield f"{why}, so {OF_THE_FILE} are left open: `torchlink lint FILE` judges them."
+        yield f"{why}, so {OF_THE_FILE} are left open: `torchlink lint FILE` checks them."
     if described.absent:
         one = len(described.absent) == 1
         yield (
@@ -288,8 +294,8 @@ def always_left_open(listing: Listing, described: Described) -> Iterator[str]:
             "built for is left open."
         )
     if not listing.undefined and not (described.whole and described.subject_read):
-        yield "Undefined symbols are judged only as far as the text names them, as `ldd -r` does."
-    yield "The text does not tell through what a library was found: RPATH, LD_LIBRARY_PATH or the system."
+        yield "Undefined symbols are checked only as far as the text names them, as `ldd -r` does."
+    yield "The text does not say through what a library was found: RPATH, LD_LIBRARY_PATH or the system."
 
 
 def some(names: tuple[str, ...]) -> str:

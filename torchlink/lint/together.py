@@ -1,6 +1,6 @@
-"""Binaries that are judged together: what a library lacks by itself, the one that brings it may find for it.
+"""Binaries that are checked together: what a library lacks by itself, the one that brings it may find for it.
 
-An RPATH (not a RUNPATH) serves everything that is loaded because of its owner. Where that owner is judged in the
+An RPATH (not a RUNPATH) serves everything that is loaded because of its owner. Where that owner is checked in the
 same run, a library that relies on it is no defect of what is shipped.
 """
 
@@ -30,7 +30,9 @@ def together(reports: Iterable[FileReport], root: Path | None = None) -> tuple[F
         return files
     served: dict[str, dict[str, str]] = {}  # a library's real path -> what it needs -> who finds that for it
     for file in files:
-        found = {entry.key: entry for entry in file.closure if entry.path and entry.how.startswith("RPATH ")}
+        found = {
+            entry.key: entry for entry in file.closure if entry.path and entry.found_via.startswith("RPATH ")
+        }
         for entry in file.closure:
             names = {found[key].name: file.path for key in entry.needs if key in found}
             served.setdefault(real(entry.key, root), {}).update(names)
@@ -40,7 +42,7 @@ def together(reports: Iterable[FileReport], root: Path | None = None) -> tuple[F
 def real(path: str, root: Path | None) -> str:
     """The real path of an object that a closure names."""
     inside = f"{root}{path}"
-    # What is judged may lie outside of the root, and then so does what its own search path leads to.
+    # What is checked may lie outside of the root, and then so does what its own search path leads to.
     below = root is not None and not path.startswith(f"{root}/") and os.path.lexists(inside)
     return os.path.realpath(inside if below else path)
 
@@ -58,4 +60,4 @@ def _without(file: FileReport, served: Mapping[str, str]) -> FileReport:
             )
         else:
             left.append(finding)
-    return file._replace(findings=tuple(left), not_judged=(*file.not_judged, *sentences))
+    return file._replace(findings=tuple(left), not_checked=(*file.not_checked, *sentences))

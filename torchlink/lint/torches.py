@@ -1,4 +1,4 @@
-"""The libtorchs that Python extensions are judged with."""
+"""The libtorchs that Python extensions are checked with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Torches:
-    """The libtorchs that Python extensions of one run are judged with, each looked for once.
+    """The libtorchs that Python extensions of one run are checked with, each looked for once.
 
     Args:
         libtorch: what `--libtorch` named.

@@ -23,7 +23,7 @@ class Unseen(ElfFile):
 
     Args:
         name: as the text calls it.
-        machine: of the files beside it, in the words of `ElfFile.machine`.
+        machine: of the files beside it, in the flags of `ElfFile.machine`.
         dynamic: its dynamic section, as `readelf -d` printed it.
         needs: the versions that it needs, as `ldd -v` printed them.
     """

@@ -11,7 +11,7 @@ from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
 if TYPE_CHECKING:
     from torchlink.binary.closure import Edge, LoadedObject
     from torchlink.binary.elf_records import Wanted
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
 
 FEW = 16  # symbols of a library that compiler and linker put into every one, and some to spare
 EDGES = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_start__", "_bss_end__"})
@@ -24,43 +24,45 @@ CXX_NAME = r"_Z(T[VISTC])?N?K?S[tabsiod]"  # newer parts of libstdc++ come as co
 INTERPOSING = "malloc"  # an allocator or a sanitizer works by being there
 
 
-def unused(case: Case) -> list[tuple[Edge, LoadedObject]]:
+def unused(context: LintContext) -> list[tuple[Edge, LoadedObject]]:
     """The subject's NEEDED entries that no relocation needs and that are not there for another reason.
 
     Nothing for what came with a libtorch: libtorch_global_deps is there to load what it links.
     """
     found: list[tuple[Edge, LoadedObject]] = []
-    if not case.complete or case.came_with_torch or is_forwarder(case.subject):
+    if not context.complete or context.came_with_torch or is_forwarder(context.subject):
         return found
     relied_on: set[str] | None = None
-    for edge in case.scope.unused_needed(case.subject.path):
-        library = case.closure.object(edge.path or "")
-        if library is None or library.how.kind == "interpreter":
+    for edge in context.scope.unused_needed(context.subject.path):
+        library = context.closure.object(edge.path or "")
+        if library is None or library.found_via.kind == "interpreter":
             continue
-        if is_implied(edge.name, case) or library.elf.defines(INTERPOSING):
+        if is_implied(edge.name, context) or library.elf.defines(INTERPOSING):
             continue
         if is_forwarder(library) and bare_name(edge.name) not in TORCH_LIBRARIES:
             continue
         if relied_on is None:  # the binary may bring in what its own libraries forgot to name
-            others = (each for each in case.own if each is not case.subject)
-            relied_on = {path for each in others for path in case.scope.used_but_not_needed(each.path)}
+            others = (each for each in context.own if each is not context.subject)
+            relied_on = {path for each in others for path in context.scope.used_but_not_needed(each.path)}
         # Where something is undefined, this library may be the one that was to define it.
-        lacking = case.undefined and (case.is_program or bare_name(edge.name) in TORCH_LIBRARIES)
-        if library.path not in relied_on and not lacking and not interposes(library, case):
+        lacking = context.undefined and (context.is_program or bare_name(edge.name) in TORCH_LIBRARIES)
+        if library.path not in relied_on and not lacking and not interposes(library, context):
             found.append((edge, library))
     return found
 
 
-def interposes(library: LoadedObject, case: Case) -> bool:
+def interposes(library: LoadedObject, context: LintContext) -> bool:
     """Whether it takes the place of another library's functions for somebody else in the closure."""
-    if case.belongs_to_torch(library):  # which has nothing of others, and much to go through
+    if context.belongs_to_torch(library):  # which has nothing of others, and much to go through
         return False
-    objects = case.closure.objects
-    asked = frozenset().union(*(case.imports(each) for each in objects if each is not library))
+    objects = context.closure.objects
+    asked = frozenset().union(*(context.imports(each) for each in objects if each is not library))
     wanted: list[Wanted] = [(gnu_hash(name), name, None, number) for number, name in enumerate(asked)]
-    left = {number for *_, number in library.elf.unserved(wanted)}
+    left = {number for *_, number in library.elf.unresolved(wanted)}
     served = [each for each in wanted if each[3] not in left and is_own(each[1], library)]
-    return any(len(each.elf.unserved(served)) < len(served) for each in objects[objects.index(library) + 1 :])
+    return any(
+        len(each.elf.unresolved(served)) < len(served) for each in objects[objects.index(library) + 1 :]
+    )
 
 
 def is_own(name: bytes, library: LoadedObject) -> bool:
@@ -70,13 +72,13 @@ def is_own(name: bytes, library: LoadedObject) -> bool:
     return found is not None and found.binding == "global" and not re.match(CXX_NAME, text)
 
 
-def is_implied(name: str, case: Case) -> bool:
+def is_implied(name: str, context: LintContext) -> bool:
     """Whether the compiler links a library by itself, or the binary was linked to functions that have moved since.
 
     What was in libpthread when the binary was linked is in libc now: the binary still names the version that
     it needs of libpthread, and on an older system it needs the library.
     """
-    elf = case.subject.elf
+    elf = context.subject.elf
     if re.match(IMPLIED, name) or re.match(CXX_RUNTIME, name):
         return True
     if re.match(LIBM, name):

@@ -63,7 +63,7 @@ class Cell:
 class MatrixReport:
     """One run of `torchlink matrix`."""
 
-    model: str | None  # None: the tiny one that torchlink carries
+    model: str | None  # None: the bundled test model
     device: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]

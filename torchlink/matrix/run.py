@@ -52,7 +52,7 @@ def columns_of(compilers: Sequence[str], ways: Sequence[str], *, ask: bool = Tru
     """
     for way in ways:
         if way not in WAYS:
-            raise UsageError(f"--via {way} is not known.", hint=f"Say one of {', '.join(WAYS)}.")
+            raise UsageError(f"--via {way} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
     commands: list[str | None] = list(dict.fromkeys(compilers)) or [None]
     names = {command: _name(command) if ask else command or "c++" for command in commands}
     return tuple(
@@ -84,7 +84,7 @@ def run_matrix(
     """Verify a model in every cell.
 
     Args:
-        model: a TorchScript file; the tiny one that torchlink carries where None.
+        model: a TorchScript file; the bundled test model where None.
         rows: libtorchs.
         columns: compilers and ways.
         options: of every verification; a column gives its own compiler and way of building.

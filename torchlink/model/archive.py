@@ -1,4 +1,4 @@
-"""PyTorch's zip archives: which entries they have, and where an entry's bytes lie in the file."""
+"""PyTorch's zip archives: which entries they have, and where an entry's bytes are in the file."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Archive:
         """
         names = [name for name in self.entries if name.startswith(directory) and name.endswith(".py")]
         if sum(self.entries[name].size for name in names) > MOST_UNPACKED:
-            raise MalformedFileError(f"{self.path}: what lies in {directory} is too large to read.")
+            raise MalformedFileError(f"{self.path}: what is in {directory} is too large to read.")
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for name in names:

@@ -32,7 +32,7 @@ FIELDS = {"descr", "fortran_order", "shape"}
 
 
 def read_npy(path: Path, start: int, end: int, label: str) -> StoredTensor:
-    """The array whose `.npy` form lies in bytes `start` to `end` of a file.
+    """The array whose `.npy` form is in bytes `start` to `end` of a file.
 
     Raises:
         MalformedFileError: damaged, or of a dtype or byte order that libtorch does not have.

@@ -1,4 +1,4 @@
-"""A tensor that lies in a file: what is known of it without reading its data."""
+"""A tensor that is in a file: what is known of it without reading its data."""
 
 from __future__ import annotations
 

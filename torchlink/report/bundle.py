@@ -41,7 +41,7 @@ def to_json(report: BundleReport) -> dict[str, object]:
 
 
 def to_text(report: BundleReport) -> str:
-    """What lies where and why, what stays with the system, and whether it is sound."""
+    """What is where and why, what stays with the system, and whether it is sound."""
     return "".join(f"{line}\n" for line in _lines(report))
 
 
@@ -56,7 +56,7 @@ def _lines(report: BundleReport) -> Iterator[str]:
         f"needed, in {visible(plan.library_dir)}:", [part for part in plan.libraries if part.at_start]
     )
     later = [part for part in plan.libraries if not part.at_start]
-    yield from _table("opened by name when it runs, and what that needs:", later)
+    yield from _table("opened with dlopen, and what that needs:", later)
     yield from _left_out(plan.left_out)
     if plan.floors:
         floors = [f"{floor.library} {floor.version} (asked for by {floor.by})" for floor in plan.floors]

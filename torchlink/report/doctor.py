@@ -130,7 +130,7 @@ def _toolkit(report: DoctorReport) -> Iterator[str]:
     if nvcc:
         version = ".".join(map(str, nvcc.version)) or "without a version"
         yield visible(f"nvcc {version}: {nvcc.path}") + (
-            "" if toolkit else "  (a wrapper: no toolkit lies around it)"
+            "" if toolkit else "  (a wrapper: no toolkit is around it)"
         )
 
 

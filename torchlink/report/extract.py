@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.libtorch.pip_words import download_words
+from torchlink.libtorch.pip_commands import download_words
 from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, wrap
 from torchlink.report.libtorch import libtorch_to_json
 from torchlink.report.plain import plural
@@ -34,7 +34,7 @@ def to_json(report: ExtractReport) -> dict[str, object]:
 
 
 def to_text(report: ExtractReport) -> str:
-    """What lies where now, what was left out, and what is still missing."""
+    """What is where now, what was left out, and what is still missing."""
     return "\n".join(line for label, lines in _rows(report) for line in labelled(label, lines)) + "\n"
 
 

@@ -22,7 +22,7 @@ LAYOUTS = {
     "conda": "a conda prefix",
     "system": "a system prefix",
     "source": "a source build",
-    "wheel": "a wheel, still packed",
+    "wheel": "a wheel, not extracted",
     "unknown": "headers and libraries, origin unknown",
 }
 MARGIN = 15  # columns of the label
@@ -104,7 +104,7 @@ def origin(source: str | None) -> str:
 def layout_text(libtorch: Libtorch) -> str:
     """What sort of installation it is."""
     if libtorch.packed and libtorch.layout == "zip":
-        return "a zip, still packed"
+        return "a zip, not extracted"
     if not libtorch.include_dirs:
         return "libraries without headers"
     return LAYOUTS[libtorch.layout]

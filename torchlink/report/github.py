@@ -40,7 +40,7 @@ def render(report: LintReport, *, cwd: str, root: str) -> str:
             left[Severity.ERROR] -= 1
             commands.append(_lost(file, cwd, root))
         else:
-            rest.append(_harmless(f"{visible(file.path)}: could not be judged: {_why(file)}"))
+            rest.append(_harmless(f"{visible(file.path)}: could not be checked: {_why(file)}"))
     for severity in reversed(Severity):
         for file in report.files:
             for finding in (finding for finding in file.findings if finding.severity is severity):
@@ -75,12 +75,12 @@ def render_summary(report: LintReport) -> str:
 
 
 def _lost(file: FileReport, cwd: str, root: str) -> str:
-    """The annotation for a file that could not be judged."""
-    return f"::error {_place(file, cwd, root)}title=torchlink lint could not judge it::{_data(_why(file))}"
+    """The annotation for a file that could not be checked."""
+    return f"::error {_place(file, cwd, root)}title=torchlink lint could not check it::{_data(_why(file))}"
 
 
 def _why(file: FileReport) -> str:
-    return " ".join(map(visible, file.not_judged))
+    return " ".join(map(visible, file.not_checked))
 
 
 def _place(file: FileReport, cwd: str, root: str) -> str:
@@ -121,7 +121,7 @@ def _property(text: str) -> str:
 
 def _sections(report: LintReport) -> Iterator[str]:
     for file in report.unreadable:
-        yield f"- **could not be judged**: {_code(file.path)}: {_md(_why(file))}\n"
+        yield f"- **could not be checked**: {_code(file.path)}: {_md(_why(file))}\n"
     if report.unreadable:
         yield "\n"
     for file in report.files:

@@ -41,7 +41,7 @@ def github_matrix(
     Args:
         rows: usable libtorchs.
         columns: compilers and ways of building.
-        model: a file; the tiny one that torchlink carries where None.
+        model: a file; the bundled test model where None.
         options: further words for `torchlink verify`.
     """
     reasons = {row.path: reason for row in rows if row.libtorch and (reason := hopeless(row.libtorch))}
@@ -61,7 +61,7 @@ def hopeless(libtorch: Libtorch) -> str | None:
         return f"GitHub has no runner for {libtorch.platform} {libtorch.arch}"
     if libtorch.packed and libtorch.accelerator != "cpu":
         return (
-            "it is still packed, and needs libraries of other wheels besides; unpack it with them "
+            "it is not extracted, and needs libraries of other wheels besides; unpack it with them "
             "(torchlink extract TORCH.whl COMPANION.whl... DIR) and name that"
         )
     return None

@@ -26,7 +26,7 @@ def render(
 ) -> str:
     """The report with a passed, failed or skipped case for every rule in every file.
 
-    A file that could not be judged has one case, an error.
+    A file that could not be checked has one case, an error.
 
     A case fails by a finding at or above `fail_on`; lesser ones stand in its output. One whose findings are
     all allowed is skipped, with the reason.
@@ -84,7 +84,7 @@ def _suite(
         ("torchlink.kind", file.kind),
         ("torchlink.closure", str(len(file.closure))),
         *(("torchlink.assumed", sentence) for sentence in file.assumed),
-        *(("torchlink.not-judged", sentence) for sentence in file.not_judged),
+        *(("torchlink.not-checked", sentence) for sentence in file.not_checked),
     )
     text = (
         f"  <testsuite name={_attribute(file.path)} {counts}>\n{properties}{''.join(cases)}  </testsuite>\n"
@@ -93,8 +93,8 @@ def _suite(
 
 
 def _lost(file: FileReport, run: tuple[tuple[str, str], ...]) -> tuple[str, Counts]:
-    """The suite of a file that could not be judged: no rule passed, and one case says why."""
-    why = " ".join(file.not_judged)
+    """The suite of a file that could not be checked: no rule passed, and one case says why."""
+    why = " ".join(file.not_checked)
     case = (
         f'    <testcase classname={_attribute(file.path)} name="lint">\n'
         f'      <error type="{file.kind}" message={_attribute(why)}/>\n    </testcase>\n'

@@ -83,12 +83,12 @@ def _file(file: FileReport, number: int, *, draw: bool) -> dict[str, object]:
             for a in file.allowed
         ],
         "assumed": [visible(sentence) for sentence in file.assumed],
-        "not_judged": [visible(sentence) for sentence in file.not_judged],
+        "not_checked": [visible(sentence) for sentence in file.not_checked],
         "closure": [
             {
                 "name": visible(entry.name),
                 "path": None if entry.path is None else visible(entry.path),
-                "how": visible(entry.how),
+                "how": visible(entry.found_via),
                 "needed_by": visible(entry.needed_by or ""),
             }
             for entry in file.closure
@@ -110,12 +110,12 @@ def _finding(finding: Finding, nodes: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _second_line(about: str, how: str, chars: int) -> str:
+def _second_line(about: str, found_via: str, chars: int) -> str:
     """What was found about a node, and how it was found where there is room for that."""
-    both = f"{about} · {how}" if about else how
+    both = f"{about} · {found_via}" if about else found_via
     if len(both) <= chars:
         return both
-    return (about or how)[: chars - 1] + ("…" if len(about or how) >= chars else "")
+    return (about or found_via)[: chars - 1] + ("…" if len(about or found_via) >= chars else "")
 
 
 def _graph(
@@ -135,7 +135,7 @@ def _graph(
             for severity, sign in SIGNS.items()
             if (count := sum(finding["severity"] == severity.value for finding in own))
         )
-        how = visible(entry.how)
+        found_via = visible(entry.found_via)
         name = visible(entry.name)
         nodes.append(
             {
@@ -146,14 +146,14 @@ def _graph(
                 "state": state,
                 "worst": own[0]["severity"] if own else "",
                 "label": shorten(name.rpartition("/")[2] or name, NAME_CHARS),
-                "second": _second_line(about, brief(how), int((box.width - 16) / HOW_ADVANCE)),
-                "title": f"{name}, {how}" + (f", {visible(entry.path)}" if entry.path else ""),
+                "second": _second_line(about, brief(found_via), int((box.width - 16) / HOW_ADVANCE)),
+                "title": f"{name}, {found_via}" + (f", {visible(entry.path)}" if entry.path else ""),
             }
         )
         facts[keys[key]] = {
             "name": name,
             "path": None if entry.path is None else visible(entry.path),
-            "how": how,
+            "how": found_via,
             "column": box.column,
             "searched": [visible(place) for place in entry.searched],
             "findings": [

@@ -41,7 +41,7 @@ def _file(file: FileReport) -> dict[str, object]:
         "allowed": [
             {**finding_to_json(allowed.finding), "reason": allowed.reason} for allowed in file.allowed
         ],
-        "not_judged": list(file.not_judged),
+        "not_checked": list(file.not_checked),
         "assumed": list(file.assumed),
     }
 
@@ -63,7 +63,7 @@ def _entry(entry: ClosureEntry) -> dict[str, object]:
     return {
         "name": entry.name,
         "path": entry.path,
-        "how": entry.how,
+        "how": entry.found_via,
         "needed_by": entry.needed_by,
         "needs": list(entry.needs),
         "searched": list(entry.searched),

@@ -48,19 +48,19 @@ def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterat
     for finding in file.findings:
         yield ""
         yield from _finding(finding, rules, color=color, verbose=verbose, width=width)
-    if file.findings and (file.not_judged or file.assumed or file.allowed):
+    if file.findings and (file.not_checked or file.assumed or file.allowed):
         yield ""
     for sentence in file.assumed:
         yield from _wrapped(f"assumed: {visible(sentence)}", "  ", width)
-    yield from _not_judged(file, verbose=verbose, width=width)
+    yield from _not_checked(file, verbose=verbose, width=width)
     if verbose:
         for allowed in file.allowed:
             what = f"{visible(allowed.finding.rule)} {visible(allowed.finding.subject)}"
             yield from _wrapped(f"allowed: {what} ({visible(allowed.reason)})", "  ", width)
         for entry in file.closure:
             if entry.path is None and entry.searched:
-                asker = visible(entry.needed_by or file.path)
-                yield f"  searched for {visible(entry.name)}, needed by {asker}:"
+                requester = visible(entry.needed_by or file.path)
+                yield f"  searched for {visible(entry.name)}, needed by {requester}:"
                 yield from (
                     f"    {number}. {visible(place)}" for number, place in enumerate(entry.searched, 1)
                 )
@@ -68,11 +68,11 @@ def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterat
         yield f"  allowed: {plural(len(file.allowed), 'finding')} (-v shows them)"
 
 
-def _not_judged(file: FileReport, *, verbose: bool, width: int) -> Iterator[str]:
+def _not_checked(file: FileReport, *, verbose: bool, width: int) -> Iterator[str]:
     """What is left open; what any text of its kind leaves open is only counted without -v."""
-    label = "could not be judged" if file.unreadable else "not judged"
+    label = "could not be checked" if file.unreadable else "not checked"
     hidden = () if verbose else file.of_every_text
-    for sentence in file.not_judged:
+    for sentence in file.not_checked:
         if sentence not in hidden:
             yield from _wrapped(f"{label}: {visible(sentence)}", "  ", width)
     if hidden:

@@ -88,7 +88,7 @@ class _Tree:
         marks = _marks(self.file)
         if self.file.unreadable:
             yield paint(visible(self.file.path), BOLD, color=self.color)
-            yield from (f"could not be judged: {visible(sentence)}" for sentence in self.file.not_judged)
+            yield from (f"could not be checked: {visible(sentence)}" for sentence in self.file.not_checked)
             return
         yield from self.nodes(marks)
         yield from (f"assumed: {visible(sentence)}" for sentence in self.file.assumed)
@@ -118,12 +118,15 @@ class _Tree:
     def label(self, entry: ClosureEntry, marks: Mapping[str, Sequence[Finding]]) -> str:
         """`name → path [how]`, and the rules that found something about it."""
         name = visible(entry.name)
-        how = visible(entry.how if self.verbose else brief(entry.how))
-        how = paint(f"[{how}]", DIM, color=self.color)
+        found_via = visible(entry.found_via if self.verbose else brief(entry.found_via))
+        found_via = paint(f"[{found_via}]", DIM, color=self.color)
         if entry.path is None:
             text = f"{name} {self.glyphs.arrow} {paint('NOT FOUND', RED, color=self.color)}"
         elif entry.key in self.graph.roots:
-            text, how = paint(visible(entry.path), BOLD, color=self.color), f"({visible(self.file.kind)})"
+            text, found_via = (
+                paint(visible(entry.path), BOLD, color=self.color),
+                f"({visible(self.file.kind)})",
+            )
         elif entry.path == entry.name:
             text = name
         else:
@@ -132,8 +135,8 @@ class _Tree:
             paint(f"<{f.severity.value}: {visible(f.rule)}>", SEVERITY[f.severity], color=self.color)
             for f in marks.get(entry.key, ())
         )
-        said = entry.path is None and entry.how == MISSING
-        return " ".join(part for part in (text, "" if said else how, found) if part)
+        said = entry.path is None and entry.found_via == MISSING
+        return " ".join(part for part in (text, "" if said else found_via, found) if part)
 
     def repeated(self, key: str, repeats: Sequence[str], below: str, more: bool) -> Iterator[str]:
         """One line (wrapped) that names what an object needs and another one loaded before."""

@@ -34,20 +34,20 @@ def plural(count: int, noun: str) -> str:
 
 
 def totals(report: LintReport) -> str:
-    """The run in one sentence, such as `1 error, 2 warnings in 3 files; 1 allowed; 1 could not be judged.`."""
+    """The run in one sentence, such as `1 error, 2 warnings in 3 files; 1 allowed; 1 could not be checked.`."""
     counts = [(report.count(severity), severity.value) for severity in reversed(Severity)]
     found = ", ".join(plural(count, name) for count, name in counts if count) or "no findings"
     allowed = sum(len(file.allowed) for file in report.files)
     tail = f"; {allowed} allowed" if allowed else ""
     lost = len(report.unreadable)
-    tail += f"; {lost} could not be judged" if lost else ""
+    tail += f"; {lost} could not be checked" if lost else ""
     return f"{found} in {plural(len(report.files) - lost, 'file')}{tail}."
 
 
-def brief(how: str) -> str:
+def brief(found_via: str) -> str:
     """How an object was found, its owner without directories: `RUNPATH $ORIGIN of app`."""
-    what, of, owner = how.rpartition(" of ")
-    return f"{what}{of}{owner.rpartition('/')[2]}" if of else how
+    what, of, owner = found_via.rpartition(" of ")
+    return f"{what}{of}{owner.rpartition('/')[2]}" if of else found_via
 
 
 def located(path: str, cwd: str, root: str) -> str:
@@ -59,7 +59,7 @@ def located(path: str, cwd: str, root: str) -> str:
         root: the absolute directory of the checkout.
 
     Returns:
-        The path relative to `root` where it lies below it, else the absolute path.
+        The path relative to `root` where it is below it, else the absolute path.
     """
     # normpath keeps two slashes at the start, which Linux takes for one.
     absolute = "/" + posixpath.normpath(posixpath.join(cwd, path)).lstrip("/")

@@ -147,12 +147,12 @@ def _place(path: str, cwd: str, root: str) -> dict[str, object]:
 
 
 def _notices(report: LintReport) -> list[dict[str, object]]:
-    """What was taken for granted, what was not judged, and what is stale, as notifications of the run."""
+    """What was taken for granted, what was not checked, and what is stale, as notifications of the run."""
     open_ends = [
         f"{visible(file.path)}: {visible(sentence)}"
         for file in report.files
         if not file.unreadable
-        for sentence in (*(f"assumed: {each}" for each in file.assumed), *file.not_judged)
+        for sentence in (*(f"assumed: {each}" for each in file.assumed), *file.not_checked)
     ]
     return [_notice(Severity.NOTE, text) for text in (*open_ends, *map(visible, report.stale))]
 
@@ -160,10 +160,10 @@ def _notices(report: LintReport) -> list[dict[str, object]]:
 def _losses(
     files: Sequence[FileReport], places: Sequence[Mapping[str, object]]
 ) -> Iterator[dict[str, object]]:
-    """The files that could not be judged, as notifications of errors."""
+    """The files that could not be checked, as notifications of errors."""
     for index, (file, place) in enumerate(zip(files, places, strict=True)):
         if file.unreadable:
-            text = f"{visible(file.path)} could not be judged: {' '.join(map(visible, file.not_judged))}"
+            text = f"{visible(file.path)} could not be checked: {' '.join(map(visible, file.not_checked))}"
             location = {"physicalLocation": {"artifactLocation": {**place, "index": index}}}
             yield {**_notice(Severity.ERROR, text), "locations": [location]}
 

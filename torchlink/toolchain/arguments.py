@@ -22,7 +22,7 @@ NO_LINK = frozenset({
     "-c", "-S", "-E", "-M", "-MM", "-r", "-fsyntax-only", "-emit-ast",
     "--compile", "--assemble", "--preprocess", "--precompile", "--analyze",
 })  # fmt: skip
-# Options whose argument is the next word; what follows them is no input.
+# Options whose argument is the next argument; what follows them is no input.
 WITH_ARGUMENT = frozenset({
     "-o", "-x", "-I", "-D", "-U", "-L", "-F", "-T", "-u", "-z", "-e", "-A", "-B", "-G", "-MF", "-MT",
     "-MQ", "-MJ", "-Xlinker", "-Xassembler", "-Xpreprocessor", "-Xclang", "-Xarch_host", "-Xarch_device",
@@ -66,7 +66,7 @@ class Step:
 
 
 def read_arguments(arguments: Sequence[str]) -> Step:
-    """Read the words behind the compiler's name."""
+    """Read the flags behind the compiler's name."""
     language = ""
     standard = None
     stops = False
@@ -135,7 +135,7 @@ def _standard(word: str, before: int | None) -> int | None:
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str]:
-    """The words with `@file` replaced by the words of the file, in such files, too.
+    """The arguments with `@file` replaced by the arguments in the file, in such files, too.
 
     A file that is not there, that holds itself, that is no regular file (a FIFO gives its text once, and to the
     compiler) or that makes all of them larger than `MOST_RESPONSES` is a plain word.

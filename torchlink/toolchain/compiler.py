@@ -117,7 +117,7 @@ def cxx_name(program: str) -> str | None:
 
 
 def _command(command: str | None) -> tuple[list[str], str]:
-    """The words of the command, and who named it."""
+    """The arguments of the command, and who named it."""
     named_by = "The compiler option"
     if command is None:
         command, named_by = os.environ.get("CXX", ""), "$CXX"

@@ -38,7 +38,7 @@ def default_compiler(libtorch: Libtorch) -> Compiler | None:
     """The compiler that a plan should suit where the user names none by option.
 
     The cross compiler that is installed for a libtorch of another machine. None where there is none, or where $CXX
-    compiles for another machine than libtorch's: the words are then for a compiler elsewhere.
+    compiles for another machine than libtorch's: the flags are then for a compiler elsewhere.
 
     Raises:
         ToolMissingError: `$CXX` names a program that is not there.
@@ -67,7 +67,7 @@ def cross_for(libtorch: Libtorch) -> Compiler | None:
 
 
 def cross_compiler(libtorch: Libtorch) -> Compiler | None:
-    """The compiler on PATH for the machine of a libtorch; none for one that is still packed.
+    """The compiler on PATH for the machine of a libtorch; none for one that is not extracted.
 
     One that is named for that machine, else clang with `--target`, where it finds that machine's C++ library.
     """
@@ -110,7 +110,7 @@ def no_compiler_for(libtorch: Libtorch, compiler: Compiler | None) -> LibtorchUn
         )
     if libtorch.packed:
         return LibtorchUnusableError(
-            f"{subject}is still packed: nothing can be built against it.",
+            f"{subject}is not extracted: nothing can be built against it.",
             hint="Unpack it with `torchlink extract WHEEL DIR`.",
         )
     named = named_by_user()

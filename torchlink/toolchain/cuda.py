@@ -147,7 +147,7 @@ def _complete(places: tuple[Path, ...]) -> bool:
 
 
 def _version(include: Path) -> tuple[int, ...]:
-    """Major and minor version by the cuda.h in a directory; nothing where it does not tell."""
+    """Major and minor version by the cuda.h in a directory; nothing where it does not say."""
     found = VERSION.search(read_bytes(include / "cuda.h", HEAD))
     return (int(found[1]) // 1000, int(found[1]) % 1000 // 10) if found else ()
 

@@ -32,7 +32,7 @@ class Compiler(NamedTuple):
     # Its command defines `default_cxx11_abi` as a word of its own (a wrapper with -D), which another one redefines
     abi_predefined: bool = False
     default_standard: int | None = (
-        None  # the C++ standard of a command line without -std; None where it does not tell
+        None  # the C++ standard of a command line without -std; None where it does not say
     )
 
     @property
@@ -70,4 +70,4 @@ class Toolkit(NamedTuple):
     """A CUDA toolkit: a directory with CUDA's own headers."""
 
     root: Path
-    version: tuple[int, ...]  # (13, 0), from its cuda.h; empty where that does not tell
+    version: tuple[int, ...]  # (13, 0), from its cuda.h; empty where that does not say

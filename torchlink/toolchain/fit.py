@@ -100,7 +100,7 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     library = held_back_by_library(compiler.kind, compiler.version, compiler.libstdcxx, least)
     if library and not wanted:
         raise ToolUnfitError(
-            f"{compiler.name} uses libstdc++ {compiler.libstdcxx}, which has no usable C++{least}, and the headers of "
+            f"{compiler.name} uses libstdc++ {compiler.libstdcxx}, which has no working C++{least}, and the headers of "
             f"{libtorch.root} need it.",
             hint=f"Install libstdc++ {library} or newer (Debian, Ubuntu: apt install libstdc++-{library}-dev).",
         )
@@ -108,7 +108,7 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     raise ToolUnfitError(
         f"{compiler.name} does not take -std=c++{wanted}."
         if wanted
-        else f"{compiler.name} has no usable C++{least}, which the headers of {libtorch.root} need.",
+        else f"{compiler.name} has no working C++{least}, which the headers of {libtorch.root} need.",
         hint=f"Use {compiler.kind} {since} or newer (CXX or --compiler)."
         if since
         else "Use a newer compiler.",

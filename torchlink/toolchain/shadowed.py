@@ -1,4 +1,4 @@
-"""Headers of other projects that libtorch brings along, where a source gets them in place of the system's."""
+"""Headers of other projects that libtorch ships, where a source gets them in place of the system's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Shadow(NamedTuple):
 
 
 def common_names(bundled: Sequence[Path], own: Collection[str]) -> dict[str, tuple[Path, str]]:
-    """What lies in one of libtorch's include directories and in one of the compiler's own."""
+    """What is in one of libtorch's include directories and in one of the compiler's own."""
     there: dict[str, str] = {}
     for directory in sorted(own):
         there.update(dict.fromkeys(_names(directory), directory))

@@ -67,7 +67,7 @@ def device_in_model(message: str, libtorch: Libtorch, *, verbose: bool = False) 
     asks = "Its code names" if place and device.lower() in place.code.lower() else "It needs"
     hint = (
         f"{asks} the device: take that of an input instead (x.device), or save the model again from the CPU "
-        "(model.cpu(), then script or trace anew)"
+        "(model.cpu(), then script or trace again)"
     )
     hint += (
         "; or name a CUDA build with --libtorch and run it with --device cuda." if device == "CUDA" else "."

@@ -251,9 +251,9 @@ def signal_name(number: int) -> str:
 
 
 def _missing(name: str, libtorch: Libtorch) -> RunFailedError:
-    asker = next((entry.needed_by for entry in libtorch.missing_libraries if entry.name == name), None)
-    missing = [entry for entry in libtorch.missing_libraries if entry.needed_by == asker]
-    if asker is None:  # a companion of libtorch's asks for it
+    requester = next((entry.needed_by for entry in libtorch.missing_libraries if entry.name == name), None)
+    missing = [entry for entry in libtorch.missing_libraries if entry.needed_by == requester]
+    if requester is None:  # a companion of libtorch's asks for it
         missing = [MissingLibrary(name, "", package_of(name, libtorch.accelerator_version))]
     return RunFailedError(
         f"The loader cannot start: the library {name} is not found.",

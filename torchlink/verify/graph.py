@@ -1,4 +1,4 @@
-"""What the loader tells of a model's `forward`: its schema, its inlined graph and the module's attributes."""
+"""What the loader says about a model's `forward`: its schema, its inlined graph and the module's attributes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PackedFact:
 
     weights: tuple[TensorFact, ...]  # every tensor of its state, vectors too
     numbers: tuple[object, ...] = ()  # whole numbers and tuples of them, in the order of its state
-    groups: int = 0  # of a convolution; 0 where it does not tell
+    groups: int = 0  # of a convolution; 0 where it does not say
     transpose: bool = False
 
 

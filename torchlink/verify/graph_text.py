@@ -123,7 +123,7 @@ def _node(line: str) -> Node | None:
 
 
 def constant(type_: str, text: str | None) -> object:
-    """The value of a constant of this type; UNKNOWN where its text does not tell."""
+    """The value of a constant of this type; UNKNOWN where its text does not say."""
     if text is None:
         return None
     tensor = TENSOR_TYPE.match(type_)

@@ -110,7 +110,7 @@ class _Parser:
         return self.word()
 
     def items(self, end: str, depth: int) -> tuple[InputSpec, ...]:
-        """Values separated by commas, up to the closing bracket."""
+        """Values separated comma-separated, up to the closing bracket."""
         items: list[InputSpec] = []
         while not self.take(end):
             if items:

@@ -68,7 +68,7 @@ def verify(
     *,
     hooks: Hooks | None = None,
 ) -> VerifyReport:
-    """Build the reference loader with the words of the plan and prove models with it.
+    """Build the reference loader with the flags of the plan and prove models with it.
 
     Args:
         models: TorchScript files; the tiny model that torchlink carries where empty.
@@ -81,12 +81,12 @@ def verify(
         ToolMissingError: there is no C++ compiler, no CMake, no Nim; for a libtorch of another machine no QEMU, or a
             library of that machine is not here.
         ToolUnfitError: the compiler cannot build against this libtorch.
-        LibtorchUnusableError: libtorch is for another machine or a newer system, still packed, or older than the
+        LibtorchUnusableError: libtorch is for another machine or a newer system, not extracted, or older than the
             loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
         FileError: `expect` or a library cannot be read, or the cache cannot be written.
-        RunFailedError: the loader is not allowed to run where the cache lies.
+        RunFailedError: the loader is not allowed to run where the cache is.
     """
     from torchlink.libtorch.floor import shortfall
     from torchlink.toolchain.library_dirs import linked
@@ -115,7 +115,7 @@ def verify(
     loader = early = None
     if not all(result.error for result in looked_at):  # else nothing runs: nobody has to wait for a compiler
         loader = _build(plan, tool, options.via, hooks)
-        # One that was started before it was built anew, in the same place, is not this one.
+        # One that was started before it was rebuilt, in the same place, is not this one.
         right = (
             hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
         )
@@ -138,9 +138,9 @@ def verify(
 def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -> None:
     """Refuse what makes no sense before anything is built."""
     if options.device not in DEVICES:
-        raise UsageError(f"--device {options.device} is not known.", hint=f"Say one of {', '.join(DEVICES)}.")
+        raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
     if options.via not in WAYS:
-        raise UsageError(f"--via {options.via} is not known.", hint=f"Say one of {', '.join(WAYS)}.")
+        raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
     if options.expect and len(models) > 1:
         raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
     if options.device == "cuda" and libtorch.accelerator not in ("cuda", "rocm"):
@@ -157,11 +157,16 @@ def _check_values(options: VerifyOptions) -> None:
     """Refuse numbers out of their range or not finite, and operator libraries that are not there."""
     for option, tolerance in (("--atol", options.atol), ("--rtol", options.rtol)):
         if not 0 <= tolerance < inf:
-            raise UsageError(f"{option} {tolerance:g} is no tolerance.", hint="Give 0 or a positive number.")
+            raise UsageError(
+                f"{option} {tolerance:g} is not a tolerance.", hint="Give 0 or a positive number."
+            )
     for library in options.libraries:
         _check_library(library)
     if options.timeout is not None and not 0 < options.timeout <= LONGEST:
-        raise UsageError(f"--timeout {options.timeout:g} is no time.", hint="Say seconds, such as 60 or 0.5.")
+        raise UsageError(
+            f"--timeout {options.timeout:g} is not a time above 0 seconds.",
+            hint="Say seconds, such as 60 or 0.5.",
+        )
 
 
 def _check_library(library: Path) -> None:
@@ -209,7 +214,7 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
             raise LibtorchUnusableError(
                 f"The reference loader needs libtorch 1.1 or newer, and the one of {plan.libtorch.root} is "
                 f"{plan.libtorch.version}.",
-                hint="The words of `torchlink flags` hold for older ones too: build a program of your own.",
+                hint="The flags of `torchlink flags` hold for older ones too: build a program of your own.",
             ) from error
         conflict = glibc_conflict(plan.libtorch)
         if conflict:

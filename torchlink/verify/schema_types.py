@@ -76,7 +76,7 @@ class _Parser:
         return found
 
     def parts(self, close: str) -> tuple[Type, ...]:
-        """Types separated by commas, up to the closing bracket."""
+        """Types separated comma-separated, up to the closing bracket."""
         parts: list[Type] = []
         while self.tokens and self.tokens[0] != close:
             parts.append(self.type())

@@ -1,4 +1,4 @@
-"""What `torchlink lint` takes, and what it says of a file that it cannot judge."""
+"""What `torchlink lint` takes, and what it says of a file that it cannot check."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_several_files_are_all_judged_though_one_cannot_be(torchlink: Torchlink,
     assert shown.code == 2
     files = json.loads(shown.out)["files"]
     assert [Path(file["path"]).name for file in files] == ["lost", "absent", "sound"]
-    assert "No such file" in files[1]["not_judged"][0]
+    assert "No such file" in files[1]["not_checked"][0]
 
 
 def test_a_directory_stands_for_all_programs_and_libraries_in_it(torchlink: Torchlink, shop: Path) -> None:

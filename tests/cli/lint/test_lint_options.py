@@ -1,4 +1,4 @@
-"""What is judged, against what, and which exit code that gives."""
+"""What is checked, against what, and which exit code that gives."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def test_a_baseline_lets_what_is_known_pass(torchlink: Torchlink, shop: Path, tm
     assert (shown.code, shown.out) == (0, "")
     assert torchlink("lint", "--baseline", known, "--fail-on", "note", shop / "lost", shop / "idle").code == 0
     assert torchlink("lint", "--baseline", known, "--fail-on", "note", shop / "sound").code == 0
-    mended = tmp_path / "lost"
-    shutil.copy(shop / "sound", mended)
-    assert "is gone" in torchlink("lint", "--baseline", known, mended).out
+    repaired = tmp_path / "lost"
+    shutil.copy(shop / "sound", repaired)
+    assert "is gone" in torchlink("lint", "--baseline", known, repaired).out
     assert torchlink("lint", "--baseline", shop / "sound", shop / "lost").code == 2
     precious = tmp_path / "precious"
     precious.write_text("mine")
@@ -100,7 +100,7 @@ def test_a_prefix_that_the_shell_took_the_origin_from_is_refused(
 def test_no_target_is_not_any_target(torchlink: Torchlink, shop: Path) -> None:
     shown = torchlink("lint", "--target", "", shop / "sound")
     assert (shown.code, shown.out) == (2, "")
-    assert "Invalid value for '--target': The empty word names nothing." in shown.err
+    assert "Invalid value for '--target': An empty argument names nothing." in shown.err
 
 
 def test_the_environment_that_it_will_run_in_counts(torchlink: Torchlink, shop: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_an_empty_word_is_not_the_current_directory(torchlink: Torchlink, shop: 
     ):
         shown = torchlink(*words)
         assert (shown.code, shown.out) == (2, ""), words
-        assert "The empty word names no file or directory." in shown.err, words
+        assert "An empty argument names no file or directory." in shown.err, words
 
 
 def test_a_bad_target_in_the_settings_names_their_file(

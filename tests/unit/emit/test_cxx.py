@@ -1,4 +1,4 @@
-"""The words of a compiler's command line, as text."""
+"""The flags of a compiler's command line, as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.imitations import CUDA, companion, imitate
-from torchlink.emit import HALVES, TARGETS, cxx, emit
+from torchlink.emit import PHASES, TARGETS, cxx, emit
 from torchlink.errors import InexpressibleError, UsageError
 from torchlink.plan import PlanOptions, make_plan
 
@@ -150,14 +150,14 @@ def test_json_holds_the_whole_plan_with_its_words(tmp_path: Path) -> None:
     assert "compile" not in json.loads(emit(plan, "json", "link"))
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_target_writes_every_half(tmp_path: Path, target: str, half: str) -> None:
-    text = emit(make_plan(imitate(tmp_path, CUDA)), target, half)
+def test_every_target_writes_every_half(tmp_path: Path, target: str, phase: str) -> None:
+    text = emit(make_plan(imitate(tmp_path, CUDA)), target, phase)
     assert text
     assert not text.endswith("\n")
-    assert (str(tmp_path / "include") in text) == (half != "link")
-    assert ("torch_cuda" in text) == (half != "compile")
+    assert (str(tmp_path / "include") in text) == (phase != "link")
+    assert ("torch_cuda" in text) == (phase != "compile")
 
 
 def test_an_unknown_target_is_a_usage_error(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp
     assert make_plan(libtorch).notes[:2] == (
         "A contradicts B.",
         (
-            "Libtorch needs what is not there: libcupti.so.13, libcudnn.so.9; libtorch_cpu.so itself asks for "
+            "libtorch has missing dependencies: libcupti.so.13, libcudnn.so.9; libtorch_cpu.so itself asks for "
             f"libcupti.so.13, so --cpu does not help; to get them: {tmp_path}/venv/bin/python -m pip "
             "install nvidia-cuda-cupti"
         ),
@@ -266,7 +266,7 @@ def test_a_cpu_program_is_told_only_of_what_it_needs_itself(tmp_path: Path) -> N
 def test_where_only_cuda_lacks_something_cpu_is_the_way_out(tmp_path: Path) -> None:
     libtorch = imitate(tmp_path, CUDA, accelerator="cuda", missing_libraries=(CUDNN,))
     assert make_plan(libtorch).notes[0] == (
-        "Libtorch needs what is not there: libcudnn.so.9; a program built with --cpu does without."
+        "libtorch has missing dependencies: libcudnn.so.9; a program built with --cpu does without."
     )
     assert make_plan(libtorch, PlanOptions(cpu_only=True)).notes == ()
 
@@ -283,7 +283,7 @@ def test_an_archive_for_this_machine_is_refused_with_what_to_do(tmp_path: Path) 
 
     here = this_machine()
     packed = imitate(tmp_path / "torch.whl", packed=True, platform=here.platform, arch=here.arch)
-    with pytest.raises(LibtorchUnusableError, match="still packed") as caught:
+    with pytest.raises(LibtorchUnusableError, match="not extracted") as caught:
         make_plan(packed)
     assert "torchlink extract" in caught.value.hint
 
@@ -292,7 +292,7 @@ def test_an_archive_for_another_machine_may_be_looked_at(tmp_path: Path) -> None
     packed = imitate(tmp_path / "torch.whl", packed=True, arch="s390x")
     plan = make_plan(packed)
     assert plan.include_dirs == packed.include_dirs
-    assert any("still packed" in note for note in plan.notes)
+    assert any("not extracted" in note for note in plan.notes)
 
 
 def test_a_libtorch_for_another_machine_is_told_and_takes_no_cuda_headers_of_this_one(

@@ -11,7 +11,7 @@ from torchlink.lint.finding import Allowed, FileReport, Finding, LintReport, Sev
 
 
 def finding(rule: str, subject: str, severity: Severity = Severity.WARNING) -> Finding:
-    return Finding(rule, severity, subject, f"{subject} is wrong", "mend it")
+    return Finding(rule, severity, subject, f"{subject} is wrong", "fix it")
 
 
 RPATH = finding("rpath-absolute", "/opt/torch/lib")

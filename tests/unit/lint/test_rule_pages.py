@@ -24,7 +24,7 @@ def test_a_page_says_what_why_and_how_to_mend_it_in_three_languages(rule: object
     (document,) = [each for each in rule_docs() if each.id == getattr(rule, "id", "")]
     page = (PAGES / f"{document.id}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {document.id}\n\n*{document.severity.value}*: {document.title}\n")
-    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == ["What it finds", "Why it hurts", "How to mend it"]
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == ["What it finds", "Why it hurts", "How to fix it"]
     assert {"sh", "cmake", "nim"} <= set(re.findall(r"^```(\w+)$", page, re.MULTILINE))
     assert page.count("```") % 2 == 0
     assert document.help == page

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from torchlink.errors import MalformedFileError
 from torchlink.lint.text_formats.detect import decode, listings
-from torchlink.lint.texts import judge_text
+from torchlink.lint.texts import check_text
 
 if TYPE_CHECKING:
     from torchlink.lint.text_formats.listing import Listing
@@ -145,7 +145,7 @@ def test_what_no_tool_printed_is_refused(text: str) -> None:
 @pytest.mark.parametrize("name", ["ldd-absent", "ldd-u"])
 def test_a_text_that_tells_of_no_binary_is_refused(name: str) -> None:
     with pytest.raises(MalformedFileError):
-        list(judge_text(recorded(name), name))
+        list(check_text(recorded(name), name))
 
 
 LINES = st.sampled_from(

@@ -35,7 +35,7 @@ def test_text_says_what_where_why_and_how_to_mend_it(torch_report: LintReport) -
     assert "fix: Link with an rpath to it:\n" in text
     assert "  g++ … -Wl,-rpath,/opt/cuda/lib64\n" in text
     assert "| and 4 more (-v)" in text
-    assert "not judged: Libraries that are opened at run time" in text
+    assert "not checked: Libraries that are opened at run time" in text
     assert "allowed: 1 finding (-v shows them)" in text
     assert "/usr/bin/tool (executable, closure of 2 objects): clean" in text
     assert "stale: nothing matches the allow entry for x" in text
@@ -44,15 +44,15 @@ def test_text_says_what_where_why_and_how_to_mend_it(torch_report: LintReport) -
 
 
 def test_what_every_text_leaves_open_is_one_line_without_v() -> None:
-    usual = ("The text does not tell a.", "The text does not tell b.")
-    file = FileReport("-", "ldd text", (), (), not_judged=("Its own point.", *usual), of_every_text=usual)
+    usual = ("The text does not say a.", "The text does not say b.")
+    file = FileReport("-", "ldd text", (), (), not_checked=("Its own point.", *usual), of_every_text=usual)
     text = lint_text.render(LintReport((file,)))
-    assert "  not judged: Its own point.\n" in text
-    assert "  not judged: 2 points that such a text leaves open (-v shows them)\n" in text
-    assert "does not tell" not in text
+    assert "  not checked: Its own point.\n" in text
+    assert "  not checked: 2 points that such a text leaves open (-v shows them)\n" in text
+    assert "does not say" not in text
     verbose = lint_text.render(LintReport((file,)), verbose=True)
-    assert [line for line in verbose.splitlines() if "not judged" in line] == [
-        f"  not judged: {each}" for each in file.not_judged
+    assert [line for line in verbose.splitlines() if "not checked" in line] == [
+        f"  not checked: {each}" for each in file.not_checked
     ]
 
 
@@ -188,8 +188,8 @@ def test_an_ascii_tree_is_ascii(torch_report: LintReport) -> None:
         ("", ""),
     ],
 )
-def test_how_is_told_briefly_without_the_owners_directory(how: str, expected: str) -> None:
-    assert brief(how) == expected
+def test_how_is_told_briefly_without_the_owners_directory(found_via: str, expected: str) -> None:
+    assert brief(found_via) == expected
 
 
 def test_colour_is_for_terminals_that_were_not_told_otherwise() -> None:

@@ -1,4 +1,4 @@
-"""A file that could not be judged is never shown as a clean one, in no format."""
+"""A file that could not be checked is never shown as a clean one, in no format."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WHY = "Cannot read lib/cut.so: it ends within its header."
-LOST = FileReport("lib/cut.so", UNREADABLE, (), (), not_judged=(WHY,))
+LOST = FileReport("lib/cut.so", UNREADABLE, (), (), not_checked=(WHY,))
 SOUND = FileReport("app", "executable", (), ())
 REPORT = LintReport((LOST, SOUND))
 
 
 def test_totals_count_it_apart() -> None:
     for text in (lint_text.render(REPORT), lint_tree.render(REPORT)):
-        assert text.endswith("no findings in 1 file; 1 could not be judged.\n")
-        assert f"could not be judged: {WHY}" in text
+        assert text.endswith("no findings in 1 file; 1 could not be checked.\n")
+        assert f"could not be checked: {WHY}" in text
     assert "cut.so (unreadable): clean" not in lint_text.render(REPORT)
     assert "app (executable): clean" in lint_text.render(REPORT)
     assert json.loads(lint_json.render(REPORT))["summary"]["unreadable"] == 1
@@ -33,13 +33,13 @@ def test_totals_count_it_apart() -> None:
 
 def test_github_annotates_it_and_the_summary_does_not_call_it_clean() -> None:
     text = github.render(REPORT, cwd="/work", root="/work")
-    assert text.startswith(f"::error file=lib/cut.so,title=torchlink lint could not judge it::{WHY}\n")
+    assert text.startswith(f"::error file=lib/cut.so,title=torchlink lint could not check it::{WHY}\n")
     summary = github.render_summary(REPORT)
     assert "Clean: <code>app</code>\n" in summary
-    assert "**could not be judged**: <code>lib/cut.so</code>" in summary
+    assert "**could not be checked**: <code>lib/cut.so</code>" in summary
     many = github.render(LintReport((LOST,) * 12), cwd="/work", root="/work")
     assert many.count("::error ") == 10
-    assert many.count(f"lib/cut.so: could not be judged: {WHY}") == 2
+    assert many.count(f"lib/cut.so: could not be checked: {WHY}") == 2
 
 
 def test_junit_has_an_error_and_no_passed_rules_for_it() -> None:
@@ -68,7 +68,7 @@ def test_sarif_says_that_the_run_failed(check_sarif: Callable[[str], None]) -> N
 
 def test_the_page_marks_it() -> None:
     page = lint_html.render(REPORT)
-    assert "</span> could not be judged</span>" in page
+    assert "</span> could not be checked</span>" in page
     assert page.count("no findings</span>") == 1
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.names import bare_name
-from torchlink.lint.case import file_name
+from torchlink.lint.context import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import accelerator_of, unlinked
 from torchlink.lint.rule import rule
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.binary.closure import LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
@@ -58,26 +58,28 @@ ANY_HOOKS = rb"_ZN2at6detail\d+get\w+HooksEv"
 
 
 @rule("load-bearing-lost", Severity.ERROR, "Uses CUDA, but the linker has dropped libtorch_cuda.")
-def load_bearing_lost(rule: Rule, case: Case) -> Iterator[Finding]:
+def load_bearing_lost(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """libtorch_cuda registers itself when it is loaded, so the linker sees no use of it and drops it.
 
     Python has it loaded; a program that opens it by name loads it itself.
     """
-    if case.is_extension or not case.complete:
+    if context.is_extension or not context.complete:
         return
-    siblings = {bare_name(name): name for name in case.torch_siblings}
+    siblings = {bare_name(name): name for name in context.torch_siblings}
     for accelerator in ACCELERATORS:
         if accelerator.library not in siblings:
             continue
         if accelerator.library in map(
-            accelerator_of, unlinked(case)
+            accelerator_of, unlinked(context)
         ):  # `torch-library-not-linked` brings both
             continue
         library = siblings[accelerator.library]
-        users = [each for each in case.own if not case.belongs_to_torch(each)]
+        users = [each for each in context.own if not context.belongs_to_torch(each)]
         if any(each.elf.find_in_section(".rodata", library.encode(), 0, 0) for each in users):
             continue
-        said = {file_name(each.path): words for each in users if (words := mentions(each, accelerator, case))}
+        said = {
+            file_name(each.path): words for each in users if (words := mentions(each, accelerator, context))
+        }
         fix = f"Link with {kept_on_the_line(accelerator.library)}, as `torchlink flags --link` prints it."
         if said:
             use = "uses" if len(said) == 1 else "use"
@@ -88,21 +90,22 @@ def load_bearing_lost(rule: Rule, case: Case) -> Iterator[Finding]:
                 "moving anything to the device throws.",
                 fix,
                 tuple(said.values()),
-                severity=None if case.is_program else Severity.WARNING,
+                severity=None if context.is_program else Severity.WARNING,
             )
-        elif case.is_program:
+        elif context.is_program:
             yield rule.finding(
                 library,
-                f"{case.name} does not load {library}, which this libtorch has: it computes on the CPU only. Whether "
+                f"{context.name} does not load {library}, which this libtorch has: it computes on the CPU "
+                "only. Whether "
                 f"it is to use {accelerator.name} cannot be seen: a device named by a constant leaves no trace.",
                 f"Nothing, if it is for the CPU. Otherwise l{fix[1:]}",
                 severity=Severity.NOTE,
             )
 
 
-def mentions(each: LoadedObject, accelerator: Accelerator, case: Case) -> str | None:
+def mentions(each: LoadedObject, accelerator: Accelerator, context: LintContext) -> str | None:
     """The symbol, or else the device name, by which an object says that it uses an accelerator."""
-    imports = case.imports(each)
+    imports = context.imports(each)
     named = min(filter(re.compile(accelerator.symbols).match, imports), default=None)
     if named is not None:
         return named.decode("utf-8", "replace")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.bounds import whole_number
 from torchlink.libtorch.floor import newest_fitting
-from torchlink.lint.case import file_name
+from torchlink.lint.context import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import LoadedObject
     from torchlink.binary.elf import Reference, VersionNeed
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
@@ -42,26 +42,27 @@ class Excess(NamedTuple):
 
 
 @rule("floor-above-target", Severity.ERROR, "Needs newer symbol versions than the target system has.")
-def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
+def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding for glibc and one for libstdc++, whose GLIBCXX and CXXABI grow together."""
-    if not case.options.floors:
+    if not context.options.floors:
         return
-    if (other := other_c_library_there(case)) is not None:
+    if (other := other_c_library_there(context)) is not None:
         theirs, ours = other
-        torch = bool(case.torch) and theirs == "glibc"
+        torch = bool(context.torch) and theirs == "glibc"
         yield rule.finding(
             theirs,
-            f"{case.name} is for {theirs}, and {case.options.target} has {ours}: it does not start there.",
-            f"Name a system with glibc, or build PyTorch from source on {case.options.target} and {case.name} with "
+            f"{context.name} is for {theirs}, and {context.options.target} has {ours}: it does not start there.",
+            f"Name a system with glibc, or build PyTorch from source on {context.options.target} and "
+            f"{context.name} with "
             "it: no published libtorch is for musl."
             if torch
-            else f"Build it on {where_built(case.options.target or '')}.",
+            else f"Build it on {where_built(context.options.target or '')}.",
         )
         return
     found: dict[str, list[Excess]] = {}
-    for each in case.closure.objects:
-        if each is case.subject or not case.is_system(each):
-            for family, excess in above(each, case):
+    for each in context.closure.objects:
+        if each is context.subject or not context.is_system(each):
+            for family, excess in above(each, context):
                 found.setdefault(LIBRARY[family], []).append(excess)
     for library, excesses in found.items():
         # GLIBCXX says more than CXXABI, and their numbers cannot be compared.
@@ -69,36 +70,36 @@ def floor_above_target(rule: Rule, case: Case) -> Iterator[Finding]:
         setting = [each.object for each in excesses if each.version == top.version]
         names = list(dict.fromkeys(file_name(each.path) for each in setting))
         need = "needs" if len(names) == 1 else "need"
-        allowed = allowed_version(top.version, case)
+        allowed = allowed_version(top.version, context)
         yield rule.finding(
             top.version,
-            f"{', '.join(names)} {need} {top.version} ({library}), but {case.options.target or 'the target'} has at "
-            f"most {allowed}: {case.name} does not start there.",
-            fix(library, allowed, setting, excesses, case),
+            f"{', '.join(names)} {need} {top.version} ({library}), but {context.options.target or 'the target'} has at "
+            f"most {allowed}: {context.name} does not start there.",
+            fix(library, allowed, setting, excesses, context),
             tuple(evidence(excesses)),
         )
 
 
-def other_c_library_there(case: Case) -> tuple[str, str] | None:
+def other_c_library_there(context: LintContext) -> tuple[str, str] | None:
     """The C library of the binary and that of the target where they differ, else None."""
-    there = "musl" if case.options.floors.get("GLIBC") == () else "glibc"
-    here = case.system.family
-    return (here, there) if here != there and case.subject.elf.dynamic.needed else None
+    there = "musl" if context.options.floors.get("GLIBC") == () else "glibc"
+    here = context.system.family
+    return (here, there) if here != there and context.subject.elf.dynamic.needed else None
 
 
-def above(each: LoadedObject, case: Case) -> Iterator[tuple[str, Excess]]:
+def above(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, Excess]]:
     """The needed versions above the target's, of libraries that the target itself brings."""
-    served = {edge.name: edge.path for edge in case.closure.edges_of(each.path)}
+    served = {edge.name: edge.path for edge in context.closure.edges_of(each.path)}
     for need in each.elf.version_needs():
         parsed = parse(need)
         if parsed is None or need.weak:
             continue
         family, number = parsed
-        allowed = case.options.floors.get(family)
+        allowed = context.options.floors.get(family)
         if allowed is None or number <= allowed:
             continue
-        provider = case.closure.object(served.get(need.library) or "")
-        if provider is None or case.is_system(provider):
+        provider = context.closure.object(served.get(need.library) or "")
+        if provider is None or context.is_system(provider):
             yield family, Excess(number, need.version, each)
 
 
@@ -110,18 +111,20 @@ def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
     return (match[1], tuple(whole_number(part) for part in match[2].split("."))) if match else None
 
 
-def allowed_version(version: str, case: Case) -> str:
+def allowed_version(version: str, context: LintContext) -> str:
     """The target's own version of the same family, as it is written."""
     family = version.partition("_")[0]
-    return f"{family}_{'.'.join(map(str, case.options.floors[family]))}"
+    return f"{family}_{'.'.join(map(str, context.options.floors[family]))}"
 
 
-def fix(library: str, allowed: str, setting: list[LoadedObject], excesses: list[Excess], case: Case) -> str:
-    """The words that lower the floor."""
-    of_torch = torch_itself(excesses, case)
-    if all(case.belongs_to_torch(each) for each in setting):
+def fix(
+    library: str, allowed: str, setting: list[LoadedObject], excesses: list[Excess], context: LintContext
+) -> str:
+    """The fix that lowers the floor."""
+    of_torch = torch_itself(excesses, context)
+    if all(context.belongs_to_torch(each) for each in setting):
         return of_torch
-    where = case.options.target or "the target"
+    where = context.options.target or "the target"
     if "=" in where:
         where = f"a system whose {library} has at most {allowed}, or in a container image of one"
     elif where.startswith("manylinux"):
@@ -130,7 +133,7 @@ def fix(library: str, allowed: str, setting: list[LoadedObject], excesses: list[
         where = f"{where} itself or in its container image"
     words = f"Build on {where}; what is built on an older system runs on a newer one"
     if of_torch:
-        words = f"{of_torch} Then build {case.name} on {where} as well"
+        words = f"{of_torch} Then build {context.name} on {where} as well"
     if library == "libstdc++":
         return (
             f"{words}. Or bring libstdc++.so.6 along, or link with -static-libstdc++, which may need a newer glibc "
@@ -139,21 +142,21 @@ def fix(library: str, allowed: str, setting: list[LoadedObject], excesses: list[
     return f"{words}."
 
 
-def torch_itself(excesses: list[Excess], case: Case) -> str:
+def torch_itself(excesses: list[Excess], context: LintContext) -> str:
     """What is to be said where the target is too old for libtorch's own libraries, in sentences; else nothing."""
-    of_torch = [each for each in excesses if case.belongs_to_torch(each.object)]
+    of_torch = [each for each in excesses if context.belongs_to_torch(each.object)]
     if not of_torch:
         return ""
     top = max(of_torch, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
-    where = case.options.target or "the target"
-    fitting = newest_fitting(case.subject.elf.machine, case.options.floors)
+    where = context.options.target or "the target"
+    fitting = newest_fitting(context.subject.elf.machine, context.options.floors)
     instead = (
         f"the newest torch that can is {fitting}."
         if fitting
         else "no wheel of torch on PyPI is known that can: build libtorch there from source."
     )
     return (
-        f"This libtorch cannot run on {where}, wherever {case.name} is built: {file_name(top.object.path)} itself "
+        f"This libtorch cannot run on {where}, wherever {context.name} is built: {file_name(top.object.path)} itself "
         f"needs {top.version}; {instead}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import bare_name
-from torchlink.lint.case import file_name
+from torchlink.lint.context import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.interposed import interposed, is_of_torch
 from torchlink.lint.rule import rule
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.binary.closure import LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding
     from torchlink.lint.interposed import Taken
     from torchlink.lint.rule import Rule
@@ -31,35 +31,35 @@ KEEP = f"-Wl,--push-state,--no-as-needed {FLAGS} -Wl,--pop-state"
     Severity.WARNING,
     "A library that is loaded before libtorch takes the place of functions that libtorch has itself.",
 )
-def interposed_symbols(rule: Rule, case: Case) -> Iterator[Finding]:
+def interposed_symbols(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding for each object that takes some; an error where libtorch then mixes two implementations.
 
     Python imports torch first as a rule, and libtorch has bound its symbols when the extension is loaded.
     """
-    for path, taken in case.once(interposed).items():
-        taker = case.closure.object(path)
+    for path, taken in context.once(interposed).items():
+        taker = context.closure.object(path)
         if taker is None or any(taker.elf.defines(symbol) for symbol in OWN_SYMBOLS.values()):
             continue  # a static copy of libtorch is another rule's
         severity = Severity.ERROR if any(each.kept for each in taken) else None
         yield rule.finding(
             file_name(path),
-            " ".join((sentence(taker, taken, case), *map(consequence, taken))) + when(case),
-            cure(taker, case),
-            tuple(evidence(taker, taken, case)),
-            severity=Severity.NOTE if case.is_extension else severity,
+            " ".join((sentence(taker, taken, context), *map(consequence, taken))) + when(context),
+            cure(taker, context),
+            tuple(evidence(taker, taken, context)),
+            severity=Severity.NOTE if context.is_extension else severity,
         )._replace(parts=tuple(sorted({family for each in taken for family in each.symbols})))
 
 
-def sentence(taker: LoadedObject, taken: list[Taken], case: Case) -> str:
+def sentence(taker: LoadedObject, taken: list[Taken], context: LintContext) -> str:
     """Who takes how many symbols of whom."""
     counts = [
         f"{each.total} symbol{'s' * (each.total > 1)} that {file_name(each.library.path)} defines for itself "
         f"({some([f'{len(names)} of {family}' for family, names in most_first(each.symbols)])})"
         for each in taken
     ]
-    itself = taker.path == case.subject.path
+    itself = taker.path == context.subject.path
     who = (
-        f"{case.name} itself takes"
+        f"{context.name} itself takes"
         if itself
         else f"{file_name(taker.path)} is loaded before libtorch and takes"
     )
@@ -82,25 +82,25 @@ def consequence(taken: Taken) -> str:
     )
 
 
-def when(case: Case) -> str:
+def when(context: LintContext) -> str:
     """In what case that happens, where the binary does not decide it alone."""
-    if case.is_extension:
-        return f" That is so where {case.name} is imported before torch."
-    return "" if case.is_program else " That is so where nothing has loaded libtorch before."
+    if context.is_extension:
+        return f" That is so where {context.name} is imported before torch."
+    return "" if context.is_program else " That is so where nothing has loaded libtorch before."
 
 
-def cure(taker: LoadedObject, case: Case) -> str:
+def cure(taker: LoadedObject, context: LintContext) -> str:
     """The order on the link line that puts libtorch first, or what else helps."""
-    if taker.how.kind == "preload":
+    if taker.found_via.kind == "preload":
         return f"Take {file_name(taker.path)} out of LD_PRELOAD (or /etc/ld.so.preload)."
-    if taker.path == case.subject.path:
+    if taker.path == context.subject.path:
         return (
             "Do not export what is linked statically: link with -Wl,--exclude-libs,ALL (in CMake "
             "target_link_options(TARGET PRIVATE LINKER:--exclude-libs,ALL)) and without -rdynamic, or compile it with "
             "-fvisibility=hidden."
         )
-    owner, named = on_whose_line(taker, case)
-    flags = FLAGS if uses_torch(owner, case) else KEEP
+    owner, named = on_whose_line(taker, context)
+    flags = FLAGS if uses_torch(owner, context) else KEEP
     file = file_name(named.path)
     library = f"-l{bare_name(named.elf.dynamic.soname or file)}" if file.startswith("lib") else named.path
     return (
@@ -110,39 +110,39 @@ def cure(taker: LoadedObject, case: Case) -> str:
     )
 
 
-def on_whose_line(taker: LoadedObject, case: Case) -> tuple[LoadedObject, LoadedObject]:
-    """The object to link anew, and the library on its line before which libtorch has to come.
+def on_whose_line(taker: LoadedObject, context: LintContext) -> tuple[LoadedObject, LoadedObject]:
+    """The object to link again, and the library on its line before which libtorch has to come.
 
     The one that asks for the taker, or the binary itself where that is nobody's to link: either way libtorch is loaded
     before the taker, because the loader goes breadth first.
     """
     named = taker
     while True:
-        asking = case.closure.object(named.needed_by or "")
-        if asking is None or asking is case.subject or (named is taker and asking in case.own):
-            return asking or case.subject, named
+        asking = context.closure.object(named.needed_by or "")
+        if asking is None or asking is context.subject or (named is taker and asking in context.own):
+            return asking or context.subject, named
         named = asking
 
 
-def uses_torch(owner: LoadedObject, case: Case) -> bool:
+def uses_torch(owner: LoadedObject, context: LintContext) -> bool:
     """Whether an object uses a library of libtorch, so that a linker keeps it wherever it stands on the line."""
-    if not owner.elf.dynamic.present:  # only a text tells of it
+    if not owner.elf.dynamic.present:  # only a text says about it
         return True
-    providers = map(case.scope.provider, case.scope.references(owner.path))
+    providers = map(context.scope.provider, context.scope.references(owner.path))
     return any(each is not None and is_of_torch(each) for each in providers)
 
 
-def evidence(taker: LoadedObject, taken: list[Taken], case: Case) -> Iterator[str]:
+def evidence(taker: LoadedObject, taken: list[Taken], context: LintContext) -> Iterator[str]:
     """Some of the symbols, some of those that stay, and the order in which the objects are loaded."""
     for each in taken:
         names = [name for _, names in most_first(each.symbols) for name in names]
         yield from (f"taken: {name}" for name in names[:SHOWN])
         for _, left in most_first(each.kept):
             yield from (f"kept by {file_name(each.library.path)}: {name}" for name in left[:SHOWN])
-    if taker.path != case.subject.path:
-        yield f"{taker.path}: {taker.how}, needed by {taker.needed_by}"
+    if taker.path != context.subject.path:
+        yield f"{taker.path}: {taker.found_via}, needed by {taker.needed_by}"
     libraries = {each.library.path for each in taken}
-    order = [each.path for each in case.closure.objects]
+    order = [each.path for each in context.closure.objects]
     places = (path for path in order if path == taker.path or path in libraries)
     yield f"load order: {', '.join(f'#{order.index(path) + 1} {file_name(path)}' for path in places)}"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
-from torchlink.lint.case import file_name, real_dir
+from torchlink.lint.context import file_name, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.missing import OTHER_MACHINE, is_foreign, missing_names, severity_of
 from torchlink.lint.rule import rule
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.binary.closure import Edge, LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
@@ -28,58 +28,61 @@ SEARCH_KINDS = frozenset({"rpath", "runpath", "LD_LIBRARY_PATH"})  # where the u
 
 
 @rule("wrong-architecture", Severity.ERROR, "A library of the closure is for another machine.")
-def wrong_architecture(rule: Rule, case: Case) -> Iterator[Finding]:
+def wrong_architecture(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding a file that the loader passes over, and one for a binary that is not for this machine."""
-    machine = case.subject.elf.machine
+    machine = context.subject.elf.machine
     named: set[str] = set()
-    if is_foreign(case):
-        unknown = [edges[0].name for edges in missing_names(case).get(rule.id, ())]
+    if is_foreign(context):
+        unknown = [edges[0].name for edges in missing_names(context).get(rule.id, ())]
         yield rule.finding(
-            case.name,
-            f"{case.name} is for {machine}, and this machine is {this_machine().arch} without a loader for it: it "
-            "does not start here, and what it would load from the system cannot be judged.",
-            "Judge it as it will be run: --root DIR with an image or sysroot of that machine. If it was to run here, "
+            context.name,
+            f"{context.name} is for {machine}, and this machine is {this_machine().arch} without a loader for it: it "
+            "does not start here, and what it would load from the system cannot be checked.",
+            "Check it as it will be run: --root DIR with an image or sysroot of that machine. If it was to run here, "
             "build it with this machine's compiler.",
-            tuple(f"not judged: {name}" for name in unknown if bare_name(name) not in TORCH_LIBRARIES),
+            tuple(f"not checked: {name}" for name in unknown if bare_name(name) not in TORCH_LIBRARIES),
             severity=Severity.WARNING,
         )
     else:
-        yield from system_of_another_machine(rule, case)
-    for edge in case.closure.edges:
+        yield from system_of_another_machine(rule, context)
+    for edge in context.closure.edges:
         if of_the_system(edge):
             continue
-        for path, reason in passed_over(edge, case):
+        for path, reason in passed_over(edge, context):
             if path not in named:
                 named.add(path)
                 lost = edge.missing
-                outcome = f"{case.name} does not start" if lost else f"another one is taken, {edge.path}"
+                outcome = f"{context.name} does not start" if lost else f"another one is taken, {edge.path}"
                 yield rule.finding(
                     path,
-                    f"{path}, needed by {file_name(edge.needed_by)}, {reason}, but {case.name} is for {machine}: the "
+                    f"{path}, needed by {file_name(edge.needed_by)}, {reason}, but {context.name} is for "
+                    f"{machine}: the "
                     f"loader passes it over, and {outcome}.",
                     f"Put the build of {edge.name} for {machine} there, or make the search path lead to it.",
-                    severity=severity_of(edge.name, None, case) if lost else Severity.WARNING,
+                    severity=severity_of(edge.name, None, context) if lost else Severity.WARNING,
                 )
-    for each in case.closure.objects[1:]:  # musl's loader does not look, and fails when it relocates
+    for each in context.closure.objects[1:]:  # musl's loader does not look, and fails when it relocates
         if each.elf.machine != machine:
             yield rule.finding(
                 each.path,
-                f"{each.path} is for {each.elf.machine}, but {case.name} is for {machine}: it does not start.",
+                f"{each.path} is for {each.elf.machine}, but {context.name} is for {machine}: it does not start.",
                 f"Put the build of {each.name} for {machine} there.",
             )
 
 
-def system_of_another_machine(rule: Rule, case: Case) -> Iterator[Finding]:
+def system_of_another_machine(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding for all that the system has for another machine alone: the binary is the odd one."""
-    lost = [edge for edge in case.closure.edges if of_the_system(edge)]
+    lost = [edge for edge in context.closure.edges if of_the_system(edge)]
     if lost:
         names = ", ".join(dict.fromkeys(edge.name for edge in lost))
         reason = next(tried.reason for tried in lost[0].tried if tried.reason.startswith(OTHER_MACHINE))
         yield rule.finding(
-            case.name,
-            f"{case.name} is for {case.subject.elf.machine}, but what the system has of the libraries that it needs "
-            f"({names}) {reason}: {case.name} does not start.",
-            f"Build it for the machine of this system, or install its libraries for {case.subject.elf.machine}; where "
+            context.name,
+            f"{context.name} is for {context.subject.elf.machine}, but what the system has of the libraries "
+            "that it needs "
+            f"({names}) {reason}: {context.name} does not start.",
+            "Build it for the machine of this system, or install its libraries for "
+            f"{context.subject.elf.machine}; where "
             "the binary names the right loader all the same, its header is damaged: link it again.",
             tuple(
                 f"{tried.path}: {tried.reason}"
@@ -87,51 +90,51 @@ def system_of_another_machine(rule: Rule, case: Case) -> Iterator[Finding]:
                 for tried in edge.tried
                 if tried.reason.startswith(OTHER_MACHINE)
             ),
-            severity=max(severity_of(edge.name, None, case) for edge in lost),
+            severity=max(severity_of(edge.name, None, context) for edge in lost),
         )
 
 
 def of_the_system(edge: Edge) -> bool:
     """Whether a library is missing because the system's own, and no other, is for another machine."""
     passed = [tried for tried in edge.tried if tried.reason.startswith(OTHER_MACHINE)]
-    return edge.missing and bool(passed) and not any(tried.how.kind in SEARCH_KINDS for tried in passed)
+    return edge.missing and bool(passed) and not any(tried.found_via.kind in SEARCH_KINDS for tried in passed)
 
 
-def passed_over(edge: Edge, case: Case) -> Iterator[tuple[str, str]]:
+def passed_over(edge: Edge, context: LintContext) -> Iterator[tuple[str, str]]:
     """Files of another machine in a search, (path, `is for …`); the system's own multiarch ones are normal."""
     for tried in edge.tried:
-        if tried.reason.startswith(OTHER_MACHINE) and (edge.missing or tried.how.kind in SEARCH_KINDS):
-            owner = case.closure.object(tried.how.owner or "")
-            if edge.missing or owner is None or owner in case.own:
+        if tried.reason.startswith(OTHER_MACHINE) and (edge.missing or tried.found_via.kind in SEARCH_KINDS):
+            owner = context.closure.object(tried.found_via.owner or "")
+            if edge.missing or owner is None or owner in context.own:
                 yield tried.path, tried.reason
 
 
-def mapped(case: Case) -> Iterator[LoadedObject]:
-    """The binary and what it brings along, libtorch included; the system's own libraries fit the system."""
-    for each in case.closure.objects:
-        if each is case.subject or not case.is_system(each):
+def mapped(context: LintContext) -> Iterator[LoadedObject]:
+    """The binary and what it ships, libtorch included; the system's own libraries fit the system."""
+    for each in context.closure.objects:
+        if each is context.subject or not context.is_system(each):
             yield each
 
 
 @rule("text-relocations", Severity.WARNING, "Code must be changed while it is loaded.")
-def text_relocations(rule: Rule, case: Case) -> Iterator[Finding]:
+def text_relocations(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """Hardened systems do not let a process write to its code."""
-    for each in mapped(case):
+    for each in mapped(context):
         if each.elf.dynamic.textrel:
             name = file_name(each.path)
             yield rule.finding(
                 name,
                 f"{each.path} has text relocations: its code is written to while it is loaded. SELinux and other "
-                f"hardened systems forbid that, so {case.name} does not start there, and processes do not share it.",
+                f"hardened systems forbid that, so {context.name} does not start there, and processes do not share it.",
                 f"Compile everything that goes into {name} with -fPIC (static libraries too); with -Wl,-z,text the "
                 "linker refuses it.",
             )
 
 
 @rule("executable-stack", Severity.WARNING, "Asks for a stack from which code can be run.")
-def executable_stack(rule: Rule, case: Case) -> Iterator[Finding]:
+def executable_stack(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One object that asks for it makes the stacks of the whole process executable."""
-    for each in mapped(case):
+    for each in mapped(context):
         if each.elf.exec_stack and each.elf.type in {"exec", "dyn"}:
             name = file_name(each.path)
             yield rule.finding(
@@ -145,18 +148,22 @@ def executable_stack(rule: Rule, case: Case) -> Iterator[Finding]:
 
 
 @rule("cpu-dependent-search", Severity.WARNING, "Where a library is found depends on the processor.")
-def cpu_dependent_search(rule: Rule, case: Case) -> Iterator[Finding]:
+def cpu_dependent_search(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """Libraries in a directory for one kind of processor alone, and `$PLATFORM` in a search path."""
-    system = case.system
-    mine = [each for each in case.closure.objects[1:] if each.how.kind != "loaded" and is_for_some_cpu(each)]
+    system = context.system
+    mine = [
+        each
+        for each in context.closure.objects[1:]
+        if each.found_via.kind != "loaded" and is_for_some_cpu(each)
+    ]
     if mine:
         from torchlink.binary.loader import resolve
 
         other = resolve(
-            case.subject.file,
+            context.subject.file,
             system=system.for_any_cpu(),
-            environment=case.options.environment,
-            secure=case.closure.secure,
+            environment=context.options.environment,
+            secure=context.closure.secure,
         )
         lost = {edge.name for edge in other.missing}
         for each in mine:
@@ -165,15 +172,15 @@ def cpu_dependent_search(rule: Rule, case: Case) -> Iterator[Finding]:
                 since = " before 2.37" if legacy else ""
                 yield rule.finding(
                     each.path,
-                    f"{case.name} finds {each.name} only in {real_dir(each)}, which glibc{since} searches on some "
+                    f"{context.name} finds {each.name} only in {real_dir(each)}, which glibc{since} searches on some "
                     f"processors: on others{', and with a newer glibc,' if legacy else ''} it does not start.",
                     "Put a build for every processor into the directory above it.",
-                    (f"{each.path}: {each.how}",),
+                    (f"{each.path}: {each.found_via}",),
                 )
-    for entry in case.once(all_entries):
+    for entry in context.once(all_entries):
         if system.family == "glibc" and re.search(r"\$(PLATFORM\b|\{PLATFORM\})", entry.text):
             kinds = "x86_64, haswell or xeon_phi by the processor and the release of glibc"
-            varies = kinds if case.subject.elf.machine in {"x86_64", "x32"} else "what the processor is"
+            varies = kinds if context.subject.elf.machine in {"x86_64", "x32"} else "what the processor is"
             yield rule.finding(
                 entry.text,
                 f"The {entry.kind.upper()} of {file_name(entry.owner.path)} names {entry.text}: $PLATFORM stands for "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import bare_name
-from torchlink.lint.case import file_name
+from torchlink.lint.context import file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.missing import is_relative
 from torchlink.lint.rule import rule
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torchlink.binary.closure import LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
@@ -38,59 +38,59 @@ def sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}"
 
 
-def users_of(case: Case, fits: Callable[[str], bool]) -> dict[str, list[LoadedObject]]:
+def users_of(context: LintContext, fits: Callable[[str], bool]) -> dict[str, list[LoadedObject]]:
     """The user's own objects by the NEEDED entries of theirs that fit."""
     users: dict[str, list[LoadedObject]] = {}
-    for each in case.own:
+    for each in context.own:
         for name in filter(fits, each.elf.dynamic.needed):
             users.setdefault(name, []).append(each)
     return users
 
 
 @rule("needed-by-relative-path", Severity.ERROR, "A library is needed by a path from the current directory.")
-def needed_by_relative_path(rule: Rule, case: Case) -> Iterator[Finding]:
+def needed_by_relative_path(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding a path."""
-    for name, users in users_of(case, is_relative).items():
+    for name, users in users_of(context, is_relative).items():
         group = [file_name(each.path) for each in users]
-        edge = next((each for each in case.closure.edges if each.name == name), None)
+        edge = next((each for each in context.closure.edges if each.name == name), None)
         here = "" if edge is None or edge.missing else " From the present one it is."
         need = "needs" if len(group) == 1 else "need"
         yield rule.finding(
             name,
             f"{', '.join(group)} {need} {name}, a path that the loader reads from the current directory and searches "
-            f"nowhere: {case.name} starts only in a directory from which the library is there.{here}",
+            f"nowhere: {context.name} starts only in a directory from which the library is there.{here}",
             sentence(with_soname(name, ", ".join(group))),
             () if edge is None else tuple(f"{tried.path}: {tried.reason}" for tried in edge.tried),
         )
 
 
 @rule("needed-by-absolute-path", Severity.NOTE, "A library is needed by an absolute path.")
-def needed_by_absolute_path(rule: Rule, case: Case) -> Iterator[Finding]:
-    """One finding a path; where nothing lies there another rule says so."""
-    lost = {edge.name for edge in case.closure.missing}
-    for name, users in users_of(case, lambda name: name.startswith("/")).items():
-        if name in lost or is_of_system(name, case):
+def needed_by_absolute_path(rule: Rule, context: LintContext) -> Iterator[Finding]:
+    """One finding a path; where nothing is there another rule says so."""
+    lost = {edge.name for edge in context.closure.missing}
+    for name, users in users_of(context, lambda name: name.startswith("/")).items():
+        if name in lost or is_of_system(name, context):
             continue
         directory = name.rpartition("/")[0] or "/"
-        host = case.on_host(directory, users[0])
+        host = context.on_host(directory, users[0])
         built = is_of_build(Entry(users[0], "needed", name, directory, Path(host), None))
         group = ", ".join(file_name(each.path) for each in users)
         where = ", in a build tree or a home directory" if built else ""
         yield rule.finding(
             name,
             f"{group} {'needs' if len(users) == 1 else 'need'} {name}, a path that no search path replaces{where}: "
-            f"{case.name} starts only where the library lies in this very place, and LD_LIBRARY_PATH does not help.",
+            f"{context.name} starts only where the library is in this very place, and LD_LIBRARY_PATH does not help.",
             sentence(with_soname(name, group)),
             severity=Severity.WARNING if built else None,
         )
 
 
-def is_of_system(path: str, case: Case) -> bool:
+def is_of_system(path: str, context: LintContext) -> bool:
     """Whether a path is the loader's, or leads into one of its own directories."""
-    if path == case.system.interpreter:
+    if path == context.system.interpreter:
         return True
-    real = case.system.tree.real_path(path)
-    return any(begins(each, directory) for each in (path, real) for directory in case.system.default_dirs)
+    real = context.system.tree.real_path(path)
+    return any(begins(each, directory) for each in (path, real) for directory in context.system.default_dirs)
 
 
 NEEDED_PATHS = (needed_by_relative_path, needed_by_absolute_path)

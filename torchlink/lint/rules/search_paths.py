@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from torchlink.lint.case import file_name, holds_torch, real_dir
+from torchlink.lint.context import file_name, holds_torch, real_dir
 from torchlink.lint.finding import Severity
 from torchlink.lint.rule import rule
 from torchlink.lint.search_path import HOME, LOST_ORIGIN, all_entries, is_directory, is_padding, open_to_all
@@ -15,7 +15,7 @@ from torchlink.shown import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
     from torchlink.lint.search_path import Entry
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 QUOTING = "-Wl,-rpath,'$ORIGIN/…' in a shell, '$$ORIGIN/…' in a Makefile, $ORIGIN in CMake's INSTALL_RPATH"
 
 
-def flawed(rule: Rule, case: Case) -> Iterator[tuple[str, str, Entry]]:
+def flawed(rule: Rule, context: LintContext) -> Iterator[tuple[str, str, Entry]]:
     """The entries that break a rule, each once, with who carries them in words: (text, carriers, entry)."""
     entries: dict[str, list[Entry]] = {}
-    for entry in case.once(all_entries):
+    for entry in context.once(all_entries):
         if entry.flaw == rule.id:
             entries.setdefault(entry.text, []).append(entry)
     for text, group in entries.items():
@@ -36,9 +36,9 @@ def flawed(rule: Rule, case: Case) -> Iterator[tuple[str, str, Entry]]:
 
 
 @rule("rpath-relative", Severity.ERROR, "A search path entry is empty, relative or has lost its $ORIGIN.")
-def rpath_relative(rule: Rule, case: Case) -> Iterator[Finding]:
+def rpath_relative(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """The loader reads such an entry from the current directory, which whoever starts the program chooses."""
-    for text, where, entry in flawed(rule, case):
+    for text, where, entry in flawed(rule, context):
         severity = None
         if re.match(LOST_ORIGIN, entry.directory):
             message = (
@@ -48,7 +48,7 @@ def rpath_relative(rule: Rule, case: Case) -> Iterator[Finding]:
         elif is_padding(entry):
             message = (
                 f"The {where} ends with empty entries, CMake's room for the search path of the installed file: as it "
-                "lies in the build tree, the loader looks into the current directory too."
+                "is in the build tree, the loader looks into the current directory too."
             )
             fix = "Nothing: `cmake --install` takes them away. Do not hand on the file of the build tree."
             severity = Severity.NOTE
@@ -67,14 +67,14 @@ def rpath_relative(rule: Rule, case: Case) -> Iterator[Finding]:
 
 
 @rule("rpath-world-writable", Severity.ERROR, "A search path entry is a directory that anyone may write to.")
-def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
+def rpath_world_writable(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """It may not exist: then anyone may make it."""
-    for text, where, entry in flawed(rule, case):
+    for text, where, entry in flawed(rule, context):
         there = is_directory(entry.host)
         what = "is writable by everyone" if there else "does not exist, and everyone may make it"
         culprit = open_to_all(entry.host)
         if there and culprit not in {None, entry.host}:
-            what = f"lies below {culprit}, in which everyone may put another in its place"
+            what = f"is below {culprit}, in which everyone may put another in its place"
         way = "" if there else f", or make it before others do: mkdir -p -m 755 {quoted(str(entry.host))}"
         if culprit is not None:
             way = f", or chmod o-w {quoted(str(culprit))}"
@@ -87,12 +87,12 @@ def rpath_world_writable(rule: Rule, case: Case) -> Iterator[Finding]:
 
 
 @rule("rpath-not-allowed", Severity.ERROR, "A search path entry is under none of the allowed prefixes.")
-def rpath_not_allowed(rule: Rule, case: Case) -> Iterator[Finding]:
+def rpath_not_allowed(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """The prefixes are the user's own; without any, every prefix is allowed."""
-    for text, where, _ in flawed(rule, case):
+    for text, where, _ in flawed(rule, context):
         yield rule.finding(
             text,
-            f"The {where} names {text}, which is not under {' or '.join(case.options.allowed_rpath)}: where it is "
+            f"The {where} names {text}, which is not under {' or '.join(context.options.allowed_rpath)}: where it is "
             "installed that directory may not be there, or hold something else.",
             "Link without it, set an allowed one with patchelf --set-rpath, or allow it with --allowed-rpath "
             f"{quoted(text)}.",
@@ -102,11 +102,11 @@ def rpath_not_allowed(rule: Rule, case: Case) -> Iterator[Finding]:
 @rule(
     "rpath-build-tree", Severity.WARNING, "A search path entry leads into a build tree or a home directory."
 )
-def rpath_build_tree(rule: Rule, case: Case) -> Iterator[Finding]:
+def rpath_build_tree(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """It works on the machine that built it, and there only as long as the directory is kept."""
-    for text, where, entry in flawed(rule, case):
+    for text, where, entry in flawed(rule, context):
         gone = "" if is_directory(entry.host) else " It does not exist here any more."
-        if is_of_libtorch(entry, case):
+        if is_of_libtorch(entry, context):
             yield rule.finding(
                 text,
                 f"The {where} names {text}, where libtorch is: `torchlink flags` writes that by default. It works on "
@@ -127,13 +127,13 @@ def rpath_build_tree(rule: Rule, case: Case) -> Iterator[Finding]:
         )
 
 
-def is_of_libtorch(entry: Entry, case: Case) -> bool:
+def is_of_libtorch(entry: Entry, context: LintContext) -> bool:
     """Whether a directory is libtorch's, or holds what libtorch asks for: what `flags` prints in a default build."""
     real = os.path.realpath(entry.host)
-    if holds_torch(entry.host) or real in case.torch_dirs:
+    if holds_torch(entry.host) or real in context.torch_dirs:
         return True
-    torch = {each.path for objects in case.torch.values() for each in objects}
-    return any(each.needed_by in torch and real_dir(each) == real for each in case.closure.objects)
+    torch = {each.path for objects in context.torch.values() for each in objects}
+    return any(each.needed_by in torch and real_dir(each) == real for each in context.closure.objects)
 
 
 def kind_of_place(entry: Entry) -> str:
@@ -144,9 +144,9 @@ def kind_of_place(entry: Entry) -> str:
 
 
 @rule("rpath-missing-directory", Severity.NOTE, "A search path entry names a directory that does not exist.")
-def rpath_missing_directory(rule: Rule, case: Case) -> Iterator[Finding]:
+def rpath_missing_directory(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """What was to be found there is not, or the entry is a leftover."""
-    for text, where, entry in flawed(rule, case):
+    for text, where, entry in flawed(rule, context):
         leads = "" if text == entry.directory else f" ({entry.directory})"
         yield rule.finding(
             text,
@@ -157,9 +157,9 @@ def rpath_missing_directory(rule: Rule, case: Case) -> Iterator[Finding]:
 
 
 @rule("rpath-unused", Severity.NOTE, "A search path entry holds none of the libraries that are needed.")
-def rpath_unused(rule: Rule, case: Case) -> Iterator[Finding]:
+def rpath_unused(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """The loader looks into it for every library first, in vain."""
-    for text, where, _ in flawed(rule, case):
+    for text, where, _ in flawed(rule, context):
         yield rule.finding(
             text,
             f"The {where} names {text}, which holds no library that is looked for there: a leftover that slows "
@@ -169,9 +169,9 @@ def rpath_unused(rule: Rule, case: Case) -> Iterator[Finding]:
 
 
 @rule("rpath-absolute", Severity.NOTE, "A search path entry is an absolute path.")
-def rpath_absolute(rule: Rule, case: Case) -> Iterator[Finding]:
+def rpath_absolute(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """Right for an installation in a fixed place, and wrong for everything that is copied elsewhere."""
-    for text, where, _ in flawed(rule, case):
+    for text, where, _ in flawed(rule, context):
         yield rule.finding(
             text,
             f"The {where} names {text}: the binary works on machines that have its libraries in this very place.",
@@ -183,9 +183,9 @@ def rpath_absolute(rule: Rule, case: Case) -> Iterator[Finding]:
 @rule(
     "rpath-and-runpath", Severity.WARNING, "An object carries both RPATH and RUNPATH: the RPATH is ignored."
 )
-def rpath_and_runpath(rule: Rule, case: Case) -> Iterator[Finding]:
+def rpath_and_runpath(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding an object."""
-    for each in case.own:
+    for each in context.own:
         dynamic = each.elf.dynamic
         if dynamic.rpath is not None and dynamic.runpath is not None:
             yield rule.finding(

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import bare_name
-from torchlink.lint.case import PYTHON_NAME, file_name
+from torchlink.lint.context import PYTHON_NAME, file_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.libtorch_names import (
     TORCH_TYPE,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.bindings import LostVersions, UndefinedSymbol
     from torchlink.binary.closure import LoadedObject
-    from torchlink.lint.case import Case
+    from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding
     from torchlink.lint.rule import Rule
 
@@ -41,37 +41,37 @@ PRIVATE = "GLIBC_PRIVATE"
 SHOWN = 5  # symbols in a message's evidence; more would hide the rest
 
 
-def mends(objects: set[str], one: str, many: str) -> str:
-    """Which objects are to be built anew, with the verb that fits their number."""
+def verb(objects: set[str], one: str, many: str) -> str:
+    """Which objects are to be rebuilt, with the verb that fits their number."""
     return f"{', '.join(sorted(map(file_name, objects)))} {one if len(objects) == 1 else many}"
 
 
 @rule("abi-mismatch", Severity.ERROR, "Compiled with another C++ ABI than the libtorch that would be loaded.")
-def abi_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
+def abi_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding however many symbols tell it: the cause is one compile flag."""
-    symbols = undefined(case)
-    c10 = torch_c10(case)
-    if c10 is None or case.once(mixed):
+    symbols = undefined(context)
+    c10 = torch_c10(context)
+    if c10 is None or context.once(mixed):
         return
-    if telling := other_abi(symbols, case):
-        abi = torch_abi(case)
+    if telling := other_abi(symbols, context):
+        abi = torch_abi(context)
         yield rule.finding(
             f"_GLIBCXX_USE_CXX11_ABI={abi}",
-            f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with "
+            f"{verb({symbol.object for symbol in telling}, 'was', 'were')} compiled with "
             f"_GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}, but {c10[0]} was built with {abi}: "
-            f"{absent(telling)}, and {case.fails}.",
+            f"{absent(telling)}, and {context.fails}.",
             f"Compile with -D_GLIBCXX_USE_CXX11_ABI={abi}, as `torchlink flags --compile` prints it, or link a "
             f"libtorch that was built with ABI {1 - (abi or 0)}.",
             tuple(symbol.symbol for symbol in telling[:SHOWN]),
         )
-    if telling := of_libcxx(symbols, case):
+    if telling := of_libcxx(symbols, context):
         yield rule.finding(
             "libc++",
-            f"{mends({symbol.object for symbol in telling}, 'was', 'were')} compiled with libc++ "
+            f"{verb({symbol.object for symbol in telling}, 'was', 'were')} compiled with libc++ "
             f"(-stdlib=libc++), but {c10[0]} was built with libstdc++, whose std::string is another type: "
-            f"{absent(telling)}, and {case.fails}.",
+            f"{absent(telling)}, and {context.fails}.",
             "Compile and link with -stdlib=libstdc++ everything that touches libtorch, and with "
-            f"-D_GLIBCXX_USE_CXX11_ABI={torch_abi(case)}: no libtorch for Linux is built with libc++.",
+            f"-D_GLIBCXX_USE_CXX11_ABI={torch_abi(context)}: no libtorch for Linux is built with libc++.",
             tuple(symbol.symbol for symbol in telling[:SHOWN]),
         )
 
@@ -87,25 +87,25 @@ def absent(symbols: list[UndefinedSymbol]) -> str:
     Severity.ERROR,
     "Uses functions of libtorch that the libtorch that would be loaded does not have.",
 )
-def header_library_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
+def header_library_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """Symbols of c10, at or torch that are undefined for another reason than the ABI."""
-    symbols = undefined(case)
+    symbols = undefined(context)
     # Beside a wrong ABI, or in a mix of two libtorchs, nothing can be said of versions.
-    if other_abi(symbols, case) or of_libcxx(symbols, case) or case.once(mixed):
+    if other_abi(symbols, context) or of_libcxx(symbols, context) or context.once(mixed):
         return
-    elsewhere = {symbol for group in not_linked(symbols, case).values() for symbol in group}
-    telling = [symbol for symbol in of_torch(symbols, case) if symbol not in elsewhere]
+    elsewhere = {symbol for group in not_linked(symbols, context).values() for symbol in group}
+    telling = [symbol for symbol in of_torch(symbols, context) if symbol not in elsewhere]
     if not telling:
         return
     directory = next(
-        iter((*case.torch_dirs, *(elf.name.rpartition("/")[0] for elf in beside(case).values())))
+        iter((*context.torch_dirs, *(elf.name.rpartition("/")[0] for elf in beside(context).values())))
     )
     objects = {symbol.object for symbol in telling}
     yield rule.finding(
         directory,
-        f"{mends(objects, 'uses', 'use')} {len(telling)} of libtorch's functions that "
+        f"{verb(objects, 'uses', 'use')} {len(telling)} of libtorch's functions that "
         f"the one in {directory} does not have: {'it was' if len(objects) == 1 else 'they were'} compiled "
-        f"against another version's headers, and {case.fails}.",
+        f"against another version's headers, and {context.fails}.",
         "Build again with the headers of the libtorch that will be loaded (`torchlink find --print "
         "include_dirs`), or make the search path lead to the one it was built with.",
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
@@ -113,75 +113,76 @@ def header_library_mismatch(rule: Rule, case: Case) -> Iterator[Finding]:
 
 
 @rule("torch-library-not-linked", Severity.ERROR, "Uses a library of libtorch that it does not link.")
-def torch_library_not_linked(rule: Rule, case: Case) -> Iterator[Finding]:
-    """One finding for all that is missing on the link line: it lies with a libtorch, and nothing brings it."""
-    lost = unlinked(case)
+def torch_library_not_linked(rule: Rule, context: LintContext) -> Iterator[Finding]:
+    """One finding for all that is missing on the link line: it is with a libtorch, and nothing brings it."""
+    lost = unlinked(context)
     if not lost:
         return
     libraries = sorted(lost)
     telling = [symbol for library in libraries for symbol in lost[library]]
-    users = mends({symbol.object for symbol in telling}, "uses", "use")
-    outcome = "importing it fails" if case.is_extension else "it fails at start or at the first call"
-    if case.imported is not None:
+    users = verb({symbol.object for symbol in telling}, "uses", "use")
+    outcome = "importing it fails" if context.is_extension else "it fails at start or at the first call"
+    if context.imported is not None:
         outcome += (
             ", even after `import torch`: the libraries that Python loads with torch serve only torch itself"
         )
-        if case.told:
+        if context.from_text:
             outcome += "; or Python had loaded a libtorch that lacks them, of another version"
     yield rule.finding(
         " + ".join(libraries),
-        f"{users} functions of {' and '.join(libraries)}, but nothing in the closure of {case.name} loads "
+        f"{users} functions of {' and '.join(libraries)}, but nothing in the closure of {context.name} loads "
         f"{'that library' if len(lost) == 1 else 'those libraries'}: {outcome}.",
-        fix_of_unlinked(libraries, case),
+        fix_of_unlinked(libraries, context),
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
         # A program that loads a plain library may have that one loaded; Python keeps libtorch to itself.
-        severity=None if case.is_program or case.is_extension else Severity.WARNING,
+        severity=None if context.is_program or context.is_extension else Severity.WARNING,
     )
 
 
-def fix_of_unlinked(lost: Sequence[str], case: Case) -> str:
+def fix_of_unlinked(lost: Sequence[str], context: LintContext) -> str:
     """How to link these libraries. `torchlink flags` has all of them except libtorch_python."""
     pythons = next((name for name in lost if is_torch_python(name)), None)
     if pythons is None:
         return (
-            f"Add {link_words(lost, case)} behind what uses it on the link line; `torchlink flags --link` prints all "
+            f"Add {link_words(lost, context)} behind what uses it on the link line; `torchlink flags --link` "
+            "prints all "
             "that libtorch needs there."
         )
-    directory = beside(case)[pythons].name.rpartition("/")[0]
+    directory = beside(context)[pythons].name.rpartition("/")[0]
     setup = " setup.py: build it as a torch.utils.cpp_extension.CppExtension, which does so."
     return (
-        f"Add {quoted(f'-L{directory}')} {link_words(lost, case)} to the link line, besides what `torchlink "
+        f"Add {quoted(f'-L{directory}')} {link_words(lost, context)} to the link line, besides what `torchlink "
         "flags` prints, which leaves libtorch_python out. CMake: find_library(TORCH_PYTHON_LIBRARY torch_python HINTS "
-        '"${TORCH_INSTALL_PREFIX}/lib") and link ${TORCH_PYTHON_LIBRARY}.' + setup * (not case.is_program)
+        '"${TORCH_INSTALL_PREFIX}/lib") and link ${TORCH_PYTHON_LIBRARY}.' + setup * (not context.is_program)
     )
 
 
-def link_words(lost: Iterable[str], case: Case) -> str:
+def link_words(lost: Iterable[str], context: LintContext) -> str:
     """What links these libraries, and beside one of CUDA's the libtorch_cuda that a linker would drop again."""
-    if case.is_extension:  # Python has loaded it
+    if context.is_extension:  # Python has loaded it
         return " ".join(f"-l{bare_name(name)}" for name in lost)
-    accelerators = {name for name in map(accelerator_of, lost) if name and name not in case.torch}
+    accelerators = {name for name in map(accelerator_of, lost) if name and name not in context.torch}
     plain = (bare for bare in map(bare_name, lost) if bare not in accelerators)
     return " ".join([*map(kept_on_the_line, sorted(accelerators)), *(f"-l{bare}" for bare in plain)])
 
 
 def kept_on_the_line(bare: str) -> str:
-    """The words that link a library even where no symbol names it."""
+    """The flags that link a library even where no symbol names it."""
     return f"-Wl,--push-state,--no-as-needed,-l{bare},--pop-state"
 
 
 @rule("undefined-symbol", Severity.ERROR, "A symbol that no library of the closure defines.")
-def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
+def undefined_symbol(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding an object. A library may rely on the program that loads it: there it is only a note."""
-    symbols = undefined(case)
-    explained = {symbol.symbol for symbol in of_torch(symbols, case)}
+    symbols = undefined(context)
+    explained = {symbol.symbol for symbol in of_torch(symbols, context)}
     asking: dict[str, list[str]] = {}
     private: dict[str, list[str]] = {}
     for symbol in symbols:
-        if symbol.object in case.once(other_c_library):  # no library makes up for that
+        if symbol.object in context.once(other_c_library):  # no library makes up for that
             continue
         # The interpreter serves an extension's own libraries, such as libtorch_python, as it does the extension.
-        served = not case.is_program or is_torch_python(
+        served = not context.is_program or is_torch_python(
             symbol.object
         )  # a text may leave open what loads that
         of_python = served and re.match(PYTHON_NAME, symbol.symbol)
@@ -193,23 +194,23 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
         yield rule.finding(
             file_name(path),
             f"{file_name(path)} uses what one part of glibc keeps for another of the same build ({PRIVATE}), and the C "
-            f"library that is loaded does not have it: {case.name} fails at start or at the first call.",
-            older_library("libc.so.6", [path], case),
+            f"library that is loaded does not have it: {context.name} fails at start or at the first call.",
+            older_library("libc.so.6", [path], context),
             tuple(names[:SHOWN]),
         )._replace(parts=tuple(names))
     for path, names in asking.items():
         name = file_name(path)
-        program = case.kind == "executable"
-        of_its_own = [each for each in names if re.search(TORCH_TYPE, each)] if case.imported else []
+        program = context.kind == "executable"
+        of_its_own = [each for each in names if re.search(TORCH_TYPE, each)] if context.imported else []
         outcome = (
             "it fails at start, or at the first call of one of them"
             if program
             else "whoever loads it must bring them"
         )
-        if case.failed:
+        if context.failed:
             outcome = "importing it has failed"
         if of_its_own:  # nor can the interpreter
-            outcome = f"{case.fails}, for they take libtorch's types but are none of libtorch's functions"
+            outcome = f"{context.fails}, for they take libtorch's types but are none of libtorch's functions"
         yield rule.finding(
             name,
             f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that nothing in its closure defines: "
@@ -218,18 +219,20 @@ def undefined_symbol(rule: Rule, case: Case) -> Iterator[Finding]:
             if of_its_own
             else "Link the library that defines them, and link with -Wl,--no-undefined to see this at build time.",
             tuple((of_its_own or names)[:SHOWN]),
-            severity=None if program or of_its_own or case.failed else Severity.NOTE,
+            severity=None if program or of_its_own or context.failed else Severity.NOTE,
         )._replace(parts=tuple(names))
-    if case.told and not case.complete:
-        yield from beside_missing(rule, case)
+    if context.from_text and not context.complete:
+        yield from beside_missing(rule, context)
 
 
-def beside_missing(rule: Rule, case: Case) -> Iterator[Finding]:
+def beside_missing(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """What a text calls undefined while libraries are missing: they may define it, or nothing does."""
-    other = case.once(other_c_library)
-    lost = ", ".join(dict.fromkeys(edge.name for edge in case.closure.missing))
-    for each in case.closure.objects:
-        names = [] if each.path in other else [one.symbol for one in case.scope.undefined_symbols(each.path)]
+    other = context.once(other_c_library)
+    lost = ", ".join(dict.fromkeys(edge.name for edge in context.closure.missing))
+    for each in context.closure.objects:
+        names = (
+            [] if each.path in other else [one.symbol for one in context.scope.undefined_symbols(each.path)]
+        )
         if names:
             name = file_name(each.path)
             yield rule.finding(
@@ -248,13 +251,13 @@ def is_torch_python(path: str) -> bool:
 
 
 @rule("symbol-version-missing", Severity.ERROR, "A library is older than what was linked against.")
-def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
+def symbol_version_missing(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding a library: the loader refuses to start with `version … not found (required by …)`.
 
     Where the library has no versions at all, it fails when the first of its symbols is looked up.
     """
     lacking: dict[str, dict[str, list[str]]] = {}
-    for missing in case.missing_versions:
+    for missing in context.missing_versions:
         if not missing.weak:
             asking = lacking.setdefault(missing.provider, {})
             asking.setdefault(missing.version, []).append(file_name(missing.object))
@@ -263,17 +266,19 @@ def symbol_version_missing(rule: Rule, case: Case) -> Iterator[Finding]:
         need = "needs" if len(users) == 1 else "need"
         yield rule.finding(
             provider,
-            f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} {need}: {case.name} will not start.",
+            f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} {need}: {context.name} will not start.",
             older_library(
-                provider, [each.object for each in case.missing_versions if each.provider == provider], case
+                provider,
+                [each.object for each in context.missing_versions if each.provider == provider],
+                context,
             ),
             tuple(f"{version}: needed by {', '.join(users)}" for version, users in versions.items()),
         )._replace(parts=tuple(versions))
-    if case.system.family != "musl":
-        yield from without_versions(rule, case)
+    if context.system.family != "musl":
+        yield from without_versions(rule, context)
 
 
-def older_library(provider: str, users: list[str], case: Case) -> str:
+def older_library(provider: str, users: list[str], context: LintContext) -> str:
     """What makes a library have the versions that are needed of it.
 
     The parts of glibc belong together: a copy of one from elsewhere is what is wrong, and another would not help.
@@ -281,9 +286,9 @@ def older_library(provider: str, users: list[str], case: Case) -> str:
     copies = [
         each.path
         for path in dict.fromkeys((provider, *users))
-        if (each := case.closure.object(path))
+        if (each := context.closure.object(path))
         and re.match(GLIBC_PART, file_name(path))
-        and is_brought(each, case)
+        and is_brought(each, context)
     ]
     if copies:
         names = " ".join(map(quoted, copies))
@@ -298,19 +303,23 @@ def older_library(provider: str, users: list[str], case: Case) -> str:
         )
     return (
         f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
-        "run with, or bring the newer library along (a conda or GCC runtime ahead of the system's)."
+        "run with, or ship the newer library with it (a conda or GCC runtime ahead of the system's)."
     )
 
 
-def is_brought(each: LoadedObject, case: Case) -> bool:
+def is_brought(each: LoadedObject, context: LintContext) -> bool:
     """Whether a part of glibc was not found where the system has its own."""
-    return each.how.kind != "interpreter" and not case.is_system(each) and not DEFAULT_DIR.match(each.path)
+    return (
+        each.found_via.kind != "interpreter"
+        and not context.is_system(each)
+        and not DEFAULT_DIR.match(each.path)
+    )
 
 
-def without_versions(rule: Rule, case: Case) -> Iterator[Finding]:
+def without_versions(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding a library that has no symbol versions any more."""
     lost: dict[str, list[LostVersions]] = {}
-    for each in case.scope.lost_versions():
+    for each in context.scope.lost_versions():
         lost.setdefault(each.provider, []).append(each)
     for provider, group in lost.items():
         users = ", ".join(dict.fromkeys(file_name(each.object) for each in group))

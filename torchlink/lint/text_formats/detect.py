@@ -48,7 +48,7 @@ def listings(text: str, label: str) -> list[Listing]:
     """
     lines = text.replace("\r\n", "\n").split("\n")
     if not text.strip():
-        raise MalformedFileError(f"{named(label)} is empty: there is no text to judge.", hint=HINT)
+        raise MalformedFileError(f"{named(label)} is empty: there is no text to check.", hint=HINT)
     if readelf.is_dynamic(lines):
         found = list(readelf.parse(lines))
     elif lddtree.is_tree(lines):

@@ -69,7 +69,7 @@ NO_VERSIONS = re.compile(
 )
 LOADERS_OWN = re.compile(
     r"Fatal glibc error: |dyld(\[\d+\])?: |qemu-\w+: |.*: Exec format error$"
-)  # tell of a program alone
+)  # say about a program alone
 ERROR = re.compile(
     r"\b(fatal|errors?|\w*Error|not found|no such file|cannot|can't|could not|failed|fails|undefined|unresolved"
     r"|symbol lookup|not loaded|denied|too short|invalid|wrong ELF class|unsupported|core dumped|abort(ed)?)\b",

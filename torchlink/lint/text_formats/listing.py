@@ -1,4 +1,4 @@
-"""What a text tells of one binary, whichever tool printed it."""
+"""What a text says about one binary, whichever tool printed it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ListedVersion(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a text tells of one binary."""
+    """What a text says about one binary."""
 
     kind: str  # LDD, LDDTREE or READELF
     subject: str | None = None  # as the text calls the binary, where it does

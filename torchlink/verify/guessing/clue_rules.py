@@ -1,4 +1,4 @@
-"""What operators tell of their inputs: for each, the shapes and the dtype of a value that it would take."""
+"""What operators say about their inputs: for each, the shapes and the dtype of a value that it would take."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Clue:
-    """What an operator tells of a tensor that came from an argument."""
+    """What an operator says about a tensor that came from an argument."""
 
     path: Path | None  # None: of a tensor whose origin was lost on the way
     dtype: str | None  # None: any
@@ -61,7 +61,7 @@ class Clue:
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """What an operator tells of one of its arguments; `templates` in order of preference, None any shape."""
+    """What an operator says about one of its arguments; `templates` in order of preference, None any shape."""
 
     value: object
     templates: tuple[Template | None, ...]

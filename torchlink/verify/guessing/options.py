@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_OPTIONS = 24  # of one argument
 LIST_LENGTH = 2  # where nothing tells
-NOTHING_KNOWN = "nothing in the graph tells its shape"
+NOTHING_KNOWN = "nothing in the graph fixes its shape"
 # Tried where nothing is known, in this order: as many dimensions as there are, then other sizes.
 GENERIC: tuple[Template, ...] = (
     (BATCH, 3, HEIGHT, WIDTH),
@@ -140,7 +140,7 @@ class Chooser:
 
     @staticmethod
     def optional(options: list[Option]) -> list[Option]:
-        """What may be tried where None may stand, too: a tensor that the graph tells of first, else None."""
+        """What may be tried where None may stand, too: a tensor that the graph says about first, else None."""
         told = [option for option in options[:1] if isinstance(option, TensorOption) and option.told]
         return [*told, ScalarOption(None), *options[len(told) :]]
 

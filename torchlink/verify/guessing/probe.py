@@ -114,7 +114,7 @@ class Prober:
         return Probe(tuple(sources))
 
     def note(self, tellings: Iterable[Telling]) -> None:
-        """Turn what an operator tells of a value into clues about the arguments that it came from."""
+        """Turn what an operator says about a value into clues about the arguments that it came from."""
         for telling in tellings:
             for template in telling.templates:
                 if isinstance(telling.value, Probe):

@@ -1,4 +1,4 @@
-"""The words of pip commands that bring a libtorch's companions, as a POSIX shell takes them."""
+"""The pip commands that install a libtorch's companions, as a POSIX shell takes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recorded text tells is judged, and what it leaves open is said."""
+"""What a recorded text tells is checked, and what it leaves open is said."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from torchlink.lint.case import LintOptions
+from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import Severity
 from torchlink.lint.targets import parse_target
-from torchlink.lint.texts import judge_text
+from torchlink.lint.texts import check_text
 from torchlink.lint.torches import Torches
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(name: str, wanted: LintOptions | None = None) -> list[FileReport]:
-    return list(judge_text(recorded(name), "-", wanted))
+    return list(check_text(recorded(name), "-", wanted))
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -53,7 +53,7 @@ def test_what_a_text_tells_is_judged(name: str, rules: set[str]) -> None:
     # What a missing library may define is no error of its own.
     expected = [Severity.ERROR, Severity.NOTE] if len(rules) > 1 else [Severity.ERROR] * len(rules)
     assert [finding.severity for finding in report.findings] == expected
-    assert report.not_judged
+    assert report.not_checked
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -84,7 +84,7 @@ def test_what_a_text_tells_is_judged(name: str, rules: set[str]) -> None:
 def test_a_lone_version_error_of_the_loader_names_the_library(
     line: str, path: str, subject: str, fix: str
 ) -> None:
-    (report,) = judge_text(f"{line}\n", "-")
+    (report,) = check_text(f"{line}\n", "-")
     assert report.path == path
     (finding,) = report.findings
     assert (finding.rule, finding.subject) == ("symbol-version-missing", subject)
@@ -118,7 +118,7 @@ LISTED = "\tlibgone.so => /opt/lib/libgone.so (0x00007f00)\n"
     ],
 )
 def test_no_line_that_reports_an_error_is_passed_over(line: str, rule: str, listed: str) -> None:
-    (report,) = judge_text(f"{listed}{line}\n", "-")
+    (report,) = check_text(f"{listed}{line}\n", "-")
     assert [(each.rule, each.severity) for each in report.findings] == [(rule, Severity.ERROR)]
 
 
@@ -126,7 +126,7 @@ def test_no_line_that_reports_an_error_is_passed_over(line: str, rule: str, list
 @pytest.mark.usefixtures("elsewhere")
 def test_what_a_program_lacks_of_libtorch_is_looked_up_in_the_one_that_is_here(torch_root: Path) -> None:
     text = "./app: symbol lookup error: ./app: undefined symbol: _ZN3c105ErrorC1ENS_14SourceLocationESs\n"
-    (report,) = judge_text(text, "-", torches=Torches(torch_root, None))
+    (report,) = check_text(text, "-", torches=Torches(torch_root, None))
     assert [each.rule for each in report.findings] == ["abi-mismatch"]
     assert "does not say which libtorch app had loaded" in report.assumed[0]
 
@@ -141,9 +141,9 @@ def test_what_a_program_lacks_of_libtorch_is_looked_up_in_the_one_that_is_here(t
     ],
 )
 def test_a_line_that_decides_nothing_is_shown(line: str) -> None:
-    (report,) = judge_text(f"{LISTED}{line}\n", "-")
+    (report,) = check_text(f"{LISTED}{line}\n", "-")
     assert not report.findings
-    assert any(line in sentence for sentence in report.not_judged)
+    assert any(line in sentence for sentence in report.not_checked)
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -154,7 +154,7 @@ def test_several_binaries_are_several_reports() -> None:
         ("./missing", 1),
         ("./static", 0),
     ]
-    assert "statically linked" in reports[2].not_judged[0]
+    assert "statically linked" in reports[2].not_checked[0]
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -177,34 +177,34 @@ def test_symbol_versions_of_a_verbose_text_meet_the_target() -> None:
     ],
 )
 def test_a_search_path_is_judged_from_readelf(entry: str, rule: str) -> None:
-    (report,) = judge_text(recorded("readelf-d").replace("$ORIGIN/lib", entry), "-")
+    (report,) = check_text(recorded("readelf-d").replace("$ORIGIN/lib", entry), "-")
     assert [(finding.rule, finding.subject) for finding in report.findings] == [(rule, entry)]
 
 
 def test_an_allowed_prefix_holds_for_readelf_too() -> None:
     wanted = LintOptions(allowed_rpath=("$ORIGIN",))
-    assert not next(judge_text(recorded("readelf-d"), "-", wanted)).findings
+    assert not next(check_text(recorded("readelf-d"), "-", wanted)).findings
     other = LintOptions(allowed_rpath=("/opt",))
-    (report,) = judge_text(recorded("readelf-d"), "-", other)
+    (report,) = check_text(recorded("readelf-d"), "-", other)
     assert [finding.rule for finding in report.findings] == ["rpath-not-allowed"]
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_what_is_left_open_is_said() -> None:
     (sound,) = said("ldd-sound")
-    text = " ".join(sound.not_judged)
+    text = " ".join(sound.not_checked)
     assert "does not name the binary" in text
     assert "/opt/app/lib/liba.so" in text
     assert "ldd -r" in text
-    assert sound.of_every_text == sound.not_judged
-    (one,) = judge_text("app:\n\tlibc10.so => /nowhere/libc10.so (0x1)\n\tlibgone.so => not found\n", "-")
-    assert any(each.startswith("1 of the libraries is not on this machine") for each in one.not_judged)
+    assert sound.of_every_text == sound.not_checked
+    (one,) = check_text("app:\n\tlibc10.so => /nowhere/libc10.so (0x1)\n\tlibgone.so => not found\n", "-")
+    assert any(each.startswith("1 of the libraries is not on this machine") for each in one.not_checked)
     (musl,) = said("musl-ldd-sound")
-    assert any("2>&1" in sentence for sentence in {*musl.not_judged} - {*musl.of_every_text})
+    assert any("2>&1" in sentence for sentence in {*musl.not_checked} - {*musl.of_every_text})
     (musl,) = said("musl-ldd-missing")
-    assert not any("2>&1" in sentence for sentence in musl.not_judged)
+    assert not any("2>&1" in sentence for sentence in musl.not_checked)
     (read,) = said("readelf-d")
-    assert "left open" in read.not_judged[0]
+    assert "left open" in read.not_checked[0]
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -213,10 +213,10 @@ def test_names_alone_tell_of_two_cudas_and_a_test_library() -> None:
         "\tlibcudart.so.12 => /opt/cuda12/lib/libcudart.so.12 (0x00007f00)\n"
         "\tlibcudart.so.13 => /opt/cuda13/lib/libcudart.so.13 (0x00007f10)\n"
     )
-    (report,) = judge_text(text, "-")
+    (report,) = check_text(text, "-")
     assert [finding.rule for finding in report.findings] == ["cuda-major-mix"]
     row = " 0x0000000000000001 (NEEDED)             Shared library: [libtorchbind_test.so]\n"
-    (report,) = judge_text(recorded("readelf-d") + row, "-")
+    (report,) = check_text(recorded("readelf-d") + row, "-")
     assert [finding.rule for finding in report.findings] == ["test-library-linked"]
 
 
@@ -236,10 +236,10 @@ def test_the_tree_of_lddtree_becomes_the_closure() -> None:
 @pytest.mark.usefixtures("elsewhere")
 def test_two_openmp_runtimes_in_a_text_are_known_by_their_names() -> None:
     lines = "\tlibgomp-a34b3233.so.1 => /opt/torch/lib/libgomp-a34b3233.so.1 (0x00007f0000000000)\n"
-    (sound,) = judge_text(lines, "-")
+    (sound,) = check_text(lines, "-")
     assert "duplicate-openmp" not in {finding.rule for finding in sound.findings}
     lines += "\tlibiomp5.so => /opt/intel/lib/libiomp5.so (0x00007f0000100000)\n"
-    (report,) = judge_text(lines, "-")
+    (report,) = check_text(lines, "-")
     (finding,) = (each for each in report.findings if each.rule == "duplicate-openmp")
     assert finding.subject == "libgomp-a34b3233.so.1 + libiomp5.so"
 
@@ -250,7 +250,7 @@ def test_relocation_errors_of_musl_alone_belong_to_the_objects_that_they_name() 
         "Error relocating /gone/lib/libc10.so: __memcpy_chk: symbol not found\n"
         "Error relocating ./gone: missing_function: symbol not found\n"
     )
-    (report,) = judge_text(text, "-")
+    (report,) = check_text(text, "-")
     assert report.path == "./gone"
     assert {entry.name for entry in report.closure} >= {"libtorch_cpu.so", "libc10.so"}
     mismatch, undefined = sorted(report.findings, key=lambda finding: finding.rule)
@@ -266,13 +266,13 @@ def test_relocation_errors_of_musl_alone_belong_to_the_objects_that_they_name() 
 @pytest.mark.parametrize("part", ["/gone/lib/libpthread.so.0", "/gone/lib/librt.so.1"])
 def test_a_private_symbol_of_glibc_that_is_undefined_leads_to_the_copy(part: str) -> None:
     text = f"./gone: symbol lookup error: {part}: undefined symbol: __libc_vfork, version GLIBC_PRIVATE\n"
-    (report,) = judge_text(text, "-")
+    (report,) = check_text(text, "-")
     (finding,) = report.findings
     assert (report.path, finding.severity) == ("./gone", Severity.ERROR)
     assert f"rm {part}" in finding.fix
 
 
 def test_the_program_of_a_lookup_error_is_the_one_that_fails() -> None:
-    (report,) = judge_text("/gone/app: symbol lookup error: /gone/libmine.so: undefined symbol: f\n", "-")
+    (report,) = check_text("/gone/app: symbol lookup error: /gone/libmine.so: undefined symbol: f\n", "-")
     (finding,) = report.findings
     assert (report.path, finding.subject, finding.severity) == ("/gone/app", "libmine.so", Severity.ERROR)

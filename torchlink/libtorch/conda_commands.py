@@ -50,7 +50,7 @@ def conda_prefix(libtorch: Libtorch) -> Path | None:
     return None
 
 
-def conda_words(libtorch: Libtorch, prefix: Path, missing: Iterable[MissingLibrary]) -> str:
+def conda_commands(libtorch: Libtorch, prefix: Path, missing: Iterable[MissingLibrary]) -> str:
     """The command, empty where no package is known for any of the libraries."""
     files = {
         name: read_bytes(prefix / "conda-meta" / name, LONGEST_JSON)

@@ -36,24 +36,24 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class LintOptions(NamedTuple):
-    """What a binary is judged against."""
+    """What a binary is checked against."""
 
     # "GLIBC" -> (2, 31): the newest symbol versions that may be needed
     floors: Mapping[str, tuple[int, ...]] = NOTHING
     target: str | None = None  # as the user named it: "debian:12", "glibc=2.31"
     allowed_rpath: tuple[str, ...] = ()  # prefixes that a search path entry may have; () allows any
     environment: Mapping[str, str] = NOTHING  # LD_LIBRARY_PATH as the binary will be run
-    # The loader's variables where lint runs, which it does not judge with: what they would change is said
+    # The loader's variables where lint runs, which it does not check with: what they would change is said
     shell: Mapping[str, str] = NOTHING
 
 
-class Case:
+class LintContext:
     """One binary, its closure and what is derived from them once for all rules.
 
     Args:
         closure: of the binary.
         scope: what its symbols bind to.
-        options: what it is judged against.
+        options: what it is checked against.
         kind: as in `FileReport.kind`.
         system: the loader that the closure was modelled with.
         told: a text tells what is undefined, in libtorch's own libraries too.
@@ -69,7 +69,7 @@ class Case:
         kind: str,
         system: LoaderSystem,
         *,
-        told: bool = False,
+        from_text: bool = False,
         imported: Imported | None = None,
         failed: bool = False,
         errors: tuple[str, ...] = (),
@@ -79,16 +79,16 @@ class Case:
         self.options = options
         self.kind = kind
         self.system = system
-        self.told = told
+        self.from_text = from_text
         self.imported = imported
         self.failed = failed
         self.errors = errors
         self._imports: dict[str, frozenset[bytes]] = {}
-        self._derived: dict[Callable[[Case], Any], Any] = {}
+        self._derived: dict[Callable[[LintContext], Any], Any] = {}
 
     @property
     def subject(self) -> LoadedObject:
-        """The binary that is judged."""
+        """The binary that is checked."""
         return self.closure.subject
 
     @cached_property
@@ -115,7 +115,7 @@ class Case:
 
     @cached_property
     def complete(self) -> bool:
-        """Whether every library was found; what is undefined can only be judged then."""
+        """Whether every library was found; what is undefined can only be checked then."""
         return not self.closure.missing
 
     @cached_property
@@ -130,7 +130,7 @@ class Case:
 
     @cached_property
     def torch_dirs(self) -> tuple[str, ...]:
-        """Directories that the closure's libtorch libraries lie in, real paths, in load order."""
+        """Directories that the closure's libtorch libraries are in, real paths, in load order."""
         objects = (each for objects in self.torch.values() for each in objects)
         return tuple(dict.fromkeys(real_dir(each) for each in objects))
 
@@ -159,14 +159,14 @@ class Case:
         return found
 
     def belongs_to_torch(self, each: LoadedObject) -> bool:
-        """Whether an object lies in a libtorch's directory: what is odd about it is not the user's doing."""
+        """Whether an object is in a libtorch's directory: what is odd about it is not the user's doing."""
         return real_dir(each) in self.torch_dirs
 
     @cached_property
     def came_with_torch(self) -> bool:
         """Whether the binary is a library in the directory of a libtorch: one of its own or a companion.
 
-        The companions link no libtorch, so that the closure alone does not tell.
+        The companions link no libtorch, so that the closure alone does not say.
         """
         if self.is_program or self.is_extension:
             return False
@@ -175,10 +175,10 @@ class Case:
         return holds_torch(self.subject.file.parent)
 
     def is_system(self, each: LoadedObject) -> bool:
-        """Whether an object is the operating system's: another system brings its own."""
-        if each.how.kind in {"rpath", "runpath"}:
+        """Whether an object is the operating system's: another system ships its own."""
+        if each.found_via.kind in {"rpath", "runpath"}:
             return real_dir(each) in self._system_dirs
-        return each.how.kind in SYSTEM_KINDS
+        return each.found_via.kind in SYSTEM_KINDS
 
     @cached_property
     def _system_dirs(self) -> tuple[str, ...]:
@@ -200,7 +200,11 @@ class Case:
                 foreign.add(each.path)
                 if asked_by_torch:
                     companion_dirs.add(real_dir(each))
-            elif each.how.kind in OWN_KINDS and each is not self.subject and not re.match(NVIDIA, each.name):
+            elif (
+                each.found_via.kind in OWN_KINDS
+                and each is not self.subject
+                and not re.match(NVIDIA, each.name)
+            ):
                 candidates.append(each)
         mine = (each for each in candidates if real_dir(each) not in companion_dirs)
         return (self.subject, *(each for each in mine if not self._is_installed(each)))
@@ -228,10 +232,10 @@ class Case:
         """
         if not self.complete:
             return ()
-        judged = [each.path for each in self.own]
-        if self.told:
-            judged += [each.path for objects in self.torch.values() for each in objects]
-        symbols = (symbol for path in dict.fromkeys(judged) for symbol in self.scope.undefined_symbols(path))
+        checked = [each.path for each in self.own]
+        if self.from_text:
+            checked += [each.path for objects in self.torch.values() for each in objects]
+        symbols = (symbol for path in dict.fromkeys(checked) for symbol in self.scope.undefined_symbols(path))
         return tuple(
             symbol
             for symbol in symbols
@@ -249,7 +253,7 @@ class Case:
         """The symbol versions that libraries of the closure lack; musl's loader does not look at versions."""
         return () if self.system.family == "musl" else self.scope.missing_versions()
 
-    def once(self, derive: Callable[[Case], Derived]) -> Derived:
+    def once(self, derive: Callable[[LintContext], Derived]) -> Derived:
         """What a function makes of this case, made once for all the rules that ask."""
         if derive not in self._derived:
             self._derived[derive] = derive(self)
@@ -265,7 +269,7 @@ class Case:
         return self._resolved(bare)
 
     @cached_property
-    def bare(self) -> Case | None:
+    def bare(self) -> LintContext | None:
         """The case where none of the loader's variables is set; None where none was set anyway."""
         if not any(map(self.options.environment.get, VARIABLES)):
             return None
@@ -273,13 +277,13 @@ class Case:
 
         closure = self._resolved({})
         options = self.options._replace(environment={})
-        return Case(
+        return LintContext(
             closure,
             Scope(closure),
             options,
             self.kind,
             self.system,
-            told=self.told,
+            from_text=self.from_text,
             imported=self.imported,
             failed=self.failed,
             errors=self.errors,
@@ -292,11 +296,11 @@ class Case:
         return resolve(self.subject.file, system=self.system, environment=environment, loaded=before)
 
     def on_host(self, directory: str, each: LoadedObject) -> Path:
-        """Where a directory lies on this machine that an object names in its search path.
+        """Where a directory is on this machine that an object names in its search path.
 
         Args:
             directory: as the loader sees it, `$ORIGIN` expanded.
-            each: the object; one that lies outside the image sees this machine's directories around it.
+            each: the object; one that is outside the image sees this machine's directories around it.
         """
         root = self.system.tree.root
         inside = root is None or str(each.file).startswith(f"{root}/")
@@ -306,7 +310,7 @@ class Case:
 
 
 def names_in(directory: Path) -> list[str]:
-    """What lies in a directory; nothing in one that may not be read, or that only a text tells of."""
+    """What is in a directory; nothing in one that may not be read, or that only a text says about."""
     try:
         return os.listdir(directory)  # noqa: PTH208 - names alone: /usr/lib has thousands
     except OSError as error:

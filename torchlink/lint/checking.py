@@ -10,7 +10,7 @@ from torchlink.binary.loader import resolve
 from torchlink.binary.opening import OpenFiles
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError
-from torchlink.lint.case import VARIABLES, Case, LintOptions
+from torchlink.lint.context import VARIABLES, LintContext, LintOptions
 from torchlink.lint.finding import ClosureEntry, FileReport, Severity
 from torchlink.lint.rules import RULES
 
@@ -32,7 +32,7 @@ EXTENSION_NAME = r"\.(cpython|pypy|graalpy)-?\d[\w-]*\.so$|\.abi3\.so$"
 UNLINKED = {"rel": "an object file", "core": "a core dump"}
 
 
-def judge(
+def check_binary(
     path: Path,
     options: LintOptions | None = None,
     *,
@@ -46,7 +46,7 @@ def judge(
 
     Args:
         path: a program, shared library or Python extension module.
-        options: what it is judged against.
+        options: what it is checked against.
         rules: the rules to apply.
         root: an image or sysroot that it will run in.
         files: keeps libraries open from one file to the next.
@@ -64,10 +64,10 @@ def judge(
 
 
 class Examined(NamedTuple):
-    """A binary as it is to be judged."""
+    """A binary as it is to be checked."""
 
-    case: Case
-    not_judged: tuple[str, ...]
+    context: LintContext
+    not_checked: tuple[str, ...]
     assumed: tuple[str, ...]
 
 
@@ -94,71 +94,73 @@ def examine(
     system = system_for(elf, root, tree=tree)
     closure = resolve(path, system=system, environment=options.environment, files=files)
     kind = "python extension" if imported else kind_of(path, elf)
-    case = Case(closure, Scope(closure), options, kind, system)
-    remarks = tuple(left_open(case))
+    context = LintContext(closure, Scope(closure), options, kind, system)
+    remarks = tuple(left_open(context))
     assumed: tuple[str, ...] = ()
-    if case.is_extension:
+    if context.is_extension:
         from torchlink.lint.importing import after_import_of_torch
 
-        case, assumed, more = after_import_of_torch(case, torches, files)
+        context, assumed, more = after_import_of_torch(context, torches, files)
         remarks += more
     if options.shell:
         from torchlink.lint.shell import changes
 
-        def again(other: LintOptions) -> Case:
-            return examine(path, other, root=root, files=files, torches=torches, imported=imported).case
+        def again(other: LintOptions) -> LintContext:
+            return examine(path, other, root=root, files=files, torches=torches, imported=imported).context
 
-        assumed += tuple(changes(case, again))
-    return Examined(case, remarks, assumed)
+        assumed += tuple(changes(context, again))
+    return Examined(context, remarks, assumed)
 
 
 def report_of(examined: Examined, path: Path, rules: Iterable[Rule]) -> FileReport:
     """What the rules say about a binary."""
-    case = examined.case
+    context = examined.context
     return FileReport(
         str(path),
-        case.kind,
-        to_the_variable(findings_of(case, rules), case, rules),
-        entries(case.closure),
-        not_judged=examined.not_judged,
+        context.kind,
+        to_the_variable(findings_of(context, rules), context, rules),
+        entries(context.closure),
+        not_checked=examined.not_checked,
         assumed=examined.assumed,
     )
 
 
-def left_open(case: Case) -> Iterator[str]:
-    """What could not be judged, in sentences."""
-    elf, tree = case.subject.elf, case.system.tree
+def left_open(context: LintContext) -> Iterator[str]:
+    """What could not be checked, in sentences."""
+    elf, tree = context.subject.elf, context.system.tree
     static_pie = elf.dynamic.is_pie and elf.interpreter is None and not elf.dynamic.needed
     if static_pie or not elf.dynamic.present:
-        yield "It is statically linked: there are no libraries to judge."
-    outside = [each for each in case.closure.objects if tree.inside(str(each.file)) is None]
-    if case.subject in outside[:1] and len(outside) > 1:
+        yield "It is statically linked: there are no libraries to check."
+    outside = [each for each in context.closure.objects if tree.inside(str(each.file)) is None]
+    if context.subject in outside[:1] and len(outside) > 1:
         names = ", ".join(each.path for each in outside[1:])
         yield (
-            f"It lies outside the root {tree.root}, and takes from this machine what the root may not have: {names}. "
-            "What it finds in the root only a copy that lies there tells."
+            f"It is outside the root {tree.root}, and takes from this machine what the root may not have: {names}. "
+            "What it finds in the root only a copy that is there tells."
         )
 
 
-def findings_of(case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
+def findings_of(context: LintContext, rules: Iterable[Rule]) -> tuple[Finding, ...]:
     """What the rules say about a case, the worst first."""
-    findings = [finding for rule in rules for finding in rule.judge(rule, case)]
+    findings = [finding for rule in rules for finding in rule.check_binary(rule, context)]
     findings.sort(key=lambda finding: finding.severity, reverse=True)
     return tuple(findings)
 
 
-def to_the_variable(findings: tuple[Finding, ...], case: Case, rules: Iterable[Rule]) -> tuple[Finding, ...]:
+def to_the_variable(
+    findings: tuple[Finding, ...], context: LintContext, rules: Iterable[Rule]
+) -> tuple[Finding, ...]:
     """The findings, where those that only LD_LIBRARY_PATH or LD_PRELOAD bring about have the fix that suits them."""
-    bare = case.bare
+    bare = context.bare
     if bare is None or not bare.complete:
         return findings
     without = findings_of(bare, rules)
     known = {(each.rule, each.subject) for each in without}
     if any(each.severity is Severity.ERROR for each in without):
         return findings  # it is not well without them either
-    names = " and ".join(name for name in VARIABLES if case.options.environment.get(name))
+    names = " and ".join(name for name in VARIABLES if context.options.environment.get(name))
     fix = (
-        f"Unset {names}: without that, {case.name} takes the libraries to which its own search path leads, "
+        f"Unset {names}: without that, {context.name} takes the libraries to which its own search path leads, "
         "and has no such fault."
     )
     return tuple(
@@ -201,7 +203,7 @@ def entries(closure: Closure) -> tuple[ClosureEntry, ...]:
         ClosureEntry(
             each.name,
             each.path,
-            str(each.how),
+            str(each.found_via),
             each.needed_by,
             tuple(searched.get(each.path, ())),
             tuple(dict.fromkeys(needs.get(each.path, ()))),
