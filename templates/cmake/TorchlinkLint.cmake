@@ -28,7 +28,7 @@ endfunction()
 function(torchlink_lint target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "POST_BUILD;TEST" "" "ARGS")
   if(DEFINED arg_UNPARSED_ARGUMENTS)
-    message(FATAL_ERROR "torchlink_lint(${target}): unknown words: ${arg_UNPARSED_ARGUMENTS}. "
+    message(FATAL_ERROR "torchlink_lint(${target}): unknown arguments: ${arg_UNPARSED_ARGUMENTS}. "
       "It takes POST_BUILD, TEST and ARGS <option>...")
   endif()
   if(NOT TARGET ${target})

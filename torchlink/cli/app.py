@@ -181,7 +181,7 @@ def run(arguments: Sequence[str]) -> int:
     Returns its exit code.
 
     Raises:
-        TorchlinkError: what the command raised; UsageError where the words do not fit together.
+        TorchlinkError: what the command raised; UsageError where the arguments do not fit together.
         KeyboardInterrupt: it was interrupted.
         BrokenPipeError: whoever reads its output went away.
     """
