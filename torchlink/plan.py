@@ -42,7 +42,7 @@ class PlanLibrary(NamedTuple):
 
     name: str  # bare: "torch_cpu"
     file: Path  # the file the linker takes: lib<name>.so, .dylib, or .lib
-    keep: bool  # load-bearing: no symbol names it, yet it must stay linked
+    keep: bool  # required: no symbol references it, yet it must stay linked
     symbol: str | None = None  # Windows: the symbol that keeps it when the linker is told to include it
 
 

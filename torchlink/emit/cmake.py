@@ -75,7 +75,7 @@ def _link_properties(plan: LinkPlan) -> dict[str, str]:
 
 
 def kept_items(plan: LinkPlan) -> list[str]:
-    """The load-bearing libraries as items of a target's libraries."""
+    """The required libraries as items of a target's libraries."""
     if plan.platform == "linux":
         return [syntax.kept(library) for library in plan.libraries if library.keep]
     # Apple's linker drops nothing; Microsoft's keeps a library for a symbol that it is told to include.

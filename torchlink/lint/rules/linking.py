@@ -143,7 +143,7 @@ def extension_links_libpython(rule: Rule, context: LintContext) -> Iterator[Find
     "A Python extension links libraries of libtorch without need.",
 )
 def extension_links_whole_libtorch(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """In Python libtorch is loaded already: nothing is load-bearing there. One finding an extension."""
+    """In Python libtorch is loaded already: nothing is required there. One finding an extension."""
     if not context.is_extension or is_torch_c(context):
         return
     names = [edge.name for edge, _ in unused(context) if bare_name(edge.name) in TORCH_LIBRARIES]
