@@ -24,7 +24,7 @@ SECOND = {  # file name and SONAME
 }
 
 
-@pytest.mark.parametrize("case", SECOND)
+@pytest.mark.parametrize("context", SECOND)
 def test_two_copies_of_libc10_by_whatever_name(bench: Bench, context: str) -> None:
     file, soname, rule = SECOND[context]
     lib = bench.torch()

@@ -173,7 +173,7 @@ def test_a_cxx_library_is_known_by_its_namespace(bench: Bench) -> None:
     assert "before -lprotobuf" in found.fix
 
 
-@pytest.mark.parametrize("how", ["-Bsymbolic", "protected", "not called"])
+@pytest.mark.parametrize("found_via", ["-Bsymbolic", "protected", "not called"])
 def test_what_libtorch_binds_to_itself_nobody_takes(bench: Bench, found_via: str) -> None:
     source = ""
     if found_via == "protected":

@@ -39,7 +39,7 @@ NOT_IDLE = {
 }
 
 
-@pytest.mark.parametrize("case", NOT_IDLE)
+@pytest.mark.parametrize("context", NOT_IDLE)
 def test_a_library_may_work_by_being_there(bench: Bench, context: str) -> None:
     lib = bench.torch()
     library = bench.library("libthere.so", NOT_IDLE[context], lib / "libtorch_cpu.so", HERE + "/torch/lib")

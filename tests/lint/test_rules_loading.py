@@ -178,7 +178,7 @@ LIBRARY_CASES = {
 }
 
 
-@pytest.mark.parametrize("case", LIBRARY_CASES)
+@pytest.mark.parametrize("context", LIBRARY_CASES)
 def test_what_a_library_misses_counts_by_who_may_bring_it(bench: Bench, context: str) -> None:
     missing, user, symbol, severity = LIBRARY_CASES[context]
     library = bench.library(missing, functions("f"))

@@ -180,7 +180,7 @@ def test_an_ascii_tree_is_ascii(torch_report: LintReport) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"),
+    ("found_via", "expected"),
     [
         ("RUNPATH $ORIGIN/../lib of /a/b/app", "RUNPATH $ORIGIN/../lib of app"),
         ("ld.so.cache", "ld.so.cache"),
