@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from _thread import RLock  # threading takes a millisecond
 from typing import TYPE_CHECKING, TypeVar
 
-from torchlink.atomic import SILENT, Progress
 from torchlink.cli import output
 from torchlink.shown import visible
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from types import TracebackType
 
     from rich.progress import Progress as Bar
     from typing_extensions import Self
+
+    from torchlink.atomic import Progress
 
 T = TypeVar("T")
 PATIENCE = 0.5  # seconds: what is over by then shows nothing, and does not wait for rich to be imported
@@ -36,7 +38,7 @@ class Display:
 
     def __init__(self) -> None:
         self.watched = watching()
-        self._lock = threading.RLock()  # the line is drawn by a timer's thread
+        self._lock = RLock()  # the line is drawn by a timer's thread
         self._timer: threading.Timer | None = None
         self._bar: Bar | None = None
 
@@ -44,6 +46,8 @@ class Display:
         """Show a sentence in place of the last one, with a bar where the total is known."""
         if not self.watched:
             return
+        import threading
+
         with self._lock:
             self.hide()
             self._timer = threading.Timer(PATIENCE, self._draw, (sentence, done, total))
@@ -71,6 +75,8 @@ class Display:
         self.hide()
 
     def _draw(self, sentence: str, done: int, total: int | None) -> None:
+        import threading
+
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
@@ -103,6 +109,8 @@ def working(sentence: str, total: int | None = None) -> Display:
 
 def watched(work: Callable[[Progress], T]) -> T:
     """Do work that counts the bytes it has written, with a bar on a terminal and silently elsewhere."""
+    from torchlink.atomic import SILENT, Progress
+
     if not watching():
         return work(SILENT)
     from rich.console import Console
