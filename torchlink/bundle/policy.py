@@ -22,7 +22,7 @@ class Exclusion(NamedTuple):
 
 
 class Companion(NamedTuple):
-    """Libraries that another one opens by name when it runs, which no NEEDED entry says about."""
+    """Libraries that another one opens by name when it runs, which no NEEDED entry names."""
 
     opener: str  # glob over the SONAME of the library that opens them
     names: tuple[str, ...]  # globs over file names

@@ -24,7 +24,7 @@ Release = tuple[int, ...]
 def glibc_conflict(libtorch: Libtorch) -> str | None:
     """A sentence, without a final full stop, where programs of this system cannot run with a libtorch; else None.
 
-    Its companions may are next to a C library of another release, which the program would load though the loader is
+    Its companions may be next to a C library of another release, which the program would load though the loader is
     this system's: the two belong together. Of a libtorch that needs a newer system `floor` speaks.
     """
     core = next((file for name in ("torch_cpu", "c10") if (file := _file(libtorch, name))), None)

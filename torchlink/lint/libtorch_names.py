@@ -77,7 +77,7 @@ def wanted(context: LintContext) -> list[UndefinedSymbol]:
 def mixed(context: LintContext) -> list[UndefinedSymbol]:
     """Names of libtorch that its own libraries leave undefined: then they are of different builds.
 
-    Looked for only where they are in several directories, or where a text says about some: in one directory they
+    Looked for only where they are in several directories, or where a text names some: in one directory they
     came together.
     """
     if not context.complete or (len(context.torch_dirs) < 2 and not context.from_text):

@@ -74,7 +74,7 @@ def advice(asking: LoadedObject, place: str, context: LintContext) -> Advice:
                 return Advice(links)
     except ResourcesError:
         raise
-    except (OSError, TorchlinkError):  # only a text says about the file
+    except (OSError, TorchlinkError):  # only a text names the file
         return Advice((start,))
     return Advice((start,), lost)
 

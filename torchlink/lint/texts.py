@@ -70,7 +70,7 @@ def check_text(
     found = listings(text, label)
     if all(each.complaints and not each.libraries for each in found):
         raise MalformedFileError(
-            f"{named(label)} says about no binary: {found[0].complaints[0]}.",
+            f"{named(label)} names no binary: {found[0].complaints[0]}.",
             hint="Run it on a program or library that exists.",
         )
     for listing in found:

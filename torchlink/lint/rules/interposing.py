@@ -126,7 +126,7 @@ def on_whose_line(taker: LoadedObject, context: LintContext) -> tuple[LoadedObje
 
 def uses_torch(owner: LoadedObject, context: LintContext) -> bool:
     """Whether an object uses a library of libtorch, so that a linker keeps it wherever it stands on the line."""
-    if not owner.elf.dynamic.present:  # only a text says about it
+    if not owner.elf.dynamic.present:  # only a text names it
         return True
     providers = map(context.scope.provider, context.scope.references(owner.path))
     return any(each is not None and is_of_torch(each) for each in providers)
