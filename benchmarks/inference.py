@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torchlink
 from tests.zoo.catalogue import NAMES, build
-from torchlink.build.loader import build_loader
+from torchlink.compilation.loader import build_loader
 from torchlink.plan import make_plan
 from torchlink.toolchain.compiler import find_compiler
 from torchlink.verify.inputs import parse_input

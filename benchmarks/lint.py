@@ -22,8 +22,7 @@ from pathlib import Path
 
 import torchlink
 from torchlink.binary.bindings import Scope
-from torchlink.binary.loader import resolve
-from torchlink.binary.opening import OpenFiles
+from torchlink.binary.loader import OpenFiles, resolve
 
 SCRIPTS = Path(sys.executable).parent
 # Without byte code on disk every start would measure the compiler.

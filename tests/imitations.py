@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torchlink.libtorch.facts import CompanionDir, Libtorch
-from torchlink.toolchain.facts import Compiler
+from torchlink.toolchain.types import Compiler
 
 CPU = (
     "libc10.so",

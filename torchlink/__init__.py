@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from torchlink.build.loader import BuiltLoader
+    from torchlink.compilation.loader import BuiltLoader
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch
     from torchlink.lint.finding import FileReport, Finding, LintReport, Severity
@@ -54,7 +54,7 @@ __all__ = [
 ]
 # Where the classes of the API are, which are imported when somebody asks for them: start-up is a feature.
 _CLASSES = {
-    "BuiltLoader": "build.loader",
+    "BuiltLoader": "compilation.loader",
     "FileReport": "lint.finding",
     "Finding": "lint.finding",
     "Libtorch": "libtorch.facts",
@@ -232,7 +232,7 @@ def verify(
     from torchlink import arguments
     from torchlink.plan import PlanOptions
     from torchlink.verify.options import VerifyOptions
-    from torchlink.verify.run import verify as prove
+    from torchlink.verify.verification import verify as prove
 
     files = () if models is None else arguments.paths(models, "models")
     options = VerifyOptions(
@@ -306,10 +306,10 @@ def lint(
     """
     from torchlink import arguments
     from torchlink.lint.context import LintOptions
+    from torchlink.lint.importing import Torches
+    from torchlink.lint.linting import lint as check_binary
     from torchlink.lint.rules import choose
-    from torchlink.lint.run import lint as check_binary
     from torchlink.lint.targets import parse_target
-    from torchlink.lint.torches import Torches
 
     files = arguments.paths(paths, "paths")
     system = None if target is None else arguments.text(target, "target")

@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.machine import Machine, is_foreign, this_machine
 from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
-from torchlink.libtorch.packed import check_unpacked
+from torchlink.libtorch.tree import check_unpacked
 from torchlink.status import is_file
+from torchlink.toolchain.directories import (
+    headers_go,
+    is_system_dir,
+    linked,
+    linker_dirs,
+    usable_include_dirs,
+)
 from torchlink.toolchain.fit import check_compiler, cxx_standard
-from torchlink.toolchain.header_dirs import headers_go, usable_include_dirs
-from torchlink.toolchain.library_dirs import is_system_dir, linked, linker_dirs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 
 class PlanOptions(NamedTuple):
@@ -299,7 +304,7 @@ def _notes(
     if short is not None:
         notes.append(f"{short.message} {short.hint}")
     if libtorch.layout == "system" and options.rpath == "absolute":
-        from torchlink.libtorch.glibc import glibc_conflict
+        from torchlink.libtorch.floor import glibc_conflict
 
         notes += filter(None, [glibc_conflict(libtorch)])
     if away and options.rpath != "absolute":

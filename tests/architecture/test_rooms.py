@@ -53,13 +53,12 @@ def test_modules_stay_small() -> None:
 WRITERS = {
     "atomic.py",
     "paths.py",
-    "build/cache.py",
-    "build/loader.py",
-    "bundle/run.py",
+    "compilation/cache.py",
+    "compilation/loader.py",
+    "bundle/making.py",
     "bundle/writing.py",
-    "extract/run.py",
-    "extract/unpack.py",
-    "lint/inputs.py",
+    "extract/extraction.py",
+    "lint/linting.py",
     "cli/lint_output.py",
     "cli/main.py",
 }
@@ -110,9 +109,9 @@ def test_frequent_commands_load_nothing_heavy(command: list[str], torch_root: Pa
 def test_the_api_stays_callable_when_rooms_are_imported() -> None:
     import torchlink
     import torchlink.emit
-    import torchlink.lint.run
+    import torchlink.lint.linting
     import torchlink.plan
-    import torchlink.verify.run
+    import torchlink.verify.verification
 
     assert all(callable(getattr(torchlink, name)) for name in torchlink.__all__ if not name.startswith("__"))
 

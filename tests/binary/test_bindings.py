@@ -12,8 +12,7 @@ import pytest
 from tests.binary.live import LOADERS, Workshop, elf_files, usable
 from tests.conftest import unmet
 from torchlink.binary.bindings import Scope
-from torchlink.binary.loader import resolve
-from torchlink.binary.opening import OpenFiles
+from torchlink.binary.loader import OpenFiles, resolve
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure

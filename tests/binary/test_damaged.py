@@ -18,9 +18,8 @@ from tests.binary.live import Workshop, usable
 from tests.conftest import unmet
 from torchlink.binary.bindings import Scope
 from torchlink.binary.elf import ElfFile
-from torchlink.binary.ldcache import LibraryCache
-from torchlink.binary.loader import resolve
-from torchlink.binary.opening import OpenFiles
+from torchlink.binary.loader import OpenFiles, resolve
+from torchlink.binary.system import LibraryCache
 from torchlink.errors import FileError, MalformedFileError, TorchlinkError
 
 if TYPE_CHECKING:

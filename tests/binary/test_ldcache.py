@@ -11,8 +11,8 @@ import pytest
 
 from tests.binary.live import Workshop, usable
 from tests.conftest import unmet
-from torchlink.binary.ldcache import MAGIC, LibraryCache
 from torchlink.binary.platforms import PLATFORMS
+from torchlink.binary.system import MAGIC, LibraryCache
 
 LDCONFIG = "/sbin/ldconfig"
 ENTRY = re.compile(r"^\t(\S+) \(([^)]*)\) => (\S+)$")

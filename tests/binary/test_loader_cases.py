@@ -16,13 +16,11 @@ from tests.conftest import unmet
 from torchlink.binary.data import Data
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.elf_dynamic import DT_AUXILIARY, DT_RPATH, read_dynamic
-from torchlink.binary.elf_image import Image
-from torchlink.binary.elf_layout import PT_DYNAMIC
-from torchlink.binary.ldcache import LibraryCache
+from torchlink.binary.elf_layout import PT_DYNAMIC, Image
 from torchlink.binary.loader import resolve
 from torchlink.binary.platforms import host_hwcaps
 from torchlink.binary.search import DROPPED
-from torchlink.binary.system import system_for
+from torchlink.binary.system import LibraryCache, system_for
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure

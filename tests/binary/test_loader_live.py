@@ -11,8 +11,7 @@ import pytest
 from tests.binary.live import LOADERS, elf_files, modelled, trace
 from tests.conftest import unmet
 from torchlink.binary.elf import ElfFile
-from torchlink.binary.loader import resolve
-from torchlink.binary.opening import OpenFiles
+from torchlink.binary.loader import OpenFiles, resolve
 from torchlink.binary.system import system_for
 
 SAMPLE = 300  # files compared by default; TORCHLINK_TEST_ALL_ELF=1 takes every one (some 20 s)

@@ -12,7 +12,7 @@ import pytest
 from tests.binary.live import LOADERS, Workshop, usable
 from tests.conftest import unmet
 from torchlink.binary.loader import resolve
-from torchlink.binary.tree import Tree
+from torchlink.binary.tree import Root
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_links_cannot_leave_the_image(tmp_path: Path) -> None:
     (tmp_path / "inner/out").symlink_to("../../../../etc")
     (tmp_path / "inner/absolute").symlink_to("/deep/er")
     (tmp_path / "inner/circle").symlink_to("circle")
-    tree = Tree(tmp_path / "inner")
+    tree = Root(tmp_path / "inner")
     root = os.path.realpath(tmp_path / "inner")
     assert tree.on_host("/out/passwd") == f"{root}/etc/passwd"
     assert tree.on_host("/absolute/../file") == f"{root}/deep/file"

@@ -14,10 +14,10 @@ import pytest
 from tests.bundle.conftest import moved, outside
 from tests.conftest import run_clean, unmet
 from torchlink.binary.elf import ElfFile
+from torchlink.bundle.making import bundle
 from torchlink.bundle.options import BundleOptions
 from torchlink.bundle.owners import Owners
 from torchlink.bundle.policy import Policy, companions_of
-from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError
 from torchlink.lint.finding import Severity
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.binary.live import Workshop
     from tests.conftest import Result
-    from torchlink.bundle.facts import BundleReport
+    from torchlink.bundle.contents import BundleReport
 
 # A library that opens another by its bare name, as cuDNN does with its parts.
 OPENS = """

@@ -15,7 +15,7 @@ import pytest
 from tests.bundle.conftest import outside
 from torchlink.atomic import Progress
 from torchlink.binary.elf import ElfFile
-from torchlink.bundle.run import bundle
+from torchlink.bundle.making import bundle
 from torchlink.errors import BundleFailedError, FileError, MalformedFileError, UsageError, WouldOverwriteError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from tests.binary.live import elf_files
 from tests.bundle.conftest import loaded, moved, outside
 from tests.conftest import run_clean, unmet
 from torchlink.binary.elf import ElfFile
+from torchlink.bundle.making import bundle
 from torchlink.bundle.options import BundleOptions
 from torchlink.bundle.planning import make_plan
-from torchlink.bundle.run import bundle
 from torchlink.errors import BundleFailedError, ToolMissingError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.bundle.conftest import GLIBC, loaded
 from tests.conftest import run_clean, unmet
-from torchlink.build.loader import build_loader
-from torchlink.bundle.run import bundle
+from torchlink.bundle.making import bundle
+from torchlink.compilation.loader import build_loader
 from torchlink.libtorch.inspect import inspect
 from torchlink.lint.finding import Severity
 from torchlink.paths import data_dir
@@ -22,7 +22,7 @@ from torchlink.toolchain.compiler import find_compiler
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchlink.bundle.facts import BundleReport
+    from torchlink.bundle.contents import BundleReport
 
 pytestmark = pytest.mark.compile
 TINY = data_dir("templates") / "loader" / "tiny.pt"

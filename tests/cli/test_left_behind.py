@@ -28,7 +28,7 @@ SOON = 20.0  # seconds; what is looked for would stay for ever
 # a SIGTERM and for nothing else, so one that is lost shows as an alarm (14).
 EVERY_STEP = """
 import os, signal, sys
-from torchlink.cli.stopping import unwind_when_stopped
+from torchlink.cli.main import unwind_when_stopped
 from torchlink.errors import Stopped
 from torchlink.process import replace
 

@@ -53,7 +53,7 @@ def test_an_extraction_that_is_stopped_leaves_nothing(number: signal.Signals, tm
 def test_a_program_that_is_run_gets_the_signal_and_its_exit_status_counts(tmp_path: Path) -> None:
     script = f"trap 'exit 5' TERM; touch {tmp_path}/up; while :; do sleep 0.05; done"
     code = (
-        "import sys; from torchlink.cli.stopping import unwind_when_stopped as prepare\n"
+        "import sys; from torchlink.cli.main import unwind_when_stopped as prepare\n"
         "from torchlink.process import replace; prepare(); sys.exit(replace(sys.argv[1:]))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, "sh", "-c", script], text=True)
@@ -65,7 +65,7 @@ def test_a_program_that_is_run_gets_the_signal_and_its_exit_status_counts(tmp_pa
 def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from torchlink.cli.stopping import unwind_when_stopped; unwind_when_stopped()\n"
+        "from torchlink.cli.main import unwind_when_stopped; unwind_when_stopped()\n"
         "signal.raise_signal(signal.SIGHUP)\n"
     )
     assert (
@@ -76,7 +76,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
 SWALLOWED = """
 import os, signal, sys, weakref
 from torchlink.cli import main
-from torchlink.cli.stopping import unwind_when_stopped
+from torchlink.cli.main import unwind_when_stopped
 
 class Thing: ...
 

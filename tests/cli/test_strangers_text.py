@@ -18,12 +18,12 @@ from tests.imitations import imitate
 from tests.libtorch.trees import Fake, make
 from torchlink.cli.output import safe
 from torchlink.errors import ModelError
-from torchlink.extract.facts import ExtractReport, Taken
-from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
+from torchlink.extract.extraction import CompanionLibraries, ExtractReport
+from torchlink.matrix.cells import Cell, Column, MatrixReport, Row
 from torchlink.report import extract as extract_report
 from torchlink.report import matrix as matrix_report
 from torchlink.report import verify as verify_report
-from torchlink.report.ansi import RED, paint
+from torchlink.report.plain import RED, paint
 from torchlink.shown import quoted, visible
 from torchlink.verify.outputs import Output
 from torchlink.verify.result import ModelResult, TakenInput, VerifyReport
@@ -170,11 +170,13 @@ def test_reports_keep_what_is_outside_on_its_line(tmp_path: Path) -> None:
     harmless(safe(matrix_report.to_text(matrix)))
     harmless(safe(matrix_report.to_markdown(matrix)))
     wheel = Path(NAME)
-    taken = (Taken(wheel, (HOSTILE,)),)
+    taken = (CompanionLibraries(wheel, (HOSTILE,)),)
     report = ExtractReport(libtorch, wheel, 1, 1, (HOSTILE,), taken, (wheel,), (HOSTILE,))
     harmless(safe(extract_report.to_text(report)))
     tame = imitate(tmp_path, conflicts=("x",))
-    calm = replace(report, libtorch=tame, wheel=Path("x"), companions=(Taken(Path("x"), ("x",)),))
+    calm = replace(
+        report, libtorch=tame, wheel=Path("x"), companions=(CompanionLibraries(Path("x"), ("x",)),)
+    )
     lines = extract_report.to_text(report).splitlines()
     assert len(lines) == len(extract_report.to_text(calm).splitlines())
 

@@ -10,7 +10,7 @@ import pytest
 from torchlink import find
 from torchlink.lint.finding import Finding, Severity
 from torchlink.report.verify import to_json, to_text
-from torchlink.verify.run import verify
+from torchlink.verify.verification import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

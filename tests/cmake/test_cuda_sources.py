@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cmake.toy import built, compile_words, configure, configured, project
-from torchlink.build.cmake import write_prefix
+from torchlink.compilation.cmake import write_prefix
 from torchlink.plan import PlanOptions, make_plan
 
 if TYPE_CHECKING:

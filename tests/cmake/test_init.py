@@ -14,9 +14,9 @@ from tests.conftest import REPOSITORY, run_clean
 from tests.imitations import imitate
 from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, make
-from torchlink.emit.cmake_project import ProjectTools, presets, project, user_presets
 from torchlink.errors import UsageError
 from torchlink.plan import make_plan
+from torchlink.projects.cmake import ProjectTools, presets, project, user_presets
 
 if TYPE_CHECKING:
     from collections.abc import Callable

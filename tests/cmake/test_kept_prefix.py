@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tests.imitations import CUDA, imitate
-from torchlink.build.cmake import write_prefix
+from torchlink.compilation.cmake import write_prefix
 from torchlink.plan import PlanOptions, make_plan
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cmake.toy import SOURCES, build_toy, built, configured, link, project
 from tests.cmake.toy import configure as toy_configure
-from torchlink.build.cmake import write_prefix
+from torchlink.compilation.cmake import write_prefix
 from torchlink.plan import DEFAULTS, make_plan
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cmake.toy import built, compile_words, configure, configured, dynamic, moved_away, project
 from tests.conftest import run_clean, unmet
-from torchlink.build.cmake import write_prefix
+from torchlink.compilation.cmake import write_prefix
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.tools import read_version

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cmake.toy import MAIN, built, configured, project
 from tests.conftest import run_clean, unmet
-from torchlink.build.cmake import write_prefix
+from torchlink.compilation.cmake import write_prefix
 from torchlink.emit import emit
 from torchlink.emit.cxx import words
 from torchlink.plan import PlanOptions, make_plan

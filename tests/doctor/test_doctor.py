@@ -12,8 +12,8 @@ import pytest
 
 from tests.libtorch.trees import Fake, Library, build, make, make_venv
 from torchlink.doctor.compilers import compiler_names
-from torchlink.doctor.installer import find_installer
-from torchlink.doctor.run import system_name
+from torchlink.doctor.environment import find_installer
+from torchlink.doctor.examination import system_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

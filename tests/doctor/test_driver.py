@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.doctor.drivers import build_driver
-from torchlink.doctor.accelerators import cuda_fit
-from torchlink.doctor.driver import cuda_version, has_nvidia_gpu, read_driver, read_smi
-from torchlink.doctor.facts import Driver, Gpu
+from torchlink.doctor.driver import cuda_fit, cuda_version, has_nvidia_gpu, read_driver, read_smi
+from torchlink.doctor.report import Driver, Gpu
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,14 @@ import pytest
 from tests.imitations import CUDA, imitate
 from tests.libtorch.trees import Fake, make
 from torchlink import emit
-from torchlink.emit import TARGETS, cmake_configure, cmake_prefix, nim_project
+from torchlink.emit import TARGETS, cmake_configure, cmake_prefix
 from torchlink.emit.cxx import response_file
 from torchlink.libtorch.facts import Candidate, MissingLibrary, Search
 from torchlink.libtorch.inspect import inspect
 from torchlink.libtorch.packages import package_of, pinned
 from torchlink.libtorch.version import is_version
 from torchlink.plan import make_plan
+from torchlink.projects import nim
 from torchlink.report.find import search_to_text
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def test_every_emitter_and_project_quotes_what_it_writes(tmp_path: Path, text: s
         harmless(emit(plan, target))
     harmless(response_file(plan))
     harmless(cmake_configure.initial_cache(plan.libtorch, tmp_path / "p", None))
-    for files in (cmake_prefix.files(plan), nim_project.project(plan, text)):
+    for files in (cmake_prefix.files(plan), nim.project(plan, text)):
         for name, content in files.items():
             harmless(name)
             if name.endswith((".cmake", ".cfg", ".nimble")):

@@ -19,7 +19,7 @@ from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, Library, build, make, make_venv
 from torchlink.atomic import Progress
 from torchlink.binary.loader import resolve
-from torchlink.extract.run import extract
+from torchlink.extract.extraction import extract
 from torchlink.libtorch.inspect import inspect
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import run_clean, unmet
 from tests.distributions.test_facts import DATA, WHEELS, wheel
 from torchlink.binary.loader import resolve
-from torchlink.extract.run import extract
+from torchlink.extract.extraction import extract
 from torchlink.libtorch.inspect import inspect
 from torchlink.paths import data_dir
 

@@ -17,7 +17,7 @@ from torchlink.libtorch.choose import choose
 from torchlink.libtorch.environment import environment_around, environment_at
 from torchlink.libtorch.inspect import inspect
 from torchlink.libtorch.interpreter import environment_of, from_files
-from torchlink.libtorch.torch_in import torch_in
+from torchlink.libtorch.packages import torch_in
 
 if TYPE_CHECKING:
     from pathlib import Path

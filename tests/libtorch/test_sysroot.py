@@ -12,8 +12,7 @@ import pytest
 
 from tests.libtorch.trees import CHECK_FAIL, Fake, Library, build, make, write_headers
 from torchlink.emit.cxx import words
-from torchlink.libtorch.floor import shortfall
-from torchlink.libtorch.glibc import glibc_conflict, newest, release_in
+from torchlink.libtorch.floor import glibc_conflict, newest, release_in, shortfall
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
 

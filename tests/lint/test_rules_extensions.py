@@ -16,8 +16,8 @@ from tests.lint.bench import Bench, functions, said
 from torchlink.lint.checking import check_binary
 from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import FileReport, Severity
-from torchlink.lint.texts import check_text
-from torchlink.lint.torches import Torches
+from torchlink.lint.importing import Torches
+from torchlink.lint.text.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

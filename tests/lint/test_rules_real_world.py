@@ -11,7 +11,7 @@ from tests.binary.live import LOADERS, elf_files, trace
 from tests.conftest import run_clean, unmet
 from tests.lint.bench import Bench, functions, rules, said
 from torchlink.binary.elf import ElfFile
-from torchlink.binary.opening import OpenFiles
+from torchlink.binary.loader import OpenFiles
 from torchlink.errors import TorchlinkError
 from torchlink.libtorch.abi import c10_abi
 from torchlink.lint.checking import check_binary

@@ -8,9 +8,9 @@ import pytest
 
 from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import Severity
+from torchlink.lint.importing import Torches
 from torchlink.lint.targets import parse_target
-from torchlink.lint.texts import check_text
-from torchlink.lint.torches import Torches
+from torchlink.lint.text.texts import check_text
 
 if TYPE_CHECKING:
     from pathlib import Path

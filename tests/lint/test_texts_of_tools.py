@@ -14,8 +14,8 @@ from tests.conftest import unmet
 from tests.lint.bench import Bench, calls, functions, has
 from torchlink.lint.checking import check_binary
 from torchlink.lint.finding import Severity
-from torchlink.lint.text_formats.detect import listings
-from torchlink.lint.texts import check_text
+from torchlink.lint.text.detect import listings
+from torchlink.lint.text.texts import check_text
 
 if TYPE_CHECKING:
     from pathlib import Path

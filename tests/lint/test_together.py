@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torchlink.lint.finding import LintReport, Severity
-from torchlink.lint.run import lint
+from torchlink.lint.linting import lint
 
 if TYPE_CHECKING:
     from tests.lint.bench import Bench

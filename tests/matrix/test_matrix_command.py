@@ -12,8 +12,8 @@ import pytest
 from tests.imitations import imitate
 from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, make
-from torchlink.matrix.facts import CANNOT, FAILED, OK, Cell, Column, MatrixReport, Row
-from torchlink.report.github_matrix import github_matrix
+from torchlink.matrix.cells import CANNOT, FAILED, OK, Cell, Column, MatrixReport, Row
+from torchlink.report.github import github_matrix
 from torchlink.report.matrix import to_markdown, to_text
 
 if TYPE_CHECKING:

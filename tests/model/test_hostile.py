@@ -24,7 +24,7 @@ from torchlink.errors import TorchlinkError
 from torchlink.model.archive import open_archive
 from torchlink.model.kind import identify
 from torchlink.model.tensors import read_expected
-import torchlink.model.npy, torchlink.model.torch_save, torchlink.model.zip_kinds
+import torchlink.model.npy, torchlink.model.torch_save, torchlink.model.other_files
 
 gc.set_threshold(100_000)  # as the console script does
 

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import needed
 from torchlink.errors import FileError, ModelError
 from torchlink.model.kind import identify, require_torchscript
-from torchlink.model.remedies import REMEDIES
+from torchlink.model.other_files import REMEDIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import needed
 from torchlink.errors import FileError, MalformedFileError, TorchlinkError
-from torchlink.model.dtypes import ITEM_SIZES
+from torchlink.model.stored import ITEM_SIZES
 from torchlink.model.tensors import read_expected
 
 if TYPE_CHECKING:

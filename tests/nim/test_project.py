@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, run_clean, unmet
 from tests.nim.conftest import Nim
-from torchlink.emit.nim_project import package_name
+from torchlink.projects.nim import package_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

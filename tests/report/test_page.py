@@ -16,8 +16,17 @@ from hypothesis import strategies as st
 
 from torchlink.lint.finding import ClosureEntry, FileReport, LintReport, RuleDoc
 from torchlink.report import lint_html
-from torchlink.report.closure_edges import Edges, edges
-from torchlink.report.graph_layout import CHAR, HEIGHT, NAME_CHARS, PADDING, Drawing, layout, shorten
+from torchlink.report.graph_layout import (
+    CHAR,
+    HEIGHT,
+    NAME_CHARS,
+    PADDING,
+    Drawing,
+    Edges,
+    edges,
+    layout,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from torchlink.toolchain.fit import check_compiler, cxx_standard
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 LIBCXX = {"kind": "clang", "standard_library": "libc++", "default_cxx11_abi": None, "dual_abi": False}
 DEVTOOLSET = {"version": (9, 3, 1), "standards": (11, 14, 17), "default_cxx11_abi": 0, "dual_abi": False}

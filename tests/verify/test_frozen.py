@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import needed
 from torchlink.libtorch.inspect import inspect
 from torchlink.report.verify import model_to_json
-from torchlink.verify.run import verify
+from torchlink.verify.verification import verify
 
 needed("torch")
 

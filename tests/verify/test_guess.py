@@ -15,12 +15,12 @@ needed("torch")
 
 from tests.zoo.catalogue import NAMES, build  # noqa: E402 - needs torch
 from tests.zoo.description import describe  # noqa: E402 - needs torch
-from torchlink.verify.description import parse_description  # noqa: E402
-from torchlink.verify.guess import Guess, guesses  # noqa: E402
+from torchlink.verify.graph import parse_description  # noqa: E402
+from torchlink.verify.guessing.search import Guess, guesses  # noqa: E402
 from torchlink.verify.guessing.sizes import Narrowing, amounts  # noqa: E402
-from torchlink.verify.run import verify  # noqa: E402
 from torchlink.verify.schema_types import OTHER, Type, parse_type  # noqa: E402
 from torchlink.verify.specs import ScalarInput  # noqa: E402
+from torchlink.verify.verification import verify  # noqa: E402
 
 if TYPE_CHECKING:
     from torchlink.verify.graph import Description

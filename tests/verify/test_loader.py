@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_clean
-from torchlink.build.loader import build_loader
-from torchlink.build.recipe import source_dir
+from torchlink.compilation.loader import build_loader
+from torchlink.compilation.recipe import source_dir
 from torchlink.emit import cxx
 from torchlink.libtorch.inspect import inspect
 from torchlink.paths import data_dir

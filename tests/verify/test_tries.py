@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import needed
 from torchlink.libtorch.inspect import inspect
 from torchlink.report.verify import model_to_json, to_text
-from torchlink.verify.run import verify
+from torchlink.verify.verification import verify
 
 torch = needed("torch")
 

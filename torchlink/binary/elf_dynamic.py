@@ -10,7 +10,7 @@ from torchlink.errors import MalformedFileError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torchlink.binary.elf_image import Image
+    from torchlink.binary.elf_layout import Image
 
 DT_NEEDED, DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ = 1, 2, 4, 5, 6, 7, 8
 DT_STRSZ, DT_SYMENT, DT_SONAME, DT_RPATH, DT_SYMBOLIC, DT_REL, DT_RELSZ = 10, 11, 14, 15, 16, 17, 18

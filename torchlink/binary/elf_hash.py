@@ -12,8 +12,7 @@ from torchlink.binary.elf_dynamic import DT_GNU_HASH, DT_HASH
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from torchlink.binary.elf_image import Image
-    from torchlink.binary.elf_records import Wanted
+    from torchlink.binary.elf_layout import Image, Wanted
 
 MASK = 0xFFFFFFFF
 LONGEST_NUMERAL = 512  # bytes of a name; the few longer ones take the slow way

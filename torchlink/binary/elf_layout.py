@@ -1,6 +1,10 @@
 """The shapes of ELF's records in both widths and byte orders, and the numbers that name things.
 
 Source: the System V gABI and <elf.h>.
+
+What is said of one symbol, and of one use of a symbol of another file.
+
+What the loader sees of an ELF file: its header, its segments, and addresses turned into file offsets.
 """
 
 from __future__ import annotations
@@ -8,7 +12,13 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 from operator import itemgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.errors import MalformedFileError
+
+if TYPE_CHECKING:
+    from torchlink.binary.data import Data
+
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7
 PT_GNU_STACK = 0x6474E551
@@ -49,7 +59,7 @@ def machine_name(number: int, bits: int, byteorder: str) -> str:
     return MACHINES.get((number, bits), f"machine-{number}")
 
 
-class Layout(NamedTuple):
+class RecordLayout(NamedTuple):
     """The record shapes of one class (32 or 64 bits) and byte order."""
 
     bits: int
@@ -65,11 +75,11 @@ class Layout(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def layout_of(bits: int, byteorder: str) -> Layout:
+def layout_of(bits: int, byteorder: str) -> RecordLayout:
     """The layout for 32 or 64 bits and `little` or `big`."""
     order = "<" if byteorder == "little" else ">"
     wide = bits == 64
-    return Layout(
+    return RecordLayout(
         bits=bits,
         byteorder=byteorder,
         header=struct.Struct(order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH")),
@@ -95,8 +105,140 @@ class Segment(NamedTuple):
     alignment: int
 
 
-def segments_from(table: bytes, layout: Layout) -> tuple[Segment, ...]:
+def segments_from(table: bytes, layout: RecordLayout) -> tuple[Segment, ...]:
     """Program headers from their bytes (the two classes order the fields differently)."""
     # field numbers of type, flags, offset, address, file size, memory size and alignment
     order = (0, 1, 2, 3, 5, 6, 7) if layout.bits == 64 else (0, 6, 1, 2, 4, 5, 7)
     return tuple(map(Segment._make, map(itemgetter(*order), layout.segment.iter_unpack(table))))
+
+
+BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
+KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
+VISIBILITIES = ("default", "internal", "hidden", "protected")
+
+
+# An undefined symbol that must be served: its GNU hash, mangled name, version and index in the table. Plain tuples,
+# because a closure of libtorch has many thousand.
+Wanted = tuple[int, bytes, "str | None", int]
+
+
+class Symbol(NamedTuple):
+    """One dynamic symbol. `value` is an address (0 when undefined), `size` is in bytes."""
+
+    name: str
+    number: int  # its index in the table
+    defined: bool
+    binding: str  # "local" | "global" | "weak" | "unique"
+    kind: str  # "func" | "object" | "tls" | "ifunc" | "notype" | …
+    visibility: str  # "default" | "protected" | "hidden" | "internal"
+    value: int
+    size: int
+    version: str | None  # `GLIBC_2.34`; None without a version
+    version_library: str | None  # of an undefined symbol: the library that the version is needed of
+    hidden_version: bool  # of a defined symbol: `name@VERSION` rather than `name@@VERSION`
+
+
+class Reference(NamedTuple):
+    """A symbol that a file takes from elsewhere."""
+
+    name: bytes  # mangled
+    number: int  # its index in the table
+    version: str | None
+    version_library: str | None  # the NEEDED name that the version was linked against
+    weak: bool  # may stay undefined
+    copied: bool  # a copy relocation: the program itself does not count as its provider
+
+
+class Definition(NamedTuple):
+    """A symbol that a file defines for others, and for itself where its relocations name it."""
+
+    name: bytes  # mangled
+    number: int  # its index in the table
+    version: str | None
+    strong: bool  # neither weak, as every copy of an inline function is, nor unique
+
+
+MAGIC = b"\x7fELF"
+MOST_SEGMENTS = 1 << 16
+
+
+class Image:
+    """Header and program headers of one ELF file; section headers are not needed and may be absent.
+
+    Raises:
+        MalformedFileError: the bytes are no ELF file, or its header or program headers are cut off.
+    """
+
+    __slots__ = (
+        "bits",
+        "byteorder",
+        "data",
+        "layout",
+        "loads",
+        "machine",
+        "section_table",
+        "segments",
+        "type",
+    )
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        if data.take(0, min(4, data.size)) != MAGIC:
+            raise MalformedFileError(
+                f"{data.name} is not an ELF file.", hint="Name a Linux program or shared library."
+            )
+        if data.size < 52:
+            raise data.malformed("its header is cut off")
+        width, order = data.take(4, 2)
+        if width not in {1, 2} or order not in {1, 2}:
+            raise data.malformed("its header names neither 32 nor 64 bits, or no byte order")
+        self.bits = 32 * width
+        self.byteorder = "little" if order == 1 else "big"
+        self.layout = layout_of(self.bits, self.byteorder)
+        fields = data.unpack(self.layout.header, 16)
+        kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, _ = fields
+        self.type = TYPES.get(kind, f"type-{kind}")
+        self.machine = machine_name(machine, self.bits, self.byteorder)
+        self.section_table = (shoff, shnum if shentsize == self.layout.section.size else 0)
+        if phnum == PN_XNUM:
+            phnum = data.unpack(self.layout.section, shoff)[7]
+        self.segments = self._read_segments(phoff, phnum, phentsize)
+        self.loads = tuple(segment for segment in self.segments if segment.type == PT_LOAD)
+
+    def _read_segments(self, offset: int, count: int, size: int) -> tuple[Segment, ...]:
+        if not count:
+            return ()
+        shape = self.layout.segment
+        if size != shape.size:
+            raise self.data.malformed(f"its program headers are {size} bytes long instead of {shape.size}")
+        if count > MOST_SEGMENTS or offset + count * size > self.data.size:
+            raise self.data.malformed("its program headers lie beyond its end")
+        return segments_from(self.data.take(offset, count * size), self.layout)
+
+    def segment(self, kind: int) -> Segment | None:
+        """The first program header of a type, or None."""
+        return next((segment for segment in self.segments if segment.type == kind), None)
+
+    def in_file(self, address: int) -> bool:
+        """Whether the file holds the byte at a virtual address (separate debug files do not)."""
+        return any(0 <= address - load.address < load.file_size for load in self.loads)
+
+    def locate(self, address: int) -> tuple[int, int]:
+        """File offset of a virtual address, and the offset where the bytes from there on end.
+
+        They go on in the next segment where that continues the first in memory and in the file: patchelf puts a
+        string table across two.
+
+        Raises:
+            MalformedFileError: no loaded segment holds the address in the file.
+        """
+        for number, load in enumerate(self.loads):
+            distance = address - load.address
+            if 0 <= distance < load.file_size:
+                size = load.file_size
+                for other in self.loads[number + 1 :]:
+                    if (other.address - load.address, other.offset - load.offset) != (size, size):
+                        break
+                    size += other.file_size
+                return load.offset + distance, min(load.offset + size, self.data.size)
+        raise self.data.malformed(f"the address {address:#x} is in none of its segments")

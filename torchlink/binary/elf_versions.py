@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.binary.elf_dynamic import Dynamic
-    from torchlink.binary.elf_image import Image
+    from torchlink.binary.elf_layout import Image
 
 VER_FLG_BASE, VER_FLG_WEAK = 1, 2
 HIDDEN = 0x8000  # in a symbol's version index: not the version that unversioned references bind to

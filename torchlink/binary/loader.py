@@ -1,4 +1,6 @@
-"""The dynamic loader's search as a pure model: which objects would be loaded for a binary, and why.
+"""Opening what may be a library, as the loader does: what it passes over, what it stops at, what it takes.
+
+The dynamic loader's search as a pure model: which objects would be loaded for a binary, and why.
 
 Nothing is run. The rules are glibc's and musl's; the tests compare the outcome with the live loaders.
 """
@@ -9,26 +11,103 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.closure import Attempt, Closure, Edge, FoundVia, LoadedObject
-from torchlink.binary.opening import OpenFiles, Verdict, check_binary
-from torchlink.binary.search import Requester, Search
+from torchlink.binary.data import unreadable
+from torchlink.binary.elf import ElfFile
+from torchlink.binary.search import LibrarySearch, Requester, expand
 from torchlink.binary.system import LoaderSystem, system_for
-from torchlink.binary.tokens import expand
-from torchlink.status import not_about_the_file
+from torchlink.errors import FileError, MalformedFileError
+from torchlink.status import file_kind, not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torchlink.binary.elf import ElfFile
-    from torchlink.binary.search import Candidate
+    from torchlink.binary.search import TriedFile
+
+
+MOST_OPEN = 200
+
+
+class OpenFiles:
+    """ELF files kept open, so that many closures over the same libraries read each header once.
+
+    Only the latest ones are kept, because each holds a file descriptor; a closure holds its own.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[int, int, int, int], ElfFile] = {}
+
+    def open(self, path: Path) -> tuple[ElfFile, os.stat_result]:
+        """The open file at `path` and its status; errors are those of `ElfFile.open`."""
+        try:
+            status = path.stat()
+        except (OSError, ValueError) as error:
+            raise unreadable(path, error) from error
+        return self.get(str(path), status), status
+
+    def get(self, path: str, status: os.stat_result) -> ElfFile:
+        """The open file at `path`, whose status the caller has; errors are those of `ElfFile.open`."""
+        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        elf = self._files.pop(key, None) or ElfFile.open(path)
+        self._files[key] = elf
+        if len(self._files) > MOST_OPEN:
+            del self._files[next(iter(self._files))]
+        return elf
+
+
+class Verdict(NamedTuple):
+    """What opening a candidate gave: a file or a reason; with `fatal` the loader gives up."""
+
+    elf: ElfFile | None
+    status: os.stat_result | None
+    reason: str = ""
+    fatal: bool = False
+    odd: bool = False  # an error at which glibc leaves the rest of a list of directories out
+
+
+def check_binary(path: str, machine: str | None, files: OpenFiles) -> Verdict:
+    """Open a candidate.
+
+    Args:
+        path: on this machine.
+        machine: the program's; a file for another one is passed over. None: taken as musl does, which does
+            not look.
+        files: where open files are kept.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - hot
+    except (FileNotFoundError, NotADirectoryError):
+        return Verdict(None, None, "not there")
+    except PermissionError:
+        return Verdict(None, None, "may not be read")
+    except (OSError, ValueError) as error:
+        not_about_the_file(path, error)
+        return Verdict(None, None, str(getattr(error, "strerror", None) or error), odd=True)
+    if not stat.S_ISREG(status.st_mode):
+        return Verdict(None, status, f"is {file_kind(status.st_mode)}", fatal=True)
+    try:
+        elf = files.get(path, status)
+        dynamic = elf.dynamic
+    except MalformedFileError:
+        return Verdict(None, status, "is not an ELF file, or a damaged one", fatal=True)
+    except FileError:
+        return Verdict(None, status, "may not be read")
+    if machine is None:
+        return Verdict(elf, status)
+    if elf.machine != machine:
+        return Verdict(None, status, f"is for {elf.machine}")
+    if elf.type != "dyn" or (dynamic.is_pie and elf.interpreter):
+        return Verdict(None, status, "is not a shared library", fatal=True)
+    return Verdict(elf, status)
+
 
 # musl holds these libraries in its loader; a NEEDED name that begins so is the loader itself.
 MUSL_OWN = re.compile(r"lib(c|pthread|rt|m|dl|util|xnet)\.")
 
 
-class Node(Requester):
+class GrowingObject(Requester):
     """An object while the closure grows."""
 
     __slots__ = ("done", "listed", "loaded")
@@ -79,17 +158,17 @@ def resolve(
 class Resolver:
     """One run of the model; `run` is called once."""
 
-    search: Search
+    search: LibrarySearch
 
     def __init__(self, system: LoaderSystem, environment: Mapping[str, str], files: OpenFiles) -> None:
         self.system = system
         self.environment = environment
         self.files = files
-        self.order: list[Node] = []
+        self.order: list[GrowingObject] = []
         self.edges: list[Edge] = []
-        self._before: set[Node] = set()
-        self._by_name: dict[str, Node] = {}
-        self._by_identity: dict[tuple[int, int], Node] = {}
+        self._before: set[GrowingObject] = set()
+        self._by_name: dict[str, GrowingObject] = {}
+        self._by_identity: dict[tuple[int, int], GrowingObject] = {}
 
     def run(
         self,
@@ -102,7 +181,7 @@ class Resolver:
     ) -> Closure:
         """Load the subject and everything that it needs."""
         subject = self._subject(path, elf)
-        self.search = Search(self.system, self.environment, subject, secure=secure)
+        self.search = LibrarySearch(self.system, self.environment, subject, secure=secure)
         self._enter(subject, str(path), status if elf.interpreter is None else None)
         self.order.append(subject)
         subject.listed = True
@@ -115,7 +194,7 @@ class Resolver:
                 self.order.append(loader)
         return Closure(tuple(node.loaded for node in self.order), tuple(self.edges), secure)
 
-    def _subject(self, path: Path, elf: ElfFile) -> Node:
+    def _subject(self, path: Path, elf: ElfFile) -> GrowingObject:
         tree = self.system.tree
         absolute = os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
         if tree.root is not None:
@@ -126,9 +205,9 @@ class Resolver:
         # The kernel tells a program its real path; a library knows only how it was reached.
         origin = os.path.dirname(real if elf.interpreter else seen)  # noqa: PTH120 - plain strings
         loaded = LoadedObject(str(path), seen, Path(absolute), real, origin, None, FoundVia("program"), elf)
-        return Node(loaded, None, outside=inside is None)
+        return GrowingObject(loaded, None, outside=inside is None)
 
-    def _enter(self, node: Node, name: str, status: os.stat_result | None) -> None:
+    def _enter(self, node: GrowingObject, name: str, status: os.stat_result | None) -> None:
         """Make the object known under its names, as later requests find it."""
         if self.system.family == "musl":
             if node.parent is not None and "/" not in name:
@@ -140,7 +219,7 @@ class Resolver:
         if status is not None:
             self._by_identity.setdefault((status.st_dev, status.st_ino), node)
 
-    def _enter_loaded(self, loaded: Sequence[LoadedObject], subject: Node) -> None:
+    def _enter_loaded(self, loaded: Sequence[LoadedObject], subject: GrowingObject) -> None:
         """Make known what the process has loaded before."""
         for each in loaded:
             if each.found_via.kind == "interpreter":
@@ -150,11 +229,11 @@ class Resolver:
             except OSError as error:
                 not_about_the_file(each.file, error)
                 continue
-            node = Node(each, subject, outside=self.system.tree.inside(str(each.file)) is None)
+            node = GrowingObject(each, subject, outside=self.system.tree.inside(str(each.file)) is None)
             self._before.add(node)
             self._enter(node, each.name, status)
 
-    def _enter_interpreter(self, subject: Node) -> Node | None:
+    def _enter_interpreter(self, subject: GrowingObject) -> GrowingObject | None:
         path = self.system.interpreter
         if path is None:
             return None
@@ -177,7 +256,7 @@ class Resolver:
             self._by_name[os.path.basename(path)] = node  # noqa: PTH119 - plain strings
         return node
 
-    def _preload(self, subject: Node) -> None:
+    def _preload(self, subject: GrowingObject) -> None:
         text = "" if self.search.secure else self.environment.get("LD_PRELOAD", "")
         for name in (*re.split("[ :]", text), *self.system.preload):
             if name:
@@ -208,7 +287,7 @@ class Resolver:
                 for name in dynamic.auxiliary:
                     self._put_before(node, self._request(name, node, optional=True))
 
-    def _put_before(self, node: Node, found: Node | None) -> None:
+    def _put_before(self, node: GrowingObject, found: GrowingObject | None) -> None:
         """A filtee is searched for symbols before its filter."""
         if found is None:
             return
@@ -220,8 +299,8 @@ class Resolver:
         found.listed = True
 
     def _request(
-        self, name: str, node: Node, *, optional: bool = False, found_via: FoundVia | None = None
-    ) -> Node | None:
+        self, name: str, node: GrowingObject, *, optional: bool = False, found_via: FoundVia | None = None
+    ) -> GrowingObject | None:
         """Find the object for a name, load it if it is new, and write the edge down."""
         tried: list[Attempt] = []
         fatal: str | None = None
@@ -239,7 +318,7 @@ class Resolver:
         self.edges.append(Edge(node.path, name, path, taken, tuple(tried), fatal, optional))
         return found
 
-    def _known(self, name: str) -> Node | None:
+    def _known(self, name: str) -> GrowingObject | None:
         if self.system.family == "musl":
             if "/" in name:
                 return None
@@ -250,8 +329,8 @@ class Resolver:
         return self._by_name.get(name)
 
     def _load(
-        self, name: str, node: Node, tried: list[Attempt], found_via: FoundVia | None
-    ) -> tuple[Node | None, FoundVia | None, str | None]:
+        self, name: str, node: GrowingObject, tried: list[Attempt], found_via: FoundVia | None
+    ) -> tuple[GrowingObject | None, FoundVia | None, str | None]:
         """Go through the candidates; returns the object, how it was found, or why the loader stops."""
         if "/" in name:
             outside = not name.startswith("/") or node.outside
@@ -285,15 +364,22 @@ class Resolver:
         return None, None, None
 
     @staticmethod
-    def _tried(candidate: Candidate, name: str, verdict: Verdict) -> Attempt:
+    def _tried(candidate: TriedFile, name: str, verdict: Verdict) -> Attempt:
         path = candidate.path
         if not verdict.reason.startswith("is ") and candidate.place.found_via.kind != "ld.so.cache":
             path = path[: -len(name)].rstrip("/") or ("/" if path.startswith("/") else ".")
         return Attempt(candidate.place.found_via, path, verdict.reason)
 
     def _take(
-        self, name: str, path: str, verdict: Verdict, parent: Node, found_via: FoundVia, *, outside: bool
-    ) -> Node:
+        self,
+        name: str,
+        path: str,
+        verdict: Verdict,
+        parent: GrowingObject,
+        found_via: FoundVia,
+        *,
+        outside: bool,
+    ) -> GrowingObject:
         """The object for a file that serves: one loaded before under another name, or a new one."""
         assert verdict.elf is not None  # noqa: S101 - for the type checker; both callers looked
         assert verdict.status is not None  # noqa: S101 - likewise
@@ -307,15 +393,15 @@ class Resolver:
         return node
 
     def _node(
-        self, name: str, path: str, elf: ElfFile, parent: Node, found_via: FoundVia, *, outside: bool
-    ) -> Node:
+        self, name: str, path: str, elf: ElfFile, parent: GrowingObject, found_via: FoundVia, *, outside: bool
+    ) -> GrowingObject:
         full = path if path.startswith("/") else os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
         host = self.search.on_host(full, outside=outside)
         real = os.path.realpath(full) if outside else self.system.tree.real_path(full)
         # $ORIGIN of a library is the directory through which it was reached, whatever the file links to.
         origin = os.path.dirname(path if path.startswith("/") else os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118, PTH120
         loaded = LoadedObject(name, path, Path(host), real, origin, parent.path, found_via, elf)
-        return Node(loaded, parent, outside=outside)
+        return GrowingObject(loaded, parent, outside=outside)
 
     def _judge(self, host: str) -> Verdict:
         machine = None if self.system.family == "musl" else self.search.main.elf.machine

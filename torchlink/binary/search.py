@@ -1,15 +1,17 @@
-"""Where a loader looks for a NEEDED name, in order: glibc's rules and musl's.
+"""`$ORIGIN`, `$LIB` and `$PLATFORM` in search paths and names, expanded as glibc and musl do.
+
+Where a loader looks for a NEEDED name, in order: glibc's rules and musl's.
 
 Sources: glibc's `dl-load.c` (`_dl_map_object`, `fillin_rpath`), musl's `dynlink.c` (`load_library`).
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.closure import FoundVia
-from torchlink.binary.tokens import expand, expand_musl
 from torchlink.status import is_dir
 
 if TYPE_CHECKING:
@@ -19,10 +21,52 @@ if TYPE_CHECKING:
     from torchlink.binary.system import LoaderSystem
 
 
+TOKEN = re.compile(r"\$(?:\{(ORIGIN|PLATFORM|LIB)\}|(ORIGIN|PLATFORM|LIB)(?![A-Za-z0-9_]))")
+MUSL_TOKEN = re.compile(r"\$(?:ORIGIN|\{ORIGIN\})")
+
+
+def expand(
+    text: str, origin: str, system: LoaderSystem, *, secure: bool = False, program: bool = False
+) -> str | None:
+    """One entry with its tokens replaced, as glibc does; None when the loader throws the entry away.
+
+    Args:
+        text: one entry of a search path, or a NEEDED name.
+        origin: what `$ORIGIN` stands for.
+        system: says what `$LIB` and `$PLATFORM` stand for.
+        secure: the program runs set-uid: `$ORIGIN` serves only as the first component.
+        program: the entry is the program's own: set-uid, it must lead into a default directory.
+    """
+    if "$" not in text:
+        return text
+    values = {"ORIGIN": origin, "LIB": system.lib, "PLATFORM": system.platform}
+    used = False
+    for found in TOKEN.finditer(text):
+        token = found.group(1) or found.group(2)
+        if not values[token]:
+            return None
+        if token == "ORIGIN":  # noqa: S105 - a token of paths
+            used = True
+            if secure and (found.start() or text[found.end() : found.end() + 1] not in {"", "/"}):
+                return None
+    expanded = TOKEN.sub(lambda found: values[found.group(1) or found.group(2)], text)
+    if used and secure and program:
+        inside = posixpath.normpath(expanded) + "/"
+        if not any(inside.startswith(f"{directory}/") for directory in system.default_dirs):
+            return None
+    return expanded
+
+
+def expand_musl(text: str, origin: str) -> str | None:
+    """A whole search path with `$ORIGIN` replaced, as musl does; None when it holds another token."""
+    expanded = MUSL_TOKEN.sub(lambda _: origin, text)
+    return None if "$" in MUSL_TOKEN.sub("", text) else expanded
+
+
 DROPPED = "left out, for the program runs set-uid"
 
 
-class Place(NamedTuple):
+class SearchPlace(NamedTuple):
     """A directory to look in."""
 
     prefix: str  # what stands before the name: `/usr/lib/`, or nothing for the current directory
@@ -31,11 +75,11 @@ class Place(NamedTuple):
     dropped: bool = False  # the loader leaves it out because the program runs set-uid
 
 
-class Candidate(NamedTuple):
+class TriedFile(NamedTuple):
     """A file that may serve, or (`there` is False) a directory in which the loader does not look."""
 
     path: str
-    place: Place
+    place: SearchPlace
     group: int  # candidates of one list of directories have one number
     there: bool = True
     reason: str = "no such directory"  # why it does not look there
@@ -62,16 +106,16 @@ class Requester:
         self.origin = origin
         self.parent = parent
         self.outside = outside
-        self._places: dict[str, tuple[Place, ...]] = {}
+        self._places: dict[str, tuple[SearchPlace, ...]] = {}
 
-    def places(self, kind: str, search: Search) -> tuple[Place, ...]:
+    def places(self, kind: str, search: LibrarySearch) -> tuple[SearchPlace, ...]:
         """The directories of its RPATH or RUNPATH, expanded once."""
         if kind not in self._places:
             self._places[kind] = tuple(search.own_places(kind, self))
         return self._places[kind]
 
 
-class Search:
+class LibrarySearch:
     """The search of one program start: a loader, an environment, and a cache of which directories exist.
 
     Args:
@@ -91,13 +135,15 @@ class Search:
         text = environment.get("LD_LIBRARY_PATH", "")
         self._from_environment = tuple(self._environment_places(text)) if text else ()
         found_via = FoundVia("default")
-        self._defaults = tuple(Place(f"{directory}/", False, found_via) for directory in system.default_dirs)
+        self._defaults = tuple(
+            SearchPlace(f"{directory}/", False, found_via) for directory in system.default_dirs
+        )
 
     def on_host(self, path: str, *, outside: bool) -> str:
         """Where the bytes of a loader's path are on this machine."""
         return path if outside or not path.startswith("/") else self.system.tree.on_host(path)
 
-    def candidates(self, name: str, requester: Requester) -> Iterator[Candidate]:
+    def candidates(self, name: str, requester: Requester) -> Iterator[TriedFile]:
         """The files that the loader would open for a NEEDED name without a slash, until one serves."""
         lists = (
             self._musl_lists(requester)
@@ -107,16 +153,16 @@ class Search:
         for group, places in enumerate(lists):
             for place in places:
                 if place.dropped:
-                    yield Candidate(place.prefix, place, group, there=False, reason=DROPPED)
+                    yield TriedFile(place.prefix, place, group, there=False, reason=DROPPED)
                 elif place.found_via.kind == "ld.so.cache":
-                    yield Candidate(place.prefix, place, group)
+                    yield TriedFile(place.prefix, place, group)
                 elif not self._is_dir(place.prefix, outside=place.outside):
-                    yield Candidate(place.prefix, place, group, there=False)
+                    yield TriedFile(place.prefix, place, group, there=False)
                 else:
                     yield from self._hwcap_candidates(name, place, group)
-                    yield Candidate(place.prefix + name, place, group)
+                    yield TriedFile(place.prefix + name, place, group)
 
-    def own_places(self, kind: str, requester: Requester) -> Iterator[Place]:
+    def own_places(self, kind: str, requester: Requester) -> Iterator[SearchPlace]:
         """The directories of an object's RPATH or RUNPATH."""
         dynamic = requester.elf.dynamic
         text = dynamic.rpath if kind == "rpath" else dynamic.runpath
@@ -141,16 +187,16 @@ class Search:
             ]
         for entry, expanded in entries:
             if expanded is None and self.secure and ("ORIGIN" in entry or self.system.family == "musl"):
-                yield Place(entry, False, FoundVia(kind, entry, requester.path), dropped=True)
+                yield SearchPlace(entry, False, FoundVia(kind, entry, requester.path), dropped=True)
             if expanded is None or (entry and not expanded) or expanded in seen:
                 continue
             seen.add(expanded)
             outside = not expanded.startswith("/") or (requester.outside and "ORIGIN" in entry)
-            yield Place(as_prefix(expanded), outside, FoundVia(kind, entry, requester.path))
+            yield SearchPlace(as_prefix(expanded), outside, FoundVia(kind, entry, requester.path))
 
-    def _environment_places(self, text: str) -> Iterator[Place]:
+    def _environment_places(self, text: str) -> Iterator[SearchPlace]:
         if self.secure:
-            yield Place(text, False, FoundVia("LD_LIBRARY_PATH", text), dropped=True)
+            yield SearchPlace(text, False, FoundVia("LD_LIBRARY_PATH", text), dropped=True)
             return
         musl = self.system.family == "musl"
         for entry in re.split("[:\n]" if musl else "[:;]", text):
@@ -159,11 +205,11 @@ class Search:
             else:
                 expanded = expand(entry, self.main.origin, self.system, secure=self.secure)
             if expanded is not None and (expanded or not entry):
-                yield Place(
+                yield SearchPlace(
                     as_prefix(expanded), not expanded.startswith("/"), FoundVia("LD_LIBRARY_PATH", entry)
                 )
 
-    def _glibc_lists(self, name: str, requester: Requester) -> Iterator[tuple[Place, ...]]:
+    def _glibc_lists(self, name: str, requester: Requester) -> Iterator[tuple[SearchPlace, ...]]:
         if not requester.elf.dynamic.runpath_present:
             chain: Requester | None = requester
             while chain is not None:
@@ -175,11 +221,11 @@ class Search:
         nodeflib = requester.elf.dynamic.nodeflib
         cached = self.system.cached(name)
         if cached and not (nodeflib and cached.startswith(tuple(place.prefix for place in self._defaults))):
-            yield (Place(cached, False, FoundVia("ld.so.cache")),)
+            yield (SearchPlace(cached, False, FoundVia("ld.so.cache")),)
         if not nodeflib:
             yield self._defaults
 
-    def _musl_lists(self, requester: Requester) -> Iterator[tuple[Place, ...]]:
+    def _musl_lists(self, requester: Requester) -> Iterator[tuple[SearchPlace, ...]]:
         yield self._from_environment
         chain: Requester | None = requester
         while chain is not None:
@@ -187,7 +233,7 @@ class Search:
             chain = chain.parent
         yield self._defaults
 
-    def _hwcap_candidates(self, name: str, place: Place, group: int) -> Iterator[Candidate]:
+    def _hwcap_candidates(self, name: str, place: SearchPlace, group: int) -> Iterator[TriedFile]:
         if self.system.family == "musl":
             return
         top = f"{place.prefix}glibc-hwcaps/"
@@ -195,9 +241,9 @@ class Search:
             for subdirectory in self.system.hwcaps():
                 prefix = f"{top}{subdirectory}/"
                 if self._is_dir(prefix, outside=place.outside):
-                    yield Candidate(prefix + name, place, group)
+                    yield TriedFile(prefix + name, place, group)
         for prefix in self._legacy(place.prefix, self.system.legacy_subdirectories(), outside=place.outside):
-            yield Candidate(prefix + name, place, group)
+            yield TriedFile(prefix + name, place, group)
 
     def _legacy(self, top: str, names: tuple[str, ...], *, outside: bool) -> Iterator[str]:
         """The legacy hardware subdirectories below `top` that are there, in the order of the search."""

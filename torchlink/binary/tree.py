@@ -10,10 +10,11 @@ from torchlink.status import not_about_the_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 MOST_LINKS = 40  # the kernel's own limit before ELOOP
 
 
-class Tree:
+class Root:
     """A file system root. Without a directory it is this machine's, and every path stands for itself.
 
     Inside a directory, absolute symlinks and `..` are followed as after `chroot`: they cannot leave it.
@@ -74,7 +75,7 @@ class Tree:
         return "/" + "/".join(done)
 
 
-class Overlay(Tree):
+class Overlay(Root):
     """A program's view in QEMU's user mode: what is below its `-L` directory hides what this machine has there.
 
     Args:

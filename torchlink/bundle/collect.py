@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.closure import FoundVia
-from torchlink.bundle.facts import LeftOut, Why
+from torchlink.bundle.contents import LeftOut, Why
 from torchlink.errors import BundleFailedError
 
 if TYPE_CHECKING:
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
     from torchlink.bundle.policy import Policy
 
+
 LOADED = FoundVia("loaded")
 MOST_SEARCHED = 12  # directories that an error shows of one missing library, each directory once
 
 
 @dataclass(slots=True, eq=False)
-class Item:
+class CollectedFile:
     """A file that goes into the bundle, while it is being found out what else does."""
 
     elf: ElfFile
@@ -62,11 +63,11 @@ class Collection:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.items: list[Item] = []  # the binary first
-        self.by_name: dict[str, Item] = {}  # every name that a request may use
+        self.items: list[CollectedFile] = []  # the binary first
+        self.by_name: dict[str, CollectedFile] = {}  # every name that a request may use
         self.left_out: dict[str, LeftOut] = {}
         self.shared_with_system = False  # a library that stays out asks for one that is bundled
-        self._by_source: dict[str, Item] = {}
+        self._by_source: dict[str, CollectedFile] = {}
 
     def start(self, closure: Closure) -> None:
         """Take the binary and all that it needs.
@@ -75,7 +76,9 @@ class Collection:
             BundleFailedError: a library is missing.
         """
         subject = closure.subject
-        binary = Item(subject.elf, subject.file.resolve(), subject.path, subject.origin, "", "program", None)
+        binary = CollectedFile(
+            subject.elf, subject.file.resolve(), subject.path, subject.origin, "", "program", None
+        )
         self._remember(binary, (subject.elf.dynamic.soname,))
         walk = self.follow(closure)
         if walk.missing:
@@ -132,23 +135,23 @@ class Collection:
         for each in walk.left_out:
             self.left_out.setdefault(each.name, each)
 
-    def add(self, target: LoadedObject, why: Why) -> Item:
+    def add(self, target: LoadedObject, why: Why) -> CollectedFile:
         """Take one file, if it is not taken yet."""
         source = target.file.resolve()
         known = self._by_source.get(str(source))
         if known is not None:
             return known
-        item = Item(
+        item = CollectedFile(
             target.elf, source, target.path, target.origin, str(target.found_via), target.found_via.kind, why
         )
         self._remember(item, (target.elf.dynamic.soname,))
         return item
 
-    def item_of(self, path: Path) -> Item | None:
+    def item_of(self, path: Path) -> CollectedFile | None:
         """What was taken of this file."""
         return self._by_source.get(os.path.realpath(path))
 
-    def _remember(self, item: Item, names: tuple[str | None, ...]) -> None:
+    def _remember(self, item: CollectedFile, names: tuple[str | None, ...]) -> None:
         if self._by_source.setdefault(str(item.source), item) is item and item not in self.items:
             self.items.append(item)
         for name in names:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torchlink.bundle.facts import BundlePlan, Part, Written
+    from torchlink.bundle.contents import BundlePlan, Part, Written
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from torchlink.binary.tree import Tree
+    from torchlink.binary.tree import Root
 
 
 class BundleOptions(NamedTuple):
@@ -22,8 +22,8 @@ class BundleOptions(NamedTuple):
     sysroot: Path | None = None  # of another machine: its libraries go before this machine's
 
     @property
-    def tree(self) -> Tree:
+    def tree(self) -> Root:
         """The files as the binary finds them."""
-        from torchlink.binary.tree import Overlay, Tree
+        from torchlink.binary.tree import Overlay, Root
 
-        return Overlay(self.sysroot) if self.sysroot else Tree()
+        return Overlay(self.sysroot) if self.sysroot else Root()

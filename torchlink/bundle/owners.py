@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from torchlink.bounds import load_json
-from torchlink.bundle.facts import Owner
+from torchlink.bundle.contents import Owner
 from torchlink.libtorch.disk import names_in, read_text
 from torchlink.status import is_dir, is_file
 

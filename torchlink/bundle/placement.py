@@ -12,8 +12,8 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.tokens import expand
-from torchlink.bundle.facts import Patch
+from torchlink.binary.search import expand
+from torchlink.bundle.contents import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,9 @@ class Placement(NamedTuple):
     patches: tuple[Patch | None, ...]  # the binary's first
 
 
-def place(binary: Piece, libraries: Sequence[Piece], system: LoaderSystem, *, inherit: bool) -> Placement:
+def placement_of(
+    binary: Piece, libraries: Sequence[Piece], system: LoaderSystem, *, inherit: bool
+) -> Placement:
     """Decide on all files.
 
     Args:

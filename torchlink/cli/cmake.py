@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command, CommandGroup, Option
+from torchlink.cli.declaration import Command, CommandGroup, Option, Positional
 from torchlink.cli.output import answer as print_answer
 from torchlink.cli.output import say
 from torchlink.cli.planning import locate, plan_for, say_notes
@@ -52,7 +52,7 @@ Examples:
 class CMakeInitArguments(NamedTuple):
     """The command line of `torchlink cmake init`."""
 
-    directory: Annotated[Path, Argument("[DIR]", "Where to; created if missing.")] = Path()
+    directory: Annotated[Path, Positional("[DIR]", "Where to; created if missing.")] = Path()
     name: Annotated[str, Option("--name", "Of the project and its program.")] = "app"
     force: Annotated[bool, Option("--force", "Overwrite existing files.")] = False
     libtorch: options.Libtorch = None
@@ -67,8 +67,8 @@ def init(arguments: CMakeInitArguments) -> int:
     Only DIR/.torchlink and CMakeUserPresets.json are specific to this machine, and git ignores them; commit the
     rest. Whoever clones the project runs `torchlink cmake prefix --output DIR/.torchlink` once.
     """
-    from torchlink.build.cmake import project_tools, write_with_prefix
-    from torchlink.emit.cmake_project import BUILD_DIR, PREFIX_DIR, project
+    from torchlink.compilation.cmake import project_tools, write_with_prefix
+    from torchlink.projects.cmake import BUILD_DIR, PREFIX_DIR, project
 
     # Of the compiler that CMake will take, for the C++ standard that the project asks for.
     plan = plan_for(locate(arguments.libtorch, arguments.python), arguments.plan, None)
@@ -140,7 +140,7 @@ def prefix(arguments: PrefixArguments) -> int:
     each libtorch has a directory of its own whose content stays as it is: after
     an upgrade of libtorch, use the one that is printed then.
     """
-    from torchlink.build.cmake import write_prefix
+    from torchlink.compilation.cmake import write_prefix
     from torchlink.paths import working_directory
 
     # The plan of a prefix serves any compiler.
@@ -166,7 +166,7 @@ def config_dir(arguments: DirArguments) -> int:
     It is the directory of TorchConfig.cmake inside the one that `torchlink cmake
     prefix` prints. CMake uses Torch_DIR without searching any prefix.
     """
-    from torchlink.build.cmake import write_prefix
+    from torchlink.compilation.cmake import write_prefix
 
     plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
     answer(write_prefix(plan), json=arguments.json, torch_dir=True)
@@ -177,7 +177,7 @@ def config_dir(arguments: DirArguments) -> int:
 class ConfigureArguments(NamedTuple):
     """The command line of `torchlink cmake configure`."""
 
-    words: Annotated[tuple[str, ...], Argument("ARGS…", "What cmake is given, untouched.")] = ()
+    words: Annotated[tuple[str, ...], Positional("ARGS…", "What cmake is given, untouched.")] = ()
     show: Annotated[bool, Option("--show", "Print the command instead of running it.")] = False
     libtorch: options.Libtorch = None
     python: options.Python = None
@@ -196,7 +196,7 @@ def configure(arguments: ConfigureArguments) -> int:
     """
     import shlex
 
-    from torchlink.build.cmake import launcher, write_initial_cache, write_prefix
+    from torchlink.compilation.cmake import launcher, write_initial_cache, write_prefix
     from torchlink.emit.cmake_configure import check_arguments, given_variables, initial_cache
     from torchlink.errors import ToolMissingError
     from torchlink.paths import working_directory

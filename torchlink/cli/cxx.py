@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options, plain
-from torchlink.cli.declaration import Argument, Command, fields_of, make
+from torchlink.cli.declaration import Command, Positional, fields_of, make
 from torchlink.cli.output import answer, note, say
 from torchlink.cli.planning import locate, say_notes
 from torchlink.errors import UsageError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.arguments import Step
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 EPILOG = """\b
 Examples:
@@ -43,7 +43,7 @@ class CompilerCall(NamedTuple):
     plan: Annotated[PlanOptions, PLAN] = PlanOptions()
     words: Annotated[
         tuple[str, ...],
-        Argument(
+        Positional(
             "[COMPILER ARGUMENTS]...", "What the compiler is given; -show anywhere prints instead of running."
         ),
     ] = ()

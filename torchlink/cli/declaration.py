@@ -9,7 +9,6 @@ The field gives the type and the default. A field that is the options of a room 
 that room's fields to their `Option`, and can be handed on as it is.
 """
 
-# Without `from __future__ import annotations`, whose strings a named tuple would compile one by one at every start.
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ class Option(NamedTuple):
     complete: Callable[..., list[str]] | None = None  # what a shell offers for a beginning
 
 
-class Argument(NamedTuple):
+class Positional(NamedTuple):
     """A positional argument, but for its type and its default."""
 
     metavar: str
@@ -66,7 +65,7 @@ class Field(NamedTuple):
     """One option or positional argument of a command."""
 
     path: tuple[str, ...]  # ("plan", "rpath"): the field `rpath` of the field `plan`
-    declaration: Option | Argument
+    declaration: Option | Positional
     type: type[Any]  # bool, str, int, float, Path; of each value where there are several
     many: bool
     default: object

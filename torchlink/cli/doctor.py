@@ -43,7 +43,7 @@ def doctor(arguments: DoctorArguments) -> int:
     The one that is taken without options is marked with *.
     """
     from torchlink.cli.progress import working
-    from torchlink.doctor.run import examine
+    from torchlink.doctor.examination import examine
     from torchlink.errors import UsageError
 
     if arguments.json and arguments.fix_script:
@@ -57,7 +57,7 @@ def doctor(arguments: DoctorArguments) -> int:
 
         answer(dumps(to_json(report), indent=2))
     elif arguments.fix_script:
-        from torchlink.report.doctor_script import to_script
+        from torchlink.report.doctor_json import to_script
 
         answer(to_script(report).removesuffix("\n"))
     else:

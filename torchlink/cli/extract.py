@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command, Option
+from torchlink.cli.declaration import Command, Option, Positional
 from torchlink.cli.output import answer, note, say
 
 if TYPE_CHECKING:
-    from torchlink.extract.facts import ExtractReport
+    from torchlink.extract.extraction import ExtractReport
 
 EPILOG = """\b
 Examples:
@@ -29,12 +29,12 @@ class ExtractArguments(NamedTuple):
 
     wheels: Annotated[
         tuple[Path, ...],
-        Argument(
+        Positional(
             "WHEEL...",
             "A wheel of torch for any platform; and, in any order, wheels with libraries that it needs.",
         ),
     ]
-    directory: Annotated[Path, Argument("DIR", "Where to. It may not exist yet, or be empty.")]
+    directory: Annotated[Path, Positional("DIR", "Where to. It may not exist yet, or be empty.")]
     python_libs: Annotated[
         bool,
         Option(
@@ -53,7 +53,7 @@ def extract(arguments: ExtractArguments) -> int:
     are given are laid beside its own. DIR can be moved and copied; --libtorch DIR names it.
     """
     from torchlink.cli.progress import watched
-    from torchlink.extract.run import extract as cut_out
+    from torchlink.extract.extraction import extract as cut_out
 
     report = watched(
         lambda progress: cut_out(

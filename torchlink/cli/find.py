@@ -27,7 +27,7 @@ Examples:
 def fields(incomplete: str) -> list[str]:
     """What --print takes, for a shell's completion: the fields of the libtorch that is here."""
     from torchlink.libtorch.choose import search
-    from torchlink.report.libtorch import libtorch_to_json
+    from torchlink.report.find import libtorch_to_json
 
     found = search([], None, everything=False).chosen
     return [name for name in libtorch_to_json(found) if name.startswith(incomplete)] if found else []

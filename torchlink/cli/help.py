@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from torchlink.cli.declaration import Argument, Command
+from torchlink.cli.declaration import Command, Positional
 from torchlink.cli.output import answer
 
 EPILOG = """\b
@@ -29,7 +29,7 @@ class HelpArguments(NamedTuple):
 
     command: Annotated[
         tuple[str, ...],
-        Argument("[COMMAND]...", "A command, and one of its own commands.", complete=words_at),
+        Positional("[COMMAND]...", "A command, and one of its own commands.", complete=words_at),
     ] = ()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command, Option
+from torchlink.cli.declaration import Command, Option, Positional
 from torchlink.cli.output import say
 from torchlink.shown import visible
 
@@ -52,7 +52,7 @@ class LintArguments(NamedTuple):
 
     files: Annotated[
         tuple[Path, ...],
-        Argument(
+        Positional(
             "FILE...",
             "Programs, libraries, Python extensions, wheels, directories; - or a .txt with the output of "
             "ldd (glibc's or musl's), ldd -r, ldd -v, lddtree or readelf -d.",
@@ -169,13 +169,13 @@ def lint(arguments: LintArguments) -> int:
         raise UsageError("Missing argument 'FILE...'.", hint="See 'torchlink lint --help'.")
     from torchlink.cli.lint_output import show, write_page
     from torchlink.cli.progress import working
-    from torchlink.lint import config as settings
     from torchlink.lint.context import LintOptions
     from torchlink.lint.finding import Severity
+    from torchlink.lint.importing import Torches
+    from torchlink.lint.linting import lint as run
+    from torchlink.lint.policy import config as settings
     from torchlink.lint.rules import RULES, choose
-    from torchlink.lint.run import lint as run
     from torchlink.lint.shell import of_shell
-    from torchlink.lint.torches import Torches
 
     check_forms(arguments)
     setting = settings.load(Path.cwd(), arguments.config, rules={rule.id: rule for rule in RULES})
@@ -204,7 +204,7 @@ def lint(arguments: LintArguments) -> int:
             torches=torches,
         )
     if setting.allow or arguments.baseline or arguments.write_baseline:
-        from torchlink.lint import allow, baseline
+        from torchlink.lint.policy import allow, baseline
 
         report = allow.apply(report, select=select, ignore=ignore, allow=setting.allow)
         if arguments.write_baseline:
@@ -227,16 +227,16 @@ def lint(arguments: LintArguments) -> int:
 
 def about_rules(arguments: LintArguments) -> int:
     """Print the list of the rules, or the page of one."""
-    from torchlink.cli import lint_rules
+    from torchlink.cli import lint_output
     from torchlink.errors import UsageError
 
     if arguments.list_rules and arguments.explain is not None:
         raise UsageError("--list-rules and --explain exclude one another.", hint="Use only one of them.")
     as_json = arguments.json or arguments.format == "json"
     if arguments.explain is not None:
-        lint_rules.explain(arguments.explain, as_json=as_json)
+        lint_output.explain(arguments.explain, as_json=as_json)
     else:
-        lint_rules.list_rules(as_json=as_json)
+        lint_output.list_rules(as_json=as_json)
     return 0
 
 
@@ -278,7 +278,7 @@ def floors(target: str) -> dict[str, tuple[int, ...]]:
 
 def standard_input() -> bytes:
     """What stands for `-`; one byte more than is taken tells that it is too much."""
-    from torchlink.lint.text_formats.detect import LARGEST_TEXT
+    from torchlink.lint.text.detect import LARGEST_TEXT
 
     if sys.stdin is None:
         return b""

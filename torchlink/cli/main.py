@@ -1,4 +1,7 @@
-"""The command line's entry: which way a command line goes, and the one place that renders errors."""
+"""Being told to stop: SIGTERM and SIGHUP end a command as Ctrl-C does, so that its work beside is removed.
+
+The command line's entry: which way a command line goes, and the one place that renders errors.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,42 @@ from torchlink.cli.commands import command_for
 from torchlink.cli.output import answer, say
 from torchlink.errors import FULL, RESOURCES, ResourcesError, Stopped, TorchlinkError, out_of_resources
 from torchlink.shown import shortened, visible
+from torchlink.signals import deliver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
     from typing import TextIO
+
+
+# Not all platforms have SIGHUP.
+STOPPING = tuple(
+    number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
+)
+
+
+def unwind_when_stopped() -> None:
+    """Raise `Stopped` when this process is told to stop; a signal that the caller has ignored (nohup) stays so.
+
+    While a program is being started, SIGINT waits like the others until that program is known.
+    """
+    for number in STOPPING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _unwind)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _unwind(number: int, _: FrameType | None) -> None:
+    # `timeout` and closing terminals send a second one, which must not end the tidying.
+    for each in STOPPING:
+        signal.signal(each, signal.SIG_IGN)
+    deliver(Stopped(number))
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    deliver(KeyboardInterrupt())
+
 
 NOTHING_TO_TIDY = (
     ["find"],
@@ -212,8 +247,6 @@ def entry(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] not in NOTHING_TO_TIDY:
-            from torchlink.cli.stopping import unwind_when_stopped
-
             unwind_when_stopped()
     except (OSError, ImportError) as error:
         sys.exit(fault(error, words))

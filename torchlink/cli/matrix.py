@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command, Option, command_line, only
+from torchlink.cli.declaration import Command, Option, Positional, command_line, only
 from torchlink.cli.output import answer, colored, note, say
 from torchlink.shown import visible
 from torchlink.verify.options import DEFAULTS, VerifyOptions
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torchlink.cli.progress import Display
-    from torchlink.matrix.facts import Cell, Column, MatrixReport, Row
+    from torchlink.matrix.cells import Cell, Column, MatrixReport, Row
 
 EPILOG = """\b
 Examples:
@@ -46,7 +46,7 @@ class MatrixArguments(NamedTuple):
     """The command line of `torchlink matrix`."""
 
     model: Annotated[
-        Path | None, Argument("[MODEL]", "A TorchScript file; the bundled test model without.")
+        Path | None, Positional("[MODEL]", "A TorchScript file; the bundled test model without.")
     ] = None
     libtorch: Annotated[
         tuple[Path, ...],
@@ -87,7 +87,7 @@ def matrix(arguments: MatrixArguments) -> int:
     """
     from torchlink.cli.progress import working
     from torchlink.errors import UsageError
-    from torchlink.matrix.run import columns_of, rows_of, run_matrix
+    from torchlink.matrix.cells import columns_of, rows_of, run_matrix
 
     if arguments.json + arguments.markdown + arguments.github > 1:
         raise UsageError("--json, --markdown and --github exclude one another.", hint="Use only one of them.")
@@ -120,7 +120,7 @@ def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None, 
     from json import dumps
 
     from torchlink.errors import LibtorchUnusableError
-    from torchlink.report.github_matrix import github_matrix
+    from torchlink.report.github import github_matrix
 
     for row in rows:
         if row.error:

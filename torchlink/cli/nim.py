@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command, CommandGroup, Option, command_line
+from torchlink.cli.declaration import Command, CommandGroup, Option, Positional, command_line
 from torchlink.cli.output import answer, say
 from torchlink.cli.planning import locate, plan_for, say_notes
 from torchlink.plan import PlanOptions
@@ -26,7 +26,7 @@ Examples:
 class NimInitArguments(NamedTuple):
     """The command line of `torchlink nim init`."""
 
-    directory: Annotated[Path, Argument("[DIR]", "Where to; created if missing.")] = Path()
+    directory: Annotated[Path, Positional("[DIR]", "Where to; created if missing.")] = Path()
     shared: Annotated[
         bool,
         Option(
@@ -47,11 +47,11 @@ def init(arguments: NimInitArguments) -> int:
     Its nim.cfg holds the flags for this machine's libtorch, and git ignores it. With --shared there is a
     config.nims instead that asks torchlink whenever Nim runs, so that everyone gets the flags for theirs.
     """
-    from torchlink.build.project import write_project
-    from torchlink.emit.nim_project import project, shared_project
     from torchlink.errors import UsageError
     from torchlink.libtorch.machine import is_foreign
-    from torchlink.libtorch.packed import check_unpacked
+    from torchlink.libtorch.tree import check_unpacked
+    from torchlink.projects.nim import project, shared_project
+    from torchlink.projects.writing import write_project
 
     directory = arguments.directory
     name = directory.absolute().resolve().name

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Clears what moves on the terminal (cli/progress.py), so that what is printed begins on a line of its own.
 before_printing: Callable[[], None] | None = None
-# The colours of report/ansi.py and its reset; nothing else that begins with ESC goes to a terminal.
+# The colours of report/plain.py and its reset; nothing else that begins with ESC goes to a terminal.
 OWN_COLORS = r"\x1b\[(?:0|1|2|31|32|33|36|1;31)m"
 # How GitHub's and Azure's logs begin a command: at the start of a line, or anywhere for the older form.
 COMMANDS = re.compile(r"^([^\S\n]*):(?=:)|##(?=\[|vso)", re.MULTILINE)
@@ -38,7 +38,7 @@ def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -
 
 def colored() -> bool:
     """Whether what goes to stdout has colour: NO_COLOR, FORCE_COLOR and the terminal decide."""
-    from torchlink.report.ansi import wanted
+    from torchlink.report.plain import wanted
 
     return wanted(sys.stdout, os.environ)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from torchlink.cli.declaration import REQUIRED, Argument, Field, fields_of, make
+from torchlink.cli.declaration import REQUIRED, Field, Positional, fields_of, make
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,9 @@ def read(command: Command, words: Sequence[str]) -> Any | None:
             given = True if option.type is bool else value if equals else next(rest, None)
             if given is None or not take(values, option, given):
                 return None
-    if not place(values, positional, [field for field in fields if isinstance(field.declaration, Argument)]):
+    if not place(
+        values, positional, [field for field in fields if isinstance(field.declaration, Positional)]
+    ):
         return None
     return make(command.arguments, values)
 

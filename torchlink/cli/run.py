@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command, Option
+from torchlink.cli.declaration import Command, Option, Positional
 from torchlink.cli.output import answer
 from torchlink.cli.planning import locate
 from torchlink.errors import InexpressibleError, LibtorchUnusableError
@@ -27,7 +27,7 @@ VARIABLES = {"linux": "LD_LIBRARY_PATH", "macos": "DYLD_LIBRARY_PATH"}
 class RunArguments(NamedTuple):
     """The command line of `torchlink run`."""
 
-    command: Annotated[tuple[str, ...], Argument("COMMAND...", "What to run.", show_default=False)]
+    command: Annotated[tuple[str, ...], Positional("COMMAND...", "What to run.", show_default=False)]
     libtorch: options.Libtorch = None
     python: options.Python = None
     show: Annotated[
@@ -63,7 +63,7 @@ def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
         InexpressibleError: the variable cannot name its directories.
     """
     from torchlink.libtorch.machine import this_machine
-    from torchlink.toolchain.library_dirs import is_system_dir
+    from torchlink.toolchain.directories import is_system_dir
 
     here = this_machine()
     variable = VARIABLES.get(here.platform)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Argument, Command
+from torchlink.cli.declaration import Command, Positional
 from torchlink.cli.output import answer, colored, flush, notes
 from torchlink.cli.output import say as print_text
 from torchlink.cli.planning import locate
@@ -16,8 +16,9 @@ from torchlink.verify.options import DEFAULTS, VerifyOptions
 if TYPE_CHECKING:
     from torchlink.cli.progress import Display
     from torchlink.lint.finding import Finding
-    from torchlink.verify.early import HeadStart
     from torchlink.verify.result import ModelResult, VerifyReport
+    from torchlink.verify.session import HeadStart
+
 
 EPILOG = """\b
 Examples:
@@ -49,7 +50,7 @@ class VerifyArguments(NamedTuple):
 
     models: Annotated[
         tuple[Path, ...],
-        Argument("[MODEL]...", "TorchScript files; the bundled test model where none is named."),
+        Positional("[MODEL]...", "TorchScript files; the bundled test model where none is named."),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
     libtorch: options.Libtorch = None
@@ -64,7 +65,7 @@ def verify(arguments: VerifyArguments) -> int:
     works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
     read what secrets the environment holds.
     """
-    from torchlink.verify.early import head_start
+    from torchlink.verify.session import head_start
 
     with head_start(arguments.libtorch, arguments.python, arguments.verify) as early:
         return prove(arguments, early)
@@ -73,12 +74,12 @@ def verify(arguments: VerifyArguments) -> int:
 def prove(arguments: VerifyArguments, early: HeadStart) -> int:
     """Verify while a loader may be starting already; returns the exit code."""
     from torchlink.cli.progress import Display
-    from torchlink.verify.run import Hooks
-    from torchlink.verify.run import verify as run
+    from torchlink.verify.verification import Hooks
+    from torchlink.verify.verification import verify as run
 
     linted = Linted(cpu=arguments.verify.plan.cpu_only)
     with Display() as display:
-        telling = Telling(display, linted, verbose=arguments.verify.verbose, quiet=arguments.json)
+        telling = VerifyPrinter(display, linted, verbose=arguments.verify.verbose, quiet=arguments.json)
         report = run(
             arguments.models,
             locate(arguments.libtorch, arguments.python),
@@ -135,7 +136,7 @@ def could_look(model: ModelResult) -> bool:
     return model.error is None or model.error.exit_code != 2
 
 
-class Telling:
+class VerifyPrinter:
     """What is printed of a verification, each part as soon as it is known.
 
     Args:

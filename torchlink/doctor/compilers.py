@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.bounds import whole_number
-from torchlink.doctor.facts import FoundCompiler
+from torchlink.doctor.report import FoundCompiler
 from torchlink.errors import ResourcesError, ToolMissingError, TorchlinkError
 from torchlink.libtorch.disk import names_in
 from torchlink.process import which
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 NAME = re.compile(r"(c\+\+|g\+\+|clang\+\+)(-\d+(?:\.\d+)*)?")
 

@@ -11,7 +11,7 @@ from torchlink.toolchain.fit import machine
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 # Nim's names of processors, where they are not ELF's.
 NIM_PROCESSORS = {

@@ -12,10 +12,10 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import MalformedFileError
+from torchlink.libtorch.companions import NOT_LINKED
 from torchlink.libtorch.libraries import BUNDLED
 from torchlink.libtorch.names import PYTHON_ONLY, library_name
-from torchlink.libtorch.needs import NOT_LINKED
-from torchlink.libtorch.version_py import EXTRACTED
+from torchlink.libtorch.version import EXTRACTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.layout import Layout
 
+
 SHM_MANAGER = "torch_shm_manager"  # the program that libshm starts
 LICENCE = re.compile(r"(licen[cs]e|notice|copying)", re.IGNORECASE)
 COMMIT = re.compile(r"^git_version\s*(?::[^=]*)?=\s*['\"]([0-9a-f]{7,64})['\"]", re.MULTILINE)
 SYMLINK = 0o120000  # the file type in a Unix mode
 
 
-class Item(NamedTuple):
+class ArchiveMember(NamedTuple):
     """A member of an archive and where it goes."""
 
     member: ZipInfo
@@ -39,7 +40,7 @@ class Item(NamedTuple):
 class Choice(NamedTuple):
     """What is taken of a wheel."""
 
-    items: tuple[Item, ...]
+    items: tuple[ArchiveMember, ...]
     texts: Mapping[str, str]  # file name -> content of what the wheel has in another form
     left_out: tuple[str, ...]  # file names of libraries
 
@@ -56,7 +57,7 @@ def choose(layout: Layout, archive: ZipFile, version: str | None, *, python_libs
     Raises:
         MalformedFileError: a member's name leads out of the archive, or a member is a link.
     """
-    items: list[Item] = []
+    items: list[ArchiveMember] = []
     left_out: list[str] = []
     inside = getattr(layout.tree, "inside", "")
     homes = {
@@ -70,12 +71,12 @@ def choose(layout: Layout, archive: ZipFile, version: str | None, *, python_libs
             if not python_libs and is_left_out(name):
                 left_out.append(name)
             else:
-                items.append(Item(member, f"{homes[directory]}/{name}"))
+                items.append(ArchiveMember(member, f"{homes[directory]}/{name}"))
         elif python_libs and directory == _inside(inside, "bin") and name == SHM_MANAGER:
-            items.append(Item(member, f"bin/{name}"))
+            items.append(ArchiveMember(member, f"bin/{name}"))
         else:
             items += (
-                Item(member, f"{target}/{member.filename[len(source) + 1 :]}")
+                ArchiveMember(member, f"{target}/{member.filename[len(source) + 1 :]}")
                 for source, target in trees.items()
                 if member.filename.startswith(f"{source}/")
             )
@@ -111,14 +112,16 @@ def files(archive: ZipFile) -> Iterator[ZipInfo]:
             yield member
 
 
-def licences(archive: ZipFile) -> list[Item]:
+def licences(archive: ZipFile) -> list[ArchiveMember]:
     """The licence texts beside a wheel's metadata, for `share/licenses/<distribution>/`."""
     found = []
     for member in files(archive):
         top, _, rest = member.filename.partition("/")
         if top.endswith(".dist-info") and (rest.startswith("licenses/") or LICENCE.match(rest)):
             distribution = top.removesuffix(".dist-info").partition("-")[0]
-            found.append(Item(member, f"share/licenses/{distribution}/{rest.removeprefix('licenses/')}"))
+            found.append(
+                ArchiveMember(member, f"share/licenses/{distribution}/{rest.removeprefix('licenses/')}")
+            )
     return found
 
 
@@ -137,7 +140,7 @@ def build_texts(layout: Layout, version: str | None) -> dict[str, str]:
     return texts
 
 
-def total(items: Iterable[Item]) -> int:
+def total(items: Iterable[ArchiveMember]) -> int:
     """Unpacked bytes."""
     return sum(item.member.file_size for item in items)
 

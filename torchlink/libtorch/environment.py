@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.disk import exists, is_dir, is_file, read_text
-from torchlink.libtorch.path_files import added_sites
+from torchlink.libtorch.packages import added_sites
 from torchlink.libtorch.resolve import site_dirs, unique
 
 if TYPE_CHECKING:

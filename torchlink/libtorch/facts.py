@@ -1,6 +1,6 @@
 """What a libtorch is: the facts that are read from its files, as one frozen object.
 
-Named tuples rather than dataclasses here, in `toolchain/facts.py` and in `plan.py`: every start makes these
+Named tuples rather than dataclasses here, in `toolchain/types.py` and in `plan.py`: every start makes these
 classes, and a frozen dataclass takes six times as long to make.
 """
 

@@ -1,4 +1,7 @@
-"""Whether this system's C and C++ libraries are new enough for a libtorch, and which torch would fit where not."""
+"""Whether another release of the C library is in the search path of a libtorch's programs.
+
+Whether this system's C and C++ libraries are new enough for a libtorch, and which torch would fit where not.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.platforms import PLATFORMS, UNKNOWN
+from torchlink.binary.system import system_for
+from torchlink.bounds import whole_number
 from torchlink.errors import FileError, LibtorchUnusableError, MalformedFileError
 from torchlink.libtorch.machine import is_foreign
 from torchlink.status import is_file
@@ -16,6 +21,57 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from torchlink.libtorch.facts import Libtorch
+
+
+C_LIBRARY = "libc.so.6"
+Release = tuple[int, ...]
+
+
+def glibc_conflict(libtorch: Libtorch) -> str | None:
+    """A sentence, without a final full stop, where programs of this system cannot run with a libtorch; else None.
+
+    Its companions may be next to a C library of another release, which the program would load though the loader is
+    this system's: the two belong together. Of a libtorch that needs a newer system `floor` speaks.
+    """
+    core = next((file for name in ("torch_cpu", "c10") if (file := _file(libtorch, name))), None)
+    if core is None or libtorch.packed or libtorch.platform != "linux" or is_foreign(libtorch):
+        return None
+    try:
+        library = ElfFile.open(core)
+        dirs = system_for(library).default_dirs
+    except (FileError, MalformedFileError):
+        return None
+    ours = next((release for directory in dirs if (release := release_in(Path(directory)))), ())
+    has = f"this system has {'.'.join(map(str, ours)) or 'none'}"
+    for companion in libtorch.companion_dirs:
+        theirs = () if companion.in_place else release_in(companion.path)
+        if theirs and theirs != ours:
+            return (
+                f"{companion.path} holds glibc {'.'.join(map(str, theirs))} and {has}: programs that find their "
+                "libraries there do not start, so leave libc6, libc6-dev and libstdc++6 out of what is unpacked there"
+            )
+    return None
+
+
+def release_in(directory: Path) -> Release:
+    """The release of a directory's glibc, (2, 36): the newest version that it defines; () where there is none."""
+    try:
+        library = ElfFile.open(directory / C_LIBRARY)
+        return newest(each.version for each in library.version_definitions())
+    except (FileError, MalformedFileError):
+        return ()
+
+
+def newest(versions: Iterable[str]) -> Release:
+    """The newest of some symbol versions `GLIBC_2.36`, others skipped; () where there is none."""
+    matches = (re.fullmatch(r"GLIBC_(\d+(?:\.\d+)+)", version) for version in versions)
+    return max((tuple(map(whole_number, match[1].split("."))) for match in matches if match), default=())
+
+
+def _file(libtorch: Libtorch, name: str) -> Path | None:
+    found = (file for file in libtorch.libraries if file.startswith(f"lib{name}.so"))
+    return next((libtorch.library_dir / file for file in found), None)
+
 
 Version = tuple[int, ...]
 
@@ -49,7 +105,7 @@ class Wheels(NamedTuple):
         return f"torch {self.last} (its wheels on PyPI need {needs})"
 
 
-class Excess(NamedTuple):
+class UnmetVersion(NamedTuple):
     """A symbol version that a library needs and this system lacks."""
 
     library: str  # path of the library
@@ -67,7 +123,7 @@ class Shortfall(NamedTuple):
     """What this system is too old for, and what would fit."""
 
     root: Path
-    excesses: tuple[Excess, ...]  # the gravest of each family
+    excesses: tuple[UnmetVersion, ...]  # the gravest of each family
     fitting: Wheels | None
     linked_by: str | None = None  # the compiler whose own libraries are too old; None for this system's
 
@@ -241,7 +297,7 @@ def checked(
     """What libraries of libtorch need and the libraries that provide it lack; see `Shortfall.linked_by`."""
     defined: dict[tuple[str, str], frozenset[str]] = {}
     have: dict[str, Version] = {}
-    worst: dict[str, tuple[Version, Excess]] = {}
+    worst: dict[str, tuple[Version, UnmetVersion]] = {}
     for path in paths:
         with ElfFile.open(path) as elf:
             needs, machine = elf.version_needs(), elf.machine
@@ -258,7 +314,7 @@ def checked(
             if there and need.version not in there and (family not in worst or version > worst[family][0]):
                 has = raise_to({}, there).get(family)
                 newest = f"{family}_{dotted(has)}" if has and has < version else ""
-                worst[family] = version, Excess(str(path), need.version, str(provider), newest)
+                worst[family] = version, UnmetVersion(str(path), need.version, str(provider), newest)
     if not worst:
         return None
     excesses = tuple(excess for _, excess in worst.values())

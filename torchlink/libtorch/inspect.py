@@ -1,27 +1,148 @@
-"""What a libtorch is: every fact, put together from its own files."""
+"""Whether libc10 and libtorch_cpu are of one build: mixed ones load and break, or do not even link.
+
+For which accelerator a libtorch was built: its libraries tell; version.py adds the exact version.
+
+What a libtorch is: every fact, put together from its own files.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import FileError, LibtorchUnusableError, MalformedFileError
 from torchlink.libtorch.abi import read_abi
-from torchlink.libtorch.accelerator import read_accelerator
 from torchlink.libtorch.companions import read_companions
 from torchlink.libtorch.environment import environment_around, known_sites
 from torchlink.libtorch.facts import Libtorch
 from torchlink.libtorch.layout import NO_HEADERS, Layout, NoLibtorch
-from torchlink.libtorch.libraries import incomplete, library_names, odd_names
+from torchlink.libtorch.libraries import elf_library, incomplete, library_file, library_names, odd_names
 from torchlink.libtorch.machine import machine_of
 from torchlink.libtorch.resolve import resolve
-from torchlink.libtorch.same_build import other_builds
 from torchlink.libtorch.standard import read_standard
-from torchlink.libtorch.version import read_version
-from torchlink.libtorch.version_py import read_version_py
+from torchlink.libtorch.version import abbreviated, read_version, read_version_py
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from torchlink.libtorch.version import VersionPy
+
+
+C10 = (b"_ZN3c10", b"_ZNK3c10")  # functions of namespace c10, which libtorch_cpu takes from libc10 alone
+
+
+def other_builds(layout: Layout) -> list[str]:
+    """A sentence where libtorch_cpu needs functions of libc10 that the libc10 beside it does not have.
+
+    Releases that differ in no such function, as patch releases may, go unnoticed.
+    """
+    try:
+        c10, cpu = (
+            None if layout.tree.packed else elf_library(layout, bare) for bare in ("c10", "torch_cpu")
+        )
+        if c10 is None or cpu is None:
+            return []
+        exports = c10.exports()
+        lost = {name for name in cpu.undefined_names() if name.startswith(C10) and name not in exports}
+        # Only now, as it takes ten times as long: some need not be there, and some tables mix in defined ones.
+        needed = lost and [
+            each.name for each in cpu.references(relocated=False) if each.name in lost and not each.weak
+        ]
+    except MalformedFileError:
+        return []  # `abi` reads the same files, and says so
+    if not needed:
+        return []
+    more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
+    lost_names = f"{needed[0].decode(errors='replace')}{more}"
+    mixed = "libtorch_cpu.so and libc10.so are of different builds"
+    return [f"{mixed}: the one needs {lost_names}, which the other does not define"]
+
+
+# The library of each accelerator. In 1.0 and 1.1 caffe2_gpu held CUDA's kernels, from 1.2 to 1.4 libtorch
+# itself, so that only the small c10_cuda tells.
+LIBRARIES = {"cuda": ("torch_cuda",), "rocm": ("torch_hip",), "xpu": ("torch_xpu",)}
+MONOLITH = {"cuda": ("caffe2_gpu", "c10_cuda"), "rocm": ("caffe2_hip", "c10_hip")}
+# What version.py may say of an accelerator: `12.4`, `6.2.41133-dd7f95766`, `20250101`.
+VALUE = re.compile(r"[0-9]{1,8}[A-Za-z0-9._+-]{0,40}")
+NAMES = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
+# SONAMEs of the runtimes; a wheel may have grafted one in under a name with a hash.
+RUNTIME = {"cuda": "libcudart", "rocm": "libamdhip64"}
+# Small libraries that NEED the runtime, tried in this order; libtorch_cpu last because it may be packed.
+ASKED = {"cuda": ("c10_cuda", "torch_global_deps", "torch_cpu"), "rocm": ("c10_hip", "torch_global_deps")}
+
+
+class Accelerator(NamedTuple):
+    """What runs the kernels beside the CPU."""
+
+    name: str  # see Libtorch.accelerator
+    version: str | None
+    conflicts: tuple[str, ...]
+
+
+def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str | None) -> Accelerator:
+    """Tell the accelerator from the libraries, its version from version.py, the local tag or the runtime."""
+    signs = LIBRARIES if "torch_cpu" in layout.core else MONOLITH
+    name = next(
+        (name for name, bare in signs.items() if any(library_file(layout, each) for each in bare)), "cpu"
+    )
+    told = {each: getattr(version_py, each, None) for each in NAMES}
+    claims = {each: said if said and VALUE.fullmatch(said) else None for each, said in told.items()}
+    claims["rocm"] = short(claims["rocm"]) if claims["rocm"] else None
+    conflicts = [
+        f"version.py says {NAMES[each]} {abbreviated(said)}, which is no version"
+        for each, said in told.items()
+        if said and not claims[each]
+    ]
+    conflicts += [
+        f"version.py says {NAMES[other]} {said}, but there is no lib{LIBRARIES[other][0]}"
+        for other, said in claims.items()
+        if said and other != name
+    ]
+    if name == "cpu":
+        return Accelerator(name, None, tuple(conflicts))
+    said = claims[name] or from_tag(name, version)
+    runtime = runtime_major(layout, name)
+    if said and runtime and said.split(".")[0] != runtime:
+        conflicts.append(
+            f"version.py says {NAMES[name]} {said}, but the libraries need the runtime of "
+            f"{NAMES[name]} {runtime}"
+        )
+        said = runtime
+    if version_py and not told[name]:
+        conflicts.append(f"lib{LIBRARIES[name][0]} is there, but version.py names no {NAMES[name]}")
+    return Accelerator(name, said or runtime, tuple(conflicts))
+
+
+def short(version: str) -> str:
+    """Major and minor of HIP's long version: `6.2.41133-dd7f95766` is 6.2."""
+    return ".".join(version.split(".")[:2])
+
+
+def from_tag(name: str, version: str | None) -> str | None:
+    """The accelerator's version in the local tag of torch's: `2.6.0+cu124` is CUDA 12.4."""
+    tag = (version or "").partition("+")[2]
+    if name == "cuda" and tag.startswith("cu") and tag[2:].isdigit():
+        return f"{tag[2:-1]}.{tag[-1]}"
+    if name == "rocm" and tag.startswith("rocm"):
+        return short(tag.removeprefix("rocm"))
+    return None
+
+
+def runtime_major(layout: Layout, name: str) -> str | None:
+    """The major version in the SONAME of the accelerator's runtime, which the libraries NEED."""
+    for bare in ASKED.get(name, ()):
+        try:
+            library = elf_library(layout, bare)
+        except MalformedFileError:
+            continue
+        for needed in library.dynamic.needed if library else ():
+            stem, _, version = needed.partition(".so.")
+            major = version.split(".")[0]
+            if stem.partition("-")[0] == RUNTIME[name] and major.isascii() and major.isdigit():
+                return major
+    return None
+
 
 NAME_ANOTHER = (
     "Name a directory with include/ and lib/, a wheel or a zip; `torchlink find --all` lists what is here."

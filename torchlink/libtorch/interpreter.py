@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from torchlink.errors import RunFailedError, ToolMissingError
 from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in, read_bytes, read_text
 from torchlink.libtorch.environment import Environment, environment_at, python_version
+from torchlink.libtorch.packages import torch_in
 from torchlink.libtorch.resolve import unique
-from torchlink.libtorch.torch_in import torch_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

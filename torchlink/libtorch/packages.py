@@ -1,15 +1,100 @@
-"""Which PyPI package brings a library that libtorch's wheels leave to others."""
+"""The directories that path configuration files (`.pth`) in a site directory add to sys.path.
+
+The torch packages that one site-packages directory brings: installed, by a .pth file, or editable.
+
+Which PyPI package brings a library that libtorch's wheels leave to others.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlink.bounds import whole_number
+from torchlink.bounds import LONGEST_JSON, load_json, whole_number
+from torchlink.libtorch.disk import absolute, is_dir, is_file, names_in, read_bytes, read_text
 from torchlink.libtorch.names import NVIDIA_PACKAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torchlink.libtorch.layout import Layout
+
+
+def directories_in(path: Path) -> Iterator[Path]:
+    """The directories that one file names, relative ones below its own; lines that import are not run.
+
+    An `.egg-link`, as setuptools wrote them, names one directory, in its first line.
+    """
+    lines = read_text(path).splitlines()
+    for line in lines[:1] if path.suffix == ".egg-link" else lines:
+        entry = line.strip()
+        if entry and not entry.startswith(("#", "import ", "import\t")) and is_dir(path.parent / entry):
+            yield absolute(path.parent / entry)
+
+
+def added_sites(site: Path) -> Iterator[Path]:
+    """The directories that all `.pth` files in a site directory add, in the order in which Python reads them."""
+    for name in names_in(site):
+        if name.endswith(".pth") and not name.startswith("."):
+            yield from directories_in(site / name)
+
+
+def torch_in(site: Path) -> Iterator[Path]:
+    """The directories that `import torch` may mean through this entry of sys.path, in Python's order."""
+    if is_dir(site / "torch"):
+        yield site / "torch"
+        if is_file(site / "torch" / "__init__.py"):
+            return
+    for name in names_in(site):
+        if name.endswith((".pth", ".egg-link")):
+            yield from (path / "torch" for path in directories_in(site / name) if is_dir(path / "torch"))
+        elif name.startswith(("__editable___torch_", "_torch_editable")) and name.endswith(".py"):
+            yield from from_finder(site / name)
+        elif name.startswith("torch-") and name.endswith(".dist-info"):
+            yield from from_direct_url(site / name / "direct_url.json")
+
+
+def from_finder(path: Path) -> Iterator[Path]:
+    """The directory to which the finder of an editable install maps torch."""
+    import re
+
+    # setuptools maps packages to directories in a dict literal, scikit-build-core to __init__.py files.
+    for match in re.finditer(r"""['"]torch['"]\s*:\s*['"]([^'"\n]+)['"]""", read_text(path)):
+        directory = Path(match[1])
+        directory = directory.parent if directory.suffix == ".py" else directory
+        if is_dir(directory):
+            yield directory
+            return
+
+
+def from_direct_url(path: Path) -> Iterator[Path]:
+    """The source tree that pip recorded for an editable install (PEP 610)."""
+    from urllib.parse import unquote, urlparse
+
+    try:
+        record = load_json(read_bytes(path, LONGEST_JSON + 1) or b"{}")
+    except ValueError:
+        return
+    if (
+        isinstance(record, dict)
+        and isinstance(record.get("dir_info"), dict)
+        and record["dir_info"].get("editable")
+    ):
+        source = Path(unquote(urlparse(str(record.get("url", ""))).path)) / "torch"
+        if is_dir(source):
+            yield source
+
+
+def unread(site: Path) -> str | None:
+    """The record of an editable install in a site-packages directory that is too large to be read, as a sentence."""
+    for name in names_in(site):
+        if name.startswith("torch-") and name.endswith(".dist-info"):
+            path = site / name / "direct_url.json"
+            if len(read_bytes(path, LONGEST_JSON + 1)) > LONGEST_JSON:
+                return f"{path} is larger than {LONGEST_JSON >> 20} MB and is not read"
+    return None
+
 
 # From CUDA 13 on the toolkit's own parts go without suffix; what has releases of its own keeps it.
 KEEP_SUFFIX = {"cudnn", "cusparselt", "nccl", "nvshmem"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.libtorch.disk import is_dir
 from torchlink.libtorch.environment import Environment, environment_at, running_sites
 from torchlink.libtorch.interpreter import environment_of, interpreter_on_path
-from torchlink.libtorch.torch_in import torch_in, unread
+from torchlink.libtorch.packages import torch_in, unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,7 @@
-"""The files of a libtorch, seen alike whether they are in a directory or are packed in a wheel or zip."""
+"""Refusing an archive where files are needed.
+
+The files of a libtorch, seen alike whether they are in a directory or are packed in a wheel or zip.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from torchlink.binary.elf import ElfFile
-from torchlink.errors import FileError, MalformedFileError
+from torchlink.errors import FileError, LibtorchUnusableError, MalformedFileError
 from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in, read_bytes, special_kind
+from torchlink.shown import quoted
 from torchlink.status import not_about_the_file, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from zipfile import ZipFile
+
+    from torchlink.libtorch.facts import Libtorch
+
+
+def check_unpacked(libtorch: Libtorch) -> None:
+    """Refuse a libtorch that is not extracted, for words that a build will use.
+
+    Raises:
+        LibtorchUnusableError: it is.
+    """
+    if libtorch.packed:
+        raise LibtorchUnusableError(
+            f"{libtorch.root} is not extracted: compiler, linker and loader need files.",
+            hint=f"Unpack it (torchlink extract {quoted(str(libtorch.root))} DIR) and say --libtorch DIR.",
+        )
+
 
 LONGEST_TEXT = 4 << 20  # bytes; the largest text that is read, METADATA with every licence, is far smaller
 ANCHORS = frozenset({"libc10.so", "libtorch.so", "libc10.dylib", "libtorch.dylib", "c10.dll", "torch.dll"})

@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.binary.bindings import Scope
-from torchlink.binary.loader import resolve
-from torchlink.binary.opening import OpenFiles
+from torchlink.binary.loader import OpenFiles, resolve
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError
 from torchlink.lint.context import VARIABLES, LintContext, LintOptions
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import Closure
     from torchlink.binary.elf import ElfFile
-    from torchlink.binary.tree import Tree
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
-    from torchlink.lint.torches import Torches
+    from torchlink.binary.tree import Root
+    from torchlink.lint.finding import Finding, Rule
+    from torchlink.lint.importing import Torches
 
 LONGEST_NAME = 256  # bytes of a module's name that are read
 # Who defines or calls these is or holds an interpreter, whose built-in modules it may export.
@@ -40,7 +38,7 @@ def check_binary(
     root: Path | None = None,
     files: OpenFiles | None = None,
     torches: Torches | None = None,
-    tree: Tree | None = None,
+    tree: Root | None = None,
 ) -> FileReport:
     """What the rules say about one ELF file; it is read, never run.
 
@@ -79,7 +77,7 @@ def examine(
     files: OpenFiles,
     torches: Torches | None = None,
     imported: bool = False,
-    tree: Tree | None = None,
+    tree: Root | None = None,
 ) -> Examined:
     """One ELF file, its closure and the libtorch around it; parameters and errors are those of `judge`.
 

@@ -1,4 +1,7 @@
-"""What a rule is given: one binary's closure, and what the user wants of it."""
+"""The directories of an object's RPATH or RUNPATH, as its loader sees them.
+
+What a rule is given: one binary's closure, and what the user wants of it.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,35 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from torchlink.binary.search import expand
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.names import LINKABLE, NVIDIA, TORCH_LIBRARIES, bare_name
 from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torchlink.binary.bindings import MissingVersion, Scope, UndefinedSymbol
     from torchlink.binary.closure import Closure, LoadedObject
     from torchlink.binary.elf import ElfFile
     from torchlink.binary.system import LoaderSystem
     from torchlink.lint.importing import Imported
+
+
+def directories_of(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, str, Path]]:
+    """Each entry that the loader heeds, where it sees that directory, and where that is on this machine.
+
+    With a RUNPATH the RPATH is not heeded.
+    """
+    dynamic = each.elf.dynamic
+    text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
+    for entry in dict.fromkeys(text.split(":")) if text else ():
+        directory = expand(entry, each.origin, context.system)
+        if directory is None:  # a token that means nothing on this machine: the loader throws it away
+            continue
+        host = context.on_host(directory, each) if directory.startswith("/") else Path(directory)
+        yield entry, directory, host
+
 
 MARKS = frozenset({"c10", "torch_cpu"})  # what every libtorch's directory holds one of
 SYSTEM_KINDS = frozenset(

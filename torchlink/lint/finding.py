@@ -1,10 +1,18 @@
-"""What lint says: findings, the closure it checked, and the report of a whole run."""
+"""What lint says: findings, the closure it checked, and the report of a whole run.
+
+Rules: an id, a severity, a one-sentence title, and a pure function from a case to findings.
+"""
 
 from __future__ import annotations
 
 import enum
 from functools import total_ordering
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torchlink.lint.context import LintContext
 
 
 @total_ordering
@@ -119,3 +127,32 @@ class LintReport(NamedTuple):
     def fails(self, threshold: Severity) -> bool:
         """Whether any finding is at or above `threshold`."""
         return any(finding.severity >= threshold for file in self.files for finding in file.findings)
+
+
+class Rule(NamedTuple):
+    """One rule. `id` is stable: users write it into their settings."""
+
+    id: str
+    severity: Severity  # what its findings have unless they say otherwise
+    title: str  # one sentence: what the rule finds
+    check_binary: Callable[[Rule, LintContext], Iterator[Finding]]
+
+    def finding(
+        self,
+        subject: str,
+        message: str,
+        fix: str,
+        evidence: tuple[str, ...] = (),
+        severity: Severity | None = None,
+    ) -> Finding:
+        """A finding of this rule."""
+        return Finding(self.id, severity or self.severity, subject, message, fix, evidence)
+
+
+def rule(
+    id: str,  # noqa: A002 - the word that users know it by
+    severity: Severity,
+    title: str,
+) -> Callable[[Callable[[Rule, LintContext], Iterator[Finding]]], Rule]:
+    """Make a rule of the function below it: `def library_not_found(rule, case)` yields findings."""
+    return lambda check_binary: Rule(id, severity, title, check_binary)

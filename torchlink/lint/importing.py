@@ -1,4 +1,6 @@
-"""What is in the process when Python imports an extension after `import torch`.
+"""The libtorchs that Python extensions are checked with.
+
+What is in the process when Python imports an extension after `import torch`.
 
 Python loads `torch/_C` with RTLD_LOCAL: an extension finds libtorch's libraries there by their names, whatever its own
 search path says, but binds only to those that it needs itself. `libtorch_global_deps.so` alone is loaded for everybody.
@@ -24,9 +26,51 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from torchlink.binary.closure import LoadedObject
-    from torchlink.binary.opening import OpenFiles
+    from torchlink.binary.loader import OpenFiles
     from torchlink.binary.system import LoaderSystem
-    from torchlink.lint.torches import Torches
+    from torchlink.libtorch.facts import Libtorch
+
+
+class Torches:
+    """The libtorchs that Python extensions of one run are checked with, each looked for once.
+
+    Args:
+        libtorch: what `--libtorch` named.
+        python: what `--python` named.
+    """
+
+    def __init__(self, libtorch: Path | None = None, python: str | None = None) -> None:
+        self.libtorch = libtorch
+        self.python = python
+        self._found: dict[Path | None, Libtorch | TorchlinkError] = {}
+
+    @property
+    def named(self) -> bool:
+        """Whether the user has named one."""
+        return self.libtorch is not None or self.python is not None
+
+    def check(self) -> None:
+        """Look for the one that the user has named.
+
+        Raises:
+            TorchlinkError: it cannot serve.
+        """
+        if self.named and isinstance(found := self.found(None), TorchlinkError):
+            raise found
+
+    def found(self, package: Path | None) -> Libtorch | TorchlinkError:
+        """The libtorch of a torch package, or (None) the one that `torchlink find` takes."""
+        if package not in self._found:
+            from torchlink.libtorch.choose import choose
+
+            try:
+                self._found[package] = choose(package) if package else choose(self.libtorch, self.python)
+            except ResourcesError:
+                raise
+            except TorchlinkError as error:
+                self._found[package] = error
+        return self._found[package]
+
 
 # The first of these that is there is what `import torch` loads, or else what a libtorch without Python has instead.
 ENTRIES = (r"_C\..*so$", r"libtorch_python\.so$", r"libtorch\.so$", r"libtorch_cpu\.so$")
@@ -105,7 +149,7 @@ def uses_torch(context: LintContext) -> bool:
 
 def package_around(file: Path, root: str | None) -> Path | None:
     """The torch package that `import torch` means where a file is: in its site-packages or its environment's."""
-    from torchlink.libtorch.torch_in import torch_in
+    from torchlink.libtorch.packages import torch_in
 
     for directory in Path(os.path.abspath(file)).parents:  # noqa: PTH100 - a symlink must stay one
         for site in sites_at(directory):
@@ -152,8 +196,6 @@ def after_import_of_torch(
     context: LintContext, torches: Torches | None, files: OpenFiles
 ) -> tuple[LintContext, tuple[str, ...], tuple[str, ...]]:
     """An extension's case as Python imports it after `import torch`, what that assumes, and what it leaves open."""
-    from torchlink.lint.torches import Torches
-
     environment = context.options.environment
     found = imported(context, torches or Torches(), environment, files)
     if found is None or isinstance(found, str):
@@ -191,8 +233,6 @@ def imported_where_told(
     context: LintContext, torches: Torches | None, files: OpenFiles
 ) -> tuple[LintContext, tuple[str, ...], tuple[str, ...]]:
     """The same for an extension of which only a text tells: its undefined names are looked up, its closure stays."""
-    from torchlink.lint.torches import Torches
-
     if any(bare_name(edge.name) in TORCH_LIBRARIES for edge in context.closure.missing):
         return context, (), ()  # of what is undefined without them nothing can be said
     found = imported(context, torches or Torches(), context.options.environment, files)

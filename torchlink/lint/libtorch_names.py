@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.bounds import whole_number
 from torchlink.libtorch.names import bare_name
-from torchlink.lint.context import holds_torch
-from torchlink.lint.directories import directories_of
+from torchlink.lint.context import directories_of, holds_torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

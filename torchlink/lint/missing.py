@@ -13,13 +13,13 @@ from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.names import DRIVER, NVIDIA, TORCH_LIBRARIES, bare_name
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import entries_of, is_there
-from torchlink.lint.unseen import Unseen
+from torchlink.lint.text.closure import Unseen
 from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.lint.context import LintContext
-    from torchlink.lint.search_path import Entry
+    from torchlink.lint.search_path import SearchDir
 
 PYTHON = r"libpython\d"
 OTHER_MACHINE = "is for "
@@ -104,7 +104,7 @@ def is_foreign(context: LintContext) -> bool:
     return loader is None or not is_there(Path(context.system.tree.on_host(loader)))
 
 
-def not_inherited(name: str, needed_by: str, context: LintContext) -> Entry | None:
+def not_inherited(name: str, needed_by: str, context: LintContext) -> SearchDir | None:
     """The RUNPATH entry of an object above the asking one whose directory holds a library of this name.
 
     None on musl, where a RUNPATH serves everything below its owner.

@@ -9,8 +9,7 @@ import copy
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.binary.loader import resolve
-from torchlink.binary.opening import OpenFiles
+from torchlink.binary.loader import OpenFiles, resolve
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.lint.context import file_name
 from torchlink.lint.missing import nearby

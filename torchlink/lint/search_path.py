@@ -7,10 +7,9 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.lint.context import holds_torch
-from torchlink.lint.directories import directories_of
+from torchlink.lint.context import directories_of, holds_torch
 from torchlink.lint.libtorch_names import wanted
-from torchlink.lint.unseen import Unseen
+from torchlink.lint.text.closure import Unseen
 from torchlink.status import exists, is_dir, not_about_the_file
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import LoadedObject
     from torchlink.lint.context import LintContext
+
 
 HOME = r"/(?:root|(?:home|Users)/[^/]+)(?:/|$)"
 # Directories that build tools, and those of CI services, make again for every build.
@@ -31,7 +31,7 @@ BUILD_FILES = ("CMakeCache.txt", "build.ninja", ".ninja_log", "meson-private")
 LOST_ORIGIN = r"/\.\.(?:/|$)|O?RIGIN\b|\{ORIGIN"  # how a shell or make leaves `$ORIGIN/..`
 
 
-class Entry(NamedTuple):
+class SearchDir(NamedTuple):
     """One directory of a search path."""
 
     owner: LoadedObject
@@ -47,20 +47,20 @@ class Entry(NamedTuple):
         return "ORIGIN" in self.text
 
 
-def all_entries(context: LintContext) -> tuple[Entry, ...]:
+def all_entries(context: LintContext) -> tuple[SearchDir, ...]:
     """The search path entries of the user's own objects."""
     return tuple(entry for each in context.own for entry in entries_of(each, context))
 
 
-def entries_of(each: LoadedObject, context: LintContext) -> Iterator[Entry]:
+def entries_of(each: LoadedObject, context: LintContext) -> Iterator[SearchDir]:
     """The entries that the loader heeds of one object, checked."""
     kind = "rpath" if each.elf.dynamic.runpath is None else "runpath"
     for text, directory, host in directories_of(each, context):
-        plain = Entry(each, kind, text, directory, host, None)
+        plain = SearchDir(each, kind, text, directory, host, None)
         yield plain._replace(flaw=flaw(plain, context))
 
 
-def flaw(entry: Entry, context: LintContext) -> str | None:
+def flaw(entry: SearchDir, context: LintContext) -> str | None:
     """The id of the rule that an entry breaks, the worst first; one entry is one finding."""
     if not entry.directory.startswith("/") or re.match(LOST_ORIGIN, entry.directory):
         return "rpath-relative"
@@ -85,14 +85,14 @@ def flaw(entry: Entry, context: LintContext) -> str | None:
     return None if entry.portable or allowed or system else "rpath-absolute"
 
 
-def is_padding(entry: Entry) -> bool:
+def is_padding(entry: SearchDir) -> bool:
     """Whether an empty entry is CMake's: it pads the search path of a build tree to the length of the installed one."""
     text = (entry.owner.elf.dynamic.runpath or entry.owner.elf.dynamic.rpath or "").rstrip(":")
     padded = not entry.text and "" not in text.split(":")
     return padded and any(is_there(place / BUILD_FILES[0]) for place in entry.owner.file.parents)
 
 
-def names(entry: Entry) -> tuple[str, str]:
+def names(entry: SearchDir) -> tuple[str, str]:
     """What an allowed prefix may match: the entry as written, and where it leads."""
     return entry.text, entry.directory
 
@@ -143,7 +143,7 @@ def open_to_all(host: Path) -> Path | None:
     return None
 
 
-def is_of_build(entry: Entry) -> bool:
+def is_of_build(entry: SearchDir) -> bool:
     """Whether an absolute entry leads into a home directory or into what a build left."""
     if re.match(HOME, entry.directory) or re.search(BUILD, f"{entry.directory}/"):
         return True
@@ -152,7 +152,7 @@ def is_of_build(entry: Entry) -> bool:
     )
 
 
-def serves(entry: Entry, context: LintContext) -> bool:
+def serves(entry: SearchDir, context: LintContext) -> bool:
     """Whether the directory holds any library that is asked for through it, or that may be opened by name."""
     # An RPATH serves everything that is loaded because of its owner.
     edges = context.closure.edges

@@ -10,7 +10,7 @@ from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Edge, LoadedObject
-    from torchlink.binary.elf_records import Wanted
+    from torchlink.binary.elf_layout import Wanted
     from torchlink.lint.context import LintContext
 
 FEW = 16  # symbols of a library that compiler and linker put into every one, and some to spare

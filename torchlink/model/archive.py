@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
@@ -28,7 +29,7 @@ LARGEST_RECORD = 64 << 20  # bytes that are ever read of one entry
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Member:
     """One file inside the archive; `name` is without the archive's own top directory."""
 
     name: str
@@ -43,7 +44,7 @@ class Archive:
 
     path: Path
     root: str  # the one directory that holds everything (`model/`), or ""
-    entries: dict[str, Entry]
+    entries: dict[str, Member]
 
     def read(self, name: str, most: int = LARGEST_RECORD) -> bytes:
         """An entry's content.
@@ -175,7 +176,7 @@ def open_archive(path: Path) -> Archive | None:
     if not all(member.filename.startswith(root) for member in members):
         root = ""
     entries = {
-        name: Entry(name, member.file_size, member.compress_type, member.header_offset)
+        name: Member(name, member.file_size, member.compress_type, member.header_offset)
         for member in members
         if (name := member.filename[len(root) :])
     }

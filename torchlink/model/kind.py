@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError, ModelError
-from torchlink.model.remedies import ModelKind, remedy
+from torchlink.model.other_files import ModelKind, remedy
 from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def identify(path: Path) -> ModelFile:
     if not head:
         return ModelFile(path, "empty", "an empty file")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        from torchlink.model.zip_kinds import zip_kind
+        from torchlink.model.other_files import zip_kind
 
         return ModelFile(path, *zip_kind(path))
-    from torchlink.model.magic import head_kind
+    from torchlink.model.other_files import head_kind
 
     return ModelFile(path, *head_kind(head, status.st_size))
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.bounds import LARGEST, whole_number
 from torchlink.errors import MalformedFileError
-from torchlink.model.dtypes import NUMPY
-from torchlink.model.stored import MOST_DIMENSIONS, StoredTensor, bounded
+from torchlink.model.stored import MOST_DIMENSIONS, NUMPY, StoredTensor, bounded
 
 if TYPE_CHECKING:
     from pathlib import Path

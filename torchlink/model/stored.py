@@ -1,4 +1,7 @@
-"""A tensor that is in a file: what is known of it without reading its data."""
+"""The dtypes of tensors: torch's names, their sizes, and how the file formats call them.
+
+A tensor that is in a file: what is known of it without reading its data.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,78 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.errors import MalformedFileError
-from torchlink.model.dtypes import ITEM_SIZES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# torch's name -> bytes an element, for every dtype that a loader of any libtorch since 1.13 can make.
+ITEM_SIZES = {
+    "float32": 4,
+    "float64": 8,
+    "float16": 2,
+    "bfloat16": 2,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "uint8": 1,
+    "bool": 1,
+    "complex64": 8,
+    "complex128": 16,
+}
+ALIASES = {
+    "float": "float32",
+    "double": "float64",
+    "half": "float16",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+    "cfloat": "complex64",
+    "cdouble": "complex128",
+}
+# torch's typed storage classes, as pickles name them.
+STORAGES = {
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "CharStorage": "int8",
+    "ShortStorage": "int16",
+    "IntStorage": "int32",
+    "LongStorage": "int64",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+}
+# NumPy's type strings without the byte order.
+NUMPY = {
+    "f4": "float32",
+    "f8": "float64",
+    "f2": "float16",
+    "i1": "int8",
+    "i2": "int16",
+    "i4": "int32",
+    "i8": "int64",
+    "u1": "uint8",
+    "b1": "bool",
+    "c8": "complex64",
+    "c16": "complex128",
+}
+
+
+def canonical(name: str) -> str | None:
+    """Torch's own name of a dtype (`long` -> `int64`), or None where there is no such dtype."""
+    bare = name.removeprefix("torch.")
+    bare = ALIASES.get(bare, bare)
+    return bare if bare in ITEM_SIZES else None
+
+
+def is_floating(dtype: str) -> bool:
+    """Whether values of this dtype can be drawn from a continuous distribution (complex ones too)."""
+    return "float" in dtype or "complex" in dtype
+
 
 MOST_DIMENSIONS = 64  # as many as libtorch itself lets most of its functions have
 HOW_TO_SAVE = 'Save the tensors with torch.save(tensors, "tensors.pt") or numpy.save("tensors.npy", array).'

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.model.archive import Archive, open_archive
-from torchlink.model.dtypes import ITEM_SIZES, STORAGES
 from torchlink.model.npy import read_npz
 from torchlink.model.pickle_reader import MAX_BYTES, Call, Global, OtherKey, Persistent, read_pickle
-from torchlink.model.stored import HOW_TO_SAVE, StoredTensor, bounded
+from torchlink.model.stored import HOW_TO_SAVE, ITEM_SIZES, STORAGES, StoredTensor, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from torchlink.report.plain import encodable, plural, totals, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchlink.bundle.facts import BundleReport, LeftOut, Part
+    from torchlink.bundle.contents import BundleReport, LeftOut, Part
     from torchlink.lint.finding import FileReport
 
 MOST_WARNINGS = 10  # of the libraries' own that the text shows; errors are all shown

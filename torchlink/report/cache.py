@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from torchlink.build.housekeeping import Kept
+    from torchlink.compilation.cache import Kept
 
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 

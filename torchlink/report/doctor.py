@@ -6,16 +6,15 @@ import shlex
 from typing import TYPE_CHECKING
 
 from torchlink.doctor.environment import HEADERS, LOADED
-from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
 from torchlink.report.find import ACCELERATORS, MARGIN
-from torchlink.report.plain import visible
+from torchlink.report.plain import BOLD, DIM, GREEN, RED, paint, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from torchlink.doctor.facts import DoctorReport, Driver, Fit, FoundCompiler, Problem, Variable
+    from torchlink.doctor.report import DoctorReport, Driver, Fit, FoundCompiler, Problem, Variable
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.toolchain.facts import Tool
+    from torchlink.toolchain.types import Tool
 
 YELLOW, CYAN = "33", "36"
 SEVERITY_COLORS = {"error": RED, "warning": YELLOW, "note": CYAN}

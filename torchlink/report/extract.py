@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.pip_commands import download_words
-from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, wrap
-from torchlink.report.libtorch import libtorch_to_json
+from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, libtorch_to_json, wrap
 from torchlink.report.plain import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from torchlink.extract.facts import ExtractReport
+    from torchlink.extract.extraction import ExtractReport
 
 
 def to_json(report: ExtractReport) -> dict[str, object]:

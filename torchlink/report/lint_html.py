@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torchlink.lint.finding import Severity
 from torchlink.paths import data_dir
-from torchlink.report.closure_edges import edges
 from torchlink.report.finding_nodes import Nodes
-from torchlink.report.graph_layout import NAME_CHARS, layout, shorten
+from torchlink.report.graph_layout import NAME_CHARS, edges, layout, shorten
 from torchlink.report.plain import brief, lines, plural, totals, visible
 
 if TYPE_CHECKING:

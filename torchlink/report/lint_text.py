@@ -6,8 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from torchlink.lint.finding import Severity
-from torchlink.report.ansi import BOLD, DIM, GREEN, SEVERITY, paint
-from torchlink.report.plain import lines, plural, totals, visible
+from torchlink.report.plain import BOLD, DIM, GREEN, SEVERITY, lines, paint, plural, totals, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

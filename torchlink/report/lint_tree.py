@@ -6,16 +6,15 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchlink.report.ansi import BOLD, DIM, RED, SEVERITY, paint
-from torchlink.report.closure_edges import ancestors, edges
 from torchlink.report.finding_nodes import Nodes
-from torchlink.report.plain import brief, totals, visible
+from torchlink.report.graph_layout import ancestors, edges
+from torchlink.report.plain import BOLD, DIM, RED, SEVERITY, brief, paint, totals, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from torchlink.lint.finding import ClosureEntry, FileReport, Finding, LintReport
-    from torchlink.report.closure_edges import Edges
+    from torchlink.report.graph_layout import Edges
 
 
 MISSING = "not found"  # how a missing object was found, where there is no more to say

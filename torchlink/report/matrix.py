@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.matrix.facts import CANNOT, FAILED, OK
-from torchlink.report.ansi import GREEN, RED, paint
-from torchlink.report.libtorch import libtorch_to_json
-from torchlink.report.plain import plural, visible
+from torchlink.matrix.cells import CANNOT, FAILED, OK
+from torchlink.report.find import libtorch_to_json
+from torchlink.report.plain import GREEN, RED, paint, plural, visible
 from torchlink.report.verify import model_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torchlink.matrix.facts import Cell, Column, MatrixReport
+    from torchlink.matrix.cells import Cell, Column, MatrixReport
 
 YELLOW = "33"
 COLORS = {OK: GREEN, FAILED: RED, CANNOT: YELLOW}

@@ -1,4 +1,7 @@
-"""Text that is safe to show: file names and symbols come from strangers' binaries."""
+"""Text that is safe to show: file names and symbols come from strangers' binaries.
+
+Colour for a terminal: the eight colours that every theme defines, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from torchlink.lint.finding import Severity
 from torchlink.shown import escape, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
     from torchlink.lint.finding import LintReport
+
 
 __all__ = ["STREAM", "brief", "encodable", "lines", "located", "plural", "totals", "visible"]
 
@@ -65,3 +72,23 @@ def located(path: str, cwd: str, root: str) -> str:
     absolute = "/" + posixpath.normpath(posixpath.join(cwd, path)).lstrip("/")
     below = posixpath.normpath(root).rstrip("/") + "/"
     return absolute.removeprefix(below)
+
+
+SEVERITY = {Severity.ERROR: "1;31", Severity.WARNING: "33", Severity.NOTE: "36"}
+BOLD, DIM, RED, GREEN = "1", "2", "31", "32"
+
+
+def wanted(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether a stream gets colour: a terminal that knows it does.
+
+    NO_COLOR (<https://no-color.org>) takes it away everywhere, FORCE_COLOR (<https://force-color.org>) gives it to
+    pipes and files, too; of both NO_COLOR counts, as in Python and pytest.
+    """
+    if environment.get("NO_COLOR"):
+        return False
+    return bool(environment.get("FORCE_COLOR")) or (environment.get("TERM") != "dumb" and stream.isatty())
+
+
+def paint(text: str, code: str, *, color: bool) -> str:
+    """The text in an SGR code, or as it is where colour is off."""
+    return f"\x1b[{code}m{text}\x1b[0m" if color and text else text

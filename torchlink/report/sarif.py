@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from torchlink.lint.finding import Severity
-from torchlink.lint.fingerprint import fingerprint
+from torchlink.lint.policy.baseline import fingerprint
 from torchlink.report.plain import STREAM, lines, located, visible
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ from math import isfinite, prod
 from typing import TYPE_CHECKING
 
 from torchlink.lint.finding import Severity
-from torchlink.report.ansi import BOLD, DIM, GREEN, RED, paint
-from torchlink.report.libtorch import libtorch_to_json
+from torchlink.report.find import libtorch_to_json
 from torchlink.report.lint_json import clean, finding_to_json
-from torchlink.report.plain import plural, visible
+from torchlink.report.plain import BOLD, DIM, GREEN, RED, paint, plural, visible
 from torchlink.shown import quoted
 from torchlink.verify.result import GIVEN
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 # A compiler by its target's name, as distributions, conda and Arm call theirs: aarch64-linux-gnu-g++-12,
 # aarch64-conda-linux-gnu-c++, arm-none-linux-gnueabihf-g++.

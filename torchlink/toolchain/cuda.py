@@ -15,7 +15,7 @@ from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_bytes
 from torchlink.libtorch.machine import is_foreign
 from torchlink.process import which
-from torchlink.toolchain.facts import Toolkit
+from torchlink.toolchain.types import Toolkit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

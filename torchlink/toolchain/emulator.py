@@ -20,9 +20,9 @@ from torchlink.toolchain.compiler import library_of, runtime_libraries
 from torchlink.toolchain.cross import QEMU_PREFIX, triple_of
 
 if TYPE_CHECKING:
-    from torchlink.binary.tree import Tree
+    from torchlink.binary.tree import Root
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 # QEMU's names of machines, where they are not ELF's.
 NAMES = {"x86": "i386"}
@@ -52,7 +52,7 @@ class Emulator(NamedTuple):
         return (str(self.program), *root, *dirs)
 
     @property
-    def tree(self) -> Tree:
+    def tree(self) -> Root:
         """The files as a program sees them that runs in this emulator."""
         return Overlay(self.sysroot)
 

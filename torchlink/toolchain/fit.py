@@ -6,12 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.errors import ToolUnfitError, UsageError
-from torchlink.toolchain.compiler import accepts_standard
-from torchlink.toolchain.standards import PUBLISHED, first_version, held_back_by_library
+from torchlink.toolchain.compiler import PUBLISHED, accepts_standard, first_version, held_back_by_library
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 # Other names of machines: ELF's are aarch64, x86_64, x86, arm, ppc64le.
 MACHINES = {"arm64": "aarch64", "amd64": "x86_64", "AMD64": "x86_64", "powerpc64le": "ppc64le"}

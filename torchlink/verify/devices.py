@@ -1,4 +1,7 @@
-"""A device that stands in the model's own code, where this libtorch or this machine does not have it."""
+"""Why a GPU cannot be used, from the exception that libtorch throws for its first CUDA tensor.
+
+A device that stands in the model's own code, where this libtorch or this machine does not have it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,68 @@ from torchlink.errors import DeviceFailedError
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
+
+
+class Cause(NamedTuple):
+    """One thing that keeps libtorch from the GPU."""
+
+    said: re.Pattern[str]  # what stands in the exception's sentence
+    sentence: str  # behind "This is a CUDA 13.2 build"
+    hint: str
+
+
+# c10/cuda/CUDAFunctions.cpp (driver, GPUs), ATen/detail/CUDAHooksInterface.h and the dispatcher (libtorch_cuda).
+CAUSES = (
+    Cause(
+        re.compile(r"Found no NVIDIA driver"),
+        "and {library} was loaded, but there is no NVIDIA driver",
+        "Install NVIDIA's driver, or say --device cpu.",
+    ),
+    Cause(
+        re.compile(r"driver on your system is too old \(found version (\d+)\)"),
+        "and {library} was loaded, but the NVIDIA driver here is too old: it serves CUDA {version} and older",
+        "Update the driver, take a libtorch of CUDA {version} or older, or say --device cpu.",
+    ),
+    Cause(
+        re.compile(r"No CUDA GPUs are available|no CUDA-capable device|might not have a CUDA gpu"),
+        "and {library} was loaded, but the NVIDIA driver shows it no GPU",
+        "Look at nvidia-smi and CUDA_VISIBLE_DEVICES, or say --device cpu.",
+    ),
+    Cause(
+        re.compile(
+            r"without ATen_(?:cuda|hip) library|from the 'CUDA' backend|[Nn]ot linked with support for"
+        ),
+        "but {library} was not loaded",
+        "Leave --cpu away, or say --device cpu.",
+    ),
+)
+
+
+def no_gpu(said: str, libtorch: Libtorch) -> DeviceFailedError:
+    """The error for a GPU that libtorch cannot use.
+
+    Args:
+        said: the exception's decisive sentence.
+        libtorch: for which accelerator it was built.
+    """
+    names = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
+    name = names.get(libtorch.accelerator, libtorch.accelerator)
+    build = " ".join(filter(None, (name, libtorch.accelerator_version, "build")))
+    library = "libtorch_hip" if libtorch.accelerator == "rocm" else f"libtorch_{libtorch.accelerator}"
+    for cause in CAUSES:
+        match = cause.said.search(said)
+        if match:
+            # CUDA counts its versions so: 12020 is 12.2.
+            number = int(match[1]) if match.lastindex else 0
+            version = f"{number // 1000}.{number % 1000 // 10}"
+            return DeviceFailedError(
+                f"This is a {build} {cause.sentence.format(version=version, library=library)}.",
+                hint=cause.hint.format(version=version),
+            )
+    return DeviceFailedError(
+        f"The GPU is not usable, though this is a {build}: {said}", hint="Say --device cpu."
+    )
+
 
 # What libtorch says of a device that it was not built for, or that is not here.
 BACKEND = re.compile(
@@ -31,7 +96,7 @@ FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<func
 HERE = re.compile(r"^\s*~+ <--- HERE")
 
 
-class Place(NamedTuple):
+class SourceLine(NamedTuple):
     """A line of the model's code."""
 
     where: str  # "model.py, line 15, in forward"
@@ -87,7 +152,7 @@ def _named(message: str) -> str | None:
     return next((name.upper() for name in found.groups() if name), None) if found else None
 
 
-def place_of(message: str) -> Place | None:
+def place_of(message: str) -> SourceLine | None:
     """The innermost line in TorchScript's traceback: of the original code where that is told, else of the saved one."""
     for title in (ORIGINAL, SERIALIZED):
         _, found, rest = message.partition(title)
@@ -97,7 +162,7 @@ def place_of(message: str) -> Place | None:
             frame = FRAME.match(line) or frame
             if HERE.match(line) and frame:
                 name = re.split(r"[/\\]", frame["file"])[-1] if title == ORIGINAL else frame["file"]
-                place = Place(f"{name}, line {frame['line']}, in {frame['function']}", before.strip())
+                place = SourceLine(f"{name}, line {frame['line']}, in {frame['function']}", before.strip())
         if place:
             return place
     return None

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from torchlink.errors import UsageError
-from torchlink.model.dtypes import ITEM_SIZES, canonical, is_floating
+from torchlink.model.stored import ITEM_SIZES, canonical, is_floating
 from torchlink.shown import shortened
 from torchlink.verify.specs import DictInput, InputSpec, ListInput, ScalarInput, TensorInput, TupleInput
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
     from torchlink.verify.graph import Description
-    from torchlink.verify.guess import Guess
+    from torchlink.verify.guessing.search import Guess
     from torchlink.verify.result import Request
     from torchlink.verify.session import Session
     from torchlink.verify.specs import InputSpec
@@ -126,8 +126,8 @@ class _Run:
         if self.request.inputs is not None:
             self._forward(self.request.inputs, GIVEN)
             return
-        from torchlink.verify.description import parse_description
-        from torchlink.verify.guess import guesses
+        from torchlink.verify.graph import parse_description
+        from torchlink.verify.guessing.search import guesses
 
         description = parse_description(self.ask("describe", "describe"))
         failed: list[Failed] = []
@@ -175,7 +175,7 @@ class _Run:
         """Compare with what was expected, where something was."""
         if self.request.expected is None:
             return
-        from torchlink.verify.expected import compare
+        from torchlink.verify.outputs import compare
 
         self.stage = "expect"
         worst, mismatch = compare(

@@ -1,12 +1,24 @@
-"""What a model's forward returned: one typed object for each tensor and each plain value in it."""
+"""What a model's forward returned: one typed object for each tensor and each plain value in it.
+
+Which stored tensor belongs to which output: by key where both have keys, else by position.
+
+Comparing what forward returned with the tensors of a file.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from torchlink.errors import MismatchError
+from torchlink.verify.specs import dimensions, encoded
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torchlink.model.stored import StoredTensor
+
 
 Number: TypeAlias = "bool | int | float | complex"
 
@@ -66,3 +78,156 @@ def _number(value: Any) -> Any:
     if isinstance(value, list):
         return complex(*map(_number, value))
     return float(value) if isinstance(value, str) else value
+
+
+STEP = re.compile(r"""\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\]]*)\]""")
+WORDS = {"True": "true", "False": "false"}
+SHOWN = 5
+
+
+def positions(outputs: Sequence[str], stored: Sequence[str], source: str) -> tuple[int, ...] | MismatchError:
+    """For each output, the number of the stored tensor that it is compared with.
+
+    Args:
+        outputs: labels of the tensors that forward returned, as the loader writes them: `output.boxes[1]`.
+        stored: labels of the tensors of the file: `['boxes'][1]`.
+        source: the file's name.
+
+    Returns:
+        The numbers, or what is wrong where keys or counts differ.
+    """
+    named = [as_output(label) for label in stored]
+    distinct = len(set(outputs)) == len(outputs) and len(set(named)) == len(named)
+    if distinct and set(outputs) == set(named):
+        return tuple(map(named.index, outputs))
+    if distinct and has_keys(stored) and any("." in label for label in outputs):
+        only_stored = [label for label in named if label not in outputs]
+        only_returned = [label for label in outputs if label not in named]
+        return MismatchError(
+            f"forward did not return what {source} names: "
+            + "; ".join(
+                f"{_listed(labels)} {where}"
+                for labels, where in ((only_stored, "is missing"), (only_returned, "is not in the file"))
+                if labels
+            )
+            + ".",
+            hint="Save exactly what forward returns, under the same keys.",
+        )
+    if len(outputs) != len(stored):
+        return MismatchError(
+            f"forward returned {_count(len(outputs))}, and {source} holds {len(stored)}.",
+            hint="Save exactly the tensors that forward returns, in their order.",
+        )
+    return tuple(range(len(outputs)))
+
+
+def as_output(label: str) -> str:
+    """A stored tensor's label as the loader would write it: `['boxes'][1]` is `output.boxes[1]`."""
+    return "output" + "".join(
+        f"[{WORDS.get(text, text)}]" if key is None else f".{key}" for text, key in _steps(label)
+    )
+
+
+def has_keys(labels: Sequence[str]) -> bool:
+    """Whether stored tensors were named by whoever saved them.
+
+    Numbers that count them are no names: C++'s `torch::save` of a vector writes `'0'`, `'1'`, …, and
+    `numpy.savez` of unnamed arrays `'arr_0'`, `'arr_1'`, ….
+    """
+    keys = [[key for _, key in _steps(label) if key is not None] for label in labels]
+    counted = [[[f"{prefix}{number}"] for number in range(len(keys))] for prefix in ("", "arr_")]
+    return any(keys) and keys not in counted
+
+
+def _steps(label: str) -> list[tuple[str, str | None]]:
+    """The keys and indices that lead to a stored tensor: each as written, and what a string key means."""
+    import ast
+
+    written: list[str] = STEP.findall(label)
+    return [(text, str(ast.literal_eval(text)) if text[:1] in ("'", '"') else None) for text in written]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """The first few labels."""
+    return ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+
+
+def _count(number: int) -> str:
+    return "1 tensor" if number == 1 else f"{number} tensors"
+
+
+ATOL, RTOL = 1e-5, 1e-4
+
+
+def compare(
+    outputs: Sequence[Output],
+    expected: Sequence[StoredTensor],
+    ask: Callable[[str], Mapping[str, Any]],
+    atol: float = ATOL,
+    rtol: float = RTOL,
+) -> tuple[float | None, MismatchError | None]:
+    """Compare the tensors among the outputs with the expected ones, by key where both have keys, else in order.
+
+    They agree where |output - expected| <= atol + rtol * |expected| for every element, and what is not
+    finite is the same in both. Shapes must be equal; dtypes may differ.
+
+    Args:
+        outputs: what forward returned.
+        expected: of the file.
+        ask: sends the loader a command and returns the event that answers it.
+        atol: absolute tolerance.
+        rtol: relative tolerance.
+
+    Returns:
+        The greatest absolute difference of any element (None where shapes or counts differ already), and what
+        is wrong, if anything is.
+    """
+    tensors = [(index, output) for index, output in enumerate(outputs) if output.type == "tensor"]
+    source = expected[0].path.name if expected else "the file"
+    order = positions([output.label for _, output in tensors], [each.label for each in expected], source)
+    if isinstance(order, MismatchError):
+        return None, order
+    worst, wrong, comparable = 0.0, [], True
+    for (index, output), tensor in zip(tensors, (expected[number] for number in order), strict=True):
+        if output.shape != tensor.shape:
+            found = None if output.shape is None else list(output.shape)
+            wrong.append(f"{output.label}: its shape is {found}, expected is {list(tensor.shape)}")
+            comparable = False
+            continue
+        words = (str(index), *stored(tensor), repr(float(atol)), repr(float(rtol)))
+        event = ask(f"expect {' '.join(words)}")
+        if event["event"] == "error":
+            wrong.append(f"{output.label}: cannot be compared: {event['message']}")
+            comparable = False
+            continue
+        worst = max(worst, float(event["max_abs_error"]))
+        if not event["ok"]:
+            wrong.append(
+                f"{output.label}: {event['mismatched']} of {_elements(tensor)} elements differ, "
+                f"at most by {float(event['max_abs_error']):.3g}"
+            )
+    if not wrong:
+        return worst, None
+    return (
+        worst if comparable else None,
+        MismatchError(
+            f"What came out is not what {source} holds (atol {atol:g}, rtol {rtol:g}).",
+            hint="Allow more with --atol and --rtol where the difference is rounding."
+            if comparable
+            else "Save what forward returns for these very inputs.",
+            details=tuple(wrong),
+        ),
+    )
+
+
+def stored(tensor: StoredTensor) -> tuple[str, str, str, str, str]:
+    """`DTYPE DIMS OFFSET STRIDES PATH` as the loader reads them."""
+    path = encoded(str(tensor.path.absolute()))
+    return tensor.dtype, dimensions(tensor.shape), str(tensor.offset), dimensions(tensor.strides), path
+
+
+def _elements(tensor: StoredTensor) -> int:
+    count = 1
+    for size in tensor.shape:
+        count *= size
+    return count

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlink.build.loader import BuiltLoader
+    from torchlink.compilation.loader import BuiltLoader
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch
     from torchlink.model.stored import StoredTensor

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from torchlink.cli import lint, options, plain
+from torchlink.cli.app import typer_command
 from torchlink.cli.commands import COMMANDS, command_for, declared
 from torchlink.cli.declaration import (
-    Argument,
     Command,
     CommandGroup,
     Field,
     Option,
+    Positional,
     command_line,
     fields_of,
     only,
 )
-from torchlink.cli.typer_commands import typer_command
 from torchlink.plan import PlanOptions
 from torchlink.verify.options import VerifyOptions
 
@@ -65,7 +65,7 @@ def positional(command: Command) -> list[str]:
     return [
         each.name
         for each in fields_of(command.arguments)
-        if isinstance(each.declaration, Argument) and each.name not in command.arguments._field_defaults
+        if isinstance(each.declaration, Positional) and each.name not in command.arguments._field_defaults
     ]
 
 

@@ -12,7 +12,7 @@ from tests.imitations import CPU, CUDA, TEST_LIBRARIES, companion, imitate, imit
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.plan import LinkPlan, PlanOptions, make_plan
-from torchlink.toolchain.library_dirs import is_system_dir
+from torchlink.toolchain.directories import is_system_dir
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from torchlink.bounds import LARGEST, holds, load_json, read_whole, whole_number
-from torchlink.build.project import write_project
 from torchlink.errors import FileError, TorchlinkError, UsageError, WouldOverwriteError
 from torchlink.libtorch.environment import environment_at
+from torchlink.libtorch.packages import torch_in
 from torchlink.libtorch.places import of_environment
-from torchlink.libtorch.torch_in import torch_in
 from torchlink.libtorch.version import release
-from torchlink.lint import baseline, config
+from torchlink.lint.policy import baseline, config
 from torchlink.lint.targets import parse_target
+from torchlink.projects.writing import write_project
 from torchlink.toolchain.arguments import expand
 from torchlink.verify.schema_types import OTHER, parse_type
 

@@ -6,11 +6,9 @@ import struct
 
 import pytest
 
-from torchlink.libtorch.built_version import returned_constant
 from torchlink.libtorch.packages import package_of
 from torchlink.libtorch.standard import guard_in
-from torchlink.libtorch.version import release
-from torchlink.libtorch.version_py import parse_version_py
+from torchlink.libtorch.version import parse_version_py, release, returned_constant
 
 
 @pytest.mark.parametrize(

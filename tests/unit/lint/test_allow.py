@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from torchlink.lint import baseline
-from torchlink.lint.allow import apply, selected
-from torchlink.lint.config import AllowEntry
 from torchlink.lint.finding import Allowed, FileReport, Finding, LintReport, Severity
+from torchlink.lint.policy import baseline
+from torchlink.lint.policy.allow import apply, selected
+from torchlink.lint.policy.config import AllowEntry
 
 
 def finding(rule: str, subject: str, severity: Severity = Severity.WARNING) -> Finding:

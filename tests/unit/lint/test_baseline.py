@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchlink.errors import FileError, MalformedFileError, WouldOverwriteError
-from torchlink.lint import allow, baseline
-from torchlink.lint.baseline import BaselineEntry
 from torchlink.lint.finding import FileReport, Finding, LintReport, Severity
-from torchlink.lint.fingerprint import bare, fingerprint
+from torchlink.lint.policy import allow, baseline
+from torchlink.lint.policy.baseline import BaselineEntry, bare, fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from torchlink.errors import FileError, UsageError
-from torchlink.lint.config import AllowEntry, LintConfig, find, load, parse
 from torchlink.lint.finding import Severity
+from torchlink.lint.policy.config import AllowEntry, LintConfig, find, load, parse
 
 RULES = ("library-not-found", "rpath-absolute", "rpath-build-tree", "two-openmp-runtimes")
 FULL = """

@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torchlink.errors import MalformedFileError
-from torchlink.lint.text_formats.detect import decode, listings
-from torchlink.lint.texts import check_text
+from torchlink.lint.text.detect import decode, listings
+from torchlink.lint.text.texts import check_text
 
 if TYPE_CHECKING:
-    from torchlink.lint.text_formats.listing import Listing
+    from torchlink.lint.text.listing import Listing
 from tests.lint.recorded import TEXTS, recorded
 
 

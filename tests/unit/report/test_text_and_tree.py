@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from torchlink.lint.finding import ClosureEntry, FileReport, LintReport
 from torchlink.report import lint_text, lint_tree
-from torchlink.report.ansi import wanted
-from torchlink.report.closure_edges import edges
-from torchlink.report.plain import brief, encodable, located, visible
+from torchlink.report.graph_layout import edges
+from torchlink.report.plain import brief, encodable, located, visible, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from tests.unit.report.test_machine_formats import check_sarif  # noqa: F401 - a fixture
-from torchlink.lint import allow
-from torchlink.lint.baseline import BaselineEntry
-from torchlink.lint.config import AllowEntry
 from torchlink.lint.finding import UNREADABLE, FileReport, LintReport
+from torchlink.lint.policy import allow
+from torchlink.lint.policy.baseline import BaselineEntry
+from torchlink.lint.policy.config import AllowEntry
 from torchlink.report import github, junit, lint_html, lint_json, lint_text, lint_tree, sarif
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from torchlink.toolchain.compiler import first_version, implemented
 from torchlink.toolchain.fit import machine
 from torchlink.toolchain.probe import Probe, read_probe
-from torchlink.toolchain.standards import first_version, implemented
 
 
 def macros(**defined: int) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchlink.verify.graph import TensorFact
-from torchlink.verify.graph_text import constant, parse_graph
+from torchlink.verify.graph import TensorFact, constant, parse_graph
 from torchlink.verify.guessing.values import UNKNOWN
 
 GRAPH = """\

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import needed
 from torchlink.errors import FileError, TorchlinkError, UsageError
-from torchlink.model.dtypes import ITEM_SIZES
+from torchlink.model.stored import ITEM_SIZES
 from torchlink.verify.inputs import InputSpec, parse_input
 from torchlink.verify.specs import DictInput, ListInput, ScalarInput, TensorInput, TupleInput
 

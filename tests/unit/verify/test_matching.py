@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torchlink.errors import MismatchError
-from torchlink.verify.matching import as_output, positions
+from torchlink.verify.outputs import as_output, positions
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.lint.rules.accelerators import ACCELERATOR_RULES
-from torchlink.lint.rules.c_library import C_LIBRARY
 from torchlink.lint.rules.copies import COPIES
 from torchlink.lint.rules.floor import FLOOR
 from torchlink.lint.rules.interposing import INTERPOSING
 from torchlink.lint.rules.linking import LINKING
 from torchlink.lint.rules.loading import LOADING
-from torchlink.lint.rules.machine import MACHINE
+from torchlink.lint.rules.machine import C_LIBRARY, MACHINE
 from torchlink.lint.rules.needed_paths import NEEDED_PATHS
 from torchlink.lint.rules.search_paths import SEARCH_PATHS
 from torchlink.lint.rules.symbols import SYMBOLS
@@ -19,7 +18,7 @@ from torchlink.lint.rules.symbols import SYMBOLS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchlink.lint.rule import Rule
+    from torchlink.lint.finding import Rule
 
 RULES: tuple[Rule, ...] = (
     *LOADING,
@@ -49,9 +48,8 @@ def choose(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tuple[Rule
     if not select and not ignore:
         return RULES
     from torchlink.errors import UsageError
-    from torchlink.lint.allow import selected
-    from torchlink.lint.config import nearest
-    from torchlink.lint.patterns import matching
+    from torchlink.lint.policy.allow import matching, selected
+    from torchlink.lint.policy.config import nearest
 
     names = [rule.id for rule in RULES]
     for pattern in (*select, *ignore):

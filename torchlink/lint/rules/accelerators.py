@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.names import bare_name
 from torchlink.lint.context import file_name
-from torchlink.lint.finding import Severity
+from torchlink.lint.finding import Severity, rule
 from torchlink.lint.libtorch_names import accelerator_of, unlinked
-from torchlink.lint.rule import rule
 from torchlink.lint.rules.symbols import kept_on_the_line
 
 if TYPE_CHECKING:
@@ -17,11 +16,10 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import LoadedObject
     from torchlink.lint.context import LintContext
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
+    from torchlink.lint.finding import Finding, Rule
 
 
-class Accelerator(NamedTuple):
+class RequestedAccelerator(NamedTuple):
     """How a binary says that it wants one."""
 
     library: str  # bare name of what must be loaded
@@ -32,21 +30,21 @@ class Accelerator(NamedTuple):
 
 
 ACCELERATORS = (
-    Accelerator(
+    RequestedAccelerator(
         "torch_cuda",
         "CUDA",
         b"cuda",
         rb"_ZNK?(5torch|3c10|2at)4cuda",
         b"_ZN2at6detail12getCUDAHooksEv",
     ),
-    Accelerator(  # a ROCm build calls its devices cuda
+    RequestedAccelerator(  # a ROCm build calls its devices cuda
         "torch_hip",
         "ROCm",
         b"cuda",
         rb"_ZNK?(5torch|3c10|2at)(4cuda|3hip)",
         b"_ZN2at6detail12getCUDAHooksEv",
     ),
-    Accelerator(
+    RequestedAccelerator(
         "torch_xpu",
         "XPU",
         b"xpu",
@@ -103,7 +101,7 @@ def load_bearing_lost(rule: Rule, context: LintContext) -> Iterator[Finding]:
             )
 
 
-def mentions(each: LoadedObject, accelerator: Accelerator, context: LintContext) -> str | None:
+def mentions(each: LoadedObject, accelerator: RequestedAccelerator, context: LintContext) -> str | None:
     """The symbol, or else the device name, by which an object says that it uses an accelerator."""
     imports = context.imports(each)
     named = min(filter(re.compile(accelerator.symbols).match, imports), default=None)

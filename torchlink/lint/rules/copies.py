@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import CUDA_NUMBERED, CUDA_OTHERS
 from torchlink.lint.context import file_name, real_dir
-from torchlink.lint.finding import Severity
+from torchlink.lint.finding import Severity, rule
 from torchlink.lint.libtorch_names import mixed
-from torchlink.lint.rule import rule
-from torchlink.lint.unseen import Unseen
+from torchlink.lint.text.closure import Unseen
 from torchlink.lint.unused import EDGES
 
 if TYPE_CHECKING:
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import LoadedObject
     from torchlink.lint.context import LintContext
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
+    from torchlink.lint.finding import Finding, Rule
 
 # auditwheel and delvewheel put a hash behind the name of a library that they copy into a wheel.
 COPIED = r"-[0-9a-f]{6,}(?=[.-]|$)"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.bounds import whole_number
 from torchlink.libtorch.floor import newest_fitting
 from torchlink.lint.context import file_name
-from torchlink.lint.finding import Severity
-from torchlink.lint.rule import rule
+from torchlink.lint.finding import Severity, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from torchlink.binary.closure import LoadedObject
     from torchlink.binary.elf import Reference, VersionNeed
     from torchlink.lint.context import LintContext
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
+    from torchlink.lint.finding import Finding, Rule
+
 
 SHOWN = 5  # symbols named of one object
 VERSION = r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)*)$"
@@ -33,7 +32,7 @@ def where_built(target: str) -> str:
     return image if target.startswith("musllinux") else f"{target} itself or in its container image"
 
 
-class Excess(NamedTuple):
+class TooNewVersion(NamedTuple):
     """A symbol version that an object needs and the target lacks."""
 
     number: tuple[int, ...]
@@ -59,7 +58,7 @@ def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
             else f"Build it on {where_built(context.options.target or '')}.",
         )
         return
-    found: dict[str, list[Excess]] = {}
+    found: dict[str, list[TooNewVersion]] = {}
     for each in context.closure.objects:
         if each is context.subject or not context.is_system(each):
             for family, excess in above(each, context):
@@ -87,7 +86,7 @@ def other_c_library_there(context: LintContext) -> tuple[str, str] | None:
     return (here, there) if here != there and context.subject.elf.dynamic.needed else None
 
 
-def above(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, Excess]]:
+def above(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, TooNewVersion]]:
     """The needed versions above the target's, of libraries that the target itself brings."""
     served = {edge.name: edge.path for edge in context.closure.edges_of(each.path)}
     for need in each.elf.version_needs():
@@ -100,7 +99,7 @@ def above(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, Exces
             continue
         provider = context.closure.object(served.get(need.library) or "")
         if provider is None or context.is_system(provider):
-            yield family, Excess(number, need.version, each)
+            yield family, TooNewVersion(number, need.version, each)
 
 
 def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
@@ -118,7 +117,11 @@ def allowed_version(version: str, context: LintContext) -> str:
 
 
 def fix(
-    library: str, allowed: str, setting: list[LoadedObject], excesses: list[Excess], context: LintContext
+    library: str,
+    allowed: str,
+    setting: list[LoadedObject],
+    excesses: list[TooNewVersion],
+    context: LintContext,
 ) -> str:
     """The fix that lowers the floor."""
     of_torch = torch_itself(excesses, context)
@@ -142,7 +145,7 @@ def fix(
     return f"{words}."
 
 
-def torch_itself(excesses: list[Excess], context: LintContext) -> str:
+def torch_itself(excesses: list[TooNewVersion], context: LintContext) -> str:
     """What is to be said where the target is too old for libtorch's own libraries, in sentences; else nothing."""
     of_torch = [each for each in excesses if context.belongs_to_torch(each.object)]
     if not of_torch:
@@ -161,7 +164,7 @@ def torch_itself(excesses: list[Excess], context: LintContext) -> str:
     )
 
 
-def evidence(excesses: list[Excess]) -> Iterator[str]:
+def evidence(excesses: list[TooNewVersion]) -> Iterator[str]:
     """A line for each object and version, with symbols that ask for it."""
     for excess in sorted(excesses, reverse=True, key=lambda each: each.number):
         elf = excess.object.elf

@@ -14,17 +14,15 @@ from torchlink.libtorch.names import (
     bare_name,
 )
 from torchlink.lint.context import file_name
-from torchlink.lint.finding import Severity
+from torchlink.lint.finding import Severity, rule
 from torchlink.lint.missing import PYTHON, missing_names, registers
-from torchlink.lint.rule import rule
 from torchlink.lint.unused import IMPLIED, PARTS_OF_LIBC, unused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.lint.context import LintContext
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
+    from torchlink.lint.finding import Finding, Rule
 
 SHOWN = 5  # symbols in a finding's evidence
 # Linked without use on purpose, or another rule's: AOTInductor packages open libtorch.so by its name, and it brings

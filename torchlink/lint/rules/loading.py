@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from torchlink.binary.search import DROPPED
 from torchlink.libtorch.names import DRIVER, TORCH_LIBRARIES, bare_name
 from torchlink.lint.context import file_name, real_dir
-from torchlink.lint.finding import Severity
+from torchlink.lint.finding import Severity, rule
 from torchlink.lint.libtorch_names import mixed
 from torchlink.lint.missing import missing_names, nearby, not_inherited, of_libtorch, severity_of
-from torchlink.lint.rule import rule
 from torchlink.lint.rules.needed_paths import with_soname
 from torchlink.shown import quoted
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import Edge, LoadedObject
     from torchlink.lint.context import LintContext
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
+    from torchlink.lint.finding import Finding, Rule
 
 
 def asked_by(edges: Iterable[Edge]) -> str:

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import bare_name
 from torchlink.lint.context import file_name
-from torchlink.lint.finding import Severity
+from torchlink.lint.finding import Severity, rule
 from torchlink.lint.missing import is_relative
-from torchlink.lint.rule import rule
-from torchlink.lint.search_path import Entry, begins, is_of_build
+from torchlink.lint.search_path import SearchDir, begins, is_of_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torchlink.binary.closure import LoadedObject
     from torchlink.lint.context import LintContext
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
+    from torchlink.lint.finding import Finding, Rule
 
 
 def with_soname(needed: str, user: str) -> str:
@@ -73,7 +71,7 @@ def needed_by_absolute_path(rule: Rule, context: LintContext) -> Iterator[Findin
             continue
         directory = name.rpartition("/")[0] or "/"
         host = context.on_host(directory, users[0])
-        built = is_of_build(Entry(users[0], "needed", name, directory, Path(host), None))
+        built = is_of_build(SearchDir(users[0], "needed", name, directory, Path(host), None))
         group = ", ".join(file_name(each.path) for each in users)
         where = ", in a build tree or a home directory" if built else ""
         yield rule.finding(

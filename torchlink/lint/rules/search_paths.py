@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.lint.context import file_name, holds_torch, real_dir
-from torchlink.lint.finding import Severity
-from torchlink.lint.rule import rule
+from torchlink.lint.finding import Severity, rule
 from torchlink.lint.search_path import HOME, LOST_ORIGIN, all_entries, is_directory, is_padding, open_to_all
 from torchlink.shown import quoted
 
@@ -16,17 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torchlink.lint.context import LintContext
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
-    from torchlink.lint.search_path import Entry
+    from torchlink.lint.finding import Finding, Rule
+    from torchlink.lint.search_path import SearchDir
 
 # `$` must reach the linker: a shell and make both eat it.
 QUOTING = "-Wl,-rpath,'$ORIGIN/…' in a shell, '$$ORIGIN/…' in a Makefile, $ORIGIN in CMake's INSTALL_RPATH"
 
 
-def flawed(rule: Rule, context: LintContext) -> Iterator[tuple[str, str, Entry]]:
+def flawed(rule: Rule, context: LintContext) -> Iterator[tuple[str, str, SearchDir]]:
     """The entries that break a rule, each once, with who carries them in words: (text, carriers, entry)."""
-    entries: dict[str, list[Entry]] = {}
+    entries: dict[str, list[SearchDir]] = {}
     for entry in context.once(all_entries):
         if entry.flaw == rule.id:
             entries.setdefault(entry.text, []).append(entry)
@@ -127,7 +125,7 @@ def rpath_build_tree(rule: Rule, context: LintContext) -> Iterator[Finding]:
         )
 
 
-def is_of_libtorch(entry: Entry, context: LintContext) -> bool:
+def is_of_libtorch(entry: SearchDir, context: LintContext) -> bool:
     """Whether a directory is libtorch's, or holds what libtorch asks for: what `flags` prints in a default build."""
     real = os.path.realpath(entry.host)
     if holds_torch(entry.host) or real in context.torch_dirs:
@@ -136,7 +134,7 @@ def is_of_libtorch(entry: Entry, context: LintContext) -> bool:
     return any(each.needed_by in torch and real_dir(each) == real for each in context.closure.objects)
 
 
-def kind_of_place(entry: Entry) -> str:
+def kind_of_place(entry: SearchDir) -> str:
     """What makes a directory one of this machine or of this build alone."""
     if re.match(r"/(var/)?tmp/", f"{entry.directory}/"):
         return "a temporary directory"

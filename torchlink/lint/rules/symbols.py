@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import bare_name
 from torchlink.lint.context import PYTHON_NAME, file_name
-from torchlink.lint.finding import Severity
+from torchlink.lint.finding import Severity, rule
 from torchlink.lint.libtorch_names import (
     TORCH_TYPE,
     accelerator_of,
@@ -23,7 +23,6 @@ from torchlink.lint.libtorch_names import (
     unlinked,
 )
 from torchlink.lint.missing import GLIBC_PART, other_c_library
-from torchlink.lint.rule import rule
 from torchlink.shown import quoted
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from torchlink.binary.bindings import LostVersions, UndefinedSymbol
     from torchlink.binary.closure import LoadedObject
     from torchlink.lint.context import LintContext
-    from torchlink.lint.finding import Finding
-    from torchlink.lint.rule import Rule
+    from torchlink.lint.finding import Finding, Rule
 
 # A library directly in a default directory of the loader: of a text nobody knows how one was found.
 DEFAULT_DIR = re.compile(r"(/usr)?/lib(x?32|64)?(/[\w.]+-linux-\w+)?/[^/]+$")

@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.verify.guessing.operators import REDUCING
-from torchlink.verify.guessing.templates import HEIGHT, LENGTH, WIDTH
-from torchlink.verify.guessing.values import Shaped, whole, wholes
+from torchlink.verify.guessing.values import HEIGHT, LENGTH, WIDTH, Shaped, whole, wholes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torchlink.verify.guessing.templates import Template
+    from torchlink.verify.guessing.values import Template
+
 
 UNBOUNDED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class InvertedStep:
     """An operator that a value went through, with the numbers that it was called with."""
 
     kind: str
     numbers: tuple[int, ...] = ()
 
 
-def step_of(kind: str, arguments: list[object]) -> Step | None:
+def step_of(kind: str, arguments: list[object]) -> InvertedStep | None:
     """The step that an operator makes; None where the shape need not be undone, or cannot be.
 
     Args:
@@ -39,40 +39,40 @@ def step_of(kind: str, arguments: list[object]) -> Step | None:
     rest = arguments[1:]
     try:
         if kind == "permute":
-            return Step(kind, tuple(wholes(rest[0])))
+            return InvertedStep(kind, tuple(wholes(rest[0])))
         if kind in ("transpose", "swapaxes"):
-            return Step("transpose", (whole(rest[0]), whole(rest[1])))
+            return InvertedStep("transpose", (whole(rest[0]), whole(rest[1])))
         if kind in ("unsqueeze", "squeeze", "unbind"):
-            return Step(kind, (whole(rest[0]),))
+            return InvertedStep(kind, (whole(rest[0]),))
         if kind == "select":
             index = rest[1] if isinstance(rest[1], int) else 0
-            return Step(kind, (whole(rest[0]), index + 1 if index >= 0 else -index))
+            return InvertedStep(kind, (whole(rest[0]), index + 1 if index >= 0 else -index))
         if kind == "slice" and isinstance(rest[0], int):
             return _slice(*rest)
         if kind == "chunk":
-            return Step("times", (whole(rest[1]), whole(rest[0])))
+            return InvertedStep("times", (whole(rest[1]), whole(rest[0])))
         if kind == "split_with_sizes" or (kind == "split" and isinstance(rest[0], list)):
-            return Step("exactly", (whole(rest[1]), sum(wholes(rest[0]))))
+            return InvertedStep("exactly", (whole(rest[1]), sum(wholes(rest[0]))))
         if kind in REDUCING and rest and _is_dims(rest[0]):
             keepdim = rest[1] is True if len(rest) > 1 else False
-            return None if keepdim else Step("reduce", tuple(wholes(rest[0])))
+            return None if keepdim else InvertedStep("reduce", tuple(wholes(rest[0])))
     except (TypeError, LookupError):
         return None
-    return Step("t") if kind == "t" else None
+    return InvertedStep("t") if kind == "t" else None
 
 
 def _is_dims(value: object) -> bool:
     return isinstance(value, (int, list)) and not isinstance(value, bool) and value != []
 
 
-def _slice(dim: object, start: object = None, end: object = None, step: object = 1) -> Step:
+def _slice(dim: object, start: object = None, end: object = None, step: object = 1) -> InvertedStep:
     """`x[start:end:step]` along a dimension; a full range changes nothing."""
     first = 0 if start is None else whole(start)
     last = UNBOUNDED if end is None else whole(end)
-    return Step("slice", (whole(dim), first, min(last, UNBOUNDED), whole(step)))
+    return InvertedStep("slice", (whole(dim), first, min(last, UNBOUNDED), whole(step)))
 
 
-def undone(template: Template, step: Step) -> Template | None:
+def undone(template: Template, step: InvertedStep) -> Template | None:
     """The shape before the step; None where no shape before it gives this one."""
     try:
         return UNDOING[step.kind](template, *step.numbers)

@@ -9,7 +9,7 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any
 
-from torchlink.model.dtypes import is_floating
+from torchlink.model.stored import is_floating
 from torchlink.verify.guessing.values import UNKNOWN, Shape, Shaped, whole, wholes
 
 if TYPE_CHECKING:

@@ -9,17 +9,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torchlink.model.dtypes import is_floating
-from torchlink.verify.guessing.clue_rules import CLUE_RULES
-from torchlink.verify.guessing.clues import ANY, PASS, Clue, Known, Path, Probe, Source, Telling, among
-from torchlink.verify.guessing.inverse import Step, known_size, step_of, undone
+from torchlink.model.stored import is_floating
+from torchlink.verify.guessing.clues import (
+    ANY,
+    CLUE_RULES,
+    PASS,
+    ArgumentClue,
+    ArgumentPart,
+    Clue,
+    Derived,
+    KnownSize,
+    Path,
+    among,
+)
+from torchlink.verify.guessing.inverse import InvertedStep, known_size, step_of, undone
 from torchlink.verify.guessing.operators import KEEPING_SIZES, NOT_KNOWN, TELLING, plain_name
 from torchlink.verify.guessing.values import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torchlink.verify.guessing.templates import Template
+    from torchlink.verify.guessing.values import Template
 
 CASTS = frozenset(("to", "float", "double", "half", "bfloat16", "long", "int", "bool", "type_as"))
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "isnan"))
@@ -52,17 +62,17 @@ class Prober:
         told = self.told(bare, arguments)
         if told is not None:
             return told
-        probes = [value for value in _flat(arguments) if isinstance(value, Probe)]
+        probes = [value for value in _flat(arguments) if isinstance(value, Derived)]
         if kind in IDENTITY:
             return None
         if not probes:
-            known = [value for value in arguments if isinstance(value, Known)]
+            known = [value for value in arguments if isinstance(value, KnownSize)]
             return (known[0],) if known and bare in KEEPING_LAST else None
         if bare not in JOINING and isinstance(arguments[0], (list, tuple, dict)):
             return None  # a container that merely holds probes
         if kind in UNPACKING:
             return (tuple(self.element(probes[0], index) for index in range(results)),)
-        if kind in LOOKING_UP and isinstance(arguments[0], Probe):
+        if kind in LOOKING_UP and isinstance(arguments[0], Derived):
             return (self.element(arguments[0], arguments[1]),)
         if kind in ("aten::eq", "aten::ne") and any(isinstance(value, str) for value in arguments):
             word = next(value for value in arguments if isinstance(value, str))
@@ -89,41 +99,43 @@ class Prober:
         if found is None:
             return None
         tellings, result = found
-        open_ = [each for each in tellings if each.value is UNKNOWN or isinstance(each.value, (Probe, Known))]
+        open_ = [
+            each for each in tellings if each.value is UNKNOWN or isinstance(each.value, (Derived, KnownSize))
+        ]
         self.note(open_)
         return (result,) if open_ and result is not PASS else None
 
-    def element(self, container: Probe, key: object) -> Probe:
+    def element(self, container: Derived, key: object) -> Derived:
         """One element of a container argument."""
         path = container.sources[0].path
         named: int | str = key if isinstance(key, (int, str)) else ANY
         self.elements.setdefault(path, set()).add(named)
-        return Probe((Source((*path, named)),))
+        return Derived((ArgumentPart((*path, named)),))
 
     def passed(self, bare: str, arguments: list[object]) -> object:
         """The value after an operator that moves dimensions, or leaves them."""
         if bare in JOINING and isinstance(arguments[0], (list, tuple)):
             return _joined("stack" if bare == "stack" else "cat", list(arguments[0]), arguments[1])
-        probes = [each for each in _flat(arguments) if isinstance(each, Probe)]
+        probes = [each for each in _flat(arguments) if isinstance(each, Derived)]
         sources = list(dict.fromkeys(source for probe in probes for source in probe.sources))
-        step = step_of(bare, arguments) if isinstance(arguments[0], Probe) else None
+        step = step_of(bare, arguments) if isinstance(arguments[0], Derived) else None
         if step is not None:
             sources = _stepped(sources, step)
         if bare in CASTS or bare in COMPARISONS:
             sources = [replace(source, cast=True) for source in sources]
-        return Probe(tuple(sources))
+        return Derived(tuple(sources))
 
-    def note(self, tellings: Iterable[Telling]) -> None:
+    def note(self, tellings: Iterable[ArgumentClue]) -> None:
         """Turn what an operator says about a value into clues about the arguments that it came from."""
         for telling in tellings:
             for template in telling.templates:
-                if isinstance(telling.value, Probe):
+                if isinstance(telling.value, Derived):
                     for source in telling.value.sources:
                         self.note_source(source, template, telling)
                 elif telling.value is UNKNOWN and template is not None and not telling.weak:
                     self.add(Clue(None, telling.dtype, template, telling.fill, telling.reason))
 
-    def note_source(self, source: Source, template: Template | None, telling: Telling) -> None:
+    def note_source(self, source: ArgumentPart, template: Template | None, telling: ArgumentClue) -> None:
         """One clue, with the shape taken back to where the argument stands."""
         before = template
         for step in reversed(source.steps):
@@ -154,7 +166,7 @@ def _flat(arguments: Iterable[object]) -> Iterable[object]:
             yield argument
 
 
-def _stepped(sources: Iterable[Source], step: Step) -> list[Source]:
+def _stepped(sources: Iterable[ArgumentPart], step: InvertedStep) -> list[ArgumentPart]:
     """The sources, one step further."""
     return [
         replace(source, steps=(*source.steps, step)) if len(source.steps) < LONGEST_WAY else source
@@ -165,14 +177,14 @@ def _stepped(sources: Iterable[Source], step: Step) -> list[Source]:
 def _joined(kind: str, parts: list[object], dim: object) -> object:
     """Several values joined along a dimension; the first takes what does not divide evenly."""
     place = dim if isinstance(dim, int) else 0
-    sought = [part for part in parts if isinstance(part, Probe)]
+    sought = [part for part in parts if isinstance(part, Derived)]
     known = sum(
-        (part.along(place) if isinstance(part, Known) else known_size(part, place)) or 0 for part in parts
+        (part.along(place) if isinstance(part, KnownSize) else known_size(part, place)) or 0 for part in parts
     )
     if not sought:
-        return Known(last=known) if kind == "cat" and known else UNKNOWN
-    sources: list[Source] = []
+        return KnownSize(last=known) if kind == "cat" and known else UNKNOWN
+    sources: list[ArgumentPart] = []
     for number, probe in enumerate(sought):
         which = "cat_first" if kind == "cat" and number == 0 else kind
-        sources += _stepped(probe.sources, Step(which, (place, len(sought), known)))
-    return Probe(tuple(dict.fromkeys(sources)))
+        sources += _stepped(probe.sources, InvertedStep(which, (place, len(sought), known)))
+    return Derived(tuple(dict.fromkeys(sources)))

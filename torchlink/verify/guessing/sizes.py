@@ -8,7 +8,7 @@ from collections import deque
 from itertools import islice, product
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.verify.guessing.templates import (
+from torchlink.verify.guessing.values import (
     BATCH,
     BATCHES,
     DEPTH,
@@ -28,7 +28,7 @@ from torchlink.verify.guessing.templates import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torchlink.verify.guessing.templates import Sizes
+    from torchlink.verify.guessing.values import Sizes
 
 MOST_USUAL = 80
 SIDES = (20, 40, 80, 100, 160, 200, 320, 400, 480, 640)  # of images that are not square, and of spectrograms

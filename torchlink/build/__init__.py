@@ -1,1 +1,0 @@
-"""Compiling with a cache that can be deleted, copied, shared or killed half-way."""

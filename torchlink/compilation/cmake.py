@@ -1,0 +1,225 @@
+"""The lines of a compiler's, linker's or build tool's output that say what is wrong.
+
+What CMake needs on disk: torchlink's prefix, and the facts about this machine that its text depends on.
+
+Running the commands of a build, and saying what is wrong where one fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlink import atomic
+from torchlink.bounds import first_bytes, holds
+from torchlink.compilation.cache import keep_log
+from torchlink.emit import cmake_prefix, cmake_syntax
+from torchlink.errors import BuildFailedError, FileError
+from torchlink.libtorch.disk import read_text
+from torchlink.libtorch.tree import check_unpacked
+from torchlink.paths import cache_dir, close_to_others, distrust, lasting, working_directory
+from torchlink.process import run
+from torchlink.projects.cmake import ProjectTools
+from torchlink.projects.writing import encoded, write_project
+from torchlink.toolchain.tools import find_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torchlink.plan import LinkPlan
+
+
+# Strongest first: a compiler's own word for an error, then what linkers, CMake and Nim say.
+DECISIVE = (
+    re.compile(r"\b(fatal error|internal compiler error): "),
+    re.compile(r"\berror: |\bError: |CMake Error"),
+    re.compile(r"undefined reference to|undefined symbol|cannot find -l|multiple definition of"),
+    re.compile(r"cannot find|No such file or directory|[Kk]illed|No space left|out of memory|not found"),
+)
+# Collect2 and ninja repeat that something failed, which the reader knows.
+EMPTY_WORDS = re.compile(r"ld returned \d+ exit status|build stopped|^make.*\*\*\*")
+LONGEST = 300  # characters of a line that are shown
+
+
+def decisive_lines(output: str, most: int = 5) -> tuple[str, ...]:
+    """The first lines that name an error, at most `most`; the last lines where none does."""
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if not EMPTY_WORDS.search(line)]
+    for pattern in DECISIVE:
+        found = list(dict.fromkeys(line for line in telling if pattern.search(line)))
+        if found:
+            return tuple(line[:LONGEST] for line in found[:most])
+    return tuple(line[:LONGEST] for line in lines[-most:])
+
+
+LAUNCHERS = ("ccache", "sccache")
+HEAD = 1 << 16  # bytes in which it stands
+OWN = "# Written by torchlink"  # at the head of every file of the prefix
+
+
+def project_tools() -> ProjectTools:
+    """What is installed here of the tools that a CMake project uses."""
+    cmake = find_tool("cmake")
+    return ProjectTools(
+        cmake_version=cmake.version if cmake else (),
+        generator="Ninja" if find_tool("ninja") else "Unix Makefiles",
+        launcher=launcher(),
+    )
+
+
+def launcher() -> str | None:
+    """The compiler launcher that is installed, by its bare name."""
+    return next((name for name in LAUNCHERS if find_tool(name)), None)
+
+
+def prefix_files(plan: LinkPlan) -> dict[str, str]:
+    """The files of torchlink's prefix for a libtorch on this machine, by their name relative to it.
+
+    Raises:
+        LibtorchUnusableError: it is not extracted.
+        InexpressibleError: CMake cannot carry a path of the plan.
+    """
+    check_unpacked(plan.libtorch)
+    targets = (
+        place / "Caffe2" / "Caffe2Targets.cmake"
+        for place in (plan.libtorch.root / "share" / "cmake", plan.libtorch.library_dir / "cmake")
+    )
+    upstream = next((read_text(file) for file in targets if file.is_file()), "")
+    return cmake_prefix.files(
+        plan,
+        cmake_prefix.upstream_definitions(upstream, cpu_only=plan.options.cpu_only),
+        cmake_prefix.main_library(plan).file.stat().st_size,
+    )
+
+
+def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool = False) -> Path:
+    """Put the prefix into a directory of the user's, or into the cache under a name made of its content.
+
+    A cached prefix is never changed, so a build directory that names it stays configured.
+
+    Raises:
+        WouldOverwriteError: the user's directory holds such files that torchlink has not written, and
+            `force` is off; nothing was written.
+        FileError: the place cannot be written.
+        LibtorchUnusableError: libtorch is not extracted.
+        InexpressibleError: CMake cannot carry a path of the plan.
+    """
+    cmake_syntax.check_directory(os.path.normpath(directory) if directory else cache_dir())
+    files = prefix_files(plan)
+    if directory is None:
+        version = re.sub(r"[^\w.+-]", "_", plan.libtorch.version or "unknown")
+        return _keep(files, f"libtorch-{version}")
+    write_project(files, directory, force=force, is_ours=_is_own)
+    return directory
+
+
+def write_with_prefix(
+    files: Mapping[str, str], plan: LinkPlan, directory: Path, place: str, *, force: bool = False
+) -> tuple[Path, ...]:
+    """Write a project together with the prefix that it uses: both, or nothing.
+
+    Args:
+        files: of the project, by their name relative to `directory`.
+        plan: of the prefix.
+        directory: the project's.
+        place: the prefix's own directory, relative to it.
+        force: overwrite what stands there.
+
+    Returns:
+        The project's files that were written.
+
+    Raises:
+        WouldOverwriteError: something of the user's stands there and `force` is off.
+        FileError: the directory cannot be made or written.
+        LibtorchUnusableError: libtorch is not extracted.
+        InexpressibleError: CMake cannot carry a path of the plan.
+    """
+    # As CMake will name it: by the way that its user came, without `..`.
+    cmake_syntax.check_directory(os.path.normpath(Path(working_directory(), directory)))
+    prefix = {f"{place}/{name}": text for name, text in prefix_files(plan).items()}
+    beside = frozenset(directory / name for name in prefix)
+    return write_project(
+        {**files, **prefix}, directory, force=force, is_ours=lambda path: path in beside and _is_own(path)
+    )[: len(files)]
+
+
+def write_initial_cache(text: str) -> Path:
+    """Put a script for `cmake -C` into the cache and return its path."""
+    return _keep({"initial-cache.cmake": text}, "configure") / "initial-cache.cmake"
+
+
+def _keep(files: Mapping[str, str], name: str) -> Path:
+    """A directory of the cache that holds exactly these files; written beside, so whole or absent."""
+    key = sha256("\0".join(f"{file}\0{text}" for file, text in files.items()).encode())
+    directory = cache_dir() / "cmake" / f"{name}-{key.hexdigest()[:16]}"
+
+    def is_whole() -> bool:
+        return distrust(directory) is None and _holds(directory, files)
+
+    try:
+        directory = lasting("cmake") / directory.name
+        if is_whole():
+            return directory
+        with atomic.beside(directory) as work:
+            fresh = work / "whole"
+            atomic.fill(fresh, {file: encoded(text) for file, text in files.items()})
+            close_to_others(fresh)
+            # What somebody has changed must not stay.
+            atomic.move_in(fresh, directory, stays=is_whole)
+    except OSError as error:
+        raise FileError(
+            f"Cannot write {directory}: {error.strerror}.",
+            hint="Name a directory that you may write to with TORCHLINK_CACHE_DIR.",
+        ) from error
+    return directory
+
+
+def _holds(directory: Path, files: Mapping[str, str]) -> bool:
+    try:
+        return all(
+            distrust(directory / name) is None and holds(directory / name, encoded(text))
+            for name, text in files.items()
+        )
+    except OSError:
+        return False
+
+
+def _is_own(file: Path) -> bool:
+    """Whether nothing of the user's stands there."""
+    try:
+        return OWN.encode() in first_bytes(file, HEAD)
+    except FileNotFoundError:
+        return True
+    except (OSError, FileError):
+        return False
+
+
+def run_steps(steps: Sequence[Sequence[str]], directory: Path, *, log_name: str) -> float:
+    """Run commands in a directory, one after the other, and return the seconds that took.
+
+    Raises:
+        BuildFailedError: one failed; the details show its decisive lines, the command, and where its whole
+            output is.
+        FileError: that log cannot be written.
+    """
+    seconds = 0.0
+    log = ""
+    for step in steps:
+        done = run(step, cwd=directory)
+        seconds += done.seconds
+        output = f"{done.stdout}{done.stderr}"
+        command = shlex.join(step)
+        log += f"$ {command}\n{output}\nexit status {done.returncode}\n\n"
+        if done.returncode != 0:
+            path = keep_log(log_name, log)
+            killed = f" (killed by signal {-done.returncode})" if done.returncode < 0 else ""
+            raise BuildFailedError(
+                f"The reference loader could not be built{killed}.",
+                hint="The same words fail in a program of yours; `torchlink find` shows what they rest on.",
+                details=(*decisive_lines(output), f"command: {command}", f"full log: {path}"),
+            )
+    return seconds

@@ -1,0 +1,107 @@
+"""The reference loader as a program on disk: found in the cache, or built and kept."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.compilation import cache
+from torchlink.compilation.recipe import PROGRAM, key, recipe
+from torchlink.errors import BuildFailedError, ResourcesError, TorchlinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torchlink.compilation.recipe import Recipe
+    from torchlink.plan import LinkPlan
+    from torchlink.toolchain.types import Compiler
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLoader:
+    """A loader that is ready to run."""
+
+    path: Path
+    cached: bool  # nothing was compiled now
+    compile_seconds: float  # of this run: 0 where it was cached
+    command: str  # for a POSIX shell: what built it, in a directory of its own
+
+
+def build_loader(
+    plan: LinkPlan, compiler: Compiler, via: str = "cxx", started: Callable[[], None] = lambda: None
+) -> BuiltLoader:
+    """The loader for a plan: from the cache, else built under a lock and kept.
+
+    Args:
+        plan: what to build against.
+        compiler: what compiles.
+        via: "cxx" for the compiler with the flags of the plan, "cmake" or "nim" for that target's project.
+        started: called before something is built.
+
+    Raises:
+        BuildFailedError: it does not compile, link or configure.
+        FileError: the cache cannot be written.
+        ToolMissingError: a program that is needed is not there.
+        InexpressibleError: the target's syntax cannot carry a path of the plan.
+    """
+    way = recipe(via, plan, compiler)
+    name = key(plan, compiler, way.key_parts())
+    entry = cache.find(name)
+    if entry is None:
+        with cache.lock(name):
+            entry = cache.find(name)  # somebody else may have built it meanwhile
+            if entry is None:
+                started()
+                return _build(way, name, plan, compiler)
+    return BuiltLoader(entry.program, cached=True, compile_seconds=0.0, command=str(entry.facts["command"]))
+
+
+def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
+    """Build in a workspace; once more where somebody clears the cache meanwhile."""
+    for last in (False, True):
+        with cache.workspace() as work:
+            try:
+                return _build_in(work, way, name, plan, compiler)
+            except ResourcesError:
+                raise
+            except (TorchlinkError, OSError):
+                if last or work.is_dir():
+                    raise
+    raise AssertionError  # the last round returned or raised
+
+
+def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
+    from torchlink.atomic import fill
+    from torchlink.compilation import recipe
+    from torchlink.compilation.cmake import run_steps
+    from torchlink.compilation.recipe import source_dir
+    from torchlink.projects.writing import encoded
+    from torchlink.toolchain.compiler import cxx_name
+
+    directory, finished = work / "work", work / "entry"
+    fill(directory, {file: encoded(text) for file, text in way.files.items()})
+    begun = time.time_ns()
+    try:
+        seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
+    except BuildFailedError as error:
+        better = cxx_name(str(compiler.path))
+        if better and any("undefined" in line for line in error.details):
+            error.hint = f"{compiler.path.name} links C programs, without the C++ library: use {better}."
+        raise
+    finished.mkdir()
+    (directory / way.program).rename(finished / PROGRAM)
+    read = recipe.read_in(directory, source_dir())
+    (finished / recipe.LIST).write_bytes(os.fsencode("\n".join(read)))
+    facts = {
+        "libtorch": {"root": str(plan.libtorch.root), "version": plan.libtorch.version},
+        "compiler": compiler.name,
+        "via": way.via,
+        "command": way.command,
+        "compile_seconds": seconds,
+        "headers": recipe.stamp(read, since=begun),
+    }
+    entry = cache.publish(name, finished, PROGRAM, facts)
+    return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=way.command)

@@ -1,0 +1,1 @@
+"""What a project decides about its findings: configuration, the allow list, the baseline."""

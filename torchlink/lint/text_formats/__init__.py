@@ -1,1 +1,0 @@
-"""Parsers for what other tools print about a binary: text in, `Listing`s out."""

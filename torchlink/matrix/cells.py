@@ -1,0 +1,226 @@
+"""Rows, columns and cells of a matrix, as frozen objects.
+
+`torchlink matrix` as a function: which rows and columns, and one verification a cell.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.errors import LibtorchUnusableError, ResourcesError, TorchlinkError, UsageError
+from torchlink.libtorch.choose import failure, search
+from torchlink.verify.verification import WAYS, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.verify.options import VerifyOptions
+    from torchlink.verify.result import ModelResult, VerifyReport
+
+
+OK, FAILED, CANNOT = "ok", "failed", "cannot"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A libtorch."""
+
+    path: str  # as the user named it, else its root
+    libtorch: Libtorch | None
+    error: TorchlinkError | None  # why it cannot be used; None exactly where there is a libtorch
+
+    @property
+    def version(self) -> str:
+        """How tables call it."""
+        return (self.libtorch.version if self.libtorch else None) or "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A compiler and a way of building."""
+
+    compiler: str | None  # a command; $CXX, else c++, where None
+    via: str  # "cxx" | "cmake" | "nim"
+    name: str  # `g++ 12.2.0`; the command itself where it was not asked
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """How the verification of one row in one column ended."""
+
+    row: Row
+    column: Column
+    error: TorchlinkError | None
+    report: VerifyReport | None  # None where nothing was built
+    seconds: float
+
+    @property
+    def status(self) -> str:
+        """OK, FAILED (it was tried and something is wrong) or CANNOT (it could not be tried)."""
+        if self.error is None:
+            return OK
+        return FAILED if self.error.exit_code == 1 else CANNOT
+
+    @property
+    def model(self) -> ModelResult | None:
+        """What became of the model."""
+        return self.report.models[0] if self.report else None
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixReport:
+    """One run of `torchlink matrix`."""
+
+    model: str | None  # None: the bundled test model
+    device: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    cells: tuple[Cell, ...]  # row by row
+
+    @property
+    def exit_code(self) -> int:
+        """0 all is well, 1 a verification failed, 2 none failed but some could not be tried."""
+        statuses = {cell.status for cell in self.cells}
+        if FAILED in statuses:
+            return 1
+        return 2 if CANNOT in statuses else 0
+
+    def cells_of(self, row: Row) -> tuple[Cell, ...]:
+        """One line of the table."""
+        return tuple(cell for cell in self.cells if cell.row is row)
+
+
+def rows_of(libtorchs: Sequence[Path]) -> tuple[Row, ...]:
+    """The libtorchs that were named, unusable ones with their error; every usable one here where none was.
+
+    Raises:
+        LibtorchNotFoundError: none was named, and there is none.
+    """
+    if libtorchs:
+        return tuple(_named(path) for path in dict.fromkeys(libtorchs))
+    found = search(everything=True)
+    if found.chosen is None:
+        raise failure(found)
+    usable = [candidate.libtorch for candidate in found.candidates if candidate.libtorch]
+    return tuple(Row(str(libtorch.root), libtorch, None) for libtorch in usable)
+
+
+def _named(path: Path) -> Row:
+    found = search((path,))
+    if found.chosen is None:
+        return Row(str(path), None, failure(found))
+    return Row(str(path), found.chosen, None)
+
+
+def columns_of(compilers: Sequence[str], ways: Sequence[str], *, ask: bool = True) -> tuple[Column, ...]:
+    """Every compiler with every way of building.
+
+    Args:
+        compilers: commands; the default compiler where empty.
+        ways: "cxx", "cmake", "nim"; "cxx" where empty.
+        ask: start the compilers to learn their versions.
+
+    Raises:
+        UsageError: there is no such way.
+    """
+    for way in ways:
+        if way not in WAYS:
+            raise UsageError(f"--via {way} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
+    commands: list[str | None] = list(dict.fromkeys(compilers)) or [None]
+    names = {command: _name(command) if ask else command or "c++" for command in commands}
+    return tuple(
+        Column(command, way, names[command]) for command in commands for way in dict.fromkeys(ways or ["cxx"])
+    )
+
+
+def _name(command: str | None) -> str:
+    from torchlink.toolchain.compiler import find_compiler
+
+    try:
+        found = find_compiler(command)
+    except ResourcesError:
+        raise
+    except TorchlinkError:
+        return command or "c++"  # the cells say what is wrong with it
+    return f"{command} {'.'.join(map(str, found.version))}" if command else found.name
+
+
+def run_matrix(
+    model: Path | None,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    options: VerifyOptions,
+    *,
+    jobs: int = 1,
+    done: Callable[[Cell], None] = lambda _: None,
+) -> MatrixReport:
+    """Verify a model in every cell.
+
+    Args:
+        model: a TorchScript file; the bundled test model where None.
+        rows: libtorchs.
+        columns: compilers and ways.
+        options: of every verification; a column gives its own compiler and way of building.
+        jobs: how many cells at once; each compiler takes about a gigabyte of memory.
+        done: called after each cell, in the order in which they end.
+
+    Raises:
+        ModelError: the file is no TorchScript model, so that there is nothing to verify.
+        FileError: the file cannot be read.
+        UsageError: an option has no such value.
+    """
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs} is too few.", hint="Say 1 or more.")
+    if model is not None:
+        from torchlink.model.kind import require_torchscript
+
+        require_torchscript(model)
+    pairs = [(row, column) for row in rows for column in columns]
+
+    def prove(pair: tuple[Row, Column]) -> Cell:
+        cell = _verify(*pair, [model] if model else [], options)
+        done(cell)
+        return cell
+
+    return MatrixReport(
+        model=str(model) if model else None,
+        device=options.device,
+        rows=tuple(rows),
+        columns=tuple(columns),
+        cells=tuple(_each(prove, pairs, jobs)),
+    )
+
+
+def _each(
+    prove: Callable[[tuple[Row, Column]], Cell], pairs: Sequence[tuple[Row, Column]], jobs: int
+) -> Iterator[Cell]:
+    """The cells in order, several worked on at once."""
+    if jobs == 1:
+        yield from map(prove, pairs)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(jobs)  # threads: the work is done by compilers and loaders
+    try:
+        yield from pool.map(prove, pairs)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _verify(row: Row, column: Column, models: Sequence[Path], options: VerifyOptions) -> Cell:
+    start = time.perf_counter()
+    if row.libtorch is None:
+        return Cell(row, column, row.error or LibtorchUnusableError("There is no libtorch."), None, 0.0)
+    try:
+        report = verify(models, row.libtorch, options._replace(via=column.via, compiler=column.compiler))
+    except UsageError:
+        raise  # the same in every cell
+    except ResourcesError:
+        raise
+    except TorchlinkError as error:
+        return Cell(row, column, error, None, time.perf_counter() - start)
+    return Cell(row, column, report.models[0].error, report, time.perf_counter() - start)

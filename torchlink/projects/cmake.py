@@ -1,0 +1,115 @@
+"""CMake projects: a link plan and what is installed in, the files of a project out; nothing is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchlink.emit.cmake_prefix import CONFIG_DIR
+from torchlink.emit.templates import render
+from torchlink.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.plan import LinkPlan
+
+
+# Where a project keeps torchlink's prefix, so that no committed file names a path of the machine.
+PREFIX_DIR = ".torchlink"
+BUILD_DIR = "build"
+TARGET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
+# Targets of CMake itself (policy CMP0037) and those that TorchConfig.cmake defines.
+TAKEN = frozenset({
+    "all", "ALL_BUILD", "help", "install", "INSTALL", "preinstall", "clean", "edit_cache", "rebuild_cache",
+    "test", "RUN_TESTS", "package", "PACKAGE", "package_source", "ZERO_CHECK",
+    "torch", "torch_library", "torch_cpu", "torch_cpu_library", "torch_cuda", "torch_cuda_library",
+    "torch_python", "c10", "c10_cuda",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectTools:
+    """What a project's presets use on this machine."""
+
+    cmake_version: tuple[int, ...]  # () where no CMake was found
+    generator: str  # "Ninja" | "Unix Makefiles"
+    launcher: str | None  # compiler launcher by its bare name: "ccache" | "sccache"
+
+
+def project(
+    plan: LinkPlan, tools: ProjectTools, sources: Mapping[str, str], name: str = "app"
+) -> dict[str, str]:
+    """A project that builds one program: file name -> text, without the prefix that belongs in `PREFIX_DIR`.
+
+    Args:
+        plan: gives the C++ standard; all else that is libtorch's comes through `find_package(Torch)`.
+        tools: decides the presets.
+        sources: file name -> text of the program's sources.
+        name: of the project, its target and its program.
+
+    Raises:
+        UsageError: the name cannot be a target's.
+    """
+    if not TARGET_NAME.fullmatch(name) or name in TAKEN:
+        raise UsageError(
+            f"{name!r} cannot be the name of the program: CMake or libtorch has a target of that name, or it "
+            "holds other characters than letters, digits and _ . + -.",
+            hint="Choose another one with --name.",
+        )
+    values = {
+        "name": name,
+        "sources": [source for source in sources if not source.endswith(".h")],
+        "standard": plan.cxx_standard,
+        "prefix_dir": PREFIX_DIR,
+        "build_dir": BUILD_DIR,
+    }
+    return {
+        "CMakeLists.txt": render("cmake/project/CMakeLists.txt.j2", values),
+        "CMakePresets.json": presets(),
+        "CMakeUserPresets.json": user_presets(tools),
+        **sources,
+        ".gitignore": render("cmake/project/gitignore.j2", values),
+    }
+
+
+def presets() -> str:
+    """The text of `CMakePresets.json` with the preset `default`, which names nothing of the machine.
+
+    From version 3 on (CMake 3.21) a preset needs no generator.
+    """
+    variables = {
+        "CMAKE_BUILD_TYPE": "Release",
+        "CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
+        "Torch_DIR": f"${{sourceDir}}/{PREFIX_DIR}/{CONFIG_DIR}",
+    }
+    configure = {
+        "name": "default",
+        "displayName": "Release",
+        "description": f"libtorch: see {PREFIX_DIR}, made by `torchlink cmake prefix --output {PREFIX_DIR}`",
+        "binaryDir": f"${{sourceDir}}/{BUILD_DIR}",
+        "cacheVariables": variables,
+    }
+    return _presets("default", configure, {"cmakeMinimumRequired": {"major": 3, "minor": 21, "patch": 0}})
+
+
+def user_presets(tools: ProjectTools) -> str:
+    """The text of `CMakeUserPresets.json` with the preset `local`: `default` with the tools of this machine."""
+    configure: dict[str, object] = {
+        "name": "local",
+        "displayName": "Release, with this machine's tools",
+        "inherits": "default",
+        "generator": tools.generator,
+        "binaryDir": f"${{sourceDir}}/{BUILD_DIR}-local",
+    }
+    if tools.launcher:
+        configure["cacheVariables"] = {"CMAKE_CXX_COMPILER_LAUNCHER": tools.launcher}
+    return _presets("local", configure, {})
+
+
+def _presets(name: str, configure: Mapping[str, object], more: Mapping[str, object]) -> str:
+    build = {"name": name, "configurePreset": name}
+    text = {"version": 3, **more, "configurePresets": [configure], "buildPresets": [build]}
+    return json.dumps(text, indent=2) + "\n"
