@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py [--rounds N] [--libtorch PATH]
 
-Every model of the tests (tests/zoo) is run by the reference loader twice: with inputs that torchlink works out, and
+Every model of the tests (tests/models) is run by the reference loader twice: with inputs that torchlink works out, and
 with those same inputs given. Both sides of a ratio run in turn, in a loader that has started already; of each the
 fastest run counts.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torchlink
-from tests.zoo.catalogue import NAMES, build
+from tests.models.catalogue import NAMES, build
 from torchlink.compilation.loader import build_loader
 from torchlink.plan import make_plan
 from torchlink.toolchain.compiler import find_compiler

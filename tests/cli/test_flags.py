@@ -254,7 +254,7 @@ def test_paths_that_are_no_text_come_out_as_they_are(torch_root: Path, tmp_path:
 def test_notes_go_to_stderr(
     torchlink: Torchlink, torch_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An old compiler is imitated by a script that says what g++ 9 says."""
+    """A script stands in for an old compiler: it prints what g++ 9 prints."""
     old = tmp_path / "g++-9"
     old.write_text(
         "#!/bin/sh\necho 'Target: x86_64-linux-gnu' >&2\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_clean
-from tests.imitations import companion, imitate
+from tests.fake_libtorch import companion, fake_libtorch
 from torchlink.cli.run import environment
 from torchlink.errors import InexpressibleError, LibtorchUnusableError
 from torchlink.libtorch.machine import this_machine
@@ -31,7 +31,7 @@ VARIABLE = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH
 @pytest.fixture
 def here(tmp_path: Path) -> Libtorch:
     """A libtorch for this platform."""
-    return imitate(tmp_path / "torch", platform=this_machine().platform)
+    return fake_libtorch(tmp_path / "torch", platform=this_machine().platform)
 
 
 def test_libtorchs_directory_comes_first(
@@ -100,7 +100,7 @@ def test_a_libtorch_among_the_systems_needs_no_variable(here: Libtorch) -> None:
 @pytest.mark.parametrize("name", ["a:b", "a;b"])
 def test_a_directory_that_the_variable_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InexpressibleError, match="cannot name"):
-        environment(imitate(tmp_path / name, platform=this_machine().platform), {})
+        environment(fake_libtorch(tmp_path / name, platform=this_machine().platform), {})
 
 
 def test_another_platforms_libtorch_runs_nothing_here(here: Libtorch) -> None:

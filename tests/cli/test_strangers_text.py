@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import torchlink as package
-from tests.imitations import imitate
+from tests.fake_libtorch import fake_libtorch
 from tests.libtorch.trees import Fake, make
 from torchlink.cli.output import safe
 from torchlink.errors import ModelError
@@ -140,7 +140,7 @@ def test_a_libtorchs_own_texts_are_told_safely(tmp_path: Path, torchlink: Callab
 
 
 def test_reports_keep_what_is_outside_on_its_line(tmp_path: Path) -> None:
-    libtorch = imitate(
+    libtorch = fake_libtorch(
         tmp_path,
         version=HOSTILE,
         found_by=HOSTILE,
@@ -173,7 +173,7 @@ def test_reports_keep_what_is_outside_on_its_line(tmp_path: Path) -> None:
     taken = (CompanionLibraries(wheel, (HOSTILE,)),)
     report = ExtractReport(libtorch, wheel, 1, 1, (HOSTILE,), taken, (wheel,), (HOSTILE,))
     harmless(safe(extract_report.to_text(report)))
-    tame = imitate(tmp_path, conflicts=("x",))
+    tame = fake_libtorch(tmp_path, conflicts=("x",))
     calm = replace(
         report, libtorch=tame, wheel=Path("x"), companions=(CompanionLibraries(Path("x"), ("x",)),)
     )

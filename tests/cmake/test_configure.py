@@ -9,7 +9,7 @@ import pytest
 
 from tests.cmake.toy import project
 from tests.conftest import unmet
-from tests.imitations import imitate
+from tests.fake_libtorch import fake_libtorch
 from torchlink.emit.cmake_configure import given_variables, initial_cache
 from torchlink.toolchain.tools import find_tool
 
@@ -156,7 +156,7 @@ def test_without_arguments_cmake_itself_answers(torch_root: Path, torchlink: Cal
 
 def test_a_source_tree_is_not_added_to_the_project(tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
-    script = initial_cache(imitate(tmp_path / "torch", layout="source"), prefix, None)
+    script = initial_cache(fake_libtorch(tmp_path / "torch", layout="source"), prefix, None)
     assert f'FETCHCONTENT_SOURCE_DIR_LIBTORCH PATH "{prefix}"' in script
     assert "Python3_EXECUTABLE" not in script
     assert "LAUNCHER" not in script

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cmake.toy import built, configured, dynamic
 from tests.conftest import REPOSITORY, run_clean
-from tests.imitations import imitate
+from tests.fake_libtorch import fake_libtorch
 from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, make
 from torchlink.errors import UsageError
@@ -125,7 +125,9 @@ def test_a_packed_libtorch_is_refused_whatever_its_machine_and_nothing_stays_beh
 @pytest.mark.parametrize("name", ["torch", "test", "all", "two words", "", "-x", "a;b", "ä"])
 def test_a_name_that_cannot_be_a_target_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name"):
-        project(make_plan(imitate(tmp_path)), ProjectTools((3, 25), "Ninja", None), {"main.cpp": ""}, name)
+        project(
+            make_plan(fake_libtorch(tmp_path)), ProjectTools((3, 25), "Ninja", None), {"main.cpp": ""}, name
+        )
 
 
 def test_the_committed_presets_name_no_tool_and_those_of_the_machine_do() -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
-from tests.imitations import CUDA, imitate
+from tests.fake_libtorch import CUDA, fake_libtorch
 from torchlink.compilation.cmake import write_prefix
 from torchlink.plan import PlanOptions, make_plan
 
@@ -20,7 +20,7 @@ CONFIG = "share/cmake/Torch/TorchConfig.cmake"
 
 
 def test_the_same_plan_keeps_its_directory_untouched(tmp_path: Path) -> None:
-    plan = make_plan(imitate(tmp_path, CUDA))
+    plan = make_plan(fake_libtorch(tmp_path, CUDA))
     first = write_prefix(plan)
     before = (first / CONFIG).stat().st_mtime_ns
     assert write_prefix(plan) == first
@@ -28,7 +28,7 @@ def test_the_same_plan_keeps_its_directory_untouched(tmp_path: Path) -> None:
 
 
 def test_another_plan_gets_another_directory(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path, CUDA)
+    libtorch = fake_libtorch(tmp_path, CUDA)
     plans = (
         make_plan(libtorch),
         make_plan(libtorch, PlanOptions(cpu_only=True)),
@@ -38,7 +38,7 @@ def test_another_plan_gets_another_directory(tmp_path: Path) -> None:
 
 
 def test_a_damaged_or_deleted_directory_is_made_whole(tmp_path: Path) -> None:
-    plan = make_plan(imitate(tmp_path))
+    plan = make_plan(fake_libtorch(tmp_path))
     prefix = write_prefix(plan)
     text = (prefix / CONFIG).read_text()
     (prefix / CONFIG).write_text("half")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cmake.toy import built, compile_words, configured, dynamic, moved_away, project
 from tests.conftest import run_clean
-from tests.imitations import imitate
+from tests.fake_libtorch import fake_libtorch
 from torchlink.emit import emit
 from torchlink.errors import InexpressibleError
 from torchlink.plan import PlanOptions, make_plan
@@ -68,7 +68,7 @@ def test_headers_may_come_after_the_systems(toy: Libtorch, tmp_path: Path) -> No
 
 
 def test_the_halves_share_nothing(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path)
+    libtorch = fake_libtorch(tmp_path)
     compile_half, link_half = (snippet(libtorch, half=half) for half in ("compile", "link"))
     assert "INTERFACE_INCLUDE_DIRECTORIES" in compile_half
     assert "libtorch_cpu" not in compile_half
@@ -79,7 +79,7 @@ def test_the_halves_share_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a;b", "a,b", "a|b", "a\\b", "a[b", "a$<b", "a\nb", "a\udcffb"])
 def test_a_path_that_cmake_takes_apart_is_refused(tmp_path: Path, name: str) -> None:
-    libtorch = imitate(tmp_path / name)
+    libtorch = fake_libtorch(tmp_path / name)
     with pytest.raises(InexpressibleError, match="CMake cannot carry"):
         snippet(libtorch)
 

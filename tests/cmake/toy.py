@@ -8,7 +8,7 @@ import shlex
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from tests.imitations import companion, imitate
+from tests.fake_libtorch import companion, fake_libtorch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,9 @@ MAIN = '#include <toy.h>\nint main() { return torch_value("") == c10_value() ? 0
 
 def build_toy(root: Path, **facts: Any) -> Libtorch:
     """A CUDA libtorch that links and runs; its libstdc++ ABI is 1."""
-    libtorch = imitate(root, tuple(f"lib{name}.so" for name in SOURCES), **{"accelerator": "cuda", **facts})
+    libtorch = fake_libtorch(
+        root, tuple(f"lib{name}.so" for name in SOURCES), **{"accelerator": "cuda", **facts}
+    )
     (root / "include/toy.h").write_text(HEADER)
     for name, text in SOURCES.items():
         link(root / "lib", name, text, *LINKS.get(name, ()))

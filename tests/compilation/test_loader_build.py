@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import until
-from tests.imitations import imitate
+from tests.fake_libtorch import fake_libtorch
 from torchlink.errors import BuildFailedError, LibtorchUnusableError
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.verify.verification import verify
@@ -152,12 +152,12 @@ def test_a_way_whose_tool_is_missing_says_so(
 
 def test_a_libtorch_that_is_older_than_the_loader_is_told(tmp_path: Path) -> None:
     with pytest.raises(LibtorchUnusableError, match=r"needs libtorch 1\.1 or newer, and .* is 1\.0\.1"):
-        verify((), imitate(tmp_path / "torch", version="1.0.1"))
+        verify((), fake_libtorch(tmp_path / "torch", version="1.0.1"))
 
 
 def test_headers_that_debians_lacks_come_with_its_packages(tmp_path: Path) -> None:
     library_dir = tmp_path / "usr/lib/x86_64-linux-gnu"
-    libtorch = imitate(tmp_path / "usr", layout="system", library_dir=library_dir)
+    libtorch = fake_libtorch(tmp_path / "usr", layout="system", library_dir=library_dir)
     header = libtorch.include_dirs[0] / "ATen/core/class_type.h"
     header.parent.mkdir(parents=True)
     header.touch()
@@ -171,7 +171,7 @@ def test_headers_that_debians_lacks_come_with_its_packages(tmp_path: Path) -> No
 
 def test_a_build_that_fails_names_the_packages_that_libtorch_lacks(tmp_path: Path) -> None:
     lacks = (MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti"),)
-    libtorch = imitate(tmp_path / "site-packages/torch", missing_libraries=lacks)
+    libtorch = fake_libtorch(tmp_path / "site-packages/torch", missing_libraries=lacks)
     header = libtorch.include_dirs[0] / "ATen/core/class_type.h"
     header.parent.mkdir(parents=True)
     header.touch()

@@ -106,11 +106,11 @@ def test_clang_alone_serves_with_a_target(
     [{"platform": "macos", "arch": "arm64", "cxx11_abi": None}, {"platform": "windows", "cxx11_abi": None}],
 )
 def test_another_system_stays_one_clear_error(tmp_path: Path, facts: dict[str, Any]) -> None:
-    from tests.imitations import imitate
+    from tests.fake_libtorch import fake_libtorch
     from torchlink.errors import LibtorchUnusableError
     from torchlink.toolchain.cross import compiler_for
 
-    libtorch = imitate(tmp_path, **facts)
+    libtorch = fake_libtorch(tmp_path, **facts)
     assert cross_compiler(libtorch) is None
     with pytest.raises(LibtorchUnusableError, match="nothing built against it can run here"):
         compiler_for(libtorch, None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.imitations import CUDA, imitate
+from tests.fake_libtorch import CUDA, fake_libtorch
 from tests.libtorch.trees import Fake, make
 from torchlink import emit
 from torchlink.emit import TARGETS, cmake_configure, cmake_prefix
@@ -137,7 +137,7 @@ def test_a_needed_name_makes_no_package_of_its_own() -> None:
 
 def strangers_libtorch(root: Path, text: str) -> Libtorch:
     """A libtorch whose every fact in words is what a stranger wrote, as if no reader had looked at it."""
-    return imitate(
+    return fake_libtorch(
         root,
         CUDA,
         version=text,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.imitations import imitate
+from tests.fake_libtorch import fake_libtorch
 from tests.libtorch.trees import Fake, make, make_venv
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.machine import this_machine
@@ -71,7 +71,7 @@ def test_extras_of_one_package_are_asked_for_at_once() -> None:
 
 
 def test_the_environments_own_interpreter_is_told_to_install(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path / "torch", python=Path("/some where/bin/python"), arch=HERE)
+    libtorch = fake_libtorch(tmp_path / "torch", python=Path("/some where/bin/python"), arch=HERE)
     command = "'/some where/bin/python' -m pip install nvidia-cudnn-cu13==9.26.0.51"
     assert remedy_for(libtorch, [CUDNN]).command == command
 
@@ -89,7 +89,7 @@ def test_without_an_interpreter_packages_are_added_to_the_directory(tmp_path: Pa
     site = tmp_path / name
     write(site / "torch-2.15.0.dist-info/METADATA", "")
     command = merging(site, "nvidia-cudnn-cu13==9.26.0.51")
-    assert remedy_for(imitate(site / "torch", arch=HERE), [CUDNN]).command == command
+    assert remedy_for(fake_libtorch(site / "torch", arch=HERE), [CUDNN]).command == command
 
 
 def test_for_another_machine_pip_is_told_which(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_for_another_machine_pip_is_told_which(tmp_path: Path) -> None:
         site / "torch-2.15.0.dist-info/WHEEL",
         "Wheel-Version: 1.0\nTag: cp312-cp312-manylinux_2_28_riscv64\n",
     )
-    libtorch = imitate(site / "torch", arch="riscv64", python=Path("/usr/bin/python3"))
+    libtorch = fake_libtorch(site / "torch", arch="riscv64", python=Path("/usr/bin/python3"))
     command = remedy_for(libtorch, [CUDNN]).command
     assert (
         "--platform=manylinux2014_riscv64 $(seq -f --platform=manylinux_2_%g_riscv64 17 28) "
@@ -114,12 +114,12 @@ def test_what_pip_believes_to_be_installed_is_forced(tmp_path: Path) -> None:
         "libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti", "cuda-toolkit[cupti]==13.2.2"
     )
     python = tmp_path / "bin/python"
-    assert remedy_for(imitate(site / "torch", python=python, arch=HERE), [cupti, CUDNN]).command == (
+    assert remedy_for(fake_libtorch(site / "torch", python=python, arch=HERE), [cupti, CUDNN]).command == (
         f"{python} -m pip install --force-reinstall --no-deps nvidia-cuda-cupti==13.2.86 && "
         f"{python} -m pip install nvidia-cudnn-cu13==9.26.0.51"
     )
     command = merging(site, "--no-deps nvidia-cuda-cupti==13.2.86")
-    assert remedy_for(imitate(site / "torch", arch=HERE), [cupti]).command == command
+    assert remedy_for(fake_libtorch(site / "torch", arch=HERE), [cupti]).command == command
 
 
 WHEEL = "torch-2.15.0+cu132-cp313-cp313t-manylinux_2_28_{}.whl"
@@ -157,7 +157,7 @@ def test_the_command_adds_what_is_missing_and_takes_nothing_away(tmp_path: Path,
             site / "nvidia_nvtx-13.2.86.dist-info/RECORD", "nvidia/cu13/lib/libnvtx3interop.so.1,sha256=x,1\n"
         )
     nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
-    command = remedy_for(imitate(site / "torch", arch=HERE), [nvtx]).command
+    command = remedy_for(fake_libtorch(site / "torch", arch=HERE), [nvtx]).command
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert list((site / "nvidia").rglob("*nvtx*"))
@@ -184,8 +184,8 @@ def test_what_conda_brought_conda_mends(tmp_path: Path) -> None:
         f"conda install -p {prefix} -c conda-forge cuda-cupti cudnn cuda-version=12.9"
     )
     for root in (prefix, prefix / "lib/python3.12/site-packages/torch"):
-        assert remedy_for(imitate(root, **facts), parts).command == expected
-    old = imitate(prefix, **{**facts, "accelerator_version": "11.8"})
+        assert remedy_for(fake_libtorch(root, **facts), parts).command == expected
+    old = fake_libtorch(prefix, **{**facts, "accelerator_version": "11.8"})
     words = f"conda install -p {prefix} -c conda-forge cudatoolkit=11.8 intel-openmp"
     openmp = MissingLibrary("libiomp5.so", "libtorch_cpu.so", "intel-openmp")
     assert remedy_for(old, [parts[0], openmp]).command == words
@@ -194,12 +194,14 @@ def test_what_conda_brought_conda_mends(tmp_path: Path) -> None:
 def test_what_pip_brought_into_a_conda_environment_pip_mends(tmp_path: Path) -> None:
     prefix = tmp_path / "env"
     write(prefix / "conda-meta/python-3.12.1-h1_0_cpython.json", "{}")
-    libtorch = imitate(prefix / "lib/python3.12/site-packages/torch", python=prefix / "bin/python", arch=HERE)
+    libtorch = fake_libtorch(
+        prefix / "lib/python3.12/site-packages/torch", python=prefix / "bin/python", arch=HERE
+    )
     assert "-m pip install nvidia-cudnn" in remedy_for(libtorch, [CUDNN]).command
 
 
 def test_what_belongs_to_no_environment_is_not_for_pip(tmp_path: Path) -> None:
-    remedy = remedy_for(imitate(tmp_path / "moved", layout="zip"), [CUDNN])
+    remedy = remedy_for(fake_libtorch(tmp_path / "moved", layout="zip"), [CUDNN])
     assert remedy.command == ""
     assert "pip cannot fix" in remedy.text
     assert f"copy the libraries of nvidia-cudnn-cu13==9.26.0.51 into {tmp_path}/moved/lib" in remedy.text
@@ -208,7 +210,7 @@ def test_what_belongs_to_no_environment_is_not_for_pip(tmp_path: Path) -> None:
 
 def test_debians_libraries_come_from_debian(tmp_path: Path) -> None:
     library_dir = tmp_path / "usr/lib/x86_64-linux-gnu"
-    libtorch = imitate(tmp_path / "usr", layout="system", library_dir=library_dir)
+    libtorch = fake_libtorch(tmp_path / "usr", layout="system", library_dir=library_dir)
     glog = MissingLibrary("libglog.so.0", "libc10.so", None)
     assert remedy_for(libtorch, [glog]).text.startswith("`apt install libtorch-dev` brings")
     assert "libgflags-dev" in remedy_for(libtorch, [glog]).text
@@ -217,7 +219,7 @@ def test_debians_libraries_come_from_debian(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path / "torch", python=Path(sys.executable))
+    libtorch = fake_libtorch(tmp_path / "torch", python=Path(sys.executable))
     assert remedy_for(libtorch, [MissingLibrary("libodd.so", "x", None)]).text == ""
     assert remedy_for(libtorch, []).text == ""
 

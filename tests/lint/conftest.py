@@ -1,4 +1,4 @@
-"""A bench for every test."""
+"""A builder for every test."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lint.bench import Bench
+from tests.lint.builder import Builder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def builder(tmp_path: Path) -> Builder:
     """An empty directory to build in."""
-    return Bench(tmp_path)
+    return Builder(tmp_path)

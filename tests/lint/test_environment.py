@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lint.bench import MAIN, NEW_STRING, Bench, calls, findings, functions
+from tests.lint.builder import MAIN, NEW_STRING, Builder, calls, findings, functions
 from torchlink.lint.checking import check_binary
 from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import Severity
@@ -40,16 +40,16 @@ def loaded(app: Path, **environment: str) -> dict[str, str]:
     return {words[0]: words[2] for words in lines if words[1:2] == ["=>"] and words[2] != "not"}
 
 
-def two(bench: Bench) -> tuple[Path, Path, Path]:
+def two(builder: Builder) -> tuple[Path, Path, Path]:
     """A program that finds its own libtorch by its RUNPATH, that libtorch, and another that does not suit it."""
-    own, other = bench.torch("own/lib"), bench.torch("other/lib", abi=0)
+    own, other = builder.torch("own/lib"), builder.torch("other/lib", abi=0)
     libraries = (own / "libtorch_cpu.so", own / "libc10.so")
     runpath = ("-Wl,--enable-new-dtags", "-Wl,-rpath,$ORIGIN/own/lib")
-    return bench.program("app", calls(OLD, CHECK), *libraries, *runpath), own, other
+    return builder.program("app", calls(OLD, CHECK), *libraries, *runpath), own, other
 
 
-def test_what_the_variable_of_the_shell_would_change_is_said(bench: Bench) -> None:
-    app, own, other = two(bench)
+def test_what_the_variable_of_the_shell_would_change_is_said(builder: Builder) -> None:
+    app, own, other = two(builder)
     assert loaded(app, LD_LIBRARY_PATH=str(other))["libc10.so"] == f"{other}/libc10.so"
     report = check_binary(app, LintOptions(shell={"LD_LIBRARY_PATH": str(other)}))
     assert not report.findings  # checked without it
@@ -60,39 +60,39 @@ def test_what_the_variable_of_the_shell_would_change_is_said(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("words", [("-Wl,--disable-new-dtags",), ("-static",)])
-def test_a_variable_that_changes_nothing_is_not_spoken_of(bench: Bench, words: tuple[str, ...]) -> None:
-    own, other = bench.torch("own/lib"), bench.torch("other/lib", abi=0)
+def test_a_variable_that_changes_nothing_is_not_spoken_of(builder: Builder, words: tuple[str, ...]) -> None:
+    own, other = builder.torch("own/lib"), builder.torch("other/lib", abi=0)
     if words == ("-static",):
-        app = bench.build("app", MAIN, *words)
+        app = builder.build("app", MAIN, *words)
     else:  # an RPATH goes before the variable
         libraries = (own / "libtorch_cpu.so", own / "libc10.so")
-        app = bench.program("app", calls(OLD), *libraries, "-Wl,-rpath,$ORIGIN/own/lib", *words)
+        app = builder.program("app", calls(OLD), *libraries, "-Wl,-rpath,$ORIGIN/own/lib", *words)
         assert loaded(app, LD_LIBRARY_PATH=str(other))["libtorch_cpu.so"] == f"{own}/libtorch_cpu.so"
-    nowhere = str(bench.directory / "nowhere")
+    nowhere = str(builder.directory / "nowhere")
     for value in (str(other), nowhere, str(own)):
         assert not check_binary(app, LintOptions(shell={"LD_LIBRARY_PATH": value})).assumed
-    set_uid = two(bench)[0]
+    set_uid = two(builder)[0]
     set_uid.chmod(0o4755)
     assert not check_binary(set_uid, LintOptions(shell={"LD_LIBRARY_PATH": str(other)})).assumed
 
 
-def test_what_is_found_only_with_the_variable_or_lost_with_it_is_said(bench: Bench) -> None:
-    library = bench.library("lib/libinner.so", functions("inner"))
-    app = bench.program("app", calls("inner"), library)
+def test_what_is_found_only_with_the_variable_or_lost_with_it_is_said(builder: Builder) -> None:
+    library = builder.library("lib/libinner.so", functions("inner"))
+    app = builder.program("app", calls("inner"), library)
     shell = {"LD_LIBRARY_PATH": str(library.parent)}
     report = check_binary(app, LintOptions(shell=shell))
     assert [finding.rule for finding in report.findings] == ["library-not-found"]
     assert f"finds libinner.so in {library.parent}, and not at all without it" in report.assumed[0]
     assert not check_binary(app, LintOptions(environment=shell, shell=shell)).assumed  # it is checked with it
-    found = bench.program("app", calls("inner"), library, "-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib")
-    bench.path("broken/libinner.so").write_text("no library\n")
-    broken = str(bench.directory / "broken")
+    found = builder.program("app", calls("inner"), library, "-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib")
+    builder.path("broken/libinner.so").write_text("no library\n")
+    broken = str(builder.directory / "broken")
     (sentence,) = check_binary(found, LintOptions(shell={"LD_LIBRARY_PATH": broken})).assumed
     assert f"does not find libinner.so, for {broken}/libinner.so" in sentence
 
 
-def test_a_library_that_the_shell_preloads_is_said(bench: Bench) -> None:
-    app, _, other = two(bench)
+def test_a_library_that_the_shell_preloads_is_said(builder: Builder) -> None:
+    app, _, other = two(builder)
     preload = str(other / "libc10.so")
     assert loaded(app, LD_PRELOAD=preload)
     (sentence,) = check_binary(app, LintOptions(shell={"LD_PRELOAD": preload})).assumed
@@ -101,9 +101,9 @@ def test_a_library_that_the_shell_preloads_is_said(bench: Bench) -> None:
 
 
 def test_the_command_line_takes_the_variable_of_its_shell(
-    bench: Bench, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    builder: Builder, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app, _, other = two(bench)
+    app, _, other = two(builder)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(other))
     done = torchlink("lint", app)
     assert done.code == 0
@@ -114,8 +114,8 @@ def test_the_command_line_takes_the_variable_of_its_shell(
     assert "Unset LD_LIBRARY_PATH" in done.out
 
 
-def test_a_foreign_libtorch_of_the_variable_is_to_be_unset(bench: Bench) -> None:
-    app, _, other = two(bench)
+def test_a_foreign_libtorch_of_the_variable_is_to_be_unset(builder: Builder) -> None:
+    app, _, other = two(builder)
     environment = {"LD_LIBRARY_PATH": str(other)}
     found = findings(app, environment=environment)
     assert max(finding.severity for finding in found) is Severity.ERROR
@@ -126,9 +126,9 @@ def test_a_foreign_libtorch_of_the_variable_is_to_be_unset(bench: Bench) -> None
     assert not findings(app)  # what the fix says
 
 
-def test_a_program_that_resolves_only_with_a_foreign_libtorch(bench: Bench) -> None:
-    own, other = bench.torch("far/away/from/own/lib"), bench.torch("other/lib", abi=0)
-    app = bench.program("a/b/c/d/app", calls(OLD, CHECK), own / "libtorch_cpu.so", own / "libc10.so")
+def test_a_program_that_resolves_only_with_a_foreign_libtorch(builder: Builder) -> None:
+    own, other = builder.torch("far/away/from/own/lib"), builder.torch("other/lib", abi=0)
+    app = builder.program("a/b/c/d/app", calls(OLD, CHECK), own / "libtorch_cpu.so", own / "libc10.so")
     (finding,) = (
         each
         for each in findings(app, environment={"LD_LIBRARY_PATH": str(other)})
@@ -141,18 +141,18 @@ def test_a_program_that_resolves_only_with_a_foreign_libtorch(bench: Bench) -> N
     assert f"-Wl,-rpath,{own}" in finding.fix  # this one suits it
 
 
-def test_a_preloaded_library_that_breaks_the_program_is_to_be_unset(bench: Bench) -> None:
-    app, _, other = two(bench)
+def test_a_preloaded_library_that_breaks_the_program_is_to_be_unset(builder: Builder) -> None:
+    app, _, other = two(builder)
     found = findings(app, environment={"LD_PRELOAD": str(other / "libc10.so")})
     errors = [finding for finding in found if finding.severity is Severity.ERROR]
     assert errors
     assert all(finding.fix.startswith("Unset LD_PRELOAD") for finding in errors)
 
 
-def test_a_program_that_suits_the_libtorch_of_the_variable_alone(bench: Bench) -> None:
-    app, own, other = two(bench)
-    (bench.directory / "swap").mkdir()
-    right = own.rename(bench.directory / "swap" / "lib")  # its search path now leads to the wrong one
+def test_a_program_that_suits_the_libtorch_of_the_variable_alone(builder: Builder) -> None:
+    app, own, other = two(builder)
+    (builder.directory / "swap").mkdir()
+    right = own.rename(builder.directory / "swap" / "lib")  # its search path now leads to the wrong one
     other.rename(own)
     (finding,) = (
         each
@@ -162,8 +162,8 @@ def test_a_program_that_suits_the_libtorch_of_the_variable_alone(bench: Bench) -
     assert f"-rpath,{right}" in finding.fix
 
 
-def test_a_text_whose_libraries_lie_in_the_shells_directories(bench: Bench) -> None:
-    app, _, other = two(bench)
+def test_a_text_whose_libraries_lie_in_the_shells_directories(builder: Builder) -> None:
+    app, _, other = two(builder)
     text = f"\tlibc10.so => {other}/libc10.so (0x00007f0000000000)\n"
     shell = {"LD_LIBRARY_PATH": f"/nowhere:{other}/"}
     (report,) = check_text(text, str(app), LintOptions(shell=shell))

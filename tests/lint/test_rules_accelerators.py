@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lint.bench import MAIN, Bench, calls, findings, functions, said
+from tests.lint.builder import MAIN, Builder, calls, findings, functions, said
 from torchlink.lint.finding import Severity
 
 pytestmark = pytest.mark.compile
@@ -22,63 +22,63 @@ SEARCH = "-Wl,-rpath,$ORIGIN/torch/lib"
 
 
 @pytest.mark.parametrize("symbol", [AVAILABLE, HAS_CUDA])
-def test_a_program_that_asks_for_cuda_and_lost_libtorch_cuda(bench: Bench, symbol: str) -> None:
-    lib = bench.torch(cuda=True)
+def test_a_program_that_asks_for_cuda_and_lost_libtorch_cuda(builder: Builder, symbol: str) -> None:
+    lib = builder.torch(cuda=True)
     named = ("-Wl,--as-needed", lib / "libtorch_cpu.so", lib / "libtorch_cuda.so", SEARCH)
-    lost = bench.program("app", calls(symbol), *named)
+    lost = builder.program("app", calls(symbol), *named)
     (finding,) = findings(lost)
     assert (finding.rule, finding.subject) == ("load-bearing-lost", "libtorch_cuda.so")
     assert finding.severity is Severity.ERROR
     assert finding.evidence == (symbol,)
     assert "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state" in finding.fix
-    assert not findings(bench.program("app", calls(symbol), "-Wl,--no-as-needed", *named[1:]))
+    assert not findings(builder.program("app", calls(symbol), "-Wl,--no-as-needed", *named[1:]))
 
 
 @pytest.mark.parametrize("optimize", ["-O0", "-O2"])
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_a_device_name_says_it_too(bench: Bench, device: str, optimize: str) -> None:
-    lib = bench.torch(
+def test_a_device_name_says_it_too(builder: Builder, device: str, optimize: str) -> None:
+    lib = builder.torch(
         cuda=True, extra="_ZN3c106DeviceC1ERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
     )
     source = DEVICE.replace("DEVICE", f'"{device}"')
     words = (optimize, lib / "libtorch_cpu.so", SEARCH, "-Wl,--allow-shlib-undefined")
     (finding,) = said(
-        bench.program("app", source, *words, language="c++", compiler="g++"), "load-bearing-lost"
+        builder.program("app", source, *words, language="c++", compiler="g++"), "load-bearing-lost"
     )
     assert finding.severity is Severity.ERROR
     assert finding.evidence == ('the device name "cuda"',)
     kept = ("-Wl,--no-as-needed", lib / "libtorch_cuda.so")
-    repaired = bench.program("app", source, *words, *kept, language="c++", compiler="g++")
+    repaired = builder.program("app", source, *words, *kept, language="c++", compiler="g++")
     assert not said(repaired, "load-bearing-lost")
 
 
 @pytest.mark.parametrize("source", [MAIN, SEED], ids=["plain", "manual_seed"])
-def test_a_program_that_says_nothing_of_cuda_gets_a_note(bench: Bench, source: str) -> None:
-    lib = bench.torch(cuda=True)
-    (finding,) = said(bench.program("app", source, lib / "libtorch_cpu.so", SEARCH), "load-bearing-lost")
+def test_a_program_that_says_nothing_of_cuda_gets_a_note(builder: Builder, source: str) -> None:
+    lib = builder.torch(cuda=True)
+    (finding,) = said(builder.program("app", source, lib / "libtorch_cpu.so", SEARCH), "load-bearing-lost")
     assert finding.severity is Severity.NOTE
 
 
-def test_a_libtorch_without_cuda_has_nothing_to_lose(bench: Bench) -> None:
-    lib = bench.torch()
-    assert not findings(bench.program("app", calls(AVAILABLE), lib / "libtorch_cpu.so", SEARCH))
+def test_a_libtorch_without_cuda_has_nothing_to_lose(builder: Builder) -> None:
+    lib = builder.torch()
+    assert not findings(builder.program("app", calls(AVAILABLE), lib / "libtorch_cpu.so", SEARCH))
 
 
-def test_who_opens_the_library_by_name_does_not_link_it(bench: Bench) -> None:
-    lib = bench.torch(cuda=True)
+def test_who_opens_the_library_by_name_does_not_link_it(builder: Builder) -> None:
+    lib = builder.torch(cuda=True)
     source = "void* dlopen(const char*, int);\n" + calls(AVAILABLE).replace(
         "return 0;", 'return dlopen("libtorch_cuda.so", 2) == 0;'
     )
-    assert not findings(bench.program("app", source, lib / "libtorch_cpu.so", SEARCH))
+    assert not findings(builder.program("app", source, lib / "libtorch_cpu.so", SEARCH))
 
 
-def test_a_shared_library_may_be_loaded_where_libtorch_cuda_is(bench: Bench) -> None:
-    lib = bench.torch(cuda=True)
+def test_a_shared_library_may_be_loaded_where_libtorch_cuda_is(builder: Builder) -> None:
+    lib = builder.torch(cuda=True)
     words = (lib / "libtorch_cpu.so", SEARCH)
-    (finding,) = findings(bench.library("libshim.so", calls(AVAILABLE, main=False), *words))
+    (finding,) = findings(builder.library("libshim.so", calls(AVAILABLE, main=False), *words))
     assert finding.severity is Severity.WARNING
     assert not findings(
-        bench.library("mine.so", functions("PyInit_mine") + calls(AVAILABLE, main=False), *words)
+        builder.library("mine.so", functions("PyInit_mine") + calls(AVAILABLE, main=False), *words)
     )
 
 
@@ -95,26 +95,28 @@ def test_a_shared_library_may_be_loaded_where_libtorch_cuda_is(bench: Bench) -> 
     ],
 )
 def test_calls_into_cudas_own_libraries_are_one_finding(
-    bench: Bench, called: str, libraries: str, words: str
+    builder: Builder, called: str, libraries: str, words: str
 ) -> None:
-    lib = bench.torch(cuda=True)
-    bench.library("torch/lib/libc10_cuda.so", functions("_ZN3c104cuda12device_countEv"), "-Wl,-rpath,$ORIGIN")
+    lib = builder.torch(cuda=True)
+    builder.library(
+        "torch/lib/libc10_cuda.so", functions("_ZN3c104cuda12device_countEv"), "-Wl,-rpath,$ORIGIN"
+    )
     source = calls(AVAILABLE, *called.split())
     # An older libtorch_cpu that had all of it, or else the linker would not build such a program.
-    older = bench.library("older/libtorch_cpu.so", functions(f"{AVAILABLE} {called}"))
-    (finding,) = findings(bench.program("app", source, older, SEARCH))
+    older = builder.library("older/libtorch_cpu.so", functions(f"{AVAILABLE} {called}"))
+    (finding,) = findings(builder.program("app", source, older, SEARCH))
     assert (finding.rule, finding.subject) == ("torch-library-not-linked", libraries)
     assert finding.severity is Severity.ERROR
     kept = "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state"
     assert f"Add {kept} {words}".rstrip() + " behind" in finding.fix
     repaired = (f"-L{lib}", *f"-Wl,--as-needed {kept} {words}".split(), "-ltorch_cpu", SEARCH)
-    assert not findings(bench.program("app", source, *repaired))
+    assert not findings(builder.program("app", source, *repaired))
 
 
-def test_the_library_that_asks_is_named(bench: Bench) -> None:
-    lib = bench.torch(cuda=True)
-    shim = bench.library("libshim.so", calls(AVAILABLE, main=False), lib / "libtorch_cpu.so", SEARCH)
-    app = bench.program("app", calls("use_all"), shim, "-Wl,-rpath,$ORIGIN")
+def test_the_library_that_asks_is_named(builder: Builder) -> None:
+    lib = builder.torch(cuda=True)
+    shim = builder.library("libshim.so", calls(AVAILABLE, main=False), lib / "libtorch_cpu.so", SEARCH)
+    app = builder.program("app", calls("use_all"), shim, "-Wl,-rpath,$ORIGIN")
     (finding,) = findings(app)
     assert finding.severity is Severity.ERROR
     assert "libshim.so uses CUDA" in finding.message

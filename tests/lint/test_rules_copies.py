@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.lint.bench import MAIN, Bench, calls, findings, functions, rules, said
+from tests.lint.builder import MAIN, Builder, calls, findings, functions, rules, said
 from torchlink.lint.finding import Severity
 
 pytestmark = pytest.mark.compile
@@ -25,33 +25,33 @@ SECOND = {  # file name and SONAME
 
 
 @pytest.mark.parametrize("context", SECOND)
-def test_two_copies_of_libc10_by_whatever_name(bench: Bench, context: str) -> None:
+def test_two_copies_of_libc10_by_whatever_name(builder: Builder, context: str) -> None:
     file, soname, rule = SECOND[context]
-    lib = bench.torch()
-    second = bench.library(f"second/{file}", functions(C10_OWN), soname=soname)
+    lib = builder.torch()
+    second = builder.library(f"second/{file}", functions(C10_OWN), soname=soname)
     if soname and soname != file:
         second = second.rename(second.with_name(soname))
-    user = bench.library("second/libuser.so", calls(C10_OWN, main=False), second, HERE)
+    user = builder.library("second/libuser.so", calls(C10_OWN, main=False), second, HERE)
     words = (lib / "libtorch_cpu.so", user, f"{HERE}/torch/lib:$ORIGIN/second")
-    app = bench.program("app", calls(CONTEXT, "use_all"), *words)
+    app = builder.program("app", calls(CONTEXT, "use_all"), *words)
     assert [each.rule for each in findings(app) if each.severity is Severity.ERROR] == [rule]
     search = f"{HERE}:$ORIGIN/../torch/lib"
-    bench.library("second/libuser.so", calls(C10_OWN, main=False), lib / "libc10.so", search)
-    app = bench.program("app", calls(CONTEXT, "use_all"), *words)
+    builder.library("second/libuser.so", calls(C10_OWN, main=False), lib / "libc10.so", search)
+    app = builder.program("app", calls(CONTEXT, "use_all"), *words)
     assert not rules(app)
 
 
-def test_two_libtorchs_are_two_findings_of_one_rule(bench: Bench) -> None:
-    lib = bench.torch()
-    shutil.copytree(lib, bench.directory / "second/lib")
+def test_two_libtorchs_are_two_findings_of_one_rule(builder: Builder) -> None:
+    lib = builder.torch()
+    shutil.copytree(lib, builder.directory / "second/lib")
     for name in ("libc10", "libtorch_cpu"):
-        (bench.directory / "second/lib" / f"{name}.so").rename(
-            bench.directory / f"second/lib/{name}-0a1b2c3d.so"
+        (builder.directory / "second/lib" / f"{name}.so").rename(
+            builder.directory / f"second/lib/{name}-0a1b2c3d.so"
         )
-    bench.library("second/lib/libc10-0a1b2c3d.so", functions(C10_OWN))
-    cpu = bench.library("second/lib/libtorch_cpu-0a1b2c3d.so", functions(CONTEXT))
-    user = bench.library("libuser.so", calls(CONTEXT, main=False), cpu, f"{HERE}/second/lib")
-    app = bench.program(
+    builder.library("second/lib/libc10-0a1b2c3d.so", functions(C10_OWN))
+    cpu = builder.library("second/lib/libtorch_cpu-0a1b2c3d.so", functions(CONTEXT))
+    user = builder.library("libuser.so", calls(CONTEXT, main=False), cpu, f"{HERE}/second/lib")
+    app = builder.program(
         "app", calls(CONTEXT, "use_all"), lib / "libtorch_cpu.so", user, f"{HERE}:$ORIGIN/torch/lib"
     )
     (finding,) = said(app, "duplicate-libtorch")
@@ -59,52 +59,52 @@ def test_two_libtorchs_are_two_findings_of_one_rule(bench: Bench) -> None:
     assert len(finding.evidence) == 2
 
 
-def test_one_file_by_two_names_is_one_copy(bench: Bench) -> None:
-    lib = bench.torch()
-    bench.path("alias/x")
-    (bench.directory / "alias/libc10.so").symlink_to(lib / "libc10.so")
-    user = bench.library(
-        "libuser.so", calls(C10_OWN, main=False), bench.directory / "alias/libc10.so", f"{HERE}/alias"
+def test_one_file_by_two_names_is_one_copy(builder: Builder) -> None:
+    lib = builder.torch()
+    builder.path("alias/x")
+    (builder.directory / "alias/libc10.so").symlink_to(lib / "libc10.so")
+    user = builder.library(
+        "libuser.so", calls(C10_OWN, main=False), builder.directory / "alias/libc10.so", f"{HERE}/alias"
     )
-    app = bench.program(
+    app = builder.program(
         "app", calls(CONTEXT, "use_all"), lib / "libtorch_cpu.so", user, f"{HERE}:$ORIGIN/torch/lib"
     )
     assert not findings(app)
 
 
-def test_a_static_copy_inside_the_program(bench: Bench) -> None:
-    lib = bench.torch()
+def test_a_static_copy_inside_the_program(builder: Builder) -> None:
+    lib = builder.torch()
     words = (lib / "libtorch_cpu.so", "-Wl,--export-dynamic", f"{HERE}/torch/lib")
-    (finding,) = findings(bench.program("app", functions(C10_OWN) + calls(CONTEXT), *words))
+    (finding,) = findings(builder.program("app", functions(C10_OWN) + calls(CONTEXT), *words))
     assert (finding.rule, finding.severity) == ("static-libtorch-copy", Severity.ERROR)
     assert finding.evidence == (C10_OWN,)
-    assert not findings(bench.program("app", calls(CONTEXT), *words))
+    assert not findings(builder.program("app", calls(CONTEXT), *words))
 
 
-def openmp(bench: Bench, file: str, symbol: str = "GOMP_parallel") -> str:
-    return str(bench.library(file, functions(f"{symbol} omp_get_max_threads")))
+def openmp(builder: Builder, file: str, symbol: str = "GOMP_parallel") -> str:
+    return str(builder.library(file, functions(f"{symbol} omp_get_max_threads")))
 
 
-def test_two_openmp_runtimes(bench: Bench) -> None:
-    lib = bench.torch()
-    own = openmp(bench, "torch/lib/libgomp-24e2ab19.so.1")
-    bench.library(
+def test_two_openmp_runtimes(builder: Builder) -> None:
+    lib = builder.torch()
+    own = openmp(builder, "torch/lib/libgomp-24e2ab19.so.1")
+    builder.library(
         "torch/lib/libtorch_cpu.so", calls("GOMP_parallel", main=False) + functions(CONTEXT), own, HERE
     )
-    other = openmp(bench, "other/libiomp5.so", "__kmpc_fork_call")
+    other = openmp(builder, "other/libiomp5.so", "__kmpc_fork_call")
     words = (lib / "libtorch_cpu.so", f"{HERE}/torch/lib:$ORIGIN/other")
-    app = bench.program("app", calls(CONTEXT, "__kmpc_fork_call"), other, *words)
+    app = builder.program("app", calls(CONTEXT, "__kmpc_fork_call"), other, *words)
     (finding,) = findings(app)
     assert (finding.rule, finding.severity) == ("duplicate-openmp", Severity.ERROR)
     assert finding.subject == "libgomp-24e2ab19.so.1 + libiomp5.so"
     assert not findings(
-        bench.program("app", calls(CONTEXT, "GOMP_parallel"), own, *words[:1], f"{HERE}/torch/lib")
+        builder.program("app", calls(CONTEXT, "GOMP_parallel"), own, *words[:1], f"{HERE}/torch/lib")
     )
 
 
-def test_without_libtorch_two_openmp_runtimes_are_a_warning(bench: Bench) -> None:
-    libraries = (openmp(bench, "libgomp.so.1"), openmp(bench, "libomp.so.5", "__kmpc_fork_call"))
-    app = bench.program("app", calls("GOMP_parallel", "__kmpc_fork_call"), *libraries, HERE)
+def test_without_libtorch_two_openmp_runtimes_are_a_warning(builder: Builder) -> None:
+    libraries = (openmp(builder, "libgomp.so.1"), openmp(builder, "libomp.so.5", "__kmpc_fork_call"))
+    app = builder.program("app", calls("GOMP_parallel", "__kmpc_fork_call"), *libraries, HERE)
     assert [(each.rule, each.severity) for each in findings(app)] == [("duplicate-openmp", Severity.WARNING)]
 
 
@@ -121,30 +121,30 @@ MIXES = {
 
 
 @pytest.mark.parametrize("names", MIXES, ids=" ".join)
-def test_cuda_libraries_of_one_major_version(bench: Bench, names: tuple[str, str]) -> None:
-    libraries = [bench.library(name, functions(f"f{number}")) for number, name in enumerate(names)]
-    app = bench.program("app", calls("f0", "f1"), *libraries, HERE)
+def test_cuda_libraries_of_one_major_version(builder: Builder, names: tuple[str, str]) -> None:
+    libraries = [builder.library(name, functions(f"f{number}")) for number, name in enumerate(names)]
+    app = builder.program("app", calls("f0", "f1"), *libraries, HERE)
     assert rules(app) == MIXES[names]
-    assert not findings(bench.program("app", MAIN))
+    assert not findings(builder.program("app", MAIN))
 
 
-def test_two_copies_of_any_library(bench: Bench) -> None:
+def test_two_copies_of_any_library(builder: Builder) -> None:
     source = "int count(void) { static int n; return ++n; }\n"
-    first = bench.library("libfoo.so.1", source, "-Wl,-soname,libfoo.so.1")
-    second = bench.library("wheel.libs/libfoo-9f3c21ab.so.1", source, "-Wl,-soname,libfoo-9f3c21ab.so.1")
-    user = bench.library("libuser.so", "int count(void); int use(void) { return count(); }\n", second)
+    first = builder.library("libfoo.so.1", source, "-Wl,-soname,libfoo.so.1")
+    second = builder.library("wheel.libs/libfoo-9f3c21ab.so.1", source, "-Wl,-soname,libfoo-9f3c21ab.so.1")
+    user = builder.library("libuser.so", "int count(void); int use(void) { return count(); }\n", second)
     call = "int use(void); int count(void); int main(void) { return use() + count(); }\n"
     words = ("-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN:$ORIGIN/wheel.libs", "-Wl,--disable-new-dtags")
-    app = bench.program("app", call, first, user, *words, "-Wl,--allow-shlib-undefined")
+    app = builder.program("app", call, first, user, *words, "-Wl,--allow-shlib-undefined")
     (finding,) = said(app, "duplicate-library")
     assert finding.subject == "libfoo.so.1"
     assert all(str(copy) in finding.message for copy in (first, second))
-    user = bench.library("libuser.so", "int count(void); int use(void) { return count(); }\n", first)
-    assert not said(bench.program("app", call, first, user, *words), "duplicate-library")
+    user = builder.library("libuser.so", "int count(void); int use(void) { return count(); }\n", first)
+    assert not said(builder.program("app", call, first, user, *words), "duplicate-library")
 
 
-def test_libraries_that_share_a_name_and_nothing_else_are_no_copies(bench: Bench) -> None:
-    first = bench.library("libfoo.so.1", "int one(void) { return 1; }\n", "-Wl,-soname,libfoo.so.1")
-    second = bench.library("libfoo-9f3c21ab.so.1", "int two(void) { return 2; }\n")
+def test_libraries_that_share_a_name_and_nothing_else_are_no_copies(builder: Builder) -> None:
+    first = builder.library("libfoo.so.1", "int one(void) { return 1; }\n", "-Wl,-soname,libfoo.so.1")
+    second = builder.library("libfoo-9f3c21ab.so.1", "int two(void) { return 2; }\n")
     call = "int one(void); int two(void); int main(void) { return one() + two(); }\n"
-    assert not said(bench.program("app", call, first, second, "-Wl,-rpath,$ORIGIN"), "duplicate-library")
+    assert not said(builder.program("app", call, first, second, "-Wl,-rpath,$ORIGIN"), "duplicate-library")

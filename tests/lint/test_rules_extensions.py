@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.lint.bench import Bench, functions, said
+from tests.lint.builder import Builder, functions, said
 from torchlink.lint.checking import check_binary
 from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import FileReport, Severity
@@ -93,10 +93,10 @@ class Built(NamedTuple):
 def built(tmp_path_factory: pytest.TempPathFactory, torch_root: Path) -> Built:
     """Every extension, and the outcome of its import after `import torch`."""
     directory = tmp_path_factory.mktemp("extensions")
-    bench = Bench(directory)
+    builder = Builder(directory)
     for name, (use, words, _) in EXTENSIONS.items():
         flags = ("-std=c++17", "-shared", "-fPIC", f"-L{torch_root / 'lib'}", "-Wl,--no-as-needed", *words)
-        bench.build(
+        builder.build(
             f"{name}{TAIL}", SOURCE.format(name=name, use=use), *flags, language="c++", compiler="g++"
         )
     command = [sys.executable, "-c", IMPORT, str(directory), TAIL, *EXTENSIONS]
@@ -131,7 +131,7 @@ def test_the_fix_of_an_extension_without_libtorch_python_works(
     assert shlex.split(advised) == [f"-L{torch_root / 'lib'}", "-ltorch_python"]
     source = SOURCE.format(name="fixed", use=WRAP)
     flags = ("-std=c++17", "-shared", "-fPIC", "-Wl,--no-as-needed", *shlex.split(advised))
-    path = Bench(tmp_path).build(f"fixed{TAIL}", source, *flags, language="c++", compiler="g++")
+    path = Builder(tmp_path).build(f"fixed{TAIL}", source, *flags, language="c++", compiler="g++")
     assert not [each for each in verdict(path, torch_root).findings if each.severity is Severity.ERROR]
     assert "find_library(TORCH_PYTHON_LIBRARY torch_python" in finding.fix
     assert finding.fix.endswith("CppExtension, which does so.")
@@ -194,56 +194,58 @@ def test_without_any_libtorch_what_is_missing_is_left_to_python(built: Built) ->
     assert "No libtorch was found to check it with" in report.not_checked[0]
 
 
-def test_a_library_that_import_torch_does_not_bring(bench: Bench, built: Built, torch_root: Path) -> None:
-    cuda = bench.library("libtorch_cuda.so")
+def test_a_library_that_import_torch_does_not_bring(builder: Builder, built: Built, torch_root: Path) -> None:
+    cuda = builder.library("libtorch_cuda.so")
     words = (f"-L{torch_root / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", cuda)
-    extension = bench.library("mine.abi3.so", functions("PyInit_mine"), *words)
+    extension = builder.library("mine.abi3.so", functions("PyInit_mine"), *words)
     cuda.unlink()
     found = [each for each in verdict(extension, torch_root).findings if each.rule == "library-not-found"]
     assert [(each.subject, each.severity) for each in found] == [("libtorch_cuda.so", Severity.ERROR)]
 
 
-def environment(bench: Bench, prefix: str, abi: int) -> Path:
-    """A virtual environment with an imitated torch; returns its site-packages."""
+def environment(builder: Builder, prefix: str, abi: int) -> Path:
+    """A virtual environment with a fake torch; returns its site-packages."""
     site = f"{prefix}/lib/python3.12/site-packages"
-    bench.path(f"{prefix}/pyvenv.cfg").write_text("home = /usr/bin\n")
-    bench.torch(f"{site}/torch/lib", abi=abi)
+    builder.path(f"{prefix}/pyvenv.cfg").write_text("home = /usr/bin\n")
+    builder.torch(f"{site}/torch/lib", abi=abi)
     for name in ("torch/__init__.py", "torch/include/torch/csrc/api/include/torch/all.h"):
-        bench.path(f"{site}/{name}").touch()
-    bench.path(f"{site}/torch/version.py").write_text("__version__ = '2.4.0'\n")
-    return bench.directory / site
+        builder.path(f"{site}/{name}").touch()
+    builder.path(f"{site}/torch/version.py").write_text("__version__ = '2.4.0'\n")
+    return builder.directory / site
 
 
-def test_the_torch_beside_an_extension_counts_more_than_the_one_that_find_takes(bench: Bench) -> None:
-    site = environment(bench, "venv", abi=0)
+def test_the_torch_beside_an_extension_counts_more_than_the_one_that_find_takes(builder: Builder) -> None:
+    site = environment(builder, "venv", abi=0)
     use = "_ZN5torch3jit4loadERKSs"
     source = functions("PyInit_mine") + f"void {use}(void);\nvoid use(void) {{ {use}(); }}\n"
     libraries = (site / "torch/lib/libtorch_cpu.so", site / "torch/lib/libc10.so")
-    for place in (f"{site}/mine/mine.abi3.so", f"{bench.directory}/venv/lib/mine.abi3.so"):
-        extension = bench.library(place, source, *libraries)
+    for place in (f"{site}/mine/mine.abi3.so", f"{builder.directory}/venv/lib/mine.abi3.so"):
+        extension = builder.library(place, source, *libraries)
         report = check_binary(extension)
         assert not [each for each in report.findings if each.severity is Severity.ERROR], report
         assert f"{site}/torch (the site-packages that it is in)" in report.assumed[0]
-        with_another = check_binary(extension, torches=Torches(environment(bench, "other", abi=1) / "torch"))
+        with_another = check_binary(
+            extension, torches=Torches(environment(builder, "other", abi=1) / "torch")
+        )
         assert "abi-mismatch" in {each.rule for each in with_another.findings}
 
 
-def test_the_torch_that_is_imported_counts_more_than_an_extensions_own_search_path(bench: Bench) -> None:
-    site, other = environment(bench, "venv", abi=0), bench.torch("elsewhere/lib", abi=1)
+def test_the_torch_that_is_imported_counts_more_than_an_extensions_own_search_path(builder: Builder) -> None:
+    site, other = environment(builder, "venv", abi=0), builder.torch("elsewhere/lib", abi=1)
     use = "_ZN5torch3jit4loadERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
     source = functions("PyInit_mine") + f"void {use}(void);\nvoid use(void) {{ {use}(); }}\n"
     words = (other / "libtorch_cpu.so", other / "libc10.so", f"-Wl,-rpath,{other}")
-    report = check_binary(bench.library(f"{site}/mine.abi3.so", source, *words))
+    report = check_binary(builder.library(f"{site}/mine.abi3.so", source, *words))
     assert "abi-mismatch" in {each.rule for each in report.findings}
     assert str(other) in report.assumed[1]
 
 
-def test_an_extension_without_libtorch_needs_none(bench: Bench) -> None:
+def test_an_extension_without_libtorch_needs_none(builder: Builder) -> None:
     report = check_binary(
-        bench.library("mine.abi3.so", functions("PyInit_mine")), torches=Torches(Path("/nowhere"))
+        builder.library("mine.abi3.so", functions("PyInit_mine")), torches=Torches(Path("/nowhere"))
     )
     assert (report.kind, report.findings, report.assumed) == ("python extension", (), ())
-    assert not said(bench.library("registers.cpython-312-x86_64-linux-gnu.so"), "library-not-found")
+    assert not said(builder.library("registers.cpython-312-x86_64-linux-gnu.so"), "library-not-found")
 
 
 def test_the_command_names_the_libtorch(

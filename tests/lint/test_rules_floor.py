@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import unmet
-from tests.lint.bench import MAIN, Bench, calls, findings, functions, has, said
+from tests.lint.builder import MAIN, Builder, calls, findings, functions, has, said
 from torchlink.binary.elf import ElfFile
 from torchlink.errors import UsageError
 from torchlink.lint.finding import Severity
@@ -34,8 +34,8 @@ def dotted(version: tuple[int, ...]) -> str:
 
 
 @pytest.mark.compile
-def test_glibc_newer_than_the_target(bench: Bench) -> None:
-    app = bench.program("app", MAIN)
+def test_glibc_newer_than_the_target(builder: Builder) -> None:
+    app = builder.program("app", MAIN)
     version = newest(app, "GLIBC")
     older = (*version[:-1], version[-1] - 1)
     (finding,) = findings(app, target=f"glibc={dotted(older)}")
@@ -49,55 +49,55 @@ def test_glibc_newer_than_the_target(bench: Bench) -> None:
 
 
 @pytest.mark.compile
-def test_a_variable_that_sets_the_floor_is_named(bench: Bench) -> None:
-    script = bench.path("libc.map")
+def test_a_variable_that_sets_the_floor_is_named(builder: Builder) -> None:
+    script = builder.path("libc.map")
     script.write_text("GLIBC_2.99 { global: flag; local: *; };\n")
     words = (f"-Wl,--version-script,{script}", "-Wl,-soname,libc.so.6")
-    newer = bench.library("image/usr/lib/libc.so.6", "int flag = 1;\n", *words)
+    newer = builder.library("image/usr/lib/libc.so.6", "int flag = 1;\n", *words)
     source = "extern int flag; int main(void) { return flag; }\n"
-    app = bench.program("image/opt/app", source, newer, "-fno-pic", "-no-pie", "-nostdlib", "-Wl,-e,main")
-    (finding,) = said(app, "floor-above-target", root=bench.directory / "image", target="glibc=2.31")
+    app = builder.program("image/opt/app", source, newer, "-fno-pic", "-no-pie", "-nostdlib", "-Wl,-e,main")
+    (finding,) = said(app, "floor-above-target", root=builder.directory / "image", target="glibc=2.31")
     assert finding.evidence == ("/opt/app: GLIBC_2.99 (flag)",)
     assert "Build on a system whose glibc has at most GLIBC_2.31, or in a container image" in finding.fix
-    (finding,) = said(app, "floor-above-target", root=bench.directory / "image", target="debian:11")
+    (finding,) = said(app, "floor-above-target", root=builder.directory / "image", target="debian:11")
     assert "Build on debian:11 itself or in its container image" in finding.fix
-    assert not said(app, "floor-above-target", root=bench.directory / "image", target="glibc=2.99")
+    assert not said(app, "floor-above-target", root=builder.directory / "image", target="glibc=2.99")
 
 
 @pytest.mark.compile
-def test_libstdcxx_newer_than_the_target_is_one_finding(bench: Bench) -> None:
-    app = bench.program("app", FORMAT, language="c++", compiler="g++")
+def test_libstdcxx_newer_than_the_target_is_one_finding(builder: Builder) -> None:
+    app = builder.program("app", FORMAT, language="c++", compiler="g++")
     version = newest(app, "GLIBCXX")
     found = findings(app, target="glibcxx=3.4,cxxabi=1.2")
     assert [each.subject for each in found] == [f"GLIBCXX_{dotted(version)}"]
     assert any("CXXABI_1.3" in line for line in found[0].evidence)
     assert "-static-libstdc++" in found[0].fix
     assert not findings(app, target=f"glibcxx={dotted(version)}")
-    static = bench.program(
+    static = builder.program(
         "app", FORMAT, "-static-libstdc++", "-static-libgcc", language="c++", compiler="g++"
     )
     assert not findings(static, target="glibcxx=3.4,cxxabi=1.2")
 
 
-def libc(bench: Bench, file: str, version: str) -> Path:
+def libc(builder: Builder, file: str, version: str) -> Path:
     """A C library of its own, with one function in one symbol version."""
-    script = bench.path("libc.map")
+    script = builder.path("libc.map")
     script.write_text(f"GLIBC_2.2.5 {{ local: *; }};\n{version} {{ global: work; }} GLIBC_2.2.5;\n")
-    return bench.library(file, functions("work"), "-Wl,-soname,libc.so.6", f"-Wl,--version-script,{script}")
+    return builder.library(file, functions("work"), "-Wl,-soname,libc.so.6", f"-Wl,--version-script,{script}")
 
 
 @pytest.mark.compile
-def test_the_object_that_sets_the_floor_is_named(bench: Bench) -> None:
-    image = bench.directory / "image"
-    old, new = (libc(bench, f"{name}/libc.so.6", f"GLIBC_{name}") for name in ("2.30", "2.38"))
-    inner = bench.library("image/opt/libinner.so", functions("inner") + calls("work", main=False), new)
+def test_the_object_that_sets_the_floor_is_named(builder: Builder) -> None:
+    image = builder.directory / "image"
+    old, new = (libc(builder, f"{name}/libc.so.6", f"GLIBC_{name}") for name in ("2.30", "2.38"))
+    inner = builder.library("image/opt/libinner.so", functions("inner") + calls("work", main=False), new)
     source = "void work(void); void inner(void); void top(void) { work(); inner(); }\n"
     words = ("-Wl,-rpath,$ORIGIN", "-Wl,--unresolved-symbols=ignore-all")
-    user = bench.library("image/opt/libuser.so", source, old, inner, *words)
-    script_of_both = bench.path("both.map")
+    user = builder.library("image/opt/libuser.so", source, old, inner, *words)
+    script_of_both = builder.path("both.map")
     script_of_both.write_text("GLIBC_2.30 { global: work; local: *; };\nGLIBC_2.38 { global: other; };\n")
-    system = bench.path("image/usr/lib/libc.so.6")
-    bench.library(
+    system = builder.path("image/usr/lib/libc.so.6")
+    builder.library(
         "image/usr/lib/libc.so.6", functions("work other"), f"-Wl,--version-script,{script_of_both}"
     )
     assert system.exists()
@@ -109,18 +109,18 @@ def test_the_object_that_sets_the_floor_is_named(bench: Bench) -> None:
 
 
 @pytest.mark.compile
-def test_a_runtime_that_is_brought_along_is_not_the_systems(bench: Bench) -> None:
-    script = bench.path("cxx.map")
+def test_a_runtime_that_is_brought_along_is_not_the_systems(builder: Builder) -> None:
+    script = builder.path("cxx.map")
     script.write_text("GLIBCXX_3.4.99 { global: work; local: *; };\n")
-    brought = bench.library("lib/libstdc++.so.6", functions("work"), f"-Wl,--version-script,{script}")
-    app = bench.program("app", calls("work"), brought, "-Wl,-rpath,$ORIGIN/lib")
+    brought = builder.library("lib/libstdc++.so.6", functions("work"), f"-Wl,--version-script,{script}")
+    app = builder.program("app", calls("work"), brought, "-Wl,-rpath,$ORIGIN/lib")
     assert not said(app, "floor-above-target", target="glibcxx=3.4.30")
     assert not said(brought, "floor-above-target", target="glibcxx=3.4.30")
 
 
 @pytest.mark.compile
-def test_a_mark_of_the_linker_counts_as_the_glibc_that_knows_it(bench: Bench) -> None:
-    app = bench.program("app", MAIN, "-Wl,-z,pack-relative-relocs")
+def test_a_mark_of_the_linker_counts_as_the_glibc_that_knows_it(builder: Builder) -> None:
+    app = builder.program("app", MAIN, "-Wl,-z,pack-relative-relocs")
     with ElfFile.open(app) as elf:
         if "GLIBC_ABI_DT_RELR" not in {need.version for need in elf.version_needs()}:
             unmet("a linker that packs relative relocations")
@@ -187,36 +187,36 @@ def test_newer_releases_have_newer_libraries() -> None:
 
 
 @pytest.mark.compile
-def test_a_target_with_another_c_library(bench: Bench) -> None:
-    app = bench.program("app", MAIN)
+def test_a_target_with_another_c_library(builder: Builder) -> None:
+    app = builder.program("app", MAIN)
     for target in ("alpine:3.20", "alpine:3.20.3", "musllinux_1_2", "musllinux_1_2_x86_64"):
         (finding,) = findings(app, target=target)
         assert (finding.rule, finding.subject) == ("floor-above-target", "glibc")
         assert f"{target} has musl" in finding.message
-    user = bench.program("user", MAIN, bench.torch() / "libc10.so", "-Wl,-rpath,$ORIGIN/torch/lib")
+    user = builder.program("user", MAIN, builder.torch() / "libc10.so", "-Wl,-rpath,$ORIGIN/torch/lib")
     (finding,) = said(user, "floor-above-target", target="alpine:3.20")
     assert "no published libtorch is for musl" in finding.fix
     if not has("musl-gcc"):
         unmet("musl-tools")
-    small = bench.build("small", MAIN, compiler="musl-gcc")
+    small = builder.build("small", MAIN, compiler="musl-gcc")
     assert not findings(small, target="alpine:3.20")
     (finding,) = findings(small, target="debian:12")
     assert finding.subject == "musl"
 
 
 @pytest.mark.compile
-def test_a_target_that_is_too_old_for_libtorch_itself(bench: Bench) -> None:
-    lib = bench.torch()
-    script = bench.path("libc.map")
+def test_a_target_that_is_too_old_for_libtorch_itself(builder: Builder) -> None:
+    lib = builder.torch()
+    script = builder.path("libc.map")
     script.write_text(
         "GLIBC_2.27 { };\nGLIBC_2.28 { global: work; } GLIBC_2.27;\nGLIBC_2.34 { global: more; };\n"
     )
     words = ("-Wl,-soname,libc.so.6", f"-Wl,--version-script,{script}")
-    newer = bench.library("newer/libc.so.6", functions("work more"), *words)
+    newer = builder.library("newer/libc.so.6", functions("work more"), *words)
     cpu = functions("_ZN2at13globalContextEv") + calls("work", main=False)
-    bench.library("torch/lib/libtorch_cpu.so", cpu, newer, lib / "libc10.so", "-Wl,-rpath,$ORIGIN")
+    builder.library("torch/lib/libtorch_cpu.so", cpu, newer, lib / "libc10.so", "-Wl,-rpath,$ORIGIN")
     source = calls("_ZN2at13globalContextEv", "more")
-    app = bench.program(
+    app = builder.program(
         "app", source, lib / "libtorch_cpu.so", newer, "-nostdlib", "-Wl,-rpath,$ORIGIN/torch/lib"
     )
     (finding,) = [each for each in findings(app, target="ubuntu:18.04") if each.rule == "floor-above-target"]

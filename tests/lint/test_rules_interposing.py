@@ -1,4 +1,4 @@
-"""Who takes the place of libtorch's own functions, against the live loader's bindings and on imitations."""
+"""Who takes the place of libtorch's own functions, against the live loader's bindings and on fake libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import unmet
-from tests.lint.bench import C10, CPU, MAIN, NEW_STRING, Bench, calls, findings, functions
+from tests.lint.builder import C10, CPU, MAIN, NEW_STRING, Builder, calls, findings, functions
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
 from torchlink.lint.symbol_families import BLAS, family
@@ -59,19 +59,21 @@ def flags(torchlink: Callable[..., Result], torch_root: Path) -> list[str]:
     return shlex.split(torchlink("flags", "--link", "--libtorch", torch_root).out)
 
 
-def program(bench: Bench, name: str, *words: str | Path, uses: tuple[str, ...] = (USES_TORCH,)) -> Path:
+def program(builder: Builder, name: str, *words: str | Path, uses: tuple[str, ...] = (USES_TORCH,)) -> Path:
     """A program against a real libtorch with everything on its line in that order."""
     declared = "".join(f"void {each}(void);\n" for each in uses)
     called = "".join(f"if (count > 9) {each}();" for each in uses)
     source = f"{declared}int main(int count, char **words) {{ {called} return 0; }}\n"
-    return bench.build(
+    return builder.build(
         name, source, "-Wl,--no-as-needed", *words, "-Wl,--unresolved-symbols=ignore-in-shared-libs"
     )
 
 
-def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(bench: Bench, flags: list[str]) -> None:
+def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(
+    builder: Builder, flags: list[str]
+) -> None:
     linked = subprocess.run(
-        ["c++", "-x", "c++", "-", "-o", bench.path("probe"), "-lopenblas"],
+        ["c++", "-x", "c++", "-", "-o", builder.path("probe"), "-lopenblas"],
         input=MAIN.replace("(void)", "()"),
         text=True,
         capture_output=True,
@@ -81,7 +83,7 @@ def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(bench: Benc
     if linked.returncode:
         unmet("OpenBLAS (libopenblas-dev)")
     uses = (USES_TORCH, "sgemm_", "cblas_sgemm")
-    before = program(bench, "before", "-lopenblas", *flags, uses=uses)
+    before = program(builder, "before", "-lopenblas", *flags, uses=uses)
     live = bindings(before, "libtorch_cpu.so", "libopenblas.so.0")
     assert live, "this libtorch_cpu.so has no BLAS of its own"
     (found,) = interposed(before)
@@ -94,7 +96,7 @@ def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(bench: Benc
     assert taken(found) <= live
     assert "with torchlink's flags before -lopenblas: g++ … $(torchlink flags --link) -lopenblas" in found.fix
 
-    after = program(bench, "after", *flags, "-lopenblas", uses=uses)
+    after = program(builder, "after", *flags, "-lopenblas", uses=uses)
     assert interposed(after) == []
     assert bindings(after, "libtorch_cpu.so", "libopenblas.so.0") == set()
 
@@ -105,14 +107,14 @@ def taken(finding: Finding) -> set[str]:
 
 
 def test_a_part_of_a_family_is_an_error_and_the_other_order_cures_it(
-    bench: Bench, flags: list[str], torch_root: Path
+    builder: Builder, flags: list[str], torch_root: Path
 ) -> None:
     with ElfFile.open(torch_root / "lib" / "libtorch_cpu.so") as elf:
         own = sorted(each.name.decode() for each in elf.preemptible() if family(each.name) == "miniz")
     assert len(own) > 9
-    part = bench.library("libpart.so", functions(" ".join(own[:9])))
-    here = f"-Wl,-rpath,{bench.directory}"
-    first = program(bench, "first", part, *flags, here)
+    part = builder.library("libpart.so", functions(" ".join(own[:9])))
+    here = f"-Wl,-rpath,{builder.directory}"
+    first = program(builder, "first", part, *flags, here)
     assert bindings(first, "libtorch_cpu.so", "libpart.so") == set(own[:9])
     (found,) = interposed(first)
     assert found.severity is Severity.ERROR
@@ -125,7 +127,7 @@ def test_a_part_of_a_family_is_an_error_and_the_other_order_cures_it(
     (from_text,) = (each for each in report.findings if each.rule == RULE)
     assert (from_text.severity, from_text.message) == (found.severity, found.message)
 
-    second = program(bench, "second", *flags, part, here)
+    second = program(builder, "second", *flags, part, here)
     assert interposed(second) == []
     assert bindings(second, "libtorch_cpu.so", "libpart.so") == set()
     assert all(each.rule != RULE for report in check_text(ldd(second), "-") for each in report.findings)
@@ -136,37 +138,37 @@ def ldd(path: Path) -> str:
     return subprocess.run(["ldd", path], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def torch(bench: Bench, *names: str, words: tuple[str, ...] = (), source: str = "") -> list[str | Path]:
-    """An imitated libtorch whose libtorch_cpu.so has functions with these names and calls them; how to link it."""
-    c10 = bench.library("torch/lib/libc10.so", functions(C10.format(string=NEW_STRING)))
+def torch(builder: Builder, *names: str, words: tuple[str, ...] = (), source: str = "") -> list[str | Path]:
+    """A fake libtorch whose libtorch_cpu.so has functions with these names and calls them; how to link it."""
+    c10 = builder.library("torch/lib/libc10.so", functions(C10.format(string=NEW_STRING)))
     own = functions(" ".join((*CPU.format(string=NEW_STRING, show_config="").split(), *names)))
     user = f"void libtorch_uses_them(void) {{ {' '.join(f'{name}();' for name in names)} }}\n"
-    bench.library("torch/lib/libtorch_cpu.so", own + source + user, c10, "-Wl,-rpath,$ORIGIN", *words)
-    lib = bench.directory / "torch" / "lib"
+    builder.library("torch/lib/libtorch_cpu.so", own + source + user, c10, "-Wl,-rpath,$ORIGIN", *words)
+    lib = builder.directory / "torch" / "lib"
     return [f"-L{lib}", f"-Wl,-rpath,{lib}:$ORIGIN", "-ltorch_cpu", "-lc10"]
 
 
-def test_a_family_that_is_taken_as_a_whole_is_a_warning(bench: Bench) -> None:
-    link = torch(bench, *MINIZ)
-    other = bench.library("libother.so", functions(" ".join(MINIZ)))
-    (found,) = interposed(bench.program("app", calls(USES_TORCH), other, *link))
+def test_a_family_that_is_taken_as_a_whole_is_a_warning(builder: Builder) -> None:
+    link = torch(builder, *MINIZ)
+    other = builder.library("libother.so", functions(" ".join(MINIZ)))
+    (found,) = interposed(builder.program("app", calls(USES_TORCH), other, *link))
     assert found.severity is Severity.WARNING
     assert "It has all that libtorch_cpu.so uses of miniz" in found.message
     two = [
-        bench.library(f"lib{number}.so", functions(each))
+        builder.library(f"lib{number}.so", functions(each))
         for number, each in enumerate((MINIZ[0], " ".join(MINIZ[1:])))
     ]
-    halves = interposed(bench.program("halves", calls(USES_TORCH), *two, *link))
+    halves = interposed(builder.program("halves", calls(USES_TORCH), *two, *link))
     assert [(each.subject, each.severity) for each in halves] == [
         ("lib0.so", Severity.WARNING),
         ("lib1.so", Severity.WARNING),
     ]
 
 
-def test_a_cxx_library_is_known_by_its_namespace(bench: Bench) -> None:
-    link = torch(bench, *PROTOBUF, "_ZN6google10LogMessage5flushEv")
-    old = bench.library("libprotobuf.so.9", functions(PROTOBUF[0]))
-    (found,) = interposed(bench.program("app", calls(USES_TORCH), old, *link))
+def test_a_cxx_library_is_known_by_its_namespace(builder: Builder) -> None:
+    link = torch(builder, *PROTOBUF, "_ZN6google10LogMessage5flushEv")
+    old = builder.library("libprotobuf.so.9", functions(PROTOBUF[0]))
+    (found,) = interposed(builder.program("app", calls(USES_TORCH), old, *link))
     assert found.severity is Severity.ERROR
     assert "(1 of google::protobuf): libtorch's own calls go there" in found.message
     assert "own (1 of google::protobuf)" in found.message  # glog, in google:: too, is another family
@@ -174,20 +176,20 @@ def test_a_cxx_library_is_known_by_its_namespace(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("found_via", ["-Bsymbolic", "protected", "not called"])
-def test_what_libtorch_binds_to_itself_nobody_takes(bench: Bench, found_via: str) -> None:
+def test_what_libtorch_binds_to_itself_nobody_takes(builder: Builder, found_via: str) -> None:
     source = ""
     if found_via == "protected":
         source = "".join(
             f'__attribute__((visibility("protected"))) void {each}(void) {{}}\n' for each in MINIZ
         )
         source += f"void calls_them(void) {{ {' '.join(f'{each}();' for each in MINIZ)} }}\n"
-        link = torch(bench, source=source)
+        link = torch(builder, source=source)
     elif found_via == "not called":
-        link = torch(bench, source=functions(" ".join(MINIZ)))
+        link = torch(builder, source=functions(" ".join(MINIZ)))
     else:
-        link = torch(bench, *MINIZ, words=("-Wl,-Bsymbolic",))
-    other = bench.library("libother.so", functions(MINIZ[0]))
-    assert interposed(bench.program("app", calls(USES_TORCH), other, *link)) == []
+        link = torch(builder, *MINIZ, words=("-Wl,-Bsymbolic",))
+    other = builder.library("libother.so", functions(MINIZ[0]))
+    assert interposed(builder.program("app", calls(USES_TORCH), other, *link)) == []
 
 
 @pytest.mark.parametrize(
@@ -199,63 +201,66 @@ def test_what_libtorch_binds_to_itself_nobody_takes(bench: Bench, found_via: str
         ".gomp_critical_user_x",
     ],
 )
-def test_what_is_made_to_be_replaced_or_is_everybodys_is_no_finding(bench: Bench, names: str) -> None:
+def test_what_is_made_to_be_replaced_or_is_everybodys_is_no_finding(builder: Builder, names: str) -> None:
     listed = names.split()
     if names.startswith("."):
         code = f'int x __asm__("{names}") = 1; int use(void) {{ return x; }}\n'
-        link, other = torch(bench, source=code), bench.library("libother.so", code.replace("use", "other"))
+        link, other = (
+            torch(builder, source=code),
+            builder.library("libother.so", code.replace("use", "other")),
+        )
     else:
-        link = torch(bench, *listed, "sgemm_")
-        other = bench.library("libother.so", functions(names))
-    assert interposed(bench.program("app", calls(USES_TORCH), other, *link)) == []
+        link = torch(builder, *listed, "sgemm_")
+        other = builder.library("libother.so", functions(names))
+    assert interposed(builder.program("app", calls(USES_TORCH), other, *link)) == []
 
 
-def test_copies_of_inline_functions_are_no_finding(bench: Bench) -> None:
+def test_copies_of_inline_functions_are_no_finding(builder: Builder) -> None:
     name = "_ZN2at6Tensor4sizeEv"
     weak = f"__attribute__((weak)) void {name}(void) {{}}\n"
-    link = torch(bench, source=f"{weak}void calls_it(void) {{ {name}(); }}\n")
-    other = bench.library("libother.so", weak)
-    assert interposed(bench.program("app", calls(USES_TORCH), other, *link)) == []
+    link = torch(builder, source=f"{weak}void calls_it(void) {{ {name}(); }}\n")
+    other = builder.library("libother.so", weak)
+    assert interposed(builder.program("app", calls(USES_TORCH), other, *link)) == []
 
 
-def test_variables_that_are_copied_into_a_program_are_no_finding(bench: Bench) -> None:
+def test_variables_that_are_copied_into_a_program_are_no_finding(builder: Builder) -> None:
     name = "_ZN2at6globalE"
-    link = torch(bench, source=f"int {name} = 1; int uses_it(void) {{ return {name}; }}\n")
+    link = torch(builder, source=f"int {name} = 1; int uses_it(void) {{ return {name}; }}\n")
     source = f"extern int {name}; int main(void) {{ return {name} + {USES_TORCH}(); }}\n"
-    app = bench.program("app", f"int {USES_TORCH}(void);\n{source}", "-no-pie", "-fno-pie", *link)
+    app = builder.program("app", f"int {USES_TORCH}(void);\n{source}", "-no-pie", "-fno-pie", *link)
     with ElfFile.open(app) as elf:
         assert any(each.copied for each in elf.references())
     assert interposed(app) == []
 
 
-def test_breadth_counts_and_who_brings_it_is_to_be_linked_anew(bench: Bench) -> None:
-    link = torch(bench, *MINIZ)
+def test_breadth_counts_and_who_brings_it_is_to_be_linked_anew(builder: Builder) -> None:
+    link = torch(builder, *MINIZ)
     here = "-Wl,-rpath,$ORIGIN"
-    other = bench.library("libother.so", functions(MINIZ[0]))
-    deep = bench.library("libdeep.so", calls(MINIZ[0], main=False), other, here)
-    assert interposed(bench.program("app", calls(USES_TORCH, "use_all"), deep, *link)) == []
+    other = builder.library("libother.so", functions(MINIZ[0]))
+    deep = builder.library("libdeep.so", calls(MINIZ[0], main=False), other, here)
+    assert interposed(builder.program("app", calls(USES_TORCH, "use_all"), deep, *link)) == []
 
-    both = bench.library("libboth.so", calls(USES_TORCH, main=False), other, *link, here)
-    (found,) = interposed(bench.program("top", calls("use_all"), both, here))
+    both = builder.library("libboth.so", calls(USES_TORCH, main=False), other, *link, here)
+    (found,) = interposed(builder.program("top", calls("use_all"), both, here))
     assert found.fix.startswith("Link libboth.so with torchlink's flags before -lother")
     (found,) = interposed(both)
     assert found.message.endswith("That is so where nothing has loaded libtorch before.")
     # A library that uses nothing of libtorch would lose it to --as-needed again.
-    kept = bench.library("libidle.so", "", other, *link, here)
-    (found,) = interposed(bench.program("idle", MAIN, kept, here))
+    kept = builder.library("libidle.so", "", other, *link, here)
+    (found,) = interposed(builder.program("idle", MAIN, kept, here))
     assert "-Wl,--push-state,--no-as-needed $(torchlink flags --link) -Wl,--pop-state -lother" in found.fix
 
 
-def test_where_the_system_brings_it_the_program_is_to_be_linked_anew(bench: Bench) -> None:
-    link = torch(bench, *MINIZ)
-    other = bench.library("usr/lib/libother.so", functions(MINIZ[0]))
-    deep = bench.library("usr/lib/libdeep.so", "", other)
-    system = bench.library("usr/lib/libsystem.so", "", deep)
+def test_where_the_system_brings_it_the_program_is_to_be_linked_anew(builder: Builder) -> None:
+    link = torch(builder, *MINIZ)
+    other = builder.library("usr/lib/libother.so", functions(MINIZ[0]))
+    deep = builder.library("usr/lib/libdeep.so", "", other)
+    system = builder.library("usr/lib/libsystem.so", "", deep)
     torch_lib = "-Wl,-rpath,$ORIGIN/torch/lib"
-    inner = bench.library("libinner.so", calls(USES_TORCH, main=False), *link[:1], *link[2:], torch_lib)
-    mine = bench.library("libmine.so", "", inner, "-Wl,-rpath,$ORIGIN")
-    app = bench.program("app", MAIN, system, mine, "-Wl,-rpath,$ORIGIN")
-    (found,) = interposed_but_libc(app, bench.directory)
+    inner = builder.library("libinner.so", calls(USES_TORCH, main=False), *link[:1], *link[2:], torch_lib)
+    mine = builder.library("libmine.so", "", inner, "-Wl,-rpath,$ORIGIN")
+    app = builder.program("app", MAIN, system, mine, "-Wl,-rpath,$ORIGIN")
+    (found,) = interposed_but_libc(app, builder.directory)
     assert found.fix.startswith("Link app with torchlink's flags before -lsystem: ")
     assert "--no-as-needed $(torchlink flags --link)" in found.fix
 
@@ -265,48 +270,50 @@ def interposed_but_libc(path: Path, root: Path) -> list[Finding]:
     return [each for each in findings(path, root=root) if each.rule == RULE]
 
 
-def test_what_libtorch_needs_itself_goes_with_it(bench: Bench) -> None:
-    other = bench.library("torch/lib/libother.so", functions(MINIZ[0]))
-    link = torch(bench, *MINIZ, words=(str(other),))
-    assert interposed(bench.program("app", calls(USES_TORCH), other, *link)) == []
+def test_what_libtorch_needs_itself_goes_with_it(builder: Builder) -> None:
+    other = builder.library("torch/lib/libother.so", functions(MINIZ[0]))
+    link = torch(builder, *MINIZ, words=(str(other),))
+    assert interposed(builder.program("app", calls(USES_TORCH), other, *link)) == []
 
 
-def test_a_static_library_in_the_program_is_cured_as_the_fix_says(bench: Bench) -> None:
-    link = torch(bench, *MINIZ)
-    bench.build("miniz.o", functions(MINIZ[0]), "-c")
-    subprocess.run(["ar", "rcs", "libminiz.a", "miniz.o"], cwd=bench.directory, check=True, timeout=60)
-    words = (bench.directory / "libminiz.a", *link)
-    (found,) = interposed(bench.program("app", calls(MINIZ[0], USES_TORCH), *words))
+def test_a_static_library_in_the_program_is_cured_as_the_fix_says(builder: Builder) -> None:
+    link = torch(builder, *MINIZ)
+    builder.build("miniz.o", functions(MINIZ[0]), "-c")
+    subprocess.run(["ar", "rcs", "libminiz.a", "miniz.o"], cwd=builder.directory, check=True, timeout=60)
+    words = (builder.directory / "libminiz.a", *link)
+    (found,) = interposed(builder.program("app", calls(MINIZ[0], USES_TORCH), *words))
     assert (found.subject, found.severity) == ("app", Severity.ERROR)
     assert found.message.startswith(
         "app itself takes 1 symbol that libtorch_cpu.so defines for itself (1 of miniz)"
     )
     cure = "-Wl,--exclude-libs,ALL"
     assert cure in found.fix
-    assert interposed(bench.program("app", calls(MINIZ[0], USES_TORCH), cure, *words)) == []
+    assert interposed(builder.program("app", calls(MINIZ[0], USES_TORCH), cure, *words)) == []
 
 
-def test_the_test_programs_of_a_wheel_are_torchs_own(bench: Bench) -> None:
-    link = torch(bench, *MINIZ)
-    app = bench.program("torch/bin/test_jit", f"{functions(MINIZ[0])}{calls(USES_TORCH)}", "-rdynamic", *link)
+def test_the_test_programs_of_a_wheel_are_torchs_own(builder: Builder) -> None:
+    link = torch(builder, *MINIZ)
+    app = builder.program(
+        "torch/bin/test_jit", f"{functions(MINIZ[0])}{calls(USES_TORCH)}", "-rdynamic", *link
+    )
     assert interposed(app) != []  # in the `bin` of a prefix, which holds the user's programs too
-    bench.path("torch/version.py").touch()
+    builder.path("torch/version.py").touch()
     assert interposed(app) == []
 
 
-def test_a_preloaded_library_counts(bench: Bench) -> None:
-    link = torch(bench, *MINIZ)
-    other = bench.library("libother.so", functions(MINIZ[0]))
-    app = bench.program("app", calls(USES_TORCH), *link)
+def test_a_preloaded_library_counts(builder: Builder) -> None:
+    link = torch(builder, *MINIZ)
+    other = builder.library("libother.so", functions(MINIZ[0]))
+    app = builder.program("app", calls(USES_TORCH), *link)
     assert interposed(app) == []
     (found,) = interposed(app, environment={"LD_PRELOAD": str(other)})
     assert found.fix.startswith("Unset LD_PRELOAD")
 
 
-def test_an_extension_gets_a_note_because_torch_is_imported_first(bench: Bench) -> None:
-    link = torch(bench, *MINIZ)
-    other = bench.library("libother.so", functions(MINIZ[0]))
-    mine = bench.library("mine.abi3.so", calls(USES_TORCH, main=False), other, *link, "-Wl,-rpath,$ORIGIN")
+def test_an_extension_gets_a_note_because_torch_is_imported_first(builder: Builder) -> None:
+    link = torch(builder, *MINIZ)
+    other = builder.library("libother.so", functions(MINIZ[0]))
+    mine = builder.library("mine.abi3.so", calls(USES_TORCH, main=False), other, *link, "-Wl,-rpath,$ORIGIN")
     (found,) = interposed(mine)
     assert found.severity is Severity.NOTE
     assert found.message.endswith("That is so where mine.abi3.so is imported before torch.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_clean
-from tests.lint.bench import Bench, calls, findings, functions, rules
+from tests.lint.builder import Builder, calls, findings, functions, rules
 from torchlink.lint.finding import Severity
 from torchlink.lint.text.texts import check_text
 
@@ -26,32 +26,32 @@ STATE = "_ZN3c1013GeneratorImpl12philox_stateEv"
 BY_RUNPATH = "-Wl,--enable-new-dtags,-rpath"  # LD_LIBRARY_PATH goes before it
 
 
-def libtorch(bench: Bench, directory: str, c10: str, *needed: str) -> Path:
+def libtorch(builder: Builder, directory: str, c10: str, *needed: str) -> Path:
     """A libtorch whose libc10 has some functions, of which its libtorch_cpu needs others."""
-    lib = bench.torch(directory)
-    library = bench.library(f"{directory}/libc10.so", functions(c10))
+    lib = builder.torch(directory)
+    library = builder.library(f"{directory}/libc10.so", functions(c10))
     words = (library, f"{BY_RUNPATH},$ORIGIN")
-    bench.library(f"{directory}/libtorch_cpu.so", functions(CONTEXT) + calls(*needed, main=False), *words)
+    builder.library(f"{directory}/libtorch_cpu.so", functions(CONTEXT) + calls(*needed, main=False), *words)
     return lib
 
 
-def two(bench: Bench) -> tuple[Path, Path]:
+def two(builder: Builder) -> tuple[Path, Path]:
     """An older libtorch, and a newer one whose libtorch_cpu needs what only its own libc10 has."""
-    return libtorch(bench, "old/lib", ALLOC, ALLOC), libtorch(
-        bench, "new/lib", f"{ALLOC} {STATE}", ALLOC, STATE
+    return libtorch(builder, "old/lib", ALLOC, ALLOC), libtorch(
+        builder, "new/lib", f"{ALLOC} {STATE}", ALLOC, STATE
     )
 
 
-def program(bench: Bench, own: Path, shims: Path) -> Path:
+def program(builder: Builder, own: Path, shims: Path) -> Path:
     """A program that links one libc10, and a shim that links the libtorch_cpu of (perhaps) another libtorch."""
-    shim = bench.library(
+    shim = builder.library(
         "libshim.so",
         calls(CONTEXT, main=False),
         shims / "libtorch_cpu.so",
-        f"{BY_RUNPATH},$ORIGIN/{shims.relative_to(bench.directory)}",
+        f"{BY_RUNPATH},$ORIGIN/{shims.relative_to(builder.directory)}",
     )
-    search = f"{BY_RUNPATH},$ORIGIN:$ORIGIN/{own.relative_to(bench.directory)}"
-    return bench.program("app", calls("use_all", ALLOC), own / "libc10.so", shim, search)
+    search = f"{BY_RUNPATH},$ORIGIN:$ORIGIN/{own.relative_to(builder.directory)}"
+    return builder.program("app", calls("use_all", ALLOC), own / "libc10.so", shim, search)
 
 
 def refused(app: Path, variables: str = "") -> str:
@@ -69,21 +69,21 @@ def is_a_mix(finding: Finding) -> bool:
     )
 
 
-def test_a_program_and_its_shim_that_link_two_libtorchs(bench: Bench) -> None:
-    old, new = two(bench)
-    app = program(bench, old, new)
+def test_a_program_and_its_shim_that_link_two_libtorchs(builder: Builder) -> None:
+    old, new = two(builder)
+    app = program(builder, old, new)
     assert f"undefined symbol: {STATE}" in refused(app)
     (finding,) = findings(app)
     assert is_a_mix(finding)
     assert str(old) in finding.message
     assert str(new) in finding.message
-    assert not findings(program(bench, new, new))
+    assert not findings(program(builder, new, new))
 
 
-def test_a_libc10_that_only_the_environment_brings(bench: Bench) -> None:
-    old, new = two(bench)
-    app = program(bench, new, new)
-    only = bench.path("only/libc10.so").parent
+def test_a_libc10_that_only_the_environment_brings(builder: Builder) -> None:
+    old, new = two(builder)
+    app = program(builder, new, new)
+    only = builder.path("only/libc10.so").parent
     shutil.copy(old / "libc10.so", only)
     for directory in (only, old):
         environment = {"LD_LIBRARY_PATH": str(directory)}
@@ -97,28 +97,28 @@ def test_a_libc10_that_only_the_environment_brings(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("layout", ["plain", "linked"])
-def test_libraries_of_one_build_that_lie_apart_are_no_mix(bench: Bench, layout: str) -> None:
-    _, new = two(bench)
-    split = bench.path("split/lib/libc10.so")
+def test_libraries_of_one_build_that_lie_apart_are_no_mix(builder: Builder, layout: str) -> None:
+    _, new = two(builder)
+    split = builder.path("split/lib/libc10.so")
     if layout == "linked":
         split.symlink_to(new / "libc10.so")
     else:
         shutil.move(new / "libc10.so", split)
-    app = program(bench, split.parent, new)
+    app = program(builder, split.parent, new)
     assert run_clean(app).returncode == 0
     assert not rules(app)
 
 
-def test_a_shim_for_the_other_libtorch_is_not_called_built_with_other_headers_too(bench: Bench) -> None:
-    old, new = two(bench)
-    shim = bench.library(
+def test_a_shim_for_the_other_libtorch_is_not_called_built_with_other_headers_too(builder: Builder) -> None:
+    old, new = two(builder)
+    shim = builder.library(
         "libshim.so",
         calls(CONTEXT, STATE, main=False),
         new / "libtorch_cpu.so",
         f"{BY_RUNPATH},$ORIGIN/new/lib",
     )
     words = (old / "libc10.so", shim, f"{BY_RUNPATH},$ORIGIN:$ORIGIN/old/lib")
-    app = bench.program("app", calls("use_all", ALLOC), *words)
+    app = builder.program("app", calls("use_all", ALLOC), *words)
     (finding,) = findings(app)
     assert is_a_mix(finding)
 
@@ -131,56 +131,56 @@ def ldd(app: Path, *options: str) -> str:
 
 
 @pytest.mark.parametrize("options", [(), ("-r",)], ids=["ldd", "ldd -r"])
-def test_a_mix_in_a_text_of_ldd(bench: Bench, options: tuple[str, ...]) -> None:
-    old, new = two(bench)
-    app = program(bench, old, new)
+def test_a_mix_in_a_text_of_ldd(builder: Builder, options: tuple[str, ...]) -> None:
+    old, new = two(builder)
+    app = program(builder, old, new)
     (report,) = check_text(ldd(app, *options), "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
-    (report,) = check_text(ldd(program(bench, new, new), *options), "-")
+    (report,) = check_text(ldd(program(builder, new, new), *options), "-")
     assert not report.findings
 
 
-def test_a_mix_in_a_text_from_another_machine(bench: Bench) -> None:
-    old, new = two(bench)
-    text = ldd(program(bench, old, new), "-r").replace(str(bench.directory), "/there/is/none")
+def test_a_mix_in_a_text_from_another_machine(builder: Builder) -> None:
+    old, new = two(builder)
+    text = ldd(program(builder, old, new), "-r").replace(str(builder.directory), "/there/is/none")
     (report,) = check_text(text, "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
 
 
-def test_a_mix_in_one_directory_is_told_by_a_text(bench: Bench) -> None:
-    old, new = two(bench)
+def test_a_mix_in_one_directory_is_told_by_a_text(builder: Builder) -> None:
+    old, new = two(builder)
     shutil.copy(old / "libc10.so", new)
-    (report,) = check_text(ldd(program(bench, new, new), "-r"), "-")
+    (report,) = check_text(ldd(program(builder, new, new), "-r"), "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
 
 
-def test_a_mix_in_the_loaders_own_words(bench: Bench) -> None:
-    old, new = two(bench)
-    (report,) = check_text(refused(program(bench, old, new)), "-")
+def test_a_mix_in_the_loaders_own_words(builder: Builder) -> None:
+    old, new = two(builder)
+    (report,) = check_text(refused(program(builder, old, new)), "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
     assert f"libtorch_cpu.so from {new} meets libraries of another build" in finding.message
 
 
-def test_python_serves_libtorch_python_whatever_a_text_is_about(bench: Bench) -> None:
-    lib = bench.torch()
+def test_python_serves_libtorch_python_whatever_a_text_is_about(builder: Builder) -> None:
+    lib = builder.torch()
     source = calls(CONTEXT, "PyErr_Clear", main=False)
-    python = bench.library(
+    python = builder.library(
         "torch/lib/libtorch_python.so", source, lib / "libtorch_cpu.so", "-Wl,-rpath,$ORIGIN"
     )
-    extension = bench.library("mine.so", functions("PyInit_mine"), python, "-Wl,-rpath,$ORIGIN/torch/lib")
+    extension = builder.library("mine.so", functions("PyInit_mine"), python, "-Wl,-rpath,$ORIGIN/torch/lib")
     text = ldd(extension, "-r")
     assert "undefined symbol: PyErr_Clear" in text
     (report,) = check_text(text, "-")
     assert not report.findings
 
 
-def test_other_symbols_of_libtorchs_own_libraries_in_a_text_are_judged_too(bench: Bench) -> None:
-    _, new = two(bench)
-    text = f"{ldd(program(bench, new, new))}undefined symbol: cudaMalloc\t({new / 'libtorch_cpu.so'})\n"
+def test_other_symbols_of_libtorchs_own_libraries_in_a_text_are_judged_too(builder: Builder) -> None:
+    _, new = two(builder)
+    text = f"{ldd(program(builder, new, new))}undefined symbol: cudaMalloc\t({new / 'libtorch_cpu.so'})\n"
     (report,) = check_text(text, "-")
     (finding,) = report.findings
     assert (finding.rule, finding.subject) == ("undefined-symbol", "libtorch_cpu.so")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_clean
-from tests.lint.bench import MAIN, Bench, findings, rules, said
+from tests.lint.builder import MAIN, Builder, findings, rules, said
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.system import system_for
 from torchlink.lint.finding import Severity
@@ -22,11 +22,11 @@ INNER = "int inner(void) { return 1; }\n"
 
 
 def test_a_library_needed_by_a_path_from_the_current_directory(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(bench.directory)
-    library = bench.library("lib/libinner.so", INNER, soname=None)
-    app = bench.program("app", USE, "lib/libinner.so")
+    monkeypatch.chdir(builder.directory)
+    library = builder.library("lib/libinner.so", INNER, soname=None)
+    app = builder.program("app", USE, "lib/libinner.so")
     assert run_clean(app).returncode == 1
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("needed-by-relative-path", "lib/libinner.so")
@@ -36,13 +36,13 @@ def test_a_library_needed_by_a_path_from_the_current_directory(
     (finding,) = findings(app)
     assert finding.rule == "needed-by-relative-path"
     assert "-Wl,-soname,libinner.so" in finding.fix
-    bench.library("lib/libinner.so", INNER)
-    assert not findings(bench.program("app", USE, "lib/libinner.so", "-Wl,-rpath,$ORIGIN/lib"))
+    builder.library("lib/libinner.so", INNER)
+    assert not findings(builder.program("app", USE, "lib/libinner.so", "-Wl,-rpath,$ORIGIN/lib"))
 
 
-def test_a_library_needed_by_an_absolute_path_gets_no_search_path(bench: Bench) -> None:
-    library = bench.library("lib/libinner.so", INNER, soname=None)
-    app = bench.program("app", USE, library)
+def test_a_library_needed_by_an_absolute_path_gets_no_search_path(builder: Builder) -> None:
+    library = builder.library("lib/libinner.so", INNER, soname=None)
+    app = builder.program("app", USE, library)
     assert rules(app) == {"needed-by-absolute-path"}
     library.unlink()
     (finding,) = findings(app)
@@ -50,10 +50,10 @@ def test_a_library_needed_by_an_absolute_path_gets_no_search_path(bench: Bench) 
     assert "-Wl,-soname,libinner.so" in finding.fix
 
 
-def absolute(bench: Bench, image: Path, directory: str) -> Path:
+def absolute(builder: Builder, image: Path, directory: str) -> Path:
     """A program in an image that needs a library by an absolute path of that image."""
-    library = bench.library(f"image/{directory}/libinner.so", INNER, soname=None)
-    app = bench.program("image/opt/app", USE, library, "-nostdlib", "-Wl,--dynamic-linker,/lib/ld.so")
+    library = builder.library(f"image/{directory}/libinner.so", INNER, soname=None)
+    app = builder.program("image/opt/app", USE, library, "-nostdlib", "-Wl,--dynamic-linker,/lib/ld.so")
     with ElfFile.open(app) as elf:
         needed = elf.dynamic.needed
     assert needed == (str(library),)
@@ -74,30 +74,30 @@ PLACES = {
 
 
 @pytest.mark.parametrize("directory", PLACES)
-def test_an_absolute_path_counts_by_where_it_leads(bench: Bench, directory: str) -> None:
-    image = bench.directory / "image"
-    found = said(absolute(bench, image, directory), "needed-by-absolute-path", root=image)
+def test_an_absolute_path_counts_by_where_it_leads(builder: Builder, directory: str) -> None:
+    image = builder.directory / "image"
+    found = said(absolute(builder, image, directory), "needed-by-absolute-path", root=image)
     severity = PLACES[directory]
     assert [each.severity for each in found] == ([severity] if severity else [])
 
 
-def test_a_library_needed_by_an_absolute_path_is_searched_for_once_it_has_a_soname(bench: Bench) -> None:
-    library = bench.library("lib/libinner.so", INNER, soname=None)
-    app = bench.program("app", USE, library)
+def test_a_library_needed_by_an_absolute_path_is_searched_for_once_it_has_a_soname(builder: Builder) -> None:
+    library = builder.library("lib/libinner.so", INNER, soname=None)
+    app = builder.program("app", USE, library)
     assert run_clean(app).returncode == 1
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("needed-by-absolute-path", str(library))
     assert "-Wl,-soname,libinner.so" in finding.fix
     words = ("-L", library.parent, "-linner", "-Wl,-rpath,$ORIGIN/lib")
-    bench.library("lib/libinner.so", INNER)
-    app = bench.program("app", USE, *words)
+    builder.library("lib/libinner.so", INNER)
+    app = builder.program("app", USE, *words)
     assert run_clean(app).returncode == 1
     assert not findings(app)
 
 
-def test_the_loader_needed_by_its_path_is_no_finding(bench: Bench) -> None:
-    with ElfFile.open(bench.program("plain", MAIN)) as elf:
+def test_the_loader_needed_by_its_path_is_no_finding(builder: Builder) -> None:
+    with ElfFile.open(builder.program("plain", MAIN)) as elf:
         loader = system_for(elf).interpreter
     assert loader is not None
-    stub = bench.library("stub.so", INNER, soname=loader)
-    assert not said(bench.program("app", MAIN, stub), "needed-by-absolute-path")
+    stub = builder.library("stub.so", INNER, soname=loader)
+    assert not said(builder.program("app", MAIN, stub), "needed-by-absolute-path")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.binary.live import LOADERS, elf_files, trace
 from tests.conftest import run_clean, unmet
-from tests.lint.bench import Bench, functions, rules, said
+from tests.lint.builder import Builder, functions, rules, said
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.loader import OpenFiles
 from torchlink.errors import TorchlinkError
@@ -65,7 +65,9 @@ SHOW = """
 """
 
 
-def against(bench: Bench, torch_root: Path, *words: str, called: str = "", abi: int | None = None) -> Path:
+def against(
+    builder: Builder, torch_root: Path, *words: str, called: str = "", abi: int | None = None
+) -> Path:
     """A C++ program linked against a real libtorch, without its headers: it compiles in a third of a second."""
     lib = torch_root / "lib"
     if abi is None:
@@ -81,12 +83,12 @@ def against(bench: Bench, torch_root: Path, *words: str, called: str = "", abi: 
         "-lc10",
         f"-Wl,-rpath,{lib}",
     )
-    return bench.build("app", source, *flags, language="c++", compiler="g++")
+    return builder.build("app", source, *flags, language="c++", compiler="g++")
 
 
 @pytest.mark.compile
-def test_a_program_built_against_a_real_torch_is_clean_and_runs(bench: Bench, torch_root: Path) -> None:
-    app = against(bench, torch_root, "-Wl,--as-needed")
+def test_a_program_built_against_a_real_torch_is_clean_and_runs(builder: Builder, torch_root: Path) -> None:
+    app = against(builder, torch_root, "-Wl,--as-needed")
     assert rules(app) <= {"rpath-build-tree"}  # where the tests' torch is in a home directory
     done = run_clean(app)
     assert done.returncode == 0
@@ -94,19 +96,19 @@ def test_a_program_built_against_a_real_torch_is_clean_and_runs(bench: Bench, to
 
 
 @pytest.mark.compile
-def test_what_the_loader_says_of_the_other_abi_is_found_before(bench: Bench, torch_root: Path) -> None:
+def test_what_the_loader_says_of_the_other_abi_is_found_before(builder: Builder, torch_root: Path) -> None:
     with ElfFile.open(torch_root / "lib/libc10.so") as c10:
         abi = c10_abi(c10)[0]
     other = 1 - (abi or 0)
     # A libtorch of the other ABI to link with, as on the machine where the program was built.
-    stand_in = bench.torch("other", abi=other)
+    stand_in = builder.torch("other", abi=other)
     source = SHOW.replace("{declared}", "").replace("{called}", "")
     words = (
         f"-D_GLIBCXX_USE_CXX11_ABI={other}",
         stand_in / "libtorch_cpu.so",
         f"-Wl,-rpath,{torch_root / 'lib'}",
     )
-    app = bench.program("app", source, *words, language="c++", compiler="g++")
+    app = builder.program("app", source, *words, language="c++", compiler="g++")
     (finding,) = said(app, "abi-mismatch")
     symbol = finding.evidence[0]
     done = run_clean("/bin/sh", "-c", f"LD_BIND_NOW=1 exec {app}")
@@ -116,11 +118,11 @@ def test_what_the_loader_says_of_the_other_abi_is_found_before(bench: Bench, tor
 
 
 @pytest.mark.compile
-def test_the_libc10_of_another_build_beside_a_real_libtorch_cpu(bench: Bench, torch_root: Path) -> None:
-    other = bench.torch("other") / "libc10.so"
+def test_the_libc10_of_another_build_beside_a_real_libtorch_cpu(builder: Builder, torch_root: Path) -> None:
+    other = builder.torch("other") / "libc10.so"
     other.with_name("libtorch_cpu.so").unlink()
     words = ("-Wl,--no-as-needed,--allow-shlib-undefined", str(other), "-Wl,-rpath,$ORIGIN/other")
-    app = against(bench, torch_root, *words)
+    app = against(builder, torch_root, *words)
     (finding,) = said(app, "mixed-libtorch")
     assert (finding.subject, finding.severity) == ("libtorch_cpu.so", Severity.ERROR)
     done = run_clean(app)
@@ -130,24 +132,24 @@ def test_the_libc10_of_another_build_beside_a_real_libtorch_cpu(bench: Bench, to
 
 
 @pytest.mark.compile
-def test_a_real_torchs_libraries_that_merely_lie_there_are_unused(bench: Bench, torch_root: Path) -> None:
+def test_a_real_torchs_libraries_that_merely_lie_there_are_unused(builder: Builder, torch_root: Path) -> None:
     if not (torch_root / "lib/libshm.so").exists():
         unmet("a torch with libshm")
-    app = against(bench, torch_root, "-Wl,--no-as-needed", "-lshm")
+    app = against(builder, torch_root, "-Wl,--no-as-needed", "-lshm")
     found = {finding.subject: finding.severity for finding in said(app, "unused-library")}
     assert found == {
         "libshm.so": Severity.WARNING,
         "libc10.so": Severity.NOTE,
     }  # libtorch_cpu needs c10 itself
-    assert not said(against(bench, torch_root, "-Wl,--as-needed", "-lshm"), "unused-library")
+    assert not said(against(builder, torch_root, "-Wl,--as-needed", "-lshm"), "unused-library")
 
 
 @pytest.mark.compile
-def test_a_second_openmp_beside_a_real_torch(bench: Bench, torch_root: Path) -> None:
+def test_a_second_openmp_beside_a_real_torch(builder: Builder, torch_root: Path) -> None:
     if not any("libgomp" in path.name for path in (torch_root / "lib").iterdir()):
         unmet("a torch that brings libgomp")
-    other = bench.library("other/libomp.so.5", functions("__kmpc_fork_call omp_get_max_threads"))
-    app = against(bench, torch_root, "-Wl,--no-as-needed", str(other), "-Wl,-rpath,$ORIGIN/other")
+    other = builder.library("other/libomp.so.5", functions("__kmpc_fork_call omp_get_max_threads"))
+    app = against(builder, torch_root, "-Wl,--no-as-needed", str(other), "-Wl,-rpath,$ORIGIN/other")
     (finding,) = said(app, "duplicate-openmp")
     assert finding.severity is Severity.ERROR
     assert re.search(r"libgomp\S* \+ libomp\.so\.5", finding.subject)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lint.bench import Bench, calls, findings, functions, said, subjects
+from tests.lint.builder import Builder, calls, findings, functions, said, subjects
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_path import begins
@@ -24,42 +24,42 @@ USE = "int inner(void); int use(void) { return inner(); }\n"
 INNER = "int inner(void) { return 1; }\n"
 
 
-def with_path(bench: Bench, search: str, *words: str) -> list[Finding]:
+def with_path(builder: Builder, search: str, *words: str) -> list[Finding]:
     """What lint says of a library whose search path is `$ORIGIN/lib`, where its library is, and `search`."""
-    inner = bench.library("lib/libinner.so", INNER)
-    return findings(bench.library("libuser.so", USE, inner, f"-Wl,-rpath,$ORIGIN/lib:{search}", *words))
+    inner = builder.library("lib/libinner.so", INNER)
+    return findings(builder.library("libuser.so", USE, inner, f"-Wl,-rpath,$ORIGIN/lib:{search}", *words))
 
 
 RELATIVE = ["", "lib", "./lib", "../lib", "$ORIGN/lib", "RIGIN/lib", "/../lib"]
 
 
 @pytest.mark.parametrize("entry", RELATIVE)
-def test_an_entry_that_is_read_from_the_current_directory(bench: Bench, entry: str) -> None:
-    (finding,) = with_path(bench, f"{entry}")
+def test_an_entry_that_is_read_from_the_current_directory(builder: Builder, entry: str) -> None:
+    (finding,) = with_path(builder, f"{entry}")
     assert (finding.rule, finding.subject) == ("rpath-relative", entry or "(empty)")
     assert finding.severity is Severity.ERROR
     assert ("has eaten the $ORIGIN" in finding.message) == (entry in {"RIGIN/lib", "/../lib"})
-    assert not with_path(bench, "$ORIGIN/lib/.")
+    assert not with_path(builder, "$ORIGIN/lib/.")
 
 
-def test_the_padding_of_a_cmake_build_tree_is_a_note(bench: Bench) -> None:
-    (finding,) = with_path(bench, ":::")
+def test_the_padding_of_a_cmake_build_tree_is_a_note(builder: Builder) -> None:
+    (finding,) = with_path(builder, ":::")
     assert finding.severity is Severity.ERROR
-    bench.path("CMakeCache.txt").touch()
-    (finding,) = with_path(bench, ":::")
+    builder.path("CMakeCache.txt").touch()
+    (finding,) = with_path(builder, ":::")
     assert (finding.rule, finding.severity) == ("rpath-relative", Severity.NOTE)
     assert "cmake --install" in finding.fix
 
 
-def test_an_entry_where_anyone_may_put_a_library(bench: Bench) -> None:
-    open_to_all = bench.path("open/to/all/x").parent
+def test_an_entry_where_anyone_may_put_a_library(builder: Builder) -> None:
+    open_to_all = builder.path("open/to/all/x").parent
     open_to_all.chmod(0o777)
     for entry in (open_to_all, open_to_all / "not" / "there"):
-        (finding,) = with_path(bench, str(entry))
+        (finding,) = with_path(builder, str(entry))
         assert (finding.rule, finding.subject) == ("rpath-world-writable", str(entry))
         assert finding.severity is Severity.ERROR
     open_to_all.chmod(0o755)
-    assert not [each for each in with_path(bench, str(open_to_all)) if each.rule == "rpath-world-writable"]
+    assert not [each for each in with_path(builder, str(open_to_all)) if each.rule == "rpath-world-writable"]
 
 
 BUILD_TREES = [
@@ -72,27 +72,27 @@ BUILD_TREES = [
 
 
 @pytest.mark.parametrize("entry", BUILD_TREES)
-def test_an_entry_into_a_build_tree_or_home_directory(bench: Bench, entry: str) -> None:
-    (finding,) = with_path(bench, entry)
+def test_an_entry_into_a_build_tree_or_home_directory(builder: Builder, entry: str) -> None:
+    (finding,) = with_path(builder, entry)
     assert (finding.rule, finding.subject) == ("rpath-build-tree", entry)
     assert finding.severity is Severity.WARNING
-    assert not with_path(bench, "$ORIGIN/lib/.")
+    assert not with_path(builder, "$ORIGIN/lib/.")
 
 
-def test_a_directory_where_cmake_has_built(bench: Bench) -> None:
-    image = bench.directory / "image"
-    bench.path("image/opt/project/CMakeCache.txt").touch()
-    inner = bench.library("image/opt/project/lib/libinner.so", INNER)
-    user = bench.library("image/opt/bin/libuser.so", USE, inner, "-Wl,-rpath,/opt/project/lib")
+def test_a_directory_where_cmake_has_built(builder: Builder) -> None:
+    image = builder.directory / "image"
+    builder.path("image/opt/project/CMakeCache.txt").touch()
+    inner = builder.library("image/opt/project/lib/libinner.so", INNER)
+    user = builder.library("image/opt/bin/libuser.so", USE, inner, "-Wl,-rpath,/opt/project/lib")
     assert subjects(said(user, "rpath-build-tree", root=image)) == ["/opt/project/lib"]
 
 
-def installed(bench: Bench, search: str, *words: str) -> tuple[Path, Path]:
+def installed(builder: Builder, search: str, *words: str) -> tuple[Path, Path]:
     """An image with /opt/lib/libinner.so, and a library in it that is searched for through `search`."""
-    inner = bench.library("image/opt/lib/libinner.so", INNER)
-    bench.path("image/opt/other/file").touch()
-    user = bench.library("image/opt/bin/libuser.so", USE, inner, f"-Wl,-rpath,{search}", *words)
-    return user, bench.directory / "image"
+    inner = builder.library("image/opt/lib/libinner.so", INNER)
+    builder.path("image/opt/other/file").touch()
+    user = builder.library("image/opt/bin/libuser.so", USE, inner, f"-Wl,-rpath,{search}", *words)
+    return user, builder.directory / "image"
 
 
 ENTRIES = {
@@ -112,8 +112,8 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("search", ENTRIES)
-def test_an_entry_is_one_finding(bench: Bench, search: str) -> None:
-    user, image = installed(bench, search)
+def test_an_entry_is_one_finding(builder: Builder, search: str) -> None:
+    user, image = installed(builder, search)
     found = [(each.rule, each.subject, each.severity) for each in findings(user, root=image)]
     assert sorted(found) == ENTRIES[search]
 
@@ -137,8 +137,8 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize(("search", "prefix"), ALLOWED)
-def test_an_entry_must_be_under_an_allowed_prefix(bench: Bench, search: str, prefix: str) -> None:
-    user, image = installed(bench, search)
+def test_an_entry_must_be_under_an_allowed_prefix(builder: Builder, search: str, prefix: str) -> None:
+    user, image = installed(builder, search)
     found = findings(user, root=image, allowed_rpath=(prefix,))
     assert [each.rule for each in found] == ALLOWED[search, prefix]
 
@@ -153,55 +153,55 @@ def test_what_lies_below_a_directory_above() -> None:
     assert not begins("/lib", "$ORIGIN/..")
 
 
-def test_the_words_that_allow_an_entry_can_be_pasted(bench: Bench) -> None:
-    inner = bench.library("image/opt/my lib/libinner.so", INNER)
-    user = bench.library("image/opt/bin/libuser.so", USE, inner, "-Wl,-rpath,/opt/my lib")
-    (finding,) = findings(user, root=bench.directory / "image")
+def test_the_words_that_allow_an_entry_can_be_pasted(builder: Builder) -> None:
+    inner = builder.library("image/opt/my lib/libinner.so", INNER)
+    user = builder.library("image/opt/bin/libuser.so", USE, inner, "-Wl,-rpath,/opt/my lib")
+    (finding,) = findings(user, root=builder.directory / "image")
     assert "--allowed-rpath '/opt/my lib'." in finding.fix
-    (finding,) = findings(user, root=bench.directory / "image", allowed_rpath=("$ORIGIN",))
+    (finding,) = findings(user, root=builder.directory / "image", allowed_rpath=("$ORIGIN",))
     assert "--allowed-rpath '/opt/my lib'." in finding.fix
 
 
-def test_directories_of_the_system_are_no_finding(bench: Bench) -> None:
-    inner = bench.library("image/usr/lib/libinner.so", INNER)
-    user = bench.library("image/usr/bin/libuser.so", USE, inner, "-Wl,-rpath,/usr/lib")
-    assert not findings(user, root=bench.directory / "image")
+def test_directories_of_the_system_are_no_finding(builder: Builder) -> None:
+    inner = builder.library("image/usr/lib/libinner.so", INNER)
+    user = builder.library("image/usr/bin/libuser.so", USE, inner, "-Wl,-rpath,/usr/lib")
+    assert not findings(user, root=builder.directory / "image")
 
 
-def test_an_entry_may_serve_what_is_opened_by_name(bench: Bench) -> None:
-    bench.path("plugins/file").touch()
+def test_an_entry_may_serve_what_is_opened_by_name(builder: Builder) -> None:
+    builder.path("plugins/file").touch()
     source = "void* dlopen(const char*, int); void* use(void) { return dlopen(0, 1); }\n"
-    opening = bench.library("libuser.so", source, "-lc", "-Wl,-rpath,$ORIGIN/plugins")
+    opening = builder.library("libuser.so", source, "-lc", "-Wl,-rpath,$ORIGIN/plugins")
     assert not findings(opening)
-    silent = bench.library("libuser.so", "", "-Wl,-rpath,$ORIGIN/plugins")
+    silent = builder.library("libuser.so", "", "-Wl,-rpath,$ORIGIN/plugins")
     assert subjects(said(silent, "rpath-unused")) == ["$ORIGIN/plugins"]
 
 
-def test_an_rpath_serves_what_libraries_below_need(bench: Bench) -> None:
-    inner = bench.library("inner/libinner.so", INNER)
-    outer = bench.library("lib/libouter.so", USE, inner)
+def test_an_rpath_serves_what_libraries_below_need(builder: Builder) -> None:
+    inner = builder.library("inner/libinner.so", INNER)
+    outer = builder.library("lib/libouter.so", USE, inner)
     words = ("-Wl,-rpath,$ORIGIN/lib:$ORIGIN/inner", "-Wl,--disable-new-dtags", outer)
     assert not findings(
-        bench.library("libtop.so", "int use(void); int top(void) { return use(); }\n", *words)
+        builder.library("libtop.so", "int use(void); int top(void) { return use(); }\n", *words)
     )
 
 
-def test_entries_of_the_own_libraries_count_and_are_named(bench: Bench) -> None:
-    inner = bench.library("lib/libinner.so", INNER)
-    outer = bench.library("lib/libouter.so", USE, inner, "-Wl,-rpath,$ORIGIN:/home/somebody/lib")
+def test_entries_of_the_own_libraries_count_and_are_named(builder: Builder) -> None:
+    inner = builder.library("lib/libinner.so", INNER)
+    outer = builder.library("lib/libouter.so", USE, inner, "-Wl,-rpath,$ORIGIN:/home/somebody/lib")
     source = "int use(void); int main(void) { return use(); }\n"
-    (finding,) = findings(bench.program("app", source, outer, "-Wl,-rpath,$ORIGIN/lib"))
+    (finding,) = findings(builder.program("app", source, outer, "-Wl,-rpath,$ORIGIN/lib"))
     assert finding.rule == "rpath-build-tree"
     assert "RUNPATH of libouter.so" in finding.message
 
 
-def test_what_came_with_libtorch_may_look_through_other_layouts(bench: Bench) -> None:
+def test_what_came_with_libtorch_may_look_through_other_layouts(builder: Builder) -> None:
     elsewhere = ("-Wl,-rpath,$ORIGIN/../../nvidia/cudnn/lib",)
-    companion = bench.library("torch/lib/libcompanion.so", "", *elsewhere)
+    companion = builder.library("torch/lib/libcompanion.so", "", *elsewhere)
     assert subjects(said(companion, "rpath-missing-directory")) == ["$ORIGIN/../../nvidia/cudnn/lib"]
-    bench.torch("torch/lib")
+    builder.torch("torch/lib")
     assert not findings(companion)
-    user = bench.program("torch/lib/app", "int main(void) { return 0; }\n", *elsewhere)
+    user = builder.program("torch/lib/app", "int main(void) { return 0; }\n", *elsewhere)
     assert subjects(said(user, "rpath-missing-directory")) == ["$ORIGIN/../../nvidia/cudnn/lib"]
 
 
@@ -220,12 +220,12 @@ def add_runpath(path: Path, text_of: int) -> None:
     path.write_bytes(content)
 
 
-def test_rpath_and_runpath_in_one_object(bench: Bench) -> None:
-    inner = bench.library("lib/libinner.so", INNER)
+def test_rpath_and_runpath_in_one_object(builder: Builder) -> None:
+    inner = builder.library("lib/libinner.so", INNER)
     words = ("-Wl,-rpath,$ORIGIN/lib", "-Wl,--disable-new-dtags")
-    user = bench.library("libuser.so", USE, inner, *words)
+    user = builder.library("libuser.so", USE, inner, *words)
     assert not findings(user)
-    same = bench.path("libsame.so")
+    same = builder.path("libsame.so")
     shutil.copy(user, same)
     add_runpath(same, 15)
     (finding,) = findings(same)
@@ -250,9 +250,9 @@ ODD = [
 
 
 @pytest.mark.parametrize("entry", ODD, ids=range(len(ODD)))
-def test_no_entry_is_too_odd_to_be_judged(bench: Bench, entry: str) -> None:
-    inner = bench.library("lib/libinner.so", INNER)
-    user = bench.library("libuser.so", USE, inner, f"-Wl,-rpath,{entry}")
+def test_no_entry_is_too_odd_to_be_judged(builder: Builder, entry: str) -> None:
+    inner = builder.library("lib/libinner.so", INNER)
+    user = builder.library("libuser.so", USE, inner, f"-Wl,-rpath,{entry}")
     assert {each.rule for each in findings(user)} <= {
         "library-not-found",
         "rpath-relative",
@@ -262,16 +262,18 @@ def test_no_entry_is_too_odd_to_be_judged(bench: Bench, entry: str) -> None:
     }
 
 
-def test_the_directory_of_libtorch_that_flags_writes_is_a_note(bench: Bench) -> None:
-    lib = bench.torch()
-    app = bench.program("app", calls("_ZN2at13globalContextEv"), lib / "libtorch_cpu.so", f"-Wl,-rpath,{lib}")
+def test_the_directory_of_libtorch_that_flags_writes_is_a_note(builder: Builder) -> None:
+    lib = builder.torch()
+    app = builder.program(
+        "app", calls("_ZN2at13globalContextEv"), lib / "libtorch_cpu.so", f"-Wl,-rpath,{lib}"
+    )
     (finding,) = said(app, "rpath-build-tree")
     assert finding.severity is Severity.NOTE
     assert "--rpath origin=lib" in finding.fix
     assert f"--allowed-rpath {lib}" in finding.fix
     assert not said(app, "rpath-build-tree", allowed_rpath=(str(lib),))
-    other = bench.library("other/libother.so", functions("other"))
-    app = bench.program("app", calls("other"), other, f"-Wl,-rpath,{other.parent}")
+    other = builder.library("other/libother.so", functions("other"))
+    app = builder.program("app", calls("other"), other, f"-Wl,-rpath,{other.parent}")
     (finding,) = said(app, "rpath-build-tree")
     assert finding.severity is Severity.WARNING
     assert "in a temporary directory" in finding.message

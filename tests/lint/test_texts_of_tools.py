@@ -11,7 +11,7 @@ import pytest
 
 from tests.binary.live import elf_files
 from tests.conftest import unmet
-from tests.lint.bench import Bench, calls, functions, has
+from tests.lint.builder import Builder, calls, functions, has
 from torchlink.lint.checking import check_binary
 from torchlink.lint.finding import Severity
 from torchlink.lint.text.detect import listings
@@ -45,11 +45,11 @@ def rules_of(report: FileReport) -> set[str]:
 
 @pytest.mark.compile
 @pytest.mark.parametrize("way", [("ldd", "-v"), ("ldd", "-r", "-v")])
-def test_a_binary_that_is_here_is_judged_like_its_own_file(bench: Bench, way: tuple[str, ...]) -> None:
-    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
-    idle = bench.library("lib/libidle.so", "int idle(void) { return 1; }")
+def test_a_binary_that_is_here_is_judged_like_its_own_file(builder: Builder, way: tuple[str, ...]) -> None:
+    library = builder.library("lib/libused.so", "int used(void) { return 1; }")
+    idle = builder.library("lib/libidle.so", "int idle(void) { return 1; }")
     words = ("-Wl,--no-as-needed", library, idle, "-Wl,-rpath,$ORIGIN/lib")
-    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
+    app = builder.build("app", "int used(void);\nint main(void) { return used(); }", *words)
     (report,) = check_text(ask(*way, app), "-")
     assert report.path == str(app)
     assert rules_of(report) == rules_of(check_binary(app)) == {"unused-library"}
@@ -60,13 +60,13 @@ def test_a_binary_that_is_here_is_judged_like_its_own_file(bench: Bench, way: tu
 
 @pytest.mark.compile
 @pytest.mark.parametrize("left", ["both files", "the library alone", "no file"])
-def test_a_library_that_has_lost_its_versions_is_one_finding(bench: Bench, left: str) -> None:
-    script = bench.path("versions.map")
+def test_a_library_that_has_lost_its_versions_is_one_finding(builder: Builder, left: str) -> None:
+    script = builder.path("versions.map")
     script.write_text("V_2 { global: number; local: *; };\n")
-    library = bench.library("libv.so", "int number(void) { return 1; }", f"-Wl,--version-script,{script}")
+    library = builder.library("libv.so", "int number(void) { return 1; }", f"-Wl,--version-script,{script}")
     source = "int number(void);\nint main(void) { return number(); }"
-    app = bench.program("app", source, library, "-Wl,-rpath,$ORIGIN")
-    bench.library("libv.so", "int number(void) { return 1; }")
+    app = builder.program("app", source, library, "-Wl,-rpath,$ORIGIN")
+    builder.library("libv.so", "int number(void) { return 1; }")
     text = ask("ldd", "-v", app)
     assert "libv.so (V_2) => not found" in text
     if left != "both files":
@@ -81,11 +81,11 @@ def test_a_library_that_has_lost_its_versions_is_one_finding(bench: Bench, left:
 
 
 @pytest.mark.compile
-def test_the_text_decides_where_a_library_is_found(bench: Bench) -> None:
-    here = bench.library("here/libused.so", "int used(void) { return 1; }")
-    bench.library("there/libused.so", "int other(void) { return 1; }")
+def test_the_text_decides_where_a_library_is_found(builder: Builder) -> None:
+    here = builder.library("here/libused.so", "int used(void) { return 1; }")
+    builder.library("there/libused.so", "int other(void) { return 1; }")
     words = (here, "-Wl,-rpath,$ORIGIN/here")
-    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
+    app = builder.build("app", "int used(void);\nint main(void) { return used(); }", *words)
     (report,) = check_text(ask("ldd", "-v", app), "-")
     assert not report.findings
     # As it was under LD_LIBRARY_PATH somewhere: the search here would find another one.
@@ -94,10 +94,10 @@ def test_the_text_decides_where_a_library_is_found(bench: Bench) -> None:
 
 
 @pytest.mark.compile
-def test_a_file_of_another_build_than_the_text_is_not_read(bench: Bench) -> None:
-    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
+def test_a_file_of_another_build_than_the_text_is_not_read(builder: Builder) -> None:
+    library = builder.library("lib/libused.so", "int used(void) { return 1; }")
     words = (library, "-Wl,-rpath,$ORIGIN/lib")
-    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", *words)
+    app = builder.build("app", "int used(void);\nint main(void) { return used(); }", *words)
     text = "".join(line for line in ask("ldd", "-v", app).splitlines(keepends=True) if "libused" not in line)
     (report,) = check_text(text, "-")
     assert any("another build" in sentence and "libused.so" in sentence for sentence in report.not_checked)
@@ -106,10 +106,10 @@ def test_a_file_of_another_build_than_the_text_is_not_read(bench: Bench) -> None
 
 @pytest.mark.compile
 def test_readelf_on_a_binary_that_is_here_leads_to_the_binary(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
-    app = bench.build(
+    library = builder.library("lib/libused.so", "int used(void) { return 1; }")
+    app = builder.build(
         "app", "int used(void);\nint main(void) { return used(); }", library, "-Wl,-rpath,/nowhere"
     )
     monkeypatch.chdir(app.parent)
@@ -119,30 +119,30 @@ def test_readelf_on_a_binary_that_is_here_leads_to_the_binary(
 
 
 @pytest.mark.compile
-def test_the_wrong_abi_and_two_libtorchs_are_known_from_text(bench: Bench) -> None:
-    lib, other = bench.torch(abi=1), bench.torch("other/lib", abi=1)
+def test_the_wrong_abi_and_two_libtorchs_are_known_from_text(builder: Builder) -> None:
+    lib, other = builder.torch(abi=1), builder.torch("other/lib", abi=1)
     words = (lib / "libtorch_cpu.so", lib / "libc10.so", "-Wl,-rpath,$ORIGIN/torch/lib")
-    old = bench.library("libold.so", calls("_ZN5torch3jit4loadERKSs", main=False), *words)
-    app = bench.program("app", calls("use_all"), old, "-Wl,-rpath,$ORIGIN")
+    old = builder.library("libold.so", calls("_ZN5torch3jit4loadERKSs", main=False), *words)
+    app = builder.program("app", calls("use_all"), old, "-Wl,-rpath,$ORIGIN")
     for text in (ask("ldd", "-r", app), ask("ldd", app)):  # read here, and told by the loader
         (report,) = check_text(text, "-")
         assert rules_of(report) == {"abi-mismatch"}
-    text = ask("ldd", bench.program("sound", calls("_ZN2at13globalContextEv"), *words))
+    text = ask("ldd", builder.program("sound", calls("_ZN2at13globalContextEv"), *words))
     twice = text + f"\tlibc10-0a1b2c3d.so => {other}/libc10.so (0x00007f0000000000)\n"
     (report,) = check_text(twice, "-")
     assert "duplicate-libtorch" in rules_of(report)
 
 
 @pytest.mark.compile
-def test_musls_own_words_agree_with_the_file(bench: Bench) -> None:
+def test_musls_own_words_agree_with_the_file(builder: Builder) -> None:
     if not has("musl-gcc", "musl-ldd"):
         unmet("musl-tools")
     found_via = {"compiler": "musl-gcc"}
-    used = bench.build("lib/libused.so", "int used(void) { return 1; }", "-shared", "-fPIC", **found_via)
-    gone = bench.build("gone/libgone.so", "int gone(void) { return 1; }", "-shared", "-fPIC", **found_via)
+    used = builder.build("lib/libused.so", "int used(void) { return 1; }", "-shared", "-fPIC", **found_via)
+    gone = builder.build("gone/libgone.so", "int gone(void) { return 1; }", "-shared", "-fPIC", **found_via)
     main = "int used(void);\nint gone(void);\nint main(void) { return used() + gone(); }"
     words = (f"-L{used.parent}", f"-L{gone.parent}", "-lused", "-lgone", "-Wl,-rpath,$ORIGIN/lib")
-    app = bench.build("app", main, *words, **found_via)
+    app = builder.build("app", main, *words, **found_via)
     (report,) = check_text(ask("musl-ldd", app), "-")
     assert rules_of(check_binary(app)) == {"library-not-found"}
     # What the text adds is not lost: the symbols that musl could not relocate.
@@ -153,10 +153,12 @@ def test_musls_own_words_agree_with_the_file(bench: Bench) -> None:
 
 
 @pytest.mark.compile
-def test_a_libtorch_for_glibc_under_musl_is_one_finding_from_the_file_and_from_the_text(bench: Bench) -> None:
+def test_a_libtorch_for_glibc_under_musl_is_one_finding_from_the_file_and_from_the_text(
+    builder: Builder,
+) -> None:
     if not has("musl-gcc", "musl-ldd"):
         unmet("musl-tools")
-    lib = bench.torch()
+    lib = builder.torch()
     # As g++ links it: against glibc.
     source = 'int puts(const char *);\nint _ZN2at13globalContextEv(void) { return puts(""); }\n'
     for name in ("libtorch_cpu.so", "libc10.so"):
@@ -164,12 +166,12 @@ def test_a_libtorch_for_glibc_under_musl_is_one_finding_from_the_file_and_from_t
         chk = (
             f"void __fprintf_chk(void);\n{source}int in_{name[3:6]}(void) {{ __fprintf_chk(); return 0; }}\n"
         )
-        bench.build(f"torch/lib/{name}", chk, "-shared", "-fPIC", f"-Wl,-soname,{name}")
+        builder.build(f"torch/lib/{name}", chk, "-shared", "-fPIC", f"-Wl,-soname,{name}")
     main = "int _ZN2at13globalContextEv(void);\nint main(void) { return _ZN2at13globalContextEv(); }"
     words = (f"-L{lib}", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{lib}", "-Wl,--allow-shlib-undefined")
-    app = bench.build("app", main, "-Wl,--no-as-needed", *words, compiler="musl-gcc")
+    app = builder.build("app", main, "-Wl,--no-as-needed", *words, compiler="musl-gcc")
     text = ask("musl-ldd", app)
-    elsewhere = text.replace(str(bench.directory), "/nowhere")
+    elsewhere = text.replace(str(builder.directory), "/nowhere")
     for report in (check_binary(app), *check_text(text, "-"), *check_text(elsewhere, "-")):
         errors = [each for each in report.findings if each.severity is Severity.ERROR]
         assert len(errors) == 1, errors
@@ -210,12 +212,12 @@ def lddtree(file: Path) -> str:
 
 
 @pytest.mark.compile
-def test_lddtrees_own_way_of_searching_does_not_count_where_the_file_is_here(bench: Bench) -> None:
+def test_lddtrees_own_way_of_searching_does_not_count_where_the_file_is_here(builder: Builder) -> None:
     """It lets a RUNPATH be inherited, which the loader does not: such a program exits with 127."""
-    deep = bench.library("lib/libdeep.so", "int deep(void) { return 1; }")
-    user = bench.library("lib/libuser.so", "int deep(void);\nint used(void) { return deep(); }", deep)
+    deep = builder.library("lib/libdeep.so", "int deep(void) { return 1; }")
+    user = builder.library("lib/libuser.so", "int deep(void);\nint used(void) { return deep(); }", deep)
     runpath = ("-Wl,--enable-new-dtags", f"-Wl,-rpath,{deep.parent}", "-Wl,--allow-shlib-undefined")
-    app = bench.build("app", "int used(void);\nint main(void) { return used() - 1; }", user, *runpath)
+    app = builder.build("app", "int used(void);\nint main(void) { return used() - 1; }", user, *runpath)
     assert subprocess.run([str(app)], check=False, capture_output=True).returncode == 127
     text = lddtree(app)
     assert f"libdeep.so => {deep}" in text
@@ -227,10 +229,10 @@ def test_lddtrees_own_way_of_searching_does_not_count_where_the_file_is_here(ben
 
 @pytest.mark.compile
 def test_what_lddtree_found_through_the_environment_is_found(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = bench.library("lib/libused.so", "int used(void) { return 1; }")
-    app = bench.build("app", "int used(void);\nint main(void) { return used(); }", library)
+    library = builder.library("lib/libused.so", "int used(void) { return 1; }")
+    app = builder.build("app", "int used(void);\nint main(void) { return used(); }", library)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
     (report,) = check_text(lddtree(app), "-")
     assert "library-not-found" not in rules_of(report)
@@ -238,18 +240,18 @@ def test_what_lddtree_found_through_the_environment_is_found(
 
 
 @pytest.mark.compile
-def test_what_ldd_says_of_libtorch_cuda_makes_nvidias_libraries_nobodys(bench: Bench) -> None:
-    lib = bench.torch()
-    sparse = bench.library("nvidia/libcusparseLt.so.0", functions("cusparseLtInit"), "-Wl,-rpath,lib")
+def test_what_ldd_says_of_libtorch_cuda_makes_nvidias_libraries_nobodys(builder: Builder) -> None:
+    lib = builder.torch()
+    sparse = builder.library("nvidia/libcusparseLt.so.0", functions("cusparseLtInit"), "-Wl,-rpath,lib")
     words = (sparse, lib / "libtorch_cpu.so", lib / "libc10.so", f"-Wl,-rpath,$ORIGIN:{sparse.parent}")
-    cuda = bench.library("torch/lib/libtorch_cuda.so", calls("cusparseLtInit", main=False), *words)
+    cuda = builder.library("torch/lib/libtorch_cuda.so", calls("cusparseLtInit", main=False), *words)
     (report,) = check_text(ask("ldd", cuda), "-")
     assert "rpath-relative" not in rules_of(report)
-    mine = bench.library("nvidia/libmine.so", functions("cusparseLtInit"), "-Wl,-rpath,lib")
+    mine = builder.library("nvidia/libmine.so", functions("cusparseLtInit"), "-Wl,-rpath,lib")
     (report,) = check_text(
         ask(
             "ldd",
-            bench.library(
+            builder.library(
                 "libuser.so", calls("cusparseLtInit", main=False), mine, "-Wl,-rpath,$ORIGIN/nvidia"
             ),
         ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.imitations import imitate
+from tests.fake_libtorch import fake_libtorch
 from tests.libtorch.test_packed import pack
 from tests.libtorch.trees import Fake, make
 from torchlink.matrix.cells import CANNOT, FAILED, OK, Cell, Column, MatrixReport, Row
@@ -235,7 +235,7 @@ def test_jobs_that_could_only_fail_are_left_out(tmp_path: Path, matrix: Callable
 def test_a_job_has_the_runner_of_its_platform(
     platform: str, arch: str, runner: str | None, tmp_path: Path
 ) -> None:
-    libtorch = imitate(tmp_path / "torch", (), platform=platform, arch=arch)
+    libtorch = fake_libtorch(tmp_path / "torch", (), platform=platform, arch=arch)
     found = github_matrix([Row("x", libtorch, None)], [Column(None, "cxx", "c++")], None)
     assert [job["runner"] for job in found.jobs] == ([runner] if runner else [])
     assert len(found.left_out) == (0 if runner else 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.imitations import imitate, imitate_compiler
+from tests.fake_libtorch import fake_compiler, fake_libtorch
 from torchlink.errors import ToolUnfitError, UsageError
 from torchlink.toolchain.compiler import find_compiler
 from torchlink.toolchain.cross import default_compiler
@@ -37,7 +37,7 @@ DEVTOOLSET = {"version": (9, 3, 1), "standards": (11, 14, 17), "default_cxx11_ab
     ],
 )
 def test_these_fit(tmp_path: Path, libtorch: dict[str, Any], compiler: dict[str, Any]) -> None:
-    check_compiler(imitate(tmp_path, **libtorch), imitate_compiler(**compiler))
+    check_compiler(fake_libtorch(tmp_path, **libtorch), fake_compiler(**compiler))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_these_do_not(
     tmp_path: Path, libtorch: dict[str, Any], compiler: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(ToolUnfitError) as caught:
-        check_compiler(imitate(tmp_path, **libtorch), imitate_compiler(**compiler))
+        check_compiler(fake_libtorch(tmp_path, **libtorch), fake_compiler(**compiler))
     assert reason in caught.value.message
     assert caught.value.hint
 
@@ -73,22 +73,22 @@ def test_these_do_not(
 def test_the_preferred_standard_falls_back_as_far_as_the_headers_allow(
     tmp_path: Path, required: int, preferred: int, standards: tuple[int, ...], taken: int
 ) -> None:
-    libtorch = imitate(tmp_path, cxx_standard_required=required, cxx_standard=preferred)
-    assert cxx_standard(libtorch, imitate_compiler(standards=standards)) == taken
+    libtorch = fake_libtorch(tmp_path, cxx_standard_required=required, cxx_standard=preferred)
+    assert cxx_standard(libtorch, fake_compiler(standards=standards)) == taken
     assert cxx_standard(libtorch, None) == preferred
 
 
 def test_a_compiler_too_old_is_named_beside_the_version_that_would_do(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path, cxx_standard_required=20)
+    libtorch = fake_libtorch(tmp_path, cxx_standard_required=20)
     with pytest.raises(ToolUnfitError) as caught:
-        cxx_standard(libtorch, imitate_compiler(version=(9, 4, 0), standards=(11, 14, 17)))
+        cxx_standard(libtorch, fake_compiler(version=(9, 4, 0), standards=(11, 14, 17)))
     assert "g++ 9.4.0 has no working C++20" in caught.value.message
     assert "gcc 11 or newer" in caught.value.hint
 
 
 def test_a_standard_library_too_old_is_named_rather_than_the_compiler(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path, cxx_standard_required=20)
-    clang = imitate_compiler(kind="clang", version=(13, 0, 1), libstdcxx=10, standards=(11, 14, 17))
+    libtorch = fake_libtorch(tmp_path, cxx_standard_required=20)
+    clang = fake_compiler(kind="clang", version=(13, 0, 1), libstdcxx=10, standards=(11, 14, 17))
     with pytest.raises(ToolUnfitError) as caught:
         cxx_standard(libtorch, clang)
     assert "uses libstdc++ 10, which has no working C++20" in caught.value.message
@@ -96,22 +96,22 @@ def test_a_standard_library_too_old_is_named_rather_than_the_compiler(tmp_path: 
 
 
 def test_a_wanted_standard_is_taken_where_both_sides_have_it(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path)
-    assert cxx_standard(libtorch, imitate_compiler(), 17) == 17
+    libtorch = fake_libtorch(tmp_path)
+    assert cxx_standard(libtorch, fake_compiler(), 17) == 17
     assert cxx_standard(libtorch, None, 23) == 23
     with pytest.raises(UsageError, match=r"C\+\+14 is too low"):
-        cxx_standard(libtorch, imitate_compiler(), 14)
+        cxx_standard(libtorch, fake_compiler(), 14)
     with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+26"):
-        cxx_standard(libtorch, imitate_compiler(), 26)
+        cxx_standard(libtorch, fake_compiler(), 26)
 
 
-@pytest.mark.parametrize("compiler", [None, imitate_compiler()])
+@pytest.mark.parametrize("compiler", [None, fake_compiler()])
 def test_a_standard_that_was_never_published_is_refused(compiler: Compiler | None, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no C\+\+15") as caught:
-        cxx_standard(imitate(tmp_path), compiler, 15)
+        cxx_standard(fake_libtorch(tmp_path), compiler, 15)
     assert "17, 20, 23" in caught.value.hint
     with pytest.raises(UsageError, match="too low"):
-        cxx_standard(imitate(tmp_path), compiler, 98)
+        cxx_standard(fake_libtorch(tmp_path), compiler, 98)
 
 
 @pytest.mark.compile
@@ -119,10 +119,10 @@ def test_the_default_compiler_is_none_for_another_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CXX", raising=False)
-    assert default_compiler(imitate(tmp_path, platform="windows", cxx11_abi=None)) is None
-    assert default_compiler(imitate(tmp_path, arch="s390x")) is None
+    assert default_compiler(fake_libtorch(tmp_path, platform="windows", cxx11_abi=None)) is None
+    assert default_compiler(fake_libtorch(tmp_path, arch="s390x")) is None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert default_compiler(imitate(tmp_path)) is None
+    assert default_compiler(fake_libtorch(tmp_path)) is None
 
 
 @pytest.mark.compile
@@ -130,12 +130,12 @@ def test_who_asks_for_a_standard_gets_it_where_the_compiler_takes_its_option(tmp
     compiler = find_compiler()
     known = [standard for standard in (17, 20, 23, 26, 29) if takes(compiler.path, standard)]
     assert known
-    libtorch = imitate(tmp_path, cxx_standard_required=17)
+    libtorch = fake_libtorch(tmp_path, cxx_standard_required=17)
     unfinished = compiler._replace(standards=())
     for standard in known:
         assert cxx_standard(libtorch, unfinished, standard) == standard
     with pytest.raises(UsageError, match=r"no C\+\+97"):
-        cxx_standard(imitate(tmp_path / "old", cxx_standard_required=11), compiler, 97)
+        cxx_standard(fake_libtorch(tmp_path / "old", cxx_standard_required=11), compiler, 97)
 
 
 def takes(compiler: Path, standard: int) -> bool:

@@ -19,7 +19,7 @@ from torchlink.paths import data_dir
 
 torch = needed("torch")
 
-from tests.verify.specimens import save  # noqa: E402 - needs torch
+from tests.verify.small_models import save  # noqa: E402 - needs torch
 from tests.verify.test_killed import Endless  # noqa: E402 - needs torch
 
 if TYPE_CHECKING:

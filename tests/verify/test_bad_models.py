@@ -13,7 +13,7 @@ torch = needed("torch")
 
 from torch import Tensor, nn  # noqa: E402 - needs torch
 
-from tests.verify.specimens import Printing, save  # noqa: E402 - needs torch
+from tests.verify.small_models import Printing, save  # noqa: E402 - needs torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from torchlink.libtorch.inspect import inspect
 
 needed("torch")
 
-from tests.zoo.catalogue import NAMES, build  # noqa: E402 - needs torch
-from tests.zoo.description import describe  # noqa: E402 - needs torch
+from tests.models.catalogue import NAMES, build  # noqa: E402 - needs torch
+from tests.models.description import describe  # noqa: E402 - needs torch
 from torchlink.verify.graph import parse_description  # noqa: E402
 from torchlink.verify.guessing.search import Guess, guesses  # noqa: E402
 from torchlink.verify.guessing.sizes import Narrowing, amounts  # noqa: E402
@@ -66,7 +66,7 @@ def tried(description: Description, most: int = 40) -> list[Guess]:
 
 @pytest.fixture(scope="module")
 def results(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelResult]:
-    directory = tmp_path_factory.mktemp("zoo")
+    directory = tmp_path_factory.mktemp("models")
     paths = [directory / f"{name}.pt" for name in NAMES]
     for path in paths:
         build(path.stem).save(str(path))

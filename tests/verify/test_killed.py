@@ -15,7 +15,7 @@ torch = needed("torch")
 
 from torch import Tensor, nn  # noqa: E402 - needs torch
 
-from tests.verify.specimens import save  # noqa: E402 - needs torch
+from tests.verify.small_models import save  # noqa: E402 - needs torch
 
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")]
 

@@ -11,18 +11,18 @@ from tests.conftest import needed
 
 torch = needed("torch")
 
-from tests.verify.specimens import Specimen, save, specimens, tensors_of  # noqa: E402 - needs torch
+from tests.verify.small_models import Specimen, save, small_models, tensors_of  # noqa: E402 - needs torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.compile
-SPECIMENS = {specimen.name: specimen for specimen in specimens()}
+SPECIMENS = {small_model.name: small_model for small_model in small_models()}
 
 
 @pytest.fixture(params=SPECIMENS)
-def specimen(request: pytest.FixtureRequest) -> Specimen:
+def small_model(request: pytest.FixtureRequest) -> Specimen:
     return SPECIMENS[request.param]
 
 
@@ -34,12 +34,12 @@ def verify(torchlink: Callable[..., Any], *arguments: str | Path) -> Any:
 
 
 def test_the_outputs_are_those_of_python(
-    torchlink: Callable[..., Any], torch_root: Path, tmp_path: Path, specimen: Specimen
+    torchlink: Callable[..., Any], torch_root: Path, tmp_path: Path, small_model: Specimen
 ) -> None:
-    model = save(specimen.module, tmp_path / "a model.pt")
+    model = save(small_model.module, tmp_path / "a model.pt")
     with torch.no_grad():
-        expected = tensors_of(specimen.module(*specimen.arguments))
-    words: list[str | Path] = [word for text in specimen.inputs for word in ("--input", text)]
+        expected = tensors_of(small_model.module(*small_model.arguments))
+    words: list[str | Path] = [word for text in small_model.inputs for word in ("--input", text)]
     if expected:
         torch.save(expected, tmp_path / "expected.pt")
         words += ["--expect", tmp_path / "expected.pt"]

@@ -18,7 +18,7 @@ torch = needed("torch")
 
 from torch import Tensor, nn  # noqa: E402 - needs torch
 
-from tests.verify.specimens import save  # noqa: E402 - needs torch
+from tests.verify.small_models import save  # noqa: E402 - needs torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ torch = needed("torch")
 
 from torch import Tensor, nn  # noqa: E402 - needs torch
 
-from tests.verify.specimens import save  # noqa: E402 - needs torch
-from tests.zoo.catalogue import build  # noqa: E402 - needs torch
+from tests.models.catalogue import build  # noqa: E402 - needs torch
+from tests.verify.small_models import save  # noqa: E402 - needs torch
 
 if TYPE_CHECKING:
     from torchlink.verify.result import VerifyReport

@@ -14,7 +14,7 @@ from torchlink.paths import data_dir
 torch = needed("torch")
 
 
-from tests.verify import specimens  # noqa: E402 - needs torch
+from tests.verify import small_models  # noqa: E402 - needs torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,12 +116,12 @@ def test_preloads_of_the_environment_do_not_reach_the_loader(
 
 
 @pytest.mark.parametrize(
-    ("module", "names"), [(specimens.OtherName, ["x", "y"]), (specimens.OtherNameAlone, [])]
+    ("module", "names"), [(small_models.OtherName, ["x", "y"]), (small_models.OtherNameAlone, [])]
 )
 def test_the_module_itself_is_no_input_whatever_forward_calls_it(
     verify: Callable[..., Result], tmp_path: Path, module: Callable[[], Any], names: list[str]
 ) -> None:
-    path = specimens.save(module(), tmp_path / "m.pt")
+    path = small_models.save(module(), tmp_path / "m.pt")
     (model,) = report_of(verify(path, "--json"))["models"]
     assert model["error"] is None
     assert [taken["name"] for taken in model["inputs"]] == names
@@ -155,7 +155,7 @@ def test_another_shape_or_count_than_expected_is_a_mismatch(
 
 
 def test_a_dict_is_compared_by_its_keys(verify: Callable[..., Result], tmp_path: Path) -> None:
-    model, x = specimens.save(specimens.TwoKeys(), tmp_path / "model.pt"), torch.ones(2)
+    model, x = small_models.save(small_models.TwoKeys(), tmp_path / "model.pt"), torch.ones(2)
     torch.save({"a": x, "b": x * 2}, tmp_path / "right.pt")
     torch.save({"b": x, "a": x * 2}, tmp_path / "swapped.pt")
     torch.save({"b": x * 2, "c": x}, tmp_path / "other.pt")
@@ -170,7 +170,7 @@ def test_a_dict_is_compared_by_its_keys(verify: Callable[..., Result], tmp_path:
 
 
 def test_a_damaged_model_is_not_called_a_newer_one(verify: Callable[..., Result], tmp_path: Path) -> None:
-    model = specimens.save(specimens.TwoKeys(), tmp_path / "model.pt")
+    model = small_models.save(small_models.TwoKeys(), tmp_path / "model.pt")
     with zipfile.ZipFile(model) as archive:
         members = archive.infolist()
         number = next(at for at, member in enumerate(members) if member.filename.endswith(".py"))
@@ -183,7 +183,7 @@ def test_a_damaged_model_is_not_called_a_newer_one(verify: Callable[..., Result]
 
 
 def test_what_is_not_finite_must_be_the_same(verify: Callable[..., Result], tmp_path: Path) -> None:
-    model = specimens.save(specimens.NotFinite(), tmp_path / "model.pt")
+    model = small_models.save(small_models.NotFinite(), tmp_path / "model.pt")
     right = torch.tensor([float("inf"), float("nan"), float("-inf")])
     torch.save(right, tmp_path / "right.pt")
     assert verify(model, "--input", "float32[1]", "--expect", tmp_path / "right.pt").code == 0
@@ -195,7 +195,7 @@ def test_what_is_not_finite_must_be_the_same(verify: Callable[..., Result], tmp_
 
 
 def test_what_forward_raises_is_told_in_its_own_words(verify: Callable[..., Result], tmp_path: Path) -> None:
-    model = specimens.save(specimens.Raising(), tmp_path / "model.pt")
+    model = small_models.save(small_models.Raising(), tmp_path / "model.pt")
     result = verify(model, "--input", "float32[2]", "--json")
     error = report_of(result)["models"][0]["error"]
     assert result.code == 1
@@ -207,7 +207,7 @@ def test_what_forward_raises_is_told_in_its_own_words(verify: Callable[..., Resu
 def test_a_model_that_takes_nothing_that_was_tried_counts_as_loaded_but_not_run(
     verify: Callable[..., Result], tmp_path: Path
 ) -> None:
-    model = specimens.save(specimens.Raising(), tmp_path / "model.pt")
+    model = small_models.save(small_models.Raising(), tmp_path / "model.pt")
     result = verify(model, "--json")
     (entry,) = report_of(result)["models"]
     assert result.code == 1
@@ -220,7 +220,7 @@ def test_a_model_that_takes_nothing_that_was_tried_counts_as_loaded_but_not_run(
 
 
 def test_a_model_may_print_as_much_as_it_likes(verify: Callable[..., Result], tmp_path: Path) -> None:
-    model = specimens.save(specimens.Chatty(), tmp_path / "model.pt")
+    model = small_models.save(small_models.Chatty(), tmp_path / "model.pt")
     result = verify(model, "--input", "float32[1]", "--json")
     assert result.code == 0
     assert report_of(result)["models"][0]["outputs"][0]["values"] == [1]
@@ -302,7 +302,7 @@ def test_the_api_does_the_same(torch_root: Path) -> None:
 def test_a_required_optional_tensor_is_given_where_the_graph_tells_its_shape(
     verify: Callable[..., Result], tmp_path: Path
 ) -> None:
-    model = specimens.save(specimens.OptionalRequired(), tmp_path / "model.pt")
+    model = small_models.save(small_models.OptionalRequired(), tmp_path / "model.pt")
     (entry,) = report_of(verify(model, "--json"))["models"]
     assert [taken["input"] for taken in entry["inputs"]] == ["float32[1,6]", "none"]
     assert entry["outputs"][0]["shape"] == [1, 2]

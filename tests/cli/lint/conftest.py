@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lint.bench import Bench
+from tests.lint.builder import Builder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,14 +21,14 @@ USE = "int used(void);\nint main(void) { return used(); }"
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`sound`, `idle` (a warning), `lost` (an error) and their libraries."""
-    bench = Bench(tmp_path_factory.mktemp("shop"))
-    used = bench.library("lib/libused.so", "int used(void) { return 1; }")
-    idle = bench.library("lib/libidle.so", "int idle(void) { return 1; }")
-    gone = bench.library("gone/libgone.so", "int gone(void) { return 1; }")
+    builder = Builder(tmp_path_factory.mktemp("shop"))
+    used = builder.library("lib/libused.so", "int used(void) { return 1; }")
+    idle = builder.library("lib/libidle.so", "int idle(void) { return 1; }")
+    gone = builder.library("gone/libgone.so", "int gone(void) { return 1; }")
     rpath = "-Wl,-rpath,$ORIGIN/lib"
-    bench.build("sound", USE, used, rpath)
-    bench.build("idle", USE, used, "-Wl,--no-as-needed", idle, rpath)
-    bench.build(
+    builder.build("sound", USE, used, rpath)
+    builder.build("idle", USE, used, "-Wl,--no-as-needed", idle, rpath)
+    builder.build(
         "lost",
         f"int gone(void);\n{USE.replace('return used()', 'return used() + gone()')}",
         used,
@@ -36,7 +36,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rpath,
     )
     shutil.rmtree(gone.parent)
-    return bench.directory
+    return builder.directory
 
 
 @pytest.fixture(autouse=True)

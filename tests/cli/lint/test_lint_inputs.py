@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lint.bench import Bench
+from tests.lint.builder import Builder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,11 +159,11 @@ def test_what_is_no_file_is_refused_without_waiting(
 def test_an_object_file_is_refused_and_a_static_program_explained(
     torchlink: Torchlink, tmp_path: Path
 ) -> None:
-    bench = Bench(tmp_path)
-    shown = torchlink("lint", bench.build("a.o", "int a;", "-c"))
+    builder = Builder(tmp_path)
+    shown = torchlink("lint", builder.build("a.o", "int a;", "-c"))
     assert shown.code == 2
     assert "object file" in shown.err
-    shown = torchlink("lint", bench.build("static", "int main(void) { return 0; }", "-static"))
+    shown = torchlink("lint", builder.build("static", "int main(void) { return 0; }", "-static"))
     assert shown.code == 0
     assert "statically linked" in shown.out
 

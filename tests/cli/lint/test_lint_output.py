@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.lint.bench import Bench, calls, functions
+from tests.lint.builder import Builder, calls, functions
 from tests.unit.report.test_machine_formats import check_sarif  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def test_json_holds_to_its_schema(torchlink: Torchlink, shop: Path) -> None:
 
 
 def test_people_read_cxx_names_and_json_has_both(torchlink: Torchlink, tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    parts = bench.library("libparts.so", functions("_Z5straySs"))
-    bench.build("app", calls("_Z5straySs"), parts, "-Wl,-rpath,$ORIGIN")
-    bench.library("libparts.so")
+    builder = Builder(tmp_path)
+    parts = builder.library("libparts.so", functions("_Z5straySs"))
+    builder.build("app", calls("_Z5straySs"), parts, "-Wl,-rpath,$ORIGIN")
+    builder.library("libparts.so")
     (finding,) = json.loads(torchlink("lint", "--json", "--select", "undefined-symbol", "app").out)["files"][
         0
     ]["findings"]

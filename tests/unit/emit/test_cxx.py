@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.imitations import CUDA, companion, imitate
+from tests.fake_libtorch import CUDA, companion, fake_libtorch
 from torchlink.emit import PHASES, TARGETS, cxx, emit
 from torchlink.errors import InexpressibleError, UsageError
 from torchlink.plan import PlanOptions, make_plan
@@ -25,7 +25,7 @@ ODD_NAMES = (
 
 
 def test_the_words_of_a_cpu_program(tmp_path: Path) -> None:
-    assert cxx.words(make_plan(imitate(tmp_path))) == (
+    assert cxx.words(make_plan(fake_libtorch(tmp_path))) == (
         "-D_GLIBCXX_USE_CXX11_ABI=1",
         "-isystem",
         f"{tmp_path}/include",
@@ -40,7 +40,7 @@ def test_the_words_of_a_cpu_program(tmp_path: Path) -> None:
 
 
 def test_what_is_load_bearing_is_kept_by_one_word(tmp_path: Path) -> None:
-    assert cxx.words(make_plan(imitate(tmp_path, CUDA), PlanOptions(rpath="none")), "link") == (
+    assert cxx.words(make_plan(fake_libtorch(tmp_path, CUDA), PlanOptions(rpath="none")), "link") == (
         f"-L{tmp_path}/lib",
         "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state",
         "-lc10_cuda",
@@ -53,20 +53,20 @@ def test_what_is_load_bearing_is_kept_by_one_word(tmp_path: Path) -> None:
     "options", [PlanOptions(), PlanOptions(headers="after", cxx_standard=23, rpath="origin=lib")]
 )
 def test_both_halves_make_the_whole_and_the_standard_comes_last(tmp_path: Path, options: PlanOptions) -> None:
-    plan = make_plan(imitate(tmp_path), options)
+    plan = make_plan(fake_libtorch(tmp_path), options)
     assert cxx.words(plan, "compile") + cxx.words(plan, "link") == cxx.words(plan)
     assert cxx.words(plan, "compile")[-1] == f"-std=c++{plan.cxx_standard}"
 
 
 def test_headers_may_come_behind_the_systems(tmp_path: Path) -> None:
-    words = cxx.words(make_plan(imitate(tmp_path), PlanOptions(headers="after")), "compile")
+    words = cxx.words(make_plan(fake_libtorch(tmp_path), PlanOptions(headers="after")), "compile")
     assert "-idirafter" in words
     assert "-isystem" not in words
 
 
 def test_a_moved_layout_is_written_as_rpath(tmp_path: Path) -> None:
     beside = companion(tmp_path / "cudnn/lib", "libcudnn.so.9")
-    plan = make_plan(imitate(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
+    plan = make_plan(fake_libtorch(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
     words = cxx.words(plan, "link")
     assert words[1:4] == (
         "-Wl,--disable-new-dtags",
@@ -78,7 +78,7 @@ def test_a_moved_layout_is_written_as_rpath(tmp_path: Path) -> None:
 
 def test_macos_words(tmp_path: Path) -> None:
     libraries = ("libc10.dylib", "libtorch_cpu.dylib", "libtorch.dylib")
-    libtorch = imitate(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
+    libtorch = fake_libtorch(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
     assert cxx.words(make_plan(libtorch, PlanOptions(rpath="origin=../lib")))[4:] == (
         "-std=c++20",
         f"-L{tmp_path}/lib",
@@ -90,7 +90,7 @@ def test_macos_words(tmp_path: Path) -> None:
 
 def test_windows_words(tmp_path: Path) -> None:
     libraries = ("c10.lib", "torch_cpu.lib", "torch_cuda.lib", "c10_cuda.lib", "c10.dll")
-    libtorch = imitate(tmp_path / "with space", libraries, platform="windows", cxx11_abi=None)
+    libtorch = fake_libtorch(tmp_path / "with space", libraries, platform="windows", cxx11_abi=None)
     plan = make_plan(libtorch)
     root = libtorch.root
     assert cxx.words(plan) == (
@@ -115,19 +115,21 @@ def test_windows_words(tmp_path: Path) -> None:
 
 
 def test_windows_cannot_quote_a_percent_sign(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path / "a%b", ("c10.lib", "torch_cpu.lib"), platform="windows", cxx11_abi=None)
+    libtorch = fake_libtorch(
+        tmp_path / "a%b", ("c10.lib", "torch_cpu.lib"), platform="windows", cxx11_abi=None
+    )
     with pytest.raises(InexpressibleError, match="percent"):
         cxx.emit(make_plan(libtorch))
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_shell_gets_the_words_back(tmp_path: Path, name: str) -> None:
-    plan = make_plan(imitate(tmp_path / name))
+    plan = make_plan(fake_libtorch(tmp_path / name))
     assert tuple(shlex.split(cxx.emit(plan))) == cxx.words(plan)
 
 
 def test_a_library_without_its_development_name_is_linked_by_path(tmp_path: Path) -> None:
-    plan = make_plan(imitate(tmp_path, ("libtorch_cpu.so.1.13", "libc10.so.1.13")))
+    plan = make_plan(fake_libtorch(tmp_path, ("libtorch_cpu.so.1.13", "libc10.so.1.13")))
     assert cxx.words(plan, "link")[-2:] == (
         f"{tmp_path}/lib/libtorch_cpu.so.1.13",
         f"{tmp_path}/lib/libc10.so.1.13",
@@ -135,7 +137,7 @@ def test_a_library_without_its_development_name_is_linked_by_path(tmp_path: Path
 
 
 def test_json_holds_the_whole_plan_with_its_words(tmp_path: Path) -> None:
-    plan = make_plan(imitate(tmp_path, CUDA))
+    plan = make_plan(fake_libtorch(tmp_path, CUDA))
     told = json.loads(emit(plan, "json"))
     assert told["schema"] == 1
     assert told["libtorch"]["root"] == str(tmp_path)
@@ -153,7 +155,7 @@ def test_json_holds_the_whole_plan_with_its_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_writes_every_half(tmp_path: Path, target: str, phase: str) -> None:
-    text = emit(make_plan(imitate(tmp_path, CUDA)), target, phase)
+    text = emit(make_plan(fake_libtorch(tmp_path, CUDA)), target, phase)
     assert text
     assert not text.endswith("\n")
     assert (str(tmp_path / "include") in text) == (phase != "link")
@@ -161,7 +163,7 @@ def test_every_target_writes_every_half(tmp_path: Path, target: str, phase: str)
 
 
 def test_an_unknown_target_is_a_usage_error(tmp_path: Path) -> None:
-    plan = make_plan(imitate(tmp_path))
+    plan = make_plan(fake_libtorch(tmp_path))
     with pytest.raises(UsageError, match="no target"):
         emit(plan, "fortran")
     with pytest.raises(UsageError, match="no target"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.imitations import CPU, CUDA, TEST_LIBRARIES, companion, imitate, imitate_compiler
+from tests.fake_libtorch import CPU, CUDA, TEST_LIBRARIES, companion, fake_compiler, fake_libtorch
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.plan import LinkPlan, PlanOptions, make_plan
@@ -52,14 +52,14 @@ WINDOWS = ("c10.dll", "c10.lib", "fmt.lib", "torch.lib", "torch_cpu.dll", "torch
 def test_what_is_linked(
     tmp_path: Path, libraries: tuple[str, ...], options: dict[str, Any], expected: list[str]
 ) -> None:
-    plan = make_plan(imitate(tmp_path, libraries), PlanOptions(**options))
+    plan = make_plan(fake_libtorch(tmp_path, libraries), PlanOptions(**options))
     assert linked(plan) == expected
     assert all(library.file.is_file() for library in plan.libraries)
 
 
 def test_windows_links_import_libraries_and_names_the_symbol_that_keeps_cuda(tmp_path: Path) -> None:
     libraries = (*WINDOWS, "torch_cuda.lib", "c10_cuda.lib")
-    plan = make_plan(imitate(tmp_path, libraries, platform="windows", cxx11_abi=None))
+    plan = make_plan(fake_libtorch(tmp_path, libraries, platform="windows", cxx11_abi=None))
     assert [library.file.name for library in plan.libraries] == [
         "torch_cuda.lib",
         "c10_cuda.lib",
@@ -73,7 +73,7 @@ def test_windows_links_import_libraries_and_names_the_symbol_that_keeps_cuda(tmp
 
 def test_half_a_libtorch_cannot_be_linked(tmp_path: Path) -> None:
     with pytest.raises(LibtorchUnusableError, match="nothing to link against"):
-        make_plan(imitate(tmp_path, ("libtorch_cpu.so",)))
+        make_plan(fake_libtorch(tmp_path, ("libtorch_cpu.so",)))
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_half_a_libtorch_cannot_be_linked(tmp_path: Path) -> None:
 def test_the_abi_is_said_where_it_has_a_meaning(
     tmp_path: Path, facts: dict[str, Any], defines: tuple[tuple[str, str], ...]
 ) -> None:
-    assert make_plan(imitate(tmp_path, **facts)).defines == defines
+    assert make_plan(fake_libtorch(tmp_path, **facts)).defines == defines
 
 
 def test_macos_has_no_abi_define_and_its_own_origin(tmp_path: Path) -> None:
     libraries = ("libc10.dylib", "libtorch_cpu.dylib", "libtorch.dylib")
-    libtorch = imitate(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
+    libtorch = fake_libtorch(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
     plan = make_plan(libtorch, PlanOptions(rpath="origin=../lib"))
     assert plan.defines == ()
     assert plan.runtime_dirs == ("@loader_path/../lib",)
@@ -100,9 +100,9 @@ def test_macos_has_no_abi_define_and_its_own_origin(tmp_path: Path) -> None:
 
 
 def test_directories_that_the_compiler_searches_are_not_repeated(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path)
+    libtorch = fake_libtorch(tmp_path)
     first, second = libtorch.include_dirs
-    compiler = imitate_compiler(include_dirs=(str(first), "/usr/include"))
+    compiler = fake_compiler(include_dirs=(str(first), "/usr/include"))
     assert make_plan(libtorch, compiler=compiler).include_dirs == (second,)
     assert make_plan(libtorch).include_dirs == (first, second)
 
@@ -110,13 +110,13 @@ def test_directories_that_the_compiler_searches_are_not_repeated(tmp_path: Path)
 def test_usr_include_is_never_named(tmp_path: Path) -> None:
     from pathlib import Path
 
-    libtorch = imitate(tmp_path)
+    libtorch = fake_libtorch(tmp_path)
     debian = libtorch._replace(include_dirs=(Path("/usr/include"), libtorch.include_dirs[1]))
     assert make_plan(debian).include_dirs == (libtorch.include_dirs[1],)
 
 
 def test_a_directory_that_is_not_there_is_not_named(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path)
+    libtorch = fake_libtorch(tmp_path)
     gone = libtorch._replace(include_dirs=(*libtorch.include_dirs, tmp_path / "gone"))
     assert make_plan(gone).include_dirs == libtorch.include_dirs
 
@@ -143,7 +143,7 @@ def test_system_directories_are_known(directory: str, is_system: bool) -> None:
 def test_a_system_directory_needs_neither_search_path(tmp_path: Path) -> None:
     from pathlib import Path
 
-    plan = make_plan(imitate(tmp_path)._replace(library_dir=Path("/usr/lib/x86_64-linux-gnu")))
+    plan = make_plan(fake_libtorch(tmp_path)._replace(library_dir=Path("/usr/lib/x86_64-linux-gnu")))
     assert (plan.library_dirs, plan.runtime_dirs) == ((), ())
 
 
@@ -159,7 +159,7 @@ def test_a_system_directory_needs_neither_search_path(tmp_path: Path) -> None:
     ],
 )
 def test_the_search_path_is_as_asked_for(tmp_path: Path, rpath: str, expected: tuple[str, ...]) -> None:
-    assert make_plan(imitate(tmp_path), PlanOptions(rpath=rpath)).runtime_dirs == expected
+    assert make_plan(fake_libtorch(tmp_path), PlanOptions(rpath=rpath)).runtime_dirs == expected
 
 
 @pytest.mark.parametrize(
@@ -167,27 +167,27 @@ def test_the_search_path_is_as_asked_for(tmp_path: Path, rpath: str, expected: t
 )
 def test_an_unknown_value_of_an_option_is_a_usage_error(tmp_path: Path, options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="is not known"):
-        make_plan(imitate(tmp_path), PlanOptions(**options))  # type: ignore[arg-type]
+        make_plan(fake_libtorch(tmp_path), PlanOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["a:b", "$LIB", "${ORIGIN}", "$PLATFORM/x"])
 def test_a_search_path_that_the_loader_would_misread_is_refused(tmp_path: Path, name: str) -> None:
-    libtorch = imitate(tmp_path / name)
+    libtorch = fake_libtorch(tmp_path / name)
     with pytest.raises(InexpressibleError, match="loader cannot be told"):
         make_plan(libtorch)
     assert make_plan(libtorch, PlanOptions(rpath="none")).runtime_dirs == ()
     with pytest.raises(InexpressibleError):
-        make_plan(imitate(tmp_path / "plain"), PlanOptions(rpath=f"origin={name}"))
+        make_plan(fake_libtorch(tmp_path / "plain"), PlanOptions(rpath=f"origin={name}"))
 
 
 @pytest.mark.parametrize("name", ["$LIBRARY", "a$b", "$", "a;b"])
 def test_other_odd_names_are_the_loaders_business_no_more_than_ours(tmp_path: Path, name: str) -> None:
-    assert make_plan(imitate(tmp_path / name)).runtime_dirs == (str(tmp_path / name / "lib"),)
+    assert make_plan(fake_libtorch(tmp_path / name)).runtime_dirs == (str(tmp_path / name / "lib"),)
 
 
 def test_an_intact_layout_gets_libtorchs_directory_alone(tmp_path: Path) -> None:
     beside = companion(tmp_path / "nvidia/cudnn/lib", "libcudnn.so.9", in_place=True)
-    plan = make_plan(imitate(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
+    plan = make_plan(fake_libtorch(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
     assert plan.runtime_dirs == (str(tmp_path / "torch/lib"),)
     assert not plan.runtime_as_rpath
     assert plan.linker_dirs == ()
@@ -195,7 +195,7 @@ def test_an_intact_layout_gets_libtorchs_directory_alone(tmp_path: Path) -> None
 
 def test_the_linker_is_told_where_companions_find_one_another(tmp_path: Path) -> None:
     beside = companion(tmp_path / "torch.libs", "libopenblas.so.0", in_place=True)._replace(tangled=True)
-    plan = make_plan(imitate(tmp_path / "torch", search_kind="rpath", companion_dirs=(beside,)))
+    plan = make_plan(fake_libtorch(tmp_path / "torch", search_kind="rpath", companion_dirs=(beside,)))
     assert plan.linker_dirs == (beside.path,)
     assert plan.runtime_dirs == (str(tmp_path / "torch/lib"),)
 
@@ -203,14 +203,16 @@ def test_the_linker_is_told_where_companions_find_one_another(tmp_path: Path) ->
 def test_a_linker_for_another_machine_is_told_every_directory(tmp_path: Path) -> None:
     beside = companion(tmp_path / "torch.libs", "libopenblas.so.0", in_place=True)
     other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
-    plan = make_plan(imitate(tmp_path / "torch", search_kind="rpath", companion_dirs=(beside,), arch=other))
+    plan = make_plan(
+        fake_libtorch(tmp_path / "torch", search_kind="rpath", companion_dirs=(beside,), arch=other)
+    )
     assert plan.linker_dirs == (tmp_path / "torch/lib", beside.path)
     assert plan.runtime_dirs == (str(tmp_path / "torch/lib"),)
 
 
 def test_a_moved_layout_gets_its_companions_as_rpath(tmp_path: Path) -> None:
     beside = companion(tmp_path / "elsewhere/cudnn/lib", "libcudnn.so.9")
-    plan = make_plan(imitate(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
+    plan = make_plan(fake_libtorch(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
     assert plan.runtime_dirs == (str(tmp_path / "torch/lib"), str(beside.path))
     assert plan.runtime_as_rpath
     assert plan.linker_dirs == (beside.path,)
@@ -219,7 +221,7 @@ def test_a_moved_layout_gets_its_companions_as_rpath(tmp_path: Path) -> None:
 
 def test_companions_that_an_own_runpath_hides_are_linked_themselves(tmp_path: Path) -> None:
     beside = companion(tmp_path / "torch.libs", "libopenblas-56e95da7.so.0")
-    plan = make_plan(imitate(tmp_path / "torch", search_kind="runpath", companion_dirs=(beside,)))
+    plan = make_plan(fake_libtorch(tmp_path / "torch", search_kind="runpath", companion_dirs=(beside,)))
     assert linked(plan)[-1] == "LIBOPENBLAS-56E95DA7.SO.0"
     assert plan.libraries[-1].file == beside.path / "libopenblas-56e95da7.so.0"
 
@@ -227,7 +229,7 @@ def test_companions_that_an_own_runpath_hides_are_linked_themselves(tmp_path: Pa
 @pytest.mark.parametrize("rpath", ["none", "origin=lib"])
 def test_without_absolute_paths_the_companions_are_the_users_to_place(tmp_path: Path, rpath: str) -> None:
     beside = companion(tmp_path / "elsewhere/cudnn/lib", "libcudnn.so.9")
-    plan = make_plan(imitate(tmp_path / "torch", companion_dirs=(beside,)), PlanOptions(rpath=rpath))
+    plan = make_plan(fake_libtorch(tmp_path / "torch", companion_dirs=(beside,)), PlanOptions(rpath=rpath))
     assert not any(str(beside.path) in entry for entry in plan.runtime_dirs)
     assert not plan.runtime_as_rpath
     assert str(beside.path) in plan.notes[0]
@@ -238,7 +240,7 @@ CUDNN = MissingLibrary("libcudnn.so.9", "libtorch_cuda.so", None)
 
 
 def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp_path: Path) -> None:
-    libtorch = imitate(
+    libtorch = fake_libtorch(
         tmp_path,
         CUDA,
         accelerator="cuda",
@@ -257,14 +259,14 @@ def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp
 
 
 def test_a_cpu_program_is_told_only_of_what_it_needs_itself(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path, CUDA, missing_libraries=(CUPTI, CUDNN))
+    libtorch = fake_libtorch(tmp_path, CUDA, missing_libraries=(CUPTI, CUDNN))
     (note,) = make_plan(libtorch, PlanOptions(cpu_only=True)).notes
     assert "libcupti.so.13" in note
     assert "libcudnn.so.9" not in note
 
 
 def test_where_only_cuda_lacks_something_cpu_is_the_way_out(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path, CUDA, accelerator="cuda", missing_libraries=(CUDNN,))
+    libtorch = fake_libtorch(tmp_path, CUDA, accelerator="cuda", missing_libraries=(CUDNN,))
     assert make_plan(libtorch).notes[0] == (
         "libtorch has missing dependencies: libcudnn.so.9; a program built with --cpu does without."
     )
@@ -272,8 +274,8 @@ def test_where_only_cuda_lacks_something_cpu_is_the_way_out(tmp_path: Path) -> N
 
 
 def test_a_lower_standard_than_preferred_is_noted_unless_it_was_asked_for(tmp_path: Path) -> None:
-    libtorch = imitate(tmp_path)
-    old = imitate_compiler(version=(9, 4, 0), standards=(11, 14, 17))
+    libtorch = fake_libtorch(tmp_path)
+    old = fake_compiler(version=(9, 4, 0), standards=(11, 14, 17))
     assert "preferred C++20" in make_plan(libtorch, compiler=old).notes[0]
     assert make_plan(libtorch, PlanOptions(cxx_standard=17)).notes == ()
 
@@ -282,14 +284,14 @@ def test_an_archive_for_this_machine_is_refused_with_what_to_do(tmp_path: Path) 
     from torchlink.libtorch.machine import this_machine
 
     here = this_machine()
-    packed = imitate(tmp_path / "torch.whl", packed=True, platform=here.platform, arch=here.arch)
+    packed = fake_libtorch(tmp_path / "torch.whl", packed=True, platform=here.platform, arch=here.arch)
     with pytest.raises(LibtorchUnusableError, match="not extracted") as caught:
         make_plan(packed)
     assert "torchlink extract" in caught.value.hint
 
 
 def test_an_archive_for_another_machine_may_be_looked_at(tmp_path: Path) -> None:
-    packed = imitate(tmp_path / "torch.whl", packed=True, arch="s390x")
+    packed = fake_libtorch(tmp_path / "torch.whl", packed=True, arch="s390x")
     plan = make_plan(packed)
     assert plan.include_dirs == packed.include_dirs
     assert any("not extracted" in note for note in plan.notes)
@@ -306,8 +308,10 @@ def test_a_libtorch_for_another_machine_is_told_and_takes_no_cuda_headers_of_thi
     monkeypatch.setenv("CUDA_HOME", str(toolkit.parent))
     facts: dict[str, Any] = {"accelerator": "cuda", "accelerator_version": "13.0"}
     own = os.uname().machine
-    foreign = make_plan(imitate(tmp_path / "a", arch="aarch64" if own == "x86_64" else "x86_64", **facts))
-    native = make_plan(imitate(tmp_path / "b", arch=own, **facts))
+    foreign = make_plan(
+        fake_libtorch(tmp_path / "a", arch="aarch64" if own == "x86_64" else "x86_64", **facts)
+    )
+    native = make_plan(fake_libtorch(tmp_path / "b", arch=own, **facts))
     assert f"and this machine is {own} Linux" in foreign.notes[0]
     assert foreign.cuda_include_dirs == ()
     assert native.cuda_include_dirs == (toolkit,)

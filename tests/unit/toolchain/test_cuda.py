@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.imitations import CUDA, companion, imitate
+from tests.fake_libtorch import CUDA, companion, fake_libtorch
 from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.cuda import asks_for_cuda, cuda_include_dirs, missing_headers
 
@@ -45,7 +45,7 @@ def wheel(tmp_path: Path, *names: str) -> Libtorch:
         companion(site / "nvidia/cudnn/lib", "libcudnn.so.9", in_place=True),
     )
     headers(site / "nvidia/cu99/include", "cuda.h", *names)
-    return imitate(
+    return fake_libtorch(
         site / "torch", CUDA, accelerator="cuda", accelerator_version=f"{MAJOR}.2", companion_dirs=dirs
     )
 

@@ -242,7 +242,7 @@ def ones(*shape: int) -> Tensor:
     return torch.ones(shape)
 
 
-def specimens() -> tuple[Specimen, ...]:
+def small_models() -> tuple[Specimen, ...]:
     """Every model; weights are the same at every call."""
     torch.manual_seed(1)
     ramp = torch.arange(6.0).reshape(2, 3)

@@ -32,7 +32,7 @@ CUDA = (
 )
 
 
-def imitate(root: Path, libraries: tuple[str, ...] = CPU, **facts: Any) -> Libtorch:
+def fake_libtorch(root: Path, libraries: tuple[str, ...] = CPU, **facts: Any) -> Libtorch:
     """A libtorch in the layout of a pip install, with empty files for its libraries."""
     include_dirs = (root / "include", root / "include/torch/csrc/api/include")
     if not facts.get("packed"):
@@ -77,7 +77,7 @@ def companion(path: Path, *libraries: str, in_place: bool = False) -> CompanionD
     return CompanionDir(path=path, libraries=libraries, in_place=in_place)
 
 
-def imitate_compiler(**facts: Any) -> Compiler:
+def fake_compiler(**facts: Any) -> Compiler:
     """A g++ 12 for x86_64 Linux, but for what is said."""
     defaults: dict[str, Any] = {
         "command": ("g++",),

@@ -1,4 +1,4 @@
-"""A zoo of small TorchScript models of many kinds, by name.
+"""Small TorchScript models of many kinds, by name.
 
 Weights are seeded and tiny. `forward`'s arguments are what a reader of a model's file would not know.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.zoo.arguments import (
+from tests.models.arguments import (
     Bfloat,
     Columns,
     Complex,
@@ -31,7 +31,7 @@ from tests.zoo.arguments import (
     TupleIn,
     TwoInputs,
 )
-from tests.zoo.images import (
+from tests.models.images import (
     ChannelsLast,
     CnnAdaptive,
     Conv3d,
@@ -44,8 +44,8 @@ from tests.zoo.images import (
     Unet,
     Vit,
 )
-from tests.zoo.results import DictOut, EmptyOut, ListOut, NamedTupleOut, NestedOut, StringOut, TupleOut
-from tests.zoo.sequences import (
+from tests.models.results import DictOut, EmptyOut, ListOut, NamedTupleOut, NestedOut, StringOut, TupleOut
+from tests.models.sequences import (
     Attention,
     Bag,
     Conv1d,
@@ -137,7 +137,7 @@ NAMES = (*SCRIPTED, *TRACED, "frozen_cnn")
 
 
 def build(name: str) -> torch.jit.ScriptModule:
-    """One animal of the zoo, as TorchScript."""
+    """One of the models, as TorchScript."""
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and tracing warns of every Python value

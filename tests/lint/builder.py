@@ -1,4 +1,4 @@
-"""Where defects are built on the spot: small programs and libraries, an imitated libtorch, and what lint says."""
+"""Where defects are built on the spot: small programs and libraries, a fake libtorch, and what lint reports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def calls(*names: str, main: bool = True) -> str:
 
 
 @dataclass
-class Bench:
+class Builder:
     """A directory to build in."""
 
     directory: Path
@@ -86,7 +86,7 @@ class Bench:
     def torch(
         self, directory: str = "torch/lib", *, abi: int = 1, cuda: bool = False, extra: str = ""
     ) -> Path:
-        """An imitated libtorch: real libraries with the functions that tell one; returns its lib directory."""
+        """A fake libtorch: real libraries with the functions that identify one; returns its lib directory."""
         lib = self.directory / directory
         own = "-Wl,-rpath,$ORIGIN"
         names = {
