@@ -49,6 +49,7 @@ __all__ = [
     "find",
     "inspect",
     "lint",
+    "notes",
     "plan",
     "verify",
 ]
@@ -183,6 +184,19 @@ def emit(plan: LinkPlan, target: str = "cxx", phase: str = "both") -> str:
         arguments.text(target, "target"),
         arguments.text(phase, "phase"),
     )
+
+
+def notes(plan: LinkPlan) -> tuple[str, ...]:
+    """Return what the user should know about `plan`: one sentence for each fact, with the command that fixes it.
+
+    Args:
+        plan: what `torchlink.plan` returned.
+    """
+    from torchlink import arguments
+    from torchlink.plan import LinkPlan
+    from torchlink.remedies.notes import notes_on
+
+    return notes_on(arguments.instance(plan, LinkPlan, "plan", "what torchlink.plan returns"))
 
 
 def verify(

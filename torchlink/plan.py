@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
-from torchlink.libtorch.machine import Machine, is_foreign, this_machine
+from torchlink.libtorch.floor import glibc_conflict, shortfall
+from torchlink.libtorch.machine import is_foreign
 from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
 from torchlink.libtorch.tree import check_unpacked
 from torchlink.status import is_file
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
+    from torchlink.libtorch.floor import GlibcConflict, Shortfall
     from torchlink.toolchain.types import Compiler
 
 
@@ -65,7 +66,7 @@ class LinkPlan(NamedTuple):
     runtime_dirs: tuple[str, ...]  # search path entries to write into the program, `$ORIGIN/…` unexpanded
     # DT_RPATH instead of DT_RUNPATH, because companions of moved libraries must be reached
     runtime_as_rpath: bool
-    notes: tuple[str, ...]  # what the user should know, one sentence each; goes to stderr
+    compiler: Compiler | None  # what the flags were chosen for
     # -rpath-link: where only the linker looks, for what libtorch's libraries need
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
@@ -73,6 +74,14 @@ class LinkPlan(NamedTuple):
     # What a file for builds with a standard of their own must ask for; None where the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
+    # What is wrong or has to be known, as facts; `torchlink.notes` makes sentences of them.
+    missing: tuple[MissingLibrary, ...] = ()  # dependencies that are nowhere
+    unreached_dirs: tuple[
+        Path, ...
+    ] = ()  # companion dirs that neither libtorch's search path nor the program's reaches
+    shortfall: Shortfall | None = None  # what the C and C++ libraries of this system or of the compiler lack
+    glibc_conflict: GlibcConflict | None = None  # the program would load a C library of another release
+    ignored_compiler: str | None = None  # the value of $CXX, where that cannot use these flags
 
     @property
     def all_include_dirs(self) -> tuple[Path, ...]:
@@ -85,8 +94,6 @@ DEFAULTS = PlanOptions()
 ABI_MACRO = "_GLIBCXX_USE_CXX11_ABI"
 # What glibc's loader replaces inside a search path entry.
 LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
-
-NAMED_AT_MOST = 8  # missing libraries in one note
 
 
 def make_plan(
@@ -140,13 +147,16 @@ def make_plan(
         libraries=libraries,
         runtime_dirs=runtime_dirs,
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and options.rpath == "absolute",
-        notes=(
-            *([_foreign_note(libtorch, compiler)] if is_foreign(libtorch) else []),
-            *_notes(libtorch, options, away, standard, libraries, compiler),
-        ),
+        compiler=compiler,
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
         shared_standard=options.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
+        missing=missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries,
+        unreached_dirs=tuple(companion.path for companion in away) if options.rpath != "absolute" else (),
+        shortfall=shortfall(libtorch, linked(compiler)),
+        glibc_conflict=glibc_conflict(libtorch)
+        if libtorch.layout == "system" and options.rpath == "absolute"
+        else None,
     )
 
 
@@ -154,23 +164,6 @@ def _unlike_default(compiler: Compiler | None, required: int) -> int | None:
     """The standard that must be asked for; None where a compiler takes it or a later one by itself."""
     default = compiler.default_standard if compiler else None
     return required if default is None or default < required else None
-
-
-def _foreign_note(libtorch: Libtorch, compiler: Compiler | None) -> str:
-    """That nothing built against this libtorch runs here, and what compiles for it."""
-    from torchlink.toolchain.emulator import command_for
-
-    use = (
-        f"compile with {shlex.join(compiler.command)}"
-        if compiler
-        else "compile with a cross compiler or on such a machine"
-    )
-    command = command_for(libtorch.arch, compiler) if compiler and libtorch.platform == "linux" else None
-    run = f"run the program with {command} PROGRAM" if command else "the program does not run here by itself"
-    return (
-        f"{libtorch.root} is built for {Machine(libtorch.platform, libtorch.arch)}, and this machine is "
-        f"{this_machine()}: {use}; {run}."
-    )
 
 
 def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
@@ -282,70 +275,7 @@ def _check_search_path(path: str) -> None:
         )
 
 
-def _notes(
-    libtorch: Libtorch,
-    options: PlanOptions,
-    away: tuple[CompanionDir, ...],
-    standard: int,
-    libraries: tuple[PlanLibrary, ...],
-    compiler: Compiler | None,
-) -> tuple[str, ...]:
-    """What the user should know about this plan."""
-    notes = list(libtorch.conflicts)
-    if options.cxx_standard is None and standard < libtorch.cxx_standard:
-        notes.append(
-            f"C++{standard} is used: the compiler, or its standard library, is too old for the preferred "
-            f"C++{libtorch.cxx_standard}."
-        )
-    notes += _missing_note(libtorch, options, libraries)
-    from torchlink.libtorch.floor import shortfall
-
-    short = shortfall(libtorch, linked(compiler))
-    if short is not None:
-        notes.append(f"{short.message} {short.hint}")
-    if libtorch.layout == "system" and options.rpath == "absolute":
-        from torchlink.libtorch.floor import glibc_conflict
-
-        notes += filter(None, [glibc_conflict(libtorch)])
-    if away and options.rpath != "absolute":
-        places = ", ".join(str(companion.path) for companion in away)
-        notes.append(
-            f"Libtorch's own search path does not reach {places}: the program must find these libraries too."
-        )
-    if libtorch.packed:
-        notes.append(
-            f"{libtorch.root} is not extracted: the flags name paths inside it, which are not there yet."
-        )
-    if libtorch.platform == "windows":
-        notes.append(
-            f"Windows programs carry no search path: put {libtorch.library_dir} on PATH when they run."
-        )
-    return tuple(notes)
-
-
 def missing_of(plan_libraries: tuple[PlanLibrary, ...], libtorch: Libtorch) -> tuple[MissingLibrary, ...]:
     """What the libraries of a plan need and nobody has; those that load on a GPU only do not count."""
     linked = {library.file.name for library in plan_libraries}
     return tuple(library for library in libtorch.missing_libraries if library.needed_by in linked)
-
-
-def _missing_note(libtorch: Libtorch, options: PlanOptions, libraries: tuple[PlanLibrary, ...]) -> list[str]:
-    """What libtorch's libraries need and nobody has, with the packages that bring it; one sentence for all."""
-    missing = missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries
-    if not missing:
-        return []
-    names = list(dict.fromkeys(library.name for library in missing))
-    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    note = f"libtorch has missing dependencies: {', '.join(names[:NAMED_AT_MOST])}{more}"
-    cpu_files = {f"lib{name}.so" for names in CPU_LIBRARIES for name in names}
-    basic = [library for library in missing if library.needed_by in cpu_files]
-    if basic and libtorch.accelerator != "cpu":
-        note += f"; {basic[0].needed_by} itself asks for {basic[0].name}, so --cpu does not help"
-    elif libtorch.accelerator != "cpu":
-        note += "; a program built with --cpu does without"
-    from torchlink.libtorch.remedies import remedy_for
-
-    remedy = remedy_for(libtorch, missing)
-    if remedy.command:
-        return [f"{note}; to get {'it' if len(names) == 1 else 'them'}: {remedy.command}"]
-    return [f"{note}; {remedy.sentence}." if remedy.sentence else f"{note}."]

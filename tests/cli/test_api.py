@@ -39,6 +39,7 @@ WRONG_TYPES: dict[str, Callable[[Any], object]] = {
     "libtorch must be a path .*, not bytes": lambda api: api.find(b"/opt"),
     "path must be a path .*, not NoneType": lambda api: api.inspect(None),
     "plan must be what torchlink.plan returns, not NoneType": lambda api: api.emit(None),
+    "plan must be what torchlink.plan returns, not str": lambda api: api.notes("cxx"),
 }
 NULLS: dict[str, Callable[[], object]] = {
     "libtorch": lambda: torchlink.find("a\0b"),

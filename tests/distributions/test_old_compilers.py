@@ -16,6 +16,7 @@ from torchlink.emit.cxx import words
 from torchlink.errors import ToolUnfitError
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import PlanOptions, make_plan
+from torchlink.remedies.notes import notes_on
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def test_the_preferred_standard_falls_back_to_the_one_that_the_headers_need(
         pytest.skip("the installed torch does not prefer a standard that it can do without")
     plan = make_plan(libtorch, PlanOptions(cpu_only=True), find_compiler(str(gxx)))
     assert plan.cxx_standard == 17
-    assert any("C++17 is used" in note for note in plan.notes)
+    assert any("C++17 is used" in note for note in notes_on(plan))
     (tmp_path / "main.cpp").write_text(TENSORS)
     done(str(gxx), "-w", "main.cpp", "-o", "app", *words(plan), cwd=tmp_path)
     assert says(tmp_path / "app") == "60"

@@ -15,6 +15,7 @@ from torchlink.emit.cxx import words
 from torchlink.libtorch.floor import glibc_conflict, newest, release_in, shortfall
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
+from torchlink.remedies.notes import notes_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,7 @@ def test_what_a_neighbour_lacks_is_missing_too(usr: Path) -> None:
     (usr.parent / "lib" / TRIPLE / "libdeep_x.so.1").unlink()
     found = inspect(usr, "path")
     assert [each.name for each in found.missing_libraries] == ["libdeep_x.so.1"]
-    (note,) = make_plan(found).notes
+    (note,) = notes_on(make_plan(found))
     assert "libtorch has missing dependencies: libdeep_x.so.1" in note
     assert "`apt install libtorch-dev`" in note
 
@@ -125,8 +126,8 @@ def test_a_c_library_of_another_release_beside_the_companions_is_told(usr: Path)
     assert release_in(home) == (2, 9)
     conflict = glibc_conflict(inspect(usr, "path"))
     assert conflict
-    assert f"{home} holds glibc 2.9 and this system has 2." in conflict
-    assert conflict in make_plan(inspect(usr, "path")).notes
+    assert f"{home} holds glibc 2.9 and this system has 2." in str(conflict)
+    assert str(conflict) in notes_on(make_plan(inspect(usr, "path")))
 
 
 def test_a_libtorch_linked_against_a_newer_glibc_is_told(usr: Path, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_a_libtorch_linked_against_a_newer_glibc_is_told(usr: Path, tmp_path: Pa
     short = shortfall(inspect(usr, "path"))
     assert short
     assert "needs GLIBC_2.999, and " in short.message
-    assert f"{short.message} {short.hint}" in make_plan(inspect(usr, "path")).notes
+    assert f"{short.message} {short.hint}" in notes_on(make_plan(inspect(usr, "path")))
 
 
 def test_releases_are_compared_as_numbers() -> None:

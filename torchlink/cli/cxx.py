@@ -181,15 +181,16 @@ def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
     from pathlib import PurePath
 
     from torchlink.libtorch.disk import read_bytes
+    from torchlink.remedies.cuda_headers import headers_remedy
     from torchlink.toolchain.arguments import SOURCE_SUFFIXES
-    from torchlink.toolchain.cuda import asks_for_cuda, missing_headers
+    from torchlink.toolchain.cuda import asks_for_cuda
 
     sources = (word for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES)
     if plan.libtorch.accelerator != "cuda" or not any(asks_for_cuda(read_bytes(word)) for word in sources):
         return
-    lacking = missing_headers(plan.libtorch)
-    if lacking:
-        note(f"{lacking.what} What helps: {lacking.help}.")
+    remedy = headers_remedy(plan.libtorch)
+    if remedy:
+        note(f"{remedy.message} What helps: {remedy.text}.")
 
 
 def say_shadowed(command: Sequence[str], plan: LinkPlan, compiler: Compiler, env: Mapping[str, str]) -> None:

@@ -41,18 +41,12 @@ def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> 
     found = find_compiler(compiler) if compiler else default_compiler(libtorch)
     plan = make_plan(libtorch, options, found)
     named = os.environ.get("CXX", "").strip()
-    if found is not None or not named:
-        return plan
-    remark = (
-        f"$CXX, {named}, compiles for another machine than {libtorch.platform} {libtorch.arch}, which "
-        f"{libtorch.root} is built for: it cannot use these flags."
-    )
-    return plan._replace(notes=(*plan.notes, remark))
+    return plan if found is not None or not named else plan._replace(ignored_compiler=named)
 
 
 def say_notes(plan: LinkPlan) -> None:
     """What the user should know about a plan, on stderr."""
-    from torchlink.libtorch.floor import NEWER, OTHER
+    from torchlink.remedies.notes import labelled_notes
 
-    for each in plan.notes:
-        note(each, label="warning" if f" {NEWER}: " in each or f" {OTHER}: " in each else "note")
+    for each in labelled_notes(plan):
+        note(each.sentence, label=each.label)

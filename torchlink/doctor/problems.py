@@ -16,10 +16,10 @@ from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.choose import failure
 from torchlink.libtorch.floor import shortfall
 from torchlink.libtorch.places import NAMED, VARIABLES
-from torchlink.libtorch.remedies import remedy_for
 from torchlink.paths import cache_dir, remedy, unused
 from torchlink.plan import DEFAULTS, make_plan
-from torchlink.toolchain.cuda import missing_headers
+from torchlink.remedies.cuda_headers import headers_remedy
+from torchlink.remedies.remedy import remedy_for
 from torchlink.toolchain.directories import linked
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 
@@ -253,14 +253,13 @@ def idle_gpu(report: DoctorReport) -> Iterator[Problem]:
 
 def no_cuda_headers(report: DoctorReport) -> Iterator[Problem]:
     """Headers of CUDA's own that only some programs include."""
-    lacking = missing_headers(report.search.chosen) if report.search.chosen else None
+    lacking = headers_remedy(report.search.chosen) if report.search.chosen else None
     if lacking:
-        command = (lacking.packages,) if " " in lacking.packages else ()
         yield Problem(
             "note",
-            f"{lacking.what} Nothing else needs {'them' if lacking.names[1:] else 'it'}.",
-            f"Install {lacking.toolkit}, or run this." if command else f"Install {lacking.help}.",
-            command,
+            f"{lacking.message} Nothing else needs {'them' if lacking.names[1:] else 'it'}.",
+            f"Install {lacking.toolkit}, or run this." if lacking.command else f"Install {lacking.text}.",
+            (lacking.command,) if lacking.command else (),
         )
 
 

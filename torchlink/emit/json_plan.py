@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cxx
+from torchlink.remedies.notes import notes_on
 
 if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
@@ -54,5 +55,5 @@ def to_json(plan: LinkPlan, phase: str = "both") -> dict[str, object]:
             "runtime_as_rpath": plan.runtime_as_rpath,
             "linker_dirs": [str(directory) for directory in plan.linker_dirs],
         }
-    result["notes"] = list(plan.notes)
+    result["notes"] = list(notes_on(plan))
     return result

@@ -27,11 +27,27 @@ C_LIBRARY = "libc.so.6"
 Release = tuple[int, ...]
 
 
-def glibc_conflict(libtorch: Libtorch) -> str | None:
-    """A sentence, without a final full stop, where programs of this system cannot run with a libtorch; else None.
+class GlibcConflict(NamedTuple):
+    """A C library in a companion directory, of another release than this system's loader."""
 
-    Its companions may be next to a C library of another release, which the program would load though the loader is
-    this system's: the two belong together. Of a libtorch that needs a newer system `floor` speaks.
+    directory: Path
+    theirs: Release
+    ours: Release  # () where this system has no glibc
+
+    def __str__(self) -> str:
+        """The fact and the fix in one sentence without a final full stop."""
+        return (
+            f"{self.directory} holds glibc {dotted(self.theirs)} and this system has {dotted(self.ours) or 'none'}: "
+            "programs that find their libraries there do not start, so leave libc6, libc6-dev and libstdc++6 out of "
+            "what is unpacked there"
+        )
+
+
+def glibc_conflict(libtorch: Libtorch) -> GlibcConflict | None:
+    """Return the C library that keeps programs from starting because it is not of this system's release.
+
+    A program finds its companions' C library in their directory and loads it, although the loader is this system's:
+    the two must be of one release. For a libtorch that needs a newer system see `shortfall`.
     """
     core = next((file for name in ("torch_cpu", "c10") if (file := _file(libtorch, name))), None)
     if core is None or libtorch.packed or libtorch.platform != "linux" or is_foreign(libtorch):
@@ -42,14 +58,10 @@ def glibc_conflict(libtorch: Libtorch) -> str | None:
     except (FileError, MalformedFileError):
         return None
     ours = next((release for directory in dirs if (release := release_in(Path(directory)))), ())
-    has = f"this system has {'.'.join(map(str, ours)) or 'none'}"
     for companion in libtorch.companion_dirs:
         theirs = () if companion.in_place else release_in(companion.path)
         if theirs and theirs != ours:
-            return (
-                f"{companion.path} holds glibc {'.'.join(map(str, theirs))} and {has}: programs that find their "
-                "libraries there do not start, so leave libc6, libc6-dev and libstdc++6 out of what is unpacked there"
-            )
+            return GlibcConflict(companion.path, theirs, ours)
     return None
 
 

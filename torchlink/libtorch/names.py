@@ -80,6 +80,16 @@ CUDA_OTHERS = ("cufft", "cusparse", "cusolver", "curand", "cudnn")
 # What the kernel's driver brings; each machine has its own.
 DRIVER = r"lib(cuda|nvcuvid|nvidia-[a-z]+|nvoptix)\.so"
 
+# SONAME → package of Debian and Ubuntu, for what the packages of libtorch and of its compiler do not already contain.
+DEBIAN_PACKAGES = {
+    "libOpenCL.so.1": "ocl-icd-libopencl1",
+    "libblas.so.3": "libblas3",
+    "libgfortran.so.5": "libgfortran5",
+    "libgomp.so.1": "libgomp1",
+    "liblapack.so.3": "liblapack3",
+    "libz.so.1": "zlib1g",
+}
+
 
 def library_name(file: str) -> str | None:
     """The bare name of a shared library's file, `torch_cpu` of `libtorch_cpu.so.1.13`; None of any other file."""

@@ -195,7 +195,7 @@ def missing_lines(libtorch: Libtorch) -> list[str]:
     """Each library that is nowhere, then what brings them."""
     if not libtorch.missing_libraries:
         return []
-    from torchlink.libtorch.remedies import remedy_for
+    from torchlink.remedies.remedy import remedy_for
 
     remedy = remedy_for(libtorch, libtorch.missing_libraries).text
     return [

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_bytes
+from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.machine import is_foreign
 from torchlink.process import which
 from torchlink.toolchain.types import Toolkit
@@ -34,25 +35,12 @@ HEAD = 1 << 16  # bytes of cuda.h; the version stands far above
 
 
 class MissingHeaders(NamedTuple):
-    """CUDA's headers that a libtorch lacks, and what brings them."""
+    """CUDA's own headers that neither the companion packages nor a toolkit provides."""
 
     names: tuple[str, ...]
-    packages: str  # a command for a shell, or the packages' names; empty where none can help
-    toolkit: str
-
-    @property
-    def help(self) -> str:
-        """What brings them, of which one is enough."""
-        return f"{self.packages}, or {self.toolkit}" if self.packages else self.toolkit
-
-    @property
-    def what(self) -> str:
-        """What they are missed by, as a sentence."""
-        verb = "are" if self.names[1:] else "is"
-        return (
-            "A program that includes c10/cuda or ATen/cuda does not compile: of CUDA's own headers "
-            f"{' and '.join(self.names)} {verb} missing."
-        )
+    # As `Libtorch.missing_libraries`, one for each header; empty where libtorch has no companion packages to add to
+    packaged: tuple[MissingLibrary, ...]
+    cuda: str  # the major version of CUDA, empty where unknown
 
 
 def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
@@ -75,27 +63,20 @@ def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
 
 
 def missing_headers(libtorch: Libtorch) -> MissingHeaders | None:
-    """What `cuda_include_dirs` did not find; None where it found all, or where nothing is to be looked for."""
+    """Return what `cuda_include_dirs` did not find; None where it found everything or no headers are needed."""
     if not _has_cuda_here(libtorch) or cuda_include_dirs(libtorch):
         return None
     packages = _package_dirs(libtorch)
     lacking = tuple(header for header in NEEDED if not any(is_file(place / header) for place in packages))
     version = (libtorch.accelerator_version or "").split(".")
-    toolkit = f"a CUDA {version[0]} toolkit (CUDA_HOME)" if version[0] else "a CUDA toolkit (CUDA_HOME)"
-    if not packages:
-        return MissingHeaders(lacking, "", toolkit)
-    from torchlink.libtorch.facts import MissingLibrary
-    from torchlink.libtorch.remedies import remedy_for
-
-    wanted = [
+    packaged = tuple(
         MissingLibrary(
             header, "", package, f"{package}=={version[0]}.{version[1]}.*" if version[1:] else None
         )
-        for header in lacking
+        for header in (lacking if packages else ())
         for package in [_package_of(header, _wanted(libtorch))]
-    ]
-    command = remedy_for(libtorch, wanted).command
-    return MissingHeaders(lacking, command or " and ".join(str(each.package) for each in wanted), toolkit)
+    )
+    return MissingHeaders(lacking, packaged, version[0])
 
 
 def asks_for_cuda(source: bytes) -> bool:

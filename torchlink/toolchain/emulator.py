@@ -15,6 +15,7 @@ from torchlink.binary.tree import Overlay
 from torchlink.errors import FileError, MalformedFileError, ToolMissingError
 from torchlink.libtorch.floor import core
 from torchlink.libtorch.machine import is_foreign, this_machine
+from torchlink.libtorch.names import DEBIAN_PACKAGES
 from torchlink.process import which
 from torchlink.toolchain.compiler import library_of, runtime_libraries
 from torchlink.toolchain.cross import QEMU_PREFIX, triple_of
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 NAMES = {"x86": "i386"}
 # What a kernel runs besides its own machine's programs.
 ALSO = {"x86_64": ("x86", "x32"), "aarch64": ("arm",)}
-# SONAME → Debian's package; machine → Debian's architecture, where it is called otherwise.
-DEBIANS = {"libz.so.1": "zlib1g", "libgomp.so.1": "libgomp1", "libgfortran.so.5": "libgfortran5"}
+# Machine → Debian architecture, where it is called otherwise.
 DEBIAN_ARCH = {"aarch64": "arm64", "x86_64": "amd64", "x86": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
 REGISTERED = Path("/proc/sys/fs/binfmt_misc")
 
@@ -194,7 +194,7 @@ def is_for(library: Path, machine: str) -> bool:
 def packages(names: tuple[str, ...], machine: str) -> str:
     """What brings libraries on Debian and Ubuntu; empty where that is not known of all."""
     arch = DEBIAN_ARCH.get(machine, machine)
-    known = [DEBIANS.get(name) for name in names]
+    known = [DEBIAN_PACKAGES.get(name) for name in names]
     if not all(known):
         return ""
     wanted = " ".join(f"{name}:{arch}" for name in known)

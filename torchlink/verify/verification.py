@@ -90,6 +90,7 @@ def verify(
         RunFailedError: the loader is not allowed to run where the cache is.
     """
     from torchlink.libtorch.floor import shortfall
+    from torchlink.remedies.notes import notes_on
     from torchlink.toolchain.directories import linked
 
     _check(options, models, libtorch)
@@ -111,7 +112,7 @@ def verify(
     short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
         raise short.error
-    hooks.noted(plan.notes)
+    hooks.noted(notes_on(plan))
     looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
     loader = early = None
     if not all(result.error for result in looked_at):  # else nothing runs: nobody has to wait for a compiler
@@ -202,8 +203,9 @@ def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
 def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
     from torchlink.compilation.loader import build_loader
     from torchlink.libtorch.floor import glibc_conflict
-    from torchlink.libtorch.remedies import DEBIAN, is_debians, remedy_for
     from torchlink.plan import missing_of
+    from torchlink.remedies.debian import DEBIAN, is_debians
+    from torchlink.remedies.remedy import remedy_for
 
     def say() -> None:
         hooks.compiling(f"compiling the reference loader with {compiler.name} (about 10 s, once)")

@@ -12,6 +12,7 @@ from tests.fake_libtorch import CPU, CUDA, TEST_LIBRARIES, companion, fake_compi
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.plan import LinkPlan, PlanOptions, make_plan
+from torchlink.remedies.notes import notes_on
 from torchlink.toolchain.directories import is_system_dir
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def test_windows_links_import_libraries_and_names_the_symbol_that_keeps_cuda(tmp
     ]
     assert plan.libraries[0].symbol == "?warp_size@cuda@at@@YAHXZ"
     assert plan.runtime_dirs == ()
-    assert "on PATH" in plan.notes[-1]
+    assert "on PATH" in notes_on(plan)[-1]
 
 
 def test_half_a_libtorch_cannot_be_linked(tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_without_absolute_paths_the_companions_are_the_users_to_place(tmp_path: 
     plan = make_plan(fake_libtorch(tmp_path / "torch", companion_dirs=(beside,)), PlanOptions(rpath=rpath))
     assert not any(str(beside.path) in entry for entry in plan.runtime_dirs)
     assert not plan.runtime_as_rpath
-    assert str(beside.path) in plan.notes[0]
+    assert str(beside.path) in notes_on(plan)[0]
 
 
 CUPTI = MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti")
@@ -248,7 +249,7 @@ def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp
         python=tmp_path / "venv/bin/python",
         conflicts=("A contradicts B.",),
     )
-    assert make_plan(libtorch).notes[:2] == (
+    assert notes_on(make_plan(libtorch))[:2] == (
         "A contradicts B.",
         (
             "libtorch has missing dependencies: libcupti.so.13, libcudnn.so.9; libtorch_cpu.so itself asks for "
@@ -260,24 +261,24 @@ def test_notes_say_what_is_missing_who_brings_it_and_what_contradicts_itself(tmp
 
 def test_a_cpu_program_is_told_only_of_what_it_needs_itself(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path, CUDA, missing_libraries=(CUPTI, CUDNN))
-    (note,) = make_plan(libtorch, PlanOptions(cpu_only=True)).notes
+    (note,) = notes_on(make_plan(libtorch, PlanOptions(cpu_only=True)))
     assert "libcupti.so.13" in note
     assert "libcudnn.so.9" not in note
 
 
 def test_where_only_cuda_lacks_something_cpu_is_the_way_out(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path, CUDA, accelerator="cuda", missing_libraries=(CUDNN,))
-    assert make_plan(libtorch).notes[0] == (
+    assert notes_on(make_plan(libtorch))[0] == (
         "libtorch has missing dependencies: libcudnn.so.9; a program built with --cpu does without."
     )
-    assert make_plan(libtorch, PlanOptions(cpu_only=True)).notes == ()
+    assert notes_on(make_plan(libtorch, PlanOptions(cpu_only=True))) == ()
 
 
 def test_a_lower_standard_than_preferred_is_noted_unless_it_was_asked_for(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path)
     old = fake_compiler(version=(9, 4, 0), standards=(11, 14, 17))
-    assert "preferred C++20" in make_plan(libtorch, compiler=old).notes[0]
-    assert make_plan(libtorch, PlanOptions(cxx_standard=17)).notes == ()
+    assert "preferred C++20" in notes_on(make_plan(libtorch, compiler=old))[0]
+    assert notes_on(make_plan(libtorch, PlanOptions(cxx_standard=17))) == ()
 
 
 def test_an_archive_for_this_machine_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -294,7 +295,7 @@ def test_an_archive_for_another_machine_may_be_looked_at(tmp_path: Path) -> None
     packed = fake_libtorch(tmp_path / "torch.whl", packed=True, arch="s390x")
     plan = make_plan(packed)
     assert plan.include_dirs == packed.include_dirs
-    assert any("not extracted" in note for note in plan.notes)
+    assert any("not extracted" in note for note in notes_on(plan))
 
 
 def test_a_libtorch_for_another_machine_is_told_and_takes_no_cuda_headers_of_this_one(
@@ -312,7 +313,7 @@ def test_a_libtorch_for_another_machine_is_told_and_takes_no_cuda_headers_of_thi
         fake_libtorch(tmp_path / "a", arch="aarch64" if own == "x86_64" else "x86_64", **facts)
     )
     native = make_plan(fake_libtorch(tmp_path / "b", arch=own, **facts))
-    assert f"and this machine is {own} Linux" in foreign.notes[0]
+    assert f"and this machine is {own} Linux" in notes_on(foreign)[0]
     assert foreign.cuda_include_dirs == ()
     assert native.cuda_include_dirs == (toolkit,)
-    assert not any("this machine" in note for note in native.notes)
+    assert not any("this machine" in note for note in notes_on(native))

@@ -8,6 +8,8 @@ import pytest
 
 from tests.fake_libtorch import CUDA, companion, fake_libtorch
 from torchlink.plan import PlanOptions, make_plan
+from torchlink.remedies.cuda_headers import headers_remedy
+from torchlink.remedies.notes import notes_on
 from torchlink.toolchain.cuda import asks_for_cuda, cuda_include_dirs, missing_headers
 
 if TYPE_CHECKING:
@@ -96,20 +98,20 @@ def test_a_wrapper_called_nvcc_is_no_toolkit(tmp_path: Path, monkeypatch: pytest
 
 def test_the_package_of_a_header_that_is_missing_is_named(tmp_path: Path) -> None:
     libtorch = wheel(tmp_path, "cuda_runtime_api.h")
-    lacking = missing_headers(libtorch)
-    assert lacking
-    assert "of CUDA's own headers crt/host_defines.h is missing" in lacking.what
-    assert """pip install --target "$new" 'nvidia-cuda-crt==99.2.*' && cp -rn""" in lacking.packages
-    assert f" {tmp_path}/site-packages/" in lacking.packages
-    assert lacking.help.endswith(", or a CUDA 99 toolkit (CUDA_HOME)")
-    older = missing_headers(libtorch._replace(accelerator_version="98.1"))
+    remedy = headers_remedy(libtorch)
+    assert remedy
+    assert "of CUDA's own headers crt/host_defines.h is missing" in remedy.message
+    assert """pip install --target "$new" 'nvidia-cuda-crt==99.2.*' && cp -rn""" in remedy.command
+    assert f" {tmp_path}/site-packages/" in remedy.command
+    assert remedy.text.endswith(", or a CUDA 99 toolkit (CUDA_HOME)")
+    older = headers_remedy(libtorch._replace(accelerator_version="98.1"))
     assert older
-    assert "nvidia-cuda-crt==98.1.*" in older.help
+    assert "nvidia-cuda-crt==98.1.*" in older.text
     assert missing_headers(libtorch._replace(accelerator="cpu")) is None
 
 
 def test_who_only_links_hears_nothing_of_headers(tmp_path: Path) -> None:
-    assert make_plan(wheel(tmp_path, "cuda_runtime_api.h")).notes == ()
+    assert notes_on(make_plan(wheel(tmp_path, "cuda_runtime_api.h"))) == ()
 
 
 def test_nothing_is_missing_where_headers_are_complete(tmp_path: Path) -> None:
@@ -117,9 +119,9 @@ def test_nothing_is_missing_where_headers_are_complete(tmp_path: Path) -> None:
 
 
 def test_without_packages_only_a_toolkit_helps(tmp_path: Path) -> None:
-    lacking = missing_headers(wheel(tmp_path)._replace(companion_dirs=()))
-    assert lacking
-    assert (lacking.packages, lacking.help) == ("", "a CUDA 99 toolkit (CUDA_HOME)")
+    remedy = headers_remedy(wheel(tmp_path)._replace(companion_dirs=()))
+    assert remedy
+    assert (remedy.command, remedy.text) == ("", "a CUDA 99 toolkit (CUDA_HOME)")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from tests.libtorch.trees import Fake, make, make_venv
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.packages import pinned
-from torchlink.libtorch.pip_commands import download_words, requirements_of
-from torchlink.libtorch.remedies import remedy_for
+from torchlink.remedies.pip import download_command, requirements_of
+from torchlink.remedies.remedy import remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,19 +126,21 @@ WHEEL = "torch-2.15.0+cu132-cp313-cp313t-manylinux_2_28_{}.whl"
 
 
 def test_companions_are_downloaded_for_the_machine_of_the_wheel() -> None:
-    assert download_words([CUDNN], WHEEL.format(HERE), HERE) == f"pip download {CUDNN.requirement} -d wheels"
-    assert download_words([CUDNN], WHEEL.format("riscv64"), "riscv64") == (
+    assert (
+        download_command([CUDNN], WHEEL.format(HERE), HERE) == f"pip download {CUDNN.requirement} -d wheels"
+    )
+    assert download_command([CUDNN], WHEEL.format("riscv64"), "riscv64") == (
         "pip download --platform=manylinux2014_riscv64 $(seq -f --platform=manylinux_2_%g_riscv64 17 28) "
         f"--python-version 3.13 --only-binary :all: {CUDNN.requirement} -d wheels"
     )
-    assert download_words([MissingLibrary("libodd.so", "x", None)], WHEEL.format(HERE), HERE) == ""
+    assert download_command([MissingLibrary("libodd.so", "x", None)], WHEEL.format(HERE), HERE) == ""
 
 
 @pytest.mark.matrix
 def test_the_command_downloads_for_another_machine(tmp_path: Path) -> None:
     other = "aarch64" if HERE == "x86_64" else "x86_64"
     nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
-    command = download_words([nvtx], WHEEL.format(other), other)
+    command = download_command([nvtx], WHEEL.format(other), other)
     done = subprocess.run(
         ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
     )
