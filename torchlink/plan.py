@@ -78,7 +78,7 @@ class LinkPlan(NamedTuple):
     missing: tuple[MissingLibrary, ...] = ()  # dependencies that are nowhere
     unreached_dirs: tuple[
         Path, ...
-    ] = ()  # companion dirs that neither libtorch's search path nor the program's reaches
+    ] = ()  # companion dirs on no search path: not libtorch's, not the program's
     shortfall: Shortfall | None = None  # what the C and C++ libraries of this system or of the compiler lack
     glibc_conflict: GlibcConflict | None = None  # the program would load a C library of another release
     ignored_compiler: str | None = None  # the value of $CXX, where that cannot use these flags
