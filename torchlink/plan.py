@@ -76,9 +76,8 @@ class LinkPlan(NamedTuple):
     undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
     # What is wrong or has to be known, as facts; `torchlink.notes` makes sentences of them.
     missing: tuple[MissingLibrary, ...] = ()  # dependencies that are nowhere
-    unreached_dirs: tuple[
-        Path, ...
-    ] = ()  # companion dirs on no search path: not libtorch's, not the program's
+    # Companion dirs on no search path: neither libtorch's nor the program's
+    unreached_dirs: tuple[Path, ...] = ()
     shortfall: Shortfall | None = None  # what the C and C++ libraries of this system or of the compiler lack
     glibc_conflict: GlibcConflict | None = None  # the program would load a C library of another release
     ignored_compiler: str | None = None  # the value of $CXX, where that cannot use these flags

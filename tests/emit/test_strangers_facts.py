@@ -101,7 +101,7 @@ def test_an_accelerators_version_is_a_version_or_left_out(tmp_path: Path) -> Non
     fake = replace(Fake(), cuda="13.0$(touch PWNED)", libraries=(*Fake().libraries, "c10_cuda", "torch_cuda"))
     found = inspect(make(tmp_path / "torch", fake), "--libtorch")
     assert (found.accelerator, found.accelerator_version) == ("cuda", None)
-    assert "version.py says CUDA 13.0$(touch PWNED), which is no version" in found.conflicts
+    assert "version.py says CUDA 13.0$(touch PWNED), which is not a version" in found.conflicts
 
 
 @pytest.mark.compile
@@ -112,7 +112,7 @@ def test_a_file_whose_name_is_code_is_no_library(tmp_path: Path) -> None:
         shutil.copyfile(root / "lib/libshm.so", root / "lib" / name)
     found = inspect(root, "--libtorch")
     assert set(found.libraries).isdisjoint(names)
-    assert any("is no name of a library" in conflict for conflict in found.conflicts)
+    assert any("is not a library name" in conflict for conflict in found.conflicts)
 
 
 @pytest.mark.parametrize(

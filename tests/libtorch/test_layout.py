@@ -59,7 +59,7 @@ def test_libraries_that_may_not_be_listed_are_not_called_missing(tmp_path: Path)
     )
     (root / "lib").chmod(0)
     try:
-        assert reason(root) == f"{root / 'lib'} may not be read: permission denied"
+        assert reason(root) == f"{root / 'lib'} cannot be read: permission denied"
     finally:
         (root / "lib").chmod(0o755)
 
