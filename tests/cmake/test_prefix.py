@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cmake.toy import built, compile_words, configure, configured, dynamic, moved_away, project
+from tests.cmake.toy import built, compile_flags, configure, configured, dynamic, moved_away, project
 from tests.conftest import run_clean, unmet
 from torchlink.compilation.cmake import write_prefix
 from torchlink.libtorch.inspect import inspect
@@ -152,7 +152,7 @@ def standard_of(words: list[str]) -> str | None:
 
 def test_a_lower_standard_is_raised_wherever_it_stands(toy: Libtorch, tmp_path: Path) -> None:
     out = configured(project(tmp_path, STANDARDS), prefix_of(toy), "-DEARLY=-std=c++14")
-    standards = {name: standard_of(words) for name, words in compile_words(tmp_path).items()}
+    standards = {name: standard_of(words) for name, words in compile_flags(tmp_path).items()}
     assert standards.pop("property") in {"-std=c++17", "-std=gnu++17"}
     assert standards == {
         "plain": "-std=c++17",
@@ -166,7 +166,7 @@ def test_a_lower_standard_is_raised_wherever_it_stands(toy: Libtorch, tmp_path: 
 
 def test_a_higher_standard_is_left_alone(toy: Libtorch, tmp_path: Path) -> None:
     out = configured(project(tmp_path, STANDARDS), prefix_of(toy), "-DEARLY=-std=c++20")
-    words = compile_words(tmp_path)
+    words = compile_flags(tmp_path)
     assert standard_of(words["plain"]) == standard_of(words["flag20"]) == "-std=c++20"
     assert "option, " not in out
 
@@ -187,7 +187,7 @@ def test_another_abi_is_overruled_and_told(toy: Libtorch, tmp_path: Path, where:
 
 def test_the_abi_of_an_old_libtorch_reaches_the_program(toy: Libtorch, tmp_path: Path) -> None:
     configured(project(tmp_path, HEAD + FIND + APP), prefix_of(toy._replace(cxx11_abi=0)))
-    assert "-D_GLIBCXX_USE_CXX11_ABI=0" in compile_words(tmp_path)["app"]
+    assert "-D_GLIBCXX_USE_CXX11_ABI=0" in compile_flags(tmp_path)["app"]
 
 
 def test_libcxx_is_refused_before_anything_is_linked(toy: Libtorch, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_libcxx_is_refused_before_anything_is_linked(toy: Libtorch, tmp_path: Pa
 def test_headers_are_the_systems_or_come_after_them(toy: Libtorch, tmp_path: Path) -> None:
     configured(project(tmp_path / "a", HEAD + FIND + APP), prefix_of(toy))
     configured(project(tmp_path / "b", HEAD + FIND + APP), prefix_of(toy, PlanOptions(headers="after")))
-    first, second = (compile_words(tmp_path / name)["app"] for name in "ab")
+    first, second = (compile_flags(tmp_path / name)["app"] for name in "ab")
     for directory in map(str, toy.include_dirs):
         assert first[first.index(directory) - 1] == "-isystem"
         assert second[second.index(directory) - 1] == "-idirafter"
@@ -230,7 +230,7 @@ def test_a_libtorch_that_is_gone_or_another_one_by_now_is_told(toy: Libtorch, tm
     library.unlink()
     done = configure(tmp_path / "p", prefix)
     assert done.returncode != 0
-    assert f"{library} is gone" in " ".join(done.stderr.split()).replace("- ", "-")
+    assert f"{library} does not exist any more" in " ".join(done.stderr.split()).replace("- ", "-")
 
 
 def test_upstreams_definitions_are_carried_over(toy: Libtorch, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_upstreams_definitions_are_carried_over(toy: Libtorch, tmp_path: Path) -
         targets.unlink()
     configured(project(tmp_path / "a", HEAD + FIND + APP), both)
     configured(project(tmp_path / "b", HEAD + FIND + APP), cpu)
-    first, second = (compile_words(tmp_path / name)["app"] for name in "ab")
+    first, second = (compile_flags(tmp_path / name)["app"] for name in "ab")
     assert {"-DUSE_DISTRIBUTED", "-DUSE_C10D_GLOO", "-DUSE_C10D_NCCL"} <= set(first)
     assert {"-DUSE_DISTRIBUTED", "-DUSE_C10D_GLOO"} <= set(second)
     assert "-DUSE_C10D_NCCL" not in second
@@ -302,7 +302,7 @@ def test_a_project_may_ask_for_the_policies_of_an_old_cmake(
     assert done.returncode == 0, done.stderr
     assert "own policy: <>" in done.stdout
     assert "The flags of app set another _GLIBCXX_USE_CXX11_ABI" in done.stderr
-    assert standard_of(compile_words(tmp_path)["app"]) == "-std=c++17"
+    assert standard_of(compile_flags(tmp_path)["app"]) == "-std=c++17"
     built(tmp_path, cmake=cmake)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cmake.toy import built, compile_words, configured, dynamic, moved_away, project
+from tests.cmake.toy import built, compile_flags, configured, dynamic, moved_away, project
 from tests.conftest import run_clean
 from tests.fake_libtorch import fake_libtorch
 from torchlink.emit import emit
@@ -62,7 +62,7 @@ def test_headers_may_come_after_the_systems(toy: Libtorch, tmp_path: Path) -> No
     text = snippet(toy, PlanOptions(headers="after"))
     configured(project(tmp_path, LISTS, **{"torch.cmake": text}))
     built(tmp_path)
-    words = compile_words(tmp_path)["app"]
+    words = compile_flags(tmp_path)["app"]
     assert [words[words.index(str(directory)) - 1] for directory in toy.include_dirs] == ["-idirafter"] * 2
     assert "-std=c++20" in words or "-std=gnu++20" in words
 
@@ -80,7 +80,7 @@ def test_the_halves_share_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a;b", "a,b", "a|b", "a\\b", "a[b", "a$<b", "a\nb", "a\udcffb"])
 def test_a_path_that_cmake_takes_apart_is_refused(tmp_path: Path, name: str) -> None:
     libtorch = fake_libtorch(tmp_path / name)
-    with pytest.raises(InexpressibleError, match="CMake cannot carry"):
+    with pytest.raises(InexpressibleError, match="CMake cannot pass"):
         snippet(libtorch)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import unmet
 from tests.cross.conftest import CROSS, OTHER, QEMU, SYSROOT, TRIPLE, shared
 from torchlink.libtorch.choose import choose
-from torchlink.toolchain.cross import cross_compiler, named_for
+from torchlink.toolchain.cross import cross_compiler, named_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ def test_of_several_the_plainest_is_taken(only: Callable[..., None]) -> None:
         f"{TRIPLE}x32-g++",
     ]
     only(*(f"{name}={CROSS}" for name in reversed(names)), f"riscv64-linux-gnu-g++={CROSS}")
-    assert list(named_for(OTHER)) == names
+    assert list(named_after(OTHER)) == names
 
 
 def test_clang_alone_serves_with_a_target(

@@ -12,7 +12,7 @@ from tests.distributions.debian import release
 from tests.distributions.debian import unpack as unpack_debs
 from tests.distributions.programs import HAS_CUDA, done, says
 from tests.distributions.wheels import unpack
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.errors import ToolUnfitError
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import PlanOptions, make_plan
@@ -65,7 +65,7 @@ def test_the_preferred_standard_falls_back_to_the_one_that_the_headers_need(
     assert plan.cxx_standard == 17
     assert any("C++17 is used" in note for note in notes_on(plan))
     (tmp_path / "main.cpp").write_text(TENSORS)
-    done(str(gxx), "-w", "main.cpp", "-o", "app", *words(plan), cwd=tmp_path)
+    done(str(gxx), "-w", "main.cpp", "-o", "app", *flags(plan), cwd=tmp_path)
     assert says(tmp_path / "app") == "60"
 
 
@@ -84,7 +84,7 @@ def test_an_old_libtorch_is_built_with_it(gxx: Path, tmp_path: Path) -> None:
     assert plan.cxx_standard == 14
     (tmp_path / "main.cpp").write_text(HAS_CUDA)
     # An object is enough: it is linked and run with this libtorch by another test, with the companions it needs.
-    done(str(gxx), "-w", "-c", "main.cpp", *words(plan, "compile"), cwd=tmp_path)
+    done(str(gxx), "-w", "-c", "main.cpp", *flags(plan, "compile"), cwd=tmp_path)
     shutil.rmtree(root.parent)
 
 

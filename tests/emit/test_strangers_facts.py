@@ -86,7 +86,7 @@ def test_a_version_is_a_version_or_unknown_with_a_note(tmp_path: Path, file: str
     assert (
         found.version is not None
         or file == "version.py"
-        or any("no version" in each for each in found.conflicts)
+        or any("no valid version" in each for each in found.conflicts)
     )
     plan = make_plan(found)
     for target in TARGETS:

@@ -195,7 +195,7 @@ def test_a_libtorch_and_an_interpreter_are_two_answers(tmp_path: Path) -> None:
     root = make(tmp_path / "one")
     site = make_venv(tmp_path / "venv")
     make(site / "torch")
-    with pytest.raises(UsageError, match="and one is taken"):
+    with pytest.raises(UsageError, match="and only one can be used"):
         choose(root, str(tmp_path / "venv"))
     both = search((root,), str(tmp_path / "venv"), everything=True)
     assert [candidate.path for candidate in both.candidates] == [root, site / "torch"]

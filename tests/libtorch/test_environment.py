@@ -228,7 +228,7 @@ def test_a_torch_on_pythonpath_is_found_through_a_wrapper(
 
 
 def test_a_missing_interpreter_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ToolMissingError, match="no interpreter"):
+    with pytest.raises(ToolMissingError, match="No such interpreter"):
         choose(python=str(tmp_path / "python9"))
 
 

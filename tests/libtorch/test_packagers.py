@@ -17,7 +17,7 @@ from tests.binary.test_macho_pe import macho
 from tests.conftest import run_clean
 from tests.libtorch.trees import CHECK_FAIL, Fake, Library, build, make, make_site, make_venv
 from torchlink.binary.elf import ElfFile
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.libtorch.choose import choose
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
@@ -222,7 +222,7 @@ def check_kept(found: Libtorch, library: str, tmp_path: Path) -> None:
     symbol = CHECK_FAIL[1]
     source = f'extern "C" char {symbol}[];\nint main() {{ return {symbol} == nullptr; }}\n'
     command = ["c++", "-x", "c++", "-", "-x", "none", "-o", str(tmp_path / "app")]
-    link = words(make_plan(found), "link")
+    link = flags(make_plan(found), "link")
     subprocess.run([*command, *link], input=source, text=True, check=True)
     assert library in ElfFile.open(tmp_path / "app").dynamic.needed
     done = run_clean(tmp_path / "app")

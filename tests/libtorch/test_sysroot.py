@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.libtorch.trees import CHECK_FAIL, Fake, Library, build, make, write_headers
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.libtorch.floor import glibc_conflict, newest, release_in, shortfall
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
@@ -84,9 +84,9 @@ def test_what_a_neighbour_lacks_is_missing_too(usr: Path) -> None:
 
 
 def test_headers_of_a_c_library_go_behind_the_compilers_own(usr: Path) -> None:
-    assert "-isystem" in words(make_plan(inspect(usr, "path")))
+    assert "-isystem" in flags(make_plan(inspect(usr, "path")))
     (usr / "include/features.h").touch()
-    behind = words(make_plan(inspect(usr, "path")))
+    behind = flags(make_plan(inspect(usr, "path")))
     assert "-isystem" not in behind
     assert behind[behind.index("-idirafter") + 1] == str(usr / "include")
 

@@ -171,7 +171,7 @@ def test_a_cmake_project_that_no_setting_helps_is_told_what_to_change(
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     told = " ".join(done.stderr.split())
-    assert f"app links {GONE} by its path, which is not there" in told
+    assert f"app links {GONE} by its path, which does not exist" in told
     assert "target_link_libraries(app ${TORCH_LIBRARIES})" in told
 
 

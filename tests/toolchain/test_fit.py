@@ -101,7 +101,7 @@ def test_a_wanted_standard_is_taken_where_both_sides_have_it(tmp_path: Path) -> 
     assert cxx_standard(libtorch, None, 23) == 23
     with pytest.raises(UsageError, match=r"C\+\+14 is too low"):
         cxx_standard(libtorch, fake_compiler(), 14)
-    with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+26"):
+    with pytest.raises(ToolUnfitError, match=r"does not accept -std=c\+\+26"):
         cxx_standard(libtorch, fake_compiler(), 26)
 
 

@@ -61,7 +61,7 @@ def cxx(call: CompilerCall) -> int:
     import os
     import shlex
 
-    from torchlink.emit.cxx import words
+    from torchlink.emit.cxx import flags
     from torchlink.process import replace
     from torchlink.toolchain.arguments import read_arguments
     from torchlink.toolchain.compiler import INSIDE
@@ -80,7 +80,7 @@ def cxx(call: CompilerCall) -> int:
             if step.compiles:
                 say_shadowed(command[len(compiler.command) :], plan, compiler, environment)
         return code
-    shown = command if show == "command" else words(plan, show) if plan else ()
+    shown = command if show == "command" else flags(plan, show) if plan else ()
     answer(shlex.join(shown))
     return 0
 
@@ -126,14 +126,14 @@ def prepare(call: CompilerCall, step: Step, *, needed: bool) -> tuple[Compiler, 
 
     from torchlink.libtorch.machine import is_foreign
     from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.cross import compiler_for, named_by_user
+    from torchlink.toolchain.cross import compiler_for, cxx_variable
 
     if not (step.compiles or step.links or needed):
         return find_compiler(call.compiler), None
     libtorch = locate(call.libtorch, call.python)
     # Who names a compiler, or a target on this line, means it.
     named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
-    means_it = call.compiler or named_target or named_by_user() or not is_foreign(libtorch)
+    means_it = call.compiler or named_target or cxx_variable() or not is_foreign(libtorch)
     compiler = as_used = find_compiler(call.compiler) if means_it else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
@@ -209,16 +209,16 @@ def say_shadowed(command: Sequence[str], plan: LinkPlan, compiler: Compiler, env
 
 def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:
     """The flags to put behind the user's own."""
-    from torchlink.emit.cxx import words
+    from torchlink.emit.cxx import flags
 
     if plan is None:
         return ()
-    compile_words, link_words = words(plan, "compile"), words(plan, "link")
+    compile_flags, link_flags = flags(plan, "compile"), flags(plan, "link")
     if not (step.compiles or step.links):  # -show without inputs: what would be added to any
-        return (*compile_words, *link_words)
+        return (*compile_flags, *link_flags)
     if step.standard is not None and step.standard >= plan.libtorch.cxx_standard_required:
-        compile_words = compile_words[:-1]  # the standard is the last of them
-    return (*(compile_words if step.compiles else ()), *(link_words if step.links else ()))
+        compile_flags = compile_flags[:-1]  # the standard is the last of them
+    return (*(compile_flags if step.compiles else ()), *(link_flags if step.links else ()))
 
 
 COMMAND = Command(

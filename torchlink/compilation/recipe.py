@@ -198,7 +198,7 @@ def recipe(via: str, plan: LinkPlan, compiler: Compiler) -> Recipe:
 def by_compiler(plan: LinkPlan, compiler: Compiler) -> Recipe:
     """The compiler with exactly the flags that `torchlink flags` prints, and a list of headers as by-product."""
     listed = ("-MD", "-MF", DEPENDENCIES)
-    command = (*compiler.command, str(source_dir() / MAIN), "-o", PROGRAM, *listed, *cxx.words(plan))
+    command = (*compiler.command, str(source_dir() / MAIN), "-o", PROGRAM, *listed, *cxx.flags(plan))
     return Recipe("cxx", sources(), (command,))
 
 
@@ -215,7 +215,7 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
         str(cmake.path),
         *("-S", ".", "-B", BUILD_DIR, "-G", tools.generator),
         *(
-            cross.cmake_words(plan.libtorch, compiler)
+            cross.cmake_arguments(plan.libtorch, compiler)
             if is_foreign(plan.libtorch)
             else (f"-DCMAKE_CXX_COMPILER={compiler.path}",)
         ),
@@ -247,7 +247,7 @@ def by_nim(plan: LinkPlan, compiler: Compiler) -> Recipe:
     command = (
         str(nim.path),
         *("cpp", "--hints:off", "--nimcache:nimcache"),
-        *(cross.nim_words(plan.libtorch, compiler) if is_foreign(plan.libtorch) else native),
+        *(cross.nim_switches(plan.libtorch, compiler) if is_foreign(plan.libtorch) else native),
         *("--passC:-MD", f"--out:{PROGRAM}", "loader.nim"),
     )
     files = loader_project(plan)

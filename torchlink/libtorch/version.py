@@ -25,7 +25,8 @@ EXTRACTED = "share/torch/version.py"  # where torchlink extract puts it
 # The macros moved from the second file to the first in 2.10.
 VERSION_HEADERS = ("torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h")
 PARTS = ("MAJOR", "MINOR", "PATCH")
-# `2.13.0`, `2.6.0.dev20241112+cu124`, `1.13.0a0+git49444c3`. Anything else is rejected: it could be code in a build file.
+# `2.13.0`, `2.6.0.dev20241112+cu124`, `1.13.0a0+git49444c3`; anything else is rejected, as it could be code in a build
+# file.
 VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,8}){1,3}[A-Za-z0-9._+-]{0,80}")
 SHOWN = 60  # characters of an invalid version in messages
 NUMBER = rb"(\d+\.\d+\.\d+)[\w.+]*"  # a release, and the rest of the version
