@@ -125,7 +125,7 @@ def test_both_ways_at_once(project: Project) -> None:
         ("add_library(far SHARED IMPORTED)\ntorchlink_lint(far)", "only a program"),
         (
             'file(WRITE "${CMAKE_SOURCE_DIR}/s/CMakeLists.txt" "torchlink_lint(app)")\nadd_subdirectory(s)',
-            "must stand",
+            "must be called in",
         ),
     ],
 )

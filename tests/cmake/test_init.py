@@ -1,4 +1,4 @@
-"""`torchlink cmake init` writes a project that builds at once, and nothing over what is there."""
+"""`torchlink cmake init` writes a project that builds at once, and overwrites nothing."""
 
 from __future__ import annotations
 

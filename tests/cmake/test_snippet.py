@@ -1,4 +1,4 @@
-"""What `flags --cmake` prints is enough for a project that never asks for a package."""
+"""The output of `flags --cmake` is enough for a project without find_package()."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_headers_may_come_after_the_systems(toy: Libtorch, tmp_path: Path) -> No
     assert "-std=c++20" in words or "-std=gnu++20" in words
 
 
-def test_the_halves_share_nothing(tmp_path: Path) -> None:
+def test_the_phases_share_nothing(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path)
     compile_half, link_half = (snippet(libtorch, half=half) for half in ("compile", "link"))
     assert "INTERFACE_INCLUDE_DIRECTORIES" in compile_half
@@ -78,7 +78,7 @@ def test_the_halves_share_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a;b", "a,b", "a|b", "a\\b", "a[b", "a$<b", "a\nb", "a\udcffb"])
-def test_a_path_that_cmake_takes_apart_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_that_cmake_splits_is_refused(tmp_path: Path, name: str) -> None:
     libtorch = fake_libtorch(tmp_path / name)
     with pytest.raises(InexpressibleError, match="CMake cannot pass"):
         snippet(libtorch)

@@ -1,4 +1,4 @@
-"""A compiler that is a script with a C++ ABI of its own: the words take that back, in every syntax."""
+"""A compiler that is a script with a C++ ABI of its own: the flags override it, in every syntax."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_cmake_snippet_compiles_without_a_warning(
     assert run_clean(tmp_path / "build/app").returncode == 0
 
 
-def test_the_cmake_prefix_sees_it_by_itself(toy: Libtorch, wrapper: Path, tmp_path: Path) -> None:
+def test_the_cmake_prefix_detects_it(toy: Libtorch, wrapper: Path, tmp_path: Path) -> None:
     lists = f"{LISTS}find_package(Torch REQUIRED)\n{APP.format('torch')}"
     prefix = f"-DCMAKE_PREFIX_PATH={write_prefix(make_plan(toy))}"
     said = configured(project(tmp_path, lists), f"-DCMAKE_CXX_COMPILER={wrapper}", prefix)

@@ -1,4 +1,4 @@
-"""Programs of another machine run in QEMU, with the sysroot of their compiler; what is missing is named."""
+"""Programs for another machine run in QEMU, with the sysroot of their compiler; what is missing is named."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ int main() {
 """
 
 
-def test_a_program_serves_in_it(foreign: Path, tmp_path: Path) -> None:
+def test_a_program_runs_in_the_emulator(foreign: Path, tmp_path: Path) -> None:
     emulator = emulator_for(choose(foreign), find_compiler(CROSS))
     assert emulator is not None
     assert (emulator.program.name, emulator.machine, emulator.sysroot) == (QEMU, OTHER, SYSROOT)
@@ -64,7 +64,7 @@ def test_a_system_that_the_user_names(
     assert (emulator.sysroot, emulator.library_dirs) == (system, ())
 
 
-def test_what_is_nowhere_is_named_before_anything_is_compiled(
+def test_what_is_missing_is_named_before_anything_is_compiled(
     lacking: tuple[Path, Path], torchlink: Callable[..., Result]
 ) -> None:
     done = torchlink("verify", "--libtorch", lacking[0])

@@ -123,7 +123,9 @@ def test_what_is_not_unpacked_is_named_with_what_brings_it(
         answer = torchlink("flags", "--libtorch", usr)
     finally:
         away.rename(glog)
-    assert f"libtorch has missing dependencies: {glog.name}; `apt install libtorch-dev` brings" in answer.err
+    assert (
+        f"libtorch has missing dependencies: {glog.name}; `apt install libtorch-dev` installs" in answer.err
+    )
 
 
 def library_dirs_of_this_system() -> list[Path]:

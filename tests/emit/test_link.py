@@ -1,4 +1,4 @@
-"""The words build real programs, which run with an empty environment: compilers, linkers, odd paths."""
+"""The flags build real programs, which run with an empty environment: compilers, linkers, odd paths."""
 
 from __future__ import annotations
 
@@ -110,19 +110,19 @@ def compilers() -> Sequence[str]:
     return [name for name in ("g++", "clang++") if shutil.which(name)]
 
 
-def test_the_words_at_the_end_of_a_command_are_enough(libtorch: Libtorch, workplace: Path) -> None:
+def test_the_flags_at_the_end_of_a_command_are_enough(libtorch: Libtorch, workplace: Path) -> None:
     build("c++", "main.cpp", "-o", "app", *flags(make_plan(libtorch)), cwd=workplace)
     assert run_clean(workplace / "app").stdout == SAYS
 
 
-def test_compile_and_link_by_halves(libtorch: Libtorch, workplace: Path) -> None:
+def test_compile_and_link_in_two_steps(libtorch: Libtorch, workplace: Path) -> None:
     plan = make_plan(libtorch)
     build("c++", "-c", "-Werror", "main.cpp", "-o", "half.o", *flags(plan, "compile"), cwd=workplace)
     build("c++", "half.o", "-o", "half", *flags(plan, "link"), cwd=workplace)
     assert run_clean(workplace / "half").stdout == SAYS
 
 
-def test_a_lower_standard_before_the_words_does_no_harm(libtorch: Libtorch, workplace: Path) -> None:
+def test_a_lower_standard_before_the_flags_does_no_harm(libtorch: Libtorch, workplace: Path) -> None:
     plan = make_plan(libtorch)
     (workplace / "standard.cpp").write_text(f"static_assert(__cplusplus >= 20{plan.cxx_standard}00L);\n")
     command = ("c++", "-std=gnu++14", "-c", "standard.cpp", "-o", "standard.o")
@@ -139,7 +139,7 @@ def test_warnings_of_the_headers_are_not_the_users(libtorch: Libtorch, workplace
 
 @pytest.mark.parametrize("sanitizer", ["", "-fsanitize=address"])
 @pytest.mark.parametrize("linker", LINKERS)
-def test_every_compiler_and_linker_keeps_what_is_load_bearing(
+def test_every_compiler_and_linker_keeps_required_libraries(
     with_cuda: Libtorch, workplace: Path, linker: str, sanitizer: str
 ) -> None:
     if not shutil.which(LINKERS[linker]):
@@ -299,7 +299,7 @@ def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, t
 @pytest.mark.parametrize(
     "name", ["space ed", "$dollar#hash", "space and $dollar (paren) `tick` & '\"#;", "a'b&c"]
 )
-def test_a_pc_file_with_a_special_character_says_how_a_shell_takes_it(
+def test_a_pc_file_with_a_special_character_shows_the_shell_command(
     libtorch: Libtorch, tmp_path: Path, name: str
 ) -> None:
     assert "xargs" not in emit(make_plan(libtorch), "pkg-config")
@@ -320,7 +320,7 @@ def test_a_pc_file_with_a_special_character_says_how_a_shell_takes_it(
 
 
 @pytest.mark.parametrize("name", PKG_CONFIG_CANNOT)
-def test_a_pc_file_refuses_what_it_cannot_carry(libtorch: Libtorch, tmp_path: Path, name: str) -> None:
+def test_a_pc_file_refuses_what_it_cannot_express(libtorch: Libtorch, tmp_path: Path, name: str) -> None:
     with pytest.raises(InexpressibleError, match=r"cannot be written in a \.pc file"):
         emit(make_plan(reach(libtorch, tmp_path, name)), "pkg-config")
 
@@ -341,7 +341,7 @@ def test_a_pc_file_is_complete(with_cuda: Libtorch, tmp_path: Path) -> None:
         subprocess.run(["pkg-config", question, "torch"], env=environment, check=True, timeout=300)
 
 
-def test_a_pc_file_asks_for_no_standard_that_the_compiler_takes_by_itself(libtorch: Libtorch) -> None:
+def test_a_pc_file_sets_no_standard_that_is_the_compilers_default(libtorch: Libtorch) -> None:
     """Meson puts it behind the project's own: a C++20 project must not become C++17, nor one of C++17 C++20."""
     needed = libtorch.cxx_standard_required
     commands = {"g++ -std=c++14": [f"-std=c++{needed}"], "g++ -std=gnu++17": [], "g++ -std=c++23": []}

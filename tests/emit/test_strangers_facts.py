@@ -1,4 +1,4 @@
-"""What a file of libtorch says never becomes code: not in a build file, a shell line, a project or a report."""
+"""Text in a libtorch's files never becomes code: not in a build file, a shell line, a project or a report."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_an_accelerators_version_is_a_version_or_left_out(tmp_path: Path) -> Non
 
 
 @pytest.mark.compile
-def test_a_file_whose_name_is_code_is_no_library(tmp_path: Path) -> None:
+def test_a_file_whose_name_is_code_is_not_a_library(tmp_path: Path) -> None:
     root = make(tmp_path / "torch")
     names = ("libtorch_python.so\nPWNED.so", "lib`PWNED`.so", "lib$(PWNED).so", "lib\x1b[31m.so", "lib#[[.so")
     for name in names:
@@ -130,7 +130,7 @@ def test_a_requirement_of_metadata_is_a_requirement(line: str, expected: str) ->
     assert pinned("nvidia-cudnn-cu13", f"Requires-Dist: {line}\n") == expected
 
 
-def test_a_needed_name_makes_no_package_of_its_own() -> None:
+def test_a_needed_name_alone_is_not_a_package() -> None:
     assert package_of("libmkl_sycl_blas.so.5", None) == "onemkl-sycl-blas"
     assert package_of("libmkl_sycl_; touch PWNED", None) is None
 

@@ -1,4 +1,4 @@
-"""conda-forge's, ROCm's and XPU's ways of laying libtorch out, as their build scripts do it.
+"""The layouts of conda-forge's, ROCm's and XPU's libtorchs, as their build scripts make them.
 
 Sources: build.sh of conda-forge's pytorch-cpu-feedstock (2026), build_rocm.sh and build_xpu.sh of upstream's
 manywheel builds, the search path of ROCm's wheels from 2.14 on. None of these can be had from PyPI or Debian.
@@ -91,7 +91,7 @@ def test_conda_forges_python_package_leads_to_the_prefix(tmp_path: Path) -> None
     check_conda(choose(python=str(tmp_path / "env/bin/python3")), tmp_path / "env")
 
 
-def test_a_wheel_of_links_into_a_cache_stays_where_it_is(tmp_path: Path) -> None:
+def test_a_wheel_of_links_into_a_cache_keeps_its_root(tmp_path: Path) -> None:
     make(tmp_path / "cache/torch")
     root = make_site(tmp_path / "venv")
     shutil.rmtree(root / "lib")
@@ -101,7 +101,7 @@ def test_a_wheel_of_links_into_a_cache_stays_where_it_is(tmp_path: Path) -> None
     assert inspect(root, "path").root == root
 
 
-def test_condas_cuda_headers_lie_below_targets(tmp_path: Path) -> None:
+def test_condas_cuda_headers_are_in_targets(tmp_path: Path) -> None:
     conda_forge(tmp_path / "env")
     include = tmp_path / "env/targets/x86_64-linux/include"
     (include / "crt").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A libtorch in an unpacked system (Debian's packages) is told where the libraries of that system are."""
+"""A libtorch in an unpacked system (Debian's packages) gets the directories of that system's libraries."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_chosen_alternative_is_followed_as_inside_the_system(usr: Path) -> Non
     assert better in {each.path for each in inspect(usr, "path").companion_dirs}
 
 
-def test_what_a_neighbour_lacks_is_missing_too(usr: Path) -> None:
+def test_what_a_dependency_lacks_is_missing_too(usr: Path) -> None:
     (usr.parent / "lib" / TRIPLE / "libdeep_x.so.1").unlink()
     found = inspect(usr, "path")
     assert [each.name for each in found.missing_libraries] == ["libdeep_x.so.1"]
@@ -83,7 +83,7 @@ def test_what_a_neighbour_lacks_is_missing_too(usr: Path) -> None:
     assert "`apt install libtorch-dev`" in note
 
 
-def test_headers_of_a_c_library_go_behind_the_compilers_own(usr: Path) -> None:
+def test_headers_of_a_c_library_go_after_the_compilers_own(usr: Path) -> None:
     assert "-isystem" in flags(make_plan(inspect(usr, "path")))
     (usr / "include/features.h").touch()
     behind = flags(make_plan(inspect(usr, "path")))
@@ -119,7 +119,7 @@ def link(out: Path, source: str, *options: str) -> None:
     subprocess.run([*command, *options, "-o", out], input=text, text=True, check=True)
 
 
-def test_a_c_library_of_another_release_beside_the_companions_is_told(usr: Path) -> None:
+def test_a_c_library_of_another_release_next_to_the_companions_is_reported(usr: Path) -> None:
     home = usr / "lib" / TRIPLE
     assert glibc_conflict(inspect(usr, "path")) is None
     c_library(home, "2.9")
@@ -130,7 +130,7 @@ def test_a_c_library_of_another_release_beside_the_companions_is_told(usr: Path)
     assert str(conflict) in notes_on(make_plan(inspect(usr, "path")))
 
 
-def test_a_libtorch_linked_against_a_newer_glibc_is_told(usr: Path, tmp_path: Path) -> None:
+def test_a_libtorch_linked_against_a_newer_glibc_is_reported(usr: Path, tmp_path: Path) -> None:
     home = usr / "lib" / TRIPLE
     c_library(tmp_path / "newer", "2.999")
     link(

@@ -25,7 +25,7 @@ FILES = (
     "TorchlinkConsumers.cmake",
     "TorchlinkProvider.cmake",
 )
-LINT = "TorchlinkLint.cmake"  # torchlink_lint(<target>); the same for every plan
+LINT = "TorchlinkLint.cmake"  # torchlink_lint(<target>); the same for all plans
 # The variables of upstream's file that name one library; TORCH_LIBRARY is set separately.
 VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
 # Upstream also has a target NAME_library for these, which keeps the library linked.
@@ -106,7 +106,7 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
     }
     texts = {f"{CONFIG_DIR}/{name}": render(f"cmake/prefix/{name}.j2", values, filters) for name in FILES}
     module = (data_dir("templates") / "cmake" / LINT).read_text(encoding="utf-8")
-    texts[f"{CONFIG_DIR}/{LINT}"] = f"# Written by torchlink; the same for every libtorch.\n#\n{module}"
+    texts[f"{CONFIG_DIR}/{LINT}"] = f"# Written by torchlink; the same for all libtorchs.\n#\n{module}"
     return texts
 
 

@@ -41,7 +41,7 @@ def environment_at(prefix: Path, version: str | None = None) -> Environment:
 
 
 def sites_of(prefix: Path, version: str | None) -> list[Path]:
-    """Return the site directories of one Python below a prefix; Debian's `lib/python3` is for every version."""
+    """Return the site directories of one Python below a prefix; Debian's `lib/python3` is for all versions."""
     return [
         site
         for site in site_dirs(prefix)

@@ -91,8 +91,8 @@ def multiarch_dirs(tree: Tree) -> list[str]:
 
 def include_of(tree: Tree, library_dir: str) -> str | None:
     """Return the directory that contains `ATen/` and `c10/`."""
-    beside: tuple[str, ...] = () if library_dir else ("../include", "../../include")
-    for include in ("include", *beside):
+    siblings: tuple[str, ...] = () if library_dir else ("../include", "../../include")
+    for include in ("include", *siblings):
         if tree.is_dir(f"{include}/ATen") and tree.is_dir(f"{include}/c10"):
             return include
     return None

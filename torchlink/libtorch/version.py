@@ -58,13 +58,13 @@ def read_version(layout: Layout, version_py: VersionPy | None) -> Version:
     if built is not None:
         agreeing = [claim for claim in claims if release(claim[0]) == release(built[0])]
         text, source = agreeing[0] if agreeing else built
-        verdict, judge = built
+        decisive, decisive_file = built
     elif claims:
-        text, source = verdict, judge = claims[0]
+        text, source = decisive, decisive_file = claims[0]
     else:
         return Version(None, None, invalid)
     conflicts = tuple(
-        f"{file} says version {claimed}, {judge} says {verdict}"
+        f"{file} says version {claimed}, {decisive_file} says {decisive}"
         for claimed, file in claims
         if release(claimed) != release(text)
     )
@@ -72,7 +72,7 @@ def read_version(layout: Layout, version_py: VersionPy | None) -> Version:
 
 
 def claimed_versions(layout: Layout, version_py: VersionPy | None) -> Iterator[tuple[str, str]]:
-    """Yield (version, file) for every file that states one; those with the local tag come first."""
+    """Yield (version, file) for each file that states one; those with the local tag come first."""
     tree = layout.tree
     if version_py is not None and version_py.version:
         yield version_py.version, version_py.file

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # What libtorch-dev and libtorch1.13 depend on, which is absent where somebody only unpacked those two.
 DEBIAN = (
-    "`apt install libtorch-dev` brings what Debian's libtorch needs: headers (libgflags-dev, "
+    "`apt install libtorch-dev` installs what Debian's libtorch needs: headers (libgflags-dev, "
     "libgoogle-glog-dev, libprotobuf-dev, python3-dev) and libraries"
 )
 UNPACKED = "for the one in {root}, unpack the packages that libtorch-dev depends on into the same directory (dpkg -x)"
@@ -30,5 +30,5 @@ def packages_sentence(libtorch: Libtorch, missing: tuple[MissingLibrary, ...]) -
     installed = str(libtorch.root) in INSTALLED
     if len(packages) < len(known):
         return DEBIAN if installed else f"{DEBIAN}; {UNPACKED.format(root=libtorch.root)}"
-    sentence = f"`apt install {' '.join(packages)}` brings {', '.join(known)}"
+    sentence = f"`apt install {' '.join(packages)}` installs {', '.join(known)}"
     return sentence if installed else f"{sentence}; for the one in {libtorch.root}, unpack it there (dpkg -x)"

@@ -46,7 +46,7 @@ ABI = re.compile(r"-([DU])_GLIBCXX_USE_CXX11_ABI(?:=(.*))?")
 STANDARD_NAMES = {"0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23, "2c": 26, "98": 3, "03": 3}
 MOST_RESPONSES = 8 << 20  # bytes of response files read for one command line
 DEEPEST = 100  # nesting of response files
-RESPONSE_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
+RESPONSE_ARGUMENT = re.compile(r"""(?:[^\s'"\\]|\\.|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
 RESPONSE_PART = re.compile(r"""\\(.)|'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^'"\\]+)""", re.DOTALL)
 
 
@@ -69,25 +69,25 @@ def read_arguments(arguments: Sequence[str]) -> Step:
     inputs: set[str] = set()
     target_options: list[str] = []
     abi = None
-    words = expand(arguments)
-    for word in words:
-        if word in WITH_ARGUMENT:
-            argument = next(words, "")
-            if word in {"-x", "--language"}:
-                language = argument
-            elif word == "-target":
-                target_options += [word, argument]
-            elif word in {"-D", "-U", "--define-macro", "--undefine-macro"}:
-                abi = _abi(f"-{word.lstrip('-')[0].upper()}{argument}", abi)
-        elif word.startswith("-x"):
-            language = word[2:]
-        elif word.startswith("-") and word != "-" and not word.startswith("-l"):
-            stops = stops or word in NO_LINK
-            standard = _standard(word, standard)
-            abi = _abi(word, abi)
-            target_options += [word] if TARGET_OPTION.fullmatch(word) else []
+    rest = expand(arguments)
+    for argument in rest:
+        if argument in WITH_ARGUMENT:
+            value = next(rest, "")
+            if argument in {"-x", "--language"}:
+                language = value
+            elif argument == "-target":
+                target_options += [argument, value]
+            elif argument in {"-D", "-U", "--define-macro", "--undefine-macro"}:
+                abi = _abi(f"-{argument.lstrip('-')[0].upper()}{value}", abi)
+        elif argument.startswith("-x"):
+            language = argument[2:]
+        elif argument.startswith("-") and argument != "-" and not argument.startswith("-l"):
+            stops = stops or argument in NO_LINK
+            standard = _standard(argument, standard)
+            abi = _abi(argument, abi)
+            target_options += [argument] if TARGET_OPTION.fullmatch(argument) else []
         else:
-            inputs.add(_kind(word, language))
+            inputs.add(_kind(argument, language))
     # Headers alone become a precompiled header, which is not linked.
     return Step(
         compiles=bool(inputs & {"source", "header"}),
@@ -98,32 +98,32 @@ def read_arguments(arguments: Sequence[str]) -> Step:
     )
 
 
-def _abi(word: str, before: str | None) -> str | None:
+def _abi(argument: str, before: str | None) -> str | None:
     """Return the value of the C++ ABI macro in a `-D` or `-U`; otherwise the one before."""
-    found = ABI.fullmatch(word)
+    found = ABI.fullmatch(argument)
     if not found:
         return before
     return None if found[1] == "U" else (found[2] or "1")
 
 
-def _kind(word: str, language: str) -> str:
+def _kind(argument: str, language: str) -> str:
     """Return what an input is: "source", "header" or "object" (also for libraries and assembler text)."""
-    if word.startswith("-l"):
+    if argument.startswith("-l"):
         return "object"
-    if word.startswith("@") and exists(word[1:]):  # not expanded: it may name a source
+    if argument.startswith("@") and exists(argument[1:]):  # not expanded: it may name a source
         return "source"
     if language not in {"", "none"}:
         if language.endswith("-header"):
             return "header"
         return "object" if language.startswith("assembler") else "source"
-    suffix = PurePath(word).suffix
+    suffix = PurePath(argument).suffix
     if suffix in HEADER_SUFFIXES:
         return "header"
-    return "source" if word == "-" or suffix in SOURCE_SUFFIXES else "object"
+    return "source" if argument == "-" or suffix in SOURCE_SUFFIXES else "object"
 
 
-def _standard(word: str, before: int | None) -> int | None:
-    found = STANDARD.fullmatch(word)
+def _standard(argument: str, before: int | None) -> int | None:
+    found = STANDARD.fullmatch(argument)
     if not found:
         return before
     name = found.group(1)
@@ -141,27 +141,27 @@ def expand(arguments: Sequence[str]) -> Iterator[str]:
 
 def _expanded(arguments: Sequence[str], within: frozenset[str], left: list[int]) -> Iterator[str]:
     """Expand arguments that are in the files `within`; `left` is the number of bytes that may still be read."""
-    for word in arguments:
-        if not word.startswith("@") or word in within or len(within) == DEEPEST:
-            yield word
+    for argument in arguments:
+        if not argument.startswith("@") or argument in within or len(within) == DEEPEST:
+            yield argument
             continue
         try:
-            data = read_whole(word[1:], left[0])
+            data = read_whole(argument[1:], left[0])
         except (OSError, ValueError, FileError) as error:
-            not_about_the_file(word[1:], error)
-            yield word
+            not_about_the_file(argument[1:], error)
+            yield argument
             continue
         left[0] -= len(data)
         text = data.decode("utf-8", "surrogateescape")
         yield from _expanded(
-            [_unquoted(found) for found in RESPONSE_WORD.findall(text)], within | {word}, left
+            [_unquoted(found) for found in RESPONSE_ARGUMENT.findall(text)], within | {argument}, left
         )
 
 
-def _unquoted(word: str) -> str:
+def _unquoted(argument: str) -> str:
     """Return an argument of a response file without its quotes and backslashes."""
     parts = (
         escaped or re.sub(r"\\(.)", r"\1", single or double, flags=re.DOTALL) or plain
-        for escaped, single, double, plain in RESPONSE_PART.findall(word)
+        for escaped, single, double, plain in RESPONSE_PART.findall(argument)
     )
     return "".join(parts)

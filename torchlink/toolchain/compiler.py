@@ -43,7 +43,7 @@ INCLUDE_VARIABLES = frozenset({"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", 
 C_DRIVERS = {"gcc": "g++", "clang": "clang++", "cc": "c++"}
 C_DRIVER = re.compile(r"(?P<target>.+-)?(?P<driver>gcc|clang|cc)(?P<version>-[\d.]+)?")
 OWN_PROGRAMS = ("torchlink", "torchlink-c++")
-# Set for compilers that torchlink starts: a script that calls torchlink again would otherwise recurse for ever.
+# Set for compilers that torchlink starts: a script that calls torchlink again would otherwise recurse endlessly.
 INSIDE = "TORCHLINK_INSIDE"
 INSTALL_HINT = "Install g++ or clang++ (Debian, Ubuntu: apt install g++), or name one with CXX or --compiler."
 
@@ -59,20 +59,20 @@ def find_compiler(command: str | None = None) -> Compiler:
         ToolUnfitError: the program does not behave like GCC or clang.
         UsageError: the command cannot be split into arguments.
     """
-    words, named_by = _command(command)
-    position = _compiler_position(words)
-    program = which(words[position])
+    arguments, named_by = _command(command)
+    position = _compiler_position(arguments)
+    program = which(arguments[position])
     if program is None:
         raise ToolMissingError(
-            f"{named_by} names {words[position]}, which is not a program on PATH.", hint=INSTALL_HINT
+            f"{named_by} names {arguments[position]}, which is not a program on PATH.", hint=INSTALL_HINT
         )
-    options = tuple(words[position + 1 :])
+    options = tuple(arguments[position + 1 :])
     identity = identity_of(_without_launcher(program))
     library = identity_of(LIBSTDCXX_DIR) if os.path.isdir(LIBSTDCXX_DIR) else ""  # noqa: PTH112 - on every start
     key = "\0".join((program, identity, library, *options))
     answer: Any = remembered("compiler", key, lambda: _ask(program, options))
     return Compiler(
-        command=tuple(words),
+        command=tuple(arguments),
         path=Path(program),
         kind=answer["kind"],
         version=tuple(answer["version"]),
@@ -91,7 +91,7 @@ def find_compiler(command: str | None = None) -> Compiler:
 
 def accepts_standard(compiler: Compiler, standard: int) -> bool:
     """Whether a compiler accepts `-std=c++N`, however little of the standard it implements."""
-    words = (
+    command = (
         str(compiler.path),
         *options_of(compiler),
         f"-std=c++{standard}",
@@ -103,14 +103,14 @@ def accepts_standard(compiler: Compiler, standard: int) -> bool:
 
     def ask() -> dict[str, object]:
         try:
-            done = run(words, stdin="int main() {}\n", env={**os.environ, INSIDE: "1"})
+            done = run(command, stdin="int main() {}\n", env={**os.environ, INSIDE: "1"})
         except ResourcesError:
             raise
         except TorchlinkError:  # a compiler for another machine
             return {"accepted": False}
         return {"accepted": done.returncode == 0}
 
-    return bool(remembered("standard", "\0".join((compiler.identity, *words)), ask)["accepted"])
+    return bool(remembered("standard", "\0".join((compiler.identity, *command)), ask)["accepted"])
 
 
 def options_of(compiler: Compiler) -> tuple[str, ...]:
@@ -159,12 +159,12 @@ def is_torchlink(command: str) -> bool:
     return any(word.rpartition("/")[2] in OWN_PROGRAMS for word in command.split())
 
 
-def _compiler_position(words: Sequence[str]) -> int:
+def _compiler_position(arguments: Sequence[str]) -> int:
     """Return the index of the compiler in a command: the first program that is not a launcher."""
-    for index, word in enumerate(words[:-1]):
-        if os.path.basename(word) not in LAUNCHERS:  # noqa: PTH119 - a word, not yet a path
+    for index, argument in enumerate(arguments[:-1]):
+        if os.path.basename(argument) not in LAUNCHERS:  # noqa: PTH119 - an argument, perhaps not a path
             return index
-    return len(words) - 1
+    return len(arguments) - 1
 
 
 def _without_launcher(program: str) -> str:
@@ -186,8 +186,8 @@ def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
     # Directories from the user's environment are not the compiler's own.
     environment = {name: value for name, value in os.environ.items() if name not in INCLUDE_VARIABLES}
     environment[INSIDE] = "1"
-    words = (program, *options, *PROBE_ARGUMENTS)
-    done = run(words, stdin=PROBE_SOURCE, env={**environment, "LC_ALL": "C"}, timeout=60)
+    command = (program, *options, *PROBE_ARGUMENTS)
+    done = run(command, stdin=PROBE_SOURCE, env={**environment, "LC_ALL": "C"}, timeout=60)
     probe = read_probe(done.stdout, done.stderr) if done.returncode == 0 else None
     if probe is None:
         raise ToolUnfitError(
@@ -211,9 +211,9 @@ def _ask(program: str, options: Sequence[str]) -> dict[str, object]:
 
 def library_of(compiler: Compiler, name: str) -> str | None:
     """Return where a compiler finds a library by file name, symlinks of the directory resolved; None if nowhere."""
-    words = (str(compiler.path), *options_of(compiler), f"-print-file-name={name}")
+    command = (str(compiler.path), *options_of(compiler), f"-print-file-name={name}")
     try:
-        file = run(words, env={**os.environ, INSIDE: "1"}, timeout=60).stdout.strip()
+        file = run(command, env={**os.environ, INSIDE: "1"}, timeout=60).stdout.strip()
     except TorchlinkError:  # a compiler for another machine
         return None
     if not file.startswith("/") or not os.path.isfile(file):  # noqa: PTH113 - plain strings

@@ -87,19 +87,19 @@ def _preprocessing(arguments: Sequence[str]) -> list[str]:
     """Return arguments that only list the headers (-H) and write no file."""
     kept: list[str] = []
     rest = expand(arguments)
-    for word in rest:
-        if word in DEPENDENCY_OPTIONS:
+    for argument in rest:
+        if argument in DEPENDENCY_OPTIONS:
             next(rest, None)
-        elif word not in NO_LINK and not re.match(r"-M|-o.|--output=", word):
-            kept.append(word)
+        elif argument not in NO_LINK and not re.match(r"-M|-o.|--output=", argument):
+            kept.append(argument)
     return [*kept, "-M", "-H", "-w"]
 
 
-def _is_rereadable(word: str) -> bool:
+def _is_rereadable(argument: str) -> bool:
     """Whether an argument is neither standard input nor a file that can be read only once, such as a FIFO."""
-    if word == "-":
+    if argument == "-":
         return False
-    status = status_of(word.removeprefix("@"))
+    status = status_of(argument.removeprefix("@"))
     return status is None or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
 

@@ -1,4 +1,4 @@
-"""CUDA's headers are found beside a libtorch or in a toolkit of its major version, and only where all are there."""
+"""CUDA's headers are found next to a libtorch or in a toolkit of its major version, and only if complete."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_headers_that_do_not_compile_are_not_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["CUDA_HOME", "CUDA_PATH", "PATH"])
-def test_a_toolkit_goes_behind_packages_that_lack_something(
+def test_a_toolkit_follows_packages_that_lack_something(
     tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     include = toolkit(tmp_path / "cuda")
@@ -87,7 +87,7 @@ def test_a_toolkit_of_another_major_version_is_passed_over(
     assert cuda_include_dirs(wheel(tmp_path)) == ()
 
 
-def test_a_wrapper_called_nvcc_is_no_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrapper_called_nvcc_is_not_a_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = tmp_path / "bin/nvcc"
     wrapper.parent.mkdir()
     wrapper.write_text("#!/bin/sh\nexit 1\n")
@@ -110,7 +110,7 @@ def test_the_package_of_a_header_that_is_missing_is_named(tmp_path: Path) -> Non
     assert missing_headers(libtorch._replace(accelerator="cpu")) is None
 
 
-def test_who_only_links_hears_nothing_of_headers(tmp_path: Path) -> None:
+def test_missing_headers_are_no_note_on_a_plan(tmp_path: Path) -> None:
     assert notes_on(make_plan(wheel(tmp_path, "cuda_runtime_api.h"))) == ()
 
 
@@ -140,7 +140,7 @@ def test_a_source_that_asks_for_cudas_headers_is_told(line: str) -> None:
 @pytest.mark.parametrize(
     "line", ["#include <torch/cuda.h>", "// #include <cuda.h>", "#include <torch/script.h>"]
 )
-def test_others_do_not_ask_for_them(line: str) -> None:
+def test_other_sources_do_not_include_them(line: str) -> None:
     assert not asks_for_cuda(f"{line}\n".encode())
 
 
