@@ -5,7 +5,7 @@ one line.
 
     import torchlink
     libtorch = torchlink.find()
-    words = torchlink.emit(torchlink.plan(libtorch), "cxx")
+    flags = torchlink.emit(torchlink.plan(libtorch), "cxx")
 
 Every function raises `torchlink.TorchlinkError` (with `.message`, `.hint` and `.code`; its subclasses are in
 `torchlink.errors`) where the command line would print an error, and `TypeError` for an argument of the wrong type.
