@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.libtorch.machine import Machine, is_foreign, this_machine
 from torchlink.libtorch.names import CPU_LIBRARIES
-from torchlink.remedies.remedy import remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +91,8 @@ def _foreign(plan: LinkPlan) -> str:
 
 def _missing(plan: LinkPlan) -> str:
     """One sentence for all missing libraries, with the command that installs them."""
+    from torchlink.remedies.remedy import remedy_for
+
     libtorch, missing = plan.libtorch, plan.missing
     names = list(dict.fromkeys(library.name for library in missing))
     more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
