@@ -29,7 +29,7 @@ APP = "add_executable(app main.cpp)\ntarget_link_libraries(app ${TORCH_LIBRARIES
 
 
 def prefix_of(libtorch: Libtorch, options: PlanOptions | None = None) -> str:
-    """The word that makes a project take this libtorch."""
+    """The argument that makes a project use this libtorch."""
     return f"-DCMAKE_PREFIX_PATH={write_prefix(make_plan(libtorch, options or PlanOptions()))}"
 
 

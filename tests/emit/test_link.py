@@ -62,7 +62,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def with_cuda(libtorch: Libtorch, tmp_path_factory: pytest.TempPathFactory) -> Libtorch:
-    """The real libtorch beside a libtorch_cuda that only says that it got loaded."""
+    """The real libtorch next to a libtorch_cuda that only prints that it was loaded."""
     directory = tmp_path_factory.mktemp("cuda build") / "lib"
     directory.mkdir()
     for name in libtorch.libraries:

@@ -136,7 +136,7 @@ def test_a_needed_name_alone_is_not_a_package() -> None:
 
 
 def strangers_libtorch(root: Path, text: str) -> Libtorch:
-    """A libtorch whose every fact in words is what a stranger wrote, as if no reader had looked at it."""
+    """A libtorch whose every text is hostile, as if nothing had checked it."""
     return fake_libtorch(
         root,
         CUDA,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
 pytestmark = pytest.mark.compile
-# Names that no CUDA toolkit on the machine brings.
+# Names that are in no CUDA toolkit on the machine.
 NVIDIA = "$ORIGIN/../../nvidia/cuda_cupti/lib:$ORIGIN/../../nvidia/cudnn/lib:$ORIGIN"
 CUDA = replace(
     Fake(),

@@ -130,7 +130,7 @@ def test_doctor_calls_no_compiler_fit(future: tuple[Path, str], torchlink: Calla
 
 @pytest.fixture
 def old_sysroot(tmp_path: Path) -> tuple[Path, str]:
-    """A libtorch that this system serves, and a compiler that links with an older C library than it needs."""
+    """A libtorch that runs on this system, and a compiler that links with an older C library than it needs."""
     return with_sysroot(tmp_path, "GLIBC_2.17")
 
 

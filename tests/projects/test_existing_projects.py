@@ -51,7 +51,7 @@ def build(command: list[str], directory: Path, **variables: str) -> None:
 
 
 def compiler_program() -> Path:
-    """`torchlink c++` as one word, for what takes no more."""
+    """`torchlink c++` as one program, for tools that accept no arguments with it."""
     program = Path(sys.executable).parent / "torchlink-c++"
     if not program.is_file():
         unmet("torchlink-c++, which pip installs with torchlink,")

@@ -77,7 +77,7 @@ def test_the_command_uses_the_environments_own_interpreter(tmp_path: Path) -> No
 
 
 def merging(site: Path, words: str) -> str:
-    """The command that adds what packages bring to a directory without taking anything away."""
+    """The command that adds the files of packages to a directory and removes nothing."""
     return (
         """(new=$(mktemp -d) && trap 'rm -rf "$new"' EXIT && """
         f'python3 -m pip install --target "$new" {words} && cp -rn "$new"/. {site}/)'

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
 
-MAJOR = 99  # no toolkit of this machine's serves it
+MAJOR = 99  # no toolkit on this machine has it
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def no_toolkit_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def headers(directory: Path, *names: str, major: int = MAJOR) -> Path:
-    """A directory with headers; cuda.h tells the version."""
+    """A directory with headers; cuda.h has the version."""
     for name in names:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         text = f"/* long */\n#define CUDA_VERSION {major * 1000 + 20}\n" if name == "cuda.h" else ""
@@ -40,7 +40,7 @@ def toolkit(root: Path, major: int = MAJOR) -> Path:
 
 
 def wheel(tmp_path: Path, *names: str) -> Libtorch:
-    """A CUDA libtorch whose companion packages bring these headers."""
+    """A CUDA libtorch whose companion packages contain these headers."""
     site = tmp_path / "site-packages"
     dirs = (
         companion(site / "nvidia/cu99/lib", "libcudart.so.99", in_place=True),
