@@ -141,7 +141,7 @@ def test_no_compiler_at_all_says_what_to_install(tmp_path: Path, monkeypatch: py
 
 
 def test_another_program_is_not_a_compiler() -> None:
-    with pytest.raises(ToolUnfitError, match="does not answer"):
+    with pytest.raises(ToolUnfitError, match="does not behave like"):
         find_compiler("cat")
 
 

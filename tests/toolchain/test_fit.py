@@ -109,7 +109,7 @@ def test_a_wanted_standard_is_used_where_both_sides_have_it(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("compiler", [None, fake_compiler()])
 def test_a_standard_that_was_never_published_is_refused(compiler: Compiler | None, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"There is no C\+\+15") as caught:
+    with pytest.raises(UsageError, match=r"No such C\+\+ standard: C\+\+15") as caught:
         cxx_standard(fake_libtorch(tmp_path), compiler, 15)
     assert "17, 20, 23" in caught.value.hint
     with pytest.raises(UsageError, match="too low"):
@@ -136,7 +136,7 @@ def test_a_requested_standard_is_used_where_the_compiler_accepts_its_option(tmp_
     unfinished = compiler._replace(standards=())
     for standard in known:
         assert cxx_standard(libtorch, unfinished, standard) == standard
-    with pytest.raises(UsageError, match=r"no C\+\+97"):
+    with pytest.raises(UsageError, match=r"No such C\+\+ standard: C\+\+97"):
         cxx_standard(fake_libtorch(tmp_path / "old", cxx_standard_required=11), compiler, 97)
 
 
