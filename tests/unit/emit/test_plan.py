@@ -167,7 +167,7 @@ def test_the_search_path_is_as_asked_for(tmp_path: Path, rpath: str, expected: t
     "options", [{"rpath": "yes"}, {"rpath": "none=x"}, {"rpath": "origin=/lib"}, {"headers": "before"}]
 )
 def test_an_unknown_value_of_an_option_is_a_usage_error(tmp_path: Path, options: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="Unknown --(rpath|headers) value"):
+    with pytest.raises(UsageError, match=r"Unknown --(rpath|headers) value"):
         make_plan(fake_libtorch(tmp_path), PlanOptions(**options))  # type: ignore[arg-type]
 
 
