@@ -37,7 +37,7 @@ def test_the_script_is_of_the_shell_that_was_named(torchlink: Callable[..., Resu
 def test_a_shell_that_is_none_is_one_error(torchlink: Callable[..., Result]) -> None:
     result = torchlink("--show-completion", "tcsh")
     assert (result.code, result.out) == (2, "")
-    assert "tcsh names no shell" in result.err
+    assert "not a supported shell: tcsh" in result.err
     assert "zsh" in result.err
 
 

@@ -52,7 +52,7 @@ def looked(result: Result) -> None:
     """The command said something, and nothing in it is dangerous."""
     assert result.out + result.err
     assert "Traceback" not in result.err
-    assert "fault of torchlink" not in result.err
+    assert "bug in torchlink" not in result.err
     harmless(result.out)
     harmless(result.err)
 

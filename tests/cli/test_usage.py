@@ -49,7 +49,7 @@ def test_what_was_likely_meant_is_in_the_hint(
 def test_an_option_before_its_command_is_shown_its_place(torchlink: Callable[..., Result]) -> None:
     shown = torchlink("--libtorch", "x", "flags")
     assert shown.code == 2
-    assert "Put it after a command that takes it: find, flags," in shown.err
+    assert "Put it after a command that has it: find, flags," in shown.err
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])

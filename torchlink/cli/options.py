@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def offering(*values: str) -> Callable[[str], list[str]]:
-    """For `complete`: a shell offers these values, and any other may be typed all the same."""
+    """Return a `complete` function that offers these values; other values are still accepted."""
 
     def complete(incomplete: str) -> list[str]:
         return [value for value in values if value.startswith(incomplete)]
@@ -22,10 +22,10 @@ def offering(*values: str) -> Callable[[str], list[str]]:
 
 
 def cxx_standard(text: str) -> int:
-    """The number of a C++ standard as people and compilers write it: 20, c++20, gnu++20, c++2a.
+    """Parse a C++ standard as people and compilers write it: 20, c++20, gnu++20, c++2a.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is not a C++ standard.
     """
     name = text.lower()
     extended = name.startswith("gnu++")
@@ -36,17 +36,17 @@ def cxx_standard(text: str) -> int:
         raise ValueError(f"{text} is not a C++ standard: write 17, 20, 23 or c++17, c++20, c++23.")
     if extended:
         note(
-            f"--std {text} is taken as c++{name}: for GNU's extensions put -std={text} behind the printed flags, "
-            "the last one counts."
+            f"--std {text} means c++{name} here. For GNU's extensions put -std={text} after the printed flags: "
+            "the last -std wins."
         )
     return int(name) if name.isdecimal() else STANDARD_NAMES[name]
 
 
 def variables(settings: Sequence[str]) -> dict[str, str]:
-    """The variables of an --env that takes NAME=VALUE.
+    """Parse the NAME=VALUE settings of --env.
 
     Raises:
-        UsageError: a setting has no value.
+        UsageError: a setting is not NAME=VALUE.
     """
     from torchlink.errors import UsageError
 
@@ -64,56 +64,59 @@ def variables(settings: Sequence[str]) -> dict[str, str]:
 Libtorch = Annotated[
     Path | None,
     Option(
-        "--libtorch", "The libtorch to use: its root, its lib directory, a wheel or a zip.", metavar="PATH"
+        "--libtorch",
+        "The libtorch to use: its root directory, its lib directory, a wheel or a zip file.",
+        metavar="PATH",
     ),
 ]
 Python = Annotated[
     str | None,
     Option("--python", "Use the torch that this Python interpreter would import.", metavar="EXE"),
 ]
-Json = Annotated[bool, Option("--json", "One JSON object on stdout.")]
-COMPILER = Option("--compiler", "The C++ compiler to use; otherwise $CXX, else c++.", metavar="EXE")
+Json = Annotated[bool, Option("--json", "Print one JSON object on stdout.")]
+COMPILER = Option("--compiler", "The C++ compiler to use. [default: $CXX, else c++]", metavar="EXE")
 Compiler = Annotated[str | None, COMPILER]
 VIA = Option(
     "--via",
-    "cxx: by the compiler with the flags of `torchlink flags`; cmake, nim: through the project that "
+    "How to build the loader. cxx: the compiler, with the flags of `torchlink flags`; cmake, nim: the project that "
     "`torchlink cmake init` or `torchlink nim init` writes.",
     metavar="cxx|cmake|nim",
     complete=offering("cxx", "cmake", "nim"),
 )
 
-# What a plan can be asked for, by the fields of `plan.PlanOptions`.
+# The options of a link plan, by the fields of `plan.PlanOptions`.
 PLAN = {
     "cpu_only": Option(
         "--cpu", "On a CUDA build, link only what a CPU program needs; changes nothing on a CPU build."
     ),
     "rpath": Option(
         "--rpath",
-        "Where the program looks for libtorch when it starts: where it is now, in DIR beside the "
-        "program (for programs that are shipped), or nowhere.",
+        "Where the program searches for libtorch at run time. absolute: where libtorch is now; origin=DIR: in DIR, "
+        "relative to the program, for programs that are shipped; none: no search path.",
         metavar="absolute|origin=DIR|none",
         complete=offering("absolute", "origin=", "none"),
     ),
     "headers": Option(
         "--headers",
-        "system: -isystem. after: -idirafter, behind the system's own fmt, protobuf, pybind11, "
-        "which libtorch's include directory has, too.",
+        "How to add libtorch's include directory. system: -isystem; after: -idirafter, so that the system's fmt, "
+        "protobuf and pybind11 are preferred to the copies in it.",
         metavar="system|after",
         complete=offering("system", "after"),
     ),
-    "aoti": Option("--aoti", "The program loads AOTInductor packages (.pt2): keep libtorch.so linked."),
+    "aoti": Option("--aoti", "Keep libtorch.so linked: the program loads AOTInductor packages (.pt2)."),
     "cxx_standard": Option(
         "--std",
-        "C++ standard: 17, 20, … or c++20; at least what libtorch's headers need.",
+        "The C++ standard, as 20 or c++20; at least the one that libtorch's headers need. [default: the newest that "
+        "libtorch prefers and the compiler supports]",
         metavar="N",
         parse=cxx_standard,
         complete=offering("17", "20", "23", "c++17", "c++20", "c++23"),
     ),
 }
-# Of these what a project for CMake or Nim is asked for; the rest is the build tool's own business.
+# Those that a CMake or Nim project has; the others are set in the build tool.
 PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 
-# What a verification can be asked for, by the fields of `verify.options.VerifyOptions`.
+# The options of a verification, by the fields of `verify.options.VerifyOptions`.
 VERIFY = {
     "inputs": Option(
         "--input",
