@@ -40,6 +40,26 @@ def test_every_room_stands_in_the_order() -> None:
         assert room.stem in order, f"{room.name} is in no layer of the import contract"
 
 
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_names_exist(page: str) -> None:
+    named = set(re.findall(r"`([\w./-]+\.(?:py|h|md))`", (REPOSITORY / page).read_text("utf-8")))
+    assert len(named) > 10
+    assert not [name for name in named if not ((PACKAGE / name).exists() or (REPOSITORY / name).exists())]
+
+
+def test_every_room_has_a_row_in_the_architecture() -> None:
+    rows = re.findall(
+        r"^\| (`.+?`) \|", (REPOSITORY / "docs/architecture.md").read_text("utf-8"), re.MULTILINE
+    )
+    named = {name.rstrip("/") for row in rows for name in re.findall(r"`([\w.]+/?)`", row)}
+    rooms = {
+        room.name
+        for room in PACKAGE.iterdir()
+        if not room.name.startswith("_") and room.suffix in {"", ".py"}
+    }
+    assert rooms <= named
+
+
 def test_modules_stay_small() -> None:
     long = {
         str(path.relative_to(REPOSITORY)): lines

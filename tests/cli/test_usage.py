@@ -114,7 +114,7 @@ def test_gnu_extensions_that_are_not_passed_on_are_a_note(
     plain, gnu = (torchlink("flags", "--libtorch", torch_root, "--std", std) for std in ("c++20", "gnu++20"))
     assert plain.out == gnu.out
     assert plain.err == ""
-    assert "put -std=gnu++20 behind" in gnu.err
+    assert "put -std=gnu++20 after" in gnu.err
 
 
 @pytest.mark.parametrize(

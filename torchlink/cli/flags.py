@@ -10,6 +10,7 @@ from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option
 from torchlink.cli.output import answer
 from torchlink.cli.planning import locate, plan_for, print_notes
+from torchlink.emit import TARGETS, emit
 from torchlink.errors import UsageError, WouldOverwriteError
 from torchlink.plan import PlanOptions
 
@@ -24,7 +25,6 @@ Examples:
   torchlink flags --cpu --rpath origin=lib
   torchlink flags --pkg-config > torch.pc
 """
-TARGETS = ("cxx", "cmake", "nim", "pkg-config", "json")
 HEAD = 4096  # bytes of a file that are read to recognise a response file of torchlink's
 # How such a file begins; anything else belongs to the user.
 OWN_BEGINNINGS = (
@@ -83,8 +83,6 @@ def flags(arguments: FlagsArguments) -> int:
     if arguments.response_file:
         write_response_file(plan, phase, arguments.response_file, force=arguments.force)
     else:
-        from torchlink.emit import emit
-
         answer(emit(plan, targets[0], phase))
     print_notes(plan)
     return 0
