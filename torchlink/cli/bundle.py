@@ -48,9 +48,9 @@ OPTIONS = {
     ),
     "sysroot": Option(
         "--sysroot",
-        "For a binary of another architecture: the sysroot of its cross compiler, e.g. /usr/aarch64-linux-gnu, in "
-        "which its system libraries are found. BINARY itself may be anywhere. (`torchlink lint --root` is for a "
-        "binary inside an image.)",
+        "For a binary of another architecture: the directory that holds its system's libraries, e.g. "
+        "/usr/aarch64-linux-gnu, the sysroot of the cross compiler. BINARY itself may be outside it. (The --root of "
+        "`torchlink lint` is such a DIR, too.)",
         metavar="DIR",
     ),
 }
@@ -60,7 +60,7 @@ class BundleArguments(NamedTuple):
     """The command line of `torchlink bundle`."""
 
     binary: Annotated[Path, Positional("BINARY", "A program or shared library.")]
-    directory: Annotated[Path, Positional("DIR", "The directory to create; it must not exist, or be empty.")]
+    directory: Annotated[Path, Positional("DIR", "The directory to create. If it exists, it must be empty.")]
     bundle: Annotated[BundleOptions, OPTIONS] = BundleOptions()
     env: Annotated[
         tuple[str, ...],

@@ -25,9 +25,11 @@ Examples:
   cmake --preset default -S app && cmake --build app/build
   app/build/app model.pt
 
-Without presets, from CMake 3.18 on:
+\b
+Without presets, with CMake 3.18 or newer:
   cmake -S app -B app/build && cmake --build app/build
 
+\b
 In a fresh clone, and after libtorch was upgraded or replaced:
   torchlink cmake prefix --output app/.torchlink
 """
@@ -55,7 +57,9 @@ class CMakeInitArguments(NamedTuple):
     directory: Annotated[Path, Positional("[DIR]", "The project's directory; it is created if missing.")] = (
         Path()
     )
-    name: Annotated[str, Option("--name", "The name of the project and of its program.")] = "app"
+    name: Annotated[str, Option("--name", "The name of the project and of its program.", metavar="NAME")] = (
+        "app"
+    )
     force: Annotated[bool, Option("--force", "Overwrite existing files.")] = False
     libtorch: options.Libtorch = None
     python: options.Python = None

@@ -34,7 +34,7 @@ class ExtractArguments(NamedTuple):
             "A wheel of torch, for any platform, and any wheels of libraries that it needs, in any order.",
         ),
     ]
-    directory: Annotated[Path, Positional("DIR", "The directory to create; it must not exist, or be empty.")]
+    directory: Annotated[Path, Positional("DIR", "The directory to create. If it exists, it must be empty.")]
     python_libs: Annotated[
         bool,
         Option(

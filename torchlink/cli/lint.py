@@ -102,8 +102,8 @@ class LintArguments(NamedTuple):
         Path | None,
         Option(
             "--root",
-            "Treat DIR as the root directory: FILE is checked as it would load inside that image or sysroot, with its "
-            "ld.so.cache and its libraries. (`torchlink bundle --sysroot` takes the same directory.)",
+            "Search for libraries in DIR, an image or sysroot, as the dynamic loader would with DIR as its root "
+            "directory. FILE itself may be outside it. (The --sysroot of `torchlink bundle` is such a DIR, too.)",
             metavar="DIR",
         ),
     ] = None

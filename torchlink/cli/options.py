@@ -65,7 +65,7 @@ Libtorch = Annotated[
     Path | None,
     Option(
         "--libtorch",
-        "The libtorch to use: its root directory, its lib directory, a wheel or a zip file.",
+        "The libtorch to use: its root directory or its lib directory.",
         metavar="PATH",
     ),
 ]
@@ -120,36 +120,38 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 VERIFY = {
     "inputs": Option(
         "--input",
-        "One argument of forward; repeat it for each, in order. Without any, the inputs are worked out from the model.",
+        "One argument of forward; repeat it for each argument, in order. [default: worked out from the model]",
         metavar="VALUE",
     ),
     "expect": Option(
-        "--expect", "The tensors that forward should return, as .pt, .npy or .npz.", metavar="FILE"
+        "--expect",
+        "A .pt, .npy or .npz file with the tensors that forward must return.",
+        metavar="FILE",
     ),
-    "atol": Option("--atol", "Absolute tolerance of --expect."),
-    "rtol": Option("--rtol", "Relative tolerance of --expect."),
+    "atol": Option("--atol", "The absolute tolerance of --expect.", metavar="NUMBER"),
+    "rtol": Option("--rtol", "The relative tolerance of --expect.", metavar="NUMBER"),
     "timeout": Option(
-        "--timeout", "Stop a model that has not finished by then; no limit otherwise.", metavar="SECONDS"
+        "--timeout", "Stop a model that takes longer than this. [default: no limit]", metavar="SECONDS"
     ),
     "libraries": Option(
         "--library",
-        "A library of operators that the model uses, loaded before it; may be repeated.",
+        "A library to load before the model, for custom operators that the model uses; may be repeated.",
         metavar="LIB.so",
     ),
     "device": Option(
         "--device",
-        "Where to run; auto: CUDA where it is usable.",
+        "Where to run the model. auto: on CUDA if it is usable, else on the CPU.",
         metavar="cpu|cuda|auto",
         complete=offering("cpu", "cuda", "auto"),
     ),
     "env": Option(
         "--env",
-        "An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
-        "MKL, CUDA and torch; may be repeated.",
+        "An environment variable to pass to the loader, which otherwise gets only PATH, HOME, the locale and those of "
+        "OpenMP, MKL, CUDA and torch; may be repeated.",
         metavar="NAME[=VALUE]",
     ),
     "via": VIA,
     "plan": {name: PLAN[name] for name in ("cpu_only", "headers", "cxx_standard")},
     "compiler": COMPILER,
-    "verbose": Option("-v --verbose", "Show all lines of what a failing model's libtorch says."),
+    "verbose": Option("-v --verbose", "Show all of libtorch's error message when a model fails."),
 }

@@ -40,8 +40,8 @@ class RunArguments(NamedTuple):
 def run(arguments: RunArguments) -> int:
     """Run a program with libtorch's directories prepended to LD_LIBRARY_PATH (DYLD_LIBRARY_PATH on macOS).
 
-    Programs linked with torchlink's flags find libtorch without it. The exit code is the program's, or 128 + N if
-    signal N killed it.
+    A program that was linked with torchlink's flags does not need this: it finds libtorch itself. The exit code is
+    the program's, or 128 + N if signal N killed it.
     """
     import os
 
