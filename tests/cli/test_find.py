@@ -71,7 +71,7 @@ def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path)
     assert lines["accelerator"] == "CPU only"
     assert lines["search path"] == "RUNPATH $ORIGIN"
     assert lines["missing"] == "libcudnn_nowhere.so.9, needed by libtorch_cpu.so"
-    assert "to get what is missing: pip cannot fix" in done.out
+    assert "to install what is missing: pip cannot fix" in done.out
     assert lines["contradictions"].startswith("version.py says version 2.12.0")
 
 
@@ -113,7 +113,7 @@ def test_all_lists_the_rejected_ones_with_their_reason(
     done = torchlink("find", "--all", "--libtorch", tmp_path / "gone", "--libtorch", root)
     assert done.code == 0
     assert f"1. {tmp_path / 'gone'}  (--libtorch)\n     rejected: no such file or directory" in done.out
-    assert f"2. {root}  (--libtorch)\n     taken: 2.13.0+cpu" in done.out
+    assert f"2. {root}  (--libtorch)\n     used: 2.13.0+cpu" in done.out
 
 
 def test_many_at_once_as_json(torchlink: Callable[..., Result], tmp_path: Path) -> None:

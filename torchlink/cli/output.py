@@ -40,9 +40,9 @@ def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -
 
 def colored() -> bool:
     """Whether to colour stdout: NO_COLOR, FORCE_COLOR and whether it is a terminal decide."""
-    from torchlink.report.plain import wanted
+    from torchlink.report.plain import use_color
 
-    return wanted(sys.stdout, os.environ)
+    return use_color(sys.stdout, os.environ)
 
 
 def note(sentence: str, *, label: str = "note") -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchlink.lint.finding import ClosureEntry, FileReport, LintReport
 from torchlink.report import lint_text, lint_tree
 from torchlink.report.graph_layout import edges
-from torchlink.report.plain import brief, encodable, located, visible, wanted
+from torchlink.report.plain import brief, encodable, located, use_color, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def test_what_every_text_leaves_open_is_one_line_without_v() -> None:
     file = FileReport("-", "ldd text", (), (), not_checked=("Its own point.", *usual), of_every_text=usual)
     text = lint_text.render(LintReport((file,)))
     assert "  not checked: Its own point.\n" in text
-    assert "  not checked: 2 points that such a text leaves open (-v shows them)\n" in text
+    assert "  not checked: 2 points that no such text can show (-v lists them)\n" in text
     assert "does not say" not in text
     verbose = lint_text.render(LintReport((file,)), verbose=True)
     assert [line for line in verbose.splitlines() if "not checked" in line] == [
@@ -196,15 +196,15 @@ def test_colour_is_for_terminals_that_were_not_told_otherwise() -> None:
         def isatty(self) -> bool:
             return True
 
-    assert wanted(Terminal(), {})
-    assert wanted(Terminal(), {"NO_COLOR": ""})
-    assert not wanted(Terminal(), {"NO_COLOR": "1"})
-    assert not wanted(Terminal(), {"TERM": "dumb"})
-    assert not wanted(io.StringIO(), {})
-    assert wanted(io.StringIO(), {"FORCE_COLOR": "1"})
-    assert wanted(io.StringIO(), {"FORCE_COLOR": "1", "TERM": "dumb"})
-    assert not wanted(io.StringIO(), {"FORCE_COLOR": ""})
-    assert not wanted(Terminal(), {"FORCE_COLOR": "1", "NO_COLOR": "1"})
+    assert use_color(Terminal(), {})
+    assert use_color(Terminal(), {"NO_COLOR": ""})
+    assert not use_color(Terminal(), {"NO_COLOR": "1"})
+    assert not use_color(Terminal(), {"TERM": "dumb"})
+    assert not use_color(io.StringIO(), {})
+    assert use_color(io.StringIO(), {"FORCE_COLOR": "1"})
+    assert use_color(io.StringIO(), {"FORCE_COLOR": "1", "TERM": "dumb"})
+    assert not use_color(io.StringIO(), {"FORCE_COLOR": ""})
+    assert not use_color(Terminal(), {"FORCE_COLOR": "1", "NO_COLOR": "1"})
 
 
 @given(st.text())
