@@ -32,7 +32,7 @@ def test_rooms_import_only_rooms_above_them() -> None:
     assert lint_imports(config_filename=str(REPOSITORY / "pyproject.toml"), cache_dir=None) == 0
 
 
-def test_every_room_stands_in_the_order() -> None:
+def test_every_room_is_in_the_import_order() -> None:
     order = (REPOSITORY / "pyproject.toml").read_text()
     for room in PACKAGE.iterdir():
         if room.name.startswith("_") or room.suffix not in ("", ".py"):

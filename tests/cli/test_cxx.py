@@ -94,7 +94,7 @@ def test_a_shared_library_gets_everything(torchlink: Torchlink, here: Path) -> N
         (("-shared", "main.o"), False, True),
     ],
 )
-def test_words_are_added_where_they_belong(
+def test_flags_are_added_to_the_steps_that_need_them(
     torchlink: Torchlink, arguments: tuple[str, ...], does_compile: bool, does_link: bool
 ) -> None:
     words = shown(torchlink, "-show", *arguments)
@@ -103,14 +103,14 @@ def test_words_are_added_where_they_belong(
 
 
 @pytest.mark.parametrize("flag", ["-show", "--show"])
-def test_show_by_itself_prints_everything(torchlink: Torchlink, flag: str) -> None:
+def test_show_without_inputs_prints_everything(torchlink: Torchlink, flag: str) -> None:
     words = shown(torchlink, flag)
     assert words[0] == "c++"
     assert compiles(words)
     assert links(words)
 
 
-def test_show_prints_halves_as_flags_does(torchlink: Torchlink) -> None:
+def test_show_prints_compile_and_link_flags_as_flags_does(torchlink: Torchlink) -> None:
     assert torchlink("c++", "-show:compile").out == torchlink("flags", "--compile").out
     assert torchlink("c++", "-show:link", "main.o").out == torchlink("flags", "--link").out
 
@@ -124,7 +124,7 @@ def test_what_builds_nothing_needs_no_libtorch(
     assert torchlink("c++", "main.cpp").code == 2
 
 
-def test_the_compilers_exit_code_and_words_pass_through(torchlink: Torchlink, here: Path) -> None:
+def test_the_compilers_exit_code_and_output_are_passed_on(torchlink: Torchlink, here: Path) -> None:
     (here / "broken.cpp").write_text("int main( {}\n")
     done = torchlink("c++", "-fsyntax-only", "broken.cpp")
     assert done.code == 1
@@ -133,18 +133,18 @@ def test_the_compilers_exit_code_and_words_pass_through(torchlink: Torchlink, he
 
 
 @pytest.mark.parametrize("word", ["-h", "--json", "-Wall", "-lfoo", "--libtorch", "--cpu", "--help"])
-def test_words_behind_the_first_go_untouched_to_the_compiler(torchlink: Torchlink, word: str) -> None:
+def test_arguments_after_the_first_reach_the_compiler_unchanged(torchlink: Torchlink, word: str) -> None:
     words = shown(torchlink, "-show", "-c", "main.cpp", word)
     assert words[:4] == ["c++", "-c", "main.cpp", word]
 
 
-def test_help_by_itself_is_torchlinks(torchlink: Torchlink) -> None:
+def test_a_lone_help_option_is_torchlinks(torchlink: Torchlink) -> None:
     done = torchlink("c++", "--help")
     assert done.code == 0
     assert "-show" in done.out
 
 
-def test_options_of_torchlink_stand_in_front(torchlink: Torchlink, torch_root: Path, tmp_path: Path) -> None:
+def test_torchlinks_options_come_first(torchlink: Torchlink, torch_root: Path, tmp_path: Path) -> None:
     link = tmp_path / "another"
     link.symlink_to(torch_root)
     for option in (("--libtorch", link), (f"--libtorch={link}",)):
@@ -173,7 +173,7 @@ def test_a_lower_standard_is_raised_and_a_sufficient_one_left(torchlink: Torchli
     assert own not in shown(torchlink, "-show", "-std=gnu++20", "-c", "main.cpp")
 
 
-def test_only_a_source_with_cudas_headers_hears_what_they_lack(
+def test_missing_cuda_headers_are_noted_only_for_a_source_that_includes_them(
     torchlink: Torchlink, here: Path, tmp_path: Path
 ) -> None:
     libraries = ("torch_cpu", "torch", "c10_cuda", "torch_cuda")
@@ -217,7 +217,7 @@ def test_another_machine_is_refused_before_the_compile(torchlink: Torchlink) -> 
     assert "i686" in done.err
 
 
-def test_make_and_cmake_may_be_given_it_as_their_compiler(here: Path) -> None:
+def test_make_and_cmake_can_use_it_as_their_compiler(here: Path) -> None:
     """Both hand CXX on to what they start, and CMake the program alone."""
     command = f"{sys.executable} -m torchlink c++"
     (here / "torchlink").write_text(f'#!/bin/sh\nexec {sys.executable} -m torchlink "$@"\n')
@@ -239,7 +239,7 @@ def test_make_and_cmake_may_be_given_it_as_their_compiler(here: Path) -> None:
         assert run_clean(here / "build" / "by_cmake").returncode == 0
 
 
-def test_a_compiler_that_leads_back_to_torchlink_does_not_go_round(
+def test_a_compiler_that_is_torchlink_itself_is_not_an_endless_loop(
     torchlink: Torchlink, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapper = here / "my-c++"
@@ -250,7 +250,7 @@ def test_a_compiler_that_leads_back_to_torchlink_does_not_go_round(
     assert run_clean(here / "app").returncode == 0
 
 
-def test_it_is_there_in_one_word_too(here: Path) -> None:
+def test_it_can_be_named_in_one_word(here: Path) -> None:
     program = Path(sys.executable).parent / "torchlink-c++"
     if not program.is_file():
         unmet("torchlink-c++, which pip installs with torchlink,")
@@ -346,7 +346,7 @@ def test_the_systems_spdlog_fails_with_libtorchs_fmt_and_compiles_with_headers_a
     assert "] 1" in run_clean(here / "log").stdout
 
 
-def test_a_response_file_that_is_a_fifo_is_opened_by_the_compiler_alone(here: Path) -> None:
+def test_a_response_file_that_is_a_fifo_is_opened_only_by_the_compiler(here: Path) -> None:
     os.mkfifo(here / "fifo")
     compiler = here.parent / "compiler"
     compiler.write_text(

@@ -60,7 +60,7 @@ def test_json_keeps_its_contract(torchlink: Callable[..., Result], tmp_path: Pat
     )
 
 
-def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path) -> None:
+def test_text_has_every_fact(torchlink: Callable[..., Result], tmp_path: Path) -> None:
     fake = replace(Fake(), version="2.12.0", needed=(("torch_cpu", ("libcudnn_nowhere.so.9",)),))
     done = torchlink("find", "--libtorch", make(tmp_path / "torch", fake))
     assert done.code == 0
@@ -145,7 +145,7 @@ def test_nothing_usable_is_an_error(torchlink: Callable[..., Result], tmp_path: 
         ("--libtorch", "a", "--python", "python3"),
     ],
 )
-def test_words_that_do_not_fit_together_are_refused(
+def test_options_that_exclude_one_another_are_refused(
     torchlink: Callable[..., Result], words: tuple[str, ...]
 ) -> None:
     assert torchlink("find", *words).code == 2
@@ -170,7 +170,7 @@ def on_terminal(*arguments: str | Path) -> bytes:
     return written
 
 
-def test_a_value_is_bytes_for_programs_and_one_harmless_line_on_a_terminal(tmp_path: Path) -> None:
+def test_a_value_is_bytes_for_programs_and_one_escaped_line_on_a_terminal(tmp_path: Path) -> None:
     root = make(tmp_path / "a\x1b]0;pwned\x07\n::error::b")
     words = ("find", "--libtorch", root, "--print", "root")
     piped = subprocess.run(

@@ -185,13 +185,13 @@ def test_ninjas_compilers_are_gone_though_they_have_groups_of_their_own(
     wait_until(str(source), there=False)
 
 
-def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_program_that_takes_too_long_is_killed_with_all_its_children(tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="did not finish within"):
         run(["sh", "-c", "sh -c 'while :; do sleep 0.1; done' $0 & wait", tmp_path], timeout=0.5)
     assert carrying(str(tmp_path)) == []
 
 
-def test_what_a_program_leaves_running_on_purpose_stays(tmp_path: Path) -> None:
+def test_a_daemon_that_a_program_starts_on_purpose_survives(tmp_path: Path) -> None:
     script = (
         "sh -c 'while :; do sleep 0.1; done' $0 >/dev/null 2>&1 & echo $!"  # as a compiler cache's server
     )

@@ -86,7 +86,7 @@ def test_a_few_descriptors_do_for_any_number_of_libraries(many: Path) -> None:
 
 
 @ON_LINUX
-def test_with_any_number_of_descriptors_the_verdict_is_right_or_there_is_none(many: Path) -> None:
+def test_with_any_number_of_descriptors_the_result_is_right_or_an_error(many: Path) -> None:
     right = limited(many, 100)
     assert right.returncode == 0
     for descriptors in range(5, 24, 2):

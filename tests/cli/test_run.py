@@ -49,7 +49,7 @@ def test_the_exit_code_passes_through(torchlink: Torchlink, torch_root: Path) ->
     assert torchlink("run", "--libtorch", torch_root, "sh", "-c", "kill -9 $$").code == 137
 
 
-def test_options_behind_the_command_are_the_commands(torchlink: Torchlink, torch_root: Path) -> None:
+def test_options_after_the_command_belong_to_the_command(torchlink: Torchlink, torch_root: Path) -> None:
     done = torchlink("run", "--libtorch", torch_root, "echo", "--libtorch", "-x", "--", "--help")
     assert done.out == "--libtorch -x -- --help\n"
 

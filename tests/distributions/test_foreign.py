@@ -53,7 +53,7 @@ def wheel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("wheel", WORDS, indirect=True)
-def test_a_packed_wheel_prints_its_platforms_words_and_is_not_run(
+def test_a_packed_wheel_prints_its_platforms_flags_and_is_not_run(
     wheel: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     there, absent = WORDS[wheel.stem]
@@ -105,7 +105,7 @@ def test_debians_libtorch_is_read_right(debian: Path) -> None:
     assert not found.conflicts
 
 
-def test_debians_words_name_the_unpacked_tree_and_what_it_lacks(
+def test_debians_flags_name_the_unpacked_tree_and_notes_what_it_lacks(
     debian: Path, torchlink: Callable[..., Result]
 ) -> None:
     answer = torchlink("flags", "--libtorch", debian)

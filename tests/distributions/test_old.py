@@ -185,7 +185,7 @@ def test_the_model_that_torchlink_carries_runs_on_old_releases(
     assert proved(torchlink, old[1])["outputs"][0]["values"] == [2.5, -0.75]
 
 
-def test_what_fails_on_an_old_release_is_told_without_a_backtrace(
+def test_an_error_of_an_old_release_is_shown_without_a_backtrace(
     torch_1_1: Path, torchlink: Callable[..., Result]
 ) -> None:
     file = REPOSITORY / "tests/data/containers-1.1.0.pt"
@@ -197,7 +197,7 @@ def test_what_fails_on_an_old_release_is_told_without_a_backtrace(
 
 
 @pytest.mark.parametrize("newer", ["templates/loader/tiny.pt", "tests/data/containers-1.4.0.pt"])
-def test_a_model_that_is_newer_than_1_1_is_told(
+def test_a_model_that_is_newer_than_1_1_is_reported(
     torch_1_1: Path, newer: str, torchlink: Callable[..., Result]
 ) -> None:
     result = torchlink("verify", "--libtorch", torch_1_1, REPOSITORY / newer)

@@ -87,7 +87,7 @@ def test_an_old_libtorch_is_built_with_it(gxx: Path, tmp_path: Path) -> None:
     shutil.rmtree(root.parent)
 
 
-def test_what_needs_a_newer_one_says_which(gxx: Path, tmp_path: Path) -> None:
+def test_an_error_names_the_newer_compiler_that_is_needed(gxx: Path, tmp_path: Path) -> None:
     root = unpack(NEW, tmp_path / "site")
     with pytest.raises(ToolUnfitError) as caught:
         make_plan(inspect(root, "test"), PlanOptions(cpu_only=True), find_compiler(str(gxx)))

@@ -192,7 +192,7 @@ def test_a_tool_that_does_not_run_is_a_warning(
     ]
 
 
-def test_a_toolkit_and_a_wrapper_of_nvcc_are_told_apart(
+def test_a_toolkit_and_a_wrapper_of_nvcc_are_distinguished(
     tmp_path: Path,
     doctor: Callable[..., dict[str, Any]],
     torchlink: Callable[..., Result],
@@ -220,7 +220,7 @@ def test_a_toolkit_and_a_wrapper_of_nvcc_are_told_apart(
     }
     assert not any("nvcc" in problem["what"] for problem in said["problems"])
     page = torchlink("doctor", "--libtorch", root).out
-    assert f"toolkit 98.7 in {tmp_path / 'cuda'}, of another major version" in page
+    assert f"toolkit 98.7 in {tmp_path / 'cuda'}, another major version" in page
     assert "not needed" in page
 
 

@@ -30,7 +30,7 @@ def test_a_module_without_torch_skips_or_fails(module: str, required: str, code:
     assert "torch is missing" in done.stdout
 
 
-def test_no_test_skips_behind_the_requirement() -> None:
+def test_no_test_skips_without_checking_the_requirement() -> None:
     """`pytest.importorskip` knows nothing of it; `tests.conftest.needed` does."""
     word = "pytest.import" + "orskip("
     modules = (REPOSITORY / "tests").rglob("*.py")

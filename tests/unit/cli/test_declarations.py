@@ -112,7 +112,7 @@ def test_without_options_the_defaults_are_those_of_the_fields(name: str) -> None
 
 
 @pytest.mark.parametrize("words", LINT_PLAIN, ids=" ".join)
-def test_plain_words_are_read_as_typer_reads_them(words: list[str]) -> None:
+def test_plain_command_lines_are_parsed_as_typer_parses_them(words: list[str]) -> None:
     quick = plain.read(lint.COMMAND, words)
     assert quick is not None
     assert quick == with_typer(lint.COMMAND, words)
@@ -167,7 +167,7 @@ def test_positional_arguments_are_read_as_typer_reads_them(name: str, words: lis
     assert plain.read(ALL[name], words) == with_typer(ALL[name], words)
 
 
-def test_a_group_alone_is_left_to_typer() -> None:
+def test_a_group_without_a_command_is_left_to_typer() -> None:
     assert command_for(["cache"]) is None
     assert command_for(["cache", "shw"]) is None
     assert command_for(["cache", "show", "--json"]) == (ALL["cache show"], ["--json"])
@@ -185,6 +185,6 @@ def test_options_become_the_command_line_that_gives_them() -> None:
     assert command_line(only(options.VERIFY, "env"), read.verify) == ["--env", "A=B"]
 
 
-def test_a_value_that_is_none_names_the_option() -> None:
+def test_an_invalid_value_is_an_error_that_names_the_option() -> None:
     with pytest.raises(Exception, match="is not a C\\+\\+ standard"):
         with_typer(ALL["flags"], ["--std", "seventeen"])

@@ -232,7 +232,7 @@ def test_summary_is_a_table_that_nothing_breaks_out_of(
             assert line.count("|") == 5
 
 
-def test_summary_is_cut_below_what_github_takes(huge_report: LintReport) -> None:
+def test_summary_is_truncated_to_what_github_accepts(huge_report: LintReport) -> None:
     text = github.render_summary(huge_report)
     assert 900_000 < len(text.encode()) < 1024 * 1024
     assert "too long for a summary" in text

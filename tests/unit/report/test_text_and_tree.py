@@ -26,7 +26,7 @@ RENDERERS: list[Callable[[LintReport], str]] = [
 ]
 
 
-def test_text_says_what_where_why_and_how_to_mend_it(torch_report: LintReport) -> None:
+def test_text_states_what_where_why_and_the_fix(torch_report: LintReport) -> None:
     text = lint_text.render(torch_report)
     assert "./build/app (executable, closure of 6 objects)" in text
     assert "  error    library-not-found  libcudart.so.12\n" in text
@@ -42,7 +42,7 @@ def test_text_says_what_where_why_and_how_to_mend_it(torch_report: LintReport) -
     assert "\x1b" not in text
 
 
-def test_what_every_text_leaves_open_is_one_line_without_v() -> None:
+def test_what_no_text_can_show_is_one_line_without_v() -> None:
     usual = ("The text does not say a.", "The text does not say b.")
     file = FileReport("-", "ldd text", (), (), not_checked=("Its own point.", *usual), of_every_text=usual)
     text = lint_text.render(LintReport((file,)))
@@ -132,7 +132,7 @@ def test_a_missing_library_that_stops_the_loader_says_why() -> None:
     assert "└── libx.so → NOT FOUND [./libx.so is no ELF file]\n" in text
 
 
-def test_every_object_stands_in_the_tree_once(
+def test_every_object_is_in_the_tree_once(
     torch_report: LintReport, ring_report: LintReport, chain_report: LintReport
 ) -> None:
     for report in (torch_report, ring_report, chain_report):
@@ -187,11 +187,11 @@ def test_an_ascii_tree_is_ascii(torch_report: LintReport) -> None:
         ("", ""),
     ],
 )
-def test_how_is_told_briefly_without_the_owners_directory(found_via: str, expected: str) -> None:
+def test_how_an_object_was_found_is_shown_without_directories(found_via: str, expected: str) -> None:
     assert brief(found_via) == expected
 
 
-def test_colour_is_for_terminals_that_were_not_told_otherwise() -> None:
+def test_colour_is_for_terminals_unless_a_variable_overrides_it() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -227,6 +227,6 @@ def test_visible_text_prints_and_text_that_prints_stays(text: str) -> None:
         ("/usr/bin/tool", "/usr/bin/tool"),
     ],
 )
-def test_a_path_is_told_as_the_checkout_names_it(path: str, expected: str) -> None:
+def test_a_path_is_relative_to_the_checkout(path: str, expected: str) -> None:
     assert located(path, "/repo/sub", "/repo") == expected
     assert located(path, "/repo/sub", "/repo/") == expected
