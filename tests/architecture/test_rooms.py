@@ -1,4 +1,4 @@
-"""The architecture itself: the order of the rooms, what may be imported, and how large a module may grow."""
+"""The architecture: the order of the rooms, forbidden imports, the size of modules, and the pages that describe it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_files_are_written_in_one_way() -> None:
 
 
 def modules_loaded_by(*arguments: str) -> set[str]:
-    """Top-level names of the modules that one command line leaves in `sys.modules`."""
+    """Return the top-level names of the modules that a command line imports."""
     script = (
         "import json, sys\n"
         "from torchlink.cli.main import main\n"

@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`torchlink` of an environment that holds nothing but the wheel and what it asks for."""
+    """Return `torchlink` of an environment that contains only the wheel and its dependencies."""
     home = tmp_path_factory.mktemp("empty environment")
     venv.create(home, with_pip=True)
     done = subprocess.run(
@@ -48,7 +48,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outside(installed: Path, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed command in a directory, with nothing of this test's environment."""
+    """Run the installed command in a directory, without this test's environment."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(directory),

@@ -29,7 +29,7 @@ sys.exit({status})
 
 @pytest.fixture(scope="module")
 def action() -> Any:
-    """The action's description, read."""
+    """Return the parsed action.yml."""
     return yaml.safe_load((REPOSITORY / "action.yml").read_text(encoding="utf-8"))
 
 
@@ -82,7 +82,7 @@ class Runner:
     def run(
         self, files: str, args: str = "", sarif: str = "", status: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
-        """The step with a torchlink that records its words and ends with `status`; None: with the real one."""
+        """Run the step with a torchlink that records its arguments and exits with `status`; None: with the real one."""
         fake = self.bin / "torchlink"
         text = RECORDER.format(python=sys.executable, log=str(self.log), status=status)
         fake.write_text(

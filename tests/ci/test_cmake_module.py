@@ -23,7 +23,7 @@ add_library(plain STATIC main.c)
 add_library(headers INTERFACE)
 {words}
 """
-# Stands where torchlink stands: notes how it was called and ends as it was told.
+# Replaces torchlink: records its arguments and exits with a given code.
 RECORDER = """\
 import json, os, sys
 with open({log!r}, "a") as log:

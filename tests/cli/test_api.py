@@ -1,4 +1,4 @@
-"""The public API as its callers misuse it: one worded error at the door."""
+"""Misuse of the public API: one clear error before anything else happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completion: the script of the shell that was asked for, and the values that options take."""
+"""Shell completion: the script for a given shell, and the values of options."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_completion_is_installed_for_the_shell_that_was_named(
 
 
 def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list[str]:
-    """What bash would offer behind `torchlink WORDS… LAST`."""
+    """Return what bash would complete after `torchlink WORDS… LAST`."""
     line = ["torchlink", *words, last]
     environment = {
         **os.environ,

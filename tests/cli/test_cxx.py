@@ -1,4 +1,4 @@
-"""`torchlink c++`: the compiler, with libtorch's flags where they belong."""
+"""`torchlink c++`: the compiler with libtorch's flags added to the steps that need them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ int main() { return at::show_config().empty(); }
 
 @pytest.fixture(autouse=True)
 def here(torch_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a source, and the libtorch chosen by the environment."""
+    """A directory with a source file; the libtorch is selected by the environment."""
     place = tmp_path / "with space"
     place.mkdir()
     (place / "main.cpp").write_text(SOURCE)
@@ -218,7 +218,7 @@ def test_another_machine_is_refused_before_the_compile(torchlink: Torchlink) -> 
 
 
 def test_make_and_cmake_can_use_it_as_their_compiler(here: Path) -> None:
-    """Both hand CXX on to what they start, and CMake the program alone."""
+    """Both pass CXX on to what they start; CMake passes only the program, without arguments."""
     command = f"{sys.executable} -m torchlink c++"
     (here / "torchlink").write_text(f'#!/bin/sh\nexec {sys.executable} -m torchlink "$@"\n')
     (here / "torchlink").chmod(0o755)
@@ -263,7 +263,7 @@ def test_it_can_be_named_in_one_word(here: Path) -> None:
 def test_another_abi_on_the_command_line_is_overruled_with_one_note(
     torchlink: Torchlink, here: Path, words: list[str]
 ) -> None:
-    """A second -D without -U before it warns, which -Werror makes fatal."""
+    """A second -D without a -U before it is a warning, which -Werror turns into an error."""
     given = [word.format("_GLIBCXX_USE_CXX11_ABI") for word in words]
     (here / "abi.cpp").write_text(
         "#include <string>\n#if _GLIBCXX_USE_CXX11_ABI != 1\n#error other ABI\n#endif\n"

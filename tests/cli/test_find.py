@@ -152,7 +152,7 @@ def test_options_that_exclude_one_another_are_refused(
 
 
 def on_terminal(*arguments: str | Path) -> bytes:
-    """What a command writes to a terminal."""
+    """Return what a command writes to a terminal."""
     leader, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "torchlink", *map(str, arguments)],

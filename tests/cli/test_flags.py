@@ -1,4 +1,4 @@
-"""`torchlink flags`: the words alone on stdout, everything else on stderr, one target at a time."""
+"""`torchlink flags`: only the flags on stdout, everything else on stderr, one target at a time."""
 
 from __future__ import annotations
 

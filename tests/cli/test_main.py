@@ -1,4 +1,4 @@
-"""What holds for every command line: exit codes, one error, no traceback, answers alone on stdout."""
+"""What every command line has in common: exit codes, one error, no traceback, only results on stdout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`torchlink run`: the library path set, and everything else as it was."""
+"""`torchlink run`: sets the library path and changes nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and texts of strangers' files reach no terminal and no log as anything but text."""
+"""Names and contents of untrusted files reach terminals and logs only as text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAME = HOSTILE.replace("/", "_")
 
 
 def harmless(text: str) -> None:
-    """Only printable characters, and no line that a CI's log takes for a command."""
+    """Assert that there are only printable characters, and no line that a CI log takes for a command."""
     assert all(char.isprintable() or char == "\n" for char in text), repr(text)
     for line in text.split("\n"):
         assert not line.lstrip().startswith("::"), line
@@ -49,7 +49,7 @@ def harmless(text: str) -> None:
 
 
 def looked(result: Result) -> None:
-    """The command said something, and nothing in it is dangerous."""
+    """Assert that the command printed something, and nothing dangerous."""
     assert result.out + result.err
     assert "Traceback" not in result.err
     assert "bug in torchlink" not in result.err

@@ -1,4 +1,4 @@
-"""Command lines that name nothing, nearly something, or ask for help: what a new user types first."""
+"""Command lines that are empty, misspelt or ask for help: what a new user types first."""
 
 from __future__ import annotations
 

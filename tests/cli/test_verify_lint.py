@@ -49,7 +49,7 @@ def test_an_error_in_the_loader_is_reported(torch_root: Path) -> None:
 
 @pytest.fixture
 def open_to_all(tmp_path: Path, torch_root: Path) -> Path:
-    """A libtorch made of links, into whose directory of libraries anyone may put one."""
+    """A libtorch made of symlinks, whose library directory anyone can write to."""
     root = tmp_path / "libtorch"
     libraries = root / "lib"
     libraries.mkdir(parents=True)

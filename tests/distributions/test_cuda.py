@@ -63,7 +63,7 @@ def bare(cuda: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def link_or_copy(source: str, target: str) -> str:
-    """A hard link where that is possible, instead of a second copy of gigabytes."""
+    """Create a hard link if possible, instead of a second copy of gigabytes."""
     try:
         os.link(source, target)
     except OSError:

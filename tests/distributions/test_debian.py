@@ -33,7 +33,7 @@ target_link_libraries(app "${TORCH_LIBRARIES}")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What stands for `/`: one gigabyte, deleted afterwards."""
+    """The directory that replaces `/`: one gigabyte, deleted afterwards."""
     directory = tmp_path_factory.mktemp("debian")
     root = directory / "root"
     unpack(closure("libtorch-dev", directory), root)
@@ -132,7 +132,7 @@ def library_dirs_of_this_system() -> list[Path]:
 
 
 def test_its_python_package_says_its_full_version(root: Path, usr: Path) -> None:
-    # Without that package only headers and libraries tell, which know of no suffix.
+    # Without that package only headers and libraries have a version, without a suffix.
     before = inspect(usr, "test").version
     unpack(["python3-torch"], root)
     after = inspect(usr, "test")

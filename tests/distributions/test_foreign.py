@@ -1,4 +1,4 @@
-"""Wheels of other platforms and Debian's packages: their words are printed, and what cannot run here is said."""
+"""Wheels of other platforms and Debian's packages: their flags are printed, with a note about what cannot run here."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def debian(tmp_path: Path) -> Path:
 def test_debians_libtorch_is_read_right(debian: Path) -> None:
     row = TABLE[DEBIAN]
     found = inspect(debian, "test")
-    # The table's 1.13.0a0 stands in python3-torch's version.py, which is not among these packages.
+    # The table's 1.13.0a0 is from python3-torch's version.py, which is not in these packages.
     assert found.version == row["version"].removesuffix("a0")
     assert (found.arch, found.cxx11_abi) == (row["arch"], row["cxx11_abi"])
     assert found.cxx_standard_required == row["cxx_standard_min_gcc12"]

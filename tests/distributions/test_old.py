@@ -67,7 +67,7 @@ set_property(TARGET app PROPERTY CXX_STANDARD 11)
 
 @pytest.fixture(scope="module")
 def torch_1_13(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """1.13.1, whose CPU libraries need no package beside them."""
+    """1.13.1, whose CPU libraries need no other package."""
     site = tmp_path_factory.mktemp("torch 1.13")
     yield unpack("torch-1.13.1-cp310-cp310-manylinux1_x86_64", site)
     shutil.rmtree(site)
@@ -129,14 +129,14 @@ def test_a_cmake_project_of_1_1(torch_1_1: Path, tmp_path: Path, torchlink: Call
 def old(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:
-    """One release of each of the interfaces that the reference loader knows before 1.11, and its version."""
+    """One release for each interface of the reference loader before 1.11, and its version."""
     site = tmp_path_factory.mktemp("old torch")
     yield request.param, unpack(WHEELS[request.param], site)
     shutil.rmtree(site)
 
 
 def proved(torchlink: Callable[..., Result], root: Path, *arguments: str | Path) -> dict[str, Any]:
-    """The one model of a verification that must succeed."""
+    """Return the one model of a verification that must succeed."""
     result = torchlink("verify", "--json", "--libtorch", root, *arguments)
     report = json.loads(result.out)
     assert (result.code, report.get("ok")) == (0, True), f"{result.out}\n{result.err}"

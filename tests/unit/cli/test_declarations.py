@@ -1,4 +1,4 @@
-"""What is declared once means the same with typer and without it, for every option of every command."""
+"""Every option of every command is parsed in the same way with typer and without it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from torchlink.verify.options import VerifyOptions
 
 
 def all_commands() -> dict[str, Command]:
-    """Every command by its words."""
+    """Return every command by the words that name it."""
     found = {}
     for name in COMMANDS:
         each = declared(name)
@@ -49,7 +49,7 @@ LINT_PLAIN = [
 
 
 def with_typer(command: Command, words: list[str]) -> Any:
-    """The arguments that typer hands to a command."""
+    """Return the arguments that typer passes to a command."""
     taken: list[Any] = []
 
     def run(arguments: Any) -> int:
@@ -61,7 +61,7 @@ def with_typer(command: Command, words: list[str]) -> Any:
 
 
 def positional(command: Command) -> list[str]:
-    """As few positional arguments as a command takes, in an order that no option disturbs."""
+    """Return the required positional arguments of a command."""
     return [
         each.name
         for each in fields_of(command.arguments)
@@ -70,7 +70,7 @@ def positional(command: Command) -> list[str]:
 
 
 def example(field: Field) -> str:
-    """A value that an option takes."""
+    """Return a valid value of an option."""
     assert isinstance(field.declaration, Option)
     if field.declaration.choices:
         return field.declaration.choices[-1]

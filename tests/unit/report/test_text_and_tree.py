@@ -1,4 +1,4 @@
-"""What a person reads in a terminal or a log."""
+"""The formats for people: text and tree."""
 
 from __future__ import annotations
 

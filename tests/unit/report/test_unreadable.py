@@ -1,4 +1,4 @@
-"""A file that could not be checked is never shown as a clean one, in no format."""
+"""A file that could not be checked is not shown as clean in any format."""
 
 from __future__ import annotations
 
