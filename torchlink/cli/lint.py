@@ -146,7 +146,11 @@ class LintArguments(NamedTuple):
     ] = None
     write_baseline: Annotated[
         Path | None,
-        Option("--write-baseline", "Write the current findings to FILE, for --baseline.", metavar="FILE"),
+        Option(
+            "--write-baseline",
+            "Write the current findings to FILE, for --baseline, and exit 0.",
+            metavar="FILE",
+        ),
     ] = None
     format: Annotated[str, Option("--format", "The output format.", choices=FORMATS)] = "text"
     json: options.Json = False

@@ -59,7 +59,7 @@ def _lines(report: BundleReport) -> Iterator[str]:
     yield from _table("opened with dlopen, and their dependencies:", later)
     yield from _left_out(plan.left_out)
     if plan.floors:
-        floors = [f"{floor.library} {floor.version} (asked for by {floor.by})" for floor in plan.floors]
+        floors = [f"{floor.library} {floor.version} (needed by {floor.by})" for floor in plan.floors]
         yield visible(f"runs on: {plan.machine} Linux with {' and '.join(floors)} or newer")
     if not report.dry:
         texts = sum(map(len, report.licences.values()))

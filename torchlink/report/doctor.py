@@ -38,12 +38,12 @@ def to_text(report: DoctorReport, *, color: bool = False) -> str:
         ("linkers", [_tools(report.linkers)]),
         ("GPU", list(_gpus(report.driver))),
         ("CUDA", list(_toolkit(report))),
-        ("fits", list(_fits(report, color=color))),
+        ("compatible", list(_fits(report, color=color))),
     ]
     if report.emulator:
         command = f"{shlex.join(report.emulator.command)}  (for programs of {report.emulator.machine})"
         rows.append(("emulator", [visible(command)]))
-    rows += [("GPU halves", list(_accelerators(report)))] if report.accelerators else []
+    rows += [("accelerators", list(_accelerators(report)))] if report.accelerators else []
     rows += [("environment", list(_variables(report.variables)))]
     blocks = ["\n".join(visible_lines(label, lines)) for label, lines in rows if lines]
     blocks.append("\n".join(_problems(report.problems, color=color)))
