@@ -18,7 +18,7 @@ def locate(libtorch: Path | None, python: str | None) -> Libtorch:
     """Return the libtorch that --libtorch and --python select, or the default one.
 
     Raises:
-        LibtorchNotFoundError: no usable libtorch was found; the details list where torchlink looked.
+        LibtorchNotFoundError: none that can be used was found; the details list where torchlink looked.
         LibtorchUnusableError: the one that was named cannot be used.
     """
     from torchlink.libtorch.choose import choose

@@ -25,7 +25,7 @@ from torchlink.verify.options import VerifyOptions
 
 
 def all_commands() -> dict[str, Command]:
-    """Return every command by the words that name it."""
+    """Return every command by its name on the command line, such as `cmake init`."""
     found = {}
     for name in COMMANDS:
         each = declared(name)
