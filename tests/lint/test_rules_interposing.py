@@ -90,7 +90,7 @@ def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(
     assert found.severity is Severity.WARNING
     assert found.subject == "libopenblas.so.0"
     assert (
-        f"takes {len(live)} symbols that libtorch_cpu.so defines for itself ({len(live)} of {BLAS})"
+        f"interposes {len(live)} symbols that libtorch_cpu.so defines for itself ({len(live)} of {BLAS})"
         in found.message
     )
     assert taken(found) <= live
@@ -103,7 +103,7 @@ def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(
 
 def taken(finding: Finding) -> set[str]:
     """The symbols that a finding shows as taken."""
-    return {line.removeprefix("taken: ") for line in finding.evidence if line.startswith("taken: ")}
+    return {line.removeprefix("interposed: ") for line in finding.evidence if line.startswith("interposed: ")}
 
 
 def test_a_part_of_a_family_is_an_error_and_the_other_order_cures_it(
@@ -118,8 +118,8 @@ def test_a_part_of_a_family_is_an_error_and_the_other_order_cures_it(
     assert bindings(first, "libtorch_cpu.so", "libpart.so") == set(own[:9])
     (found,) = interposed(first)
     assert found.severity is Severity.ERROR
-    assert "takes 9 symbols that libtorch_cpu.so defines for itself (9 of miniz)" in found.message
-    assert f"The rest stays libtorch_cpu.so's own ({len(own) - 9} of miniz)" in found.message
+    assert "interposes 9 symbols that libtorch_cpu.so defines for itself (9 of miniz)" in found.message
+    assert f"The rest binds to libtorch_cpu.so itself ({len(own) - 9} of miniz)" in found.message
     assert f"kept by libtorch_cpu.so: {own[9]}" in found.evidence
     assert found.fix.startswith("Link first with torchlink's flags before -lpart: ")
 
@@ -171,7 +171,7 @@ def test_a_cxx_library_is_known_by_its_namespace(builder: Builder) -> None:
     (found,) = interposed(builder.program("app", calls(USES_TORCH), old, *link))
     assert found.severity is Severity.ERROR
     assert "(1 of google::protobuf): libtorch's own calls go there" in found.message
-    assert "own (1 of google::protobuf)" in found.message  # glog, in google:: too, is another family
+    assert "itself (1 of google::protobuf)" in found.message  # glog, in google:: too, is another family
     assert "before -lprotobuf" in found.fix
 
 
@@ -244,7 +244,7 @@ def test_breadth_counts_and_who_brings_it_is_to_be_linked_anew(builder: Builder)
     (found,) = interposed(builder.program("top", calls("use_all"), both, here))
     assert found.fix.startswith("Link libboth.so with torchlink's flags before -lother")
     (found,) = interposed(both)
-    assert found.message.endswith("That is so where nothing has loaded libtorch before.")
+    assert found.message.endswith("This happens if nothing has loaded libtorch before.")
     # A library that uses nothing of libtorch would lose it to --as-needed again.
     kept = builder.library("libidle.so", "", other, *link, here)
     (found,) = interposed(builder.program("idle", MAIN, kept, here))
@@ -284,7 +284,7 @@ def test_a_static_library_in_the_program_is_cured_as_the_fix_says(builder: Build
     (found,) = interposed(builder.program("app", calls(MINIZ[0], USES_TORCH), *words))
     assert (found.subject, found.severity) == ("app", Severity.ERROR)
     assert found.message.startswith(
-        "app itself takes 1 symbol that libtorch_cpu.so defines for itself (1 of miniz)"
+        "app itself interposes 1 symbol that libtorch_cpu.so defines for itself (1 of miniz)"
     )
     cure = "-Wl,--exclude-libs,ALL"
     assert cure in found.fix
@@ -316,7 +316,7 @@ def test_an_extension_gets_a_note_because_torch_is_imported_first(builder: Build
     mine = builder.library("mine.abi3.so", calls(USES_TORCH, main=False), other, *link, "-Wl,-rpath,$ORIGIN")
     (found,) = interposed(mine)
     assert found.severity is Severity.NOTE
-    assert found.message.endswith("That is so where mine.abi3.so is imported before torch.")
+    assert found.message.endswith("This happens if mine.abi3.so is imported before torch.")
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,7 @@ def test_what_is_missing_after_the_advice_is_said_at_once(builder: Builder) -> N
     gone.unlink()
     (finding,) = findings(builder.program("app", calls("use_all"), outer))
     assert "'$ORIGIN/lib'" in finding.fix
-    assert "Then gone.so (needed by libouter.so) is still to be found" in finding.fix
+    assert "Then gone.so (needed by libouter.so) is still missing" in finding.fix
 
 
 def test_a_runpath_serves_its_own_object_only(builder: Builder) -> None:

@@ -61,7 +61,7 @@ def test_one_that_is_passed_over_on_the_way_to_ours(builder: Builder) -> None:
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("wrong-architecture", str(passed))
     assert finding.severity is Severity.WARNING
-    assert f"another one is taken, {inner}" in finding.message
+    assert f"loads {inner} instead" in finding.message
 
 
 def test_a_binary_for_another_machine_is_judged_as_far_as_it_can_be(builder: Builder) -> None:

@@ -162,7 +162,7 @@ def test_a_mix_in_the_loaders_own_words(builder: Builder) -> None:
     (report,) = check_text(refused(program(builder, old, new)), "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
-    assert f"libtorch_cpu.so from {new} meets libraries of another build" in finding.message
+    assert f"libtorch_cpu.so from {new} is loaded with libraries from another build" in finding.message
 
 
 def test_python_serves_libtorch_python_whatever_a_text_is_about(builder: Builder) -> None:

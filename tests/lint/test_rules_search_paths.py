@@ -38,7 +38,7 @@ def test_an_entry_that_is_read_from_the_current_directory(builder: Builder, entr
     (finding,) = with_path(builder, f"{entry}")
     assert (finding.rule, finding.subject) == ("rpath-relative", entry or "(empty)")
     assert finding.severity is Severity.ERROR
-    assert ("has eaten the $ORIGIN" in finding.message) == (entry in {"RIGIN/lib", "/../lib"})
+    assert ("has expanded its $ORIGIN" in finding.message) == (entry in {"RIGIN/lib", "/../lib"})
     assert not with_path(builder, "$ORIGIN/lib/.")
 
 

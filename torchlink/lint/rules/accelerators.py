@@ -1,4 +1,4 @@
-"""The rule about the library that no symbol names: libtorch_cuda and its like."""
+"""The rule about accelerator libraries such as libtorch_cuda, which no symbol references."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class RequestedAccelerator(NamedTuple):
-    """How a binary says that it wants one."""
+    """How to recognise a binary that uses an accelerator."""
 
     library: str  # bare name of what must be loaded
     name: str
     device: bytes  # as in torch::Device("cuda:0")
-    symbols: bytes  # a pattern: functions that only users of it call
-    hooks: bytes  # asked by at::hasCUDA, and with all others by torch::manual_seed
+    symbols: bytes  # a pattern: functions that only its users call
+    hooks: bytes  # called by at::hasCUDA, and together with all others by torch::manual_seed
 
 
 ACCELERATORS = (
@@ -55,11 +55,12 @@ ACCELERATORS = (
 ANY_HOOKS = rb"_ZN2at6detail\d+get\w+HooksEv"
 
 
-@rule("load-bearing-lost", Severity.ERROR, "Uses CUDA, but the linker has dropped libtorch_cuda.")
+@rule("load-bearing-lost", Severity.ERROR, "CUDA is used, but the linker has dropped libtorch_cuda.")
 def load_bearing_lost(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """libtorch_cuda registers itself when it is loaded, so the linker sees no use of it and drops it.
+    """libtorch_cuda registers itself when it is loaded: no symbol references it, so the linker drops it.
 
-    Python has it loaded; a program that opens it by name loads it itself.
+    Python extensions are left out, because Python has loaded it, and so are programs that contain its file name, as
+    those load it with dlopen.
     """
     if context.is_extension or not context.complete:
         return
@@ -67,48 +68,46 @@ def load_bearing_lost(rule: Rule, context: LintContext) -> Iterator[Finding]:
     for accelerator in ACCELERATORS:
         if accelerator.library not in siblings:
             continue
-        if accelerator.library in map(
-            accelerator_of, unlinked(context)
-        ):  # `torch-library-not-linked` brings both
-            continue
+        if accelerator.library in map(accelerator_of, unlinked(context)):
+            continue  # the fix of `torch-library-not-linked` adds both
         library = siblings[accelerator.library]
         users = [each for each in context.own if not context.belongs_to_torch(each)]
         if any(each.elf.find_in_section(".rodata", library.encode(), 0, 0) for each in users):
             continue
-        said = {
-            file_name(each.path): words for each in users if (words := mentions(each, accelerator, context))
+        signs = {
+            file_name(each.path): sign for each in users if (sign := sign_of_use(each, accelerator, context))
         }
         fix = f"Link with {kept_on_the_line(accelerator.library)}, as `torchlink flags --link` prints it."
-        if said:
-            use = "uses" if len(said) == 1 else "use"
+        if signs:
+            use = "uses" if len(signs) == 1 else "use"
             yield rule.finding(
                 library,
-                f"{', '.join(said)} {use} {accelerator.name}, but nothing loads libtorch's {library}: no symbol names "
-                f"it, so a linker with --as-needed drops it. {accelerator.name} counts as not available, and "
-                "moving anything to the device throws.",
+                f"{', '.join(signs)} {use} {accelerator.name}, but nothing loads libtorch's {library}: no symbol "
+                f"references it, so a linker with --as-needed drops it. {accelerator.name} is reported as not "
+                "available, and moving a tensor to the device throws.",
                 fix,
-                tuple(said.values()),
+                tuple(signs.values()),
                 severity=None if context.is_program else Severity.WARNING,
             )
         elif context.is_program:
             yield rule.finding(
                 library,
-                f"{context.name} does not load {library}, which this libtorch has: it computes on the CPU "
-                "only. Whether "
-                f"it is to use {accelerator.name} cannot be seen: a device named by a constant leaves no trace.",
-                f"Nothing, if it is for the CPU. Otherwise l{fix[1:]}",
+                f"{context.name} does not load {library}, which this libtorch has: it runs on the CPU only. Whether "
+                f"it is meant to use {accelerator.name} cannot be determined: a device given as a constant leaves no "
+                "trace in the binary.",
+                f"If it is meant for the CPU, ignore this. Otherwise l{fix[1:]}",
                 severity=Severity.NOTE,
             )
 
 
-def mentions(each: LoadedObject, accelerator: RequestedAccelerator, context: LintContext) -> str | None:
-    """The symbol, or else the device name, by which an object says that it uses an accelerator."""
+def sign_of_use(each: LoadedObject, accelerator: RequestedAccelerator, context: LintContext) -> str | None:
+    """Return the symbol, or else the device name, that shows that an object uses an accelerator."""
     imports = context.imports(each)
-    named = min(filter(re.compile(accelerator.symbols).match, imports), default=None)
-    if named is not None:
-        return named.decode("utf-8", "replace")
-    asked = set(filter(re.compile(ANY_HOOKS).match, imports))
-    if asked == {accelerator.hooks}:
+    used = min(filter(re.compile(accelerator.symbols).match, imports), default=None)
+    if used is not None:
+        return used.decode("utf-8", "replace")
+    hooks = set(filter(re.compile(ANY_HOOKS).match, imports))
+    if hooks == {accelerator.hooks}:
         return accelerator.hooks.decode()
     if any(device_in(each, section, accelerator.device) for section in (".rodata", ".text")):
         return f'the device name "{accelerator.device.decode()}"'
@@ -116,8 +115,8 @@ def mentions(each: LoadedObject, accelerator: RequestedAccelerator, context: Lin
 
 
 def device_in(each: LoadedObject, section: str, device: bytes) -> bool:
-    """Whether a device name stands in a section: as a whole string, or in .text as the value of an instruction."""
-    if section == ".text":  # compilers build short strings in place; three letters may be there by chance
+    """Whether a section contains a device name: as a whole string, or in .text as an instruction's immediate."""
+    if section == ".text":  # compilers store short strings by immediates; three letters may occur by chance
         return len(device) > 3 and each.elf.find_in_section(section, device, 0, 0) is not None
     whole = (b"\0" + device + b"\0", b"\0" + device + b":")
     return any(each.elf.find_in_section(section, needle, 0, 0) is not None for needle in whole)

@@ -1,4 +1,4 @@
-"""Rules about what is on the link line and should not be, or is not and should be."""
+"""Rules about libraries that are on the link line but should not be, and the other way round."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
     from torchlink.lint.finding import Finding, Rule
 
 SHOWN = 5  # symbols in a finding's evidence
-# Linked without use on purpose, or another rule's: AOTInductor packages open libtorch.so by its name, and it brings
-# libtorch_cuda in; the required libraries register kernels.
+# Linked on purpose although unused, or reported by another rule: AOTInductor packages open libtorch.so by name, and it
+# loads libtorch_cuda; the required libraries register kernels.
 KEPT = {"torch", *REQUIRED, *TEST_LIBRARIES}
 ACCELERATORS = {*REQUIRED, *ACCELERATOR_CORES}
-STUBS = r"lib(pthread|dl|rt|util|anl)\.so\.\d$"  # since glibc 2.34 nothing but room for old programs' names
+STUBS = r"lib(pthread|dl|rt|util|anl)\.so\.\d$"  # since glibc 2.34 empty, kept for old programs
 
 
-@rule("unused-library", Severity.WARNING, "A library is linked, and nothing of it is used.")
+@rule("unused-library", Severity.WARNING, "A library is linked but not used.")
 def unused_library(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """By relocations: one finding a library. In a Python extension libtorch's own are another rule's.
+    """One finding per library to which no relocation binds.
 
-    What NVIDIA links into CUDA's own libraries nobody else can leave out.
+    `extension-links-whole-libtorch` covers libtorch's libraries in a Python extension. NVIDIA's own libraries are left
+    out: nobody else can relink them.
     """
     if re.match(rf"({NVIDIA}|libcuda)\w*\.so\.\d", context.name):
         return
@@ -49,28 +50,28 @@ def unused_library(rule: Rule, context: LintContext) -> Iterator[Finding]:
         others = (each for each in context.closure.edges if each.path == library.path)
         besides = next((each.needed_by for each in others if each.needed_by != context.subject.path), None)
         if besides is None:
-            hurt = "it is loaded at every start, and must be there, with all that it needs, for it to start at all"
-        else:
-            hurt = (
-                f"{file_name(besides)} brings it anyway, but when that no longer does, it must still be there"
+            effect = (
+                "it is loaded at every start, and the program fails to start without it or anything it needs"
             )
+        else:
+            effect = f"{file_name(besides)} needs it too, but should that change, it must still be installed"
         stub = re.match(STUBS, edge.name)
         if stub:
-            hurt = "on glibc 2.34 and newer it is empty, and every glibc has it"
+            effect = "it is empty in glibc 2.34 and newer, and every glibc has it"
         yield rule.finding(
             edge.name,
-            f"{context.name} links {edge.name} but uses nothing of it: {hurt} ({library.path}).",
-            f"Leave -l{bare} out, or link with -Wl,--as-needed before the libraries.",
+            f"{context.name} links {edge.name} but uses nothing from it: {effect} ({library.path}).",
+            f"Remove -l{bare}, or put -Wl,--as-needed before the libraries on the link line.",
             (f"{library.path}: {library.found_via}",),
             severity=None if besides is None and not stub else Severity.NOTE,
         )
 
 
 @rule(
-    "indirect-library", Severity.WARNING, "A library is used but not linked: another one happens to bring it."
+    "indirect-library", Severity.WARNING, "A library is used but not linked: another one happens to load it."
 )
 def indirect_library(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding a library; of libtorch's own some are made to be loaded by others."""
+    """One finding per library. Libtorch's own libraries are not checked: some rely on being loaded by others."""
     if not context.complete or context.belongs_to_torch(context.subject):
         return
     for path, symbols in context.scope.used_but_not_needed(context.subject.path).items():
@@ -81,12 +82,15 @@ def indirect_library(rule: Rule, context: LintContext) -> Iterator[Finding]:
         of_libc = re.match(IMPLIED, name) or re.match(PARTS_OF_LIBC, name)
         if of_libc or "san.so" in name or (context.is_extension and re.match(PYTHON, name)):
             continue
-        via = f"{file_name(library.needed_by)} brings it" if library.needed_by else "it is loaded first"
+        via = (
+            f"as {file_name(library.needed_by)} needs it too"
+            if library.needed_by
+            else "as something else loads it first"
+        )
         yield rule.finding(
             name,
-            f"{context.name} uses {len(symbols)} symbol{'s' * (len(symbols) > 1)} of {name} without linking "
-            "it: it works "
-            f"only as long as {via}, and with another version of that it fails at start or at the first call.",
+            f"{context.name} uses {len(symbols)} symbol{'s' * (len(symbols) > 1)} of {name} without linking it: it "
+            f"works only as long {via}, and otherwise fails at start or at the first call.",
             f"Add -l{bare_name(name)} to the link line of {context.name}.",
             symbols[:SHOWN],
         )
@@ -94,7 +98,7 @@ def indirect_library(rule: Rule, context: LintContext) -> Iterator[Finding]:
 
 @rule("test-library-linked", Severity.WARNING, "One of libtorch's test libraries is linked.")
 def test_library_linked(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding an object: who links all of libtorch's lib/*.so links every one that is there."""
+    """One finding per object: linking all of libtorch's lib/*.so links every test library in it."""
     if bare_name(context.name) in TEST_LIBRARIES:
         return
     for each in context.own:
@@ -106,31 +110,30 @@ def test_library_linked(rule: Rule, context: LintContext) -> Iterator[Finding]:
             yield rule.finding(
                 " + ".join(names),
                 f"{file_name(each.path)} links {', '.join(names)}, {what} of libtorch's own tests: {they} test "
-                "operators when loaded, and other builds and versions of libtorch do not have such files.",
-                f"Leave {' '.join(f'-l{bare_name(name)}' for name in names)} out: name the libraries to link, rather "
-                "than all that are in libtorch's lib directory; `torchlink flags --link` prints them.",
+                "operators when loaded, and most builds of libtorch do not ship such files.",
+                f"Remove {' '.join(f'-l{bare_name(name)}' for name in names)}: link only the libraries that `torchlink "
+                "flags --link` prints, not everything in libtorch's lib directory.",
             )
 
 
 @rule("extension-links-libpython", Severity.WARNING, "A Python extension links libpython.")
 def extension_links_libpython(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """The interpreter that imports it has all of it already."""
+    """The interpreter that imports the extension provides all of its symbols."""
     if not context.is_extension:
         return
-    lost = {edges[0].name for edges in missing_names(context).get(rule.id, ())}
+    missing = {edges[0].name for edges in missing_names(context).get(rule.id, ())}
     for name in context.subject.elf.dynamic.needed:
         if re.match(PYTHON, name):
             here = (
-                f" Here it is not found, so importing {context.name} fails in such a Python."
-                if name in lost
+                f" It is not found here, so importing {context.name} fails in such a Python."
+                if name in missing
                 else ""
             )
             yield rule.finding(
                 name,
-                f"{context.name} links {name}: a Python that has the library built in (Debian's, conda's, "
-                "uv's, those of "
-                f"the manylinux images) gets a second interpreter in its process, or fails to import it.{here}",
-                f"Leave -l{bare_name(name)} out; in CMake use Python3_add_library(… MODULE) or link Python3::Module "
+                f"{context.name} links {name}: a statically linked Python (Debian's, conda's, uv's, the manylinux "
+                f"images') gets a second interpreter in its process, or fails to import {context.name}.{here}",
+                f"Remove -l{bare_name(name)}; in CMake use Python3_add_library(… MODULE) or link Python3::Module "
                 "instead of Python3::Python.",
             )
 
@@ -138,31 +141,32 @@ def extension_links_libpython(rule: Rule, context: LintContext) -> Iterator[Find
 @rule(
     "extension-links-whole-libtorch",
     Severity.NOTE,
-    "A Python extension links libraries of libtorch without need.",
+    "A Python extension links libraries of libtorch that it does not use.",
 )
 def extension_links_whole_libtorch(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """In Python libtorch is loaded already: nothing is required there. One finding an extension."""
+    """One finding per extension. Python has libtorch loaded, so no library must be linked for its side effects."""
     if not context.is_extension or is_torch_c(context):
         return
     names = [edge.name for edge, _ in unused(context) if bare_name(edge.name) in TORCH_LIBRARIES]
     if names:
         bound = [name for name in names if bare_name(name) in ACCELERATORS]
-        hurt = (
-            f"with {', '.join(bound)} among them, it can be imported only where torch is a build for that accelerator"
+        effect = (
+            f"because of {', '.join(bound)}, it can be imported only with a torch built for that accelerator"
             if bound
-            else "it can be imported only where torch has all of these files"
+            else "it can be imported only with a torch that has all of these files"
         )
         yield rule.finding(
             context.name,
-            f"{context.name} links {', '.join(names)} but uses nothing of them: {hurt}.",
-            "Link with -Wl,--as-needed before the libraries, or leave these out; Python has libtorch loaded already.",
+            f"{context.name} links {', '.join(names)} but uses nothing from them: {effect}.",
+            "Remove them from the link line, or put -Wl,--as-needed before the libraries: Python has already loaded "
+            "libtorch.",
             tuple(names),
             severity=Severity.WARNING if bound else None,
         )
 
 
 def is_torch_c(context: LintContext) -> bool:
-    """Whether it is torch's own extension, whose whole purpose is to bring libtorch into Python."""
+    """Whether the binary is torch's own extension, whose purpose is to load libtorch into Python."""
     return context.subject.elf.defines("PyInit__C") and "torch_python" in {
         bare_name(name) for name in context.subject.elf.dynamic.needed
     }

@@ -1,6 +1,6 @@
-"""Rules about libraries that are needed by a path, for which the loader searches nothing.
+"""Rules about NEEDED entries that contain a path, which the loader opens without a search.
 
-The linker copies the path that it was given where a library has no SONAME.
+The linker writes the path from its command line where the library has no SONAME.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 def with_soname(needed: str, user: str) -> str:
-    """The words by which a library that is needed by a path is searched for instead."""
+    """Return the fix that turns a NEEDED path into a name that the loader searches for."""
     name = file_name(needed)
     return (
-        f"give the library a SONAME (link it with -Wl,-soname,{name}) and link {user} again, with -L and "
-        f"-l{bare_name(name)} and a search path."
+        f"give the library a SONAME (link it with -Wl,-soname,{name}) and relink {user} with -L, -l{bare_name(name)} "
+        "and a search path."
     )
 
 
-def sentence(words: str) -> str:
-    """Words with a capital letter."""
-    return f"{words[0].upper()}{words[1:]}"
+def capitalized(clause: str) -> str:
+    """Return a clause with its first letter in upper case."""
+    return f"{clause[0].upper()}{clause[1:]}"
 
 
 def users_of(context: LintContext, fits: Callable[[str], bool]) -> dict[str, list[LoadedObject]]:
-    """The user's own objects by the NEEDED entries of theirs that fit."""
+    """Return the NEEDED entries that satisfy a predicate, each with the user's objects that have it."""
     users: dict[str, list[LoadedObject]] = {}
     for each in context.own:
         for name in filter(fits, each.elf.dynamic.needed):
@@ -45,29 +45,29 @@ def users_of(context: LintContext, fits: Callable[[str], bool]) -> dict[str, lis
     return users
 
 
-@rule("needed-by-relative-path", Severity.ERROR, "A library is needed by a path from the current directory.")
+@rule("needed-by-relative-path", Severity.ERROR, "A NEEDED entry is a relative path.")
 def needed_by_relative_path(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding a path."""
+    """One finding per path."""
     for name, users in users_of(context, is_relative).items():
         group = [file_name(each.path) for each in users]
         edge = next((each for each in context.closure.edges if each.name == name), None)
-        here = "" if edge is None or edge.missing else " From the present one it is."
+        here = "" if edge is None or edge.missing else " It was found from the current directory of this run."
         need = "needs" if len(group) == 1 else "need"
         yield rule.finding(
             name,
-            f"{', '.join(group)} {need} {name}, a path that the loader reads from the current directory and searches "
-            f"nowhere: {context.name} starts only in a directory from which the library is there.{here}",
-            sentence(with_soname(name, ", ".join(group))),
+            f"{', '.join(group)} {need} {name}, a relative path that the loader opens from the current directory, "
+            f"without a search: {context.name} starts only from a directory where that path exists.{here}",
+            capitalized(with_soname(name, ", ".join(group))),
             () if edge is None else tuple(f"{tried.path}: {tried.reason}" for tried in edge.tried),
         )
 
 
-@rule("needed-by-absolute-path", Severity.NOTE, "A library is needed by an absolute path.")
+@rule("needed-by-absolute-path", Severity.NOTE, "A NEEDED entry is an absolute path.")
 def needed_by_absolute_path(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding a path; where nothing is there another rule says so."""
-    lost = {edge.name for edge in context.closure.missing}
+    """One finding per path; `library-not-found` reports a path that does not exist."""
+    missing = {edge.name for edge in context.closure.missing}
     for name, users in users_of(context, lambda name: name.startswith("/")).items():
-        if name in lost or is_of_system(name, context):
+        if name in missing or is_of_system(name, context):
             continue
         directory = name.rpartition("/")[0] or "/"
         host = context.on_host(directory, users[0])
@@ -76,15 +76,15 @@ def needed_by_absolute_path(rule: Rule, context: LintContext) -> Iterator[Findin
         where = ", in a build tree or a home directory" if built else ""
         yield rule.finding(
             name,
-            f"{group} {'needs' if len(users) == 1 else 'need'} {name}, a path that no search path replaces{where}: "
-            f"{context.name} starts only where the library is in this very place, and LD_LIBRARY_PATH does not help.",
-            sentence(with_soname(name, group)),
+            f"{group} {'needs' if len(users) == 1 else 'need'} {name}, an absolute path{where}: {context.name} starts "
+            "only where the library is at exactly this path; neither a search path nor LD_LIBRARY_PATH overrides it.",
+            capitalized(with_soname(name, group)),
             severity=Severity.WARNING if built else None,
         )
 
 
 def is_of_system(path: str, context: LintContext) -> bool:
-    """Whether a path is the loader's, or leads into one of its own directories."""
+    """Whether a path is the loader itself or is in one of its default directories."""
     if path == context.system.interpreter:
         return True
     real = context.system.tree.real_path(path)
