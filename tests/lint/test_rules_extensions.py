@@ -191,7 +191,7 @@ def test_without_any_libtorch_what_is_missing_is_left_to_python(built: Built) ->
         ("library-not-found", Severity.WARNING)
     ]
     assert not report.assumed
-    assert "No libtorch was found to check it with" in report.not_checked[0]
+    assert "no libtorch was found to check it with" in report.not_checked[0]
 
 
 def test_a_library_that_import_torch_does_not_bring(builder: Builder, built: Built, torch_root: Path) -> None:

@@ -37,7 +37,7 @@ def test_an_inherited_rpath_serves_the_libraries_of_a_directory(builder: Builder
     assert found(report) == {"app": [], "libinner.so": [], "libouter.so": []}
     (outer,) = (file for file in report.files if file.path.endswith("libouter.so"))
     (sentence,) = outer.not_checked
-    assert "libinner.so: not found where " in sentence
+    assert "libinner.so: not found if " in sentence
     assert "pkg/app, which brings it, has an RPATH that serves it." in sentence
 
 

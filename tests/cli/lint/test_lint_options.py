@@ -132,7 +132,7 @@ def test_a_root_that_is_not_there_is_refused(torchlink: Torchlink, shop: Path, t
     for root in (tmp_path / "nosuch", shop / "sound"):
         shown = torchlink("lint", "--root", root, shop / "sound")
         assert (shown.code, shown.out) == (2, "")
-        assert f"The root {root} is no such directory." in shown.err
+        assert f"--root: no such directory: {root}." in shown.err
 
 
 def test_an_empty_word_is_not_the_current_directory(torchlink: Torchlink, shop: Path) -> None:

@@ -149,8 +149,10 @@ def fix_of_unlinked(libraries: Sequence[str], context: LintContext) -> str:
     setup = " setup.py: build it as a torch.utils.cpp_extension.CppExtension, which does so."
     return (
         f"Add {quoted(f'-L{directory}')} {link_flags(libraries, context)} to the link line, in addition to what "
-        "`torchlink flags` prints, which omits libtorch_python. CMake: find_library(TORCH_PYTHON_LIBRARY torch_python HINTS "
-        '"${TORCH_INSTALL_PREFIX}/lib") and link ${TORCH_PYTHON_LIBRARY}.' + setup * (not context.is_program)
+        "`torchlink flags` prints, which omits libtorch_python. CMake: find_library(TORCH_PYTHON_LIBRARY torch_python "
+        'HINTS "${TORCH_INSTALL_PREFIX}/lib") and link ${TORCH_PYTHON_LIBRARY}.'
+        + setup
+        * (not context.is_program)
     )
 
 

@@ -177,9 +177,9 @@ def check_listing(
     # What a program takes of libtorch and does not find tells most when it is looked up in one.
     of_torch = not context.torch and any(is_of_torch(each.symbol) for each in listing.undefined)
     if listing.undefined and (context.is_extension or of_torch):
-        from torchlink.lint.importing import imported_where_told
+        from torchlink.lint.importing import after_import_in_text
 
-        context, assumed, more = imported_where_told(context, torches, files)
+        context, assumed, more = after_import_in_text(context, torches, files)
         remarks += more
     if listing.kind == "ldd text" and options.shell:
         from torchlink.lint.shell import through_shell
