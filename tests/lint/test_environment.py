@@ -11,7 +11,7 @@ from tests.lint.builder import MAIN, NEW_STRING, Builder, calls, findings, funct
 from torchlink.lint.checking import check_binary
 from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import Severity
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from torchlink.lint.checking import check_binary
 from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import FileReport, Severity
 from torchlink.lint.importing import Torches
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from tests.lint.builder import C10, CPU, MAIN, NEW_STRING, Builder, calls, findi
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
 from torchlink.lint.symbol_families import BLAS, family
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import run_clean
 from tests.lint.builder import Builder, calls, findings, functions, rules
 from torchlink.lint.finding import Severity
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from pathlib import Path

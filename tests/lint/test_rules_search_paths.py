@@ -11,7 +11,7 @@ import pytest
 from tests.lint.builder import Builder, calls, findings, functions, said, subjects
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
-from torchlink.lint.search_path import begins
+from torchlink.lint.search_dirs import begins
 
 if TYPE_CHECKING:
     from pathlib import Path

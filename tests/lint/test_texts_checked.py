@@ -10,7 +10,7 @@ from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import Severity
 from torchlink.lint.importing import Torches
 from torchlink.lint.targets import parse_target
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,7 @@ from tests.conftest import unmet
 from tests.lint.builder import Builder, calls, functions, has
 from torchlink.lint.checking import check_binary
 from torchlink.lint.finding import Severity
-from torchlink.lint.text.detect import listings
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text, listings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from torchlink.lint.finding import ClosureEntry, FileReport, LintReport
 from torchlink.report import github, junit, lint_html, lint_json, lint_text, lint_tree, sarif
 
-SENTENCE = "Assumed: Python has imported torch before, with the libtorch in /venv/torch."
+SENTENCE = "Python has imported torch before, with the libtorch in /venv/torch."
 FILE = FileReport(
     "ext.abi3.so",
     "python extension",

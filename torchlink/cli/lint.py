@@ -278,7 +278,7 @@ def floors(target: str) -> dict[str, tuple[int, ...]]:
 
 def standard_input() -> bytes:
     """What stands for `-`; one byte more than is taken tells that it is too much."""
-    from torchlink.lint.text.detect import LARGEST_TEXT
+    from torchlink.lint.text.tool_output import LARGEST_TEXT
 
     if sys.stdin is None:
         return b""

@@ -17,8 +17,8 @@ from torchlink.binary.loader import resolve
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
 from torchlink.lint.context import LintContext, file_name, holds_torch, names_in
-from torchlink.lint.libtorch_names import TORCH_TYPE, is_of_torch
 from torchlink.lint.missing import is_foreign
+from torchlink.lint.torch_symbols import TORCH_TYPE, is_of_torch
 from torchlink.status import is_dir, is_file
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def after_import_of_torch(
         loaded=found.objects,
     )
     assumed = [
-        f"Assumed: Python has imported torch before, with the libtorch in {found.root} ({found.found_by}); choose "
+        f"Python has imported torch before, with the libtorch in {found.root} ({found.found_by}); choose "
         "another with --libtorch or --python."
     ]
     others = [each for each in context.torch_dirs if each != os.path.realpath(found.library_dir)]

@@ -12,14 +12,14 @@ from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.names import DRIVER, NVIDIA, TORCH_LIBRARIES, bare_name
 from torchlink.lint.finding import Severity
-from torchlink.lint.search_path import entries_of, is_there
+from torchlink.lint.search_dirs import entries_of, is_there
 from torchlink.lint.text.closure import Unseen
 from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.lint.context import LintContext
-    from torchlink.lint.search_path import SearchDir
+    from torchlink.lint.search_dirs import SearchDir
 
 PYTHON = r"libpython\d"
 OTHER_MACHINE = "is for "

@@ -9,8 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torchlink.errors import MalformedFileError
-from torchlink.lint.text.detect import decode, listings
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text, decode, listings
 
 if TYPE_CHECKING:
     from torchlink.lint.text.listing import Listing

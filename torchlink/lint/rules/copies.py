@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from torchlink.libtorch.names import CUDA_NUMBERED, CUDA_OTHERS
 from torchlink.lint.context import file_name, real_dir
 from torchlink.lint.finding import Severity, rule
-from torchlink.lint.libtorch_names import mixed
 from torchlink.lint.text.closure import Unseen
+from torchlink.lint.torch_symbols import mixed
 from torchlink.lint.unused import EDGES
 
 if TYPE_CHECKING:

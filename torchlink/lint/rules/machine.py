@@ -10,7 +10,7 @@ from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
 from torchlink.lint.context import file_name, real_dir
 from torchlink.lint.finding import Severity, rule
 from torchlink.lint.missing import OTHER_MACHINE, is_foreign, missing_names, other_c_library, severity_of
-from torchlink.lint.search_path import all_entries
+from torchlink.lint.search_dirs import all_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.lint.context import file_name, holds_torch, real_dir
 from torchlink.lint.finding import Severity, rule
-from torchlink.lint.search_path import HOME, LOST_ORIGIN, all_entries, is_directory, is_padding, open_to_all
+from torchlink.lint.search_dirs import HOME, LOST_ORIGIN, all_entries, is_directory, is_padding, open_to_all
 from torchlink.shown import quoted
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding, Rule
-    from torchlink.lint.search_path import SearchDir
+    from torchlink.lint.search_dirs import SearchDir
 
 # The `$` must reach the linker: a shell and make both expand it.
 QUOTING = "-Wl,-rpath,'$ORIGIN/…' in a shell, '$$ORIGIN/…' in a Makefile, $ORIGIN in CMake's INSTALL_RPATH"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from torchlink.libtorch.names import bare_name
 from torchlink.lint.context import PYTHON_NAME, file_name
 from torchlink.lint.finding import Severity, rule
-from torchlink.lint.libtorch_names import (
+from torchlink.lint.missing import GLIBC_PART, other_c_library
+from torchlink.lint.torch_symbols import (
     TORCH_TYPE,
     accelerator_of,
     beside,
@@ -22,7 +23,6 @@ from torchlink.lint.libtorch_names import (
     undefined,
     unlinked,
 )
-from torchlink.lint.missing import GLIBC_PART, other_c_library
 from torchlink.shown import quoted
 
 if TYPE_CHECKING:

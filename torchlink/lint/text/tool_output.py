@@ -8,6 +8,7 @@ Judging what `ldd`, `lddtree` or `readelf -d` printed, and saying what such a te
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from pathlib import Path
@@ -29,12 +30,12 @@ from torchlink.lint.checking import (
 )
 from torchlink.lint.context import LintContext, LintOptions, holds_torch
 from torchlink.lint.finding import FileReport
-from torchlink.lint.libtorch_names import is_of_torch
 from torchlink.lint.missing import missing_names
 from torchlink.lint.rules import RULES
+from torchlink.lint.text import ldd, lddtree, readelf
 from torchlink.lint.text.closure import describe
-from torchlink.lint.text.detect import listings, named
 from torchlink.lint.text.listing import LDD, LDDTREE, LOADER, READELF
+from torchlink.lint.torch_symbols import is_of_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,58 +46,65 @@ if TYPE_CHECKING:
     from torchlink.lint.text.closure import Described
     from torchlink.lint.text.listing import Listing
 
-
+STREAM = "-"  # what the command line calls standard input
+HINT = "Pipe it in whole: `ldd -r ./app 2>&1 | torchlink lint -`; or name the file itself: `torchlink lint ./app`."
+LARGEST_TEXT = 64 << 20  # bytes; ldd on all of a large machine's programs writes some 10 MiB
+WIDE = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # what PowerShell's > writes
 NOT_INHERITED = "runpath-not-inherited"
-
-
-def check_itself(
-    listing: Listing, path: Path, options: LintOptions, rules: Iterable[Rule], files: OpenFiles
-) -> FileReport | str:
-    """The report for the binary of a tree by its own search.
-
-    Args:
-        listing: what lddtree printed of it.
-        path: the binary, which is of the build that the text says about.
-        options: what it is checked against.
-        rules: the rules to apply.
-        files: keeps libraries open.
-
-    Returns:
-        The report; or a sentence, where lddtree found what the loader would not find without help that the text
-        does not say about: then its word must do.
-    """
-    elf = files.open(path)[0]
-    system = system_for(elf)
-    closure = resolve(path, system=system, environment=options.environment, files=files)
-    lost = missing_names(LintContext(closure, Scope(closure), options, kind_of(path, elf), system))
-    from_text = {each.name: each.path for each in listing.libraries if each.path}
-    beyond = {
-        edges[0].name for rule, group in lost.items() for edges in group if rule != NOT_INHERITED
-    } & from_text.keys()
-    if beyond:
-        return (
-            f"The loader alone would not find {', '.join(sorted(beyond))}; lddtree did, through LD_LIBRARY_PATH "
-            f"perhaps: `torchlink lint {path}` checks its own search."
-        )
-    report = check_binary(path, options, rules=rules, files=files)
-    own = {edge.name: edge.path for edge in closure.edges}
-    apart = [name for name, where in from_text.items() if name in own and not same(own[name], where)]
-    if apart:
-        sentence = (
-            f"lddtree finds {', '.join(apart)} elsewhere than the loader does. {path} is here, so its own search is "
-            "what was checked."
-        )
-        report = report._replace(not_checked=(*report.not_checked, sentence))
-    return report
-
-
-def same(one: str | None, other: str | None) -> bool:
-    """Whether two paths lead to one file."""
-    return one == other or bool(one and other and os.path.realpath(one) == os.path.realpath(other))
-
-
 SHOWN = 3  # names in a sentence
 LONGEST_LINE = 120  # characters of a line that a sentence quotes
+LDD_ALONE = "ldd loads an extension without Python's having imported torch: checked is the file itself, which is here."
+STATIC = "Nothing is loaded for it: it is statically linked, or no ELF file; what is inside only the file itself tells."
+OF_THE_FILE = (
+    "its search path, libraries that it links without use or uses without linking, text relocations and stack"
+)
+
+
+def decode(data: bytes, label: str) -> str:
+    """A text's bytes as text: UTF-8 or what PowerShell writes; other bytes survive as surrogates.
+
+    Raises:
+        MalformedFileError: it is larger than any such text.
+    """
+    if len(data) > LARGEST_TEXT:
+        raise MalformedFileError(f"{named(label)} is too large for a text of ldd.", hint=HINT)
+    encoding = WIDE.get(data[:2])
+    if encoding:
+        return data.decode(encoding, "replace")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def named(label: str) -> str:
+    """How messages call a text."""
+    return "Standard input" if label == STREAM else label
+
+
+def listings(text: str, label: str) -> list[Listing]:
+    """What a text tells, one listing a binary.
+
+    Args:
+        text: what `ldd`, `lddtree` or `readelf -d` printed; line ends may be Windows's.
+        label: how messages call it.
+
+    Raises:
+        MalformedFileError: it is empty, or no tool's output that is known here.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    if not text.strip():
+        raise MalformedFileError(f"{named(label)} is empty: there is no text to check.", hint=HINT)
+    if readelf.is_dynamic(lines):
+        found = list(readelf.parse(lines))
+    elif lddtree.is_tree(lines):
+        found = list(lddtree.parse_tree(lines))
+    elif lddtree.is_list(lines):
+        found = list(lddtree.parse_list(lines))
+    else:
+        found = list(ldd.parse(lines))
+    if not found:
+        raise MalformedFileError(
+            f"{named(label)} holds no output of ldd, lddtree or readelf -d that torchlink knows.", hint=HINT
+        )
+    return found
 
 
 def check_text(
@@ -204,12 +212,45 @@ def check_listing(
     )
 
 
-def not_understood(listing: Listing) -> tuple[str, ...]:
-    """A sentence about the lines of a text that are none of the tool's, if there are any."""
-    if not listing.strange:
-        return ()
-    lines = "1 line is" if len(listing.strange) == 1 else f"{len(listing.strange)} lines are"
-    return (f"{lines} not understood, such as: {listing.strange[0][:LONGEST_LINE]}",)
+def check_itself(
+    listing: Listing, path: Path, options: LintOptions, rules: Iterable[Rule], files: OpenFiles
+) -> FileReport | str:
+    """The report for the binary of a tree by its own search.
+
+    Args:
+        listing: what lddtree printed of it.
+        path: the binary, which is of the build that the text says about.
+        options: what it is checked against.
+        rules: the rules to apply.
+        files: keeps libraries open.
+
+    Returns:
+        The report; or a sentence, where lddtree found what the loader would not find without help that the text
+        does not say about: then its word must do.
+    """
+    elf = files.open(path)[0]
+    system = system_for(elf)
+    closure = resolve(path, system=system, environment=options.environment, files=files)
+    lost = missing_names(LintContext(closure, Scope(closure), options, kind_of(path, elf), system))
+    from_text = {each.name: each.path for each in listing.libraries if each.path}
+    beyond = {
+        edges[0].name for rule, group in lost.items() for edges in group if rule != NOT_INHERITED
+    } & from_text.keys()
+    if beyond:
+        return (
+            f"The loader alone would not find {', '.join(sorted(beyond))}; lddtree did, through LD_LIBRARY_PATH "
+            f"perhaps: `torchlink lint {path}` checks its own search."
+        )
+    report = check_binary(path, options, rules=rules, files=files)
+    own = {edge.name: edge.path for edge in closure.edges}
+    apart = [name for name, where in from_text.items() if name in own and not same(own[name], where)]
+    if apart:
+        sentence = (
+            f"lddtree finds {', '.join(apart)} elsewhere than the loader does. {path} is here, so its own search is "
+            "what was checked."
+        )
+        report = report._replace(not_checked=(*report.not_checked, sentence))
+    return report
 
 
 def check_imported(
@@ -239,6 +280,19 @@ def check_imported(
         beyond,
     )
     return report._replace(findings=(finding, *report.findings))
+
+
+def same(one: str | None, other: str | None) -> bool:
+    """Whether two paths lead to one file."""
+    return one == other or bool(one and other and os.path.realpath(one) == os.path.realpath(other))
+
+
+def not_understood(listing: Listing) -> tuple[str, ...]:
+    """A sentence about the lines of a text that are none of the tool's, if there are any."""
+    if not listing.strange:
+        return ()
+    lines = "1 line is" if len(listing.strange) == 1 else f"{len(listing.strange)} lines are"
+    return (f"{lines} not understood, such as: {listing.strange[0][:LONGEST_LINE]}",)
 
 
 def is_message(listing: Listing) -> bool:
@@ -309,13 +363,6 @@ def kind_in(listing: Listing, described: Described) -> str:
     if listing.imported or re.search(EXTENSION_NAME, name):
         return "python extension"
     return "shared library" if ".so" in name or (listing.dynamic and listing.dynamic.soname) else "executable"
-
-
-LDD_ALONE = "ldd loads an extension without Python's having imported torch: checked is the file itself, which is here."
-STATIC = "Nothing is loaded for it: it is statically linked, or no ELF file; what is inside only the file itself tells."
-OF_THE_FILE = (
-    "its search path, libraries that it links without use or uses without linking, text relocations and stack"
-)
 
 
 def left_open(listing: Listing, described: Described) -> Iterator[str]:

@@ -8,8 +8,8 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.lint.context import directories_of, holds_torch
-from torchlink.lint.libtorch_names import wanted
 from torchlink.lint.text.closure import Unseen
+from torchlink.lint.torch_symbols import wanted
 from torchlink.status import exists, is_dir, not_about_the_file
 
 if TYPE_CHECKING:
