@@ -88,7 +88,7 @@ def test_what_is_found_only_with_the_variable_or_lost_with_it_is_said(builder: B
     builder.path("broken/libinner.so").write_text("no library\n")
     broken = str(builder.directory / "broken")
     (sentence,) = check_binary(found, LintOptions(shell={"LD_LIBRARY_PATH": broken})).assumed
-    assert f"does not find libinner.so, for {broken}/libinner.so" in sentence
+    assert f"does not find libinner.so, because {broken}/libinner.so" in sentence
 
 
 def test_a_library_that_the_shell_preloads_is_said(builder: Builder) -> None:

@@ -155,7 +155,7 @@ def test_a_target_is_a_system_a_wheels_platform_or_versions(text: str) -> None:
 
 
 REFUSED = {
-    "debian": "Known releases: 8, jessie",
+    "debian": "Use one of: 8, jessie",
     "debian:99": "bookworm",
     "ubunt:22.04": "ubuntu:22.04",
     "amla:9": "alma:9",

@@ -38,7 +38,8 @@ def test_an_inherited_rpath_serves_the_libraries_of_a_directory(builder: Builder
     (outer,) = (file for file in report.files if file.path.endswith("libouter.so"))
     (sentence,) = outer.not_checked
     assert "libinner.so: not found if " in sentence
-    assert "pkg/app, which brings it, has an RPATH that serves it." in sentence
+    assert "found through the RPATH of " in sentence
+    assert sentence.endswith("pkg/app, which loads it.")
 
 
 def test_it_serves_the_libraries_of_a_wheel(builder: Builder) -> None:

@@ -41,4 +41,4 @@ def test_junit_and_html() -> None:
 
 def test_github_in_the_log_and_in_the_summary() -> None:
     assert f"ext.abi3.so: assumed: {SENTENCE}\n" in github.render(REPORT, cwd="/repo", root="/repo")
-    assert "assumed of <code>ext.abi3.so</code>: Python is taken" in github.render_summary(REPORT)
+    assert "assumed of <code>ext.abi3.so</code>: Python has imported torch" in github.render_summary(REPORT)

@@ -77,7 +77,7 @@ def test_an_entry_that_covers_nothing_is_reported() -> None:
     entry = AllowEntry("exec-stack", "*", "old assembler", "torchlink.toml")
     done = apply(report(RPATH), allow=[entry])
     assert done.stale == (
-        "torchlink.toml: nothing matches the allow entry for exec-stack on '*' (old assembler).",
+        "torchlink.toml: no finding matches the allow entry for exec-stack on '*' (old assembler).",
     )
 
 
@@ -118,9 +118,9 @@ def test_a_baseline_entry_that_is_gone_is_reported_with_how_many() -> None:
     twice = (finding("duplicate-libtorch", "/opt/libc10.so"), finding("duplicate-libtorch", "/srv/libc10.so"))
     known = baseline.of(report(*twice, RPATH, MISSING))
     assert apply(report(twice[0]), baseline=known).stale == (
-        "baseline: duplicate-libtorch on 'libc10.so' in app is gone in 1 of 2 places.",
-        "baseline: library-not-found on 'libcudart.so.12' in app is gone.",
-        "baseline: rpath-absolute on '/opt/torch/lib' in app is gone.",
+        "baseline: duplicate-libtorch on 'libc10.so' in app is no longer found in 1 of 2 places.",
+        "baseline: library-not-found on 'libcudart.so.12' in app is no longer found.",
+        "baseline: rpath-absolute on '/opt/torch/lib' in app is no longer found.",
     )
 
 

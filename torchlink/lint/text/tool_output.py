@@ -1,9 +1,8 @@
-"""Trees of `lddtree` whose binary is here: the search of the binary itself counts, for lddtree's is not the loader's.
+"""Checking the output of `ldd`, `lddtree` or `readelf -d`, and saying what such a text cannot answer.
 
-lddtree lets a RUNPATH be inherited like an RPATH, so it finds libraries that the loader does not. On the other hand
-it heeds the LD_LIBRARY_PATH that it ran in, of which the text tells nothing.
-
-Judging what `ldd`, `lddtree` or `readelf -d` printed, and saying what such a text leaves open.
+A file of the text that exists on this machine is read as well. If the binary of an lddtree output exists, its own
+search is checked instead: lddtree treats a RUNPATH as inherited, so it finds libraries that the loader does not, and it
+uses the LD_LIBRARY_PATH that it ran with, which its output does not show.
 """
 
 from __future__ import annotations
@@ -46,28 +45,28 @@ if TYPE_CHECKING:
     from torchlink.lint.text.closure import Described
     from torchlink.lint.text.listing import Listing
 
-STREAM = "-"  # what the command line calls standard input
+STREAM = "-"  # standard input, on the command line
 HINT = "Pipe it in whole: `ldd -r ./app 2>&1 | torchlink lint -`; or name the file itself: `torchlink lint ./app`."
-LARGEST_TEXT = 64 << 20  # bytes; ldd on all of a large machine's programs writes some 10 MiB
+LARGEST_TEXT = 64 << 20  # bytes; ldd on all programs of a large machine writes some 10 MiB
 WIDE = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # what PowerShell's > writes
 NOT_INHERITED = "runpath-not-inherited"
 SHOWN = 3  # names in a sentence
 LONGEST_LINE = 120  # characters of a line that a sentence quotes
-LDD_ALONE = "ldd loads an extension without Python's having imported torch: checked is the file itself, which is here."
-STATIC = "Nothing is loaded for it: it is statically linked, or no ELF file; what is inside only the file itself tells."
-OF_THE_FILE = (
-    "its search path, libraries that it links without use or uses without linking, text relocations and stack"
+LDD_ALONE = "ldd loads an extension without torch; the file itself was checked instead, as Python imports it."
+STATIC = "It is statically linked, or not an ELF file: there are no libraries to check in a text."
+NOT_IN_A_TEXT = (
+    "search path, unused and indirectly used libraries, text relocations and stack were not checked"
 )
 
 
 def decode(data: bytes, label: str) -> str:
-    """A text's bytes as text: UTF-8 or what PowerShell writes; other bytes survive as surrogates.
+    """Decode UTF-8 or what PowerShell writes; other bytes become surrogates.
 
     Raises:
         MalformedFileError: it is larger than any such text.
     """
     if len(data) > LARGEST_TEXT:
-        raise MalformedFileError(f"{named(label)} is too large for a text of ldd.", hint=HINT)
+        raise MalformedFileError(f"{named(label)} is too large to be the output of ldd.", hint=HINT)
     encoding = WIDE.get(data[:2])
     if encoding:
         return data.decode(encoding, "replace")
@@ -75,23 +74,23 @@ def decode(data: bytes, label: str) -> str:
 
 
 def named(label: str) -> str:
-    """How messages call a text."""
+    """Return the name of a text in messages."""
     return "Standard input" if label == STREAM else label
 
 
 def listings(text: str, label: str) -> list[Listing]:
-    """What a text tells, one listing a binary.
+    """Parse a text into one listing per binary.
 
     Args:
-        text: what `ldd`, `lddtree` or `readelf -d` printed; line ends may be Windows's.
-        label: how messages call it.
+        text: the output of `ldd`, `lddtree` or `readelf -d`; line ends may be CRLF.
+        label: its name in messages.
 
     Raises:
-        MalformedFileError: it is empty, or no tool's output that is known here.
+        MalformedFileError: it is empty, or not the output of one of these tools.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     if not text.strip():
-        raise MalformedFileError(f"{named(label)} is empty: there is no text to check.", hint=HINT)
+        raise MalformedFileError(f"{named(label)} is empty.", hint=HINT)
     if readelf.is_dynamic(lines):
         found = list(readelf.parse(lines))
     elif lddtree.is_tree(lines):
@@ -102,7 +101,7 @@ def listings(text: str, label: str) -> list[Listing]:
         found = list(ldd.parse(lines))
     if not found:
         raise MalformedFileError(
-            f"{named(label)} holds no output of ldd, lddtree or readelf -d that torchlink knows.", hint=HINT
+            f"{named(label)} is not the output of ldd, lddtree or readelf -d.", hint=HINT
         )
     return found
 
@@ -116,19 +115,19 @@ def check_text(
     files: OpenFiles | None = None,
     torches: Torches | None = None,
 ) -> Iterator[FileReport]:
-    """What the rules say about each binary that a text is about; files that it names are read, never run.
+    """Apply rules to each binary of a text; files that it names are read, never run.
 
     Args:
-        text: what `ldd`, `lddtree` or `readelf -d` printed, of one binary or several.
-        label: how reports call a binary that the text does not name: the text's own file, or `-`.
-        options: what it is checked against; the environment does not count, for the text says what was found.
+        text: the output of `ldd`, `lddtree` or `readelf -d` for one binary or several.
+        label: the name in reports of a binary that the text does not name: the text's own file, or `-`.
+        options: what it is checked against; the environment is ignored, because the text says what was found.
         rules: the rules to apply.
         files: keeps libraries open from one binary to the next.
-        torches: where the libtorch comes from that Python has loaded when it imports an extension.
+        torches: where to find the libtorch that Python has loaded when it imports an extension.
 
     Raises:
-        MalformedFileError: the text is empty, or holds none of these tools' output; or a file that it names
-            contradicts itself.
+        MalformedFileError: the text is empty or not the output of one of these tools, or a file that it names is
+            damaged.
     """
     files = files or OpenFiles()
     options = options or LintOptions()
@@ -138,7 +137,7 @@ def check_text(
     if all(each.complaints and not each.libraries for each in found):
         raise MalformedFileError(
             f"{named(label)} names no binary: {found[0].complaints[0]}.",
-            hint="Run it on a program or library that exists.",
+            hint="Run the tool on a program or library that exists.",
         )
     for listing in found:
         yield check_listing(listing, label, options, chosen, files, torches)
@@ -152,7 +151,7 @@ def check_listing(
     files: OpenFiles,
     torches: Torches | None = None,
 ) -> FileReport:
-    """What the rules say about one binary of a text."""
+    """Apply rules to one binary of a text."""
     path = listing.subject or label
     if without_torch(listing, files):
         report = check_binary(Path(path), options, rules=rules, files=files, torches=torches)
@@ -182,7 +181,7 @@ def check_listing(
         errors=listing.errors,
     )
     assumed: tuple[str, ...] = ()
-    # What a program takes of libtorch and does not find tells most when it is looked up in one.
+    # Undefined symbols of libtorch are looked up in one, to tell why they are undefined.
     of_torch = not context.torch and any(is_of_torch(each.symbol) for each in listing.undefined)
     if listing.undefined and (context.is_extension or of_torch):
         from torchlink.lint.importing import after_import_in_text
@@ -194,7 +193,7 @@ def check_listing(
 
         paths = [each.path for each in listing.libraries if each.path]
         assumed += tuple(through_shell(options.shell, paths))
-    usual = tuple(always_left_open(listing, described))
+    usual = tuple(always_unchecked(listing, described))
     return FileReport(
         path,
         listing.kind,
@@ -203,7 +202,7 @@ def check_listing(
         not_checked=(
             *listing.complaints,
             *not_understood(listing),
-            *left_open(listing, described),
+            *unchecked(listing, described),
             *usual,
             *remarks,
         ),
@@ -215,39 +214,39 @@ def check_listing(
 def check_itself(
     listing: Listing, path: Path, options: LintOptions, rules: Iterable[Rule], files: OpenFiles
 ) -> FileReport | str:
-    """The report for the binary of a tree by its own search.
+    """Check the binary of an lddtree output by its own search.
 
     Args:
-        listing: what lddtree printed of it.
-        path: the binary, which is of the build that the text says about.
+        listing: the output of lddtree.
+        path: the binary, of the same build.
         options: what it is checked against.
         rules: the rules to apply.
         files: keeps libraries open.
 
     Returns:
-        The report; or a sentence, where lddtree found what the loader would not find without help that the text
-        does not say about: then its word must do.
+        The report; or a sentence if lddtree found libraries that the loader alone does not find, so that its output
+        has to be checked.
     """
     elf = files.open(path)[0]
     system = system_for(elf)
     closure = resolve(path, system=system, environment=options.environment, files=files)
-    lost = missing_names(LintContext(closure, Scope(closure), options, kind_of(path, elf), system))
+    missing = missing_names(LintContext(closure, Scope(closure), options, kind_of(path, elf), system))
     from_text = {each.name: each.path for each in listing.libraries if each.path}
     beyond = {
-        edges[0].name for rule, group in lost.items() for edges in group if rule != NOT_INHERITED
+        edges[0].name for rule, group in missing.items() for edges in group if rule != NOT_INHERITED
     } & from_text.keys()
     if beyond:
         return (
-            f"The loader alone would not find {', '.join(sorted(beyond))}; lddtree did, through LD_LIBRARY_PATH "
-            f"perhaps: `torchlink lint {path}` checks its own search."
+            f"The loader alone does not find {', '.join(sorted(beyond))}; lddtree did, possibly through "
+            f"LD_LIBRARY_PATH. Run `torchlink lint {path}` to check the search of the binary itself."
         )
     report = check_binary(path, options, rules=rules, files=files)
     own = {edge.name: edge.path for edge in closure.edges}
-    apart = [name for name, where in from_text.items() if name in own and not same(own[name], where)]
-    if apart:
+    different = [name for name, where in from_text.items() if name in own and not same(own[name], where)]
+    if different:
         sentence = (
-            f"lddtree finds {', '.join(apart)} elsewhere than the loader does. {path} is here, so its own search is "
-            "what was checked."
+            f"lddtree finds {', '.join(different)} elsewhere than the loader does; {path} exists here, so its own "
+            "search was checked."
         )
         report = report._replace(not_checked=(*report.not_checked, sentence))
     return report
@@ -261,7 +260,7 @@ def check_imported(
     files: OpenFiles,
     torches: Torches | None,
 ) -> FileReport:
-    """What the rules say about an extension whose import has failed and whose file is here."""
+    """Apply rules to an extension whose import has failed and whose file exists here."""
     examined = examine(path, options, files=files, torches=torches, imported=True)
     report = report_of(examined, path, rules)
     here = {each.symbol for each in examined.context.undefined}
@@ -274,9 +273,9 @@ def check_imported(
     symbols, them = ("symbols are", "them") if len(beyond) > 1 else ("symbol is", "it")
     finding = chosen.finding(
         report.path.rpartition("/")[2],
-        f"The text says that {len(beyond)} {symbols} undefined, but {directory} has {them}: another libtorch than that "
-        "one was loaded.",
-        "Name the one of the Python that failed with --libtorch or --python, or build the extension again for it.",
+        f"The text says that {len(beyond)} {symbols} undefined, but {directory} has {them}: another libtorch was "
+        "loaded.",
+        "Name the libtorch of the Python that failed with --libtorch or --python, or rebuild the extension for it.",
         beyond,
     )
     return report._replace(findings=(finding, *report.findings))
@@ -288,15 +287,17 @@ def same(one: str | None, other: str | None) -> bool:
 
 
 def not_understood(listing: Listing) -> tuple[str, ...]:
-    """A sentence about the lines of a text that are none of the tool's, if there are any."""
-    if not listing.strange:
+    """Return a sentence about the lines of a text that are not the tool's, if there are any."""
+    if not listing.unknown:
         return ()
-    lines = "1 line is" if len(listing.strange) == 1 else f"{len(listing.strange)} lines are"
-    return (f"{lines} not understood, such as: {listing.strange[0][:LONGEST_LINE]}",)
+    first = listing.unknown[0][:LONGEST_LINE]
+    if len(listing.unknown) == 1:
+        return (f"1 line is not recognised: {first}",)
+    return (f"{len(listing.unknown)} lines are not recognised; the first is: {first}",)
 
 
 def is_message(listing: Listing) -> bool:
-    """Whether a text is what Python's import said of the first symbol that an extension lacks."""
+    """Whether a text is the message of a failed import, which names the first symbol that an extension lacks."""
     if listing.kind != LDD or not listing.undefined or listing.libraries or listing.interpreter:
         return False
     path = Path(listing.subject or "")
@@ -304,7 +305,7 @@ def is_message(listing: Listing) -> bool:
 
 
 def without_torch(listing: Listing, files: OpenFiles) -> bool:
-    """Whether ldd was run on an extension that is here and for which Python has libtorch's libraries loaded."""
+    """Whether ldd was run on an extension that exists here and that Python imports after torch."""
     lost = any(each.path is None and bare_name(each.name) in TORCH_LIBRARIES for each in listing.libraries)
     if listing.kind != LDD or not listing.subject or not (lost or listing.static):
         return False
@@ -319,7 +320,7 @@ def without_torch(listing: Listing, files: OpenFiles) -> bool:
 
 
 def leaves_undefined(listing: Listing, files: OpenFiles) -> bool:
-    """Whether the binary of a loader's message is here, and takes from others what the message says that it lacks."""
+    """Whether the binary of a loader's message exists here and leaves the symbols of the message undefined."""
     try:
         elf = files.open(Path(listing.subject or ""))[0]
         taken = frozenset(elf.undefined_names())
@@ -335,7 +336,7 @@ def leaves_undefined(listing: Listing, files: OpenFiles) -> bool:
 
 
 def musl_loader(listing: Listing, elf: ElfFile) -> str | None:
-    """The loader where the text is of musl's; None where the file tells which loader it is."""
+    """Return the loader if the text is of musl's ldd, else None: the binary names its loader."""
     if not listing.musl:
         return None
     named = listing.interpreter or ""
@@ -343,19 +344,19 @@ def musl_loader(listing: Listing, elf: ElfFile) -> str | None:
 
 
 def is_here(listing: Listing, files: OpenFiles) -> bool:
-    """Whether the binary that `readelf -d` was run on is here: then there is more to check than the text."""
+    """Whether the binary that `readelf -d` was run on exists here, so that more than the text can be checked."""
     try:
         dynamic = files.open(Path(listing.subject or ""))[0].dynamic
     except FileError:
         return False
-    said = listing.dynamic
-    return said is not None and all(
-        getattr(said, name) == getattr(dynamic, name) for name in ("needed", "soname", "rpath", "runpath")
+    listed = listing.dynamic
+    return listed is not None and all(
+        getattr(listed, name) == getattr(dynamic, name) for name in ("needed", "soname", "rpath", "runpath")
     )
 
 
 def kind_in(listing: Listing, described: Described) -> str:
-    """What a text is about, as in `FileReport.kind`: as its file says, else by its name."""
+    """Return the kind of a text's binary, as in `FileReport.kind`: from its file, or else from its name."""
     subject = described.closure.subject
     name = subject.path.rpartition("/")[2]
     if described.subject_read:
@@ -365,44 +366,44 @@ def kind_in(listing: Listing, described: Described) -> str:
     return "shared library" if ".so" in name or (listing.dynamic and listing.dynamic.soname) else "executable"
 
 
-def left_open(listing: Listing, described: Described) -> Iterator[str]:
-    """What this text leaves open besides what every one does, in sentences."""
+def unchecked(listing: Listing, described: Described) -> Iterator[str]:
+    """Return sentences about what this text, unlike others of its kind, cannot answer."""
     if listing.kind == READELF:
         yield (
-            "readelf -d tells what a binary asks for, not what the loader finds: whether its libraries are there, and "
-            "everything about symbols, is left open."
+            "readelf -d shows what a binary needs, not what the loader finds: missing libraries and symbols were not "
+            "checked."
         )
         return
     if described.at_odds:
         yield (
             f"{listing.subject} on this machine needs {some(described.at_odds)}, which the text does not list: it is "
-            "of another build, and was not read."
+            "from another build and was not read."
         )
     if listing.musl and not listing.undefined and all(each.path for each in listing.libraries):
-        yield "musl's ldd writes to stderr what is missing: pipe it in with `2>&1`."
+        yield "musl's ldd writes errors to stderr: pipe them in with `2>&1`."
 
 
-def always_left_open(listing: Listing, described: Described) -> Iterator[str]:
-    """What every text of a linked binary leaves open where the files that it names are not here, in sentences."""
+def always_unchecked(listing: Listing, described: Described) -> Iterator[str]:
+    """Return sentences about what no text of a linked binary can answer if its files are not on this machine."""
     if listing.kind == READELF:
         return
     name = listing.subject
     if not described.at_odds and not described.subject_read:
-        why = f"{name} is no file here" if name else "The text does not name the binary"
-        yield f"{why}, so {OF_THE_FILE} are left open: `torchlink lint FILE` checks them."
+        why = f"{name} does not exist here" if name else "The text does not name the binary"
+        yield f"{why}: its {NOT_IN_A_TEXT}. Run `torchlink lint FILE` to check them."
     if described.absent:
         one = len(described.absent) == 1
         yield (
             f"{len(described.absent)} of the libraries {'is' if one else 'are'} not on this machine "
-            f"({some(described.absent)}): what {'it defines, needs and is' if one else 'they define, need and are'} "
-            "built for is left open."
+            f"({some(described.absent)}): {'its' if one else 'their'} symbols, dependencies and machine were not "
+            "checked."
         )
     if not listing.undefined and not (described.whole and described.subject_read):
-        yield "Undefined symbols are checked only as far as the text names them, as `ldd -r` does."
-    yield "The text does not say through what a library was found: RPATH, LD_LIBRARY_PATH or the system."
+        yield "Undefined symbols are checked only if the text lists them, as the output of `ldd -r` does."
+    yield "The text does not say how a library was found: through an RPATH, LD_LIBRARY_PATH or the system."
 
 
 def some(names: tuple[str, ...]) -> str:
-    """The first few names."""
+    """Return the first few names and the number of further ones."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
