@@ -30,6 +30,8 @@ SYSTEM_KINDS = frozenset({"ld.so.cache", "default", "interpreter"})
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
 PYTHON_NAME = r"_?Py[A-Z_]"  # symbols of the interpreter
 VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # environment variables that change a closure
+# The file of an object that only a text describes: a path that cannot exist, nor anything next to it.
+NOWHERE = Path(os.devnull, "no", "such", "directory", "file")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 Derived = TypeVar("Derived")
 
@@ -335,6 +337,11 @@ def names_in(directory: Path) -> list[str]:
 def holds_torch(directory: Path) -> bool:
     """Whether a directory holds the libraries of a libtorch."""
     return not TORCH_MARKERS.isdisjoint(map(bare_name, names_in(directory)))
+
+
+def is_unseen(each: LoadedObject) -> bool:
+    """Whether only a text describes an object: its file does not exist on this machine."""
+    return each.file == NOWHERE
 
 
 def file_name(path: str) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.names import DRIVER, NVIDIA, TORCH_LIBRARIES, bare_name
+from torchlink.lint.context import is_unseen
 from torchlink.lint.finding import Severity
 from torchlink.lint.search_dirs import entries_of, is_there
-from torchlink.lint.text.closure import Unseen
 from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def other_c_library(context: LintContext) -> dict[str, tuple[str, ...]]:
                 telling := [name for name in names if re.match(OF_GLIBC_ALONE, name)]
             ):
                 found[each.path] = telling[:1]
-    if isinstance(context.subject.elf, Unseen) and context.subject.path in found:
+    if is_unseen(context.subject) and context.subject.path in found:
         # A text that does not say what needs a library attributes it to the program.
         needs = found.pop(context.subject.path)
         torch = [each.path for objects in context.torch.values() for each in objects]

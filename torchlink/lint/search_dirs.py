@@ -7,8 +7,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.lint.context import directories_of, holds_torch
-from torchlink.lint.text.closure import Unseen
+from torchlink.lint.context import directories_of, holds_torch, is_unseen
 from torchlink.lint.torch_symbols import wanted
 from torchlink.status import exists, is_dir, not_about_the_file
 
@@ -66,7 +65,7 @@ def flaw(entry: SearchDir, context: LintContext) -> str | None:
         return "rpath-relative"
     allowed = any(begins(path, prefix) for prefix in context.options.allowed_rpath for path in names(entry))
     # The directories of a file that only a text describes are on another machine.
-    exists = is_directory(entry.host) or isinstance(entry.owner.elf, Unseen)
+    exists = is_directory(entry.host) or is_unseen(entry.owner)
     if not entry.portable and world_writable(entry.host, exists=exists):
         return "rpath-world-writable"
     if context.options.allowed_rpath and not allowed:

@@ -6,9 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import CUDA_NUMBERED, CUDA_OTHERS
-from torchlink.lint.context import file_name, real_dir
+from torchlink.lint.context import file_name, is_unseen, real_dir
 from torchlink.lint.finding import Severity, rule
-from torchlink.lint.text.closure import Unseen
 from torchlink.lint.torch_symbols import mixed
 from torchlink.lint.unused import EDGES
 
@@ -135,7 +134,7 @@ def duplicate_openmp(rule: Rule, context: LintContext) -> Iterator[Finding]:
             for each in context.closure.objects
             if re.match(OPENMP, file_name(each.path))
             # A file that a text names and this machine lacks is recognised by its name.
-            and (isinstance(each.elf, Unseen) or any(each.elf.defines(entry) for entry in OPENMP_ENTRY))
+            and (is_unseen(each) or any(each.elf.defines(entry) for entry in OPENMP_ENTRY))
         ]
     )
     if len(runtimes) > 1:

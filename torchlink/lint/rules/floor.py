@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.bounds import whole_number
-from torchlink.libtorch.floor import newest_fitting
 from torchlink.lint.context import file_name
 from torchlink.lint.finding import Severity, rule
 
@@ -149,6 +148,8 @@ def torch_itself(excesses: list[TooNewVersion], context: LintContext) -> str:
     of_torch = [each for each in excesses if context.belongs_to_torch(each.object)]
     if not of_torch:
         return ""
+    from torchlink.libtorch.floor import newest_fitting
+
     top = max(of_torch, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
     where = context.options.target or "the target"
     fitting = newest_fitting(context.subject.elf.machine, context.options.floors)

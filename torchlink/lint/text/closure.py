@@ -17,6 +17,7 @@ from torchlink.binary.elf_versions import VersionNeed
 from torchlink.binary.loader import MUSL_OWN
 from torchlink.errors import FileError
 from torchlink.libtorch.machine import this_machine
+from torchlink.lint.context import NOWHERE
 from torchlink.lint.text.listing import LDD, READELF
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 HEADER = struct.pack("<4sBBB9xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 3, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
 STACK = struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)
 UNNAMED = "the program"  # the name in messages of a binary that the text does not name
-# A path that cannot exist, nor anything next to it.
-NOWHERE = Path(os.devnull, "no", "such", "directory", "file")
 SOMEWHERE = "/(its directory)"  # the value of `$ORIGIN` if the text does not give a directory
 # A library directly in a default directory of the loader, or in that of its architecture.
 DEFAULT_DIR = re.compile(r"(/usr)?/lib(x?32|64)?(/[\w.]+-linux-\w+)?(/glibc-hwcaps/[^/]+)?/[^/]+$")
