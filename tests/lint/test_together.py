@@ -51,7 +51,7 @@ def test_it_serves_the_libraries_of_a_wheel(builder: Builder) -> None:
     assert found(lint([wheel])) == {"app": [], "libinner.so": [], "libouter.so": []}
 
 
-def test_a_library_alone_or_under_a_runpath_is_still_told_of(builder: Builder) -> None:
+def test_a_library_alone_or_under_a_runpath_is_still_reported(builder: Builder) -> None:
     directory = package(builder, "--disable-new-dtags")
     alone = lint([directory / "lib/libouter.so"])
     assert found(alone) == {"libouter.so": ["library-not-found"]}
@@ -62,7 +62,7 @@ def test_a_library_alone_or_under_a_runpath_is_still_told_of(builder: Builder) -
     assert apart["app"] == ["runpath-not-inherited"]
 
 
-def test_what_the_program_itself_lacks_is_lost_for_both(builder: Builder) -> None:
+def test_what_the_program_itself_lacks_is_missing_for_both(builder: Builder) -> None:
     directory = package(builder, "--disable-new-dtags")
     (directory / "lib/libinner.so").unlink()
     assert found(lint([directory])) == {"app": ["library-not-found"], "libouter.so": ["library-not-found"]}
