@@ -15,6 +15,7 @@ from tests.conftest import program, unmet
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.elf_hash import gnu_hash, sysv_hash
 from torchlink.binary.elf_layout import layout_of
+from torchlink.binary.elf_symbols import MANY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -296,3 +297,23 @@ def test_the_hashes_are_those_of_the_specification() -> None:
         step(long[:1024]),
         step(long[:7]),
     ]
+
+
+def test_a_name_binds_alike_whether_it_is_looked_up_alone_or_among_thousands(
+    system_files: list[Path],
+) -> None:
+    """Only how the tables are read differs."""
+    looked_up = 0
+    for file in system_files:
+        with ElfFile.open(file) as elf:
+            defined = [(each.name, each.version) for each in elf.definitions()]
+            pairs = [
+                *defined,
+                *((name, None) for name, _ in defined),
+                *((b"no" + name, None) for name, _ in defined),
+            ]
+            wanted = [(gnu_hash(name), name, version, number) for number, (name, version) in enumerate(pairs)]
+            alone = [each for each in wanted if not elf.provides(each[1], each[0], each[2])]
+            assert elf.unresolved(wanted) == alone, file
+            looked_up += len(wanted) > len(alone) > MANY
+    assert looked_up > 3

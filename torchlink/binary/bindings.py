@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import Definition, Reference
+    from torchlink.binary.elf_layout import Wanted
 
 STRIDE = 32
 BATCH = 1024
@@ -94,7 +95,7 @@ class Scope:
             Paths of objects loaded before it, in load order, each with what binds to it; and what stays its own.
         """
         left = {each.number: each for each in symbols}
-        wanted = [(gnu_hash(each.name), each.name, each.version, each.number) for each in left.values()]
+        wanted = [as_wanted(each) for each in left.values()]
         taken: dict[str, list[Definition]] = {}
         for each in self.before(path):
             rest = each.elf.unresolved(wanted)
@@ -140,7 +141,7 @@ class Scope:
     def _strike(self, references: Iterable[Reference], unproven: dict[str, LoadedObject]) -> None:
         """Take out of `unproven` those that a reference binds to."""
         asked = {each.number: each for each in references} if unproven else {}
-        wanted = [(gnu_hash(each.name), each.name, each.version, each.number) for each in asked.values()]
+        wanted = [as_wanted(each) for each in asked.values()]
         for path, library in list(unproven.items()):
             for hashed, name, version, number in library.elf.likely(wanted):
                 # Only where it has the name must the whole order decide who gets it.
@@ -153,22 +154,45 @@ class Scope:
                     break
 
     def used_but_not_needed(self, path: str) -> dict[str, tuple[str, ...]]:
-        """Libraries that an object uses without a NEEDED entry: path → mangled names that bind there.
+        """Return the libraries that an object uses without a NEEDED entry: path → mangled names that bind there.
 
-        Such a program starts only because another library brings them along.
+        Such a program starts only because another library loads them.
         """
-        served = {edge.path for edge in self.closure.edges_of(path)} | {path}
-        indirect: dict[str, list[str]] = {}
+        direct = {edge.path for edge in self.closure.edges_of(path)} | {path}
+        self._bind_all(path)
+        indirect: dict[int, tuple[Reference, LoadedObject]] = {}
         for reference in self.references(path):
             if reference.weak:  # it may stay undefined, so nothing is relied on
                 continue
             provider = self.provider(reference)
-            if provider is None or provider.path in served or provider.found_via.kind == "interpreter":
-                continue
-            if first_provider(reference, (self._objects[each] for each in served if each)) is None:
-                name = reference.name.decode("utf-8", "surrogateescape")
-                indirect.setdefault(provider.path, []).append(name)
-        return {each: tuple(names) for each, names in indirect.items()}
+            if provider and provider.path not in direct and provider.found_via.kind != "interpreter":
+                indirect[reference.number] = reference, provider
+        left = [as_wanted(reference) for reference, _ in indirect.values()]
+        for each in direct:
+            left = self._objects[each].elf.unresolved(left) if each and left else left
+        names: dict[str, list[str]] = {}
+        for _, _, _, number in left:
+            reference, provider = indirect[number]
+            names.setdefault(provider.path, []).append(reference.name.decode("utf-8", "surrogateescape"))
+        return {each: tuple(bound) for each, bound in names.items()}
+
+    def _bind_all(self, path: str) -> None:
+        """Look up everything that an object takes from others, library by library: many names at once are cheap."""
+        left = {
+            each.number: each
+            for each in self.references(path)
+            if not each.copied and (each.name, each.version) not in self._bound
+        }
+        wanted = [as_wanted(each) for each in left.values()]
+        for library in self.closure.objects:
+            if not wanted:
+                break
+            rest = library.elf.unresolved(wanted)
+            for number in {number for *_, number in wanted}.difference(number for *_, number in rest):
+                reference = left.pop(number)
+                self._bound[reference.name, reference.version] = library
+            wanted = rest
+        self._bound.update(((each.name, each.version), None) for each in left.values())
 
     def undefined_symbols(self, path: str) -> tuple[UndefinedSymbol, ...]:
         """Strong references of an object that nothing in the closure serves."""
@@ -238,6 +262,11 @@ class Scope:
                 if found is not None and found.path == provider:
                     names.append(reference.name.decode("utf-8", "surrogateescape"))
         return tuple(names)
+
+
+def as_wanted(symbol: Reference | Definition) -> Wanted:
+    """A symbol in the form that look-ups of many take."""
+    return gnu_hash(symbol.name), symbol.name, symbol.version, symbol.number
 
 
 def first_provider(reference: Reference, objects: Iterable[LoadedObject]) -> LoadedObject | None:

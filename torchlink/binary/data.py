@@ -178,6 +178,34 @@ class Data:
         return self.raw_string(offset, end).decode("utf-8", "surrogateescape")
 
 
+class LazyBytes:
+    """The bytes of a file from an offset on; a slice is read when it is taken."""
+
+    __slots__ = ("_start", "_take")
+
+    def __init__(self, data: Data, start: int) -> None:
+        self._take = data.take
+        self._start = start
+
+    def __getitem__(self, part: slice[int, int, None]) -> bytes:
+        return self._take(self._start + part.start, part.stop - part.start)
+
+
+class LazyNumbers:
+    """The unsigned numbers of a file from an offset on; each is read when it is asked for."""
+
+    __slots__ = ("_layout", "_start", "_unpack")
+
+    def __init__(self, data: Data, start: int, layout: struct.Struct) -> None:
+        self._unpack = data.unpack
+        self._start = start
+        self._layout = layout
+
+    def __getitem__(self, number: int) -> int:
+        value: int = self._unpack(self._layout, self._start + number * self._layout.size)[0]
+        return value
+
+
 class Source:
     """A regular file that is read at many places.
 

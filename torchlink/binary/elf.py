@@ -27,6 +27,7 @@ from torchlink.binary.elf_dynamic import (
     read_dynamic,
 )
 from torchlink.binary.elf_layout import (
+    MOST_SYMBOLS,
     PF_X,
     PLAIN_STACK,
     PT_GNU_STACK,
@@ -91,7 +92,6 @@ COPY = {
     "s390": 9,
     "loongarch64": 4,
 }
-MOST_SYMBOLS = 1 << 21
 LARGEST = 1 << 29  # bytes of a table; libtorch_cpu.so's has 8 MB
 CHUNK = 1 << 20  # bytes of a table read at once, rounded to whole entries
 

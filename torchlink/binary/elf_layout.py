@@ -158,6 +158,7 @@ class Definition(NamedTuple):
     strong: bool  # neither weak, as every copy of an inline function is, nor unique
 
 
+MOST_SYMBOLS = 1 << 21  # in one table; libtorch_cpu.so has 75,000
 MAGIC = b"\x7fELF"
 MOST_SEGMENTS = 1 << 16
 
