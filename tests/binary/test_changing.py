@@ -64,7 +64,7 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_an_error(library: Path, size
     command = [sys.executable, "-c", CUT_OFF, str(library), str(size)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"2 {library} was changed while it was read.\n"
+    assert done.stdout == f"2 {library} changed while it was being read.\n"
 
 
 def test_a_file_that_was_replaced_is_noticed_when_it_is_opened_again(library: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_file_that_was_replaced_is_noticed_when_it_is_opened_again(library: Pa
         Source.close_all()
         shutil.copy(library, tmp_path / "other")
         (tmp_path / "other").replace(library)
-        with pytest.raises(ResourcesError, match="was changed while it was read"):
+        with pytest.raises(ResourcesError, match="changed while it was being read"):
             elf.exports()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf_layout import Image, Wanted
 
 MASK = 0xFFFFFFFF
-LONGEST_NUMERAL = 512  # bytes of a name; the few longer ones take the slow way
+LONGEST_NUMERAL = 512  # bytes of a name; the few longer ones are hashed byte by byte
 START_TIMES_POWERS = tuple(
     accumulate(repeat(33, LONGEST_NUMERAL), lambda power, _: power * 33 & MASK, initial=5381)
 )
@@ -34,8 +34,8 @@ WIDE_HASH_MACHINES = frozenset({"s390x", "alpha"})  # their 64-bit DT_HASH has 6
 def gnu_hash(name: bytes) -> int:
     """The 32-bit hash that DT_GNU_HASH uses: 5381, then times 33 plus the next byte.
 
-    A name is thus the digits of a number in base 33, and reading numbers is what Python does fast: four times
-    as fast as a sum, where a closure of libtorch has many thousand names to hash.
+    A name is thus the digits of a number in base 33, and `int` reads those four times as fast as a loop adds them up.
+    A closure of libtorch has many thousand names to hash.
     """
     length = len(name)
     if length <= LONGEST_NUMERAL:
@@ -211,7 +211,7 @@ class SysvTable:
 
 
 def hash_table(image: Image, tags: Mapping[int, int]) -> GnuTable | SysvTable | None:
-    """The table that the loader would use, or None: then only a walk over all symbols finds one."""
+    """Return the table that the loader would use, or None where only a walk over all symbols finds one."""
     if DT_GNU_HASH in tags:
         return GnuTable(image, tags[DT_GNU_HASH])
     if DT_HASH in tags:

@@ -1,6 +1,6 @@
-"""Stretches of an ELF file's symbol table as columns, for what is asked of thousands of symbols.
+"""An ELF file's dynamic symbols: looked up by name through the hash table, or read as columns.
 
-An ELF file's dynamic symbols: one by name through the hash table, or all of them.
+`Columns` reads two fields of many symbols at once. `SymbolTable` answers everything else.
 """
 
 from __future__ import annotations
@@ -46,11 +46,18 @@ if TYPE_CHECKING:
 
 
 LOCAL, GLOBAL, WEAK = 0, 1, 2  # symbol bindings
-OVERLAP = "its symbol names overlap without measure"
+OVERLAP = "its symbol names overlap far more than any linker makes them"
+NO_VERSION: tuple[None, None] = (None, None)
+CHUNK = 1 << 12  # symbols read at once
+# From this many names on, a look-up reads whole tables rather than single entries. Checking libtorch_python.so's 5,600
+# undefined names takes 23 ms; 42 ms with single entries alone, 38 ms with whole tables alone, which also slow a single
+# look-up in libtorch_cpu.so from 0.3 ms to 3.4 ms.
+MANY = 100
+FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
 
 
 class Columns:
-    """Where the names of symbols begin, and the word that holds their binding and section.
+    """The symbol table by column: where each name begins, and the word that holds its binding and section.
 
     Args:
         image: the file.
@@ -73,7 +80,7 @@ class Columns:
         self.visibility = 3 << (8 if little else 16)
 
     def read(self, first: int, end: int) -> tuple[array[int], array[int]]:
-        """Of the symbols from number `first` up to `end`: the names' places, the fields of binding and section."""
+        """Return the name offsets, and the words with binding and section, of the symbols from `first` up to `end`."""
         size = self._image.layout.symbol.size
         bytes_ = max(end - first, 0) * size
         words = self._image.data.numbers("I", self._start + first * size, bytes_, self._image.byteorder)
@@ -81,7 +88,7 @@ class Columns:
         return words[::step], words[1 if self._image.bits == 64 else 3 :: step]
 
     def texts(self, places: Iterable[int]) -> list[bytes]:
-        """The strings that begin at these places of the string table."""
+        """Return the strings that begin at these offsets of the string table."""
         buffer, base = self._image.data.window(self._strings, self._end)
         start, end = self._strings - base, self._end - base
         find = buffer.find
@@ -99,21 +106,12 @@ class Columns:
 
 
 def most_text(start: int, end: int) -> int:
-    """How long all names of a string table may be together: they may share their tails, but not without measure."""
+    """Return the limit on the total length of a table's names: they may share tails, but not arbitrarily often."""
     return 4 * (end - start) + 4096
 
 
-NO_VERSION: tuple[None, None] = (None, None)
-CHUNK = 1 << 12  # symbols read at once
-# From this many names on, a look-up reads whole tables rather than single entries. Checking libtorch_python.so's 5,600
-# undefined names takes 23 ms; 42 ms with single entries alone, 38 ms with whole tables alone, which also slow a single
-# look-up in libtorch_cpu.so from 0.3 ms to 3.4 ms.
-MANY = 100
-FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
-
-
 class SymbolTable:
-    """The dynamic symbol table of one file; nothing of it is read before it is asked for."""
+    """The dynamic symbol table of one file; each part is read when it is first needed."""
 
     def __init__(self, image: Image, dynamic: Dynamic, versions: Versions) -> None:
         self._image = image
@@ -176,7 +174,7 @@ class SymbolTable:
         return None
 
     def _count_from_neighbour(self) -> int:
-        """Without a hashed symbol and without sections: up to the next table, which linkers put behind."""
+        """Count up to the next table, which linkers place right after: for files with neither hashes nor sections."""
         start = self._tags[DT_SYMTAB]
         neighbours = (DT_STRTAB, DT_VERSYM, DT_VERNEED, DT_VERDEF, DT_GNU_HASH, DT_HASH)
         behind = [self._tags[tag] for tag in neighbours if self._tags.get(tag, 0) > start]
@@ -216,7 +214,7 @@ class SymbolTable:
         )
 
     def references(self, numbers: Iterable[int] | None, *, copies: frozenset[int]) -> Iterator[Reference]:
-        """The undefined symbols among these, and the copied ones; None for all of the table.
+        """Yield the undefined symbols among these, and the copied ones; None for the whole table.
 
         The symbols that DT_GNU_HASH does not cover come first in the table. Outside programs, which may hold
         a function's address in place of its definition, only those can be undefined.
@@ -244,7 +242,7 @@ class SymbolTable:
                 )
 
     def strong(self) -> list[Wanted]:
-        """The undefined symbols that must be served, by the table, whatever relocations name."""
+        """Return the undefined symbols that are not weak, whether or not a relocation names them."""
         if self._start is None:
             return []
         places, infos = self._undefined
@@ -263,7 +261,7 @@ class SymbolTable:
 
     @cached_property
     def undefined_end(self) -> int:
-        """From this number on no symbol is undefined; in a program, the number of symbols."""
+        """The index from which on no symbol is undefined; in a program, the number of symbols."""
         program = self._image.type != "dyn" or self._image.segment(PT_INTERP) is not None
         if not program and isinstance(self._hash, GnuTable) and self._hash.covers_symbols:
             return min(int(self._hash.first), self.count)
@@ -284,7 +282,7 @@ class SymbolTable:
         return self._columns.texts([place for place, info in pairs if not info & section])
 
     def exports(self) -> frozenset[bytes]:
-        """The mangled names that a look-up may find here."""
+        """Return the mangled names that a look-up can find here."""
         if self._start is None:
             return frozenset()
         first = self._hash.first if isinstance(self._hash, GnuTable) and self._hash.covers_symbols else 1
@@ -328,8 +326,8 @@ class SymbolTable:
         Args:
             name: mangled name.
             hashed: its GNU hash; a file without a table of those does not look at it.
-            version: what the reference asks for. Without one, hidden definitions do not serve; with one, a
-                definition without version does (glibc's `check_match`).
+            version: what the reference asks for. Without one, hidden definitions do not match; with one, a
+                definition without a version does (glibc's `check_match`).
         """
         return not self.unresolved([(hashed, name, version, 0)])
 
@@ -347,7 +345,7 @@ class SymbolTable:
         return self._versions.indices(self.undefined_end)
 
     def _version_fits(self, raw: int, version: str | None) -> bool:
-        """Whether a definition with this raw version index serves a reference that asks for this version."""
+        """Whether a reference that asks for this version binds to a definition with this raw version index."""
         index = raw & ~HIDDEN
         if version is None:
             return not raw & HIDDEN or index <= FIRST_VERSION

@@ -1,4 +1,4 @@
-"""Symbol versions: those that a file needs of its libraries, and those that it defines itself."""
+"""Symbol versions: those that a file needs from its libraries, and those that it defines itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class VersionNeed(NamedTuple):
     library: str  # the NEEDED name that it was linked against
     version: str
     weak: bool  # the loader only warns when it is missing
-    number: int  # what the symbols' version indices refer to
+    number: int  # the symbols' version indices refer to it
 
 
 class VersionDefinition(NamedTuple):
@@ -65,12 +65,12 @@ class Versions:
 
     @cached_property
     def definitions(self) -> tuple[VersionDefinition, ...]:
-        """Every defined version, the base first as linkers write it."""
+        """Every defined version, in the file's order: linkers write the base version first."""
         return tuple(self._walk_definitions())
 
     @cached_property
     def names(self) -> dict[int, tuple[str, str | None]]:
-        """Version index → (version, library that it is needed of, or None for one defined here)."""
+        """Version index → (version, library that should define it, or None for one defined here)."""
         names: dict[int, tuple[str, str | None]] = {
             definition.number: (definition.version, None)
             for definition in self.definitions

