@@ -1,7 +1,7 @@
 """The libraries that libtorch needs from other wheels, and the search paths of all libraries.
 
-In a wheel's layout libraries find one another through `$ORIGIN/../../nvidia/…` and the like; after extraction they are in
-one directory. Nearly all of them search `$ORIGIN` too; `write_search_paths` adds it to those that do not.
+In a wheel's layout libraries find one another through `$ORIGIN/../../nvidia/…` and the like; after extraction they are
+in one directory. Nearly all of them search `$ORIGIN` too; `write_search_paths` adds it to those that do not.
 """
 
 from __future__ import annotations

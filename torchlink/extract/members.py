@@ -1,8 +1,8 @@
 """Which members of a wheel belong in a libtorch, and where: the layout of upstream's zips.
 
-Upstream's own script (`.ci/manywheel/build_libtorch.sh`) puts a wheel's `include`, `lib` and `share` side by side, every
-other library that is needed into the same `lib`, with the search path `$ORIGIN`, and the version and the commit into two
-text files.
+Upstream's own script (`.ci/manywheel/build_libtorch.sh`) puts a wheel's `include`, `lib` and `share` side by side,
+every other library that is needed into the same `lib`, with the search path `$ORIGIN`, and the version and the commit
+into two text files.
 """
 
 from __future__ import annotations
