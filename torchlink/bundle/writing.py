@@ -85,7 +85,7 @@ def expected(before: ElfFile, patch: Patch) -> dict[str, Any]:
 
 
 def signature(elf: ElfFile) -> dict[str, Any]:
-    """Return what the loader reads in a file besides its code, and what distinguishes builds."""
+    """Return what the loader reads in a file apart from its code, and the build id."""
     dynamic = elf.dynamic
     return {
         "machine": elf.machine,

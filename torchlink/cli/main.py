@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        asked = signals.told()  # click knows Ctrl-C alone
+        asked = signals.received()  # click knows Ctrl-C alone
         number = asked.number if isinstance(asked, Stopped) else getattr(interrupt, "number", signal.SIGINT)
         say(f"torchlink: {'interrupted' if number == signal.SIGINT else 'stopped'}", err=True)
         return 128 + int(number)

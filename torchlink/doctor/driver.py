@@ -1,8 +1,8 @@
 """NVIDIA's driver and GPUs, and whether a libtorch's accelerator libraries can run on them.
 
-The driver is queried through NVML, else libcuda, else nvidia-smi; never through torch. NVML is loaded into this process,
-as nvidia-smi does, which takes a tenth of the time of starting nvidia-smi. A container may have NVML without libcuda
-(`NVIDIA_DRIVER_CAPABILITIES=utility`), where no CUDA program runs, or libcuda without NVML (`compute`).
+The driver is queried through NVML, else libcuda, else nvidia-smi; never through torch. NVML is loaded into this
+process, as nvidia-smi does, which takes a tenth of the time of starting nvidia-smi. A container may have NVML without
+libcuda (`NVIDIA_DRIVER_CAPABILITIES=utility`), where no CUDA program runs, or libcuda without NVML (`compute`).
 
 Sources: NVIDIA's "CUDA Compatibility" (from CUDA 11 on every release of a major version runs on every driver
 of that major version or a later one; before, each needs its own) and the CUDA toolkits' release notes (which

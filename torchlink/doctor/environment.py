@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.loader import resolve
-from torchlink.doctor.report import Named, Variable
+from torchlink.doctor.report import Variable, VariableEntry
 from torchlink.errors import TorchlinkError
 from torchlink.process import which
 
@@ -79,23 +79,23 @@ def _variables(environ: Mapping[str, str], libtorch: Libtorch | None) -> Iterato
             )
 
 
-def _directory(entry: str, wins: tuple[str, ...] = ()) -> Named:
+def _directory(entry: str, wins: tuple[str, ...] = ()) -> VariableEntry:
     place = Path(entry or os.curdir)
     torch = any(re.match(OF_TORCH, name) for name in _names(place))
-    return Named(entry, place.is_dir(), torch, wins)
+    return VariableEntry(entry, place.is_dir(), torch, wins)
 
 
-def _file(entry: str) -> Named:
+def _file(entry: str) -> VariableEntry:
     there = "/" not in entry or Path(entry).is_file()  # a name without a slash is searched for
-    return Named(entry, there, bool(re.match(OF_TORCH, Path(entry).name)), ())
+    return VariableEntry(entry, there, bool(re.match(OF_TORCH, Path(entry).name)), ())
 
 
-def _with_headers(entry: str, libtorch: Libtorch | None) -> Named:
+def _with_headers(entry: str, libtorch: Libtorch | None) -> VariableEntry:
     place = Path(entry or os.curdir)
     own = {os.path.realpath(each) for each in libtorch.include_dirs} if libtorch else set()
     there = [name for name in TORCH_HEADERS if (place / name).is_file()]
     foreign = tuple(there) if os.path.realpath(place) not in own else ()
-    return Named(entry, place.is_dir(), bool(there), foreign)
+    return VariableEntry(entry, place.is_dir(), bool(there), foreign)
 
 
 def _names(directory: Path) -> list[str]:

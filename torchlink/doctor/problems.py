@@ -282,16 +282,16 @@ def from_the_environment(report: DoctorReport) -> Iterator[Problem]:
             if variable.name == SEARCHED and named.instead:
                 yield Problem(
                     "warning",
-                    f"{SEARCHED} contains {where}: programs load {', '.join(named.instead)} from there rather than those of "
-                    "the libtorch in use and the system, because the loader searches it before a RUNPATH.",
+                    f"{SEARCHED} contains {where}: programs load {', '.join(named.instead)} from there rather than "
+                    "those of the libtorch in use and the system, because the loader searches it before a RUNPATH.",
                     "Unset it, or remove that directory from it.",
                     unset,
                 )
             elif variable.name == HEADERS[0] and named.instead:
                 yield Problem(
                     "warning",
-                    f"{variable.name} contains {where}, whose headers of libtorch ({', '.join(named.instead)}) compilers "
-                    "find before those of the libtorch in use, which is passed with -isystem.",
+                    f"{variable.name} contains {where}, whose headers of libtorch ({', '.join(named.instead)}) "
+                    "compilers find before those of the libtorch in use, which is passed with -isystem.",
                     "Unset it, or remove that directory from it.",
                     unset,
                 )

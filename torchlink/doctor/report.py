@@ -74,14 +74,14 @@ class AcceleratorFit:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class VariableEntry:
     """A directory or file in the value of an environment variable."""
 
     entry: str  # as written; empty: the current directory
     exists: bool
     libtorch: bool  # it contains libraries or headers of a libtorch, or is one of its libraries
-    # LD_LIBRARY_PATH: its libraries that are loaded in place of those of the libtorch in use; CPATH and the like: headers
-    # of another libtorch
+    # LD_LIBRARY_PATH: its libraries that are loaded in place of those of the libtorch in use; CPATH and the like:
+    # headers of another libtorch
     instead: tuple[str, ...]
 
 
@@ -91,7 +91,7 @@ class Variable:
 
     name: str
     value: str
-    entries: tuple[Named, ...]
+    entries: tuple[VariableEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
