@@ -1,7 +1,8 @@
 """The one way to write files: complete, in a workspace next to the target, and renamed to it.
 
-A process that is killed at any moment leaves the target in its old or its new state. Its workspace, which is locked while
-in use, is removed by the next process that writes there. Processes that write to one directory wait for each other.
+A process that is killed at any moment leaves the target in its old or its new state. Its workspace, which is locked
+while in use, is removed by the next process that writes there. Processes that write to one directory wait for each
+other.
 """
 
 from __future__ import annotations
@@ -134,8 +135,8 @@ def move_in(filled: Path, directory: Path, *, stays: Callable[[], bool] = lambda
 def write_file(path: Path, data: bytes, *, mode: int | None = None, durable: bool = True) -> None:
     """Write one file atomically; one that is not a regular file (a pipe) in place.
 
-    A link is followed; a replaced file's mode and owner are kept. A file that cannot be replaced, such as one mounted in a
-    container, is written in place.
+    A link is followed; a replaced file's mode and owner are kept. A file that cannot be replaced, such as one mounted
+    in a container, is written in place.
 
     Args:
         path: the file.
@@ -174,8 +175,8 @@ def write_tree(files: Callable[[], Mapping[str, bytes]], directory: Path) -> Non
     previous ones are undone. A file that has its content already is not touched.
 
     Args:
-        files: returns the contents by name relative to `directory`; called while no other process writes there, and again
-            whenever another was faster. An exception from it aborts the writing.
+        files: returns the contents by name relative to `directory`; called while no other process writes there, and
+            again whenever another was faster. An exception from it aborts the writing.
         directory: created where it is missing, with its parents.
 
     Raises:
@@ -278,8 +279,8 @@ def _merged(files: Callable[[], Mapping[str, bytes]], directory: Path) -> bool:
 def _units(changed: Collection[str], wanted: Collection[str], directory: Path) -> tuple[Path, ...]:
     """Return the files and directories to move in one step each, relative to a directory.
 
-    For every changed file it is the topmost directory above it that is missing, or that contains several changed files and
-    only wanted ones; else the file itself.
+    For every changed file it is the topmost directory above it that is missing, or that contains several changed files
+    and only wanted ones; else the file itself.
 
     Raises:
         NotADirectoryError: there is a file where a directory is needed.

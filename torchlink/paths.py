@@ -1,9 +1,9 @@
 """The cache directory, and the data files of the package.
 
-Programs in the cache are run, so it is used only where no other user can have written it: a directory or file is trusted
-when it belongs to this user or to root and is not writable by group or others. The directories above it are checked like
-sshd's StrictModes, because whoever can write there can replace it: they must belong to this user or to root and not be
-writable by others, unless they are sticky like /tmp.
+Programs in the cache are run, so it is used only where no other user can have written it: a directory or file is
+trusted when it belongs to this user or to root and is not writable by group or others. The directories above it are
+checked like sshd's StrictModes, because whoever can write there can replace it: they must belong to this user or to
+root and not be writable by others, unless they are sticky like /tmp.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ def unused(kind: str = "") -> tuple[Path, str] | None:
 def kept_in(kind: str) -> Path:
     """Return the directory of one kind of entries in the cache; it may not exist yet.
 
-    Where the cache is not trusted, it is in a private directory that this process deletes when it exits, except for logs.
+    Where the cache is not trusted, it is in a private directory that this process deletes when it exits, except for
+    logs.
     """
     root = cache_dir()
     if str(root) in _instead:
@@ -260,7 +261,7 @@ def _note(remark: str) -> None:
 
 
 def close_to_others(directory: Path) -> None:
-    """Remove write permission for group and others, which a umask such as 002 grants, from a directory and its contents.
+    """Remove write permission for group and others from a directory and its contents; a umask such as 002 grants it.
 
     Raises:
         OSError: the permissions cannot be changed.

@@ -56,7 +56,8 @@ MARK = "TORCHLINK_STARTED"
 # A watcher that runs next to a program, in its own session. When torchlink ends, which closes the pipe, it kills all
 # processes with the mark ($1) in their environment: grandchildren such as cc1plus and ld, or those of ninja, which have
 # their own process groups, survive a killed parent and are re-parented. Two passes in a row must find none, because a
-# program may just be starting; or as many as the line that it reads says. The text is constant: nothing is interpolated.
+# program may just be starting; or as many as the line that it reads says. The text is constant: nothing is
+# interpolated.
 WATCH = """
 trap '' HUP INT QUIT TERM
 read -r looks || looks=2
@@ -241,7 +242,8 @@ def _child(
 ) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[bytes] | None]]:
     """Run a program during the block, with a watcher; where an exception leaves the block, it is killed.
 
-    So are its descendants. When this process is killed (even by `kill -9`) they are killed too, within a second. A signal that tells this process to stop while the program is being started is raised inside the block.
+    So are its descendants. When this process is killed (even by `kill -9`) they are killed too, within a second. A
+    signal that tells this process to stop while the program is being started is raised inside the block.
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.

@@ -78,7 +78,7 @@ def test_a_companion_that_lacks_something_is_left_out_and_named(workshop: Worksh
     assert "libcudnn_adv.so.9" not in libraries(report)
     (left_out,) = (each for each in report.plan.left_out if each.name == "libcudnn_adv.so.9")
     assert left_out.by == "libcudnn.so.9"
-    assert left_out.reason.endswith("nothing can load it here without libnobody_has_this.so.40")
+    assert left_out.reason.endswith("it cannot be loaded here: libnobody_has_this.so.40 not found")
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert "libcudnn_adv.so.9" in [each["name"] for each in manifest["left_out"]]
 

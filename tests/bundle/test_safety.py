@@ -73,7 +73,7 @@ def test_a_directory_of_the_users_is_never_replaced(workshop: Workshop, tmp_path
     with pytest.raises(WouldOverwriteError, match=r"model\.pt"):
         bundle(program, out, force=True)
     assert (out / "model.pt").read_text() == "mine"
-    with pytest.raises(WouldOverwriteError, match="is no bundle"):
+    with pytest.raises(WouldOverwriteError, match="is not a bundle"):
         bundle(program, workshop.directory, force=True)
     (tmp_path / "file").touch()
     with pytest.raises(WouldOverwriteError, match="is a file"):
@@ -193,7 +193,7 @@ def test_what_cannot_be_bundled_is_refused_with_a_sentence(workshop: Workshop, t
         bundle(tmp_path / "nothing", tmp_path / "out")
     with pytest.raises(FileError, match="directory"):
         bundle(tmp_path, tmp_path / "out")
-    with pytest.raises(UsageError, match="called lib"):
+    with pytest.raises(UsageError, match="lib: reserved name"):
         bundle(program.rename(program.with_name("lib")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

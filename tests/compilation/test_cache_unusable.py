@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 # Makes an entry as a build does, and finds it again.
 BUILD = """
-from torchlink.build import cache
+from torchlink.compilation import cache
 with cache.lock("k"), cache.workspace() as work:
     (work / "entry").mkdir()
     (work / "entry/loader").write_text("#!/bin/sh")
@@ -108,7 +108,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME", "TORCHLINK_CACHE_DIR"])
 def test_a_full_disk(variable: str, small: Path, tmp_path: Path) -> None:
-    is_temporary(tmp_path, "is on a disk that is full", **{variable: str(small)})
+    is_temporary(tmp_path, "is on a full disk", **{variable: str(small)})
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME", "TORCHLINK_CACHE_DIR"])

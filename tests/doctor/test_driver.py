@@ -83,9 +83,9 @@ class TestDriverLibraries:
 @pytest.mark.parametrize(
     ("build", "cuda", "capability", "runs", "why"),
     [
-        ((13, 2), (13, 0), (9, 0), True, "the driver serves up to CUDA 13.0"),
-        ((12, 8), (13, 0), (9, 0), True, "the driver serves up to CUDA 13.0"),
-        ((12, 8), (12, 2), (9, 0), True, "the driver serves up to CUDA 12.2"),
+        ((13, 2), (13, 0), (9, 0), True, "the driver supports up to CUDA 13.0"),
+        ((12, 8), (13, 0), (9, 0), True, "the driver supports up to CUDA 13.0"),
+        ((12, 8), (12, 2), (9, 0), True, "the driver supports up to CUDA 12.2"),
         ((13, 0), (12, 8), (9, 0), False, "needs driver 580.65.06 or newer"),
         ((12, 1), (11, 8), (8, 0), False, "needs driver 525.60.13 or newer"),
         ((10, 2), (10, 1), (7, 0), False, "and this is a CUDA 10.2 build"),

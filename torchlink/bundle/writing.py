@@ -107,8 +107,8 @@ def signature(elf: ElfFile) -> dict[str, Any]:
 def by_sections(file: Path) -> dict[str, Any]:
     """Return the dynamic section as the section headers locate it; {} in a file without them.
 
-    `ElfFile` uses the program headers, as the loader does; strip, objcopy and debuggers use the section headers, so both
-    must agree. pyelftools reads them: an independent reader, where its speed does not matter.
+    `ElfFile` uses the program headers, as the loader does; strip, objcopy and debuggers use the section headers, so
+    both must agree. pyelftools reads them: an independent reader, where its speed does not matter.
     """
     from elftools.elf.dynamic import DynamicSection
     from elftools.elf.elffile import ELFFile

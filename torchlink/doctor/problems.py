@@ -195,7 +195,7 @@ def incomplete(report: DoctorReport) -> Iterator[Problem]:
     yield Problem(
         "error" if for_cpu else "warning",
         f"The libtorch of {libtorch.root} has missing dependencies: {names}."
-        + (" Not even a CPU program starts without them." if for_cpu else ""),
+        + (" Not even a CPU program can start." if for_cpu else ""),
         without_command if remedy.text else "Install the packages that contain these libraries.",
         (remedy.command,) if remedy.command else (),
     )

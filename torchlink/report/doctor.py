@@ -106,7 +106,7 @@ def _gpus(driver: Driver) -> Iterator[str]:
         details = ", ".join(filter(None, (capability, memory)))
         yield visible(gpu.name) + (f"  ({details})" if details else "")
     if driver.version or driver.cuda:
-        cuda = f"serves up to CUDA {driver.cuda[0]}.{driver.cuda[1]}" if driver.cuda else None
+        cuda = f"supports up to CUDA {driver.cuda[0]}.{driver.cuda[1]}" if driver.cuda else None
         yield (
             visible(
                 ", ".join(filter(None, (f"driver {driver.version or ''}".strip(), cuda)))
