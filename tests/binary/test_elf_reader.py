@@ -190,7 +190,7 @@ def test_symbols_are_found_through_either_hash_table_and_without_section_headers
 
 
 @pytest.mark.parametrize("machine", ["", "-m32"])
-def test_only_what_the_loader_looks_up_again_can_be_preempted(tmp_path: Path, machine: str) -> None:
+def test_only_symbols_that_the_loader_looks_up_can_be_preempted(tmp_path: Path, machine: str) -> None:
     if not usable("gcc"):
         unmet("gcc")
     visibilities = "default", "protected", "hidden"
@@ -210,7 +210,7 @@ def test_only_what_the_loader_looks_up_again_can_be_preempted(tmp_path: Path, ma
         assert elf.preemptible() == []
 
 
-def test_a_library_without_exports_still_shows_what_it_takes(tmp_path: Path) -> None:
+def test_a_library_without_exports_still_has_references(tmp_path: Path) -> None:
     if not usable("gcc"):
         unmet("gcc")
     source = "extern int taken(void); static int hidden(void) { return taken(); } static int (*keep)(void) "
@@ -224,7 +224,7 @@ def test_a_library_without_exports_still_shows_what_it_takes(tmp_path: Path) -> 
         assert [reference.name for reference in elf.references(relocated=False)] == [b"taken"]
 
 
-def test_a_static_program_takes_nothing(tmp_path: Path) -> None:
+def test_a_static_program_has_no_references(tmp_path: Path) -> None:
     static = tmp_path / "static"
     command = [program("gcc"), "-static", "-x", "c", "-", "-o", str(static)]
     subprocess.run(command, input="int main(void) { return 0; }", text=True, check=True)
@@ -233,7 +233,7 @@ def test_a_static_program_takes_nothing(tmp_path: Path) -> None:
         assert list(elf.references()) == list(elf.references(relocated=False)) == []
 
 
-def test_relative_relocations_in_packed_form_are_passed_over(tmp_path: Path) -> None:
+def test_packed_relative_relocations_are_skipped(tmp_path: Path) -> None:
     if not usable("gcc"):
         unmet("gcc")
     source = "extern int taken(void); static int table[4]; int *where[] = {table, table + 1, table + 2}; "
@@ -299,7 +299,7 @@ def test_the_hashes_are_those_of_the_specification() -> None:
     ]
 
 
-def test_a_name_binds_alike_whether_it_is_looked_up_alone_or_among_thousands(
+def test_single_and_bulk_look_ups_agree(
     system_files: list[Path],
 ) -> None:
     """Only how the tables are read differs."""
