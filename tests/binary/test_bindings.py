@@ -1,4 +1,4 @@
-"""To what symbols bind: equal to `ldd -u` and `ldd -r` on the machine's files, and right on built ones."""
+"""Symbol binding: equal to `ldd -u` and `ldd -r` on the machine's files, and correct on built ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are cut off while they are read, and files that claim to be larger than the disk."""
+"""Files that are truncated while they are read, and files that claim to be larger than the disk."""
 
 from __future__ import annotations
 

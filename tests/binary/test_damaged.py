@@ -1,4 +1,4 @@
-"""Damaged files give one clear error and nothing else: no traceback, no hang, no flood of memory."""
+"""Damaged files give one clear error: no traceback, no hang, no excessive memory use."""
 
 from __future__ import annotations
 

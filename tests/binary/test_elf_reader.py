@@ -1,4 +1,4 @@
-"""The ELF reader says what pyelftools says, on real files and whatever the class or byte order."""
+"""The ELF reader agrees with pyelftools on real files of every class and byte order."""
 
 from __future__ import annotations
 

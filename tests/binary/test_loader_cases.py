@@ -1,4 +1,4 @@
-"""The search rules, one by one: libraries built on the spot, the model against the live glibc loader."""
+"""The search rules one by one: the model against the live glibc loader, on libraries built by the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of the loader equals the live loader on the machine's own programs and libraries."""
+"""The model of the loader agrees with the live loader on the machine's own programs and libraries."""
 
 from __future__ import annotations
 

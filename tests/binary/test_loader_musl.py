@@ -1,4 +1,4 @@
-"""musl's rules: the model against the live musl loader, on libraries built on the spot."""
+"""musl's rules: the model against the live musl loader, on libraries built by the tests."""
 
 from __future__ import annotations
 

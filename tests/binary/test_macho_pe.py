@@ -1,4 +1,4 @@
-"""macOS and Windows binaries: made by LLVM's linkers where they are, and by hand to the letter of the formats."""
+"""macOS and Windows binaries: made by LLVM's linkers where installed, and by hand after the formats' specifications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image or sysroot: its own loader, cache and links count, and nothing of this machine does."""
+"""An image or sysroot: its own loader, cache and links are used, and nothing of this machine's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a bundle and what is not: companions, policy, owners, licences, and a manifest that is true."""
+"""The contents of a bundle: companions, policy, owners, licences, and a correct manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing of the user's is lost, nothing half-made stays, and what is wrong is said before anything is written."""
+"""Bundling loses none of the user's files, leaves nothing incomplete, and reports errors before anything is written."""
 
 from __future__ import annotations
 

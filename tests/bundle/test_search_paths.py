@@ -1,4 +1,4 @@
-"""Whatever the search paths were, a bundle runs from another place, and what need not change does not."""
+"""Whatever the search paths were, a bundle runs from another directory, and only what must change is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is killed at any moment leaves its place whole, and those who write there at once all succeed."""
+"""A writer that is killed at any moment leaves complete files, and concurrent writers all succeed."""
 
 from __future__ import annotations
 

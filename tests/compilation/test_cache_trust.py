@@ -1,4 +1,4 @@
-"""A cache that another user can write to is not used, and torchlink goes on without it."""
+"""A cache that another user can write to is not used, and torchlink works without it."""
 
 from __future__ import annotations
 

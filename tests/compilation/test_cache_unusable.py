@@ -1,4 +1,4 @@
-"""A cache that cannot be written: one sentence, and on with a temporary one."""
+"""A cache that cannot be written is reported in one sentence and replaced by a temporary one."""
 
 from __future__ import annotations
 

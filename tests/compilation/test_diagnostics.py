@@ -1,4 +1,4 @@
-"""Of a failed build's output, the lines that say what is wrong are shown."""
+"""The lines of a failed build's output that name the error are shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Building the loader: once for everybody, and every failure told with its cause."""
+"""Building the loader: only once, and every failure is reported with its cause."""
 
 from __future__ import annotations
 

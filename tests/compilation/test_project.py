@@ -1,4 +1,4 @@
-"""Writing a project skeleton into a directory that holds something already."""
+"""Writing a project skeleton into a directory that is not empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One page about the machine: what is there, what fits what, what is missing and what fixes it."""
+"""`torchlink doctor`: what is installed, what fits together, what is missing and what fixes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Driver and GPUs are told by the driver's own libraries, and a build is checked against them."""
+"""Driver and GPUs are read from the driver's own libraries, and a build is checked against them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A libtorch cut out of a wheel is the same libtorch, works from where it is put, and appears whole or not at all."""
+"""A libtorch extracted from a wheel has the same facts, works where it is put, and appears complete or not at all."""
 
 from __future__ import annotations
 

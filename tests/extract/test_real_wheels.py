@@ -1,4 +1,4 @@
-"""Real wheels: what is extracted is what the wheel is, and programs built against it run from wherever it is put."""
+"""Real wheels: the extracted libtorch has the wheel's facts, and programs built against it run wherever it is moved."""
 
 from __future__ import annotations
 

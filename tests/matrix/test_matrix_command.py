@@ -1,4 +1,4 @@
-"""One verification a cell: what is tried, what failed, what could not be tried; and a CI service's own matrix."""
+"""One verification per cell: what passed, what failed, what could not be run; and a CI service's own matrix."""
 
 from __future__ import annotations
 
