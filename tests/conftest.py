@@ -44,7 +44,7 @@ def program(name: str) -> str:
 def makes_programs(*command: str) -> bool:
     """Whether a compiler command builds a C++ program that uses the standard library and runs.
 
-    The runtimes of sanitizers and libc++ are separate packages, which may be missing where the compiler is not.
+    Sanitizers and libc++ have separate runtime packages, which may be missing although the compiler is installed.
     """
     with tempfile.TemporaryDirectory() as directory:
         program = Path(directory) / "program"
