@@ -65,13 +65,13 @@ def is_temporary(tmp_path: Path, reason: str, **environment: str) -> None:
 
 def test_a_missing_home_is_not_created(tmp_path: Path) -> None:
     home = tmp_path / "nobody"
-    is_temporary(tmp_path, f"there is no directory {home}", HOME=str(home))
+    is_temporary(tmp_path, f"no such directory: {home}", HOME=str(home))
     assert not home.exists()
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    is_temporary(tmp_path, "a file is in its way", XDG_CACHE_HOME=str(tmp_path / "file"))
+    is_temporary(tmp_path, "a file is in its place", XDG_CACHE_HOME=str(tmp_path / "file"))
 
 
 def test_an_unset_or_relative_home_is_read_from_the_user_database(tmp_path: Path) -> None:
