@@ -266,7 +266,7 @@ def _nothing_named(name: str, hint: str) -> TorchlinkError:
     """Return the error for an empty sequence: a glob without matches must not succeed."""
     from torchlink.errors import UsageError
 
-    return UsageError(f"{name}: empty sequence.", hint=hint)
+    return UsageError(f"{name} is empty: nothing to check.", hint=hint)
 
 
 def lint(

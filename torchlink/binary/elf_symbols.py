@@ -53,7 +53,7 @@ CHUNK = 1 << 12  # symbols read at once
 # undefined names takes 23 ms; 42 ms with single entries alone, 38 ms with whole tables alone, which also slow a single
 # look-up in libtorch_cpu.so from 0.3 ms to 3.4 ms.
 MANY = 100
-FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
+FIRST_VERSION = 2  # indices 0 and 1 mean no version; references without a version bind to the first one
 
 
 class Columns:
@@ -380,7 +380,7 @@ class SymbolTable:
     def _find(self, wanted: list[Wanted], *, any_version: bool) -> list[tuple[Wanted, int]]:
         """Look up symbols by name.
 
-        One and the same look-up serves a single name and thousands; only its view of the tables differs, single entries
+        Looking up one name and thousands differs only in the view of the tables: single entries
         or the whole.
 
         Args:
