@@ -345,7 +345,7 @@ def test_damaged_wheels_are_reported_and_leave_nothing_behind(
     done = torchlink("extract", wheel, tmp_path / "out", "--json")
     assert done.code == 2
     assert json.loads(done.out)["error"]["hint"]
-    assert "fault of torchlink" not in done.out
+    assert "bug in torchlink" not in done.out
     assert not (tmp_path / "out").exists()
     assert hidden(tmp_path) == []
 
@@ -398,7 +398,7 @@ def test_a_wheel_that_is_not_needed_is_reported(
     other = companion(wheels, "nvidia_other", {"nvidia/cu13/lib/libother.so.1": Library()})
     done = torchlink("extract", torch_wheel(wheels), *companions(wheels), other, tmp_path / "out", "--json")
     assert json.loads(done.out)["unused"] == [str(other)]
-    assert done.err == f"torchlink: note: {other} is not used: this libtorch needs no library of it.\n"
+    assert done.err == f"torchlink: note: {other} is not used: this libtorch needs none of its libraries.\n"
 
 
 def test_a_packed_libtorch_is_an_error_with_a_hint_to_extract_it(
@@ -426,5 +426,5 @@ def test_an_unwritable_report_is_an_error_and_keeps_the_extraction(wheels: Path,
         )
     assert done.returncode == 2
     assert (tmp_path / "out/lib/libc10.so").is_file()
-    assert "is extracted in full; only this report is missing" in done.stderr
+    assert "is complete; only this report could not be printed" in done.stderr
     assert "cannot be written" in done.stderr
