@@ -64,7 +64,7 @@ def test_an_argument_of_the_wrong_type_is_named(message: str) -> None:
 
 @pytest.mark.parametrize("name", NULLS)
 def test_a_null_character_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"^{name} holds a null character"):
+    with pytest.raises(UsageError, match=f"^{name} contains a null character"):
         NULLS[name]()
 
 
