@@ -1,13 +1,13 @@
-"""Write templates/loader/tiny.pt: the model that `torchlink verify` runs when it is given none.
+"""Write templates/loader/tiny.pt: the model that `torchlink verify` runs by default.
 
     python tools/make_tiny_model.py [FILE]
 
 `forward(x: Tensor) -> Tensor` takes float32 of shape [N, 4] and returns float32 of shape [N, 2]. Weights are
 small fractions of two, so the result is exact on every device: `ones(1, 4)` gives [[2.5, -0.75]].
 
-The file must load in every libtorch from 1.13 on: it uses no operator younger than PyTorch 1.0, and the
+The file must load in every libtorch from 1.13 on: it uses no operator newer than PyTorch 1.0, and the
 file format that torch writes for such code is 3 (1.13 reads up to 10: `caffe2/serialize/versions.h`). What
-torch adds for debugging (source paths of the machine that wrote it) is left out, so the bytes are the same
+torch adds for debugging (source paths of the machine that wrote it) is removed, so the bytes are the same
 everywhere.
 """
 
@@ -44,7 +44,7 @@ class Tiny(torch.nn.Module):  # type: ignore[misc]  # mypy does not follow torch
 
 
 def tiny_model() -> bytes:
-    """The model as TorchScript, byte for byte the same from every torch that writes this file format."""
+    """Return the model as TorchScript, byte for byte the same from every torch that writes this file format."""
     Tiny.__module__ = "torchlink"  # the name of the class in the file, however this script is run
     written = io.BytesIO()
     torch.jit.save(torch.jit.script(Tiny().eval()), written)

@@ -1,4 +1,4 @@
-"""What stderr shows of work that takes a while: something that moves on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a spinner or a bar on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ if TYPE_CHECKING:
     from torchlink.atomic import Progress
 
 T = TypeVar("T")
-PATIENCE = 0.5  # seconds: what is over by then shows nothing, and does not wait for rich to be imported
+DELAY = 0.5  # seconds: work that ends sooner shows nothing, and does not wait for rich to be imported
 
 
 def watching() -> bool:
-    """Whether stderr is a terminal on which a line can move."""
+    """Whether stderr is a terminal that can redraw a line."""
     terminal = os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
     return terminal and sys.stderr is not None and sys.stderr.isatty()
 
 
 class Display:
-    """What is being done, for how long and how much of it is done, on stderr where that is a terminal.
+    """One line on a terminal's stderr: what is being done, for how long, and how much of it is done.
 
-    Whatever is printed meanwhile clears the line first; the next `show` brings it back.
+    Anything printed meanwhile clears the line first; the next `show` draws it again.
     """
 
     def __init__(self) -> None:
         self.watched = watching()
-        self._lock = RLock()  # the line is drawn by a timer's thread
+        self._lock = RLock()  # the line is drawn in a timer's thread
         self._timer: threading.Timer | None = None
         self._bar: Bar | None = None
 
     def show(self, sentence: str, done: int = 0, total: int | None = None) -> None:
-        """Show a sentence in place of the last one, with a bar where the total is known."""
+        """Replace the line by a sentence, with a bar if the total is known."""
         if not self.watched:
             return
         import threading
 
         with self._lock:
             self.hide()
-            self._timer = threading.Timer(PATIENCE, self._draw, (sentence, done, total))
+            self._timer = threading.Timer(DELAY, self._draw, (sentence, done, total))
             self._timer.daemon = True
             output.before_printing = self.hide
             self._timer.start()
 
     def hide(self) -> None:
-        """Leave nothing on the terminal."""
+        """Clear the line."""
         with self._lock:
             output.before_printing = None
             if self._timer is not None:
@@ -86,7 +86,7 @@ class Display:
                 return
             counted = () if total is None else (BarColumn(), MofNCompleteColumn())
             self._bar = Bar(
-                SpinnerColumn("line"),  # of ASCII: it shows in every locale
+                SpinnerColumn("line"),  # ASCII, so that every locale can show it
                 TextColumn("{task.description}", markup=False),
                 *counted,
                 TimeElapsedColumn(),
@@ -97,18 +97,18 @@ class Display:
             )
             task = self._bar.add_task(output.safe(visible(sentence)), total=total, completed=done)
             self._bar.start()
-            self._bar.tasks[task].start_time = self._bar.get_time() - PATIENCE
+            self._bar.tasks[task].start_time = self._bar.get_time() - DELAY
 
 
 def working(sentence: str, total: int | None = None) -> Display:
-    """A display for a `with` statement: it shows the sentence from now on."""
+    """Return a display, for a `with` statement, that shows the sentence."""
     display = Display()
     display.show(sentence, 0, total)
     return display
 
 
-def watched(work: Callable[[Progress], T]) -> T:
-    """Do work that counts the bytes it has written, with a bar on a terminal and silently elsewhere."""
+def with_progress_bar(work: Callable[[Progress], T]) -> T:
+    """Run work that counts the bytes it writes, with a bar on a terminal and silently elsewhere."""
     from torchlink.atomic import SILENT, Progress
 
     if not watching():

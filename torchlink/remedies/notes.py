@@ -64,8 +64,8 @@ def _notes(plan: LinkPlan) -> Iterator[Note]:
         )
     if plan.ignored_compiler is not None:
         yield Note(
-            f"$CXX, {plan.ignored_compiler}, compiles for another machine than {libtorch.platform} {libtorch.arch}, "
-            f"which {libtorch.root} is built for: it cannot use these flags."
+            f"$CXX ({plan.ignored_compiler}) compiles for a different machine than {libtorch.root}, which is built for "
+            f"{libtorch.platform} {libtorch.arch}: it cannot use these flags."
         )
 
 
