@@ -83,16 +83,16 @@ def whole_number(digits: str) -> int:
         return 0
 
 
-def load_json(text: str | bytes) -> Any:
-    """The value of a JSON document.
+def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
+    """The value of a JSON document of at most `limit` characters.
 
     Raises:
         ValueError: it is none, or too large or too deeply nested to be read.
     """
     import json
 
-    if len(text) > LONGEST_JSON:
-        raise ValueError(f"it is larger than {LONGEST_JSON >> 20} MB")
+    if len(text) > limit:
+        raise ValueError(f"it is larger than {limit >> 20} MB")
     try:
         return json.loads(text)
     except RecursionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from math import inf
@@ -26,10 +27,11 @@ from torchlink.process import minimal_environment
 from torchlink.status import file_kind, status_of
 from torchlink.verify.options import DEFAULTS
 from torchlink.verify.result import ModelResult, Request, VerifyReport
-from torchlink.verify.session import Session
+from torchlink.verify.scheduling import Command, Loaders, in_turn, jobs_for, processors
+from torchlink.verify.tasks import ModelTask, gather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.types import Compiler
     from torchlink.verify.options import VerifyOptions
+    from torchlink.verify.result import Shard
+    from torchlink.verify.session import Session
     from torchlink.verify.specs import InputSpec
 
 
@@ -54,9 +58,11 @@ class Hooks(NamedTuple):
     """What a caller of `verify` wants to hear of while it runs."""
 
     compiling: Callable[[str], None] = lambda _: None  # the loader begins to be compiled: a sentence
-    # A model begins, or is done: it, the report so far, and how many models there are in all.
-    begun: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
-    ended: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
+    # A model begins: it, how many are done, the report without models, and how many models there are in all.
+    begun: Callable[[ModelResult, int, VerifyReport, int], None] = lambda *_: None
+    # A model is done: its number, what came out, and as above.
+    ended: Callable[[int, ModelResult, VerifyReport, int], None] = lambda *_: None
+    interrupted: Callable[[VerifyReport], None] = lambda _: None  # before all were done: what was
     noted: Callable[[Sequence[str]], None] = lambda _: None  # the plan's notes, before anything is built
     meanwhile: Callable[[], None] = lambda: None  # a loader is starting: time to import what is needed later
     early: Session | None = None  # started on speculation; serves the first model where it is the right one
@@ -68,14 +74,16 @@ def verify(
     options: VerifyOptions = DEFAULTS,
     *,
     hooks: Hooks | None = None,
+    jobs: int | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan and prove models with it.
 
     Args:
-        models: TorchScript files; the tiny model that torchlink carries where empty.
+        models: TorchScript files, directories of them, globs; the tiny model that torchlink carries where empty.
         libtorch: what to build against.
         options: how.
         hooks: what the caller wants to hear of while it runs.
+        jobs: how many models at once; None: as many as processors and memory allow.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
@@ -86,16 +94,182 @@ def verify(
             loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
-        FileError: `expect` or a library cannot be read, or the cache cannot be written.
+        FileError: `expect` or a library cannot be read, a directory holds no model, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache is.
+    """
+    tasks = gather(models, options) if models else [bundled(libtorch, options)]
+    return verify_tasks(tasks, libtorch, options, hooks=hooks, jobs=jobs)
+
+
+def bundled(libtorch: Libtorch, options: VerifyOptions) -> ModelTask:
+    """The task for the model that torchlink carries."""
+    return ModelTask(str(_tiny(libtorch)), options)
+
+
+def verify_tasks(
+    tasks: Sequence[ModelTask],
+    libtorch: Libtorch,
+    options: VerifyOptions,
+    *,
+    hooks: Hooks | None = None,
+    jobs: int | None = None,
+    known: Mapping[int, ModelResult] | None = None,
+    shard: Shard | None = None,
+) -> VerifyReport:
+    """As `verify`, of models that may have options of their own.
+
+    Args:
+        tasks: the models; of their options those that concern the building of the loader do not count.
+        libtorch: what to build against.
+        options: with which the loader is built.
+        hooks: what the caller wants to hear of while it runs.
+        jobs: how many models at once; None: as many as processors and memory allow.
+        known: results that an earlier run has brought, by the numbers of their tasks.
+        shard: which of all models these are.
+
+    Raises:
+        TorchlinkError: as `verify`.
+        KeyboardInterrupt: it was interrupted, after `hooks` has heard of what was done.
     """
     from torchlink.libtorch.floor import shortfall
     from torchlink.toolchain.directories import linked
 
-    _check(options, models, libtorch)
-    _check_values(options)
+    _check_building(options)
+    of_command = sum(task.options.expect == options.expect for task in tasks)
+    if options.expect and of_command > 1:
+        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
+    requests: dict[VerifyOptions, Request] = {}
+    for task in tasks:
+        if task.options not in requests:
+            requests[task.options] = _request(task.options, libtorch)
+    workers = jobs_for(
+        jobs, len(tasks), max((request.device for request in requests.values()), default="cpu")
+    )
     minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
-    request = Request(
+    hooks = hooks or Hooks()
+    plan, tool = _plan(libtorch, options)
+    emulator = _emulator(libtorch, tool)
+    short = shortfall(libtorch, linked(tool), thorough=True)
+    if short is not None:
+        raise short.error
+    hooks.noted(plan.notes)
+    results: dict[int, ModelResult] = dict(known or {})
+    looked_at = {
+        number: ModelResult(task.path, "torchscript", None, None, skipped=task.skip)
+        if task.skip
+        else _look(Path(task.path))
+        for number, task in enumerate(tasks)
+        if number not in results
+    }
+    waiting = [number for number, result in looked_at.items() if not (result.error or result.skipped)]
+    loader = early = None
+    if waiting:  # else nothing runs: nobody has to wait for a compiler
+        loader = _build(plan, tool, options.via, hooks)
+        # One that was started before it was rebuilt, in the same place, is not this one.
+        right = (
+            hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
+        )
+        early = hooks.early if right else None
+    report = VerifyReport(
+        libtorch, loader, options.via, (), *((emulator, tool.name) if loader else (None, None)), shard
+    )
+    progress = _Progress(report, hooks, len(tasks), results)
+    try:
+        for number in range(len(tasks)):
+            if number not in waiting:
+                progress.ended(number, results.get(number) or looked_at[number])
+        if loader is not None:
+            command = Command(
+                loader.path,
+                options.env,
+                tuple(emulator.command) if emulator else (),
+                None if emulator else data_dir("templates") / "loader" / "warm.pt",
+            )
+            prover = _Prover(tasks, looked_at, requests, libtorch, command, hooks)
+            progress.prove(waiting, min(workers, len(waiting)), prover, early)
+    except KeyboardInterrupt:
+        hooks.interrupted(replace(progress.report, interrupted=True))
+        raise
+    return progress.report
+
+
+class _Progress:
+    """What is done of all models, in their order."""
+
+    def __init__(
+        self, report: VerifyReport, hooks: Hooks, count: int, results: dict[int, ModelResult]
+    ) -> None:
+        self._report = report
+        self._hooks = hooks
+        self._count = count
+        self._results: dict[int, ModelResult] = {}
+        self._known = results
+
+    @property
+    def report(self) -> VerifyReport:
+        """The report on what is done."""
+        return replace(self._report, models=tuple(self._results[number] for number in sorted(self._results)))
+
+    def begun(self, result: ModelResult) -> None:
+        self._hooks.begun(result, len(self._results), self._report, self._count)
+
+    def ended(self, number: int, result: ModelResult) -> None:
+        self._results[number] = result
+        self._hooks.ended(number, result, self._report, self._count)
+
+    def prove(self, waiting: Sequence[int], jobs: int, prover: _Prover, early: Session | None) -> None:
+        """Run the models with these numbers."""
+        threads = max(1, processors() // jobs) if jobs > 1 else None
+        loaders = [
+            Loaders(several=len(waiting) > jobs, threads=threads, early=None if number else early)
+            for number in range(jobs)
+        ]
+        outcomes = in_turn(
+            len(waiting),
+            jobs,
+            loaders,
+            lambda turn, own: prover.prove(waiting[turn], own),
+            lambda turn: self.begun(prover.found[waiting[turn]]),
+        )
+        with contextlib.closing(outcomes):
+            for outcome in outcomes:
+                self.ended(waiting[outcome.number], outcome.result)
+
+
+class _Prover(NamedTuple):
+    """What proves a model needs to know."""
+
+    tasks: Sequence[ModelTask]
+    found: Mapping[int, ModelResult]  # what the files are
+    requests: Mapping[VerifyOptions, Request]
+    libtorch: Libtorch
+    command: Command
+    hooks: Hooks
+
+    def prove(self, number: int, loaders: Loaders) -> ModelResult:
+        """Run a model; whatever goes wrong with it is in the result."""
+        found, request = self.found[number], self.requests[self.tasks[number].options]
+        session = loaders.session(self.command)
+        # The process maps libtorch's libraries while this one imports what it will need.
+        from torchlink.verify.model_run import run_model
+
+        self.hooks.meanwhile()
+        result = run_model(session, Path(found.path), found.kind, request, self.libtorch)
+        loaders.done(self.command)
+        return result
+
+
+def _request(options: VerifyOptions, libtorch: Libtorch) -> Request:
+    """What is asked of the models with these options.
+
+    Raises:
+        UsageError: an option has no such value, or an input cannot be read.
+        FileError: `expect` or a library cannot be read.
+        DeviceError: CUDA is asked of a libtorch that was built without it.
+    """
+    _check(options, libtorch)
+    _check_values(options)
+    return Request(
         options.device,
         _specs(options.inputs),
         _expected(options.expect),
@@ -104,46 +278,19 @@ def verify(
         options.libraries,
         options.timeout,
         options.verbose,
+        options.memory_limit,
     )
-    hooks = hooks or Hooks()
-    plan, tool = _plan(libtorch, options)
-    emulator = _emulator(libtorch, tool)
-    short = shortfall(libtorch, linked(tool), thorough=True)
-    if short is not None:
-        raise short.error
-    hooks.noted(plan.notes)
-    looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
-    loader = early = None
-    if not all(result.error for result in looked_at):  # else nothing runs: nobody has to wait for a compiler
-        loader = _build(plan, tool, options.via, hooks)
-        # One that was started before it was rebuilt, in the same place, is not this one.
-        right = (
-            hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
-        )
-        early = hooks.early if right else None
-    command = emulator.command if emulator else ()
-    report = VerifyReport(libtorch, loader, options.via, (), *((emulator, tool.name) if loader else ()))
-    for result in looked_at:
-        proved = result
-        if loader is not None and result.error is None:
-            hooks.begun(result, report, len(looked_at))
-            # One process a model: what a model leaves behind must neither help nor harm the next one.
-            session = early or Session(loader.path, options.env, command)
-            proved = _prove(result, request, libtorch, hooks, session)
-            early = None
-        report = replace(report, models=(*report.models, proved))
-        hooks.ended(proved, report, len(looked_at))
-    return report
 
 
-def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -> None:
+def _check_building(options: VerifyOptions) -> None:
+    if options.via not in WAYS:
+        raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
+
+
+def _check(options: VerifyOptions, libtorch: Libtorch) -> None:
     """Refuse what makes no sense before anything is built."""
     if options.device not in DEVICES:
         raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
-    if options.via not in WAYS:
-        raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
-    if options.expect and len(models) > 1:
-        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
     if options.device == "cuda" and libtorch.accelerator not in ("cuda", "rocm"):
         raise DeviceError(
             f"--device cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
@@ -253,22 +400,11 @@ def _look(path: Path) -> ModelResult:
     try:
         return ModelResult(str(path), require_torchscript(path).kind, None, None)
     except ModelError as error:
-        return ModelResult(str(path), identify(path).kind, None, error)
+        return ModelResult(str(path), identify(path).kind, None, error, stage="read")
     except ResourcesError:
         raise
     except TorchlinkError as error:
-        return ModelResult(str(path), "unreadable", None, error)
-
-
-def _prove(
-    found: ModelResult, request: Request, libtorch: Libtorch, hooks: Hooks, session: Session
-) -> ModelResult:
-    # The process maps libtorch's libraries while this one imports what it will need.
-    with session:
-        from torchlink.verify.model_run import run_model
-
-        hooks.meanwhile()
-        return run_model(session, Path(found.path), found.kind, request, libtorch)
+        return ModelResult(str(path), "unreadable", None, error, stage="read")
 
 
 def _specs(inputs: Sequence[str] | None) -> tuple[InputSpec, ...] | None:
