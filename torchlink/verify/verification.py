@@ -171,7 +171,13 @@ def verify_tasks(
         )
         early = hooks.early if right else None
     report = VerifyReport(
-        libtorch, loader, options.via, (), *((emulator, tool.name) if loader else (None, None)), shard
+        libtorch,
+        loader,
+        options.via,
+        (),
+        emulator=emulator if loader else None,
+        compiler=tool.name if loader else None,
+        shard=shard,
     )
     progress = _Progress(report, hooks, len(tasks), results)
     try:
@@ -232,8 +238,8 @@ class _Progress:
             lambda turn: self.begun(prover.found[waiting[turn]]),
         )
         with contextlib.closing(outcomes):
-            for outcome in outcomes:
-                self.ended(waiting[outcome.number], outcome.result)
+            for turn, result in outcomes:
+                self.ended(waiting[turn], result)
 
 
 class _Prover(NamedTuple):
