@@ -6,6 +6,7 @@
 // An input is written in words: `tensor float32 1x3x224x224 randn:7`, `int 3`, `list int 2 int 1 int 2`.
 // The protocol of --serve is in README.md. What a model prints goes to stderr.
 
+#include "comparison.h"
 #include "inputs.h"
 #include "model.h"
 #include "outputs.h"
@@ -104,7 +105,7 @@ class Muted {
   int kept_;
 };
 
-// A loader's life: load, then describe, forward, again and expect as often as asked for.
+// A loader's life: load, then describe, forward and again as often as asked for.
 class Loader {
  public:
   void load(const std::string& device, const std::string& path) {
@@ -129,20 +130,6 @@ class Loader {
     stage = "again";
     const Muted nothing_printed;
     timed(arguments);
-  }
-
-  Comparison expect(Words& words) {
-    stage = "expect";
-    const size_t index = static_cast<size_t>(words.count());
-    if (index >= outputs.all.size()) throw std::runtime_error("there is no such output");
-    const at::Tensor actual = outputs.all[index].value.toTensor();
-    const c10::ScalarType dtype = dtype_named(words.next());
-    const Sizes sizes = sizes_from(words.next());
-    const int64_t offset = whole(words.next());
-    const Sizes strides = sizes_from(words.next());
-    const at::Tensor expected = from_file(dtype, sizes, offset, strides, string_from(words.next()));
-    const double atol = real(words.next()), rtol = real(words.next());
-    return compared(dense(actual), expected, atol, rtol);
   }
 
   // Its operators and classes register themselves when it is loaded; it stays until the process ends.
@@ -247,11 +234,9 @@ std::string answer(Loader& loader, const std::string& line) {
     std::fprintf(stderr, "%s\n", words.next().c_str());
     return JsonObject().add("event", "\"marked\"").text();
   }
-  if (command == "expect") {
-    const Comparison comparison = loader.expect(words);
-    JsonObject result;
-    result.add("event", "\"compared\"").add("ok", comparison.ok ? "true" : "false");
-    return result.add("max_abs_error", json_number(comparison.max_abs_error)).add("mismatched", json_number(static_cast<long long>(comparison.mismatched))).text();
+  if (command == "compare") {
+    loader.stage = "compare";
+    return compared(words);
   }
   loader.stage = "command";
   throw std::runtime_error("'" + command + "' is no command");
