@@ -31,7 +31,7 @@ class StoredElements {
     }
     file_.reset(std::fopen(path_.c_str(), "rb"));
     if (!file_) throw std::runtime_error("cannot open " + path_);
-    if (std::fseek(file_.get(), static_cast<long>(offset), SEEK_SET) != 0) throw std::runtime_error("cannot read " + path_);
+    if (offset < 0 || !seek(file_.get(), offset)) throw std::runtime_error("cannot read " + path_);
   }
 
   // The next `number` elements, at most `most`.

@@ -115,6 +115,7 @@ class Loader {
     stage = "load";
     const auto start = std::chrono::steady_clock::now();
     returned_.reset();
+    again_.reset();
     model_.reset(new Model(path, device_));
     load_ms = milliseconds_since(start);
   }
@@ -124,6 +125,7 @@ class Loader {
     const std::vector<c10::IValue> arguments = arguments_from(words);
     stage = "forward";
     returned_.reset();
+    again_.reset();
     outputs = Outputs(most_outputs);
     returned_.reset(new c10::IValue(timed(arguments)));
     outputs.add(*returned_);
@@ -140,11 +142,12 @@ class Loader {
   JsonObject& save(Words& words, JsonObject& answer) {
     stage = "save";
     const std::string what = words.next();
-    if (what != "outputs" && what != "inputs") throw std::runtime_error("'" + what + "' cannot be saved");
+    if (what != "outputs" && what != "inputs" && what != "again") throw std::runtime_error("'" + what + "' cannot be saved");
     const c10::IValue& value = returned();
+    if (what == "again" && !again_) throw std::runtime_error("forward has not been called again");
     RawFile file(string_from(words.next()));
-    if (what == "outputs") {
-      answer.add("value", tree_of(value, file));
+    if (what != "inputs") {
+      answer.add("value", tree_of(what == "again" ? *again_ : value, file));
     } else {
       Words given(words_); // made anew: forward may have written into those that it was given
       const Call call = call_from(given);
@@ -167,8 +170,9 @@ class Loader {
   void forward_again(Words& words) {
     const std::vector<c10::IValue> arguments = arguments_from(words);
     stage = "again";
+    again_.reset();
     const Muted nothing_printed;
-    timed(arguments);
+    again_.reset(new c10::IValue(timed(arguments)));
   }
 
   // Its operators and classes register themselves when it is loaded; it stays until the process ends.
@@ -256,6 +260,7 @@ class Loader {
   std::unique_ptr<Model> model_;
   std::vector<std::string> words_; // of the last forward
   std::unique_ptr<c10::IValue> returned_; // by it
+  std::unique_ptr<c10::IValue> again_; // by the last `again`
 };
 
 std::string answer(Loader& loader, const std::string& line) {

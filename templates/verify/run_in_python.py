@@ -1,18 +1,26 @@
 """Run by the Python that a libtorch belongs to: loads a model as a Python program does and calls it.
 
-One JSON object a line on stdin, one on stdout answers it; torchlink.verify.against has the other end. Tensors travel in
-raw files: contiguous little-endian elements, each tensor at a multiple of 64 bytes. What the model prints goes to stderr.
-Kept in the syntax of old Pythons: it runs in whatever torch needs.
+One JSON object a line on stdin, one on stdout answers it; torchlink/verify/comparing/references.py has the other end.
+Tensors travel in raw files: contiguous little-endian elements, each tensor at a multiple of 64 bytes. What the model
+prints goes to stderr. Kept in the syntax of old Pythons: it runs in whatever torch needs.
 """
 
 import ctypes
 import json
+import math
 import os
 import sys
 import time
 
 ALIGNMENT = 64
-NAMES = {"half": "float16", "float": "float32", "double": "float64", "short": "int16", "int": "int32", "long": "int64"}
+NAMES = {
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+}
 
 
 class Files:
@@ -50,7 +58,12 @@ class Files:
         if size:
             file.write((ctypes.c_char * size).from_address(tensor.data_ptr()))
         name = str(tensor.dtype).replace("torch.", "")
-        node = {"type": "tensor", "data_type": NAMES.get(name, name), "shape": list(tensor.shape), "offset": offset}
+        node = {
+            "type": "tensor",
+            "data_type": NAMES.get(name, name),
+            "shape": list(tensor.shape),
+            "offset": offset,
+        }
         if notes:
             node["note"] = ", ".join(notes)
         return node
@@ -105,17 +118,8 @@ class Values:
             return self.files.write(value, self.file)
         if value is None:
             return {"type": "none"}
-        if isinstance(value, bool):
-            return {"type": "scalar", "data_type": "bool", "value": value}
-        if isinstance(value, int):
-            return {"type": "scalar", "data_type": "int64", "value": int(value)}
-        if isinstance(value, float):
-            return {"type": "scalar", "data_type": "float64", "value": finite(value)}
-        if isinstance(value, complex):
-            pair = [finite(value.real), finite(value.imag)]
-            return {"type": "scalar", "data_type": "complex128", "value": pair}
-        if isinstance(value, str):
-            return {"type": "string", "value": value}
+        if isinstance(value, (bool, int, float, complex, str)):
+            return plain(value)
         if isinstance(value, tuple):
             return {"type": "tuple", "value": [self.write(each) for each in value]}
         if hasattr(value, "keys") and hasattr(value, "items"):
@@ -131,9 +135,23 @@ class Values:
         return {"type": "dict", "value": [[self.write(key), self.write(each)] for key, each in pairs]}
 
 
+def plain(value):
+    """The description of a number or a string."""
+    if isinstance(value, str):
+        return {"type": "string", "value": value}
+    if isinstance(value, bool):
+        return {"type": "scalar", "data_type": "bool", "value": value}
+    if isinstance(value, int):
+        return {"type": "scalar", "data_type": "int64", "value": int(value)}
+    if isinstance(value, float):
+        return {"type": "scalar", "data_type": "float64", "value": finite(value)}
+    pair = [finite(value.real), finite(value.imag)]
+    return {"type": "scalar", "data_type": "complex128", "value": pair}
+
+
 def finite(value):
     """A float as JSON: the strings of JavaScript for what is not finite."""
-    if value != value:
+    if math.isnan(value):
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "Infinity" if value > 0 else "-Infinity"
@@ -147,7 +165,7 @@ class Runner:
         self.stage = "import"
         self.torch = self.model = self.kind = self.device = None
 
-    def start(self, asked):
+    def start(self):
         """Import torch."""
         self.stage = "import"
         import torch
@@ -206,7 +224,10 @@ def serve(commands, out):
     for line in commands:
         asked = json.loads(line)
         try:
-            answer = {"import": runner.start, "load": runner.load, "run": runner.run}[asked["do"]](asked)
+            if asked["do"] == "import":
+                answer = runner.start()
+            else:
+                answer = runner.load(asked) if asked["do"] == "load" else runner.run(asked)
         except BaseException as error:  # the model's own, and SystemExit of what is imported
             text = str(error) or repr(error)
             answer = {"event": "error", "stage": runner.stage, "error": type(error).__name__, "message": text}
@@ -224,7 +245,9 @@ def main():
     """Keep stdout for the answers alone: what else is printed goes to stderr."""
     die_with_parent()
     here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here and os.path.isabs(entry)]
+    sys.path[:] = [
+        entry for entry in sys.path if os.path.abspath(entry or ".") != here and os.path.isabs(entry)
+    ]
     out = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     commands = os.fdopen(os.dup(0), "r", encoding="utf-8", errors="surrogateescape")

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torchlink.errors import (
     DeviceError,
@@ -28,7 +28,7 @@ from torchlink.libtorch.machine import is_foreign
 from torchlink.paths import data_dir
 from torchlink.process import which
 from torchlink.verify import failures
-from torchlink.verify.comparing.trees import grafted
+from torchlink.verify.comparing.values import value_of
 from torchlink.verify.session import LoaderDiedError, Session
 from torchlink.verify.specs import encoded
 
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.verify.comparing.trees import Tree
+
+Build: TypeAlias = "Callable[[Libtorch, str], tuple[Path, Sequence[str]]]"
 
 IMPORT = 300.0  # seconds for importing torch from a cold disk
 LINES = 12  # of a Python exception's text that are kept
@@ -69,12 +70,12 @@ class Reference(ABC):
     """Another run of the same model with the same inputs."""
 
     def __init__(self) -> None:
-        self._idle: deque[Session] = deque()
+        self._idle: dict[str, deque[Session]] = {}  # by the kind of model that they run
         self._lock = threading.Lock()
         self.name = ""  # how reports call it, as far as it is known
 
     @abstractmethod
-    def outputs(self, call: Call, raw: Path) -> Tree:
+    def outputs(self, call: Call, raw: Path) -> Any:
         """What the model returns there.
 
         Args:
@@ -86,22 +87,24 @@ class Reference(ABC):
         """
 
     @abstractmethod
-    def _started(self) -> Session:
-        """A new process."""
+    def _started(self, kind: str) -> Session:
+        """A new process for a kind of model."""
 
+    @abstractmethod
     def prepare(self) -> None:
         """See that it can serve at all, before any model is run."""
 
     @contextlib.contextmanager
-    def _session(self, timeout: float | None) -> Iterator[Session]:
-        """A process for one model, which is kept for the next where it has survived.
+    def _session(self, kind: str, timeout: float | None) -> Iterator[Session]:
+        """A process for one model of a kind, which is kept for the next where it has survived.
 
         Raises:
             ReferenceFailedError: it ended, or ran out of time.
         """
         with self._lock:
-            session = self._idle.pop() if self._idle else None
-        session = session or self._started()
+            idle = self._idle.setdefault(kind, deque())
+            session = idle.pop() if idle else None
+        session = session or self._started(kind)
         kept = False
         try:
             if timeout is not None:
@@ -118,8 +121,7 @@ class Reference(ABC):
             raise self._death(session, died, timeout) from None
         finally:
             if kept:
-                with self._lock:
-                    self._idle.append(session)
+                idle.append(session)
             else:
                 session.close()
 
@@ -127,7 +129,9 @@ class Reference(ABC):
         lines = tuple(line for line in died.printed.splitlines() if line.strip())[-failures.PRINTED_LINES :]
         if session.timed_out and timeout is not None:
             return ReferenceFailedError(
-                f"{self.name} was not through within {timeout:g} s.", hint="Give it more with --timeout.", details=lines
+                f"{self.name} was not through within {timeout:g} s.",
+                hint="Give it more with --timeout.",
+                details=lines,
             )
         how = (
             f"was killed by {failures.signal_name(-died.returncode)}"
@@ -138,8 +142,9 @@ class Reference(ABC):
 
     def close(self) -> None:
         """End the processes."""
-        while self._idle:
-            self._idle.pop().close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
 
 
 class PythonSession(Session):
@@ -156,9 +161,11 @@ class PythonSession(Session):
 
 
 def python_environment() -> dict[str, str]:
-    """The variables that an interpreter needs: those that lead to its packages, never a directory relative to this one."""
+    """The variables that an interpreter needs to find its packages; no directory relative to the present one."""
     kept = {name: os.environ[name] for name in PYTHON_VARIABLES if name in os.environ}
-    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
+    path = [
+        entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()
+    ]
     if path:
         kept["PYTHONPATH"] = os.pathsep.join(path)
     return {**kept, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -184,14 +191,17 @@ class PythonReference(Reference):
         Raises:
             ToolUnfitError: the interpreter cannot.
         """
-        self._idle.append(self._started())
+        self._idle[PYTHON] = deque([self._started(PYTHON)])
 
-    def _started(self) -> Session:
+    def _started(self, kind: str) -> Session:
+        del kind  # one Python runs all
         try:
             session: Session = PythonSession(self.python, self.passed)
         except RunFailedError as error:
             raise ToolMissingError(
-                f"{self.python}: cannot be started.", hint="Name another: --against python=EXE.", details=error.details
+                f"{self.python}: cannot be started.",
+                hint="Name another: --against python=EXE.",
+                details=error.details,
             ) from None
         session.limit(IMPORT)
         try:
@@ -214,7 +224,7 @@ class PythonReference(Reference):
         self.name = f"python (torch {answer['torch']})"
         return session
 
-    def outputs(self, call: Call, raw: Path) -> Tree:
+    def outputs(self, call: Call, raw: Path) -> Any:
         """As for every reference; the tensors of the inputs are the very bytes that the loader used."""
         load = {
             "do": "load",
@@ -232,12 +242,12 @@ class PythonReference(Reference):
             "from": str(call.raw),
             "to": str(raw),
         }
-        with self._session(call.timeout) as session:
+        with self._session(PYTHON, call.timeout) as session:
             for asked in (load, run):
                 answer = session.ask(json.dumps(asked))
                 if answer["event"] == "error":
                     raise self._raised(answer)
-            return grafted(answer["value"], raw)
+            return value_of(answer["value"], raw)
 
     def _raised(self, answer: Mapping[str, Any]) -> ReferenceFailedError:
         """The error for what Python raised."""
@@ -263,38 +273,43 @@ class LoaderReference(Reference):
 
     Args:
         name: how reports call it.
-        program: the loader for a kind of model; it is built when the first of the kind is asked for.
+        libtorch: what it is built against.
+        build: makes the loader for a kind of model: the program, and the command that runs it.
         passed: variables of `--env`.
-        emulator: command that runs it.
         device: where it runs the model; None for where the model ran here.
-        libtorch: what it was built against.
     """
 
     def __init__(
         self,
         name: str,
-        program: Callable[[], Path],
-        passed: Sequence[str],
-        emulator: Sequence[str],
         libtorch: Libtorch,
+        build: Build,
+        passed: Sequence[str],
         device: str | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.device = device
-        self._program = program
-        self._passed = passed
-        self._emulator = emulator
         self._libtorch = libtorch
+        self._build = build
+        self._passed = passed
+        self._programs: dict[str, tuple[Path, Sequence[str]]] = {}
 
     def prepare(self) -> None:
-        """Build it."""
-        self._program()
+        """Build it, as the first models that need it are mostly TorchScript."""
+        self._program("torchscript")
 
-    def _started(self) -> Session:
-        return Session(self._program(), self._passed, self._emulator)
+    def _program(self, kind: str) -> tuple[Path, Sequence[str]]:
+        with self._lock:
+            if kind not in self._programs:
+                self._programs[kind] = self._build(self._libtorch, kind)
+            return self._programs[kind]
 
-    def outputs(self, call: Call, raw: Path) -> Tree:
+    def _started(self, kind: str) -> Session:
+        program, emulator = self._program(kind)
+        return Session(program, self._passed, emulator)
+
+    def outputs(self, call: Call, raw: Path) -> Any:
         """As for every reference; what makes random inputs gives the same numbers in every loader."""
         device = self.device or call.device.partition(":")[0]
         if call.kind != "torchscript" and self.device:
@@ -307,12 +322,12 @@ class LoaderReference(Reference):
         if call.method != "forward":
             commands.append(f"method {encoded(call.method)}")
         commands += [f"forward {call.words}", f"save outputs {encoded(str(raw))}"]
-        with self._session(call.timeout) as session:
+        with self._session(call.kind, call.timeout) as session:
             for command in commands:
                 answer = session.ask(command)
                 if answer["event"] == "error":
                     raise self._refused(answer)
-            return grafted(answer["value"], raw)
+            return value_of(answer["value"], raw)
 
     def _refused(self, answer: Mapping[str, Any]) -> TorchlinkError:
         """The error for a model that this loader does not load or run."""
@@ -320,6 +335,37 @@ class LoaderReference(Reference):
         if isinstance(error, DeviceError):
             return error
         return ReferenceFailedError(f"{self.name}: {error.message}", error.hint, error.details)
+
+
+def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequence[str]) -> Reference:
+    """What `--against` names.
+
+    Args:
+        against: as the user writes it.
+        libtorch: that runs the models.
+        build: makes a loader for a libtorch and a kind of model.
+        passed: variables of `--env`.
+
+    Raises:
+        UsageError: there is no such thing.
+        ToolMissingError: there is no such interpreter.
+        LibtorchNotFoundError: there is no libtorch at the path.
+        LibtorchUnusableError: it cannot serve.
+    """
+    if against.partition("=")[0] == PYTHON:
+        return PythonReference(python_of(against, libtorch), passed)
+    if against in DEVICES:
+        return LoaderReference(against, libtorch, build, passed, against)
+    path = Path(against).expanduser()
+    if not path.exists():
+        raise UsageError(
+            f"--against {against}: no such file or directory.",
+            hint="Say python, python=EXE, cuda, or the path of a libtorch.",
+        )
+    from torchlink.libtorch.choose import choose
+
+    other = choose(libtorch=path)
+    return LoaderReference(f"libtorch {other.version or ''} of {other.root}", other, build, passed)
 
 
 def python_of(named: str, libtorch: Libtorch) -> Path:
@@ -337,7 +383,9 @@ def python_of(named: str, libtorch: Libtorch) -> Path:
             raise ToolMissingError(f"--against {named}: no such interpreter: {exe or '(empty)'}.", hint=hint)
         return Path(found)
     if libtorch.python is None:
-        raise UsageError(f"--against python: the libtorch of {libtorch.root} belongs to no Python.", hint=hint)
+        raise UsageError(
+            f"--against python: the libtorch of {libtorch.root} belongs to no Python.", hint=hint
+        )
     if is_foreign(libtorch):
         raise UsageError(
             f"--against python: the libtorch of {libtorch.root} is for {libtorch.platform} {libtorch.arch}, and so "

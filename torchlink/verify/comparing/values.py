@@ -1,12 +1,11 @@
 """Comparing what a model returned with what it should have: values that may nest, tensors that lie in files.
 
-A tree is the marshalling of docs/values.md as the loader and Python write it, with a `StoredTensor` in place of each
-tensor. The elements of tensors are compared by the loader, which reads both files piece by piece.
+Values are Python's own lists, tuples, dicts, numbers and strings, with a `StoredTensor` for each tensor. The elements
+of tensors are compared by the loader, which reads both files piece by piece.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import hypot, inf, isfinite, isnan, prod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -19,37 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-Tree: TypeAlias = "StoredTensor | list[Any] | dict[str, Any]"
+    from torchlink.verify.comparing.tolerances import Tolerances
+
 Ask: TypeAlias = "Callable[[str], Mapping[str, Any]]"
-
-# dtype -> (rtol, atol), as torch.testing.assert_close takes them by default (torch/testing/_comparison.py); every other
-# dtype is compared exactly. Quantized tensors come dequantized, as float32.
-PRECISIONS = {
-    "float16": (1e-3, 1e-5),
-    "bfloat16": (1.6e-2, 1e-5),
-    "float32": (1.3e-6, 1e-5),
-    "float64": (1e-7, 1e-7),
-    "complex32": (1e-3, 1e-5),
-    "complex64": (1.3e-6, 1e-5),
-    "complex128": (1e-7, 1e-7),
-}
-EXACT = (0.0, 0.0)
-KINDS = {"generic_dict": "dict", "dict": "dict", "string": "str"}
-
-
-class Tolerances(NamedTuple):
-    """What may differ: |actual - expected| <= atol + rtol * |expected|; None takes the default of the dtype."""
-
-    atol: float | None = None
-    rtol: float | None = None
-
-    def of(self, *dtypes: str) -> tuple[float, float]:
-        """`(atol, rtol)` for tensors of these dtypes: the greater ones where they differ."""
-        found = [PRECISIONS.get(dtype, EXACT) for dtype in dtypes]
-        return (
-            max(atol for _, atol in found) if self.atol is None else self.atol,
-            max(rtol for rtol, _ in found) if self.rtol is None else self.rtol,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,23 +103,55 @@ def _at(index: tuple[int, ...] | None) -> str:
     return f" at [{','.join(map(str, index))}]" if index else ""
 
 
-def grafted(tree: Any, raw: Path) -> Tree:
-    """A tree as the loader or Python wrote it, with its tensors as they lie in the raw file beside it."""
+class Fields(tuple[Any, ...]):  # noqa: SLOT001 - a tuple takes no slots that are not empty
+    """A named tuple's values, with the names of its fields."""
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A value that cannot be looked into: an object, a device, a tensor without elements."""
+
+    type: str
+
+
+def value_of(tree: Any, raw: Path) -> Any:
+    """The value of a tree as the loader or Python wrote it (docs/values.md); its tensors lie in the raw file."""
     if isinstance(tree, list):
-        return [grafted(each, raw) for each in tree]
+        return [value_of(each, raw) for each in tree]
     kind, value = tree["type"], tree.get("value")
-    if kind == "tensor" and "offset" in tree:
+    if kind == "tensor":
+        if "offset" not in tree:
+            return Opaque(f"{tree['data_type']} tensor whose values cannot be read")
         shape = tuple(map(int, tree["shape"]))
-        return StoredTensor(
-            str(tree["data_type"]), shape, strides_of(shape), int(tree["offset"]), raw, ""
-        )
+        return StoredTensor(str(tree["data_type"]), shape, strides_of(shape), int(tree["offset"]), raw, "")
+    if kind == "scalar":
+        return _scalar(str(tree["data_type"]), value)
     if kind == "tuple":
-        return {**tree, "value": [grafted(each, raw) for each in value]}
+        parts = Fields(value_of(each, raw) for each in value)
+        parts.names = tuple(tree.get("names") or ())
+        return parts
     if kind == "generic_dict":
-        return {**tree, "value": {key: grafted(each, raw) for key, each in value.items()}}
+        return {key: value_of(each, raw) for key, each in value.items()}
     if kind == "dict":
-        return {**tree, "value": [[grafted(key, raw), grafted(each, raw)] for key, each in value]}
-    return dict(tree)
+        return {
+            _key(value_of(key, raw), index): value_of(each, raw) for index, (key, each) in enumerate(value)
+        }
+    if kind == "none":
+        return None
+    return str(value) if kind == "string" else Opaque(str(value))
+
+
+def _scalar(dtype: str, value: Any) -> bool | int | float | complex:
+    if "complex" in dtype:
+        return complex(*map(float, value))
+    return float(value) if "float" in dtype else value
+
+
+def _key(key: Any, index: int) -> Any:
+    """A key of a dict; one that is no plain value goes by its position."""
+    return key if isinstance(key, (bool, int, float, str)) else Opaque(f"entry {index}")
 
 
 def strides_of(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -156,70 +159,62 @@ def strides_of(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(prod(shape[index + 1 :]) for index in range(len(shape)))
 
 
-class Leaf(NamedTuple):
-    """A tensor or a plain value in a tree."""
-
-    label: str
-    value: StoredTensor | dict[str, Any]
-
-
-def leaves(tree: Tree, label: str = "output") -> Iterator[Leaf]:
-    """The leaves of a tree in order."""
-    steps = children(tree)
-    if steps is None:
-        yield Leaf(label, tree)  # type: ignore[arg-type]  # a list has children
-        return
-    for step, child in steps.items():
-        yield from leaves(child, label + step)
-
-
-def children(tree: Tree) -> dict[str, Tree] | None:
-    """What a container holds by how a label names it: `.key`, `[0]`; None for a leaf."""
-    if isinstance(tree, StoredTensor):
-        return None
-    if isinstance(tree, list):
-        return {f"[{index}]": each for index, each in enumerate(tree)}
-    kind, value = tree["type"], tree.get("value")
-    if kind == "tuple":
-        names = tree.get("names") or []
-        steps = [f".{name}" for name in names] if len(names) == len(value) else None
-        return dict(zip(steps or [f"[{index}]" for index in range(len(value))], value, strict=True))
-    if kind == "generic_dict":
-        return {f".{key}": each for key, each in value.items()}
-    if kind == "dict":
-        return {f"[{_key(key, index)}]": each for index, (key, each) in enumerate(value)}
+def children(value: Any) -> list[tuple[str, Any]] | None:
+    """What a container holds, with the step that a label has for it: `.key`, `[0]`; None for what is no container."""
+    if isinstance(value, (list, tuple)):
+        names = value.names if isinstance(value, Fields) and len(value.names) == len(value) else None
+        steps = [f".{name}" for name in names] if names else [f"[{index}]" for index in range(len(value))]
+        return list(zip(steps, value, strict=True))
+    if isinstance(value, dict):
+        return [(step(key), each) for key, each in value.items()]
     return None
 
 
-def _key(key: Tree, index: int) -> str:
-    """A key that is no string: the number itself, `true`; what has no text goes by its position."""
-    if isinstance(key, dict) and key["type"] == "scalar":
-        return json.dumps(key["value"])
-    if isinstance(key, dict) and key["type"] == "string":
-        return json.dumps(key["value"])
-    return f"entry {index}"
+def step(key: Any) -> str:
+    """How a label names an entry of a dict, as the loader does."""
+    if isinstance(key, str):
+        return f".{key}"
+    if isinstance(key, bool):
+        return "[true]" if key else "[false]"
+    return f"[{key.type if isinstance(key, Opaque) else key}]"
 
 
-def described(tree: Tree) -> str:
-    """What a value is, for people: `a tuple of 2`, `a float32 tensor`, `int64 3`, `'text'`."""
-    if isinstance(tree, StoredTensor):
-        return f"a {tree.dtype} tensor"
-    if isinstance(tree, list):
-        return f"a list of {len(tree)}"
-    kind, value = tree["type"], tree.get("value")
-    if kind in ("tuple", "generic_dict", "dict"):
-        return f"a {KINDS.get(kind, kind)} of {len(value)}"
-    if kind == "none":
-        return "None"
-    if kind == "string":
-        return repr(shortened(str(value)))
-    if kind == "scalar":
-        return f"{tree['data_type']} {json.dumps(value)}"
-    return f"a {tree['data_type']} tensor that cannot be read" if kind == "tensor" else f"a value of type {value}"
+class Leaf(NamedTuple):
+    """A tensor or a plain value, and where it stands."""
+
+    label: str
+    value: Any
 
 
-def compare_trees(
-    actual: Tree, expected: Tree, tolerances: Tolerances, ask: Ask, label: str = "output"
+def leaves(value: Any, label: str = "output") -> Iterator[Leaf]:
+    """What a value holds that is no container, in order."""
+    parts = children(value)
+    if parts is None:
+        yield Leaf(label, value)
+        return
+    for where, part in parts:
+        yield from leaves(part, label + where)
+
+
+def described(value: Any) -> str:
+    """What a value is, for people: `a tuple of 2`, `a float32 tensor`, `int 3`, `'text'`."""
+    if isinstance(value, StoredTensor):
+        return f"a {value.dtype} tensor"
+    if isinstance(value, Opaque):
+        return f"a {value.type}"
+    if isinstance(value, str):
+        return repr(shortened(value))
+    if isinstance(value, (list, tuple, dict)):
+        return f"a {_container(value)} of {len(value)}"
+    return "None" if value is None else f"{type(value).__name__} {value}"
+
+
+def _container(value: Any) -> str:
+    return "tuple" if isinstance(value, tuple) else type(value).__name__
+
+
+def compare_values(
+    actual: Any, expected: Any, tolerances: Tolerances, ask: Ask, label: str = "output"
 ) -> Iterator[OutputComparison]:
     """Compare two values part by part; containers must be of one kind and have the same parts.
 
@@ -231,32 +226,30 @@ def compare_trees(
         label: where both stand.
     """
     ours, theirs = children(actual), children(expected)
-    if ours is None or theirs is None or _container(actual) != _container(expected):
-        if ours is None and theirs is None:
-            yield compare_leaves(Leaf(label, actual), Leaf(label, expected), tolerances, ask)  # type: ignore[arg-type]
-        else:
-            yield OutputComparison(label, f"it is {described(actual)}, expected is {described(expected)}")
+    if ours is None and theirs is None:
+        yield compare_leaves(Leaf(label, actual), expected, tolerances, ask)
         return
-    missing = [step for step in theirs if step not in ours]
-    extra = [step for step in ours if step not in theirs]
-    for steps, fact in ((missing, "is missing"), (extra, "is not expected")):
-        for step in steps:
-            yield OutputComparison(label + step, f"it {fact}")
-    for step, child in ours.items():
-        if step in theirs:
-            yield from compare_trees(child, theirs[step], tolerances, ask, label + step)
+    if ours is None or theirs is None or _container(actual) != _container(expected):
+        yield OutputComparison(label, f"it is {described(actual)}, expected is {described(expected)}")
+        return
+    if not isinstance(actual, dict):  # by position: the fields of a named tuple are numbers elsewhere
+        theirs = [(each, part) for (each, _), (_, part) in zip(ours, theirs, strict=False)] + theirs[
+            len(ours) :
+        ]
+    wanted, got = dict(theirs), dict(ours)
+    for steps, fact in (
+        ([each for each in wanted if each not in got], "it is missing"),
+        ([each for each in got if each not in wanted], "it is not expected"),
+    ):
+        for each in steps:
+            yield OutputComparison(label + each, fact)
+    for each, part in ours:
+        if each in wanted:
+            yield from compare_values(part, wanted[each], tolerances, ask, label + each)
 
 
-def _container(tree: Tree) -> str:
-    if isinstance(tree, dict):
-        return KINDS.get(tree["type"], tree["type"])
-    return type(tree).__name__
-
-
-def compare_flat(
-    actual: Tree, expected: Tree, tolerances: Tolerances, ask: Ask
-) -> Iterator[OutputComparison]:
-    """Compare two values leaf by leaf, whatever the containers are: by label where all labels are the same, else in order.
+def compare_flat(actual: Any, expected: Any, tolerances: Tolerances, ask: Ask) -> Iterator[OutputComparison]:
+    """Compare two values leaf by leaf, whatever the containers: by label where the labels are the same, else in order.
 
     What an AOTInductor package returns has a structure in Python (a dict, a dataclass) that C++ need not know.
     """
@@ -267,31 +260,40 @@ def compare_flat(
     labels = {leaf.label: leaf for leaf in theirs}
     same = len(labels) == len(theirs) and all(leaf.label in labels for leaf in ours)
     for index, leaf in enumerate(ours):
-        yield compare_leaves(leaf, labels[leaf.label] if same else theirs[index], tolerances, ask)
+        other = labels[leaf.label] if same else theirs[index]
+        yield compare_leaves(leaf, other.value, tolerances, ask)
 
 
 def compare_leaves(
-    actual: Leaf, expected: Leaf, tolerances: Tolerances, ask: Ask, *, any_dtype: bool = False
+    actual: Leaf, wanted: Any, tolerances: Tolerances, ask: Ask, *, any_dtype: bool = False
 ) -> OutputComparison:
     """Compare two tensors or two plain values.
 
     Args:
         actual: what came out; its label is the result's.
-        expected: what should have.
+        wanted: what should have.
         tolerances: of the comparison.
         ask: sends the loader a command and returns the event that answers it.
         any_dtype: tensors may be of different dtypes, as long as their values are the same.
     """
-    label, got, wanted = actual.label, actual.value, expected.value
+    label, got = actual
     if isinstance(got, StoredTensor) and isinstance(wanted, StoredTensor):
         if got.shape != wanted.shape:
-            return OutputComparison(label, f"its shape is {list(got.shape)}, expected is {list(wanted.shape)}")
+            return OutputComparison(
+                label, f"its shape is {list(got.shape)}, expected is {list(wanted.shape)}"
+            )
         if got.dtype != wanted.dtype and not any_dtype:
             return OutputComparison(label, f"its dtype is {got.dtype}, expected is {wanted.dtype}")
         return _tensors(label, got, wanted, tolerances.of(got.dtype, wanted.dtype), ask)
-    if isinstance(got, StoredTensor) or isinstance(wanted, StoredTensor):
+    if isinstance(got, Opaque) and isinstance(wanted, Opaque):  # neither can be looked into
+        return OutputComparison(label)
+    if type(got) is not type(wanted):
         return OutputComparison(label, f"it is {described(got)}, expected is {described(wanted)}")
-    return _plain(label, got, wanted, tolerances)
+    if isinstance(got, float | complex):
+        return _numbers(label, got, wanted, tolerances)
+    if got != wanted:
+        return OutputComparison(label, f"it is {described(got)}, expected is {described(wanted)}")
+    return OutputComparison(label)
 
 
 def _tensors(
@@ -319,41 +321,26 @@ def _index(value: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if value is None else tuple(value)
 
 
-def _plain(
-    label: str, got: Mapping[str, Any], wanted: Mapping[str, Any], tolerances: Tolerances
-) -> OutputComparison:
-    """Two plain values: floats within the tolerances of float64, the rest exactly."""
-    differ = OutputComparison(label, f"it is {described(dict(got))}, expected is {described(dict(wanted))}")
-    if got["type"] != wanted["type"]:
-        return differ
-    if got["type"] in ("none", "other", "tensor"):  # the last two cannot be looked into, on neither side
-        return OutputComparison(label)
-    if got["type"] != "scalar" or "float" not in got["data_type"] and "complex" not in got["data_type"]:
-        same = got["value"] == wanted["value"] and got.get("data_type") == wanted.get("data_type")
-        return OutputComparison(label) if same else differ
-    if got["data_type"] != wanted["data_type"]:
-        return differ
-    atol, rtol = tolerances.of(got["data_type"], wanted["data_type"])
-    error, size = _difference(_parts(got["value"]), _parts(wanted["value"]))
+def _numbers(label: str, got: complex, wanted: complex, tolerances: Tolerances) -> OutputComparison:
+    """Two plain numbers, within the tolerances of float64 or complex128."""
+    atol, rtol = tolerances.of("complex128" if isinstance(got, complex) else "float64")
+    error = _difference(complex(got), complex(wanted))
+    size = abs(wanted) if isfinite(abs(wanted)) else 0.0
     relative = 0.0 if error == 0 else inf if size == 0 or error == inf else error / size
     at: tuple[int, ...] | None = () if error else None
     wrong = not error <= atol + rtol * size or error == inf
     return OutputComparison(label, "", error, at, relative, at, int(wrong), 1, atol, rtol)
 
 
-def _parts(value: Any) -> list[float]:
-    return [float(each) for each in value] if isinstance(value, list) else [float(value)]
-
-
-def _difference(got: Sequence[float], wanted: Sequence[float]) -> tuple[float, float]:
-    """How far two numbers are apart, and how large the expected one is; as the loader does it."""
-    error = size = 0.0
-    for one, other in zip(got, wanted, strict=True):
+def _difference(got: complex, wanted: complex) -> float:
+    """How far two numbers are apart, as the loader has it."""
+    error = 0.0
+    for one, other in ((got.real, wanted.real), (got.imag, wanted.imag)):
         if isfinite(one) and isfinite(other):
-            error, size = hypot(error, one - other), hypot(size, other)
+            error = hypot(error, one - other)
         elif not (one == other or (isnan(one) and isnan(other))):
-            return inf, size
-    return error, size
+            return inf
+    return error
 
 
 def stored(tensor: StoredTensor) -> tuple[str, str, str, str, str]:
