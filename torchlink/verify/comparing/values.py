@@ -323,7 +323,7 @@ def _index(value: Sequence[int] | None) -> tuple[int, ...] | None:
 
 def _numbers(label: str, got: complex, wanted: complex, tolerances: Tolerances) -> OutputComparison:
     """Two plain numbers, within the tolerances of float64 or complex128."""
-    atol, rtol = tolerances.of("complex128" if isinstance(got, complex) else "float64")
+    atol, rtol = tolerances.of("complex128" if type(got) is complex else "float64")
     error = _difference(complex(got), complex(wanted))
     size = abs(wanted) if isfinite(abs(wanted)) else 0.0
     relative = 0.0 if error == 0 else inf if size == 0 or error == inf else error / size
