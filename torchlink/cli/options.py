@@ -117,9 +117,22 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 VERIFY = {
     "inputs": Option(
         "--input",
-        "One argument of forward; repeat it for each, in order. Without any, the inputs are worked out from the model.",
+        "One argument of forward, in order or as NAME=VALUE; repeat it for each. Without any, the inputs are worked out "
+        "from the model.",
         metavar="VALUE",
     ),
+    "inputs_file": Option(
+        "--inputs",
+        "All arguments of forward from one file: .pt, .json, .npz or .safetensors.",
+        metavar="FILE",
+    ),
+    "method": Option("--method", "The method to call in place of forward.", metavar="NAME"),
+    "save_outputs": Option(
+        "--save-outputs",
+        "Write all that forward returns to a file: .npz, .pt, .json or .safetensors.",
+        metavar="FILE",
+    ),
+    "force": Option("--force", "Let --save-outputs overwrite its file."),
     "expect": Option(
         "--expect", "The tensors that forward should return, as .pt, .npy or .npz.", metavar="FILE"
     ),

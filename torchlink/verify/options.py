@@ -12,6 +12,10 @@ class VerifyOptions(NamedTuple):
     """How models are verified, as the command line gives it."""
 
     inputs: tuple[str, ...] | None = None  # forward's arguments as `--input` takes them; None: work them out
+    inputs_file: Path | None = None  # all of forward's arguments in one file, in place of `inputs`
+    method: str = "forward"  # of the model, which is called
+    save_outputs: Path | None = None  # where what it returns is written: .npz, .pt, .json or .safetensors
+    force: bool = False  # overwrite that file
     expect: Path | None = None  # a file of the tensors that forward should return: .pt, .npy or .npz
     atol: float = 1e-5  # absolute tolerance of that comparison
     rtol: float = 1e-4  # relative tolerance of that comparison

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.model.stored import StoredTensor
     from torchlink.toolchain.emulator import Emulator
+    from torchlink.verify.given import Given
     from torchlink.verify.outputs import Output
-    from torchlink.verify.specs import InputSpec
 
 GIVEN = "given"
 
@@ -24,13 +24,15 @@ class Request:
     """What is asked of every model."""
 
     device: str = "cpu"  # "cpu" | "cuda" | "auto"
-    inputs: tuple[InputSpec, ...] | None = None  # None: work them out
+    inputs: Given | None = None  # None: work them out
     expected: tuple[StoredTensor, ...] | None = None
     atol: float = 1e-5
     rtol: float = 1e-4
     libraries: tuple[Path, ...] = ()  # of operators, loaded before the model
     timeout: float | None = None  # seconds for a model, from loading it to the loader's end
     verbose: bool = False  # keep all that libtorch lists in its exceptions
+    method: str = "forward"
+    save_outputs: Path | None = None  # where what it returns is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class ModelResult:
     input_tries: int | None = None  # how often forward was run to find its inputs; None where they were given
     outputs: tuple[Output, ...] = ()  # in order
     outputs_left_out: int = 0  # how many more there were
+    output: object = (
+        None  # all of it in the marshalling of docs/values.md; large tensors by their first values
+    )
+    method: str = "forward"  # that was called
+    saved: str | None = None  # the file that --save-outputs has written
     max_abs_error: float | None = None  # over all outputs; None without --expect
     load_ms: float | None = None
     forward_ms: float | None = None  # the first call, in which torch.jit optimises

@@ -24,6 +24,7 @@ from torchlink.model.kind import identify, require_torchscript
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.status import file_kind, status_of
+from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.types import Compiler
     from torchlink.verify.options import VerifyOptions
-    from torchlink.verify.specs import InputSpec
 
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -97,13 +97,15 @@ def verify(
     minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
     request = Request(
         options.device,
-        _specs(options.inputs),
+        read_given(options.inputs, options.inputs_file),
         _expected(options.expect),
         options.atol,
         options.rtol,
         options.libraries,
         options.timeout,
         options.verbose,
+        options.method,
+        options.save_outputs,
     )
     hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, options)
@@ -142,6 +144,10 @@ def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -
         raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
     if options.via not in WAYS:
         raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
+    if options.save_outputs:
+        from torchlink.verify.saving import check_place
+
+        check_place(options.save_outputs, models, force=options.force)
     if options.expect and len(models) > 1:
         raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
     if options.device == "cuda" and libtorch.accelerator not in ("cuda", "rocm"):
@@ -269,14 +275,6 @@ def _prove(
 
         hooks.meanwhile()
         return run_model(session, Path(found.path), found.kind, request, libtorch)
-
-
-def _specs(inputs: Sequence[str] | None) -> tuple[InputSpec, ...] | None:
-    if inputs is None:
-        return None
-    from torchlink.verify.inputs import parse_input
-
-    return tuple(parse_input(text) for text in inputs)
 
 
 def _expected(file: Path | None) -> tuple[StoredTensor, ...] | None:
