@@ -19,9 +19,22 @@ if TYPE_CHECKING:
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST = 64 << 20  # bytes of an image that is unpacked
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's colour type: grey, RGB, palette, grey and alpha, RGB and alpha
+CHANNELS = {
+    0: 1,
+    2: 3,
+    3: 1,
+    4: 2,
+    6: 4,
+}  # by PNG's colour type: grey, RGB, palette, grey and alpha, RGB and alpha
 PALETTE = 3
-FORMATS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+FORMATS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
 HINT = "Give a PNG of 8 bits a channel, or install Pillow beside torchlink: pip install Pillow"
 
 
@@ -34,7 +47,9 @@ def image_of_base64(text: str, source: str) -> InlineTensor:
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MalformedFileError(f"{source}: not base64.", hint="Encode the bytes of the image's file.") from error
+        raise MalformedFileError(
+            f"{source}: not base64.", hint="Encode the bytes of the image's file."
+        ) from error
     try:
         return _png(data) if data.startswith(PNG) else _other(data)
     except (MalformedFileError, NotImplementedError) as error:
@@ -70,7 +85,7 @@ def _png(data: bytes) -> InlineTensor:
     if not chunks or chunks[0][0] != b"IHDR":
         raise ValueError
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
-    if depth != 8 or interlaced:  # noqa: PLR2004 - bits
+    if depth != 8 or interlaced:
         return _other_png(data)
     channels = CHANNELS[color]
     row = width * channels
@@ -108,17 +123,17 @@ def _rows(unpacked: bytes, row: int, step: int) -> Iterator[bytearray]:
     above = bytearray(row)
     for start in range(0, len(unpacked), row + 1):
         kind, line = unpacked[start], bytearray(unpacked[start + 1 : start + 1 + row])
-        if kind > 4:  # noqa: PLR2004 - there are five filters
+        if kind > 4:
             raise ValueError
         if kind == 1:
             for i in range(step, row):
                 line[i] = (line[i] + line[i - step]) & 255
-        elif kind == 2:  # noqa: PLR2004
+        elif kind == 2:
             line = bytearray((one + other) & 255 for one, other in zip(line, above, strict=True))
         elif kind:
             for i in range(row):
                 left, corner = (line[i - step], above[i - step]) if i >= step else (0, 0)
-                near = (left + above[i]) // 2 if kind == 3 else _paeth(left, above[i], corner)  # noqa: PLR2004
+                near = (left + above[i]) // 2 if kind == 3 else _paeth(left, above[i], corner)
                 line[i] = (line[i] + near) & 255
         yield line
         above = line
@@ -134,7 +149,7 @@ def _rgb(pixels: bytes, color: int, palette: bytes) -> bytes:
     channels = CHANNELS[color]
     if color == PALETTE:
         return b"".join(_three(palette, 3 * index) for index in pixels)
-    first, second, third = (0, 1, 2) if channels > 2 else (0, 0, 0)  # noqa: PLR2004 - RGB
+    first, second, third = (0, 1, 2) if channels > 2 else (0, 0, 0)
     made = bytearray(3 * (len(pixels) // channels))
     for place, channel in enumerate((first, second, third)):
         made[place::3] = pixels[channel::channels]

@@ -33,7 +33,9 @@ NOT_FINITE = {
 }
 TYPES = ("tensor", "scalar", "string", "none", "tuple", "list", "generic_dict", "dict", "image")
 ALIASES = {"generic_list": "list", "str": "string", "null": "none"}
-HINT = 'A tensor is {"type":"tensor","data_type":"float32","shape":[1,3],"value":[1,2,3]}: see docs/values.md.'
+HINT = (
+    'A tensor is {"type":"tensor","data_type":"float32","shape":[1,3],"value":[1,2,3]}: see docs/values.md.'
+)
 
 
 def read_json(path: Path) -> Value:
@@ -137,7 +139,7 @@ class _Reader:
         made: dict[bool | int | float | str, Value] = {}
         for index, pair in enumerate(value):
             place = f"{at}[{index}]"
-            if not (isinstance(pair, list) and len(pair) == 2):  # noqa: PLR2004 - a key and its value
+            if not (isinstance(pair, list) and len(pair) == 2):
                 self.wrong(place, "not a [key, value] pair")
             key = self.value(pair[0], f"{place}[0]", depth + 1)
             if not isinstance(key, (bool, int, float, str)):
@@ -182,7 +184,7 @@ class _Reader:
             return [value]  # a 0-d tensor's only one
         pairs = "complex" in dtype
         nested = any(isinstance(each, list) for each in value)
-        if pairs and not shape and len(value) == 2 and not nested:  # noqa: PLR2004 - the parts of a complex number
+        if pairs and not shape and len(value) == 2 and not nested:
             return [value]
         if nested and not (pairs and len(value) == count and all(map(_is_pair, value))):
             return self.unnested(value, shape, at, pairs=pairs)
@@ -253,7 +255,11 @@ class _Reader:
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and not any(isinstance(each, (list, dict)) for each in value)  # noqa: PLR2004
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and not any(isinstance(each, (list, dict)) for each in value)
+    )
 
 
 def _shown(value: object) -> str:

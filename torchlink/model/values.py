@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 Scalar: TypeAlias = "bool | int | float | complex | str | None"
 # A container is Python's own: list, tuple or dict; the keys of a dict are strings, numbers or bools.
-Value: TypeAlias = (
-    "StoredTensor | InlineTensor | Scalar | list[Value] | tuple[Value, ...] | dict[bool | int | float | str, Value]"
-)
+Value: TypeAlias = "StoredTensor | InlineTensor | Scalar | list[Value] | tuple[Value, ...] | dict[bool | int | float | str, Value]"
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json")
 KINDS = "a .npy, .npz, .pt (of torch.save), .safetensors or .json file"
@@ -79,8 +77,6 @@ def _head(path: Path) -> bytes:
             return file.read(HEAD)
     except (OSError, ValueError) as error:
         not_about_the_file(path, error)
-        if isinstance(error, FileNotFoundError):
-            raise FileError(f"{visible(str(path))}: no such file.", hint="Check the path.") from error
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise FileError(f"Cannot read {visible(str(path))}: {reason}.", hint="Check the path.") from error
 

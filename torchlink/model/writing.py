@@ -220,19 +220,33 @@ class _Pickler:
         typed = tensor.dtype in STORAGE_NAMES
         put(b"ctorch._utils\n_rebuild_tensor_v%d\n((" % (2 if typed else 3))
         self.save("storage")
-        put(f"ctorch\n{STORAGE_NAMES[tensor.dtype]}\n".encode() if typed else b"ctorch.storage\nUntypedStorage\n")
+        put(
+            f"ctorch\n{STORAGE_NAMES[tensor.dtype]}\n".encode()
+            if typed
+            else b"ctorch.storage\nUntypedStorage\n"
+        )
         self.save(str(len(self.tensors)))
         self.save("cpu")
         self.save(elements if typed else size_of(tensor))
         put(b"tQ")
         self.save(0)
         self.save(tensor.shape)
-        self.save(tuple(math.prod(max(size, 1) for size in tensor.shape[axis + 1 :]) for axis in range(len(tensor.shape))))
+        self.save(
+            tuple(
+                math.prod(max(size, 1) for size in tensor.shape[axis + 1 :])
+                for axis in range(len(tensor.shape))
+            )
+        )
         put(b"\x89ccollections\nOrderedDict\n)R")
         if not typed:
             put(f"ctorch\n{tensor.dtype}\n".encode())
         put(b"tR")
         self.tensors.append(tensor)
+
+
+def json_text(value: Value) -> str:
+    """A value in the marshalling of docs/values.md."""
+    return "".join(_json(value))
 
 
 def _write_json(value: Value, file: IO[bytes]) -> None:
@@ -264,7 +278,7 @@ def _json(value: Value) -> Iterator[str]:
         case dict():
             yield from _listed('{"type":"dict","value":[', [list(pair) for pair in value.items()], "]}")
         case _:
-            yield f'{{"type":"tensor","data_type":"{value.dtype}","shape":{json.dumps(value.shape)},"value":['
+            yield f'{{"type":"tensor","data_type":"{value.dtype}","shape":{json.dumps(value.shape, separators=(",", ":"))},"value":['
             first = True
             for piece in contiguous(value):
                 numbers = unpack(value.dtype, piece)
