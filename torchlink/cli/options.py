@@ -136,7 +136,7 @@ VERIFY = {
         "--force", "Let --save-outputs overwrite its file, and --record what DIR holds of a model."
     ),
     "expect": Option(
-        "--expect", "The tensors that forward should return, as .pt, .npy or .npz.", metavar="FILE"
+        "--expect", "What forward should return, as .pt, .npy, .npz, .safetensors or .json.", metavar="FILE"
     ),
     "atol": Option(
         "--atol",

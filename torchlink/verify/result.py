@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.model.stored import StoredTensor
     from torchlink.toolchain.emulator import Emulator
+    from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.comparing.values import Comparison
     from torchlink.verify.given import Given
@@ -29,7 +29,7 @@ class Request:
 
     device: str = "cpu"  # "cpu" | "cuda" | "auto"
     inputs: Given | None = None  # None: work them out
-    expected: tuple[StoredTensor, ...] | None = None
+    expected: Expectation | None = None
     tolerances: Tolerances = DEFAULT
     against: Reference | None = None  # another run to compare with
     record: Path | None = None  # where inputs and outputs are kept

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.model.stored import StoredTensor
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.types import Compiler
+    from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.options import VerifyOptions
 
@@ -317,9 +317,9 @@ def _prove(
         return run_model(session, Path(found.path), found.kind, request, libtorch)
 
 
-def _expected(file: Path | None) -> tuple[StoredTensor, ...] | None:
+def _expected(file: Path | None) -> Expectation | None:
     if file is None:
         return None
-    from torchlink.model.tensors import read_expected
+    from torchlink.verify.comparing.expected import read_expectation
 
-    return read_expected(file)
+    return read_expectation(file)

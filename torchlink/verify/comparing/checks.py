@@ -113,7 +113,9 @@ class _Checks:
         if self.request.expected is None:
             return None
         try:
-            found = compare_expected(outputs, self.request.expected, self.tolerances, self.called.plain)
+            found = compare_expected(
+                outputs, self.request.expected, self.tolerances, self.called.plain, self.work / "expected"
+            )
         except MismatchError as error:
             self.failed.append(self.with_inputs(error))
             return None
