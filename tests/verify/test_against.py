@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -78,7 +79,9 @@ def verify(torchlink: Callable[..., Result], torch_root: Path) -> Callable[..., 
 
 def saved(module: nn.Module, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.jit.script(module).save(str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(module).save(str(path))
     return path
 
 
@@ -350,7 +353,9 @@ def test_plain_values_are_compared_where_the_file_has_them(
 ) -> None:
     path = saved(Everything(), tmp_path / "all.pt")
     x = torch.tensor([[1.0, -2.0]])
-    outputs = torch.jit.load(str(path))(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        outputs = torch.jit.load(str(path))(x)
     numbers = [*outputs[:3], (outputs[3][0], outputs[3][1]), *outputs[4:]]
     torch.save(numbers, tmp_path / "right.pt")
     given = ("--input", '{"type":"tensor","data_type":"float32","shape":[1,2],"value":[1,-2]}')

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torchlink.errors import FileError, MismatchError
 from torchlink.model.stored import InlineTensor, StoredTensor
 from torchlink.verify.comparing.values import Comparison, compare_leaves, leaves, strides_of
-from torchlink.verify.outputs import positions
+from torchlink.verify.outputs import as_output, positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from torchlink.verify.comparing.tolerances import Tolerances
-    from torchlink.verify.comparing.values import Ask
+    from torchlink.verify.comparing.values import Ask, Leaf
 
 TENSORS = (StoredTensor, InlineTensor)
 ALIGNMENT = 64
@@ -76,12 +76,13 @@ def compare_expected(
     Raises:
         MismatchError: there are others, or another number of them.
     """
-    returned = list(leaves(outputs))
-    what = "tensor" if expected.only_tensors else "value"
-    if expected.only_tensors:
-        returned = [leaf for leaf in returned if isinstance(leaf.value, StoredTensor)]
     labels = [label for label, _ in expected.parts]
-    order = positions([leaf.label for leaf in returned], labels, expected.source, what)
+    returned = _counted(leaves(outputs), expected)
+    unnamed = _counted(leaves(outputs, fields=False), expected)  # as a file has the fields of a named tuple
+    mine = [leaf.label for leaf in returned]
+    if {leaf.label for leaf in unnamed} == set(map(as_output, labels)):
+        mine = [leaf.label for leaf in unnamed]
+    order = positions(mine, labels, expected.source, "tensor" if expected.only_tensors else "value")
     if isinstance(order, MismatchError):
         raise order
     with raw.open("wb") as file:
@@ -91,6 +92,11 @@ def compare_expected(
         for leaf, number in zip(returned, order, strict=True)
     )
     return Comparison(expected.source, tuple(found))
+
+
+def _counted(outputs: Iterable[Leaf], expected: Expectation) -> list[Leaf]:
+    """The outputs that are compared."""
+    return [leaf for leaf in outputs if isinstance(leaf.value, StoredTensor) or not expected.only_tensors]
 
 
 def _stored(part: Any, raw: Path, file: Any) -> Any:
