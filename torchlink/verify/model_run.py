@@ -202,8 +202,7 @@ class _Run:
         return failed[-1].error
 
     def save(self) -> None:
-        """What was returned: whole into the file that was asked for, and in short into the result."""
-        self.result = replace(self.result, output=self.ask("value", "value")["value"])
+        """Write what was returned to a file, where one was asked for."""
         if self.request.save_outputs is not None:
             from torchlink.verify.saving import save_outputs
 
@@ -272,6 +271,7 @@ class _Run:
             self.result,
             outputs=tuple(output_from(output) for output in event["outputs"]),
             outputs_left_out=int(event["outputs_left_out"]),
+            output=event.get("value"),
             forward_ms=float(event["forward_ms"]),
             peak_rss_mb=peak if peak >= 0 else None,
         )
