@@ -13,6 +13,7 @@
 #include "model.h"
 #endif
 #include "outputs.h"
+#include "trees.h"
 
 #include <ATen/DynamicLibrary.h>
 #include <c10/util/Exception.h>
@@ -116,15 +117,53 @@ class Loader {
     device_ = usable(device);
     stage = "load";
     const auto start = std::chrono::steady_clock::now();
+    returned_.reset();
     model_.reset(new Model(path, device_));
     load_ms = milliseconds_since(start);
   }
 
   void forward(Words& words) {
+    words_ = words.rest();
     const std::vector<c10::IValue> arguments = arguments_from(words);
     stage = "forward";
+    returned_.reset();
     outputs = Outputs(most_outputs);
-    outputs.add(timed(arguments));
+    returned_.reset(new c10::IValue(timed(arguments)));
+    outputs.add(*returned_);
+  }
+
+  // Which method `forward` calls from now on.
+  void select(const std::string& method) {
+    stage = "method";
+    model();
+    model_->select(method);
+  }
+
+  // What the last forward returned, or was given, to a raw file: the trees of `saved`.
+  JsonObject& save(Words& words, JsonObject& answer) {
+    stage = "save";
+    const std::string what = words.next();
+    if (what != "outputs" && what != "inputs") throw std::runtime_error("'" + what + "' cannot be saved");
+    const c10::IValue& value = returned();
+    RawFile file(string_from(words.next()));
+    if (what == "outputs") {
+      answer.add("value", tree_of(value, file));
+    } else {
+      Words given(words_); // made anew: forward may have written into those that it was given
+      const Call call = call_from(given);
+      JsonObject keywords;
+      for (const auto& keyword : call.keywords) keywords.add(keyword.first, tree_of(keyword.second, file));
+      answer.add("value", json_array(trees_of(call.positional, file, 0))).add("keywords", keywords.text());
+    }
+    stage = "save";
+    file.finish();
+    return answer;
+  }
+
+  // What the last forward returned.
+  const c10::IValue& returned() const {
+    if (!returned_) throw std::runtime_error("forward has not returned anything");
+    return *returned_;
   }
 
   // Once more, with new arguments: what the first call prints has been printed, and its outputs are kept.
@@ -196,16 +235,36 @@ class Loader {
   Outputs outputs{most_outputs};
 
  private:
-  std::vector<c10::IValue> arguments_from(Words& words) {
-    stage = "input";
-    const int64_t count = words.count();
-    std::vector<c10::IValue> arguments;
+  struct Call {
+    std::vector<c10::IValue> positional;
+    Keywords keywords;
+  };
+
+  // `N VALUE… [M (NAME VALUE)…]`
+  Call call_from(Words& words) const {
+    Call call;
     const std::vector<c10::Argument> declared = model().arguments();
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
-      arguments.push_back(value_from(words, i < declared.size() ? declared[i].type() : c10::TypePtr(), device_));
+    const size_t count = static_cast<size_t>(words.count());
+    for (size_t i = 0; i < count; ++i) {
+      call.positional.push_back(value_from(words, i < declared.size() ? declared[i].type() : c10::TypePtr(), device_));
+    }
+    if (words.done()) return call;
+    for (int64_t left = words.count(); left > 0; --left) {
+      const std::string name = string_from(words.next());
+      c10::TypePtr type;
+      for (const c10::Argument& argument : declared) {
+        if (argument.name() == name) type = argument.type();
+      }
+      call.keywords.emplace_back(name, value_from(words, type, device_));
     }
     if (!words.done()) throw std::runtime_error("'" + words.next() + "' is left over");
-    return arguments;
+    return call;
+  }
+
+  std::vector<c10::IValue> arguments_from(Words& words) {
+    stage = "input";
+    Call call = call_from(words);
+    return model().bound(std::move(call.positional), call.keywords);
   }
 
   c10::IValue timed(const std::vector<c10::IValue>& arguments) {
@@ -238,6 +297,8 @@ class Loader {
 
   c10::Device device_{c10::DeviceType::CPU};
   std::unique_ptr<Model> model_;
+  std::vector<std::string> words_; // of the last forward
+  std::unique_ptr<c10::IValue> returned_; // by it
 };
 
 std::string answer(Loader& loader, const std::string& line) {
@@ -248,11 +309,25 @@ std::string answer(Loader& loader, const std::string& line) {
     loader.load(device, string_from(words.next()));
     JsonObject result;
     result.add("event", "\"loaded\"").add("load_ms", json_number(loader.load_ms)).add("device", json_string(loader.device()));
-    return result.add("arguments", json_array(loader.model().argument_names())).text();
+    return result.add("arguments", json_array(loader.model().argument_names())).add("schema", loader.model().schema_json()).text();
   }
   if (command == "library") {
     loader.add_library(string_from(words.next()));
     return JsonObject().add("event", "\"added\"").text();
+  }
+  if (command == "method") {
+    loader.select(string_from(words.next()));
+    return JsonObject().add("event", "\"selected\"").add("schema", loader.model().schema_json()).text();
+  }
+  if (command == "save") {
+    JsonObject result;
+    result.add("event", "\"saved\"");
+    return loader.save(words, result).text();
+  }
+  if (command == "value") {
+    loader.stage = "value";
+    InText shown;
+    return JsonObject().add("event", "\"value\"").add("value", tree_of(loader.returned(), shown)).text();
   }
   if (command == "describe") {
     loader.stage = "describe";

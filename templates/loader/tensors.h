@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -151,6 +152,34 @@ inline at::Tensor filled(c10::ScalarType dtype, const Sizes& sizes, const std::s
   });
 }
 
+// Memory for a tensor's elements, which the tensor then owns; aligned as libtorch's own is.
+struct Buffer {
+  explicit Buffer(size_t bytes) : size(bytes), owner(new char[bytes + alignment], std::default_delete<char[]>()) {
+    const size_t beyond = reinterpret_cast<uintptr_t>(owner.get()) % alignment;
+    begin = owner.get() + (beyond == 0 ? 0 : alignment - beyond);
+  }
+  at::Tensor as_tensor(c10::ScalarType dtype, const Sizes& sizes, const Sizes& strides) const {
+    const std::shared_ptr<char> kept = owner;
+    return api::from_blob(begin, sizes, strides, [kept](void*) {}, at::TensorOptions(dtype));
+  }
+  static const size_t alignment = 64;
+  size_t size;
+  std::shared_ptr<char> owner;
+  char* begin;
+};
+
+inline bool seek(FILE* file, int64_t offset) {
+#ifdef _WIN32
+  return _fseeki64(file, offset, SEEK_SET) == 0; // a long has 32 bits there
+#else
+  return std::fseek(file, static_cast<long>(offset), SEEK_SET) == 0;
+#endif
+}
+
+inline int hex_digit(char letter) {
+  return letter >= '0' && letter <= '9' ? letter - '0' : letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
+}
+
 // Raw little-endian elements of a file from byte `offset` on; strides are in elements.
 inline at::Tensor from_file(c10::ScalarType dtype, const Sizes& sizes, int64_t offset, const Sizes& strides, const std::string& path) {
   if (strides.size() != sizes.size() || offset < 0) throw std::runtime_error("shape and strides do not fit together");
@@ -159,14 +188,27 @@ inline at::Tensor from_file(c10::ScalarType dtype, const Sizes& sizes, int64_t o
     if (strides[i] < 0) throw std::runtime_error("a stride is negative");
     if (sizes[i] > 1) elements += element_count({sizes[i] - 1, strides[i]});
   }
-  std::vector<char> bytes(static_cast<size_t>(elements) * c10::elementSize(dtype) + 1); // one more: data() of none would be null
+  const Buffer bytes(static_cast<size_t>(elements) * c10::elementSize(dtype));
   FILE* file = std::fopen(path.c_str(), "rb");
   if (file == nullptr) throw std::runtime_error("cannot open " + path);
-  const bool whole_read = std::fseek(file, static_cast<long>(offset), SEEK_SET) == 0 &&
-      std::fread(bytes.data(), 1, bytes.size() - 1, file) == bytes.size() - 1;
+  const bool whole_read = seek(file, offset) && std::fread(bytes.begin, 1, bytes.size, file) == bytes.size;
   std::fclose(file);
   if (!whole_read) throw std::runtime_error(path + " is shorter than its tensor");
-  return api::from_blob(bytes.data(), sizes, strides, at::TensorOptions(dtype)).clone();
+  return bytes.as_tensor(dtype, sizes, strides);
+}
+
+// Little-endian elements in row-major order, two hexadecimal digits a byte, from letter `start` of a text on.
+inline at::Tensor from_hex(c10::ScalarType dtype, const Sizes& sizes, const std::string& text, size_t start) {
+  Sizes strides(sizes.size(), 1);
+  for (size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * (sizes[i] > 1 ? sizes[i] : 1);
+  const Buffer bytes(static_cast<size_t>(element_count(sizes)) * c10::elementSize(dtype));
+  if (text.size() - start != 2 * bytes.size) throw std::runtime_error("a tensor has not as many bytes as its shape says");
+  for (size_t i = 0; i < bytes.size; ++i) {
+    const int high = hex_digit(text[start + 2 * i]), low = hex_digit(text[start + 2 * i + 1]);
+    if (high < 0 || low < 0) throw std::runtime_error("a tensor's bytes are not hexadecimal");
+    bytes.begin[i] = static_cast<char>(high * 16 + low);
+  }
+  return bytes.as_tensor(dtype, sizes, strides);
 }
 
 // Every element in row-major order on the CPU, as Number (int64_t, double, or double pairs for complex).
