@@ -189,3 +189,10 @@ class BundleFailedError(TorchlinkError):
 
     code = "bundle-failed"
     exit_code = 1
+
+
+class CompiledForOtherError(TorchlinkError):
+    """An AOTInductor model was compiled for another device, machine, processor or libtorch than the one that is here."""
+
+    code = "compiled-for-other"
+    exit_code = 1

@@ -7,12 +7,11 @@
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
 
-#include <cstdio>
+#include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <filesystem>
-#include <iostream>
 #include <memory>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
@@ -34,6 +33,8 @@ inline RunnerPtr made_by(RunnerPtr (*make)(const std::string&, size_t, const std
 inline RunnerPtr made_by(RunnerPtr (*make)(const std::string&, size_t, const std::string&, const std::string&), const std::string& path, const std::string& device, const std::string& dir) {
   return make(path, 1, device, dir);
 }
+
+using Keywords = std::vector<std::pair<std::string, c10::IValue>>;
 
 class Model {
  public:
@@ -61,6 +62,33 @@ class Model {
       taken_ = Spec::read(call_spec[0]);
       given_ = Spec::read(call_spec[1]);
     }
+    without_ = unset_weights();
+  }
+
+  void select(const std::string& method) const {
+    if (method != "forward") throw std::runtime_error("a compiled model has no method named " + method + "; it is one function");
+  }
+
+  // Positional arguments, and keyword arguments behind them in the model's order.
+  std::vector<c10::IValue> bound(std::vector<c10::IValue> arguments, const Keywords& keywords) const {
+    const std::vector<c10::Argument> declared = this->arguments();
+    size_t taken = 0;
+    for (size_t i = arguments.size(); i < declared.size() && !keywords.empty(); ++i) {
+      const c10::IValue* found = nullptr;
+      for (const auto& keyword : keywords) {
+        if (keyword.first == declared[i].name() && declared[i].kwarg_only()) found = &keyword.second;
+      }
+      if (found == nullptr) throw std::runtime_error(declared[i].name() + " is missing");
+      arguments.push_back(*found);
+      ++taken;
+    }
+    for (const auto& keyword : keywords) {
+      bool known = false;
+      for (const c10::Argument& argument : declared) known = known || (argument.kwarg_only() && argument.name() == keyword.first);
+      if (!known) throw std::runtime_error("there is no keyword argument named " + keyword.first);
+    }
+    if (taken != keywords.size()) throw std::runtime_error("an argument is given twice");
+    return arguments;
   }
 
   // Positions have no names in a compiled model; keyword arguments follow them.
@@ -74,6 +102,11 @@ class Model {
   }
 
   c10::IValue operator()(const std::vector<c10::IValue>& arguments) const {
+    if (!without_.empty()) { // it would read them from nowhere
+      std::string names;
+      for (const std::string& name : without_) names += (names.empty() ? "" : ", ") + name;
+      throw std::runtime_error("the weights of the model are not in it, and were not given: " + names);
+    }
     std::vector<at::Tensor> tensors = flat(arguments);
     lay_out(tensors);
     const std::vector<at::Tensor> results = run(*used_, tensors);
@@ -91,21 +124,24 @@ class Model {
     return names;
   }
 
-  // Arguments as for a TorchScript model, the specs, the weights by name, and, unless it cannot be told, the tensors
-  // that the model takes, in its order.
-  std::string described() const {
+  std::string schema_json() const {
     std::vector<std::string> declared;
     for (const c10::Argument& argument : arguments()) {
       JsonObject one;
       one.add("name", json_string(argument.name())).add("type", "\"Any\"").add("has_default", "false").add("default", "null");
       declared.push_back(one.add("kwarg_only", argument.kwarg_only() ? "true" : "false").text());
     }
-    JsonObject out;
-    out.add("event", "\"described\"").add("schema", JsonObject().add("name", "\"forward\"").add("arguments", json_array(declared)).text());
-    std::vector<std::string> specs;
+    return JsonObject().add("name", "\"forward\"").add("arguments", json_array(declared)).text();
+  }
+
+  // As of a TorchScript model; besides the specs of inputs and outputs, and the names of weights that are not set.
+  std::string described() const {
+    std::vector<std::string> specs, weights;
     for (const std::string& text : text_) specs.push_back(json_string(text));
-    out.add("graph", "\"\"").add("attributes", "{}").add("constants", "[]").add("call_spec", json_array(specs));
-    return out.text();
+    for (const std::string& name : without_) weights.push_back(json_string(name));
+    JsonObject out;
+    out.add("event", "\"described\"").add("schema", schema_json()).add("graph", "\"\"").add("attributes", "{}").add("constants", "[]");
+    return out.add("call_spec", json_array(specs)).add("unset_weights", json_array(weights)).text();
   }
 
   // The tensors that the model takes, found out by asking it.
@@ -118,13 +154,7 @@ class Model {
     strides_ = std::move(strides);
   }
 
-  // Weights that are not in the library. `original` names are those of the module: `fc.weight`.
-  std::vector<std::string> weight_names() const {
-    std::vector<std::string> names;
-    for (const auto& pair : used_->getConstantNamesToOriginalFQNs()) names.push_back(pair.second);
-    return names;
-  }
-
+  // Weights that are not in the library, by their names in the module: `fc.weight`.
   void set_weights(const std::unordered_map<std::string, at::Tensor>& by_original) {
     std::unordered_map<std::string, at::Tensor> by_name;
     for (const auto& pair : used_->getConstantNamesToOriginalFQNs()) {
@@ -137,6 +167,7 @@ class Model {
       pointers.emplace(pair.first, &weights_.back());
     }
     used_->update_constant_buffer(pointers, /*use_inactive=*/false, /*validate_full_updates=*/true);
+    without_.clear();
   }
 
  private:
@@ -156,6 +187,16 @@ class Model {
       if (!fs::exists(package)) throw;
       return std::make_unique<torch::inductor::AOTIModelPackageLoader>(package, name, false, 1, index);
     }
+  }
+
+  std::vector<std::string> unset_weights() const {
+    std::vector<std::string> names;
+    const auto set = used_->extract_constants_map(/*use_inactive=*/false);
+    for (const auto& pair : used_->getConstantNamesToOriginalFQNs()) {
+      if (!pair.second.empty() && set.find(pair.second) == set.end()) names.push_back(pair.second);
+    }
+    std::sort(names.begin(), names.end());
+    return names;
   }
 
   bool called_by_spec() const { // `((args…), {kwargs…})`
@@ -195,6 +236,7 @@ class Model {
   torch::inductor::AOTIModelContainerRunner* used_ = nullptr;
   std::vector<std::string> text_; // the specs of inputs and outputs; none where the model has none
   Spec taken_, given_;
+  std::vector<std::string> without_; // weights, by name
   std::vector<Sizes> strides_;
   std::deque<at::Tensor> weights_; // a deque keeps its elements where they are
 };

@@ -20,7 +20,7 @@ from torchlink.errors import (
     UsageError,
 )
 from torchlink.libtorch.machine import is_foreign
-from torchlink.model.kind import identify, require_torchscript
+from torchlink.model.kind import identify, require_model
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.status import file_kind, status_of
@@ -251,7 +251,7 @@ def _is_before(libtorch: Libtorch, limit: tuple[int, int]) -> bool:
 def _look(path: Path) -> ModelResult:
     """What a file is, with the error where it is no model that the loader can load."""
     try:
-        return ModelResult(str(path), require_torchscript(path).kind, None, None)
+        return ModelResult(str(path), require_model(path).kind, None, None)
     except ModelError as error:
         return ModelResult(str(path), identify(path).kind, None, error)
     except ResourcesError:
