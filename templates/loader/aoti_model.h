@@ -58,7 +58,7 @@ class Model {
     }
     const std::vector<std::string> call_spec = used_->get_call_spec();
     if (call_spec.size() == 2 && !call_spec[0].empty() && !call_spec[1].empty()) {
-      text_ = call_spec;
+      has_spec_ = true;
       taken_ = Spec::read(call_spec[0]);
       given_ = Spec::read(call_spec[1]);
     }
@@ -110,7 +110,7 @@ class Model {
     std::vector<at::Tensor> tensors = flat(arguments);
     lay_out(tensors);
     const std::vector<at::Tensor> results = run(*used_, tensors);
-    if (text_.empty() || given_.leaves() != results.size()) {
+    if (!has_spec_ || given_.leaves() != results.size()) {
       std::vector<c10::IValue> all(results.begin(), results.end());
       return all.size() == 1 ? all.front() : tuple_of(c10::TypePtr(), std::move(all));
     }
@@ -134,19 +134,18 @@ class Model {
     return JsonObject().add("name", "\"forward\"").add("arguments", json_array(declared)).text();
   }
 
-  // As of a TorchScript model; besides the specs of inputs and outputs, and the names of weights that are not set.
+  // As of a TorchScript model; besides the structure of the inputs, and the names of weights that are not set.
   std::string described() const {
-    std::vector<std::string> specs, weights;
-    for (const std::string& text : text_) specs.push_back(json_string(text));
+    std::vector<std::string> weights;
     for (const std::string& name : without_) weights.push_back(json_string(name));
     JsonObject out;
     out.add("event", "\"described\"").add("schema", schema_json()).add("graph", "\"\"").add("attributes", "{}").add("constants", "[]");
-    return out.add("call_spec", json_array(specs)).add("unset_weights", json_array(weights)).text();
+    return out.add("takes", called_by_spec() ? taken_.json() : "null").add("unset_weights", json_array(weights)).text();
   }
 
   // The tensors that the model takes, found out by asking it.
   std::string inputs_json() const {
-    return inputs_of(*used_, device_, text_.empty() ? 1 : taken_.leaves());
+    return inputs_of(*used_, device_, has_spec_ ? taken_.leaves() : 1);
   }
 
   // Strides that the following inputs are laid out with, by their number among the model's tensors.
@@ -234,7 +233,7 @@ class Model {
   std::unique_ptr<torch::inductor::AOTIModelPackageLoader> package_;
   std::unique_ptr<torch::inductor::AOTIModelContainerRunner> runner_;
   torch::inductor::AOTIModelContainerRunner* used_ = nullptr;
-  std::vector<std::string> text_; // the specs of inputs and outputs; none where the model has none
+  bool has_spec_ = false; // of inputs and outputs
   Spec taken_, given_;
   std::vector<std::string> without_; // weights, by name
   std::vector<Sizes> strides_;

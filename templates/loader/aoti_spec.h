@@ -159,6 +159,21 @@ struct Spec {
     return count;
   }
 
+  // `{"kind":"leaf"|"list"|"tuple"|"dict","keys":[…],"parts":[…]}`
+  std::string json() const {
+    static const char* const kinds[] = {"\"leaf\"", "\"list\"", "\"tuple\"", "\"dict\""};
+    std::vector<std::string> inner, names;
+    for (const Spec& part : parts) inner.push_back(part.json());
+    for (const c10::IValue& key : keys) {
+      names.push_back(key.isString() ? json_string(key.toStringRef()) : key.isBool() ? (key.toBool() ? "true" : "false") : key.isInt() ? std::to_string(key.toInt()) : json_number(key.toDouble()));
+    }
+    JsonObject out;
+    out.add("kind", kinds[kind]);
+    if (kind == dict) out.add("keys", json_array(names));
+    if (kind != leaf) out.add("parts", json_array(inner));
+    return out.text();
+  }
+
   // The tensors in a value, in the order that the model takes them. What is no tensor was fixed when the model was
   // exported, and is left out, as Python's aoti_load_package does.
   void flatten(const c10::IValue& value, const std::string& place, std::vector<at::Tensor>& out) const {

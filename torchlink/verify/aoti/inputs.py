@@ -1,0 +1,192 @@
+"""Which inputs a compiled model takes: the structure from its call spec, dtypes and sizes from its own checks."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torchlink.bounds import whole_number
+from torchlink.verify.specs import DictInput, InputSpec, ListInput, ScalarInput, TensorInput, TupleInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+LEAST = 2  # of a dynamic size: many kernels treat 0 and 1 as cases of their own
+MOST_DIMENSIONS, MOST_INPUTS = 64, 10_000
+OTHER_SIZES = (8, 16, 64)  # of dynamic dimensions, where the smallest does not do
+# What `generate_input_output_runtime_checks` of torch/_inductor/codegen/cpp_wrapper_cpu.py writes into `*.wrapper.cpp`.
+AT = r'"input_handles\[(?P<input>\d{1,6})\]: '
+DTYPE = re.compile(
+    r"aoti_torch_dtype_(?P<dtype>\w+)\(\);\s*if \([^)]*\) \{\s*std::stringstream ss;\s*ss << " + AT + "unmatched dtype"
+)
+SIZE = re.compile(AT + r'unmatched dim value at (?P<at>\d{1,3}), "\s*<< "expected: (?P<value>\d{1,18}),')
+SMALLEST = re.compile(
+    AT + r'dim value is too small at (?P<at>\d{1,3}), "\s*<< "expected it to be >= (?P<value>-?\d{1,18}),'
+)
+LARGEST = re.compile(
+    AT + r'dim value is too large at (?P<at>\d{1,3}), "\s*<< "expected to be <= (?P<value>\d{1,20}),'
+)
+STRIDE = re.compile(AT + r'unmatched stride value at (?P<at>\d{1,3}), "\s*<< "expected: (?P<value>\d{1,18}),')
+COUNT = re.compile(r'\binputs_info_\[(?P<input>\d{1,6})\]\.name = "arg(?P<number>\d{1,9})_')
+
+
+class Asked(NamedTuple):
+    """One tensor that a compiled model takes."""
+
+    dtype: str
+    shape: tuple[int, ...]  # where a size is dynamic: the smallest from 2 on that is allowed
+    strides: tuple[int, ...]  # in elements
+    dynamic: Mapping[int, tuple[int, int | None]] = {}  # dimension -> smallest and largest size
+
+    def tensor(self, size: int | None = None, fill: str = "ones") -> TensorInput:
+        """An input like that.
+
+        Args:
+            size: of every dynamic dimension, as far as its bounds allow; the smallest where None.
+            fill: what whole numbers are filled with.
+        """
+        shape = list(self.shape)
+        for at, (low, high) in self.dynamic.items():
+            if size is not None:
+                shape[at] = max(low, size if high is None else min(size, high))
+        return TensorInput(self.dtype, tuple(shape), fill if self.whole else "ones")
+
+    @property
+    def whole(self) -> bool:
+        """Whether its values are whole numbers, which may be indices."""
+        return self.dtype.startswith(("int", "uint"))
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its strides are those of a new tensor."""
+        return self.strides == strides_of(self.shape)
+
+
+class Guess(NamedTuple):
+    """Inputs to try, and why."""
+
+    inputs: tuple[InputSpec, ...]
+    why: str
+
+
+def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a contiguous tensor, as libtorch counts them."""
+    strides: list[int] = []
+    next_ = 1
+    for size in reversed(shape):
+        strides.insert(0, next_)
+        next_ *= max(size, 1)
+    return tuple(strides)
+
+
+def asked_in_source(source: str) -> tuple[Asked, ...] | None:
+    """The tensors that a model takes, from the checks in its source; None where it has none."""
+    dtypes = {int(found["input"]): found["dtype"] for found in DTYPE.finditer(source)}
+    count = len(set(COUNT.findall(source)))
+    if not dtypes and count == 0 and "inputs_info_" not in source and "input_handles" in source:
+        return ()
+    if set(dtypes) != set(range(count)) or count > MOST_INPUTS:
+        return None
+    sizes, low, high, strides = (_numbers(pattern, source) for pattern in (SIZE, SMALLEST, LARGEST, STRIDE))
+    asked = []
+    for number in range(count):
+        spoken = [table.get(number, {}) for table in (sizes, low, high, strides)]
+        rank = max((at + 1 for table in spoken for at in table), default=0)
+        if rank > MOST_DIMENSIONS:
+            return None
+        fixed, least, most, steps = spoken
+        dynamic = {
+            at: (max(least.get(at, 0), 0), most.get(at)) for at in range(rank) if at not in fixed
+        }
+        shape = tuple(fixed[at] if at in fixed else _smallest(*dynamic[at]) for at in range(rank))
+        asked.append(Asked(dtypes[number], shape, _strides(shape, steps), dynamic))
+    return tuple(asked)
+
+
+def _smallest(low: int, high: int | None) -> int:
+    wanted = max(low, LEAST)
+    return wanted if high is None else min(wanted, high)
+
+
+def _strides(shape: tuple[int, ...], told: Mapping[int, int]) -> tuple[int, ...]:
+    """Those that the model checks, and the others as they follow from the sizes."""
+    strides: list[int] = []
+    next_ = 1
+    for at in range(len(shape) - 1, -1, -1):
+        strides.insert(0, told.get(at, next_))
+        next_ = strides[0] * max(shape[at], 1)
+    return tuple(strides)
+
+
+def _numbers(pattern: re.Pattern[str], source: str) -> dict[int, dict[int, int]]:
+    """Input -> dimension -> number."""
+    found: dict[int, dict[int, int]] = {}
+    for match in pattern.finditer(source):
+        text = match["value"]
+        value = -1 if text.startswith("-") else whole_number(text)
+        found.setdefault(int(match["input"]), {})[int(match["at"])] = value
+    return found
+
+
+def asked_of_loader(event: Mapping[str, Any]) -> tuple[Asked, ...]:
+    """The same from the loader's `inputs` event."""
+    return tuple(
+        Asked(
+            str(each["dtype"]),
+            tuple(each["shape"]),
+            tuple(each["strides"]),
+            dict.fromkeys(each["dynamic"], (LEAST, None)),
+        )
+        for each in event["inputs"]
+    )
+
+
+def places_of(source: str) -> tuple[int, ...]:
+    """For each tensor the number of its placeholder in the exported graph; what is between them is no tensor."""
+    return tuple(int(found["number"]) for found in COUNT.finditer(source))
+
+
+def guesses(tree: Mapping[str, Any] | None, asked: Sequence[Asked], names: Sequence[str], where: str) -> Iterator[Guess]:
+    """Arguments to try, likeliest first: positional ones, then keyword arguments in the model's order.
+
+    Args:
+        tree: `((args…), {kwargs…})` as the loader describes it; None where every argument is a tensor.
+        asked: the tensors that the model takes.
+        names: of the arguments.
+        where: where that was read.
+    """
+    seen = set()
+    plans: list[tuple[int | None, str]] = [(None, "ones"), (None, "zeros")]
+    if any(each.dynamic for each in asked):
+        plans += [(size, "ones") for size in OTHER_SIZES] + [(0, "ones")]
+    for size, fill in plans:
+        tensors = iter([each.tensor(size, fill) for each in asked])
+        inputs = tuple(tensors) if tree is None else tuple(arranged(part, tensors) for part in arguments_of(tree))
+        if inputs not in seen:
+            seen.add(inputs)
+            yield Guess(inputs, _why(inputs, asked, names, where))
+
+
+def arguments_of(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The trees of the arguments, positional ones first."""
+    return [part for group in tree["parts"] for part in group["parts"]]
+
+
+def arranged(tree: Mapping[str, Any], tensors: Iterator[InputSpec]) -> InputSpec:
+    """An argument of this structure; where tensors run out, what was no tensor at export is None."""
+    kind = tree["kind"]
+    if kind == "leaf":
+        return next(tensors, ScalarInput(None))
+    parts = tuple(arranged(part, tensors) for part in tree["parts"])
+    if kind == "dict":
+        return DictInput(tuple(zip(map(ScalarInput, tree["keys"]), parts, strict=True)))
+    return ListInput(parts) if kind == "list" else TupleInput(parts)
+
+
+def _why(inputs: Sequence[InputSpec], asked: Sequence[Asked], names: Sequence[str], where: str) -> str:
+    said = "; ".join(
+        f"{name} = {spec.to_text()}" for name, spec in zip(names, inputs, strict=False)
+    )
+    dynamic = sum(len(each.dynamic) for each in asked)
+    sizes = {0: "", 1: "; one size is dynamic"}.get(dynamic, f"; {dynamic} sizes are dynamic")
+    return f"{said or 'the model takes no inputs'}: {where}{sizes}"
