@@ -172,6 +172,19 @@ class MismatchError(TorchlinkError):
     exit_code = 1
 
 
+class NondeterministicError(MismatchError):
+    """A model gave other numbers the second time, with the same inputs: there is nothing to compare or record."""
+
+    code = "nondeterministic"
+
+
+class ReferenceFailedError(TorchlinkError):
+    """A model ran, but what it is compared with did not: Python, another libtorch or another device."""
+
+    code = "reference-failed"
+    exit_code = 1
+
+
 class DeviceError(TorchlinkError):
     """The device that was asked for cannot be used with this libtorch at all."""
 

@@ -6,6 +6,7 @@
 // An input is written in words: `tensor float32 1x3x224x224 randn:7`, `int 3`, `list int 2 int 1 int 2`.
 // The protocol of --serve is in README.md. What a model prints goes to stderr.
 
+#include "comparison.h"
 #include "inputs.h"
 #ifdef LOADER_AOTI
 #include "aoti_model.h"
@@ -109,7 +110,7 @@ class Muted {
   int kept_;
 };
 
-// A loader's life: load, then describe, forward, again and expect as often as asked for.
+// A loader's life: load, then describe, forward and again as often as asked for.
 class Loader {
  public:
   void load(const std::string& device, const std::string& path) {
@@ -118,6 +119,7 @@ class Loader {
     stage = "load";
     const auto start = std::chrono::steady_clock::now();
     returned_.reset();
+    again_.reset();
     model_.reset(new Model(path, device_));
     load_ms = milliseconds_since(start);
   }
@@ -127,6 +129,7 @@ class Loader {
     const std::vector<c10::IValue> arguments = arguments_from(words);
     stage = "forward";
     returned_.reset();
+    again_.reset();
     outputs = Outputs(most_outputs);
     returned_.reset(new c10::IValue(timed(arguments)));
     outputs.add(*returned_);
@@ -143,11 +146,12 @@ class Loader {
   JsonObject& save(Words& words, JsonObject& answer) {
     stage = "save";
     const std::string what = words.next();
-    if (what != "outputs" && what != "inputs") throw std::runtime_error("'" + what + "' cannot be saved");
+    if (what != "outputs" && what != "inputs" && what != "again") throw std::runtime_error("'" + what + "' cannot be saved");
     const c10::IValue& value = returned();
+    if (what == "again" && !again_) throw std::runtime_error("forward has not been called again");
     RawFile file(string_from(words.next()));
-    if (what == "outputs") {
-      answer.add("value", tree_of(value, file));
+    if (what != "inputs") {
+      answer.add("value", tree_of(what == "again" ? *again_ : value, file));
     } else {
       Words given(words_); // made anew: forward may have written into those that it was given
       const Call call = call_from(given);
@@ -170,22 +174,9 @@ class Loader {
   void forward_again(Words& words) {
     const std::vector<c10::IValue> arguments = arguments_from(words);
     stage = "again";
+    again_.reset();
     const Muted nothing_printed;
-    timed(arguments);
-  }
-
-  Comparison expect(Words& words) {
-    stage = "expect";
-    const size_t index = static_cast<size_t>(words.count());
-    if (index >= outputs.all.size()) throw std::runtime_error("there is no such output");
-    const at::Tensor actual = outputs.all[index].value.toTensor();
-    const c10::ScalarType dtype = dtype_named(words.next());
-    const Sizes sizes = sizes_from(words.next());
-    const int64_t offset = whole(words.next());
-    const Sizes strides = sizes_from(words.next());
-    const at::Tensor expected = from_file(dtype, sizes, offset, strides, string_from(words.next()));
-    const double atol = real(words.next()), rtol = real(words.next());
-    return compared(dense(actual), expected, atol, rtol);
+    again_.reset(new c10::IValue(timed(arguments)));
   }
 
   // Its operators and classes register themselves when it is loaded; it stays until the process ends.
@@ -299,6 +290,7 @@ class Loader {
   std::unique_ptr<Model> model_;
   std::vector<std::string> words_; // of the last forward
   std::unique_ptr<c10::IValue> returned_; // by it
+  std::unique_ptr<c10::IValue> again_; // by the last `again`
 };
 
 std::string answer(Loader& loader, const std::string& line) {
@@ -366,11 +358,9 @@ std::string answer(Loader& loader, const std::string& line) {
     std::fprintf(stderr, "%s\n", words.next().c_str());
     return JsonObject().add("event", "\"marked\"").text();
   }
-  if (command == "expect") {
-    const Comparison comparison = loader.expect(words);
-    JsonObject result;
-    result.add("event", "\"compared\"").add("ok", comparison.ok ? "true" : "false");
-    return result.add("max_abs_error", json_number(comparison.max_abs_error)).add("mismatched", json_number(static_cast<long long>(comparison.mismatched))).text();
+  if (command == "compare") {
+    loader.stage = "compare";
+    return compared(words);
   }
   loader.stage = "command";
   throw std::runtime_error("'" + command + "' is no command");

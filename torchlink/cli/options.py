@@ -123,8 +123,23 @@ VERIFY = {
     "expect": Option(
         "--expect", "The tensors that forward should return, as .pt, .npy or .npz.", metavar="FILE"
     ),
-    "atol": Option("--atol", "Absolute tolerance of --expect."),
-    "rtol": Option("--rtol", "Relative tolerance of --expect."),
+    "atol": Option(
+        "--atol",
+        "Absolute tolerance of comparisons; by default that of torch.testing.assert_close for the dtype.",
+    ),
+    "rtol": Option("--rtol", "Relative tolerance of comparisons; by default likewise."),
+    "against": Option(
+        "--against",
+        "Compare with what another run returns for the same inputs: of the Python that libtorch belongs to (or "
+        "python=EXE), of the GPU, or of another libtorch.",
+        metavar="python[=EXE]|cuda|PATH",
+        complete=offering("python", "python=", "cuda"),
+    ),
+    "record": Option("--record", "Keep each model's inputs and outputs in DIR, for --golden.", metavar="DIR"),
+    "golden": Option(
+        "--golden", "Compare with what --record has kept in DIR, with the same inputs.", metavar="DIR"
+    ),
+    "force": Option("--force", "Let --record overwrite what DIR holds of a model."),
     "timeout": Option(
         "--timeout", "Stop a model that has not finished by then; no limit otherwise.", metavar="SECONDS"
     ),

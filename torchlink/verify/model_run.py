@@ -22,7 +22,7 @@ from torchlink.verify.session import LoaderDiedError
 from torchlink.verify.specs import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
@@ -52,7 +52,7 @@ def run_model(session: Session, path: Path, kind: str, request: Request, libtorc
     try:
         run.load(path)
         run.call(path)
-        run.compare()
+        run.check(path)
         run.call_again()
         run.stage = "end"
         session.finish()
@@ -171,33 +171,36 @@ class _Run:
             return None
         return failed[-1].error
 
-    def compare(self) -> None:
-        """Compare with what was expected, where something was."""
-        if self.request.expected is None:
+    def check(self, path: Path) -> None:
+        """Compare with what was expected and record, where that was asked for."""
+        if not any((self.request.expected, self.request.against, self.request.golden, self.request.record)):
             return
-        from torchlink.verify.outputs import compare
+        from torchlink.verify.comparing.checks import Called, check
 
-        self.stage = "expect"
-        worst, mismatch = compare(
-            self.result.outputs, self.request.expected, self.session.ask, self.request.atol, self.request.rtol
-        )
-        self.result = replace(self.result, max_abs_error=worst)
-        if mismatch and self.request.inputs is None and self.result.inputs:
-            taken = ", ".join(f"{each.name} = {each.text}" for each in self.result.inputs)
-            mismatch.message += f" The inputs were worked out by torchlink: {taken}."
-            mismatch.hint = "Give the inputs that the file was made with, with --input."
-        if mismatch:
-            raise mismatch
+        def compare(command: str) -> Mapping[str, Any]:
+            self.stage = "compare"
+            return self.session.ask(command)
+
+        def found(**fields: Any) -> None:
+            self.result = replace(self.result, **fields)
+
+        check(Called(self.ask, compare, self._again, found, path, self.arguments), self.request, self.result)
 
     def call_again(self) -> None:
         """Call forward as a program would, more than once: the first call is not what the later ones take."""
-        spent = took = self.result.forward_ms or 0.0
-        while spent < LONG and len(self.result.again_ms) < MOST_CALLS_AGAIN:
-            if took > self.session.left * 1000 / SPARE:  # what is through in time must not fail for this
+        while len(self.result.again_ms) < MOST_CALLS_AGAIN:
+            spent = (self.result.forward_ms or 0.0) + sum(self.result.again_ms)
+            if spent >= LONG or not self._again():
                 return
-            took = float(self.ask(f"again {self.arguments}", "again")["forward_ms"])
-            spent += took
-            self.result = replace(self.result, again_ms=(*self.result.again_ms, took))
+
+    def _again(self) -> bool:
+        """Call forward once more with the same inputs; False where too little time is left for that."""
+        took = (self.result.forward_ms or 0.0, *self.result.again_ms)[-1]
+        if took > self.session.left * 1000 / SPARE:  # what is through in time must not fail for this
+            return False
+        took = float(self.ask(f"again {self.arguments}", "again")["forward_ms"])
+        self.result = replace(self.result, again_ms=(*self.result.again_ms, took))
+        return True
 
     def _forward(self, inputs: Sequence[InputSpec], why: str) -> None:
         extra = [f"argument {number + 1}" for number in range(len(self.names), len(inputs))]

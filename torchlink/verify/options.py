@@ -13,8 +13,16 @@ class VerifyOptions(NamedTuple):
 
     inputs: tuple[str, ...] | None = None  # forward's arguments as `--input` takes them; None: work them out
     expect: Path | None = None  # a file of the tensors that forward should return: .pt, .npy or .npz
-    atol: float = 1e-5  # absolute tolerance of that comparison
-    rtol: float = 1e-4  # relative tolerance of that comparison
+    atol: float | None = (
+        None  # absolute tolerance of comparisons; that of torch.testing.assert_close where None
+    )
+    rtol: float | None = None  # relative tolerance of comparisons, likewise
+    against: str | None = (
+        None  # another run to compare with: "python", "python=EXE", "cuda", the path of a libtorch
+    )
+    record: Path | None = None  # a directory to keep inputs and outputs in
+    golden: Path | None = None  # one that was so made, to compare with
+    force: bool = False  # let `record` overwrite what was recorded before
     timeout: float | None = (
         None  # seconds for a model, from loading it to the loader's end; no limit where None
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from math import inf
@@ -24,6 +25,7 @@ from torchlink.model.kind import identify, require_model
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.status import file_kind, status_of
+from torchlink.verify.comparing.tolerances import Tolerances
 from torchlink.verify.options import DEFAULTS
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.types import Compiler
+    from torchlink.verify.comparing.references import Reference
     from torchlink.verify.options import VerifyOptions
     from torchlink.verify.specs import InputSpec
 
@@ -86,6 +89,7 @@ def verify(
             loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
+        LibtorchNotFoundError: `against` names a directory without a libtorch.
         FileError: `expect` or a library cannot be read, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache is.
     """
@@ -95,17 +99,21 @@ def verify(
     _check(options, models, libtorch)
     _check_values(options)
     minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
+    hooks = hooks or Hooks()
+    reference = _reference(options, libtorch, hooks)
     request = Request(
         options.device,
         _specs(options.inputs),
         _expected(options.expect),
-        options.atol,
-        options.rtol,
+        Tolerances(options.atol, options.rtol),
+        reference,
+        options.record,
+        options.golden,
+        options.force,
         options.libraries,
         options.timeout,
         options.verbose,
     )
-    hooks = hooks or Hooks()
     plan, tool = _plan(libtorch, options)
     emulator = _emulator(libtorch, tool)
     short = shortfall(libtorch, linked(tool), thorough=True)
@@ -123,17 +131,35 @@ def verify(
         early = hooks.early if right else None
     command = emulator.command if emulator else ()
     report = VerifyReport(libtorch, loader, options.via, (), *((emulator, tool.name) if loader else ()))
-    for result in looked_at:
-        proved = result
-        if loader is not None and result.error is None:
-            hooks.begun(result, report, len(looked_at))
-            # One process a model: what a model leaves behind must neither help nor harm the next one.
-            session = early or Session(loader.path, options.env, command)
-            proved = _prove(result, request, libtorch, hooks, session)
-            early = None
-        report = replace(report, models=(*report.models, proved))
-        hooks.ended(proved, report, len(looked_at))
+    with contextlib.closing(reference) if reference else contextlib.nullcontext():
+        if reference and loader is not None:
+            reference.prepare()
+        for result in looked_at:
+            proved = result
+            if loader is not None and result.error is None:
+                hooks.begun(result, report, len(looked_at))
+                # One process a model: what a model leaves behind must neither help nor harm the next one.
+                session = early or Session(loader.path, options.env, command)
+                proved = _prove(result, request, libtorch, hooks, session)
+                early = None
+            report = replace(report, models=(*report.models, proved))
+            hooks.ended(proved, report, len(looked_at))
     return report
+
+
+def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Reference | None:
+    """What the models are run by besides, to be compared with."""
+    if options.against is None:
+        return None
+    from torchlink.verify.comparing.references import reference_for
+
+    def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
+        del kind  # one loader runs all
+        plan, tool = _plan(other, options)
+        emulator = _emulator(other, tool)
+        return _build(plan, tool, "cxx", hooks).path, emulator.command if emulator else ()
+
+    return reference_for(options.against, libtorch, build, options.env)
 
 
 def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -> None:
@@ -144,20 +170,31 @@ def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -
         raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
     if options.expect and len(models) > 1:
         raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
-    if options.device == "cuda" and libtorch.accelerator not in ("cuda", "rocm"):
+    for option in ("device", "against"):
+        _check_cuda(option, getattr(options, option), options, libtorch)
+
+
+def _check_cuda(option: str, named: str | None, options: VerifyOptions, libtorch: Libtorch) -> None:
+    """Refuse CUDA where libtorch or the program is without it."""
+    if named != "cuda":
+        return
+    if libtorch.accelerator not in ("cuda", "rocm"):
         raise DeviceError(
-            f"--device cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
+            f"--{option} cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
             f"is a {libtorch.accelerator.upper()} build.",
-            hint="Name another libtorch with --libtorch, or say --device cpu.",
+            hint="Name another libtorch with --libtorch"
+            + (", or say --device cpu." if option == "device" else "."),
         )
-    if options.device == "cuda" and options.plan.cpu_only:
-        raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
+    if options.plan.cpu_only:
+        raise UsageError(
+            "--cpu leaves CUDA out of the program.", hint=f"Leave --cpu or --{option} cuda away."
+        )
 
 
 def _check_values(options: VerifyOptions) -> None:
     """Refuse numbers out of their range or not finite, and operator libraries that are not there."""
     for option, tolerance in (("--atol", options.atol), ("--rtol", options.rtol)):
-        if not 0 <= tolerance < inf:
+        if tolerance is not None and not 0 <= tolerance < inf:
             raise UsageError(
                 f"{option} {tolerance:g} is not a tolerance.", hint="Give 0 or a positive number."
             )
