@@ -205,7 +205,7 @@ class BundleFailedError(TorchlinkError):
 
 
 class CompiledForOtherError(TorchlinkError):
-    """An AOTInductor model was compiled for another device, machine, processor or libtorch than the one that is here."""
+    """A model was compiled by AOTInductor for another device, machine, processor or libtorch than is here."""
 
     code = "compiled-for-other"
     exit_code = 1

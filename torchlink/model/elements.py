@@ -128,4 +128,11 @@ def _nearest(dtype: str, number: float) -> int:
         raise OverflowError
     at = bisect(known, (number, 256))
     near = known[max(at - 2, 0) : at + 2]
-    return min(near, key=lambda each: (abs(each[0] - number), math.copysign(1, each[0]) != math.copysign(1, number), each[1] & 1))[1]
+    return min(
+        near,
+        key=lambda each: (
+            abs(each[0] - number),
+            math.copysign(1, each[0]) != math.copysign(1, number),
+            each[1] & 1,
+        ),
+    )[1]

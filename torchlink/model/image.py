@@ -19,9 +19,22 @@ if TYPE_CHECKING:
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST = 64 << 20  # bytes of an image that is unpacked
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's colour type: grey, RGB, palette, grey and alpha, RGB and alpha
+CHANNELS = {
+    0: 1,
+    2: 3,
+    3: 1,
+    4: 2,
+    6: 4,
+}  # by PNG's colour type: grey, RGB, palette, grey and alpha, RGB and alpha
 PALETTE = 3
-FORMATS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+FORMATS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
 HINT = "Give a PNG of 8 bits a channel, or install Pillow beside torchlink: pip install Pillow"
 
 
@@ -34,7 +47,9 @@ def image_of_base64(text: str, source: str) -> InlineTensor:
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MalformedFileError(f"{source}: not base64.", hint="Encode the bytes of the image's file.") from error
+        raise MalformedFileError(
+            f"{source}: not base64.", hint="Encode the bytes of the image's file."
+        ) from error
     try:
         return _png(data) if data.startswith(PNG) else _other(data)
     except (MalformedFileError, NotImplementedError) as error:

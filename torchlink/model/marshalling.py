@@ -33,7 +33,9 @@ NOT_FINITE = {
 }
 TYPES = ("tensor", "scalar", "string", "none", "tuple", "list", "generic_dict", "dict", "image")
 ALIASES = {"generic_list": "list", "str": "string", "null": "none"}
-HINT = 'A tensor is {"type":"tensor","data_type":"float32","shape":[1,3],"value":[1,2,3]}: see docs/values.md.'
+HINT = (
+    'A tensor is {"type":"tensor","data_type":"float32","shape":[1,3],"value":[1,2,3]}: see docs/values.md.'
+)
 
 
 def read_json(path: Path) -> Value:
@@ -253,7 +255,11 @@ class _Reader:
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and not any(isinstance(each, (list, dict)) for each in value)  # noqa: PLR2004
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and not any(isinstance(each, (list, dict)) for each in value)
+    )  # noqa: PLR2004
 
 
 def _shown(value: object) -> str:

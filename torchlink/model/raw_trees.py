@@ -43,7 +43,9 @@ def _value(tree: object, raw: Path, end: int, label: str, depth: int) -> Value:
     if kind == "scalar":
         return _scalar(value)
     if kind == "tuple":
-        return tuple(_value(part, raw, end, f"{label}[{index}]", depth + 1) for index, part in enumerate(value))
+        return tuple(
+            _value(part, raw, end, f"{label}[{index}]", depth + 1) for index, part in enumerate(value)
+        )
     if kind == "generic_dict":
         return {
             str(key): _value(part, raw, end, f"{label}[{shortened(key)!r}]", depth + 1)
@@ -51,7 +53,8 @@ def _value(tree: object, raw: Path, end: int, label: str, depth: int) -> Value:
         }
     if kind == "dict":
         return {
-            _key(key, label): _value(part, raw, end, f"{label}[{_shown(key)}]", depth + 1) for key, part in value
+            _key(key, label): _value(part, raw, end, f"{label}[{_shown(key)}]", depth + 1)
+            for key, part in value
         }
     if kind == "tensor" and "offset" in tree:
         return _tensor(tree, raw, end, label)
@@ -62,7 +65,9 @@ def _value(tree: object, raw: Path, end: int, label: str, depth: int) -> Value:
 def _tensor(tree: Mapping[str, Any], raw: Path, end: int, label: str) -> StoredTensor:
     dtype, shape = str(tree["data_type"]), tuple(tree["shape"])
     if dtype not in ITEM_SIZES:
-        raise InexpressibleError(f"{label} is a tensor of dtype {dtype}, which no file can hold.", hint=MISSING)
+        raise InexpressibleError(
+            f"{label} is a tensor of dtype {dtype}, which no file can hold.", hint=MISSING
+        )
     strides, step = [1] * len(shape), 1
     for axis in range(len(shape) - 1, -1, -1):
         strides[axis] = step

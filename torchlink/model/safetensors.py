@@ -69,7 +69,11 @@ def read_safetensors(path: Path) -> dict[bool | int | float | str, Value]:
 def _tensor(path: Path, name: str, entry: Any, start: int, end: int) -> StoredTensor:
     place = f"{visible(str(path))}: {shortened(repr(name))}"
     match entry:
-        case {"dtype": str() as kind, "shape": list() as shape, "data_offsets": [int() as begin, int() as stop]}:
+        case {
+            "dtype": str() as kind,
+            "shape": list() as shape,
+            "data_offsets": [int() as begin, int() as stop],
+        }:
             pass
         case _:
             raise MalformedFileError(f"{place}: its entry in the header is damaged.")

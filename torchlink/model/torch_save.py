@@ -53,7 +53,9 @@ def read_archive_value(path: Path) -> Content:
     """
     archive = _opened(path)
     if "data.pkl" not in archive.entries:
-        return Content({ast.literal_eval(each.label[1:-1]): each for each in read_npz(archive)}, path, named=True)
+        return Content(
+            {ast.literal_eval(each.label[1:-1]): each for each in read_npz(archive)}, path, named=True
+        )
     return Content(_Walk(archive).value(_saved(archive), ""), path)
 
 
@@ -108,9 +110,15 @@ class _Walk:
             return tuple(parts) if isinstance(value, tuple) else parts
         if isinstance(value, Call):
             return self.called_value(value, label, depth)
-        if value is None or isinstance(value, (bool, float, str)) or (isinstance(value, int) and value in INT64):
+        if (
+            value is None
+            or isinstance(value, (bool, float, str))
+            or (isinstance(value, int) and value in INT64)
+        ):
             return value
-        raise FileError(f"{self.place(label)} holds {_what(value)}, which no argument can be.", hint=HOW_TO_SAVE)
+        raise FileError(
+            f"{self.place(label)} holds {_what(value)}, which no argument can be.", hint=HOW_TO_SAVE
+        )
 
     def mapping(self, items: Iterable[tuple[object, object]], label: str, depth: int) -> Value:
         """A dict."""

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 Scalar: TypeAlias = "bool | int | float | complex | str | None"
 # A container is Python's own: list, tuple or dict; the keys of a dict are strings, numbers or bools.
-Value: TypeAlias = (
-    "StoredTensor | InlineTensor | Scalar | list[Value] | tuple[Value, ...] | dict[bool | int | float | str, Value]"
-)
+Value: TypeAlias = "StoredTensor | InlineTensor | Scalar | list[Value] | tuple[Value, ...] | dict[bool | int | float | str, Value]"
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json")
 KINDS = "a .npy, .npz, .pt (of torch.save), .safetensors or .json file"

@@ -220,14 +220,23 @@ class _Pickler:
         typed = tensor.dtype in STORAGE_NAMES
         put(b"ctorch._utils\n_rebuild_tensor_v%d\n((" % (2 if typed else 3))
         self.save("storage")
-        put(f"ctorch\n{STORAGE_NAMES[tensor.dtype]}\n".encode() if typed else b"ctorch.storage\nUntypedStorage\n")
+        put(
+            f"ctorch\n{STORAGE_NAMES[tensor.dtype]}\n".encode()
+            if typed
+            else b"ctorch.storage\nUntypedStorage\n"
+        )
         self.save(str(len(self.tensors)))
         self.save("cpu")
         self.save(elements if typed else size_of(tensor))
         put(b"tQ")
         self.save(0)
         self.save(tensor.shape)
-        self.save(tuple(math.prod(max(size, 1) for size in tensor.shape[axis + 1 :]) for axis in range(len(tensor.shape))))
+        self.save(
+            tuple(
+                math.prod(max(size, 1) for size in tensor.shape[axis + 1 :])
+                for axis in range(len(tensor.shape))
+            )
+        )
         put(b"\x89ccollections\nOrderedDict\n)R")
         if not typed:
             put(f"ctorch\n{tensor.dtype}\n".encode())

@@ -46,7 +46,12 @@ LEAST_TRIES, MOST_TRIES, MOST_SECONDS = 3, 500, 5.0
 
 def run_model(session: Session, path: Path, kind: str, request: Request, libtorch: Libtorch) -> ModelResult:
     """Prove one TorchScript file; whatever goes wrong is in the result."""
-    run = _Run(session, request, libtorch, ModelResult(str(path), kind, None, None))
+    return proved(ModelRun(session, request, libtorch, ModelResult(str(path), kind, None, None)), path)
+
+
+def proved(run: ModelRun, path: Path) -> ModelResult:
+    """The result of all steps; whatever goes wrong is in it."""
+    session, request = run.session, run.request
     if request.timeout is not None:
         session.limit(request.timeout)
     try:
@@ -73,7 +78,7 @@ class Failed(NamedTuple):
     result: ModelResult
 
 
-class _Run:
+class ModelRun:
     """The steps; `result` grows with them, and `stage` names the one that is under way."""
 
     def __init__(self, session: Session, request: Request, libtorch: Libtorch, result: ModelResult) -> None:
@@ -108,14 +113,18 @@ class _Run:
                 self.ask(f"library {encoded(str(library.absolute()))}", "library")
             except RunFailedError as error:
                 raise unloadable(library, error, self.libtorch) from None
+        event = self.load_file(path)
+        self.names = [str(name) for name in event["arguments"]]
+        self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
+
+    def load_file(self, path: Path) -> dict[str, Any]:
+        """Have the loader load the model; its answer."""
         try:
-            event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
+            return self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
         except UnknownOperatorError as error:
             raise all_unknown(error, path, self.request.libraries) from None
         except ForwardFailedError as error:
             raise _of_damage(path, error) or error from None
-        self.names = [str(name) for name in event["arguments"]]
-        self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
 
     def call(self, path: Path) -> None:
         """Call forward with the inputs that were given, else with the first that fit.
@@ -126,6 +135,10 @@ class _Run:
         if self.request.inputs is not None:
             self._forward(self.request.inputs, GIVEN)
             return
+        self.work_out(path)
+
+    def work_out(self, path: Path) -> None:
+        """Call forward with inputs that are worked out from the model."""
         from torchlink.verify.graph import parse_description
         from torchlink.verify.guessing.search import guesses
 
@@ -135,7 +148,7 @@ class _Run:
         guess = next(search, None)
         start = time.monotonic()
         while guess is not None:
-            error = self._try(guess, path, failed)
+            error = self.try_inputs(guess, path, failed)
             if error is None:
                 return
             enough = len(failed) >= MOST_TRIES or time.monotonic() - start > MOST_SECONDS
@@ -151,7 +164,7 @@ class _Run:
             raise failed[-1].error
         raise _nothing_fits(description, failed)
 
-    def _try(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
+    def try_inputs(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
         """Run forward with a guess; where it does not fit, the error, which is then the last of `failed`, too."""
         self.result = replace(self.result, input_tries=len(failed) + 1)
         try:

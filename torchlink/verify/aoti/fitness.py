@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import OpenFiles, resolve
 from torchlink.binary.platforms import host_cpu
-from torchlink.errors import CompiledForOtherError, MalformedFileError, ModelError, ResourcesError, TorchlinkError
+from torchlink.errors import (
+    CompiledForOtherError,
+    MalformedFileError,
+    ModelError,
+    ResourcesError,
+    TorchlinkError,
+)
 from torchlink.libtorch.machine import KERNEL_NAMES, PLATFORM_NAMES, is_foreign
 from torchlink.libtorch.remedies import remedy_for
 from torchlink.shown import shortened
@@ -122,7 +128,8 @@ def check_symbols(model: CompiledModel, library: Path, libtorch: Libtorch, linke
         raise
     except (MalformedFileError, TorchlinkError) as error:
         raise ModelError(
-            f"{model.label}: its library is no ELF library: {error.message}", hint="Compile the package again."
+            f"{model.label}: its library is no ELF library: {error.message}",
+            hint="Compile the package again.",
         ) from error
     machine = closure.subject.elf.machine
     if machine != libtorch.arch:
@@ -196,9 +203,7 @@ def _why(names: Sequence[str], libtorch: Libtorch) -> str:
     """What the kinds of missing symbols tell, and what to do."""
     modern = any("__cxx11" in name or "B5cxx11" in name for name in names)
     if libtorch.cxx11_abi == 0 and modern:
-        return (
-            f"{COMPILE_AGAIN}: it was compiled with C++ ABI 1 (_GLIBCXX_USE_CXX11_ABI=1), and this libtorch has C++ ABI 0."
-        )
+        return f"{COMPILE_AGAIN}: it was compiled with C++ ABI 1 (_GLIBCXX_USE_CXX11_ABI=1), and this libtorch has C++ ABI 0."
     interface = [name for name in names if name.startswith(C_INTERFACE)]
     if interface:
         return (

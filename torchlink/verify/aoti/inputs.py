@@ -17,7 +17,9 @@ OTHER_SIZES = (8, 16, 64)  # of dynamic dimensions, where the smallest does not 
 # What `generate_input_output_runtime_checks` of torch/_inductor/codegen/cpp_wrapper_cpu.py writes into `*.wrapper.cpp`.
 AT = r'"input_handles\[(?P<input>\d{1,6})\]: '
 DTYPE = re.compile(
-    r"aoti_torch_dtype_(?P<dtype>\w+)\(\);\s*if \([^)]*\) \{\s*std::stringstream ss;\s*ss << " + AT + "unmatched dtype"
+    r"aoti_torch_dtype_(?P<dtype>\w+)\(\);\s*if \([^)]*\) \{\s*std::stringstream ss;\s*ss << "
+    + AT
+    + "unmatched dtype"
 )
 SIZE = re.compile(AT + r'unmatched dim value at (?P<at>\d{1,3}), "\s*<< "expected: (?P<value>\d{1,18}),')
 SMALLEST = re.compile(
@@ -95,9 +97,7 @@ def asked_in_source(source: str) -> tuple[Asked, ...] | None:
         if rank > MOST_DIMENSIONS:
             return None
         fixed, least, most, steps = spoken
-        dynamic = {
-            at: (max(least.get(at, 0), 0), most.get(at)) for at in range(rank) if at not in fixed
-        }
+        dynamic = {at: (max(least.get(at, 0), 0), most.get(at)) for at in range(rank) if at not in fixed}
         shape = tuple(fixed[at] if at in fixed else _smallest(*dynamic[at]) for at in range(rank))
         asked.append(Asked(dtypes[number], shape, _strides(shape, steps), dynamic))
     return tuple(asked)
@@ -146,7 +146,9 @@ def places_of(source: str) -> tuple[int, ...]:
     return tuple(int(found["number"]) for found in COUNT.finditer(source))
 
 
-def guesses(tree: Mapping[str, Any] | None, asked: Sequence[Asked], names: Sequence[str], where: str) -> Iterator[Guess]:
+def guesses(
+    tree: Mapping[str, Any] | None, asked: Sequence[Asked], names: Sequence[str], where: str
+) -> Iterator[Guess]:
     """Arguments to try, likeliest first: positional ones, then keyword arguments in the model's order.
 
     Args:
@@ -161,7 +163,9 @@ def guesses(tree: Mapping[str, Any] | None, asked: Sequence[Asked], names: Seque
         plans += [(size, "ones") for size in OTHER_SIZES] + [(0, "ones")]
     for size, fill in plans:
         tensors = iter([each.tensor(size, fill) for each in asked])
-        inputs = tuple(tensors) if tree is None else tuple(arranged(part, tensors) for part in arguments_of(tree))
+        inputs = (
+            tuple(tensors) if tree is None else tuple(arranged(part, tensors) for part in arguments_of(tree))
+        )
         if inputs not in seen:
             seen.add(inputs)
             yield Guess(inputs, _why(inputs, asked, names, where))
@@ -184,9 +188,7 @@ def arranged(tree: Mapping[str, Any], tensors: Iterator[InputSpec]) -> InputSpec
 
 
 def _why(inputs: Sequence[InputSpec], asked: Sequence[Asked], names: Sequence[str], where: str) -> str:
-    said = "; ".join(
-        f"{name} = {spec.to_text()}" for name, spec in zip(names, inputs, strict=False)
-    )
+    said = "; ".join(f"{name} = {spec.to_text()}" for name, spec in zip(names, inputs, strict=False))
     dynamic = sum(len(each.dynamic) for each in asked)
     sizes = {0: "", 1: "; one size is dynamic"}.get(dynamic, f"; {dynamic} sizes are dynamic")
     return f"{said or 'the model takes no inputs'}: {where}{sizes}"

@@ -78,7 +78,8 @@ def check_free(place: Path, *, force: bool) -> None:
         )
     if there and not force:
         raise WouldOverwriteError(
-            f"{place}: already holds a recording.", hint="Overwrite it with --force, or name another directory."
+            f"{place}: already holds a recording.",
+            hint="Overwrite it with --force, or name another directory.",
         )
 
 
@@ -108,7 +109,10 @@ def record(
         filled = work / "recording"
         try:
             filled.mkdir()
-            for name, value in ((INPUTS, {"positional": positional, "keywords": keywords}), (OUTPUTS, outputs)):
+            for name, value in (
+                (INPUTS, {"positional": positional, "keywords": keywords}),
+                (OUTPUTS, outputs),
+            ):
                 with (filled / name).open("wb") as file:
                     write_values(plain(value), filled / name, file)
                     file.flush()
