@@ -111,7 +111,8 @@ class Model {
     lay_out(tensors);
     const std::vector<at::Tensor> results = run(*used_, tensors);
     if (!has_spec_ || given_.leaves() != results.size()) {
-      std::vector<c10::IValue> all(results.begin(), results.end());
+      std::vector<c10::IValue> all;
+      for (const at::Tensor& result : results) all.push_back(result.defined() ? c10::IValue(result) : c10::IValue());
       return all.size() == 1 ? all.front() : tuple_of(c10::TypePtr(), std::move(all));
     }
     size_t at = 0;

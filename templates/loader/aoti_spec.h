@@ -210,7 +210,10 @@ struct Spec {
 
   // A value of this structure; tensors are taken from `at` on.
   c10::IValue unflatten(const std::vector<at::Tensor>& tensors, size_t& at) const {
-    if (kind == leaf) return tensors.at(at++);
+    if (kind == leaf) {
+      const at::Tensor& tensor = tensors.at(at++);
+      return tensor.defined() ? c10::IValue(tensor) : c10::IValue(); // None has no tensor
+    }
     std::vector<c10::IValue> items;
     for (const Spec& part : parts) items.push_back(part.unflatten(tensors, at));
     if (kind == list) return list_of(unknown_type(), items);

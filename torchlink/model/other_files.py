@@ -299,8 +299,8 @@ REMEDIES: dict[str, str] = {
     "torchscript": "",
     "aoti-package": "",
     "aoti-library": "",
-    "exported-program": "In Python, for AOTInductor: `torch._inductor.aoti_compile_and_package(torch.export.load({file}), "
-    'package_path="model.pt2")`, or for TorchScript: `torch.jit.trace(torch.export.load({file}).module(), '
+    "exported-program": "In Python, for AOTInductor: `torch._inductor.aoti_compile_and_package(torch.export.load("
+    '{file}), package_path="model.pt2")`, or for TorchScript: `torch.jit.trace(torch.export.load({file}).module(), '
     'example_inputs).save("model.pt")`.',
     "torch-package": "It was saved under the names PACKAGE and NAME. "
     + in_python("model = torch.package.PackageImporter({file}).load_pickle(PACKAGE, NAME); "),

@@ -108,6 +108,7 @@ class ModelRun:
         return failures.death(died.returncode, died.printed, self.stage, self.libtorch)
 
     def load(self, path: Path) -> None:
+        """Load the libraries of operators, and the model."""
         for library in self.request.libraries:
             try:
                 self.ask(f"library {encoded(str(library.absolute()))}", "library")

@@ -6,7 +6,6 @@ import contextlib
 import re
 from dataclasses import replace
 from math import inf
-from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +14,6 @@ from torchlink.errors import (
     DeviceError,
     FileError,
     LibtorchUnusableError,
-    ModelError,
     ResourcesError,
     TorchlinkError,
     UsageError,
@@ -33,6 +31,7 @@ from torchlink.verify.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch

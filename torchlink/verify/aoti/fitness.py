@@ -160,7 +160,7 @@ def _check_libraries(model: CompiledModel, closure: Closure, libtorch: Libtorch)
     raise CompiledForOtherError(
         f"{model.label}: needs {', '.join(names[:SHOWN])}, which is not found.",
         hint=remedy_for(libtorch, missing).text
-        or f"Name the libtorch that it was compiled for with --libtorch, or {COMPILE_AGAIN[0].lower()}{COMPILE_AGAIN[1:]}.",
+        or f"{COMPILE_AGAIN}, or name the one that it was compiled for with --libtorch.",
     )
 
 
@@ -203,11 +203,13 @@ def _why(names: Sequence[str], libtorch: Libtorch) -> str:
     """What the kinds of missing symbols tell, and what to do."""
     modern = any("__cxx11" in name or "B5cxx11" in name for name in names)
     if libtorch.cxx11_abi == 0 and modern:
-        return f"{COMPILE_AGAIN}: it was compiled with C++ ABI 1 (_GLIBCXX_USE_CXX11_ABI=1), and this libtorch has C++ ABI 0."
+        return f"{COMPILE_AGAIN}: that has C++ ABI 0, and the model has C++ ABI 1 (_GLIBCXX_USE_CXX11_ABI=1)."
     interface = [name for name in names if name.startswith(C_INTERFACE)]
     if interface:
         return (
-            f"{COMPILE_AGAIN}, or name the libtorch that it was compiled for with --libtorch: functions of libtorch's C "
-            f"interface ({C_INTERFACE}…) that are missing come with a newer one, or with a build for another device."
+            f"{COMPILE_AGAIN}, or name the one that it was compiled for with --libtorch: missing functions of "
+            f"libtorch's C interface ({C_INTERFACE}…) come with a newer one, or with a build for another device."
         )
-    return f"{COMPILE_AGAIN}, or name the libtorch that it was compiled for with --libtorch, or the missing library with --library."
+    return (
+        f"{COMPILE_AGAIN}, or name the one that it was compiled for, or the missing library with --library."
+    )

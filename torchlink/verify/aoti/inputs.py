@@ -29,6 +29,7 @@ LARGEST = re.compile(
     AT + r'dim value is too large at (?P<at>\d{1,3}), "\s*<< "expected to be <= (?P<value>\d{1,20}),'
 )
 STRIDE = re.compile(AT + r'unmatched stride value at (?P<at>\d{1,3}), "\s*<< "expected: (?P<value>\d{1,18}),')
+CONSTANT = re.compile(r"\bconstants_info_\[(\d{1,6})\]\.name = ")
 COUNT = re.compile(r'\binputs_info_\[(?P<input>\d{1,6})\]\.name = "arg(?P<number>\d{1,9})_')
 
 
@@ -141,13 +142,38 @@ def asked_of_loader(event: Mapping[str, Any]) -> tuple[Asked, ...]:
     )
 
 
-def places_of(source: str) -> tuple[int, ...]:
-    """For each tensor the number of its placeholder in the exported graph; what is between them is no tensor."""
-    return tuple(int(found["number"]) for found in COUNT.finditer(source))
+def places_of(source: str, leaves: int) -> tuple[int, ...] | None:
+    """Which of the arguments' values each tensor is; None where all are tensors, or where it cannot be told.
+
+    The other values were no tensors, and were fixed when the model was exported. The names of the inputs are numbered
+    through all placeholders of the exported graph, the weights first.
+
+    Args:
+        source: text of `*.wrapper.cpp`.
+        leaves: how many values the arguments have.
+    """
+    numbers = sorted({int(found["number"]) for found in COUNT.finditer(source)})
+    if not numbers or len(numbers) == leaves:
+        return None
+    if numbers[-1] - numbers[0] + 1 == leaves:
+        first = numbers[0]
+    else:
+        first = len(set(CONSTANT.findall(source)))
+    places = tuple(number - first for number in numbers)
+    return places if places[0] >= 0 and places[-1] < leaves else None
+
+
+def leaves_of(tree: Mapping[str, Any]) -> int:
+    """How many values a structure has."""
+    return 1 if tree["kind"] == "leaf" else sum(map(leaves_of, tree["parts"]))
 
 
 def guesses(
-    tree: Mapping[str, Any] | None, asked: Sequence[Asked], names: Sequence[str], where: str
+    tree: Mapping[str, Any] | None,
+    asked: Sequence[Asked],
+    names: Sequence[str],
+    where: str,
+    places: Sequence[int] | None = None,
 ) -> Iterator[Guess]:
     """Arguments to try, likeliest first: positional ones, then keyword arguments in the model's order.
 
@@ -156,13 +182,17 @@ def guesses(
         asked: the tensors that the model takes.
         names: of the arguments.
         where: where that was read.
+        places: as `places_of` tells them.
     """
     seen = set()
     plans: list[tuple[int | None, str]] = [(None, "ones"), (None, "zeros")]
     if any(each.dynamic for each in asked):
         plans += [(size, "ones") for size in OTHER_SIZES] + [(0, "ones")]
     for size, fill in plans:
-        tensors = iter([each.tensor(size, fill) for each in asked])
+        tensors: Iterator[InputSpec] = iter([each.tensor(size, fill) for each in asked])
+        if places is not None:
+            by_place = dict(zip(places, tensors, strict=True))
+            tensors = (by_place.get(place, ScalarInput(None)) for place in range(max(places) + 1))
         inputs = (
             tuple(tensors) if tree is None else tuple(arranged(part, tensors) for part in arguments_of(tree))
         )

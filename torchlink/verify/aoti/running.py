@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchlink.errors import FileError, ForwardFailedError, ModelError, NoInputFitsError, TorchlinkError
+from torchlink.errors import ForwardFailedError, NoInputFitsError, TorchlinkError
 from torchlink.model.aoti import read_library, read_package, unpack
 from torchlink.verify.aoti.fitness import check_symbols, check_target
-from torchlink.verify.aoti.inputs import asked_in_source, asked_of_loader, guesses
+from torchlink.verify.aoti.inputs import asked_in_source, asked_of_loader, guesses, leaves_of, places_of
 from torchlink.verify.model_run import ModelRun
 from torchlink.verify.session import LoaderDiedError
 from torchlink.verify.specs import dimensions, encoded
@@ -92,7 +92,11 @@ class CompiledRun(ModelRun):
         except ForwardFailedError as error:
             error.hint = "Compile it again with the torch of this libtorch; a damaged one needs a fresh copy."
             raise
-        self._give_weights(self.model)
+        unset = self.ask("describe", "describe")["unset_weights"]
+        if unset:
+            from torchlink.verify.aoti.weights import command, weights_of
+
+            self.ask(command(weights_of(self.model, unset, self.target)), "load")
         return event
 
     def _prepared(self, path: Path) -> CompiledModel:
@@ -106,48 +110,14 @@ class CompiledRun(ModelRun):
         check_symbols(model, library, self.libtorch, self.linked)
         return model
 
-    def _give_weights(self, model: CompiledModel) -> None:
-        """Hand over the weights that the package keeps beside the library."""
-        if not model.weights:
-            return
-        from torchlink.model.tensors import read_expected
-
-        words = [f"weights {len(model.weights)}"]
-        for name, place in model.weights.items():
-            file = self.target / "data" / "weights" / place.file
-            try:
-                (stored,) = read_expected(file)
-            except (FileError, ValueError) as error:
-                raise ModelError(
-                    f"{model.label}: its weight {name} cannot be read: {error}",
-                    hint="Compile the package again.",
-                ) from error
-            from torchlink.model.stored import ITEM_SIZES, bounded
-
-            size = ITEM_SIZES[stored.dtype]
-            end = stored.offset + size * (
-                sum((n - 1) * s for n, s in zip(stored.shape, stored.strides, strict=True)) + 1
-            )
-            part = replace(
-                stored, shape=place.shape, strides=place.strides, offset=stored.offset + size * place.offset
-            )
-            bounded(part, end)
-            words += [
-                encoded(name),
-                part.dtype,
-                dimensions(part.shape),
-                str(part.offset),
-                dimensions(part.strides),
-                encoded(str(file)),
-            ]
-        self.ask(" ".join(words), "load")
-
     def work_out(self, path: Path) -> None:
         """Call it with the inputs that its own checks ask for."""
         described = self.ask("describe", "describe")
         asked, where = self._asked()
         failed: list[Failed] = []
-        for guess in guesses(described["takes"], asked, self.names, where):
+        takes, source = described["takes"], self.model.source if self.model else ""
+        places = places_of(source, leaves_of(takes)) if takes else None
+        for guess in guesses(takes, asked, self.names, where, places):
             if not all(each.contiguous for each in asked):
                 self.ask(
                     f"strides {len(asked)} {' '.join(dimensions(each.strides) for each in asked)}", "describe"
@@ -157,8 +127,8 @@ class CompiledRun(ModelRun):
         first = failed[0]
         self.result = replace(first.result, input_tries=len(failed))
         raise NoInputFitsError(
-            f"The model was loaded but not run: with {', '.join(spec.to_text() for spec in first.inputs) or 'no inputs'} "
-            f"{first.error.message}",
+            "The model was loaded but not run: with "
+            f"{', '.join(spec.to_text() for spec in first.inputs) or 'no inputs'} {first.error.message}",
             hint=f"Give its inputs with --input, in this order: {', '.join(self.names)}. {first.error.hint}".strip(),
             details=first.error.details,
         )
