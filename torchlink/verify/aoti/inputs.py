@@ -155,12 +155,68 @@ def places_of(source: str, leaves: int) -> tuple[int, ...] | None:
     numbers = sorted({int(found["number"]) for found in COUNT.finditer(source)})
     if not numbers or len(numbers) == leaves:
         return None
-    if numbers[-1] - numbers[0] + 1 == leaves:
-        first = numbers[0]
-    else:
-        first = len(set(CONSTANT.findall(source)))
+    told = numbers[-1] - numbers[0] + 1 == leaves
+    first = numbers[0] if told else len(set(CONSTANT.findall(source)))
     places = tuple(number - first for number in numbers)
     return places if places[0] >= 0 and places[-1] < leaves else None
+
+
+# What a compiled model says of an input that is not as it asks: the same checks, when they run.
+REFUSED = re.compile(
+    r"input_handles\[(?P<input>\d+)\]: (?:unmatched (?P<what>dtype|dim value|stride value|device type)"
+    r"|dim value is too (?P<size>small|large))(?: at (?P<at>\d+))?, "
+    r"expected(?: it)?(?: to be)?:? ?(?:[<>]= )?(?P<wanted>-?\d+)(?:\((?P<name>[\w:]+)\))?,? but got: (?P<got>-?\d+)"
+)
+# c10::ScalarType by number.
+SCALAR_TYPES = dict(
+    enumerate(
+        ["uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex32", "complex64", "complex128", "bool", "qint8", "quint8", "qint32", "bfloat16"]
+    )
+)
+
+
+def refused(said: str, names: Sequence[str]) -> str | None:
+    """What a model says of a wrong input, as a sentence; None where it says something else.
+
+    Args:
+        said: its message.
+        names: of its tensors, as far as they are known.
+    """
+    found = REFUSED.search(said)
+    if found is None:
+        return None
+    number, wanted, got = int(found["input"]), found["wanted"], found["got"]
+    name = names[number] if number < len(names) else f"tensor {number + 1}"
+    if found["what"] == "dtype":
+        dtypes = [SCALAR_TYPES.get(whole_number(each), f"dtype {each}") for each in (wanted, got)]
+        return f"{name} must be {dtypes[0]}, and is {dtypes[1]}"
+    if found["what"] == "dim value":
+        return f"{name} must have size {wanted} in dimension {found['at']}, and has {got}"
+    if found["what"] == "stride value":
+        return (
+            f"{name} must have stride {wanted} in dimension {found['at']}, and has {got}: the model was compiled for "
+            "another memory format"
+        )
+    if found["size"]:
+        least = "at least" if found["size"] == "small" else "at most"
+        return f"{name} must have size {least} {wanted} in dimension {found['at']}, and has {got}"
+    return f"{name} is on another device than the model was compiled for"
+
+
+def labels_of(tree: Mapping[str, Any], names: Sequence[str], places: Sequence[int] | None) -> list[str]:
+    """Where each of the model's tensors stands in the arguments: `argument 2[0]`, `options['scale']`."""
+    labels = [
+        label for part, name in zip(arguments_of(tree), names, strict=False) for label in _labels(part, name)
+    ]
+    return labels if places is None else [labels[place] for place in places if place < len(labels)]
+
+
+def _labels(tree: Mapping[str, Any], label: str) -> Iterator[str]:
+    if tree["kind"] == "leaf":
+        yield label
+        return
+    for key, part in zip(tree.get("keys") or range(len(tree["parts"])), tree["parts"], strict=False):
+        yield from _labels(part, f"{label}[{key!r}]")
 
 
 def leaves_of(tree: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from torchlink.errors import ForwardFailedError, NoInputFitsError, TorchlinkError
 from torchlink.model.aoti import read_library, read_package, unpack
 from torchlink.verify.aoti.fitness import check_symbols, check_target
-from torchlink.verify.aoti.inputs import asked_in_source, asked_of_loader, guesses, leaves_of, places_of
+from torchlink.verify.aoti.inputs import (
+    asked_in_source,
+    asked_of_loader,
+    guesses,
+    labels_of,
+    leaves_of,
+    places_of,
+    refused,
+)
 from torchlink.verify.model_run import ModelRun
 from torchlink.verify.session import LoaderDiedError
 from torchlink.verify.specs import dimensions, encoded
@@ -82,6 +91,29 @@ class CompiledRun(ModelRun):
         self.model: CompiledModel | None = None
         self.target = scratch  # what the loader loads
         self.device = request.device
+        self.takes: dict[str, Any] | None = None  # the structure of the arguments
+        self.places: tuple[int, ...] | None = None  # which of their values are tensors; None: all, or unknown
+
+    def ask(self, command: str, stage: str) -> dict[str, Any]:
+        """Send a command; what the model says of a wrong input is said by the argument's name."""
+        try:
+            return super().ask(command, stage)
+        except ForwardFailedError as error:
+            names = labels_of(self.takes, self.names, self.places) if self.takes else self.names
+            said = refused(error.message, names)
+            if said is not None and stage in ("forward", "again"):
+                error.message = f"The model does not take this input: {said}."
+                error.details = ()
+            raise
+
+    def death(self, died: LoaderDiedError) -> TorchlinkError:
+        """The error for a loader that died: of an instruction that this processor lacks it is the compiled model's."""
+        error = super().death(died)
+        if died.returncode == -signal.SIGILL:
+            error.hint = (
+                "Compile the model again on this machine: it uses an instruction that this processor lacks."
+            )
+        return error
 
     def load_file(self, path: Path) -> dict[str, Any]:
         """Check and unpack the model once, and load it; its weights, too, where they are beside it."""
@@ -92,7 +124,11 @@ class CompiledRun(ModelRun):
         except ForwardFailedError as error:
             error.hint = "Compile it again with the torch of this libtorch; a damaged one needs a fresh copy."
             raise
-        unset = self.ask("describe", "describe")["unset_weights"]
+        described = self.ask("describe", "describe")
+        self.takes = described["takes"]
+        source = self.model.source
+        self.places = places_of(source, leaves_of(self.takes)) if self.takes else None
+        unset = described["unset_weights"]
         if unset:
             from torchlink.verify.aoti.weights import command, weights_of
 
@@ -112,12 +148,9 @@ class CompiledRun(ModelRun):
 
     def work_out(self, path: Path) -> None:
         """Call it with the inputs that its own checks ask for."""
-        described = self.ask("describe", "describe")
         asked, where = self._asked()
         failed: list[Failed] = []
-        takes, source = described["takes"], self.model.source if self.model else ""
-        places = places_of(source, leaves_of(takes)) if takes else None
-        for guess in guesses(takes, asked, self.names, where, places):
+        for guess in guesses(self.takes, asked, self.names, where, self.places):
             if not all(each.contiguous for each in asked):
                 self.ask(
                     f"strides {len(asked)} {' '.join(dimensions(each.strides) for each in asked)}", "describe"
