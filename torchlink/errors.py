@@ -202,3 +202,10 @@ class BundleFailedError(TorchlinkError):
 
     code = "bundle-failed"
     exit_code = 1
+
+
+class CompiledForOtherError(TorchlinkError):
+    """A model was compiled by AOTInductor for another device, machine, processor or libtorch than is here."""
+
+    code = "compiled-for-other"
+    exit_code = 1

@@ -8,7 +8,11 @@
 
 #include "comparison.h"
 #include "inputs.h"
+#ifdef LOADER_AOTI
+#include "aoti_model.h"
+#else
 #include "model.h"
+#endif
 #include "outputs.h"
 #include "trees.h"
 
@@ -182,6 +186,32 @@ class Loader {
     kept.push_back(new at::DynamicLibrary(path.c_str()));
   }
 
+#ifdef LOADER_AOTI
+  // `weights N (NAME DTYPE DIMS OFFSET STRIDES PATH)…`: those that are not in the compiled library.
+  void set_weights(Words& words) {
+    stage = "load";
+    std::unordered_map<std::string, at::Tensor> weights;
+    for (int64_t left = words.count(); left > 0; --left) {
+      const std::string name = string_from(words.next());
+      const c10::ScalarType dtype = dtype_named(words.next());
+      const Sizes sizes = sizes_from(words.next());
+      const int64_t offset = whole(words.next());
+      const Sizes strides = sizes_from(words.next());
+      weights[name] = from_file(dtype, sizes, offset, strides, string_from(words.next()));
+    }
+    model();
+    model_->set_weights(weights);
+  }
+
+  void set_strides(Words& words) {
+    stage = "input";
+    std::vector<Sizes> all;
+    for (int64_t left = words.count(); left > 0; --left) all.push_back(sizes_from(words.next()));
+    model();
+    model_->set_strides(all);
+  }
+#endif
+
   const Model& model() const {
     if (!model_) throw std::runtime_error("no model is loaded");
     return *model_;
@@ -290,6 +320,20 @@ std::string answer(Loader& loader, const std::string& line) {
     loader.stage = "describe";
     return loader.model().described();
   }
+#ifdef LOADER_AOTI
+  if (command == "inputs") {
+    loader.stage = "describe";
+    return JsonObject().add("event", "\"inputs\"").add("inputs", loader.model().inputs_json()).text();
+  }
+  if (command == "weights") {
+    loader.set_weights(words);
+    return JsonObject().add("event", "\"weights\"").text();
+  }
+  if (command == "strides") {
+    loader.set_strides(words);
+    return JsonObject().add("event", "\"strides\"").text();
+  }
+#endif
   if (command == "forward") {
     loader.forward(words);
     std::vector<std::string> outputs;

@@ -161,6 +161,11 @@ VERIFY = {
         "A library of operators that the model uses, loaded before it; may be repeated.",
         metavar="LIB.so",
     ),
+    "model": Option(
+        "--model",
+        "The model to run in an AOTInductor package (.pt2) of several.",
+        metavar="NAME",
+    ),
     "device": Option(
         "--device",
         "Where to run; auto: CUDA where it is usable.",

@@ -176,9 +176,9 @@ def run_matrix(
     if jobs < 1:
         raise UsageError(f"--jobs {jobs} is too few.", hint="Say 1 or more.")
     if model is not None:
-        from torchlink.model.kind import require_torchscript
+        from torchlink.model.kind import require_model
 
-        require_torchscript(model)
+        require_model(model)
     pairs = [(row, column) for row in rows for column in columns]
 
     def prove(pair: tuple[Row, Column]) -> Cell:

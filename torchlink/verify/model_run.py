@@ -49,7 +49,12 @@ LEAST_TRIES, MOST_TRIES, MOST_SECONDS = 3, 500, 5.0
 
 def run_model(session: Session, path: Path, kind: str, request: Request, libtorch: Libtorch) -> ModelResult:
     """Prove one TorchScript file; whatever goes wrong is in the result."""
-    run = _Run(session, request, libtorch, ModelResult(str(path), kind, None, None))
+    return proved(ModelRun(session, request, libtorch, ModelResult(str(path), kind, None, None)), path)
+
+
+def proved(run: ModelRun, path: Path) -> ModelResult:
+    """The result of all steps; whatever goes wrong is in it."""
+    session, request = run.session, run.request
     if request.timeout is not None:
         session.limit(request.timeout)
     try:
@@ -78,7 +83,7 @@ class Failed(NamedTuple):
     result: ModelResult
 
 
-class _Run:
+class ModelRun:
     """The steps; `result` grows with them, and `stage` names the one that is under way."""
 
     def __init__(self, session: Session, request: Request, libtorch: Libtorch, result: ModelResult) -> None:
@@ -91,11 +96,16 @@ class _Run:
         self.schema: dict[str, Any] | None = None  # the same with their types, where the loader tells
         self.crashes = 0
         self.arguments = ""  # of the last call of forward, as the loader reads them
+        self.loading: list[
+            str
+        ] = []  # the commands that have brought the model in, for another loader to repeat
         self.recording: Recording | None = None  # that it is compared with
 
     def ask(self, command: str, stage: str) -> dict[str, Any]:
         """Send a command; an `error` event is raised as an error."""
         self.stage = stage
+        if stage == "load" or command.startswith("strides "):
+            self.loading.append(command)
         event = self.session.ask(command)
         if event["event"] == "error":
             raise failures.exception(
@@ -111,32 +121,39 @@ class _Run:
 
     def look(self, path: Path) -> None:
         """Read what it is compared with, and see that what is recorded has a place, before it takes any time."""
+        call = self.request.model or self.request.method
         if self.request.golden is not None:
             from torchlink.verify.comparing.golden import read_recording
 
-            self.recording = read_recording(self.request.golden, path, self.request.method)
+            self.recording = read_recording(self.request.golden, path, call)
         if self.request.record is not None:
             from torchlink.verify.comparing.golden import check_free, place_of
 
-            check_free(place_of(self.request.record, path, self.request.method), force=self.request.force)
+            check_free(place_of(self.request.record, path, call), force=self.request.force)
 
     def load(self, path: Path) -> None:
+        """Load the libraries of operators, and the model."""
+        self.loading = []
         for library in self.request.libraries:
             try:
                 self.ask(f"library {encoded(str(library.absolute()))}", "library")
             except RunFailedError as error:
                 raise unloadable(library, error, self.libtorch) from None
-        try:
-            event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
-        except UnknownOperatorError as error:
-            raise all_unknown(error, path, self.request.libraries) from None
-        except ForwardFailedError as error:
-            raise _of_damage(path, error) or error from None
+        event = self.load_file(path)
         self.schema = event.get("schema")
         self.names = [str(name) for name in event["arguments"]]
         if self.request.method != FORWARD:
             self.select(path)
         self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
+
+    def load_file(self, path: Path) -> dict[str, Any]:
+        """Have the loader load the model; its answer."""
+        try:
+            return self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
+        except UnknownOperatorError as error:
+            raise all_unknown(error, path, self.request.libraries) from None
+        except ForwardFailedError as error:
+            raise _of_damage(path, error) or error from None
 
     def call(self, path: Path) -> None:
         """Call forward with the inputs that were given, else with the first that fit.
@@ -156,6 +173,10 @@ class _Run:
             bound = bind(self.request.inputs, schema, self.request.method, path)
             self._forward(bound.positional, GIVEN, bound.keywords)
             return
+        self.work_out(path)
+
+    def work_out(self, path: Path) -> None:
+        """Call forward with inputs that are worked out from the model."""
         from torchlink.verify.graph import parse_description
         from torchlink.verify.guessing.search import guesses
 
@@ -165,7 +186,7 @@ class _Run:
         guess = next(search, None)
         start = time.monotonic()
         while guess is not None:
-            error = self._try(guess, path, failed)
+            error = self.try_inputs(guess, path, failed)
             if error is None:
                 return
             enough = len(failed) >= MOST_TRIES or time.monotonic() - start > MOST_SECONDS
@@ -181,7 +202,7 @@ class _Run:
             raise failed[-1].error
         raise _nothing_fits(description, failed)
 
-    def _try(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
+    def try_inputs(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
         """Run forward with a guess; where it does not fit, the error, which is then the last of `failed`, too."""
         self.result = replace(self.result, input_tries=len(failed) + 1)
         try:
@@ -234,7 +255,16 @@ class _Run:
             self.result = replace(self.result, **fields)
 
         called = Called(
-            self.ask, compare, self._again, found, path, self.arguments, self.libtorch, self.recording
+            self.ask,
+            compare,
+            self._again,
+            found,
+            path,
+            self.arguments,
+            tuple(self.loading),
+            self.libtorch,
+            self.recording,
+            self.request.model or "",
         )
         check(called, self.request, self.result)
 

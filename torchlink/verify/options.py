@@ -35,6 +35,7 @@ class VerifyOptions(NamedTuple):
     via: str = "cxx"  # how the loader is built: by the compiler, or through a project for "cmake" or "nim"
     plan: PlanOptions = PlanOptions()
     compiler: str | None = None  # command of the C++ compiler; $CXX, else c++, where None
+    model: str | None = None  # in an AOTInductor package of several models: the one to run
     verbose: bool = False  # keep all that libtorch lists in its exceptions
 
 

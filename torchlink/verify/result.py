@@ -40,6 +40,7 @@ class Request:
     verbose: bool = False  # keep all that libtorch lists in its exceptions
     method: str = "forward"
     save_outputs: Path | None = None  # where what it returns is written
+    model: str | None = None  # in a package of several
 
 
 @dataclass(frozen=True, slots=True)

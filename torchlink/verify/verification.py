@@ -6,7 +6,6 @@ import contextlib
 import re
 from dataclasses import replace
 from math import inf
-from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,24 +14,25 @@ from torchlink.errors import (
     DeviceError,
     FileError,
     LibtorchUnusableError,
-    ModelError,
     ResourcesError,
     TorchlinkError,
     UsageError,
 )
 from torchlink.libtorch.machine import is_foreign
-from torchlink.model.kind import identify, require_torchscript
+from torchlink.model.kind import identify, require_model
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.status import file_kind, status_of
 from torchlink.verify.comparing.tolerances import Tolerances
 from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
+from torchlink.verify.programs import COMPILED, NAMES, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
@@ -115,6 +115,7 @@ def verify(
         options.verbose,
         options.method,
         options.save_outputs,
+        options.model,
     )
     plan, tool = _plan(libtorch, options)
     emulator = _emulator(libtorch, tool)
@@ -122,10 +123,17 @@ def verify(
     if short is not None:
         raise short.error
     hooks.noted(plan.notes)
-    looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
-    loader = early = None
-    if not all(result.error for result in looked_at):  # else nothing runs: nobody has to wait for a compiler
-        loader = _build(plan, tool, options.via, hooks)
+    looked_at = [_look(path, libtorch, options) for path in models or (_tiny(libtorch),)]
+    # Where all have an error nothing runs: nobody has to wait for a compiler.
+    wanted = sorted({program_of(result.kind) for result in looked_at if not result.error}, reverse=True)
+    plans = {
+        program: plan if program == TORCHSCRIPT else plan_for(program, libtorch, options, tool)
+        for program in wanted
+    }
+    loaders = {program: _build(plans[program], tool, options.via, hooks, program) for program in wanted}
+    loader = next(iter(loaders.values()), None)
+    early = None
+    if loader is not None:
         # One that was started before it was rebuilt, in the same place, is not this one.
         right = (
             hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
@@ -140,10 +148,12 @@ def verify(
             proved = result
             if loader is not None and result.error is None:
                 hooks.begun(result, report, len(looked_at))
+                program = program_of(result.kind)
                 # One process a model: what a model leaves behind must neither help nor harm the next one.
-                session = early or Session(loader.path, options.env, command)
-                proved = _prove(result, request, libtorch, hooks, session)
-                early = None
+                serves = early is not None and loaders[program].path == early.loader
+                session = early if serves and early else Session(loaders[program].path, options.env, command)
+                proved = _prove(result, request, libtorch, hooks, session, plans[program])
+                early = None if serves else early
             report = replace(report, models=(*report.models, proved))
             hooks.ended(proved, report, len(looked_at))
     return report
@@ -156,10 +166,10 @@ def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Refe
     from torchlink.verify.comparing.references import reference_for
 
     def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
-        del kind  # one loader runs all
-        plan, tool = _plan(other, options)
+        program = program_of(kind)
+        plan, tool = _plan(other, options, program)
         emulator = _emulator(other, tool)
-        return _build(plan, tool, "cxx", hooks).path, emulator.command if emulator else ()
+        return _build(plan, tool, "cxx", hooks, program).path, emulator.command if emulator else ()
 
     return reference_for(options.against, libtorch, build, options.env)
 
@@ -228,12 +238,13 @@ def _check_library(library: Path) -> None:
         raise FileError(f"{library}: empty.", hint=hint)
 
 
-def _plan(libtorch: Libtorch, options: VerifyOptions) -> tuple[LinkPlan, Compiler]:
-    from torchlink.plan import make_plan
+def _plan(
+    libtorch: Libtorch, options: VerifyOptions, program: str = TORCHSCRIPT
+) -> tuple[LinkPlan, Compiler]:
     from torchlink.toolchain.cross import compiler_for
 
     compiler = compiler_for(libtorch, options.compiler)
-    return make_plan(libtorch, options.plan, compiler), compiler
+    return plan_for(program, libtorch, options, compiler), compiler
 
 
 def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
@@ -245,17 +256,19 @@ def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
     return emulator_for(libtorch, compiler)
 
 
-def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
+def _build(
+    plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks, program: str = TORCHSCRIPT
+) -> BuiltLoader:
     from torchlink.compilation.loader import build_loader
     from torchlink.libtorch.floor import glibc_conflict
     from torchlink.libtorch.remedies import DEBIAN, is_debians, remedy_for
     from torchlink.plan import missing_of
 
     def say() -> None:
-        hooks.compiling(f"compiling the reference loader with {compiler.name} (about 10 s, once)")
+        hooks.compiling(f"compiling {NAMES[program]} with {compiler.name} (about 10 s, once)")
 
     try:
-        return build_loader(plan, compiler, via, say)
+        return build_loader(plan, compiler, via, say, program)
     except BuildFailedError as error:
         if _is_before(plan.libtorch, OLDEST):
             raise LibtorchUnusableError(
@@ -294,27 +307,30 @@ def _is_before(libtorch: Libtorch, limit: tuple[int, int]) -> bool:
     return number is not None and number < limit
 
 
-def _look(path: Path) -> ModelResult:
-    """What a file is, with the error where it is no model that the loader can load."""
+def _look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
+    """What a file is, with the error where it is no model that a loader can load."""
+    kind = "unreadable"
     try:
-        return ModelResult(str(path), require_torchscript(path).kind, None, None)
-    except ModelError as error:
-        return ModelResult(str(path), identify(path).kind, None, error)
+        kind = identify(path).kind
+        require_model(path)
+        if kind in COMPILED:
+            from torchlink.verify.aoti.running import check_compiled
+
+            check_compiled(path, kind, options.model, libtorch, options.device)
+        return ModelResult(str(path), kind, None, None)
     except ResourcesError:
         raise
     except TorchlinkError as error:
-        return ModelResult(str(path), "unreadable", None, error)
+        return ModelResult(str(path), kind, None, error)
 
 
 def _prove(
-    found: ModelResult, request: Request, libtorch: Libtorch, hooks: Hooks, session: Session
+    found: ModelResult, request: Request, libtorch: Libtorch, hooks: Hooks, session: Session, plan: LinkPlan
 ) -> ModelResult:
     # The process maps libtorch's libraries while this one imports what it will need.
     with session:
-        from torchlink.verify.model_run import run_model
-
         hooks.meanwhile()
-        return run_model(session, Path(found.path), found.kind, request, libtorch)
+        return run_one(session, found, request, libtorch, plan)
 
 
 def _expected(file: Path | None) -> Expectation | None:

@@ -55,12 +55,13 @@ class Call:
     """A call that the loader has made, for another run to repeat."""
 
     path: Path  # the model
-    kind: str  # "torchscript" | "aoti"
+    kind: str  # "torchscript" | "aoti-package" | "aoti-library"
     device: str  # where it ran: "cpu", "cuda:0"
     libraries: Sequence[Path]
     method: str  # "forward", where nothing else was asked for
     entry: str  # which model of an AOTInductor package; empty for the only one
     words: str  # the arguments as the loader reads them
+    loading: Sequence[str]  # the commands that have brought the model into the loader
     inputs: Mapping[str, Any]  # as they came to `saved` in the loader's answer: `value` and `keywords`
     raw: Path  # with the tensors of `inputs`
     timeout: float | None
@@ -311,14 +312,13 @@ class LoaderReference(Reference):
 
     def outputs(self, call: Call, raw: Path) -> Any:
         """As for every reference; what makes random inputs gives the same numbers in every loader."""
-        device = self.device or call.device.partition(":")[0]
         if call.kind != "torchscript" and self.device:
             raise DeviceError(
                 f"{call.path}: an AOTInductor package is compiled for one device, and runs on no other.",
                 hint=f"Compile it for {self.device} too, and verify each --against python.",
             )
         commands = [f"library {encoded(str(library.absolute()))}" for library in call.libraries]
-        commands.append(f"load {device} {encoded(str(call.path.absolute()))}")
+        commands += [self._loading(command) for command in call.loading]
         if call.method != "forward":
             commands.append(f"method {encoded(call.method)}")
         commands += [f"forward {call.words}", f"save outputs {encoded(str(raw))}"]
@@ -328,6 +328,11 @@ class LoaderReference(Reference):
                 if answer["event"] == "error":
                     raise self._refused(answer)
             return value_of(answer["value"], raw)
+
+    def _loading(self, command: str) -> str:
+        """A command that brings the model in, for the device of this run."""
+        word, _, rest = command.partition(" ")
+        return f"load {self.device} {rest.partition(' ')[2]}" if self.device and word == "load" else command
 
     def _refused(self, answer: Mapping[str, Any]) -> TorchlinkError:
         """The error for a model that this loader does not load or run."""
