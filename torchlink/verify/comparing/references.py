@@ -33,7 +33,7 @@ from torchlink.verify.session import LoaderDiedError, Session
 from torchlink.verify.specs import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torchlink.libtorch.facts import Libtorch
 
@@ -92,8 +92,8 @@ class Reference(ABC):
         """A new process for a kind of model."""
 
     @abstractmethod
-    def prepare(self) -> None:
-        """See that it can serve at all, before any model is run."""
+    def prepare(self, kinds: Iterable[str]) -> None:
+        """See that it can serve models of these kinds, before any is run."""
 
     @contextlib.contextmanager
     def _session(self, kind: str, timeout: float | None) -> Iterator[Session]:
@@ -186,12 +186,13 @@ class PythonReference(Reference):
         self.passed = passed
         self.name = f"python ({python})"
 
-    def prepare(self) -> None:
+    def prepare(self, kinds: Iterable[str]) -> None:
         """Import torch.
 
         Raises:
             ToolUnfitError: the interpreter cannot.
         """
+        del kinds  # one Python runs all
         self._idle[PYTHON] = deque([self._started(PYTHON)])
 
     def _started(self, kind: str) -> Session:
@@ -296,9 +297,10 @@ class LoaderReference(Reference):
         self._passed = passed
         self._programs: dict[str, tuple[Path, Sequence[str]]] = {}
 
-    def prepare(self) -> None:
-        """Build it, as the first models that need it are mostly TorchScript."""
-        self._program("torchscript")
+    def prepare(self, kinds: Iterable[str]) -> None:
+        """Build the loaders."""
+        for kind in kinds:
+            self._program(kind)
 
     def _program(self, kind: str) -> tuple[Path, Sequence[str]]:
         with self._lock:
