@@ -117,11 +117,26 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 VERIFY = {
     "inputs": Option(
         "--input",
-        "One argument of forward; repeat it for each, in order. Without any, the inputs are worked out from the model.",
+        "One argument of forward, in order or as NAME=VALUE; repeat it for each. Without any, the inputs are worked out "
+        "from the model.",
         metavar="VALUE",
     ),
+    "inputs_file": Option(
+        "--inputs",
+        "All arguments of forward from one file: .pt, .json, .npz or .safetensors.",
+        metavar="FILE",
+    ),
+    "method": Option("--method", "The method to call in place of forward.", metavar="NAME"),
+    "save_outputs": Option(
+        "--save-outputs",
+        "Write all that forward returns to a file: .npz, .pt, .json or .safetensors.",
+        metavar="FILE",
+    ),
+    "force": Option(
+        "--force", "Let --save-outputs overwrite its file, and --record what DIR holds of a model."
+    ),
     "expect": Option(
-        "--expect", "The tensors that forward should return, as .pt, .npy or .npz.", metavar="FILE"
+        "--expect", "What forward should return, as .pt, .npy, .npz, .safetensors or .json.", metavar="FILE"
     ),
     "atol": Option(
         "--atol",
@@ -139,7 +154,6 @@ VERIFY = {
     "golden": Option(
         "--golden", "Compare with what --record has kept in DIR, with the same inputs.", metavar="DIR"
     ),
-    "force": Option("--force", "Let --record overwrite what DIR holds of a model."),
     "timeout": Option(
         "--timeout", "Stop a model that has not finished by then; no limit otherwise.", metavar="SECONDS"
     ),

@@ -85,7 +85,7 @@ def _png(data: bytes) -> InlineTensor:
     if not chunks or chunks[0][0] != b"IHDR":
         raise ValueError
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
-    if depth != 8 or interlaced:  # noqa: PLR2004 - bits
+    if depth != 8 or interlaced:
         return _other_png(data)
     channels = CHANNELS[color]
     row = width * channels
@@ -123,17 +123,17 @@ def _rows(unpacked: bytes, row: int, step: int) -> Iterator[bytearray]:
     above = bytearray(row)
     for start in range(0, len(unpacked), row + 1):
         kind, line = unpacked[start], bytearray(unpacked[start + 1 : start + 1 + row])
-        if kind > 4:  # noqa: PLR2004 - there are five filters
+        if kind > 4:
             raise ValueError
         if kind == 1:
             for i in range(step, row):
                 line[i] = (line[i] + line[i - step]) & 255
-        elif kind == 2:  # noqa: PLR2004
+        elif kind == 2:
             line = bytearray((one + other) & 255 for one, other in zip(line, above, strict=True))
         elif kind:
             for i in range(row):
                 left, corner = (line[i - step], above[i - step]) if i >= step else (0, 0)
-                near = (left + above[i]) // 2 if kind == 3 else _paeth(left, above[i], corner)  # noqa: PLR2004
+                near = (left + above[i]) // 2 if kind == 3 else _paeth(left, above[i], corner)
                 line[i] = (line[i] + near) & 255
         yield line
         above = line
@@ -149,7 +149,7 @@ def _rgb(pixels: bytes, color: int, palette: bytes) -> bytes:
     channels = CHANNELS[color]
     if color == PALETTE:
         return b"".join(_three(palette, 3 * index) for index in pixels)
-    first, second, third = (0, 1, 2) if channels > 2 else (0, 0, 0)  # noqa: PLR2004 - RGB
+    first, second, third = (0, 1, 2) if channels > 2 else (0, 0, 0)
     made = bytearray(3 * (len(pixels) // channels))
     for place, channel in enumerate((first, second, third)):
         made[place::3] = pixels[channel::channels]

@@ -139,7 +139,7 @@ class _Reader:
         made: dict[bool | int | float | str, Value] = {}
         for index, pair in enumerate(value):
             place = f"{at}[{index}]"
-            if not (isinstance(pair, list) and len(pair) == 2):  # noqa: PLR2004 - a key and its value
+            if not (isinstance(pair, list) and len(pair) == 2):
                 self.wrong(place, "not a [key, value] pair")
             key = self.value(pair[0], f"{place}[0]", depth + 1)
             if not isinstance(key, (bool, int, float, str)):
@@ -184,7 +184,7 @@ class _Reader:
             return [value]  # a 0-d tensor's only one
         pairs = "complex" in dtype
         nested = any(isinstance(each, list) for each in value)
-        if pairs and not shape and len(value) == 2 and not nested:  # noqa: PLR2004 - the parts of a complex number
+        if pairs and not shape and len(value) == 2 and not nested:
             return [value]
         if nested and not (pairs and len(value) == count and all(map(_is_pair, value))):
             return self.unnested(value, shape, at, pairs=pairs)
@@ -259,7 +259,7 @@ def _is_pair(value: object) -> bool:
         isinstance(value, list)
         and len(value) == 2
         and not any(isinstance(each, (list, dict)) for each in value)
-    )  # noqa: PLR2004
+    )
 
 
 def _shown(value: object) -> str:

@@ -5,9 +5,10 @@ The format is that of the safetensors project (`README.md`, "Format").
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from torchlink.bounds import LONGEST_JSON, load_json
+from torchlink.bounds import LONGEST_JSON, load_json, whole_number
 from torchlink.errors import MalformedFileError
 from torchlink.model.stored import ITEM_SIZES, MOST_DIMENSIONS, StoredTensor, bounded
 from torchlink.shown import shortened, visible
@@ -43,7 +44,7 @@ INT64 = range(1 << 63)
 
 
 def read_safetensors(path: Path) -> dict[bool | int | float | str, Value]:
-    """The tensors of a file by name, in the order of their data.
+    """The tensors of a file by name, sorted: the format keeps no order.
 
     Raises:
         MalformedFileError: damaged, or a tensor is of a dtype that libtorch does not have.
@@ -63,7 +64,14 @@ def read_safetensors(path: Path) -> dict[bool | int | float | str, Value]:
         raise MalformedFileError(f"{visible(str(path))}: its header is no JSON object.")
     header.pop("__metadata__", None)
     found = {name: _tensor(path, name, entry, start, end) for name, entry in header.items()}
-    return dict(sorted(found.items(), key=lambda item: item[1].offset))
+    return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts `10` behind `9`."""
+    return [
+        (whole_number(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name) if part
+    ]
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int, end: int) -> StoredTensor:

@@ -77,8 +77,6 @@ def _head(path: Path) -> bytes:
             return file.read(HEAD)
     except (OSError, ValueError) as error:
         not_about_the_file(path, error)
-        if isinstance(error, FileNotFoundError):
-            raise FileError(f"{visible(str(path))}: no such file.", hint="Check the path.") from error
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise FileError(f"Cannot read {visible(str(path))}: {reason}.", hint="Check the path.") from error
 

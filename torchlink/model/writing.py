@@ -244,6 +244,11 @@ class _Pickler:
         self.tensors.append(tensor)
 
 
+def json_text(value: Value) -> str:
+    """A value in the marshalling of docs/values.md."""
+    return "".join(_json(value))
+
+
 def _write_json(value: Value, file: IO[bytes]) -> None:
     for text in _json(value):
         file.write(text.encode())
@@ -273,7 +278,7 @@ def _json(value: Value) -> Iterator[str]:
         case dict():
             yield from _listed('{"type":"dict","value":[', [list(pair) for pair in value.items()], "]}")
         case _:
-            yield f'{{"type":"tensor","data_type":"{value.dtype}","shape":{json.dumps(value.shape)},"value":['
+            yield f'{{"type":"tensor","data_type":"{value.dtype}","shape":{json.dumps(value.shape, separators=(",", ":"))},"value":['
             first = True
             for piece in contiguous(value):
                 numbers = unpack(value.dtype, piece)

@@ -10,7 +10,7 @@ from torchlink.lint.finding import Severity
 from torchlink.report.find import libtorch_to_json
 from torchlink.report.lint_json import clean, finding_to_json
 from torchlink.report.plain import BOLD, DIM, GREEN, RED, paint, plural, visible
-from torchlink.shown import quoted
+from torchlink.shown import quoted, shortened
 from torchlink.verify.comparing.values import number as difference
 from torchlink.verify.result import GIVEN
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LABEL = 9  # columns
 DETAILS = 12  # lines of an exception's text that are shown
 PRINTED = 5  # lines of what a model printed that are shown
+LONGEST_INPUT = 400  # letters of an argument that are shown
 OUTPUTS = 40  # outputs that are shown
 NAMED = 5  # models that the last line names
 WAYS = {"cxx": "", "cmake": " through a CMake project", "nim": " through a Nim project"}
@@ -79,12 +80,15 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
     return {
         "path": model.path,
         "kind": model.kind,
+        "method": model.method,
         "device": model.device,
         "ok": model.ok,
         "error": model.error.to_json() if model.error else None,
         "inputs": [{"name": taken.name, "input": taken.text, "why": taken.why} for taken in model.inputs],
         "input_tries": model.input_tries,
         "outputs": [output_to_json(output) for output in model.outputs],
+        "output": model.output,
+        "saved_outputs": model.saved,
         "max_abs_error": None if model.max_abs_error == float("inf") else model.max_abs_error,
         "expected": comparison_to_json(model.expected) if model.expected else None,
         "against": comparison_to_json(model.against) if model.against else None,
@@ -237,6 +241,8 @@ def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterato
     more = len(model.outputs) - len(shown) + model.outputs_left_out
     if more:
         yield _row("", f"and {plural(more, 'more output')}")
+    if model.saved is not None:
+        yield _row("saved", visible(model.saved))
     yield from _compared(model, color=color)
     yield from _error(model, color=color, verbose=verbose)
     told = model.error.details if model.error else ()
@@ -276,7 +282,7 @@ def _inputs(model: ModelResult) -> list[str]:
         tries = model.input_tries or 1
         runs = [f"found in {tries} runs of forward"] if tries > 1 and model.ok else []
         return [*"; ".join(reasons).split("; "), *runs]
-    return [f"{taken.name} = {taken.text}" for taken in model.inputs]
+    return [f"{taken.name} = {shortened(taken.text, LONGEST_INPUT)}" for taken in model.inputs]
 
 
 def _output(output: Output, *, color: bool) -> Iterator[str]:

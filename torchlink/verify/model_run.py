@@ -13,6 +13,7 @@ from torchlink.errors import (
     ResourcesError,
     RunFailedError,
     TorchlinkError,
+    UsageError,
 )
 from torchlink.verify import failures
 from torchlink.verify.operators import UnknownOperatorError, all_unknown, unloadable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
+    from torchlink.verify.comparing.golden import Recording
     from torchlink.verify.graph import Description
     from torchlink.verify.guessing.search import Guess
     from torchlink.verify.result import Request
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 CRASHES = frozenset(
     -number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
 )
+FORWARD = "forward"
 LONG = 2000.0  # milliseconds of forward after which it is not called again
 SPARE = 4  # times the last call that must be left of --timeout for another one
 MOST_CALLS_AGAIN = 3  # torch.jit takes notes in the first call and optimises in the second
@@ -55,8 +58,10 @@ def proved(run: ModelRun, path: Path) -> ModelResult:
     if request.timeout is not None:
         session.limit(request.timeout)
     try:
+        run.look(path)
         run.load(path)
         run.call(path)
+        run.save()
         run.check(path)
         run.call_again()
         run.stage = "end"
@@ -88,8 +93,10 @@ class ModelRun:
         self.result = result
         self.stage = "load"
         self.names: list[str] = []  # of forward's arguments
+        self.schema: dict[str, Any] | None = None  # the same with their types, where the loader tells
         self.crashes = 0
         self.arguments = ""  # of the last call of forward, as the loader reads them
+        self.recording: Recording | None = None  # that it is compared with
 
     def ask(self, command: str, stage: str) -> dict[str, Any]:
         """Send a command; an `error` event is raised as an error."""
@@ -107,6 +114,17 @@ class ModelRun:
             return failures.timeout(self.request.timeout, self.stage)
         return failures.death(died.returncode, died.printed, self.stage, self.libtorch)
 
+    def look(self, path: Path) -> None:
+        """Read what it is compared with, and see that what is recorded has a place, before it takes any time."""
+        if self.request.golden is not None:
+            from torchlink.verify.comparing.golden import read_recording
+
+            self.recording = read_recording(self.request.golden, path, self.request.method)
+        if self.request.record is not None:
+            from torchlink.verify.comparing.golden import check_free, place_of
+
+            check_free(place_of(self.request.record, path, self.request.method), force=self.request.force)
+
     def load(self, path: Path) -> None:
         """Load the libraries of operators, and the model."""
         for library in self.request.libraries:
@@ -115,7 +133,10 @@ class ModelRun:
             except RunFailedError as error:
                 raise unloadable(library, error, self.libtorch) from None
         event = self.load_file(path)
+        self.schema = event.get("schema")
         self.names = [str(name) for name in event["arguments"]]
+        if self.request.method != FORWARD:
+            self.select(path)
         self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
 
     def load_file(self, path: Path) -> dict[str, Any]:
@@ -133,8 +154,17 @@ class ModelRun:
         A guess that crashes the process says no more of the model than one that raises: the next is tried in a
         new process.
         """
+        if self.recording is not None:
+            why = f"recorded in {self.recording.place}"
+            self._forward(self.recording.positional, why, self.recording.keywords)
+            return
         if self.request.inputs is not None:
-            self._forward(self.request.inputs, GIVEN)
+            from torchlink.verify.given import bind
+            from torchlink.verify.graph import arguments_of
+
+            schema = None if self.schema is None else arguments_of(self.schema)
+            bound = bind(self.request.inputs, schema, self.request.method, path)
+            self._forward(bound.positional, GIVEN, bound.keywords)
             return
         self.work_out(path)
 
@@ -185,6 +215,26 @@ class ModelRun:
             return None
         return failed[-1].error
 
+    def save(self) -> None:
+        """What was returned: whole into the file that was asked for, and in short into the result."""
+        self.result = replace(self.result, output=self.ask("value", "value")["value"])
+        if self.request.save_outputs is not None:
+            from torchlink.verify.saving import save_outputs
+
+            save_outputs(lambda command: self.ask(command, "save"), self.request.save_outputs)
+            self.result = replace(self.result, saved=str(self.request.save_outputs))
+
+    def select(self, path: Path) -> None:
+        """Have the loader call another method than forward from now on."""
+        self.stage = "method"
+        event = self.session.ask(f"method {encoded(self.request.method)}")
+        if event["event"] == "error":
+            said = str(event["message"]).removeprefix("the model has ")
+            raise UsageError(f"{path} has {said}.", hint="Name one of its methods with --method.")
+        self.result = replace(self.result, method=self.request.method)
+        self.schema = event["schema"]
+        self.names = [str(argument["name"]) for argument in event["schema"]["arguments"]]
+
     def check(self, path: Path) -> None:
         """Compare with what was expected and record, where that was asked for."""
         if not any((self.request.expected, self.request.against, self.request.golden, self.request.record)):
@@ -198,7 +248,10 @@ class ModelRun:
         def found(**fields: Any) -> None:
             self.result = replace(self.result, **fields)
 
-        check(Called(self.ask, compare, self._again, found, path, self.arguments), self.request, self.result)
+        called = Called(
+            self.ask, compare, self._again, found, path, self.arguments, self.libtorch, self.recording
+        )
+        check(called, self.request, self.result)
 
     def call_again(self) -> None:
         """Call forward as a program would, more than once: the first call is not what the later ones take."""
@@ -216,10 +269,15 @@ class ModelRun:
         self.result = replace(self.result, again_ms=(*self.result.again_ms, took))
         return True
 
-    def _forward(self, inputs: Sequence[InputSpec], why: str) -> None:
+    def _forward(
+        self, inputs: Sequence[InputSpec], why: str, keywords: Sequence[tuple[str, InputSpec]] = ()
+    ) -> None:
         extra = [f"argument {number + 1}" for number in range(len(self.names), len(inputs))]
-        named = zip([*self.names, *extra], inputs, strict=False)
-        self.arguments = " ".join([str(len(inputs)), *(spec.to_wire() for spec in inputs)])
+        named = [*zip([*self.names, *extra], inputs, strict=False), *keywords]
+        words = [str(len(inputs)), *(spec.to_wire() for spec in inputs)]
+        if keywords:
+            words += [str(len(keywords)), *(f"{encoded(name)} {spec.to_wire()}" for name, spec in keywords)]
+        self.arguments = " ".join(words)
         taken = tuple(TakenInput(name, spec.to_text(), why) for name, spec in named)
         self.result = replace(self.result, inputs=taken)
         event = self.ask(f"forward {self.arguments}", "forward")

@@ -12,6 +12,10 @@ class VerifyOptions(NamedTuple):
     """How models are verified, as the command line gives it."""
 
     inputs: tuple[str, ...] | None = None  # forward's arguments as `--input` takes them; None: work them out
+    inputs_file: Path | None = None  # all of forward's arguments in one file, in place of `inputs`
+    method: str = "forward"  # of the model, which is called
+    save_outputs: Path | None = None  # where what it returns is written: .npz, .pt, .json or .safetensors
+    force: bool = False  # overwrite that file, and in `record`
     expect: Path | None = None  # a file of the tensors that forward should return: .pt, .npy or .npz
     atol: float | None = (
         None  # absolute tolerance of comparisons; that of torch.testing.assert_close where None
@@ -22,7 +26,6 @@ class VerifyOptions(NamedTuple):
     )
     record: Path | None = None  # a directory to keep inputs and outputs in
     golden: Path | None = None  # one that was so made, to compare with
-    force: bool = False  # let `record` overwrite what was recorded before
     timeout: float | None = (
         None  # seconds for a model, from loading it to the loader's end; no limit where None
     )

@@ -80,13 +80,16 @@ WORDS = {"True": "true", "False": "false"}
 SHOWN = 5
 
 
-def positions(outputs: Sequence[str], stored: Sequence[str], source: str) -> tuple[int, ...] | MismatchError:
+def positions(
+    outputs: Sequence[str], stored: Sequence[str], source: str, what: str = "tensor"
+) -> tuple[int, ...] | MismatchError:
     """For each output, the number of the stored tensor that it is compared with.
 
     Args:
         outputs: labels of the tensors that forward returned, as the loader writes them: `output.boxes[1]`.
         stored: labels of the tensors of the file: `['boxes'][1]`.
         source: the file's name.
+        what: "tensor", or "value" where there are others among them.
 
     Returns:
         The numbers, or what is wrong where keys or counts differ.
@@ -110,8 +113,8 @@ def positions(outputs: Sequence[str], stored: Sequence[str], source: str) -> tup
         )
     if len(outputs) != len(stored):
         return MismatchError(
-            f"forward returned {_count(len(outputs))}, and {source} holds {len(stored)}.",
-            hint="Save exactly the tensors that forward returns, in their order.",
+            f"forward returned {_count(len(outputs), what)}, and {source} holds {len(stored)}.",
+            hint=f"Save exactly the {what}s that forward returns, in their order.",
         )
     return tuple(range(len(outputs)))
 
@@ -147,5 +150,5 @@ def _listed(labels: Sequence[str]) -> str:
     return ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
 
 
-def _count(number: int) -> str:
-    return "1 tensor" if number == 1 else f"{number} tensors"
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

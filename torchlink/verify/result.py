@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.model.stored import StoredTensor
     from torchlink.toolchain.emulator import Emulator
+    from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.comparing.values import Comparison
+    from torchlink.verify.given import Given
     from torchlink.verify.outputs import Output
-    from torchlink.verify.specs import InputSpec
 
 GIVEN = "given"
 
@@ -28,8 +28,8 @@ class Request:
     """What is asked of every model."""
 
     device: str = "cpu"  # "cpu" | "cuda" | "auto"
-    inputs: tuple[InputSpec, ...] | None = None  # None: work them out
-    expected: tuple[StoredTensor, ...] | None = None
+    inputs: Given | None = None  # None: work them out
+    expected: Expectation | None = None
     tolerances: Tolerances = DEFAULT
     against: Reference | None = None  # another run to compare with
     record: Path | None = None  # where inputs and outputs are kept
@@ -39,6 +39,8 @@ class Request:
     timeout: float | None = None  # seconds for a model, from loading it to the loader's end
     verbose: bool = False  # keep all that libtorch lists in its exceptions
     model: str | None = None  # in a package of several
+    method: str = "forward"
+    save_outputs: Path | None = None  # where what it returns is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class ModelResult:
     input_tries: int | None = None  # how often forward was run to find its inputs; None where they were given
     outputs: tuple[Output, ...] = ()  # in order
     outputs_left_out: int = 0  # how many more there were
+    output: object = (
+        None  # all of it in the marshalling of docs/values.md; large tensors by their first values
+    )
+    method: str = "forward"  # that was called
+    saved: str | None = None  # the file that --save-outputs has written
     expected: Comparison | None = None  # with the file of --expect
     against: Comparison | None = None  # with --against, or with --golden
     # The greatest difference between two calls with the same inputs, where the tolerances do not allow it; None where

@@ -24,6 +24,7 @@ from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.status import file_kind, status_of
 from torchlink.verify.comparing.tolerances import Tolerances
+from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
 from torchlink.verify.programs import COMPILED, NAMES, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
@@ -35,13 +36,12 @@ if TYPE_CHECKING:
 
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.model.stored import StoredTensor
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.types import Compiler
+    from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.options import VerifyOptions
-    from torchlink.verify.specs import InputSpec
 
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -103,7 +103,7 @@ def verify(
     reference = _reference(options, libtorch, hooks)
     request = Request(
         options.device,
-        _specs(options.inputs),
+        read_given(options.inputs, options.inputs_file),
         _expected(options.expect),
         Tolerances(options.atol, options.rtol),
         reference,
@@ -113,6 +113,8 @@ def verify(
         options.libraries,
         options.timeout,
         options.verbose,
+        options.method,
+        options.save_outputs,
         model=options.model,
     )
     plan, tool = _plan(libtorch, options)
@@ -178,8 +180,15 @@ def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -
         raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
     if options.via not in WAYS:
         raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
+    if options.save_outputs:
+        from torchlink.verify.saving import check_place
+
+        check_place(options.save_outputs, models, force=options.force)
     if options.expect and len(models) > 1:
         raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
+    if options.golden and (options.against or options.record):
+        other = "--against" if options.against else "--record"
+        raise UsageError(f"--golden and {other} exclude each other.", hint="Run verify twice.")
     for option in ("device", "against"):
         _check_cuda(option, getattr(options, option), options, libtorch)
 
@@ -324,17 +333,9 @@ def _prove(
         return run_one(session, found, request, libtorch, plan)
 
 
-def _specs(inputs: Sequence[str] | None) -> tuple[InputSpec, ...] | None:
-    if inputs is None:
-        return None
-    from torchlink.verify.inputs import parse_input
-
-    return tuple(parse_input(text) for text in inputs)
-
-
-def _expected(file: Path | None) -> tuple[StoredTensor, ...] | None:
+def _expected(file: Path | None) -> Expectation | None:
     if file is None:
         return None
-    from torchlink.model.tensors import read_expected
+    from torchlink.verify.comparing.expected import read_expectation
 
-    return read_expected(file)
+    return read_expectation(file)

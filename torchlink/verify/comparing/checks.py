@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torchlink.errors import DeviceError, MismatchError, NondeterministicError, ReferenceFailedError
+from torchlink.errors import (
+    DeviceError,
+    FileError,
+    InexpressibleError,
+    MismatchError,
+    NondeterministicError,
+    ReferenceFailedError,
+)
 from torchlink.verify.comparing.expected import compare_expected
+from torchlink.verify.comparing.golden import place_of, plain, record
 from torchlink.verify.comparing.references import Call
 from torchlink.verify.comparing.values import Comparison, compare_flat, compare_values, value_of
 from torchlink.verify.specs import encoded
@@ -16,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.errors import TorchlinkError
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.verify.comparing.golden import Recording
     from torchlink.verify.comparing.values import OutputComparison
     from torchlink.verify.result import ModelResult, Request
 
@@ -35,7 +46,8 @@ class Called(NamedTuple):
     found: Callable[..., None]  # takes fields of the model's result as they are known
     path: Path
     words: str  # the arguments as the loader reads them
-    method: str = "forward"
+    libtorch: Libtorch
+    recording: Recording | None = None  # that it is compared with
     entry: str = ""  # which model of an AOTInductor package
 
 
@@ -64,8 +76,12 @@ class _Checks:
         self.request = request
         self.result = result
         self.work = work
+        self.given: Mapping[str, Any] | None = None  # the inputs
         self.failed: list[TorchlinkError] = []  # what could not be compared at all
         self.unequal = ""  # how two calls differ
+        self.tolerances = request.tolerances
+        if called.recording is not None:
+            self.tolerances = request.tolerances.or_else(called.recording.tolerances)
 
     def errors(self) -> list[TorchlinkError]:
         """Compare, call the model again, record; what is wrong."""
@@ -76,7 +92,9 @@ class _Checks:
         if expected is not None and not expected.ok:
             errors.append(self.with_inputs(self.wrong(expected, "holds")))
         if against is not None and not against.ok:
-            errors.append(self.wrong(against, "holds" if self.request.golden else "gives"))
+            errors.append(self.wrong(against, "holds" if self.called.recording else "gives"))
+        if self.request.record is not None and not errors:
+            errors += self.record(self.request.record, outputs)
         return errors
 
     def saved(self, what: str) -> Any:
@@ -88,7 +106,7 @@ class _Checks:
     def compared(self, actual: Any, wanted: Any) -> Iterator[OutputComparison]:
         """Part by part; what an AOTInductor package returns, leaf by leaf."""
         how = compare_values if self.result.kind == "torchscript" else compare_flat
-        return how(actual, wanted, self.request.tolerances, self.called.plain)
+        return how(actual, wanted, self.tolerances, self.called.plain)
 
     def expected(self, outputs: Any) -> Comparison | None:
         """With the file of --expect."""
@@ -96,7 +114,7 @@ class _Checks:
             return None
         try:
             found = compare_expected(
-                outputs, self.request.expected, self.request.tolerances, self.called.plain
+                outputs, self.request.expected, self.tolerances, self.called.plain, self.work / "expected"
             )
         except MismatchError as error:
             self.failed.append(self.with_inputs(error))
@@ -105,22 +123,25 @@ class _Checks:
         return found
 
     def against(self, outputs: Any) -> Comparison | None:
-        """With --against."""
+        """With --against, or with a recording."""
+        if self.called.recording is not None:
+            wanted = self.called.recording.outputs
+            found = Comparison(self.called.recording.name, tuple(self.compared(plain(outputs), wanted)))
+            self.called.found(against=found)
+            return found
         reference = self.request.against
         if reference is None:
             return None
-        raw = self.work / "inputs"
-        inputs = self.called.ask(f"save inputs {encoded(str(raw))}", "save")
         call = Call(
             self.called.path,
             self.result.kind,
             self.result.device or "cpu",
             self.request.libraries,
-            self.called.method,
+            self.result.method,
             self.called.entry,
             self.called.words,
-            inputs,
-            raw,
+            self.inputs(),
+            self.work / "inputs",
             self.request.timeout,
         )
         try:
@@ -132,6 +153,50 @@ class _Checks:
         found = Comparison(reference.name, tuple(self.compared(outputs, wanted)))
         self.called.found(against=found)
         return found
+
+    def inputs(self) -> Mapping[str, Any]:
+        """What the loader says of the inputs, whose tensors are then in a file."""
+        if self.given is None:
+            self.given = self.called.ask(f"save inputs {encoded(str(self.work / 'inputs'))}", "save")
+        return self.given
+
+    def record(self, directory: Path, outputs: Any) -> Iterator[TorchlinkError]:
+        """Keep inputs and outputs, unless another call gave other numbers."""
+        if self.unequal:
+            yield NondeterministicError(
+                "The model is nondeterministic: two calls with the same inputs differ "
+                f"({self.unequal}), so nothing was recorded.",
+                hint=REPRODUCIBLE,
+            )
+            return
+        inputs, raw, model = self.inputs(), self.work / "inputs", self.called.path
+        call = self.called.entry or self.result.method
+        place = place_of(directory, model, call)
+        about = {
+            "torch": self.called.libtorch.version,
+            "model": os.path.relpath(model.absolute(), directory.absolute().parent),
+            "kind": self.result.kind,
+            "method": self.result.method,
+            "device": self.result.device,
+            "inputs": [
+                {"name": each.name, "input": each.text, "why": each.why} for each in self.result.inputs
+            ],
+            "atol": self.request.tolerances.atol,
+            "rtol": self.request.tolerances.rtol,
+        }
+        try:
+            record(
+                place,
+                tuple(value_of(each, raw) for each in inputs["value"]),
+                {name: value_of(each, raw) for name, each in (inputs.get("keywords") or {}).items()},
+                outputs,
+                about,
+                force=self.request.force,
+            )
+        except (FileError, InexpressibleError) as error:
+            yield error
+            return
+        self.called.found(recorded=str(place))
 
     def again(self, outputs: Any) -> None:
         """Call the model once more with the same inputs: what differs from itself cannot be compared with anything."""

@@ -1,8 +1,8 @@
 """Recordings of a model: the inputs and outputs of one call, in files that a user can open, and read back.
 
-`DIR/<path of the model>/<method>/` holds `inputs.pt`, `outputs.pt` and `golden.json`. The path is the one from DIR's own
-parent directory, so that a checkout may lie anywhere, with `..` and `%` written as `%2E%2E` and `%25`: two models never
-share a place.
+`DIR/<path of the model>/<method>/` holds `inputs.pt`, `outputs.pt` and `golden.json`. The path is the one from DIR's
+parent directory, so that a checkout may lie anywhere, with `..` and `%` written as `%2E%2E` and `%25`: two models
+never share a place.
 """
 
 from __future__ import annotations

@@ -24,6 +24,11 @@ class Tolerances(NamedTuple):
     atol: float | None = None
     rtol: float | None = None
 
+    def or_else(self, others: Tolerances) -> Tolerances:
+        """These, and others where one of them is None."""
+        atol = others.atol if self.atol is None else self.atol
+        return Tolerances(atol, others.rtol if self.rtol is None else self.rtol)
+
     def of(self, *dtypes: str) -> tuple[float, float]:
         """`(atol, rtol)` for tensors of these dtypes: the greater ones where they differ."""
         found = [PRECISIONS.get(dtype, EXACT) for dtype in dtypes]

@@ -186,14 +186,14 @@ class Leaf(NamedTuple):
     value: Any
 
 
-def leaves(value: Any, label: str = "output") -> Iterator[Leaf]:
-    """What a value holds that is no container, in order."""
-    parts = children(value)
+def leaves(value: Any, label: str = "output", *, fields: bool = True) -> Iterator[Leaf]:
+    """What a value holds that is no container, in order; without `fields` a named tuple's have numbers."""
+    parts = children(value if fields or not isinstance(value, Fields) else tuple(value))
     if parts is None:
         yield Leaf(label, value)
         return
     for where, part in parts:
-        yield from leaves(part, label + where)
+        yield from leaves(part, label + where, fields=fields)
 
 
 def described(value: Any) -> str:
