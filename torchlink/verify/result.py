@@ -38,9 +38,9 @@ class Request:
     libraries: tuple[Path, ...] = ()  # of operators, loaded before the model
     timeout: float | None = None  # seconds for a model, from loading it to the loader's end
     verbose: bool = False  # keep all that libtorch lists in its exceptions
-    model: str | None = None  # in a package of several
     method: str = "forward"
     save_outputs: Path | None = None  # where what it returns is written
+    model: str | None = None  # in a package of several
 
 
 @dataclass(frozen=True, slots=True)
