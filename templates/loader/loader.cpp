@@ -316,11 +316,6 @@ std::string answer(Loader& loader, const std::string& line) {
     result.add("event", "\"saved\"");
     return loader.save(words, result).text();
   }
-  if (command == "value") {
-    loader.stage = "value";
-    InText shown;
-    return JsonObject().add("event", "\"value\"").add("value", tree_of(loader.returned(), shown)).text();
-  }
   if (command == "describe") {
     loader.stage = "describe";
     return loader.model().described();
@@ -345,7 +340,8 @@ std::string answer(Loader& loader, const std::string& line) {
     for (const Output& output : loader.outputs.all) outputs.push_back(output_json(output));
     JsonObject result;
     result.add("event", "\"result\"").add("forward_ms", json_number(loader.forward_ms)).add("outputs", json_array(outputs));
-    result.add("outputs_left_out", json_number(static_cast<long long>(loader.outputs.left_out)));
+    InText shown;
+    result.add("outputs_left_out", json_number(static_cast<long long>(loader.outputs.left_out))).add("value", tree_of(loader.returned(), shown));
     return result.add("peak_rss_mb", json_number(peak_rss_mib())).text();
   }
   if (command == "again") {

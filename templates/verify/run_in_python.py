@@ -37,7 +37,10 @@ class Files:
         file.seek(node["offset"])
         if size and file.readinto((ctypes.c_char * size).from_address(tensor.data_ptr())) != size:
             raise EOFError("the file of inputs is shorter than its tensors")
-        return tensor
+        if "strides" not in node:
+            return tensor
+        laid_out = torch.empty_strided(node["shape"], node["strides"], dtype=tensor.dtype)
+        return laid_out.copy_(tensor)
 
     def write(self, tensor, file):
         """The description of a tensor, whose elements are then in the file."""

@@ -46,9 +46,8 @@ def test_a_method_keyword_arguments_and_defaults_are_bound_by_the_schema(
         "method nothing",
         "method count",
         "forward 1 list int 2 int 1 int 2",
-        "value",
     )
-    one, two, missing, twice, unknown, no_method, method, _, value = events(
+    one, two, missing, twice, unknown, no_method, method, value = events(
         loader, f"load cpu {two_methods}", *ask
     )[1:]
     assert one["outputs"][0]["values"] == [4.0, 4.0]  # type: ignore[index]

@@ -117,8 +117,7 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 VERIFY = {
     "inputs": Option(
         "--input",
-        "One argument of forward, in order or as NAME=VALUE; repeat it for each. Without any, the inputs are worked out "
-        "from the model.",
+        "One argument of forward, in order or as NAME=VALUE; repeat it for each. Without any, they are worked out.",
         metavar="VALUE",
     ),
     "inputs_file": Option(

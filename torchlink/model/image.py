@@ -9,7 +9,9 @@ import base64
 import binascii
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from torchlink.errors import MalformedFileError
 from torchlink.model.stored import InlineTensor
@@ -66,7 +68,7 @@ def _other(data: bytes) -> InlineTensor:
     if not name:
         raise MalformedFileError("no image that is known by its first bytes")
     try:
-        from PIL import Image
+        Image: Any = import_module("PIL.Image")  # noqa: N806 - it is the module's name
     except ImportError:
         raise MalformedFileError(f"a {name} image, which only Pillow reads") from None
     try:
@@ -101,10 +103,8 @@ def _png(data: bytes) -> InlineTensor:
 
 
 def _other_png(data: bytes) -> InlineTensor:
-    try:
-        import PIL  # noqa: F401 - whether it is there
-    except ImportError:
-        raise MalformedFileError("a PNG that is interlaced or not of 8 bits a channel") from None
+    if find_spec("PIL") is None:
+        raise MalformedFileError("a PNG that is interlaced or not of 8 bits a channel")
     FORMATS[PNG] = "PNG"
     return _other(data)
 

@@ -158,7 +158,7 @@ class _Reader:
     def scalar(self, document: Mapping[str, object], value: object, at: str) -> Value:
         """A number of Python's: its dtype says which kind."""
         dtype = self.dtype(document, at)
-        (number,) = self.numbers(dtype, [value], f"{at}.value", ())
+        number: Value = self.numbers(dtype, [value], f"{at}.value", ())[0]
         return number
 
     def tensor(self, document: Mapping[str, object], value: object, at: str) -> InlineTensor:
@@ -213,8 +213,9 @@ class _Reader:
             wanted = {int}
         if {*map(type, values)} <= wanted:
             return values
-        place = (lambda index: f"{at}[{index}]") if shape else (lambda _: at)
-        return [self.number(dtype, value, place(index)) for index, value in enumerate(values)]
+        return [
+            self.number(dtype, value, f"{at}[{index}]" if shape else at) for index, value in enumerate(values)
+        ]
 
     def number(self, dtype: str, value: object, at: str) -> bool | int | float | complex:
         if "complex" in dtype and isinstance(value, list):
@@ -230,7 +231,7 @@ class _Reader:
             return value
         if type(value) is float and (is_floating(dtype) or (dtype != "bool" and value.is_integer())):
             return value if is_floating(dtype) else int(value)
-        self.wrong(at, f"{shortened(_shown(value), 24)} is no {dtype}")
+        return self.wrong(at, f"{shortened(_shown(value), 24)} is no {dtype}")
 
     def packed(self, dtype: str, values: list[object], at: str, shape: tuple[int, ...]) -> bytes:
         from torchlink.model.elements import pack

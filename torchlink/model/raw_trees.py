@@ -35,7 +35,8 @@ def _value(tree: object, raw: Path, end: int, label: str, depth: int) -> Value:
     if isinstance(tree, list):
         return [_value(part, raw, end, f"{label}[{index}]", depth + 1) for index, part in enumerate(tree)]
     assert isinstance(tree, dict)  # noqa: S101 - the loader writes nothing else
-    kind, value = tree["type"], tree.get("value")
+    kind: str = tree["type"]
+    value: Any = tree.get("value")
     if kind == "none":
         return None
     if kind == "string":
@@ -76,10 +77,14 @@ def _tensor(tree: Mapping[str, Any], raw: Path, end: int, label: str) -> StoredT
 
 
 def _scalar(value: Any) -> bool | int | float | complex:
-    """A number: what is not finite comes as a string, a complex one as a pair."""
-    if isinstance(value, list):
-        return complex(*(float(_scalar(part)) for part in value))  # type: ignore[arg-type]
-    return NOT_FINITE[value] if isinstance(value, str) else value  # type: ignore[no-any-return]
+    """A number: a complex one comes as a pair."""
+    return complex(*map(_finite, value)) if isinstance(value, list) else _finite(value)
+
+
+def _finite(value: Any) -> bool | int | float:
+    """A real number: what is not finite comes as a string."""
+    number: bool | int | float = NOT_FINITE[value] if isinstance(value, str) else value
+    return number
 
 
 def _key(tree: Mapping[str, Any], label: str) -> bool | int | float | str:

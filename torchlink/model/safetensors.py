@@ -64,7 +64,7 @@ def read_safetensors(path: Path) -> dict[bool | int | float | str, Value]:
         raise MalformedFileError(f"{visible(str(path))}: its header is no JSON object.")
     header.pop("__metadata__", None)
     found = {name: _tensor(path, name, entry, start, end) for name, entry in header.items()}
-    return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+    return {name: found[name] for name in sorted(found, key=_natural)}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

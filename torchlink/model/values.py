@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 Scalar: TypeAlias = "bool | int | float | complex | str | None"
 # A container is Python's own: list, tuple or dict; the keys of a dict are strings, numbers or bools.
-Value: TypeAlias = "StoredTensor | InlineTensor | Scalar | list[Value] | tuple[Value, ...] | dict[bool | int | float | str, Value]"
+Key: TypeAlias = "bool | int | float | str"
+Value: TypeAlias = "StoredTensor | InlineTensor | Scalar | list[Value] | tuple[Value, ...] | dict[Key, Value]"
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json")
 KINDS = "a .npy, .npz, .pt (of torch.save), .safetensors or .json file"

@@ -6,7 +6,7 @@ import json
 import math
 import struct
 import zipfile
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from torchlink.errors import InexpressibleError, UsageError
 from torchlink.model.elements import pack, unpack
@@ -15,11 +15,12 @@ from torchlink.model.stored import ITEM_SIZES, NUMPY, STORAGES, InlineTensor, St
 from torchlink.shown import shortened, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from torchlink.model.values import Value
 
+Number: TypeAlias = "bool | int | float | complex"
 PIECE = 1 << 20  # bytes
 ALIGNMENT = 64  # of a tensor's elements in a zip archive, as torch.save aligns them
 LARGE = 1 << 31  # bytes of an entry from which on the archive's 64-bit form is used
@@ -194,25 +195,25 @@ class _Pickler:
             case float():
                 put(b"G" + struct.pack(">d", value))
             case complex():
-                put(b"c__builtin__\ncomplex\n")
-                self.save((value.real, value.imag))
-                put(b"R")
+                self.parts(b"c__builtin__\ncomplex\n", [(value.real, value.imag)], b"R")
             case str():
                 data = value.encode("utf-8", "surrogatepass")
                 put(b"X" + struct.pack("<I", len(data)) + data)
-            case list() | tuple():
-                put(b"](" if isinstance(value, list) else b"(")
-                for part in value:
-                    self.save(part)
-                put(b"e" if isinstance(value, list) else b"t")
+            case list():
+                self.parts(b"](", value, b"e")
+            case tuple():
+                self.parts(b"(", value, b"t")
             case dict():
-                put(b"}(")
-                for key, part in value.items():
-                    self.save(key)
-                    self.save(part)
-                put(b"u")
+                self.parts(b"}(", [part for item in value.items() for part in item], b"u")
             case _:
                 self.tensor(value)
+
+    def parts(self, begin: bytes, parts: Sequence[Value], end: bytes) -> None:
+        """What a container holds, between the opcodes that make it."""
+        self.out.append(begin)
+        for part in parts:
+            self.save(part)
+        self.out.append(end)
 
     def tensor(self, tensor: StoredTensor | InlineTensor) -> None:
         """A call of torch's own function that makes a tensor of a storage."""
@@ -278,7 +279,8 @@ def _json(value: Value) -> Iterator[str]:
         case dict():
             yield from _listed('{"type":"dict","value":[', [list(pair) for pair in value.items()], "]}")
         case _:
-            yield f'{{"type":"tensor","data_type":"{value.dtype}","shape":{json.dumps(value.shape, separators=(",", ":"))},"value":['
+            sizes = ",".join(map(str, value.shape))
+            yield f'{{"type":"tensor","data_type":"{value.dtype}","shape":[{sizes}],"value":['
             first = True
             for piece in contiguous(value):
                 numbers = unpack(value.dtype, piece)
@@ -297,7 +299,7 @@ def _listed(begin: str, parts: list[Value] | tuple[Value, ...], end: str) -> Ite
     yield end
 
 
-def number_text(number: complex | str, dtype: str = "") -> str:
+def number_text(number: Number, dtype: str = "") -> str:
     """A number as JSON: the shortest text that is read back as the same value of the dtype."""
     if isinstance(number, complex):
         part = "float64" if dtype in ("", "complex128") else "float32"

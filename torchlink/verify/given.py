@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torchlink.verify.graph import Argument
 
 Keywords = tuple[tuple[str, InputSpec], ...]
-CONTAINERS = {"list": ListInput, "tuple": TupleInput, "dict": DictInput}
 PLAIN: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float, int),
@@ -238,32 +237,38 @@ def fit(spec: InputSpec, wanted: Type) -> InputSpec:
     if isinstance(spec, FileInput):
         fitted = fit(spec.spec if kind == "dict" else spec.alone, wanted)
         return FileInput(spec.path, fitted)
+    fitting = spec
     if kind == "Tensor":
-        alone = spec
-        while isinstance(alone, (ListInput, TupleInput)) and len(alone.items) == 1:
-            alone = alone.items[0]
-        if isinstance(alone, TensorInput):
-            return alone
-    elif kind == "list" and isinstance(spec, (ListInput, TupleInput)):
-        return ListInput(_fit_parts(spec.items, [wanted.parts[0]] * len(spec.items)))
-    elif kind == "tuple" and isinstance(spec, (ListInput, TupleInput)):
-        if len(spec.items) == len(wanted.parts):
-            return TupleInput(_fit_parts(spec.items, wanted.parts))
-    elif kind == "dict" and isinstance(spec, DictInput):
-        keys = _fit_parts([key for key, _ in spec.items], [wanted.parts[0]] * len(spec.items))
-        values = _fit_parts(
-            [value for _, value in spec.items],
-            [wanted.parts[1]] * len(spec.items),
-            [f"[{key.to_text()}]" for key, _ in spec.items],
-        )
-        return DictInput(
-            tuple(
-                (key, value) for key, value in zip(keys, values, strict=True) if isinstance(key, ScalarInput)
-            )
-        )
+        while isinstance(fitting, (ListInput, TupleInput)) and len(fitting.items) == 1:
+            fitting = fitting.items[0]
+        if isinstance(fitting, TensorInput):
+            return fitting
     elif kind in PLAIN and isinstance(spec, ScalarInput):
         return _fit_scalar(spec, wanted)
+    else:
+        made = _fit_container(spec, wanted)
+        if made is not None:
+            return made
     raise _MisfitError(described(spec), wanted)
+
+
+def _fit_container(spec: InputSpec, wanted: Type) -> InputSpec | None:
+    """A list, tuple or dict as a type takes it; None where it is not of that kind."""
+    kind, parts = wanted.kind, wanted.parts
+    if kind == "dict" and isinstance(spec, DictInput):
+        count = len(spec.items)
+        keys = _fit_parts([key for key, _ in spec.items], [parts[0]] * count)
+        places = [f"[{key.to_text()}]" for key, _ in spec.items]
+        values = _fit_parts([value for _, value in spec.items], [parts[1]] * count, places)
+        pairs = zip(keys, values, strict=True)
+        return DictInput(tuple((key, value) for key, value in pairs if isinstance(key, ScalarInput)))
+    if not isinstance(spec, (ListInput, TupleInput)):
+        return None
+    if kind == "list":
+        return ListInput(_fit_parts(spec.items, [parts[0]] * len(spec.items)))
+    if kind == "tuple" and len(spec.items) == len(parts):
+        return TupleInput(_fit_parts(spec.items, parts))
+    return None
 
 
 def _fit_any(spec: InputSpec, wanted: Type) -> InputSpec:
@@ -305,7 +310,7 @@ def _fit_scalar(spec: ScalarInput, wanted: Type) -> ScalarInput:
         raise _MisfitError(described(spec), wanted)
     if wanted.kind == "float" and isinstance(value, int):
         return ScalarInput(float(value))
-    if wanted.kind == "complex" and not isinstance(value, (complex, str)):
+    if wanted.kind == "complex" and isinstance(value, (int, float)):
         return ScalarInput(complex(value))
     return spec
 
@@ -318,7 +323,7 @@ def described(spec: InputSpec) -> str:
         case TensorInput():
             return f"a tensor ({spec.dtype}[{','.join(map(str, spec.shape))}])"
         case ListInput() | TupleInput() | DictInput():
-            kind = next(name for name, each in CONTAINERS.items() if isinstance(spec, each))
+            kind = type(spec).__name__.removesuffix("Input").lower()
             return f"a {kind} of {len(spec.items)}"
         case ScalarInput():
             if spec.value is None:

@@ -96,11 +96,16 @@ class ModelRun:
         self.schema: dict[str, Any] | None = None  # the same with their types, where the loader tells
         self.crashes = 0
         self.arguments = ""  # of the last call of forward, as the loader reads them
+        self.loading: list[
+            str
+        ] = []  # the commands that have brought the model in, for another loader to repeat
         self.recording: Recording | None = None  # that it is compared with
 
     def ask(self, command: str, stage: str) -> dict[str, Any]:
         """Send a command; an `error` event is raised as an error."""
         self.stage = stage
+        if stage == "load" or command.startswith("strides "):
+            self.loading.append(command)
         event = self.session.ask(command)
         if event["event"] == "error":
             raise failures.exception(
@@ -116,17 +121,19 @@ class ModelRun:
 
     def look(self, path: Path) -> None:
         """Read what it is compared with, and see that what is recorded has a place, before it takes any time."""
+        call = self.request.model or self.request.method
         if self.request.golden is not None:
             from torchlink.verify.comparing.golden import read_recording
 
-            self.recording = read_recording(self.request.golden, path, self.request.method)
+            self.recording = read_recording(self.request.golden, path, call)
         if self.request.record is not None:
             from torchlink.verify.comparing.golden import check_free, place_of
 
-            check_free(place_of(self.request.record, path, self.request.method), force=self.request.force)
+            check_free(place_of(self.request.record, path, call), force=self.request.force)
 
     def load(self, path: Path) -> None:
         """Load the libraries of operators, and the model."""
+        self.loading = []
         for library in self.request.libraries:
             try:
                 self.ask(f"library {encoded(str(library.absolute()))}", "library")
@@ -216,8 +223,7 @@ class ModelRun:
         return failed[-1].error
 
     def save(self) -> None:
-        """What was returned: whole into the file that was asked for, and in short into the result."""
-        self.result = replace(self.result, output=self.ask("value", "value")["value"])
+        """Write what was returned to a file, where one was asked for."""
         if self.request.save_outputs is not None:
             from torchlink.verify.saving import save_outputs
 
@@ -249,7 +255,16 @@ class ModelRun:
             self.result = replace(self.result, **fields)
 
         called = Called(
-            self.ask, compare, self._again, found, path, self.arguments, self.libtorch, self.recording
+            self.ask,
+            compare,
+            self._again,
+            found,
+            path,
+            self.arguments,
+            tuple(self.loading),
+            self.libtorch,
+            self.recording,
+            self.request.model or "",
         )
         check(called, self.request, self.result)
 
@@ -286,6 +301,7 @@ class ModelRun:
             self.result,
             outputs=tuple(output_from(output) for output in event["outputs"]),
             outputs_left_out=int(event["outputs_left_out"]),
+            output=event.get("value"),
             forward_ms=float(event["forward_ms"]),
             peak_rss_mb=peak if peak >= 0 else None,
         )

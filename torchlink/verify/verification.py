@@ -115,7 +115,7 @@ def verify(
         options.verbose,
         options.method,
         options.save_outputs,
-        model=options.model,
+        options.model,
     )
     plan, tool = _plan(libtorch, options)
     emulator = _emulator(libtorch, tool)
@@ -143,7 +143,7 @@ def verify(
     report = VerifyReport(libtorch, loader, options.via, (), *((emulator, tool.name) if loader else ()))
     with contextlib.closing(reference) if reference else contextlib.nullcontext():
         if reference and loader is not None:
-            reference.prepare()
+            reference.prepare({result.kind for result in looked_at if not result.error})
         for result in looked_at:
             proved = result
             if loader is not None and result.error is None:

@@ -46,6 +46,7 @@ class Called(NamedTuple):
     found: Callable[..., None]  # takes fields of the model's result as they are known
     path: Path
     words: str  # the arguments as the loader reads them
+    loading: tuple[str, ...]  # the commands that have brought the model into the loader
     libtorch: Libtorch
     recording: Recording | None = None  # that it is compared with
     entry: str = ""  # which model of an AOTInductor package
@@ -140,6 +141,7 @@ class _Checks:
             self.result.method,
             self.called.entry,
             self.called.words,
+            self.called.loading,
             self.inputs(),
             self.work / "inputs",
             self.request.timeout,

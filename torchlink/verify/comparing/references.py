@@ -33,7 +33,7 @@ from torchlink.verify.session import LoaderDiedError, Session
 from torchlink.verify.specs import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torchlink.libtorch.facts import Libtorch
 
@@ -55,12 +55,13 @@ class Call:
     """A call that the loader has made, for another run to repeat."""
 
     path: Path  # the model
-    kind: str  # "torchscript" | "aoti"
+    kind: str  # "torchscript" | "aoti-package" | "aoti-library"
     device: str  # where it ran: "cpu", "cuda:0"
     libraries: Sequence[Path]
     method: str  # "forward", where nothing else was asked for
     entry: str  # which model of an AOTInductor package; empty for the only one
     words: str  # the arguments as the loader reads them
+    loading: Sequence[str]  # the commands that have brought the model into the loader
     inputs: Mapping[str, Any]  # as they came to `saved` in the loader's answer: `value` and `keywords`
     raw: Path  # with the tensors of `inputs`
     timeout: float | None
@@ -91,8 +92,8 @@ class Reference(ABC):
         """A new process for a kind of model."""
 
     @abstractmethod
-    def prepare(self) -> None:
-        """See that it can serve at all, before any model is run."""
+    def prepare(self, kinds: Iterable[str]) -> None:
+        """See that it can serve models of these kinds, before any is run."""
 
     @contextlib.contextmanager
     def _session(self, kind: str, timeout: float | None) -> Iterator[Session]:
@@ -185,12 +186,13 @@ class PythonReference(Reference):
         self.passed = passed
         self.name = f"python ({python})"
 
-    def prepare(self) -> None:
+    def prepare(self, kinds: Iterable[str]) -> None:
         """Import torch.
 
         Raises:
             ToolUnfitError: the interpreter cannot.
         """
+        del kinds  # one Python runs all
         self._idle[PYTHON] = deque([self._started(PYTHON)])
 
     def _started(self, kind: str) -> Session:
@@ -295,9 +297,10 @@ class LoaderReference(Reference):
         self._passed = passed
         self._programs: dict[str, tuple[Path, Sequence[str]]] = {}
 
-    def prepare(self) -> None:
-        """Build it, as the first models that need it are mostly TorchScript."""
-        self._program("torchscript")
+    def prepare(self, kinds: Iterable[str]) -> None:
+        """Build the loaders."""
+        for kind in kinds:
+            self._program(kind)
 
     def _program(self, kind: str) -> tuple[Path, Sequence[str]]:
         with self._lock:
@@ -311,14 +314,13 @@ class LoaderReference(Reference):
 
     def outputs(self, call: Call, raw: Path) -> Any:
         """As for every reference; what makes random inputs gives the same numbers in every loader."""
-        device = self.device or call.device.partition(":")[0]
         if call.kind != "torchscript" and self.device:
             raise DeviceError(
                 f"{call.path}: an AOTInductor package is compiled for one device, and runs on no other.",
                 hint=f"Compile it for {self.device} too, and verify each --against python.",
             )
         commands = [f"library {encoded(str(library.absolute()))}" for library in call.libraries]
-        commands.append(f"load {device} {encoded(str(call.path.absolute()))}")
+        commands += [self._loading(command) for command in call.loading]
         if call.method != "forward":
             commands.append(f"method {encoded(call.method)}")
         commands += [f"forward {call.words}", f"save outputs {encoded(str(raw))}"]
@@ -328,6 +330,11 @@ class LoaderReference(Reference):
                 if answer["event"] == "error":
                     raise self._refused(answer)
             return value_of(answer["value"], raw)
+
+    def _loading(self, command: str) -> str:
+        """A command that brings the model in, for the device of this run."""
+        word, _, rest = command.partition(" ")
+        return f"load {self.device} {rest.partition(' ')[2]}" if self.device and word == "load" else command
 
     def _refused(self, answer: Mapping[str, Any]) -> TorchlinkError:
         """The error for a model that this loader does not load or run."""
