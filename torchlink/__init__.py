@@ -192,6 +192,10 @@ def verify(
     *,
     device: str = "cpu",
     inputs: str | Iterable[str] | None = None,
+    inputs_file: str | Path | None = None,
+    method: str = "forward",
+    save_outputs: str | Path | None = None,
+    force: bool = False,
     expect: str | Path | None = None,
     atol: float | None = None,
     rtol: float | None = None,
@@ -212,8 +216,12 @@ def verify(
         models: a TorchScript file or several, at least one; the bundled test model where omitted or None.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
-        inputs: forward's arguments in order, each as `--input` takes it: "float32[1,3,224,224]=randn:7"; worked out
-            from the model where omitted.
+        inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
+            out from the model where omitted.
+        inputs_file: all of forward's arguments in one file, in place of `inputs`: .pt, .json, .npz or .safetensors.
+        method: what is called in place of forward.
+        save_outputs: a file that is written with all that forward returns: .npz, .pt, .json or .safetensors.
+        force: overwrite that file.
         expect: a `.pt`, `.npy` or `.npz` file of the tensors that forward should return.
         atol: absolute tolerance of comparisons; that of torch.testing.assert_close for the dtype where omitted.
         rtol: relative tolerance of comparisons, likewise.
@@ -246,6 +254,10 @@ def verify(
     files = () if models is None else arguments.paths(models, "models")
     options = VerifyOptions(
         inputs=None if inputs is None else arguments.texts(inputs, "inputs"),
+        inputs_file=None if inputs_file is None else arguments.path(inputs_file, "inputs_file"),
+        method=arguments.text(method, "method"),
+        save_outputs=None if save_outputs is None else arguments.path(save_outputs, "save_outputs"),
+        force=arguments.instance(force, bool, "force", _A_BOOL),
         expect=None if expect is None else arguments.path(expect, "expect"),
         atol=None if atol is None else arguments.number(atol, "atol"),
         rtol=None if rtol is None else arguments.number(rtol, "rtol"),

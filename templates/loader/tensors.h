@@ -223,6 +223,18 @@ struct Elements {
   int64_t count;
 };
 
+// Calls `each(index, pointer)` for every element in that order, piece by piece: converting all of a large tensor at
+// once would take eight times its memory.
+template <typename Number, typename Each>
+void for_elements(const at::Tensor& tensor, c10::ScalarType as, int64_t numbers, const Each& each) {
+  const int64_t piece = int64_t(1) << 20, count = tensor.numel();
+  const at::Tensor flat = tensor.reshape({-1});
+  for (int64_t start = 0; start < count; start += piece) {
+    const Elements<Number> part(flat.narrow(0, start, count - start < piece ? count - start : piece), as);
+    for (int64_t i = 0; i < part.count; ++i) each(start + i, part.begin + numbers * i);
+  }
+}
+
 #if LOADER_API == 101
 inline bool quantized(const at::Tensor&) {
   return false;
@@ -265,7 +277,6 @@ inline Summary summary(const at::Tensor& tensor) {
   const c10::ScalarType type = tensor.scalar_type();
   Summary out;
   if (is_integral(type)) {
-    const Elements<int64_t> all(tensor, c10::ScalarType::Long);
     const bool boolean = type == c10::ScalarType::Bool;
     const auto written = [&](int64_t value) -> std::string {
       if (boolean) return value != 0 ? "true" : "false";
@@ -273,48 +284,46 @@ inline Summary summary(const at::Tensor& tensor) {
     };
     int64_t low = std::numeric_limits<int64_t>::max(), high = std::numeric_limits<int64_t>::min();
     double sum = 0;
-    for (int64_t i = 0; i < all.count; ++i) {
-      const int64_t value = all.begin[i];
+    for_elements<int64_t>(tensor, c10::ScalarType::Long, 1, [&](int64_t i, const int64_t* element) {
+      const int64_t value = *element;
       if (i < shown) out.values.push_back(written(value));
       low = value < low ? value : low;
       high = value > high ? value : high;
       sum += static_cast<double>(value);
-    }
-    if (all.count > 0) {
+    });
+    if (tensor.numel() > 0) {
       out.min = written(low);
       out.max = written(high);
-      out.mean = json_number(sum / static_cast<double>(all.count));
+      out.mean = json_number(sum / static_cast<double>(tensor.numel()));
     }
     return out;
   }
   if (c10::isComplexType(type)) {
-    const Elements<double> all(tensor, c10::ScalarType::ComplexDouble);
     const bool single = type != c10::ScalarType::ComplexDouble;
-    for (int64_t i = 0; i < all.count; ++i) {
-      const double re = all.begin[2 * i], im = all.begin[2 * i + 1];
+    for_elements<double>(tensor, c10::ScalarType::ComplexDouble, 2, [&](int64_t i, const double* element) {
+      const double re = element[0], im = element[1];
       if (i < shown) out.values.push_back("[" + json_number(re, single) + "," + json_number(im, single) + "]");
       out.non_finite += std::isfinite(re) && std::isfinite(im) ? 0 : 1;
-    }
+    });
     return out;
   }
-  const Elements<double> all(tensor, c10::ScalarType::Double);
   const bool single = type != c10::ScalarType::Double;
   double low = std::numeric_limits<double>::infinity(), high = -low, sum = 0;
-  for (int64_t i = 0; i < all.count; ++i) {
-    const double value = all.begin[i];
+  for_elements<double>(tensor, c10::ScalarType::Double, 1, [&](int64_t i, const double* element) {
+    const double value = *element;
     if (i < shown) out.values.push_back(json_number(value, single));
     if (!std::isfinite(value)) {
       ++out.non_finite;
-      continue;
+      return;
     }
     low = value < low ? value : low;
     high = value > high ? value : high;
     sum += value;
-  }
-  if (out.non_finite < all.count) {
+  });
+  if (out.non_finite < tensor.numel()) {
     out.min = json_number(low, single);
     out.max = json_number(high, single);
-    out.mean = json_number(sum / static_cast<double>(all.count - out.non_finite));
+    out.mean = json_number(sum / static_cast<double>(tensor.numel() - out.non_finite));
   }
   return out;
 }

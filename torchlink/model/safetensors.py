@@ -67,11 +67,10 @@ def read_safetensors(path: Path) -> dict[bool | int | float | str, Value]:
     return {name: found[name] for name in sorted(found, key=_natural)}
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts `10` behind `9`."""
-    return [
-        (whole_number(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name) if part
-    ]
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts `10` behind `9`, and numbers before letters."""
+    parts = filter(None, re.split(r"(\d+)", name))
+    return [(not part.isdecimal(), whole_number(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int, end: int) -> StoredTensor:

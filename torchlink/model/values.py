@@ -51,7 +51,8 @@ def read_values(path: Path) -> Content:
         from torchlink.model.torch_save import read_archive_value
 
         return read_archive_value(path)
-    if head.lstrip()[:1] in (b"{", b"[", b'"') and path.suffix.lower() != ".safetensors":
+    suffix = path.suffix.lower()
+    if suffix == ".json" or (suffix != ".safetensors" and head.lstrip()[:1] in (b"{", b"[")):
         from torchlink.model.marshalling import read_json
 
         return Content(read_json(path), path)

@@ -98,7 +98,7 @@ def _flat(value: Value, name: str) -> Iterator[tuple[str, StoredTensor | InlineT
         yield name or ALONE, value
     elif isinstance(value, str):
         raise InexpressibleError(
-            f"The output {name or ALONE} is a string, and this format holds only tensors.", hint=HINT
+            f"{_shown(name or ALONE)} is a string, and this format holds only tensors.", hint=HINT
         )
     elif value is not None:
         kinds: tuple[tuple[type, str], ...] = (
@@ -111,10 +111,14 @@ def _flat(value: Value, name: str) -> Iterator[tuple[str, StoredTensor | InlineT
         yield name or ALONE, InlineTensor(dtype, (), pack(dtype, [value]))
 
 
+def _shown(output: str) -> str:
+    return "The output" if output == ALONE else f"The output {shortened(output)}"
+
+
 def _named(dtype: str, names: dict[str, str], output: str, form: str) -> str:
     """The format's name of a dtype."""
     if dtype not in names:
-        raise InexpressibleError(f"The output {output} is {dtype}, which {form} does not have.", hint=HINT)
+        raise InexpressibleError(f"{_shown(output)} is {dtype}, which {form} does not have.", hint=HINT)
     return names[dtype]
 
 
