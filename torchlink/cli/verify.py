@@ -55,7 +55,10 @@ class VerifyArguments(NamedTuple):
 
     models: Annotated[
         tuple[Path, ...],
-        Positional("[MODEL]...", "TorchScript files, AOTInductor packages (.pt2) and libraries; the bundled test model where none is named."),
+        Positional(
+            "[MODEL]...",
+            "TorchScript files, AOTInductor packages (.pt2) and libraries; the bundled test model where none is named.",
+        ),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
     libtorch: options.Libtorch = None
