@@ -195,13 +195,13 @@ def verify(
     inputs_file: str | Path | None = None,
     method: str = "forward",
     save_outputs: str | Path | None = None,
-    force: bool = False,
     expect: str | Path | None = None,
     atol: float | None = None,
     rtol: float | None = None,
     against: str | Path | None = None,
     record: str | Path | None = None,
     golden: str | Path | None = None,
+    model: str | None = None,
     timeout: float | None = None,
     env: str | Iterable[str] = (),
     libraries: str | Path | Iterable[str | Path] = (),
@@ -212,7 +212,8 @@ def verify(
     """Build the reference loader with the flags of the plan, run it on each model and report what came out.
 
     Args:
-        models: a TorchScript file or several, at least one; the bundled test model where omitted or None.
+        models: a TorchScript file, AOTInductor package or library, or several, at least one; the bundled test model
+            where omitted or None.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
         inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
@@ -227,6 +228,7 @@ def verify(
         against: another run to compare with: "python", "python=EXE", "cuda", or the path of a libtorch.
         record: a directory to keep each model's inputs and outputs in.
         golden: one that was so made, to compare with.
+        model: the model to run in an AOTInductor package of several.
         timeout: seconds after which a model that has not finished is stopped.
         env: environment variables that the loader is given besides those of docs/security.md: NAME or NAME=VALUE.
         libraries: shared libraries of operators that the models use, loaded before them.
@@ -256,13 +258,13 @@ def verify(
         inputs_file=None if inputs_file is None else arguments.path(inputs_file, "inputs_file"),
         method=arguments.text(method, "method"),
         save_outputs=None if save_outputs is None else arguments.path(save_outputs, "save_outputs"),
-        force=arguments.instance(force, bool, "force", _A_BOOL),
         expect=None if expect is None else arguments.path(expect, "expect"),
         atol=None if atol is None else arguments.number(atol, "atol"),
         rtol=None if rtol is None else arguments.number(rtol, "rtol"),
         against=None if against is None else arguments.text(os.fspath(against), "against"),
         record=None if record is None else arguments.path(record, "record"),
         golden=None if golden is None else arguments.path(golden, "golden"),
+        model=None if model is None else arguments.text(model, "model"),
         timeout=None if timeout is None else arguments.number(timeout, "timeout"),
         libraries=arguments.paths(libraries, "libraries"),
         device=arguments.text(device, "device"),
