@@ -84,7 +84,7 @@ def whole_number(digits: str) -> int:
 
 
 def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
-    """The value of a JSON document of at most `limit` characters.
+    """The value of a JSON document of up to `limit` bytes.
 
     Raises:
         ValueError: it is none, or too large or too deeply nested to be read.
@@ -99,5 +99,7 @@ def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
         raise ValueError("it is too deeply nested") from None
     except json.JSONDecodeError:
         raise
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
     except ValueError:  # Python's own limit; its words are for programmers
         raise ValueError("a number in it is too long") from None

@@ -136,14 +136,42 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 VERIFY = {
     "inputs": Option(
         "--input",
-        "One argument of forward; repeat it for each, in order. Without any, the inputs are worked out from the model.",
+        "One argument of forward, in order or as NAME=VALUE; repeat it for each. Without any, they are worked out.",
         metavar="VALUE",
     ),
-    "expect": Option(
-        "--expect", "The tensors that forward should return, as .pt, .npy or .npz.", metavar="FILE"
+    "inputs_file": Option(
+        "--inputs",
+        "All arguments of forward from one file: .pt, .json, .npz or .safetensors.",
+        metavar="FILE",
     ),
-    "atol": Option("--atol", "Absolute tolerance of --expect."),
-    "rtol": Option("--rtol", "Relative tolerance of --expect."),
+    "method": Option("--method", "The method to call in place of forward.", metavar="NAME"),
+    "save_outputs": Option(
+        "--save-outputs",
+        "Write all that forward returns to a file: .npz, .pt, .json or .safetensors.",
+        metavar="FILE",
+    ),
+    "force": Option(
+        "--force", "Let --save-outputs overwrite its file, and --record what DIR holds of a model."
+    ),
+    "expect": Option(
+        "--expect", "What forward should return, as .pt, .npy, .npz, .safetensors or .json.", metavar="FILE"
+    ),
+    "atol": Option(
+        "--atol",
+        "Absolute tolerance of comparisons; by default that of torch.testing.assert_close for the dtype.",
+    ),
+    "rtol": Option("--rtol", "Relative tolerance of comparisons; by default likewise."),
+    "against": Option(
+        "--against",
+        "Compare with what another run returns for the same inputs: of the Python that libtorch belongs to (or "
+        "python=EXE), of the GPU, or of another libtorch.",
+        metavar="python[=EXE]|cuda|PATH",
+        complete=offering("python", "python=", "cuda"),
+    ),
+    "record": Option("--record", "Keep each model's inputs and outputs in DIR, for --golden.", metavar="DIR"),
+    "golden": Option(
+        "--golden", "Compare with what --record has kept in DIR, with the same inputs.", metavar="DIR"
+    ),
     "timeout": Option(
         "--timeout", "Stop a model that has not finished by then; no limit otherwise.", metavar="SECONDS"
     ),
@@ -159,6 +187,11 @@ VERIFY = {
         "--library",
         "A library of operators that the model uses, loaded before it; may be repeated.",
         metavar="LIB.so",
+    ),
+    "model": Option(
+        "--model",
+        "The model to run in an AOTInductor package (.pt2) of several.",
+        metavar="NAME",
     ),
     "device": Option(
         "--device",

@@ -30,7 +30,9 @@ Examples:
   torchlink verify
   torchlink verify model.pt
   torchlink verify model.pt --input 'float32[1,3,224,224]=randn:7' --input 3
-  torchlink verify model.pt --input @image.npy --expect expected.pt --rtol 1e-3
+  torchlink verify model.pt --input image.npy --input mask=none --expect expected.pt --rtol 1e-3
+  torchlink verify model.pt --inputs batch.pt --save-outputs outputs.npz
+  torchlink verify model.pt --method encode --input '[1, 2, 3]'
   torchlink verify model.pt --device cuda --json
   torchlink verify model.pt --library libtorchvision.so
   torchlink verify model.pt --via cmake
@@ -44,7 +46,10 @@ Inputs:
   float32[1,3,224,224]        ones; also =zeros =arange =full:0.5 =rand:SEED =randn:SEED
   int64[1,16]=randint:0:100:7 drawn from 0 up to 99; the random streams are torchlink's own,
                               not those of torch.manual_seed(7)
-  @image.npy                  the tensor of a .npy or .pt file
+  image.npy  batch.pt         what a file holds: .npy .npz .pt .safetensors .json (@FILE inside of […])
+  mask=bool[1,8]              the argument of that name
+  '{"type":"tensor","data_type":"float32","shape":[2],"value":[1.5,"NaN"]}'
+                              JSON; its other types are in docs/values.md
   3  0.5  true  none  'text'  a number, a bool, None, a string
   [float32[2,3], float32[2,3]]  (int64[1], 3)  {'mask': bool[1,8]}
 
@@ -64,8 +69,8 @@ class VerifyArguments(NamedTuple):
         tuple[Path, ...],
         Positional(
             "[MODEL]...",
-            "TorchScript files, directories, quoted globs; without any those of torchlink.toml, else the bundled test "
-            "model.",
+            "TorchScript files, AOTInductor packages (.pt2) and libraries, directories, quoted globs; without any "
+            "those of torchlink.toml, else the bundled test model.",
         ),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS

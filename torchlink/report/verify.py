@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import shlex
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from typing import TYPE_CHECKING
 
 from torchlink.lint.finding import Severity
 from torchlink.report.find import libtorch_to_json
 from torchlink.report.lint_json import clean, finding_to_json
 from torchlink.report.plain import BOLD, DIM, GREEN, RED, paint, plural, visible
-from torchlink.shown import quoted
+from torchlink.shown import quoted, shortened
+from torchlink.verify.comparing.values import number as difference
 from torchlink.verify.result import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torchlink.lint.finding import Finding
+    from torchlink.verify.comparing.values import Comparison
     from torchlink.verify.outputs import Output
     from torchlink.verify.result import ModelResult, VerifyReport
 
 LABEL = 9  # columns
 DETAILS = 12  # lines of an exception's text that are shown
 PRINTED = 5  # lines of what a model printed that are shown
+LONGEST_INPUT = 400  # letters of an argument that are shown
 OUTPUTS = 40  # outputs that are shown
 BRIEF = 3  # outputs that a line has room for
 NAMED = 5  # models that the last line names
@@ -89,6 +92,7 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
     return {
         "path": model.path,
         "kind": model.kind,
+        "method": model.method,
         "device": model.device,
         "ok": None if model.skipped else model.ok,
         "stage": model.stage,
@@ -98,13 +102,50 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
         "inputs": [{"name": taken.name, "input": taken.text, "why": taken.why} for taken in model.inputs],
         "input_tries": model.input_tries,
         "outputs": [output_to_json(output) for output in model.outputs],
+        "output": model.output,
+        "saved_outputs": model.saved,
         "max_abs_error": None if model.max_abs_error == float("inf") else model.max_abs_error,
+        "expected": comparison_to_json(model.expected) if model.expected else None,
+        "against": comparison_to_json(model.against) if model.against else None,
+        "nondeterministic": _difference(model.spread),
+        "recording": model.recording,
         "load_ms": model.load_ms,
         "forward_ms": model.forward_ms,
         "again_ms": list(model.again_ms),
         "peak_rss_mb": model.peak_rss_mb,
         "printed": model.printed,
     }
+
+
+def comparison_to_json(comparison: Comparison) -> dict[str, object]:
+    """A model's `expected` or `against`; what is infinite is a string, what could not be subtracted null."""
+    return {
+        "to": comparison.to,
+        "ok": comparison.ok,
+        "max_abs_error": _difference(comparison.max_abs_error),
+        "max_rel_error": _difference(comparison.max_rel_error),
+        "error": comparison.failed or None,
+        "outputs": [
+            {
+                "label": output.label,
+                "ok": output.ok,
+                "problem": output.problem or None,
+                "max_abs_error": _difference(output.max_abs_error),
+                "worst_at": output.worst_at,
+                "max_rel_error": _difference(output.max_rel_error),
+                "worst_rel_at": output.worst_rel_at,
+                "mismatched": output.mismatched,
+                "elements": output.elements,
+                "atol": output.atol,
+                "rtol": output.rtol,
+            }
+            for output in comparison.outputs
+        ],
+    }
+
+
+def _difference(value: float | None) -> float | str | None:
+    return "Infinity" if value == inf else value
 
 
 def output_to_json(output: Output) -> dict[str, object]:
@@ -281,13 +322,38 @@ def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterato
     more = len(model.outputs) - len(shown) + model.outputs_left_out
     if more:
         yield _row("", f"and {plural(more, 'more output')}")
-    if model.max_abs_error is not None:
-        yield _row("compared", f"greatest absolute difference {model.max_abs_error:.3g}")
+    if model.saved is not None:
+        yield _row("saved", visible(model.saved))
+    yield from _compared(model, color=color)
     yield from _error(model, color=color, verbose=verbose)
     told = model.error.details if model.error else ()
     printed = [line for line in model.printed.splitlines() if line.strip() and line not in told]
     for number, line in enumerate(printed[-PRINTED:]):
         yield _row("printed" if number == 0 else "", paint(visible(line), DIM, color=color))
+
+
+def _compared(model: ModelResult, *, color: bool) -> Iterator[str]:
+    """What the model was compared with, and where it is recorded."""
+    for comparison in (model.expected, model.against):
+        if comparison is not None and not comparison.failed:
+            yield _row("compared", _comparison(comparison, color=color))
+    if model.spread is not None and model.ok:
+        fact = f"nondeterministic: two calls differ by up to {difference(model.spread)}"
+        yield _row("", paint(fact, RED, color=color))
+    if model.recording is not None:
+        yield _row("recorded", visible(model.recording))
+
+
+def _comparison(comparison: Comparison, *, color: bool) -> str:
+    """How far two runs are apart, in one line; what is wrong in detail is in the model's error."""
+    wrong = sum(not output.ok for output in comparison.outputs)
+    absolute, relative = comparison.max_abs_error, comparison.max_rel_error
+    apart = f"greatest difference {difference(absolute)} absolute, {difference(relative)} relative"
+    fact = f"with {comparison.to}: "
+    if wrong:
+        fact += f"{wrong} of {len(comparison.outputs)} outputs differ, "
+    line = visible(fact + ("not comparable" if absolute is None else apart))
+    return paint(line, RED, color=color) if wrong else line
 
 
 def _inputs(model: ModelResult) -> list[str]:
@@ -297,7 +363,7 @@ def _inputs(model: ModelResult) -> list[str]:
         tries = model.input_tries or 1
         runs = [f"found in {tries} runs of forward"] if tries > 1 and model.ok else []
         return [*"; ".join(reasons).split("; "), *runs]
-    return [f"{taken.name} = {taken.text}" for taken in model.inputs]
+    return [f"{taken.name} = {shortened(taken.text, LONGEST_INPUT)}" for taken in model.inputs]
 
 
 def _output(output: Output, *, color: bool) -> Iterator[str]:

@@ -68,7 +68,8 @@ STAGES = {
     "describe": "while it read the model's graph",
     "forward": "in the model's forward",
     "again": "in the model's forward, called again with the same inputs",
-    "expect": "while it compared the outputs",
+    "save": "while it saved what the model returned",
+    "compare": "while it compared the outputs",
     "end": "when it ended, after all had gone well",
 }
 
@@ -100,7 +101,7 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
     """The error for an `error` event of the loader.
 
     Args:
-        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "again", "expect".
+        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "again", "save", "compare".
         message: the C++ exception's text.
         libtorch: what the loader was built against.
         verbose: keep what libtorch lists besides.
@@ -135,6 +136,12 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
     if stage == "input":
         return ForwardFailedError(
             f"An input cannot be made: {sentence}", hint="Change its --input.", details=details
+        )
+    if stage == "save":
+        return RunFailedError(
+            f"What the model was given or returned cannot be saved: {sentence}",
+            hint="Make room where the cache is, or name another place with TORCHLINK_CACHE_DIR.",
+            details=details,
         )
     elsewhere = device_in_model(message, libtorch, verbose=verbose)
     if elsewhere:

@@ -25,7 +25,7 @@ from torchlink.errors import RunFailedError, ToolMissingError, UsageError
 from torchlink.process import limit_memory, minimal_environment, spawn, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -61,16 +61,25 @@ class Session:
         loader: the program.
         passed: variables that it is given besides, as for `minimal_environment`.
         emulator: command that runs it, where it is for another machine.
+        arguments: of the program.
+        environment: variables that it is given besides, whatever their names.
 
     Raises:
         RunFailedError: the program cannot be started at all.
         UsageError: one of `passed` is no variable to be passed.
     """
 
-    def __init__(self, loader: Path, passed: Sequence[str] = (), emulator: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        loader: Path,
+        passed: Sequence[str] = (),
+        emulator: Sequence[str] = (),
+        arguments: Sequence[str] = ("--serve",),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.loader = loader
-        self._command = (*emulator, str(loader), "--serve")
-        self._environment = minimal_environment(passed)
+        self._command = (*emulator, str(loader), *arguments)
+        self._environment = {**minimal_environment(passed), **(environment or {})}
         self.timed_out = False
         self._printed = ""
         self._mark = ""

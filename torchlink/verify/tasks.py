@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of the files in a directory that are taken for models
 GLOB = frozenset("*?[")
+RECORDED = "golden.json"  # beside the inputs and outputs that --record keeps, which are no models
 
 
 class ModelTask(NamedTuple):
@@ -97,6 +98,8 @@ def _walk(
         raise FileError(
             f"Cannot read the directory {directory}: {error.strerror}.", hint="Check its permissions."
         ) from error
+    if any(entry.name == RECORDED for entry in entries):
+        return
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry.path, wanted, (*above, this))
