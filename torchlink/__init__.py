@@ -13,6 +13,7 @@ Every function raises `torchlink.TorchlinkError` (with `.message`, `.hint` and `
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -196,8 +197,12 @@ def verify(
     save_outputs: str | Path | None = None,
     force: bool = False,
     expect: str | Path | None = None,
-    atol: float = 1e-5,
-    rtol: float = 1e-4,
+    atol: float | None = None,
+    rtol: float | None = None,
+    against: str | Path | None = None,
+    record: str | Path | None = None,
+    golden: str | Path | None = None,
+    force: bool = False,
     timeout: float | None = None,
     env: str | Iterable[str] = (),
     libraries: str | Path | Iterable[str | Path] = (),
@@ -218,8 +223,12 @@ def verify(
         save_outputs: a file that is written with all that forward returns: .npz, .pt, .json or .safetensors.
         force: overwrite that file.
         expect: a `.pt`, `.npy` or `.npz` file of the tensors that forward should return.
-        atol: absolute tolerance of that comparison.
-        rtol: relative tolerance of that comparison.
+        atol: absolute tolerance of comparisons; that of torch.testing.assert_close for the dtype where omitted.
+        rtol: relative tolerance of comparisons, likewise.
+        against: another run to compare with: "python", "python=EXE", "cuda", or the path of a libtorch.
+        record: a directory to keep each model's inputs and outputs in.
+        golden: one that was so made, to compare with.
+        force: let `record` overwrite what it holds of a model.
         timeout: seconds after which a model that has not finished is stopped.
         env: environment variables that the loader is given besides those of docs/security.md: NAME or NAME=VALUE.
         libraries: shared libraries of operators that the models use, loaded before them.
@@ -250,8 +259,12 @@ def verify(
         save_outputs=None if save_outputs is None else arguments.path(save_outputs, "save_outputs"),
         force=arguments.instance(force, bool, "force", _A_BOOL),
         expect=None if expect is None else arguments.path(expect, "expect"),
-        atol=arguments.number(atol, "atol"),
-        rtol=arguments.number(rtol, "rtol"),
+        atol=None if atol is None else arguments.number(atol, "atol"),
+        rtol=None if rtol is None else arguments.number(rtol, "rtol"),
+        against=None if against is None else arguments.text(os.fspath(against), "against"),
+        record=None if record is None else arguments.path(record, "record"),
+        golden=None if golden is None else arguments.path(golden, "golden"),
+        force=arguments.instance(force, bool, "force", _A_BOOL),
         timeout=None if timeout is None else arguments.number(timeout, "timeout"),
         libraries=arguments.paths(libraries, "libraries"),
         device=arguments.text(device, "device"),

@@ -1,4 +1,4 @@
-// Tensors: the names of their dtypes, made by a rule, read from a file, summed up, compared.
+// Tensors: the names of their dtypes, made by a rule, read from a file, summed up.
 #pragma once
 
 #include "api.h"
@@ -325,40 +325,5 @@ inline Summary summary(const at::Tensor& tensor) {
     out.max = json_number(high, single);
     out.mean = json_number(sum / static_cast<double>(tensor.numel() - out.non_finite));
   }
-  return out;
-}
-
-// Whether |actual - expected| <= atol + rtol * |expected| everywhere; what is not finite must be the same in
-// both. dtypes may differ, shapes may not.
-struct Comparison {
-  bool ok = true;
-  double max_abs_error = 0;
-  int64_t mismatched = 0;
-};
-
-inline Comparison compared(const at::Tensor& actual, const at::Tensor& expected, double atol, double rtol) {
-  if (actual.sizes() != expected.sizes()) throw std::runtime_error("the shapes differ");
-  const bool complex = c10::isComplexType(actual.scalar_type()) || c10::isComplexType(expected.scalar_type());
-  const c10::ScalarType as = complex ? c10::ScalarType::ComplexDouble : c10::ScalarType::Double;
-  const Elements<double> got(actual, as), wanted(expected, as);
-  const int parts = complex ? 2 : 1;
-  Comparison out;
-  for (int64_t i = 0; i < got.count; ++i) {
-    double error = 0, size = 0;
-    bool same = true;
-    for (int64_t j = i * parts; j < (i + 1) * parts; ++j) {
-      const double a = got.begin[j], b = wanted.begin[j];
-      if (std::isfinite(a) && std::isfinite(b)) {
-        error = std::hypot(error, a - b);
-        size = std::hypot(size, b);
-      } else {
-        same = same && (a == b || (std::isnan(a) && std::isnan(b)));
-      }
-    }
-    if (!same) error = std::numeric_limits<double>::infinity();
-    out.max_abs_error = error > out.max_abs_error ? error : out.max_abs_error;
-    if (!(error <= atol + rtol * size)) ++out.mismatched;
-  }
-  out.ok = out.mismatched == 0;
   return out;
 }

@@ -120,6 +120,12 @@ inline std::string sizes_json(const at::Tensor& tensor) {
   return json_array(sizes);
 }
 
+inline std::string strides_json(const at::Tensor& tensor) {
+  std::vector<std::string> strides;
+  for (const int64_t stride : tensor.strides()) strides.push_back(json_number(static_cast<long long>(stride)));
+  return json_array(strides);
+}
+
 inline std::string typed(const std::string& type, const std::string& json) {
   return JsonObject().add("type", json_string(type)).add("value", json).text();
 }
@@ -139,6 +145,9 @@ inline std::string tensor_tree(const at::Tensor& tensor, TensorSink& sink) {
     return out.add("data_type", json_string(dtype_name(tensor.scalar_type()))).add("note", json_string(std::string("its values cannot be read: ") + error.what())).text();
   }
   out.add("data_type", json_string(dtype_name(plain.scalar_type()))).add("shape", sizes_json(plain));
+#if LOADER_API >= 111
+  if (tensor.layout() == at::kStrided && !tensor.is_contiguous() && tensor.is_non_overlapping_and_dense()) out.add("strides", strides_json(tensor));
+#endif
   sink.add(plain, out);
   if (quantized(tensor)) out.add("note", "\"quantized; its values are dequantized\"");
   if (tensor.layout() != at::kStrided) out.add("note", "\"sparse; its values are dense\"");
