@@ -195,7 +195,6 @@ def verify(
     inputs_file: str | Path | None = None,
     method: str = "forward",
     save_outputs: str | Path | None = None,
-    force: bool = False,
     expect: str | Path | None = None,
     atol: float | None = None,
     rtol: float | None = None,
@@ -203,6 +202,7 @@ def verify(
     record: str | Path | None = None,
     golden: str | Path | None = None,
     force: bool = False,
+    model: str | None = None,
     timeout: float | None = None,
     env: str | Iterable[str] = (),
     libraries: str | Path | Iterable[str | Path] = (),
@@ -213,7 +213,8 @@ def verify(
     """Build the reference loader with the flags of the plan, run it on each model and report what came out.
 
     Args:
-        models: a TorchScript file or several, at least one; the bundled test model where omitted or None.
+        models: a TorchScript file, AOTInductor package or library, or several, at least one; the bundled test model
+            where omitted or None.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
         inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
@@ -221,14 +222,14 @@ def verify(
         inputs_file: all of forward's arguments in one file, in place of `inputs`: .pt, .json, .npz or .safetensors.
         method: what is called in place of forward.
         save_outputs: a file that is written with all that forward returns: .npz, .pt, .json or .safetensors.
-        force: overwrite that file.
         expect: a `.pt`, `.npy` or `.npz` file of the tensors that forward should return.
         atol: absolute tolerance of comparisons; that of torch.testing.assert_close for the dtype where omitted.
         rtol: relative tolerance of comparisons, likewise.
         against: another run to compare with: "python", "python=EXE", "cuda", or the path of a libtorch.
         record: a directory to keep each model's inputs and outputs in.
         golden: one that was so made, to compare with.
-        force: let `record` overwrite what it holds of a model.
+        force: overwrite the file of `save_outputs`, and what `record` holds of a model.
+        model: the model to run in an AOTInductor package of several.
         timeout: seconds after which a model that has not finished is stopped.
         env: environment variables that the loader is given besides those of docs/security.md: NAME or NAME=VALUE.
         libraries: shared libraries of operators that the models use, loaded before them.
@@ -257,7 +258,6 @@ def verify(
         inputs_file=None if inputs_file is None else arguments.path(inputs_file, "inputs_file"),
         method=arguments.text(method, "method"),
         save_outputs=None if save_outputs is None else arguments.path(save_outputs, "save_outputs"),
-        force=arguments.instance(force, bool, "force", _A_BOOL),
         expect=None if expect is None else arguments.path(expect, "expect"),
         atol=None if atol is None else arguments.number(atol, "atol"),
         rtol=None if rtol is None else arguments.number(rtol, "rtol"),
@@ -265,6 +265,7 @@ def verify(
         record=None if record is None else arguments.path(record, "record"),
         golden=None if golden is None else arguments.path(golden, "golden"),
         force=arguments.instance(force, bool, "force", _A_BOOL),
+        model=None if model is None else arguments.text(model, "model"),
         timeout=None if timeout is None else arguments.number(timeout, "timeout"),
         libraries=arguments.paths(libraries, "libraries"),
         device=arguments.text(device, "device"),

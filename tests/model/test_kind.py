@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import contextlib
 import os
-import re
 import pickle
+import re
 import tarfile
 import warnings
 import zipfile
@@ -224,7 +223,10 @@ def test_an_error_says_what_the_file_is_and_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.compile
 @pytest.mark.parametrize("kind", ["module-pickle", "exported-program", "state-dict"])
-def test_the_two_lines_of_python_make_a_model_that_loads(kind: str, tmp_path: Path) -> None:
+def test_the_two_lines_of_python_make_a_model_that_loads(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "saved"
     model, example_inputs = torch.nn.Linear(4, 2).eval(), (torch.ones(1, 4),)
     with warnings.catch_warnings():
@@ -238,12 +240,11 @@ def test_the_two_lines_of_python_make_a_model_that_loads(kind: str, tmp_path: Pa
             require_model(path)
         assert identify(path).kind == kind
         compiled, scripted_ = re.findall(r"`([^`]+)`", caught.value.hint)
-        with contextlib.chdir(tmp_path):
-            names = {"torch": torch, "model": model, "example_inputs": example_inputs}
-            exec(scripted_, dict(names))
-            if kind == "module-pickle":  # the others end in the same call, which compiles for some seconds
-                exec(compiled, dict(names))
-                assert require_model(tmp_path / "model.pt2").kind == "aoti-package"
+        names = {"torch": torch, "model": model, "example_inputs": example_inputs}
+        exec(scripted_, dict(names))
+        if kind == "module-pickle":  # the others end in the same call, which compiles for some seconds
+            exec(compiled, dict(names))
+            assert require_model(tmp_path / "model.pt2").kind == "aoti-package"
     assert "aoti_compile_and_package" in compiled
     assert require_model(tmp_path / "model.pt").kind == "torchscript"
 

@@ -69,7 +69,8 @@ class VerifyArguments(NamedTuple):
         tuple[Path, ...],
         Positional(
             "[MODEL]...",
-            "TorchScript files, directories, quoted globs; those of torchlink.toml, else the bundled test model, without.",
+            "TorchScript files, AOTInductor packages (.pt2) and libraries, directories, quoted globs; without, those of "
+            "torchlink.toml, else the bundled test model.",
         ),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
