@@ -174,7 +174,13 @@ def verify_tasks(
         )
         early = hooks.early if right else None
     report = VerifyReport(
-        libtorch, loader, options.via, (), *((emulator, tool.name) if loader else (None, None)), shard
+        libtorch,
+        loader,
+        options.via,
+        (),
+        emulator=emulator if loader else None,
+        compiler=tool.name if loader else None,
+        shard=shard,
     )
     progress = _Progress(report, hooks, len(tasks), results)
     commands = {program: _command(each, options, emulator) for program, each in built.items()}
@@ -244,8 +250,8 @@ class _Progress:
             tuple(references),
         )
         with contextlib.closing(outcomes):
-            for outcome in outcomes:
-                self.ended(waiting[outcome.number], outcome.result)
+            for turn, result in outcomes:
+                self.ended(waiting[turn], result)
 
 
 class _Prover(NamedTuple):
