@@ -146,6 +146,12 @@ class TimedOutError(RunFailedError):
     code = "timed-out"
 
 
+class MemoryLimitError(RunFailedError):
+    """A program that was built needs more memory than it was given."""
+
+    code = "memory-limit"
+
+
 class InexpressibleError(TorchlinkError):
     """A path or word cannot be written in the syntax of the target that was asked for."""
 

@@ -14,9 +14,11 @@
 #include "model.h"
 #endif
 #include "outputs.h"
+#include "serving.h"
 #include "trees.h"
 
 #include <ATen/DynamicLibrary.h>
+#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
 #include <chrono>
@@ -36,10 +38,6 @@
 #define fileno _fileno
 #define close _close
 #else
-#ifdef __linux__
-#include <sys/prctl.h>
-#include <csignal>
-#endif
 #include <sys/resource.h>
 #include <unistd.h>
 #endif
@@ -109,6 +107,23 @@ class Muted {
   FILE* nowhere_;
   int kept_;
 };
+
+// What a process does once, done before models get processes forked from it: a model is loaded and called until
+// torch.jit has optimised it. One thread: those of a pool would not be there in a forked process.
+void warm(int threads, const std::string& path) {
+  if (threads == 0) threads = at::get_num_threads();
+  at::set_num_threads(1);
+  try {
+    const AutoGradMode no_gradients(false);
+    const Muted nothing_printed;
+#ifndef LOADER_AOTI // it runs no TorchScript
+    const Model model(path, c10::Device(c10::DeviceType::CPU));
+    for (int i = 0; i < 3; ++i) model({filled(c10::ScalarType::Float, {1, 4}, "ones")});
+#endif
+  } catch (const std::exception&) { // what an old libtorch cannot load, it serves without
+  }
+  at::set_num_threads(threads);
+}
 
 // A loader's life: load, then describe, forward and again as often as asked for.
 class Loader {
@@ -303,6 +318,12 @@ std::string answer(Loader& loader, const std::string& line) {
     result.add("event", "\"loaded\"").add("load_ms", json_number(loader.load_ms)).add("device", json_string(loader.device()));
     return result.add("arguments", json_array(loader.model().argument_names())).add("schema", loader.model().schema_json()).text();
   }
+  if (command == "warm") {
+    loader.stage = "warm";
+    const int threads = static_cast<int>(words.count());
+    warm(threads, string_from(words.next()));
+    return JsonObject().add("event", "\"warmed\"").text();
+  }
   if (command == "library") {
     loader.add_library(string_from(words.next()));
     return JsonObject().add("event", "\"added\"").text();
@@ -371,17 +392,15 @@ std::string message_of(const std::exception& error) {
 
 int serve(FILE* out) {
   Loader loader;
-  for (std::string line; std::getline(std::cin, line);) {
-    std::string event;
-    try {
-      event = answer(loader, line);
-    } catch (const std::exception& error) {
-      event = JsonObject().add("event", "\"error\"").add("stage", json_string(loader.stage)).add("message", json_string(message_of(error))).text();
-    }
-    std::fprintf(out, "%s\n", event.c_str());
-    std::fflush(out);
-  }
-  return 0;
+  return Serving(
+             out,
+             [&](const std::string& line) { return answer(loader, line); },
+             [&](const std::exception& error) {
+               JsonObject event;
+               event.add("event", "\"error\"").add("stage", json_string(loader.stage));
+               return event.add("message", json_string(message_of(error))).text();
+             })
+      .run();
 }
 
 int by_hand(const std::vector<std::string>& libraries, const std::string& device, const std::string& path, const std::vector<std::string>& inputs, FILE* out) {
@@ -416,9 +435,6 @@ extern "C" int torchlink_loader_main(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
   std::string device = "cpu";
   if (words.size() == 1 && words[0] == "--serve") {
-#ifdef __linux__
-    prctl(PR_SET_PDEATHSIG, SIGKILL); // a model that never returns must not outlive a verify that was killed
-#endif
     return serve(out);
   }
   std::vector<std::string> libraries;

@@ -42,6 +42,25 @@ def cxx_standard(text: str) -> int:
     return int(name) if name.isdecimal() else STANDARD_NAMES[name]
 
 
+def size(text: str) -> int:
+    """Bytes of a number with a unit, of which each is 1024 of the smaller: 500M, 1.5G, 2GiB; megabytes without one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number, unit = text.strip().upper().removesuffix("IB").removesuffix("B"), 2
+    if number[-1:] in "KMGT" and number:
+        number, unit = number[:-1], "KMGT".index(number[-1]) + 1
+    try:
+        value = float(number) if len(number) < 20 else 0.0
+    except ValueError:
+        value = 0.0
+    bytes_ = int(value * 1024**unit) if 0 < value < 1e12 else 0
+    if not 0 < bytes_ < 1 << 62:
+        raise ValueError(f"{text} is not a size: write 500M or 2G.")
+    return bytes_
+
+
 def variables(settings: Sequence[str]) -> dict[str, str]:
     """The variables of an --env that takes NAME=VALUE.
 
@@ -155,6 +174,14 @@ VERIFY = {
     ),
     "timeout": Option(
         "--timeout", "Stop a model that has not finished by then; no limit otherwise.", metavar="SECONDS"
+    ),
+    "memory_limit": Option(
+        "--memory-limit",
+        "The most memory of its own that a loader process may have, such as 500M or 2G; what it maps of libtorch's "
+        "libraries does not count.",
+        metavar="SIZE",
+        parse=size,
+        complete=offering("1G", "2G", "4G", "8G"),
     ),
     "libraries": Option(
         "--library",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import (
     ForwardFailedError,
+    MemoryLimitError,
     RunFailedError,
     TimedOutError,
     TorchlinkError,
@@ -56,6 +57,10 @@ COUNTED = re.compile(r"(Expected at most )(\d+)( argument\(s\) for operator 'for
 DECLARED = re.compile(r"(Declaration: forward\()[^,()]*(?:, |(?=\)))")
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
+# What libtorch, the C++ library and the system say when they are given no memory.
+MEMORY = re.compile(
+    r"can't allocate memory|std::bad_alloc|[Cc]annot allocate memory|not enough memory|out of memory"
+)
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE}
 STAGES = {
     "library": "while it loaded a library of operators",
@@ -215,6 +220,16 @@ def timeout(seconds: float, stage: str) -> TimedOutError:
     return TimedOutError(
         f"The model was not through within {seconds:g} s: {when}.",
         hint="Give it more with --timeout, smaller inputs with --input, or look for a loop that has no end.",
+    )
+
+
+def memory_limit(size: int, stage: str) -> MemoryLimitError:
+    """The error for a process that was refused memory beyond its limit of so many bytes."""
+    when = STAGES.get(stage, "")
+    return MemoryLimitError(
+        f"The model needs more than the {size / (1 << 20):g} MiB of memory that its process may have"
+        f"{f': it was refused more {when}' if when else ''}.",
+        hint="Raise --memory-limit, or give smaller inputs with --input.",
     )
 
 

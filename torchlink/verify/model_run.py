@@ -57,6 +57,8 @@ def proved(run: ModelRun, path: Path) -> ModelResult:
     session, request = run.session, run.request
     if request.timeout is not None:
         session.limit(request.timeout)
+    if request.memory_limit is not None:
+        session.limit_memory(request.memory_limit)
     try:
         run.look(path)
         run.load(path)
@@ -65,13 +67,13 @@ def proved(run: ModelRun, path: Path) -> ModelResult:
         run.check(path)
         run.call_again()
         run.stage = "end"
-        session.finish()
+        session.finish(thoroughly=bool(request.libraries))
     except ResourcesError:
         raise
     except TorchlinkError as error:
-        run.result = replace(run.result, error=error)
+        run.result = replace(run.result, error=error, stage=run.stage)
     except LoaderDiedError as died:
-        run.result = replace(run.result, error=run.death(died))
+        run.result = replace(run.result, error=run.death(died), stage=run.stage, signal=run.signal)
     return replace(run.result, printed=run.result.printed or session.printed)
 
 
@@ -92,6 +94,7 @@ class ModelRun:
         self.libtorch = libtorch
         self.result = result
         self.stage = "load"
+        self.signal: str | None = None  # that ended the process last
         self.names: list[str] = []  # of forward's arguments
         self.schema: dict[str, Any] | None = None  # the same with their types, where the loader tells
         self.crashes = 0
@@ -108,6 +111,9 @@ class ModelRun:
             self.loading.append(command)
         event = self.session.ask(command)
         if event["event"] == "error":
+            self.stage = str(event["stage"])
+            if self.request.memory_limit is not None and failures.MEMORY.search(str(event["message"])):
+                raise failures.memory_limit(self.request.memory_limit, self.stage)
             raise failures.exception(
                 str(event["stage"]), str(event["message"]), self.libtorch, verbose=self.request.verbose
             )
@@ -115,8 +121,11 @@ class ModelRun:
 
     def death(self, died: LoaderDiedError) -> TorchlinkError:
         """The error for a loader that died at the present stage."""
+        self.signal = failures.signal_name(-died.returncode) if died.returncode < 0 else None
         if self.session.timed_out and self.request.timeout is not None:
             return failures.timeout(self.request.timeout, self.stage)
+        if self.request.memory_limit is not None and failures.MEMORY.search(died.printed):
+            return failures.memory_limit(self.request.memory_limit, self.stage)
         return failures.death(died.returncode, died.printed, self.stage, self.libtorch)
 
     def look(self, path: Path) -> None:

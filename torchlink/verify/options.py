@@ -29,6 +29,7 @@ class VerifyOptions(NamedTuple):
     timeout: float | None = (
         None  # seconds for a model, from loading it to the loader's end; no limit where None
     )
+    memory_limit: int | None = None  # bytes of memory of its own that a loader process may have
     libraries: tuple[Path, ...] = ()  # of operators that the models use; loaded before each model
     device: str = "cpu"  # "cpu", "cuda", or "auto": CUDA where it is usable
     env: tuple[str, ...] = ()  # variables of the loader besides those it always has: NAME or NAME=VALUE

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.verify.comparing.tolerances import DEFAULT, Tolerances
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torchlink.compilation.loader import BuiltLoader
@@ -41,6 +42,7 @@ class Request:
     method: str = "forward"
     save_outputs: Path | None = None  # where what it returns is written
     model: str | None = None  # in a package of several
+    memory_limit: int | None = None  # bytes of memory of its own that its process may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,17 @@ class ModelResult:
     again_ms: tuple[float, ...] = ()  # later calls with the same inputs; none where the first took long
     peak_rss_mb: float | None = None  # MiB
     printed: str = ""  # what model and libtorch wrote to stdout and stderr
+    # What was done when it failed: "read", "library", "load", "device", "describe", "input", "forward", "again",
+    # "expect" or "end"; None where it did not fail.
+    stage: str | None = None
+    signal: str | None = None  # that ended its process: "SIGSEGV"; of one that ran out of time, SIGKILL
+    skipped: str = ""  # why it was not run, where that was asked for
+    # The entry of an earlier run's report that this was read from; renderers of JSON give it as it was.
+    entry: Mapping[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether it loaded, ran, and gave what was expected."""
+        """Whether it loaded, ran, and gave what was expected; a skipped one is not wrong."""
         return self.error is None
 
     @property
@@ -91,6 +100,14 @@ class ModelResult:
         """The greatest difference of any element from what was expected; None where nothing could be compared."""
         comparison = self.expected or self.against
         return None if comparison is None else comparison.max_abs_error
+
+
+class Shard(NamedTuple):
+    """A part of the models: every `of`-th one, from the `number`-th on."""
+
+    number: int  # from 1
+    of: int
+    models: int  # in all parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +120,20 @@ class VerifyReport:
     models: tuple[ModelResult, ...]
     emulator: Emulator | None = None  # what ran the loader; None where this machine did
     compiler: str | None = None  # what compiled it: `g++ 12.2.0`
+    shard: Shard | None = None  # which of all models these are
+    interrupted: bool = False  # before all were done
 
     @property
     def ok(self) -> bool:
         """Whether every model is."""
         return all(model.ok for model in self.models)
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """How many models are ok, have failed, and were skipped."""
+        skipped = sum(bool(model.skipped) for model in self.models)
+        failed = sum(not model.ok for model in self.models)
+        return {"ok": len(self.models) - failed - skipped, "failed": failed, "skipped": skipped}
 
     @property
     def exit_code(self) -> int:

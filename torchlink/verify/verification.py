@@ -6,6 +6,7 @@ import contextlib
 import re
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,11 +29,11 @@ from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
 from torchlink.verify.programs import COMPILED, NAMES, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
-from torchlink.verify.session import Session
+from torchlink.verify.scheduling import Command, Loaders, in_turn, jobs_for, processors
+from torchlink.verify.tasks import ModelTask, gather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.options import VerifyOptions
+    from torchlink.verify.result import Shard
+    from torchlink.verify.session import Session
 
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -57,9 +60,11 @@ class Hooks(NamedTuple):
     """What a caller of `verify` wants to hear of while it runs."""
 
     compiling: Callable[[str], None] = lambda _: None  # the loader begins to be compiled: a sentence
-    # A model begins, or is done: it, the report so far, and how many models there are in all.
-    begun: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
-    ended: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
+    # A model begins: it, how many are done, the report without models, and how many models there are in all.
+    begun: Callable[[ModelResult, int, VerifyReport, int], None] = lambda *_: None
+    # A model is done: its number, what came out, and as above.
+    ended: Callable[[int, ModelResult, VerifyReport, int], None] = lambda *_: None
+    interrupted: Callable[[VerifyReport], None] = lambda _: None  # before all were done: what was
     noted: Callable[[Sequence[str]], None] = lambda _: None  # the plan's notes, before anything is built
     meanwhile: Callable[[], None] = lambda: None  # a loader is starting: time to import what is needed later
     early: Session | None = None  # started on speculation; serves the first model where it is the right one
@@ -71,14 +76,16 @@ def verify(
     options: VerifyOptions = DEFAULTS,
     *,
     hooks: Hooks | None = None,
+    jobs: int | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan and prove models with it.
 
     Args:
-        models: TorchScript files; the tiny model that torchlink carries where empty.
+        models: TorchScript files, directories of them, globs; the tiny model that torchlink carries where empty.
         libtorch: what to build against.
         options: how.
         hooks: what the caller wants to hear of while it runs.
+        jobs: how many models at once; None: as many as processors and memory allow.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
@@ -90,102 +97,270 @@ def verify(
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
         LibtorchNotFoundError: `against` names a directory without a libtorch.
-        FileError: `expect` or a library cannot be read, or the cache cannot be written.
+        FileError: `expect` or a library cannot be read, a directory holds no model, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache is.
+    """
+    tasks = gather(models, options) if models else [bundled(libtorch, options)]
+    return verify_tasks(tasks, libtorch, options, hooks=hooks, jobs=jobs)
+
+
+def bundled(libtorch: Libtorch, options: VerifyOptions) -> ModelTask:
+    """The task for the model that torchlink carries."""
+    return ModelTask(str(_tiny(libtorch)), options)
+
+
+def verify_tasks(
+    tasks: Sequence[ModelTask],
+    libtorch: Libtorch,
+    options: VerifyOptions,
+    *,
+    hooks: Hooks | None = None,
+    jobs: int | None = None,
+    known: Mapping[int, ModelResult] | None = None,
+    shard: Shard | None = None,
+) -> VerifyReport:
+    """As `verify`, of models that may have options of their own.
+
+    Args:
+        tasks: the models; of their options those that concern the building of the loader do not count.
+        libtorch: what to build against.
+        options: with which the loader is built.
+        hooks: what the caller wants to hear of while it runs.
+        jobs: how many models at once; None: as many as processors and memory allow.
+        known: results that an earlier run has brought, by the numbers of their tasks.
+        shard: which of all models these are.
+
+    Raises:
+        TorchlinkError: as `verify`.
+        KeyboardInterrupt: it was interrupted, after `hooks` has heard of what was done.
     """
     from torchlink.libtorch.floor import shortfall
     from torchlink.toolchain.directories import linked
 
-    _check(options, models, libtorch)
-    _check_values(options)
-    minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
+    _check_building(options)
     hooks = hooks or Hooks()
-    reference = _reference(options, libtorch, hooks)
-    request = Request(
-        options.device,
-        read_given(options.inputs, options.inputs_file),
-        _expected(options.expect),
-        Tolerances(options.atol, options.rtol),
-        reference,
-        options.record,
-        options.golden,
-        options.force,
-        options.libraries,
-        options.timeout,
-        options.verbose,
-        options.method,
-        options.save_outputs,
-        options.model,
+    of_command = [Path(task.path) for task in tasks if task.options.expect == options.expect]
+    if options.expect and len(of_command) > 1:
+        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
+    if options.save_outputs:
+        from torchlink.verify.saving import check_place
+
+        check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
+    references = _References(libtorch, hooks)
+    requests: dict[VerifyOptions, Request] = {}
+    for task in tasks:
+        if task.options not in requests:
+            requests[task.options] = _request(task.options, libtorch, references)
+    workers = jobs_for(
+        jobs, len(tasks), max((request.device for request in requests.values()), default="cpu")
     )
+    minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
     plan, tool = _plan(libtorch, options)
     emulator = _emulator(libtorch, tool)
     short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
         raise short.error
     hooks.noted(plan.notes)
-    looked_at = [_look(path, libtorch, options) for path in models or (_tiny(libtorch),)]
-    # Where all have an error nothing runs: nobody has to wait for a compiler.
-    wanted = sorted({program_of(result.kind) for result in looked_at if not result.error}, reverse=True)
+    results: dict[int, ModelResult] = dict(known or {})
+    looked_at = {
+        number: ModelResult(task.path, "torchscript", None, None, skipped=task.skip)
+        if task.skip
+        else _look(Path(task.path), libtorch, task.options)
+        for number, task in enumerate(tasks)
+        if number not in results
+    }
+    waiting = [number for number, result in looked_at.items() if not (result.error or result.skipped)]
+    # Where none is waiting nothing runs: nobody has to wait for a compiler.
+    wanted = sorted({program_of(looked_at[number].kind) for number in waiting}, reverse=True)
     plans = {
         program: plan if program == TORCHSCRIPT else plan_for(program, libtorch, options, tool)
         for program in wanted
     }
-    loaders = {program: _build(plans[program], tool, options.via, hooks, program) for program in wanted}
-    loader = next(iter(loaders.values()), None)
+    built = {program: _build(plans[program], tool, options.via, hooks, program) for program in wanted}
+    loader = next(iter(built.values()), None)
     early = None
-    if loader is not None:
+    if hooks.early is not None and not emulator:
         # One that was started before it was rebuilt, in the same place, is not this one.
-        right = (
-            hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
-        )
+        right = any(each.cached and hooks.early.loader == each.path for each in built.values())
         early = hooks.early if right else None
-    command = emulator.command if emulator else ()
-    report = VerifyReport(libtorch, loader, options.via, (), *((emulator, tool.name) if loader else ()))
-    with contextlib.closing(reference) if reference else contextlib.nullcontext():
-        if reference and loader is not None:
-            reference.prepare({result.kind for result in looked_at if not result.error})
-        for result in looked_at:
-            proved = result
-            if loader is not None and result.error is None:
-                hooks.begun(result, report, len(looked_at))
-                program = program_of(result.kind)
-                # One process a model: what a model leaves behind must neither help nor harm the next one.
-                serves = early is not None and loaders[program].path == early.loader
-                session = early if serves and early else Session(loaders[program].path, options.env, command)
-                proved = _prove(result, request, libtorch, hooks, session, plans[program])
-                early = None if serves else early
-            report = replace(report, models=(*report.models, proved))
-            hooks.ended(proved, report, len(looked_at))
-    return report
+    report = VerifyReport(
+        libtorch,
+        loader,
+        options.via,
+        (),
+        emulator=emulator if loader else None,
+        compiler=tool.name if loader else None,
+        shard=shard,
+    )
+    progress = _Progress(report, hooks, len(tasks), results)
+    try:
+        for number in range(len(tasks)):
+            if number not in waiting:
+                progress.ended(number, results.get(number) or looked_at[number])
+        if built:
+            commands = {
+                program: Command(
+                    each.path,
+                    options.env,
+                    tuple(emulator.command) if emulator else (),
+                    None if emulator else data_dir("templates") / "loader" / "warm.pt",
+                )
+                for program, each in built.items()
+            }
+            prover = _Prover(tasks, looked_at, requests, libtorch, commands, plans, hooks)
+            with contextlib.closing(references):
+                references.prepare({looked_at[number].kind for number in waiting})
+                progress.prove(waiting, min(workers, len(waiting)), prover, early)
+    except KeyboardInterrupt:
+        hooks.interrupted(replace(progress.report, interrupted=True))
+        raise
+    return progress.report
 
 
-def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Reference | None:
-    """What the models are run by besides, to be compared with."""
-    if options.against is None:
-        return None
-    from torchlink.verify.comparing.references import reference_for
+class _Progress:
+    """What is done of all models, in their order."""
 
-    def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
-        program = program_of(kind)
-        plan, tool = _plan(other, options, program)
-        emulator = _emulator(other, tool)
-        return _build(plan, tool, "cxx", hooks, program).path, emulator.command if emulator else ()
+    def __init__(
+        self, report: VerifyReport, hooks: Hooks, count: int, results: dict[int, ModelResult]
+    ) -> None:
+        self._report = report
+        self._hooks = hooks
+        self._count = count
+        self._results: dict[int, ModelResult] = {}
+        self._known = results
 
-    return reference_for(options.against, libtorch, build, options.env)
+    @property
+    def report(self) -> VerifyReport:
+        """The report on what is done."""
+        return replace(self._report, models=tuple(self._results[number] for number in sorted(self._results)))
+
+    def begun(self, result: ModelResult) -> None:
+        self._hooks.begun(result, len(self._results), self._report, self._count)
+
+    def ended(self, number: int, result: ModelResult) -> None:
+        self._results[number] = result
+        self._hooks.ended(number, result, self._report, self._count)
+
+    def prove(self, waiting: Sequence[int], jobs: int, prover: _Prover, early: Session | None) -> None:
+        """Run the models with these numbers."""
+        threads = max(1, processors() // jobs) if jobs > 1 else None
+        loaders = [
+            Loaders(several=len(waiting) > jobs, threads=threads, early=None if number else early)
+            for number in range(jobs)
+        ]
+        outcomes = in_turn(
+            len(waiting),
+            jobs,
+            loaders,
+            lambda turn, own: prover.prove(waiting[turn], own),
+            lambda turn: self.begun(prover.found[waiting[turn]]),
+        )
+        with contextlib.closing(outcomes):
+            for turn, result in outcomes:
+                self.ended(waiting[turn], result)
 
 
-def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -> None:
+class _Prover(NamedTuple):
+    """What proves a model needs to know."""
+
+    tasks: Sequence[ModelTask]
+    found: Mapping[int, ModelResult]  # what the files are
+    requests: Mapping[VerifyOptions, Request]
+    libtorch: Libtorch
+    commands: Mapping[str, Command]  # by program
+    plans: Mapping[str, LinkPlan]
+    hooks: Hooks
+
+    def prove(self, number: int, loaders: Loaders) -> ModelResult:
+        """Run a model; whatever goes wrong with it is in the result."""
+        found, request = self.found[number], self.requests[self.tasks[number].options]
+        program = program_of(found.kind)
+        session = loaders.session(self.commands[program])
+        # The process maps libtorch's libraries while this one imports what it will need.
+        self.hooks.meanwhile()
+        result = run_one(session, found, request, self.libtorch, self.plans[program])
+        loaders.done(self.commands[program])
+        return result
+
+
+class _References:
+    """What models are run by besides, to be compared with: one for each `--against`."""
+
+    def __init__(self, libtorch: Libtorch, hooks: Hooks) -> None:
+        self._libtorch = libtorch
+        self._hooks = hooks
+        self._known: dict[tuple[str, tuple[str, ...]], Reference] = {}
+
+    def of(self, options: VerifyOptions) -> Reference | None:
+        """The one that these options ask for.
+
+        Raises:
+            TorchlinkError: as `reference_for`.
+        """
+        if options.against is None:
+            return None
+        from torchlink.verify.comparing.references import reference_for
+
+        def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
+            program = program_of(kind)
+            plan, tool = _plan(other, options, program)
+            emulator = _emulator(other, tool)
+            return _build(plan, tool, "cxx", self._hooks, program).path, emulator.command if emulator else ()
+
+        key = (options.against, options.env)
+        if key not in self._known:
+            self._known[key] = reference_for(options.against, self._libtorch, build, options.env)
+        return self._known[key]
+
+    def prepare(self, kinds: set[str]) -> None:
+        """See that all can serve models of these kinds."""
+        for reference in self._known.values():
+            reference.prepare(kinds)
+
+    def close(self) -> None:
+        """End their processes."""
+        for reference in self._known.values():
+            reference.close()
+
+
+def _request(options: VerifyOptions, libtorch: Libtorch, references: _References) -> Request:
+    """What is asked of the models with these options.
+
+    Raises:
+        UsageError: an option has no such value, or an input cannot be read.
+        FileError: `expect` or a library cannot be read.
+        DeviceError: CUDA is asked of a libtorch that was built without it.
+    """
+    _check(options, libtorch)
+    _check_values(options)
+    return Request(
+        device=options.device,
+        inputs=read_given(options.inputs, options.inputs_file),
+        expected=_expected(options.expect),
+        tolerances=Tolerances(options.atol, options.rtol),
+        against=references.of(options),
+        record=options.record,
+        golden=options.golden,
+        force=options.force,
+        libraries=options.libraries,
+        timeout=options.timeout,
+        verbose=options.verbose,
+        method=options.method,
+        save_outputs=options.save_outputs,
+        model=options.model,
+        memory_limit=options.memory_limit,
+    )
+
+
+def _check_building(options: VerifyOptions) -> None:
+    if options.via not in WAYS:
+        raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
+
+
+def _check(options: VerifyOptions, libtorch: Libtorch) -> None:
     """Refuse what makes no sense before anything is built."""
     if options.device not in DEVICES:
         raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
-    if options.via not in WAYS:
-        raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
-    if options.save_outputs:
-        from torchlink.verify.saving import check_place
-
-        check_place(options.save_outputs, models, force=options.force)
-    if options.expect and len(models) > 1:
-        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
     if options.golden and (options.against or options.record):
         other = "--against" if options.against else "--record"
         raise UsageError(f"--golden and {other} exclude each other.", hint="Run verify twice.")
@@ -321,16 +496,7 @@ def _look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult
     except ResourcesError:
         raise
     except TorchlinkError as error:
-        return ModelResult(str(path), kind, None, error)
-
-
-def _prove(
-    found: ModelResult, request: Request, libtorch: Libtorch, hooks: Hooks, session: Session, plan: LinkPlan
-) -> ModelResult:
-    # The process maps libtorch's libraries while this one imports what it will need.
-    with session:
-        hooks.meanwhile()
-        return run_one(session, found, request, libtorch, plan)
+        return ModelResult(str(path), kind, None, error, stage="read")
 
 
 def _expected(file: Path | None) -> Expectation | None:

@@ -8,7 +8,8 @@ import pytest
 
 from torchlink.errors import FileError, UsageError
 from torchlink.lint.finding import Severity
-from torchlink.lint.policy.config import AllowEntry, LintConfig, find, load, parse
+from torchlink.lint.policy.config import AllowEntry, LintConfig, load, parse
+from torchlink.settings import find
 
 RULES = ("library-not-found", "rpath-absolute", "rpath-build-tree", "two-openmp-runtimes")
 FULL = """

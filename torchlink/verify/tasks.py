@@ -1,0 +1,134 @@
+"""Which models are to be verified: files, directories, globs and the tables of the settings, as one list of tasks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.errors import FileError, UsageError
+from torchlink.status import exists, is_dir, not_about_the_file
+from torchlink.verify.options import DEFAULTS, VerifyOptions
+from torchlink.verify.result import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of the files in a directory that are taken for models
+GLOB = frozenset("*?[")
+
+
+class ModelTask(NamedTuple):
+    """One model's verification, whoever runs it."""
+
+    path: str
+    options: VerifyOptions = DEFAULTS
+    skip: str = ""  # why it is not to be run
+
+
+def gather(
+    paths: Sequence[Path | str],
+    options: VerifyOptions,
+    adjusted: Callable[[ModelTask], ModelTask] = lambda task: task,
+) -> list[ModelTask]:
+    """A task for each model that paths name.
+
+    Args:
+        paths: files; directories, whose models are taken (see `models_below`); patterns, quoted so that the shell leaves
+            them as they are. What is named twice is verified twice; what a directory or pattern holds besides is not.
+        options: for all of them.
+        adjusted: what the settings change.
+
+    Raises:
+        FileError: a directory holds no model or cannot be read, or a pattern fits nothing.
+    """
+    named: list[str] = []
+    for path in paths:
+        if not is_pattern(path):
+            found = [str(path)] if not is_dir(path) else models_below(path)
+        else:
+            found = fitting(str(path))
+        known = set(named) if found != [str(path)] else set()
+        named += [each for each in found if each not in known]
+    return [adjusted(ModelTask(each, options)) for each in named]
+
+
+def is_pattern(path: Path | str) -> bool:
+    """Whether a path is a glob: a file of that very name is no pattern."""
+    return not GLOB.isdisjoint(str(path)) and not exists(path)
+
+
+def is_several(paths: Sequence[Path | str]) -> bool:
+    """Whether one of the paths stands for as many models as are there."""
+    return any(is_pattern(path) or is_dir(path) for path in paths)
+
+
+def models_below(directory: Path | str) -> list[str]:
+    """The model files in a directory and those below it, by their names, sorted; links are followed.
+
+    Raises:
+        FileError: there is none, or the directory cannot be read.
+    """
+    found = list(_walk(str(directory), ()))
+    if not found:
+        raise FileError(
+            f"{directory}: no model in this directory.",
+            hint=f"Name one that holds {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files, or the files themselves.",
+        )
+    return found
+
+
+def _walk(directory: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """The model files below a directory, no link entered again that leads to one of those `above` it."""
+    try:
+        status = os.stat(directory)  # noqa: PTH116 - plain strings: there may be very many
+        this = (status.st_dev, status.st_ino)
+        if this in above:
+            return
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError as error:
+        not_about_the_file(directory, error)
+        raise FileError(
+            f"Cannot read the directory {directory}: {error.strerror}.", hint="Check its permissions."
+        ) from error
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry.path, (*above, this))
+        elif entry.name.endswith(SUFFIXES):  # a dangling link, too: whoever looks at it says so
+            yield entry.path
+
+
+def fitting(pattern: str) -> list[str]:
+    """What a glob fits, sorted; `**` stands for any directories. Of directories that fit the models.
+
+    Raises:
+        FileError: nothing fits it.
+    """
+    import glob
+
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns, too
+    if not found:
+        raise FileError(f"{pattern}: nothing fits this pattern.", hint="Check it with `ls`.")
+    files = [path for path in found if not is_dir(path)]
+    return files or list(dict.fromkeys(model for path in found for model in models_below(path)))
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/3` as its numbers.
+
+    Raises:
+        UsageError: it is no such part.
+    """
+    number, slash, of = text.partition("/")
+    if slash and number.isascii() and of.isascii() and number.isdigit() and of.isdigit() and len(text) < 16:
+        numbers = int(number), int(of)
+        if 1 <= numbers[0] <= numbers[1]:
+            return numbers
+    raise UsageError(
+        f"--shard {text} is no part of the models.", hint="Write --shard 1/2 for the first of two."
+    )
+
+
+def shard_of(tasks: Sequence[ModelTask], number: int, of: int) -> tuple[list[ModelTask], Shard]:
+    """The tasks of one of several runs that share them: every `of`-th, so that large neighbours are spread."""
+    return list(tasks[number - 1 :: of]), Shard(number, of, len(tasks))
