@@ -69,8 +69,8 @@ class VerifyArguments(NamedTuple):
         tuple[Path, ...],
         Positional(
             "[MODEL]...",
-            "TorchScript files, AOTInductor packages and libraries, directories, quoted globs; those of "
-            "torchlink.toml, else the bundled test model, without.",
+            "TorchScript files, AOTInductor packages and libraries, directories, quoted globs; without any those of "
+            "torchlink.toml, else the bundled test model.",
         ),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
@@ -286,8 +286,9 @@ class VerifyPrinter:
         self._width = width if width is None else min(width, WIDEST)
         self._color = colored()
         self._running: VerifyReport | None = None
+        self._under_way: list[str] = []
+        self._done = 0
         self._headed = False
-        self._findings: tuple[Finding, ...] | None = None
 
     def compiling(self, sentence: str) -> None:
         """The loader is being compiled."""
@@ -298,8 +299,14 @@ class VerifyPrinter:
     def begun(self, model: ModelResult, done: int, report: VerifyReport, count: int) -> None:
         """A model is being proved."""
         self._running = report
-        several = {"done": done, "total": count} if count > 1 else {}
-        self._display.show(f"verifying {model.path}", **several)
+        self._under_way.append(model.path)
+        self._show(done, count)
+
+    def _show(self, done: int, count: int) -> None:
+        """Show the model that has been under way for the longest."""
+        if self._under_way:
+            several = {"done": done, "total": count} if count > 1 else {}
+            self._display.show(f"verifying {self._under_way[0]}", **several)
 
     def meanwhile(self) -> None:
         """Its loader is starting: import what the end needs, and lint the loader."""
@@ -311,7 +318,14 @@ class VerifyPrinter:
     def ended(self, number: int, model: ModelResult, report: VerifyReport, count: int) -> None:
         """A model is done."""
         self._display.hide()
+        self._done += 1
+        if model.path in self._under_way:
+            self._under_way.remove(model.path)
         self._output.add(number, model, report)
+        self._print(model, report, count)
+        self._show(self._done, count)
+
+    def _print(self, model: ModelResult, report: VerifyReport, count: int) -> None:
         if self._silent or (count == 1 and not could_look(model)) or (self._quiet and count > 1 and model.ok):
             return
         from torchlink.report.verify import head, model_line, model_to_text, titles

@@ -94,7 +94,9 @@ class Output:
             from torchlink.cli.lint_output import append_summary, root_of_checkout
             from torchlink.report import verify_formats
 
-            commands = verify_formats.annotations(report.models, cwd=str(Path.cwd()), root=root_of_checkout())
+            commands = verify_formats.github_commands(
+                report.models, cwd=str(Path.cwd()), root=root_of_checkout()
+            )
             if commands:
                 answer(commands.rstrip("\n"))
             append_summary(verify_formats.summary(report))

@@ -280,7 +280,7 @@ def model_line(model: ModelResult, width: int, *, color: bool = False, verbose: 
 
 def _brief_outputs(model: ModelResult) -> str:
     """The first outputs, by type and shape; an earlier run's are in its JSON."""
-    if model.recorded is not None:
+    if model.entry is not None:
         return ""
     shown = [
         visible(

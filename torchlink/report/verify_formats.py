@@ -53,7 +53,8 @@ def _case(model: ModelResult) -> str:
     if model.error is not None:
         tag = "error" if _is_error(model) else "failure"
         text = element(_block(model))
-        inner += f"      <{tag} type={attribute(model.error.code)} message={attribute(model.error.message)}>{text}</{tag}>\n"
+        about = f"type={attribute(model.error.code)} message={attribute(model.error.message)}"
+        inner += f"      <{tag} {about}>{text}</{tag}>\n"
     if model.printed:
         inner += f"      <system-out>{element(lines(model.printed))}</system-out>\n"
     head = f'    <testcase classname="torchlink.verify" name={attribute(model.path)} time="{_seconds(model):.3f}"'
@@ -74,7 +75,7 @@ def _block(model: ModelResult) -> Iterator[str]:
         yield from lines(f"-> {model.error.hint}")
 
 
-def annotations(models: Sequence[ModelResult], *, cwd: str, root: str) -> str:
+def github_commands(models: Sequence[ModelResult], *, cwd: str, root: str) -> str:
     """Workflow commands for the first failed models, a log group with the rest; "" where none failed.
 
     Args:

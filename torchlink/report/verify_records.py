@@ -1,7 +1,7 @@
 """A verification as JSON lines, one a model as it is done; and reports read again: JSON lines, or the JSON of `verify`.
 
 {"schema": 1, "event": "begin", "libtorch": {…}, "shard": null, "models": 200}
-{"schema": 1, "event": "model", "number": 17, "identity": "…", …}     an entry of `models`; number: from 0, in the report
+{"schema": 1, "event": "model", "number": 17, "identity": "…", …}     an entry of `models`, its number from 0
 {"schema": 1, "event": "end", "ok": false, "summary": {…}}
 """
 
@@ -55,7 +55,7 @@ def _line(event: str, entries: Mapping[str, object]) -> str:
 
 
 def identity_of(task: ModelTask, libtorch: Libtorch) -> str:
-    """What must be the same for a result to hold still: the file's size and time of change, libtorch, and the options."""
+    """What must be the same for a result to hold still: the file's size and times, libtorch, the options."""
     try:
         status = os.stat(task.path)  # noqa: PTH116 - plain strings: there may be very many
         file: tuple[int, ...] = (status.st_size, status.st_mtime_ns, status.st_ino)
@@ -291,7 +291,8 @@ def _error(entry: Mapping[str, Any]) -> TorchlinkError:
     classes = [
         each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, TorchlinkError)
     ]
-    kind = errors.DeviceFailedError if code == errors.DeviceError.code else None
-    kind = kind or next((each for each in classes if each.code == code), TorchlinkError)
+    kind = next((each for each in classes if each.code == code), TorchlinkError)
+    if kind is errors.DeviceError:
+        kind = errors.DeviceFailedError
     details = tuple(str(line) for line in _list(entry.get("details")))
     return kind(str(entry.get("message")), hint=str(entry.get("hint") or ""), details=details)

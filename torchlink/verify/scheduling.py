@@ -1,6 +1,6 @@
-"""Many models in several loaders at once. A loader serves one model after the other, each in a process forked from it.
+"""Many models in several loaders at once: each serves one model after the other, in a process forked from it.
 
-Where a loader cannot be forked (another system than Linux, one that QEMU runs, one with threads) each model gets a new one.
+Where a loader cannot be forked (no Linux, run by QEMU, with threads of its own) each model gets a new one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from torchlink.errors import TorchlinkError, UsageError
 from torchlink.verify.session import LoaderDiedError, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
+
+    from torchlink.verify.result import ModelResult
 
 MOST_JOBS = 16  # that are begun unasked
 EACH = (
@@ -180,7 +182,7 @@ class Outcome(NamedTuple):
     """What has become of a model, by its number."""
 
     number: int
-    result: object
+    result: ModelResult | None  # None: `error` was raised
     error: BaseException | None = None
 
 
@@ -188,10 +190,10 @@ def in_turn(
     count: int,
     jobs: int,
     loaders: Sequence[Loaders],
-    work: Callable[[int, Loaders], object],
+    work: Callable[[int, Loaders], ModelResult],
     begun: Callable[[int], None],
-) -> Iterator[Outcome]:
-    """The outcomes of models in the order in which they are through.
+) -> Generator[tuple[int, ModelResult], None, None]:
+    """The numbers and results of models in the order in which they are through.
 
     Whoever stops early, or is interrupted, ends all loaders by it.
 
@@ -206,53 +208,77 @@ def in_turn(
         try:
             for number in range(count):
                 begun(number)
-                yield Outcome(number, work(number, loaders[0]))
+                yield number, work(number, loaders[0])
         finally:
             loaders[0].close()
         return
-    outcomes: queue.SimpleQueue[Outcome | int] = queue.SimpleQueue()
-    numbers = iter(range(count))
-    lock = threading.Lock()
-    stop = threading.Event()
-
-    def serve(own: Loaders) -> None:
-        try:
-            while not stop.is_set():
-                with lock:
-                    number = next(numbers, None)
-                if number is None:
-                    return
-                outcomes.put(number)
-                try:
-                    outcomes.put(Outcome(number, work(number, own)))
-                except BaseException as error:  # noqa: BLE001 - it is raised in the main thread
-                    outcomes.put(Outcome(number, None, error))
-                    return
-        finally:
-            own.close()  # here: a loader ends with the thread that has started it
-
-    workers = [threading.Thread(target=serve, args=(own,), daemon=True) for own in loaders]
+    crew = _Crew(count, loaders, work)
     try:
-        for worker in workers:
-            worker.start()
+        crew.start()
         left = count
         while left:
-            try:
-                outcome = outcomes.get(timeout=SLICE)
-            except queue.Empty:
-                continue
+            outcome = crew.next()
             signals.check()
             if isinstance(outcome, int):
                 begun(outcome)
-                continue
-            left -= 1
-            if outcome.error is not None:
-                raise outcome.error
-            yield outcome
+            elif outcome is not None:
+                left -= 1
+                if outcome.error is not None:
+                    raise outcome.error
+                if outcome.result is not None:
+                    yield outcome.number, outcome.result
     finally:
-        stop.set()
-        for own in loaders:
+        crew.stop()
+
+
+class _Crew:
+    """Threads that each have a loader of their own, and take the next model as soon as theirs is through."""
+
+    def __init__(
+        self, count: int, loaders: Sequence[Loaders], work: Callable[[int, Loaders], ModelResult]
+    ) -> None:
+        self._loaders = loaders
+        self._work = work
+        self._outcomes: queue.SimpleQueue[Outcome | int] = queue.SimpleQueue()
+        self._numbers = iter(range(count))
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._workers = [threading.Thread(target=self._serve, args=(own,), daemon=True) for own in loaders]
+
+    def start(self) -> None:
+        for worker in self._workers:
+            worker.start()
+
+    def next(self) -> Outcome | int | None:
+        """An outcome, the number of a model that begins, or None where neither has come for a while."""
+        try:
+            return self._outcomes.get(timeout=SLICE)
+        except queue.Empty:
+            return None
+
+    def stop(self) -> None:
+        """End the loaders and the threads; what they were at is given up."""
+        self._stop.set()
+        for own in self._loaders:
             own.stop()
-        for worker in workers:
+        for worker in self._workers:
             if worker.ident is not None:
                 worker.join()
+
+    def _serve(self, own: Loaders) -> None:
+        try:
+            while not self._stop.is_set():
+                with self._lock:
+                    number = next(self._numbers, None)
+                if number is None:
+                    return
+                self._outcomes.put(number)
+                self._outcomes.put(self._outcome(number, own))
+        finally:
+            own.close()  # here: a loader ends with the thread that has started it
+
+    def _outcome(self, number: int, own: Loaders) -> Outcome:
+        try:
+            return Outcome(number, self._work(number, own))
+        except BaseException as error:  # noqa: BLE001 - it is raised in the main thread
+            return Outcome(number, None, error)

@@ -1,11 +1,11 @@
-"""What a project has settled for its models: `[[model]]` in `torchlink.toml`, `[[tool.torchlink.model]]` in `pyproject.toml`.
+"""What a project has settled for its models: `[[model]]` in its settings (docs/verify.md).
 
     [[model]]
     path = "models/*.pt"        # a glob, from the file's directory on; `**` stands for any directories
     inputs = ["float32[1,3]"]   # as --input takes them
     timeout = 60
 
-Of several tables that fit a model the later ones count, key by key. An option of the command line counts before them.
+Of several tables that fit a model the later ones count, key by key; an option of the command line before them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def load(start: Path, explicit: Path | None = None) -> ModelTables:
 
 
 def parse(text: str, path: Path) -> ModelTables:
-    """The tables in the text of a settings file; `path` is named in errors, and what they name starts from its directory.
+    """The tables in the text of a settings file, `path`; what they name starts from its directory.
 
     Raises:
         UsageError: as `load`.

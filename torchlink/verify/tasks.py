@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import FileError, UsageError
@@ -13,6 +12,7 @@ from torchlink.verify.result import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of the files in a directory that are taken for models
 GLOB = frozenset("*?[")
@@ -34,8 +34,8 @@ def gather(
     """A task for each model that paths name.
 
     Args:
-        paths: files; directories, whose models are taken (see `models_below`); patterns, quoted so that the shell leaves
-            them as they are. What is named twice is verified twice; what a directory or pattern holds besides is not.
+        paths: files; directories, whose models are taken (see `models_below`); patterns, quoted so that the shell
+            leaves them as they are. What is named twice is verified twice, what a directory holds besides once.
         options: for all of them.
         adjusted: what the settings change.
 

@@ -138,14 +138,8 @@ def verify_tasks(
     from torchlink.toolchain.directories import linked
 
     _check_building(options)
+    _check_alone(tasks, options)
     hooks = hooks or Hooks()
-    of_command = [Path(task.path) for task in tasks if task.options.expect == options.expect]
-    if options.expect and len(of_command) > 1:
-        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
-    if options.save_outputs:
-        from torchlink.verify.saving import check_place
-
-        check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
     references = _References(libtorch, hooks)
     requests: dict[VerifyOptions, Request] = {}
     for task in tasks:
@@ -350,6 +344,17 @@ def _request(options: VerifyOptions, libtorch: Libtorch, references: _References
         model=options.model,
         memory_limit=options.memory_limit,
     )
+
+
+def _check_alone(tasks: Sequence[ModelTask], options: VerifyOptions) -> None:
+    """Refuse what goes with one model only where there are several."""
+    of_command = sum(task.options.expect == options.expect for task in tasks)
+    if options.expect and of_command > 1:
+        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
+    if options.save_outputs:
+        from torchlink.verify.saving import check_place
+
+        check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
 
 
 def _check_building(options: VerifyOptions) -> None:
