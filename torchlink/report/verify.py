@@ -87,8 +87,8 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 def model_to_json(model: ModelResult) -> dict[str, object]:
     """One entry of `models`; of an earlier run as it was then."""
-    if model.entry is not None:
-        return dict(model.entry)
+    if model.recorded is not None:
+        return dict(model.recorded)
     return {
         "path": model.path,
         "kind": model.kind,
@@ -280,7 +280,7 @@ def model_line(model: ModelResult, width: int, *, color: bool = False, verbose: 
 
 def _brief_outputs(model: ModelResult) -> str:
     """The first outputs, by type and shape; an earlier run's are in its JSON."""
-    if model.entry is not None:
+    if model.recorded is not None:
         return ""
     shown = [
         visible(

@@ -88,7 +88,7 @@ class ModelResult:
     signal: str | None = None  # that ended its process: "SIGSEGV"; of one that ran out of time, SIGKILL
     skipped: str = ""  # why it was not run, where that was asked for
     # The entry of an earlier run's report that this was read from; renderers of JSON give it as it was.
-    entry: Mapping[str, Any] | None = None
+    recorded: Mapping[str, Any] | None = None
 
     @property
     def ok(self) -> bool:

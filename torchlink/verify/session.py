@@ -202,6 +202,13 @@ class Session:
         """Seconds until the process is killed; infinite without a limit."""
         return self._deadline - time.monotonic()
 
+    def unlimited(self) -> None:
+        """Let the process take the time that it needs from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._deadline = math.inf
+
     @property
     def alive(self) -> bool:
         """Whether there is a process to serve another model."""
