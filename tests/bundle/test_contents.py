@@ -194,7 +194,7 @@ def test_a_glob_that_fits_no_library_is_said(
     done = torchlink("bundle", program, tmp_path / "out", *fitting, "--dry-run")
     assert (done.code, done.err) == (0, "")
     done = torchlink("bundle", program, tmp_path / "out", *fitting, "--exclude", "zzz*", "--dry-run")
-    assert done.err == "torchlink: 'zzz*' fits none of the libraries that app needs.\n"
+    assert done.err == "torchlink: 'zzz*' matches none of the libraries that app needs.\n"
     assert "zzz" not in done.out
 
 

@@ -1,4 +1,4 @@
-"""The public API as its callers misuse it: one worded error at the door."""
+"""Misuse of the public API: one clear error before anything else happens."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_a_null_character_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_nothing_at_all_does_not_pass(name: str) -> None:
+def test_an_empty_list_is_an_error(name: str) -> None:
     with pytest.raises(UsageError, match=f"^{name.partition(' ')[0]} is empty"):
         EMPTY[name]()
 
 
-def test_every_name_of_the_api_is_there() -> None:
+def test_every_name_of_the_api_exists() -> None:
     for name in torchlink.__all__:
         assert getattr(torchlink, name).__doc__
         assert name in dir(torchlink)

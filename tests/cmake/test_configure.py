@@ -163,7 +163,7 @@ def test_a_source_tree_is_not_added_to_the_project(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_by_itself_is_torchlinks(torchlink: Callable[..., Result], word: str) -> None:
+def test_a_lone_help_option_is_torchlinks(torchlink: Callable[..., Result], word: str) -> None:
     done = torchlink("cmake", "configure", word)
     assert done.code == 0
     assert "--show" in done.out

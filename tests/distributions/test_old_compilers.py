@@ -1,4 +1,4 @@
-"""g++ 9 from Debian 11, unpacked: real headers of old and new libtorchs meet a compiler of their own age."""
+"""g++ 9 from Debian 11, unpacked: an old compiler with the headers of old and new libtorchs."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ int main() { std::cout << torch::ones({2, 3}).sum().item<float>() << at::show_co
 
 @pytest.fixture(scope="module")
 def gxx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """g++ 9, which finds its other parts from its own place."""
+    """g++ 9, which finds its other parts relative to itself."""
     directory = tmp_path_factory.mktemp("gcc9")
     unpack_debs(PACKAGES, directory / "root", *release("bullseye", directory))
-    # The packages' links lead to the libraries of a system that is not there; this one's do as well.
+    # The links in the packages lead to libraries of a system that is not here; use this system's.
     home = directory / "root/usr/lib/x86_64-linux-gnu"
     home.mkdir(parents=True, exist_ok=True)
     for name in ("libstdc++.so.6", "libgcc_s.so.1"):
@@ -87,7 +87,7 @@ def test_an_old_libtorch_is_built_with_it(gxx: Path, tmp_path: Path) -> None:
     shutil.rmtree(root.parent)
 
 
-def test_what_needs_a_newer_one_says_which(gxx: Path, tmp_path: Path) -> None:
+def test_an_error_names_the_newer_compiler_that_is_needed(gxx: Path, tmp_path: Path) -> None:
     root = unpack(NEW, tmp_path / "site")
     with pytest.raises(ToolUnfitError) as caught:
         make_plan(inspect(root, "test"), PlanOptions(cpu_only=True), find_compiler(str(gxx)))

@@ -173,7 +173,7 @@ def test_what_even_a_cpu_program_lacks_is_an_error_what_cuda_lacks_a_warning(
     assert {tuple(fit["missing"]) for fit in said["fits"]} == {("libcupti.so.99",)}
     page = torchlink("doctor", "--libtorch", tmp_path / "whole/torch").out
     assert " ok (C++" not in page
-    assert "no program starts without libcupti.so.99" in page
+    assert "programs do not start: missing libcupti.so.99" in page
 
 
 def test_a_tool_that_does_not_run_is_a_warning(
@@ -192,7 +192,7 @@ def test_a_tool_that_does_not_run_is_a_warning(
     ]
 
 
-def test_a_toolkit_and_a_wrapper_of_nvcc_are_told_apart(
+def test_a_toolkit_and_a_wrapper_of_nvcc_are_distinguished(
     tmp_path: Path,
     doctor: Callable[..., dict[str, Any]],
     torchlink: Callable[..., Result],
@@ -220,8 +220,8 @@ def test_a_toolkit_and_a_wrapper_of_nvcc_are_told_apart(
     }
     assert not any("nvcc" in problem["what"] for problem in said["problems"])
     page = torchlink("doctor", "--libtorch", root).out
-    assert f"toolkit 98.7 in {tmp_path / 'cuda'}, of another major version" in page
-    assert "not needed" in page
+    assert f"toolkit 98.7 in {tmp_path / 'cuda'}, another major version" in page
+    assert "needed only" in page
 
 
 def test_headers_of_cudas_own_are_a_note(tmp_path: Path, doctor: Callable[..., dict[str, Any]]) -> None:
@@ -269,7 +269,7 @@ def test_nothing_stands_in_for_a_broken_torchlink_libtorch(
     assert "unset TORCHLINK_LIBTORCH" in commands(said)
     assert torchlink("find").code == torchlink("find", "--all").code == 2
     page = torchlink("doctor").out.partition("compilers")[0]
-    assert "none is taken" in page
+    assert "none is used by default" in page
     assert "* " not in page
 
 

@@ -345,7 +345,7 @@ def test_damaged_wheels_are_told_and_leave_nothing(
     done = torchlink("extract", wheel, tmp_path / "out", "--json")
     assert done.code == 2
     assert json.loads(done.out)["error"]["hint"]
-    assert "fault of torchlink" not in done.out
+    assert "bug in torchlink" not in done.out
     assert not (tmp_path / "out").exists()
     assert hidden(tmp_path) == []
 
@@ -396,7 +396,7 @@ def test_a_wheel_that_nothing_needs_is_named(
     other = companion(wheels, "nvidia_other", {"nvidia/cu13/lib/libother.so.1": Library()})
     done = torchlink("extract", torch_wheel(wheels), *companions(wheels), other, tmp_path / "out", "--json")
     assert json.loads(done.out)["unused"] == [str(other)]
-    assert done.err == f"torchlink: note: {other} is not used: this libtorch needs no library of it.\n"
+    assert done.err == f"torchlink: note: {other} is not used: this libtorch needs none of its libraries.\n"
 
 
 def test_a_packed_libtorch_is_no_use_to_a_compiler_and_the_error_says_what_to_do(
@@ -424,5 +424,5 @@ def test_a_report_that_cannot_be_written_takes_nothing_back_and_says_so(wheels: 
         )
     assert done.returncode == 2
     assert (tmp_path / "out/lib/libc10.so").is_file()
-    assert "is extracted in full; only this report is missing" in done.stderr
+    assert "is complete; only this report could not be printed" in done.stderr
     assert "cannot be written" in done.stderr

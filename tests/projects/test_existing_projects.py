@@ -176,7 +176,7 @@ def test_a_cmake_project_that_no_setting_helps_is_told_what_to_change(
 
 
 @pytest.mark.compile
-def test_a_makefile_that_no_word_helps_is_told_what_to_change(tmp_path: Path, torch_root: Path) -> None:
+def test_a_makefile_that_no_flag_helps_gets_a_note_what_to_change(tmp_path: Path, torch_root: Path) -> None:
     lay_out(MAKE_WITH_A_PATH, tmp_path)
     done = subprocess.run(
         ["make", f"CXX={shlex.join([*TORCHLINK, 'c++'])}"],
@@ -184,4 +184,4 @@ def test_a_makefile_that_no_word_helps_is_told_what_to_change(tmp_path: Path, to
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0
-    assert f"torchlink: note: {GONE} is named in the build file" in done.stderr
+    assert f"torchlink: note: {GONE} does not exist, but the build file names it" in done.stderr

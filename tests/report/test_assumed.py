@@ -1,4 +1,4 @@
-"""What lint took for granted is in each report, in that format's own way."""
+"""Every report format contains what lint assumed."""
 
 from __future__ import annotations
 

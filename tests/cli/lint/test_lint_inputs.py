@@ -117,7 +117,7 @@ def test_a_damaged_file_is_one_sentence(torchlink: Torchlink, shop: Path, tmp_pa
     shown = torchlink("lint", damaged(shop / "sound", tmp_path / "app", kind))
     assert (shown.code, shown.out) == (2, "")
     assert shown.err.startswith("torchlink: ")
-    assert "fault of torchlink" not in shown.err
+    assert "bug in torchlink" not in shown.err
     assert len(shown.err.splitlines()) <= 2
 
 
@@ -132,7 +132,7 @@ def test_flipped_bits_never_end_in_a_fault(torchlink: Torchlink, shop: Path, tmp
         (tmp_path / "app").write_bytes(blob)
         shown = torchlink("lint", tmp_path / "app")
         assert shown.code in {0, 1, 2}
-        assert "fault of torchlink" not in shown.err, shown.err
+        assert "bug in torchlink" not in shown.err, shown.err
 
 
 @pytest.mark.parametrize("suffix", ["", ".whl", ".txt"])
