@@ -84,7 +84,7 @@ def whole_number(digits: str) -> int:
 
 
 def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
-    """The value of a JSON document of at most `limit` characters.
+    """The value of a JSON document of up to `limit` bytes.
 
     Raises:
         ValueError: it is none, or too large or too deeply nested to be read.

@@ -113,6 +113,7 @@ class Muted {
 void warm(int threads, const std::string& path) {
   if (threads == 0) threads = at::get_num_threads();
   at::set_num_threads(1);
+#ifndef LOADER_AOTI // a compiled model optimises nothing when it is called
   try {
     const AutoGradMode no_gradients(false);
     const Muted nothing_printed;
@@ -122,6 +123,7 @@ void warm(int threads, const std::string& path) {
 #endif
   } catch (const std::exception&) { // what an old libtorch cannot load, it serves without
   }
+#endif
   at::set_num_threads(threads);
 }
 

@@ -168,11 +168,13 @@ class Runner:
         self.stage = "import"
         self.torch = self.model = self.kind = self.device = None
 
-    def start(self):
-        """Import torch."""
+    def start(self, threads):
+        """Import torch, which then takes so many threads, or as many as it likes."""
         self.stage = "import"
         import torch
 
+        if threads:
+            torch.set_num_threads(threads)
         self.torch = torch
         return {"event": "imported", "torch": torch.__version__, "file": torch.__file__}
 
@@ -228,7 +230,7 @@ def serve(commands, out):
         asked = json.loads(line)
         try:
             if asked["do"] == "import":
-                answer = runner.start()
+                answer = runner.start(asked["threads"])
             else:
                 answer = runner.load(asked) if asked["do"] == "load" else runner.run(asked)
         except BaseException as error:  # the model's own, and SystemExit of what is imported

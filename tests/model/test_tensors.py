@@ -36,7 +36,7 @@ def loaded(stored: StoredTensor) -> Any:
 
 def same(stored: StoredTensor, tensor: Any) -> bool:
     if tensor.dtype == torch.complex32:  # which torch itself cannot compare
-        return torch.equal(loaded(stored).to(torch.complex64), tensor.to(torch.complex64))
+        return bool(torch.equal(loaded(stored).to(torch.complex64), tensor.to(torch.complex64)))
     return stored.dtype == str(tensor.dtype)[6:] and torch.equal(loaded(stored), tensor.detach())
 
 

@@ -56,7 +56,7 @@ def plain(value: Any) -> Any:
     return type(value)(map(plain, value)) if isinstance(value, (list, tuple)) else value
 
 
-NESTED = (
+NESTED: Any = (
     inline(torch.arange(6.0).reshape(2, 3)),
     [1, -5, 2**62, 0.1, True, None, "é\n'"],
     {"a.b": inline(torch.empty(0, 2)), "c": {3: (inline(torch.tensor(1.5, dtype=torch.bfloat16)),), 4: ()}},
@@ -150,7 +150,8 @@ def test_every_byte_of_the_small_dtypes_has_torch_s_value(dtype: str) -> None:
 def test_what_torch_saves_is_read_with_its_containers(tmp_path: Path) -> None:
     view = torch.arange(12.0).reshape(3, 4).t()[1:3]
     torch.save([view, (view.shape, {"k": torch.nn.Parameter(torch.ones(2))}), 2 + 1j], tmp_path / "v.pt")
-    tensor, (shape, named), number = read_values(tmp_path / "v.pt").value  # type: ignore[misc,union-attr]
+    saved: Any = read_values(tmp_path / "v.pt").value
+    tensor, (shape, named), number = saved
     assert (tensor.shape, tensor.strides) == ((2, 3), (1, 4))
     assert plain(tensor) == inline(view)
     assert (shape, number, plain(named["k"])) == ((2, 3), 2 + 1j, inline(torch.ones(2)))
@@ -184,10 +185,10 @@ def test_the_marshalling_is_read(tmp_path: Path) -> None:
         "text",
     ]
     (tmp_path / "in.json").write_text(json.dumps(document))
-    found = read_values(tmp_path / "in.json").value
+    found: Any = read_values(tmp_path / "in.json").value
     assert isinstance(found, list)
-    assert found[0].data == struct.pack("<4f", 1, math.nan, math.inf, -math.inf)  # type: ignore[union-attr]
-    assert found[1].data == struct.pack("<2q", 1, 2)  # type: ignore[union-attr]
+    assert found[0].data == struct.pack("<4f", 1, math.nan, math.inf, -math.inf)
+    assert found[1].data == struct.pack("<2q", 1, 2)
     assert found[3] == InlineTensor("complex64", (2, 1), struct.pack("<4f", 1, 2, 3, 4))
     assert found[4:] == [
         InlineTensor("bool", (), b"\1"),
@@ -200,7 +201,7 @@ def test_the_marshalling_is_read(tmp_path: Path) -> None:
     ]
     assert value_of_text(json_text(found), "again") == found or math.isnan(
         unpack("float32", found[0].data)[1]
-    )  # type: ignore[union-attr]
+    )
 
 
 WRONG = [
@@ -314,3 +315,18 @@ def test_a_bomb_in_an_image_is_refused() -> None:
     short = png(100, 100, 2, b"\0" * 1_000_000)
     with pytest.raises(MalformedFileError, match="damaged"):
         value_of_text(json.dumps({"type": "image", "value": short}), "in.json")
+
+
+def test_compressed_arrays_of_moderate_size_are_unpacked(tmp_path: Path) -> None:
+    numpy.savez_compressed(
+        tmp_path / "c.npz", a=numpy.arange(6, dtype="i2").reshape(2, 3), b=numpy.float32(3)
+    )
+    assert read_values(tmp_path / "c.npz").value == {
+        "a": InlineTensor("int16", (2, 3), struct.pack("<6h", *range(6))),
+        "b": InlineTensor("float32", (), struct.pack("<f", 3)),
+    }
+    numpy.savez_compressed(tmp_path / "large.npz", a=numpy.zeros(20 << 20, dtype="u1"))
+    numpy.savez_compressed(tmp_path / "fortran.npz", a=numpy.asfortranarray(numpy.ones((2, 3))))
+    for name in ("large.npz", "fortran.npz"):
+        with pytest.raises(MalformedFileError, match="compressed"):
+            read_values(tmp_path / name)

@@ -287,7 +287,7 @@ def test_a_recording_can_be_opened_and_is_compared_with(
         path, "--input", "float32[2,4]=randn:3", "--input", "times=5", "--record", golden, "--json"
     )
     place = golden / "models" / "all.pt" / "forward"
-    assert model_of(recorded)["recorded"] == str(place)
+    assert model_of(recorded)["recording"] == str(place)
     inputs = torch.load(place / "inputs.pt", weights_only=True)
     outputs = torch.load(place / "outputs.pt", weights_only=True)
     assert outputs[0]["a"][0].equal(inputs["positional"][0] * 5)
@@ -333,6 +333,11 @@ def test_two_models_of_one_name_have_two_recordings(
     words = [*names, "--input", "float32[3]"]
     assert verify(*words, "--record", "golden").code == 0
     assert verify(*words, "--golden", "golden").code == 0
+    assert (
+        verify("a", "b", "golden/a", "--golden", "golden").code == 2
+    )  # a directory of recordings holds no model
+    below = json.loads(verify(".", *words[-2:], "--json").out)["models"]
+    assert len(below) == 4  # and none of the recorded tensors
     monkeypatch.chdir(tmp_path)  # where verify is started does not count
     assert verify("here/a/m.pt", "m.pt", "--golden", "here/golden").code == 0
 

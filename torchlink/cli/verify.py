@@ -69,8 +69,8 @@ class VerifyArguments(NamedTuple):
         tuple[Path, ...],
         Positional(
             "[MODEL]...",
-            "TorchScript files, AOTInductor packages and libraries, directories, quoted globs; without any those of "
-            "torchlink.toml, else the bundled test model.",
+            "TorchScript files, AOTInductor packages (.pt2) and libraries, directories, quoted globs; without any "
+            "those of torchlink.toml, else the bundled test model.",
         ),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS

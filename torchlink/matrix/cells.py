@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import LibtorchUnusableError, ResourcesError, TorchlinkError, UsageError
 from torchlink.libtorch.choose import failure, search
-from torchlink.verify.verification import WAYS, verify
+from torchlink.verify.sanity import WAYS
+from torchlink.verify.verification import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import ast
 from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.model.archive import Archive, open_archive
-from torchlink.model.npy import read_npz
+from torchlink.model.npy import read_npz, read_npz_values
 from torchlink.model.pickle_reader import MAX_BYTES, Call, Global, OtherKey, Persistent, read_pickle
 from torchlink.model.stored import HOW_TO_SAVE, ITEM_SIZES, STORAGES, StoredTensor, bounded
 from torchlink.model.values import Content
@@ -53,9 +52,7 @@ def read_archive_value(path: Path) -> Content:
     """
     archive = _opened(path)
     if "data.pkl" not in archive.entries:
-        return Content(
-            {ast.literal_eval(each.label[1:-1]): each for each in read_npz(archive)}, path, named=True
-        )
+        return Content(read_npz_values(archive), path, named=True)
     return Content(_Walk(archive).value(_saved(archive), ""), path)
 
 

@@ -87,8 +87,8 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 def model_to_json(model: ModelResult) -> dict[str, object]:
     """One entry of `models`; of an earlier run as it was then."""
-    if model.entry is not None:
-        return dict(model.entry)
+    if model.recorded is not None:
+        return dict(model.recorded)
     return {
         "path": model.path,
         "kind": model.kind,
@@ -108,7 +108,7 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
         "expected": comparison_to_json(model.expected) if model.expected else None,
         "against": comparison_to_json(model.against) if model.against else None,
         "nondeterministic": _difference(model.spread),
-        "recorded": model.recorded,
+        "recording": model.recording,
         "load_ms": model.load_ms,
         "forward_ms": model.forward_ms,
         "again_ms": list(model.again_ms),
@@ -280,7 +280,7 @@ def model_line(model: ModelResult, width: int, *, color: bool = False, verbose: 
 
 def _brief_outputs(model: ModelResult) -> str:
     """The first outputs, by type and shape; an earlier run's are in its JSON."""
-    if model.entry is not None:
+    if model.recorded is not None:
         return ""
     shown = [
         visible(
@@ -340,8 +340,8 @@ def _compared(model: ModelResult, *, color: bool) -> Iterator[str]:
     if model.spread is not None and model.ok:
         fact = f"nondeterministic: two calls differ by up to {difference(model.spread)}"
         yield _row("", paint(fact, RED, color=color))
-    if model.recorded is not None:
-        yield _row("recorded", visible(model.recorded))
+    if model.recording is not None:
+        yield _row("recorded", visible(model.recording))
 
 
 def _comparison(comparison: Comparison, *, color: bool) -> str:

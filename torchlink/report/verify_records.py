@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink import errors
@@ -19,6 +20,7 @@ from torchlink.report.find import libtorch_to_json
 from torchlink.report.plain import encodable
 from torchlink.report.verify import model_to_json, shard_to_json
 from torchlink.status import not_about_the_file
+from torchlink.verify.comparing.values import Comparison, OutputComparison
 from torchlink.verify.result import ModelResult, TakenInput
 
 if TYPE_CHECKING:
@@ -246,6 +248,29 @@ def summary_of(models: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {"ok": len(models) - failed - skipped, "failed": failed, "skipped": skipped}
 
 
+def _comparison(entry: object) -> Comparison | None:
+    """An entry's `expected` or `against`."""
+    if not isinstance(entry, dict):
+        return None
+    outputs = tuple(_compared(each) for each in _list(entry.get("outputs")) if isinstance(each, dict))
+    return Comparison(str(entry.get("to")), outputs, str(entry.get("error") or ""))
+
+
+def _compared(entry: Mapping[str, Any]) -> OutputComparison:
+    return OutputComparison(
+        str(entry.get("label")),
+        str(entry.get("problem") or ""),
+        max_abs_error=_difference(entry.get("max_abs_error")),
+        max_rel_error=_difference(entry.get("max_rel_error")),
+        mismatched=int(_number(entry.get("mismatched")) or 0),
+        elements=int(_number(entry.get("elements")) or 0),
+    )
+
+
+def _difference(value: object) -> float | None:
+    return inf if value == "Infinity" else _number(value)
+
+
 def result_of(entry: Mapping[str, Any]) -> ModelResult:
     """An entry of `models` as what renderers take; JSON has it as it was."""
     error = entry.get("error")
@@ -259,11 +284,15 @@ def result_of(entry: Mapping[str, Any]) -> ModelResult:
         forward_ms=_number(entry.get("forward_ms")),
         again_ms=tuple(filter(None, map(_number, _list(entry.get("again_ms"))))),
         peak_rss_mb=_number(entry.get("peak_rss_mb")),
+        expected=_comparison(entry.get("expected")),
+        against=_comparison(entry.get("against")),
+        spread=_difference(entry.get("nondeterministic")),
+        recording=_text_or_none(entry.get("recording")),
         printed=str(entry.get("printed") or ""),
         stage=_text_or_none(entry.get("stage")),
         signal=_text_or_none(entry.get("signal")),
         skipped=str(entry.get("skipped") or ""),
-        entry=entry,
+        recorded=entry,
     )
 
 

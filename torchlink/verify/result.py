@@ -76,7 +76,7 @@ class ModelResult:
     # The greatest difference between two calls with the same inputs, where the tolerances do not allow it; None where
     # they do, and where nothing is compared or recorded.
     spread: float | None = None
-    recorded: str | None = None  # where --record has kept inputs and outputs
+    recording: str | None = None  # where --record has kept inputs and outputs
     load_ms: float | None = None
     forward_ms: float | None = None  # the first call, in which torch.jit optimises
     again_ms: tuple[float, ...] = ()  # later calls with the same inputs; none where the first took long
@@ -88,7 +88,7 @@ class ModelResult:
     signal: str | None = None  # that ended its process: "SIGSEGV"; of one that ran out of time, SIGKILL
     skipped: str = ""  # why it was not run, where that was asked for
     # The entry of an earlier run's report that this was read from; renderers of JSON give it as it was.
-    entry: Mapping[str, Any] | None = None
+    recorded: Mapping[str, Any] | None = None
 
     @property
     def ok(self) -> bool:

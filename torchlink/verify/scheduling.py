@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torchlink import signals
 from torchlink.errors import TorchlinkError, UsageError
@@ -178,6 +178,13 @@ class Loaders:
             self._drop(command)
 
 
+class Stoppable(Protocol):
+    """What another thread can stop."""
+
+    def stop(self) -> None:
+        """Have whoever waits for it go on at once."""
+
+
 class Outcome(NamedTuple):
     """What has become of a model, by its number."""
 
@@ -192,6 +199,7 @@ def in_turn(
     loaders: Sequence[Loaders],
     work: Callable[[int, Loaders], ModelResult],
     begun: Callable[[int], None],
+    others: Sequence[Stoppable] = (),
 ) -> Generator[tuple[int, ModelResult], None, None]:
     """The numbers and results of models in the order in which they are through.
 
@@ -203,6 +211,7 @@ def in_turn(
         loaders: those of each worker.
         work: runs one model, by its number.
         begun: a model is about to be run.
+        others: what workers may be waiting for besides their loaders.
     """
     if jobs == 1:
         try:
@@ -212,7 +221,7 @@ def in_turn(
         finally:
             loaders[0].close()
         return
-    crew = _Crew(count, loaders, work)
+    crew = _Crew(count, loaders, work, others)
     try:
         crew.start()
         left = count
@@ -235,9 +244,13 @@ class _Crew:
     """Threads that each have a loader of their own, and take the next model as soon as theirs is through."""
 
     def __init__(
-        self, count: int, loaders: Sequence[Loaders], work: Callable[[int, Loaders], ModelResult]
+        self,
+        count: int,
+        loaders: Sequence[Loaders],
+        work: Callable[[int, Loaders], ModelResult],
+        others: Sequence[Stoppable],
     ) -> None:
-        self._loaders = loaders
+        self._waited_for: tuple[Stoppable, ...] = (*loaders, *others)
         self._work = work
         self._outcomes: queue.SimpleQueue[Outcome | int] = queue.SimpleQueue()
         self._numbers = iter(range(count))
@@ -259,8 +272,8 @@ class _Crew:
     def stop(self) -> None:
         """End the loaders and the threads; what they were at is given up."""
         self._stop.set()
-        for own in self._loaders:
-            own.stop()
+        for each in self._waited_for:
+            each.stop()
         for worker in self._workers:
             if worker.ident is not None:
                 worker.join()

@@ -197,17 +197,17 @@ class Session:
         self._timer.daemon = True
         self._timer.start()
 
+    @property
+    def left(self) -> float:
+        """Seconds until the process is killed; infinite without a limit."""
+        return self._deadline - time.monotonic()
+
     def unlimited(self) -> None:
         """Let the process take the time that it needs from now on."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._deadline = math.inf
-
-    @property
-    def left(self) -> float:
-        """Seconds until the process is killed; infinite without a limit."""
-        return self._deadline - time.monotonic()
 
     @property
     def alive(self) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of the files in a directory that are taken for models
 GLOB = frozenset("*?[")
+RECORDED = "golden.json"  # beside the inputs and outputs that --record keeps, which are no models
 
 
 class ModelTask(NamedTuple):
@@ -91,6 +92,8 @@ def _walk(directory: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
         raise FileError(
             f"Cannot read the directory {directory}: {error.strerror}.", hint="Check its permissions."
         ) from error
+    if any(entry.name == RECORDED for entry in entries):
+        return
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry.path, (*above, this))

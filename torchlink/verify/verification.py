@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import replace
-from math import inf
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
     BuildFailedError,
-    DeviceError,
-    FileError,
     LibtorchUnusableError,
     ResourcesError,
     TorchlinkError,
@@ -23,12 +19,12 @@ from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_model
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
-from torchlink.status import file_kind, status_of
 from torchlink.verify.comparing.tolerances import Tolerances
 from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
 from torchlink.verify.programs import COMPILED, NAMES, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
+from torchlink.verify.sanity import check_building, check_options, check_values
 from torchlink.verify.scheduling import Command, Loaders, in_turn, jobs_for, processors
 from torchlink.verify.tasks import ModelTask, gather
 
@@ -47,9 +43,6 @@ if TYPE_CHECKING:
     from torchlink.verify.session import Session
 
 
-DEVICES = ("cpu", "cuda", "auto")
-LONGEST = 1e6  # seconds: timers take no more everywhere
-WAYS = ("cxx", "cmake", "nim")
 # Headers of other Debian packages that libtorch's own include there, in gcc's words and in clang's.
 MISSING_HEADER = re.compile(r"\b(gflags|glog|google)/[^\n]*(No such file|file not found)")
 OLDEST = (1, 1)  # that the reference loader is written for
@@ -96,7 +89,6 @@ def verify(
             loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
-        LibtorchNotFoundError: `against` names a directory without a libtorch.
         FileError: `expect` or a library cannot be read, a directory holds no model, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache is.
     """
@@ -137,14 +129,16 @@ def verify_tasks(
     from torchlink.libtorch.floor import shortfall
     from torchlink.toolchain.directories import linked
 
-    _check_building(options)
-    _check_alone(tasks, options)
+    check_building(options)
+    of_command = sum(task.options.expect == options.expect for task in tasks)
+    if options.expect and of_command > 1:
+        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
+    if options.save_outputs:
+        from torchlink.verify.saving import check_place
+
+        check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
     hooks = hooks or Hooks()
-    references = _References(libtorch, hooks)
-    requests: dict[VerifyOptions, Request] = {}
-    for task in tasks:
-        if task.options not in requests:
-            requests[task.options] = _request(task.options, libtorch, references)
+    requests, references = _requests(tasks, libtorch, hooks)
     workers = jobs_for(
         jobs, len(tasks), max((request.device for request in requests.values()), default="cpu")
     )
@@ -164,7 +158,7 @@ def verify_tasks(
         if number not in results
     }
     waiting = [number for number, result in looked_at.items() if not (result.error or result.skipped)]
-    # Where none is waiting nothing runs: nobody has to wait for a compiler.
+    # Where nothing waits nothing runs: nobody has to wait for a compiler.
     wanted = sorted({program_of(looked_at[number].kind) for number in waiting}, reverse=True)
     plans = {
         program: plan if program == TORCHSCRIPT else plan_for(program, libtorch, options, tool)
@@ -173,9 +167,11 @@ def verify_tasks(
     built = {program: _build(plans[program], tool, options.via, hooks, program) for program in wanted}
     loader = next(iter(built.values()), None)
     early = None
-    if hooks.early is not None and not emulator:
+    if loader is not None:
         # One that was started before it was rebuilt, in the same place, is not this one.
-        right = any(each.cached and hooks.early.loader == each.path for each in built.values())
+        right = (
+            hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
+        )
         early = hooks.early if right else None
     report = VerifyReport(
         libtorch,
@@ -187,28 +183,28 @@ def verify_tasks(
         shard=shard,
     )
     progress = _Progress(report, hooks, len(tasks), results)
+    commands = {program: _command(each, options, emulator) for program, each in built.items()}
+    prover = _Prover(tasks, looked_at, requests, libtorch, commands, plans, hooks)
     try:
-        for number in range(len(tasks)):
-            if number not in waiting:
-                progress.ended(number, results.get(number) or looked_at[number])
-        if built:
-            commands = {
-                program: Command(
-                    each.path,
-                    options.env,
-                    tuple(emulator.command) if emulator else (),
-                    None if emulator else data_dir("templates") / "loader" / "warm.pt",
-                )
-                for program, each in built.items()
-            }
-            prover = _Prover(tasks, looked_at, requests, libtorch, commands, plans, hooks)
-            with contextlib.closing(references):
-                references.prepare({looked_at[number].kind for number in waiting})
+        with contextlib.ExitStack() as ending:
+            for reference in references:
+                ending.callback(reference.close)
+            for number in range(len(tasks)):
+                if number not in waiting:
+                    progress.ended(number, results.get(number) or looked_at[number])
+            if waiting:
                 progress.prove(waiting, min(workers, len(waiting)), prover, early)
     except KeyboardInterrupt:
         hooks.interrupted(replace(progress.report, interrupted=True))
         raise
     return progress.report
+
+
+def _command(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
+    """How a loader is started."""
+    if emulator:
+        return Command(loader.path, options.env, tuple(emulator.command))
+    return Command(loader.path, options.env, warm=data_dir("templates") / "loader" / "warm.pt")
 
 
 class _Progress:
@@ -242,12 +238,16 @@ class _Progress:
             Loaders(several=len(waiting) > jobs, threads=threads, early=None if number else early)
             for number in range(jobs)
         ]
+        references = prover.references(waiting)
+        for reference, kinds in references.items():
+            reference.prepare(kinds, threads)
         outcomes = in_turn(
             len(waiting),
             jobs,
             loaders,
             lambda turn, own: prover.prove(waiting[turn], own),
             lambda turn: self.begun(prover.found[waiting[turn]]),
+            tuple(references),
         )
         with contextlib.closing(outcomes):
             for turn, result in outcomes:
@@ -261,9 +261,18 @@ class _Prover(NamedTuple):
     found: Mapping[int, ModelResult]  # what the files are
     requests: Mapping[VerifyOptions, Request]
     libtorch: Libtorch
-    commands: Mapping[str, Command]  # by program
+    commands: Mapping[str, Command]  # of each program
     plans: Mapping[str, LinkPlan]
     hooks: Hooks
+
+    def references(self, waiting: Sequence[int]) -> dict[Reference, set[str]]:
+        """What the models are compared with, and the kinds of those models."""
+        found: dict[Reference, set[str]] = {}
+        for number in waiting:
+            reference = self.requests[self.tasks[number].options].against
+            if reference is not None:
+                found.setdefault(reference, set()).add(self.found[number].kind)
+        return found
 
     def prove(self, number: int, loaders: Loaders) -> ModelResult:
         """Run a model; whatever goes wrong with it is in the result."""
@@ -277,47 +286,41 @@ class _Prover(NamedTuple):
         return result
 
 
-class _References:
-    """What models are run by besides, to be compared with: one for each `--against`."""
+def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Reference | None:
+    """What the models are run by besides, to be compared with."""
+    if options.against is None:
+        return None
+    from torchlink.verify.comparing.references import reference_for
 
-    def __init__(self, libtorch: Libtorch, hooks: Hooks) -> None:
-        self._libtorch = libtorch
-        self._hooks = hooks
-        self._known: dict[tuple[str, tuple[str, ...]], Reference] = {}
+    def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
+        program = program_of(kind)
+        plan, tool = _plan(other, options, program)
+        emulator = _emulator(other, tool)
+        return _build(plan, tool, "cxx", hooks, program).path, emulator.command if emulator else ()
 
-    def of(self, options: VerifyOptions) -> Reference | None:
-        """The one that these options ask for.
-
-        Raises:
-            TorchlinkError: as `reference_for`.
-        """
-        if options.against is None:
-            return None
-        from torchlink.verify.comparing.references import reference_for
-
-        def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
-            program = program_of(kind)
-            plan, tool = _plan(other, options, program)
-            emulator = _emulator(other, tool)
-            return _build(plan, tool, "cxx", self._hooks, program).path, emulator.command if emulator else ()
-
-        key = (options.against, options.env)
-        if key not in self._known:
-            self._known[key] = reference_for(options.against, self._libtorch, build, options.env)
-        return self._known[key]
-
-    def prepare(self, kinds: set[str]) -> None:
-        """See that all can serve models of these kinds."""
-        for reference in self._known.values():
-            reference.prepare(kinds)
-
-    def close(self) -> None:
-        """End their processes."""
-        for reference in self._known.values():
-            reference.close()
+    return reference_for(options.against, libtorch, build, options.env)
 
 
-def _request(options: VerifyOptions, libtorch: Libtorch, references: _References) -> Request:
+def _requests(
+    tasks: Sequence[ModelTask], libtorch: Libtorch, hooks: Hooks
+) -> tuple[dict[VerifyOptions, Request], list[Reference]]:
+    """What is asked of the models, by their options, and what they are compared with.
+
+    Raises:
+        TorchlinkError: as `_request`, and as `reference_for`.
+    """
+    requests: dict[VerifyOptions, Request] = {}
+    references: dict[tuple[str | None, tuple[str, ...]], Reference | None] = {}
+    for task in tasks:
+        if task.options not in requests:
+            other = (task.options.against, task.options.env)
+            if other not in references:
+                references[other] = _reference(task.options, libtorch, hooks)
+            requests[task.options] = _request(task.options, libtorch, references[other])
+    return requests, [each for each in references.values() if each]
+
+
+def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | None) -> Request:
     """What is asked of the models with these options.
 
     Raises:
@@ -325,97 +328,25 @@ def _request(options: VerifyOptions, libtorch: Libtorch, references: _References
         FileError: `expect` or a library cannot be read.
         DeviceError: CUDA is asked of a libtorch that was built without it.
     """
-    _check(options, libtorch)
-    _check_values(options)
+    check_options(options, libtorch)
+    check_values(options)
     return Request(
-        device=options.device,
-        inputs=read_given(options.inputs, options.inputs_file),
-        expected=_expected(options.expect),
-        tolerances=Tolerances(options.atol, options.rtol),
-        against=references.of(options),
-        record=options.record,
-        golden=options.golden,
-        force=options.force,
-        libraries=options.libraries,
-        timeout=options.timeout,
-        verbose=options.verbose,
-        method=options.method,
-        save_outputs=options.save_outputs,
-        model=options.model,
-        memory_limit=options.memory_limit,
+        options.device,
+        read_given(options.inputs, options.inputs_file),
+        _expected(options.expect),
+        Tolerances(options.atol, options.rtol),
+        reference,
+        options.record,
+        options.golden,
+        options.force,
+        options.libraries,
+        options.timeout,
+        options.verbose,
+        options.method,
+        options.save_outputs,
+        options.model,
+        options.memory_limit,
     )
-
-
-def _check_alone(tasks: Sequence[ModelTask], options: VerifyOptions) -> None:
-    """Refuse what goes with one model only where there are several."""
-    of_command = sum(task.options.expect == options.expect for task in tasks)
-    if options.expect and of_command > 1:
-        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
-    if options.save_outputs:
-        from torchlink.verify.saving import check_place
-
-        check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
-
-
-def _check_building(options: VerifyOptions) -> None:
-    if options.via not in WAYS:
-        raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
-
-
-def _check(options: VerifyOptions, libtorch: Libtorch) -> None:
-    """Refuse what makes no sense before anything is built."""
-    if options.device not in DEVICES:
-        raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
-    if options.golden and (options.against or options.record):
-        other = "--against" if options.against else "--record"
-        raise UsageError(f"--golden and {other} exclude each other.", hint="Run verify twice.")
-    for option in ("device", "against"):
-        _check_cuda(option, getattr(options, option), options, libtorch)
-
-
-def _check_cuda(option: str, named: str | None, options: VerifyOptions, libtorch: Libtorch) -> None:
-    """Refuse CUDA where libtorch or the program is without it."""
-    if named != "cuda":
-        return
-    if libtorch.accelerator not in ("cuda", "rocm"):
-        raise DeviceError(
-            f"--{option} cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
-            f"is a {libtorch.accelerator.upper()} build.",
-            hint="Name another libtorch with --libtorch"
-            + (", or say --device cpu." if option == "device" else "."),
-        )
-    if options.plan.cpu_only:
-        raise UsageError(
-            "--cpu leaves CUDA out of the program.", hint=f"Leave --cpu or --{option} cuda away."
-        )
-
-
-def _check_values(options: VerifyOptions) -> None:
-    """Refuse numbers out of their range or not finite, and operator libraries that are not there."""
-    for option, tolerance in (("--atol", options.atol), ("--rtol", options.rtol)):
-        if tolerance is not None and not 0 <= tolerance < inf:
-            raise UsageError(
-                f"{option} {tolerance:g} is not a tolerance.", hint="Give 0 or a positive number."
-            )
-    for library in options.libraries:
-        _check_library(library)
-    if options.timeout is not None and not 0 < options.timeout <= LONGEST:
-        raise UsageError(
-            f"--timeout {options.timeout:g} is not a time above 0 seconds.",
-            hint="Say seconds, such as 60 or 0.5.",
-        )
-
-
-def _check_library(library: Path) -> None:
-    """Refuse what the dynamic loader would wait for or refuse: what is no regular file, or holds nothing to load."""
-    hint = "Give --library a shared library of operators."
-    status = status_of(library)
-    if status is None:
-        raise FileError(f"{library}: no such file.", hint=hint)
-    if not S_ISREG(status.st_mode):
-        raise FileError(f"{library}: not a regular file (it is {file_kind(status.st_mode)}).", hint=hint)
-    if status.st_size == 0:  # such as /proc/kmsg, which is read without an end
-        raise FileError(f"{library}: empty.", hint=hint)
 
 
 def _plan(

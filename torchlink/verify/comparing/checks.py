@@ -198,7 +198,7 @@ class _Checks:
         except (FileError, InexpressibleError) as error:
             yield error
             return
-        self.called.found(recorded=str(place))
+        self.called.found(recording=str(place))
 
     def again(self, outputs: Any) -> None:
         """Call the model once more with the same inputs: what differs from itself cannot be compared with anything."""

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torchlink.errors import FileError, InexpressibleError, MalformedFileError, WouldOverwriteError
 from torchlink.verify.comparing.tolerances import Tolerances
 from torchlink.verify.comparing.values import Opaque
+from torchlink.verify.tasks import RECORDED
 
 if TYPE_CHECKING:
     from torchlink.verify.specs import InputSpec
 
-ABOUT, INPUTS, OUTPUTS = "golden.json", "inputs.pt", "outputs.pt"
-FILES = frozenset({ABOUT, INPUTS, OUTPUTS})
+INPUTS, OUTPUTS = "inputs.pt", "outputs.pt"
+FILES = frozenset({RECORDED, INPUTS, OUTPUTS})
 SCHEMA = 1
 
 
@@ -118,7 +119,7 @@ def record(
                     file.flush()
                     os.fsync(file.fileno())
             text = json.dumps({"schema": SCHEMA, **about}, indent=1)
-            (filled / ABOUT).write_text(text + "\n", encoding="utf-8")
+            (filled / RECORDED).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise unwritable(place, error) from error
         check_free(place, force=force)
@@ -153,18 +154,18 @@ def read_recording(directory: Path, model: Path, call: str) -> Recording:
     from torchlink.verify.specs import spec_of
 
     place = place_of(directory, model, call)
-    if not (place / ABOUT).is_file():
+    if not (place / RECORDED).is_file():
         raise FileError(
-            f"{directory}: holds no recording of {model}: no such file: {place / ABOUT}.",
+            f"{directory}: holds no recording of {model}: no such file: {place / RECORDED}.",
             hint=f"Record one with --record {directory}.",
         )
     try:
-        about = load_json(read_whole(place / ABOUT))
+        about = load_json(read_whole(place / RECORDED))
         torch = str(about["torch"])
         tolerances = Tolerances(_tolerance(about["atol"]), _tolerance(about["rtol"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedFileError(
-            f"{place / ABOUT}: damaged.", hint=f"Record it again with --record {directory} --force."
+            f"{place / RECORDED}: damaged.", hint=f"Record it again with --record {directory} --force."
         ) from error
     inputs = read_values(place / INPUTS).value
     if not (isinstance(inputs, dict) and set(inputs) == {"positional", "keywords"}):

@@ -11,6 +11,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -68,12 +69,17 @@ class Call:
 
 
 class Reference(ABC):
-    """Another run of the same model with the same inputs."""
+    """Another run of the same model with the same inputs; several threads may ask at once."""
 
     def __init__(self) -> None:
-        self._idle: dict[str, deque[Session]] = {}  # by the kind of model that they run
-        self._lock = threading.Lock()
         self.name = ""  # how reports call it, as far as it is known
+        self.threads: int | None = None  # that a model may use; None: as many as it likes
+        self._lock = threading.Lock()
+        self._idle: dict[str, deque[Session]] = {}  # by the kind of model that they run
+        self._open: set[Session] = set()
+        self._stopped = False
+        # A process ends with the thread that has started it, and those that ask come and go.
+        self._starter = ThreadPoolExecutor(1)
 
     @abstractmethod
     def outputs(self, call: Call, raw: Path) -> Any:
@@ -91,9 +97,37 @@ class Reference(ABC):
     def _started(self, kind: str) -> Session:
         """A new process for a kind of model."""
 
+    def prepare(self, kinds: Iterable[str], threads: int | None) -> None:
+        """See that it can serve models of these kinds, before any is run.
+
+        Args:
+            kinds: of the models.
+            threads: that a model may use; None: as many as it likes.
+        """
+        self.threads = threads
+        self._prepared(kinds)
+
     @abstractmethod
-    def prepare(self, kinds: Iterable[str]) -> None:
-        """See that it can serve models of these kinds, before any is run."""
+    def _prepared(self, kinds: Iterable[str]) -> None:
+        """Build or start what is needed."""
+
+    def _new(self, make: Callable[[], Session]) -> Session:
+        """A process that is ended by `stop` and `close`."""
+
+        def start() -> Session:
+            session = make()
+            with self._lock:
+                self._open.add(session)
+                if self._stopped:
+                    session.kill()
+            return session
+
+        return self._starter.submit(start).result()
+
+    def _drop(self, session: Session) -> None:
+        with self._lock:
+            self._open.discard(session)
+        session.close()
 
     @contextlib.contextmanager
     def _session(self, kind: str, timeout: float | None) -> Iterator[Session]:
@@ -110,21 +144,26 @@ class Reference(ABC):
         try:
             if timeout is not None:
                 session.limit(timeout)
-            try:
-                yield session
-            except LoaderDiedError as died:
-                raise self._death(session, died, timeout) from None
-            if session.printed:
-                session.cut()
-            session.unlimited()
-            kept = True
+            yield session
+            kept = self._through(session)
         except LoaderDiedError as died:
             raise self._death(session, died, timeout) from None
+        except ReferenceFailedError:  # the process has answered
+            with contextlib.suppress(LoaderDiedError):
+                kept = self._through(session)
+            raise
         finally:
             if kept:
                 idle.append(session)
             else:
-                session.close()
+                self._drop(session)
+
+    def _through(self, session: Session) -> bool:
+        """A model is through; whether the process can serve another."""
+        session.unlimited()
+        if session.printed:
+            session.cut()
+        return True
 
     def _death(self, session: Session, died: LoaderDiedError, timeout: float | None) -> ReferenceFailedError:
         lines = tuple(line for line in died.printed.splitlines() if line.strip())[-failures.PRINTED_LINES :]
@@ -141,11 +180,19 @@ class Reference(ABC):
         )
         return ReferenceFailedError(f"{self.name} {how} while it ran the model.", details=lines)
 
+    def stop(self) -> None:
+        """Kill the processes from another thread; whoever waits for one finds it dead."""
+        with self._lock:
+            self._stopped = True
+            for session in self._open:
+                session.kill()
+
     def close(self) -> None:
         """End the processes."""
-        for idle in self._idle.values():
-            while idle:
-                idle.pop().close()
+        self.stop()
+        self._starter.shutdown()
+        for session in list(self._open):
+            self._drop(session)
 
 
 class PythonSession(Session):
@@ -186,7 +233,7 @@ class PythonReference(Reference):
         self.passed = passed
         self.name = f"python ({python})"
 
-    def prepare(self, kinds: Iterable[str]) -> None:
+    def _prepared(self, kinds: Iterable[str]) -> None:
         """Import torch.
 
         Raises:
@@ -198,7 +245,7 @@ class PythonReference(Reference):
     def _started(self, kind: str) -> Session:
         del kind  # one Python runs all
         try:
-            session: Session = PythonSession(self.python, self.passed)
+            session = self._new(lambda: PythonSession(self.python, self.passed))
         except RunFailedError as error:
             raise ToolMissingError(
                 f"{self.python}: cannot be started.",
@@ -207,15 +254,14 @@ class PythonReference(Reference):
             ) from None
         session.limit(IMPORT)
         try:
-            answer = session.ask('{"do": "import"}')
+            answer = session.ask(json.dumps({"do": "import", "threads": self.threads}))
         except LoaderDiedError as died:
-            session.close()
             answer = {"event": "error", "message": f"it {_ending(died)}", "printed": died.printed}
         except BaseException:
-            session.close()
+            self._drop(session)
             raise
         if answer["event"] == "error":
-            session.close()
+            self._drop(session)
             lines = str(answer.get("printed") or answer["message"]).splitlines()
             raise ToolUnfitError(
                 f"{self.python}: cannot import torch: {str(answer['message']).splitlines()[0]}",
@@ -295,22 +341,32 @@ class LoaderReference(Reference):
         self._libtorch = libtorch
         self._build = build
         self._passed = passed
+        self._building = threading.Lock()
         self._programs: dict[str, tuple[Path, Sequence[str]]] = {}
 
-    def prepare(self, kinds: Iterable[str]) -> None:
+    def _prepared(self, kinds: Iterable[str]) -> None:
         """Build the loaders."""
         for kind in kinds:
             self._program(kind)
 
     def _program(self, kind: str) -> tuple[Path, Sequence[str]]:
-        with self._lock:
+        with self._building:
             if kind not in self._programs:
                 self._programs[kind] = self._build(self._libtorch, kind)
             return self._programs[kind]
 
     def _started(self, kind: str) -> Session:
         program, emulator = self._program(kind)
-        return Session(program, self._passed, emulator)
+        session = self._new(lambda: Session(program, self._passed, emulator))
+        if not emulator:
+            with contextlib.suppress(LoaderDiedError):  # the model that is to be run then says of what
+                session.serve_many(data_dir("templates") / "loader" / "warm.pt", self.threads or 0)
+        return session
+
+    def _through(self, session: Session) -> bool:
+        """Each model has a process forked from this one; where that cannot be, the process has served."""
+        session.unlimited()
+        return session.forks
 
     def outputs(self, call: Call, raw: Path) -> Any:
         """As for every reference; what makes random inputs gives the same numbers in every loader."""
@@ -325,6 +381,10 @@ class LoaderReference(Reference):
             commands.append(f"method {encoded(call.method)}")
         commands += [f"forward {call.words}", f"save outputs {encoded(str(raw))}"]
         with self._session(call.kind, call.timeout) as session:
+            if session.forks:
+                session.next_model()
+                if call.timeout is not None:
+                    session.limit(call.timeout)
             for command in commands:
                 answer = session.ask(command)
                 if answer["event"] == "error":
