@@ -117,10 +117,8 @@ void warm(int threads, const std::string& path) {
   try {
     const AutoGradMode no_gradients(false);
     const Muted nothing_printed;
-#ifndef LOADER_AOTI // it runs no TorchScript
     const Model model(path, c10::Device(c10::DeviceType::CPU));
     for (int i = 0; i < 3; ++i) model({filled(c10::ScalarType::Float, {1, 4}, "ones")});
-#endif
   } catch (const std::exception&) { // what an old libtorch cannot load, it serves without
   }
 #endif

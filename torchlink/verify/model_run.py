@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.verify.aoti.inputs import Guess as CompiledGuess
     from torchlink.verify.comparing.golden import Recording
     from torchlink.verify.graph import Description
     from torchlink.verify.guessing.search import Guess
@@ -212,9 +211,7 @@ class ModelRun:
             raise failed[-1].error
         raise _nothing_fits(description, failed)
 
-    def try_inputs(
-        self, guess: Guess | CompiledGuess, path: Path, failed: list[Failed]
-    ) -> TorchlinkError | None:
+    def try_inputs(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
         """Run forward with a guess; where it does not fit, the error, which is then the last of `failed`, too."""
         self.result = replace(self.result, input_tries=len(failed) + 1)
         try:
