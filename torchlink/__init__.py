@@ -201,7 +201,6 @@ def verify(
     against: str | Path | None = None,
     record: str | Path | None = None,
     golden: str | Path | None = None,
-    force: bool = False,
     model: str | None = None,
     timeout: float | None = None,
     env: str | Iterable[str] = (),
@@ -222,13 +221,13 @@ def verify(
         inputs_file: all of forward's arguments in one file, in place of `inputs`: .pt, .json, .npz or .safetensors.
         method: what is called in place of forward.
         save_outputs: a file that is written with all that forward returns: .npz, .pt, .json or .safetensors.
-        expect: a `.pt`, `.npy` or `.npz` file of the tensors that forward should return.
+        force: overwrite that file, and what `record` holds of a model.
+        expect: a file of what forward should return: `.pt`, `.npy`, `.npz`, `.safetensors` or `.json`.
         atol: absolute tolerance of comparisons; that of torch.testing.assert_close for the dtype where omitted.
         rtol: relative tolerance of comparisons, likewise.
         against: another run to compare with: "python", "python=EXE", "cuda", or the path of a libtorch.
         record: a directory to keep each model's inputs and outputs in.
         golden: one that was so made, to compare with.
-        force: overwrite the file of `save_outputs`, and what `record` holds of a model.
         model: the model to run in an AOTInductor package of several.
         timeout: seconds after which a model that has not finished is stopped.
         env: environment variables that the loader is given besides those of docs/security.md: NAME or NAME=VALUE.
@@ -246,6 +245,7 @@ def verify(
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
         UsageError: an option has no such value, an input cannot be read, or the sequence of models is empty.
         FileError: `expect` or a library cannot be read.
+        LibtorchNotFoundError: `against` names a directory without a libtorch.
     """
     from torchlink import arguments
     from torchlink.plan import PlanOptions
@@ -264,7 +264,6 @@ def verify(
         against=None if against is None else arguments.text(os.fspath(against), "against"),
         record=None if record is None else arguments.path(record, "record"),
         golden=None if golden is None else arguments.path(golden, "golden"),
-        force=arguments.instance(force, bool, "force", _A_BOOL),
         model=None if model is None else arguments.text(model, "model"),
         timeout=None if timeout is None else arguments.number(timeout, "timeout"),
         libraries=arguments.paths(libraries, "libraries"),

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.bounds import whole_number
+from torchlink.verify.guessing.search import Guess
 from torchlink.verify.specs import DictInput, InputSpec, ListInput, ScalarInput, TensorInput, TupleInput
 
 if TYPE_CHECKING:
@@ -63,13 +64,6 @@ class Asked(NamedTuple):
     def contiguous(self) -> bool:
         """Whether its strides are those of a new tensor."""
         return self.strides == strides_of(self.shape)
-
-
-class Guess(NamedTuple):
-    """Inputs to try, and why."""
-
-    inputs: tuple[InputSpec, ...]
-    why: str
 
 
 def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
