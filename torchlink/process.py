@@ -77,6 +77,7 @@ while [ $round -lt 300 ]; do
   sleep 0.1
 done
 """
+SLICE = 0.25  # seconds of one wait for a program
 LONGEST_END = 10.0  # seconds until nobody waits for the watcher any more
 
 
@@ -119,7 +120,7 @@ def run(
     }
     try:
         with _child(words, env, cwd=cwd, **pipes, **TEXT) as (process, _):
-            out, err = process.communicate(stdin, timeout)
+            out, err = _communicate(process, stdin, timeout)
     except ToolMissingError as error:
         cause = error.__cause__
         if not isinstance(cause, OSError) or isinstance(cause, ABSENT):
@@ -165,7 +166,7 @@ def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: i
                 import resource
 
                 resource.prlimit(process.pid, resource.RLIMIT_AS, (memory, memory))
-            out, _ = process.communicate(text, timeout)
+            out, _ = _communicate(process, text, timeout)
     except subprocess.TimeoutExpired as error:
         raise RunFailedError(f"{argv[0]} did not finish within {timeout:g} s and was stopped.") from error
     if process.returncode:
@@ -240,13 +241,42 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
     """
     with _child([str(word) for word in argv], env) as (process, watcher):
         try:
-            code = process.wait()
+            code = _ended(process)
         except Stopped as stopped:
             signals.forget()  # from here on the program's own end counts
             process.send_signal(stopped.number)
             code = process.wait()
             _end_all(watcher)  # g++ does not wait for its cc1plus
     return 128 - code if code < 0 else code
+
+
+def _communicate(process: subprocess.Popen[str], stdin: str | None, timeout: float | None) -> tuple[str, str]:
+    """Do what `Popen.communicate` does, and wake up in between.
+
+    A signal that arrives just before the system call that waits does not interrupt it, and Python drops what a
+    handler raises inside some callbacks.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    text = stdin  # taken over by the first call
+    while True:
+        left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+        try:
+            return process.communicate(text, max(left, 0))
+        except subprocess.TimeoutExpired:
+            text = None
+            if deadline is not None and time.monotonic() >= deadline:
+                raise
+            if threading.current_thread() is threading.main_thread():
+                signals.check()
+
+
+def _ended(process: subprocess.Popen[str]) -> int:
+    """Wait for a process, as `_communicate` does, and return its exit status."""
+    while True:
+        code = wait(process, SLICE)
+        if code is not None:
+            return code
+        signals.check()
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def test_a_directory_above_that_others_can_write_to_counts_unless_it_is_sticky(
     (tmp_path / above).chmod(rights)
     assert (cache.find("k") == made) is used
     said = capsys.readouterr().err
-    assert (f"lies in {tmp_path / above}, to which other users can write" in said) is not used
+    assert (f"is in {tmp_path / above}, to which other users can write" in said) is not used
     if not used:
         with pytest.raises(FileError, match="to which other users can write"):
             write_initial_cache("text")
@@ -138,7 +138,7 @@ def test_a_directory_above_of_another_user_counts(
     assert cache.find("k") is None
     found = paths.unused()
     assert found is not None
-    assert found[1] == f"lies in {named.parent}, which belongs to user {STRANGER}"
+    assert found[1] == f"is in {named.parent}, which belongs to user {STRANGER}"
 
 
 @root_only

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 # Makes an entry as a build does, and finds it again.
 BUILD = """
-from torchlink.build import cache
+from torchlink.compilation import cache
 with cache.lock("k"), cache.workspace() as work:
     (work / "entry").mkdir()
     (work / "entry/loader").write_text("#!/bin/sh")

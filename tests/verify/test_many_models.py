@@ -107,8 +107,7 @@ def test_what_a_model_leaves_behind_does_not_reach_the_next(
         save(Random(), tmp_path / f"{number}.pt")
     report = json.loads(verify(tmp_path, "-j", "1", "--json").out)
     drawn = [model["outputs"][0]["values"] for model in report["models"]]
-    assert len(drawn) == 4
-    assert drawn.count(drawn[0]) == 4
+    assert len({tuple(values) for values in drawn}) == 4  # else a seed of the one before holds
 
 
 @ONLY_LINUX
@@ -117,9 +116,14 @@ def test_one_loader_process_serves_them_all(
 ) -> None:
     from torchlink.verify import session
 
-    started: list[object] = []
-    spawn = session.spawn
-    monkeypatch.setattr(session, "spawn", lambda *words, **how: started.append(words) or spawn(*words, **how))
+    started: list[session.Session] = []
+    start = session.Session._start
+
+    def counted(own: session.Session) -> None:
+        started.append(own)
+        start(own)
+
+    monkeypatch.setattr(session.Session, "_start", counted)
     for number in range(6):
         shutil.copy(TINY, tmp_path / f"{number}.pt")
     verify(TINY)
@@ -289,6 +293,17 @@ def test_tables_of_the_settings_give_models_their_options(
     assert "torchlink.toml: model[0].timout is not a setting of torchlink" in wrong.err
 
 
+def running_in(group: int) -> list[str]:
+    """The processes of a group, but for those that have ended and wait to be reaped by whoever inherits them."""
+    stats = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            stats.append(file.read_text().rpartition(")")[2].split())
+        except OSError:
+            continue
+    return [" ".join(stat) for stat in stats if int(stat[2]) == group and stat[0] not in "ZX"]
+
+
 @ONLY_LINUX
 def test_ctrl_c_ends_everything_and_reports_what_is_done(
     torch_root: Path, private_cache: Path, models: Path, tmp_path: Path
@@ -305,7 +320,7 @@ def test_ctrl_c_ends_everything_and_reports_what_is_done(
         "float32[1,4]",
         "--json",
         "--jsonl",
-        tmp_path / "l",
+        str(tmp_path / "l"),
     ]
     process = subprocess.Popen(
         [sys.executable, "-m", "torchlink", *words, "--libtorch", str(torch_root)],
@@ -322,5 +337,4 @@ def test_ctrl_c_ends_everything_and_reports_what_is_done(
     assert process.returncode == 130, err
     report = json.loads(out)
     assert (names(report), report["interrupted"], report["ok"]) == (["a.pt", "b.pt"], True, False)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    until(lambda: not running_in(process.pid))

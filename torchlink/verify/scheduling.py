@@ -250,8 +250,7 @@ class _Crew:
         work: Callable[[int, Loaders], ModelResult],
         others: Sequence[Stoppable],
     ) -> None:
-        self._loaders = loaders
-        self._others = others
+        self._waited_for: tuple[Stoppable, ...] = (*loaders, *others)
         self._work = work
         self._outcomes: queue.SimpleQueue[Outcome | int] = queue.SimpleQueue()
         self._numbers = iter(range(count))
@@ -273,7 +272,7 @@ class _Crew:
     def stop(self) -> None:
         """End the loaders and the threads; what they were at is given up."""
         self._stop.set()
-        for each in (*self._loaders, *self._others):
+        for each in self._waited_for:
             each.stop()
         for worker in self._workers:
             if worker.ident is not None:

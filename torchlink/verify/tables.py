@@ -11,13 +11,13 @@ Of several tables that fit a model the later ones count, key by key; an option o
 from __future__ import annotations
 
 import os
-import re
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink import settings
 from torchlink.verify.options import DEFAULTS
+from torchlink.verify.tasks import fits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,11 +50,10 @@ class ModelTables(NamedTuple):
 
     def adjusted(self, task: ModelTask) -> ModelTask:
         """A task with what the tables that fit its model say; what its options have set already stays."""
-        place = os.path.abspath(task.path)  # noqa: PTH100 - a link counts by its own name
         options: dict[str, Any] = {}
         skip = task.skip
         for table in self.tables:
-            if fits(place, table.path):
+            if fits(task.path, table.path):
                 options.update(table.options)
                 skip = table.skip or skip
         left = {
@@ -140,27 +139,3 @@ def _number(reader: Reader, value: object, key: str, *, zero: bool) -> float:
     if not (0 <= value < inf and (zero or value)):
         reader.wrong(key, f"is not a number {'from' if zero else 'above'} 0", "Write another number.")
     return float(value)
-
-
-def fits(path: str, pattern: str) -> bool:
-    """Whether a glob fits a path; `*` and `?` stop at a `/`, and `**` stands for any directories."""
-    return re.fullmatch(_expression(pattern), path, re.DOTALL) is not None
-
-
-def _expression(pattern: str) -> str:
-    out, rest = "", pattern
-    while rest:
-        if rest.startswith("**/"):
-            out, rest = f"{out}(?:[^/]+/)*", rest[3:]
-        elif rest.startswith("**"):
-            out, rest = f"{out}.*", rest[2:]
-        elif rest[0] == "*":
-            out, rest = f"{out}[^/]*", rest[1:]
-        elif rest[0] == "?":
-            out, rest = f"{out}[^/]", rest[1:]
-        elif rest[0] == "[" and (found := re.match(r"\[(!?)(\]?[^]/]*)\]", rest)):
-            chars = re.sub(r"([\\^\[&~|])", r"\\\1", found[2])
-            out, rest = f"{out}[{'^/' if found[1] else ''}{chars}]", rest[found.end() :]
-        else:
-            out, rest = out + re.escape(rest[0]), rest[1:]
-    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import FileError, UsageError
@@ -31,6 +32,8 @@ def gather(
     paths: Sequence[Path | str],
     options: VerifyOptions,
     adjusted: Callable[[ModelTask], ModelTask] = lambda task: task,
+    *,
+    once: bool = False,
 ) -> list[ModelTask]:
     """A task for each model that paths name.
 
@@ -39,6 +42,7 @@ def gather(
             leaves them as they are. What is named twice is verified twice, what a directory holds besides once.
         options: for all of them.
         adjusted: what the settings change.
+        once: what is named twice is verified once, too.
 
     Raises:
         FileError: a directory holds no model or cannot be read, or a pattern fits nothing.
@@ -49,7 +53,7 @@ def gather(
             found = [str(path)] if not is_dir(path) else models_below(path)
         else:
             found = fitting(str(path))
-        known = set(named) if found != [str(path)] else set()
+        known = set(named) if once or found != [str(path)] else set()
         named += [each for each in found if each not in known]
     return [adjusted(ModelTask(each, options)) for each in named]
 
@@ -70,7 +74,7 @@ def models_below(directory: Path | str) -> list[str]:
     Raises:
         FileError: there is none, or the directory cannot be read.
     """
-    found = list(_walk(str(directory), ()))
+    found = list(_walk(str(directory), lambda path: path.endswith(SUFFIXES)))
     if not found:
         raise FileError(
             f"{directory}: no model in this directory.",
@@ -79,8 +83,10 @@ def models_below(directory: Path | str) -> list[str]:
     return found
 
 
-def _walk(directory: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """The model files below a directory, no link entered again that leads to one of those `above` it."""
+def _walk(
+    directory: str, wanted: Callable[[str], bool], above: tuple[tuple[int, int], ...] = ()
+) -> Iterator[str]:
+    """The wanted files below a directory, sorted, no link entered again that leads to one of those `above` it."""
     try:
         status = os.stat(directory)  # noqa: PTH116 - plain strings: there may be very many
         this = (status.st_dev, status.st_ino)
@@ -96,8 +102,8 @@ def _walk(directory: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
         return
     for entry in entries:
         if entry.is_dir():
-            yield from _walk(entry.path, (*above, this))
-        elif entry.name.endswith(SUFFIXES):  # a dangling link, too: whoever looks at it says so
+            yield from _walk(entry.path, wanted, (*above, this))
+        elif wanted(entry.path):  # a dangling link, too: whoever looks at it says so
             yield entry.path
 
 
@@ -107,9 +113,16 @@ def fitting(pattern: str) -> list[str]:
     Raises:
         FileError: nothing fits it.
     """
-    import glob
+    from glob import glob
 
-    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns, too
+    fixed, deep, _ = f"/{pattern}".partition("/**")
+    if deep:  # Python's own would follow links in circles
+        bases = sorted(glob(fixed[1:])) if fixed[1:] else ["/" if pattern.startswith("/") else "."]  # noqa: PTH207
+        whole = os.path.normpath(os.path.abspath(pattern))  # noqa: PTH100 - a pattern is text
+        found = [path for base in bases for path in _walk(base, lambda path: fits(path, whole))]
+        found = [path.removeprefix("./") for path in found]
+    else:
+        found = sorted(glob(pattern))  # noqa: PTH207 - absolute patterns, too
     if not found:
         raise FileError(f"{pattern}: nothing fits this pattern.", hint="Check it with `ls`.")
     files = [path for path in found if not is_dir(path)]
@@ -135,3 +148,28 @@ def parse_shard(text: str) -> tuple[int, int]:
 def shard_of(tasks: Sequence[ModelTask], number: int, of: int) -> tuple[list[ModelTask], Shard]:
     """The tasks of one of several runs that share them: every `of`-th, so that large neighbours are spread."""
     return list(tasks[number - 1 :: of]), Shard(number, of, len(tasks))
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Whether an absolute glob fits a path; `*` and `?` stop at a `/`, and `**` stands for any directories."""
+    place = os.path.abspath(path)  # noqa: PTH100 - a link counts by its own name
+    return re.fullmatch(_expression(pattern), place, re.DOTALL) is not None
+
+
+def _expression(pattern: str) -> str:
+    out, rest = "", pattern
+    while rest:
+        if rest.startswith("**/"):
+            out, rest = f"{out}(?:[^/]+/)*", rest[3:]
+        elif rest.startswith("**"):
+            out, rest = f"{out}.*", rest[2:]
+        elif rest[0] == "*":
+            out, rest = f"{out}[^/]*", rest[1:]
+        elif rest[0] == "?":
+            out, rest = f"{out}[^/]", rest[1:]
+        elif rest[0] == "[" and (found := re.match(r"\[(!?)(\]?[^]/]*)\]", rest)):
+            chars = re.sub(r"([\\^\[&~|])", r"\\\1", found[2])
+            out, rest = f"{out}[{'^/' if found[1] else ''}{chars}]", rest[found.end() :]
+        else:
+            out, rest = out + re.escape(rest[0]), rest[1:]
+    return out
