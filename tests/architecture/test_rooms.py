@@ -58,6 +58,8 @@ WRITERS = {
     "bundle/making.py",
     "bundle/writing.py",
     "extract/extraction.py",
+    "verify/comparing/expected.py",
+    "verify/comparing/golden.py",
     "lint/linting.py",
     "cli/lint_output.py",
     "cli/main.py",
