@@ -19,6 +19,10 @@ class TensorSink {
   virtual ~TensorSink() = default;
   // Adds what the sink knows of a tensor: dense, on the CPU, contiguous.
   virtual void add(const at::Tensor& tensor, JsonObject& entry) = 0;
+  // Whether the tree is to say how the tensor itself is laid out.
+  virtual bool keeps_layout() {
+    return false;
+  }
   // Whether one value more may be written.
   virtual bool takes_another() {
     return true;
@@ -36,6 +40,10 @@ class RawFile : public TensorSink {
   }
   RawFile(const RawFile&) = delete;
   RawFile& operator=(const RawFile&) = delete;
+
+  bool keeps_layout() override {
+    return true;
+  }
 
   void add(const at::Tensor& tensor, JsonObject& entry) override {
     static const char zeros[alignment] = {};
@@ -146,7 +154,7 @@ inline std::string tensor_tree(const at::Tensor& tensor, TensorSink& sink) {
   }
   out.add("data_type", json_string(dtype_name(plain.scalar_type()))).add("shape", sizes_json(plain));
 #if LOADER_API >= 111
-  if (tensor.layout() == at::kStrided && !tensor.is_contiguous() && tensor.is_non_overlapping_and_dense()) out.add("strides", strides_json(tensor));
+  if (sink.keeps_layout() && tensor.layout() == at::kStrided && !tensor.is_contiguous() && tensor.is_non_overlapping_and_dense()) out.add("strides", strides_json(tensor));
 #endif
   sink.add(plain, out);
   if (quantized(tensor)) out.add("note", "\"quantized; its values are dequantized\"");

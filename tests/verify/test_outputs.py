@@ -175,7 +175,7 @@ def test_too_many_inputs_are_counted_as_the_user_gave_them(libtorch: Libtorch) -
     (model,) = torchlink.verify(None, libtorch, inputs=["float32[1,4]", "3", "4"]).models
     assert model.error is not None
     assert "forward takes 1 argument, and --input gives 3" in model.error.message
-    assert model.error.hint == "Give --input what forward(input: Tensor) takes."
+    assert model.error.hint == "Give --input what forward(x: Tensor) takes."
     assert model.error.exit_code == 2
 
 

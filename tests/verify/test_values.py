@@ -108,7 +108,7 @@ def test_the_json_that_was_written_goes_in_again(models: Path, torch_root: Path,
     assert [taken.name for taken in model.inputs] == ["x", "state", "named", "scale"]
     document = json.loads((tmp_path / "o.json").read_text())
     shown: Any = model.output
-    del shown["value"][3]["names"]
+    del shown["value"][3]["names"]  # of the named tuple
     assert document == shown
     (tmp_path / "x.json").write_text(json.dumps(document["value"][0]))
     again = proved(models / "echo.pt", torch_root, inputs=[str(tmp_path / "x.json")])

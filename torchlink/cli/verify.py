@@ -31,6 +31,8 @@ Examples:
   torchlink verify model.pt
   torchlink verify model.pt --input 'float32[1,3,224,224]=randn:7' --input 3
   torchlink verify model.pt --input image.npy --input mask=none --expect expected.pt --rtol 1e-3
+  torchlink verify model.pt --against python
+  torchlink verify models/ --record golden   # then: --golden golden --libtorch OTHER
   torchlink verify model.pt --inputs batch.pt --save-outputs outputs.npz
   torchlink verify model.pt --method encode --input '[1, 2, 3]'
   torchlink verify model.pt --device cuda --json
