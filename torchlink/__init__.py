@@ -12,6 +12,7 @@ Every function raises `torchlink.TorchlinkError` (with `.message`, `.hint` and `
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -204,9 +205,16 @@ def verify(
     *,
     device: str = "cpu",
     inputs: str | Iterable[str] | None = None,
+    inputs_file: str | Path | None = None,
+    method: str = "forward",
+    save_outputs: str | Path | None = None,
     expect: str | Path | None = None,
-    atol: float = 1e-5,
-    rtol: float = 1e-4,
+    atol: float | None = None,
+    rtol: float | None = None,
+    against: str | Path | None = None,
+    record: str | Path | None = None,
+    golden: str | Path | None = None,
+    model: str | None = None,
     timeout: float | None = None,
     env: str | Iterable[str] = (),
     libraries: str | Path | Iterable[str | Path] = (),
@@ -217,14 +225,23 @@ def verify(
     """Build the reference loader with the flags of the plan, run it on each model and report what came out.
 
     Args:
-        models: a TorchScript file or several, at least one; the bundled test model where omitted or None.
+        models: a TorchScript file, AOTInductor package or library, or several, at least one; the bundled test model
+            where omitted or None.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
-        inputs: forward's arguments in order, each in the syntax of `--input`: "float32[1,3,224,224]=randn:7"; inferred
-            from the model where omitted.
-        expect: a `.pt`, `.npy` or `.npz` file with the tensors that forward should return.
-        atol: absolute tolerance of that comparison.
-        rtol: relative tolerance of that comparison.
+        inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
+            out from the model where omitted.
+        inputs_file: all of forward's arguments in one file, in place of `inputs`: .pt, .json, .npz or .safetensors.
+        method: what is called in place of forward.
+        save_outputs: a file that is written with all that forward returns: .npz, .pt, .json or .safetensors.
+        force: overwrite that file, and what `record` holds of a model.
+        expect: a file of what forward should return: `.pt`, `.npy`, `.npz`, `.safetensors` or `.json`.
+        atol: absolute tolerance of comparisons; that of torch.testing.assert_close for the dtype where omitted.
+        rtol: relative tolerance of comparisons, likewise.
+        against: another run to compare with: "python", "python=EXE", "cuda", or the path of a libtorch.
+        record: a directory to keep each model's inputs and outputs in.
+        golden: one that was so made, to compare with.
+        model: the model to run in an AOTInductor package of several.
         timeout: seconds after which a model that has not finished is stopped.
         env: environment variables passed to the loader besides those in docs/security.md: NAME or NAME=VALUE.
         libraries: shared libraries with operators that the models use, loaded before them.
@@ -241,6 +258,7 @@ def verify(
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
         UsageError: an argument has an invalid value, an input cannot be parsed, or the sequence of models is empty.
         FileError: `expect` or a library cannot be read.
+        LibtorchNotFoundError: `against` names a directory without a libtorch.
     """
     from torchlink import arguments
     from torchlink.plan import PlanOptions
@@ -250,9 +268,16 @@ def verify(
     files = () if models is None else arguments.paths(models, "models")
     options = VerifyOptions(
         inputs=None if inputs is None else arguments.texts(inputs, "inputs"),
+        inputs_file=None if inputs_file is None else arguments.path(inputs_file, "inputs_file"),
+        method=arguments.text(method, "method"),
+        save_outputs=None if save_outputs is None else arguments.path(save_outputs, "save_outputs"),
         expect=None if expect is None else arguments.path(expect, "expect"),
-        atol=arguments.number(atol, "atol"),
-        rtol=arguments.number(rtol, "rtol"),
+        atol=None if atol is None else arguments.number(atol, "atol"),
+        rtol=None if rtol is None else arguments.number(rtol, "rtol"),
+        against=None if against is None else arguments.text(os.fspath(against), "against"),
+        record=None if record is None else arguments.path(record, "record"),
+        golden=None if golden is None else arguments.path(golden, "golden"),
+        model=None if model is None else arguments.text(model, "model"),
         timeout=None if timeout is None else arguments.number(timeout, "timeout"),
         libraries=arguments.paths(libraries, "libraries"),
         device=arguments.text(device, "device"),

@@ -79,21 +79,23 @@ def whole_number(digits: str) -> int:
         return 0
 
 
-def load_json(text: str | bytes) -> Any:
-    """Parse a JSON document.
+def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
+    """Parse a JSON document of up to `limit` bytes.
 
     Raises:
         ValueError: it is invalid, too large, or too deeply nested.
     """
     import json
 
-    if len(text) > LONGEST_JSON:
-        raise ValueError(f"it is larger than {LONGEST_JSON >> 20} MB")
+    if len(text) > limit:
+        raise ValueError(f"it is larger than {limit >> 20} MB")
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is too deeply nested") from None
     except json.JSONDecodeError:
         raise
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
     except ValueError:  # Python's limit on digits, whose message is for programmers
         raise ValueError("a number in it is too long") from None

@@ -146,6 +146,12 @@ class TimedOutError(RunFailedError):
     code = "timed-out"
 
 
+class MemoryLimitError(RunFailedError):
+    """A program that was built needs more memory than it was given."""
+
+    code = "memory-limit"
+
+
 class InexpressibleError(TorchlinkError):
     """A path or flag cannot be written in the syntax of the requested target."""
 
@@ -172,6 +178,19 @@ class MismatchError(TorchlinkError):
     exit_code = 1
 
 
+class NondeterministicError(MismatchError):
+    """A model gave other numbers the second time, with the same inputs: there is nothing to compare or record."""
+
+    code = "nondeterministic"
+
+
+class ReferenceFailedError(TorchlinkError):
+    """A model ran, but what it is compared with did not: Python, another libtorch or another device."""
+
+    code = "reference-failed"
+    exit_code = 1
+
+
 class DeviceError(TorchlinkError):
     """This libtorch does not support the requested device."""
 
@@ -188,4 +207,11 @@ class BundleFailedError(TorchlinkError):
     """A binary cannot be bundled as it is: a library of its closure is missing, or a changed copy is broken."""
 
     code = "bundle-failed"
+    exit_code = 1
+
+
+class CompiledForOtherError(TorchlinkError):
+    """A model was compiled by AOTInductor for another device, machine, processor or libtorch than is here."""
+
+    code = "compiled-for-other"
     exit_code = 1

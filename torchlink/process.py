@@ -200,6 +200,18 @@ def spawn(
         raise missing_tool(words[0], error) from error
 
 
+def limit_memory(process: int, size: int) -> None:
+    """Let a running process have no more bytes of memory of its own: RLIMIT_DATA, where the system has it (Linux).
+
+    RLIMIT_AS would count the gigabytes of libraries that a program maps, and the address space that CUDA reserves.
+    """
+    if sys.platform == "linux":
+        import resource
+
+        with contextlib.suppress(ProcessLookupError):  # whoever talks to it says more
+            resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
+
+
 def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
     """Return the exit status of a process (negative for a signal), or None where it still runs after `seconds`."""
     if hasattr(os, "pidfd_open"):  # Popen itself polls every 50 ms

@@ -31,7 +31,11 @@ class BuiltLoader:
 
 
 def build_loader(
-    plan: LinkPlan, compiler: Compiler, via: str = "cxx", started: Callable[[], None] = lambda: None
+    plan: LinkPlan,
+    compiler: Compiler,
+    via: str = "cxx",
+    started: Callable[[], None] = lambda: None,
+    program: str = "torchscript",
 ) -> BuiltLoader:
     """Return the loader for a plan: from the cache, else built under a lock and cached.
 
@@ -40,6 +44,7 @@ def build_loader(
         compiler: builds it.
         via: "cxx" for the compiler with the flags of the plan, "cmake" or "nim" for that target's project.
         started: called before something is built.
+        program: "torchscript", or "aoti" for models that AOTInductor has compiled; a name of `recipe.PROGRAMS`.
 
     Raises:
         BuildFailedError: it does not compile, link or configure.
@@ -47,7 +52,7 @@ def build_loader(
         ToolMissingError: a program that is needed is missing.
         InexpressibleError: the target's syntax cannot carry a path of the plan.
     """
-    way = recipe(via, plan, compiler)
+    way = recipe(via, plan, compiler, program)
     name = key(plan, compiler, way.key_parts())
     entry = cache.find(name)
     if entry is None:

@@ -55,6 +55,8 @@ TELLING_HEADERS = (
 PROGRAM = "loader"
 DEPENDENCIES = "loader.d"  # the compiler's list of headers
 MAIN = "loader.cpp"
+# The programs built from the loader's sources, with the macros that select each.
+PROGRAMS: dict[str, tuple[str, ...]] = {"torchscript": (), "aoti": ("-DLOADER_AOTI",)}
 
 
 def prerequisites(text: str) -> list[str]:
@@ -177,31 +179,32 @@ class Recipe:
         return [self.via, *arguments, *written, *self.tools]
 
 
-def recipe(via: str, plan: LinkPlan, compiler: Compiler) -> Recipe:
-    """Return the recipe for "cxx", "cmake" or "nim".
+def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
+    """Return the recipe for "cxx", "cmake" or "nim" and one of `PROGRAMS`.
 
     Raises:
         ToolMissingError: CMake or Nim is needed and not installed.
         InexpressibleError: the target's syntax cannot express a path of the plan.
     """
-    return {"cxx": by_compiler, "cmake": by_cmake, "nim": by_nim}[via](plan, compiler)
+    return {"cxx": by_compiler, "cmake": by_cmake, "nim": by_nim}[via](plan, compiler, program)
 
 
-def by_compiler(plan: LinkPlan, compiler: Compiler) -> Recipe:
+def by_compiler(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """Build with the compiler and exactly the flags that `torchlink flags` prints, plus those that list the headers."""
     listed = ("-MD", "-MF", DEPENDENCIES)
-    command = (*compiler.command, str(source_dir() / MAIN), "-o", PROGRAM, *listed, *cxx.flags(plan))
-    return Recipe("cxx", sources(), (command,))
+    source = (*PROGRAMS[program], str(source_dir() / MAIN))
+    command = (*compiler.command, *source, "-o", PROGRAM, *listed, *cxx.flags(plan))
+    return Recipe("cxx", sources(program), (command,))
 
 
-def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
+def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """Build the project that `torchlink cmake init` writes, with the loader as its program."""
     from torchlink.compilation.cmake import prefix_files, project_tools
     from torchlink.projects.cmake import BUILD_DIR, PREFIX_DIR, project
 
     cmake = _tool("cmake")
     tools = project_tools()
-    code = sources()
+    code = sources(program)
     prefix = {f"{PREFIX_DIR}/{name}": text for name, text in prefix_files(plan).items()}
     configure = (
         str(cmake.path),
@@ -214,6 +217,7 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
         # The loader is moved out of the build tree, like an installed program. Without this option CMake pads its
         # search path with empty entries, which mean the current directory.
         "-DCMAKE_BUILD_WITH_INSTALL_RPATH=TRUE",
+        *(f"-DCMAKE_CXX_FLAGS={macro}" for macro in PROGRAMS[program]),
     )
     # CMake asks for dependency files anyway; ninja deletes them unless told to keep them.
     keep = ("--", "-d", "keepdepfile") if tools.generator == "Ninja" else ()
@@ -228,18 +232,19 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
     )
 
 
-def by_nim(plan: LinkPlan, compiler: Compiler) -> Recipe:
+def by_nim(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """Build with the nim.cfg that `torchlink nim init` writes and a Nim program that compiles the loader."""
     from torchlink.projects.nim import loader_project
 
     nim = _tool("nim")
     kind = "clang" if "clang" in compiler.kind else "gcc"
-    program = str(compiler.path)
-    native = (f"--cc:{kind}", f"--{kind}.cpp.exe:{program}", f"--{kind}.cpp.linkerexe:{program}")
+    cxx_ = str(compiler.path)
+    native = (f"--cc:{kind}", f"--{kind}.cpp.exe:{cxx_}", f"--{kind}.cpp.linkerexe:{cxx_}")
     command = (
         str(nim.path),
         *("cpp", "--hints:off", "--nimcache:nimcache"),
         *(cross.nim_switches(plan.libtorch, compiler) if is_foreign(plan.libtorch) else native),
+        *(f"--passC:{macro}" for macro in PROGRAMS[program]),
         *("--passC:-MD", f"--out:{PROGRAM}", "loader.nim"),
     )
     files = loader_project(plan)
@@ -251,9 +256,10 @@ def source_dir() -> Path:
     return data_dir("templates") / "loader"
 
 
-def sources() -> dict[str, str]:
-    """Return the loader's C++ sources: file name -> text."""
+def sources(program: str = "torchscript") -> dict[str, str]:
+    """Return the C++ sources of one of `PROGRAMS`: file name -> text."""
     files = sorted(file for file in source_dir().iterdir() if file.suffix in (".cpp", ".h"))
+    files = [file for file in files if program == "aoti" or not file.name.startswith("aoti_")]
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 

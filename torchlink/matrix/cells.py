@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import LibtorchUnusableError, ResourcesError, TorchlinkError, UsageError
 from torchlink.libtorch.choose import failure, search
-from torchlink.verify.verification import WAYS, verify
+from torchlink.verify.sanity import WAYS
+from torchlink.verify.verification import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -173,9 +174,9 @@ def run_matrix(
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: too few.", hint="Use 1 or more.")
     if model is not None:
-        from torchlink.model.kind import require_torchscript
+        from torchlink.model.kind import require_model
 
-        require_torchscript(model)
+        require_model(model)
     pairs = [(row, column) for row in rows for column in columns]
 
     def verify_cell(pair: tuple[Row, Column]) -> Cell:

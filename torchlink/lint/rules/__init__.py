@@ -45,7 +45,7 @@ def choose(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tuple[Rule
         return RULES
     from torchlink.errors import UsageError
     from torchlink.lint.policy.allow import matching, selected
-    from torchlink.lint.policy.config import nearest
+    from torchlink.settings import nearest
 
     names = [rule.id for rule in RULES]
     for pattern in (*select, *ignore):
