@@ -52,6 +52,17 @@ inline at::Tensor tensor_from(Words& words) {
   return from_file(dtype, sizes, whole(parts[1]), sizes_from(parts[2]), string_from(parts[3]));
 }
 
+// A tensor with another size in one dimension: its slices from the first on, over and over.
+inline at::Tensor resized(const at::Tensor& tensor, int64_t dimension, int64_t size) {
+  const int64_t rank = tensor.dim(), at = dimension < 0 ? dimension + rank : dimension;
+  if (at < 0 || at >= rank) throw std::runtime_error("a tensor of " + std::to_string(rank) + " dimensions has no dimension " + std::to_string(dimension));
+  const int64_t had = tensor.size(at);
+  if (had == 0 || element_count({size, tensor.numel() / had}) < 1) throw std::runtime_error("an empty tensor has no other size");
+  std::vector<int64_t> taken(static_cast<size_t>(size));
+  for (int64_t i = 0; i < size; ++i) taken[static_cast<size_t>(i)] = i % had;
+  return tensor.index_select(at, api::from_blob(taken.data(), {size}, at::TensorOptions(c10::ScalarType::Long)).to(tensor.device(), c10::ScalarType::Long, false, true));
+}
+
 // The type of a list's elements where forward does not declare one.
 inline c10::TypePtr element_type(const std::string& word, const std::vector<c10::IValue>& items) {
   if (word == "tensor") return c10::TensorType::get();
@@ -71,6 +82,10 @@ inline c10::IValue value_from(Words& words, c10::TypePtr declared, c10::Device d
   const bool declared_list = declared && declared->kind() == c10::TypeKind::ListType;
   const bool declared_dict = declared && declared->kind() == c10::TypeKind::DictType;
   if (kind == "tensor") return tensor_from(words).to(device);
+  if (kind == "sized") {
+    const int64_t dimension = whole(words.next()), size = whole(words.next());
+    return resized(value_from(words, declared, device).toTensor(), dimension, size);
+  }
   if (kind == "int") {
     const int64_t number = whole(words.next());
     if (declared && declared->kind() == c10::TypeKind::FloatType) return static_cast<double>(number);

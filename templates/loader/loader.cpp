@@ -1,12 +1,14 @@
 // torchlink's reference loader: loads a TorchScript model, calls its forward, says what came out.
 //
-//   loader [--library LIB.so]… [--device cpu|cuda|auto] MODEL [INPUT…]   by hand, for reading
+//   loader [--library LIB.so]… [--device DEVICE] MODEL [INPUT…]   by hand, for reading
 //   loader --serve   commands on stdin, one JSON object a line on stdout
 //
 // An input is written in words: `tensor float32 1x3x224x224 randn:7`, `int 3`, `list int 2 int 1 int 2`.
 // The protocol of --serve is in README.md. What a model prints goes to stderr.
 
+#include "bench.h"
 #include "comparison.h"
+#include "gpu.h"
 #include "inputs.h"
 #ifdef LOADER_AOTI
 #include "aoti_model.h"
@@ -130,7 +132,8 @@ class Loader {
  public:
   void load(const std::string& device, const std::string& path) {
     stage = "device";
-    device_ = usable(device);
+    device_ = usable_device(device);
+    gpu_.reset(new Gpu(device_));
     stage = "load";
     const auto start = std::chrono::steady_clock::now();
     returned_.reset();
@@ -192,6 +195,27 @@ class Loader {
     again_.reset();
     const Muted nothing_printed;
     again_.reset(new c10::IValue(timed(arguments)));
+  }
+
+  // `WARMUP RUNS SECONDS N VALUE…`: once more and again, with the same arguments.
+  BenchTimes bench(Words& words) {
+    stage = "bench";
+    const BenchPlan plan(words);
+    words_ = words.rest();
+    const std::vector<c10::IValue> arguments = arguments_from(words);
+    stage = "bench";
+    const Muted nothing_printed;
+    return benched(plan, [&] {
+      timed(arguments);
+      return forward_ms;
+    });
+  }
+
+  // What the device is, and what the model has taken of it.
+  std::string gpu() {
+    stage = "device";
+    model();
+    return gpu_->json(device_);
   }
 
   // Its operators and classes register themselves when it is loaded; it stays until the process ends.
@@ -282,26 +306,13 @@ class Loader {
     return result;
   }
 
-  // The first CUDA tensor tells, in libtorch's own words, whether library, driver and GPU are there.
-  static c10::Device usable(const std::string& wanted) {
-    const c10::Device cpu(c10::DeviceType::CPU), cuda(c10::DeviceType::CUDA, 0);
-    if (wanted == "cpu") return cpu;
-    if (wanted != "cuda" && wanted != "auto") throw std::runtime_error("'" + wanted + "' is no device; say cpu, cuda or auto");
-    try {
-      filled(c10::ScalarType::Float, {1}, "zeros").to(cuda);
-      return cuda;
-    } catch (const std::exception&) {
-      if (wanted == "cuda") throw;
-      return cpu;
-    }
-  }
-
   // Kernels run on after forward has returned; a copy to the host waits for them.
   void finish_device_work() const {
     if (!device_.is_cpu()) filled(c10::ScalarType::Float, {1}, "zeros").to(device_).to(at::Device(at::kCPU));
   }
 
   c10::Device device_{c10::DeviceType::CPU};
+  std::unique_ptr<Gpu> gpu_;
   std::unique_ptr<Model> model_;
   std::vector<std::string> words_; // of the last forward
   std::unique_ptr<c10::IValue> returned_; // by it
@@ -369,6 +380,19 @@ std::string answer(Loader& loader, const std::string& line) {
     loader.forward_again(words);
     return JsonObject().add("event", "\"again\"").add("forward_ms", json_number(loader.forward_ms)).text();
   }
+  if (command == "bench") {
+    const BenchTimes times = loader.bench(words);
+    std::vector<std::string> all;
+    for (const double time : times.all) all.push_back(json_number(time));
+    JsonObject result;
+    result.add("event", "\"benched\"").add("first_ms", json_number(times.first)).add("warmup", json_number(static_cast<long long>(times.warmup)));
+    return result.add("times_ms", json_array(all)).add("peak_rss_mb", json_number(peak_rss_mib())).text();
+  }
+  if (command == "threads") {
+    loader.stage = "bench";
+    return settings_json(static_cast<int>(words.count()));
+  }
+  if (command == "gpu") return loader.gpu();
   if (command == "mark") { // tells apart what is printed before and behind it
     std::cout.flush();
     std::fflush(stdout);
@@ -444,7 +468,7 @@ extern "C" int torchlink_loader_main(int argc, char** argv) {
     words.erase(words.begin(), words.begin() + 2);
   }
   if (words.empty() || words[0].compare(0, 1, "-") == 0) {
-    std::fprintf(stderr, "usage: loader [--library LIB.so] [--device cpu|cuda|auto] MODEL [INPUT...] | loader --serve\n");
+    std::fprintf(stderr, "usage: loader [--library LIB.so] [--device cpu|cuda[:N]|mps|xpu|auto] MODEL [INPUT...] | loader --serve\n");
     return 2;
   }
   return by_hand(libraries, device, words[0], std::vector<std::string>(words.begin() + 1, words.end()), out);
