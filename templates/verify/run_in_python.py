@@ -168,6 +168,12 @@ class Runner:
         self.stage = "import"
         self.torch = self.model = self.kind = self.device = None
 
+    def answer(self, asked):
+        """Do what is asked."""
+        if asked["do"] == "import":
+            return self.start(asked["threads"])
+        return getattr(self, asked["do"])(asked)
+
     def start(self, threads):
         """Import torch, which then takes so many threads, or as many as it likes."""
         self.stage = "import"
@@ -186,6 +192,7 @@ class Runner:
         for library in asked["libraries"]:
             torch.ops.load_library(library)
         self.stage = "load"
+        start = time.perf_counter()
         path, name = asked["path"], asked.get("model")
         if self.kind == "torchscript":
             self.model = torch.jit.load(path, map_location=self.device)
@@ -197,30 +204,119 @@ class Runner:
             self.model = load_package(path, model_name=name)
         else:
             self.model = torch._inductor.aoti_load_package(path)
-        return {"event": "loaded"}
+        return {"event": "loaded", "load_ms": (time.perf_counter() - start) * 1000}
 
-    def run(self, asked):
-        """Call the model with the inputs of a file and write what it returns to another."""
-        torch = self.torch
+    def prepared(self, asked):
+        """What is called with what."""
         self.stage = "input"
         with open(asked["from"], "rb") as file:
-            values = Values(torch, self.device, file)
+            values = Values(self.torch, self.device, file)
             inputs = [values.read(node) for node in asked["inputs"]]
             keywords = {name: values.read(node) for name, node in asked["keywords"].items()}
         method = asked.get("method") or "forward"
         # A method other than forward, and what is no module, is called by its name.
-        call = self.model if method == "forward" else getattr(self.model, method)
-        self.stage = "forward"
-        start = time.time()
-        with torch.no_grad():
+        return (self.model if method == "forward" else getattr(self.model, method)), inputs, keywords
+
+    def timed(self, call, inputs, keywords):
+        """What a call returns, and the milliseconds that it takes until the device is done."""
+        start = time.perf_counter()
+        with self.torch.no_grad():
             result = call(*inputs, **keywords)
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize()
-        took = time.time() - start
+        kind = self.device.partition(":")[0]
+        if kind in ("cuda", "xpu", "mps"):
+            getattr(self.torch, kind).synchronize()
+        return result, (time.perf_counter() - start) * 1000
+
+    def run(self, asked):
+        """Call the model with the inputs of a file and write what it returns to another."""
+        torch = self.torch
+        called = self.prepared(asked)
+        self.stage = "forward"
+        result, took = self.timed(*called)
         self.stage = "output"
         with open(asked["to"], "wb") as file:
             value = Values(torch, self.device, file).write(result)
-        return {"event": "result", "value": value, "forward_ms": took * 1000}
+        return {"event": "result", "value": value, "forward_ms": took}
+
+    def bench(self, asked):
+        """Call the model again and again with the same inputs, as templates/loader/bench.h does; nothing is printed."""
+        called = self.prepared(asked)
+        self.stage = "forward"
+        limit, least = asked["seconds"], 5
+        with Muted():
+            first, warmup, times = self.timed(*called)[1], 0, []
+            start = time.perf_counter()
+            while warmup < asked["warmup"]:
+                if warmup >= least and limit and time.perf_counter() - start > limit / 4:
+                    break
+                self.timed(*called)
+                warmup += 1
+            start = time.perf_counter()
+            while len(times) < asked["runs"]:
+                if len(times) >= least and limit and time.perf_counter() - start > limit:
+                    break
+                times.append(self.timed(*called)[1])
+        answer = {"event": "benched", "first_ms": first, "warmup": warmup, "times_ms": times}
+        answer["peak_rss_mb"] = peak_rss_mib()
+        return answer
+
+    def settings(self, asked):
+        """Threads, and how this torch was built."""
+        torch = self.torch
+        self.stage = "settings"
+        if asked["threads"]:
+            torch.set_num_threads(asked["threads"])
+        answer = {"event": "settings", "threads": torch.get_num_threads(), "openmp": openmp_runtimes()}
+        answer["interop_threads"] = torch.get_num_interop_threads()
+        answer["parallel"] = torch.__config__.parallel_info()
+        answer["config"] = torch.__config__.show()
+        return answer
+
+
+class Muted:
+    """While it is entered, what is printed goes nowhere."""
+
+    def __enter__(self):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.kept = os.dup(1), os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+
+    def __exit__(self, *error):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for place in (1, 2):
+            os.dup2(self.kept[place - 1], place)
+            os.close(self.kept[place - 1])
+
+
+def peak_rss_mib():
+    """The most memory that this process ever held, in MiB; -1 where the system does not say."""
+    try:
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return -1
+
+
+def openmp_runtimes():
+    """The files of OpenMP runtimes that are mapped into this process; none where the system does not say."""
+    found = []
+    try:
+        with open("/proc/self/maps", errors="surrogateescape") as maps:
+            for line in maps:
+                path = line[line.find("/") :].rstrip("\n") if "/" in line else ""
+                if os.path.basename(path).startswith(("libgomp", "libiomp", "libomp")) and path not in found:
+                    found.append(path)
+    except OSError:
+        pass
+    return found
 
 
 def serve(commands, out):
@@ -229,10 +325,7 @@ def serve(commands, out):
     for line in commands:
         asked = json.loads(line)
         try:
-            if asked["do"] == "import":
-                answer = runner.start(asked["threads"])
-            else:
-                answer = runner.load(asked) if asked["do"] == "load" else runner.run(asked)
+            answer = runner.answer(asked)
         except BaseException as error:  # the model's own, and SystemExit of what is imported
             text = str(error) or repr(error)
             answer = {"event": "error", "stage": runner.stage, "error": type(error).__name__, "message": text}

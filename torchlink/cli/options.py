@@ -168,8 +168,8 @@ VERIFY = {
         "--against",
         "Compare with what another run returns for the same inputs: of the Python that libtorch belongs to (or "
         "python=EXE), of the GPU, or of another libtorch.",
-        metavar="python[=EXE]|cuda|PATH",
-        complete=offering("python", "python=", "cuda"),
+        metavar="python[=EXE]|cuda[:N]|PATH",
+        complete=offering("python", "python=", "cuda", "mps", "xpu"),
     ),
     "record": Option("--record", "Keep each model's inputs and outputs in DIR, for --golden.", metavar="DIR"),
     "golden": Option(
@@ -196,11 +196,31 @@ VERIFY = {
         "The model to run in an AOTInductor package (.pt2) of several.",
         metavar="NAME",
     ),
+    "bench": {
+        "bench": Option(
+            "--bench",
+            "Time calls: the first, then p50, p90, p99, throughput and peak memory; with --against there, too.",
+        ),
+        "runs": Option(
+            "--bench-runs",
+            "How many calls count. [default: 100, or as many as are done in 5 s]",
+            metavar="N",
+        ),
+        "warmup": Option("--bench-warmup", "How many calls before them do not. [default: 10]", metavar="N"),
+        "threads": Option(
+            "--bench-threads", "How many threads libtorch uses. [default: as many as it takes]", metavar="N"
+        ),
+        "batch": Option(
+            "--bench-batch",
+            "Time these sizes of a dimension of an argument (several: x,mask:0=1,8; all that have it: *:0=1,8).",
+            metavar="ARGUMENT:DIMENSION=SIZE,...",
+        ),
+    },
     "device": Option(
         "--device",
-        "Where to run the model. auto: on CUDA if it is usable, else on the CPU.",
-        metavar="cpu|cuda|auto",
-        complete=offering("cpu", "cuda", "auto"),
+        "Where to run the model. auto: on the first GPU if one is usable, else on the CPU.",
+        metavar="cpu|cuda[:N]|mps|xpu|auto",
+        complete=offering("cpu", "cuda", "cuda:1", "mps", "xpu", "auto"),
     ),
     "env": Option(
         "--env",

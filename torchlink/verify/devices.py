@@ -14,6 +14,33 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
 
+ACCELERATOR = re.compile(r"(?P<kind>cuda|mps|xpu)(?::(?P<index>\d{1,3}))?")
+# What a libtorch must be built for.
+BUILDS = {"cuda": ("cuda", "rocm"), "xpu": ("xpu",)}
+NAMES = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU", "mps": "MPS"}
+DEVICES = "cpu, cuda, cuda:1, mps, xpu or auto"
+
+
+def named_accelerator(device: str | None) -> str | None:
+    """The kind of accelerator that a device's name means: `cuda` of `cuda:1`; None where it is none."""
+    found = ACCELERATOR.fullmatch(device or "")
+    return found["kind"] if found else None
+
+
+def lacking(device: str, libtorch: Libtorch) -> str | None:
+    """Why a libtorch cannot have this accelerator, as `needs a CUDA build, and …`; None where it may."""
+    kind = named_accelerator(device)
+    if kind is None:
+        return None
+    one = f"the libtorch {libtorch.version or ''} of {libtorch.root}".replace("  ", " ")
+    if kind == "mps":
+        return None if libtorch.platform == "macos" else f"needs macOS, and {one} is for {libtorch.platform}"
+    if libtorch.accelerator in BUILDS[kind]:
+        return None
+    article = "an" if NAMES[kind].startswith("X") else "a"
+    return f"needs {article} {NAMES[kind]} build, and {one} is a {libtorch.accelerator.upper()} build"
+
+
 class Cause(NamedTuple):
     """One thing that keeps libtorch from the GPU."""
 
@@ -35,6 +62,16 @@ CAUSES = (
         "Update the driver, take a libtorch of CUDA {version} or older, or say --device cpu.",
     ),
     Cause(
+        re.compile(r"invalid device ordinal|Allocator not initialized for device|[Ii]nvalid device index"),
+        "and {library} was loaded, but there is no GPU of index {index}",
+        "Look at `nvidia-smi -L` and CUDA_VISIBLE_DEVICES: the first of those that are visible is cuda:0.",
+    ),
+    Cause(
+        re.compile(r"no kernel image is available|no kernel image|invalid device function"),
+        "and {library} was loaded, but it has no kernels for this GPU's compute capability",
+        "Take a libtorch that was built for it, mostly a newer one or one of a newer CUDA, or say --device cpu.",
+    ),
+    Cause(
         re.compile(r"No CUDA GPUs are available|no CUDA-capable device|might not have a CUDA gpu"),
         "and {library} was loaded, but the NVIDIA driver shows it no GPU",
         "Look at nvidia-smi and CUDA_VISIBLE_DEVICES, or say --device cpu.",
@@ -49,29 +86,30 @@ CAUSES = (
 )
 
 
-def no_gpu(said: str, libtorch: Libtorch) -> DeviceFailedError:
+def no_gpu(said: str, libtorch: Libtorch, device: str = "cuda") -> DeviceFailedError:
     """The error for a GPU that libtorch cannot use.
 
     Args:
         said: the exception's decisive sentence.
         libtorch: for which accelerator it was built.
+        device: that was asked for.
     """
-    names = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
-    name = names.get(libtorch.accelerator, libtorch.accelerator)
+    name = NAMES.get(libtorch.accelerator, libtorch.accelerator.upper())
     build = " ".join(filter(None, (name, libtorch.accelerator_version, "build")))
     library = "libtorch_hip" if libtorch.accelerator == "rocm" else f"libtorch_{libtorch.accelerator}"
     for cause in CAUSES:
         match = cause.said.search(said)
         if match:
             # CUDA counts its versions so: 12020 is 12.2.
+            index = device.partition(":")[2] or "0"
             number = int(match[1]) if match.lastindex else 0
             version = f"{number // 1000}.{number % 1000 // 10}"
             return DeviceFailedError(
-                f"This is a {build} {cause.sentence.format(version=version, library=library)}.",
+                f"This is a {build} {cause.sentence.format(version=version, library=library, index=index)}.",
                 hint=cause.hint.format(version=version),
             )
     return DeviceFailedError(
-        f"The GPU is not usable, though this is a {build}: {said}", hint="Say --device cpu."
+        f"The device {device} is not usable, and this is a {build}: {said}", hint="Say --device cpu."
     )
 
 

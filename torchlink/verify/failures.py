@@ -70,6 +70,7 @@ STAGES = {
     "again": "in the model's forward, called again with the same inputs",
     "save": "while it saved what the model returned",
     "compare": "while it compared the outputs",
+    "bench": "while its calls were timed",
     "end": "when it ended, after all had gone well",
 }
 
@@ -97,7 +98,9 @@ def without_self(message: str) -> str:
     return DECLARED.sub(r"\1", counted)
 
 
-def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = False) -> TorchlinkError:
+def exception(
+    stage: str, message: str, libtorch: Libtorch, *, verbose: bool = False, device: str = "cuda"
+) -> TorchlinkError:
     """The error for an `error` event of the loader.
 
     Args:
@@ -105,13 +108,14 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
         message: the C++ exception's text.
         libtorch: what the loader was built against.
         verbose: keep what libtorch lists besides.
+        device: that was asked for.
     """
     message = without_self(message)
     sentence = decisive_sentence(message)
     traceback = tuple(line for line in message.splitlines() if line.strip())
     details = traceback if len(traceback) > 1 else ()
     if stage == "device":
-        return no_gpu(sentence, libtorch)
+        return no_gpu(sentence, libtorch, device)
     if stage == "load" and sentence.startswith(LEGACY_FORMAT):
         return ForwardFailedError(
             "The model is in the format of torch 1.1 and 1.2, which libtorch reads up to 1.10 only.",

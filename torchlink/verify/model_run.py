@@ -18,7 +18,7 @@ from torchlink.errors import (
 from torchlink.verify import failures
 from torchlink.verify.operators import UnknownOperatorError, all_unknown, unloadable
 from torchlink.verify.outputs import output_from
-from torchlink.verify.result import GIVEN, ModelResult, TakenInput
+from torchlink.verify.result import GIVEN, Gpu, ModelResult, TakenInput
 from torchlink.verify.session import LoaderDiedError
 from torchlink.verify.specs import encoded
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
+    from torchlink.verify.benching.figures import Bench
     from torchlink.verify.comparing.golden import Recording
     from torchlink.verify.graph import Description
     from torchlink.verify.guessing.search import Guess
@@ -66,6 +67,8 @@ def proved(run: ModelRun, path: Path) -> ModelResult:
         run.save()
         run.check(path)
         run.call_again()
+        run.look_at_device()
+        run.bench(path)
         run.stage = "end"
         session.finish(thoroughly=bool(request.libraries))
     except ResourcesError:
@@ -97,6 +100,10 @@ class ModelRun:
         self.signal: str | None = None  # that ended the process last
         self.names: list[str] = []  # of forward's arguments
         self.schema: dict[str, Any] | None = None  # the same with their types, where the loader tells
+        self.taken: tuple[Sequence[InputSpec], Sequence[tuple[str, InputSpec]]] = (
+            (),
+            (),
+        )  # what forward was called with last
         self.crashes = 0
         self.arguments = ""  # of the last call of forward, as the loader reads them
         self.loading: list[
@@ -115,7 +122,11 @@ class ModelRun:
             if self.request.memory_limit is not None and failures.MEMORY.search(str(event["message"])):
                 raise failures.memory_limit(self.request.memory_limit, self.stage)
             raise failures.exception(
-                str(event["stage"]), str(event["message"]), self.libtorch, verbose=self.request.verbose
+                str(event["stage"]),
+                str(event["message"]),
+                self.libtorch,
+                verbose=self.request.verbose,
+                device=self.request.device,
             )
         return event
 
@@ -143,6 +154,8 @@ class ModelRun:
     def load(self, path: Path) -> None:
         """Load the libraries of operators, and the model."""
         self.loading = []
+        if self.request.bench is not None and self.request.bench.threads is not None:
+            self.ask(f"threads {self.request.bench.threads}", "bench")
         for library in self.request.libraries:
             try:
                 self.ask(f"library {encoded(str(library.absolute()))}", "library")
@@ -277,6 +290,56 @@ class ModelRun:
         )
         check(called, self.request, self.result)
 
+    def look_at_device(self) -> None:
+        """Which GPU the model ran on, what it took there, and whether the outputs are there."""
+        device = self.result.device
+        if device in (None, "cpu"):
+            return
+        event = self.ask("gpu", "device")
+        devices = {output.device for output in self.result.outputs if output.device is not None}
+        used = event["memory_used_mb"]
+        gpu = Gpu(event["name"], used, event["kernel_ran"] is True, devices == {device})
+        self.result = replace(self.result, gpu=gpu)
+
+    def bench(self, path: Path) -> None:
+        """Measure how long calls take, where that was asked for."""
+        if self.request.bench is None:
+            return
+        from torchlink.verify.benching.measuring import Measured, measure
+        from torchlink.verify.comparing.references import Call
+
+        def found(bench: Bench) -> None:
+            self.result = replace(self.result, bench=bench)
+
+        call = Call(
+            path,
+            self.result.kind,
+            self.result.device or "cpu",
+            self.request.libraries,
+            self.result.method,
+            self.request.model or "",
+            self.arguments,
+            tuple(self.loading),
+            {},
+            path,
+            self.request.timeout,
+        )
+        positional, keywords = self.taken
+        extra = [f"argument {number + 1}" for number in range(len(self.names), len(positional))]
+        measured = Measured(
+            self.ask,
+            found,
+            positional,
+            keywords,
+            (*self.names, *extra),
+            self.result.forward_ms or 0.0,
+            self.result.device or "cpu",
+            call,
+            self.request.environment or {},
+            self.session.emulator,
+        )
+        measure(measured, self.request.bench, self.request.against)
+
     def call_again(self) -> None:
         """Call forward as a program would, more than once: the first call is not what the later ones take."""
         while len(self.result.again_ms) < MOST_CALLS_AGAIN:
@@ -298,6 +361,7 @@ class ModelRun:
     ) -> None:
         extra = [f"argument {number + 1}" for number in range(len(self.names), len(inputs))]
         named = [*zip([*self.names, *extra], inputs, strict=False), *keywords]
+        self.taken = (inputs, keywords)
         words = [str(len(inputs)), *(spec.to_wire() for spec in inputs)]
         if keywords:
             words += [str(len(keywords)), *(f"{encoded(name)} {spec.to_wire()}" for name, spec in keywords)]

@@ -8,6 +8,16 @@ from typing import NamedTuple
 from torchlink.plan import PlanOptions
 
 
+class BenchOptions(NamedTuple):
+    """How the calls of a model are measured, as the command line gives it."""
+
+    bench: bool = False
+    runs: int | None = None  # calls; None: 100, or as many as are done in 5 seconds
+    warmup: int | None = None  # calls before these; None: 10
+    threads: int | None = None  # that libtorch may use, here and in the run that it is compared with
+    batch: str | None = None  # "x:0=1,8,32": sizes that a dimension of an argument gets, one after the other
+
+
 class VerifyOptions(NamedTuple):
     """How models are verified, as the command line gives it."""
 
@@ -31,7 +41,8 @@ class VerifyOptions(NamedTuple):
     )
     memory_limit: int | None = None  # bytes of memory of its own that a loader process may have
     libraries: tuple[Path, ...] = ()  # of operators that the models use; loaded before each model
-    device: str = "cpu"  # "cpu", "cuda", or "auto": CUDA where it is usable
+    bench: BenchOptions = BenchOptions()
+    device: str = "cpu"  # "cpu", "cuda", "cuda:1", "mps", "xpu", or "auto": the first of these that is usable
     env: tuple[str, ...] = ()  # variables of the loader besides those it always has: NAME or NAME=VALUE
     via: str = "cxx"  # how the loader is built: by the compiler, or through a project for "cmake" or "nim"
     plan: PlanOptions = PlanOptions()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torchlink.errors import TorchlinkError
     from torchlink.libtorch.facts import Libtorch
     from torchlink.toolchain.emulator import Emulator
+    from torchlink.verify.benching.figures import Bench, BenchRequest
     from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.comparing.values import Comparison
@@ -28,7 +29,7 @@ GIVEN = "given"
 class Request:
     """What is asked of every model."""
 
-    device: str = "cpu"  # "cpu" | "cuda" | "auto"
+    device: str = "cpu"  # "cpu" | "cuda" | "cuda:1" | "mps" | "xpu" | "auto"
     inputs: Given | None = None  # None: work them out
     expected: Expectation | None = None
     tolerances: Tolerances = DEFAULT
@@ -43,6 +44,8 @@ class Request:
     save_outputs: Path | None = None  # where what it returns is written
     model: str | None = None  # in a package of several
     memory_limit: int | None = None  # bytes of memory of its own that its process may have
+    bench: BenchRequest | None = None  # how its calls are measured; None: they are not
+    environment: Mapping[str, str] | None = None  # of its process
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,15 @@ class TakenInput:
     name: str  # as forward declares it
     text: str  # as `--input` takes it: "float32[1,3,224,224]=randn:1"
     why: str  # one sentence for all arguments: why they were taken; GIVEN for --input
+
+
+class Gpu(NamedTuple):
+    """The device that a model ran on, where it is not the CPU."""
+
+    name: str | None  # as its driver calls it; None where it does not say (only NVIDIA's is asked)
+    memory_used_mb: float | None  # MiB that its free memory has lost since before the model was loaded
+    kernel_ran: bool  # an arithmetic was done there, and was right
+    outputs_there: bool  # all tensors that forward returned are on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,8 @@ class ModelResult:
     forward_ms: float | None = None  # the first call, in which torch.jit optimises
     again_ms: tuple[float, ...] = ()  # later calls with the same inputs; none where the first took long
     peak_rss_mb: float | None = None  # MiB
+    gpu: Gpu | None = None  # None on the CPU
+    bench: Bench | None = None  # how long calls take; None where that was not asked for
     printed: str = ""  # what model and libtorch wrote to stdout and stderr
     # What was done when it failed: "read", "library", "load", "device", "describe", "input", "forward", "again",
     # "expect" or "end"; None where it did not fail.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import DeviceError, FileError, UsageError
 from torchlink.status import file_kind, status_of
+from torchlink.verify.devices import DEVICES, NAMES, lacking, named_accelerator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.verify.options import VerifyOptions
 
-DEVICES = ("cpu", "cuda", "auto")
 LONGEST = 1e6  # seconds: timers take no more everywhere
 WAYS = ("cxx", "cmake", "nim")
 
@@ -28,29 +28,30 @@ def check_building(options: VerifyOptions) -> None:
 
 def check_options(options: VerifyOptions, libtorch: Libtorch) -> None:
     """Refuse what makes no sense before anything is built."""
-    if options.device not in DEVICES:
-        raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
+    if options.device not in ("cpu", "auto") and not named_accelerator(options.device):
+        raise UsageError(f"--device {options.device} is not known.", hint=f"Use {DEVICES}.")
     if options.golden and (options.against or options.record):
         other = "--against" if options.against else "--record"
         raise UsageError(f"--golden and {other} exclude each other.", hint="Run verify twice.")
     for option in ("device", "against"):
-        _check_cuda(option, getattr(options, option), options, libtorch)
+        _check_accelerator(option, getattr(options, option), options, libtorch)
 
 
-def _check_cuda(option: str, named: str | None, options: VerifyOptions, libtorch: Libtorch) -> None:
-    """Refuse CUDA where libtorch or the program is without it."""
-    if named != "cuda":
+def _check_accelerator(option: str, named: str | None, options: VerifyOptions, libtorch: Libtorch) -> None:
+    """Refuse a GPU where libtorch or the program is without it."""
+    if named is None or not named_accelerator(named):
         return
-    if libtorch.accelerator not in ("cuda", "rocm"):
+    why = lacking(named, libtorch)
+    if why is not None:
         raise DeviceError(
-            f"--{option} cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
-            f"is a {libtorch.accelerator.upper()} build.",
+            f"--{option} {named} {why}.",
             hint="Name another libtorch with --libtorch"
             + (", or say --device cpu." if option == "device" else "."),
         )
     if options.plan.cpu_only:
+        name = NAMES[named_accelerator(named) or "cuda"]
         raise UsageError(
-            "--cpu leaves CUDA out of the program.", hint=f"Leave --cpu or --{option} cuda away."
+            f"--cpu leaves {name} out of the program.", hint=f"Leave --cpu or --{option} {named} away."
         )
 
 

@@ -314,6 +314,11 @@ class Session:
         """Whether each model has a process forked from this one."""
         return self._forks
 
+    @property
+    def emulator(self) -> str:
+        """The program that runs the loader, where it is for another machine; else empty."""
+        return "" if self._command[0] == str(self.loader) else str(self._command[0])
+
     def kill(self) -> None:
         """End the process at once, from any thread; whoever talks to it finds it dead."""
         self._process.kill()

@@ -45,6 +45,7 @@ class TensorInput(InputSpec):
     )
     file: StoredTensor | None = None
     data: bytes | None = None  # its elements themselves, little-endian
+    sized: tuple[int, int] | None = None  # a dimension, and the size that it gets by repetition
 
     def to_text(self) -> str:
         """`float32[1,3]=ones`, `@` and the quoted path of the file, or JSON where the elements are at hand."""
@@ -60,14 +61,15 @@ class TensorInput(InputSpec):
         )
 
     def to_wire(self) -> str:
-        """`tensor DTYPE DIMS FILL`."""
+        """`tensor DTYPE DIMS FILL`, behind `sized DIMENSION SIZE` where a dimension gets another size."""
         fill = self.fill
         if self.file is not None:
             path = encoded(str(self.file.path.absolute()))
             fill = f"file:{self.file.offset}:{dimensions(self.file.strides)}:{path}"
         elif self.data is not None:
             fill = f"hex:{self.data.hex()}"
-        return f"tensor {self.dtype} {dimensions(self.shape)} {fill}"
+        tensor = f"tensor {self.dtype} {dimensions(self.shape)} {fill}"
+        return tensor if self.sized is None else f"sized {self.sized[0]} {self.sized[1]} {tensor}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_model
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
+from torchlink.verify.benching.figures import bench_request
 from torchlink.verify.comparing.tolerances import Tolerances
 from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
@@ -140,9 +141,7 @@ def verify_tasks(
         check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
     hooks = hooks or Hooks()
     requests, references = _requests(tasks, libtorch, hooks)
-    workers = jobs_for(
-        jobs, len(tasks), max((request.device for request in requests.values()), default="cpu")
-    )
+    workers = _workers(list(requests.values()), jobs, len(tasks), libtorch)
     minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
     plan, tool = _plan(libtorch, options)
     emulator = _emulator(libtorch, tool)
@@ -201,6 +200,27 @@ def verify_tasks(
     return progress.report
 
 
+def _workers(requests: Sequence[Request], jobs: int | None, count: int, libtorch: Libtorch) -> int:
+    """How many models are run at once: one where calls are timed, and on a GPU unless more are asked for.
+
+    Raises:
+        UsageError: so many cannot be asked for.
+    """
+    if any(request.bench for request in requests):
+        if jobs is not None and jobs > 1:
+            raise UsageError(
+                f"--bench and -j {jobs} exclude each other.", hint="Omit -j: models are timed one by one."
+            )
+        return 1
+    gpu = libtorch.accelerator != "cpu" or libtorch.platform == "macos"
+    elsewhere = [
+        request.device
+        for request in requests
+        if request.device != "cpu" and (request.device != "auto" or gpu)
+    ]
+    return jobs_for(jobs, count, elsewhere[0] if elsewhere else "cpu")
+
+
 def _command(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
     """How a loader is started."""
     if emulator:
@@ -233,10 +253,13 @@ class _Progress:
         self._hooks.ended(number, result, self._report, self._count)
 
     def prove(self, waiting: Sequence[int], jobs: int, prover: _Prover, early: Session | None) -> None:
-        """Run the models with these numbers."""
+        """Run the models with these numbers; those that are timed each in a process that has run nothing else."""
+        timed = any(request.bench for request in prover.requests.values())
         threads = max(1, processors() // jobs) if jobs > 1 else None
         loaders = [
-            Loaders(several=len(waiting) > jobs, threads=threads, early=None if number else early)
+            Loaders(
+                several=len(waiting) > jobs and not timed, threads=threads, early=None if number else early
+            )
             for number in range(jobs)
         ]
         references = prover.references(waiting)
@@ -347,6 +370,8 @@ def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | 
         options.save_outputs,
         options.model,
         options.memory_limit,
+        bench_request(options.bench),
+        minimal_environment(options.env) if options.bench.bench else None,
     )
 
 

@@ -6,30 +6,24 @@ Each runs in processes of its own, which are kept from one model to the next. A 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from torchlink.errors import (
     DeviceError,
     ReferenceFailedError,
-    RunFailedError,
-    ToolMissingError,
-    ToolUnfitError,
     TorchlinkError,
     UsageError,
 )
-from torchlink.libtorch.machine import is_foreign
 from torchlink.paths import data_dir
-from torchlink.process import which
 from torchlink.verify import failures
 from torchlink.verify.comparing.values import value_of
+from torchlink.verify.devices import named_accelerator
 from torchlink.verify.session import LoaderDiedError, Session
 from torchlink.verify.specs import encoded
 
@@ -40,15 +34,7 @@ if TYPE_CHECKING:
 
 Build: TypeAlias = "Callable[[Libtorch, str], tuple[Path, Sequence[str]]]"
 
-IMPORT = 300.0  # seconds for importing torch from a cold disk
-LINES = 12  # of a Python exception's text that are kept
 PYTHON = "python"
-DEVICES = ("cuda",)
-# What an interpreter may need to start and to find its packages, besides what every program that is run is given.
-PYTHON_VARIABLES = (
-    *("PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYENV_VERSION", "PYENV_ROOT", "VIRTUAL_ENV"),
-    *("CONDA_PREFIX", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +52,25 @@ class Call:
     inputs: Mapping[str, Any]  # as they came to `saved` in the loader's answer: `value` and `keywords`
     raw: Path  # with the tensors of `inputs`
     timeout: float | None
+
+
+class Benched(NamedTuple):
+    """Calls to be timed with the same arguments."""
+
+    warmup: int  # calls before those that count
+    runs: int  # calls that count
+    seconds: float  # after which there are no more of either; 0: no limit
+    words: str  # the arguments as the loader reads them
+    inputs: Mapping[str, Any]  # as in `Call`
+    raw: Path
+
+
+class Timings(NamedTuple):
+    """How long another run took."""
+
+    load_ms: float
+    events: Sequence[Mapping[str, Any]]  # `benched`, for each of the calls
+    settings: Mapping[str, Any]
 
 
 class Reference(ABC):
@@ -96,6 +101,19 @@ class Reference(ABC):
     @abstractmethod
     def _started(self, kind: str) -> Session:
         """A new process for a kind of model."""
+
+    @abstractmethod
+    def timings(self, call: Call, calls: Sequence[Benched], threads: int) -> Timings:
+        """Time calls of a model in a process that has run nothing before.
+
+        Args:
+            call: the model; its inputs do not count.
+            calls: with what, one after the other.
+            threads: that libtorch uses.
+
+        Raises:
+            ReferenceFailedError: it did not run there.
+        """
 
     def prepare(self, kinds: Iterable[str], threads: int | None) -> None:
         """See that it can serve models of these kinds, before any is run.
@@ -158,6 +176,23 @@ class Reference(ABC):
             else:
                 self._drop(session)
 
+    @contextlib.contextmanager
+    def _fresh(self, start: Callable[[], Session], timeout: float | None) -> Iterator[Session]:
+        """A process of its own, which is ended with the block.
+
+        Raises:
+            ReferenceFailedError: it ended, or ran out of time.
+        """
+        session = start()
+        try:
+            if timeout is not None:
+                session.limit(timeout)
+            yield session
+        except LoaderDiedError as died:
+            raise self._death(session, died, timeout) from None
+        finally:
+            self._drop(session)
+
     def _through(self, session: Session) -> bool:
         """A model is through; whether the process can serve another."""
         session.unlimited()
@@ -193,127 +228,6 @@ class Reference(ABC):
         self._starter.shutdown()
         for session in list(self._open):
             self._drop(session)
-
-
-class PythonSession(Session):
-    """A Python process that runs `templates/verify/run_in_python.py`."""
-
-    def __init__(self, python: Path, passed: Sequence[str]) -> None:
-        runner = data_dir("templates") / "verify" / "run_in_python.py"
-        super().__init__(python, passed, arguments=(str(runner),), environment=python_environment())
-
-    def cut(self) -> str:
-        """What has been printed goes with the model; Python knows no marks."""
-        text, self._printed = self._printed, ""
-        return text
-
-
-def python_environment() -> dict[str, str]:
-    """The variables that an interpreter needs to find its packages; no directory relative to the present one."""
-    kept = {name: os.environ[name] for name in PYTHON_VARIABLES if name in os.environ}
-    path = [
-        entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()
-    ]
-    if path:
-        kept["PYTHONPATH"] = os.pathsep.join(path)
-    return {**kept, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-class PythonReference(Reference):
-    """The same file loaded by Python.
-
-    Args:
-        python: the interpreter.
-        passed: variables of `--env`.
-    """
-
-    def __init__(self, python: Path, passed: Sequence[str]) -> None:
-        super().__init__()
-        self.python = python
-        self.passed = passed
-        self.name = f"python ({python})"
-
-    def _prepared(self, kinds: Iterable[str]) -> None:
-        """Import torch.
-
-        Raises:
-            ToolUnfitError: the interpreter cannot.
-        """
-        del kinds  # one Python runs all
-        self._idle[PYTHON] = deque([self._started(PYTHON)])
-
-    def _started(self, kind: str) -> Session:
-        del kind  # one Python runs all
-        try:
-            session = self._new(lambda: PythonSession(self.python, self.passed))
-        except RunFailedError as error:
-            raise ToolMissingError(
-                f"{self.python}: cannot be started.",
-                hint="Name another: --against python=EXE.",
-                details=error.details,
-            ) from None
-        session.limit(IMPORT)
-        try:
-            answer = session.ask(json.dumps({"do": "import", "threads": self.threads}))
-        except LoaderDiedError as died:
-            answer = {"event": "error", "message": f"it {_ending(died)}", "printed": died.printed}
-        except BaseException:
-            self._drop(session)
-            raise
-        if answer["event"] == "error":
-            self._drop(session)
-            lines = str(answer.get("printed") or answer["message"]).splitlines()
-            raise ToolUnfitError(
-                f"{self.python}: cannot import torch: {str(answer['message']).splitlines()[0]}",
-                hint="Name an interpreter that can: --against python=EXE.",
-                details=tuple(lines[-LINES:]) if len(lines) > 1 else (),
-            )
-        session.unlimited()
-        self.name = f"python (torch {answer['torch']})"
-        return session
-
-    def outputs(self, call: Call, raw: Path) -> Any:
-        """As for every reference; the tensors of the inputs are the very bytes that the loader used."""
-        load = {
-            "do": "load",
-            "kind": call.kind,
-            "path": str(call.path.absolute()),
-            "device": call.device,
-            "libraries": [str(library.absolute()) for library in call.libraries],
-            "model": call.entry,
-        }
-        run = {
-            "do": "run",
-            "method": call.method,
-            "inputs": call.inputs["value"],
-            "keywords": call.inputs.get("keywords") or {},
-            "from": str(call.raw),
-            "to": str(raw),
-        }
-        with self._session(PYTHON, call.timeout) as session:
-            for asked in (load, run):
-                answer = session.ask(json.dumps(asked))
-                if answer["event"] == "error":
-                    raise self._raised(answer)
-            return value_of(answer["value"], raw)
-
-    def _raised(self, answer: Mapping[str, Any]) -> ReferenceFailedError:
-        """The error for what Python raised."""
-        lines = [line for line in str(answer["message"]).splitlines() if line.strip()]
-        stages = {"library": "a library of operators", "load": "the model", "input": "the inputs"}
-        what = stages.get(str(answer["stage"]))
-        sentence = failures.decisive_sentence(str(answer["message"])) or "no message"
-        did = f"could not load {what}" if what else "could not run the model"
-        return ReferenceFailedError(
-            f"{self.name} {did}: {answer['error']}: {sentence}",
-            details=tuple(lines[-LINES:]) if len(lines) > 1 else (),
-        )
-
-
-def _ending(died: LoaderDiedError) -> str:
-    if died.returncode < 0:
-        return f"was killed by {failures.signal_name(-died.returncode)}"
-    return f"ended with exit status {died.returncode}"
 
 
 class LoaderReference(Reference):
@@ -375,10 +289,7 @@ class LoaderReference(Reference):
                 f"{call.path}: an AOTInductor package is compiled for one device, and runs on no other.",
                 hint=f"Compile it for {self.device} too, and verify each --against python.",
             )
-        commands = [f"library {encoded(str(library.absolute()))}" for library in call.libraries]
-        commands += [self._loading(command) for command in call.loading]
-        if call.method != "forward":
-            commands.append(f"method {encoded(call.method)}")
+        commands = self._bringing(call)
         commands += [f"forward {call.words}", f"save outputs {encoded(str(raw))}"]
         with self._session(call.kind, call.timeout) as session:
             if session.forks:
@@ -390,6 +301,31 @@ class LoaderReference(Reference):
                 if answer["event"] == "error":
                     raise self._refused(answer)
             return value_of(answer["value"], raw)
+
+    def timings(self, call: Call, calls: Sequence[Benched], threads: int) -> Timings:
+        """As for every reference."""
+        program, emulator = self._program(call.kind)
+        with self._fresh(
+            lambda: self._new(lambda: Session(program, self._passed, emulator)), call.timeout
+        ) as session:
+
+            def ask(command: str) -> Mapping[str, Any]:
+                answer = session.ask(command)
+                if answer["event"] == "error":
+                    raise self._refused(answer)
+                return answer
+
+            settings = ask(f"threads {threads}")
+            answers = [ask(command) for command in self._bringing(call)]
+            load = next(float(each["load_ms"]) for each in answers if each["event"] == "loaded")
+            events = [ask(f"bench {each.warmup} {each.runs} {each.seconds:g} {each.words}") for each in calls]
+            return Timings(load, events, settings)
+
+    def _bringing(self, call: Call) -> list[str]:
+        """The commands that bring the model in."""
+        commands = [f"library {encoded(str(library.absolute()))}" for library in call.libraries]
+        commands += [self._loading(command) for command in call.loading]
+        return commands + ([f"method {encoded(call.method)}"] if call.method != "forward" else [])
 
     def _loading(self, command: str) -> str:
         """A command that brings the model in, for the device of this run."""
@@ -420,43 +356,18 @@ def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequen
         LibtorchUnusableError: it cannot serve.
     """
     if against.partition("=")[0] == PYTHON:
+        from torchlink.verify.comparing.python import PythonReference, python_of
+
         return PythonReference(python_of(against, libtorch), passed)
-    if against in DEVICES:
+    if named_accelerator(against):
         return LoaderReference(against, libtorch, build, passed, against)
     path = Path(against).expanduser()
     if not path.exists():
         raise UsageError(
             f"--against {against}: no such file or directory.",
-            hint="Say python, python=EXE, cuda, or the path of a libtorch.",
+            hint="Say python, python=EXE, cuda, mps, xpu, or the path of a libtorch.",
         )
     from torchlink.libtorch.choose import choose
 
     other = choose(libtorch=path)
     return LoaderReference(f"libtorch {other.version or ''} of {other.root}", other, build, passed)
-
-
-def python_of(named: str, libtorch: Libtorch) -> Path:
-    """The interpreter for `--against python` or `python=EXE`.
-
-    Raises:
-        UsageError: this libtorch belongs to no interpreter.
-        ToolMissingError: there is none where it was named.
-    """
-    _, equals, exe = named.partition("=")
-    hint = "Name an interpreter that can import torch: --against python=EXE."
-    if equals:
-        found = which(str(Path(exe).expanduser())) if exe else None
-        if found is None:
-            raise ToolMissingError(f"--against {named}: no such interpreter: {exe or '(empty)'}.", hint=hint)
-        return Path(found)
-    if libtorch.python is None:
-        raise UsageError(
-            f"--against python: the libtorch of {libtorch.root} belongs to no Python.", hint=hint
-        )
-    if is_foreign(libtorch):
-        raise UsageError(
-            f"--against python: the libtorch of {libtorch.root} is for {libtorch.platform} {libtorch.arch}, and so "
-            "is its Python, which cannot run here.",
-            hint=hint,
-        )
-    return libtorch.python
