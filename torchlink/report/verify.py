@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torchlink.lint.finding import Finding
     from torchlink.verify.comparing.values import Comparison
     from torchlink.verify.outputs import Output
-    from torchlink.verify.result import ModelResult, VerifyReport
+    from torchlink.verify.result import Gpu, ModelResult, VerifyReport
 
 LABEL = 9  # columns
 DETAILS = 12  # lines of an exception's text that are shown
@@ -113,8 +113,19 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
         "forward_ms": model.forward_ms,
         "again_ms": list(model.again_ms),
         "peak_rss_mb": model.peak_rss_mb,
+        "gpu": model.gpu._asdict() if model.gpu else None,
+        "bench": _bench(model),
         "printed": model.printed,
     }
+
+
+def _bench(model: ModelResult) -> dict[str, object] | None:
+    """A model's `bench`."""
+    if model.bench is None:
+        return None
+    from torchlink.report.verify_bench import bench_to_json
+
+    return bench_to_json(model.bench)
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, object]:
@@ -316,6 +327,8 @@ def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterato
         memory = "" if model.peak_rss_mb is None else f", peak memory {model.peak_rss_mb:.0f} MiB"
         then = f" first, {_time(min(model.again_ms))} then" if model.again_ms else ""
         yield _row("forward", f"{_time(model.forward_ms)}{then}{memory}")
+    if model.gpu is not None:
+        yield _row("gpu", visible(_gpu(model.gpu, str(model.device))))
     shown = model.outputs[:OUTPUTS]
     for output in shown:
         yield from _output(output, color=color)
@@ -325,11 +338,24 @@ def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterato
     if model.saved is not None:
         yield _row("saved", visible(model.saved))
     yield from _compared(model, color=color)
+    if model.bench is not None:
+        from torchlink.report.verify_bench import bench_lines
+
+        for number, line in enumerate(bench_lines(model.bench)):
+            yield _row("" if number else "bench", visible(line))
     yield from _error(model, color=color, verbose=verbose)
     told = model.error.details if model.error else ()
     printed = [line for line in model.printed.splitlines() if line.strip() and line not in told]
     for number, line in enumerate(printed[-PRINTED:]):
         yield _row("printed" if number == 0 else "", paint(visible(line), DIM, color=color))
+
+
+def _gpu(gpu: Gpu, device: str) -> str:
+    """Which one, and what is known to have happened there."""
+    used = None if gpu.memory_used_mb is None else f"{gpu.memory_used_mb:.0f} MiB of its memory used"
+    ran = "a kernel ran" if gpu.kernel_ran else "no kernel ran"
+    outputs = f"the outputs are on {device}" if gpu.outputs_there else f"not all outputs are on {device}"
+    return ", ".join(filter(None, [gpu.name or device, used, ran, outputs]))
 
 
 def _compared(model: ModelResult, *, color: bool) -> Iterator[str]:
