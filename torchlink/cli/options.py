@@ -154,7 +154,8 @@ VERIFY = {
         metavar="FILE",
     ),
     "force": Option(
-        "--force", "Let --save-outputs overwrite its file, and --record what DIR holds of a model."
+        "--force",
+        "Let --save-outputs and --html overwrite their files, and --record what DIR holds of a model.",
     ),
     "expect": Option(
         "--expect", "What forward should return, as .pt, .npy, .npz, .safetensors or .json.", metavar="FILE"

@@ -36,6 +36,8 @@ Examples:
   torchlink verify model.pt --inputs batch.pt --save-outputs outputs.npz
   torchlink verify model.pt --method encode --input '[1, 2, 3]'
   torchlink verify model.pt --device cuda --json
+  torchlink verify model.pt --bench --against python --html bench.html
+  torchlink verify model.pt --bench --bench-batch x:0=1,8,32 --bench-threads 4
   torchlink verify model.pt --library libtorchvision.so
   torchlink verify model.pt --via cmake
   torchlink verify models/ 'more/**/*.pt' --timeout 60 --memory-limit 8G
@@ -99,6 +101,10 @@ class VerifyArguments(NamedTuple):
     junit: Annotated[
         Path | None, Option("--junit", "Also write JUnit XML, one test case a model.", metavar="FILE")
     ] = None
+    html: Annotated[
+        Path | None,
+        Option("--html", "With --bench: also write an HTML page with the distributions.", metavar="FILE"),
+    ] = None
     github: Annotated[
         bool, Option("--github", "Also print annotations for GitHub Actions, and write the step's summary.")
     ] = False
@@ -158,6 +164,10 @@ def prove(arguments: VerifyArguments, early: HeadStart) -> int:
     tasks = tasks or [bundled(libtorch, arguments.verify)]
     several = len(tasks) > FEW or is_several(paths)
     tasks, shard = shard_of(tasks, *part) if part else (tasks, None)
+    if arguments.html is not None:
+        from torchlink.cli.verify_output import check_page
+
+        check_page(arguments.html, tasks, bench=arguments.verify.bench.bench, force=arguments.verify.force)
     linted = Linted(cpu=arguments.verify.plan.cpu_only)
     with Display() as display, Output(arguments, tasks, libtorch) as output:
         printer = VerifyPrinter(

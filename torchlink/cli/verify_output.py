@@ -75,7 +75,7 @@ class Output:
         """All are done, or none will be any more.
 
         Raises:
-            FileError: the JUnit file cannot be written.
+            FileError: the JUnit file or the page cannot be written.
         """
         arguments = self._arguments
         if self._recording and self._headed:
@@ -90,6 +90,8 @@ class Output:
             answer(dumps(to_json(report, findings), indent=2))
         if arguments.junit is not None:
             write_junit(arguments.junit, report.models, report.libtorch.version)
+        if arguments.html is not None:
+            write_page(arguments.html, report)
         if arguments.github:
             from torchlink.cli.lint_output import append_summary, root_of_checkout
             from torchlink.report import verify_formats
@@ -143,6 +145,53 @@ def write_junit(path: Path, models: Sequence[ModelResult], version: str | None) 
     text = verify_formats.junit(models, properties)
     try:
         write_file(path, text.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise unwritable(path, error, "Name a file that you may write.") from error
+
+
+def check_page(path: Path, tasks: Sequence[ModelTask], *, bench: bool, force: bool) -> None:
+    """Refuse a page that would not be written, before anything is run.
+
+    Raises:
+        UsageError: there is nothing to show on it, or it is one of the models.
+        WouldOverwriteError: something stands there.
+        FileError: its directory is not there.
+    """
+    from torchlink.atomic import unwritable
+    from torchlink.errors import UsageError, WouldOverwriteError
+    from torchlink.shown import visible
+
+    if not bench:
+        raise UsageError("--html goes with --bench.", hint="Add --bench.")
+    if not path.parent.is_dir():
+        raise unwritable(path, FileNotFoundError(2, os.strerror(2), str(path.parent)))
+    if not os.path.lexists(path):
+        return
+    if any(_is_same(path, task.path) for task in tasks):
+        raise UsageError(f"--html {visible(str(path))} is a model.", hint="Name another file.")
+    if not path.is_file():
+        raise WouldOverwriteError(f"{visible(str(path))} is no regular file.", hint="Name another file.")
+    if not force:
+        raise WouldOverwriteError(
+            f"{visible(str(path))} exists.", hint="Name another file, or give --force to overwrite it."
+        )
+
+
+def write_page(path: Path, report: VerifyReport) -> None:
+    """Write the times of the models as an HTML page.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    from torchlink.atomic import unwritable, write_file
+    from torchlink.report import bench_html
+    from torchlink.report.find import libtorch_to_json
+    from torchlink.report.verify import model_to_json
+
+    entries = [model_to_json(model) for model in report.models]
+    page = bench_html.render(entries, libtorch_to_json(report.libtorch))
+    try:
+        write_file(path, page.encode(errors="backslashreplace"))
     except OSError as error:
         raise unwritable(path, error, "Name a file that you may write.") from error
 

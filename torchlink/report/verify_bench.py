@@ -67,6 +67,8 @@ def bench_lines(bench: Bench) -> Iterator[str]:
     """A table of the figures, then what may explain them."""
     calls = bench.cases[0].here
     unit = "samples/s" if bench.batch else "calls/s"
+    if bench.other_load_ms is not None:
+        yield f"loaded by {visible(_brief(bench.other))} in {duration(bench.other_load_ms)}"
     yield (
         f"{plural(len(calls.times_ms), 'call')} after {calls.warmup}, {plural(bench.settings.threads, 'thread')} of "
         f"libtorch on {plural(bench.processors, 'processor')}"
@@ -113,7 +115,11 @@ def _row(figures: Figures) -> str:
 def duration(milliseconds: float) -> str:
     """`0.0123 ms`, `12.3 ms`, `1.23 s`: three digits."""
     if milliseconds >= SECOND:
-        return f"{milliseconds / SECOND:.3g} s" if milliseconds < 100 * SECOND else f"{milliseconds / SECOND:.0f} s"
+        return (
+            f"{milliseconds / SECOND:.3g} s"
+            if milliseconds < 100 * SECOND
+            else f"{milliseconds / SECOND:.0f} s"
+        )
     return f"{milliseconds:.3g} ms" if milliseconds < 100 else f"{milliseconds:.0f} ms"
 
 
