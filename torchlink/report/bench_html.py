@@ -71,10 +71,9 @@ def _model(entry: Mapping[str, Any], number: int) -> dict[str, Any]:
     if bench:
         other = visible(str(bench["against"])) if bench["against"] else ""
         if bench.get("against_load_ms") is not None:
-            facts.append(f"in {other.partition(' (')[0]} in {duration(bench['against_load_ms'])}")
-        facts.append(
-            f"{plural(bench['settings']['threads'], 'thread')} of libtorch on {plural(bench['processors'], 'processor')}"
-        )
+            facts[-1] += f" ({other.partition(' (')[0]}: {duration(bench['against_load_ms'])})"
+        threads, processors = bench["settings"]["threads"], bench["processors"]
+        facts.append(f"{plural(threads, 'thread')} of libtorch on {plural(processors, 'processor')}")
         model |= {
             "batch": visible(bench["batch"] or ""),
             "unit": "samples/s" if bench["batch"] else "calls/s",
@@ -168,17 +167,16 @@ def _lane(kind: str, name: str, side: Mapping[str, Any], scale: _Scale) -> dict[
         if longer
         else ""
     )
-    figures = ", ".join(f"{name} {duration(side[f'{name}_ms'])}" for name in PERCENTILES)
+    least, most = duration(min(times)), duration(max(times))
+    half, nine, all_but_one = (duration(side[f"{each}_ms"]) for each in PERCENTILES)
+    figures = f"p50 {half}, p90 {nine}, p99 {all_but_one}"
     return {
         "kind": kind,
         "name": name,
         "summary": figures,
         "beyond": beyond,
-        "text": (
-            f"{name}: {plural(len(times), 'call')}, from {duration(min(times))} to {duration(max(times))}; half took at "
-            f"most {duration(side['p50_ms'])}, 90 % at most {duration(side['p90_ms'])}, 99 % at most "
-            f"{duration(side['p99_ms'])}."
-        ),
+        "text": f"{name}: {plural(len(times), 'call')}, from {least} to {most}; half took at most {half}, 90 % at most "
+        f"{nine}, 99 % at most {all_but_one}.",
         "bars": [
             {
                 "x": round(100 * number / BINS, 3),

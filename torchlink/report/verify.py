@@ -338,16 +338,22 @@ def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterato
     if model.saved is not None:
         yield _row("saved", visible(model.saved))
     yield from _compared(model, color=color)
-    if model.bench is not None:
-        from torchlink.report.verify_bench import bench_lines
-
-        for number, line in enumerate(bench_lines(model.bench)):
-            yield _row("" if number else "bench", visible(line))
+    yield from _timed(model)
     yield from _error(model, color=color, verbose=verbose)
     told = model.error.details if model.error else ()
     printed = [line for line in model.printed.splitlines() if line.strip() and line not in told]
     for number, line in enumerate(printed[-PRINTED:]):
         yield _row("printed" if number == 0 else "", paint(visible(line), DIM, color=color))
+
+
+def _timed(model: ModelResult) -> Iterator[str]:
+    """How long its calls take."""
+    if model.bench is None:
+        return
+    from torchlink.report.verify_bench import bench_lines
+
+    for number, line in enumerate(bench_lines(model.bench)):
+        yield _row("" if number else "bench", visible(line))
 
 
 def _gpu(gpu: Gpu, device: str) -> str:

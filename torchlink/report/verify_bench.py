@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torchlink.verify.benching.figures import Bench, Figures, Settings
 
-WIDTH = 10  # columns of a time
+WIDTH = 9  # columns of a time
 SECOND = 1000.0  # milliseconds
 DIGITS = 6  # behind the point of a time in JSON: nanoseconds
 
@@ -113,7 +113,9 @@ def _row(figures: Figures) -> str:
 
 
 def duration(milliseconds: float) -> str:
-    """`0.0123 ms`, `12.3 ms`, `1.23 s`: three digits."""
+    """`12.3 µs`, `12.3 ms`, `1.23 s`: three digits."""
+    if milliseconds < 1:
+        return f"{milliseconds * SECOND:.3g} µs"
     if milliseconds >= SECOND:
         return (
             f"{milliseconds / SECOND:.3g} s"

@@ -101,7 +101,7 @@ class CompiledRun(ModelRun):
         except ForwardFailedError as error:
             names = labels_of(self.takes, self.names, self.places) if self.takes else self.names
             said = refused(error.message, names)
-            if said is not None and stage in ("forward", "again"):
+            if said is not None and stage in ("forward", "again", "bench"):
                 error.message = f"The model does not take this input: {said}."
                 error.details = ()
             raise

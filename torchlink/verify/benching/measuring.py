@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torchlink.errors import ForwardFailedError
 from torchlink.verify.benching.figures import Batch, Bench, BenchRequest, Case, Figures, sized
 from torchlink.verify.benching.settings import notes_on, settings_of
 from torchlink.verify.comparing.references import Benched, Call
@@ -54,19 +55,27 @@ def measure(model: Measured, request: BenchRequest, reference: Reference | None)
 
     settings = settings_of(model.ask("threads 0", "bench"))
     sizes = request.batch.sizes if request.batch else (None,)
+    label = request.batch.label if request.batch else ""
     with workspace() as work:
         cases, calls = [], []
         if reference is not None and request.batch is not None:  # its first call of all is one like ours
             calls.append(_call(model, (0, 0, 0.0), (model.positional, model.keywords), work / "first"))
         for number, (size, arguments) in enumerate(zip(sizes, _arguments(model, request.batch), strict=True)):
             plan = (request.warmup, request.runs, request.seconds)
-            event = model.ask(f"bench {_plan(plan)} {words_of(*arguments)}", "bench")
+            try:
+                event = model.ask(f"bench {_plan(plan)} {words_of(*arguments)}", "bench")
+            except ForwardFailedError as error:
+                if size is not None:
+                    error.message = f"With --bench-batch {label}={size}: {error.message}"
+                    error.hint = error.hint or "Give sizes that the model takes."
+                if cases:
+                    model.found(Bench(tuple(cases), settings, processors(), label))
+                raise
             figures = figures_of(event, size)
             cases.append(Case(size, figures if size else figures._replace(first_ms=model.first_ms)))
             if reference is not None:
                 raw = work / f"inputs{number}"
                 calls.append(Benched(*plan, words_of(*arguments), _saved(model, raw), raw))
-        label = request.batch.label if request.batch else ""
         bench = Bench(tuple(cases), settings, processors(), label)
         model.found(bench)
         if reference is not None:
