@@ -114,8 +114,11 @@ class Gpu {
   std::string json(c10::Device device) const {
     std::string used = "null";
     if (known_) {
-      const size_t now = Driver(index_).free_bytes();
-      if (now <= free_) used = json_number(static_cast<double>(free_ - now) / (1024 * 1024));
+      try {
+        const size_t now = Driver(index_).free_bytes();
+        if (now <= free_) used = json_number(static_cast<double>(free_ - now) / (1024 * 1024));
+      } catch (const std::exception&) { // the model has run: this is not its failure
+      }
     }
     JsonObject out;
     out.add("event", "\"gpu\"").add("name", name_.empty() ? "null" : json_string(name_)).add("memory_used_mb", used);
