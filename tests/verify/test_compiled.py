@@ -283,8 +283,12 @@ def test_nothing_stays_of_an_unpacked_package(
     verify: Callable[..., Result], compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed = tmp_path / "torchlink-model-of-a-killed-run"
+    (killed / "package").mkdir(parents=True)
+    os.utime(killed, (1, 1))
+    (tmp_path / "torchlink-model-link").symlink_to(killed)
     assert verify(compiled / "layer.pt2").code == 0
-    assert list(tmp_path.iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir()] == ["torchlink-model-link"]
 
 
 def test_each_kind_of_model_has_its_own_loader(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import stat
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchlink.errors import ForwardFailedError, NoInputFitsError, TorchlinkError
 from torchlink.model.aoti import read_library, read_package, unpack
+from torchlink.status import not_about_the_file
 from torchlink.verify.aoti.fitness import check_symbols, check_target
 from torchlink.verify.aoti.inputs import (
     asked_in_source,
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from torchlink.verify.session import Session
 
 UNPACKED = "torchlink-model-"
+JUST_MADE = 60.0  # seconds in which a directory may not be locked yet by whoever has made it
 
 
 def read_compiled(path: Path, kind: str, name: str | None) -> CompiledModel:
@@ -69,8 +75,43 @@ def compiled_run(
         result: the model's path and kind.
         linked: libtorch's libraries that the loader links.
     """
-    with tempfile.TemporaryDirectory(prefix=UNPACKED, ignore_cleanup_errors=True) as scratch:
+    _sweep(Path(tempfile.gettempdir()))
+    with (
+        tempfile.TemporaryDirectory(prefix=UNPACKED, ignore_cleanup_errors=True) as scratch,
+        _held(Path(scratch)),
+    ):
         yield CompiledRun(session, request, libtorch, result, linked, Path(scratch))
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[bool]:
+    """Lock a directory as one in use; False where another process has it locked, or locks are not to be had."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        try:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (ImportError, OSError):
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(place: Path) -> None:
+    """Delete what a killed run of this user has left unpacked: directories that nobody holds any more."""
+    for left in place.glob(f"{UNPACKED}*"):
+        try:
+            status = left.lstat()
+            own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            if own and time.time() - status.st_mtime > JUST_MADE:
+                with _held(left) as free:
+                    if free:
+                        shutil.rmtree(left, ignore_errors=True)
+        except OSError as error:
+            not_about_the_file(left, error)
 
 
 class CompiledRun(ModelRun):
