@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -340,3 +341,17 @@ def test_a_libtorch_without_the_loader_of_packages_says_so(
     result = torchlink("verify", compiled / "layer.pt2", "--libtorch", old)
     assert result.code == 2
     assert "has no loader for AOTInductor packages" in result.err
+
+
+def test_compiled_models_agree_with_python_and_with_their_recordings(
+    verify: Callable[..., Result], compiled: Path, tmp_path: Path
+) -> None:
+    packages = [compiled / "layer.pt2", compiled / "many.pt2"]
+    result = verify(*packages, "--against", f"python={sys.executable}", "--json")
+    for model in json.loads(result.out)["models"]:
+        assert model["error"] is None
+        assert model["against"]["ok"] is True
+        assert len(model["against"]["outputs"]) == len(model["outputs"])
+    assert verify(*packages, "--record", tmp_path / "golden").code == 0
+    checked = verify(*packages, "--golden", tmp_path / "golden", "--json")
+    assert [model["error"] for model in json.loads(checked.out)["models"]] == [None, None]
