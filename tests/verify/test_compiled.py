@@ -113,10 +113,14 @@ def test_given_inputs_are_taken_by_keyword_and_a_wrong_one_is_named(
 
 def test_a_model_of_several_is_named(verify: Callable[..., Result], compiled: Path) -> None:
     result = verify(compiled / "two.pt2")
-    assert (result.code, "2 models: one, other" in result.err, "--model" in result.err) == (2, True, True)
+    assert (result.code, "2 models in this package: one, other" in result.err, "--model" in result.err) == (
+        2,
+        True,
+        True,
+    )
     assert verify(compiled / "two.pt2", "--model", "other").code == 0
     result = verify(compiled / "two.pt2", "--model", "third")
-    assert (result.code, "has no model third" in result.err) == (2, True)
+    assert (result.code, "no model third in this package" in result.err) == (2, True)
 
 
 def test_a_bare_library_tells_what_it_takes_when_it_is_asked(
@@ -244,6 +248,11 @@ def only_sources(entries: dict[str, bytes]) -> None:
     entries[f"{MODEL}x.wrapper_compile_flags.json"] = b"{}"
 
 
+def file_and_directory(entries: dict[str, bytes]) -> None:
+    entries[f"{MODEL}thing"] = b""
+    entries[f"{MODEL}thing/inside"] = b""
+
+
 def text_for_library(entries: dict[str, bytes]) -> None:
     entries[entry(entries, ".wrapper.so")] = b"no library\n" * 100
 
@@ -258,6 +267,7 @@ def text_for_library(entries: dict[str, bytes]) -> None:
         (no_library, "has no compiled library"),
         (only_sources, "packaged as sources"),
         (text_for_library, "is no ELF library"),
+        (file_and_directory, "is damaged"),
     ],
 )
 def test_a_hostile_or_broken_package_is_one_clear_error(
