@@ -55,6 +55,8 @@ TELLING_HEADERS = (
 PROGRAM = "loader"
 DEPENDENCIES = "loader.d"  # the compiler's list of headers
 MAIN = "loader.cpp"
+# The programs built from the loader's sources, with the macros that select each.
+PROGRAMS: dict[str, tuple[str, ...]] = {"torchscript": (), "aoti": ("-DLOADER_AOTI",)}
 
 
 def prerequisites(text: str) -> list[str]:
@@ -145,10 +147,6 @@ def _stamp(path: Path) -> str:
     return f"{path}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
 
 
-# The programs that are made of the loader's sources, by the macros that make them.
-PROGRAMS: dict[str, tuple[str, ...]] = {"torchscript": (), "aoti": ("-DLOADER_AOTI",)}
-
-
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How a loader is built in an empty directory."""
@@ -182,7 +180,7 @@ class Recipe:
 
 
 def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
-    """The way to build, "cxx", "cmake" or "nim", one of `PROGRAMS`.
+    """Return the recipe for "cxx", "cmake" or "nim" and one of `PROGRAMS`.
 
     Raises:
         ToolMissingError: CMake or Nim is needed and not installed.
@@ -192,7 +190,7 @@ def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchsc
 
 
 def by_compiler(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
-    """The compiler with exactly the flags that `torchlink flags` prints, and a list of headers as by-product."""
+    """Build with the compiler and exactly the flags that `torchlink flags` prints, plus those that list the headers."""
     listed = ("-MD", "-MF", DEPENDENCIES)
     source = (*PROGRAMS[program], str(source_dir() / MAIN))
     command = (*compiler.command, *source, "-o", PROGRAM, *listed, *cxx.flags(plan))
@@ -200,7 +198,7 @@ def by_compiler(plan: LinkPlan, compiler: Compiler, program: str = "torchscript"
 
 
 def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
-    """The project that `torchlink cmake init` writes, with the loader for its program."""
+    """Build the project that `torchlink cmake init` writes, with the loader as its program."""
     from torchlink.compilation.cmake import prefix_files, project_tools
     from torchlink.projects.cmake import BUILD_DIR, PREFIX_DIR, project
 
@@ -235,7 +233,7 @@ def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -
 
 
 def by_nim(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
-    """The nim.cfg that `torchlink nim init` writes, with a Nim program that compiles the loader."""
+    """Build with the nim.cfg that `torchlink nim init` writes and a Nim program that compiles the loader."""
     from torchlink.projects.nim import loader_project
 
     nim = _tool("nim")
@@ -259,7 +257,7 @@ def source_dir() -> Path:
 
 
 def sources(program: str = "torchscript") -> dict[str, str]:
-    """The C++ sources of one of `PROGRAMS`: file name -> text."""
+    """Return the C++ sources of one of `PROGRAMS`: file name -> text."""
     files = sorted(file for file in source_dir().iterdir() if file.suffix in (".cpp", ".h"))
     files = [file for file in files if program == "aoti" or not file.name.startswith("aoti_")]
     return {file.name: file.read_text(encoding="utf-8") for file in files}
