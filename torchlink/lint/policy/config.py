@@ -131,7 +131,7 @@ class _LintReader(settings.Reader):
 
     def allow_entry(self, value: object, where: str) -> AllowEntry:
         entry = self.table(value, where)
-        self.known_keys(entry, ALLOW_KEYS, where)
+        self.check_keys(entry, ALLOW_KEYS, where)
         rule = self.text(entry, where, "rule")
         reason = self.text(entry, where, "reason")
         example = '{ rule = "…", subject = "…", reason = "…" }'
