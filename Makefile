@@ -1,8 +1,8 @@
-# `make verify` and `make test` are all that a fresh machine needs: each does its own set-up.
-# PYTHON: the interpreter the environment is made with.  TORCH: what pip installs for the tests.
+# `make verify` and `make test` work on a fresh machine: each sets up what it needs.
+# PYTHON: the interpreter that creates the environment.  TORCH: what pip installs for the tests.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-# JOBS: how many tests at once; one that compiles against libtorch takes about a gigabyte of memory.
+# JOBS: how many tests run at once; one that compiles against libtorch needs about a gigabyte of memory.
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,32 +11,32 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help verify test unit matrix lint bench wheel clean
 
-help:                     ## this list
+help:                     ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-verify: $(VENV)/.torch    ## environment, torch, then `torchlink verify` on the bundled model
+verify: $(VENV)/.torch    ## install torch, then run `torchlink verify` on the bundled model
 	torchlink verify
 
-test: $(VENV)/.dev        ## environment, missing system tools, static checks, then every test that needs no download
+test: $(VENV)/.dev        ## install missing system tools, run the static checks and every test that downloads nothing
 	@date +%s > $(VENV)/.started
 	tools/system-tools.sh
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations 15 $(PYTEST_ARGS)
-	@echo "make test: all of it took $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) s with JOBS=$(JOBS)"
+	@echo "make test: took $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) s with JOBS=$(JOBS)"
 
-unit: $(VENV)/.test       ## the tests that need no compiler and no torch: under a minute
+unit: $(VENV)/.test       ## run the tests that need no compiler and no torch: under a minute
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
-matrix: $(VENV)/.dev      ## the tests that download real wheels of other libtorchs (gigabytes)
+matrix: $(VENV)/.dev      ## run the tests that download real wheels of other libtorchs (gigabytes)
 	$(BIN)/python -m pytest -m matrix $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev        ## ruff, mypy --strict, the import order of the rooms
+lint: $(VENV)/.dev        ## run ruff, mypy --strict, and the check of the rooms' import order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.dev       ## the ratios of docs/performance.md, measured here
+bench: $(VENV)/.dev       ## measure the ratios of docs/performance.md
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/verify.py
 	$(BIN)/python benchmarks/inference.py
@@ -45,27 +45,27 @@ bench: $(VENV)/.dev       ## the ratios of docs/performance.md, measured here
 wheel: $(VENV)/.dev       ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
-clean:                    ## remove the environment and what was built
+clean:                    ## remove the environment and all build output
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/.base: pyproject.toml
-	@echo "make: installing torchlink and what it needs into $(VENV)"
+	@echo "make: installing torchlink and its dependencies into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.base
-	@echo "make: installing $(TORCH) and numpy into $(VENV); pip names each download and its size"
+	@echo "make: installing $(TORCH) and numpy into $(VENV); pip prints each download and its size"
 	$(BIN)/python -m pip install --disable-pip-version-check "$(TORCH)" numpy
 	@echo "make: $(VENV) takes $$(du -sh $(VENV) | cut -f1)"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	@echo "make: installing what the tests need into $(VENV)"
+	@echo "make: installing the dependencies of the tests into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch $(VENV)/.test
-	@echo "make: installing what the static checks need into $(VENV)"
+	@echo "make: installing the tools of the static checks into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -1,10 +1,9 @@
-"""What working out a model's inputs costs beside running it with the same inputs given.
+"""Compare running a model with inputs that torchlink works out to running it with the same inputs given.
 
     python benchmarks/inference.py [--rounds N] [--libtorch PATH]
 
 Every model of the tests (tests/models) is run by the reference loader twice: with inputs that torchlink works out, and
-with those same inputs given. Both sides of a ratio run in turn, in a loader that has started already; of each the
-fastest run counts.
+with those same inputs given. The two alternate, in a loader that has already started; the fastest run of each counts.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--libtorch", type=Path, help="a root; the one that torchlink finds otherwise")
+    parser.add_argument("--libtorch", type=Path, help="a root directory [default: what torchlink finds]")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     libtorch = torchlink.inspect(arguments.libtorch) if arguments.libtorch else torchlink.find()
@@ -67,7 +66,7 @@ def main() -> None:
         print(f"{name}: {inferred * 1000:.1f} ms, with inputs given {given_ * 1000:.1f} ms")
     both = [statistics.mean(each) for each in zip(*costs.values(), strict=True)]
     print(
-        f"{len(costs)} models: {both[0] * 1000:.1f} ms a model, with inputs given {both[1] * 1000:.1f} ms, "
+        f"{len(costs)} models: {both[0] * 1000:.1f} ms per model, with inputs given {both[1] * 1000:.1f} ms, "
         f"ratio {both[0] / both[1]:.2f}, {arguments.rounds} rounds"
     )
 

@@ -1,12 +1,12 @@
-"""How long `torchlink lint` takes with all its rules, against the peers that only list a closure.
+"""Measure `torchlink lint` with all its rules against tools that only list a closure.
 
     python benchmarks/lint.py [RUNS] [BINARY...]
 
-Measures a program that it links against the libtorch that torchlink finds, and libtorch_python.so beside it; or
-the binaries that are named. The peers are pax-utils' `lddtree` (the Python program on PATH, run by this Python,
-which has pyelftools) and `auditwheel lddtree` (on PATH or beside this Python); one that is absent is left out.
-The commands run in turn (A B C, A B C, …) in one go, and medians are printed, so that a machine whose speed
-drifts does not decide. Then: resolving and the analysis of unused libraries in one process, and peak memory.
+Measures a program that it links against the libtorch that torchlink finds, and that libtorch's libtorch_python.so; or
+the binaries on the command line. The other tools are pax-utils' `lddtree` (the Python program on PATH, run by this
+Python, which has pyelftools) and `auditwheel lddtree` (on PATH or next to this Python); a missing one is skipped.
+The commands alternate (A B C, A B C, …) and medians are printed, so that changes in the machine's speed affect all
+of them. Then it measures resolving and the search for unused libraries in one process, and peak memory.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import OpenFiles, resolve
 
 SCRIPTS = Path(sys.executable).parent
-# Without byte code on disk every start would measure the compiler.
+# Without bytecode on disk every start would measure Python's compiler.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-# A call into libtorch by its mangled name: no headers, so that nothing has to be compiled for seconds.
+# A call into libtorch by its mangled name, which needs no headers and so compiles quickly.
 SOURCE = "void *_ZN2at13globalContextEv(void);\nint main(void) { return _ZN2at13globalContextEv() == 0; }\n"
 
 
 def programs() -> dict[str, list[str]]:
-    """The commands to compare; the binary stands behind them."""
+    """Return the commands to compare; the binary is appended to each."""
     found = {"torchlink lint": [str(SCRIPTS / "torchlink"), "lint"]}
     lddtree = shutil.which("lddtree")
     if lddtree:
@@ -44,18 +44,18 @@ def programs() -> dict[str, list[str]]:
 
 
 def binaries(directory: Path) -> list[Path]:
-    """A program linked against libtorch, and libtorch_python.so where there is one."""
+    """Return a program linked against libtorch, and libtorch_python.so if there is one."""
     libtorch = torchlink.find()
     app = directory / "app"
     command = ["cc", "-x", "c", "-", "-o", str(app), f"-L{libtorch.library_dir}", "-ltorch_cpu", "-lc10"]
-    words = [f"-Wl,-rpath,{libtorch.library_dir}", "-Wl,--unresolved-symbols=ignore-in-shared-libs"]
-    subprocess.run([*command, *words], input=SOURCE, text=True, check=True)
+    flags = [f"-Wl,-rpath,{libtorch.library_dir}", "-Wl,--unresolved-symbols=ignore-in-shared-libs"]
+    subprocess.run([*command, *flags], input=SOURCE, text=True, check=True)
     python = libtorch.library_dir / "libtorch_python.so"
     return [app, *([python] if python.exists() else [])]
 
 
 def run(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak resident MiB of one whole process; finding something is no failure."""
+    """Return the wall seconds and peak resident MiB of one process; exit code 1 (findings) is not a failure."""
     start = time.perf_counter()
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -70,7 +70,7 @@ def compare(binary: Path, runs: int) -> None:
     """Print the medians and ratios for one binary."""
     commands = {name: [*words, str(binary)] for name, words in programs().items()}
     for command in commands.values():
-        run(command)  # warm the page cache, and let Python write byte code
+        run(command)  # warm the page cache, and let Python write bytecode
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
@@ -79,16 +79,16 @@ def compare(binary: Path, runs: int) -> None:
     print(f"\n{binary}")
     for name, values in measured.items():
         seconds, memory = medians(values)
-        print(f"{seconds * 1000:9.1f} ms  {memory:6.1f} MiB   {own / seconds:5.2f} of it   {name}")
+        print(f"{seconds * 1000:9.1f} ms  {memory:6.1f} MiB   ratio {own / seconds:5.2f}   {name}")
 
 
 def medians(values: list[tuple[float, float]]) -> tuple[float, float]:
-    """Of each column."""
+    """Return the median of each column."""
     return statistics.median(first for first, _ in values), statistics.median(second for _, second in values)
 
 
 def in_process(binary: Path, runs: int) -> None:
-    """Print what resolving and the analysis of unused libraries take, files opened again each time."""
+    """Print the time of resolving and of finding unused libraries, with files opened again each time."""
     times = []
     for _ in range(runs + 1):
         start = time.perf_counter()

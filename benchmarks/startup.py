@@ -1,9 +1,9 @@
-"""How long `torchlink flags --cxx` and `torchlink find` take, against asking torch itself.
+"""Measure `torchlink flags --cxx` and `torchlink find` against asking torch itself.
 
     python benchmarks/startup.py [RUNS]
 
-Runs the commands in turn (A B C, A B C, …) in one go and prints medians and ratios, so that a machine whose
-speed drifts does not decide. Needs a Python that has both torchlink and torch.
+The commands alternate (A B C, A B C, …) and medians and ratios are printed, so that changes in the machine's speed
+affect all of them. Needs a Python that has both torchlink and torch.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ COMMANDS = {
     "torchlink --version": [str(SCRIPTS / "torchlink"), "--version"],
     "python -c pass": [sys.executable, "-c", "pass"],
 }
-
-
-# Without bytecode every start would compile torchlink again, which nobody who installed it sees.
+# Without bytecode on disk every start would measure Python's compiler.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def seconds(command: list[str]) -> float:
-    """Wall seconds of one whole process."""
+    """Return the wall seconds of one process."""
     start = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT, check=True)
     return time.perf_counter() - start
@@ -46,7 +44,7 @@ def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 11
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for command in COMMANDS.values():
-        seconds(command)  # warm the page cache and torchlink's own
+        seconds(command)  # warm the page cache and torchlink's cache
     for _ in range(runs):
         for name, command in COMMANDS.items():
             times[name].append(seconds(command))

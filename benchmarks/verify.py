@@ -1,10 +1,10 @@
-"""What `torchlink verify` costs beside the tutorial's CMake build and beside its own loader run by hand.
+"""Measure `torchlink verify` against the tutorial's CMake build and against its own loader run by hand.
 
     python benchmarks/verify.py [--rounds N] [--libtorch PATH]
 
 Cold: `torchlink verify` with an empty cache against configuring, building and running the program of
 PyTorch's tutorial ("Loading a TorchScript Model in C++") with upstream's CMake config. Warm: the same verify again
-against the loader binary with the same model and input. Both sides of a ratio run in turn; medians are compared.
+against the loader binary with the same model and input. The two sides of a ratio alternate; medians are compared.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--rounds", type=int, default=3, help="cold ones; the warm comparison takes seven times as many"
+        "--rounds", type=int, default=3, help="cold rounds; the warm comparison runs seven times as many"
     )
-    parser.add_argument("--libtorch", type=Path, help="a root; the one that torchlink finds otherwise")
+    parser.add_argument("--libtorch", type=Path, help="a root directory [default: what torchlink finds]")
     arguments = parser.parse_args()
     libtorch = torchlink.inspect(arguments.libtorch) if arguments.libtorch else torchlink.find()
     print(f"libtorch {libtorch.version} in {libtorch.root}")
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def tutorial(work: Path, root: Path, standard: str, environment: dict[str, str]) -> None:
-    """Configure, build and run the tutorial's program from nothing."""
+    """Configure, build and run the tutorial's program from scratch."""
     project = work / "tutorial"
     shutil.rmtree(project, ignore_errors=True)
     project.mkdir()
@@ -124,7 +124,7 @@ def tutorial(work: Path, root: Path, standard: str, environment: dict[str, str])
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:
-    """Run to the end; a failure ends the benchmark with its output."""
+    """Run a command; if it fails, exit with its output."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
@@ -137,7 +137,7 @@ def compare(
     rounds: int,
     limit: str,
 ) -> None:
-    """Run two things in turn, and print both medians and their ratio."""
+    """Run two actions alternately, and print both medians and their ratio."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for (_, action), measured in zip((ours, theirs), times, strict=True):

@@ -1,12 +1,12 @@
-"""Write the small models of old file formats that templates and tests hold, with the torch that runs this.
+"""Write the small models in old file formats that templates/ and tests/ contain, with the torch that runs this.
 
     python tools/make_old_models.py DIRECTORY
 
 It runs in Python 3.7 with torch 1.1.0, 1.4.0 or 1.10.2 (and numpy before 1.20), and writes
 
     tiny-VERSION.pt        the model of make_tiny_model.py: forward(x) of float32[N, 4] gives float32[N, 2], and
-                           ones(1, 4) [[2.5, -0.75]]; 1.1.0's is kept as templates/loader/tiny-1.1.pt
-    containers-VERSION.pt  kept in tests/data: lists, a tuple and a dict, in and out
+                           ones(1, 4) [[2.5, -0.75]]; that of 1.1.0 is templates/loader/tiny-1.1.pt
+    containers-VERSION.pt  in tests/data: lists, a tuple and a dict as inputs and outputs
 """
 
 import sys
@@ -46,7 +46,7 @@ class Tiny(torch.jit.ScriptModule):  # type: ignore[misc]  # mypy does not follo
 
 
 class Containers(torch.jit.ScriptModule):  # type: ignore[misc]  # mypy does not follow torch
-    """A bit of everything that a loader must make and read."""
+    """One of every kind of value that a loader must create and read."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Write templates/loader/tiny.pt: the model that `torchlink verify` runs when it is given none; and warm.pt beside it.
+"""Write templates/loader/tiny.pt: the model that `torchlink verify` runs by default; and warm.pt beside it.
 
     python tools/make_tiny_model.py [FILE]
 
@@ -8,9 +8,9 @@ libtorch do what it does once in a process.
 `forward(x: Tensor) -> Tensor` takes float32 of shape [N, 4] and returns float32 of shape [N, 2]. Weights are
 small fractions of two, so the result is exact on every device: `ones(1, 4)` gives [[2.5, -0.75]].
 
-The file must load in every libtorch from 1.13 on: it uses no operator younger than PyTorch 1.0, and the
+The file must load in every libtorch from 1.13 on: it uses no operator newer than PyTorch 1.0, and the
 file format that torch writes for such code is 3 (1.13 reads up to 10: `caffe2/serialize/versions.h`). What
-torch adds for debugging (source paths of the machine that wrote it) is left out, so the bytes are the same
+torch adds for debugging (source paths of the machine that wrote it) is removed, so the bytes are the same
 everywhere.
 """
 
@@ -67,12 +67,12 @@ class Warm(torch.nn.Module):  # type: ignore[misc]  # as above
 
 
 def tiny_model() -> bytes:
-    """The model as TorchScript, byte for byte the same from every torch that writes this file format."""
+    """Return the model as TorchScript, byte for byte the same from every torch that writes this file format."""
     return _written(Tiny())
 
 
 def warm_model() -> bytes:
-    """The model of warm.pt, whose weights are all zero but for the norms'."""
+    """Return the model of warm.pt, whose weights are all zero but for the norms'."""
     model = Warm()
     for name, parameter in model.named_parameters():
         torch.nn.init.constant_(parameter, 1.0 if "norm.weight" in name else 0.0)

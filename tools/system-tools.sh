@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the system tools that the tests need, where they are missing and the package manager may be used.
-# Exits 0 either way: a test that needs a missing tool skips, or fails under TORCHLINK_TEST_REQUIRE=1.
+# Install the system tools that the tests need and that are missing, if the package manager may be used.
+# Exits 0 either way: a test that needs a missing tool is skipped, or fails with TORCHLINK_TEST_REQUIRE=1.
 set -u
 
 missing=""
@@ -9,7 +9,7 @@ need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 if command -v apt-get >/dev/null 2>&1; then
     need c++ g++
     need clang++ clang
-    # Some tests need the system's CMake 3; the environment's, which comes first on PATH, is newer.
+    # Some tests need the system's CMake 3; the one in the environment, first on PATH, is newer.
     [ -x /usr/bin/cmake ] || missing="$missing cmake"
     need ninja ninja-build
     need make make
@@ -22,7 +22,7 @@ if command -v apt-get >/dev/null 2>&1; then
     need musl-gcc musl-tools
     need lddtree pax-utils
     echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing libopenblas-dev"
-    # A libtorch of another machine: its cross compiler, and QEMU to run what that makes.
+    # For a libtorch of another architecture: its cross compiler, and QEMU to run the result.
     case $(uname -m) in
     x86_64) need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu; need qemu-aarch64-static qemu-user-static ;;
     aarch64) need x86_64-linux-gnu-g++ g++-x86-64-linux-gnu; need qemu-x86_64-static qemu-user-static ;;
@@ -52,23 +52,23 @@ elif command -v brew >/dev/null 2>&1; then
     install="brew install"
     refresh=true
 else
-    echo "system-tools: no package manager that this script knows; tests skip what is missing" >&2
+    echo "system-tools: no known package manager; tests that need a missing tool are skipped" >&2
     exit 0
 fi
 
-# What compilers recommend without needing it: the packages carry the compiler's version, known once it is there.
+# Packages that compilers only recommend. Their names contain the version of the compiler, known once it is installed.
 runtimes() {
     command -v apt-get >/dev/null 2>&1 || return 0
-    # Of the compiler's version: g++-multilib itself conflicts with the cross compilers.
+    # With the version of the compiler: plain g++-multilib conflicts with the cross compilers.
     if [ "$(uname -m)" = x86_64 ] && command -v c++ >/dev/null 2>&1; then
-        makes c++ -m32 || echo "g++-$(c++ -dumpversion | cut -d. -f1)-multilib"
+        links c++ -m32 || echo "g++-$(c++ -dumpversion | cut -d. -f1)-multilib"
     fi
     command -v clang++ >/dev/null 2>&1 || return 0
     version=$(clang++ -dumpversion | cut -d. -f1)
-    makes clang++ -fsanitize=address '#include <string>\n' || echo "libclang-rt-$version-dev"
-    makes clang++ -stdlib=libc++ '#include <string>\n' || echo "libc++-$version-dev libc++abi-$version-dev"
+    links clang++ -fsanitize=address '#include <string>\n' || echo "libclang-rt-$version-dev"
+    links clang++ -stdlib=libc++ '#include <string>\n' || echo "libc++-$version-dev libc++abi-$version-dev"
 }
-makes() { printf "${3-}int main(){}\n" | "$1" "$2" -x c++ - -o /dev/null >/dev/null 2>&1; }
+links() { printf "${3-}int main(){}\n" | "$1" "$2" -x c++ - -o /dev/null >/dev/null 2>&1; }
 
 [ -n "$missing$(runtimes)" ] || exit 0
 sudo=""
@@ -77,14 +77,14 @@ if [ "$(id -u)" != 0 ] && [ "${install#brew}" = "$install" ]; then
         sudo="sudo -n"
     else
         missing="$missing $(runtimes)"
-        echo "system-tools: may not install $missing; to do it yourself: sudo $install $missing" >&2
+        echo "system-tools: no permission to install$missing; run this yourself: sudo $install $missing" >&2
         exit 0
     fi
 fi
 add() {
     [ -n "$1" ] || return 0
     echo "system-tools: installing $1" >&2
-    # shellcheck disable=SC2086 # the lists are words
+    # shellcheck disable=SC2086 # word splitting is intended
     DEBIAN_FRONTEND=noninteractive $sudo $install $1 >/dev/null || echo "system-tools: could not install $1" >&2
 }
 # shellcheck disable=SC2086

@@ -101,7 +101,7 @@ class Reader:
         names = tuple(known)
         for key in self.table(table, where or "the file"):
             if key not in names:
-                hint = nearest(key, names) or f"Known here: {', '.join(names)}."
+                hint = nearest(key, names) or f"Use one of: {', '.join(names)}."
                 self.wrong(f"{where}.{key}" if where else key, "is not a setting of torchlink", hint)
 
     def table(self, value: object, where: str) -> Mapping[str, Any]:

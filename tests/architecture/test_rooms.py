@@ -1,4 +1,4 @@
-"""The architecture itself: the order of the rooms, what may be imported, and how large a module may grow."""
+"""The architecture: the order of the rooms, forbidden imports, the size of modules, and the pages that describe it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,32 @@ def test_rooms_import_only_rooms_above_them() -> None:
     assert lint_imports(config_filename=str(REPOSITORY / "pyproject.toml"), cache_dir=None) == 0
 
 
-def test_every_room_stands_in_the_order() -> None:
+def test_every_room_is_in_the_import_order() -> None:
     order = (REPOSITORY / "pyproject.toml").read_text()
     for room in PACKAGE.iterdir():
         if room.name.startswith("_") or room.suffix not in ("", ".py"):
             continue
         assert room.stem in order, f"{room.name} is in no layer of the import contract"
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_names_exist(page: str) -> None:
+    named = set(re.findall(r"`([\w./-]+\.(?:py|h|md))`", (REPOSITORY / page).read_text("utf-8")))
+    assert len(named) > 10
+    assert not [name for name in named if not ((PACKAGE / name).exists() or (REPOSITORY / name).exists())]
+
+
+def test_every_room_has_a_row_in_the_architecture() -> None:
+    rows = re.findall(
+        r"^\| (`.+?`) \|", (REPOSITORY / "docs/architecture.md").read_text("utf-8"), re.MULTILINE
+    )
+    named = {name.rstrip("/") for row in rows for name in re.findall(r"`([\w.]+/?)`", row)}
+    rooms = {
+        room.name
+        for room in PACKAGE.iterdir()
+        if not room.name.startswith("_") and room.suffix in {"", ".py"}
+    }
+    assert rooms <= named
 
 
 def test_modules_stay_small() -> None:
@@ -64,6 +84,7 @@ WRITERS = {
     "verify/comparing/expected.py",
     "verify/comparing/golden.py",
     "verify/saving.py",
+    "cli/verify_output.py",
     "lint/linting.py",
     "cli/lint_output.py",
     "cli/main.py",
@@ -83,7 +104,7 @@ def test_files_are_written_in_one_way() -> None:
 
 
 def modules_loaded_by(*arguments: str) -> set[str]:
-    """Top-level names of the modules that one command line leaves in `sys.modules`."""
+    """Return the top-level names of the modules that a command line imports."""
     script = (
         "import json, sys\n"
         "from torchlink.cli.main import main\n"

@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`torchlink` of an environment that holds nothing but the wheel and what it asks for."""
+    """Return `torchlink` of an environment that contains only the wheel and its dependencies."""
     home = tmp_path_factory.mktemp("empty environment")
     venv.create(home, with_pip=True)
     done = subprocess.run(
@@ -48,7 +48,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outside(installed: Path, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed command in a directory, with nothing of this test's environment."""
+    """Run the installed command in a directory, without this test's environment."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
@@ -83,7 +83,7 @@ def test_the_wheel_carries_templates_examples_and_docs_and_no_stray_files(wheel:
     assert not [name for name in names if name.startswith("tests/")]
 
 
-def test_an_installed_wheel_prints_words_for_a_libtorch(
+def test_an_installed_wheel_prints_flags_for_a_libtorch(
     installed: Path, torch_root: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "a place with spaces"
@@ -102,7 +102,7 @@ def test_an_installed_wheel_starts_projects(
     assert (tmp_path / "my app" / {"cmake": "CMakeLists.txt", "nim": "nim.cfg"}[kind]).is_file()
 
 
-def test_without_a_libtorch_it_says_where_it_looked(installed: Path, tmp_path: Path) -> None:
+def test_without_a_libtorch_the_error_lists_where_it_looked(installed: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     done = outside(installed, tmp_path, "find", "--libtorch", str(empty))

@@ -29,7 +29,7 @@ sys.exit({status})
 
 @pytest.fixture(scope="module")
 def action() -> Any:
-    """The action's description, read."""
+    """Return the parsed action.yml."""
     return yaml.safe_load((REPOSITORY / "action.yml").read_text(encoding="utf-8"))
 
 
@@ -57,7 +57,7 @@ def test_python_code_of_the_checkout_is_not_run(action: Any) -> None:
                 assert argument not in line or f"-I {argument}" in line
 
 
-def test_every_input_is_used_and_every_used_input_is_there(action: Any) -> None:
+def test_every_input_is_used_and_every_used_input_exists(action: Any) -> None:
     text = (REPOSITORY / "action.yml").read_text(encoding="utf-8")
     for name in action["inputs"]:
         assert f"inputs.{name}" in text
@@ -82,7 +82,7 @@ class Runner:
     def run(
         self, files: str, args: str = "", sarif: str = "", status: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
-        """The step with a torchlink that records its words and ends with `status`; None: with the real one."""
+        """Run the step with a torchlink that records its arguments and exits with `status`; None: with the real one."""
         fake = self.bin / "torchlink"
         text = RECORDER.format(python=sys.executable, log=str(self.log), status=status)
         fake.write_text(
@@ -161,7 +161,7 @@ def test_an_unreadable_file_is_in_the_sarif_and_in_an_annotation(runner: Runner)
     assert not (runner.checkout / "lint.sarif").exists()
 
 
-def test_a_pattern_without_a_match_reaches_lint_which_says_so(runner: Runner) -> None:
+def test_a_pattern_without_a_match_is_reported_by_lint(runner: Runner) -> None:
     runner.run("nothing/*.so")
     assert runner.calls()[0][-1] == "nothing/*.so"
 

@@ -23,7 +23,7 @@ add_library(plain STATIC main.c)
 add_library(headers INTERFACE)
 {words}
 """
-# Stands where torchlink stands: notes how it was called and ends as it was told.
+# Replaces torchlink: records its arguments and exits with a given code.
 RECORDER = """\
 import json, os, sys
 with open({log!r}, "a") as log:
@@ -118,24 +118,24 @@ def test_both_ways_at_once(project: Project) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("torchlink_lint(absent)", "there is no such target"),
+        ("torchlink_lint(absent)", "no such target"),
         ("torchlink_lint(plain)", "this is STATIC_LIBRARY"),
         ("torchlink_lint(headers)", "this is INTERFACE_LIBRARY"),
         ("torchlink_lint(app POSTBUILD)", "unknown arguments: POSTBUILD"),
         ("add_library(far SHARED IMPORTED)\ntorchlink_lint(far)", "only a program"),
         (
             'file(WRITE "${CMAKE_SOURCE_DIR}/s/CMakeLists.txt" "torchlink_lint(app)")\nadd_subdirectory(s)',
-            "must stand",
+            "must be called in",
         ),
     ],
 )
-def test_wrong_use_is_said_at_configure_time(project: Project, words: str, said: str) -> None:
+def test_wrong_use_is_reported_at_configure_time(project: Project, words: str, said: str) -> None:
     done = project.configure(words)
     assert done.returncode != 0
     assert said in " ".join(done.stderr.split())
 
 
-def test_without_torchlink_configuring_says_how_to_get_it(project: Project) -> None:
+def test_without_torchlink_the_configure_error_says_how_to_install_it(project: Project) -> None:
     done = project.configure("torchlink_lint(app)", executable="TORCHLINK_EXECUTABLE-NOTFOUND")
     if done.returncode == 0:  # the machine that runs the tests has one on PATH
         assert shutil.which("torchlink")

@@ -1,4 +1,4 @@
-"""The public API as its callers misuse it: one worded error at the door."""
+"""Misuse of the public API: one clear error before anything else happens."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ WRONG_TYPES: dict[str, Callable[[Any], object]] = {
     "libtorch must be a path .*, not bytes": lambda api: api.find(b"/opt"),
     "path must be a path .*, not NoneType": lambda api: api.inspect(None),
     "plan must be what torchlink.plan returns, not NoneType": lambda api: api.emit(None),
+    "plan must be what torchlink.plan returns, not str": lambda api: api.notes("cxx"),
 }
 NULLS: dict[str, Callable[[], object]] = {
     "libtorch": lambda: torchlink.find("a\0b"),
@@ -64,17 +65,17 @@ def test_an_argument_of_the_wrong_type_is_named(message: str) -> None:
 
 @pytest.mark.parametrize("name", NULLS)
 def test_a_null_character_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"^{name} holds a null character"):
+    with pytest.raises(UsageError, match=f"^{name} contains a null character"):
         NULLS[name]()
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_nothing_at_all_does_not_pass(name: str) -> None:
+def test_an_empty_list_is_an_error(name: str) -> None:
     with pytest.raises(UsageError, match=f"^{name.partition(' ')[0]} is empty"):
         EMPTY[name]()
 
 
-def test_every_name_of_the_api_is_there() -> None:
+def test_every_name_of_the_api_exists() -> None:
     for name in torchlink.__all__:
         assert getattr(torchlink, name).__doc__
         assert name in dir(torchlink)

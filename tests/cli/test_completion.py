@@ -1,4 +1,4 @@
-"""Completion: the script of the shell that was asked for, and the values that options take."""
+"""Shell completion: the script for a given shell, and the values of options."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def test_the_script_is_of_the_shell_that_was_named(torchlink: Callable[..., Resu
     assert [name for name, mark in MARKS.items() if mark in result.out] == [shell]
 
 
-def test_a_shell_that_is_none_is_one_error(torchlink: Callable[..., Result]) -> None:
+def test_an_unsupported_shell_is_one_error(torchlink: Callable[..., Result]) -> None:
     result = torchlink("--show-completion", "tcsh")
     assert (result.code, result.out) == (2, "")
-    assert "tcsh names no shell" in result.err
+    assert "not a supported shell: tcsh" in result.err
     assert "zsh" in result.err
 
 
@@ -52,7 +52,7 @@ def test_completion_is_installed_for_the_shell_that_was_named(
 
 
 def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list[str]:
-    """What bash would offer behind `torchlink WORDS… LAST`."""
+    """Return what bash would complete after `torchlink WORDS… LAST`."""
     line = ["torchlink", *words, last]
     environment = {
         **os.environ,
@@ -90,16 +90,16 @@ def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list
         (("verify", "--std"), ["17", "20", "23", "c++17", "c++20", "c++23"]),
     ],
 )
-def test_values_are_offered(words: tuple[str, ...], offered: list[str]) -> None:
+def test_values_are_completed(words: tuple[str, ...], offered: list[str]) -> None:
     assert completed(*words) == offered
 
 
-def test_of_the_values_those_that_begin_so_are_offered() -> None:
+def test_only_values_with_the_typed_prefix_are_completed() -> None:
     assert completed("verify", "--via", last="c") == ["cxx", "cmake"]
 
 
 @pytest.mark.parametrize("option", ["--select", "--ignore", "--explain"])
-def test_rules_are_offered(option: str) -> None:
+def test_rules_are_completed(option: str) -> None:
     assert completed("lint", option, last="abi") == ["abi-mismatch"]
     assert len(completed("lint", option)) == len(RULES)
 

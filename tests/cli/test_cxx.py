@@ -1,4 +1,4 @@
-"""`torchlink c++`: the compiler, with libtorch's flags where they belong."""
+"""`torchlink c++`: the compiler with libtorch's flags added to the steps that need them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ int main() { return at::show_config().empty(); }
 
 @pytest.fixture(autouse=True)
 def here(torch_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a source, and the libtorch chosen by the environment."""
+    """A directory with a source file; the libtorch is selected by the environment."""
     place = tmp_path / "with space"
     place.mkdir()
     (place / "main.cpp").write_text(SOURCE)
@@ -94,7 +94,7 @@ def test_a_shared_library_gets_everything(torchlink: Torchlink, here: Path) -> N
         (("-shared", "main.o"), False, True),
     ],
 )
-def test_words_are_added_where_they_belong(
+def test_flags_are_added_to_the_steps_that_need_them(
     torchlink: Torchlink, arguments: tuple[str, ...], does_compile: bool, does_link: bool
 ) -> None:
     words = shown(torchlink, "-show", *arguments)
@@ -103,14 +103,14 @@ def test_words_are_added_where_they_belong(
 
 
 @pytest.mark.parametrize("flag", ["-show", "--show"])
-def test_show_by_itself_prints_everything(torchlink: Torchlink, flag: str) -> None:
+def test_show_without_inputs_prints_everything(torchlink: Torchlink, flag: str) -> None:
     words = shown(torchlink, flag)
     assert words[0] == "c++"
     assert compiles(words)
     assert links(words)
 
 
-def test_show_prints_halves_as_flags_does(torchlink: Torchlink) -> None:
+def test_show_prints_compile_and_link_flags_as_flags_does(torchlink: Torchlink) -> None:
     assert torchlink("c++", "-show:compile").out == torchlink("flags", "--compile").out
     assert torchlink("c++", "-show:link", "main.o").out == torchlink("flags", "--link").out
 
@@ -124,7 +124,7 @@ def test_what_builds_nothing_needs_no_libtorch(
     assert torchlink("c++", "main.cpp").code == 2
 
 
-def test_the_compilers_exit_code_and_words_pass_through(torchlink: Torchlink, here: Path) -> None:
+def test_the_compilers_exit_code_and_output_are_passed_on(torchlink: Torchlink, here: Path) -> None:
     (here / "broken.cpp").write_text("int main( {}\n")
     done = torchlink("c++", "-fsyntax-only", "broken.cpp")
     assert done.code == 1
@@ -133,18 +133,18 @@ def test_the_compilers_exit_code_and_words_pass_through(torchlink: Torchlink, he
 
 
 @pytest.mark.parametrize("word", ["-h", "--json", "-Wall", "-lfoo", "--libtorch", "--cpu", "--help"])
-def test_words_behind_the_first_go_untouched_to_the_compiler(torchlink: Torchlink, word: str) -> None:
+def test_arguments_after_the_first_reach_the_compiler_unchanged(torchlink: Torchlink, word: str) -> None:
     words = shown(torchlink, "-show", "-c", "main.cpp", word)
     assert words[:4] == ["c++", "-c", "main.cpp", word]
 
 
-def test_help_by_itself_is_torchlinks(torchlink: Torchlink) -> None:
+def test_a_lone_help_option_is_torchlinks(torchlink: Torchlink) -> None:
     done = torchlink("c++", "--help")
     assert done.code == 0
     assert "-show" in done.out
 
 
-def test_options_of_torchlink_stand_in_front(torchlink: Torchlink, torch_root: Path, tmp_path: Path) -> None:
+def test_torchlinks_options_come_first(torchlink: Torchlink, torch_root: Path, tmp_path: Path) -> None:
     link = tmp_path / "another"
     link.symlink_to(torch_root)
     for option in (("--libtorch", link), (f"--libtorch={link}",)):
@@ -173,7 +173,7 @@ def test_a_lower_standard_is_raised_and_a_sufficient_one_left(torchlink: Torchli
     assert own not in shown(torchlink, "-show", "-std=gnu++20", "-c", "main.cpp")
 
 
-def test_only_a_source_with_cudas_headers_hears_what_they_lack(
+def test_missing_cuda_headers_are_noted_only_for_a_source_that_includes_them(
     torchlink: Torchlink, here: Path, tmp_path: Path
 ) -> None:
     libraries = ("torch_cpu", "torch", "c10_cuda", "torch_cuda")
@@ -217,8 +217,8 @@ def test_another_machine_is_refused_before_the_compile(torchlink: Torchlink) -> 
     assert "i686" in done.err
 
 
-def test_make_and_cmake_may_be_given_it_as_their_compiler(here: Path) -> None:
-    """Both hand CXX on to what they start, and CMake the program alone."""
+def test_make_and_cmake_can_use_it_as_their_compiler(here: Path) -> None:
+    """Both pass CXX on to what they start; CMake passes only the program, without arguments."""
     command = f"{sys.executable} -m torchlink c++"
     (here / "torchlink").write_text(f'#!/bin/sh\nexec {sys.executable} -m torchlink "$@"\n')
     (here / "torchlink").chmod(0o755)
@@ -239,7 +239,7 @@ def test_make_and_cmake_may_be_given_it_as_their_compiler(here: Path) -> None:
         assert run_clean(here / "build" / "by_cmake").returncode == 0
 
 
-def test_a_compiler_that_leads_back_to_torchlink_does_not_go_round(
+def test_a_compiler_that_is_torchlink_itself_is_not_an_endless_loop(
     torchlink: Torchlink, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapper = here / "my-c++"
@@ -250,7 +250,7 @@ def test_a_compiler_that_leads_back_to_torchlink_does_not_go_round(
     assert run_clean(here / "app").returncode == 0
 
 
-def test_it_is_there_in_one_word_too(here: Path) -> None:
+def test_it_can_be_named_in_one_word(here: Path) -> None:
     program = Path(sys.executable).parent / "torchlink-c++"
     if not program.is_file():
         unmet("torchlink-c++, which pip installs with torchlink,")
@@ -263,7 +263,7 @@ def test_it_is_there_in_one_word_too(here: Path) -> None:
 def test_another_abi_on_the_command_line_is_overruled_with_one_note(
     torchlink: Torchlink, here: Path, words: list[str]
 ) -> None:
-    """A second -D without -U before it warns, which -Werror makes fatal."""
+    """A second -D without a -U before it is a warning, which -Werror turns into an error."""
     given = [word.format("_GLIBCXX_USE_CXX11_ABI") for word in words]
     (here / "abi.cpp").write_text(
         "#include <string>\n#if _GLIBCXX_USE_CXX11_ABI != 1\n#error other ABI\n#endif\n"
@@ -274,7 +274,7 @@ def test_another_abi_on_the_command_line_is_overruled_with_one_note(
     else:
         done = torchlink("c++", "-show", *given, "-c", "abi.cpp")
     assert done.err.count("torchlink: note:") == 1
-    assert "the command line sets _GLIBCXX_USE_CXX11_ABI=0, and" in done.err
+    assert "the command line sets _GLIBCXX_USE_CXX11_ABI=0, but" in done.err
 
 
 def test_the_same_abi_on_the_command_line_is_no_contradiction(torchlink: Torchlink) -> None:
@@ -284,7 +284,7 @@ def test_the_same_abi_on_the_command_line_is_no_contradiction(torchlink: Torchli
 
 @pytest.mark.parametrize("name", ["pybind11", "google", "fmt"])
 @pytest.mark.parametrize("direct", [True, False])
-def test_a_failed_compile_with_headers_that_libtorch_shadows_hears_of_headers_after(
+def test_a_failed_compile_with_headers_that_libtorch_shadows_suggests_headers_after(
     torchlink: Torchlink,
     torch_root: Path,
     here: Path,
@@ -311,8 +311,9 @@ def test_a_failed_compile_with_headers_that_libtorch_shadows_hears_of_headers_af
         done = torchlink("c++", *words, "user.cpp")
         assert done.code == 1
         (said,) = (line for line in done.err.splitlines() if "--headers after" in line)
-        assert f"{name} is taken" in said
-        assert (f"for {here}/own/user.h" in said) is not direct
+        assert f"torchlink: note: {name} " in said
+        assert "is libtorch's own copy" in said
+        assert (f"(included by {here}/own/user.h)" in said) is not direct
     assert not list(here.glob("*.o")) + list(here.glob("output*"))
     assert "--headers after" not in torchlink("c++", "--headers", "after", "-c", "user.cpp").err
     # What libtorch's headers include themselves is as it should be.
@@ -334,7 +335,10 @@ def test_the_systems_spdlog_fails_with_libtorchs_fmt_and_compiles_with_headers_a
     failed = torchlink("c++", *SPDLOG.split(), "log.cpp", "-lspdlog", "-lfmt", "-o", "log")
     if failed.code == 0:
         pytest.skip("this system's spdlog compiles with libtorch's fmt")
-    assert f"fmt is taken for /usr/include/spdlog/fmt/fmt.h from {torch_root}/include" in failed.err
+    assert (
+        f"fmt (included by /usr/include/spdlog/fmt/fmt.h) is libtorch's own copy in {torch_root}/include"
+        in failed.err
+    )
     after = torchlink(
         "c++", "--headers", "after", *SPDLOG.split(), "log.cpp", "-lspdlog", "-lfmt", "-o", "log"
     )
@@ -342,7 +346,7 @@ def test_the_systems_spdlog_fails_with_libtorchs_fmt_and_compiles_with_headers_a
     assert "] 1" in run_clean(here / "log").stdout
 
 
-def test_a_response_file_that_is_a_fifo_is_opened_by_the_compiler_alone(here: Path) -> None:
+def test_a_response_file_that_is_a_fifo_is_opened_only_by_the_compiler(here: Path) -> None:
     os.mkfifo(here / "fifo")
     compiler = here.parent / "compiler"
     compiler.write_text(

@@ -60,7 +60,7 @@ def test_json_keeps_its_contract(torchlink: Callable[..., Result], tmp_path: Pat
     )
 
 
-def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path) -> None:
+def test_text_has_every_fact(torchlink: Callable[..., Result], tmp_path: Path) -> None:
     fake = replace(Fake(), version="2.12.0", needed=(("torch_cpu", ("libcudnn_nowhere.so.9",)),))
     done = torchlink("find", "--libtorch", make(tmp_path / "torch", fake))
     assert done.code == 0
@@ -71,7 +71,7 @@ def test_text_tells_every_fact(torchlink: Callable[..., Result], tmp_path: Path)
     assert lines["accelerator"] == "CPU only"
     assert lines["search path"] == "RUNPATH $ORIGIN"
     assert lines["missing"] == "libcudnn_nowhere.so.9, needed by libtorch_cpu.so"
-    assert "to get what is missing: pip cannot fix" in done.out
+    assert "to install what is missing: pip cannot fix" in done.out
     assert lines["contradictions"].startswith("version.py says version 2.12.0")
 
 
@@ -113,7 +113,7 @@ def test_all_lists_the_rejected_ones_with_their_reason(
     done = torchlink("find", "--all", "--libtorch", tmp_path / "gone", "--libtorch", root)
     assert done.code == 0
     assert f"1. {tmp_path / 'gone'}  (--libtorch)\n     rejected: no such file or directory" in done.out
-    assert f"2. {root}  (--libtorch)\n     taken: 2.13.0+cpu" in done.out
+    assert f"2. {root}  (--libtorch)\n     used: 2.13.0+cpu" in done.out
 
 
 def test_many_at_once_as_json(torchlink: Callable[..., Result], tmp_path: Path) -> None:
@@ -145,14 +145,14 @@ def test_nothing_usable_is_an_error(torchlink: Callable[..., Result], tmp_path: 
         ("--libtorch", "a", "--python", "python3"),
     ],
 )
-def test_words_that_do_not_fit_together_are_refused(
+def test_options_that_exclude_one_another_are_refused(
     torchlink: Callable[..., Result], words: tuple[str, ...]
 ) -> None:
     assert torchlink("find", *words).code == 2
 
 
 def on_terminal(*arguments: str | Path) -> bytes:
-    """What a command writes to a terminal."""
+    """Return what a command writes to a terminal."""
     leader, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "torchlink", *map(str, arguments)],
@@ -170,7 +170,7 @@ def on_terminal(*arguments: str | Path) -> bytes:
     return written
 
 
-def test_a_value_is_bytes_for_programs_and_one_harmless_line_on_a_terminal(tmp_path: Path) -> None:
+def test_a_value_is_bytes_for_programs_and_one_escaped_line_on_a_terminal(tmp_path: Path) -> None:
     root = make(tmp_path / "a\x1b]0;pwned\x07\n::error::b")
     words = ("find", "--libtorch", root, "--print", "root")
     piped = subprocess.run(

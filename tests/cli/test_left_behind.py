@@ -1,4 +1,4 @@
-"""Nothing that torchlink started outlives it, however it ends, and no signal is lost while it starts something."""
+"""No process that torchlink starts outlives it, however it ends, and no signal is lost while it starts one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in Linux's /proc")
 
 COMMAND = (sys.executable, "-m", "torchlink")
-SOON = 20.0  # seconds; what is looked for would stay for ever
+SOON = 20.0  # seconds; a process that is left behind would never end
 
 # A signal arrives at each step of `replace` in turn: whenever Python calls or leaves something. The program ends for
 # a SIGTERM and for nothing else, so one that is lost shows as an alarm (14).
@@ -62,7 +62,7 @@ STEPS, STRIDE = 600, 29  # `replace` waits for its program after some 400
 
 
 def carrying(*words: str) -> list[int]:
-    """The processes with all these flags in their arguments, but for those that have ended and wait to be noticed."""
+    """Return the processes with all these arguments, without zombies."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
@@ -75,7 +75,7 @@ def carrying(*words: str) -> list[int]:
 
 
 def wait_until(*words: str, there: bool, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait until processes with such words are there, or are gone."""
+    """Wait until processes with these arguments exist, or no longer exist."""
     until(
         lambda: bool(carrying(*words)) is there or (process is not None and process.poll() is not None), SOON
     )
@@ -94,7 +94,7 @@ def test_a_signal_counts_at_every_step_of_starting_a_program(tmp_path: Path) -> 
 
 @pytest.fixture
 def endless(tmp_path: Path) -> Path:
-    """A source that no compiler ever has read to its end: a FIFO that nobody writes to."""
+    """A source that a compiler waits for without end: a FIFO that nobody writes to."""
     if shutil.which("g++") is None:
         unmet("g++")
     source = tmp_path / "endless.h"
@@ -103,7 +103,7 @@ def endless(tmp_path: Path) -> Path:
 
 
 def compiling(arguments: Sequence[object], source: Path, cache: Path) -> subprocess.Popen[bytes]:
-    """Torchlink, with a compiler proper (cc1plus) below the compiler's driver that it has started."""
+    """torchlink, with cc1plus running below the compiler driver that it has started."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         env={**os.environ, "TORCHLINK_CACHE_DIR": str(cache)},
@@ -185,13 +185,13 @@ def test_ninjas_compilers_are_gone_though_they_have_groups_of_their_own(
     wait_until(str(source), there=False)
 
 
-def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_program_that_takes_too_long_is_killed_with_all_its_children(tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="did not finish within"):
         run(["sh", "-c", "sh -c 'while :; do sleep 0.1; done' $0 & wait", tmp_path], timeout=0.5)
     assert carrying(str(tmp_path)) == []
 
 
-def test_what_a_program_leaves_running_on_purpose_stays(tmp_path: Path) -> None:
+def test_a_daemon_that_a_program_starts_on_purpose_survives(tmp_path: Path) -> None:
     script = (
         "sh -c 'while :; do sleep 0.1; done' $0 >/dev/null 2>&1 & echo $!"  # as a compiler cache's server
     )

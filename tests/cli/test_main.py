@@ -1,4 +1,4 @@
-"""What holds for every command line: exit codes, one error, no traceback, answers alone on stdout."""
+"""What every command line has in common: exit codes, one error, no traceback, only results on stdout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.conftest import Result
 
 
-def test_no_words_at_all_print_the_help(torchlink: Callable[..., Result]) -> None:
+def test_no_arguments_print_the_help(torchlink: Callable[..., Result]) -> None:
     shown = torchlink()
     assert shown.code == 0
     assert all(command in shown.out for command in COMMANDS)
@@ -63,7 +63,7 @@ def test_a_fault_of_our_own_is_a_sentence_and_a_file(
     assert "Traceback" in (tmp_path / "logs" / "internal-error.txt").read_text()
 
 
-def test_a_reader_that_goes_away_is_no_error(torch_root: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(torch_root: Path) -> None:
     script = f"{sys.executable} -m torchlink find --libtorch '{torch_root}' | true"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=300)
     assert done.stderr == ""
@@ -86,7 +86,7 @@ def test_main_returns_the_exit_code_instead_of_leaving() -> None:
 
 
 @pytest.mark.compile
-def test_an_interruption_is_said_and_exits_130(tmp_path: Path, torch_root: Path) -> None:
+def test_an_interruption_is_reported_and_exits_130(tmp_path: Path, torch_root: Path) -> None:
     running = subprocess.Popen(
         [sys.executable, "-m", "torchlink", "verify", "--libtorch", str(torch_root)],
         env={**os.environ, "TORCHLINK_CACHE_DIR": str(tmp_path)},

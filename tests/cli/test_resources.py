@@ -1,4 +1,4 @@
-"""A system that cannot open files just now: one error and exit 2, never "not found"."""
+"""A system that is out of file descriptors: one error and exit 2, never "not found"."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ else:
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """A library that needs 40 others beside it."""
+    """A library that needs 40 others in its directory."""
     if shutil.which("gcc") is None:
         unmet("no gcc")
     (tmp_path / "one.c").write_text("")
@@ -86,7 +86,7 @@ def test_a_few_descriptors_do_for_any_number_of_libraries(many: Path) -> None:
 
 
 @ON_LINUX
-def test_with_any_number_of_descriptors_the_verdict_is_right_or_there_is_none(many: Path) -> None:
+def test_with_any_number_of_descriptors_the_result_is_right_or_an_error(many: Path) -> None:
     right = limited(many, 100)
     assert right.returncode == 0
     for descriptors in range(5, 24, 2):
@@ -100,7 +100,7 @@ def test_with_any_number_of_descriptors_the_verdict_is_right_or_there_is_none(ma
 
 
 def limited(library: Path, descriptors: int) -> subprocess.CompletedProcess[str]:
-    """What lint says of a library with so few descriptors; they run out while modules are imported, too."""
+    """Lint a library with few descriptors; they can run out even while modules are imported."""
     words = (
         f"ulimit -n {descriptors}; exec {shlex.quote(sys.executable)} -S -m torchlink lint --json {library}"
     )

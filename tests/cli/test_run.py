@@ -1,4 +1,4 @@
-"""`torchlink run`: the library path set, and everything else as it was."""
+"""`torchlink run`: sets the library path and changes nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_exit_code_passes_through(torchlink: Torchlink, torch_root: Path) ->
     assert torchlink("run", "--libtorch", torch_root, "sh", "-c", "kill -9 $$").code == 137
 
 
-def test_options_behind_the_command_are_the_commands(torchlink: Torchlink, torch_root: Path) -> None:
+def test_options_after_the_command_belong_to_the_command(torchlink: Torchlink, torch_root: Path) -> None:
     done = torchlink("run", "--libtorch", torch_root, "echo", "--libtorch", "-x", "--", "--help")
     assert done.out == "--libtorch -x -- --help\n"
 
@@ -99,13 +99,13 @@ def test_a_libtorch_among_the_systems_needs_no_variable(here: Libtorch) -> None:
 
 @pytest.mark.parametrize("name", ["a:b", "a;b"])
 def test_a_directory_that_the_variable_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InexpressibleError, match="cannot name"):
+    with pytest.raises(InexpressibleError, match="cannot hold"):
         environment(fake_libtorch(tmp_path / name, platform=this_machine().platform), {})
 
 
 def test_another_platforms_libtorch_runs_nothing_here(here: Libtorch) -> None:
     for other in (here._replace(platform="windows"), here._replace(packed=True)):
-        with pytest.raises(LibtorchUnusableError, match="nothing can be run"):
+        with pytest.raises(LibtorchUnusableError, match="no program can run"):
             environment(other, os.environ)
 
 

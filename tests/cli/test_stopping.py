@@ -1,4 +1,4 @@
-"""A command that is told to stop ends soon, by its own exit code, and leaves nothing half-made."""
+"""A command that gets SIGTERM or SIGHUP ends soon, with its own exit code, and leaves no temporary files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMAND = (sys.executable, "-m", "torchlink")
 
 
 def wait_for(directory: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    """Wait until a file is there, or the process has ended."""
+    """Wait until a file exists, or the process has ended."""
     until(lambda: list(directory.glob(pattern)) or process.poll() is not None)
 
 

@@ -1,4 +1,4 @@
-"""Names and texts of strangers' files reach no terminal and no log as anything but text."""
+"""Names and contents of untrusted files reach terminals and logs only as text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAME = HOSTILE.replace("/", "_")
 
 
 def harmless(text: str) -> None:
-    """Only printable characters, and no line that a CI's log takes for a command."""
+    """Assert that there are only printable characters, and no line that a CI log takes for a command."""
     assert all(char.isprintable() or char == "\n" for char in text), repr(text)
     for line in text.split("\n"):
         assert not line.lstrip().startswith("::"), line
@@ -49,10 +49,10 @@ def harmless(text: str) -> None:
 
 
 def looked(result: Result) -> None:
-    """The command said something, and nothing in it is dangerous."""
+    """Assert that the command printed something, and nothing dangerous."""
     assert result.out + result.err
     assert "Traceback" not in result.err
-    assert "fault of torchlink" not in result.err
+    assert "bug in torchlink" not in result.err
     harmless(result.out)
     harmless(result.err)
 
@@ -98,7 +98,7 @@ def test_what_is_missing_is_named_safely(
 
 
 @pytest.mark.parametrize("command", ["lint", "verify", "find", "extract"])
-def test_what_a_file_holds_and_is_called_is_told_safely(
+def test_names_and_contents_of_files_are_printed_safely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torchlink: Callable[..., Result], command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -116,7 +116,7 @@ def test_what_a_file_holds_and_is_called_is_told_safely(
 
 
 @pytest.mark.compile
-def test_a_libtorchs_own_texts_are_told_safely(tmp_path: Path, torchlink: Callable[..., Result]) -> None:
+def test_texts_of_a_libtorch_are_printed_safely(tmp_path: Path, torchlink: Callable[..., Result]) -> None:
     inner = HOSTILE.replace("\udcff", "").replace("\n", "")
     fake = replace(Fake(), search_path=f"$ORIGIN/{inner}", needed=(("torch_cpu", (f"lib{inner}.so.1",)),))
     root = make(tmp_path / "a\x1b[31m\n::error::x", fake)
@@ -209,7 +209,7 @@ def test_the_last_place_escapes_what_a_report_forgot_and_lets_our_colours_throug
 @pytest.mark.parametrize(
     "command", [("find", "--json"), ("flags", "--json"), ("lint", "--json", "--libtorch")]
 )
-def test_json_in_a_log_commands_nothing_and_says_the_same(
+def test_json_in_a_log_contains_no_command_and_means_the_same(
     tmp_path: Path, torchlink: Callable[..., Result], command: tuple[str, ...]
 ) -> None:
     root = make(tmp_path / "##[add-mask]x ##vso[task]y")
@@ -219,7 +219,7 @@ def test_json_in_a_log_commands_nothing_and_says_the_same(
     assert str(root) in str(json.loads(done.out))
 
 
-def test_the_files_of_a_new_project_are_listed_harmlessly(
+def test_the_files_of_a_new_project_are_listed_safely(
     tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     root = make(tmp_path / "torch")

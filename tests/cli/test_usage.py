@@ -1,4 +1,4 @@
-"""Command lines that name nothing, nearly something, or ask for help: what a new user types first."""
+"""Command lines that are empty, misspelt or ask for help: what a new user types first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("group", ["cmake", "cache", "nim"])
-def test_a_group_alone_prints_its_help_and_no_error(torchlink: Callable[..., Result], group: str) -> None:
+def test_a_group_without_a_command_prints_its_help(torchlink: Callable[..., Result], group: str) -> None:
     alone = torchlink(group)
     assert (alone.code, alone.err) == (0, "")
     assert alone.out == torchlink(group, "--help").out
@@ -49,7 +49,7 @@ def test_what_was_likely_meant_is_in_the_hint(
 def test_an_option_before_its_command_is_shown_its_place(torchlink: Callable[..., Result]) -> None:
     shown = torchlink("--libtorch", "x", "flags")
     assert shown.code == 2
-    assert "Put it after a command that takes it: find, flags," in shown.err
+    assert "Put it after a command that has it: find, flags," in shown.err
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])
@@ -60,7 +60,9 @@ def test_the_version_has_a_short_option(torchlink: Callable[..., Result], option
 @pytest.mark.parametrize(
     "words", [(), *((name,) for name in COMMANDS), ("cmake", "init"), ("cache", "clear")]
 )
-def test_help_in_front_is_the_help_behind(torchlink: Callable[..., Result], words: tuple[str, ...]) -> None:
+def test_help_as_a_command_prints_what_the_option_prints(
+    torchlink: Callable[..., Result], words: tuple[str, ...]
+) -> None:
     asked = torchlink("help", *words)
     assert (asked.code, asked.err) == (0, "")
     assert asked.out == torchlink(*words, "--help").out
@@ -97,12 +99,12 @@ def test_no_summary_is_cut(
     assert "..." not in listed
 
 
-def test_help_behind_a_group_points_to_help(torchlink: Callable[..., Result]) -> None:
+def test_help_after_a_group_points_to_help(torchlink: Callable[..., Result]) -> None:
     assert "See 'torchlink help cmake'." in torchlink("cmake", "help").err
 
 
 @pytest.mark.parametrize("option", ["--cxx", "--cxx-compiler"])
-def test_other_names_of_the_compiler_lead_to_the_one_that_is_taken(
+def test_other_names_of_the_compiler_option_suggest_the_right_one(
     torchlink: Callable[..., Result], option: str
 ) -> None:
     assert "Did you mean --compiler?" in torchlink("matrix", option, "g++").err
@@ -114,7 +116,7 @@ def test_gnu_extensions_that_are_not_passed_on_are_a_note(
     plain, gnu = (torchlink("flags", "--libtorch", torch_root, "--std", std) for std in ("c++20", "gnu++20"))
     assert plain.out == gnu.out
     assert plain.err == ""
-    assert "put -std=gnu++20 behind" in gnu.err
+    assert "put -std=gnu++20 after" in gnu.err
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_the_loader_is_clean(torchlink: Callable[..., Result], torch_root: Path,
     assert answer["loader"]["cached"] or run == "cold or warm"
 
 
-def test_an_error_in_the_loader_is_said(torch_root: Path) -> None:
+def test_an_error_in_the_loader_is_reported(torch_root: Path) -> None:
     report = verify([], find(torch_root))
     lost = Finding("library-not-found", Severity.ERROR, "libx.so", "libx.so is not found.", "Install it.")
     idle = Finding("unused-library", Severity.WARNING, "liby.so", "Nothing of it is used.", "Leave it out.")
@@ -49,7 +49,7 @@ def test_an_error_in_the_loader_is_said(torch_root: Path) -> None:
 
 @pytest.fixture
 def open_to_all(tmp_path: Path, torch_root: Path) -> Path:
-    """A libtorch made of links, into whose directory of libraries anyone may put one."""
+    """A libtorch made of symlinks, whose library directory anyone can write to."""
     root = tmp_path / "libtorch"
     libraries = root / "lib"
     libraries.mkdir(parents=True)
@@ -61,7 +61,7 @@ def open_to_all(tmp_path: Path, torch_root: Path) -> Path:
     return root
 
 
-def test_an_error_is_the_same_as_lint_tells_and_the_last_line_says_why_it_failed(
+def test_an_error_is_the_one_of_lint_and_the_last_line_gives_it_as_the_reason(
     torchlink: Callable[..., Result], open_to_all: Path
 ) -> None:
     shown = torchlink("verify", "--json", "--libtorch", open_to_all)

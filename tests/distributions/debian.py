@@ -1,4 +1,4 @@
-"""Debian's packages for the tests, fetched by apt from the archive that this system is set up for, and unpacked."""
+"""Download Debian packages for the tests with apt, from this system's archive, and unpack them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def closure(package: str, directory: Path) -> list[str]:
-    """The names of a package and all that it depends on, as if nothing were installed."""
+    """Return the names of a package and all its dependencies, as if nothing were installed."""
     (directory / "nothing").touch()
     simulated = ("-s", "--no-install-recommends", "-o", f"Dir::State::status={directory / 'nothing'}")
     answer = apt("install", *simulated, package)
@@ -21,7 +21,7 @@ def closure(package: str, directory: Path) -> list[str]:
 
 
 def unpack(packages: list[str], root: Path, *options: str) -> None:
-    """Fetch packages and unpack them below a directory: nothing is installed or configured."""
+    """Download packages and unpack them below a directory; nothing is installed or configured."""
     root.mkdir(parents=True, exist_ok=True)
     debs = root / "debs"
     debs.mkdir()
@@ -32,7 +32,7 @@ def unpack(packages: list[str], root: Path, *options: str) -> None:
 
 
 def release(name: str, directory: Path) -> tuple[str, ...]:
-    """The options with which apt takes another release of Debian, whose lists go below a directory."""
+    """Return the options with which apt uses another release of Debian, with its lists below a directory."""
     site = apt("indextargets", "--format", "$(SITE) $(ORIGIN)").stdout
     mirrors = [line.split()[0] for line in site.splitlines() if line.endswith(" Debian")]
     mirror = next((each for each in mirrors if "security" not in each), None)
@@ -55,7 +55,7 @@ def release(name: str, directory: Path) -> tuple[str, ...]:
 
 
 def apt(command: str, *arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run apt-get; where it fails (no network, no such package), the test has nothing to work on."""
+    """Run apt-get; if it fails (no network, no such package), the test is skipped or fails."""
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         unmet("apt-get and dpkg")
     words = ["apt-get", "-qq", command, *arguments]

@@ -1,4 +1,4 @@
-"""Small programs, and building them with the flags that torchlink prints."""
+"""Small programs that are built with the flags that torchlink prints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.conftest import run_clean
 from torchlink.emit import emit
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.compiler import find_compiler
@@ -17,7 +17,7 @@ from torchlink.toolchain.compiler import find_compiler
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Says whether libtorch_cuda got loaded, which no GPU is needed for.
+# Prints whether libtorch_cuda is loaded, which needs no GPU.
 HAS_CUDA = """\
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/Version.h>
@@ -33,16 +33,16 @@ NIM_MAIN = '{.compile: "shim.cpp".}\nproc shim(): cint {.importc, cdecl.}\nquit 
 
 
 def build_cxx(root: Path, source: str, program: Path, options: PlanOptions | None = None) -> Path:
-    """A C++ program built by the compiler with the flags of `flags`."""
+    """Build a C++ program with the flags of `flags`."""
     plan = make_plan(inspect(root, "test"), options or PlanOptions(), find_compiler())
     main = program.with_suffix(".cpp")
     main.write_text(source)
-    done("c++", str(main), "-o", str(program), *words(plan))
+    done("c++", str(main), "-o", str(program), *flags(plan))
     return program
 
 
 def build_nim(root: Path, source: str, directory: Path, options: PlanOptions | None = None) -> Path:
-    """A Nim program whose C++ part is `source`, built by `nim cpp` with the nim.cfg of `flags --nim`."""
+    """Build a Nim program whose C++ part is `source` with `nim cpp` and the nim.cfg of `flags --nim`."""
     plan = make_plan(inspect(root, "test"), options or PlanOptions(), find_compiler())
     directory.mkdir()
     (directory / "nim.cfg").write_text(emit(plan, "nim") + "\n")
@@ -53,7 +53,7 @@ def build_nim(root: Path, source: str, directory: Path, options: PlanOptions | N
 
 
 def done(*command: str, cwd: Path | None = None, **variables: str) -> str:
-    """The output of a command that must succeed."""
+    """Return the output of a command that must succeed."""
     ran = subprocess.run(
         command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
@@ -62,7 +62,7 @@ def done(*command: str, cwd: Path | None = None, **variables: str) -> str:
 
 
 def says(program: Path) -> str:
-    """What a program prints in an empty environment."""
+    """Return what a program prints in an empty environment."""
     ran = run_clean(program)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()

@@ -50,7 +50,7 @@ def libtorch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def zlib(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a libz.so.1 for AArch64: its libgfortran asks for that, and calls nothing in it here."""
+    """A directory with a libz.so.1 for AArch64, which libgfortran needs but does not call here."""
     return shared(tmp_path_factory.mktemp("zlib") / "libz.so.1", "").parent
 
 

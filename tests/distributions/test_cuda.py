@@ -63,7 +63,7 @@ def bare(cuda: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def link_or_copy(source: str, target: str) -> str:
-    """A hard link where that is possible, instead of a second copy of gigabytes."""
+    """Create a hard link if possible, instead of a second copy of gigabytes."""
     try:
         os.link(source, target)
     except OSError:
@@ -143,7 +143,7 @@ def test_without_a_driver_that_is_one_sentence(cuda: Path, torchlink: Callable[.
     )
 
 
-def test_companions_of_an_active_environment_serve_a_copied_libtorch(
+def test_companions_of_an_active_environment_are_used_for_a_copied_libtorch(
     cuda: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "venv/lib/python3.12/site-packages"

@@ -33,7 +33,7 @@ target_link_libraries(app "${TORCH_LIBRARIES}")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What stands for `/`: one gigabyte, deleted afterwards."""
+    """The directory that replaces `/`: one gigabyte, deleted afterwards."""
     directory = tmp_path_factory.mktemp("debian")
     root = directory / "root"
     unpack(closure("libtorch-dev", directory), root)
@@ -79,7 +79,7 @@ def test_the_reference_loader_runs_with_its_libraries(
     assert ": ok" in answer.out
 
 
-def test_programs_of_ones_own_run_with_its_libraries(usr: Path, tmp_path: Path) -> None:
+def test_other_programs_run_with_its_libraries(usr: Path, tmp_path: Path) -> None:
     assert says(build_cxx(usr, HAS_CUDA, tmp_path / "app")) == "cuda 0"
     assert says(build_nim(usr, HAS_CUDA, tmp_path / "nim")) == "cuda 0"
 
@@ -111,9 +111,7 @@ def test_a_new_project_builds(usr: Path, kind: str, tmp_path: Path, torchlink: C
     assert done(str(program), str(REPOSITORY / "templates/loader/tiny.pt"))
 
 
-def test_what_is_not_unpacked_is_named_with_what_brings_it(
-    usr: Path, torchlink: Callable[..., Result]
-) -> None:
+def test_missing_libraries_are_named_with_their_packages(usr: Path, torchlink: Callable[..., Result]) -> None:
     glog = next(library_dir(usr).glob("libglog.so.?"))
     if any(path.joinpath(glog.name).exists() for path in library_dirs_of_this_system()):
         pytest.skip(f"this system has {glog.name}")
@@ -123,7 +121,9 @@ def test_what_is_not_unpacked_is_named_with_what_brings_it(
         answer = torchlink("flags", "--libtorch", usr)
     finally:
         away.rename(glog)
-    assert f"libtorch has missing dependencies: {glog.name}; `apt install libtorch-dev` brings" in answer.err
+    assert (
+        f"libtorch has missing dependencies: {glog.name}; `apt install libtorch-dev` installs" in answer.err
+    )
 
 
 def library_dirs_of_this_system() -> list[Path]:
@@ -134,7 +134,7 @@ def library_dirs_of_this_system() -> list[Path]:
 
 
 def test_its_python_package_says_its_full_version(root: Path, usr: Path) -> None:
-    # Without that package only headers and libraries tell, which know of no suffix.
+    # Without that package only headers and libraries have a version, without a suffix.
     before = inspect(usr, "test").version
     unpack(["python3-torch"], root)
     after = inspect(usr, "test")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.matrix
 DATA = json.loads((REPOSITORY / "tests/data/distributions.json").read_text())["distributions"]
 WHEELS = sorted(name for name in DATA if name.startswith("torch-"))
-# What an unpacked tree is read from; the large libraries of a CUDA wheel add minutes and tell nothing new.
+# The files that are read in an unpacked tree; the large libraries of a CUDA wheel would add minutes and no facts.
 LARGEST = 600 << 20
 
 

@@ -1,4 +1,4 @@
-"""Wheels of other platforms and Debian's packages: their words are printed, and what cannot run here is said."""
+"""Wheels of other platforms and Debian's packages: their flags are printed, with a note about what cannot run here."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def wheel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("wheel", WORDS, indirect=True)
-def test_a_packed_wheel_prints_its_platforms_words_and_is_not_run(
+def test_a_packed_wheel_prints_its_platforms_flags_and_is_not_run(
     wheel: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     there, absent = WORDS[wheel.stem]
@@ -96,7 +96,7 @@ def debian(tmp_path: Path) -> Path:
 def test_debians_libtorch_is_read_right(debian: Path) -> None:
     row = TABLE[DEBIAN]
     found = inspect(debian, "test")
-    # The table's 1.13.0a0 stands in python3-torch's version.py, which is not among these packages.
+    # The table's 1.13.0a0 is from python3-torch's version.py, which is not in these packages.
     assert found.version == row["version"].removesuffix("a0")
     assert (found.arch, found.cxx11_abi) == (row["arch"], row["cxx11_abi"])
     assert found.cxx_standard_required == row["cxx_standard_min_gcc12"]
@@ -105,7 +105,7 @@ def test_debians_libtorch_is_read_right(debian: Path) -> None:
     assert not found.conflicts
 
 
-def test_debians_words_name_the_unpacked_tree_and_what_it_lacks(
+def test_debians_flags_name_the_unpacked_tree_and_notes_what_it_lacks(
     debian: Path, torchlink: Callable[..., Result]
 ) -> None:
     answer = torchlink("flags", "--libtorch", debian)

@@ -67,7 +67,7 @@ set_property(TARGET app PROPERTY CXX_STANDARD 11)
 
 @pytest.fixture(scope="module")
 def torch_1_13(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """1.13.1, whose CPU libraries need no package beside them."""
+    """1.13.1, whose CPU libraries need no other package."""
     site = tmp_path_factory.mktemp("torch 1.13")
     yield unpack("torch-1.13.1-cp310-cp310-manylinux1_x86_64", site)
     shutil.rmtree(site)
@@ -129,14 +129,14 @@ def test_a_cmake_project_of_1_1(torch_1_1: Path, tmp_path: Path, torchlink: Call
 def old(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:
-    """One release of each of the interfaces that the reference loader knows before 1.11, and its version."""
+    """One release for each interface of the reference loader before 1.11, and its version."""
     site = tmp_path_factory.mktemp("old torch")
     yield request.param, unpack(WHEELS[request.param], site)
     shutil.rmtree(site)
 
 
 def proved(torchlink: Callable[..., Result], root: Path, *arguments: str | Path) -> dict[str, Any]:
-    """The one model of a verification that must succeed."""
+    """Return the one model of a verification that must succeed."""
     result = torchlink("verify", "--json", "--libtorch", root, *arguments)
     report = json.loads(result.out)
     assert (result.code, report.get("ok")) == (0, True), f"{result.out}\n{result.err}"
@@ -185,7 +185,7 @@ def test_the_model_that_torchlink_carries_runs_on_old_releases(
     assert proved(torchlink, old[1])["outputs"][0]["values"] == [2.5, -0.75]
 
 
-def test_what_fails_on_an_old_release_is_told_without_a_backtrace(
+def test_an_error_of_an_old_release_is_shown_without_a_backtrace(
     torch_1_1: Path, torchlink: Callable[..., Result]
 ) -> None:
     file = REPOSITORY / "tests/data/containers-1.1.0.pt"
@@ -197,7 +197,7 @@ def test_what_fails_on_an_old_release_is_told_without_a_backtrace(
 
 
 @pytest.mark.parametrize("newer", ["templates/loader/tiny.pt", "tests/data/containers-1.4.0.pt"])
-def test_a_model_that_is_newer_than_1_1_is_told(
+def test_a_model_that_is_newer_than_1_1_is_reported(
     torch_1_1: Path, newer: str, torchlink: Callable[..., Result]
 ) -> None:
     result = torchlink("verify", "--libtorch", torch_1_1, REPOSITORY / newer)

@@ -1,4 +1,4 @@
-"""g++ 9 from Debian 11, unpacked: real headers of old and new libtorchs meet a compiler of their own age."""
+"""g++ 9 from Debian 11, unpacked: an old compiler with the headers of old and new libtorchs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tests.distributions.debian import release
 from tests.distributions.debian import unpack as unpack_debs
 from tests.distributions.programs import HAS_CUDA, done, says
 from tests.distributions.wheels import unpack
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.errors import ToolUnfitError
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import PlanOptions, make_plan
+from torchlink.remedies.notes import notes_on
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ int main() { std::cout << torch::ones({2, 3}).sum().item<float>() << at::show_co
 
 @pytest.fixture(scope="module")
 def gxx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """g++ 9, which finds its other parts from its own place."""
+    """g++ 9, which finds its other parts relative to itself."""
     directory = tmp_path_factory.mktemp("gcc9")
     unpack_debs(PACKAGES, directory / "root", *release("bullseye", directory))
-    # The packages' links lead to the libraries of a system that is not there; this one's do as well.
+    # The links in the packages lead to libraries of a system that is not here; use this system's.
     home = directory / "root/usr/lib/x86_64-linux-gnu"
     home.mkdir(parents=True, exist_ok=True)
     for name in ("libstdc++.so.6", "libgcc_s.so.1"):
@@ -62,9 +63,9 @@ def test_the_preferred_standard_falls_back_to_the_one_that_the_headers_need(
         pytest.skip("the installed torch does not prefer a standard that it can do without")
     plan = make_plan(libtorch, PlanOptions(cpu_only=True), find_compiler(str(gxx)))
     assert plan.cxx_standard == 17
-    assert any("C++17 is used" in note for note in plan.notes)
+    assert any("C++17 is used" in note for note in notes_on(plan))
     (tmp_path / "main.cpp").write_text(TENSORS)
-    done(str(gxx), "-w", "main.cpp", "-o", "app", *words(plan), cwd=tmp_path)
+    done(str(gxx), "-w", "main.cpp", "-o", "app", *flags(plan), cwd=tmp_path)
     assert says(tmp_path / "app") == "60"
 
 
@@ -83,11 +84,11 @@ def test_an_old_libtorch_is_built_with_it(gxx: Path, tmp_path: Path) -> None:
     assert plan.cxx_standard == 14
     (tmp_path / "main.cpp").write_text(HAS_CUDA)
     # An object is enough: it is linked and run with this libtorch by another test, with the companions it needs.
-    done(str(gxx), "-w", "-c", "main.cpp", *words(plan, "compile"), cwd=tmp_path)
+    done(str(gxx), "-w", "-c", "main.cpp", *flags(plan, "compile"), cwd=tmp_path)
     shutil.rmtree(root.parent)
 
 
-def test_what_needs_a_newer_one_says_which(gxx: Path, tmp_path: Path) -> None:
+def test_an_error_names_the_newer_compiler_that_is_needed(gxx: Path, tmp_path: Path) -> None:
     root = unpack(NEW, tmp_path / "site")
     with pytest.raises(ToolUnfitError) as caught:
         make_plan(inspect(root, "test"), PlanOptions(cpu_only=True), find_compiler(str(gxx)))

@@ -1,4 +1,4 @@
-"""Real wheels for the tests: from the directory that TORCHLINK_TEST_WHEELS names, else downloaded by pip."""
+"""Real wheels for the tests: from the directory in TORCHLINK_TEST_WHEELS, else downloaded by pip."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fetch(name: str, directory: Path) -> Path:
 
 
 def unpack(name: str, site: Path) -> Path:
-    """Unpack what a build needs of a wheel into a site-packages directory; returns the libtorch's root."""
+    """Unpack the parts of a wheel that a build needs into a site-packages directory; return the libtorch's root."""
     site.mkdir(parents=True, exist_ok=True)
     wheel = fetch(name, site)
     parts = (
@@ -53,7 +53,7 @@ def unpack(name: str, site: Path) -> Path:
 
 
 def install_companions(name: str, site: Path) -> None:
-    """Install the packages with libraries that the METADATA of an unpacked wheel asks for, and what these need."""
+    """Install the library packages that the METADATA of an unpacked wheel requires, and their dependencies."""
     (metadata,) = site.glob("torch-*.dist-info/METADATA")
     found = re.findall(r"^Requires-Dist: ((?:nvidia-|cuda-toolkit)[^;]*)", metadata.read_text(), re.MULTILINE)
     requirements = [re.sub(r"[ ()]", "", each) for each in found]
@@ -63,11 +63,11 @@ def install_companions(name: str, site: Path) -> None:
 
 
 def target_options(name: str) -> list[str]:
-    """What makes pip choose for the machine and the Python of a wheel."""
+    """Return the options that make pip select packages for a wheel's machine and Python."""
     match = TAG.fullmatch(name)
     assert match
     glibc = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", match["platform"])
-    # pip takes each --platform as it is: a wheel for an older glibc has another tag.
+    # pip matches each --platform exactly: a wheel for an older glibc has another tag.
     older = [f"manylinux_2_{minor}_{glibc[2]}" for minor in range(16, int(glibc[1]))] if glibc else []
     platforms = [match["platform"], *older, *([f"manylinux2014_{glibc[2]}"] if glibc else [])]
     words = ["--only-binary=:all:", "--python-version", f"{match['major']}.{match['minor']}"]
@@ -77,6 +77,6 @@ def target_options(name: str) -> list[str]:
 
 
 def pip(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pip, which keeps nothing: the files are gigabytes."""
+    """Run pip without its cache: the files are gigabytes."""
     words = [sys.executable, "-m", "pip", command, "-q", "--disable-pip-version-check", "--no-cache-dir"]
     return subprocess.run([*words, *arguments], capture_output=True, text=True, check=False)

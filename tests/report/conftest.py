@@ -1,4 +1,4 @@
-"""Hand-made lint reports: one that looks like a real CUDA program's, and ones that break renderers."""
+"""Hand-made lint reports: one like that of a real CUDA program, and ones that break renderers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def entry(name: str, path: str | None, found_via: str, needed_by: str | None, *n
 
 @pytest.fixture(scope="session")
 def torch_report() -> LintReport:
-    """A program with a library missing and libraries that need each other, and a clean one beside it."""
+    """A program with a missing library and libraries that need each other, and a clean program."""
     cpu, cuda, c10 = f"{TORCH}/libtorch_cpu.so", f"{TORCH}/libtorch_cuda.so", f"{TORCH}/libc10.so"
     libc = f"{SYSTEM}/libc.so.6"
     app = FileReport(
@@ -97,7 +97,7 @@ def torch_report() -> LintReport:
             entry("libc.so.6", libc, "ld.so.cache", "/usr/bin/tool"),
         ),
     )
-    return LintReport((app, clean), ("nothing matches the allow entry for x on '*' (y).",))
+    return LintReport((app, clean), ("no finding matches the allow entry for x on '*' (y).",))
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +140,7 @@ def huge_report() -> LintReport:
 
 @pytest.fixture(scope="session")
 def ring_report() -> LintReport:
-    """Objects that need each other in a ring, one that needs itself, and a `needed_by` that closes a ring."""
+    """Objects that need each other in a cycle, one that needs itself, and a `needed_by` that closes a cycle."""
     return LintReport(
         (
             FileReport(
@@ -181,7 +181,7 @@ def chain_report() -> LintReport:
 
 @pytest.fixture(scope="session")
 def rules() -> tuple[RuleDoc, ...]:
-    """What the rules of `torch_report` say of themselves."""
+    """The documentation of the rules in `torch_report`."""
     return (
         RuleDoc(
             "library-not-found",

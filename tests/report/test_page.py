@@ -1,4 +1,4 @@
-"""The HTML page: whole, harmless, laid out without overlaps, and working in a real browser."""
+"""The HTML page: complete, safe, laid out without overlaps, and working in a real browser."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_ten_thousand_findings_and_three_thousand_libraries_make_a_page(
 
 
 def check(graph: Edges, drawing: Drawing) -> None:
-    """No node missing, none twice, none over another; edges of loads do not run into each other's lanes."""
+    """Assert that every node is drawn once and overlaps no other, and that loading edges do not share lanes."""
     assert set(drawing.boxes) == set(graph.entries)
     for one, other in combinations(drawing.boxes.values(), 2):
         apart = abs(one.y - other.y) >= HEIGHT

@@ -73,7 +73,7 @@ def events(loader: Path, *commands: str) -> list[dict[str, object]]:
 def test_its_own_declarations_are_those_of_torch(plan: LinkPlan, loader: Path, tmp_path: Path) -> None:
     source = tmp_path / "full.cpp"
     source.write_text(DECLARATIONS)
-    command = ["c++", source, "-o", "full", f"-I{source_dir()}", *cxx.words(plan)]
+    command = ["c++", source, "-o", "full", f"-I{source_dir()}", *cxx.flags(plan)]
     done = subprocess.run(
         [str(word) for word in command], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -1,6 +1,6 @@
-"""The commands as typer knows them: help, completion, and every command line that is not taken the quick way.
+"""The commands as typer sees them, built from the same declarations that `cli/plain.py` reads.
 
-The typer command of a declared one: the same options, for help, completion and what is wrong with a command line.
+typer handles `--help`, shell completion, and every command line that `plain.read` does not accept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COMPLETION = ("--show-completion", "--install-completion")
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
-# click's UsageError, wherever this typer keeps its click: since 0.26 it brings one of its own.
+# click's UsageError, wherever this release of typer keeps click: since 0.26 it ships its own copy.
 USAGE_ERROR: type[Any] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
@@ -39,7 +39,7 @@ UNKNOWN_COMMAND = re.compile(r"No such command '(.*?)'", re.DOTALL)
 
 
 class EndedEarly(Exception):  # noqa: N818 - not an error of the command
-    """Carries an interruption or a broken pipe past typer, which would end the process without a word."""
+    """Carries an interruption or a broken pipe past typer, which would end the process silently."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__()
@@ -53,15 +53,15 @@ class LazyGroup(TyperGroup):
     """
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
-        """Names in the order of `COMMANDS`."""
+        """Return the names in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
-        """The command of that name, or None."""
+        """Return the command of that name, or None."""
         if cmd_name not in COMMANDS:
             return None
         command = typer_command(cmd_name, declared(cmd_name))
-        refuse_empty_paths(command)
+        reject_empty_paths(command)
         summarize(command)
         return command
 
@@ -74,7 +74,7 @@ class LazyGroup(TyperGroup):
 
 
 def summarize(command: Any) -> None:
-    """Give a command and its own commands their first sentence as the summary: click would cut a longer one."""
+    """Use the first sentence of the help as the summary of a command and its subcommands; click would truncate it."""
     if not command.short_help and command.help:
         paragraph = " ".join(command.help.strip().split("\n\n")[0].split())
         command.short_help = paragraph.partition(". ")[0].rstrip(".") + "."
@@ -82,20 +82,20 @@ def summarize(command: Any) -> None:
         summarize(each)
 
 
-def refuse_empty_paths(command: Any) -> None:
-    """Make every path of a command refuse an empty argument, which `Path` takes for the current directory.
+def reject_empty_paths(command: Any) -> None:
+    """Make every path parameter of a command reject the empty string, which `Path` reads as the current directory.
 
-    Scripts make such words: `torchlink lint "$APP"` where APP is not set.
+    Scripts pass one by accident: `torchlink lint "$APP"` where APP is not set.
     """
     for parameter in command.params:
         if parameter.type.name in {"path", "file", "directory"}:
-            parameter.type.convert = refusing_empty(parameter.type)
+            parameter.type.convert = rejecting_empty(parameter.type)
     for each in getattr(command, "commands", {}).values():
-        refuse_empty_paths(each)
+        reject_empty_paths(each)
 
 
-def refusing_empty(kind: Any) -> Callable[..., Any]:
-    """How a parameter's type takes its word, but for the empty one."""
+def rejecting_empty(kind: Any) -> Callable[..., Any]:
+    """Return the conversion of a parameter type, except that the empty string is an error."""
     convert = kind.convert
 
     def checked(value: Any, parameter: Any, context: Any) -> Any:
@@ -108,11 +108,12 @@ def refusing_empty(kind: Any) -> Callable[..., Any]:
 
 EPILOG = """\b
 First steps:
-  torchlink find                        # which libtorch, and what it is
+  torchlink find                        # which libtorch is used, and what it is
   eval c++ main.cpp -o app $(torchlink flags --cxx)
   torchlink cmake init app              # or: torchlink nim init app
-  torchlink verify model.pt             # does it really work here?
-  torchlink --install-completion        # or for another shell: --install-completion zsh
+  torchlink verify model.pt             # does my model run in C++ on this machine?
+  torchlink doctor                      # what is missing on this machine?
+  torchlink --install-completion        # for your shell; for another one: --install-completion zsh
 """
 
 app = typer.Typer(
@@ -125,7 +126,7 @@ app = typer.Typer(
 
 
 def show_version(wanted: bool) -> None:
-    """Print the version and leave, where it was asked for."""
+    """Print the version and exit if --version was given."""
     if wanted:
         from torchlink import __version__
 
@@ -142,29 +143,29 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """The build and link toolchain for libtorch: the flags to compile, link, load and run with it, checked."""
+    """Find libtorch, print the flags that compile and link against it, and check that the result loads and runs."""
 
 
 def root_context() -> Any:
-    """Torchlink itself as click's context, for who asks for help."""
+    """Return click's context of torchlink itself, to print help from."""
     command: Any = typer.main.get_command(app)
     return command.context_class(command, info_name="torchlink", **command.context_settings)
 
 
 def complete_in(option: str, shell: str, *more: str) -> int:
-    """Show or install completion for a shell that is named; typer's options know the current one alone.
+    """Print or install completion for a given shell; typer's own options only support the current one.
 
     Returns the exit code.
 
     Raises:
-        UsageError: there is no completion for such a shell.
+        UsageError: the shell is not supported.
         FileError: its settings cannot be written.
     """
-    completion: Any = importlib.import_module("typer.completion")  # its types say nothing of what it exports
+    completion: Any = importlib.import_module("typer.completion")  # its exports are not typed
     if shell not in SHELLS or more:
         raise UsageError(
-            f"{option} {' '.join((shell, *more))} names no shell.",
-            hint=f"Use one of {', '.join(SHELLS)}, or none for the current one.",
+            f"{option}: not a supported shell: {' '.join((shell, *more))}.",
+            hint=f"Use one of {', '.join(SHELLS)}, or omit it for the current shell.",
         )
     if option == "--show-completion":
         script = completion.get_completion_script(
@@ -177,9 +178,9 @@ def complete_in(option: str, shell: str, *more: str) -> int:
     except OSError as error:
         raise FileError(
             f"Completion cannot be installed: {error.filename}: {error.strerror}.",
-            hint=f"Put what `torchlink --show-completion {shell}` prints where your shell reads it.",
+            hint=f"Save the output of `torchlink --show-completion {shell}` where your shell reads it.",
         ) from error
-    say(f"{shell} completion is in {path}; it takes effect in the next shell.")
+    say(f"{shell} completion is installed in {path}; it takes effect in the next shell.")
     return 0
 
 
@@ -189,9 +190,9 @@ def run(arguments: Sequence[str]) -> int:
     Returns its exit code.
 
     Raises:
-        TorchlinkError: what the command raised; UsageError where the arguments do not fit together.
+        TorchlinkError: what the command raised; UsageError if the command line is wrong.
         KeyboardInterrupt: it was interrupted.
-        BrokenPipeError: whoever reads its output went away.
+        BrokenPipeError: the reader of its output has closed the pipe.
     """
     if arguments[0] in COMPLETION and len(arguments) > 1:
         return complete_in(*arguments)
@@ -214,7 +215,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def usage_error(error: Any) -> UsageError:
-    """What click found wrong with the arguments of a command line, as an error of ours, with what was likely meant."""
+    """Return click's usage error as torchlink's own, with a suggestion of what was probably meant."""
     context = getattr(error, "ctx", None)
     if context is None:
         return UsageError(error.format_message() or "A command is missing.")
@@ -225,22 +226,22 @@ def usage_error(error: Any) -> UsageError:
     unknown = UNKNOWN_COMMAND.match(error.message)
     if unknown:
         message = f"No such command {unknown[1]!r}."
-        if unknown[1] == "help":  # of a group: `torchlink cmake help`
+        if unknown[1] == "help":  # in a group: `torchlink cmake help`
             hints = [f"See 'torchlink help{context.command_path.removeprefix('torchlink')}'."]
         hints[:0] = did_you_mean(unknown[1], context.command.list_commands(context))
-    elif hasattr(error, "possibilities"):  # an option; click would put its suggestions behind the message
+    elif hasattr(error, "possibilities"):  # an option; click would append its suggestions to the message
         message = f"No such option: {error.option_name}"
         known = options_of(context.command, context)
         meant = COMPILER if COMPILER in known and error.option_name in OTHER_NAMES else error.option_name
         hints[:0] = did_you_mean(meant, known)
         holders = commands_with(error.option_name, context) if len(hints) == 1 else []
         if holders:
-            hints[:0] = [f"Put it after a command that takes it: {', '.join(holders)}."]
+            hints[:0] = [f"Put it after a command that has it: {', '.join(holders)}."]
     return UsageError(message, " ".join(hints))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
-    """A sentence with the known words that are near to an unknown one, or none."""
+    """Return a "Did you mean …?" with the names closest to an unknown word; empty if none is close."""
     import difflib
 
     names = list(known)
@@ -252,29 +253,29 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
 
 
 def options_of(command: Any, context: Any) -> list[str]:
-    """The names of the options that a command takes."""
+    """Return the names of a command's options."""
     return [
         name for each in command.get_params(context) if each.param_type_name == "option" for name in each.opts
     ]
 
 
 def commands_with(option: str, context: Any) -> list[str]:
-    """The commands of a group that take an option, which was given to the group itself."""
+    """Return the commands of a group that have an option which was given to the group itself."""
     group = context.command
     names = group.list_commands(context) if hasattr(group, "list_commands") else []
     return [name for name in names if option in options_of(group.get_command(context, name), context)]
 
 
-class ForeignCommand(TyperCommand):
-    """A command whose options are mostly another program's: of -h it reads only one that stands alone."""
+class WrapperCommand(TyperCommand):
+    """A command that passes unknown options to another program; `-h` is its own only as the sole argument."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read `-h` by itself as `--help`."""
+        """Treat a lone `-h` as `--help`."""
         return super().parse_args(ctx, ["--help"] if args == ["-h"] else args)
 
 
 def typer_command(name: str, declared: Command | CommandGroup) -> Any:
-    """What typer makes of a declaration: a command of click's, wherever this typer keeps its click."""
+    """Return the click command that typer builds from a declaration."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     if isinstance(declared, CommandGroup):
         app = typer.Typer(
@@ -284,7 +285,7 @@ def typer_command(name: str, declared: Command | CommandGroup) -> Any:
             help=declared.help,
             epilog=declared.epilog or None,
         )
-        app.callback()(lambda: None)  # or a single command would stand for the group
+        app.callback()(lambda: None)  # otherwise typer would replace a group of one command by that command
         for inner, command in declared.commands.items():
             add(app, inner, command)
     else:
@@ -299,11 +300,11 @@ def add(app: typer.Typer, name: str, command: Command) -> None:
     settings: dict[str, Any] = {}
     if not command.interspersed:
         settings["allow_interspersed_args"] = False
-    if command.foreign:  # with -h known, click would find it in -DTorch_DIR=…
+    if command.wraps_program:  # if -h were a help option, click would find it in -DTorch_DIR=…
         settings |= {"ignore_unknown_options": True, "help_option_names": ["--help"]}
     register = app.command(
         name,
-        cls=ForeignCommand if command.foreign else TyperCommand,
+        cls=WrapperCommand if command.wraps_program else TyperCommand,
         epilog=command.epilog or None,
         options_metavar=command.usage or "[OPTIONS]",
         context_settings=settings or None,
@@ -312,12 +313,12 @@ def add(app: typer.Typer, name: str, command: Command) -> None:
 
 
 def function_of(command: Command) -> Callable[..., None]:
-    """A function with a parameter for each option, as typer wants it, that runs the command."""
+    """Return a function with one parameter for each option, as typer expects it, that runs the command."""
     fields = {field.name: field for field in fields_of(command.arguments)}
 
     def run(**given: Any) -> None:
         values = {
-            fields[name].path: bare(value, fields[name])
+            fields[name].path: declared_value(value, fields[name])
             for name, value in given.items()
             if value is not None and value != []
         }
@@ -331,15 +332,15 @@ def function_of(command: Command) -> Callable[..., None]:
     return run
 
 
-def bare(value: Any, field: Field) -> object:
-    """A value as the declaration gives it, without what typer needs."""
+def declared_value(value: Any, field: Field) -> object:
+    """Convert typer's value (a list, an enum member) to the type that the field declares."""
     if field.many:
         return tuple(value)
     return value.value if isinstance(value, enum.Enum) else value
 
 
 def parameter(field: Field) -> inspect.Parameter:
-    """The parameter of an option or positional argument."""
+    """Return the function parameter for an option or positional argument."""
     declaration = field.declaration
     kind: Any = field.type
     default = inspect.Parameter.empty if field.default is REQUIRED else field.default
@@ -357,7 +358,7 @@ def parameter(field: Field) -> inspect.Parameter:
         parse = declaration.parse
         if (
             parse is None and not declaration.choices and field.type is str and field.refuses_empty
-        ):  # paths: `app.refuse_empty_paths`
+        ):  # paths: see `reject_empty_paths`
             parse = not_empty
         info = typer.Option(
             *field.names,
@@ -378,7 +379,7 @@ def parameter(field: Field) -> inspect.Parameter:
 
 
 def not_empty(text: str) -> str:
-    """The text of an option that names something.
+    """Return the text unchanged.
 
     Raises:
         ValueError: it is empty.
@@ -389,13 +390,13 @@ def not_empty(text: str) -> str:
 
 
 def choices(values: Sequence[str]) -> Any:
-    """An enumeration, by which typer knows what an option may be."""
+    """Return an enumeration of the values, from which typer knows what an option accepts."""
     make_enum: Any = enum.Enum
     return make_enum("Choices", {value: value for value in values}, type=str)
 
 
 def parser(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """How typer takes the value of a text."""
+    """Return `parse` for typer: a ValueError becomes a usage error."""
 
     def parsed(text: str) -> object:
         try:

@@ -1,4 +1,4 @@
-"""`torchlink cache`: what was built and kept, and getting rid of it."""
+"""`torchlink cache`: show or delete the cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CacheArguments(NamedTuple):
 
 
 def show(arguments: CacheArguments) -> int:
-    """Show where the cache is and what is in it."""
+    """Print where the cache is and what is in it."""
     from torchlink.compilation import cache
     from torchlink.paths import cache_dir
     from torchlink.report.cache import to_json, to_text
@@ -41,7 +41,7 @@ def show(arguments: CacheArguments) -> int:
 
 
 def clear(arguments: CacheArguments) -> int:
-    """Delete everything that torchlink keeps, and nothing else."""
+    """Delete everything in the cache that torchlink put there, and nothing else."""
     from torchlink.compilation import cache
     from torchlink.paths import cache_dir
     from torchlink.report.cache import size_text
@@ -58,7 +58,7 @@ def clear(arguments: CacheArguments) -> int:
 
 COMMAND = CommandGroup(
     {"show": Command(CacheArguments, show), "clear": Command(CacheArguments, clear)},
-    help="Show or delete what torchlink keeps: built loaders, what compilers reported about themselves, logs.\n\n"
-    "Everything in it can be deleted at any time, also while torchlink runs.",
+    help="Show or delete the cache: built loaders, what compilers reported about themselves, logs.\n\n"
+    "It can be deleted at any time, even while torchlink runs.",
     epilog=EPILOG,
 )

@@ -1,4 +1,4 @@
-"""`torchlink cmake`: a CMake project that builds, and what makes an existing one build unchanged."""
+"""`torchlink cmake`: start a CMake project, or build an existing one unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchlink.cli import options
 from torchlink.cli.declaration import Command, CommandGroup, Option, Positional
 from torchlink.cli.output import answer as print_answer
 from torchlink.cli.output import say
-from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.cli.planning import locate, plan_for, print_notes
 from torchlink.plan import PlanOptions, make_plan
 from torchlink.shown import quoted, visible
 
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
 
-OLDEST_FOR_EXAMPLE = (1, 5, 0)  # before, torch::jit::Module has other names and other members
+OLDEST_FOR_EXAMPLE = (1, 5, 0)  # in older releases torch::jit::Module has other names and members
 EPILOG_INIT = """\b
 Examples:
   torchlink cmake init app
   cmake --preset default -S app && cmake --build app/build
   app/build/app model.pt
 
-Without presets, from CMake 3.18 on:
+\b
+Without presets, with CMake 3.18 or newer:
   cmake -S app -B app/build && cmake --build app/build
 
+\b
 In a fresh clone, and after libtorch was upgraded or replaced:
   torchlink cmake prefix --output app/.torchlink
 """
@@ -52,8 +54,12 @@ Examples:
 class CMakeInitArguments(NamedTuple):
     """The command line of `torchlink cmake init`."""
 
-    directory: Annotated[Path, Positional("[DIR]", "Where to; created if missing.")] = Path()
-    name: Annotated[str, Option("--name", "Of the project and its program.")] = "app"
+    directory: Annotated[Path, Positional("[DIR]", "The project's directory; it is created if missing.")] = (
+        Path()
+    )
+    name: Annotated[str, Option("--name", "The name of the project and of its program.", metavar="NAME")] = (
+        "app"
+    )
     force: Annotated[bool, Option("--force", "Overwrite existing files.")] = False
     libtorch: options.Libtorch = None
     python: options.Python = None
@@ -62,15 +68,15 @@ class CMakeInitArguments(NamedTuple):
 
 
 def init(arguments: CMakeInitArguments) -> int:
-    """Write a CMake project that builds: plain CMake, presets, a program.
+    """Write a CMake project that builds: CMakeLists.txt, presets, and a program that runs a model.
 
     Only DIR/.torchlink and CMakeUserPresets.json are specific to this machine, and git ignores them; commit the
-    rest. Whoever clones the project runs `torchlink cmake prefix --output DIR/.torchlink` once.
+    rest. In a fresh clone, run `torchlink cmake prefix --output DIR/.torchlink` once.
     """
     from torchlink.compilation.cmake import project_tools, write_with_prefix
     from torchlink.projects.cmake import BUILD_DIR, PREFIX_DIR, project
 
-    # Of the compiler that CMake will take, for the C++ standard that the project asks for.
+    # The plan for the compiler that CMake will use, because the project sets the C++ standard.
     plan = plan_for(locate(arguments.libtorch, arguments.python), arguments.plan, None)
     tools = project_tools()
     main = program_for(plan.libtorch).read_text(encoding="utf-8")
@@ -79,26 +85,26 @@ def init(arguments: CMakeInitArguments) -> int:
     written = write_with_prefix(files, plan, directory, PREFIX_DIR, force=arguments.force)
     prefix = directory / PREFIX_DIR
     if arguments.json:
-        say_json(
+        print_json(
             {"directory": str(directory), "files": [str(path) for path in written], "prefix": str(prefix)}
         )
     else:
         for path in (*written, prefix):
             say(visible(str(path)))
-    say_notes(plan)
+    print_notes(plan)
     there, build = quoted(str(directory)), quoted(str(directory / BUILD_DIR))
     program = quoted(str(directory.absolute() / BUILD_DIR / arguments.name))
-    cross, run = cross_words(plan.libtorch)
+    cross, run = cross_arguments(plan.libtorch)
     program = f" && {run}{program} model.pt" if run is not None else ""
     how = f"--preset default -S {there}" if tools.cmake_version >= (3, 21) else f"-S {there} -B {build}"
     say(visible(f"torchlink: next: cmake {how}{cross} && cmake --build {build}{program}"), err=True)
     return 0
 
 
-def cross_words(libtorch: Libtorch) -> tuple[str, str | None]:
-    """What CMake needs to hear to compile for a libtorch of another machine, and what runs its programs here.
+def cross_arguments(libtorch: Libtorch) -> tuple[str, str | None]:
+    """Return the arguments of cmake to cross-compile for a libtorch, and the prefix of a command that runs the result.
 
-    The second stands before the program, empty where nothing needs to; None where nothing runs it.
+    Both are empty for a libtorch of this machine; the prefix is None if nothing here can run the program.
     """
     import shlex
 
@@ -108,13 +114,13 @@ def cross_words(libtorch: Libtorch) -> tuple[str, str | None]:
         return "", ""
     if libtorch.platform != "linux":
         return "", None
-    from torchlink.emit.cross import cmake_words
+    from torchlink.emit.cross import cmake_arguments
     from torchlink.toolchain.cross import default_compiler
     from torchlink.toolchain.emulator import command_for
 
     compiler = default_compiler(libtorch)
     run = command_for(libtorch.arch, compiler) if compiler else None
-    return f" {shlex.join(cmake_words(libtorch, compiler))}", f"{run} " if run else None
+    return f" {shlex.join(cmake_arguments(libtorch, compiler))}", f"{run} " if run else None
 
 
 class PrefixArguments(NamedTuple):
@@ -122,7 +128,7 @@ class PrefixArguments(NamedTuple):
 
     output: Annotated[
         Path | None,
-        Option("--output -o", "Write it to DIR; otherwise it is kept in torchlink's cache.", metavar="DIR"),
+        Option("--output -o", "Write the prefix to DIR instead of torchlink's cache.", metavar="DIR"),
     ] = None
     force: Annotated[bool, Option("--force", "Let --output overwrite any files.")] = False
     libtorch: options.Libtorch = None
@@ -132,22 +138,22 @@ class PrefixArguments(NamedTuple):
 
 
 def prefix(arguments: PrefixArguments) -> int:
-    """Print a directory for CMAKE_PREFIX_PATH that serves find_package(Torch).
+    """Print a directory for CMAKE_PREFIX_PATH in which find_package(Torch) succeeds.
 
-    It holds a TorchConfig.cmake of torchlink's own: the variables and targets of
-    upstream's, but no CUDA toolkit, MKL or NVTX is asked for, and whoever links
-    gets the C++ standard and the C++ ABI that libtorch needs. Without --output,
-    each libtorch has a directory of its own whose content stays as it is: after
-    an upgrade of libtorch, use the one that is printed then.
+    It contains torchlink's own TorchConfig.cmake, with the variables and targets of
+    upstream's. It requires no CUDA toolkit, MKL or NVTX, and its targets carry the
+    C++ standard and the C++ ABI that libtorch needs. Without --output, each libtorch
+    has its own directory in the cache, which never changes: after libtorch is
+    upgraded, run this command again and use the new directory.
     """
     from torchlink.compilation.cmake import write_prefix
     from torchlink.paths import working_directory
 
-    # The plan of a prefix serves any compiler.
+    # A prefix works with any compiler, so the plan is made without one.
     plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
     output = Path(working_directory(), arguments.output) if arguments.output else None
     answer(write_prefix(plan, output, force=arguments.force), json=arguments.json, torch_dir=False)
-    say_notes(plan)
+    print_notes(plan)
     return 0
 
 
@@ -163,21 +169,21 @@ class DirArguments(NamedTuple):
 def config_dir(arguments: DirArguments) -> int:
     """Print the directory for -DTorch_DIR=, for projects that set CMAKE_PREFIX_PATH.
 
-    It is the directory of TorchConfig.cmake inside the one that `torchlink cmake
-    prefix` prints. CMake uses Torch_DIR without searching any prefix.
+    It is the directory of TorchConfig.cmake inside the prefix that `torchlink cmake
+    prefix` prints. If Torch_DIR is set, CMake searches no prefix.
     """
     from torchlink.compilation.cmake import write_prefix
 
     plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
     answer(write_prefix(plan), json=arguments.json, torch_dir=True)
-    say_notes(plan)
+    print_notes(plan)
     return 0
 
 
 class ConfigureArguments(NamedTuple):
     """The command line of `torchlink cmake configure`."""
 
-    words: Annotated[tuple[str, ...], Positional("ARGS…", "What cmake is given, untouched.")] = ()
+    cmake_arguments: Annotated[tuple[str, ...], Positional("ARGS…", "Passed to cmake unchanged.")] = ()
     show: Annotated[bool, Option("--show", "Print the command instead of running it.")] = False
     libtorch: options.Libtorch = None
     python: options.Python = None
@@ -185,14 +191,15 @@ class ConfigureArguments(NamedTuple):
 
 
 def configure(arguments: ConfigureArguments) -> int:
-    """Run cmake on an existing project so that it takes this libtorch.
+    """Run cmake on an existing project so that it uses this libtorch.
 
-    It is told Torch_DIR and CMAKE_PREFIX_PATH, torch's own Python for projects
-    that look for one, where libtorch is for those that would download it with
-    FetchContent, and a compiler launcher where one is installed. From CMake 3.24
-    on a Torch_DIR that the project sets itself gives way, too. What you set with
-    -D stays. All comes as an initial cache (cmake -C), so CMake does not warn of
-    what a project leaves unused.
+    It sets Torch_DIR and CMAKE_PREFIX_PATH; for projects that look for Python, the
+    interpreter that torch is installed in; for projects that download libtorch with
+    FetchContent, the directory to use instead; and a compiler launcher (ccache or
+    sccache) if one is installed. With CMake 3.24 or newer it also overrides a
+    Torch_DIR that the project sets itself. Your own -D settings are kept. The settings
+    are passed as an initial cache (cmake -C), so that CMake does not warn about those
+    that a project does not use.
     """
     import shlex
 
@@ -203,35 +210,35 @@ def configure(arguments: ConfigureArguments) -> int:
     from torchlink.process import replace
     from torchlink.toolchain.tools import find_tool
 
-    words = arguments.words
-    check_arguments(words, working_directory())
+    given = arguments.cmake_arguments
+    check_arguments(given, working_directory())
     cmake = find_tool("cmake")
     if cmake is None:
         raise ToolMissingError(
-            "There is no cmake on PATH.", hint="Install it, for example with `pip install cmake`."
+            "cmake is not on PATH.", hint="Install it, for example with `pip install cmake`."
         )
     plan = make_plan(locate(arguments.libtorch, arguments.python), arguments.plan)
     script = initial_cache(
         plan.libtorch,
         write_prefix(plan),
         launcher(),
-        given_variables(words),
-        cross_variables(plan.libtorch, words),
+        given_variables(given),
+        cross_variables(plan.libtorch, given),
     )
-    command = [str(cmake.path), *words, "-C", str(write_initial_cache(script))]
-    say_notes(plan)
+    command = [str(cmake.path), *given, "-C", str(write_initial_cache(script))]
+    print_notes(plan)
     if arguments.show:
         print_answer(shlex.join(command))
         return 0
     return replace(command)
 
 
-def cross_variables(libtorch: Libtorch, words: Sequence[str]) -> dict[str, str]:
-    """What makes CMake compile for a libtorch of another machine; nothing where the project says it by itself."""
+def cross_variables(libtorch: Libtorch, given: Sequence[str]) -> dict[str, str]:
+    """Return the CMake variables to cross-compile for a libtorch; empty if the user already gives a toolchain."""
     from torchlink.emit.cmake_configure import has_toolchain
     from torchlink.libtorch.machine import is_foreign
 
-    if not is_foreign(libtorch) or libtorch.platform != "linux" or has_toolchain(words):
+    if not is_foreign(libtorch) or libtorch.platform != "linux" or has_toolchain(given):
         return {}
     from torchlink.emit.cross import cmake_variables
     from torchlink.toolchain.cross import default_compiler
@@ -241,7 +248,7 @@ def cross_variables(libtorch: Libtorch, words: Sequence[str]) -> dict[str, str]:
 
 
 def program_for(libtorch: Libtorch) -> Path:
-    """The source of a project's program: the example, or one for an old libtorch."""
+    """Return the source file of the project's program: the example, or a version of it for an old libtorch."""
     from torchlink.libtorch.version import release
     from torchlink.paths import data_dir
 
@@ -256,13 +263,13 @@ def answer(prefix: Path, *, json: bool, torch_dir: bool) -> None:
     from torchlink.emit.cmake_prefix import CONFIG_DIR
 
     if json:
-        say_json({"prefix": str(prefix), "torch_dir": str(prefix / CONFIG_DIR)})
+        print_json({"prefix": str(prefix), "torch_dir": str(prefix / CONFIG_DIR)})
     else:
         print_answer(str(prefix / CONFIG_DIR if torch_dir else prefix), line=True)
 
 
-def say_json(fields: dict[str, object]) -> None:
-    """One object on stdout."""
+def print_json(fields: dict[str, object]) -> None:
+    """Print one JSON object on stdout."""
     import json
 
     print_answer(json.dumps({"schema": 1, **fields}, indent=2))
@@ -273,7 +280,7 @@ COMMAND = CommandGroup(
         "init": Command(CMakeInitArguments, init, EPILOG_INIT),
         "prefix": Command(PrefixArguments, prefix, EPILOG_PREFIX),
         "dir": Command(DirArguments, config_dir, EPILOG_DIR),
-        "configure": Command(ConfigureArguments, configure, EPILOG_CONFIGURE, foreign=True),
+        "configure": Command(ConfigureArguments, configure, EPILOG_CONFIGURE, wraps_program=True),
     },
     help="Start a CMake project, or build an existing one unchanged.",
 )

@@ -1,4 +1,4 @@
-"""Which commands there are, and which modules hold them."""
+"""The list of commands and the modules that hold them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torchlink.cli.declaration import CommandGroup
 
-# Command name -> module below torchlink.cli that holds its `COMMAND`. The order is the order of --help.
+# Command name -> module of torchlink.cli that holds its `COMMAND`, in the order of --help.
 COMMANDS = {
     "find": "find",
     "flags": "flags",
@@ -33,17 +33,17 @@ COMMANDS = {
 
 
 def declared(name: str) -> Command | CommandGroup:
-    """What a command's module declares."""
+    """Import a command's module and return its declaration."""
     found: Command | CommandGroup = importlib.import_module(f"torchlink.cli.{COMMANDS[name]}").COMMAND
     return found
 
 
-def command_for(words: Sequence[str]) -> tuple[Command, Sequence[str]] | None:
-    """The command that a command line begins with, and the flags behind it; None where typer must find it."""
-    if not words or words[0] not in COMMANDS:
+def command_for(arguments: Sequence[str]) -> tuple[Command, Sequence[str]] | None:
+    """Return the command that a command line names and the arguments after it; None if typer has to find it."""
+    if not arguments or arguments[0] not in COMMANDS:
         return None
-    found = declared(words[0])
+    found = declared(arguments[0])
     if isinstance(found, Command):
-        return found, words[1:]
-    inner = found.commands.get(words[1]) if len(words) > 1 else None
-    return None if inner is None else (inner, words[2:])
+        return found, arguments[1:]
+    inner = found.commands.get(arguments[1]) if len(arguments) > 1 else None
+    return None if inner is None else (inner, arguments[2:])

@@ -1,4 +1,4 @@
-"""`torchlink c++`: the compiler with libtorch's flags added where they belong, as MPI's wrappers do."""
+"""`torchlink c++`: run the compiler with libtorch's flags added, as MPI's compiler wrappers do."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options, plain
 from torchlink.cli.declaration import Command, Positional, fields_of, make
-from torchlink.cli.output import answer, note, say
-from torchlink.cli.planning import locate, say_notes
+from torchlink.cli.output import answer, note
+from torchlink.cli.planning import locate, print_notes
 from torchlink.errors import UsageError
 from torchlink.plan import PlanOptions, make_plan
 
@@ -23,28 +23,29 @@ Examples:
   torchlink c++ main.cpp -o app
   torchlink c++ -O2 -c main.cpp && torchlink c++ main.o -o app
   torchlink c++ --libtorch /opt/libtorch --cpu main.cpp
-  torchlink c++ -show main.cpp         # the command that would run
-  torchlink c++ -show:compile          # the flags that compile; -show:link: those that link
+  torchlink c++ -show main.cpp         # print the command instead of running it
+  torchlink c++ -show:compile          # print the compile flags; -show:link: the link flags
   CXX="ccache clang++" torchlink c++ main.cpp
-  CXX=torchlink-c++ python setup.py build_ext     # the same in one argument
+  CXX=torchlink-c++ python setup.py build_ext     # for tools that accept only one word as CXX
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
-SIGNALLED = 128  # exit codes above are of a compiler that a signal has ended: its source is not at fault
-# All but the C++ standard, which is asked for with the compiler's own -std.
+SIGNALLED = 128  # a higher exit code means that a signal ended the compiler: the source is not at fault
+# All options of a plan but the C++ standard, which is set with the compiler's own -std.
 PLAN = {name: option for name, option in options.PLAN.items() if name != "cxx_standard"}
 
 
 class CompilerCall(NamedTuple):
-    """The command line of `torchlink c++`: options of torchlink's own, and what is left to the compiler."""
+    """The command line of `torchlink c++`: torchlink's options, and the arguments of the compiler."""
 
     libtorch: options.Libtorch = None
     python: options.Python = None
     compiler: options.Compiler = None
     plan: Annotated[PlanOptions, PLAN] = PlanOptions()
-    words: Annotated[
+    compiler_arguments: Annotated[
         tuple[str, ...],
         Positional(
-            "[COMPILER ARGUMENTS]...", "What the compiler is given; -show anywhere prints instead of running."
+            "[COMPILER ARGUMENTS]...",
+            "Passed to the compiler; -show among them prints the command instead of running it.",
         ),
     ] = ()
 
@@ -52,44 +53,45 @@ class CompilerCall(NamedTuple):
 def cxx(call: CompilerCall) -> int:
     """Run the C++ compiler with libtorch's flags added.
 
-    The compiler is that of --compiler, else $CXX, else c++. Compile flags are added where something is compiled,
-    link flags where something is linked: none of those with -c, -S, -E or -fsyntax-only. Your own -std stays
-    where libtorch's headers compile with it. The exit code is the compiler's.
+    The compiler is that of --compiler, else $CXX, else c++. Compile flags are added if the command compiles, link
+    flags if it links (not with -c, -S, -E or -fsyntax-only). Your own -std is kept if libtorch's headers compile
+    with it. The exit code is the compiler's.
 
-    Options of torchlink's own stand in front. TORCHLINK_LIBTORCH names the libtorch, too.
+    torchlink's own options come before the compiler's arguments. The variable TORCHLINK_LIBTORCH can replace
+    --libtorch.
     """
     import os
     import shlex
 
-    from torchlink.emit.cxx import words
+    from torchlink.emit.cxx import flags
     from torchlink.process import replace
     from torchlink.toolchain.arguments import read_arguments
     from torchlink.toolchain.compiler import INSIDE
 
-    show = next((SHOW[word] for word in call.words if word in SHOW), None)
-    arguments = tuple(word for word in call.words if word not in SHOW)
+    show = next((SHOW[each] for each in call.compiler_arguments if each in SHOW), None)
+    arguments = tuple(each for each in call.compiler_arguments if each not in SHOW)
     step = read_arguments(arguments)
     compiler, plan = prepare(call, step, needed=show is not None)
-    command = [*compiler.command, *arguments, *added_words(plan, step)]
+    command = [*compiler.command, *arguments, *added_flags(plan, step)]
     if show is None:
         environment = {**os.environ, INSIDE: "1"}
         code = replace(command, env=environment)
         if 0 < code < SIGNALLED and plan is not None:
-            say_gone(arguments, plan)
-            say_cuda_headers(arguments, plan)
+            note_missing_libraries(arguments, plan)
+            note_missing_cuda_headers(arguments, plan)
             if step.compiles:
-                say_shadowed(command[len(compiler.command) :], plan, compiler, environment)
+                note_shadowing_headers(command[len(compiler.command) :], plan, compiler, environment)
         return code
-    shown = command if show == "command" else words(plan, show) if plan else ()
+    shown = command if show == "command" else flags(plan, show) if plan else ()
     answer(shlex.join(shown))
     return 0
 
 
 def read(words: Sequence[str]) -> CompilerCall | None:
-    """Take torchlink's options from the front, and `-show` from anywhere; None for a `--help` that stands alone.
+    """Take torchlink's options from the front, and `-show` from anywhere; return None for a lone `--help`.
 
     Raises:
-        UsageError: an option's value is missing, or is none.
+        UsageError: an option's value is missing or empty.
     """
     if plain.completing() or list(words) in (["--help"], ["-h"]):
         return None
@@ -107,59 +109,60 @@ def read(words: Sequence[str]) -> CompilerCall | None:
                 raise UsageError(f"{name} needs a value.", hint="See 'torchlink c++ --help'.")
             value = rest.pop(1)
         if not plain.take(values, option, True if switch else value):
-            raise UsageError(f"{name} {value!r} names nothing.", hint="See 'torchlink c++ --help'.")
+            raise UsageError(
+                f"{name} {value!r}: an empty argument names nothing.", hint="See 'torchlink c++ --help'."
+            )
         rest.pop(0)
     shown = (word for word in words if word in SHOW)
     call: CompilerCall = make(CompilerCall, values)
-    return call._replace(words=(*rest, *shown))
+    return call._replace(compiler_arguments=(*rest, *shown))
 
 
 def prepare(call: CompilerCall, step: Step, *, needed: bool) -> tuple[Compiler, LinkPlan | None]:
-    """The compiler to run, and the plan where the command line has a use for one or it is `needed` for `-show`.
+    """Return the compiler to run, and the plan if the command compiles or links, or if `-show` needs it.
 
     Raises:
         ToolMissingError: there is no compiler.
-        ToolUnfitError: it cannot build against this libtorch, by its command or by an option on this line.
-        LibtorchNotFoundError, LibtorchUnusableError: nothing to build against.
+        ToolUnfitError: it cannot build against this libtorch, or not with an option on this command line.
+        LibtorchNotFoundError, LibtorchUnusableError: there is no libtorch to build against.
     """
     import shlex
 
     from torchlink.libtorch.machine import is_foreign
     from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.cross import compiler_for, named_by_user
+    from torchlink.toolchain.cross import compiler_for, cxx_variable
 
     if not (step.compiles or step.links or needed):
         return find_compiler(call.compiler), None
     libtorch = locate(call.libtorch, call.python)
-    # Who names a compiler, or a target on this line, means it.
+    # A compiler or a target that the user names is used even if it does not fit libtorch.
     named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
-    means_it = call.compiler or named_target or named_by_user() or not is_foreign(libtorch)
-    compiler = as_used = find_compiler(call.compiler) if means_it else compiler_for(libtorch, None)
+    explicit = call.compiler or named_target or cxx_variable() or not is_foreign(libtorch)
+    compiler = as_used = find_compiler(call.compiler) if explicit else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
     plan = make_plan(libtorch, call.plan, as_used)
-    say_notes(plan)
+    print_notes(plan)
     return compiler, with_abi(plan, step)
 
 
 def with_abi(plan: LinkPlan, step: Step) -> LinkPlan:
-    """The plan, undoing another C++ ABI that the command line asks for: a second -D would be a warning at each file."""
+    """Return the plan with a -U for a different C++ ABI on the command line: a second -D alone would cause warnings."""
     other = next((name for name, value in plan.defines if step.cxx11_abi not in {None, value}), None)
     if other is None or not step.compiles:
         return plan
     value = dict(plan.defines)[other]
-    say(
-        f"torchlink: note: the command line sets {other}={step.cxx11_abi}, and {plan.libtorch.root} is built with "
-        f"{value}: {value} is used. Remove the setting, or name a libtorch of the other C++ ABI.",
-        err=True,
+    note(
+        f"the command line sets {other}={step.cxx11_abi}, but {plan.libtorch.root} is built with "
+        f"{value}: {value} is used. Remove the setting, or use a libtorch with the other C++ ABI."
     )
     return plan._replace(undefines=tuple(dict.fromkeys((*plan.undefines, other))))
 
 
-def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
-    """Name the libraries of libtorch that stand on the command line with their path and are not there.
+def note_missing_libraries(arguments: Sequence[str], plan: LinkPlan) -> None:
+    """Print a note for each path of a libtorch library on the command line that does not exist.
 
-    No word of torchlink's can replace them: the project has to let go of them.
+    torchlink's flags cannot replace it: the project itself has to drop it.
     """
     import os
 
@@ -167,57 +170,60 @@ def say_gone(arguments: Sequence[str], plan: LinkPlan) -> None:
     from torchlink.libtorch.names import library_name
 
     for word in arguments:
-        directory, slash, name = word.rpartition("/")
+        _, slash, name = word.rpartition("/")
         bare = library_name(name) if slash and not word.startswith("-") else None
         if bare is not None and is_own(bare) and not os.path.exists(word):  # noqa: PTH110 - a word
             note(
-                f"{word} is named in the build file, and there is no {directory}. Take it out "
-                f"there: torchlink links {plan.libtorch.library_dir} by itself."
+                f"{word} does not exist, but the build file names it. Remove it "
+                f"there: torchlink already links the libraries in {plan.libtorch.library_dir}."
             )
 
 
-def say_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
-    """Name what a source that includes CUDA's headers lacks; nobody else needs to hear of it."""
+def note_missing_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
+    """Print a note about missing CUDA headers if a source includes any."""
     from pathlib import PurePath
 
     from torchlink.libtorch.disk import read_bytes
+    from torchlink.remedies.cuda_headers import headers_remedy
     from torchlink.toolchain.arguments import SOURCE_SUFFIXES
-    from torchlink.toolchain.cuda import asks_for_cuda, missing_headers
+    from torchlink.toolchain.cuda import asks_for_cuda
 
     sources = (word for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES)
     if plan.libtorch.accelerator != "cuda" or not any(asks_for_cuda(read_bytes(word)) for word in sources):
         return
-    lacking = missing_headers(plan.libtorch)
-    if lacking:
-        note(f"{lacking.what} What helps: {lacking.help}.")
+    remedy = headers_remedy(plan.libtorch)
+    if remedy:
+        note(f"{remedy.message} What helps: {remedy.text}.")
 
 
-def say_shadowed(command: Sequence[str], plan: LinkPlan, compiler: Compiler, env: Mapping[str, str]) -> None:
-    """Name what a source takes from libtorch's include directory although the compiler's own have it, too."""
+def note_shadowing_headers(
+    command: Sequence[str], plan: LinkPlan, compiler: Compiler, env: Mapping[str, str]
+) -> None:
+    """Print a note for each header that comes from libtorch's include directory although the system has it, too."""
     from torchlink.toolchain.shadowed import shadows
 
     if plan.options.headers != "system":
         return
     for shadow in shadows(compiler, command, plan.include_dirs, env):
-        by = f"for {shadow.includer} " if shadow.includer else ""
+        by = f" (included by {shadow.includer})" if shadow.includer else ""
         note(
-            f"{shadow.name} is taken {by}from {shadow.bundled}, libtorch's own copy, and not from {shadow.own}. If "
-            "that is what fails: torchlink c++ --headers after ..."
+            f"{shadow.name}{by} is libtorch's own copy in {shadow.bundled}, not that in {shadow.own}. If "
+            "that causes the error, use: torchlink c++ --headers after ..."
         )
 
 
-def added_words(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:
-    """The flags to put behind the user's own."""
-    from torchlink.emit.cxx import words
+def added_flags(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:
+    """Return the flags to append to the user's arguments."""
+    from torchlink.emit.cxx import flags
 
     if plan is None:
         return ()
-    compile_words, link_words = words(plan, "compile"), words(plan, "link")
-    if not (step.compiles or step.links):  # -show without inputs: what would be added to any
-        return (*compile_words, *link_words)
+    compile_flags, link_flags = flags(plan, "compile"), flags(plan, "link")
+    if not (step.compiles or step.links):  # -show without inputs: all that could be added
+        return (*compile_flags, *link_flags)
     if step.standard is not None and step.standard >= plan.libtorch.cxx_standard_required:
-        compile_words = compile_words[:-1]  # the standard is the last of them
-    return (*(compile_words if step.compiles else ()), *(link_words if step.links else ()))
+        compile_flags = compile_flags[:-1]  # the last one is -std
+    return (*(compile_flags if step.compiles else ()), *(link_flags if step.links else ()))
 
 
 COMMAND = Command(
@@ -226,6 +232,6 @@ COMMAND = Command(
     EPILOG,
     usage="[TORCHLINK OPTIONS]",
     interspersed=False,
-    foreign=True,
+    wraps_program=True,
     read=read,
 )

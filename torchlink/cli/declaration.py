@@ -1,12 +1,12 @@
-"""How commands and their options are declared: once, for typer, for the reader without it, and for shells.
+"""How a command and its options are declared: once, for typer, for `cli/plain.py` and for shell completion.
 
-A command's arguments are one named tuple. Each field is annotated with what the command line knows of it:
+A command's arguments are one named tuple. Each field is annotated with its option:
 
     class DoctorArguments(NamedTuple):
         fix_script: Annotated[bool, Option("--fix-script", "Print a shell script.")] = False
 
-The field gives the type and the default. A field that is the options of a room below is annotated with a mapping from
-that room's fields to their `Option`, and can be handed on as it is.
+The field gives the type and the default. A field that holds the options object of another room (`PlanOptions`) is
+annotated with a mapping from that object's fields to their `Option`; the command passes the object on unchanged.
 """
 
 import types
@@ -18,18 +18,18 @@ REQUIRED = object()  # the default of an argument that has none
 
 
 class Option(NamedTuple):
-    """An option, but for its type and its default, which are those of its field."""
+    """An option; its type and default are those of the annotated field."""
 
     names: str  # "--libtorch", or several: "-v --verbose"
     help: str
     metavar: str | None = None
-    parse: Callable[[str], object] | None = None  # the value of a text, or ValueError; by the type where None
-    choices: tuple[str, ...] = ()  # () allows any text
-    complete: Callable[..., list[str]] | None = None  # what a shell offers for a beginning
+    parse: Callable[[str], object] | None = None  # text -> value, or ValueError; None: the field's type
+    choices: tuple[str, ...] = ()  # the values it accepts; (): any
+    complete: Callable[..., list[str]] | None = None  # prefix -> completions for the shell
 
 
 class Positional(NamedTuple):
-    """A positional argument, but for its type and its default."""
+    """A positional argument; its type and default are those of the annotated field."""
 
     metavar: str
     help: str
@@ -37,24 +37,24 @@ class Positional(NamedTuple):
     complete: Callable[..., list[str]] | None = None
 
 
-Group = Mapping[str, Any]  # field of a room's options -> its Option, or the Group of its own options
+Group = Mapping[str, Any]  # field of an options object -> its Option, or a Group for a nested options object
 
 
 class Command(NamedTuple):
-    """A command: what it is given, and what it does; its help is the docstring of `run`."""
+    """A command: its arguments and the function that runs it, whose docstring is the help."""
 
     arguments: type[Any]  # a named tuple
     run: Callable[[Any], int]  # returns the exit code
     epilog: str = ""
-    usage: str | None = None  # what stands for "[OPTIONS]" in the usage line
-    interspersed: bool = True  # False: all that follows the first positional argument is positional, too
-    foreign: bool = False  # unknown options are those of another program
-    # In place of `plain.read`, where the command line has rules of its own
+    usage: str | None = None  # replaces "[OPTIONS]" in the usage line
+    interspersed: bool = True  # False: everything after the first positional argument is positional, too
+    wraps_program: bool = False  # unknown options are passed to the program that it runs
+    # Replaces `plain.read` for a command line with rules of its own.
     read: Callable[[Sequence[str]], Any] | None = None
 
 
 class CommandGroup(NamedTuple):
-    """A command that has commands of its own."""
+    """A command that has subcommands."""
 
     commands: Mapping[str, Command]
     help: str
@@ -66,30 +66,30 @@ class Field(NamedTuple):
 
     path: tuple[str, ...]  # ("plan", "rpath"): the field `rpath` of the field `plan`
     declaration: Option | Positional
-    type: type[Any]  # bool, str, int, float, Path; of each value where there are several
-    many: bool
+    type: type[Any]  # bool, str, int, float or Path; with `many`, that of each value
+    many: bool  # a tuple of values: the option may be repeated
     default: object
 
     @property
     def name(self) -> str:
-        """The innermost field, which is unique in a command."""
+        """The name of the innermost field, which is unique in a command."""
         return self.path[-1]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of an option: `--verbose` and `-v`."""
+        """The spellings of an option, such as `-v` and `--verbose`; empty for a positional argument."""
         return tuple(self.declaration.names.split()) if isinstance(self.declaration, Option) else ()
 
     @property
     def refuses_empty(self) -> bool:
-        """Whether an empty argument is no value: a path (the current directory) or a name."""
+        """Whether the empty string is not a value: for paths (it would mean the current directory) and names."""
         return self.type is Path or (self.type is str and self.default is None and not self.many)
 
     def value(self, text: str) -> object:
-        """The value of a text on the command line.
+        """Convert text from the command line.
 
         Raises:
-            ValueError: the text is none.
+            ValueError: the text is not a value of this option.
         """
         declaration = self.declaration
         if isinstance(declaration, Option):
@@ -101,12 +101,12 @@ class Field(NamedTuple):
 
 
 def only(group: Group, *names: str) -> Group:
-    """Some options of a group."""
+    """Return some of a group's options."""
     return {name: group[name] for name in names}
 
 
 def fields_of(arguments: type[Any]) -> list[Field]:
-    """The options and positional arguments of a command in the order of their fields."""
+    """Return the options and positional arguments of a command in the order of their fields."""
     hints = get_type_hints(arguments, include_extras=True)
     defaults = arguments._field_defaults
     found: list[Field] = []
@@ -118,7 +118,7 @@ def fields_of(arguments: type[Any]) -> list[Field]:
 
 
 def fields_of_group(group: Group, default: Any) -> list[Field]:
-    """The options of a group, for an object that holds their defaults."""
+    """Return the options of a group; `default` is the options object with their defaults."""
     return _fields((), type(default), group, default)
 
 
@@ -137,12 +137,12 @@ def _fields(path: tuple[str, ...], kind: Any, declaration: Any, default: Any) ->
 
 
 def make(arguments: type[Any], values: Mapping[tuple[str, ...], object]) -> Any:
-    """The arguments of a command from the values that were given, by path."""
+    """Build the arguments of a command from the values that were given, by field path."""
     return arguments(**_inner(arguments._field_defaults, values))
 
 
 def _inner(defaults: Mapping[str, Any], values: Mapping[tuple[str, ...], object]) -> dict[str, object]:
-    """The values of the outermost fields."""
+    """Return the values of the outermost fields."""
     given: dict[str, object] = {}
     nested: dict[str, dict[tuple[str, ...], object]] = {}
     for (name, *rest), value in values.items():
@@ -156,7 +156,7 @@ def _inner(defaults: Mapping[str, Any], values: Mapping[tuple[str, ...], object]
 
 
 def command_line(group: Group, options: Any) -> list[str]:
-    """The options on the command line that give `options`; none for what is as by default."""
+    """Return the command-line flags that produce `options`, omitting the defaults."""
     flags: list[str] = []
     for field in fields_of_group(group, type(options)()):
         value = options

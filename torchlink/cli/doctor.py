@@ -1,4 +1,4 @@
-"""`torchlink doctor`: one page about this machine."""
+"""`torchlink doctor`: report what this machine has and lacks for building against libtorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Examples:
   torchlink doctor --fix-script > fix.sh
 
 \b
-Exit code: 0 a CPU program can be built here; 1 something stops that; 2 it could not be looked at.
+Exit code: 0 a CPU program can be built here; 1 something prevents that; 2 the machine could not be examined.
 """
 
 
@@ -26,21 +26,22 @@ class DoctorArguments(NamedTuple):
 
     libtorch: Annotated[
         tuple[Path, ...],
-        Option("--libtorch", "Check this one instead of all; may be repeated.", metavar="PATH"),
+        Option("--libtorch", "Check this libtorch instead of all; may be repeated.", metavar="PATH"),
     ] = ()
     python: options.Python = None
     json: options.Json = False
     fix_script: Annotated[
-        bool, Option("--fix-script", "Print a shell script that would fix what is missing; run nothing.")
+        bool,
+        Option("--fix-script", "Print a shell script that would install what is missing; it is not run."),
     ] = False
 
 
 def doctor(arguments: DoctorArguments) -> int:
-    """Report what is here to build against libtorch with, what fits what, and what is missing.
+    """Report what this machine has for building against libtorch, what works together, and what is missing.
 
-    Every libtorch, C++ compiler, linker and tool, driver and GPU; which compiler suits which libtorch; whether
-    a CUDA build can run. What is missing comes with the command that fixes it. Nothing is compiled or changed.
-    The one that is taken without options is marked with *.
+    Lists every libtorch, C++ compiler, linker, tool, driver and GPU; which compiler can build against which
+    libtorch; and whether a CUDA build can run. Each problem comes with the command that fixes it. Nothing is
+    compiled or changed. * marks the libtorch and the compiler that are used by default.
     """
     from torchlink.cli.progress import working
     from torchlink.doctor.examination import examine
@@ -48,7 +49,7 @@ def doctor(arguments: DoctorArguments) -> int:
 
     if arguments.json and arguments.fix_script:
         raise UsageError("--json and --fix-script exclude one another.", hint="Use only one of them.")
-    with working("looking at this machine"):
+    with working("examining this machine"):
         report = examine(arguments.libtorch, arguments.python)
     if arguments.json:
         from json import dumps

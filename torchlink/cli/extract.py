@@ -1,4 +1,4 @@
-"""`torchlink extract`: a libtorch cut out of a wheel, offline."""
+"""`torchlink extract`: extract a libtorch from a wheel, offline."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Examples:
   torchlink extract torch-2.15.0-cp312-cp312-win_amd64.whl libtorch-windows --json
 
 \b
-Exit code: 0 extracted; 2 it could not be, and nothing was written, or only the report on it could not be
-printed, which is said.
+Exit code: 0 extracted; 2 it could not be extracted and nothing was written, or only the report could not be
+printed, in which case a note says that DIR is complete.
 """
 
 
@@ -31,32 +31,32 @@ class ExtractArguments(NamedTuple):
         tuple[Path, ...],
         Positional(
             "WHEEL...",
-            "A wheel of torch for any platform; and, in any order, wheels with libraries that it needs.",
+            "A wheel of torch, for any platform, and any wheels of libraries that it needs, in any order.",
         ),
     ]
-    directory: Annotated[Path, Positional("DIR", "Where to. It may not exist yet, or be empty.")]
+    directory: Annotated[Path, Positional("DIR", "The directory to create. If it exists, it must be empty.")]
     python_libs: Annotated[
         bool,
         Option(
             "--python-libs",
-            "Take libtorch_python and libshm as well, which only programs that embed Python need.",
+            "Also extract libtorch_python and libshm, which only programs that embed Python need.",
         ),
     ] = False
-    force: Annotated[bool, Option("--force", "Replace a libtorch that was extracted there before.")] = False
+    force: Annotated[bool, Option("--force", "Replace a libtorch that was extracted to DIR before.")] = False
     json: options.Json = False
 
 
 def extract(arguments: ExtractArguments) -> int:
-    """Extract a libtorch from a wheel: include, lib, share and build-version, as in upstream's zips.
+    """Extract a libtorch from a wheel: include, lib, share and build-version, as in upstream's zip files.
 
-    Nothing is downloaded and nothing run. A CUDA wheel needs libraries of other wheels (nvidia-…); those that
-    are given are laid beside its own. DIR can be moved and copied; --libtorch DIR names it.
+    Nothing is downloaded and nothing is run. A CUDA wheel needs libraries from other wheels (nvidia-…): give those,
+    too, and they are put beside its own. DIR can be moved and copied; use it with --libtorch DIR.
     """
-    from torchlink.cli.progress import watched
-    from torchlink.extract.extraction import extract as cut_out
+    from torchlink.cli.progress import with_progress_bar
+    from torchlink.extract.extraction import extract as run_extraction
 
-    report = watched(
-        lambda progress: cut_out(
+    report = with_progress_bar(
+        lambda progress: run_extraction(
             arguments.wheels,
             arguments.directory,
             python_libs=arguments.python_libs,
@@ -67,17 +67,17 @@ def extract(arguments: ExtractArguments) -> int:
     try:
         show(report, as_json=arguments.json)
     except OSError:
-        note(f"{arguments.directory} is extracted in full; only this report is missing.")
+        note(f"{arguments.directory} is complete; only this report could not be printed.")
         raise
     return 0
 
 
 def show(report: ExtractReport, *, as_json: bool) -> None:
-    """Print the report; flushed, so that what cannot be written is noticed here."""
+    """Print the report, and flush it, so that a failing write is noticed here."""
     import sys
 
     for unused in report.unused:
-        note(f"{unused} is not used: this libtorch needs no library of it.")
+        note(f"{unused} is not used: this libtorch needs none of its libraries.")
     if as_json:
         from json import dumps
 

@@ -1,4 +1,4 @@
-"""`torchlink find`: which libtorch is taken, why, and what it is."""
+"""`torchlink find`: which libtorch is used, why, and what it is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Examples:
 
 
 def fields(incomplete: str) -> list[str]:
-    """What --print takes, for a shell's completion: the fields of the libtorch that is here."""
+    """Return completions for --print: the JSON fields of the libtorch that is found."""
     from torchlink.libtorch.choose import search
     from torchlink.report.find import libtorch_to_json
 
@@ -40,29 +40,29 @@ class FindArguments(NamedTuple):
         tuple[Path, ...],
         Option(
             "--libtorch",
-            "Look only here: a root, its lib directory, a directory around it, a wheel or a zip. "
-            "May be repeated with --all.",
+            "Look only here: a root directory, its lib directory, a directory that contains it, a wheel or a zip "
+            "file. May be repeated with --all.",
             metavar="PATH",
         ),
     ] = ()
     python: options.Python = None
-    all: Annotated[
-        bool, Option("--all", "Every candidate in order, the rejected ones with their reason.")
-    ] = False
+    all: Annotated[bool, Option("--all", "List every candidate in order; rejected ones with the reason.")] = (
+        False
+    )
     print: Annotated[
         str | None,
         Option(
             "--print",
-            "Only one value, for scripts: root, version, cxx11_abi, cxx_standard, library_dir, … "
-            "(the names of --json); an element of a list a line.",
+            "Print only one value, for scripts: root, version, cxx11_abi, cxx_standard, library_dir, … "
+            "(a field of --json); a list is printed one element per line.",
             metavar="FIELD",
             complete=fields,
         ),
     ] = None
     json: options.Json = False
-    verbose: Annotated[bool, Option("-v --verbose", "Name the symbol that the C++ ABI was read from.")] = (
-        False
-    )
+    verbose: Annotated[
+        bool, Option("-v --verbose", "Show the symbol from which the C++ ABI was determined.")
+    ] = False
 
 
 def find(arguments: FindArguments) -> int:
@@ -70,10 +70,10 @@ def find(arguments: FindArguments) -> int:
 
     Version, C++ ABI, C++ standard, libraries and accelerator are read from its files.
 
-    Without --libtorch and --python the first usable one of these is taken: the variables TORCHLINK_LIBTORCH,
+    Without --libtorch and --python, the first usable one of these is used: the variables TORCHLINK_LIBTORCH,
     LIBTORCH, TORCH_INSTALL_PREFIX, Torch_DIR and CMAKE_PREFIX_PATH; the active virtual environment, then the
-    conda environment; ./libtorch and the other places where projects vendor one; python3 on PATH; the Python
-    that runs torchlink; the system's own places.
+    conda environment; ./libtorch and other directories where projects vendor it; python3 on PATH; the Python
+    that runs torchlink; the system directories.
     """
     from torchlink.libtorch.choose import failure, search
 
@@ -81,7 +81,7 @@ def find(arguments: FindArguments) -> int:
         raise UsageError("--print and --json exclude one another.", hint="Use only one of them.")
     if len(arguments.libtorch) + bool(arguments.python) > 1 and not arguments.all:
         several = "--libtorch and --python together" if arguments.python else "Several --libtorch"
-        raise UsageError(f"{several} need --all.", hint="Say --all to see every one of them.")
+        raise UsageError(f"{several} need --all.", hint="Add --all to list each of them.")
     found = search(arguments.libtorch, arguments.python, everything=arguments.all)
     error = None if found.chosen else failure(found)
     if error is not None and (arguments.print or not arguments.all):
@@ -101,7 +101,7 @@ def find(arguments: FindArguments) -> int:
 
 
 def show(found: Search, arguments: FindArguments, error: TorchlinkError | None) -> None:
-    """Print what was found in the form that was asked for."""
+    """Print what was found, as text, as JSON or as one value."""
     from torchlink.report.find import field_values, search_to_json, search_to_text
 
     if arguments.json:

@@ -1,4 +1,4 @@
-"""`torchlink help`: the help of a command, for those who ask for it in front."""
+"""`torchlink help COMMAND`: the same as `torchlink COMMAND --help`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Examples:
 
 
 def words_at(ctx: Any, incomplete: str) -> list[str]:
-    """For a shell: the commands, or those of the command that is named already."""
+    """Return completions: the commands, or the subcommands of the command typed so far."""
     place: Any = ctx.find_root().command
     for word in ctx.params.get("command") or ():
         place = place.get_command(ctx, word) if hasattr(place, "get_command") else None
@@ -29,12 +29,12 @@ class HelpArguments(NamedTuple):
 
     command: Annotated[
         tuple[str, ...],
-        Positional("[COMMAND]...", "A command, and one of its own commands.", complete=words_at),
+        Positional("[COMMAND]...", "A command, and optionally its subcommand.", complete=words_at),
     ] = ()
 
 
 def show(arguments: HelpArguments) -> int:
-    """Show the help of torchlink or of one of its commands, as --help does."""
+    """Print the help of torchlink or of one of its commands, as --help does."""
     from torchlink.cli.app import did_you_mean, root_context
     from torchlink.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""`torchlink lint`: what is wrong or fragile in a binary that links libtorch."""
+"""`torchlink lint`: report what is wrong or fragile in a binary that links libtorch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEVERITIES = ("error", "warning", "note")
 
 
 def rule_ids(incomplete: str) -> list[str]:
-    """What --select and --ignore take, for a shell's completion: ids of rules, also after a comma."""
+    """Return completions for --select, --ignore and --explain: rule ids, also after a comma."""
     from torchlink.lint.rules import RULES
 
     before, comma, last = incomplete.rpartition(",")
@@ -41,7 +41,7 @@ def rule_ids(incomplete: str) -> list[str]:
 
 
 def targets(incomplete: str) -> list[str]:
-    """The systems that --target knows, for a shell's completion."""
+    """Return completions for --target."""
     from torchlink.lint.targets import names
 
     return [name for name in names() if name.startswith(incomplete)]
@@ -54,8 +54,9 @@ class LintArguments(NamedTuple):
         tuple[Path, ...],
         Positional(
             "FILE...",
-            "Programs, libraries, Python extensions, wheels, directories; - or a .txt with the output of "
-            "ldd (glibc's or musl's), ldd -r, ldd -v, lddtree or readelf -d.",
+            "Programs, libraries, Python extensions, wheels or directories to check; or a .txt file, or - for stdin, "
+            "with the output of ldd (glibc's or musl's), ldd -r, ldd -v, lddtree or readelf -d, or a loader's error "
+            "message.",
             show_default=False,
         ),
     ] = ()
@@ -63,25 +64,27 @@ class LintArguments(NamedTuple):
         tuple[str, ...],
         Option(
             "--select",
-            "Only these rules (ids or globs, comma-separated).",
+            "Check only these rules: ids or globs, comma-separated.",
             metavar="RULES",
             complete=rule_ids,
         ),
     ] = ()
     ignore: Annotated[
-        tuple[str, ...], Option("--ignore", "Not these rules.", metavar="RULES", complete=rule_ids)
+        tuple[str, ...], Option("--ignore", "Do not check these rules.", metavar="RULES", complete=rule_ids)
     ] = ()
     fail_on: Annotated[
         str | None,
         Option(
-            "--fail-on", "The least severity that makes the exit code 1. [default: error]", choices=SEVERITIES
+            "--fail-on",
+            "The lowest severity that makes the exit code 1. [default: error]",
+            choices=SEVERITIES,
         ),
     ] = None
     target: Annotated[
         str | None,
         Option(
             "--target",
-            "The oldest system it must run on: debian:12, ubuntu:22.04, manylinux_2_28, glibc=2.31.",
+            "The oldest system that the binary must run on: debian:12, ubuntu:22.04, manylinux_2_28, glibc=2.31.",
             metavar="SYSTEM",
             complete=targets,
         ),
@@ -90,57 +93,81 @@ class LintArguments(NamedTuple):
         tuple[str, ...],
         Option(
             "--allowed-rpath",
-            "A search path entry must begin so, e.g. '$ORIGIN/..' (quoted, for the shell); may be repeated.",
+            "A prefix that every search path entry (RPATH, RUNPATH) must begin with, e.g. '$ORIGIN/..', quoted for the "
+            "shell; may be repeated.",
             metavar="PREFIX",
         ),
     ] = ()
     root: Annotated[
-        Path | None, Option("--root", "Check as in the image or sysroot below DIR.", metavar="DIR")
+        Path | None,
+        Option(
+            "--root",
+            "Search for libraries in DIR, an image or sysroot, as the dynamic loader would with DIR as its root "
+            "directory. FILE itself may be outside it. (The --sysroot of `torchlink bundle` is such a DIR, too.)",
+            metavar="DIR",
+        ),
     ] = None
     libtorch: Annotated[
         Path | None,
         Option(
             "--libtorch",
-            "The libtorch that Python extensions are imported with. [default: that of their site-packages, else "
-            "what `torchlink find` takes]",
+            "The libtorch that Python extensions are imported with. [default: that of their site-packages, else the "
+            "one that `torchlink find` prints]",
             metavar="PATH",
         ),
     ] = None
     python: Annotated[
-        str | None, Option("--python", "The Python whose torch they are imported with.", metavar="PYTHON")
+        str | None,
+        Option("--python", "The Python interpreter that Python extensions are imported by.", metavar="EXE"),
     ] = None
     env: Annotated[
         tuple[str, ...],
         Option(
-            "--env", "The environment it will run in, e.g. LD_LIBRARY_PATH=/opt/lib.", metavar="NAME=VALUE"
+            "--env",
+            "An environment variable that the binary will run with, e.g. LD_LIBRARY_PATH=/opt/lib; may be repeated.",
+            metavar="NAME=VALUE",
         ),
     ] = ()
     config: Annotated[
         Path | None,
         Option(
             "--config",
-            "Settings; default: torchlink.toml or pyproject.toml, upward from here.",
+            "The settings file. [default: torchlink.toml or pyproject.toml in this directory or one above]",
             metavar="FILE",
         ),
     ] = None
     baseline: Annotated[
-        Path | None, Option("--baseline", "Findings that are known: only others count.", metavar="FILE")
+        Path | None,
+        Option(
+            "--baseline",
+            "Known findings, as --write-baseline wrote them: only new ones count.",
+            metavar="FILE",
+        ),
     ] = None
     write_baseline: Annotated[
         Path | None,
-        Option("--write-baseline", "Write what is found now as the baseline, and exit 0.", metavar="FILE"),
+        Option(
+            "--write-baseline",
+            "Write the current findings to FILE, for --baseline, and exit 0.",
+            metavar="FILE",
+        ),
     ] = None
-    format: Annotated[str, Option("--format", "How to print the findings.", choices=FORMATS)] = "text"
+    format: Annotated[str, Option("--format", "The output format.", choices=FORMATS)] = "text"
     json: options.Json = False
-    tree: Annotated[bool, Option("--tree", "The closure as a tree, each edge with how it was found.")] = False
+    tree: Annotated[
+        bool, Option("--tree", "Print the libraries as a tree, each with how the loader found it.")
+    ] = False
     html: Annotated[
         Path | None,
-        Option("--html", "Also write a page with findings and the dependency graph.", metavar="FILE"),
+        Option(
+            "--html", "Also write an HTML page with the findings and the dependency graph.", metavar="FILE"
+        ),
     ] = None
     verbose: Annotated[
         bool,
         Option(
-            "-v --verbose", "Show all evidence, where each library was searched, and what a text leaves open."
+            "-v --verbose",
+            "Show all evidence, where each library was searched, and what cannot be checked from a text.",
         ),
     ] = False
     list_rules: Annotated[bool, Option("--list-rules", "List the rules and exit; no FILE is needed.")] = False
@@ -158,8 +185,8 @@ class LintArguments(NamedTuple):
 def lint(arguments: LintArguments) -> int:
     """Report what is wrong or fragile in binaries that link libtorch; they are read, never run.
 
-    Every finding says what, where, why it will hurt and the flags that fix it; --explain prints the page
-    of a rule. Exit code 0: nothing at or above --fail-on; 1: something; 2: a file could not be checked.
+    Every finding states what is wrong, where, what it leads to, and the flags that fix it; --explain prints the
+    page of a rule. Exit code: 0 no finding at or above --fail-on; 1 at least one; 2 a file could not be checked.
     """
     if arguments.list_rules or arguments.explain is not None:
         return about_rules(arguments)
@@ -179,7 +206,8 @@ def lint(arguments: LintArguments) -> int:
 
     check_forms(arguments)
     setting = settings.load(Path.cwd(), arguments.config, rules={rule.id: rule for rule in RULES})
-    select, ignore = words(arguments.select) or setting.select, words(arguments.ignore) or setting.ignore
+    select = rules_in(arguments.select) or setting.select
+    ignore = rules_in(arguments.ignore) or setting.ignore
     target = setting.target if arguments.target is None else arguments.target
     form = "json" if arguments.json else arguments.format
     wanted = LintOptions(
@@ -191,7 +219,7 @@ def lint(arguments: LintArguments) -> int:
     )
     rules, torches = choose(select, ignore), Torches(arguments.libtorch, arguments.python)
     piped = standard_input() if any(str(path) == "-" for path in arguments.files) else b""
-    # Who reads these looks at no exit code and no stderr: the report itself must say it.
+    # Readers of these formats see neither stderr nor the exit code: unreadable files must be in the report.
     keep_going = form in {"sarif", "github", "junit"}
     with working("reading binaries"):
         report = run(
@@ -226,7 +254,7 @@ def lint(arguments: LintArguments) -> int:
 
 
 def about_rules(arguments: LintArguments) -> int:
-    """Print the list of the rules, or the page of one."""
+    """Print the list of rules, or the page of one."""
     from torchlink.cli import lint_output
     from torchlink.errors import UsageError
 
@@ -241,49 +269,53 @@ def about_rules(arguments: LintArguments) -> int:
 
 
 def check_forms(arguments: LintArguments) -> None:
-    """Refuse two forms at once for one output."""
+    """Refuse two output formats at once."""
     from torchlink.errors import UsageError
 
     forms = [form for form, asked in (("--json", arguments.json), ("--tree", arguments.tree)) if asked]
     if arguments.format not in {"text", *("json" for _ in forms if arguments.json)}:
         forms.append(f"--format {arguments.format}")
     if len(forms) > 1:
-        raise UsageError(f"{' and '.join(forms)} do not go together.", hint="Ask for one of them.")
+        raise UsageError(f"{' and '.join(forms)} exclude one another.", hint="Use only one of them.")
 
 
-def words(values: Sequence[str]) -> tuple[str, ...]:
-    """The ids of options that take several comma-separated."""
-    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+def rules_in(values: Sequence[str]) -> tuple[str, ...]:
+    """Split the comma-separated values of --select or --ignore."""
+    return tuple(rule.strip() for value in values for rule in value.split(",") if rule.strip())
 
 
 def prefixes(values: Sequence[str]) -> tuple[str, ...]:
-    """The prefixes of --allowed-rpath; one that the shell took the $ORIGIN from would allow nothing, or everything."""
+    """Return the prefixes of --allowed-rpath.
+
+    Raises:
+        UsageError: one is empty or begins with `/..`, because the shell has expanded an unquoted $ORIGIN.
+    """
     from torchlink.errors import UsageError
 
     for value in values:
         if not value or f"{value}/".startswith("/../"):
             raise UsageError(
-                f"--allowed-rpath {value or 'without a prefix'}: the shell has replaced $ORIGIN by nothing.",
+                f"--allowed-rpath {value or 'without a prefix'}: the shell has expanded $ORIGIN to nothing.",
                 hint="Quote it: --allowed-rpath '$ORIGIN/..'",
             )
     return tuple(values)
 
 
 def floors(target: str) -> dict[str, tuple[int, ...]]:
-    """The newest symbol versions that a target system has."""
+    """Return the newest symbol versions that a target system has."""
     from torchlink.lint.targets import parse_target
 
     return dict(parse_target(target))
 
 
 def standard_input() -> bytes:
-    """What stands for `-`; one byte more than is taken tells that it is too much."""
-    from torchlink.lint.text.detect import LARGEST_TEXT
+    """Read stdin for `-`, up to one byte more than the limit, so that the reader can report an excess."""
+    from torchlink.lint.text.tool_output import LARGEST_TEXT
 
     if sys.stdin is None:
         return b""
     if sys.stdin.isatty():
-        say("torchlink: waiting for the output of ldd (end it with Ctrl-D) …", err=True)
+        say("torchlink: reading the output of ldd from the terminal (end it with Ctrl-D) …", err=True)
     return sys.stdin.buffer.read(LARGEST_TEXT + 1)
 
 

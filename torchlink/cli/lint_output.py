@@ -1,7 +1,4 @@
-"""Printing a lint report in the form that was asked for.
-
-What `torchlink lint` says of its rules themselves: the list of them, and the page of one.
-"""
+"""Print a lint report in the chosen format, the list of rules, or the page of a rule."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def show(report: LintReport, form: str, threshold: Severity, *, tree: bool, verbose: bool) -> None:
-    """Print the report in the form that was asked for."""
+    """Print the report in the chosen format."""
     color = colored()
     if tree:
         from torchlink.report import lint_tree
@@ -61,18 +58,17 @@ def show(report: LintReport, form: str, threshold: Severity, *, tree: bool, verb
 
 
 def root_of_checkout() -> str:
-    """What paths of annotations are relative to."""
+    """Return the directory that paths of annotations are relative to."""
     return os.environ.get("GITHUB_WORKSPACE") or str(Path.cwd())
 
 
 def append_summary(markdown: str) -> None:
-    """Add to the step summary that GitHub shows, where it runs this."""
+    """Append to GitHub's step summary, if this runs in GitHub Actions."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
         try:
-            flags = (
-                os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-            )  # nobody may read a FIFO
+            # Non-blocking: opening a FIFO that nobody reads would wait.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
             with open(os.open(path, flags, 0o666), "ab", buffering=0) as stream:  # noqa: PTH123 - see above
                 stream.write(markdown.encode(errors="backslashreplace"))
         except OSError as error:
@@ -89,12 +85,12 @@ def write_page(report: LintReport, path: Path) -> None:
     try:
         write_file(path, page.encode(errors="backslashreplace"))
     except OSError as error:
-        raise unwritable(path, error, "Name a file that you may write.") from error
+        raise unwritable(path, error, "Name a file that you can write.") from error
     say(f"torchlink: wrote {visible(str(path))}", err=True)
 
 
 def list_rules(*, as_json: bool) -> None:
-    """Print every rule: its id, its severity, what it finds."""
+    """Print every rule with its id, its severity and what it finds."""
     from torchlink.lint.rules import RULES
 
     if as_json:
@@ -107,7 +103,7 @@ def list_rules(*, as_json: bool) -> None:
 
 
 def explain(name: str, *, as_json: bool) -> None:
-    """Print the page of a rule as Markdown, or of each that a glob names.
+    """Print the page of a rule, or of each rule that a glob matches, as Markdown.
 
     Raises:
         UsageError: there is no such rule.

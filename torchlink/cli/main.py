@@ -1,6 +1,6 @@
-"""Being told to stop: SIGTERM and SIGHUP end a command as Ctrl-C does, so that its work beside is removed.
+"""Entry points of the command line: dispatch to a command, signal handling, and the one place that prints errors.
 
-The command line's entry: which way a command line goes, and the one place that renders errors.
+SIGTERM and SIGHUP end a command as Ctrl-C does: it unwinds and removes its temporary files.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
     from typing import TextIO
-
-
 # Not all platforms have SIGHUP.
 STOPPING = tuple(
     number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
 )
+# Commands that create no files, so that a signal may end them at once; installing handlers would cost start-up time.
+NOTHING_TO_CLEAN_UP = (["find"], ["flags"])
+LONGEST_ARGUMENT, LONGEST_PATH = 256, 4096  # characters of an argument that an error repeats
+NO_THREAD = "can't start new thread"  # Python's message for too little memory or too many threads
+RESOURCE_MESSAGES = tuple(map(os.strerror, sorted(RESOURCES)))
+# The errors of a write to an output that cannot take more.
+NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
 
 
 def unwind_when_stopped() -> None:
-    """Raise `Stopped` when this process is told to stop; a signal that the caller has ignored (nohup) stays so.
+    """Raise `Stopped` on SIGTERM and SIGHUP; a signal that the caller has ignored (nohup) stays ignored.
 
-    While a program is being started, SIGINT waits like the others until that program is known.
+    While a program is being started, SIGINT is deferred, too, until its process id is known.
     """
     for number in STOPPING:
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -45,7 +50,7 @@ def unwind_when_stopped() -> None:
 
 
 def _unwind(number: int, _: FrameType | None) -> None:
-    # `timeout` and closing terminals send a second one, which must not end the tidying.
+    # `timeout` and closing terminals send a second one, which must not interrupt the clean-up.
     for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
     deliver(Stopped(number))
@@ -55,60 +60,49 @@ def _interrupt(_: int, __: FrameType | None) -> None:
     deliver(KeyboardInterrupt())
 
 
-NOTHING_TO_TIDY = (
-    ["find"],
-    ["flags"],
-)  # commands that leave nothing when they are stopped; they start quickly
-LONGEST_WORD, LONGEST_PATH = 256, 4096  # letters that an error repeats of the command line
-NO_THREAD = "can't start new thread"  # Python's own, for no memory and for too many
-SCARCE = tuple(map(os.strerror, sorted(RESOURCES)))
-# What the system says of an output that takes no more.
-NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line.
 
-    Returns its exit code: 0 fine, 1 it looked and something is wrong, 2 it could not look, 130 interrupted, 129 and
-    143 stopped by SIGHUP and SIGTERM.
+    Returns its exit code: 0 success, 1 the check found a problem, 2 it could not be carried out, 130 interrupted, 129
+    and 143 stopped by SIGHUP and SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if sys.stdout is None:  # closed by the caller (`>&-`)
         sys.stdout = unwritable_stdout()
     signals.forget()
     try:
-        code = heedful(arguments)
-        sys.stdout.flush()  # here, so that a reader that went away is noticed here
+        code = dispatch_checking_signals(arguments)
+        sys.stdout.flush()  # so that a closed pipe is noticed here, not at exit
     except ResourcesError as error:
-        return fault(error, arguments)
+        return report_fault(error, arguments)
     except TorchlinkError as error:
         shorten(error, arguments)
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        asked = signals.told()  # click knows Ctrl-C alone
+        asked = signals.received()  # click turns any KeyboardInterrupt into Abort, which loses the signal
         number = asked.number if isinstance(asked, Stopped) else getattr(interrupt, "number", signal.SIGINT)
         say(f"torchlink: {'interrupted' if number == signal.SIGINT else 'stopped'}", err=True)
         return 128 + int(number)
     except BrokenPipeError:
-        silence()  # the reader went away (`torchlink flags | head -0`): nothing more can be said to it
+        discard_stdout()  # the reader has closed the pipe (`torchlink flags | head -0`)
         return 141
     except OSError as error:
         if error.filename is not None or error.errno not in NOT_WRITTEN:
-            return fault(error, arguments)
-        silence()
-        say(f"torchlink: The answer cannot be written: {error.strerror}.", err=True)
+            return report_fault(error, arguments)
+        discard_stdout()
+        say(f"torchlink: The output cannot be written: {error.strerror}.", err=True)
         return 2
-    except Exception as error:  # noqa: BLE001 - no traceback reaches a user; `fault` keeps it in a file
-        return fault(error, arguments)
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user; `report_fault` writes it to a file
+        return report_fault(error, arguments)
     return code
 
 
-def heedful(arguments: Sequence[str]) -> int:
-    """As `dispatch`; a signal counts even where Python drops or wraps what its handler has raised.
+def dispatch_checking_signals(arguments: Sequence[str]) -> int:
+    """Call `dispatch`, and honour a signal even if Python has dropped or wrapped what its handler raised.
 
     Raises:
-        KeyboardInterrupt: a signal has asked for it.
+        KeyboardInterrupt: a signal was received.
         Exception: what the command raised.
     """
     try:
@@ -121,9 +115,10 @@ def heedful(arguments: Sequence[str]) -> int:
 
 
 def unwritable_stdout() -> TextIO:
-    """What stands for a stdout that is closed: what is written there fails as on the closed one.
+    """Return a stand-in for a closed stdout, on which every write fails.
 
-    Its descriptor is taken, so that no file of torchlink's gets it, and with it what programs print that it starts.
+    It occupies descriptor 1. Otherwise the next file that torchlink opens would get that number, and the output of the
+    programs that it starts would be written into it.
     """
     held = os.open(os.devnull, os.O_RDONLY)
     if held != 1:
@@ -132,38 +127,40 @@ def unwritable_stdout() -> TextIO:
     return open(1, "w", encoding="utf-8", closefd=False)
 
 
-def silence() -> None:
-    """Send what is still to be written on stdout nowhere, so that the interpreter's end does not trip over it."""
+def discard_stdout() -> None:
+    """Send what is still buffered for stdout to /dev/null, so that the flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def fault(error: Exception, arguments: Sequence[str]) -> int:
-    """Say a fault of torchlink's own, and return the exit code.
+def report_fault(error: Exception, arguments: Sequence[str]) -> int:
+    """Print an unexpected exception, either as a lack of resources or as a bug in torchlink; return the exit code.
 
     Raises:
-        Exception: that very fault, where TORCHLINK_DEBUG asks for the traceback.
+        Exception: `error` itself, if it is a bug and TORCHLINK_DEBUG is set.
     """
-    scarce = scarcity(error)
-    if scarce is None and os.environ.get("TORCHLINK_DEBUG"):
+    shortage = resource_shortage(error)
+    if shortage is None and os.environ.get("TORCHLINK_DEBUG"):
         raise error
-    give_descriptors_back()
+    close_inspected_files()
     try:
-        render_error(scarce or internal_error(error), as_json="--json" in arguments)
-    except (OSError, ImportError, MemoryError):  # not even for that
-        say(f"torchlink: {visible(str(scarce or error))}", err=True)
+        render_error(shortage or internal_error(error), as_json="--json" in arguments)
+    except (OSError, ImportError, MemoryError):  # there are too few resources even for that
+        say(f"torchlink: {visible(str(shortage or error))}", err=True)
     return 2
 
 
-def scarcity(error: BaseException | None) -> ResourcesError | None:
-    """The error for a fault that only comes of descriptors, memory or a disk that fail, such as an ImportError."""
+def resource_shortage(error: BaseException | None) -> ResourcesError | None:
+    """Return a ResourcesError if a lack of descriptors, memory or disk has caused an exception (even ImportError)."""
     while error is not None:
         if isinstance(error, ResourcesError):
             return error
         if isinstance(error, OSError) and error.errno in FULL and error.filename:
             return out_of_resources(f"Cannot write {error.filename}", error)
         scarce = isinstance(error, OSError) and error.errno in RESOURCES
-        # What the dynamic loader says of a module that it cannot open.
-        scarce = scarce or (isinstance(error, ImportError) and any(map(str(error).__contains__, SCARCE)))
+        # The dynamic loader's message for an extension module that it cannot open.
+        scarce = scarce or (
+            isinstance(error, ImportError) and any(map(str(error).__contains__, RESOURCE_MESSAGES))
+        )
         scarce = scarce or (isinstance(error, RuntimeError) and NO_THREAD in str(error))
         if scarce or isinstance(error, MemoryError):
             file = error.filename if isinstance(error, OSError) else None
@@ -172,28 +169,28 @@ def scarcity(error: BaseException | None) -> ResourcesError | None:
     return None
 
 
-def give_descriptors_back() -> None:
-    """Close the files that are read, so that one can be opened to say what is wrong."""
+def close_inspected_files() -> None:
+    """Close the binaries that are being read, which frees descriptors for reporting an error."""
     data = sys.modules.get("torchlink.binary.data")
     if data is not None:
         data.Source.close_all()
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run a command; typer, whose import takes longer than most commands, only where a command line is not plain."""
+    """Run a command; import typer, which takes longer than most commands, only if `plain.read` does not accept it."""
     found = command_for(arguments)
     if found is not None:
-        command, words = found
-        given = command.read(words) if command.read else plain.read(command, words)
-        if given is not None:
-            return command.run(given)
+        command, rest = found
+        parsed = command.read(rest) if command.read else plain.read(command, rest)
+        if parsed is not None:
+            return command.run(parsed)
     from torchlink.cli import app
 
     return app.run(arguments)
 
 
 def internal_error(error: Exception) -> TorchlinkError:
-    """An error of torchlink's own: one sentence for the user, the traceback in a file for the report."""
+    """Return the error for a bug in torchlink: a sentence for the user, the traceback in a file for the report."""
     import traceback
 
     from torchlink.atomic import write_file
@@ -206,27 +203,27 @@ def internal_error(error: Exception) -> TorchlinkError:
     except OSError:
         where = "Set TORCHLINK_DEBUG=1 to see the details."
     return TorchlinkError(
-        f"This is a fault of torchlink itself: {type(error).__name__}: {error}",
-        hint=f"Please report it with the command line. {where}",
+        f"This is a bug in torchlink: {type(error).__name__}: {error}",
+        hint=f"Please report it, with the command line. {where}",
     )
 
 
 def shorten(error: TorchlinkError, arguments: Sequence[str]) -> None:
-    """Cut what an error repeats of the command line where that is longer than anybody reads; paths stay whole."""
+    """Shorten very long arguments that an error repeats; paths stay whole."""
     for argument in arguments:
-        if len(argument) <= LONGEST_WORD:
+        if len(argument) <= LONGEST_ARGUMENT:
             continue
         name, _, value = argument.partition("=")
-        for word in (argument, name, value, *argument.split(",")):
-            if len(word) > (LONGEST_PATH if "/" in word else LONGEST_WORD):
-                for text in (word, repr(word)[1:-1]):
+        for part in (argument, name, value, *argument.split(",")):
+            if len(part) > (LONGEST_PATH if "/" in part else LONGEST_ARGUMENT):
+                for text in (part, repr(part)[1:-1]):
                     error.message = error.message.replace(text, shortened(text))
                     error.hint = error.hint.replace(text, shortened(text))
                     error.details = tuple(line.replace(text, shortened(text)) for line in error.details)
 
 
 def render_error(error: TorchlinkError, *, as_json: bool) -> None:
-    """Say an error: text on stderr, or with `--json` the object on stdout."""
+    """Print an error: text on stderr, or with `--json` an object on stdout."""
     if as_json:
         import json
 
@@ -241,20 +238,20 @@ def render_error(error: TorchlinkError, *, as_json: bool) -> None:
 
 def entry(argv: Sequence[str] | None = None) -> None:
     """The console script `torchlink`."""
-    # Most commands are over before a garbage collection would free anything, and so is the process at its end:
-    # with Python's own settings a tenth of a lint goes into them.
+    # Most commands end before a garbage collection would free anything; with Python's default threshold
+    # a tenth of the time of a lint goes into collections.
     gc.set_threshold(100_000)
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if words[:1] not in NOTHING_TO_TIDY:
+        if arguments[:1] not in NOTHING_TO_CLEAN_UP:
             unwind_when_stopped()
     except (OSError, ImportError) as error:
-        sys.exit(fault(error, words))
+        sys.exit(report_fault(error, arguments))
     code = main(argv)
     gc.freeze()
     sys.exit(code)
 
 
 def compiler_entry() -> None:
-    """The console script `torchlink-c++`: `torchlink c++` for tools that want a compiler in one argument."""
+    """The console script `torchlink-c++`: `torchlink c++` for tools that accept a compiler only as a single word."""
     entry(["c++", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""`torchlink matrix`: one model, several libtorchs, several compilers."""
+"""`torchlink matrix`: verify one model against several libtorchs with several compilers."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Examples:
   torchlink matrix model.pt --markdown >> "$GITHUB_STEP_SUMMARY"
 
 \b
-On GitHub Actions, one job a verification (nothing is run by --github itself):
+On GitHub Actions, one job for each verification (--github itself runs nothing):
   echo "matrix=$(torchlink matrix --github --libtorch a --libtorch b)" >> "$GITHUB_OUTPUT"
   strategy: { matrix: '${{ fromJSON(needs.plan.outputs.matrix) }}' }
   runs-on: '${{ matrix.runner }}'
   steps: [{ run: '${{ matrix.run }}' }]
 
 \b
-Exit code: 0 all is well; 1 a verification failed; 2 none failed, but some could not be tried.
+Exit code: 0 every verification passed; 1 one failed; 2 none failed, but some could not be run.
 """
-# What every verification is asked for; the rest of `verify`'s options makes the rows and columns.
+# The options that apply to every verification; the other options of `verify` become rows and columns.
 OPTIONS = {
     **only(options.VERIFY, "inputs", "expect", "libraries", "atol", "rtol", "timeout", "device", "env"),
     "plan": only(options.PLAN, "cpu_only"),
@@ -46,44 +46,51 @@ class MatrixArguments(NamedTuple):
     """The command line of `torchlink matrix`."""
 
     model: Annotated[
-        Path | None, Positional("[MODEL]", "A TorchScript file; the bundled test model without.")
+        Path | None, Positional("[MODEL]", "A TorchScript file. [default: the bundled test model]")
     ] = None
     libtorch: Annotated[
         tuple[Path, ...],
         Option(
             "--libtorch",
-            "A row; may be repeated. Without any: every usable one of find --all.",
+            "A libtorch, one row; may be repeated. [default: every usable one of `torchlink find --all`]",
             metavar="PATH",
         ),
     ] = ()
     compiler: Annotated[
         tuple[str, ...],
-        Option("--compiler", "A C++ compiler; may be repeated. Without any: $CXX, else c++.", metavar="EXE"),
+        Option(
+            "--compiler",
+            "A C++ compiler, one column; may be repeated. [default: $CXX, else c++]",
+            metavar="EXE",
+        ),
     ] = ()
     via: Annotated[
-        tuple[str, ...], options.VIA._replace(help="A way of building, as in verify; may be repeated.")
+        tuple[str, ...],
+        options.VIA._replace(
+            help="How to build the loader, as in `torchlink verify`, one column; may be repeated."
+        ),
     ] = ()
     verify: Annotated[VerifyOptions, OPTIONS] = DEFAULTS
     jobs: Annotated[
         int,
         Option(
             "--jobs -j",
-            "How many verifications at once; a compiler takes about a gigabyte of memory.",
+            "The number of verifications at once; each compiler needs about a gigabyte of memory.",
             metavar="N",
         ),
     ] = 1
     json: options.Json = False
-    markdown: Annotated[bool, Option("--markdown", "The table as Markdown.")] = False
+    markdown: Annotated[bool, Option("--markdown", "Print the table as Markdown.")] = False
     github: Annotated[
-        bool, Option("--github", "Run nothing: print a matrix for GitHub Actions, on one line.")
+        bool, Option("--github", "Print a job matrix for GitHub Actions, on one line; run nothing.")
     ] = False
 
 
 def matrix(arguments: MatrixArguments) -> int:
     """Verify one model against several libtorchs with several compilers, and print a table.
 
-    A row is a libtorch, a column a compiler or a way of building. Loaders that were built before are used
-    again.
+    Each row is a libtorch, each column a compiler or a way of building. Loaders that were built before are
+    reused.
     """
     from torchlink.cli.progress import working
     from torchlink.errors import UsageError
@@ -98,24 +105,26 @@ def matrix(arguments: MatrixArguments) -> int:
     ):
         for value, count in Counter(map(str, values)).items():
             if count > 1:
-                note(f"{option} {value} is given twice and tried once.")
+                note(f"{option} {value} is given {count} times; it is tried once.")
     columns = columns_of(arguments.compiler, arguments.via, ask=not arguments.github)
     rows = rows_of(arguments.libtorch)
     if arguments.github:
-        answer(jobs_of(rows, columns, arguments.model, command_line(OPTIONS, arguments.verify)))
+        answer(github_jobs(rows, columns, arguments.model, command_line(OPTIONS, arguments.verify)))
         return 0
     with working("verifying", len(rows) * len(columns)) as display:
-        told = teller(len(rows) * len(columns), display)
-        report = run_matrix(arguments.model, rows, columns, arguments.verify, jobs=arguments.jobs, done=told)
+        done = progress_printer(len(rows) * len(columns), display)
+        report = run_matrix(arguments.model, rows, columns, arguments.verify, jobs=arguments.jobs, done=done)
     show(report, as_json=arguments.json, as_markdown=arguments.markdown)
     return report.exit_code
 
 
-def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None, words: Sequence[str]) -> str:
-    """The answer of --github; a libtorch that was named and is none is an error, one for which no job can work a note.
+def github_jobs(
+    rows: Sequence[Row], columns: Sequence[Column], model: Path | None, options: Sequence[str]
+) -> str:
+    """Return the output of --github; a libtorch that no runner can verify is left out with a note.
 
     Raises:
-        LibtorchUnusableError: a named libtorch is none, or no job is left.
+        LibtorchUnusableError: a path that was given is not a libtorch, or no job is left.
     """
     from json import dumps
 
@@ -125,20 +134,20 @@ def jobs_of(rows: Sequence[Row], columns: Sequence[Column], model: Path | None, 
     for row in rows:
         if row.error:
             raise row.error
-    found = github_matrix(rows, columns, str(model) if model else None, words)
+    found = github_matrix(rows, columns, str(model) if model else None, options)
     if not found.jobs:
         raise LibtorchUnusableError(
             f"No job is left. {' '.join(found.left_out)}", hint="Name a libtorch that a runner can verify."
         )
     for sentence in found.left_out:
         note(sentence)
-    if "--device" in words:
-        note("GitHub's own runners have no GPU: give these jobs one that has.")
+    if "--device" in options:
+        note("GitHub's own runners have no GPU: set `runner` of these jobs to one that has.")
     return dumps({"include": found.jobs}, separators=(",", ":"))
 
 
 def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
-    """Print the report in the form that was asked for."""
+    """Print the report in the chosen format."""
     from torchlink.report import matrix as renderers
 
     if as_json:
@@ -152,13 +161,13 @@ def show(report: MatrixReport, *, as_json: bool, as_markdown: bool) -> None:
         say(renderers.to_text(report, color=color), color=color, end="")
 
 
-def teller(count: int, display: Display) -> Callable[[Cell], None]:
-    """Tell on stderr how far it is: a line for each verification when it is done."""
+def progress_printer(count: int, display: Display) -> Callable[[Cell], None]:
+    """Return a function that prints a line on stderr for each verification that has ended."""
     from torchlink.report.matrix import title
 
     ended = 0
 
-    def tell(cell: Cell) -> None:
+    def print_progress(cell: Cell) -> None:
         nonlocal ended
         ended += 1
         what = f"libtorch {cell.row.version}, {title(cell.column)}: {cell.status}"
@@ -166,7 +175,7 @@ def teller(count: int, display: Display) -> Callable[[Cell], None]:
         if ended < count:
             display.show("verifying", ended, count)
 
-    return tell
+    return print_progress
 
 
 COMMAND = Command(MatrixArguments, matrix, EPILOG)

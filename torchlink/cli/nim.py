@@ -1,4 +1,4 @@
-"""`torchlink nim`: a Nim project that builds."""
+"""`torchlink nim`: start a Nim project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from torchlink.cli import options
 from torchlink.cli.declaration import Command, CommandGroup, Option, Positional, command_line
 from torchlink.cli.output import answer, say
-from torchlink.cli.planning import locate, plan_for, say_notes
+from torchlink.cli.planning import locate, plan_for, print_notes
 from torchlink.plan import PlanOptions
 from torchlink.shown import quoted, visible
 
@@ -18,20 +18,22 @@ if TYPE_CHECKING:
 EPILOG_INIT = """\b
 Examples:
   torchlink nim init app && cd app && nim cpp main.nim && ./main model.pt 1 3 224 224
-  torchlink nim init app --shared          (for a repository that others build, too)
-  torchlink flags --nim > nim.cfg          (after libtorch has changed)
+  torchlink nim init app --shared          # for a repository that is built on several machines
+  torchlink flags --nim > nim.cfg          # after libtorch was upgraded or replaced
 """
 
 
 class NimInitArguments(NamedTuple):
     """The command line of `torchlink nim init`."""
 
-    directory: Annotated[Path, Positional("[DIR]", "Where to; created if missing.")] = Path()
+    directory: Annotated[Path, Positional("[DIR]", "The project's directory; it is created if missing.")] = (
+        Path()
+    )
     shared: Annotated[
         bool,
         Option(
             "--shared",
-            "For a shared repository: no paths in it; its config.nims calls torchlink at every compile.",
+            "For a shared repository: write no paths; config.nims calls torchlink at every compilation.",
         ),
     ] = False
     force: Annotated[bool, Option("--force", "Overwrite existing files.")] = False
@@ -44,8 +46,8 @@ class NimInitArguments(NamedTuple):
 def init(arguments: NimInitArguments) -> int:
     """Write a Nim project that builds: a small typed wrapper, a program that runs a model, a .nimble file.
 
-    Its nim.cfg holds the flags for this machine's libtorch, and git ignores it. With --shared there is a
-    config.nims instead that asks torchlink whenever Nim runs, so that everyone gets the flags for theirs.
+    Its nim.cfg contains the flags for this machine's libtorch, and git ignores it. With --shared, a config.nims
+    runs torchlink at every compilation instead, so that each machine gets the flags for its own libtorch.
     """
     from torchlink.errors import UsageError
     from torchlink.libtorch.machine import is_foreign
@@ -58,16 +60,16 @@ def init(arguments: NimInitArguments) -> int:
     if arguments.shared:
         if arguments.libtorch or arguments.python:
             raise UsageError(
-                "--shared keeps every machine's paths out of the project, --libtorch and --python name one.",
-                hint="Leave them away here; set TORCHLINK_LIBTORCH when Nim runs.",
+                "--shared writes no paths: --libtorch and --python cannot be used with it.",
+                hint="Omit them, and set TORCHLINK_LIBTORCH when Nim runs.",
             )
         files = shared_project(name, tuple(command_line(options.PROJECT, arguments.plan)))
-        notes = None
+        plan = None
     else:
         found = locate(arguments.libtorch, arguments.python)
         check_unpacked(found)
-        notes = plan_for(found, arguments.plan, None)
-        files = project(notes, name)
+        plan = plan_for(found, arguments.plan, None)
+        files = project(plan, name)
     written = write_project(files, directory, force=arguments.force)
     if arguments.json:
         import json
@@ -77,12 +79,12 @@ def init(arguments: NimInitArguments) -> int:
     else:
         for path in written:
             say(visible(str(path)))
-    if notes:
-        say_notes(notes)
+    if plan:
+        print_notes(plan)
 
     place = f"torchlink: next: cd {quoted(str(directory))} &&"
-    if notes and is_foreign(notes.libtorch):
-        command = f"{place} {cross_command(notes.libtorch)}"
+    if plan and is_foreign(plan.libtorch):
+        command = f"{place} {cross_command(plan.libtorch)}"
     else:
         command = f"{place} nim cpp main.nim && ./main model.pt"
     say(visible(command), err=True)
@@ -90,10 +92,10 @@ def init(arguments: NimInitArguments) -> int:
 
 
 def cross_command(libtorch: Libtorch) -> str:
-    """What compiles the program for a libtorch of another machine, and runs it where that is possible here."""
+    """Return the command that cross-compiles the program for a libtorch, and runs it if that is possible here."""
     import shlex
 
-    from torchlink.emit.cross import nim_words
+    from torchlink.emit.cross import nim_switches
     from torchlink.toolchain.cross import default_compiler
     from torchlink.toolchain.emulator import command_for
 
@@ -101,7 +103,7 @@ def cross_command(libtorch: Libtorch) -> str:
         return "nim cpp main.nim"
     compiler = default_compiler(libtorch)
     run = command_for(libtorch.arch, compiler) if compiler else None
-    words = shlex.join(("nim", "cpp", *nim_words(libtorch, compiler), "main.nim"))
+    words = shlex.join(("nim", "cpp", *nim_switches(libtorch, compiler), "main.nim"))
     return f"{words} && {run} ./main model.pt" if run else words
 
 

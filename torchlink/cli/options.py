@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def offering(*values: str) -> Callable[[str], list[str]]:
-    """For `complete`: a shell offers these values, and any other may be typed all the same."""
+    """Return a `complete` function that offers these values; other values are still accepted."""
 
     def complete(incomplete: str) -> list[str]:
         return [value for value in values if value.startswith(incomplete)]
@@ -22,10 +22,10 @@ def offering(*values: str) -> Callable[[str], list[str]]:
 
 
 def cxx_standard(text: str) -> int:
-    """The number of a C++ standard as people and compilers write it: 20, c++20, gnu++20, c++2a.
+    """Parse a C++ standard as people and compilers write it: 20, c++20, gnu++20, c++2a.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is not a C++ standard.
     """
     name = text.lower()
     extended = name.startswith("gnu++")
@@ -36,8 +36,8 @@ def cxx_standard(text: str) -> int:
         raise ValueError(f"{text} is not a C++ standard: write 17, 20, 23 or c++17, c++20, c++23.")
     if extended:
         note(
-            f"--std {text} is taken as c++{name}: for GNU's extensions put -std={text} behind the printed flags, "
-            "the last one counts."
+            f"--std {text} means c++{name} here. For GNU's extensions put -std={text} after the printed flags: "
+            "the last -std wins."
         )
     return int(name) if name.isdecimal() else STANDARD_NAMES[name]
 
@@ -62,10 +62,10 @@ def size(text: str) -> int:
 
 
 def variables(settings: Sequence[str]) -> dict[str, str]:
-    """The variables of an --env that takes NAME=VALUE.
+    """Parse the NAME=VALUE settings of --env.
 
     Raises:
-        UsageError: a setting has no value.
+        UsageError: a setting is not NAME=VALUE.
     """
     from torchlink.errors import UsageError
 
@@ -83,56 +83,59 @@ def variables(settings: Sequence[str]) -> dict[str, str]:
 Libtorch = Annotated[
     Path | None,
     Option(
-        "--libtorch", "The libtorch to use: its root, its lib directory, a wheel or a zip.", metavar="PATH"
+        "--libtorch",
+        "The libtorch to use: its root directory or its lib directory.",
+        metavar="PATH",
     ),
 ]
 Python = Annotated[
     str | None,
     Option("--python", "Use the torch that this Python interpreter would import.", metavar="EXE"),
 ]
-Json = Annotated[bool, Option("--json", "One JSON object on stdout.")]
-COMPILER = Option("--compiler", "The C++ compiler to use; otherwise $CXX, else c++.", metavar="EXE")
+Json = Annotated[bool, Option("--json", "Print one JSON object on stdout.")]
+COMPILER = Option("--compiler", "The C++ compiler to use. [default: $CXX, else c++]", metavar="EXE")
 Compiler = Annotated[str | None, COMPILER]
 VIA = Option(
     "--via",
-    "cxx: by the compiler with the flags of `torchlink flags`; cmake, nim: through the project that "
+    "How to build the loader. cxx: the compiler, with the flags of `torchlink flags`; cmake, nim: the project that "
     "`torchlink cmake init` or `torchlink nim init` writes.",
     metavar="cxx|cmake|nim",
     complete=offering("cxx", "cmake", "nim"),
 )
 
-# What a plan can be asked for, by the fields of `plan.PlanOptions`.
+# The options of a link plan, by the fields of `plan.PlanOptions`.
 PLAN = {
     "cpu_only": Option(
         "--cpu", "On a CUDA build, link only what a CPU program needs; changes nothing on a CPU build."
     ),
     "rpath": Option(
         "--rpath",
-        "Where the program looks for libtorch when it starts: where it is now, in DIR beside the "
-        "program (for programs that are shipped), or nowhere.",
+        "Where the program searches for libtorch at run time. absolute: where libtorch is now; origin=DIR: in DIR, "
+        "relative to the program, for programs that are shipped; none: no search path.",
         metavar="absolute|origin=DIR|none",
         complete=offering("absolute", "origin=", "none"),
     ),
     "headers": Option(
         "--headers",
-        "system: -isystem. after: -idirafter, behind the system's own fmt, protobuf, pybind11, "
-        "which libtorch's include directory has, too.",
+        "How to add libtorch's include directory. system: -isystem; after: -idirafter, so that the system's fmt, "
+        "protobuf and pybind11 are preferred to the copies in it.",
         metavar="system|after",
         complete=offering("system", "after"),
     ),
-    "aoti": Option("--aoti", "The program loads AOTInductor packages (.pt2): keep libtorch.so linked."),
+    "aoti": Option("--aoti", "Keep libtorch.so linked: the program loads AOTInductor packages (.pt2)."),
     "cxx_standard": Option(
         "--std",
-        "C++ standard: 17, 20, … or c++20; at least what libtorch's headers need.",
+        "The C++ standard, as 20 or c++20; at least the one that libtorch's headers need. [default: the newest that "
+        "libtorch prefers and the compiler supports]",
         metavar="N",
         parse=cxx_standard,
         complete=offering("17", "20", "23", "c++17", "c++20", "c++23"),
     ),
 }
-# Of these what a project for CMake or Nim is asked for; the rest is the build tool's own business.
+# Those that a CMake or Nim project has; the others are set in the build tool.
 PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 
-# What a verification can be asked for, by the fields of `verify.options.VerifyOptions`.
+# The options of a verification, by the fields of `verify.options.VerifyOptions`.
 VERIFY = {
     "inputs": Option(
         "--input",
@@ -173,7 +176,7 @@ VERIFY = {
         "--golden", "Compare with what --record has kept in DIR, with the same inputs.", metavar="DIR"
     ),
     "timeout": Option(
-        "--timeout", "Stop a model that has not finished by then; no limit otherwise.", metavar="SECONDS"
+        "--timeout", "Stop a model that takes longer than this. [default: no limit]", metavar="SECONDS"
     ),
     "memory_limit": Option(
         "--memory-limit",
@@ -185,7 +188,7 @@ VERIFY = {
     ),
     "libraries": Option(
         "--library",
-        "A library of operators that the model uses, loaded before it; may be repeated.",
+        "A library to load before the model, for custom operators that the model uses; may be repeated.",
         metavar="LIB.so",
     ),
     "model": Option(
@@ -195,18 +198,18 @@ VERIFY = {
     ),
     "device": Option(
         "--device",
-        "Where to run; auto: CUDA where it is usable.",
+        "Where to run the model. auto: on CUDA if it is usable, else on the CPU.",
         metavar="cpu|cuda|auto",
         complete=offering("cpu", "cuda", "auto"),
     ),
     "env": Option(
         "--env",
-        "An environment variable that the loader is given besides PATH, HOME, the locale and those of OpenMP, "
-        "MKL, CUDA and torch; may be repeated.",
+        "An environment variable to pass to the loader, which otherwise gets only PATH, HOME, the locale and those of "
+        "OpenMP, MKL, CUDA and torch; may be repeated.",
         metavar="NAME[=VALUE]",
     ),
     "via": VIA,
     "plan": {name: PLAN[name] for name in ("cpu_only", "headers", "cxx_standard")},
     "compiler": COMPILER,
-    "verbose": Option("-v --verbose", "Show all lines of what a failing model's libtorch says."),
+    "verbose": Option("-v --verbose", "Show all of libtorch's error message when a model fails."),
 }

@@ -1,4 +1,7 @@
-"""The one place that prints: for people, so that no stranger's text commands a terminal or a log; or a bare answer."""
+"""The one place that prints.
+
+`say` and `note` print for people, with terminal control sequences and CI log commands escaped; `answer` for programs.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,22 @@ from torchlink.shown import escape, visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# Clears what moves on the terminal (cli/progress.py), so that what is printed begins on a line of its own.
+# Clears the progress line of cli/progress.py, so that printed text begins on a line of its own.
 before_printing: Callable[[], None] | None = None
-# The colours of report/plain.py and its reset; nothing else that begins with ESC goes to a terminal.
+# The colours of report/plain.py and their reset; no other escape sequence reaches a terminal.
 OWN_COLORS = r"\x1b\[(?:0|1|2|31|32|33|36|1;31)m"
-# How GitHub's and Azure's logs begin a command: at the start of a line, or anywhere for the older form.
+# How a command begins in GitHub's and Azure's logs: `::` at the start of a line, `##[` and `##vso` anywhere.
 COMMANDS = re.compile(r"^([^\S\n]*):(?=:)|##(?=\[|vso)", re.MULTILINE)
 COMMANDS_INSIDE = re.compile(r"##(?=\[|vso)")
 
 
 def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -> None:
-    """Print text for people; what is no line end and does not print as itself becomes an escape.
+    """Print text for people, with unprintable characters other than newlines and tabs escaped.
 
     Args:
-        text: lines; whoever made them has used `visible` on each part that came from outside, so that it cannot make
-            a line of its own.
-        err: on stderr.
-        color: let our own colours through.
+        text: lines; the caller has applied `visible` to each part from outside, so that it cannot add a line.
+        err: print on stderr.
+        color: allow torchlink's own colours.
         end: what follows the text.
     """
     stream = sys.stderr if err else sys.stdout
@@ -37,46 +39,48 @@ def say(text: str, *, err: bool = False, color: bool = False, end: str = "\n") -
 
 
 def colored() -> bool:
-    """Whether what goes to stdout has colour: NO_COLOR, FORCE_COLOR and the terminal decide."""
-    from torchlink.report.plain import wanted
+    """Whether to colour stdout: NO_COLOR, FORCE_COLOR and whether it is a terminal decide."""
+    from torchlink.report.plain import use_color
 
-    return wanted(sys.stdout, os.environ)
+    return use_color(sys.stdout, os.environ)
 
 
 def note(sentence: str, *, label: str = "note") -> None:
-    """Print a sentence that the user should know on stderr, labelled "note" or "warning"; it stays one line."""
+    """Print a sentence on stderr, on one line, labelled "note" or "warning"."""
     say(f"torchlink: {label}: {visible(sentence)}", err=True)
 
 
 def flush() -> None:
-    """Hand what was printed on stdout to its reader now."""
+    """Flush stdout."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def notes(sentences: Iterable[str]) -> None:
-    """Each sentence as a `note`."""
+    """Print each sentence as a `note`."""
     for sentence in sentences:
         note(sentence)
 
 
 def answer(text: str, *, line: bool = False) -> None:
-    """Print what a program reads, such as paths or JSON, as it is; on a terminal made safe as for people.
+    """Print output for programs, such as paths or JSON, unchanged; on a terminal it is escaped as in `say`.
 
     Args:
-        text: the answer.
-        line: it is one value, whose line ends are its own, and which stays on one line on a terminal.
+        text: the output.
+        line: it is a single value: newlines in it are escaped on a terminal, too.
     """
     stream = sys.stdout
     if stream.isatty():
         say(visible(text) if line else text)
         return
-    if text.startswith("{\n"):  # JSON: the same strings, in which no log finds a command
+    if text.startswith(
+        "{\n"
+    ):  # JSON: an escape that means the same, which a CI log does not take for a command
         text = COMMANDS_INSIDE.sub(r"#\\u0023", text)
     try:
-        # Byte for byte: a path need not be text in the encoding of the stream.
+        # Byte for byte: a path need not be valid text in the encoding of the stream.
         exact = os.fsencode(f"{text}\n") if stream.errors == "strict" else b""
-    except UnicodeEncodeError:  # of a sentence, not of a path
+    except UnicodeEncodeError:  # not a path, but a sentence
         exact = b""
     if exact:
         stream.flush()
@@ -87,7 +91,7 @@ def answer(text: str, *, line: bool = False) -> None:
 
 
 def safe(text: str, *, color: bool = False) -> str:
-    """Lines that a terminal shows and does not obey, and in which a CI's log finds no command."""
+    """Escape terminal control sequences and CI log commands in lines of text."""
     keep = re.compile(OWN_COLORS) if color else None
     parts: list[str] = []
     for line in text.split("\n"):
@@ -96,7 +100,7 @@ def safe(text: str, *, color: bool = False) -> str:
             parts += [_printable(line[start : found.start()]), found[0]]
             start = found.end()
         parts += [_printable(line[start:]), "\n"]
-    return COMMANDS.sub(_defused, "".join(parts[:-1]))
+    return COMMANDS.sub(_escaped_command, "".join(parts[:-1]))
 
 
 def _printable(text: str) -> str:
@@ -105,12 +109,12 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\t" else escape(char) for char in text)
 
 
-def _defused(match: re.Match[str]) -> str:
+def _escaped_command(match: re.Match[str]) -> str:
     return r"#\x23" if match[0] == "##" else rf"{match[1]}\x3a"
 
 
 def _write(stream: object, text: str) -> None:
-    """Write, with escapes for what the stream's encoding lacks."""
+    """Write text, with escapes for characters that the stream's encoding lacks."""
     if before_printing is not None:
         before_printing()
     encoding = getattr(stream, "encoding", None) or "utf-8"

@@ -1,7 +1,7 @@
-"""Reading command lines without typer, whose import takes longer than the frequent commands themselves.
+"""Parse plain command lines without typer, whose import takes longer than most commands.
 
-What is plain (known options with their values, and as many positional arguments as there should be) is read here from
-the same declarations that typer is given; all else is left to typer, which knows how to report it.
+A command line is plain if it has only known options with valid values and the right number of positional arguments.
+It is parsed here from the same declarations that typer uses; anything else is left to typer, which reports errors.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Values = dict[tuple[str, ...], Any]
 
 
 def read(command: Command, words: Sequence[str]) -> Any | None:
-    """The arguments of a command.
+    """Parse the arguments of a command.
 
-    None where a word is not plain: an unknown option, one without its value, a help option, too many or too few
-    positional arguments; or where a shell asks for completions.
+    Returns None if the command line is not plain (an unknown option, a missing value, a help option, too many or too
+    few positional arguments), or if a shell asks for completions.
     """
     if completing():
         return None
@@ -55,17 +55,17 @@ def read(command: Command, words: Sequence[str]) -> Any | None:
 
 
 def completing() -> bool:
-    """Whether a shell asks what it could offer."""
+    """Whether a shell asks for completions."""
     return any(name.startswith("_TORCHLINK_COMPLETE") for name in os.environ)
 
 
 def by_name(fields: Sequence[Field]) -> Mapping[str, Field]:
-    """The options by each of their names."""
+    """Map each spelling of each option to its field."""
     return {name: field for field in fields for name in field.names}
 
 
 def take(values: Values, field: Field, text: str | bool) -> bool:
-    """Note a value; False where the text is none."""
+    """Store a value; return False if the text is not a value of this field."""
     if isinstance(text, bool):
         values[field.path] = text
         return True
@@ -80,7 +80,7 @@ def take(values: Values, field: Field, text: str | bool) -> bool:
 
 
 def place(values: Values, texts: Sequence[str], arguments: Sequence[Field]) -> bool:
-    """Note the positional arguments; False where there are too many or too few. At most one takes several."""
+    """Store the positional arguments, at most one of which takes several; return False if too many or too few."""
     left = list(texts)
     for number, argument in enumerate(arguments):
         behind = len(arguments) - number - 1

@@ -1,4 +1,4 @@
-"""From the common options to a libtorch and a plan. Knows nothing of typer, so that a start can do without it."""
+"""Turn the options that commands share into a libtorch and a link plan."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def locate(libtorch: Path | None, python: str | None) -> Libtorch:
-    """The libtorch that the common options choose.
+    """Return the libtorch that --libtorch and --python select, or the default one.
 
     Raises:
-        LibtorchNotFoundError: nothing usable; the details list where torchlink looked.
-        LibtorchUnusableError: the one that was named cannot serve.
+        LibtorchNotFoundError: none that can be used was found; the details list where torchlink looked.
+        LibtorchUnusableError: the one that was named cannot be used.
     """
     from torchlink.libtorch.choose import choose
 
@@ -27,10 +27,10 @@ def locate(libtorch: Path | None, python: str | None) -> Libtorch:
 
 
 def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> LinkPlan:
-    """The plan for a compiler command, or for the default compiler where that can serve at all.
+    """Return the plan for a compiler command, or for the default compiler if it can build for this libtorch.
 
     Raises:
-        ToolMissingError: the compiler that was named, here or by `$CXX`, is not there.
+        ToolMissingError: the compiler that was named, by the option or by `$CXX`, does not exist.
         ToolUnfitError: it cannot build against this libtorch.
         LibtorchUnusableError: libtorch cannot be linked.
     """
@@ -41,18 +41,12 @@ def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> 
     found = find_compiler(compiler) if compiler else default_compiler(libtorch)
     plan = make_plan(libtorch, options, found)
     named = os.environ.get("CXX", "").strip()
-    if found is not None or not named:
-        return plan
-    remark = (
-        f"$CXX, {named}, compiles for another machine than {libtorch.platform} {libtorch.arch}, which "
-        f"{libtorch.root} is built for: it cannot use these flags."
-    )
-    return plan._replace(notes=(*plan.notes, remark))
+    return plan if found is not None or not named else plan._replace(ignored_compiler=named)
 
 
-def say_notes(plan: LinkPlan) -> None:
-    """What the user should know about a plan, on stderr."""
-    from torchlink.libtorch.floor import NEWER, OTHER
+def print_notes(plan: LinkPlan) -> None:
+    """Print a plan's notes and warnings on stderr."""
+    from torchlink.remedies.notes import labelled_notes
 
-    for each in plan.notes:
-        note(each, label="warning" if f" {NEWER}: " in each or f" {OTHER}: " in each else "note")
+    for each in labelled_notes(plan):
+        note(each.sentence, label=each.label)

@@ -1,4 +1,4 @@
-"""What stderr shows of work that takes a while: something that moves on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a spinner or a bar on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHORT = 0.1  # seconds, once it has lasted longer than that
-PATIENCE = 0.5  # seconds: what is over by then shows nothing, and does not wait for rich to be imported
+DELAY = 0.5  # seconds: work that ends sooner shows nothing, and does not wait for rich to be imported
 
 
 def watching() -> bool:
-    """Whether stderr is a terminal on which a line can move."""
+    """Whether stderr is a terminal that can redraw a line."""
     terminal = os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
     return terminal and sys.stderr is not None and sys.stderr.isatty()
 
 
 class Display:
-    """What is being done, for how long and how much of it is done, on stderr where that is a terminal.
+    """One line on a terminal's stderr: what is being done, for how long, and how much of it is done.
 
-    Whatever is printed meanwhile clears the line first; the next `show` brings it back.
+    Anything printed meanwhile clears the line first; the next `show` draws it again.
     """
 
     def __init__(self) -> None:
         self.watched = watching()
-        self._lock = RLock()  # the line is drawn by a timer's thread
+        self._lock = RLock()  # the line is drawn in a timer's thread
         self._timer: threading.Timer | None = None
         self._bar: Bar | None = None
         self._began: float | None = None  # when something with a total was first shown
 
     def show(self, sentence: str, done: int = 0, total: int | None = None) -> None:
-        """Show a sentence in place of the last one; where the total is known with a bar and the time that is left."""
+        """Replace the line by a sentence, with a bar and the time that is left if the total is known."""
         if not self.watched:
             return
         import threading
 
         with self._lock:
             self.hide()
-            patience = PATIENCE
+            delay = DELAY
             if total is not None:
                 now = time.monotonic()
-                patience = SHORT if self._began is not None and now - self._began > PATIENCE else PATIENCE
+                delay = SHORT if self._began is not None and now - self._began > DELAY else DELAY
                 self._began = self._began or now
-            self._timer = threading.Timer(patience, self._draw, (sentence, done, total))
+            self._timer = threading.Timer(delay, self._draw, (sentence, done, total))
             self._timer.daemon = True
             output.before_printing = self.hide
             self._timer.start()
 
     def hide(self) -> None:
-        """Leave nothing on the terminal."""
+        """Clear the line."""
         with self._lock:
             output.before_printing = None
             if self._timer is not None:
@@ -93,10 +93,10 @@ class Display:
             if self._timer is not threading.current_thread():  # hidden meanwhile
                 return
             counted = () if total is None else (BarColumn(), MofNCompleteColumn())
-            began = time.monotonic() - PATIENCE if total is None or self._began is None else self._began
+            began = time.monotonic() - DELAY if total is None or self._began is None else self._began
             left = time_left(time.monotonic() - began, done, total)
             self._bar = Bar(
-                SpinnerColumn("line"),  # of ASCII: it shows in every locale
+                SpinnerColumn("line"),  # ASCII, so that every locale can show it
                 TextColumn("{task.description}", markup=False),
                 *counted,
                 TimeElapsedColumn(),
@@ -122,14 +122,14 @@ def time_left(seconds: float, done: int, total: int | None) -> str:
 
 
 def working(sentence: str, total: int | None = None) -> Display:
-    """A display for a `with` statement: it shows the sentence from now on."""
+    """Return a display, for a `with` statement, that shows the sentence."""
     display = Display()
     display.show(sentence, 0, total)
     return display
 
 
-def watched(work: Callable[[Progress], T]) -> T:
-    """Do work that counts the bytes it has written, with a bar on a terminal and silently elsewhere."""
+def with_progress_bar(work: Callable[[Progress], T]) -> T:
+    """Run work that counts the bytes it writes, with a bar on a terminal and silently elsewhere."""
     from torchlink.atomic import SILENT, Progress
 
     if not watching():

@@ -1,4 +1,4 @@
-"""`torchlink run`: a program with the library path set, for binaries that somebody else built."""
+"""`torchlink run`: run a program that was built without torchlink, with the library path set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ VARIABLES = {"linux": "LD_LIBRARY_PATH", "macos": "DYLD_LIBRARY_PATH"}
 class RunArguments(NamedTuple):
     """The command line of `torchlink run`."""
 
-    command: Annotated[tuple[str, ...], Positional("COMMAND...", "What to run.", show_default=False)]
+    command: Annotated[
+        tuple[str, ...], Positional("COMMAND...", "The program and its arguments.", show_default=False)
+    ]
     libtorch: options.Libtorch = None
     python: options.Python = None
     show: Annotated[
@@ -36,9 +38,10 @@ class RunArguments(NamedTuple):
 
 
 def run(arguments: RunArguments) -> int:
-    """Run a program with libtorch's directories in front of LD_LIBRARY_PATH (on macOS DYLD_LIBRARY_PATH).
+    """Run a program with libtorch's directories prepended to LD_LIBRARY_PATH (DYLD_LIBRARY_PATH on macOS).
 
-    What torchlink itself links finds libtorch without. The exit code is the program's; 128 + N for signal N.
+    A program that was linked with torchlink's flags does not need this: it finds libtorch itself. The exit code is
+    the program's, or 128 + N if signal N killed it.
     """
     import os
 
@@ -56,11 +59,11 @@ def run(arguments: RunArguments) -> int:
 
 
 def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which the loader finds this libtorch and what it needs.
+    """Return the environment in which the dynamic loader finds this libtorch and its companion directories.
 
     Raises:
-        LibtorchUnusableError: it is packed, or for another platform.
-        InexpressibleError: the variable cannot name its directories.
+        LibtorchUnusableError: it is not extracted, or built for another platform.
+        InexpressibleError: one of its directories cannot be written in the variable.
     """
     from torchlink.libtorch.machine import this_machine
     from torchlink.toolchain.directories import is_system_dir
@@ -70,8 +73,8 @@ def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
     if libtorch.packed or libtorch.platform != here.platform or variable is None:
         kind = "not extracted" if libtorch.packed else f"built for {libtorch.platform}"
         raise LibtorchUnusableError(
-            f"{libtorch.root} is {kind}: nothing can be run with it on this machine.",
-            hint=f"Unpack it with torchlink extract {libtorch.root} DIR and say --libtorch DIR."
+            f"{libtorch.root} is {kind}: no program can run with it on this machine.",
+            hint=f"Extract it with `torchlink extract {libtorch.root} DIR` and use --libtorch DIR."
             if libtorch.packed and libtorch.platform == here.platform
             else "Name another libtorch with --libtorch.",
         )
@@ -80,11 +83,11 @@ def environment(libtorch: Libtorch, base: Mapping[str, str]) -> dict[str, str]:
     split = next((directory for directory in directories if ":" in directory or ";" in directory), None)
     if split:
         raise InexpressibleError(
-            f"{variable} cannot name {split}: the loader ends an entry at ':' and ';'.",
-            hint="Reach libtorch through a symlink without them.",
+            f"{variable} cannot hold {split}: ':' and ';' separate its entries.",
+            hint="Use a symlink to libtorch whose path has neither.",
         )
     before = base.get(variable)
-    # An empty entry would mean the current directory to the loader.
+    # The loader would search the current directory for an empty entry.
     value = ":".join((*directories, before) if before else directories)
     return {**base, variable: value} if value else dict(base)
 

@@ -1,4 +1,4 @@
-"""What `torchlink bundle` made, as text or JSON."""
+"""The report of `torchlink bundle`, as text or JSON."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from torchlink.bundle.contents import BundleReport, LeftOut, Part
     from torchlink.lint.finding import FileReport
 
-MOST_WARNINGS = 10  # of the libraries' own that the text shows; errors are all shown
+MOST_WARNINGS = 10  # warnings that the text shows; errors are all shown
 
 
 def to_json(report: BundleReport) -> dict[str, object]:
-    """The manifest, and what is not in it: where the bundle is, and what lint says of it."""
+    """Return the manifest with what it lacks: the bundle's directory, notes, and lint's findings."""
     document = to_dict(report.plan, report.written, report.licences)
     return {
         **document,
@@ -41,7 +41,7 @@ def to_json(report: BundleReport) -> dict[str, object]:
 
 
 def to_text(report: BundleReport) -> str:
-    """What is where and why, what stays with the system, and whether it is sound."""
+    """Return the files with their origin, the libraries that are left to the system, and lint's findings."""
     return "".join(f"{line}\n" for line in _lines(report))
 
 
@@ -56,10 +56,10 @@ def _lines(report: BundleReport) -> Iterator[str]:
         f"needed, in {visible(plan.library_dir)}:", [part for part in plan.libraries if part.at_start]
     )
     later = [part for part in plan.libraries if not part.at_start]
-    yield from _table("opened with dlopen, and what that needs:", later)
+    yield from _table("opened with dlopen, and their dependencies:", later)
     yield from _left_out(plan.left_out)
     if plan.floors:
-        floors = [f"{floor.library} {floor.version} (asked for by {floor.by})" for floor in plan.floors]
+        floors = [f"{floor.library} {floor.version} (needed by {floor.by})" for floor in plan.floors]
         yield visible(f"runs on: {plan.machine} Linux with {' and '.join(floors)} or newer")
     if not report.dry:
         texts = sum(map(len, report.licences.values()))
@@ -84,18 +84,18 @@ def _table(title: str, parts: list[Part]) -> Iterator[str]:
 
 
 def _change(part: Part) -> str:
-    """What was rewritten in a part, in words."""
-    assert part.patch is not None  # noqa: S101 - for the type checker; the callers looked
-    words = []
+    """Describe what was rewritten in a file."""
+    assert part.patch is not None  # noqa: S101 - for the type checker; the callers have checked
+    changes = []
     if part.patch.search_path is not None:
         path = ":".join(part.patch.search_path)
-        words.append(f"{part.patch.kind.upper()} now {path}" if path else "search path removed")
-    words += [f"NEEDED {old} now {new}" for old, new in part.patch.needed]
-    return visible(f"(rewritten: {'; '.join(words)})")
+        changes.append(f"{part.patch.kind.upper()} now {path}" if path else "search path removed")
+    changes += [f"NEEDED {old} now {new}" for old, new in part.patch.needed]
+    return visible(f"(rewritten: {'; '.join(changes)})")
 
 
 def _left_out(left_out: tuple[LeftOut, ...]) -> Iterator[str]:
-    """The libraries that stay with the system, by reason."""
+    """Return the libraries that are left to the system, by reason."""
     reasons: dict[str, list[str]] = {}
     for each in left_out:
         reasons.setdefault(each.reason, []).append(visible(each.name))
@@ -111,15 +111,15 @@ def _lint(report: BundleReport) -> Iterator[str]:
     found = [(file, finding) for file in report.lint.files for finding in file.findings]
     files = plural(len(report.lint.files), "file")
     yield f"lint: {totals(report.lint)}" if found else f"lint: clean ({files})"
-    told = [each for each in found if each[1].severity is Severity.ERROR]
-    told += [each for each in found if each[1].severity is Severity.WARNING][:MOST_WARNINGS]
-    for file, finding in told:
+    shown = [each for each in found if each[1].severity is Severity.ERROR]
+    shown += [each for each in found if each[1].severity is Severity.WARNING][:MOST_WARNINGS]
+    for file, finding in shown:
         text = f"{finding.severity.value}  {finding.rule}  {finding.subject}: {finding.message}"
         yield f"  {visible(inside(report, file))}: {visible(text)}"
-    if len(told) < len(found):
-        yield f"  `torchlink lint {visible(str(report.directory))}` says it all"
+    if len(shown) < len(found):
+        yield f"  `torchlink lint {visible(str(report.directory))}` prints all findings"
 
 
 def inside(report: BundleReport, file: FileReport) -> str:
-    """The path of a linted file, from the bundle's directory."""
+    """Return the path of a linted file relative to the bundle's directory."""
     return posixpath.relpath(file.path, report.directory)

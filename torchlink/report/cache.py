@@ -1,4 +1,4 @@
-"""What torchlink keeps, as text or JSON."""
+"""The contents of the cache, as text or JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def to_json(root: Path, kept: Sequence[Kept]) -> dict[str, object]:
-    """The cache as one object; sizes are in bytes, times in seconds since the epoch."""
+    """Return the cache as one object; sizes are in bytes, times in seconds since the epoch."""
     return {
         "schema": 1,
         "path": str(root),
@@ -36,13 +36,13 @@ def to_json(root: Path, kept: Sequence[Kept]) -> dict[str, object]:
 
 
 def to_text(root: Path, kept: Sequence[Kept], kinds: Mapping[str, str], now: float | None = None) -> str:
-    """The directory, and by kind what is in it.
+    """Return the directory and the entries in it by kind.
 
     Args:
         root: the cache directory.
-        kept: what is in it.
-        kinds: kind -> what that is.
-        now: seconds since the epoch; the clock's where None.
+        kept: its entries.
+        kinds: kind -> its description.
+        now: seconds since the epoch; None: the current time.
     """
     now = time.time() if now is None else now
     total = sum(entry.size for entry in kept)
@@ -60,7 +60,7 @@ def to_text(root: Path, kept: Sequence[Kept], kinds: Mapping[str, str], now: flo
 
 
 def size_text(size: int) -> str:
-    """Bytes as `1.4 MB`."""
+    """Format a number of bytes as `1.4 MB`."""
     value = float(size)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -70,7 +70,7 @@ def size_text(size: int) -> str:
 
 
 def age_text(seconds: float) -> str:
-    """Seconds as `3 min ago`; a clock that was set back counts as now."""
+    """Format an age in seconds as `3 min`; less than a second, or negative after a clock was set back, as `now`."""
     for length, unit in AGES:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"

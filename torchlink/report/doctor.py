@@ -1,4 +1,4 @@
-"""One page about a machine, for people."""
+"""The report of `torchlink doctor`, as text."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 YELLOW, CYAN = "33", "36"
 SEVERITY_COLORS = {"error": RED, "warning": YELLOW, "note": CYAN}
-TAKEN, OTHER = "* ", "  "
-VERDICT = {True: "runs here", False: "does not run here", None: "cannot be told"}
-NOT_NEEDED = "  (not needed, but for your own .cu files)"
+DEFAULT, OTHER = "* ", "  "  # marks of lines; DEFAULT is what is used without options
+VERDICT = {True: "runs here", False: "does not run here", None: "unknown"}
+NOT_NEEDED = "  (needed only for your own .cu files)"
 
 
 def to_text(report: DoctorReport, *, color: bool = False) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         report: what to show.
@@ -38,12 +38,12 @@ def to_text(report: DoctorReport, *, color: bool = False) -> str:
         ("linkers", [_tools(report.linkers)]),
         ("GPU", list(_gpus(report.driver))),
         ("CUDA", list(_toolkit(report))),
-        ("fits", list(_fits(report, color=color))),
+        ("compatible", list(_fits(report, color=color))),
     ]
     if report.emulator:
         command = f"{shlex.join(report.emulator.command)}  (for programs of {report.emulator.machine})"
         rows.append(("emulator", [visible(command)]))
-    rows += [("GPU halves", list(_accelerators(report)))] if report.accelerators else []
+    rows += [("accelerators", list(_accelerators(report)))] if report.accelerators else []
     rows += [("environment", list(_variables(report.variables)))]
     blocks = ["\n".join(visible_lines(label, lines)) for label, lines in rows if lines]
     blocks.append("\n".join(_problems(report.problems, color=color)))
@@ -51,12 +51,12 @@ def to_text(report: DoctorReport, *, color: bool = False) -> str:
 
 
 def visible_lines(label: str, lines: Iterable[str]) -> Iterator[str]:
-    """Lines with their label before the first; what is of outside in them is made safe already, our colours are not."""
+    """Put a label before the first line. Text from outside in them is escaped already; colours must stay."""
     return (f"{label if number == 0 else '':<{MARGIN}} {line}" for number, line in enumerate(lines))
 
 
 def short(libtorch: Libtorch) -> str:
-    """A libtorch in a few words: `2.13.0+cpu, CPU only, ABI 1`."""
+    """Describe a libtorch in a few words: `2.13.0+cpu, CPU only, ABI 1`."""
     accelerator = " ".join(filter(None, (ACCELERATORS[libtorch.accelerator], libtorch.accelerator_version)))
     abi = None if libtorch.cxx11_abi is None else f"ABI {libtorch.cxx11_abi}"
     return visible(", ".join(filter(None, (libtorch.version or "unknown version", accelerator, abi))))
@@ -66,7 +66,7 @@ def _libtorchs(report: DoctorReport, *, color: bool) -> Iterator[str]:
     for candidate in report.search.candidates:
         found = candidate.libtorch
         if found is not None:
-            mark = TAKEN if found is report.search.chosen else OTHER
+            mark = DEFAULT if found is report.search.chosen else OTHER
             yield f"{mark}{paint(short(found), BOLD, color=color)}: {visible(f'{found.root}  ({found.found_by})')}"
     for candidate in report.search.candidates:
         if candidate.rejected:
@@ -74,11 +74,11 @@ def _libtorchs(report: DoctorReport, *, color: bool) -> Iterator[str]:
             yield paint(visible(line), DIM, color=color)
     if report.search.chosen is None:
         usable = any(candidate.libtorch for candidate in report.search.candidates)
-        yield "  none is taken" if usable else "  none that can be used"
+        yield "  none is used by default" if usable else "  none that can be used"
 
 
 def _compiler(found: FoundCompiler, report: DoctorReport) -> str:
-    mark = TAKEN if found is report.default_compiler else OTHER
+    mark = DEFAULT if found is report.default_compiler else OTHER
     if found.compiler is None:
         return (
             f"{mark}{visible(' '.join(found.names))}: {visible(found.error.message if found.error else '')}"
@@ -88,9 +88,7 @@ def _compiler(found: FoundCompiler, report: DoctorReport) -> str:
     best = max(compiler.standards, default=0)
     library = "" if compiler.standard_library == "libstdc++" else f", {compiler.standard_library}"
     names = visible(", ".join(found.names))
-    return (
-        f"{mark}{compiler.kind} {version}: {names}  ({visible(compiler.target)}, C++{best} in full{library})"
-    )
+    return f"{mark}{compiler.kind} {version}: {names}  ({visible(compiler.target)}, full C++{best}{library})"
 
 
 def _tools(tools: Mapping[str, Tool | None]) -> str:
@@ -106,7 +104,7 @@ def _gpus(driver: Driver) -> Iterator[str]:
         details = ", ".join(filter(None, (capability, memory)))
         yield visible(gpu.name) + (f"  ({details})" if details else "")
     if driver.version or driver.cuda:
-        cuda = f"serves up to CUDA {driver.cuda[0]}.{driver.cuda[1]}" if driver.cuda else None
+        cuda = f"supports up to CUDA {driver.cuda[0]}.{driver.cuda[1]}" if driver.cuda else None
         yield (
             visible(
                 ", ".join(filter(None, (f"driver {driver.version or ''}".strip(), cuda)))
@@ -118,23 +116,21 @@ def _gpus(driver: Driver) -> Iterator[str]:
 
 
 def _toolkit(report: DoctorReport) -> Iterator[str]:
-    """CUDA's toolkit and `nvcc`, and that nothing of torchlink's asks for them."""
+    """Return the CUDA toolkit and `nvcc`, with a remark that torchlink's flags need neither."""
     toolkit, nvcc = report.toolkit, report.nvcc
     if toolkit:
         version = ".".join(map(str, toolkit.version)) or "of unknown version"
-        other = ", of another major version than libtorch's" if report.toolkit_matches is False else ""
+        other = ", another major version than libtorch's" if report.toolkit_matches is False else ""
         yield visible(f"toolkit {version} in {toolkit.root}{other}") + NOT_NEEDED
     else:
         yield "no toolkit" + NOT_NEEDED
     if nvcc:
         version = ".".join(map(str, nvcc.version)) or "without a version"
-        yield visible(f"nvcc {version}: {nvcc.path}") + (
-            "" if toolkit else "  (a wrapper: no toolkit is around it)"
-        )
+        yield visible(f"nvcc {version}: {nvcc.path}") + ("" if toolkit else "  (a wrapper without a toolkit)")
 
 
 def _variables(variables: Iterable[Variable]) -> Iterator[str]:
-    """A line a variable that is set, and one below it for each of its entries of which there is something to say."""
+    """Return a line for each variable that is set, and one below it for each remarkable entry."""
     for variable in variables:
         yield visible(f"{variable.name}={variable.value}")
         for named in variable.entries:
@@ -143,13 +139,13 @@ def _variables(variables: Iterable[Variable]) -> Iterator[str]:
                 yield f"  {where}: {'no such file' if variable.name in LOADED else 'no such directory'}"
             elif named.instead:
                 kind = "headers" if variable.name in HEADERS else "libraries"
-                yield f"  {where}: {kind} of its own go first: {visible(', '.join(named.instead))}"
+                yield f"  {where}: has {kind} that come before libtorch's: {visible(', '.join(named.instead))}"
             elif named.libtorch:
-                yield f"  {where}: of a libtorch"
+                yield f"  {where}: belongs to a libtorch"
 
 
 def _fits(report: DoctorReport, *, color: bool) -> Iterator[str]:
-    """A line a libtorch, a cell a compiler; the reasons are below."""
+    """Return a line for each libtorch with a cell for each compiler, then the reasons."""
     reasons: list[str] = []
     for candidate in report.search.candidates:
         if candidate.libtorch is None:
@@ -157,7 +153,7 @@ def _fits(report: DoctorReport, *, color: bool) -> Iterator[str]:
         cells = [
             _cell(fit, reasons, color=color) for fit in report.fits if fit.libtorch is candidate.libtorch
         ]
-        mark = TAKEN if candidate.libtorch is report.search.chosen else OTHER
+        mark = DEFAULT if candidate.libtorch is report.search.chosen else OTHER
         name = visible(candidate.libtorch.version or str(candidate.libtorch.root))
         yield f"{mark}{name}: {', '.join(cells) or 'no compiler'}"
     for number, reason in enumerate(reasons, start=1):
@@ -168,7 +164,7 @@ def _cell(fit: Fit, reasons: list[str], *, color: bool) -> str:
     name = visible(fit.compiler.names[0])
     if fit.ok:
         return f"{name} {paint('ok', GREEN, color=color)} (C++{fit.cxx_standard})"
-    reason = fit.error.message if fit.error else f"no program starts without {', '.join(fit.missing)}"
+    reason = fit.error.message if fit.error else f"programs do not start: missing {', '.join(fit.missing)}"
     if reason not in reasons:
         reasons.append(reason)
     return f"{name} {paint('no', RED, color=color)} [{reasons.index(reason) + 1}]"
@@ -176,7 +172,7 @@ def _cell(fit: Fit, reasons: list[str], *, color: bool) -> str:
 
 def _accelerators(report: DoctorReport) -> Iterator[str]:
     for each in report.accelerators:
-        mark = TAKEN if each.libtorch is report.search.chosen else OTHER
+        mark = DEFAULT if each.libtorch is report.search.chosen else OTHER
         yield f"{mark}{short(each.libtorch)}: {VERDICT[each.runs]}: {visible(each.why)}"
 
 

@@ -1,7 +1,4 @@
-"""What the doctor saw, as the JSON contract's object.
-
-What the doctor would do, as a shell script to read and run by hand.
-"""
+"""The report of `torchlink doctor` as JSON, and its remedies as a shell script."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_json(report: DoctorReport) -> dict[str, object]:
-    """The object of `torchlink doctor --json`; `libtorch` and `candidates` are those of `find --all`."""
+    """Return the object of `torchlink doctor --json`; `libtorch` and `candidates` are those of `find --all`."""
     return {
         **search_to_json(report.search),
         "ok": report.exit_code == 0,
@@ -108,7 +105,7 @@ def _tools(tools: Mapping[str, Tool | None]) -> dict[str, object]:
 
 
 def _toolkit(report: DoctorReport) -> dict[str, object]:
-    """CUDA's toolkit and the `nvcc` on PATH, which may be a wrapper with no toolkit around it."""
+    """Return the CUDA toolkit and the `nvcc` on PATH, which may be a wrapper without a toolkit."""
     toolkit = report.toolkit
     return {
         "root": str(toolkit.root) if toolkit else None,
@@ -141,14 +138,14 @@ def _dotted(version: tuple[int, ...]) -> str | None:
 
 
 def to_script(report: DoctorReport) -> str:
-    """A POSIX shell script: what is needed as commands, what is optional as comments."""
+    """Return a POSIX shell script: required commands, and optional ones as comments."""
     return "\n".join(_script(report)) + "\n"
 
 
 def _script(report: DoctorReport) -> Iterator[str]:
     yield "#!/bin/sh"
-    yield f"# What `torchlink doctor` would do on {visible(report.system)}; nothing of it is done."
-    yield "# Read it, then run it with `. ./FILE`, so that what it exports stays set."
+    yield f"# What `torchlink doctor` suggests for {visible(report.system)}. Nothing has been run."
+    yield "# Read it, then run it with `. ./FILE`, so that the variables it exports stay set."
     needed = [problem for problem in report.problems if problem.severity != "note"]
     optional = [problem for problem in report.problems if problem.severity == "note"]
     commands = [command for problem in needed for command in problem.commands]
@@ -160,7 +157,7 @@ def _script(report: DoctorReport) -> Iterator[str]:
     if not needed:
         yield from ("", "# Nothing is missing.")
     if optional:
-        yield from ("", "# Optional: remove the # before what you want.")
+        yield from ("", "# Optional: remove the # before the commands that you want.")
     for problem in optional:
         yield from _explained(problem)
         yield from (f"#{line}" for command in problem.commands for line in command.split("\n"))

@@ -1,10 +1,10 @@
-"""What `torchlink extract` did, as text or JSON."""
+"""The report of `torchlink extract`, as text or JSON."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.libtorch.pip_commands import download_words
+from torchlink.remedies.pip import download_command
 from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, libtorch_to_json, wrap
 from torchlink.report.plain import plural
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_json(report: ExtractReport) -> dict[str, object]:
-    """The JSON contract's object."""
+    """Return the object of `torchlink extract --json`."""
     return {
         "schema": 1,
         "directory": str(report.libtorch.root),
@@ -25,7 +25,7 @@ def to_json(report: ExtractReport) -> dict[str, object]:
         "bytes": report.size,
         "left_out": list(report.left_out),
         "companions": [
-            {"wheel": str(taken.wheel), "libraries": list(taken.libraries)} for taken in report.companions
+            {"wheel": str(each.wheel), "libraries": list(each.libraries)} for each in report.companions
         ],
         "unused": [str(wheel) for wheel in report.unused],
         "patched": list(report.patched),
@@ -33,7 +33,7 @@ def to_json(report: ExtractReport) -> dict[str, object]:
 
 
 def to_text(report: ExtractReport) -> str:
-    """What is where now, what was left out, and what is still missing."""
+    """Return what was extracted, what was left out, and what is still missing."""
     return "\n".join(line for label, lines in _rows(report) for line in labelled(label, lines)) + "\n"
 
 
@@ -46,7 +46,7 @@ def _rows(report: ExtractReport) -> Iterator[tuple[str, Iterable[str]]]:
     yield "C++ ABI", [abi_text(libtorch)]
     yield (
         "companions",
-        [line for taken in report.companions for line in (taken.wheel.name, *_indented(taken.libraries))],
+        [line for each in report.companions for line in (each.wheel.name, *_indented(each.libraries))],
     )
     yield "left out", wrap(report.left_out)
     yield "patched", wrap(report.patched)
@@ -59,12 +59,12 @@ def _indented(names: Iterable[str]) -> list[str]:
 
 
 def _missing(report: ExtractReport) -> Iterator[str]:
-    """The libraries that no wheel brought, then how to get them."""
+    """Return the libraries that no wheel contained, then the command that downloads them."""
     libtorch = report.libtorch
     for missing in libtorch.missing_libraries:
         of = f" of {missing.package}" if missing.package else ""
         yield f"{missing.name}{of}, needed by {missing.needed_by}"
-    words = download_words(libtorch.missing_libraries, report.wheel.name, libtorch.arch)
-    if words:
-        yield f"to get their wheels, for `torchlink extract {report.wheel.name} wheels/*.whl DIR`:"
-        yield f"  {words}"
+    command = download_command(libtorch.missing_libraries, report.wheel.name, libtorch.arch)
+    if command:
+        yield f"download their wheels, for `torchlink extract {report.wheel.name} wheels/*.whl DIR`:"
+        yield f"  {command}"

@@ -1,7 +1,4 @@
-"""What a libtorch is, as the JSON contract's object.
-
-What a search for libtorch found, as text for people, one value for scripts, or JSON.
-"""
+"""The facts of a libtorch, and the result of a search for one: as text, as one value for scripts, or as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def libtorch_to_json(libtorch: Libtorch) -> dict[str, object]:
-    """The `libtorch` object of every report: plain values, paths as strings."""
+    """Return the `libtorch` object of every JSON report: plain values, paths as strings."""
     from torchlink.libtorch.floor import shortfall
 
     short = shortfall(libtorch)
@@ -70,10 +67,10 @@ MARGIN = 15  # columns of the label
 
 
 def search_to_json(search: Search, error: TorchlinkError | None = None) -> dict[str, object]:
-    """The JSON contract's object of `torchlink find`.
+    """Return the object of `torchlink find --json`.
 
-    A usable candidate carries its own `libtorch` too: with several `--libtorch` each of them is asked for.
-    With nothing usable `libtorch` is null and the error stands beside the candidates.
+    A usable candidate contains its own `libtorch` as well, because several `--libtorch` ask for each of them.
+    If nothing is usable, `libtorch` is null and the error is added.
     """
     report: dict[str, object] = {
         "schema": 1,
@@ -86,7 +83,7 @@ def search_to_json(search: Search, error: TorchlinkError | None = None) -> dict[
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, object]:
-    """One candidate; `rejected` is null for a usable one."""
+    """Return a candidate; `rejected` is null for a usable one."""
     return {
         "path": str(candidate.path),
         "found_by": candidate.found_by,
@@ -96,7 +93,7 @@ def candidate_to_json(candidate: Candidate) -> dict[str, object]:
 
 
 def search_to_text(search: Search, *, everything: bool = False, verbose: bool = False) -> str:
-    """The facts of the chosen libtorch, below each other; with `everything` every candidate after them."""
+    """Return the facts of the chosen libtorch, one per line; with `everything` followed by every candidate."""
     blocks = []
     if search.chosen is not None:
         blocks.append("\n".join(describe(search.chosen, verbose=verbose)))
@@ -106,7 +103,7 @@ def search_to_text(search: Search, *, everything: bool = False, verbose: bool = 
 
 
 def describe(libtorch: Libtorch, *, verbose: bool = False) -> list[str]:
-    """One line a fact, several for a list."""
+    """Return one line for each fact, several for a list."""
     rows: list[tuple[str, Iterable[str]]] = [
         ("root", [str(libtorch.root)]),
         ("found by", [libtorch.found_by]),
@@ -132,18 +129,18 @@ def describe(libtorch: Libtorch, *, verbose: bool = False) -> list[str]:
 
 
 def labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
-    """Lines with a label before the first and the margin before the rest; nothing without lines."""
+    """Put a label before the first line and a margin before the others; without lines there is no label."""
     for number, line in enumerate(lines):
         yield f"{label if number == 0 else '':<{MARGIN}} {visible(line)}"
 
 
 def origin(source: str | None) -> str:
-    """In brackets, the file that told a fact."""
+    """Return the source of a fact in brackets."""
     return f"  ({source})" if source else ""
 
 
 def layout_text(libtorch: Libtorch) -> str:
-    """What sort of installation it is."""
+    """Describe the kind of installation."""
     if libtorch.packed and libtorch.layout == "zip":
         return "a zip, not extracted"
     if not libtorch.include_dirs:
@@ -152,7 +149,7 @@ def layout_text(libtorch: Libtorch) -> str:
 
 
 def abi_text(libtorch: Libtorch, *, verbose: bool = False) -> str:
-    """The C++ ABI and the library that it was read from; `verbose` names the symbol, which is mangled."""
+    """Return the C++ ABI and the library that it was read from; with `verbose` also the (mangled) symbol."""
     if libtorch.cxx11_abi is not None:
         source = libtorch.cxx11_abi_from
         if source and not verbose:
@@ -160,11 +157,11 @@ def abi_text(libtorch: Libtorch, *, verbose: bool = False) -> str:
         return f"{libtorch.cxx11_abi}{origin(source)}"
     if libtorch.platform == "linux" and any("ABI" in conflict for conflict in libtorch.conflicts):
         return "unknown"
-    return "has no meaning here (no libstdc++)"
+    return "not applicable (no libstdc++)"
 
 
 def standard_text(libtorch: Libtorch) -> str:
-    """The C++ standard that is needed and the one that is preferred."""
+    """Return the C++ standard that is required and the one that is preferred."""
     text = f"C++{libtorch.cxx_standard_required}"
     if libtorch.cxx_standard != libtorch.cxx_standard_required:
         text = f"needs {text}, prefers C++{libtorch.cxx_standard}"
@@ -172,7 +169,7 @@ def standard_text(libtorch: Libtorch) -> str:
 
 
 def search_path_lines(libtorch: Libtorch) -> list[str]:
-    """The libraries' own search path, one entry a line."""
+    """Return the search path of libtorch's libraries, one entry per line."""
     if libtorch.search_kind is None:
         return []
     first, *rest = libtorch.search_path or ("empty",)
@@ -183,29 +180,29 @@ def search_path_lines(libtorch: Libtorch) -> list[str]:
 
 
 def companion_lines(libtorch: Libtorch) -> list[str]:
-    """Each companion dir and whether the libraries' own search path leads there."""
+    """Return each companion dir and whether libtorch's own search path contains it."""
     where = {
-        True: "reached by libtorch's own search path",
-        False: "NOT where libtorch's own search path points",
+        True: "in libtorch's own search path",
+        False: "NOT in libtorch's own search path",
     }
     return [f"{companion.path}  ({where[companion.in_place]})" for companion in libtorch.companion_dirs]
 
 
 def missing_lines(libtorch: Libtorch) -> list[str]:
-    """Each library that is nowhere, then what brings them."""
+    """Return each library that is found nowhere, then the command that installs them."""
     if not libtorch.missing_libraries:
         return []
-    from torchlink.libtorch.remedies import remedy_for
+    from torchlink.remedies.remedy import remedy_for
 
     remedy = remedy_for(libtorch, libtorch.missing_libraries).text
     return [
         *(f"{missing.name}, needed by {missing.needed_by}" for missing in libtorch.missing_libraries),
-        *([f"to get what is missing: {remedy}"] if remedy else ()),
+        *([f"to install what is missing: {remedy}"] if remedy else ()),
     ]
 
 
 def wrap(words: Iterable[str], width: int = 84) -> list[str]:
-    """Words in lines of at most `width` columns."""
+    """Join words to lines of at most `width` columns."""
     lines: list[str] = []
     for word in words:
         if lines and len(lines[-1]) + 1 + len(word) <= width:
@@ -216,7 +213,7 @@ def wrap(words: Iterable[str], width: int = 84) -> list[str]:
 
 
 def list_candidates(search: Search) -> Iterator[str]:
-    """One line a candidate: taken, usable, or rejected and why."""
+    """Describe each candidate: used, usable, or rejected and why."""
     for number, candidate in enumerate(search.candidates, start=1):
         yield f"{number:>3}. {visible(str(candidate.path))}  ({visible(candidate.found_by)})"
         found = candidate.libtorch
@@ -235,20 +232,18 @@ def list_candidates(search: Search) -> Iterator[str]:
                 ),
             )
         )
-        yield f"     {'taken' if found is search.chosen else 'usable'}: {visible(what)}"
+        yield f"     {'used' if found is search.chosen else 'usable'}: {visible(what)}"
 
 
 def field_values(libtorch: Libtorch, field: str) -> list[str]:
-    """The value of one field of the JSON object, an element a line; an empty line for a null.
+    """Return the value of one field of the JSON object, one string per element of a list; "" for null.
 
     Raises:
-        UsageError: there is no such field; the hint lists them.
+        UsageError: there is no such field; the hint lists the fields.
     """
     facts = libtorch_to_json(libtorch)
     if field not in facts:
-        raise UsageError(
-            f"find --print knows no field {field!r}.", hint=f"The fields are: {', '.join(facts)}."
-        )
+        raise UsageError(f"--print {field!r}: no such field.", hint=f"The fields are: {', '.join(facts)}.")
     value = facts[field]
     if value is None:
         return [""]

@@ -1,4 +1,4 @@
-"""Which objects of a closure a finding is about, for the reports that draw the closure."""
+"""Map findings to the objects of a closure, for the reports that draw it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Nodes:
-    """The objects of one file's closure by what findings call them.
+    """The objects of one file's closure, by the names that findings use for them.
 
     Args:
         file: the report of the file.
@@ -28,21 +28,21 @@ class Nodes:
                 self._paths.setdefault(real(entry.path), entry.key)
 
     def of(self, finding: Finding) -> tuple[str, ...]:
-        """The keys of the objects: the one that is the subject, else those that subject and evidence name.
+        """Return the keys of the objects that a finding is about: its subject, else all that subject and evidence name.
 
-        A finding about several objects has a subject of its own, such as `libc10`, and a line of evidence for
-        each that begins with its path.
+        A finding about several objects has a general subject, such as `libc10`, and a line of evidence for
+        each object that begins with its path.
         """
         if finding.subject in self._names:
             return (self._names[finding.subject],)
-        told = [self._paths.get(line.partition(": ")[0]) for line in finding.evidence]
-        listed = [self._names.get(name) for name in finding.subject.split(" + ")]
-        return tuple(dict.fromkeys(key for key in (*told, *listed) if key))
+        in_evidence = [self._paths.get(line.partition(": ")[0]) for line in finding.evidence]
+        in_subject = [self._names.get(name) for name in finding.subject.split(" + ")]
+        return tuple(dict.fromkeys(key for key in (*in_evidence, *in_subject) if key))
 
 
 def real(path: str) -> str:
-    """A path with symlinks followed, where it is one of this machine's."""
+    """Resolve the symlinks in a path; return it unchanged if it cannot be a path of this machine."""
     try:
         return os.path.realpath(path)
-    except (OSError, ValueError):  # what no file can be called, such as a name with a null byte
+    except (OSError, ValueError):  # for example a null byte in the name
         return path

@@ -1,9 +1,7 @@
-"""A lint report for GitHub Actions: annotations on stdout, and a Markdown summary of the step.
+"""Reports for GitHub Actions: lint's annotations and step summary, and the jobs of a matrix of verifications.
 
 The runner's limits: ten annotations of each level per step, 4096 characters each; 1 MiB of summary per step.
 Escapes: <https://docs.github.com/actions/reference/workflow-commands-for-github-actions>, `@actions/core`.
-
-A matrix of verifications as GitHub Actions takes it: one job a verification, each on a runner that can do it.
 """
 
 from __future__ import annotations
@@ -29,10 +27,18 @@ MESSAGE_LIMIT = 4096  # characters, before escaping
 SUMMARY_LIMIT = 1_000_000  # bytes, below 1 MiB
 LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#|~&@:$!]")
+# GitHub's own runners by the platform and architecture of a libtorch (GitHub's documentation, 2026).
+RUNNERS = {
+    ("linux", "x86_64"): "ubuntu-24.04",
+    ("linux", "aarch64"): "ubuntu-24.04-arm",
+    ("macos", "arm64"): "macos-14",
+    ("macos", "x86_64"): "macos-15-intel",
+}
+UNPACKED = "libtorch-unpacked"  # the directory into which a job extracts a wheel
 
 
 def render(report: LintReport, *, cwd: str, root: str) -> str:
-    """Workflow commands for the first ten findings of each level, a log group with the rest, the totals.
+    """Return workflow commands for the first ten findings of each level, a log group with the rest, and the totals.
 
     Args:
         report: what to show.
@@ -45,7 +51,7 @@ def render(report: LintReport, *, cwd: str, root: str) -> str:
     for file in report.unreadable:
         if left[Severity.ERROR]:
             left[Severity.ERROR] -= 1
-            commands.append(_lost(file, cwd, root))
+            commands.append(_unreadable(file, cwd, root))
         else:
             rest.append(harmless(f"{visible(file.path)}: could not be checked: {_why(file)}"))
     for severity in reversed(Severity):
@@ -68,7 +74,7 @@ def render(report: LintReport, *, cwd: str, root: str) -> str:
 
 
 def render_summary(report: LintReport) -> str:
-    """The report as Markdown for `$GITHUB_STEP_SUMMARY`, cut (and saying so) below the size GitHub takes."""
+    """Return the report as Markdown for `$GITHUB_STEP_SUMMARY`, truncated (with a remark) to GitHub's size limit."""
     head = f"### torchlink lint: {markdown(totals(report))}\n\n"
     size = len(head)
     parts = [head]
@@ -81,8 +87,8 @@ def render_summary(report: LintReport) -> str:
     return "".join(parts)
 
 
-def _lost(file: FileReport, cwd: str, root: str) -> str:
-    """The annotation for a file that could not be checked."""
+def _unreadable(file: FileReport, cwd: str, root: str) -> str:
+    """Return the annotation for a file that could not be checked."""
     return f"::error {_place(file, cwd, root)}title=torchlink lint could not check it::{data(_why(file))}"
 
 
@@ -113,18 +119,18 @@ def _log_line(file: FileReport, finding: Finding) -> str:
 
 
 def harmless(line: str) -> str:
-    """A log line that the runner takes for no command: not `::…` at its start, no `##[…]` anywhere."""
+    """Change a log line that the runner would take for a command: `::…` at its start, `##[…]` anywhere."""
     line = line.replace("##[", "## [")
     return f"- {line}" if line.lstrip().startswith("::") else line
 
 
 def data(text: str) -> str:
-    """Text as the message of a command."""
+    """Return text as the message of a command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def property_value(text: str) -> str:
-    """Text as the value of a command's property."""
+    """Return text as the value of a command's property."""
     return data(visible(text)).replace(":", "%3A").replace(",", "%2C")
 
 
@@ -157,80 +163,70 @@ def _sections(report: LintReport) -> Iterator[str]:
 
 
 def markdown(text: str) -> str:
-    """Text in which nothing is Markdown, HTML, a table's bar, a formula or a mention: as references."""
+    """Escape all Markdown, HTML, table, formula and mention characters as character references."""
     return _MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", visible(text))
 
 
 def _fix(line: str) -> str:
-    """A line of a fix: what is indented there is a command."""
+    """Format a line of a fix; an indented line is a command."""
     return code(line.strip()) if line.startswith(" ") else markdown(line)
 
 
 def code(text: str) -> str:
-    """Text as code in Markdown."""
+    """Return text as code in Markdown."""
     return f"<code>{markdown(text)}</code>" if text.strip() else ""
 
 
-# GitHub's own runners by the platform and the machine that a libtorch is for (its documentation, 2026).
-RUNNERS = {
-    ("linux", "x86_64"): "ubuntu-24.04",
-    ("linux", "aarch64"): "ubuntu-24.04-arm",
-    ("macos", "arm64"): "macos-14",
-    ("macos", "x86_64"): "macos-15-intel",
-}
-UNPACKED = "libtorch-unpacked"  # where a job lays a wheel's libtorch
-
-
 class GithubMatrix(NamedTuple):
-    """What `--github` answers."""
+    """The result of `torchlink matrix --github`."""
 
     jobs: tuple[dict[str, object], ...]
-    left_out: tuple[str, ...]  # why a libtorch has no jobs, a sentence each
+    left_out: tuple[str, ...]  # a sentence for each libtorch without jobs
 
 
 def github_matrix(
     rows: Sequence[Row], columns: Sequence[Column], model: str | None, options: Sequence[str] = ()
 ) -> GithubMatrix:
-    """The jobs of what GitHub takes as `strategy.matrix`: `{"include": [{…}]}`.
+    """Return the jobs of GitHub's `strategy.matrix`: `{"include": [{…}]}`.
 
     `name` is for the job, `runner` for `runs-on`, `run` is the command that verifies, `torch` the release to
-    install where the runner has none; a value that is not known is left out.
+    install on a runner without torch; unknown values are omitted.
 
     Args:
         rows: usable libtorchs.
         columns: compilers and ways of building.
-        model: a file; the bundled test model where None.
-        options: further words for `torchlink verify`.
+        model: a file; None: the bundled test model.
+        options: further options of `torchlink verify`.
     """
-    reasons = {row.path: reason for row in rows if row.libtorch and (reason := hopeless(row.libtorch))}
-    file = f"./{model}" if model and model.startswith("-") else model  # else it would be an option
-    words = [*([file] if file else []), *options]
+    reasons = {row.path: reason for row in rows if row.libtorch and (reason := unverifiable(row.libtorch))}
+    file = f"./{model}" if model and model.startswith("-") else model  # otherwise it would be an option
+    arguments = [*([file] if file else []), *options]
     return GithubMatrix(
-        tuple(_job(row, column, words) for row in rows if row.path not in reasons for column in columns),
+        tuple(_job(row, column, arguments) for row in rows if row.path not in reasons for column in columns),
         tuple(f"{path} is left out: {reason}." for path, reason in reasons.items()),
     )
 
 
-def hopeless(libtorch: Libtorch) -> str | None:
-    """Why no job could verify a libtorch, or None."""
+def unverifiable(libtorch: Libtorch) -> str | None:
+    """Return the reason why no job could verify a libtorch, or None."""
     if libtorch.platform == "windows":
         return "verify does not build with MSVC, which a libtorch for Windows needs"
     if (libtorch.platform, libtorch.arch) not in RUNNERS:
         return f"GitHub has no runner for {libtorch.platform} {libtorch.arch}"
     if libtorch.packed and libtorch.accelerator != "cpu":
         return (
-            "it is not extracted, and needs libraries of other wheels besides; unpack it with them "
-            "(torchlink extract TORCH.whl COMPANION.whl... DIR) and name that"
+            "it is not extracted, and needs libraries of other wheels as well; extract it with them "
+            "(torchlink extract TORCH.whl COMPANION.whl... DIR) and use that directory"
         )
     return None
 
 
-def _job(row: Row, column: Column, options: Sequence[str]) -> dict[str, object]:
+def _job(row: Row, column: Column, arguments: Sequence[str]) -> dict[str, object]:
     libtorch = row.libtorch
     packed = libtorch is not None and libtorch.packed
-    words = ["torchlink", "verify", *options, "--libtorch", UNPACKED if packed else row.path]
-    words += ["--compiler", column.compiler] if column.compiler else []
-    words += ["--via", column.via]
+    command = ["torchlink", "verify", *arguments, "--libtorch", UNPACKED if packed else row.path]
+    command += ["--compiler", column.compiler] if column.compiler else []
+    command += ["--via", column.via]
     unpack = shlex.join(["torchlink", "extract", row.path, UNPACKED]) + " && " if packed else ""
     job: dict[str, object | None] = {
         "name": f"libtorch {row.version}, {title(column)}",
@@ -245,6 +241,6 @@ def _job(row: Row, column: Column, options: Sequence[str]) -> dict[str, object]:
         "accelerator": libtorch.accelerator if libtorch else None,
         "cxx": column.compiler,
         "via": column.via,
-        "run": unpack + shlex.join(words),
+        "run": unpack + shlex.join(command),
     }
     return {name: value for name, value in job.items() if value is not None}

@@ -1,9 +1,8 @@
-"""The edges of a closure as reports draw them: who loaded what first, and who else needs it.
+"""The closure as a graph, and its layout as a drawing.
 
-Where the objects of a closure stand in a drawing: columns by distance from the program, no crossing loads.
-
-A column holds the objects that were loaded at one depth, in the order of their loaders; so the edges by which
-objects were loaded never cross, and each joins neighbouring columns. All lengths are CSS pixels.
+The graph separates the edges by which objects were loaded (a forest) from all other NEEDED edges. The layout has a
+column for each depth of that forest, in which objects are in the order of the objects that loaded them. So the edges
+of the forest never cross, and each joins neighbouring columns. All lengths are CSS pixels.
 """
 
 from __future__ import annotations
@@ -17,12 +16,25 @@ if TYPE_CHECKING:
     from torchlink.lint.finding import ClosureEntry
 
 
+MARGIN = 14.0
+HEIGHT = 40.0  # of a node
+PITCH = 50.0  # from node to node in a column
+STUB = 22.0  # from a column to the nearest lane of edges
+LANE = 9.0  # from lane to lane
+ROUND = 6.0  # radius of an edge's corners
+BULGE = 40.0  # how far a curve leaves a node before it turns
+CHAR = 7.3  # widest advance of a monospace font at 12 px
+PADDING = 24.0
+NARROWEST, WIDEST = 150.0, 236.0  # of a node
+NAME_CHARS = int((WIDEST - PADDING) / CHAR)
+
+
 @dataclass(frozen=True, slots=True)
 class Edges:
     """A closure as a graph over `ClosureEntry.key`.
 
-    `loads` is a forest: each object below the one that asked for it first, children in load order. `repeats`
-    holds every other NEEDED edge, cycles among them.
+    `loads` is a forest: each object below the one that needed it first, children in load order. `repeats`
+    holds every other NEEDED edge, including cycles.
     """
 
     entries: Mapping[str, ClosureEntry]
@@ -33,7 +45,7 @@ class Edges:
 
 
 def edges(closure: Sequence[ClosureEntry]) -> Edges:
-    """The graph of a closure; an entry whose `needed_by` is no entry (or would close a ring) is a root."""
+    """Return the graph of a closure; an entry whose `needed_by` is not an entry, or would close a cycle, is a root."""
     entries = {entry.key: entry for entry in reversed(closure)}
     order = list(dict.fromkeys(entry.key for entry in closure))
     parents: dict[str, str] = {}
@@ -58,34 +70,21 @@ def edges(closure: Sequence[ClosureEntry]) -> Edges:
 
 
 def ancestors(key: str, graph: Edges) -> set[str]:
-    """An object and those above it in the forest of `loads`."""
+    """Return an object and its ancestors in the forest of `loads`."""
     return set(_upward(key, graph.parents))
 
 
 def _upward(key: str, parents: Mapping[str, str]) -> Iterator[str]:
-    """A key and what stands above it."""
+    """Return a key and its ancestors."""
     current: str | None = key
     while current is not None:
         yield current
         current = parents.get(current)
 
 
-MARGIN = 14.0
-HEIGHT = 40.0  # of a node
-PITCH = 50.0  # from node to node in a column
-STUB = 22.0  # from a column to the nearest lane of edges
-LANE = 9.0  # from lane to lane
-ROUND = 6.0  # radius of an edge's corners
-BULGE = 40.0  # how far a curve leaves a node before it turns
-CHAR = 7.3  # widest advance of a monospace font at 12 px
-PADDING = 24.0
-NARROWEST, WIDEST = 150.0, 236.0  # of a node
-NAME_CHARS = int((WIDEST - PADDING) / CHAR)
-
-
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A node's place."""
+    """The position of a node."""
 
     column: int
     x: float
@@ -95,7 +94,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An edge: who needs what, whether that loaded it, and its SVG path."""
+    """An edge: which object needs which, whether that loaded it, and its SVG path."""
 
     source: str
     target: str
@@ -106,7 +105,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A laid-out graph; boxes in the order of columns, top to bottom."""
+    """A graph with its layout; boxes in the order of columns, top to bottom."""
 
     boxes: Mapping[str, Box]
     lines: tuple[Line, ...]
@@ -137,7 +136,7 @@ def layout(graph: Edges) -> Drawing:
 
 
 def shorten(text: str, chars: int) -> str:
-    """The text in at most so many characters, the middle left out: the start and the version tell most."""
+    """Shorten text to a number of characters by cutting the middle: start and end (the version) are kept."""
     if len(text) <= chars:
         return text
     tail = (chars - 1) // 2
@@ -154,7 +153,7 @@ def _columns(graph: Edges) -> list[list[str]]:
 
 
 def _stack(column: Sequence[str], graph: Edges, tops: dict[str, float]) -> None:
-    """Add the tops of a column's nodes: none above its loader, none nearer than `PITCH` to the one before."""
+    """Add the tops of a column's nodes: none above its parent, none nearer than `PITCH` to the one before."""
     free = MARGIN
     for key in column:
         parent = graph.parents.get(key)
@@ -163,10 +162,10 @@ def _stack(column: Sequence[str], graph: Edges, tops: dict[str, float]) -> None:
 
 
 def _lanes(column: Sequence[str], graph: Edges, tops: Mapping[str, float]) -> dict[str, int]:
-    """The lane, from the left, in which each loader's edges run down to the next column.
+    """Return for each parent the lane, counted from the left, in which its edges run down to the next column.
 
-    Where two loaders' lanes pass the same height the upper one's is further right: neither its way there nor
-    the branches of the other one then cross a lane.
+    If the lanes of two parents overlap in height, that of the upper one is further right, so that neither the edge
+    to it nor the branches of the other cross a lane.
     """
     ends = {key: max(tops[child] for child in graph.loads[key]) for key in column if graph.loads[key]}
     lanes: dict[str, int] = {}
@@ -186,7 +185,7 @@ def _lines(graph: Edges, boxes: Mapping[str, Box], turns: Mapping[str, float]) -
 
 
 def _elbow(source: Box, target: Box, turn: float) -> str:
-    """A line that runs right, down, and right again, with round corners."""
+    """Return a line that runs right, down, and right again, with round corners."""
     x, y1, y2 = source.x + source.width, source.y + HEIGHT / 2, target.y + HEIGHT / 2
     if y2 == y1:
         return f"M{x:.1f} {y1:.1f}H{target.x:.1f}"
@@ -198,7 +197,7 @@ def _elbow(source: Box, target: Box, turn: float) -> str:
 
 
 def _curve(source: Box, target: Box) -> str:
-    """A curve from the side of one node to the facing side of another, or round to the same side."""
+    """Return a curve from the side of one node to the facing side of another, or around to the same side."""
     y1, y2 = source.y + HEIGHT / 2, target.y + HEIGHT / 2
     if source == target:
         y1, y2 = y1 - HEIGHT / 4, y2 + HEIGHT / 4

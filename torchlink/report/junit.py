@@ -1,7 +1,7 @@
 """A lint report as JUnit XML.
 
-A test suite is a file, a test case a rule in that file: its name stays the same from run to run, so that a
-CI service can show when it began to fail and when it passed again, which a case per finding could not.
+Each file is a test suite, and each rule a test case in it. Its name is the same in every run, so that a CI service
+can show since when it fails; that would not work with a case for each finding.
 """
 
 from __future__ import annotations
@@ -18,30 +18,29 @@ if TYPE_CHECKING:
 
     from torchlink.lint.finding import Allowed, FileReport, Finding, LintReport
 
-Counts = tuple[int, int, int, int]  # cases, and how many of them failed, could not be run, were skipped
+Counts = tuple[int, int, int, int]  # cases, failures, errors, skipped
 
 
 def render(
     report: LintReport, *, rules: Sequence[str] = (), fail_on: Severity = Severity.ERROR, version: str = ""
 ) -> str:
-    """The report with a passed, failed or skipped case for every rule in every file.
+    """Return the report with a passed, failed or skipped case for every rule in every file.
 
-    A file that could not be checked has one case, an error.
-
-    A case fails by a finding at or above `fail_on`; lesser ones stand in its output. One whose findings are
-    all allowed is skipped, with the reason.
+    A case fails if it has a finding at or above `fail_on`; lesser findings are in its output. A case whose findings
+    are all allowed is skipped, with the reason. A file that could not be checked has one case, an error.
 
     Args:
         report: what to show.
-        rules: ids of the rules that ran; where empty, only those with findings appear.
-        fail_on: the severity from which a finding fails.
-        version: of torchlink; its own where omitted.
+        rules: ids of the rules that ran; if empty, only rules with findings appear.
+        fail_on: the lowest severity that fails a case.
+        version: torchlink's version; "": the running one.
     """
     from torchlink import __version__
 
     run = (("torchlink.version", version or __version__), ("torchlink.fail-on", fail_on.value))
     suites = [
-        _lost(file, run) if file.unreadable else _suite(file, rules, fail_on, run) for file in report.files
+        _unreadable(file, run) if file.unreadable else _suite(file, rules, fail_on, run)
+        for file in report.files
     ]
     if report.stale:
         suites.append(_stale(report.stale))
@@ -51,8 +50,8 @@ def render(
 
 
 def document(name: str, counts: str, body: str) -> str:
-    """A file of test suites with a name and attributes for how many cases there are."""
-    # Printed into a CI's log it must hold no command: a reference stands for the first character of one.
+    """Return a file of test suites, with a name and attributes for how many cases there are."""
+    # Printed into a CI log it must not contain a command: its first character becomes a character reference.
     body = re.sub(r"^(\s*):(?=:)", r"\1&#58;", body, flags=re.MULTILINE)
     body = re.sub(r"#(?=#(?:\[|vso))", "&#35;", body)
     return (
@@ -64,7 +63,7 @@ def document(name: str, counts: str, body: str) -> str:
 def _suite(
     file: FileReport, rules: Sequence[str], fail_on: Severity, run: tuple[tuple[str, str], ...]
 ) -> tuple[str, Counts]:
-    """One file's suite."""
+    """Return the suite of a file."""
     found: dict[str, list[Finding]] = {rule: [] for rule in rules}
     excused: dict[str, list[Allowed]] = {}
     for finding in file.findings:
@@ -94,8 +93,8 @@ def _suite(
     return text, (len(cases), failures, 0, skipped)
 
 
-def _lost(file: FileReport, run: tuple[tuple[str, str], ...]) -> tuple[str, Counts]:
-    """The suite of a file that could not be checked: no rule passed, and one case says why."""
+def _unreadable(file: FileReport, run: tuple[tuple[str, str], ...]) -> tuple[str, Counts]:
+    """Return the suite of a file that could not be checked: one case with the reason."""
     why = " ".join(file.not_checked)
     case = (
         f'    <testcase classname={attribute(file.path)} name="lint">\n'
@@ -107,7 +106,7 @@ def _lost(file: FileReport, run: tuple[tuple[str, str], ...]) -> tuple[str, Coun
 
 
 def _stale(sentences: Sequence[str]) -> tuple[str, Counts]:
-    """A suite of one skipped case for allow entries and baseline findings that match nothing."""
+    """Return a suite with one skipped case for allow entries and baseline findings that match nothing."""
     case = (
         '    <testcase classname="torchlink" name="stale entries">\n'
         f"      <skipped message={attribute('; '.join(sentences))}/>\n    </testcase>\n"
@@ -136,7 +135,7 @@ def _case(
 
 
 def _blocks(findings: list[Finding]) -> Iterator[str]:
-    """The lines of findings, as text."""
+    """Return findings as lines of text."""
     for finding in findings:
         yield f"{finding.severity.value}: {visible(finding.rule)}: {visible(finding.subject)}"
         yield from lines(finding.message)
@@ -153,10 +152,10 @@ def _properties(*pairs: tuple[str, str]) -> str:
 
 
 def attribute(text: str) -> str:
-    """An attribute's value, quoted."""
+    """Return text as the value of an attribute, quoted."""
     return quoteattr(visible(text))
 
 
 def element(texts: Iterable[str]) -> str:
-    """Lines as character data: `visible` left no character that XML 1.0 forbids, `escape` turns `]]>` too."""
+    """Return lines as character data; `visible` has removed characters that XML 1.0 forbids, `escape` handles `]]>`."""
     return escape("\n".join(texts))

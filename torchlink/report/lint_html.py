@@ -1,4 +1,4 @@
-"""A lint report as one self-contained page: findings to filter, and each closure as a graph to look at."""
+"""A lint report as one self-contained HTML page: findings that can be filtered, and each closure as a graph."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
     from torchlink.lint.finding import FileReport, Finding, LintReport, RuleDoc
 
-GRAPHS = 20  # files whose closure is drawn; a directory of a thousand programs would give a page of 50 MB
-HOW_ADVANCE = 5.9  # px of a character of a node's second line
+GRAPHS = 20  # files whose closure is drawn; for a thousand programs the page would have 50 MB
+HOW_ADVANCE = 5.9  # width in px of a character in a node's second line
 SIGNS = {Severity.ERROR: "✗", Severity.WARNING: "▲", Severity.NOTE: "●"}
 
 
 def render(report: LintReport, *, rules: Sequence[RuleDoc] = (), version: str = "") -> str:
-    """The page, with its style and script inside it; it asks the network for nothing.
+    """Return the page, which contains its style and script and makes no network requests.
 
     Args:
         report: what to show.
-        rules: the rules that lint knows; a finding shows the title and links to the page of its rule.
-        version: of torchlink; its own where omitted.
+        rules: all rules of lint; a finding shows the title of its rule and links to the rule's page.
+        version: torchlink's version; "": the running one.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -110,7 +110,7 @@ def _finding(finding: Finding, nodes: Sequence[int]) -> dict[str, Any]:
 
 
 def _second_line(about: str, found_via: str, chars: int) -> str:
-    """What was found about a node, and how it was found where there is room for that."""
+    """Return the findings about a node, and how the object was found if there is room for that."""
     both = f"{about} · {found_via}" if about else found_via
     if len(both) <= chars:
         return both
@@ -120,7 +120,7 @@ def _second_line(about: str, found_via: str, chars: int) -> str:
 def _graph(
     file: FileReport, findings: Sequence[Mapping[str, Any]], keys: Mapping[str, int]
 ) -> dict[str, object]:
-    """The drawing, and the facts behind it that the script shows for the chosen node."""
+    """Return the drawing, and the details that the script shows for the selected node."""
     graph = edges(file.closure)
     drawing = layout(graph)
     nodes = []

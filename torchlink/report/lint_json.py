@@ -15,10 +15,10 @@ SCHEMA = 1
 
 
 def render(report: LintReport) -> str:
-    """One object: `schema`, `files`, `stale`, `summary`.
+    """Return one object: `schema`, `files`, `stale`, `summary`.
 
-    A byte of a file name that is not UTF-8 stands as an escape in the string: strict parsers refuse the lone
-    surrogates that Python would write.
+    A byte of a file name that is not UTF-8 is written as an escape in the string, because strict parsers reject the
+    lone surrogates that Python would write.
     """
     document = {
         "schema": SCHEMA,
@@ -47,7 +47,7 @@ def _file(file: FileReport) -> dict[str, object]:
 
 
 def finding_to_json(finding: Finding) -> dict[str, object]:
-    """One finding as the JSON contract has it."""
+    """Return a finding as an object."""
     return {
         "rule": finding.rule,
         "severity": finding.severity.value,
@@ -71,7 +71,7 @@ def _entry(entry: ClosureEntry) -> dict[str, object]:
 
 
 def clean(value: Any) -> Any:
-    """The same value with every text in it encodable."""
+    """Return the value with every string in it made `encodable`."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, list):

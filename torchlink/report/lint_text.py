@@ -1,4 +1,4 @@
-"""A lint report as text to read in a terminal or a log."""
+"""A lint report as text for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FEW = 4  # lines of evidence shown without -v
 
 
 def render(report: LintReport, *, color: bool = False, verbose: bool = False, width: int = 100) -> str:
-    """Findings file by file, and the run in one line at the end.
+    """Return the findings file by file, and the totals in one line at the end.
 
     Args:
         report: what to show.
-        color: write ANSI colours; only for a terminal, and never under NO_COLOR.
+        color: write ANSI colours; only for a terminal, and never if NO_COLOR is set.
         verbose: show all evidence, the allowed findings and where missing libraries were searched.
         width: columns to wrap sentences at; paths and commands are never broken.
     """
@@ -68,14 +68,14 @@ def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterat
 
 
 def _not_checked(file: FileReport, *, verbose: bool, width: int) -> Iterator[str]:
-    """What is left open; what any text of its kind leaves open is only counted without -v."""
+    """Return what was not checked; what cannot be checked from any text of its kind is only counted without -v."""
     label = "could not be checked" if file.unreadable else "not checked"
     hidden = () if verbose else file.of_every_text
     for sentence in file.not_checked:
         if sentence not in hidden:
             yield from _wrapped(f"{label}: {visible(sentence)}", "  ", width)
     if hidden:
-        yield f"  {label}: {plural(len(hidden), 'point')} that such a text leaves open (-v shows them)"
+        yield f"  {label}: {plural(len(hidden), 'point')} that no such text can show (-v lists them)"
 
 
 def _finding(finding: Finding, rules: int, *, color: bool, verbose: bool, width: int) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _finding(finding: Finding, rules: int, *, color: bool, verbose: bool, width:
 
 
 def _labelled(label: str, text: str, code: str, *, color: bool, width: int) -> Iterator[str]:
-    """Wrapped lines that hang below the end of a label."""
+    """Return wrapped lines, indented to the end of a label."""
     hanging = INDENT + " " * len(label)
     wrapped = [part for line in lines(text) for part in _wrapped(line, hanging, width)]
     yield INDENT + paint(label, code, color=color) + wrapped[0][len(hanging) :]

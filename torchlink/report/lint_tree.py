@@ -1,4 +1,4 @@
-"""The closure of each file as a tree: who asked for what, and how it was found."""
+"""The closure of each file as a tree: which object needs which, and how each was found."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from torchlink.report.graph_layout import Edges
 
 
-MISSING = "not found"  # how a missing object was found, where there is no more to say
+MISSING = "not found"  # `found_via` of a missing object without further information
 
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """The strokes of a tree, all of one width."""
+    """The line characters of a tree, all of one width."""
 
     branch: str
     last: str
@@ -36,7 +36,7 @@ ASCII = Glyphs("|-- ", "`-- ", "|   ", "    ", "=>")
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:
-    """Box-drawing strokes where an output of that encoding can write them, else ASCII."""
+    """Return box-drawing characters if an encoding has them, else ASCII."""
     try:
         f"{BOX.branch}{BOX.last}{BOX.pass_by}{BOX.arrow}".encode(encoding or "ascii")
     except (LookupError, UnicodeEncodeError):
@@ -52,14 +52,14 @@ def render(
     verbose: bool = False,
     width: int = 100,
 ) -> str:
-    """Each object below the one that asked for it first, with how it was found.
+    """Return each object below the one that needed it first, with how it was found.
 
-    What an object needs besides is named in one line below it, `(cycle)` behind the ones above it.
+    What else an object needs is listed in one line below it, with `(cycle)` after its own ancestors.
 
     Args:
         report: what to show.
         glyphs: what `glyphs_for(sys.stdout.encoding)` returns.
-        color: write ANSI colours; only for a terminal, and never under NO_COLOR.
+        color: write ANSI colours; only for a terminal, and never if NO_COLOR is set.
         verbose: list the directories that were searched below each object.
         width: columns to wrap lists of names at.
     """
@@ -74,7 +74,7 @@ def render(
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """One file's tree."""
+    """The tree of one file."""
 
     file: FileReport
     graph: Edges
@@ -93,10 +93,10 @@ class _Tree:
         yield from (f"assumed: {visible(sentence)}" for sentence in self.file.assumed)
 
     def nodes(self, marks: Mapping[str, Sequence[Finding]]) -> Iterator[str]:
-        """The tree itself."""
+        """Return the lines of the tree itself."""
         if not self.graph.roots:
             yield f"{paint(visible(self.file.path), BOLD, color=self.color)} ({visible(self.file.kind)})"
-        # A stack, not recursion: a chain of a thousand libraries must not end in a RecursionError.
+        # A stack, not recursion: a chain of a thousand libraries must not raise RecursionError.
         stack = [(key, "", "") for key in reversed(self.graph.roots)]
         while stack:
             key, stem, below = stack.pop()
@@ -115,7 +115,7 @@ class _Tree:
                 stack.append((child, below + stroke, below + rest))
 
     def label(self, entry: ClosureEntry, marks: Mapping[str, Sequence[Finding]]) -> str:
-        """`name → path [how]`, and the rules that found something about it."""
+        """Return `name → path [how]`, and the rules with findings about it."""
         name = visible(entry.name)
         found_via = visible(entry.found_via if self.verbose else brief(entry.found_via))
         found_via = paint(f"[{found_via}]", DIM, color=self.color)
@@ -134,11 +134,11 @@ class _Tree:
             paint(f"<{f.severity.value}: {visible(f.rule)}>", SEVERITY[f.severity], color=self.color)
             for f in marks.get(entry.key, ())
         )
-        said = entry.path is None and entry.found_via == MISSING
-        return " ".join(part for part in (text, "" if said else found_via, found) if part)
+        redundant = entry.path is None and entry.found_via == MISSING
+        return " ".join(part for part in (text, "" if redundant else found_via, found) if part)
 
     def repeated(self, key: str, repeats: Sequence[str], below: str, more: bool) -> Iterator[str]:
-        """One line (wrapped) that names what an object needs and another one loaded before."""
+        """Return one wrapped line with the objects that this one needs and that another loaded before."""
         if not repeats:
             return
         above = ancestors(key, self.graph)
@@ -160,7 +160,7 @@ class _Tree:
 
 
 def _marks(file: FileReport) -> dict[str, list[Finding]]:
-    """Findings by the closure entries that they are about."""
+    """Return the findings about each closure entry."""
     nodes = Nodes(file)
     marks: dict[str, list[Finding]] = {}
     for finding in file.findings:

@@ -1,4 +1,4 @@
-"""A matrix of verifications: as a table to read, as Markdown, as JSON."""
+"""The report of `torchlink matrix`: as a text table, as Markdown or as JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 YELLOW = "33"
 COLORS = {OK: GREEN, FAILED: RED, CANNOT: YELLOW}
-WORDS = {OK: "ok", FAILED: "FAILED", CANNOT: "cannot"}
+WORDS = {OK: "ok", FAILED: "FAILED", CANNOT: "not run"}
 WAYS = {"cxx": "", "cmake": " by CMake", "nim": " by Nim"}
 GAP = "   "
 
 
 def to_json(report: MatrixReport) -> dict[str, object]:
-    """The JSON contract's object; `row` and `column` of a cell are indices."""
+    """Return the object of `torchlink matrix --json`; `row` and `column` of a cell are indices."""
     return {
         "schema": 1,
         "ok": report.exit_code == 0,
@@ -57,7 +57,7 @@ def to_json(report: MatrixReport) -> dict[str, object]:
 
 
 def to_text(report: MatrixReport, *, color: bool = False) -> str:
-    """The table, then the reasons of what is not ok.
+    """Return the table, then the reasons for the cells that are not ok.
 
     Args:
         report: what to show.
@@ -78,7 +78,7 @@ def to_text(report: MatrixReport, *, color: bool = False) -> str:
 
 
 def to_markdown(report: MatrixReport) -> str:
-    """The same for a job's summary or a pull request."""
+    """Return the same for a job's summary or a pull request."""
     reasons = _reasons(report)
     head = ["libtorch", *(title(column) for column in report.columns), "in"]
     lines = [_cells(head), "|" + " --- |" * len(head)]
@@ -90,12 +90,12 @@ def to_markdown(report: MatrixReport) -> str:
 
 
 def title(column: Column) -> str:
-    """How a column is headed: `g++ 12.2.0 by CMake`."""
+    """Return the heading of a column: `g++ 12.2.0 by CMake`."""
     return visible(column.name) + WAYS[column.via]
 
 
 def _reasons(report: MatrixReport) -> list[Cell]:
-    """The cells that are not ok, each reason once; a reason's number is its place, from 1."""
+    """Return one cell for each distinct reason why cells are not ok; their positions, from 1, number the reasons."""
     found: dict[str, Cell] = {}
     for cell in report.cells:
         if cell.error:
@@ -144,6 +144,6 @@ def _sum(report: MatrixReport) -> str:
     counts = [
         (sum(cell.status == status for cell in report.cells), status) for status in (OK, FAILED, CANNOT)
     ]
-    words = {OK: "ok", FAILED: "failed", CANNOT: "could not be tried"}
-    told = ", ".join(f"{count} {words[status]}" for count, status in counts if count)
-    return f"{plural(len(report.cells), 'verification')}: {told}."
+    words = {OK: "ok", FAILED: "failed", CANNOT: "could not be run"}
+    listed = ", ".join(f"{count} {words[status]}" for count, status in counts if count)
+    return f"{plural(len(report.cells), 'verification')}: {listed}."

@@ -1,6 +1,6 @@
-"""Text that is safe to show: file names and symbols come from strangers' binaries.
+"""What all text reports share: escaping, plurals, totals, paths, and colours.
 
-Colour for a terminal: the eight colours that every theme defines, nothing else.
+File names and symbols come from untrusted binaries. Of the colours only the eight that every theme defines are used.
 """
 
 from __future__ import annotations
@@ -22,67 +22,62 @@ if TYPE_CHECKING:
 __all__ = ["STREAM", "brief", "encodable", "lines", "located", "plural", "totals", "visible"]
 
 STREAM = "-"  # the path of a report about standard input
+SEVERITY = {Severity.ERROR: "1;31", Severity.WARNING: "33", Severity.NOTE: "36"}
+BOLD, DIM, RED, GREEN = "1", "2", "31", "32"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a message, each `visible`."""
+    """Return the lines of a message, each made `visible`."""
     return [visible(line) for line in text.splitlines() or [""]]
 
 
 def encodable(text: str) -> str:
-    """The text with bytes that are not UTF-8 as escapes, so that every strict parser of JSON takes it."""
+    """Escape bytes that are not UTF-8, so that strict JSON parsers accept the text."""
     return _SURROGATE.sub(lambda match: escape(match[0]), text)
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 error`, `2 errors`."""
+    """Return `1 error`, `2 errors`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def totals(report: LintReport) -> str:
-    """The run in one sentence, such as `1 error, 2 warnings in 3 files; 1 allowed; 1 could not be checked.`."""
+    """Sum up a run: `1 error, 2 warnings in 3 files; 1 allowed; 1 could not be checked.`."""
     counts = [(report.count(severity), severity.value) for severity in reversed(Severity)]
     found = ", ".join(plural(count, name) for count, name in counts if count) or "no findings"
     allowed = sum(len(file.allowed) for file in report.files)
     tail = f"; {allowed} allowed" if allowed else ""
-    lost = len(report.unreadable)
-    tail += f"; {lost} could not be checked" if lost else ""
-    return f"{found} in {plural(len(report.files) - lost, 'file')}{tail}."
+    unreadable = len(report.unreadable)
+    tail += f"; {unreadable} could not be checked" if unreadable else ""
+    return f"{found} in {plural(len(report.files) - unreadable, 'file')}{tail}."
 
 
 def brief(found_via: str) -> str:
-    """How an object was found, its owner without directories: `RUNPATH $ORIGIN of app`."""
+    """Shorten how an object was found, by the directory of the file that names it: `RUNPATH $ORIGIN of app`."""
     what, of, owner = found_via.rpartition(" of ")
     return f"{what}{of}{owner.rpartition('/')[2]}" if of else found_via
 
 
 def located(path: str, cwd: str, root: str) -> str:
-    """A file's path as a repository names it.
+    """Return the path of a file relative to the checkout, or its absolute path if it is outside.
 
     Args:
         path: as it was given on the command line.
         cwd: the absolute directory that a relative path starts from.
         root: the absolute directory of the checkout.
-
-    Returns:
-        The path relative to `root` where it is below it, else the absolute path.
     """
-    # normpath keeps two slashes at the start, which Linux takes for one.
+    # normpath keeps two slashes at the start, which mean one on Linux.
     absolute = "/" + posixpath.normpath(posixpath.join(cwd, path)).lstrip("/")
     below = posixpath.normpath(root).rstrip("/") + "/"
     return absolute.removeprefix(below)
 
 
-SEVERITY = {Severity.ERROR: "1;31", Severity.WARNING: "33", Severity.NOTE: "36"}
-BOLD, DIM, RED, GREEN = "1", "2", "31", "32"
+def use_color(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether to write colours to a stream: if it is a terminal that supports them.
 
-
-def wanted(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Whether a stream gets colour: a terminal that knows it does.
-
-    NO_COLOR (<https://no-color.org>) takes it away everywhere, FORCE_COLOR (<https://force-color.org>) gives it to
-    pipes and files, too; of both NO_COLOR counts, as in Python and pytest.
+    NO_COLOR (<https://no-color.org>) turns them off, FORCE_COLOR (<https://force-color.org>) turns them on for pipes
+    and files, too; if both are set, NO_COLOR wins, as in Python and pytest.
     """
     if environment.get("NO_COLOR"):
         return False
@@ -90,5 +85,5 @@ def wanted(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def paint(text: str, code: str, *, color: bool) -> str:
-    """The text in an SGR code, or as it is where colour is off."""
+    """Wrap text in an SGR code, or return it unchanged if colour is off."""
     return f"\x1b[{code}m{text}\x1b[0m" if color and text else text

@@ -1,7 +1,7 @@
-"""A lint report as SARIF 2.1.0, the format that code scanning services take.
+"""A lint report as SARIF 2.1.0, the format that code scanning services read.
 
-<https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/sarif-v2.1.0-errata01-os-complete.html>; what
-GitHub reads of it is on its page "SARIF support for code scanning".
+<https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/sarif-v2.1.0-errata01-os-complete.html>; GitHub documents
+the parts that it uses on its page "SARIF support for code scanning".
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from torchlink.lint.finding import FileReport, Finding, LintReport, RuleDoc
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-BASE = "%SRCROOT%"  # the checkout's root; whoever reads the file knows where it has it
+BASE = "%SRCROOT%"  # the root of the checkout, which the reader of the file substitutes
 
 
 def render(
     report: LintReport, *, rules: Sequence[RuleDoc] = (), cwd: str, root: str, version: str = ""
 ) -> str:
-    """One run of one tool, as one JSON document.
+    """Return one run of one tool, as one JSON document.
 
     Args:
         report: what to show.
-        rules: the rules that lint knows; one that only a finding names is added with its id alone.
+        rules: all rules of lint; a rule that only a finding names is added with its id alone.
         cwd: the absolute directory that relative paths of the report start from.
         root: the absolute directory of the checkout; files below it get relative URIs.
-        version: of torchlink; its own where omitted.
+        version: torchlink's version; "": the running one.
     """
     from torchlink import __version__
 
@@ -57,8 +57,8 @@ def render(
             {
                 "executionSuccessful": not report.unreadable,
                 "toolExecutionNotifications": [
-                    *_losses(report.files, places),
-                    *_notices(report),
+                    *_unreadable(report.files, places),
+                    *_notifications(report),
                 ],
             }
         ],
@@ -113,8 +113,8 @@ def _result(
                 "logicalLocations": [{"fullyQualifiedName": visible(finding.subject)}],
             }
         ],
-        # GitHub takes the second one only; left to itself it would hash a line of the binary, which is the
-        # same for every finding.
+        # GitHub uses only the second one; without it, GitHub would hash a line of the binary, which is the same for
+        # every finding.
         "partialFingerprints": {"torchlinkFinding/v1": identity, "primaryLocationLineHash": f"{identity}:1"},
         "suppressions": []
         if reason is None
@@ -123,10 +123,10 @@ def _result(
 
 
 def _message(finding: Finding) -> str:
-    """Message, fix and evidence as plain text.
+    """Return message, fix and evidence as plain text.
 
-    Braces are not doubled, although the standard asks for it: without `arguments` no reader known to us
-    turns them back, and `${TORCH_LIBRARIES}` would reach the user wrong.
+    Braces are not doubled, although the standard requires it: without `arguments` no reader known to us undoes
+    that, and users would see a wrong `${TORCH_LIBRARIES}`.
     """
     parts = ["\n".join(lines(finding.message))]
     if finding.fix:
@@ -138,7 +138,7 @@ def _message(finding: Finding) -> str:
 
 
 def _place(path: str, cwd: str, root: str) -> dict[str, object]:
-    """The artifact location of a file: relative to the checkout, or a file URI outside it."""
+    """Return the artifact location of a file: relative to the checkout, or a file URI outside it."""
     if path == STREAM:
         return {"uri": "stdin", "description": {"text": "standard input"}}
     place = located(path, cwd, root)
@@ -146,27 +146,27 @@ def _place(path: str, cwd: str, root: str) -> dict[str, object]:
     return {"uri": f"file://{uri}"} if place.startswith("/") else {"uri": uri, "uriBaseId": BASE}
 
 
-def _notices(report: LintReport) -> list[dict[str, object]]:
-    """What was taken for granted, what was not checked, and what is stale, as notifications of the run."""
-    open_ends = [
+def _notifications(report: LintReport) -> list[dict[str, object]]:
+    """Return what was assumed, what was not checked, and what is stale, as notifications of the run."""
+    remarks = [
         f"{visible(file.path)}: {visible(sentence)}"
         for file in report.files
         if not file.unreadable
         for sentence in (*(f"assumed: {each}" for each in file.assumed), *file.not_checked)
     ]
-    return [_notice(Severity.NOTE, text) for text in (*open_ends, *map(visible, report.stale))]
+    return [_notification(Severity.NOTE, text) for text in (*remarks, *map(visible, report.stale))]
 
 
-def _losses(
+def _unreadable(
     files: Sequence[FileReport], places: Sequence[Mapping[str, object]]
 ) -> Iterator[dict[str, object]]:
-    """The files that could not be checked, as notifications of errors."""
+    """Return the files that could not be checked, as error notifications."""
     for index, (file, place) in enumerate(zip(files, places, strict=True)):
         if file.unreadable:
             text = f"{visible(file.path)} could not be checked: {' '.join(map(visible, file.not_checked))}"
             location = {"physicalLocation": {"artifactLocation": {**place, "index": index}}}
-            yield {**_notice(Severity.ERROR, text), "locations": [location]}
+            yield {**_notification(Severity.ERROR, text), "locations": [location]}
 
 
-def _notice(level: Severity, text: str) -> dict[str, object]:
+def _notification(level: Severity, text: str) -> dict[str, object]:
     return {"level": level.value, "message": {"text": text.replace("](", "] (")}}

@@ -18,7 +18,7 @@ from torchlink.errors import (
 )
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
-from torchlink.libtorch.remedies import remedy_for
+from torchlink.remedies.remedy import remedy_for
 from torchlink.verify.devices import device_in_model, no_gpu
 from torchlink.verify.operators import unknown_operator
 

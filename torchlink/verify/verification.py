@@ -127,6 +127,7 @@ def verify_tasks(
         KeyboardInterrupt: it was interrupted, after `hooks` has heard of what was done.
     """
     from torchlink.libtorch.floor import shortfall
+    from torchlink.remedies.notes import notes_on
     from torchlink.toolchain.directories import linked
 
     check_building(options)
@@ -148,7 +149,7 @@ def verify_tasks(
     short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
         raise short.error
-    hooks.noted(plan.notes)
+    hooks.noted(notes_on(plan))
     results: dict[int, ModelResult] = dict(known or {})
     looked_at = {
         number: ModelResult(task.path, "torchscript", None, None, skipped=task.skip)
@@ -372,8 +373,9 @@ def _build(
 ) -> BuiltLoader:
     from torchlink.compilation.loader import build_loader
     from torchlink.libtorch.floor import glibc_conflict
-    from torchlink.libtorch.remedies import DEBIAN, is_debians, remedy_for
     from torchlink.plan import missing_of
+    from torchlink.remedies.debian import DEBIAN, is_debians
+    from torchlink.remedies.remedy import remedy_for
 
     def say() -> None:
         hooks.compiling(f"compiling {NAMES[program]} with {compiler.name} (about 10 s, once)")

@@ -117,7 +117,7 @@ def test_a_damaged_file_is_one_sentence(torchlink: Torchlink, shop: Path, tmp_pa
     shown = torchlink("lint", damaged(shop / "sound", tmp_path / "app", kind))
     assert (shown.code, shown.out) == (2, "")
     assert shown.err.startswith("torchlink: ")
-    assert "fault of torchlink" not in shown.err
+    assert "bug in torchlink" not in shown.err
     assert len(shown.err.splitlines()) <= 2
 
 
@@ -132,7 +132,7 @@ def test_flipped_bits_never_end_in_a_fault(torchlink: Torchlink, shop: Path, tmp
         (tmp_path / "app").write_bytes(blob)
         shown = torchlink("lint", tmp_path / "app")
         assert shown.code in {0, 1, 2}
-        assert "fault of torchlink" not in shown.err, shown.err
+        assert "bug in torchlink" not in shown.err, shown.err
 
 
 @pytest.mark.parametrize("suffix", ["", ".whl", ".txt"])
@@ -153,7 +153,7 @@ def test_what_is_no_file_is_refused_without_waiting(
     assert shown.code == 2
     assert "holds no ELF" in shown.err
     (tmp_path / "bad.whl").write_bytes(b"PK\x03\x04 not really")
-    assert "no readable wheel" in torchlink("lint", tmp_path / "bad.whl").err
+    assert "not a readable wheel" in torchlink("lint", tmp_path / "bad.whl").err
 
 
 def test_an_object_file_is_refused_and_a_static_program_explained(

@@ -1,4 +1,4 @@
-"""What is missing skips, and fails where TORCHLINK_TEST_REQUIRE=1: without a hole."""
+"""A missing tool skips a test, or fails it with TORCHLINK_TEST_REQUIRE=1, without exceptions."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_a_module_without_torch_skips_or_fails(module: str, required: str, code:
     assert "torch is missing" in done.stdout
 
 
-def test_no_test_skips_behind_the_requirement() -> None:
-    """`pytest.importorskip` knows nothing of it; `tests.conftest.needed` does."""
+def test_no_test_skips_without_checking_the_requirement() -> None:
+    """`pytest.importorskip` ignores that variable; `tests.conftest.needed` does not."""
     word = "pytest.import" + "orskip("
     modules = (REPOSITORY / "tests").rglob("*.py")
     assert not [str(module) for module in modules if word in module.read_text(encoding="utf-8")]

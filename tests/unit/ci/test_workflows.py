@@ -1,4 +1,4 @@
-"""`.github/workflows`: valid by GitHub's schema, and made of commands that this checkout has."""
+"""`.github/workflows`: valid by GitHub's schema, with commands that exist in this checkout."""
 
 from __future__ import annotations
 

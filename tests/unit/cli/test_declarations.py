@@ -1,4 +1,4 @@
-"""What is declared once means the same with typer and without it, for every option of every command."""
+"""Every option of every command is parsed in the same way with typer and without it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from torchlink.verify.options import VerifyOptions
 
 
 def all_commands() -> dict[str, Command]:
-    """Every command by its words."""
+    """Return every command by its name on the command line, such as `cmake init`."""
     found = {}
     for name in COMMANDS:
         each = declared(name)
@@ -49,7 +49,7 @@ LINT_PLAIN = [
 
 
 def with_typer(command: Command, words: list[str]) -> Any:
-    """The arguments that typer hands to a command."""
+    """Return the arguments that typer passes to a command."""
     taken: list[Any] = []
 
     def run(arguments: Any) -> int:
@@ -61,7 +61,7 @@ def with_typer(command: Command, words: list[str]) -> Any:
 
 
 def positional(command: Command) -> list[str]:
-    """As few positional arguments as a command takes, in an order that no option disturbs."""
+    """Return the required positional arguments of a command."""
     return [
         each.name
         for each in fields_of(command.arguments)
@@ -70,7 +70,7 @@ def positional(command: Command) -> list[str]:
 
 
 def example(field: Field) -> str:
-    """A value that an option takes."""
+    """Return a valid value of an option."""
     assert isinstance(field.declaration, Option)
     if field.declaration.choices:
         return field.declaration.choices[-1]
@@ -112,7 +112,7 @@ def test_without_options_the_defaults_are_those_of_the_fields(name: str) -> None
 
 
 @pytest.mark.parametrize("words", LINT_PLAIN, ids=" ".join)
-def test_plain_words_are_read_as_typer_reads_them(words: list[str]) -> None:
+def test_plain_command_lines_are_parsed_as_typer_parses_them(words: list[str]) -> None:
     quick = plain.read(lint.COMMAND, words)
     assert quick is not None
     assert quick == with_typer(lint.COMMAND, words)
@@ -167,7 +167,7 @@ def test_positional_arguments_are_read_as_typer_reads_them(name: str, words: lis
     assert plain.read(ALL[name], words) == with_typer(ALL[name], words)
 
 
-def test_a_group_alone_is_left_to_typer() -> None:
+def test_a_group_without_a_command_is_left_to_typer() -> None:
     assert command_for(["cache"]) is None
     assert command_for(["cache", "shw"]) is None
     assert command_for(["cache", "show", "--json"]) == (ALL["cache show"], ["--json"])
@@ -185,6 +185,6 @@ def test_options_become_the_command_line_that_gives_them() -> None:
     assert command_line(only(options.VERIFY, "env"), read.verify) == ["--env", "A=B"]
 
 
-def test_a_value_that_is_none_names_the_option() -> None:
+def test_an_invalid_value_is_an_error_that_names_the_option() -> None:
     with pytest.raises(Exception, match="is not a C\\+\\+ standard"):
         with_typer(ALL["flags"], ["--std", "seventeen"])

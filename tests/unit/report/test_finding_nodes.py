@@ -1,4 +1,4 @@
-"""Findings lead to the objects that they are about, in the tree and in the graph."""
+"""Findings are shown at the objects that they are about, in the tree and in the graph."""
 
 from __future__ import annotations
 

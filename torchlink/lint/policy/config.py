@@ -18,36 +18,36 @@ ALLOW_KEYS = ("rule", "subject", "reason")
 
 
 class AllowEntry(NamedTuple):
-    """Findings that a project has looked at and accepts."""
+    """Findings that a project has reviewed and accepts."""
 
     rule: str  # id or glob
     subject: str  # glob over a finding's subject
     reason: str  # why it is accepted; never empty
-    origin: str = ""  # the file that says so
+    origin: str = ""  # the file with the entry
 
 
 class LintConfig(NamedTuple):
-    """What a project settled for lint; an option of the command line wins over each of these."""
+    """A project's settings for lint; options of the command line take precedence."""
 
     source: Path | None = None  # None: no file was found
     select: tuple[str, ...] = ()  # ids or globs; () means every rule
     ignore: tuple[str, ...] = ()  # ids or globs
     fail_on: Severity | None = None
     target: str | None = None  # as for --target: "glibc=2.31", "debian:12", "manylinux_2_28", …
-    allowed_rpath: tuple[str, ...] = ()  # prefixes that an rpath may have
+    allowed_rpath: tuple[str, ...] = ()  # prefixes that a search path entry may have
     allow: tuple[AllowEntry, ...] = ()
 
 
 def load(start: Path, explicit: Path | None = None, *, rules: Collection[str] = ()) -> LintConfig:
-    """The settings that hold in a directory.
+    """Return the settings for a directory.
 
     Args:
         start: the directory to search from; its parents are searched too.
         explicit: the file of `--config`, which is then the only one read.
-        rules: every rule id there is; names that fit none of them are refused. Empty: any name goes.
+        rules: all rule ids; names that match none of them are rejected. Empty: any name is accepted.
 
     Raises:
-        UsageError: the file says something that lint does not understand; the message names file and key.
+        UsageError: the file has an invalid key or value; the message names file and key.
         FileError: the file cannot be read.
     """
     path = explicit or settings.find(start)
@@ -57,10 +57,10 @@ def load(start: Path, explicit: Path | None = None, *, rules: Collection[str] = 
 
 
 def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
-    """The settings that a file's text holds; `path` tells its kind by its name and is named in errors.
+    """Parse the text of a settings file; the name of `path` determines its kind, and errors mention it.
 
     Raises:
-        UsageError: no TOML, an unknown key, a value of the wrong type, an unknown rule, no reason given.
+        UsageError: invalid TOML, an unknown key, a value of the wrong type, an unknown rule, a missing reason.
     """
     setting = settings.table(text, path, "lint")
     reader, where = _LintReader(path, rules), setting.where
@@ -78,7 +78,7 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
 
 
 class _LintReader(settings.Reader):
-    """What only lint's tables hold."""
+    """Reads values from lint's tables; errors name the file and the key."""
 
     def __init__(self, path: Path, rules: Collection[str]) -> None:
         super().__init__(path)
@@ -93,23 +93,22 @@ class _LintReader(settings.Reader):
                 parse_target(value)
             except UsageError as error:
                 raise UsageError(
-                    f"{self.path}: {where}.{key} cannot be used: {error.message}", hint=error.hint
+                    f"{self.path}: {where}.{key} is invalid: {error.message}", hint=error.hint
                 ) from error
         return value
 
     def rules_of(self, table: Mapping[str, Any], where: str, key: str) -> tuple[str, ...]:
         patterns = self.texts(table, where, key)
         for pattern in patterns:
-            self.known_rule(f"{where}.{key}", pattern)
+            self.check_rule(f"{where}.{key}", pattern)
         return patterns
 
-    def known_rule(self, key: str, pattern: str) -> None:
+    def check_rule(self, key: str, pattern: str) -> None:
         from torchlink.lint.policy.allow import matching
 
         if self.rules and not any(matching(rule, (pattern,)) for rule in self.rules):
             hint = (
-                settings.nearest(pattern, self.rules)
-                or "'torchlink lint --help' says where the rules are listed."
+                settings.nearest(pattern, self.rules) or "List the rules with 'torchlink lint --list-rules'."
             )
             self.wrong(key, f"names a rule that does not exist: {pattern!r}", hint)
 
@@ -118,7 +117,7 @@ class _LintReader(settings.Reader):
         names = tuple(severity.value for severity in Severity)
         if value is not None and value not in names:
             hint = settings.nearest(value, names) or f"Write one of {', '.join(names)}."
-            self.wrong(f"{where}.{key}", f"is no severity: {value!r}", hint)
+            self.wrong(f"{where}.{key}", f"is not a severity: {value!r}", hint)
         return None if value is None else Severity(value)
 
     def allow(self, table: Mapping[str, Any], where: str) -> tuple[AllowEntry, ...]:
@@ -139,6 +138,6 @@ class _LintReader(settings.Reader):
         if rule is None:
             self.wrong(where, "has no rule", f"Write {example}.")
         if reason is None:
-            self.wrong(where, "has no reason", f"Say why it is accepted: {example}.")
-        self.known_rule(f"{where}.rule", rule)
+            self.wrong(where, "has no reason", f"State why it is accepted: {example}.")
+        self.check_rule(f"{where}.rule", rule)
         return AllowEntry(rule, self.text(entry, where, "subject") or "*", reason, str(self.path))

@@ -19,7 +19,7 @@ from torchlink.errors import (
     TorchlinkError,
 )
 from torchlink.libtorch.machine import KERNEL_NAMES, PLATFORM_NAMES, is_foreign
-from torchlink.libtorch.remedies import remedy_for
+from torchlink.remedies.remedy import remedy_for
 from torchlink.shown import shortened
 
 if TYPE_CHECKING:
