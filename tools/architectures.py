@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ IMAGES = {
 }
 
 
-class First(nn.Module):
+class First(nn.Module):  # type: ignore[misc]  # mypy does not follow torch
     """A model of `transformers` that returns its first output alone."""
 
     def __init__(self, model: nn.Module, argument: str) -> None:
@@ -51,7 +52,7 @@ class First(nn.Module):
         return self.model(**{self.argument: x}, return_dict=False)[0]
 
 
-class Causal(nn.Module):
+class Causal(nn.Module):  # type: ignore[misc]  # mypy does not follow torch
     """A decoder of `transformers` with an explicit mask: the code that makes its own cannot be traced."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -65,7 +66,7 @@ class Causal(nn.Module):
         return self.model(tokens, attention_mask=mask, return_dict=False)[0]
 
 
-class Recurrent(nn.Module):
+class Recurrent(nn.Module):  # type: ignore[misc]  # mypy does not follow torch
     """A recurrent layer with a linear head."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -139,9 +140,9 @@ def _clip() -> tuple[nn.Module, torch.Tensor]:
 
 
 ARCHITECTURES: dict[str, Callable[[], tuple[nn.Module, torch.Tensor]]] = {
-    **{name: (lambda model=model: _image(model)) for name, model in IMAGES.items()},
+    **{name: partial(_image, model) for name, model in IMAGES.items()},
     **{
-        name: (lambda name=name: _text(name))
+        name: partial(_text, name)
         for name in ("bert", "roberta", "electra", "distilbert", "gpt2", "t5-encoder")
     },
     "wav2vec2": _audio,
