@@ -71,6 +71,7 @@ _CLASSES = {
 }
 _A_LIBTORCH = "what torchlink.find or torchlink.inspect returns"
 _A_BOOL = "a bool"
+_AN_INT = "an int"
 
 
 if not TYPE_CHECKING:  # a type checker would accept any attribute
@@ -222,6 +223,11 @@ def verify(
     compiler: str | None = None,
     via: str = "cxx",
     cpu_only: bool = False,
+    bench: bool = False,
+    bench_runs: int | None = None,
+    bench_warmup: int | None = None,
+    bench_threads: int | None = None,
+    bench_batch: str | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan, run it on each model and report what came out.
 
@@ -229,7 +235,7 @@ def verify(
         models: a TorchScript file, AOTInductor package or library, or several, at least one; the bundled test model
             where omitted or None.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
-        device: "cpu", "cuda" or "auto".
+        device: "cpu", "cuda", "cuda:1", "mps", "xpu" or "auto".
         inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
             out from the model where omitted.
         inputs_file: all of forward's arguments in one file, in place of `inputs`: .pt, .json, .npz or .safetensors.
@@ -249,6 +255,11 @@ def verify(
         compiler: a C++ compiler command; $CXX, else c++, where omitted.
         via: how the loader is built: "cxx", "cmake" or "nim".
         cpu_only: link only what a CPU program needs, even on a CUDA build.
+        bench: time calls: each model's `bench`.
+        bench_runs: how many calls count; 100, or as many as are done in 5 seconds, where omitted.
+        bench_warmup: how many calls before them do not; 10 where omitted.
+        bench_threads: how many threads libtorch uses.
+        bench_batch: sizes of a dimension of an argument to time: "x:0=1,8,32".
 
     Returns:
         `report.ok`, `report.exit_code` and for each model a `ModelResult`: its `error` (None on success),
@@ -263,7 +274,7 @@ def verify(
     """
     from torchlink import arguments
     from torchlink.plan import PlanOptions
-    from torchlink.verify.options import VerifyOptions
+    from torchlink.verify.options import BenchOptions, VerifyOptions
     from torchlink.verify.verification import verify as prove
 
     files = () if models is None else arguments.paths(models, "models")
@@ -287,6 +298,15 @@ def verify(
         via=arguments.text(via, "via"),
         plan=PlanOptions(cpu_only=arguments.instance(cpu_only, bool, "cpu_only", _A_BOOL)),
         compiler=None if compiler is None else arguments.text(compiler, "compiler"),
+        bench=BenchOptions(
+            arguments.instance(bench, bool, "bench", _A_BOOL),
+            None if bench_runs is None else arguments.instance(bench_runs, int, "bench_runs", _AN_INT),
+            None if bench_warmup is None else arguments.instance(bench_warmup, int, "bench_warmup", _AN_INT),
+            None
+            if bench_threads is None
+            else arguments.instance(bench_threads, int, "bench_threads", _AN_INT),
+            None if bench_batch is None else arguments.text(bench_batch, "bench_batch"),
+        ),
     )
     if models is not None and not files:
         raise _nothing_named("models", "Leave it out, or pass None, for the bundled model.")

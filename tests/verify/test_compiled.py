@@ -111,6 +111,17 @@ def test_given_inputs_are_taken_by_keyword_and_a_wrong_one_is_named(
     assert "argument 1 must be float32, and is int64" in result.out
 
 
+def test_calls_are_timed_with_sizes_that_it_takes(verify: Callable[..., Result], compiled: Path) -> None:
+    arguments = (compiled / "layer.pt2", "--bench", "--bench-runs", "10", "--json")
+    result = verify(*arguments, "--bench-batch", "argument 1:0=2,16")
+    assert result.code == 0, result.out
+    bench = model_of(result)["bench"]
+    assert [(case["size"], len(case["times_ms"])) for case in bench["cases"]] == [(2, 10), (16, 10)]
+    result = verify(*arguments, "--bench-batch", "*:1=9")
+    assert (result.code, model_of(result)["stage"]) == (1, "bench")
+    assert "argument 1 must have size" in model_of(result)["error"]["message"]
+
+
 def test_a_model_of_several_is_named(verify: Callable[..., Result], compiled: Path) -> None:
     result = verify(compiled / "two.pt2")
     assert (result.code, "2 models in this package: one, other" in result.err, "--model" in result.err) == (

@@ -238,6 +238,8 @@ def proof(machine: Machine) -> str:
         raise FailedError(f"the report's gpu is {gpu}")
     if machine.torch["name"] not in str(gpu.get("name")):
         raise FailedError(f"the report names {gpu.get('name')}, torch {machine.torch['name']}")
+    if not gpu.get("outputs_there"):
+        raise FailedError("the outputs are not on the GPU")
     return f"{gpu['name']}, {gpu.get('memory_used_mb')} MiB used, a kernel ran"
 
 
