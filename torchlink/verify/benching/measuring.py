@@ -57,7 +57,8 @@ def measure(model: Measured, request: BenchRequest, reference: Reference | None)
     sizes = request.batch.sizes if request.batch else (None,)
     label = request.batch.label if request.batch else ""
     with workspace() as work:
-        cases, calls = [], []
+        cases: list[Case] = []
+        calls: list[Benched] = []
         if reference is not None and request.batch is not None:  # its first call of all is one like ours
             calls.append(_call(model, (0, 0, 0.0), (model.positional, model.keywords), work / "first"))
         for number, (size, arguments) in enumerate(zip(sizes, _arguments(model, request.batch), strict=True)):
