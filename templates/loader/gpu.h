@@ -6,13 +6,12 @@
 
 #include "api.h"
 
-#include <ATen/DynamicLibrary.h>
-
 #include <cstddef>
 #include <stdexcept>
 #include <string>
 
 #include "json.h"
+#include "library.h"
 #include "tensors.h"
 
 // Whether kernels compute there what they compute here. Throws what libtorch says where none can run.
@@ -90,7 +89,7 @@ class Driver {
     if (status != 0) throw std::runtime_error("the driver answers " + std::to_string(status));
   }
 
-  at::DynamicLibrary library_;
+  Library library_;
   int device_ = 0;
 };
 

@@ -10,6 +10,7 @@
 #include "comparison.h"
 #include "gpu.h"
 #include "inputs.h"
+#include "library.h"
 #ifdef LOADER_AOTI
 #include "aoti_model.h"
 #else
@@ -19,7 +20,6 @@
 #include "serving.h"
 #include "trees.h"
 
-#include <ATen/DynamicLibrary.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
@@ -221,8 +221,8 @@ class Loader {
   // Its operators and classes register themselves when it is loaded; it stays until the process ends.
   void add_library(const std::string& path) {
     stage = "library";
-    static std::vector<at::DynamicLibrary*>& kept = *new std::vector<at::DynamicLibrary*>(); // in reach of leak checkers
-    kept.push_back(new at::DynamicLibrary(path.c_str()));
+    static std::vector<Library*>& kept = *new std::vector<Library*>(); // in reach of leak checkers
+    kept.push_back(new Library(path.c_str()));
   }
 
 #ifdef LOADER_AOTI

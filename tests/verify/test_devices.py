@@ -191,6 +191,10 @@ def test_a_name_that_is_no_device_is_refused(torch_root: Path, device: str) -> N
             "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
             "there is no NVIDIA driver.",
         ),
+        (
+            "cuda runtime error (35) : CUDA driver version is insufficient for CUDA runtime version at a.cpp:50",
+            "there is no NVIDIA driver, or one that is too old for it.",
+        ),
         ("No CUDA GPUs are available", "the NVIDIA driver shows it no GPU."),
         (
             "CUDA error: no kernel image is available for execution on the device",
@@ -237,7 +241,7 @@ ASKS = """
 #include "gpu.h"
 #include <cstdio>
 int main() {
-  at::DynamicLibrary kept("libcuda.so.1"); // as libtorch_cuda keeps it
+  Library kept("libcuda.so.1"); // as libtorch_cuda keeps it
   const Gpu gpu(c10::Device("cuda:1"));
   std::printf("%s\\n", gpu.json(c10::Device("cpu")).c_str());
   try { Driver(2); } catch (const std::exception& error) { std::printf("%s\\n", error.what()); }

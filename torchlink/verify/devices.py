@@ -61,6 +61,11 @@ CAUSES = (
         "and {library} was loaded, but the NVIDIA driver here is too old: it serves CUDA {version} and older",
         "Update the driver, take a libtorch of CUDA {version} or older, or say --device cpu.",
     ),
+    Cause(  # before 1.5, of both
+        re.compile(r"driver version is insufficient"),
+        "and {library} was loaded, but there is no NVIDIA driver, or one that is too old for it",
+        "Install or update NVIDIA's driver, or say --device cpu.",
+    ),
     Cause(
         re.compile(r"invalid device ordinal|Allocator not initialized for device|[Ii]nvalid device index"),
         "and {library} was loaded, but there is no GPU of index {index}",
