@@ -197,7 +197,7 @@ def test_a_variable_that_slows_it_down_is_named(
         (("--bench", "--bench-batch", "x:0=0"), "is out of range"),
         (("--bench", "--bench-batch", "y:0=1"), "no argument y"),
         (("--bench", "--bench-batch", "x:2=1"), "no tensor with a dimension 2"),
-        (("--bench", "-j", "2"), "--bench and -j 2 exclude each other"),
+        (("--bench", "-j", "2"), "--bench and -j 2 cannot be combined"),
         (("--bench", "--html", "no/b.html"), "Cannot write no: No such file"),
     ],
 )

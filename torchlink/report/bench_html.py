@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchlink.paths import data_dir
 from torchlink.report.plain import plural, visible
-from torchlink.report.verify_bench import duration, rate
+from torchlink.report.verify_bench import duration, here_beside, rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def _model(entry: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 def _sides(case: Mapping[str, Any], other: str) -> list[tuple[str, str, Mapping[str, Any]]]:
     """What was timed: its class in the style, its name, its figures."""
-    sides = [("here", "C++", case)]
+    sides = [("here", here_beside(other), case)]
     return sides + ([("other", other, case["against"])] if case["against"] else [])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchlink.report.plain import plural, visible
-from torchlink.verify.benching.settings import ratio
+from torchlink.verify.benching.settings import brief_name, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def bench_lines(bench: Bench) -> Iterator[str]:
     calls = bench.cases[0].here
     unit = "samples/s" if bench.batch else "calls/s"
     if bench.other_load_ms is not None:
-        yield f"loaded by {visible(_brief(bench.other))} in {duration(bench.other_load_ms)}"
+        yield f"loaded by {visible(brief_name(bench.other))} in {duration(bench.other_load_ms)}"
     yield (
         f"{plural(len(calls.times_ms), 'call')} after {calls.warmup}, {plural(bench.settings.threads, 'thread')} of "
         f"libtorch on {plural(bench.processors, 'processor')}"
@@ -76,7 +76,7 @@ def bench_lines(bench: Bench) -> Iterator[str]:
     sizes = [f"{bench.batch}={case.size}" if case.size else "" for case in bench.cases]
     # Where there is nothing to tell apart the rows need no name.
     width = max((len(visible(each)) for each in sizes), default=0)
-    names = ("C++", visible(_brief(bench.other))) if bench.other else ("",)
+    names = (here_beside(bench.other), visible(brief_name(bench.other))) if bench.other else ("",)
     second = max(map(len, names))
     titles = [*(f"{each:>{WIDTH}}" for each in ("first", "p50", "p90", "p99")), f"{unit:>11}", f"{'peak':>9}"]
     left = width + (2 if width else 0) + second + (2 if second else 0)
@@ -88,7 +88,7 @@ def bench_lines(bench: Bench) -> Iterator[str]:
                 yield f"{cells}{name:<{second}}{'  ' if second else ''}{_row(figures)}"
     found = ratio(bench)
     if found is not None:
-        yield _compared(found, _brief(bench.other))
+        yield _compared(found, brief_name(bench.other))
     for note in bench.notes:
         yield f"note: {note}"
 
@@ -100,9 +100,9 @@ def _compared(found: float, other: str) -> str:
     return f"a call takes {found:.2f} of the time that it takes in {other} (median)"
 
 
-def _brief(other: str) -> str:
-    """What the other run is, without its place."""
-    return other.partition(" (")[0].partition(" of ")[0]
+def here_beside(other: str) -> str:
+    """What the run here is called beside another."""
+    return "this libtorch" if other.startswith("libtorch ") else "C++"
 
 
 def _row(figures: Figures) -> str:

@@ -209,7 +209,7 @@ def _workers(requests: Sequence[Request], jobs: int | None, count: int, libtorch
     if any(request.bench for request in requests):
         if jobs is not None and jobs > 1:
             raise UsageError(
-                f"--bench and -j {jobs} exclude each other.", hint="Omit -j: models are timed one by one."
+                f"--bench and -j {jobs} cannot be combined.", hint="Omit -j: models are timed one by one."
             )
         return 1
     gpu = libtorch.accelerator != "cpu" or libtorch.platform == "macos"

@@ -89,10 +89,15 @@ def notes_on(
     if device != "cpu":
         yield "each call waits until the device is done and copies one number back."
     if bench.other_settings is not None:
-        yield from _apart(settings, bench.other_settings, bench.other)
+        yield from _apart(settings, bench.other_settings, brief_name(bench.other))
     fewest = min(len(case.here.times_ms) for case in bench.cases)
     if fewest < ENOUGH:
         yield f"the 99th percentile of {fewest} calls is the longest of them: --bench-runs 1000 tells more."
+
+
+def brief_name(other: str) -> str:
+    """What the other run is, without its place."""
+    return other.partition(" (")[0].partition(" of ")[0]
 
 
 def ratio(bench: Bench) -> float | None:
