@@ -203,7 +203,8 @@ def configure(arguments: ConfigureArguments) -> int:
     """
     import shlex
 
-    from torchlink.compilation.cmake import launcher, write_initial_cache, write_prefix
+    from torchlink.compilation.cmake import write_initial_cache, write_prefix
+    from torchlink.compilation.launcher import launcher
     from torchlink.emit.cmake_configure import check_arguments, given_variables, initial_cache
     from torchlink.errors import ToolMissingError
     from torchlink.paths import working_directory

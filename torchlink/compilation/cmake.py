@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from torchlink import atomic
 from torchlink.bounds import first_bytes, holds
 from torchlink.compilation.cache import keep_log
+from torchlink.compilation.launcher import launcher
 from torchlink.emit import cmake_prefix, cmake_syntax
 from torchlink.errors import BuildFailedError, FileError
 from torchlink.libtorch.disk import read_text
@@ -56,7 +57,6 @@ def decisive_lines(output: str, most: int = 5) -> tuple[str, ...]:
     return tuple(line[:LONGEST] for line in lines[-most:])
 
 
-LAUNCHERS = ("ccache", "sccache")
 HEAD = 1 << 16  # bytes in which it stands
 OWN = "# Written by torchlink"  # at the head of every file of the prefix
 
@@ -69,11 +69,6 @@ def project_tools() -> ProjectTools:
         generator="Ninja" if find_tool("ninja") else "Unix Makefiles",
         launcher=launcher(),
     )
-
-
-def launcher() -> str | None:
-    """The compiler launcher that is installed, by its bare name."""
-    return next((name for name in LAUNCHERS if find_tool(name)), None)
 
 
 def prefix_files(plan: LinkPlan) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,11 +28,16 @@ class BuiltLoader:
     path: Path
     cached: bool  # nothing was compiled now
     compile_seconds: float  # of this run: 0 where it was cached
-    command: str  # for a POSIX shell: what built it, in a directory of its own
+    command: str  # for a POSIX shell: what builds it, in a directory of its own
+    remark: str = ""  # what went wrong and did not keep it from being built, as a sentence
 
 
 def build_loader(
-    plan: LinkPlan, compiler: Compiler, via: str = "cxx", started: Callable[[], None] = lambda: None
+    plan: LinkPlan,
+    compiler: Compiler,
+    via: str = "cxx",
+    started: Callable[[], None] = lambda: None,
+    program: str = "torchscript",
 ) -> BuiltLoader:
     """The loader for a plan: from the cache, else built under a lock and kept.
 
@@ -40,6 +46,7 @@ def build_loader(
         compiler: what compiles.
         via: "cxx" for the compiler with the flags of the plan, "cmake" or "nim" for that target's project.
         started: called before something is built.
+        program: "torchscript", or "aoti" for models that AOTInductor has compiled; a name of `recipe.PROGRAMS`.
 
     Raises:
         BuildFailedError: it does not compile, link or configure.
@@ -47,7 +54,7 @@ def build_loader(
         ToolMissingError: a program that is needed is not there.
         InexpressibleError: the target's syntax cannot carry a path of the plan.
     """
-    way = recipe(via, plan, compiler)
+    way = recipe(via, plan, compiler, program)
     name = key(plan, compiler, way.key_parts())
     entry = cache.find(name)
     if entry is None:
@@ -77,23 +84,33 @@ def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Comp
     from torchlink.atomic import fill
     from torchlink.compilation import recipe
     from torchlink.compilation.cmake import run_steps
+    from torchlink.compilation.launcher import NONE, VARIABLE, build, launched
     from torchlink.compilation.recipe import source_dir
     from torchlink.projects.writing import encoded
     from torchlink.toolchain.compiler import cxx_name
 
     directory, finished = work / "work", work / "entry"
-    fill(directory, {file: encoded(text) for file, text in way.files.items()})
+    files = {file: encoded(text) for file, text in way.files.items()}
+    fill(directory, files)
     begun = time.time_ns()
+    started = time.perf_counter()
+    through = launched(way, plan, compiler, source_dir())
+    failure = build(through, directory) if through else None
     try:
-        seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
+        if failure is not None:
+            shutil.rmtree(directory)
+            fill(directory, files)
+        if failure is not None or through is None:
+            run_steps(way.steps, directory, log_name=f"{name}.txt")
     except BuildFailedError as error:
         better = cxx_name(str(compiler.path))
         if better and any("undefined" in line for line in error.details):
             error.hint = f"{compiler.path.name} links C programs, without the C++ library: use {better}."
         raise
+    seconds = round(time.perf_counter() - started, 3)
     finished.mkdir()
     (directory / way.program).rename(finished / PROGRAM)
-    read = recipe.read_in(directory, source_dir())
+    read = recipe.read_in(directory, source_dir(), through.links if through else {})
     (finished / recipe.LIST).write_bytes(os.fsencode("\n".join(read)))
     facts = {
         "libtorch": {"root": str(plan.libtorch.root), "version": plan.libtorch.version},
@@ -104,4 +121,10 @@ def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Comp
         "headers": recipe.stamp(read, since=begun),
     }
     entry = cache.publish(name, finished, PROGRAM, facts)
-    return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=way.command)
+    remark = (
+        f"compiling with {through.name} failed ({failure}); the reference loader was compiled without it. "
+        f"{VARIABLE}={NONE} switches compiler launchers off"
+        if through and failure is not None
+        else ""
+    )
+    return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=way.command, remark=remark)

@@ -45,16 +45,19 @@ def prerequisites(text: str) -> list[str]:
     return [ESCAPED.sub(r"\1\2", word) for word in words[target + 1 :]]
 
 
-def read_in(directory: Path, sources: Path) -> list[str]:
+def read_in(directory: Path, sources: Path, links: Mapping[str, str]) -> list[str]:
     """The headers that all dependency files below a build directory name; sorted, absolute paths.
 
     Left out is what is in that directory, which goes, and in `sources`, whose texts are in the entry's key. Empty
-    where the compiler wrote nothing.
+    where the compiler wrote nothing. A path through one of the directory's `links` is one below its target.
     """
     found: set[str] = set()
     for file in directory.rglob("*.d"):
-        text = file.read_text(encoding="utf-8", errors="surrogateescape")
-        found.update(map(os.path.normpath, filter(os.path.isabs, prerequisites(text))))
+        for name in prerequisites(file.read_text(encoding="utf-8", errors="surrogateescape")):
+            first, slash, rest = name.partition("/")
+            path = f"{links[first]}/{rest}" if slash and first in links else name
+            if os.path.isabs(path):
+                found.add(os.path.normpath(path))
     own = tuple(f"{place}{os.sep}" for place in (directory, directory.resolve(), sources, sources.resolve()))
     return sorted(path for path in found if "\n" not in path and not path.startswith(own))
 
@@ -149,8 +152,10 @@ def _stamp(path: Path) -> str:
 
 
 PROGRAM = "loader"
-DEPENDENCIES = "loader.d"  # the headers that were read, see `build.headers`
+LISTING = ("-MD", "-MF", "loader.d")  # has the compiler list the headers that it reads
 MAIN = "loader.cpp"
+# The programs that are made of the loader's sources, by the macros that make them.
+PROGRAMS: dict[str, tuple[str, ...]] = {"torchscript": (), "aoti": ("-DLOADER_AOTI",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,7 @@ class Recipe:
     program: str = PROGRAM  # what they make, relative to the directory
     files: Mapping[str, str] = field(default_factory=dict)  # to write into the directory first
     tools: tuple[str, ...] = ()  # identities of the programs beside the compiler
+    macros: tuple[str, ...] = ()  # what chooses the program: `PROGRAMS`
 
     @property
     def command(self) -> str:
@@ -185,31 +191,31 @@ class Recipe:
         return [self.via, *words, *written, *self.tools]
 
 
-def recipe(via: str, plan: LinkPlan, compiler: Compiler) -> Recipe:
-    """The way to build: "cxx", "cmake" or "nim".
+def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
+    """The way to build, "cxx", "cmake" or "nim", one of `PROGRAMS`.
 
     Raises:
         ToolMissingError: the program that way needs is not installed.
         InexpressibleError: its syntax cannot carry a path of the plan.
     """
-    return {"cxx": by_compiler, "cmake": by_cmake, "nim": by_nim}[via](plan, compiler)
+    return {"cxx": by_compiler, "cmake": by_cmake, "nim": by_nim}[via](plan, compiler, program)
 
 
-def by_compiler(plan: LinkPlan, compiler: Compiler) -> Recipe:
+def by_compiler(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """The compiler with exactly the flags that `torchlink flags` prints, and a list of headers as by-product."""
-    listed = ("-MD", "-MF", DEPENDENCIES)
-    command = (*compiler.command, str(source_dir() / MAIN), "-o", PROGRAM, *listed, *cxx.words(plan))
-    return Recipe("cxx", sources(), (command,))
+    source = (*PROGRAMS[program], str(source_dir() / MAIN))
+    command = (*compiler.command, *source, "-o", PROGRAM, *LISTING, *cxx.words(plan))
+    return Recipe("cxx", sources(program), (command,), macros=PROGRAMS[program])
 
 
-def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
+def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """The project that `torchlink cmake init` writes, with the loader for its program."""
     from torchlink.compilation.cmake import prefix_files, project_tools
     from torchlink.projects.cmake import BUILD_DIR, PREFIX_DIR, project
 
     cmake = _tool("cmake")
     tools = project_tools()
-    code = sources()
+    code = sources(program)
     prefix = {f"{PREFIX_DIR}/{name}": text for name, text in prefix_files(plan).items()}
     configure = (
         str(cmake.path),
@@ -222,6 +228,7 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
         # The loader leaves the build tree as an installed program does, whose search path CMake else only makes
         # room for: with empty entries, which are the current directory.
         "-DCMAKE_BUILD_WITH_INSTALL_RPATH=TRUE",
+        *(f"-DCMAKE_CXX_FLAGS={macro}" for macro in PROGRAMS[program]),
     )
     # CMake has the compiler write its dependency files by itself, and ninja deletes them.
     keep = ("--", "-d", "keepdepfile") if tools.generator == "Ninja" else ()
@@ -236,18 +243,19 @@ def by_cmake(plan: LinkPlan, compiler: Compiler) -> Recipe:
     )
 
 
-def by_nim(plan: LinkPlan, compiler: Compiler) -> Recipe:
+def by_nim(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """The nim.cfg that `torchlink nim init` writes, with a Nim program that compiles the loader."""
     from torchlink.projects.nim import loader_project
 
     nim = _tool("nim")
     kind = "clang" if "clang" in compiler.kind else "gcc"
-    program = str(compiler.path)
-    native = (f"--cc:{kind}", f"--{kind}.cpp.exe:{program}", f"--{kind}.cpp.linkerexe:{program}")
+    cxx_ = str(compiler.path)
+    native = (f"--cc:{kind}", f"--{kind}.cpp.exe:{cxx_}", f"--{kind}.cpp.linkerexe:{cxx_}")
     command = (
         str(nim.path),
         *("cpp", "--hints:off", "--nimcache:nimcache"),
         *(cross.nim_words(plan.libtorch, compiler) if is_foreign(plan.libtorch) else native),
+        *(f"--passC:{macro}" for macro in PROGRAMS[program]),
         *("--passC:-MD", f"--out:{PROGRAM}", "loader.nim"),
     )
     files = loader_project(plan)
@@ -259,9 +267,10 @@ def source_dir() -> Path:
     return data_dir("templates") / "loader"
 
 
-def sources() -> dict[str, str]:
-    """The loader's C++ sources: file name -> text."""
+def sources(program: str = "torchscript") -> dict[str, str]:
+    """The C++ sources of one of `PROGRAMS`: file name -> text."""
     files = sorted(file for file in source_dir().iterdir() if file.suffix in (".cpp", ".h"))
+    files = [file for file in files if program == "aoti" or not file.name.startswith("aoti_")]
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 

@@ -156,6 +156,12 @@ def options_of(compiler: Compiler) -> tuple[str, ...]:
     return compiler.command[_compiler_position(compiler.command) + 1 :]
 
 
+def has_launcher(compiler: Compiler) -> bool:
+    """Whether the compiler's command starts a launcher: `ccache g++`, or a link to one (`/usr/lib/ccache/g++`)."""
+    posing = Path(os.path.realpath(compiler.path)).name in LAUNCHERS
+    return posing or _compiler_position(compiler.command) > 0
+
+
 def is_named_or_there() -> bool:
     """Whether the environment names a compiler, or one of the usual ones is on PATH."""
     return bool(os.environ.get("CXX", "").strip()) or any(map(which, DEFAULT_COMPILERS))

@@ -209,7 +209,10 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
         hooks.compiling(f"compiling the reference loader with {compiler.name} (about 10 s, once)")
 
     try:
-        return build_loader(plan, compiler, via, say)
+        built = build_loader(plan, compiler, via, say)
+        if built.remark:
+            hooks.noted((built.remark,))
+        return built
     except BuildFailedError as error:
         if _is_before(plan.libtorch, OLDEST):
             raise LibtorchUnusableError(

@@ -1,0 +1,129 @@
+"""Compiler launchers (ccache, sccache): programs that answer a compilation from a cache, which a team may share.
+
+A launcher recognises a compilation by its command line and by the files that it reads. A build directory is new for each
+build, and libtorch, torchlink and the cache lie elsewhere for another user. So the compilation names all of them relative
+to the build directory, through links in it: the same loader, compiled for the same libtorch by the same compiler, is the
+same compilation for everyone. Linking is a step of its own, because no launcher caches it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.compilation.recipe import LISTING, MAIN
+from torchlink.emit import cxx
+from torchlink.errors import ToolMissingError, TorchlinkError
+from torchlink.process import run, which
+from torchlink.toolchain.compiler import has_launcher
+from torchlink.toolchain.tools import find_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torchlink.compilation.recipe import Recipe
+    from torchlink.plan import LinkPlan
+    from torchlink.toolchain.types import Compiler
+
+VARIABLE = "TORCHLINK_LAUNCHER"
+NONE = "none"  # its value that switches launchers off
+KNOWN = ("ccache", "sccache")
+OBJECT = "loader.o"
+SOURCES = "source"  # a link to the loader's sources
+HEADERS = "include"  # links to the directories of headers: include-0, include-1, …
+# What ccache is asked, unless its user says otherwise (ccache's manual, "Configuration options"). Depend mode takes the
+# headers from the list that the compiler writes anyway: a miss costs no run of the preprocessor. The build directory
+# counts with `-g`, although nobody will find anything in it.
+CCACHE = {"CCACHE_DEPEND": "true", "CCACHE_NOHASHDIR": "true"}
+
+
+class Launched(NamedTuple):
+    """How a loader is compiled through a launcher, in an empty directory."""
+
+    name: str  # of the launcher, for messages
+    links: Mapping[str, str]  # to make first: name in the directory -> what it leads to
+    steps: tuple[tuple[str, ...], ...]
+    env: Mapping[str, str]
+
+
+def launcher() -> str | None:
+    """The launcher for CMake: what TORCHLINK_LAUNCHER names, else the bare name of one that is installed.
+
+    Raises:
+        ToolMissingError: the variable names a program that is not there.
+    """
+    named = os.environ.get(VARIABLE, "").strip()
+    if named == NONE:
+        return None
+    if not named:
+        return next((name for name in KNOWN if find_tool(name)), None)
+    if which(named) is None:
+        raise ToolMissingError(
+            f"${VARIABLE} names {named}, which is not a program on PATH.",
+            hint=f"Install it, or set {VARIABLE}={NONE} to compile without a launcher.",
+        )
+    return named
+
+
+def launched(way: Recipe, plan: LinkPlan, compiler: Compiler, source_dir: Path) -> Launched | None:
+    """The way to build through a launcher, where there is one; it makes the same program as the recipe.
+
+    Args:
+        way: the recipe.
+        plan: what to build against.
+        compiler: what compiles; its command may name a launcher itself.
+        source_dir: where the loader's sources lie.
+
+    Raises:
+        ToolMissingError: TORCHLINK_LAUNCHER names a program that is not there.
+    """
+    if os.environ.get(VARIABLE, "").strip() == NONE:
+        return None
+    own = has_launcher(compiler)
+    found = None if own else launcher()
+    if not (own or found):
+        return None
+    before = (str(which(found)),) if found else ()
+    env = {**CCACHE, **os.environ}
+    if way.via == "cmake" and found:
+        return Launched(found, {}, way.steps, {"CMAKE_CXX_COMPILER_LAUNCHER": before[0], **env})
+    if way.via != "cxx" or plan.platform == "windows":
+        return None
+    links = {SOURCES: str(source_dir)}
+    names: dict[str, str] = {}
+    for number, directory in enumerate(map(str, plan.all_include_dirs)):
+        above = next((each for each in names if directory.startswith(f"{each.rstrip('/')}/")), None)
+        if above is None:
+            names[directory] = f"{HEADERS}-{number}"
+            links[names[directory]] = directory
+        else:
+            names[directory] = f"{names[above]}/{directory[len(above) :].strip('/')}"
+    words = tuple(names.get(word, word) for word in cxx.words(plan, "compile"))
+    compiling = (
+        *(*before, *compiler.command, *way.macros, "-c", f"{SOURCES}/{MAIN}", "-o", OBJECT),
+        *LISTING,
+        *words,
+    )
+    linking = (*compiler.command, OBJECT, "-o", way.program, *cxx.words(plan, "link"))
+    return Launched(found or shlex.join(compiler.command), links, (compiling, linking), env)
+
+
+def build(way: Launched, directory: Path) -> str | None:
+    """Build in a directory; what went wrong, as the last line of the step that failed, or None.
+
+    A launcher may fail where the compiler does not (a cache that it cannot write), and the names of files in its compiler's
+    errors are links: so whoever calls this builds once more without it, and reports what goes wrong then.
+    """
+    for name, target in way.links.items():
+        (directory / name).symlink_to(target, target_is_directory=True)
+    for step in way.steps:
+        try:
+            done = run(step, cwd=directory, env=way.env)
+        except TorchlinkError as error:  # no room for its cache, for example
+            return str(error)
+        if done.returncode != 0:
+            lines = f"{done.stdout}{done.stderr}".strip().splitlines()
+            return lines[-1] if lines else f"exit status {done.returncode}"
+    return None
