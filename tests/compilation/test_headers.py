@@ -59,12 +59,12 @@ def test_a_stamp_changes_with_size_time_and_presence(tmp_path: Path) -> None:
     file = tmp_path / "x.h"
     seen = {recipe.stamp([str(file)])}
     file.write_text("a")
-    os.utime(file, ns=(1, 1))
+    os.utime(file, (1, 1))
     seen.add(recipe.stamp([str(file)]))
-    os.utime(file, ns=(2, 2))
+    os.utime(file, (2, 2))
     seen.add(recipe.stamp([str(file)]))
     file.write_text("ab")
-    os.utime(file, ns=(2, 2))
+    os.utime(file, (2, 2))
     seen.add(recipe.stamp([str(file)]))
     assert len(seen) == 4
 

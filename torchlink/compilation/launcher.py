@@ -1,9 +1,9 @@
 """Compiler launchers (ccache, sccache): programs that answer a compilation from a cache, which a team may share.
 
-A launcher recognises a compilation by its command line and by the files that it reads. A build directory is new for each
-build, and libtorch, torchlink and the cache lie elsewhere for another user. So the compilation names all of them relative
-to the build directory, through links in it: the same loader, compiled for the same libtorch by the same compiler, is the
-same compilation for everyone. Linking is a step of its own, because no launcher caches it.
+A launcher recognises a compilation by its command line and by the files that it reads. A build directory is new for
+each build, and libtorch, torchlink and the cache lie elsewhere for another user. So the compilation names all of them
+relative to the build directory, through links in it: the same loader, compiled for the same libtorch by the same
+compiler, is the same compilation for everyone. Linking is a step of its own, because no launcher caches it.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def launched(way: Recipe, plan: LinkPlan, compiler: Compiler, source_dir: Path) 
 def build(way: Launched, directory: Path) -> str | None:
     """Build in a directory; what went wrong, as the last line of the step that failed, or None.
 
-    A launcher may fail where the compiler does not (a cache that it cannot write), and the names of files in its compiler's
-    errors are links: so whoever calls this builds once more without it, and reports what goes wrong then.
+    A launcher may fail where the compiler does not (a cache that it cannot write), and the names of files in its
+    compiler's errors are links: so whoever calls this builds once more without it, and reports what goes wrong then.
     """
     for name, target in way.links.items():
         (directory / name).symlink_to(target, target_is_directory=True)

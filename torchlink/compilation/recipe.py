@@ -23,6 +23,7 @@ from torchlink.emit import cross, cxx
 from torchlink.errors import ToolMissingError
 from torchlink.libtorch.machine import is_foreign
 from torchlink.paths import data_dir
+from torchlink.toolchain.tools import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,15 +56,18 @@ def read_in(directory: Path, sources: Path, links: Mapping[str, str]) -> list[st
     for file in directory.rglob("*.d"):
         for name in prerequisites(file.read_text(encoding="utf-8", errors="surrogateescape")):
             first, slash, rest = name.partition("/")
-            path = f"{links[first]}/{rest}" if slash and first in links else name
-            if os.path.isabs(path):
-                found.add(os.path.normpath(path))
+            if slash and first in links:
+                found.add(os.path.normpath(f"{links[first]}/{rest}"))
+            elif name.startswith("/"):
+                found.add(os.path.normpath(name))
     own = tuple(f"{place}{os.sep}" for place in (directory, directory.resolve(), sources, sources.resolve()))
     return sorted(path for path in found if "\n" not in path and not path.startswith(own))
 
 
 def stamp(paths: Iterable[str], since: int | None = None) -> str:
     """One hash over the sizes and modification times of files.
+
+    Times count in whole seconds: a container image keeps no more of them.
 
     Args:
         paths: the files; one that is not there counts, too.
@@ -78,7 +82,7 @@ def stamp(paths: Iterable[str], since: int | None = None) -> str:
         except OSError:
             marks.append("")
         else:
-            marks.append(f"{status.st_size}:{status.st_mtime_ns}")
+            marks.append(f"{status.st_size}:{status.st_mtime_ns // SECOND}")
             if since is not None and since <= status.st_mtime_ns <= _now():
                 return "changed while it was read"
     return hashlib.sha256("\n".join(marks).encode()).hexdigest()
@@ -116,8 +120,9 @@ TELLING_HEADERS = (
 def key(plan: LinkPlan, compiler: Compiler, parts: Sequence[str]) -> str:
     """The key of a program, as 32 hexadecimal digits.
 
-    Libraries and headers count by path, size, modification time and inode, not by their hundreds of
-    megabytes: an installer changes at least one of them.
+    Libraries and headers count by path, size and modification time (in whole seconds), not by their hundreds of
+    megabytes: an installer changes at least one of them. Inodes do not count, nor do fractions of a second, because
+    neither is the same where a container image runs as where it was made.
 
     Args:
         plan: names the libtorch and its libraries.
@@ -148,7 +153,7 @@ def _stamp(path: Path) -> str:
         status = os.stat(path)  # noqa: PTH116 - a dozen on every start
     except OSError:
         return ""
-    return f"{path}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+    return f"{path}:{status.st_size}:{status.st_mtime_ns // SECOND}"
 
 
 PROGRAM = "loader"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import sys
 import zlib
 from pathlib import Path
@@ -25,17 +26,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+SECOND = 1_000_000_000  # nanoseconds
 FORM = 3  # raise it whenever the shape of an answer changes
 
 
 def identity_of(path: str) -> str:
     """What changes whenever the program at `path` does: its real path, size and modification time.
 
-    A symlink (`c++`, which the alternatives system points elsewhere) counts through its target.
+    A symlink (`c++`, which the alternatives system points elsewhere) counts through its target. What a container image
+    does not keep does not count: fractions of a second, and the size of a directory, which its file system chooses.
     """
     real = os.path.realpath(path)
     status = os.stat(real)  # noqa: PTH116 - on the path of every start: no Path objects
-    return f"{real}:{status.st_size}:{status.st_mtime_ns}"
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return f"{real}:{size}:{status.st_mtime_ns // SECOND}"
 
 
 def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dict[str, object]:

@@ -210,9 +210,6 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
 
     try:
         built = build_loader(plan, compiler, via, say)
-        if built.remark:
-            hooks.noted((built.remark,))
-        return built
     except BuildFailedError as error:
         if _is_before(plan.libtorch, OLDEST):
             raise LibtorchUnusableError(
@@ -235,6 +232,9 @@ def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltL
         if remedy:
             error.hint = f"Get what libtorch's libraries need: {remedy}"
         raise
+    if built.remark:
+        hooks.noted((built.remark,))
+    return built
 
 
 def _tiny(libtorch: Libtorch) -> Path:
