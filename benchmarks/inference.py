@@ -23,6 +23,7 @@ from tests.models.catalogue import NAMES, build
 from torchlink.compilation.loader import build_loader
 from torchlink.plan import make_plan
 from torchlink.toolchain.compiler import find_compiler
+from torchlink.verify.given import Given
 from torchlink.verify.inputs import parse_input
 from torchlink.verify.model_run import run_model
 from torchlink.verify.result import ModelResult, Request
@@ -55,7 +56,7 @@ def main() -> None:
             found = run(path, Request())[1]
             if found.error:
                 sys.exit(f"{name}: {found.error.message}")
-            given = Request(inputs=tuple(parse_input(taken.text) for taken in found.inputs))
+            given = Request(inputs=Given(tuple(parse_input(taken.text) for taken in found.inputs)))
             times: tuple[list[float], list[float]] = ([], [])
             for _ in range(arguments.rounds):
                 for request, measured in zip((Request(), given), times, strict=True):

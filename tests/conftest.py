@@ -1,6 +1,6 @@
-"""What every test may use: a real libtorch, the command line in this process, and needs that are not met.
+"""Fixtures and helpers for all tests: a real libtorch, the command line in this process, and missing requirements.
 
-A test says what it needs with a marker or a fixture. Where a need is missing the test skips, unless
+A test declares its requirements with a marker or a fixture. Where one is missing the test is skipped, unless
 `TORCHLINK_TEST_REQUIRE=1` (set by `make test` in CI), which turns every such skip into a failure.
 """
 
@@ -29,22 +29,22 @@ TOOLS = {"compile": ("c++",), "cmake": ("cmake", "c++"), "nim": ("nim", "c++"), 
 
 
 def unmet(need: str) -> NoReturn:
-    """Skip the test, or fail it where a missing need must be seen."""
+    """Skip the test, or fail it under `TORCHLINK_TEST_REQUIRE=1`."""
     if os.environ.get("TORCHLINK_TEST_REQUIRE") == "1":
         pytest.fail(f"{need} is missing and TORCHLINK_TEST_REQUIRE=1", pytrace=False)
     pytest.skip(f"{need} is missing")
 
 
 def program(name: str) -> str:
-    """The path of a program that a test needs, or a skip of the test."""
+    """Return the path of a program that a test needs, or skip the test."""
     return shutil.which(name) or unmet(name)
 
 
 @functools.cache
 def makes_programs(*command: str) -> bool:
-    """Whether a compiler command makes a C++ program that uses the standard library, and the program runs.
+    """Whether a compiler command builds a C++ program that uses the standard library and runs.
 
-    Runtimes of their own packages (sanitizers, libc++) may be missing where their compiler is installed.
+    Sanitizers and libc++ have separate runtime packages, which may be missing although the compiler is installed.
     """
     with tempfile.TemporaryDirectory() as directory:
         program = Path(directory) / "program"
@@ -55,9 +55,9 @@ def makes_programs(*command: str) -> bool:
 
 
 def needed(module: str) -> Any:
-    """A module that a test needs: imported, or a skip of the test or of the whole module that asks for it.
+    """Import a module that a test needs, or skip the test or the test module that calls this.
 
-    Where a missing need must be seen it fails, which `pytest.importorskip` would not.
+    Unlike `pytest.importorskip` it fails under `TORCHLINK_TEST_REQUIRE=1`.
     """
     try:
         return importlib.import_module(module)
@@ -68,9 +68,9 @@ def needed(module: str) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave `matrix` and `gpu` tests out unless `-m` asks for them: they need gigabytes or hardware.
+    """Deselect `matrix` and `gpu` tests unless `-m` is given: they need gigabytes or hardware.
 
-    Those that build or download may take longer than the default of pyproject.toml before they count as hung.
+    Tests that build or download get a longer timeout than the default in pyproject.toml.
     """
     for item in items:
         seconds = max(
@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Check the programs that a test's markers ask for."""
+    """Check the programs that a test's markers require."""
     for marker, programs in TOOLS.items():
         if item.get_closest_marker(marker):
             for program in programs:
@@ -96,7 +96,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command line left behind."""
+    """The exit status and output of a command line."""
 
     code: int
     out: str
@@ -131,7 +131,7 @@ def torch_root() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of the tests' own, shared by the workers of one run so that no loader is compiled twice."""
+    """A cache for the tests, shared by the workers of one run so that no loader is compiled twice."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     directory = Path(os.environ.get("TORCHLINK_TEST_CACHE", shared / "torchlink-cache"))
@@ -142,7 +142,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_inherited_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of whoever runs the tests must not choose the libtorch."""
+    """Remove variables that choose a libtorch from the environment of the tests."""
     for name in (
         "TORCHLINK_LIBTORCH",
         "LIBTORCH",
@@ -155,11 +155,11 @@ def no_inherited_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for something to come true that another process brings about; the test fails where it never does."""
+    """Wait until a condition that depends on another process is true; fail the test on a timeout."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"what was waited for did not come within {seconds:g} s")
+            pytest.fail(f"the condition did not become true within {seconds:g} s")
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""Libtorchs that are not on this machine, as far as a link plan looks at them: facts, and empty files."""
+"""Fake libtorchs for link plans: facts, and empty files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""Write templates/loader/tiny.pt: the model that `torchlink verify` runs by default.
+"""Write templates/loader/tiny.pt: the model that `torchlink verify` runs by default; and warm.pt beside it.
 
     python tools/make_tiny_model.py [FILE]
+
+warm.pt is what a loader runs before it serves many models (`warm` of its protocol): operators whose first use makes
+libtorch do what it does once in a process.
 
 `forward(x: Tensor) -> Tensor` takes float32 of shape [N, 4] and returns float32 of shape [N, 2]. Weights are
 small fractions of two, so the result is exact on every device: `ones(1, 4)` gives [[2.5, -0.75]].
@@ -43,11 +46,43 @@ class Tiny(torch.nn.Module):  # type: ignore[misc]  # mypy does not follow torch
         return torch.addmm(self.bias2, hidden, self.weight2.t())
 
 
+class Warm(torch.nn.Module):  # type: ignore[misc]  # as above
+    """Layers that many models have; what it returns is of no use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+        self.convolution = torch.nn.Conv2d(1, 2, 2)
+        self.batch_norm = torch.nn.BatchNorm2d(2)
+        self.layer_norm = torch.nn.LayerNorm(4)
+        self.embedding = torch.nn.Embedding(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run them on float32 of shape [1, 4]."""
+        mixed = torch.softmax(self.linear(self.layer_norm(x)), -1)
+        image = torch.relu(self.batch_norm(self.convolution(torch.ones(1, 1, 4, 4))))
+        rows = self.embedding(torch.zeros(2, dtype=torch.long))
+        product = torch.matmul(rows, rows.transpose(0, 1))
+        return mixed.sum() + image.flatten(1).mean() + product.sum() + torch.cat([x, rows]).sum()
+
+
 def tiny_model() -> bytes:
     """Return the model as TorchScript, byte for byte the same from every torch that writes this file format."""
-    Tiny.__module__ = "torchlink"  # the name of the class in the file, however this script is run
+    return _written(Tiny())
+
+
+def warm_model() -> bytes:
+    """Return the model of warm.pt, whose weights are all zero but for the norms'."""
+    model = Warm()
+    for name, parameter in model.named_parameters():
+        torch.nn.init.constant_(parameter, 1.0 if "norm.weight" in name else 0.0)
+    return _written(model)
+
+
+def _written(model: torch.nn.Module) -> bytes:
+    type(model).__module__ = "torchlink"  # the name of the class in the file, however this script is run
     written = io.BytesIO()
-    torch.jit.save(torch.jit.script(Tiny().eval()), written)
+    torch.jit.save(torch.jit.script(model.eval()), written)
     bare = io.BytesIO()
     with zipfile.ZipFile(written) as full, zipfile.ZipFile(bare, "w") as kept:
         for member in full.infolist():
@@ -62,4 +97,6 @@ def tiny_model() -> bytes:
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET).write_bytes(tiny_model())
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
+    target.write_bytes(tiny_model())
+    target.with_name("warm.pt").write_bytes(warm_model())

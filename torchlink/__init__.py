@@ -1,11 +1,10 @@
-"""torchlink: find libtorch, work out the flags to build against it, prove them, lint what was built.
+"""torchlink: find libtorch, print the flags to build against it, verify them, and lint the binaries.
 
-The public, typed API: what the command line does, a `setup.py`, a `noxfile.py` or a conan recipe can do in
-one line.
+This is the public, typed API, for use in a `setup.py`, a `noxfile.py` or a conan recipe.
 
     import torchlink
     libtorch = torchlink.find()
-    words = torchlink.emit(torchlink.plan(libtorch), "cxx")
+    flags = torchlink.emit(torchlink.plan(libtorch), "cxx")
 
 Every function raises `torchlink.TorchlinkError` (with `.message`, `.hint` and `.code`; its subclasses are in
 `torchlink.errors`) where the command line would print an error, and `TypeError` for an argument of the wrong type.
@@ -13,6 +12,7 @@ Every function raises `torchlink.TorchlinkError` (with `.message`, `.hint` and `
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -49,10 +49,11 @@ __all__ = [
     "find",
     "inspect",
     "lint",
+    "notes",
     "plan",
     "verify",
 ]
-# Where the classes of the API are, which are imported when somebody asks for them: start-up is a feature.
+# The modules of the API's classes, which are imported on first use to keep start-up short.
 _CLASSES = {
     "BuiltLoader": "compilation.loader",
     "FileReport": "lint.finding",
@@ -72,10 +73,10 @@ _A_LIBTORCH = "what torchlink.find or torchlink.inspect returns"
 _A_BOOL = "a bool"
 
 
-if not TYPE_CHECKING:  # for which every name would be an attribute
+if not TYPE_CHECKING:  # a type checker would accept any attribute
 
     def __getattr__(name: str) -> object:
-        """A class of the API."""
+        """Import a class of the API."""
         if name not in _CLASSES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
@@ -86,22 +87,22 @@ if not TYPE_CHECKING:  # for which every name would be an attribute
 
 
 def __dir__() -> list[str]:
-    """What there is, the classes included."""
+    """List the names of the module, including the classes."""
     return sorted({*globals(), *__all__})
 
 
 def find(libtorch: str | Path | None = None, python: str | Path | None = None) -> Libtorch:
-    """The libtorch that `torchlink find` takes.
+    """Return the libtorch that `torchlink find` chooses.
 
     Args:
-        libtorch: a root, a `lib` directory or a directory that contains `libtorch/`; the first usable place
-            of the search order where omitted.
-        python: an interpreter whose torch is meant.
+        libtorch: a root, a `lib` directory or a directory that contains `libtorch/`; the first usable one in search
+            order where omitted.
+        python: an interpreter, whose torch is used.
 
     Raises:
         LibtorchNotFoundError: nothing usable was found; `details` lists the places.
-        LibtorchUnusableError: the one that was named cannot serve.
-        UsageError: both are named.
+        LibtorchUnusableError: the one that was named is not usable.
+        UsageError: both are given.
     """
     from torchlink import arguments
     from torchlink.libtorch.choose import choose
@@ -113,10 +114,10 @@ def find(libtorch: str | Path | None = None, python: str | Path | None = None) -
 
 
 def inspect(path: str | Path) -> Libtorch:
-    """What the libtorch at `path` is, read from its files; it need not fit this machine.
+    """Return the facts about the libtorch at `path`, read from its files; it may be for another machine.
 
     Raises:
-        LibtorchUnusableError: there is no libtorch, or or one that is incomplete.
+        LibtorchUnusableError: there is no libtorch, or it is incomplete.
     """
     from torchlink import arguments
     from torchlink.libtorch.inspect import inspect as read
@@ -133,16 +134,16 @@ def plan(
     aoti: bool = False,
     compiler: str | None = None,
 ) -> LinkPlan:
-    """Everything a build needs to know, in no tool's syntax.
+    """Return everything a build needs to know, in no tool's syntax.
 
     Args:
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         cpu_only: link only what a CPU program needs, even on a CUDA build.
         rpath: "absolute", "none" or "origin=DIR" (DIR relative to the program's directory).
-        headers: "system" (-isystem) or "after" (-idirafter: behind the system's own fmt, protobuf, …).
+        headers: "system" (-isystem) or "after" (-idirafter: after the system's own fmt, protobuf, …).
         aoti: the program loads AOTInductor packages.
-        compiler: a C++ compiler command whose abilities the plan must respect; the preferred C++ standard
-            is taken on trust where omitted.
+        compiler: a C++ compiler command that the plan must suit; where omitted, the preferred C++ standard is used
+            unchecked.
 
     Raises:
         ToolUnfitError: the compiler is too old for this libtorch.
@@ -163,7 +164,7 @@ def plan(
 
 
 def emit(plan: LinkPlan, target: str = "cxx", phase: str = "both") -> str:
-    """The flags of `plan` in a target's syntax.
+    """Return the flags of `plan` in a target's syntax.
 
     Args:
         plan: what `torchlink.plan` returned.
@@ -172,7 +173,7 @@ def emit(plan: LinkPlan, target: str = "cxx", phase: str = "both") -> str:
 
     Raises:
         InexpressibleError: a path cannot be written in that syntax.
-        UsageError: there is no such target.
+        UsageError: the target is unknown.
     """
     from torchlink import arguments
     from torchlink.emit import emit as write
@@ -185,15 +186,35 @@ def emit(plan: LinkPlan, target: str = "cxx", phase: str = "both") -> str:
     )
 
 
+def notes(plan: LinkPlan) -> tuple[str, ...]:
+    """Return what the user should know about `plan`: one sentence for each fact, with the command that fixes it.
+
+    Args:
+        plan: what `torchlink.plan` returned.
+    """
+    from torchlink import arguments
+    from torchlink.plan import LinkPlan
+    from torchlink.remedies.notes import notes_on
+
+    return notes_on(arguments.instance(plan, LinkPlan, "plan", "what torchlink.plan returns"))
+
+
 def verify(
     models: str | Path | Iterable[str | Path] | None = None,
     libtorch: Libtorch | None = None,
     *,
     device: str = "cpu",
     inputs: str | Iterable[str] | None = None,
+    inputs_file: str | Path | None = None,
+    method: str = "forward",
+    save_outputs: str | Path | None = None,
     expect: str | Path | None = None,
-    atol: float = 1e-5,
-    rtol: float = 1e-4,
+    atol: float | None = None,
+    rtol: float | None = None,
+    against: str | Path | None = None,
+    record: str | Path | None = None,
+    golden: str | Path | None = None,
+    model: str | None = None,
     timeout: float | None = None,
     env: str | Iterable[str] = (),
     libraries: str | Path | Iterable[str | Path] = (),
@@ -204,30 +225,40 @@ def verify(
     """Build the reference loader with the flags of the plan, run it on each model and report what came out.
 
     Args:
-        models: a TorchScript file or several, at least one; the bundled test model where omitted or None.
+        models: a TorchScript file, AOTInductor package or library, or several, at least one; the bundled test model
+            where omitted or None.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
-        inputs: forward's arguments in order, each as `--input` takes it: "float32[1,3,224,224]=randn:7"; worked out
-            from the model where omitted.
-        expect: a `.pt`, `.npy` or `.npz` file of the tensors that forward should return.
-        atol: absolute tolerance of that comparison.
-        rtol: relative tolerance of that comparison.
+        inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
+            out from the model where omitted.
+        inputs_file: all of forward's arguments in one file, in place of `inputs`: .pt, .json, .npz or .safetensors.
+        method: what is called in place of forward.
+        save_outputs: a file that is written with all that forward returns: .npz, .pt, .json or .safetensors.
+        force: overwrite that file, and what `record` holds of a model.
+        expect: a file of what forward should return: `.pt`, `.npy`, `.npz`, `.safetensors` or `.json`.
+        atol: absolute tolerance of comparisons; that of torch.testing.assert_close for the dtype where omitted.
+        rtol: relative tolerance of comparisons, likewise.
+        against: another run to compare with: "python", "python=EXE", "cuda", or the path of a libtorch.
+        record: a directory to keep each model's inputs and outputs in.
+        golden: one that was so made, to compare with.
+        model: the model to run in an AOTInductor package of several.
         timeout: seconds after which a model that has not finished is stopped.
-        env: environment variables that the loader is given besides those of docs/security.md: NAME or NAME=VALUE.
-        libraries: shared libraries of operators that the models use, loaded before them.
+        env: environment variables passed to the loader besides those in docs/security.md: NAME or NAME=VALUE.
+        libraries: shared libraries with operators that the models use, loaded before them.
         compiler: a C++ compiler command; $CXX, else c++, where omitted.
         via: how the loader is built: "cxx", "cmake" or "nim".
         cpu_only: link only what a CPU program needs, even on a CUDA build.
 
     Returns:
-        `report.ok`, `report.exit_code` and for each model a `ModelResult`: its `error` (None where all went well),
+        `report.ok`, `report.exit_code` and for each model a `ModelResult`: its `error` (None on success),
         `inputs`, `outputs` (each an `Output`), times.
 
     Raises:
         BuildFailedError: the loader did not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
-        UsageError: an option has no such value, an input cannot be read, or the sequence of models is empty.
+        UsageError: an argument has an invalid value, an input cannot be parsed, or the sequence of models is empty.
         FileError: `expect` or a library cannot be read.
+        LibtorchNotFoundError: `against` names a directory without a libtorch.
     """
     from torchlink import arguments
     from torchlink.plan import PlanOptions
@@ -237,9 +268,16 @@ def verify(
     files = () if models is None else arguments.paths(models, "models")
     options = VerifyOptions(
         inputs=None if inputs is None else arguments.texts(inputs, "inputs"),
+        inputs_file=None if inputs_file is None else arguments.path(inputs_file, "inputs_file"),
+        method=arguments.text(method, "method"),
+        save_outputs=None if save_outputs is None else arguments.path(save_outputs, "save_outputs"),
         expect=None if expect is None else arguments.path(expect, "expect"),
-        atol=arguments.number(atol, "atol"),
-        rtol=arguments.number(rtol, "rtol"),
+        atol=None if atol is None else arguments.number(atol, "atol"),
+        rtol=None if rtol is None else arguments.number(rtol, "rtol"),
+        against=None if against is None else arguments.text(os.fspath(against), "against"),
+        record=None if record is None else arguments.path(record, "record"),
+        golden=None if golden is None else arguments.path(golden, "golden"),
+        model=None if model is None else arguments.text(model, "model"),
         timeout=None if timeout is None else arguments.number(timeout, "timeout"),
         libraries=arguments.paths(libraries, "libraries"),
         device=arguments.text(device, "device"),
@@ -254,7 +292,7 @@ def verify(
 
 
 def _libtorch(given: Libtorch | None) -> Libtorch:
-    """The libtorch that a function is given; `find()` where omitted."""
+    """Return the libtorch argument of a function; `find()` where omitted."""
     if given is None:
         return find()
     from torchlink import arguments
@@ -264,10 +302,10 @@ def _libtorch(given: Libtorch | None) -> Libtorch:
 
 
 def _nothing_named(name: str, hint: str) -> TorchlinkError:
-    """The error for an empty sequence: a glob that has matched nothing must not pass."""
+    """Return the error for an empty sequence: a glob without matches must not succeed."""
     from torchlink.errors import UsageError
 
-    return UsageError(f"{name} is empty: there is nothing to look at.", hint=hint)
+    return UsageError(f"{name} is empty: nothing to check.", hint=hint)
 
 
 def lint(
@@ -282,27 +320,27 @@ def lint(
     select: str | Iterable[str] = (),
     ignore: str | Iterable[str] = (),
 ) -> LintReport:
-    """What is wrong or fragile in binaries that link libtorch; they are read, never run.
+    """Report what is wrong or fragile in binaries that link libtorch; they are read, never run.
 
-    Settings files are not read. `report.fails(Severity.ERROR)` tells whether there is an error.
+    Settings files are not read. `report.fails(Severity.ERROR)` is True where there is an error.
 
     Args:
         paths: programs, libraries, Python extensions, wheels and directories; a `.txt` file is the output of
             `ldd`, `lddtree` or `readelf -d`.
         target: the oldest system they must run on: "debian:12", "manylinux_2_28", "glibc=2.31".
-        allowed_rpath: prefixes that a search path entry must have; any is right where empty.
-        environment: that they will run in; LD_LIBRARY_PATH and LD_PRELOAD count. Empty where omitted.
-        root: an image or sysroot that they will run in.
-        libtorch: that Python extensions are imported with; that of their site-packages, else what `find` takes,
-            where neither this nor `python` names one.
-        python: an interpreter, whose torch they are imported with.
-        select: ids or globs of the only rules to apply; all where empty.
-        ignore: ids or globs of rules to leave out.
+        allowed_rpath: prefixes that a search path entry must have; any is allowed where empty.
+        environment: the one they will run in; LD_LIBRARY_PATH and LD_PRELOAD count. Empty where omitted.
+        root: the image or sysroot they will run in.
+        libtorch: the one Python extensions are imported with; where neither this nor `python` is given, that of their
+            site-packages, else the one that `find` chooses.
+        python: an interpreter, with whose torch Python extensions are imported.
+        select: ids or globs of the rules to apply; all where empty.
+        ignore: ids or globs of rules to skip.
 
     Raises:
         FileError: there is one path, and it cannot be checked. Of several it becomes a report of kind
             "unreadable".
-        UsageError: there is no such target or rule, or the sequence of paths is empty.
+        UsageError: the target or a rule is unknown, or the sequence of paths is empty.
     """
     from torchlink import arguments
     from torchlink.lint.context import LintOptions
@@ -331,10 +369,10 @@ def lint(
 
 
 class _Package(ModuleType):
-    """Keeps the API's functions in place when a room of the same name (`torchlink.plan`) is imported."""
+    """Preserves the API's functions when a module of the same name (`torchlink.plan`) is imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Ignore the import system's binding of a room to a name of the API."""
+        """Ignore the import system's binding of a module to a name of the API."""
         if not (name in __all__ and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 

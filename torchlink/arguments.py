@@ -1,4 +1,4 @@
-"""The arguments of the public API: each is checked where it comes in, and what is wrong names it."""
+"""Checks of the public API's arguments; every error names the argument."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TEXT = "a str"
 
 
 def path(value: object, name: str) -> Path:
-    """A path.
+    """Check a path.
 
     Raises:
-        TypeError: it is none.
-        UsageError: it holds a null character, which no file's name does.
+        TypeError: it is not a path.
+        UsageError: it contains a null character.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise wrong(name, PATH, value)
@@ -31,37 +31,37 @@ def path(value: object, name: str) -> Path:
 
 
 def paths(value: object, name: str) -> tuple[Path, ...]:
-    """One path or several."""
+    """Check one path or several."""
     return tuple(path(each, name) for each in several(value, name, PATH))
 
 
 def text(value: object, name: str) -> str:
-    """A string."""
+    """Check a string."""
     if not isinstance(value, str):
         raise wrong(name, TEXT, value)
     return without_null(value, name)
 
 
 def texts(value: object, name: str) -> tuple[str, ...]:
-    """One string or several."""
+    """Check one string or several."""
     return tuple(text(each, name) for each in several(value, name, TEXT))
 
 
 def number(value: object, name: str) -> float:
-    """A number, also one of numpy's."""
+    """Check a number, including numpy's."""
     if not isinstance(value, Real):
         raise wrong(name, "a number", value)
     return float(value)
 
 
 def instance(value: object, kind: type[T], name: str, what: str) -> T:
-    """An object of a class.
+    """Check that a value is an instance of a class.
 
     Args:
-        value: what was given.
+        value: the argument.
         kind: the class.
-        name: of the argument.
-        what: it should be, such as `a bool`.
+        name: the argument's name.
+        what: a description of valid values, such as `a bool`.
     """
     if not isinstance(value, kind):
         raise wrong(name, what, value)
@@ -69,14 +69,14 @@ def instance(value: object, kind: type[T], name: str, what: str) -> T:
 
 
 def settings(value: object, name: str) -> dict[str, str]:
-    """Strings by strings."""
+    """Check a mapping of strings to strings."""
     if not isinstance(value, Mapping):
         raise wrong(name, "a mapping of str to str", value)
     return {text(key, name): text(each, name) for key, each in value.items()}
 
 
 def several(value: object, name: str, what: str) -> tuple[object, ...]:
-    """What one argument names, one thing or several."""
+    """Return an argument that may be one value or several as a tuple."""
     if isinstance(value, (str, os.PathLike)):
         return (value,)
     if not isinstance(value, Iterable) or isinstance(value, (bytes, bytearray, Mapping)):
@@ -85,12 +85,12 @@ def several(value: object, name: str, what: str) -> tuple[object, ...]:
 
 
 def without_null(given: str, name: str) -> str:
-    """A string that the system takes for a name, an argument or a variable."""
+    """Check a string that becomes a file name, a program's argument or an environment variable."""
     if "\0" in given:
-        raise UsageError(f"{name} holds a null character: {given!r}.", hint="Remove it.")
+        raise UsageError(f"{name} contains a null character: {given!r}.", hint="Remove it.")
     return given
 
 
 def wrong(name: str, what: str, value: object) -> TypeError:
-    """The error for an argument of the wrong type."""
+    """Return the error for an argument of the wrong type."""
     return TypeError(f"{name} must be {what}, not {type(value).__name__}")

@@ -1,8 +1,8 @@
-"""The one way to write files: beside their place, whole, and renamed into it.
+"""The one way to write files: complete, in a workspace next to the target, and renamed to it.
 
-A process that is killed at any moment leaves its place as it was or as it was to be. What it leaves beside it, a
-workspace, is locked while it is in use; the next process that writes beside it removes it. Processes that write
-into one directory wait for each other.
+A process that is killed at any moment leaves the target in its old or its new state. Its workspace, which is locked
+while in use, is removed by the next process that writes there. Processes that write to one directory wait for each
+other.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 MARK = ".torchlink-"  # in the names of workspaces
 WORKSPACE = re.compile(r"\..+\.torchlink-[a-z0-9_]{8}", re.DOTALL)
-LONGEST_NAME = 200  # bytes of a place's name in that of its workspace; a file's name may have 255
-PATIENCE = 10  # seconds for which another process is waited for; it may be stopped
-ABANDONED = 86400  # seconds after which a workspace is nobody's, on a file system without locks
-IN_PLACE = ("/dev/", "/proc/")  # files that are another's: /dev/stdout, a shell's >(…)
+LONGEST_NAME = 200  # bytes of the target's name in that of its workspace; a file name may have 255
+PATIENCE = 10  # seconds to wait for another process, which may be stopped
+ABANDONED = 86400  # seconds after which a workspace is stale, on a file system without locks
+IN_PLACE = ("/dev/", "/proc/")  # written in place: /dev/stdout, a shell's >(…)
 NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 MEANWHILE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 HELD = {
@@ -39,14 +39,14 @@ HELD = {
     errno.EPERM,
     errno.EROFS,
     errno.EBUSY,
-}  # a file of its own mount, a directory that is closed
+}  # a file that is a mount point, a read-only directory
 
 
 class Progress(NamedTuple):
-    """Whom to tell how far the work is; both are called with bytes."""
+    """Callbacks that report progress in bytes."""
 
-    expect: Callable[[int], None]  # so much more is to be written
-    advance: Callable[[int], None]  # so much more is written
+    expect: Callable[[int], None]  # so many more bytes are to be written
+    advance: Callable[[int], None]  # so many more bytes have been written
 
 
 SILENT = Progress(lambda _: None, lambda _: None)
@@ -54,12 +54,12 @@ SILENT = Progress(lambda _: None, lambda _: None)
 
 @contextlib.contextmanager
 def workspace(directory: Path) -> Iterator[Path]:
-    """A new directory beside `directory`, on the same file system; gone afterwards.
+    """Make a directory beside `directory`, on the same file system, and delete it afterwards.
 
-    What killed processes left beside `directory` is removed; a workspace in use is locked and stays.
+    Workspaces that killed processes left beside `directory` are removed; those in use are locked and kept.
 
     Raises:
-        FileError: it cannot be made.
+        FileError: it cannot be created.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -72,10 +72,10 @@ def workspace(directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def beside(place: Path) -> Iterator[Path]:
-    """A locked directory beside a place, gone afterwards; those of killed processes go now.
+    """Make a locked directory beside a path, and delete it afterwards; those of killed processes are removed now.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     short = os.fsdecode(os.fsencode(place.name)[:LONGEST_NAME])
     prefix = f".{short}{MARK}"
@@ -85,7 +85,7 @@ def beside(place: Path) -> Iterator[Path]:
             work = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
             stack.callback(shutil.rmtree, work, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
-                # Another process may have found it unlocked, and removes it.
+                # Another process may find it unlocked and remove it.
                 held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 stack.callback(os.close, held)
                 with contextlib.suppress(OSError):  # a file system without locks
@@ -97,7 +97,7 @@ def beside(place: Path) -> Iterator[Path]:
 
 
 def publish(filled: Path, directory: Path) -> None:
-    """Put a finished directory, which is in a workspace, where the user wants it.
+    """Move a finished directory from a workspace to its target.
 
     Raises:
         FileError: it cannot be renamed.
@@ -109,10 +109,10 @@ def publish(filled: Path, directory: Path) -> None:
 
 
 def move_in(filled: Path, directory: Path, *, stays: Callable[[], bool] = lambda: False) -> None:
-    """Put a finished directory where it belongs.
+    """Move a finished directory from a workspace to its target.
 
-    What stood there is exchanged for it, in one step where the system can do that, and goes with the workspace;
-    `stays` may say that what is there is to stay: another process was faster.
+    An existing target is exchanged with it, atomically where the system supports that, and deleted with the workspace;
+    where `stays` returns True it is kept: another process was faster.
 
     Raises:
         OSError: it cannot be renamed.
@@ -127,22 +127,22 @@ def move_in(filled: Path, directory: Path, *, stays: Callable[[], bool] = lambda
             return
         if stays():
             return
-        with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+        with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
             _exchange(filled, directory)
             return
 
 
 def write_file(path: Path, data: bytes, *, mode: int | None = None, durable: bool = True) -> None:
-    """Write one file, or one that is no regular file (a pipe) in place.
+    """Write one file atomically; one that is not a regular file (a pipe) in place.
 
-    A link is followed; what is replaced keeps its mode and owner. A file that cannot be replaced by another, as one
-    that a container mounts, is written in place.
+    A link is followed; a replaced file's mode and owner are kept. A file that cannot be replaced, such as one mounted
+    in a container, is written in place.
 
     Args:
-        path: where to.
-        data: what.
-        mode: of the file; None: what it has, or else what the umask leaves.
-        durable: wait for the disk, so that a power failure leaves no empty file.
+        path: the file.
+        data: its new content.
+        mode: its mode; None: the existing one, else as the umask permits.
+        durable: sync to disk, so that a power failure does not leave an empty file.
 
     Raises:
         OSError: it cannot be written.
@@ -168,16 +168,16 @@ def write_file(path: Path, data: bytes, *, mode: int | None = None, durable: boo
 
 
 def write_tree(files: Callable[[], Mapping[str, bytes]], directory: Path) -> None:
-    """Write files into a directory: all or none, as far as one can see from outside.
+    """Write files to a directory: all or none.
 
-    A directory that is missing appears whole. In one that is there, what is new appears by file or by whole directory,
-    and what changes is exchanged by file, or by whole directory where nothing else is in it; where a step fails, those
-    before it are undone. A file that holds its text already is not touched.
+    A missing directory appears complete. In an existing one, new files appear one by one or by whole directory, and
+    changed ones are exchanged one by one, or by whole directory where it contains nothing else; where a step fails, the
+    previous ones are undone. A file that has its content already is not touched.
 
     Args:
-        files: gives the contents by name relative to `directory`; called while no other process writes there, once more
-            whenever another has been faster. What it raises ends the writing.
-        directory: made where it is missing, with those above it.
+        files: returns the contents by name relative to `directory`; called while no other process writes there, and
+            again whenever another was faster. An exception from it aborts the writing.
+        directory: created where it is missing, with its parents.
 
     Raises:
         OSError: a file or directory cannot be written.
@@ -185,13 +185,13 @@ def write_tree(files: Callable[[], Mapping[str, bytes]], directory: Path) -> Non
     real = Path(os.path.realpath(directory))
     try:
         while not (_merged(files, real) if os.path.lexists(real) else _appeared(files, real)):
-            pass  # another process made or removed it meanwhile
+            pass  # another process has created or removed it meanwhile
     except OSError as error:
         raise _named(error, directory) from error
 
 
 def fill(directory: Path, files: Mapping[str, bytes], *, durable: bool = False) -> None:
-    """Write files into a directory that nobody else uses, which is made where it is missing.
+    """Write files to a directory that no other process uses, which is created where it is missing.
 
     Raises:
         OSError: one cannot be written.
@@ -203,10 +203,10 @@ def fill(directory: Path, files: Mapping[str, bytes], *, durable: bool = False) 
 
 
 def check_space(directory: Path, needed: int) -> None:
-    """See that the disk of a directory, or of the nearest one that exists, can take so many bytes.
+    """Check that the disk of a directory, or of its nearest existing parent, has so many bytes free.
 
     Raises:
-        FileError: it cannot.
+        FileError: it has not.
     """
     while not directory.exists() and directory != directory.parent:
         directory = directory.parent
@@ -218,10 +218,8 @@ def check_space(directory: Path, needed: int) -> None:
         )
 
 
-def unwritable(
-    path: Path, error: OSError, hint: str = "Name a directory that you may write to."
-) -> TorchlinkError:
-    """The error for a place that cannot be written."""
+def unwritable(path: Path, error: OSError, hint: str = "Name a writable directory.") -> TorchlinkError:
+    """Return the error for a path that cannot be written."""
     named = _named(error, path)
     if error.errno in RESOURCES:
         return out_of_resources(f"Cannot write {named.filename}", error)
@@ -229,7 +227,7 @@ def unwritable(
 
 
 def _appeared(files: Callable[[], Mapping[str, bytes]], directory: Path) -> bool:
-    """Make a missing directory with files in it; False: somebody else has made it."""
+    """Create a missing directory with files in it; False: another process has created it."""
     top = directory  # the highest that is missing
     while not os.path.lexists(top.parent):
         top = top.parent
@@ -246,7 +244,7 @@ def _appeared(files: Callable[[], Mapping[str, bytes]], directory: Path) -> bool
 
 
 def _merged(files: Callable[[], Mapping[str, bytes]], directory: Path) -> bool:
-    """Put files into a directory that is there; False: it is not any more."""
+    """Write files to an existing directory; False: it has been removed."""
     with contextlib.ExitStack() as stack:
         try:
             before = stack.enter_context(_locked(directory))
@@ -269,7 +267,7 @@ def _merged(files: Callable[[], Mapping[str, bytes]], directory: Path) -> bool:
         undo: list[Callable[[], object]] = []
         try:
             for unit in units:
-                undo.append(_put(whole / unit, directory / unit))  # noqa: PERF401 - those before a failure count
+                undo.append(_put(whole / unit, directory / unit))  # noqa: PERF401 - those before a failure are undone
         except BaseException:
             for step in reversed(undo):
                 with contextlib.suppress(OSError):
@@ -279,13 +277,13 @@ def _merged(files: Callable[[], Mapping[str, bytes]], directory: Path) -> bool:
 
 
 def _units(changed: Collection[str], wanted: Collection[str], directory: Path) -> tuple[Path, ...]:
-    """What appears in one step each, relative to a directory.
+    """Return the files and directories to move in one step each, relative to a directory.
 
-    For every file that changes it is the highest directory above it that is missing, or that holds more than one such
-    file and none but wanted ones; else the file itself.
+    For every changed file it is the topmost directory above it that is missing, or that contains several changed files
+    and only wanted ones; else the file itself.
 
     Raises:
-        NotADirectoryError: a file stands where a directory is needed.
+        NotADirectoryError: there is a file where a directory is needed.
     """
     ours = {directory / name for name in wanted}
     units: dict[Path, None] = {}
@@ -304,18 +302,18 @@ def _units(changed: Collection[str], wanted: Collection[str], directory: Path) -
 
 
 def _is_exchangeable(place: Path, ours: Collection[Path]) -> bool:
-    """Whether a directory holds nothing but these files, and is nobody's link and not where this process is."""
+    """Whether a directory contains only these files, is not a link, and is not above the current directory."""
     if place.is_symlink() or place in (Path.cwd(), *Path.cwd().parents):
         return False
     return all(path in ours or (path.is_dir() and not path.is_symlink()) for path in place.rglob("*"))
 
 
 def _put(fresh: Path, place: Path) -> Callable[[], object]:
-    """Put a file or directory in its place, and return what undoes that."""
+    """Move a file or directory to its target, and return a function that undoes it."""
     if not os.path.lexists(place):
         fresh.rename(place)
         return partial(os.rename, place, fresh)
-    if place.is_symlink():  # what it leads to may lie on another file system
+    if place.is_symlink():  # its target may be on another file system
         before = place.read_bytes() if place.exists() else b""
         write_file(place, fresh.read_bytes())
         return partial(write_file, place, before)
@@ -324,10 +322,10 @@ def _put(fresh: Path, place: Path) -> Callable[[], object]:
 
 
 def _exchange(fresh: Path, place: Path) -> None:
-    """Exchange two files or directories: in one step where the system and the file system can.
+    """Exchange two files or directories, atomically where the system and the file system support it.
 
     Raises:
-        FileNotFoundError: nothing stands in the place any more.
+        FileNotFoundError: `place` does not exist any more.
         OSError: they cannot be renamed.
     """
     if _exchanged(fresh, place):
@@ -347,7 +345,7 @@ def _exchange(fresh: Path, place: Path) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Whether the system has exchanged two names in one step, which Linux can since 3.15."""
+    """Exchange two names atomically (Linux since 3.15); return whether the system supports it."""
     import ctypes
 
     exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -371,7 +369,7 @@ def _write(file: Path, data: bytes, *, durable: bool) -> None:
 
 
 def _make_like(fresh: Path, before: os.stat_result) -> None:
-    """Give a file or directory the mode and, where that is allowed, the owner of what it replaces."""
+    """Set the mode and, where that is permitted, the owner of a file or directory to those of the one it replaces."""
     now = fresh.stat()
     if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
         with contextlib.suppress(OSError):
@@ -394,7 +392,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _named(error: OSError, place: Path) -> OSError:
-    """The error, with the user's name for a place where it names the workspace beside it, or nothing."""
+    """Return the error with the user's path where it names the workspace, or nothing."""
     name = error.filename
     if name is None or MARK in os.fsdecode(name):
         return OSError(error.errno, error.strerror, str(place))
@@ -416,7 +414,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _is_left(workspace: int) -> bool:
-    """Whether the process that made a workspace is gone; its lock is then this process's."""
+    """Whether the process that created a workspace has ended; this process then holds its lock."""
     try:
         fcntl.flock(workspace, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -428,12 +426,12 @@ def _is_left(workspace: int) -> bool:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[os.stat_result]:
-    """Keep other processes that use this from writing into a directory; gives its status.
+    """Lock a directory against other processes that use this function, and yield its status.
 
-    Whoever holds it longer than any writing takes (`flock DIR torchlink …` does) is passed over.
+    A lock that is held longer than writing takes (such as by `flock DIR torchlink …`) is ignored.
 
     Raises:
-        OSError: it is not there, or no directory.
+        OSError: it does not exist, or is not a directory.
     """
     held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

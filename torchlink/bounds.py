@@ -1,4 +1,4 @@
-"""How much of a file that anybody may have made is read and worked on: files, numbers and JSON that stay small."""
+"""Reading untrusted files, numbers and JSON with limits on their size."""
 
 from __future__ import annotations
 
@@ -12,33 +12,29 @@ from torchlink.status import file_kind
 if TYPE_CHECKING:
     from pathlib import Path
 
-DIGITS = 18  # what fits 64 bits whatever the digits are
+DIGITS = 18  # fit into 64 bits whatever the digits are
 LARGEST = 1_000_000_000_000_000_000
-LONGEST_JSON = 8 << 20  # bytes; empty lists, the worst, take twenty times as much in memory
-
-
+LONGEST_JSON = 8 << 20  # bytes; in memory it takes up to twenty times as much (empty lists)
 LONGEST_FILE = 32 << 20  # bytes of any other file that is read as a whole
 
 
 def read_whole(path: Path | str, limit: int = LONGEST_FILE) -> bytes:
-    """All of a regular file; a FIFO, a terminal or a device is not waited for.
+    """Read a whole regular file; never block on a FIFO, a terminal or a device.
 
     Raises:
-        FileError: it is no regular file, or larger than `limit`.
+        FileError: it is not a regular file, or larger than `limit`.
         OSError: it cannot be read.
     """
     data = first_bytes(path, limit + 1)
     if len(data) > limit:
-        raise FileError(
-            f"{path}: larger than {limit >> 20} MB.", hint="Check that it is the file that was meant."
-        )
+        raise FileError(f"{path}: larger than {limit >> 20} MB.", hint="Check that it is the intended file.")
     return data
 
 
 def first_bytes(path: Path | str, size: int) -> bytes:
-    """The first `size` bytes of a regular file; errors are those of `read_whole`."""
+    """Read the first `size` bytes of a regular file; errors are those of `read_whole`."""
     status = os.stat(path)  # noqa: PTH116 - plain strings: this runs at every start
-    _check_regular(path, status)  # before it is opened: that alone would wind a tape
+    _check_regular(path, status)  # before it is opened: opening alone rewinds a tape
     held = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(held)
@@ -56,7 +52,7 @@ def first_bytes(path: Path | str, size: int) -> bytes:
 
 
 def holds(path: Path | str, data: bytes) -> bool:
-    """Whether a regular file holds exactly these bytes; no more than that many are read, and one.
+    """Whether a regular file's content is exactly these bytes; at most one byte more is read.
 
     Raises:
         OSError: it cannot be read.
@@ -74,7 +70,7 @@ def _check_regular(path: Path | str, status: os.stat_result) -> None:
 
 
 def whole_number(digits: str) -> int:
-    """The value of decimal digits; of more than 18 it is `LARGEST`, of what is no number 0."""
+    """Return the value of decimal digits; `LARGEST` for more than 18, 0 for anything else."""
     if len(digits) > DIGITS:
         return LARGEST
     try:
@@ -83,21 +79,23 @@ def whole_number(digits: str) -> int:
         return 0
 
 
-def load_json(text: str | bytes) -> Any:
-    """The value of a JSON document.
+def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
+    """The value of a JSON document of up to `limit` bytes.
 
     Raises:
-        ValueError: it is none, or too large or too deeply nested to be read.
+        ValueError: it is invalid, too large, or too deeply nested.
     """
     import json
 
-    if len(text) > LONGEST_JSON:
-        raise ValueError(f"it is larger than {LONGEST_JSON >> 20} MB")
+    if len(text) > limit:
+        raise ValueError(f"it is larger than {limit >> 20} MB")
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is too deeply nested") from None
     except json.JSONDecodeError:
         raise
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
     except ValueError:  # Python's own limit; its words are for programmers
         raise ValueError("a number in it is too long") from None

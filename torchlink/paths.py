@@ -1,9 +1,9 @@
-"""Where torchlink keeps things: the cache, and the data files that come with the package.
+"""The cache directory, and the data files of the package.
 
-What the cache holds is run and believed, so it is used only where nobody else can have written it: a directory or
-file counts when it belongs to this user or to root and neither its group nor others may write to it. The directories
-above are checked as sshd's StrictModes checks them, for who may write there can put another in its place: they
-belong to this user or to root, and nobody else may write to them, unless they are sticky as /tmp is.
+Programs in the cache are run, so it is used only where no other user can have written it: a directory or file is
+trusted when it belongs to this user or to root and is not writable by group or others. The directories above it are
+checked like sshd's StrictModes, because whoever can write there can replace it: they must belong to this user or to
+root and not be writable by others, unless they are sticky like /tmp.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOGS = "logs"
-MOST_STEPS = 200  # on the way to a path, links followed
-ROOM = 16 << 20  # bytes: a loader takes one or two, what it is built from a few more
-ELSEWHERE = "Name another directory with TORCHLINK_CACHE_DIR."
+MOST_STEPS = 200  # directories and links above a path that are checked
+ROOM = 16 << 20  # bytes that must be free: a loader needs one or two MiB, its build a few more
+ELSEWHERE = "Set TORCHLINK_CACHE_DIR to another directory."
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_lasting: dict[Path, Path] = {}  # the same, for what outlasts this process
-_instead: dict[str, str] = {}  # caches that are not used, and the private directories of this process
+_lasting: dict[Path, Path] = {}  # unusable caches, and their replacements that outlast this process
+_instead: dict[
+    str, str
+] = {}  # unusable caches, and their replacements that this process deletes when it exits
 
 
 def cache_dir() -> Path:
-    """The directory of everything that can be deleted at any time, whether it is used or not.
+    """Return the cache directory, whether or not it can be used; its contents can be deleted at any time.
 
-    `TORCHLINK_CACHE_DIR` wins; otherwise the platform's user cache directory (`~/.cache/torchlink` on Linux).
+    It is `TORCHLINK_CACHE_DIR`, else in the platform's user cache directory (`~/.cache/torchlink` on Linux).
     It may not exist yet.
     """
     override = os.environ.get("TORCHLINK_CACHE_DIR")
@@ -40,7 +42,7 @@ def cache_dir() -> Path:
         return Path(os.path.expanduser(override)).absolute()  # noqa: PTH111 - `Path` raises for an unknown user
     platform: str = sys.platform  # mypy would call the rest unreachable on the platform it runs on
     if platform == "linux":
-        # The XDG rule, as platformdirs has it, without the 5 ms that importing it costs every start.
+        # The XDG rule as in platformdirs, whose import would cost 5 ms at every start.
         base = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is to be ignored
         return (Path(base) if os.path.isabs(base) else home() / ".cache") / "torchlink"  # noqa: PTH117 - text
     from platformdirs import user_cache_path
@@ -49,7 +51,7 @@ def cache_dir() -> Path:
 
 
 def home() -> Path:
-    """This user's home directory: HOME, else what the system has on record, which may not exist."""
+    """Return this user's home directory: HOME, else the one in the user database, which may not exist."""
     named = os.environ.get("HOME", "")
     if os.path.isabs(named):  # noqa: PTH117 - text
         return Path(named)
@@ -57,12 +59,12 @@ def home() -> Path:
 
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:  # a user without a record, as in containers that are run under any number
+    except KeyError:  # a user id without an entry, as in containers with arbitrary user ids
         return Path("/nonexistent")
 
 
 def working_directory() -> str:
-    """The current directory by the name that its user came by, as CMake takes it: `$PWD`, if it is true."""
+    """Return the current directory as `$PWD` names it, if that is correct, with its links, as CMake does."""
     named = os.environ.get("PWD", "")
     try:
         if os.path.isabs(named) and os.path.samefile(named, "."):  # noqa: PTH117, PTH121 - text, as os.getcwd gives
@@ -73,7 +75,7 @@ def working_directory() -> str:
 
 
 def distrust(path: Path) -> str | None:
-    """Why a directory or file of the cache is not used; None: it is, or it is not there."""
+    """Return why a directory or file of the cache is not trusted; None: it is trusted, or missing."""
     if not hasattr(os, "geteuid"):  # Windows: the profile's own access list
         return None
     try:
@@ -82,7 +84,7 @@ def distrust(path: Path) -> str | None:
             if status.st_uid not in (os.geteuid(), 0):
                 return f"is a link of user {status.st_uid}"
             status = os.stat(path)  # noqa: PTH116 - on the path of every start
-    except (OSError, ValueError):  # whoever opens it says more
+    except (OSError, ValueError):  # opening it will report the error
         return None
     if status.st_uid not in (os.geteuid(), 0):
         return f"belongs to user {status.st_uid}"
@@ -90,15 +92,15 @@ def distrust(path: Path) -> str | None:
 
 
 def distrust_above(path: Path) -> str | None:
-    """Why a directory above a path lets others replace it, as a clause; None: none does."""
+    """Return why other users could replace a path, as a clause; None: they cannot."""
     if not hasattr(os, "geteuid"):
         return None
-    # Whoever owns `/` can do everything; in a user namespace that is not 0.
+    # The owner of `/` can do everything; in a user namespace that is not user 0.
     trusted = {os.geteuid(), 0, os.stat("/").st_uid}  # noqa: PTH116 - on the path of every start
     for directory in _above(path):
         try:
             status = os.stat(directory)  # noqa: PTH116
-        except (OSError, ValueError):  # it is still to be made
+        except (OSError, ValueError):  # it does not exist yet
             continue
         if status.st_uid not in trusted:
             return f"is in {directory}, which belongs to user {status.st_uid}"
@@ -106,12 +108,12 @@ def distrust_above(path: Path) -> str | None:
         if writers == stat.S_IWGRP and _is_own_group(status.st_gid):
             continue
         if writers and not status.st_mode & stat.S_ISVTX:
-            return f"is in {directory}, to which other users can write"
+            return f"is in {directory}, which other users can write to"
     return None
 
 
 def _above(path: Path) -> Iterator[str]:
-    """The directories above a path, and those above what links on the way lead to."""
+    """Yield the directories above a path, and those above the targets of links in it."""
     waiting = [os.path.abspath(path)]  # noqa: PTH100 - links are followed one by one
     seen: set[str] = set()
     while waiting:
@@ -128,7 +130,7 @@ def _above(path: Path) -> Iterator[str]:
 
 
 def _is_own_group(group: int) -> bool:
-    """Whether a group is the user's private one, which many systems make with each user: nobody else is in it."""
+    """Whether a group is the user's private group, as many systems create for each user, without other members."""
     import grp
     import pwd
 
@@ -140,7 +142,7 @@ def _is_own_group(group: int) -> bool:
 
 
 def unused(kind: str = "") -> tuple[Path, str] | None:
-    """The directory of the cache, or of one kind of things in it, that is not used, and why."""
+    """Return the cache directory, or that of one kind of entries, where it is not trusted, and why; else None."""
     root = cache_dir()
     above = distrust_above(root)
     if above is not None:
@@ -153,9 +155,10 @@ def unused(kind: str = "") -> tuple[Path, str] | None:
 
 
 def kept_in(kind: str) -> Path:
-    """The directory of one kind of things in the cache; it may not exist yet.
+    """Return the directory of one kind of entries in the cache; it may not exist yet.
 
-    Where the cache is not used, one of a private directory that this process deletes at its end, logs aside.
+    Where the cache is not trusted, it is in a private directory that this process deletes when it exits, except for
+    logs.
     """
     root = cache_dir()
     if str(root) in _instead:
@@ -165,18 +168,18 @@ def kept_in(kind: str) -> Path:
 
 
 def made_in(kind: str) -> Path:
-    """As `kept_in`, and there; what is made is open to this user alone.
+    """Return the directory of `kept_in` after creating it, accessible to this user only.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
-    return _made(kept_in(kind)) or kept_in(kind)  # None: somebody was faster with a directory of their own
+    return _made(kept_in(kind)) or kept_in(kind)  # None: another user has created it meanwhile
 
 
 def _made(place: Path) -> Path | None:
-    """Make the directory of one kind of things and that above it; None where another user did."""
+    """Create the directory of one kind of entries and its parents; None where it is another user's."""
     if not os.environ.get("TORCHLINK_CACHE_DIR") and place.is_relative_to(home()):
-        os.stat(home())  # noqa: PTH116 - a home that is not there is not for us to make
+        os.stat(home())  # noqa: PTH116 - a missing home is not created
     absent = [each for each in place.parent.parents if not each.exists()]
     for directory in (*reversed(absent), place.parent, place):
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -184,10 +187,10 @@ def _made(place: Path) -> Path | None:
 
 
 def usable(kind: str) -> Path:
-    """As `made_in`, and with room to write; where that cannot be, in a private directory as for `kept_in`.
+    """Return the directory of `made_in` if it has free space, else one in a private directory as for `kept_in`.
 
     Raises:
-        OSError: there is no room for temporary files either, or something else is where the cache is named.
+        OSError: there is no space for temporary files either, or TORCHLINK_CACHE_DIR is not a directory.
     """
     place = kept_in(kind)
     reason = _why_not(place)
@@ -198,10 +201,10 @@ def usable(kind: str) -> Path:
 
 
 def _why_not(place: Path) -> str | None:
-    """Make the directory of one kind of things; why nothing can be written there, or None.
+    """Create the directory of one kind of entries; return why it cannot be written, or None.
 
     Raises:
-        OSError: something else is where TORCHLINK_CACHE_DIR names it: what is named so is not passed over.
+        OSError: TORCHLINK_CACHE_DIR is not a directory: an explicit setting is not ignored.
     """
     try:
         if _made(place) is None:
@@ -212,22 +215,22 @@ def _why_not(place: Path) -> str | None:
     except (FileExistsError, NotADirectoryError):
         if os.environ.get("TORCHLINK_CACHE_DIR"):
             raise
-        return "cannot be made, for a file is in its way"
+        return "cannot be created: a file is in its place"
     except FileNotFoundError:
-        return f"cannot be made, for there is no directory {home()}"
+        return f"cannot be created: no such directory: {home()}"
     except OSError as error:
-        return f"cannot be made: {error.strerror}"
-    return "is on a disk that is full" if space.f_bavail * space.f_frsize < ROOM else None
+        return f"cannot be created: {error.strerror}"
+    return "is on a full disk" if space.f_bavail * space.f_frsize < ROOM else None
 
 
 def lasting(kind: str) -> Path:
-    """As `made_in`, for what is read after the end of this process.
+    """Return the directory of `made_in` for files that are read after this process has exited.
 
-    Where the cache cannot be written, in a directory of this user for temporary files; a note says so.
+    Where the cache cannot be written, it is in a temporary directory of this user, and a note says so.
 
     Raises:
-        FileError: the cache is not used.
-        OSError: there is no room for temporary files either.
+        FileError: the cache is not trusted.
+        OSError: there is no space for temporary files either.
     """
     found = unused(kind)
     if found:
@@ -247,7 +250,9 @@ def lasting(kind: str) -> Path:
             raise FileError(f"The cache {root} {reason}, and {directory} {wrong}.", hint=ELSEWHERE)
     if root not in _lasting:
         _lasting[root] = instead
-        _note(f"the cache {root} is not used: it {reason}. What lasts is kept in {instead}. {ELSEWHERE}")
+        _note(
+            f"the cache {root} is not used: it {reason}. Files that outlast this process are in {instead}. {ELSEWHERE}"
+        )
     return instead / kind
 
 
@@ -256,10 +261,10 @@ def _note(remark: str) -> None:
 
 
 def close_to_others(directory: Path) -> None:
-    """Take from others the right to write into a directory that a umask such as 002 has given them.
+    """Remove write permission for group and others from a directory and its contents; a umask such as 002 grants it.
 
     Raises:
-        OSError: it cannot be taken.
+        OSError: the permissions cannot be changed.
     """
     for path in (directory, *directory.rglob("*")):
         if not path.is_symlink():
@@ -267,19 +272,17 @@ def close_to_others(directory: Path) -> None:
 
 
 def remedy(place: Path, reason: str) -> str:
-    """What to do about a place of the cache that is not used."""
+    """Return a hint on how to make an untrusted cache directory usable."""
     if reason.startswith("is in"):
-        return (
-            "Name a directory with TORCHLINK_CACHE_DIR that only you and root can write to, and all above it."
-        )
+        return "Set TORCHLINK_CACHE_DIR to a directory that only you and root can write to, as well as all above it."
     return (
-        f"Run `chmod go-w {quoted(str(place))}` if it is yours, or name another directory with "
-        "TORCHLINK_CACHE_DIR."
+        f"Run `chmod go-w {quoted(str(place))}` if it is yours, or set TORCHLINK_CACHE_DIR to "
+        "another directory."
     )
 
 
 def _private(place: Path, reason: str, advice: str) -> str:
-    """The directory of this process alone that stands in for a cache; the first time a note says so."""
+    """Return this process's private directory that replaces a cache; the first time, print a note."""
     root = str(cache_dir())
     if root not in _instead:
         import atexit
@@ -292,7 +295,7 @@ def _private(place: Path, reason: str, advice: str) -> str:
 
 
 def _delete(directory: Path, process: int) -> None:
-    """Delete a private directory, but for logs, which an error has named."""
+    """Delete a private directory except its logs, which error messages refer to."""
     import contextlib
     import shutil
 
@@ -306,9 +309,9 @@ def _delete(directory: Path, process: int) -> None:
 
 
 def data_dir(kind: str) -> Path:
-    """The directory of a kind of data files: `templates` or `examples`.
+    """Return the directory of a kind of data files: `templates` or `examples`.
 
-    In a wheel they lie inside the package; in a checkout (and an editable install) at the top level.
+    In a wheel they are inside the package; in a checkout (and an editable install) at the top level.
     """
     package = Path(__file__).parent
     packed = package / "_data" / kind

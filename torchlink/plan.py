@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
-from torchlink.libtorch.machine import Machine, is_foreign, this_machine
+from torchlink.libtorch.floor import glibc_conflict, shortfall
+from torchlink.libtorch.machine import is_foreign
 from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
 from torchlink.libtorch.tree import check_unpacked
 from torchlink.status import is_file
 from torchlink.toolchain.directories import (
-    headers_go,
+    header_position,
     is_system_dir,
     linked,
     linker_dirs,
@@ -28,27 +28,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
+    from torchlink.libtorch.floor import GlibcConflict, Shortfall
     from torchlink.toolchain.types import Compiler
 
 
 class PlanOptions(NamedTuple):
-    """What the user wants of the program."""
+    """What the user wants from the build."""
 
     cpu_only: bool = False  # link only what a CPU program needs, even on a CUDA build
     rpath: str = "absolute"  # "absolute" | "none" | "origin=DIR": DIR relative to the program's own directory
-    headers: str = "system"  # "system": -isystem | "after": -idirafter, behind the system's own headers
+    headers: str = "system"  # "system": -isystem | "after": -idirafter, after the system's own headers
     aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
-    cxx_standard: int | None = None  # None: what suits libtorch and the compiler
-    compiles: bool = True  # False: only the link flags are wanted, for which libtorch needs no headers
+    cxx_standard: int | None = None  # None: the best that libtorch and the compiler support
+    compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers
 
 
 class PlanLibrary(NamedTuple):
     """A library on the link line."""
 
     name: str  # bare: "torch_cpu"
-    file: Path  # the file the linker takes: lib<name>.so, .dylib, or .lib
-    keep: bool  # required: no symbol references it, yet it must stay linked
-    symbol: str | None = None  # Windows: the symbol that keeps it when the linker is told to include it
+    file: Path  # for the linker: lib<name>.so, .dylib, or .lib
+    keep: bool  # required: it must stay linked although no symbol references it
+    symbol: str | None = None  # Windows: the symbol to include so that the linker keeps it
 
 
 class LinkPlan(NamedTuple):
@@ -57,36 +58,41 @@ class LinkPlan(NamedTuple):
     libtorch: Libtorch
     options: PlanOptions
     platform: str  # "linux" | "macos" | "windows"
-    defines: tuple[tuple[str, str], ...]  # (("_GLIBCXX_USE_CXX11_ABI", "0"),): empty where it has no meaning
-    include_dirs: tuple[Path, ...]  # libtorch's; never a directory the compiler searches by itself
+    defines: tuple[tuple[str, str], ...]  # (("_GLIBCXX_USE_CXX11_ABI", "0"),); empty where it has no meaning
+    include_dirs: tuple[Path, ...]  # libtorch's; never one that the compiler searches by default
     cxx_standard: int
-    library_dirs: tuple[Path, ...]  # -L; empty for a directory that the linker searches by itself
+    library_dirs: tuple[Path, ...]  # -L; never one that the linker searches by default
     libraries: tuple[PlanLibrary, ...]  # in link order
-    runtime_dirs: tuple[str, ...]  # search path entries to write into the program, `$ORIGIN/…` unexpanded
-    # DT_RPATH instead of DT_RUNPATH, because companions of moved libraries must be reached
+    runtime_dirs: tuple[str, ...]  # entries of the program's search path, `$ORIGIN/…` unexpanded
+    # DT_RPATH instead of DT_RUNPATH, so that libtorch's libraries find companions that were moved
     runtime_as_rpath: bool
-    notes: tuple[str, ...]  # what the user should know, one sentence each; goes to stderr
-    # -rpath-link: where only the linker looks, for what libtorch's libraries need
+    compiler: Compiler | None  # the one the flags are for; None: any current compiler
+    # -rpath-link: searched by the linker only, for the dependencies of libtorch's libraries
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
-    # What a file for builds with a standard of their own must ask for; None where the compiler's default suffices
+    # The standard to set in projects that have one of their own; None where the compiler's default suffices
     shared_standard: int | None = None
-    undefines: tuple[str, ...] = ()  # of `defines`: what the compiler's own command has with another value
+    undefines: tuple[str, ...] = ()  # those of `defines` that the compiler's own command defines differently
+    # Facts that the user should know; `torchlink.notes` makes sentences of them.
+    missing: tuple[MissingLibrary, ...] = ()  # dependencies that are not found anywhere
+    # Companion dirs on no search path: neither libtorch's nor the program's
+    unreached_dirs: tuple[Path, ...] = ()
+    shortfall: Shortfall | None = None  # what the C and C++ libraries of this system or of the compiler lack
+    glibc_conflict: GlibcConflict | None = None  # the program would load a C library of another release
+    ignored_compiler: str | None = None  # the value of $CXX, where that cannot use these flags
 
     @property
     def all_include_dirs(self) -> tuple[Path, ...]:
-        """Libtorch's include directories and CUDA's behind them."""
+        """Libtorch's include directories, followed by CUDA's."""
         return self.include_dirs + self.cuda_include_dirs
 
 
 DEFAULTS = PlanOptions()
 
 ABI_MACRO = "_GLIBCXX_USE_CXX11_ABI"
-# What glibc's loader replaces inside a search path entry.
-LOADER_WORDS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
-
-NAMED_AT_MOST = 8  # missing libraries in one note
+# What glibc's loader replaces in a search path entry.
+LOADER_TOKENS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 
 
 def make_plan(
@@ -95,33 +101,33 @@ def make_plan(
     """Decide the flags of a build.
 
     Args:
-        libtorch: what is built against.
-        options: what the user wants of the program.
-        compiler: what will compile; it decides whether the preferred C++ standard can be asked for and which
-            include directories are its own. Without one the words suit any current compiler.
+        libtorch: what to build against.
+        options: what the user wants from the build.
+        compiler: determines whether the preferred C++ standard is possible, and which include directories are its own.
+            Without one the flags are for any current compiler.
 
     Raises:
-        LibtorchUnusableError: it is not extracted, or half of it is missing.
+        LibtorchUnusableError: it is not extracted, or it is incomplete.
         ToolUnfitError: the compiler cannot build against this libtorch.
-        InexpressibleError: the loader could not find libtorch through a search path that names its directory.
-        UsageError: an option has no such value.
+        InexpressibleError: libtorch's directory cannot be written in a search path.
+        UsageError: an option has an unknown value.
     """
     if compiler is not None or not is_foreign(libtorch):
-        check_unpacked(libtorch)  # another platform's words can only be looked at here anyway
+        check_unpacked(libtorch)  # flags for another platform are only looked at here
     if options.compiles and not libtorch.include_dirs:
         raise LibtorchUnusableError(
             f"{libtorch.root} has no headers to compile with: include/ATen is missing.",
-            hint="Name a libtorch with include/, or say `torchlink flags --link` for the link flags alone.",
+            hint="Name a libtorch with include/, or use `torchlink flags --link` for the link flags alone.",
         )
     if compiler is not None:
         check_compiler(libtorch, compiler)
     if options.headers not in {"system", "after"}:
-        raise UsageError(f"--headers {options.headers} is not known.", hint="Say system or after.")
-    options = options._replace(headers=headers_go(options.headers, libtorch, compiler))
+        raise UsageError(f"Unknown --headers value: {options.headers}.", hint="Use system or after.")
+    options = options._replace(headers=header_position(options.headers, libtorch, compiler))
     standard = cxx_standard(libtorch, compiler, options.cxx_standard)
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
     libraries = _libraries(libtorch, options)
-    libraries += _stranded_libraries(libtorch, away, options, libraries)
+    libraries += _companion_libraries(libtorch, away, options, libraries)
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
     absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
     runtime_dirs = _runtime_dirs(libtorch, options, absolute)
@@ -140,41 +146,27 @@ def make_plan(
         libraries=libraries,
         runtime_dirs=runtime_dirs,
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and options.rpath == "absolute",
-        notes=(
-            *([_foreign_note(libtorch, compiler)] if is_foreign(libtorch) else []),
-            *_notes(libtorch, options, away, standard, libraries, compiler),
-        ),
+        compiler=compiler,
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
         shared_standard=options.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
+        missing=missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries,
+        unreached_dirs=tuple(companion.path for companion in away) if options.rpath != "absolute" else (),
+        shortfall=shortfall(libtorch, linked(compiler)),
+        glibc_conflict=glibc_conflict(libtorch)
+        if libtorch.layout == "system" and options.rpath == "absolute"
+        else None,
     )
 
 
 def _unlike_default(compiler: Compiler | None, required: int) -> int | None:
-    """The standard that must be asked for; None where a compiler takes it or a later one by itself."""
+    """Return the standard that must be set; None where the compiler's default is it or a later one."""
     default = compiler.default_standard if compiler else None
     return required if default is None or default < required else None
 
 
-def _foreign_note(libtorch: Libtorch, compiler: Compiler | None) -> str:
-    """That nothing built against this libtorch runs here, and what compiles for it."""
-    from torchlink.toolchain.emulator import command_for
-
-    use = (
-        f"compile with {shlex.join(compiler.command)}"
-        if compiler
-        else "compile with a cross compiler or on such a machine"
-    )
-    command = command_for(libtorch.arch, compiler) if compiler and libtorch.platform == "linux" else None
-    run = f"run the program with {command} PROGRAM" if command else "the program does not run here by itself"
-    return (
-        f"{libtorch.root} is built for {Machine(libtorch.platform, libtorch.arch)}, and this machine is "
-        f"{this_machine()}: {use}; {run}."
-    )
-
-
 def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
-    """CUDA's include directories."""
+    """Return CUDA's include directories."""
     if libtorch.accelerator != "cuda":
         return ()
     from torchlink.toolchain.cuda import cuda_include_dirs
@@ -183,10 +175,10 @@ def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
 
 
 def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, ...]:
-    """The libraries to link, accelerator first: what depends on others stands before them."""
+    """Return the libraries in link order: each before those that it depends on."""
     libraries: list[PlanLibrary] = []
     if options.aoti:
-        # An AOTInductor package asks the loader for libtorch.so by its bare name.
+        # An AOTInductor package needs libtorch.so by its bare name.
         libraries += [_library(libtorch, "torch", keep=True)] if _file_name(libtorch, "torch") else []
     if not options.cpu_only:
         libraries += [
@@ -200,23 +192,23 @@ def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, .
     )
     if names is None:
         raise LibtorchUnusableError(
-            f"{libtorch.library_dir} holds nothing to link against: neither torch_cpu nor torch beside c10.",
+            f"{libtorch.library_dir} has nothing to link against: neither torch_cpu nor torch next to c10.",
             hint="Reinstall libtorch, or name another one with --libtorch.",
         )
     linked = {library.name for library in libraries}
     return (*libraries, *(_library(libtorch, name) for name in names if name not in linked))
 
 
-def _stranded_libraries(
+def _companion_libraries(
     libtorch: Libtorch,
     away: tuple[CompanionDir, ...],
     options: PlanOptions,
     linked: tuple[PlanLibrary, ...],
 ) -> tuple[PlanLibrary, ...]:
-    """Companion libraries that only the program itself can ships.
+    """Return the companion libraries that the program itself must link.
 
-    A library with a DT_RUNPATH of its own does not look into the program's DT_RPATH (glibc's rule), so what
-    it cannot find any more must be loaded already under that name.
+    A library with a DT_RUNPATH ignores the program's DT_RPATH (glibc's rule), so a companion that it no longer finds
+    must already be loaded under that name.
     """
     if libtorch.search_kind != "runpath" or libtorch.platform != "linux" or options.rpath != "absolute":
         return ()
@@ -236,16 +228,16 @@ def _library(libtorch: Libtorch, name: str, *, keep: bool = False, symbol: str |
 
 
 def _file_name(libtorch: Libtorch, name: str) -> str:
-    """The file that a linker takes for a bare library name; empty where there is none."""
+    """Return the file for the linker by a bare library name; empty where there is none."""
     wanted = {"windows": f"{name}.lib", "macos": f"lib{name}.dylib"}.get(libtorch.platform, f"lib{name}.so")
     if wanted in libtorch.libraries:
         return wanted
-    # A runtime package without its development half has the versioned file alone.
+    # A runtime package without its development package has only the versioned file.
     return next((file for file in libtorch.libraries if file.startswith(f"{wanted}.")), "")
 
 
 def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
-    """The search path entries to write into the program."""
+    """Return the entries of the program's search path."""
     kind, _, directory = options.rpath.partition("=")
     if (
         kind not in {"absolute", "none", "origin"}
@@ -253,8 +245,8 @@ def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path
         or directory.startswith("/")
     ):
         raise UsageError(
-            f"--rpath {options.rpath} is not known.",
-            hint="Say absolute, none, or origin=DIR with a relative DIR.",
+            f"Unknown --rpath value: {options.rpath}.",
+            hint="Use absolute, none, or origin=DIR with a relative DIR.",
         )
     if kind == "none" or libtorch.platform == "windows":
         return ()
@@ -274,78 +266,15 @@ def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path
 
 
 def _check_search_path(path: str) -> None:
-    if ":" in path or ("$" in path and re.search(LOADER_WORDS, path)):
+    if ":" in path or ("$" in path and re.search(LOADER_TOKENS, path)):
         raise InexpressibleError(
-            f"The loader cannot be told to look in {path}: ':' ends an entry of its search path, "
-            "and $ORIGIN, $LIB and $PLATFORM stand for something else there.",
-            hint="Reach libtorch through a symlink, or say --rpath none and use 'torchlink run'.",
+            f"{path} cannot be written in a search path: ':' separates its entries, and $ORIGIN, $LIB and "
+            "$PLATFORM are expanded.",
+            hint="Reach libtorch through a symlink, or use --rpath none and `torchlink run`.",
         )
-
-
-def _notes(
-    libtorch: Libtorch,
-    options: PlanOptions,
-    away: tuple[CompanionDir, ...],
-    standard: int,
-    libraries: tuple[PlanLibrary, ...],
-    compiler: Compiler | None,
-) -> tuple[str, ...]:
-    """What the user should know about this plan."""
-    notes = list(libtorch.conflicts)
-    if options.cxx_standard is None and standard < libtorch.cxx_standard:
-        notes.append(
-            f"C++{standard} is used: the compiler, or its standard library, is too old for the preferred "
-            f"C++{libtorch.cxx_standard}."
-        )
-    notes += _missing_note(libtorch, options, libraries)
-    from torchlink.libtorch.floor import shortfall
-
-    short = shortfall(libtorch, linked(compiler))
-    if short is not None:
-        notes.append(f"{short.message} {short.hint}")
-    if libtorch.layout == "system" and options.rpath == "absolute":
-        from torchlink.libtorch.floor import glibc_conflict
-
-        notes += filter(None, [glibc_conflict(libtorch)])
-    if away and options.rpath != "absolute":
-        places = ", ".join(str(companion.path) for companion in away)
-        notes.append(
-            f"Libtorch's own search path does not reach {places}: the program must find these libraries too."
-        )
-    if libtorch.packed:
-        notes.append(
-            f"{libtorch.root} is not extracted: the flags name paths inside it, which are not there yet."
-        )
-    if libtorch.platform == "windows":
-        notes.append(
-            f"Windows programs carry no search path: put {libtorch.library_dir} on PATH when they run."
-        )
-    return tuple(notes)
 
 
 def missing_of(plan_libraries: tuple[PlanLibrary, ...], libtorch: Libtorch) -> tuple[MissingLibrary, ...]:
-    """What the libraries of a plan need and nobody has; those that load on a GPU only do not count."""
+    """Return the missing dependencies of the linked libraries, which leaves out what is loaded only on a GPU."""
     linked = {library.file.name for library in plan_libraries}
     return tuple(library for library in libtorch.missing_libraries if library.needed_by in linked)
-
-
-def _missing_note(libtorch: Libtorch, options: PlanOptions, libraries: tuple[PlanLibrary, ...]) -> list[str]:
-    """What libtorch's libraries need and nobody has, with the packages that bring it; one sentence for all."""
-    missing = missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries
-    if not missing:
-        return []
-    names = list(dict.fromkeys(library.name for library in missing))
-    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    note = f"libtorch has missing dependencies: {', '.join(names[:NAMED_AT_MOST])}{more}"
-    cpu_files = {f"lib{name}.so" for names in CPU_LIBRARIES for name in names}
-    basic = [library for library in missing if library.needed_by in cpu_files]
-    if basic and libtorch.accelerator != "cpu":
-        note += f"; {basic[0].needed_by} itself asks for {basic[0].name}, so --cpu does not help"
-    elif libtorch.accelerator != "cpu":
-        note += "; a program built with --cpu does without"
-    from torchlink.libtorch.remedies import remedy_for
-
-    remedy = remedy_for(libtorch, missing)
-    if remedy.command:
-        return [f"{note}; to get {'it' if len(names) == 1 else 'them'}: {remedy.command}"]
-    return [f"{note}; {remedy.sentence}." if remedy.sentence else f"{note}."]

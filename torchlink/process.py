@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-# What changes which libraries the dynamic loader picks; none of it may prop up a program being proved.
+# These change which libraries the dynamic loader loads, so none is passed to a program under test.
 LOADER_VARIABLES = (
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
@@ -39,8 +39,8 @@ LOADER_VARIABLES = (
     "DYLD_FALLBACK_LIBRARY_PATH",
 )
 
-# All that a program being proved is given of the caller's environment; docs/security.md lists it. The rest, with
-# whatever tokens and passwords a CI job has in it, stays out.
+# The only variables that are passed to a program under test; docs/security.md lists them. The rest, which may hold a CI
+# job's tokens and passwords, is not passed.
 KEPT = """
 PATH HOME USER LOGNAME TMPDIR TMP TEMP LANG LANGUAGE TZ LC_* XDG_CACHE_HOME GLIBC_TUNABLES MALLOC_* QEMU_LD_PREFIX
 OMP_* GOMP_* KMP_* MKL_* OPENBLAS_* BLIS_* DNNL_* ONEDNN_* ATEN_* TORCH_* PYTORCH_*
@@ -49,15 +49,15 @@ HIP_* ROCR_* HSA_* MIOPEN_* GPU_DEVICE_ORDINAL ZE_* SYCL_* ONEAPI_* SYSTEMROOT W
 """
 KEPT_VARIABLES = frozenset(name for name in KEPT.split() if name[-1] != "*")
 KEPT_PREFIXES = tuple(name[:-1] for name in KEPT.split() if name[-1] == "*")
-SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY")  # in a name, whatever it begins with
+SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY")  # anywhere in a name: never passed
 
-
-# Every program that is started carries a variable of this name, and what it starts inherits it.
+# Every program is started with a variable of this name, which its children inherit.
 MARK = "TORCHLINK_STARTED"
-# Waits beside a program, in a session of its own, for the end of whoever started it, which is the end of a pipe.
-# Then it ends all that carry the mark ($1): grandchildren such as cc1plus and ld, and ninja's, which have process
-# groups of their own, outlive a killed parent and are nobody's children any more. Two looks in a row must find none,
-# because a program may just be starting; one, where the line says so. Constant text, no word of anybody's in it.
+# A watcher that runs next to a program, in its own session. When torchlink ends, which closes the pipe, it kills all
+# processes with the mark ($1) in their environment: grandchildren such as cc1plus and ld, or those of ninja, which have
+# their own process groups, survive a killed parent and are re-parented. Two passes in a row must find none, because a
+# program may just be starting; or as many as the line that it reads says. The text is constant: nothing is
+# interpolated.
 WATCH = """
 trap '' HUP INT QUIT TERM
 read -r looks || looks=2
@@ -78,10 +78,9 @@ while [ $round -lt 300 ]; do
 done
 """
 SLICE = 0.25  # seconds of one wait for a program
-LONGEST_END = 10.0  # seconds until nobody waits for the watcher any more
+LONGEST_END = 10.0  # seconds to wait for the watcher
 
-
-LARGER = "File size limit exceeded"  # what compilers say of a child that `ulimit -f` has ended
+LARGER = "File size limit exceeded"  # compilers print it of a child killed by `ulimit -f`
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
 TEXT: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
 
@@ -108,8 +107,8 @@ def run(
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
-        RunFailedError: it ran longer than `timeout` seconds (and was ended), or it is no program.
-        ResourcesError: the system cannot start anything just now.
+        RunFailedError: it ran longer than `timeout` seconds (and was stopped), or it is not a program.
+        ResourcesError: the system cannot start programs at the moment.
     """
     words = tuple(str(word) for word in argv)
     start = time.perf_counter()
@@ -135,28 +134,28 @@ def run(
 
 
 def _check_resources(name: str, output: str) -> None:
-    """Raise a `ResourcesError` where a program failed for what the system could not give it."""
+    """Raise a `ResourcesError` where a program failed for lack of resources."""
     if LARGER in output:  # `ulimit -f`
         raise out_of_resources(f"{name} cannot go on", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
     for line in output.splitlines():
         for number in (*RESOURCES, *FULL):
-            # The dynamic loader writes the number.
+            # The dynamic loader prints only the number.
             if line.endswith((os.strerror(number), f"cannot open shared object file: Error {number}")):
                 raise out_of_resources(f"{name} cannot go on", OSError(number, os.strerror(number)))
 
 
 def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: int) -> str:
-    """What a filter makes of a text that an inspected file may have crafted.
+    """Run a text that may come from an inspected file through a filter, and return its output.
 
     Args:
         argv: the filter.
         text: its standard input.
         timeout: seconds after which it is stopped.
-        memory: bytes of address space that it may take, where the system can limit another process (Linux).
+        memory: limit of its address space in bytes, where the system can limit another process (Linux).
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
-        RunFailedError: it took longer, or did not end well.
+        RunFailedError: it took longer, or failed.
     """
     words = [str(word) for word in argv]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -177,9 +176,9 @@ def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: i
 def spawn(
     argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.Popen[str]:
-    """Start a program to talk to over text pipes (line buffered); stderr is a pipe too.
+    """Start a program to communicate with over text pipes (line buffered); stderr is a pipe too.
 
-    It ends by itself when its standard input does.
+    The program must exit when its standard input is closed.
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
@@ -201,9 +200,21 @@ def spawn(
         raise missing_tool(words[0], error) from error
 
 
+def limit_memory(process: int, size: int) -> None:
+    """Let a running process have no more bytes of memory of its own: RLIMIT_DATA, where the system has it (Linux).
+
+    RLIMIT_AS would count the gigabytes of libraries that a program maps, and the address space that CUDA reserves.
+    """
+    if sys.platform == "linux":
+        import resource
+
+        with contextlib.suppress(ProcessLookupError):  # whoever talks to it says more
+            resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
+
+
 def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
-    """The exit status of a process (negative for a signal), or None where it still runs after `seconds`."""
-    if hasattr(os, "pidfd_open"):  # Popen itself looks every 50 ms
+    """Return the exit status of a process (negative for a signal), or None where it still runs after `seconds`."""
+    if hasattr(os, "pidfd_open"):  # Popen itself polls every 50 ms
         with contextlib.suppress(OSError):
             pidfd = os.pidfd_open(process.pid)
             try:
@@ -222,7 +233,7 @@ def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
 def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
     """Run a program on this process's own stdin, stdout and stderr and return its exit status (128 + signal).
 
-    A signal that tells this process to stop is handed on to it.
+    A signal that tells this process to stop is forwarded to it.
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
@@ -231,7 +242,7 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
         try:
             code = _ended(process)
         except Stopped as stopped:
-            signals.forget()  # from here on the program's own end counts
+            signals.forget()  # from here on the program's exit status counts
             process.send_signal(stopped.number)
             code = process.wait()
             _end_all(watcher)  # g++ does not wait for its cc1plus
@@ -271,10 +282,10 @@ def _ended(process: subprocess.Popen[str]) -> int:
 def _child(
     words: Sequence[str], env: Mapping[str, str] | None, **options: Any
 ) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[bytes] | None]]:
-    """A program that runs inside the block, with its watcher; where the block is left early, it is ended.
+    """Run a program during the block, with a watcher; where an exception leaves the block, it is killed.
 
-    So is all that it started. When this process is killed (`kill -9` included) they are ended too, within a second.
-    A signal that tells this process to stop while the program is being started is raised inside the block.
+    So are its descendants. When this process is killed (even by `kill -9`) they are killed too, within a second. A
+    signal that tells this process to stop while the program is being started is raised inside the block.
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
@@ -284,7 +295,7 @@ def _child(
     name, _, value = mark.partition("=")
     watcher = None
     main = threading.current_thread() is threading.main_thread()
-    if main and sys.exc_info()[1] is None:  # else it is what is being tidied up after
+    if main and sys.exc_info()[1] is None:  # else this is the cleanup after the signal
         signals.check()
     try:
         if main:
@@ -316,13 +327,13 @@ def _child(
 
 
 def _watcher(mark: str) -> subprocess.Popen[bytes] | None:
-    """The process that ends those with a mark when this one is gone; None where there is no such shell."""
+    """Start the watcher that kills processes with a mark when this one ends; None where there is no /bin/sh."""
     if sys.platform != "linux":
         return None
     try:
         return subprocess.Popen(
             ("/bin/sh", "-c", WATCH, "torchlink-watch", mark),
-            env={"PATH": os.environ.get("PATH", os.defpath)},  # not the mark of another torchlink above
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # without the mark of a parent torchlink
             cwd="/",
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -334,7 +345,7 @@ def _watcher(mark: str) -> subprocess.Popen[bytes] | None:
 
 
 def _dismiss(watcher: subprocess.Popen[bytes] | None) -> None:
-    """Send a watcher away, for what it watched has ended."""
+    """Stop a watcher whose program has ended."""
     if watcher is not None:
         watcher.kill()
         with watcher:
@@ -342,7 +353,7 @@ def _dismiss(watcher: subprocess.Popen[bytes] | None) -> None:
 
 
 def _end_all(watcher: subprocess.Popen[bytes] | None) -> None:
-    """Have a watcher end all that it watches, now."""
+    """Have a watcher kill all marked processes now."""
     if watcher is not None:
         with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
             watcher.communicate(b"1\n", LONGEST_END)
@@ -350,33 +361,31 @@ def _end_all(watcher: subprocess.Popen[bytes] | None) -> None:
 
 
 def which(name: str) -> str | None:
-    """Absolute path of a program on PATH (or of a path that is executable), or None."""
-    import shutil  # brings bz2 and lzma along, and a warm `verify` starts its loader without
+    """Return the absolute path of a program on PATH (or of an executable path), or None."""
+    import shutil  # imports bz2 and lzma, which a warm `verify` does not need
 
     found = shutil.which(name)
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a symlink such as ccache's must stay one
 
 
 def minimal_environment(passed: Sequence[str] = ()) -> dict[str, str]:
-    """The environment for a program being proved: nothing that changes the dynamic loader's choice, and no secrets.
+    """Return the environment for a program under test: without variables of the dynamic loader, and without secrets.
 
     Args:
-        passed: further variables, as `--env` takes them: NAME, where it is set, or NAME=VALUE.
+        passed: further variables, as in `--env`: NAME (ignored where it is not set) or NAME=VALUE.
 
     Raises:
-        UsageError: one is no name, or one of the dynamic loader's.
+        UsageError: one has no name, or is one of the dynamic loader's.
     """
     kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
     for each in passed:
         name, equals, value = each.partition("=")
         if not name or "\0" in each:
-            raise UsageError(
-                f"--env {each!r} names no variable.", hint="Write --env NAME or --env NAME=VALUE."
-            )
+            raise UsageError(f"--env {each!r}: no variable name.", hint="Use --env NAME or --env NAME=VALUE.")
         if name in LOADER_VARIABLES:
             raise UsageError(
-                f"--env {name} would change which libraries the program finds, which is what is proved.",
-                hint=f"Leave it out; `torchlink lint --env {name}=…` tells what it would change.",
+                f"--env {name}: not allowed: it would change which libraries the program under test loads.",
+                hint=f"Omit it; use `torchlink lint --env {name}=…` to see its effect.",
             )
         if equals or name in os.environ:
             kept[name] = value if equals else os.environ[name]
@@ -390,10 +399,10 @@ def _is_kept(name: str) -> bool:
 
 
 def missing_tool(name: str, error: OSError) -> TorchlinkError:
-    """The error for a program that could not be started."""
+    """Return the error for a program that could not be started."""
     if error.errno in RESOURCES or error.errno == errno.EAGAIN:  # EAGAIN: no more processes
         return out_of_resources(f"Cannot start {name}", error)
     return ToolMissingError(
         f"Cannot start {name}: {error.strerror or error}.",
-        hint=f"Install {name} or name another one.",
+        hint=f"Install {name}, or name another program.",
     )

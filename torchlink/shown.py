@@ -1,13 +1,13 @@
-"""Text from outside, made safe to show: file names, versions, symbols and messages come from strangers' files."""
+"""Escaping untrusted text before it is printed: file names, versions, symbols and messages from inspected files."""
 
 from __future__ import annotations
 
 
 def visible(text: str) -> str:
-    r"""The text on one line, with every character that does not print as itself as an escape.
+    r"""Return the text on one line, with every unprintable character escaped.
 
-    Control characters (a terminal would obey them), line ends, marks that turn the direction of writing and
-    bytes that are not UTF-8 (PEP 383) become `\x1b`, `\n`, `\u202e`, `\xff`.
+    Control characters (which a terminal would obey), line ends, marks that change the writing direction and bytes that
+    are not UTF-8 (PEP 383) become `\x1b`, `\n`, `\u202e`, `\xff`.
     """
     if text.isprintable():
         return text
@@ -15,9 +15,9 @@ def visible(text: str) -> str:
 
 
 def quoted(word: str) -> str:
-    r"""A word for a shell in a text for people, which `visible` leaves as it is.
+    r"""Quote an argument for a shell in text for people, such that `visible` leaves it unchanged.
 
-    What does not print as itself is written as the bytes that it is, as bash, zsh and ksh read them: `$'d\xff'`.
+    Unprintable characters are written as their bytes, in the syntax of bash, zsh and ksh: `$'d\xff'`.
     """
     import shlex
 
@@ -34,12 +34,12 @@ def _bytes_of(char: str) -> str:
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """The text, cut and ended by "…" where it is longer."""
+    """Return the text, truncated with "…" where it is longer than `most` characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def escape(char: str) -> str:
-    """One character as an escape in ASCII."""
+    """Return one character as an ASCII escape."""
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"

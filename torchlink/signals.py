@@ -1,58 +1,58 @@
-"""Being told to stop while a program is being started: the signal waits until that program is known.
+"""Signals that arrive while a program is being started are held back until that program can be stopped, too.
 
-Only state lives here, and nothing is imported for it: every start of the command line reads this module.
+This module contains only state and imports nothing, because every start of the command line imports it.
 """
 
 from __future__ import annotations
 
 _held = False
-_told: BaseException | None = (
+_received: BaseException | None = (
     None  # Python drops what a handler raises inside some callbacks (weakref, __del__)
 )
 _waiting: list[BaseException] = []
 
 
 def deliver(stop: BaseException) -> None:
-    """Raise what a signal asks for, or keep it for `release` while signals are held back."""
-    global _told  # noqa: PLW0603 - one process has one set of signal handlers
-    _told = _told or stop
+    """Raise a signal's exception, or keep it for `release` while signals are held back."""
+    global _received  # noqa: PLW0603 - one process has one set of signal handlers
+    _received = _received or stop
     if not _held:
         raise stop
     _waiting.append(stop)
 
 
-def told() -> BaseException | None:
-    """What the first signal has asked for, whether or not it could be raised."""
-    return _told
+def received() -> BaseException | None:
+    """Return the exception of the first signal, whether or not it could be raised."""
+    return _received
 
 
 def check() -> None:
-    """Raise what a signal has asked for, where Python has dropped it on the way.
+    """Raise the exception of a signal again, in case Python has dropped it.
 
     Raises:
-        BaseException: that.
+        BaseException: that exception.
     """
-    if _told is not None:
-        raise _told
+    if _received is not None:
+        raise _received
 
 
 def forget() -> None:
-    """Begin again: nothing has been asked for."""
-    global _told  # noqa: PLW0603 - as above
-    _told = None
+    """Forget the signals received so far."""
+    global _received  # noqa: PLW0603 - as above
+    _received = None
 
 
 def hold() -> None:
-    """Keep signals back from now on; only the main thread, where Python handles signals, has a use for it."""
+    """Hold signals back from now on; for the main thread only, where Python handles signals."""
     global _held  # noqa: PLW0603 - one process has one set of signal handlers
     _held = True
 
 
 def release() -> None:
-    """Let signals through again.
+    """Stop holding signals back.
 
     Raises:
-        BaseException: what came first in the meantime.
+        BaseException: the exception of the first signal since `hold`.
     """
     global _held  # noqa: PLW0603 - as above
     _held = False

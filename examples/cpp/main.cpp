@@ -1,4 +1,4 @@
-// Loads a TorchScript model, calls its forward with one tensor and prints what comes out.
+// Loads a TorchScript model, calls its forward with a tensor of ones and prints the result.
 //
 //   main MODEL.pt [SIZE...]      for example: main resnet.pt 1 3 224 224
 
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-// A shape that fits many models: the first weight tells how wide their input is. A convolution's weight is
+// An input shape that works for many models, from their first weight: a convolution's weight is
 // [out, in, height, width], a linear layer's [out, in].
 static std::vector<std::int64_t> likely_shape(const torch::jit::Module& model) {
   for (const at::Tensor& weight : model.parameters()) {
@@ -42,6 +42,6 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     std::cerr << argv[0] << ": " << error.what() << '\n';
   }
-  if (argc == 2) std::cerr << "Give the shape of its input behind the model.\n";
+  if (argc == 2) std::cerr << "Give the shape of its input after the model.\n";
   return 1;
 }

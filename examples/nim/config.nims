@@ -1,17 +1,17 @@
-# Asks torchlink for the flags of this machine's libtorch at every compile, so that the repository holds nobody's
-# paths. `torchlink find` says which libtorch that is; TORCHLINK_LIBTORCH=PATH names another one.
+# Gets the flags of this machine's libtorch from torchlink at every compile, so that the repository contains no paths.
+# `torchlink find` shows which libtorch that is; TORCHLINK_LIBTORCH=PATH names another one.
 import std/strutils
 
-switch("backend", "cpp")  # for editors, too: Nim asks nobody while it only checks
+switch("backend", "cpp")  # also for editors, which only run `nim check`
 
-const question = "torchlink flags --nim"
+const command = "torchlink flags --nim"
 
-let (answer, status) = gorgeEx(question)
+let (output, status) = gorgeEx(command)
 if status != 0:
-  quit "config.nims: '" & question & "' failed (is torchlink installed and on PATH?):\n" & answer.indent(2)
-for line in answer.splitLines:
+  quit "config.nims: '" & command & "' failed (is torchlink installed and on PATH?):\n" & output.indent(2)
+for line in output.splitLines:
   if line.startsWith("--"):
-    let words = line[2 .. ^1].split(':', maxsplit = 1)
-    switch(words[0], if words[1].startsWith('"'): words[1].unescape else: words[1])
+    let parts = line[2 .. ^1].split(':', maxsplit = 1)
+    switch(parts[0], if parts[1].startsWith('"'): parts[1].unescape else: parts[1])
   elif line.len > 0:
-    echo line  # what torchlink has to say besides
+    echo line  # a note from torchlink

@@ -1,4 +1,4 @@
-## Runs a TorchScript model on ones and prints what comes out:
+## Runs a TorchScript model on a tensor of ones and prints the result:
 ##
 ##   ./main model.pt 1 3 224 224     # the dimensions of its input
 
@@ -6,7 +6,7 @@ import std/[os, sequtils, strutils]
 import torchmodel
 
 proc likelyShape(model: Model): seq[int] =
-  ## A shape that fits many models: the first weight tells how wide their input is. A convolution's weight is
+  ## An input shape that works for many models, from their first weight: a convolution's weight is
   ## [out, in, height, width], a linear layer's [out, in].
   for weight in model.parameterShapes:
     if weight.len == 4: return @[1, weight[1], 224, 224]
@@ -14,7 +14,7 @@ proc likelyShape(model: Model): seq[int] =
   @[1, 4]
 
 proc text[T](number: T): string =
-  ## As many digits as a float32 has; Nim 1.6's `$` writes those of a float64.
+  ## With the digits of a float32; Nim 1.6's `$` prints those of a float64.
   when T is float32:
     result = formatFloat(number, ffDefault, 6)
     result.trimZeros()
@@ -22,7 +22,7 @@ proc text[T](number: T): string =
     result = $number
 
 proc sentence(message: string): string =
-  ## What went wrong. TorchScript's interpreter says it behind a traceback of the model's own lines.
+  ## The line with the error. TorchScript's interpreter prints it after a traceback of the model's code.
   let lines = message.strip.splitLines
   if "TorchScript" in lines[0]: lines[^1] else: lines[0]
 
@@ -39,7 +39,7 @@ proc run(path: string, dimensions: seq[int]) =
   try:
     outputs = model.forward(tensor(ones, shape))
   except TorchError as error:
-    let advice = if dimensions.len == 0: "\nGive the dimensions of its input behind the model." else: ""
+    let advice = if dimensions.len == 0: "\nGive the dimensions of its input after the model." else: ""
     quit "main: " & error.msg.sentence & advice, 1
   for output in outputs:
     case output.dtype

@@ -1,9 +1,8 @@
-// The C++ half of torchmodel.nim: a TorchScript model behind plain C functions.
+// The C++ side of torchmodel.nim: a TorchScript model with a C interface.
 //
-// It is compiled once, with the flags of nim.cfg; the Nim modules of a program include no header of libtorch
-// and compile in a second. No exception leaves these functions: those that can fail return null, or the
-// error's text, which the caller gives back to torchmodel_free_text. Only C types cross, so the C++ ABI of the
-// libtorch does not matter to the Nim side.
+// It is compiled once, with the flags of nim.cfg; the Nim modules of a program include no header of libtorch and compile
+// in a second. No exception leaves these functions: those that can fail return null, or the error's text, which the
+// caller passes to torchmodel_free_text. Only C types are exchanged, so libtorch's C++ ABI does not matter to Nim.
 
 #include <cstdint>
 #include <cstdlib>
@@ -16,7 +15,7 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #if __has_include(<ATen/ops/from_blob.h>)
-// The least that loads and runs a model: seconds quicker to compile than torch/script.h.
+// Enough to load and run a model, and seconds faster to compile than torch/script.h.
 #include <ATen/ops/from_blob.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
@@ -35,7 +34,7 @@ const c10::ScalarType dtypes[] = {
     c10::ScalarType::Int,   c10::ScalarType::Byte,   c10::ScalarType::Bool,
 };
 
-using Loaded = decltype(torch::jit::load(std::string()));  // a Module; up to 1.1 a shared_ptr to one
+using Loaded = decltype(torch::jit::load(std::string()));  // a Module; in 1.1 a shared_ptr to one
 
 template <class Module>
 Module& module_of(Module& loaded) {
@@ -70,7 +69,7 @@ at::Tensor scalar(Number number, c10::ScalarType dtype) {
   return view(&number, {}, dtype).clone();
 }
 
-// All tensors of a result in order: of tuples and lists at any depth, and the values of dicts.
+// Collects all tensors of a result in order: in tuples and lists at any depth, and the values of dicts.
 void flatten(const c10::IValue& value, std::vector<at::Tensor>& tensors) {
   if (value.isTensor()) {
     if (value.toTensor().defined()) tensors.push_back(value.toTensor());
@@ -92,7 +91,7 @@ void flatten(const c10::IValue& value, std::vector<at::Tensor>& tensors) {
   } else if (value.isBool()) {
     tensors.push_back(scalar(value.toBool(), c10::ScalarType::Bool));
   } else if (!value.isNone()) {
-    throw std::runtime_error("forward returned a " + value.tagKind() + ", which holds no tensor");
+    throw std::runtime_error("forward returned a " + value.tagKind() + ", which contains no tensor");
   }
 }
 
@@ -103,7 +102,7 @@ int dtype_code(const at::Tensor& tensor) {
   return -1;
 }
 
-void need_dtype(const at::Tensor& tensor) {
+void check_dtype(const at::Tensor& tensor) {
   if (dtype_code(tensor) < 0)
     throw std::runtime_error(std::string("forward returned a tensor of dtype ") + c10::toString(tensor.scalar_type()) +
                              "; convert it in the model, for example with .float()");
@@ -144,13 +143,13 @@ char* torchmodel_forward(Model* model, const Array* inputs, int64_t count, Outpu
     std::vector<c10::IValue> arguments;
     for (const Array* input = inputs; input != inputs + count; ++input) {
       const c10::ScalarType dtype = dtypes[input->dtype];
-      const at::Tensor lent = view(input->data, {input->shape, static_cast<size_t>(input->rank)}, dtype);
+      const at::Tensor borrowed = view(input->data, {input->shape, static_cast<size_t>(input->rank)}, dtype);
       // Always a copy: a model may keep or change its input, and the memory is Nim's.
-      arguments.emplace_back(lent.to(model->device, dtype, /*non_blocking=*/false, /*copy=*/true));
+      arguments.emplace_back(borrowed.to(model->device, dtype, /*non_blocking=*/false, /*copy=*/true));
     }
     Outputs found;
     flatten(module_of(model->loaded).forward(std::move(arguments)), found.tensors);
-    for (const at::Tensor& tensor : found.tensors) need_dtype(tensor);
+    for (const at::Tensor& tensor : found.tensors) check_dtype(tensor);
     *outputs = new Outputs(std::move(found));
   });
 }
@@ -159,7 +158,7 @@ char* torchmodel_forward(Model* model, const Array* inputs, int64_t count, Outpu
 char* torchmodel_parameters(Model* model, Outputs** outputs) {
   return text_of_failure([&] {
     std::unique_ptr<Outputs> found(new Outputs);
-#if __has_include(<torch/csrc/jit/api/module.h>)  // before 1.5 there is no such list: none is told
+#if __has_include(<torch/csrc/jit/api/module.h>)  // before 1.5 there is no such list: it stays empty
     for (const at::Tensor& parameter : module_of(model->loaded).parameters()) found->tensors.push_back(parameter);
 #endif
     *outputs = found.release();
@@ -168,13 +167,13 @@ char* torchmodel_parameters(Model* model, Outputs** outputs) {
 
 int64_t torchmodel_count(const Outputs* outputs) { return static_cast<int64_t>(outputs->tensors.size()); }
 
-// Valid until the outputs are freed; `data` is null: torchmodel_read copies.
+// Valid until the outputs are freed; `data` is null, torchmodel_read copies the elements.
 Array torchmodel_describe(const Outputs* outputs, int64_t index) {
   const at::Tensor& tensor = outputs->tensors[static_cast<size_t>(index)];
   return {dtype_code(tensor), tensor.dim(), tensor.sizes().data(), nullptr};
 }
 
-// Copies to `memory`, row-major, from any device and with any strides.
+// Copies the elements to `memory` in row-major order, from any device and with any strides.
 char* torchmodel_read(const Outputs* outputs, int64_t index, void* memory) {
   return text_of_failure([&] {
     const torch::autograd::AutoGradMode no_gradients(false);

@@ -1,13 +1,13 @@
-## TorchScript models for Nim: load one, give it Nim seqs, get Nim seqs back.
+## TorchScript models for Nim: load a model, pass it Nim seqs, get Nim seqs back.
 ##
 ## .. code-block:: nim
 ##   let model = loadModel("model.pt")
 ##   let outputs = model.forward(tensor(@[1'f32, 2, 3, 4], [1, 4]))
 ##   echo outputs[0].shape, " ", outputs[0].toSeq(float32)
 ##
-## A `Tensor` is a plain Nim value that owns its numbers; a `Model` is a handle that Nim's memory management
-## frees. What goes wrong inside libtorch arrives as a `TorchError`, what is wrong with the arguments as a
-## `ValueError`. Build with `nim cpp`; the C++ half is torchmodel.cpp beside this file.
+## A `Tensor` is a plain Nim value that owns its numbers; a `Model` is a handle that Nim's memory management frees.
+## Errors in libtorch raise a `TorchError`, wrong arguments a `ValueError`. Build with `nim cpp`; the C++ side is
+## torchmodel.cpp next to this file.
 
 when not defined(cpp):
   {.error: "torchmodel needs Nim's C++ backend: build with `nim cpp`, not `nim c`.".}
@@ -17,19 +17,19 @@ import std/strutils
 {.compile: "torchmodel.cpp".}
 
 type
-  Dtype* = enum  ## What a tensor holds, in the order of torchmodel.cpp.
+  Dtype* = enum  ## The type of a tensor's elements, in the order of torchmodel.cpp.
     dtFloat32 = "float32", dtFloat64 = "float64", dtInt64 = "int64",
     dtInt32 = "int32", dtUint8 = "uint8", dtBool = "bool"
 
   Element* = float32 | float64 | int64 | int | int32 | uint8 | bool
-    ## Nim's types for them; `int` stands for int64.
+    ## The corresponding Nim types; `int` is int64.
 
   Tensor* = object  ## Numbers in row-major order, with a shape.
     dtype: Dtype
     shape: seq[int]
     bytes: seq[byte]
 
-  TorchError* = object of CatchableError  ## What libtorch said, without its C++ backtrace.
+  TorchError* = object of CatchableError  ## An error of libtorch, with its message but without the C++ backtrace.
 
   CModel = object
   COutputs = object
@@ -58,7 +58,7 @@ proc torchmodel_free_model(model: ptr CModel)
 # --- tensors ---
 
 proc dtypeOf*(T: typedesc[Element]): Dtype =
-  ## The dtype that holds Nim's `T`.
+  ## The dtype for Nim's `T`.
   when T is float32: dtFloat32
   elif T is float64: dtFloat64
   elif T is bool: dtBool
@@ -75,7 +75,7 @@ proc volume(shape: openArray[int]): int =
   for size in shape: result *= size
 
 proc len*(tensor: Tensor): int =
-  ## How many numbers it holds.
+  ## The number of elements.
   volume(tensor.shape)
 
 proc `$`*(tensor: Tensor): string =
@@ -128,7 +128,7 @@ proc toSeq*[T: Element](tensor: Tensor, _: typedesc[T]): seq[T] =
 
 proc needRank(tensor: Tensor, rank: int) =
   if tensor.shape.len != rank:
-    raise newException(ValueError, "the shape " & $tensor.shape & " has not " & $rank & " dimensions")
+    raise newException(ValueError, "the shape " & $tensor.shape & " does not have " & $rank & " dimensions")
 
 proc toSeq2*[T: Element](tensor: Tensor, _: typedesc[T]): seq[seq[T]] =
   ## The rows of a tensor of two dimensions.
@@ -148,9 +148,9 @@ proc toSeq3*[T: Element](tensor: Tensor, _: typedesc[T]): seq[seq[seq[T]]] =
     result.add rows
 
 proc item*[T: Element](tensor: Tensor, _: typedesc[T]): T =
-  ## The number of a tensor that holds exactly one.
+  ## The number in a tensor that has exactly one.
   if tensor.len != 1:
-    raise newException(ValueError, "the shape " & $tensor.shape & " does not hold exactly one number")
+    raise newException(ValueError, "the shape " & $tensor.shape & " does not have exactly one number")
   tensor.toSeq(T)[0]
 
 # --- models ---
@@ -165,7 +165,7 @@ template check(call: untyped) =
   if failure != nil: raiseTorchError(failure)
 
 proc close*(model: Model) =
-  ## Free the model's memory now rather than when Nim collects the handle, which it takes for a small object.
+  ## Free the model's memory now rather than when Nim collects the handle, which looks like a small object to it.
   torchmodel_free_model(model.handle)
   model.handle = nil
 
@@ -184,7 +184,7 @@ proc shapeOf(found: CArray): seq[int] =
   for dimension in 0 ..< found.rank: result.add sizes[dimension].int
 
 proc parameterShapes*(model: Model): seq[seq[int]] =
-  ## The shapes of its weights, in the model's own order; the first ones tell what input it takes.
+  ## The shapes of its weights, in the model's own order; the first ones suggest the shape of its input.
   model.needOpen
   var parameters: ptr COutputs
   check torchmodel_parameters(model.handle, addr parameters)
@@ -193,8 +193,8 @@ proc parameterShapes*(model: Model): seq[seq[int]] =
     result.add torchmodel_describe(parameters, index).shapeOf
 
 proc forward*(model: Model, inputs: varargs[Tensor]): seq[Tensor] =
-  ## Run the model on copies of the inputs, without gradients. Its tensors come back in order, on the CPU:
-  ## one, or those of a tuple, list or dict; a plain number arrives as a tensor of shape `[]`, None not at all.
+  ## Run the model on copies of the inputs, without gradients. Returns its tensors in order, on the CPU: one, or those
+  ## of a tuple, list or dict. A plain number becomes a tensor of shape `[]`; None is left out.
   model.needOpen
   var shapes = newSeq[seq[int64]](inputs.len)
   var arrays = newSeq[CArray](inputs.len)

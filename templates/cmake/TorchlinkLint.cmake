@@ -2,20 +2,19 @@
 #
 # Lints the program or shared library of a target with `torchlink lint`, which reads it and does not run it.
 #
-#   POST_BUILD  after each link; a finding at or above --fail-on (error by default) fails the build. This is what
-#               happens where neither word is given. The target must be made in the same directory.
-#   TEST        as the test `torchlink-lint.<target>`, for ctest; a warning where enable_testing() is not called.
+#   POST_BUILD  after each link; a finding at or above --fail-on (error by default) fails the build. This is the
+#               default. The target must be defined in the same directory.
+#   TEST        as the test `torchlink-lint.<target>`, for ctest; warns if enable_testing() is not called.
 #   ARGS        options for `torchlink lint`, such as --fail-on warning or --target debian:12.
 #
-# The build tree's own rpath is checked: an absolute one is what CMake writes there until `install` rewrites it.
-# Leave it out with ARGS --ignore "rpath-*", or lint the installed program.
+# The program in the build tree is checked, whose rpath is absolute until `install` rewrites it. Suppress that with ARGS --ignore "rpath-*", or lint the installed program.
 #
 # TORCHLINK_EXECUTABLE (cache): the torchlink to use, or a command as a list such as "/usr/bin/python3;-m;torchlink".
-# It is searched on PATH where it is not set. Works from CMake 3.18 on.
+# By default torchlink is searched on PATH. Requires CMake 3.18.
 
 include_guard(GLOBAL)
 
-# _torchlink_testing(TARGET DIRECTORY): say that a test of this directory would not run.
+# _torchlink_testing(TARGET DIRECTORY): warn if a test of this directory would not run.
 function(_torchlink_testing target directory)
   get_directory_property(here DIRECTORY "${directory}" DEFINITION CMAKE_TESTING_ENABLED)
   get_directory_property(top DIRECTORY "${CMAKE_SOURCE_DIR}" DEFINITION CMAKE_TESTING_ENABLED)
@@ -32,7 +31,7 @@ function(torchlink_lint target)
       "It takes POST_BUILD, TEST and ARGS <option>...")
   endif()
   if(NOT TARGET ${target})
-    message(FATAL_ERROR "torchlink_lint(${target}): there is no such target.")
+    message(FATAL_ERROR "torchlink_lint(${target}): no such target.")
   endif()
   get_target_property(aliased ${target} ALIASED_TARGET)
   if(aliased)
@@ -44,7 +43,7 @@ function(torchlink_lint target)
     message(FATAL_ERROR "torchlink_lint(${target}): only a program, a SHARED or a MODULE library that this project "
       "builds has a file to lint; this is ${type}.")
   endif()
-  if(NOT TORCHLINK_EXECUTABLE) # else find_program() would make paths of the arguments of a command
+  if(NOT TORCHLINK_EXECUTABLE) # find_program() would turn the arguments of a command into paths
     find_program(TORCHLINK_EXECUTABLE NAMES torchlink DOC "The torchlink that torchlink_lint() runs")
     mark_as_advanced(TORCHLINK_EXECUTABLE)
   endif()
@@ -56,7 +55,7 @@ function(torchlink_lint target)
   if(arg_TEST)
     if(CMAKE_VERSION VERSION_LESS 3.19)
       _torchlink_testing(${target} "${CMAKE_CURRENT_SOURCE_DIR}")
-    else() # it may be called later in the same file
+    else() # enable_testing() may be called later in the same file
       cmake_language(EVAL CODE
         "cmake_language(DEFER DIRECTORY [==[${CMAKE_SOURCE_DIR}]==] CALL _torchlink_testing [==[${target}]==] [==[${CMAKE_CURRENT_SOURCE_DIR}]==])")
     endif()
@@ -66,8 +65,8 @@ function(torchlink_lint target)
   if(arg_POST_BUILD OR NOT arg_TEST)
     get_target_property(directory ${target} SOURCE_DIR)
     if(NOT directory STREQUAL CMAKE_CURRENT_SOURCE_DIR)
-      message(FATAL_ERROR "torchlink_lint(${target} POST_BUILD) must stand in ${directory}/CMakeLists.txt, where the "
-        "target is made: CMake allows a build step nowhere else. TEST works anywhere.")
+      message(FATAL_ERROR "torchlink_lint(${target} POST_BUILD) must be called in ${directory}/CMakeLists.txt, where the "
+        "target is defined: CMake allows a build step only there. TEST works anywhere.")
     endif()
     add_custom_command(TARGET ${target} POST_BUILD
       COMMAND ${TORCHLINK_EXECUTABLE} lint ${arg_ARGS} -- $<TARGET_FILE:${target}>

@@ -1,6 +1,7 @@
 // Arguments of forward from the tokens of the wire form, guided by the type that forward declares.
 #pragma once
 
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -19,6 +20,10 @@ class Words {
   const std::string& next() {
     if (done()) throw std::runtime_error("words are missing at the end");
     return words_[at_++];
+  }
+  // What has not been taken yet.
+  std::vector<std::string> rest() const {
+    return std::vector<std::string>(words_.begin() + static_cast<std::ptrdiff_t>(at_), words_.end());
   }
   int64_t count() {
     const int64_t number = whole(next());
@@ -40,6 +45,7 @@ inline at::Tensor tensor_from(Words& words) {
   const c10::ScalarType dtype = dtype_named(words.next());
   const Sizes sizes = sizes_from(words.next());
   const std::string fill = words.next();
+  if (fill.compare(0, 4, "hex:") == 0) return from_hex(dtype, sizes, fill, 4);
   if (fill.compare(0, 5, "file:") != 0) return filled(dtype, sizes, fill);
   const std::vector<std::string> parts = split(fill, ':'); // a colon in the path is percent-encoded
   if (parts.size() != 4) throw std::runtime_error("'" + fill + "' is no place in a file");
@@ -72,6 +78,14 @@ inline c10::IValue value_from(Words& words, c10::TypePtr declared, c10::Device d
   }
   if (kind == "float") return real(words.next());
   if (kind == "bool") return words.next() == "1";
+  if (kind == "complex") {
+#if LOADER_API >= 111
+    const double re = real(words.next());
+    return c10::complex<double>(re, real(words.next()));
+#else
+    throw std::runtime_error("this libtorch takes no complex number as an argument");
+#endif
+  }
   if (kind == "str") {
     const std::string text = string_from(words.next());
     if (declared && declared->kind() == c10::TypeKind::DeviceObjType) return c10::Device(text);

@@ -60,6 +60,13 @@ inline std::string json_number(double value, bool single = false) {
   return out.find_first_of(".e") == std::string::npos ? out + ".0" : out;
 }
 
+// As the marshalling of docs/values.md writes what is not finite.
+inline std::string marshalled_number(double value, bool single = false) {
+  if (std::isnan(value)) return "\"NaN\"";
+  if (std::isinf(value)) return value > 0 ? "\"Infinity\"" : "\"-Infinity\"";
+  return json_number(value, single);
+}
+
 inline std::string json_number(long long value) {
   return std::to_string(value);
 }

@@ -6,11 +6,19 @@
 // An input is written in words: `tensor float32 1x3x224x224 randn:7`, `int 3`, `list int 2 int 1 int 2`.
 // The protocol of --serve is in README.md. What a model prints goes to stderr.
 
+#include "comparison.h"
 #include "inputs.h"
+#ifdef LOADER_AOTI
+#include "aoti_model.h"
+#else
 #include "model.h"
+#endif
 #include "outputs.h"
+#include "serving.h"
+#include "trees.h"
 
 #include <ATen/DynamicLibrary.h>
+#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
 #include <chrono>
@@ -30,10 +38,6 @@
 #define fileno _fileno
 #define close _close
 #else
-#ifdef __linux__
-#include <sys/prctl.h>
-#include <csignal>
-#endif
 #include <sys/resource.h>
 #include <unistd.h>
 #endif
@@ -104,7 +108,24 @@ class Muted {
   int kept_;
 };
 
-// A loader's life: load, then describe, forward, again and expect as often as asked for.
+// What a process does once, done before models get processes forked from it: a model is loaded and called until
+// torch.jit has optimised it. One thread: those of a pool would not be there in a forked process.
+void warm(int threads, const std::string& path) {
+  if (threads == 0) threads = at::get_num_threads();
+  at::set_num_threads(1);
+#ifndef LOADER_AOTI // a compiled model optimises nothing when it is called
+  try {
+    const AutoGradMode no_gradients(false);
+    const Muted nothing_printed;
+    const Model model(path, c10::Device(c10::DeviceType::CPU));
+    for (int i = 0; i < 3; ++i) model({filled(c10::ScalarType::Float, {1, 4}, "ones")});
+  } catch (const std::exception&) { // what an old libtorch cannot load, it serves without
+  }
+#endif
+  at::set_num_threads(threads);
+}
+
+// A loader's life: load, then describe, forward and again as often as asked for.
 class Loader {
  public:
   void load(const std::string& device, const std::string& path) {
@@ -112,37 +133,65 @@ class Loader {
     device_ = usable(device);
     stage = "load";
     const auto start = std::chrono::steady_clock::now();
+    returned_.reset();
+    again_.reset();
     model_.reset(new Model(path, device_));
     load_ms = milliseconds_since(start);
   }
 
   void forward(Words& words) {
+    words_ = words.rest();
     const std::vector<c10::IValue> arguments = arguments_from(words);
     stage = "forward";
+    returned_.reset();
+    again_.reset();
     outputs = Outputs(most_outputs);
-    outputs.add(timed(arguments));
+    returned_.reset(new c10::IValue(timed(arguments)));
+    outputs.add(*returned_);
+  }
+
+  // Which method `forward` calls from now on.
+  void select(const std::string& method) {
+    stage = "method";
+    model();
+    model_->select(method);
+  }
+
+  // What the last forward returned, or was given, to a raw file: the trees of `saved`.
+  JsonObject& save(Words& words, JsonObject& answer) {
+    stage = "save";
+    const std::string what = words.next();
+    if (what != "outputs" && what != "inputs" && what != "again") throw std::runtime_error("'" + what + "' cannot be saved");
+    const c10::IValue& value = returned();
+    if (what == "again" && !again_) throw std::runtime_error("forward has not been called again");
+    RawFile file(string_from(words.next()));
+    if (what != "inputs") {
+      answer.add("value", tree_of(what == "again" ? *again_ : value, file));
+    } else {
+      Words given(words_); // made anew: forward may have written into those that it was given
+      const Call call = call_from(given);
+      JsonObject keywords;
+      for (const auto& keyword : call.keywords) keywords.add(keyword.first, tree_of(keyword.second, file));
+      answer.add("value", json_array(trees_of(call.positional, file, 0))).add("keywords", keywords.text());
+    }
+    stage = "save";
+    file.finish();
+    return answer;
+  }
+
+  // What the last forward returned.
+  const c10::IValue& returned() const {
+    if (!returned_) throw std::runtime_error("forward has not returned anything");
+    return *returned_;
   }
 
   // Once more, with new arguments: what the first call prints has been printed, and its outputs are kept.
   void forward_again(Words& words) {
     const std::vector<c10::IValue> arguments = arguments_from(words);
     stage = "again";
+    again_.reset();
     const Muted nothing_printed;
-    timed(arguments);
-  }
-
-  Comparison expect(Words& words) {
-    stage = "expect";
-    const size_t index = static_cast<size_t>(words.count());
-    if (index >= outputs.all.size()) throw std::runtime_error("there is no such output");
-    const at::Tensor actual = outputs.all[index].value.toTensor();
-    const c10::ScalarType dtype = dtype_named(words.next());
-    const Sizes sizes = sizes_from(words.next());
-    const int64_t offset = whole(words.next());
-    const Sizes strides = sizes_from(words.next());
-    const at::Tensor expected = from_file(dtype, sizes, offset, strides, string_from(words.next()));
-    const double atol = real(words.next()), rtol = real(words.next());
-    return compared(dense(actual), expected, atol, rtol);
+    again_.reset(new c10::IValue(timed(arguments)));
   }
 
   // Its operators and classes register themselves when it is loaded; it stays until the process ends.
@@ -151,6 +200,32 @@ class Loader {
     static std::vector<at::DynamicLibrary*>& kept = *new std::vector<at::DynamicLibrary*>(); // in reach of leak checkers
     kept.push_back(new at::DynamicLibrary(path.c_str()));
   }
+
+#ifdef LOADER_AOTI
+  // `weights N (NAME DTYPE DIMS OFFSET STRIDES PATH)…`: those that are not in the compiled library.
+  void set_weights(Words& words) {
+    stage = "load";
+    std::unordered_map<std::string, at::Tensor> weights;
+    for (int64_t left = words.count(); left > 0; --left) {
+      const std::string name = string_from(words.next());
+      const c10::ScalarType dtype = dtype_named(words.next());
+      const Sizes sizes = sizes_from(words.next());
+      const int64_t offset = whole(words.next());
+      const Sizes strides = sizes_from(words.next());
+      weights[name] = from_file(dtype, sizes, offset, strides, string_from(words.next()));
+    }
+    model();
+    model_->set_weights(weights);
+  }
+
+  void set_strides(Words& words) {
+    stage = "input";
+    std::vector<Sizes> all;
+    for (int64_t left = words.count(); left > 0; --left) all.push_back(sizes_from(words.next()));
+    model();
+    model_->set_strides(all);
+  }
+#endif
 
   const Model& model() const {
     if (!model_) throw std::runtime_error("no model is loaded");
@@ -166,16 +241,36 @@ class Loader {
   Outputs outputs{most_outputs};
 
  private:
-  std::vector<c10::IValue> arguments_from(Words& words) {
-    stage = "input";
-    const int64_t count = words.count();
-    std::vector<c10::IValue> arguments;
+  struct Call {
+    std::vector<c10::IValue> positional;
+    Keywords keywords;
+  };
+
+  // `N VALUE… [M (NAME VALUE)…]`
+  Call call_from(Words& words) const {
+    Call call;
     const std::vector<c10::Argument> declared = model().arguments();
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
-      arguments.push_back(value_from(words, i < declared.size() ? declared[i].type() : c10::TypePtr(), device_));
+    const size_t count = static_cast<size_t>(words.count());
+    for (size_t i = 0; i < count; ++i) {
+      call.positional.push_back(value_from(words, i < declared.size() ? declared[i].type() : c10::TypePtr(), device_));
+    }
+    if (words.done()) return call;
+    for (int64_t left = words.count(); left > 0; --left) {
+      const std::string name = string_from(words.next());
+      c10::TypePtr type;
+      for (const c10::Argument& argument : declared) {
+        if (argument.name() == name) type = argument.type();
+      }
+      call.keywords.emplace_back(name, value_from(words, type, device_));
     }
     if (!words.done()) throw std::runtime_error("'" + words.next() + "' is left over");
-    return arguments;
+    return call;
+  }
+
+  std::vector<c10::IValue> arguments_from(Words& words) {
+    stage = "input";
+    Call call = call_from(words);
+    return model().bound(std::move(call.positional), call.keywords);
   }
 
   c10::IValue timed(const std::vector<c10::IValue>& arguments) {
@@ -208,6 +303,9 @@ class Loader {
 
   c10::Device device_{c10::DeviceType::CPU};
   std::unique_ptr<Model> model_;
+  std::vector<std::string> words_; // of the last forward
+  std::unique_ptr<c10::IValue> returned_; // by it
+  std::unique_ptr<c10::IValue> again_; // by the last `again`
 };
 
 std::string answer(Loader& loader, const std::string& line) {
@@ -218,23 +316,53 @@ std::string answer(Loader& loader, const std::string& line) {
     loader.load(device, string_from(words.next()));
     JsonObject result;
     result.add("event", "\"loaded\"").add("load_ms", json_number(loader.load_ms)).add("device", json_string(loader.device()));
-    return result.add("arguments", json_array(loader.model().argument_names())).text();
+    return result.add("arguments", json_array(loader.model().argument_names())).add("schema", loader.model().schema_json()).text();
+  }
+  if (command == "warm") {
+    loader.stage = "warm";
+    const int threads = static_cast<int>(words.count());
+    warm(threads, string_from(words.next()));
+    return JsonObject().add("event", "\"warmed\"").text();
   }
   if (command == "library") {
     loader.add_library(string_from(words.next()));
     return JsonObject().add("event", "\"added\"").text();
   }
+  if (command == "method") {
+    loader.select(string_from(words.next()));
+    return JsonObject().add("event", "\"selected\"").add("schema", loader.model().schema_json()).text();
+  }
+  if (command == "save") {
+    JsonObject result;
+    result.add("event", "\"saved\"");
+    return loader.save(words, result).text();
+  }
   if (command == "describe") {
     loader.stage = "describe";
     return loader.model().described();
   }
+#ifdef LOADER_AOTI
+  if (command == "inputs") {
+    loader.stage = "describe";
+    return JsonObject().add("event", "\"inputs\"").add("inputs", loader.model().inputs_json()).text();
+  }
+  if (command == "weights") {
+    loader.set_weights(words);
+    return JsonObject().add("event", "\"weights\"").text();
+  }
+  if (command == "strides") {
+    loader.set_strides(words);
+    return JsonObject().add("event", "\"strides\"").text();
+  }
+#endif
   if (command == "forward") {
     loader.forward(words);
     std::vector<std::string> outputs;
     for (const Output& output : loader.outputs.all) outputs.push_back(output_json(output));
     JsonObject result;
     result.add("event", "\"result\"").add("forward_ms", json_number(loader.forward_ms)).add("outputs", json_array(outputs));
-    result.add("outputs_left_out", json_number(static_cast<long long>(loader.outputs.left_out)));
+    InText shown;
+    result.add("outputs_left_out", json_number(static_cast<long long>(loader.outputs.left_out))).add("value", tree_of(loader.returned(), shown));
     return result.add("peak_rss_mb", json_number(peak_rss_mib())).text();
   }
   if (command == "again") {
@@ -247,11 +375,9 @@ std::string answer(Loader& loader, const std::string& line) {
     std::fprintf(stderr, "%s\n", words.next().c_str());
     return JsonObject().add("event", "\"marked\"").text();
   }
-  if (command == "expect") {
-    const Comparison comparison = loader.expect(words);
-    JsonObject result;
-    result.add("event", "\"compared\"").add("ok", comparison.ok ? "true" : "false");
-    return result.add("max_abs_error", json_number(comparison.max_abs_error)).add("mismatched", json_number(static_cast<long long>(comparison.mismatched))).text();
+  if (command == "compare") {
+    loader.stage = "compare";
+    return compared(words);
   }
   loader.stage = "command";
   throw std::runtime_error("'" + command + "' is no command");
@@ -266,17 +392,15 @@ std::string message_of(const std::exception& error) {
 
 int serve(FILE* out) {
   Loader loader;
-  for (std::string line; std::getline(std::cin, line);) {
-    std::string event;
-    try {
-      event = answer(loader, line);
-    } catch (const std::exception& error) {
-      event = JsonObject().add("event", "\"error\"").add("stage", json_string(loader.stage)).add("message", json_string(message_of(error))).text();
-    }
-    std::fprintf(out, "%s\n", event.c_str());
-    std::fflush(out);
-  }
-  return 0;
+  return Serving(
+             out,
+             [&](const std::string& line) { return answer(loader, line); },
+             [&](const std::exception& error) {
+               JsonObject event;
+               event.add("event", "\"error\"").add("stage", json_string(loader.stage));
+               return event.add("message", json_string(message_of(error))).text();
+             })
+      .run();
 }
 
 int by_hand(const std::vector<std::string>& libraries, const std::string& device, const std::string& path, const std::vector<std::string>& inputs, FILE* out) {
@@ -311,9 +435,6 @@ extern "C" int torchlink_loader_main(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
   std::string device = "cpu";
   if (words.size() == 1 && words[0] == "--serve") {
-#ifdef __linux__
-    prctl(PR_SET_PDEATHSIG, SIGKILL); // a model that never returns must not outlive a verify that was killed
-#endif
     return serve(out);
   }
   std::vector<std::string> libraries;

@@ -100,6 +100,19 @@ class Program {
     return forward_ != nullptr;
   }
 
+  // From now on this method stands for forward; false where there is none of that name.
+  bool select(const std::string& method) {
+    torch::jit::Function* const found = object_->type()->findMethod(method);
+    if (found != nullptr) forward_ = found;
+    return found != nullptr;
+  }
+
+  std::vector<std::string> methods() const {
+    std::vector<std::string> names;
+    for (const torch::jit::Function* method : object_->type()->methods()) names.push_back(method->name());
+    return names;
+  }
+
   const c10::FunctionSchema& schema() const {
     return forward().getSchema();
   }
@@ -149,6 +162,8 @@ class Program {
 #include "values.h"
 #include "weights.h"
 
+using Keywords = std::vector<std::pair<std::string, c10::IValue>>;
+
 class Model {
  public:
   Model(const std::string& path, c10::Device device) : program_(path, device) {}
@@ -157,6 +172,42 @@ class Model {
   std::vector<c10::Argument> arguments() const {
     const auto& all = program_.schema().arguments();
     return {all.begin() + Program::own_arguments, all.end()};
+  }
+
+  void select(const std::string& method) {
+    if (!program_.select(method)) {
+      std::string others;
+      for (const std::string& name : program_.methods()) {
+        if (name.compare(0, 2, "__") != 0) others += (others.empty() ? "; it has " : ", ") + name;
+      }
+      throw std::runtime_error("the model has no method named " + method + others);
+    }
+    method_ = method;
+  }
+
+  const std::string& method() const {
+    return method_;
+  }
+
+  // Positional arguments, and keyword arguments behind them in the schema's order; a gap takes its default.
+  std::vector<c10::IValue> bound(std::vector<c10::IValue> arguments, const Keywords& keywords) const {
+    if (keywords.empty()) return arguments;
+    const std::vector<c10::Argument> declared = this->arguments();
+    std::vector<const c10::IValue*> given(declared.size(), nullptr);
+    size_t end = arguments.size();
+    for (const auto& keyword : keywords) {
+      size_t i = 0;
+      while (i < declared.size() && declared[i].name() != keyword.first) ++i;
+      if (i == declared.size()) throw std::runtime_error("there is no argument named " + keyword.first);
+      if (i < arguments.size() || given[i] != nullptr) throw std::runtime_error("argument " + keyword.first + " is given twice");
+      given[i] = &keyword.second;
+      end = i + 1 > end ? i + 1 : end;
+    }
+    for (size_t i = arguments.size(); i < end; ++i) {
+      if (given[i] == nullptr && !declared[i].default_value()) throw std::runtime_error("argument " + declared[i].name() + " is missing");
+      arguments.push_back(given[i] != nullptr ? *given[i] : *declared[i].default_value());
+    }
+    return arguments;
   }
 
   // Arguments as a caller gives them, without the module itself; missing ones take their defaults.
@@ -172,8 +223,9 @@ class Model {
     return names;
   }
 
-  // Schema, inlined graph in TorchScript's own notation, and the attributes.
-  std::string described() const {
+  // `{"name":…,"arguments":[…]}` of what `forward` calls; null where there is no such method.
+  std::string schema_json() const {
+    if (!program_.has_forward()) return "null";
     std::vector<std::string> declared;
     for (const c10::Argument& argument : arguments()) {
       std::string fallback = "null";
@@ -186,12 +238,19 @@ class Model {
                              .add("kwarg_only", argument.kwarg_only() ? "true" : "false")
                              .text());
     }
+    return JsonObject().add("name", json_string(method_)).add("arguments", json_array(declared)).text();
+  }
+
+  // Schema, inlined graph in TorchScript's own notation, and the attributes.
+  std::string described() const {
+    const std::string schema = schema_json();
+    const std::string graph = program_.graph();
     JsonObject tensors;
     collect(*program_.object(), "", 0, tensors);
     return JsonObject()
         .add("event", "\"described\"")
-        .add("schema", JsonObject().add("name", "\"forward\"").add("arguments", json_array(declared)).text())
-        .add("graph", json_string(program_.graph()))
+        .add("schema", schema)
+        .add("graph", json_string(graph))
         .add("attributes", tensors.text())
         .add("constants", json_array(constants()))
         .text();
@@ -244,4 +303,5 @@ class Model {
   }
 
   Program program_;
+  std::string method_ = "forward";
 };

@@ -48,6 +48,18 @@ class Program {
     return static_cast<bool>(forward_);
   }
 
+  // From now on this method stands for forward; false where there is none of that name.
+  bool select(const std::string& method) {
+    Forward found = module_of(loaded_).find_method(method);
+    if (!found) return false;
+    forward_ = found;
+    return true;
+  }
+
+  std::vector<std::string> methods() const {
+    return {}; // how they are listed changed with nearly every release
+  }
+
   const c10::FunctionSchema& schema() const {
 #if LOADER_API == 101
     return forward().getSchema();

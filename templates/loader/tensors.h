@@ -1,4 +1,4 @@
-// Tensors: the names of their dtypes, made by a rule, read from a file, summed up, compared.
+// Tensors: the names of their dtypes, made by a rule, read from a file, summed up.
 #pragma once
 
 #include "api.h"
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -151,6 +152,34 @@ inline at::Tensor filled(c10::ScalarType dtype, const Sizes& sizes, const std::s
   });
 }
 
+// Memory for a tensor's elements, which the tensor then owns; aligned as libtorch's own is.
+struct Buffer {
+  explicit Buffer(size_t bytes) : size(bytes), owner(new char[bytes + alignment], std::default_delete<char[]>()) {
+    const size_t beyond = reinterpret_cast<uintptr_t>(owner.get()) % alignment;
+    begin = owner.get() + (beyond == 0 ? 0 : alignment - beyond);
+  }
+  at::Tensor as_tensor(c10::ScalarType dtype, const Sizes& sizes, const Sizes& strides) const {
+    const std::shared_ptr<char> kept = owner;
+    return api::from_blob(begin, sizes, strides, [kept](void*) {}, at::TensorOptions(dtype));
+  }
+  static const size_t alignment = 64;
+  size_t size;
+  std::shared_ptr<char> owner;
+  char* begin;
+};
+
+inline bool seek(FILE* file, int64_t offset) {
+#ifdef _WIN32
+  return _fseeki64(file, offset, SEEK_SET) == 0; // a long has 32 bits there
+#else
+  return std::fseek(file, static_cast<long>(offset), SEEK_SET) == 0;
+#endif
+}
+
+inline int hex_digit(char letter) {
+  return letter >= '0' && letter <= '9' ? letter - '0' : letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
+}
+
 // Raw little-endian elements of a file from byte `offset` on; strides are in elements.
 inline at::Tensor from_file(c10::ScalarType dtype, const Sizes& sizes, int64_t offset, const Sizes& strides, const std::string& path) {
   if (strides.size() != sizes.size() || offset < 0) throw std::runtime_error("shape and strides do not fit together");
@@ -159,14 +188,27 @@ inline at::Tensor from_file(c10::ScalarType dtype, const Sizes& sizes, int64_t o
     if (strides[i] < 0) throw std::runtime_error("a stride is negative");
     if (sizes[i] > 1) elements += element_count({sizes[i] - 1, strides[i]});
   }
-  std::vector<char> bytes(static_cast<size_t>(elements) * c10::elementSize(dtype) + 1); // one more: data() of none would be null
+  const Buffer bytes(static_cast<size_t>(elements) * c10::elementSize(dtype));
   FILE* file = std::fopen(path.c_str(), "rb");
   if (file == nullptr) throw std::runtime_error("cannot open " + path);
-  const bool whole_read = std::fseek(file, static_cast<long>(offset), SEEK_SET) == 0 &&
-      std::fread(bytes.data(), 1, bytes.size() - 1, file) == bytes.size() - 1;
+  const bool whole_read = seek(file, offset) && std::fread(bytes.begin, 1, bytes.size, file) == bytes.size;
   std::fclose(file);
   if (!whole_read) throw std::runtime_error(path + " is shorter than its tensor");
-  return api::from_blob(bytes.data(), sizes, strides, at::TensorOptions(dtype)).clone();
+  return bytes.as_tensor(dtype, sizes, strides);
+}
+
+// Little-endian elements in row-major order, two hexadecimal digits a byte, from letter `start` of a text on.
+inline at::Tensor from_hex(c10::ScalarType dtype, const Sizes& sizes, const std::string& text, size_t start) {
+  Sizes strides(sizes.size(), 1);
+  for (size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * (sizes[i] > 1 ? sizes[i] : 1);
+  const Buffer bytes(static_cast<size_t>(element_count(sizes)) * c10::elementSize(dtype));
+  if (text.size() - start != 2 * bytes.size) throw std::runtime_error("a tensor has not as many bytes as its shape says");
+  for (size_t i = 0; i < bytes.size; ++i) {
+    const int high = hex_digit(text[start + 2 * i]), low = hex_digit(text[start + 2 * i + 1]);
+    if (high < 0 || low < 0) throw std::runtime_error("a tensor's bytes are not hexadecimal");
+    bytes.begin[i] = static_cast<char>(high * 16 + low);
+  }
+  return bytes.as_tensor(dtype, sizes, strides);
 }
 
 // Every element in row-major order on the CPU, as Number (int64_t, double, or double pairs for complex).
@@ -180,6 +222,18 @@ struct Elements {
   const Number* begin;
   int64_t count;
 };
+
+// Calls `each(index, pointer)` for every element in that order, piece by piece: converting all of a large tensor at
+// once would take eight times its memory.
+template <typename Number, typename Each>
+void for_elements(const at::Tensor& tensor, c10::ScalarType as, int64_t numbers, const Each& each) {
+  const int64_t piece = int64_t(1) << 20, count = tensor.numel();
+  const at::Tensor flat = tensor.reshape({-1});
+  for (int64_t start = 0; start < count; start += piece) {
+    const Elements<Number> part(flat.narrow(0, start, count - start < piece ? count - start : piece), as);
+    for (int64_t i = 0; i < part.count; ++i) each(start + i, part.begin + numbers * i);
+  }
+}
 
 #if LOADER_API == 101
 inline bool quantized(const at::Tensor&) {
@@ -223,7 +277,6 @@ inline Summary summary(const at::Tensor& tensor) {
   const c10::ScalarType type = tensor.scalar_type();
   Summary out;
   if (is_integral(type)) {
-    const Elements<int64_t> all(tensor, c10::ScalarType::Long);
     const bool boolean = type == c10::ScalarType::Bool;
     const auto written = [&](int64_t value) -> std::string {
       if (boolean) return value != 0 ? "true" : "false";
@@ -231,83 +284,46 @@ inline Summary summary(const at::Tensor& tensor) {
     };
     int64_t low = std::numeric_limits<int64_t>::max(), high = std::numeric_limits<int64_t>::min();
     double sum = 0;
-    for (int64_t i = 0; i < all.count; ++i) {
-      const int64_t value = all.begin[i];
+    for_elements<int64_t>(tensor, c10::ScalarType::Long, 1, [&](int64_t i, const int64_t* element) {
+      const int64_t value = *element;
       if (i < shown) out.values.push_back(written(value));
       low = value < low ? value : low;
       high = value > high ? value : high;
       sum += static_cast<double>(value);
-    }
-    if (all.count > 0) {
+    });
+    if (tensor.numel() > 0) {
       out.min = written(low);
       out.max = written(high);
-      out.mean = json_number(sum / static_cast<double>(all.count));
+      out.mean = json_number(sum / static_cast<double>(tensor.numel()));
     }
     return out;
   }
   if (c10::isComplexType(type)) {
-    const Elements<double> all(tensor, c10::ScalarType::ComplexDouble);
     const bool single = type != c10::ScalarType::ComplexDouble;
-    for (int64_t i = 0; i < all.count; ++i) {
-      const double re = all.begin[2 * i], im = all.begin[2 * i + 1];
+    for_elements<double>(tensor, c10::ScalarType::ComplexDouble, 2, [&](int64_t i, const double* element) {
+      const double re = element[0], im = element[1];
       if (i < shown) out.values.push_back("[" + json_number(re, single) + "," + json_number(im, single) + "]");
       out.non_finite += std::isfinite(re) && std::isfinite(im) ? 0 : 1;
-    }
+    });
     return out;
   }
-  const Elements<double> all(tensor, c10::ScalarType::Double);
   const bool single = type != c10::ScalarType::Double;
   double low = std::numeric_limits<double>::infinity(), high = -low, sum = 0;
-  for (int64_t i = 0; i < all.count; ++i) {
-    const double value = all.begin[i];
+  for_elements<double>(tensor, c10::ScalarType::Double, 1, [&](int64_t i, const double* element) {
+    const double value = *element;
     if (i < shown) out.values.push_back(json_number(value, single));
     if (!std::isfinite(value)) {
       ++out.non_finite;
-      continue;
+      return;
     }
     low = value < low ? value : low;
     high = value > high ? value : high;
     sum += value;
-  }
-  if (out.non_finite < all.count) {
+  });
+  if (out.non_finite < tensor.numel()) {
     out.min = json_number(low, single);
     out.max = json_number(high, single);
-    out.mean = json_number(sum / static_cast<double>(all.count - out.non_finite));
+    out.mean = json_number(sum / static_cast<double>(tensor.numel() - out.non_finite));
   }
-  return out;
-}
-
-// Whether |actual - expected| <= atol + rtol * |expected| everywhere; what is not finite must be the same in
-// both. dtypes may differ, shapes may not.
-struct Comparison {
-  bool ok = true;
-  double max_abs_error = 0;
-  int64_t mismatched = 0;
-};
-
-inline Comparison compared(const at::Tensor& actual, const at::Tensor& expected, double atol, double rtol) {
-  if (actual.sizes() != expected.sizes()) throw std::runtime_error("the shapes differ");
-  const bool complex = c10::isComplexType(actual.scalar_type()) || c10::isComplexType(expected.scalar_type());
-  const c10::ScalarType as = complex ? c10::ScalarType::ComplexDouble : c10::ScalarType::Double;
-  const Elements<double> got(actual, as), wanted(expected, as);
-  const int parts = complex ? 2 : 1;
-  Comparison out;
-  for (int64_t i = 0; i < got.count; ++i) {
-    double error = 0, size = 0;
-    bool same = true;
-    for (int64_t j = i * parts; j < (i + 1) * parts; ++j) {
-      const double a = got.begin[j], b = wanted.begin[j];
-      if (std::isfinite(a) && std::isfinite(b)) {
-        error = std::hypot(error, a - b);
-        size = std::hypot(size, b);
-      } else {
-        same = same && (a == b || (std::isnan(a) && std::isnan(b)));
-      }
-    }
-    if (!same) error = std::numeric_limits<double>::infinity();
-    out.max_abs_error = error > out.max_abs_error ? error : out.max_abs_error;
-    if (!(error <= atol + rtol * size)) ++out.mismatched;
-  }
-  out.ok = out.mismatched == 0;
   return out;
 }

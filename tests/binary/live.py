@@ -1,4 +1,4 @@
-"""The live loaders and real compilers, as the tests of this room ask them."""
+"""Queries to the live loaders, and libraries built with real compilers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To what symbols bind: equal to `ldd -u` and `ldd -r` on the machine's files, and right on built ones."""
+"""Symbol binding: equal to `ldd -u` and `ldd -r` on the machine's files, and correct on built ones."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_first_definition_in_load_order_is_the_used_one(workshop: Workshop) 
     assert [edge.name for edge in Scope(closure).unused_needed(closure.subject.path)] == ["libsecond.so"]
 
 
-def test_a_library_that_only_another_one_brings_is_used_but_not_needed(workshop: Workshop) -> None:
+def test_a_library_loaded_only_through_another_is_used_but_not_needed(workshop: Workshop) -> None:
     outer_function = "int outer(void) { return 2; }\n"
     outer = workshop.library("libouter.so", source="int inner(void) { return 1; }\n" + outer_function)
     source = "int inner(void); int outer(void); int main(void) { return inner() + outer(); }\n"
@@ -121,7 +121,7 @@ def test_a_library_that_only_another_one_brings_is_used_but_not_needed(workshop:
     assert Scope(closure).used_but_not_needed(closure.subject.path) == {str(inner): ("inner",)}
 
 
-def test_a_symbol_that_vanished_is_undefined_unless_weak(workshop: Workshop) -> None:
+def test_a_removed_symbol_is_undefined_unless_weak(workshop: Workshop) -> None:
     kept = "int kept(void) { return 1; }\n"
     library = workshop.library("liba.so", source=kept + "int gone(void) { return 2; }\n")
     source = """
@@ -143,7 +143,7 @@ def versioned(workshop: Workshop, *versions: str) -> Path:
     )
 
 
-def test_a_version_that_a_library_lost_is_reported(workshop: Workshop) -> None:
+def test_a_version_removed_from_a_library_is_reported(workshop: Workshop) -> None:
     source = "int number(void); int main(void) { return number(); }\n"
     app = workshop.program("app", versioned(workshop, "OLD_1"), source=source, runpath="$ORIGIN")
     assert Scope(resolve(app)).missing_versions() == ()
@@ -154,7 +154,7 @@ def test_a_version_that_a_library_lost_is_reported(workshop: Workshop) -> None:
     assert undefined(closure) == {("number", "OLD_1", "app")}
 
 
-def test_a_library_without_versions_serves_a_versioned_reference(workshop: Workshop) -> None:
+def test_a_versioned_reference_binds_to_a_library_without_versions(workshop: Workshop) -> None:
     source = "int number(void); int main(void) { return number(); }\n"
     app = workshop.program("app", versioned(workshop, "OLD_1"), source=source, runpath="$ORIGIN")
     workshop.library("libv.so", source="int number(void) { return 1; }\n")

@@ -1,4 +1,4 @@
-"""Files that are cut off while they are read, and files that claim to be larger than the disk."""
+"""Files that are truncated while they are read, and files that claim to be larger than the disk."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def library(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", [0, 4096])
-def test_a_file_that_is_cut_off_while_it_is_read_is_an_error(library: Path, size: int) -> None:
+def test_a_file_truncated_while_it_is_read_is_an_error(library: Path, size: int) -> None:
     command = [sys.executable, "-c", CUT_OFF, str(library), str(size)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"2 {library} was changed while it was read.\n"
+    assert done.stdout == f"2 {library} changed while it was being read.\n"
 
 
-def test_a_file_that_was_replaced_is_noticed_when_it_is_opened_again(library: Path, tmp_path: Path) -> None:
+def test_a_replaced_file_is_noticed_when_it_is_reopened(library: Path, tmp_path: Path) -> None:
     from torchlink.binary.data import Source
     from torchlink.binary.elf import ElfFile
     from torchlink.errors import ResourcesError
@@ -78,7 +78,7 @@ def test_a_file_that_was_replaced_is_noticed_when_it_is_opened_again(library: Pa
         Source.close_all()
         shutil.copy(library, tmp_path / "other")
         (tmp_path / "other").replace(library)
-        with pytest.raises(ResourcesError, match="was changed while it was read"):
+        with pytest.raises(ResourcesError, match="changed while it was being read"):
             elf.exports()
 
 
@@ -134,7 +134,7 @@ CLAIMS: dict[str, dict[int, Callable[[int, int], int]]] = {
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_a_file_larger_than_the_disk_is_read_or_refused_in_bounds(library: Path, claim: str) -> None:
+def test_a_file_larger_than_the_disk_is_read_within_limits_or_refused(library: Path, claim: str) -> None:
     sparse = grown(library, CLAIMS[claim])
     command = [sys.executable, "-c", LIMITED, str(MEMORY), str(sparse)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""Damaged files give one clear error and nothing else: no traceback, no hang, no flood of memory."""
+"""Damaged files give one clear error: no traceback, no hang, no excessive memory use."""
 
 from __future__ import annotations
 
@@ -189,12 +189,12 @@ def test_a_damaged_cache_never_breaks_the_search(noise: bytes, flips: list[int],
     )
 
 
-def test_a_name_that_is_no_utf8_survives(samples: list[Path]) -> None:
+def test_a_name_that_is_not_utf8_survives(samples: list[Path]) -> None:
     blob = samples[0].read_bytes().replace(b"libgnu.so", b"lib\xff\xfe\x80.so")
     assert ElfFile.from_buffer(blob, "sample").dynamic.soname == os.fsdecode(b"lib\xff\xfe\x80.so")
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_file_that_is_not_regular_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "socket"))
@@ -215,7 +215,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> N
     listener.close()
 
 
-def test_an_interpreter_that_is_a_fifo_is_not_waited_for(
+def test_an_interpreter_that_is_a_fifo_does_not_block(
     samples: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "i")

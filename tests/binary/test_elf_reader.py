@@ -1,4 +1,4 @@
-"""The ELF reader says what pyelftools says, on real files and whatever the class or byte order."""
+"""The ELF reader agrees with pyelftools on real files of every class and byte order."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.conftest import program, unmet
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.elf_hash import gnu_hash, sysv_hash
 from torchlink.binary.elf_layout import layout_of
+from torchlink.binary.elf_symbols import MANY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -189,7 +190,7 @@ def test_symbols_are_found_through_either_hash_table_and_without_section_headers
 
 
 @pytest.mark.parametrize("machine", ["", "-m32"])
-def test_only_what_the_loader_looks_up_again_can_be_preempted(tmp_path: Path, machine: str) -> None:
+def test_only_symbols_that_the_loader_looks_up_can_be_preempted(tmp_path: Path, machine: str) -> None:
     if not usable("gcc"):
         unmet("gcc")
     visibilities = "default", "protected", "hidden"
@@ -209,7 +210,7 @@ def test_only_what_the_loader_looks_up_again_can_be_preempted(tmp_path: Path, ma
         assert elf.preemptible() == []
 
 
-def test_a_library_without_exports_still_shows_what_it_takes(tmp_path: Path) -> None:
+def test_a_library_without_exports_still_has_references(tmp_path: Path) -> None:
     if not usable("gcc"):
         unmet("gcc")
     source = "extern int taken(void); static int hidden(void) { return taken(); } static int (*keep)(void) "
@@ -223,7 +224,7 @@ def test_a_library_without_exports_still_shows_what_it_takes(tmp_path: Path) -> 
         assert [reference.name for reference in elf.references(relocated=False)] == [b"taken"]
 
 
-def test_a_static_program_takes_nothing(tmp_path: Path) -> None:
+def test_a_static_program_has_no_references(tmp_path: Path) -> None:
     static = tmp_path / "static"
     command = [program("gcc"), "-static", "-x", "c", "-", "-o", str(static)]
     subprocess.run(command, input="int main(void) { return 0; }", text=True, check=True)
@@ -232,7 +233,7 @@ def test_a_static_program_takes_nothing(tmp_path: Path) -> None:
         assert list(elf.references()) == list(elf.references(relocated=False)) == []
 
 
-def test_relative_relocations_in_packed_form_are_passed_over(tmp_path: Path) -> None:
+def test_packed_relative_relocations_are_skipped(tmp_path: Path) -> None:
     if not usable("gcc"):
         unmet("gcc")
     source = "extern int taken(void); static int table[4]; int *where[] = {table, table + 1, table + 2}; "
@@ -296,3 +297,23 @@ def test_the_hashes_are_those_of_the_specification() -> None:
         step(long[:1024]),
         step(long[:7]),
     ]
+
+
+def test_single_and_bulk_look_ups_agree(
+    system_files: list[Path],
+) -> None:
+    """Only how the tables are read differs."""
+    looked_up = 0
+    for file in system_files:
+        with ElfFile.open(file) as elf:
+            defined = [(each.name, each.version) for each in elf.definitions()]
+            pairs = [
+                *defined,
+                *((name, None) for name, _ in defined),
+                *((b"no" + name, None) for name, _ in defined),
+            ]
+            wanted = [(gnu_hash(name), name, version, number) for number, (name, version) in enumerate(pairs)]
+            alone = [each for each in wanted if not elf.provides(each[1], each[0], each[2])]
+            assert elf.unresolved(wanted) == alone, file
+            looked_up += len(wanted) > len(alone) > MANY
+    assert looked_up > 3

@@ -65,7 +65,7 @@ def test_every_entry_that_ldconfig_prints_is_found(made: tuple[Path, Path]) -> N
         ((), ""),
     ],
 )
-def test_the_best_hardware_version_is_taken(
+def test_the_best_hardware_variant_is_chosen(
     made: tuple[Path, Path], hwcaps: tuple[str, ...], place: str
 ) -> None:
     cache = LibraryCache(made[0].read_bytes())
@@ -73,7 +73,7 @@ def test_the_best_hardware_version_is_taken(
     assert cache.lookup("liba.so.1", flags, lambda: hwcaps) == f"{made[1]}/{place}liba.so.1"
 
 
-def test_entries_for_another_machine_are_passed_over(made: tuple[Path, Path]) -> None:
+def test_entries_for_another_machine_are_skipped(made: tuple[Path, Path]) -> None:
     cache = LibraryCache(made[0].read_bytes())
     assert cache.lookup("libb.so", PLATFORMS["aarch64"].cache_flags, tuple) is None
 
@@ -87,5 +87,5 @@ def test_a_big_endian_cache_and_the_old_format_in_front_are_read() -> None:
 
 
 @pytest.mark.parametrize("blob", [b"", b"ld.so-1.7.0\0" + bytes(64), MAGIC, MAGIC + b"\xff" * 100])
-def test_a_cache_of_another_kind_holds_nothing(blob: bytes) -> None:
+def test_a_file_that_is_not_a_cache_has_no_entries(blob: bytes) -> None:
     assert LibraryCache(blob).lookup("liba", (3,), tuple) is None

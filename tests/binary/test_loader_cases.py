@@ -1,4 +1,4 @@
-"""The search rules, one by one: libraries built on the spot, the model against the live glibc loader."""
+"""The search rules one by one: the model against the live glibc loader, on libraries built by the tests."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def found_via(closure: Closure, name: str) -> str:
     return next(str(edge.found_via) for edge in closure.edges if edge.name == name)
 
 
-def test_rpath_serves_the_objects_own_needed(workshop: Workshop) -> None:
+def test_rpath_is_searched_for_the_objects_own_needed(workshop: Workshop) -> None:
     library = workshop.library("far/liba.so")
     closure = check(workshop.program("app", library, rpath=str(library.parent)))
     assert found_via(closure, "liba.so") == f"RPATH {library.parent} of {workshop.directory / 'app'}"
 
 
-def test_runpath_serves_the_objects_own_needed(workshop: Workshop) -> None:
+def test_runpath_is_searched_for_the_objects_own_needed(workshop: Workshop) -> None:
     library = workshop.library("far/liba.so")
     closure = check(workshop.program("app", library, runpath="$ORIGIN/far"))
     assert found_via(closure, "liba.so") == f"RUNPATH $ORIGIN/far of {workshop.directory / 'app'}"
@@ -91,7 +91,9 @@ def test_a_library_with_runpath_ignores_the_rpath_of_its_loaders(workshop: Works
     assert [edge.name for edge in closure.missing] == ["libdeep.so"]
 
 
-def test_the_rpath_of_a_loader_with_runpath_is_skipped_but_its_own_loaders_count(workshop: Workshop) -> None:
+def test_the_rpath_of_a_loading_object_with_runpath_is_skipped_but_not_that_of_its_own(
+    workshop: Workshop,
+) -> None:
     deepest = workshop.library("far/libdeepest.so")
     deep = workshop.library("near/libdeep.so", deepest)
     middle = workshop.library("near/libmiddle.so", deep, runpath="$ORIGIN")
@@ -136,7 +138,7 @@ def test_an_empty_element_of_ld_library_path_is_the_current_directory(workshop: 
     assert not closure.missing
 
 
-def test_an_empty_ld_library_path_is_no_path(workshop: Workshop) -> None:
+def test_an_empty_ld_library_path_is_ignored(workshop: Workshop) -> None:
     library = workshop.library("here/liba.so")
     assert check(workshop.program("app", library), {"LD_LIBRARY_PATH": ""}, cwd=library.parent).missing
 
@@ -149,7 +151,7 @@ def test_an_empty_element_of_runpath_is_the_current_directory_but_an_empty_runpa
     check(workshop.program("app", library, runpath=text), cwd=library.parent)
 
 
-def test_relative_directories_count_from_the_current_one(workshop: Workshop) -> None:
+def test_relative_directories_are_relative_to_the_current_one(workshop: Workshop) -> None:
     deep = workshop.library("here/sub/libdeep.so")
     library = workshop.library("here/sub/liba.so", deep, runpath="$ORIGIN")
     app = workshop.program("app", library, runpath="sub//")
@@ -181,7 +183,7 @@ def test_origin_through_a_symlinked_directory(workshop: Workshop) -> None:
     assert not check(workshop.directory / "alias" / "bin" / "app").missing
 
 
-def test_a_name_loaded_before_as_a_soname_is_taken_as_it_is(workshop: Workshop) -> None:
+def test_a_needed_name_loaded_before_as_a_soname_is_not_searched_for(workshop: Workshop) -> None:
     first = workshop.library("one/libother.so", soname="liba.so")
     stub = workshop.library("stub/liba.so")
     user = workshop.library("one/libuser.so", stub)
@@ -219,7 +221,7 @@ def test_tokens_in_a_needed_name_are_expanded(workshop: Workshop) -> None:
     assert not check(workshop.program("app", library)).missing
 
 
-def test_lib_and_platform_stand_for_what_the_loader_says(workshop: Workshop) -> None:
+def test_lib_and_platform_have_the_values_that_the_loader_reports(workshop: Workshop) -> None:
     library = workshop.library("lib/x86_64-linux-gnu/liba.so")
     for text in (
         "$ORIGIN/$LIB",
@@ -231,7 +233,7 @@ def test_lib_and_platform_stand_for_what_the_loader_says(workshop: Workshop) -> 
         check(workshop.program("app", library, runpath=text))
 
 
-def test_a_library_for_another_machine_is_passed_over(workshop: Workshop) -> None:
+def test_a_library_for_another_machine_is_skipped(workshop: Workshop) -> None:
     small = Workshop(workshop.directory, machine_flags=("-m32",))
     try:
         small.library("small/liba.so")
@@ -256,7 +258,7 @@ def test_a_32_bit_program_has_its_own_default_directories(workshop: Workshop) ->
 @pytest.mark.parametrize(
     "content", [b"", b"short", b"not an ELF file, but long enough to be read as a header" * 4]
 )
-def test_a_file_that_is_no_elf_stops_the_loader(workshop: Workshop, content: bytes) -> None:
+def test_a_file_that_is_not_elf_stops_the_loader(workshop: Workshop, content: bytes) -> None:
     library = workshop.library("good/liba.so")
     app = workshop.program("app", library, rpath="$ORIGIN/bad:$ORIGIN/good")
     (workshop.directory / "bad").mkdir()
@@ -278,7 +280,7 @@ def test_a_program_in_a_librarys_place_stops_the_loader(workshop: Workshop) -> N
     assert check(app).edges[0].fatal
 
 
-def test_links_that_lead_nowhere_or_in_circles_are_passed_over(workshop: Workshop) -> None:
+def test_dangling_and_circular_links_are_skipped(workshop: Workshop) -> None:
     library = workshop.library("good/liba.so")
     for name, target in (("dangling", "/nowhere/liba.so"), ("circle", "liba.so")):
         (workshop.directory / name).mkdir()
@@ -291,7 +293,7 @@ def test_links_that_lead_nowhere_or_in_circles_are_passed_over(workshop: Worksho
     )
 
 
-def test_nodeflib_leaves_the_default_directories_and_their_cache_entries_out(workshop: Workshop) -> None:
+def test_nodeflib_excludes_the_default_directories_and_their_cache_entries(workshop: Workshop) -> None:
     library = workshop.library("lib/liba.so", "-lz", flags=["-Wl,-z,nodefaultlib"])
     closure = check(workshop.program("app", library, runpath="$ORIGIN/lib"))
     assert [edge.name for edge in closure.missing] == ["libz.so.1"]
@@ -345,7 +347,7 @@ def test_legacy_hardware_subdirectories_are_searched_as_the_live_loader_does(
     assert [edge.name for edge in check(app).missing] == ["liba.so"]
 
 
-def test_entries_of_the_cache_for_legacy_hardware_are_taken_as_the_live_loader_does(
+def test_cache_entries_for_legacy_hardware_are_used_as_by_the_live_loader(
     workshop: Workshop,
 ) -> None:
     if not os.access("/sbin/ldconfig", os.X_OK):
@@ -403,7 +405,7 @@ def test_the_search_is_breadth_first(workshop: Workshop) -> None:
     check(workshop.program("two", left, right, rpath="$ORIGIN/lib"))
 
 
-def test_a_missing_library_is_missed_by_each_that_needs_it(workshop: Workshop) -> None:
+def test_a_missing_library_is_reported_for_each_object_that_needs_it(workshop: Workshop) -> None:
     gone = workshop.library("gone/libgone.so")
     first = workshop.library("lib/libfirst.so", gone)
     second = workshop.library("lib/libsecond.so", gone, runpath="$ORIGIN/nowhere")
@@ -436,7 +438,7 @@ def test_filters_and_auxiliary_objects_come_before_their_owner(workshop: Worksho
     ]
 
 
-def test_a_library_by_itself_is_traced_as_ldd_does(workshop: Workshop) -> None:
+def test_a_library_is_traced_as_by_ldd(workshop: Workshop) -> None:
     deep = workshop.library("lib/libdeep.so")
     library = workshop.library("lib/liba.so", deep, "-lz", runpath="$ORIGIN")
     check(library, program=False)
@@ -444,7 +446,7 @@ def test_a_library_by_itself_is_traced_as_ldd_does(workshop: Workshop) -> None:
     check(workshop.library("lib/libdeep.so", library, runpath="$ORIGIN"), program=False)
 
 
-def test_a_circle_of_libraries_comes_to_an_end(workshop: Workshop) -> None:
+def test_libraries_that_need_each_other_are_resolved(workshop: Workshop) -> None:
     first = workshop.library("lib/liba.so")
     second = workshop.library("lib/libb.so", first, runpath="$ORIGIN")
     workshop.library("lib/liba.so", second, runpath="$ORIGIN")

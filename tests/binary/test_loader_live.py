@@ -1,4 +1,4 @@
-"""The model of the loader equals the live loader on the machine's own programs and libraries."""
+"""The model of the loader agrees with the live loader on the machine's own programs and libraries."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_closure_equals_the_live_loaders_order_included(system_files: list[P
 
 
 @pytest.mark.parametrize("path", [path for path in LOADERS.values() if Path(path).exists()])
-def test_the_loaders_own_bytes_tell_what_it_says_of_itself(path: str) -> None:
+def test_facts_read_from_the_loaders_file_match_its_own_diagnostics(path: str) -> None:
     done = subprocess.run([path, "--list-diagnostics"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         unmet("glibc 2.33 or later")

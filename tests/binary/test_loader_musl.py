@@ -1,4 +1,4 @@
-"""musl's rules: the model against the live musl loader, on libraries built on the spot."""
+"""musl's rules: the model against the live musl loader, on libraries built by the tests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_ld_library_path_comes_before_rpath(workshop: Workshop) -> None:
     assert closure.objects[1].found_via.kind == "LD_LIBRARY_PATH"
 
 
-def test_a_missing_library_is_reported_with_who_needs_it(workshop: Workshop) -> None:
+def test_a_missing_library_is_reported_with_the_object_that_needs_it(workshop: Workshop) -> None:
     gone = workshop.library("far/libgone.so")
     middle = workshop.library("far/libmiddle.so", gone)
     app = workshop.program("app", middle, runpath="$ORIGIN/far")
@@ -70,12 +70,12 @@ def test_a_missing_library_is_reported_with_who_needs_it(workshop: Workshop) -> 
     assert check(app).missing
 
 
-def test_a_path_with_another_token_than_origin_is_ignored_as_a_whole(workshop: Workshop) -> None:
+def test_a_path_with_a_token_other_than_origin_is_ignored_entirely(workshop: Workshop) -> None:
     library = workshop.library("far/liba.so")
     assert check(workshop.program("app", library, runpath="$ORIGIN/$LIB:$ORIGIN/far")).missing
 
 
-def test_a_soname_does_not_make_an_object_known(workshop: Workshop) -> None:
+def test_an_object_is_not_found_by_its_soname(workshop: Workshop) -> None:
     library = workshop.library("one/liba.so", soname="libb.so")
     workshop.library("two/libb.so")
     user = workshop.library("one/libuser.so", workshop.directory / "two" / "libb.so")
@@ -95,7 +95,7 @@ def test_the_c_librarys_other_names_are_the_loader_itself(workshop: Workshop) ->
     assert {edge.path for edge in closure.edges} == {str(LOADER)}
 
 
-def test_the_path_file_names_the_default_directories(workshop: Workshop) -> None:
+def test_the_path_file_lists_the_default_directories(workshop: Workshop) -> None:
     closure = resolve(workshop.program("app", workshop.library("far/liba.so")))
     file = Path("/etc/ld-musl-x86_64.path")
     directories = file.read_text().split() if file.exists() else ["/lib", "/usr/local/lib", "/usr/lib"]

@@ -1,4 +1,4 @@
-"""macOS and Windows binaries: made by LLVM's linkers where they are, and by hand to the letter of the formats."""
+"""macOS and Windows binaries: made by LLVM's linkers where installed, and by hand after the formats' specifications."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_fat_mach_o_file_has_a_slice_for_each_architecture() -> None:
         macho()[:16] + b"\xff" * 4 + macho()[20:],
     ],
 )
-def test_what_is_no_mach_o_file_is_refused(blob: bytes) -> None:
+def test_a_file_that_is_not_mach_o_is_refused(blob: bytes) -> None:
     with pytest.raises(MalformedFileError, match="sample"):
         MachOFile.from_buffer(blob, "sample")
 
@@ -149,7 +149,7 @@ def test_a_dll_is_read() -> None:
 @pytest.mark.parametrize(
     "blob", [b"", b"MZ", b"MZ" + bytes(100), b"\x7fELF" + bytes(60), pe()[:80], pe()[:200]]
 )
-def test_what_is_no_pe_file_is_refused(blob: bytes) -> None:
+def test_a_file_that_is_not_pe_is_refused(blob: bytes) -> None:
     with pytest.raises(MalformedFileError, match="sample"):
         PeFile.from_buffer(blob, "sample")
 

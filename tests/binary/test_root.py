@@ -1,4 +1,4 @@
-"""An image or sysroot: its own loader, cache and links count, and nothing of this machine does."""
+"""An image or sysroot: its own loader, cache and links are used, and nothing of this machine's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def image(tmp_path: Path) -> Workshop:
     return Workshop(root)
 
 
-def test_a_program_of_the_image_gets_the_images_libraries(image: Workshop) -> None:
+def test_a_program_in_an_image_loads_the_images_libraries(image: Workshop) -> None:
     library = image.library("opt/app/lib/liba.so")
     app = image.program("opt/app/bin/app", library, runpath="$ORIGIN/../lib")
     closure = resolve(app, root=image.directory)
@@ -48,7 +48,7 @@ def test_a_program_of_the_image_gets_the_images_libraries(image: Workshop) -> No
     assert closure.objects[2].file == image.directory / "usr/lib/x86_64-linux-gnu/libc.so.6"
 
 
-def test_what_only_this_machine_has_is_missing(image: Workshop) -> None:
+def test_libraries_of_this_machine_are_missing_in_an_image(image: Workshop) -> None:
     app = image.program("opt/app", "-lz")
     assert not resolve(app).missing
     assert [edge.name for edge in resolve(app, root=image.directory).missing] == ["libz.so.1"]

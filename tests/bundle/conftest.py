@@ -1,4 +1,4 @@
-"""Small programs and libraries to bundle, and the live loader to ask what a bundle loads."""
+"""Small programs and libraries to bundle, and the live loader to see what a bundle loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a bundle and what is not: companions, policy, owners, licences, and a manifest that is true."""
+"""The contents of a bundle: companions, policy, owners, licences, and a correct manifest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def cudnn(workshop: Workshop) -> Path:
     return workshop.library("cudnn/libcudnn.so.9", source=OPENS, rpath="$ORIGIN")
 
 
-def test_what_is_opened_by_name_comes_along_with_what_it_needs(workshop: Workshop, tmp_path: Path) -> None:
+def test_libraries_opened_at_run_time_are_bundled_with_what_they_need(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     opener = cudnn(workshop)
     program = workshop.program("app", opener, source=CALLS, runpath=str(opener.parent))
     report = bundle(program, tmp_path / "out")
@@ -68,7 +70,9 @@ def test_what_is_opened_by_name_comes_along_with_what_it_needs(workshop: Worksho
     assert run_clean(place / "app").returncode == 0
 
 
-def test_a_companion_that_lacks_something_is_left_out_and_named(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_companion_with_a_missing_library_is_left_out_and_reported(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     mpi = workshop.library("cudnn/libnobody_has_this.so.40")
     workshop.library("cudnn/libcudnn_adv.so.9", mpi)
     opener = cudnn(workshop)
@@ -78,12 +82,12 @@ def test_a_companion_that_lacks_something_is_left_out_and_named(workshop: Worksh
     assert "libcudnn_adv.so.9" not in libraries(report)
     (left_out,) = (each for each in report.plan.left_out if each.name == "libcudnn_adv.so.9")
     assert left_out.by == "libcudnn.so.9"
-    assert left_out.reason.endswith("nothing can load it here without libnobody_has_this.so.40")
+    assert left_out.reason.endswith("it cannot be loaded here: libnobody_has_this.so.40 not found")
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert "libcudnn_adv.so.9" in [each["name"] for each in manifest["left_out"]]
 
 
-def test_a_companion_that_lacks_what_stays_with_the_system_is_left_out_too(
+def test_a_companion_with_a_missing_system_library_is_left_out_too(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     """NVSHMEM's transports: libmlx5 is never bundled, and where it is not installed nothing can load them."""
@@ -104,7 +108,7 @@ def test_a_companion_that_lacks_what_stays_with_the_system_is_left_out_too(
     assert not report.lint.fails(Severity.ERROR)
 
 
-def test_a_packages_library_that_searches_the_current_directory_is_mended(
+def test_a_packaged_library_that_searches_the_current_directory_is_patched(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     """As libcusparseLt's `$ORIGIN:`, whose empty entry means wherever the program is started."""
@@ -124,7 +128,7 @@ def test_a_packages_library_that_searches_the_current_directory_is_mended(
     assert "rpath-relative" not in [each.rule for file in report.lint.files for each in file.findings]
 
 
-def test_a_companion_that_is_nowhere_is_named(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_missing_companion_is_reported(workshop: Workshop, tmp_path: Path) -> None:
     opener = workshop.library("cudnn/libcudnn.so.9", source=OPENS)
     program = workshop.program("app", opener, source=CALLS, runpath=str(opener.parent))
     report = bundle(program, tmp_path / "out", dry=True)
@@ -144,7 +148,7 @@ def test_a_companion_elsewhere_is_found_through_a_search_path(workshop: Workshop
     assert outside(moved(tmp_path / "out", workshop.directory) / "app") == []
 
 
-def test_the_driver_stays_with_the_system_even_where_it_is_missing(
+def test_the_driver_is_left_to_the_system_even_where_it_is_missing(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     driver = workshop.library("stubs/libcuda.so.99")
@@ -166,7 +170,7 @@ def test_what_only_a_left_out_library_needs_is_left_out(workshop: Workshop, tmp_
     assert libraries(bundle(program, tmp_path / "out")) == {}
 
 
-def test_the_user_decides_against_the_policy(workshop: Workshop, tmp_path: Path) -> None:
+def test_the_user_can_override_the_policy(workshop: Workshop, tmp_path: Path) -> None:
     blas = workshop.library("far/libblas_of_nobody.so.3")
     graphics = workshop.library("far/libGL.so.1")
     added = workshop.library("plugins/libplugin.so", blas, runpath=str(blas.parent))
@@ -185,7 +189,7 @@ def test_the_user_decides_against_the_policy(workshop: Workshop, tmp_path: Path)
         bundle(program, tmp_path / "third", BundleOptions(add=(added,)))
 
 
-def test_a_glob_that_fits_no_library_is_said(
+def test_a_glob_that_matches_no_library_is_reported(
     workshop: Workshop, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     library = workshop.library("far/liba.so")
@@ -198,7 +202,7 @@ def test_a_glob_that_fits_no_library_is_said(
     assert "zzz" not in done.out
 
 
-def test_the_policy_knows_versions_and_keeps_its_hands_off_namesakes() -> None:
+def test_the_policy_matches_versions_but_not_similar_names() -> None:
     policy = Policy()
     for name in ("libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2", "libcuda.so.1", "libnvidia-ml.so.1"):
         assert policy.reason(name), name
@@ -215,7 +219,9 @@ def test_the_policy_knows_versions_and_keeps_its_hands_off_namesakes() -> None:
     assert not dict(companions_of(["libtorch_cpu.so", "libfoo.so"]))
 
 
-def test_the_manifest_is_true_and_names_no_place_of_this_machine(workshop: Workshop, tmp_path: Path) -> None:
+def test_the_manifest_is_correct_and_contains_no_path_of_this_machine(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     real = workshop.library("far/libfoo.so.1.2", soname="libfoo.so.1")
     (real.parent / "libfoo.so.1").symlink_to(real.name)
     program = workshop.program("app", real, runpath=str(real.parent))
@@ -300,7 +306,7 @@ def test_conda_and_unpacked_libtorchs_own_their_files(tmp_path: Path) -> None:
     assert Owners().of(tmp_path / "nowhere/liba.so") is None
 
 
-def test_debian_tells_whose_a_library_is() -> None:
+def test_the_debian_package_of_a_library_is_found() -> None:
     libraries = sorted(Path("/usr/lib").glob("*/libstdc++.so.6.*"))
     if not Path("/var/lib/dpkg/status").exists() or not libraries:
         unmet("dpkg and libstdc++")
@@ -311,7 +317,7 @@ def test_debian_tells_whose_a_library_is() -> None:
     assert [name for name, _ in owner.licences] == ["copyright"]
 
 
-def test_the_command_line_says_it_all(
+def test_the_command_line_reports_everything(
     workshop: Workshop, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     opener = cudnn(workshop)

@@ -1,4 +1,4 @@
-"""Nothing of the user's is lost, nothing half-made stays, and what is wrong is said before anything is written."""
+"""Bundling loses none of the user's files, leaves nothing incomplete, and reports errors before anything is written."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_dry_run_says_that_patchelf_is_missing(
     monkeypatch.setattr(sys, "executable", str(empty / "python"))
     done = torchlink(*arguments)
     assert done.code == 0
-    assert "note: patchelf is needed to change the search path of app, and it is not installed." in done.out
+    assert "note: patchelf is needed to change the search path of app, but is not installed." in done.out
     assert "pip install 'torchlink[bundle]'" in done.out
 
 
@@ -73,7 +73,7 @@ def test_a_directory_of_the_users_is_never_replaced(workshop: Workshop, tmp_path
     with pytest.raises(WouldOverwriteError, match=r"model\.pt"):
         bundle(program, out, force=True)
     assert (out / "model.pt").read_text() == "mine"
-    with pytest.raises(WouldOverwriteError, match="is no bundle"):
+    with pytest.raises(WouldOverwriteError, match="is not a bundle"):
         bundle(program, workshop.directory, force=True)
     (tmp_path / "file").touch()
     with pytest.raises(WouldOverwriteError, match="is a file"):
@@ -106,7 +106,7 @@ def test_an_interruption_leaves_nothing_behind(workshop: Workshop, tmp_path: Pat
     assert (tmp_path / "place/out/manifest.json").read_bytes() == before
 
 
-def test_what_a_killed_run_left_is_removed_and_what_another_uses_is_not(
+def test_workspaces_of_killed_runs_are_removed_and_those_in_use_are_not(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     long_ago = time.time() - 3600
@@ -121,7 +121,7 @@ def test_what_a_killed_run_left_is_removed_and_what_another_uses_is_not(
     assert (tmp_path / ".out.torchlink-used____").exists()
 
 
-def test_the_disk_is_looked_at_first(
+def test_disk_space_is_checked_first(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = make_program(workshop)
@@ -143,7 +143,7 @@ def test_the_disk_is_looked_at_first(
         ),
     ],
 )
-def test_a_patchelf_that_breaks_files_is_found_out(
+def test_files_broken_by_patchelf_are_detected(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, words: str
 ) -> None:
     program = make_program(workshop)
@@ -157,7 +157,7 @@ def test_a_patchelf_that_breaks_files_is_found_out(
     assert [*(tmp_path / "place").iterdir()] == []
 
 
-def test_a_segment_out_of_step_with_its_alignment_is_seen(workshop: Workshop) -> None:
+def test_a_misaligned_segment_is_detected(workshop: Workshop) -> None:
     """What patchelf 0.18.0 made of libcudart.so, and glibc before 2.35 refuses."""
     content = bytearray(workshop.library("liba.so").read_bytes())
     with ElfFile.open(workshop.directory / "liba.so") as elf:
@@ -183,7 +183,9 @@ def test_errors_that_lint_finds_in_a_bundle_are_shown(
     assert (tmp_path / "out/app").exists()
 
 
-def test_what_cannot_be_bundled_is_refused_with_a_sentence(workshop: Workshop, tmp_path: Path) -> None:
+def test_files_that_cannot_be_bundled_are_refused_with_a_clear_error(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     program = make_program(workshop)
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
@@ -193,12 +195,12 @@ def test_what_cannot_be_bundled_is_refused_with_a_sentence(workshop: Workshop, t
         bundle(tmp_path / "nothing", tmp_path / "out")
     with pytest.raises(FileError, match="directory"):
         bundle(tmp_path, tmp_path / "out")
-    with pytest.raises(UsageError, match="called lib"):
+    with pytest.raises(UsageError, match="lib: reserved name"):
         bundle(program.rename(program.with_name("lib")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_modes_are_plain_and_a_set_uid_bit_is_not_carried_along(workshop: Workshop, tmp_path: Path) -> None:
+def test_modes_are_plain_and_a_set_uid_bit_is_not_copied(workshop: Workshop, tmp_path: Path) -> None:
     program = make_program(workshop)
     program.chmod(0o4750)
     report = bundle(program, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Whatever the search paths were, a bundle runs from another place, and what need not change does not."""
+"""Whatever the search paths were, a bundle runs from another directory, and only what must change is changed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_library_with_an_absolute_runpath_is_rewritten_and_its_leaf_is_not(
     assert outside(moved(tmp_path / "out", workshop.directory) / "app") == []
 
 
-def test_what_works_from_there_already_needs_no_patchelf(
+def test_files_that_work_unchanged_need_no_patchelf(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = workshop.library("lib/libtwo.so", runpath="$ORIGIN")
@@ -128,7 +128,9 @@ def test_links_and_sonames_are_kept(workshop: Workshop, tmp_path: Path) -> None:
     assert outside(place / "app") == []
 
 
-def test_a_link_through_other_directories_arrives_in_one(workshop: Workshop, tmp_path: Path) -> None:
+def test_libraries_linked_from_several_directories_are_bundled_in_one(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     """As Debian's alternatives: the name, the link and the file have three places and two names."""
     real = workshop.library("real/libblas-1.0.so", soname="libblas.so.3")
     for link, target in (
@@ -142,7 +144,7 @@ def test_a_link_through_other_directories_arrives_in_one(workshop: Workshop, tmp
     assert outside(moved(tmp_path / "out", workshop.directory) / "app") == []
 
 
-def test_two_files_of_one_name_keep_apart(workshop: Workshop, tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_kept_apart(workshop: Workshop, tmp_path: Path) -> None:
     one = workshop.library("one/libx.so", soname="libx.so.1")
     two = workshop.library("two/libx.so", soname="libx.so.2")
     (one.parent / "libx.so.1").symlink_to("libx.so")
@@ -181,7 +183,7 @@ def test_a_shared_library_can_be_bundled(workshop: Workshop, tmp_path: Path) -> 
     assert run_clean(host, place / "plugin.so").returncode == 0
 
 
-def test_a_program_that_needs_nothing_is_copied_as_it_is(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_program_that_needs_nothing_is_copied_unchanged(workshop: Workshop, tmp_path: Path) -> None:
     program = workshop.program("app")
     report = bundle(program, tmp_path / "out")
     assert not report.plan.libraries
@@ -192,7 +194,7 @@ def test_a_program_that_needs_nothing_is_copied_as_it_is(workshop: Workshop, tmp
     assert run_clean(tmp_path / "second/still").returncode == 0
 
 
-def test_the_systems_own_libraries_come_along_but_for_glibc(workshop: Workshop, tmp_path: Path) -> None:
+def test_the_systems_libraries_except_glibc_are_bundled(workshop: Workshop, tmp_path: Path) -> None:
     """libstdc++ and libgcc_s are younger than glibc on many systems; they have no search path of their own."""
     source = "#include <iostream>\n#include <stdexcept>\nint main(int n, char**) {"
     source += ' try { if (n) throw std::runtime_error("x"); } catch (std::exception& e) { std::cout << e.what(); } }\n'
@@ -211,7 +213,7 @@ def test_the_systems_own_libraries_come_along_but_for_glibc(workshop: Workshop, 
     assert [floor.library for floor in kept.plan.floors] == ["GLIBC", "GLIBCXX"]
 
 
-def test_a_program_at_a_fixed_address_with_many_names_is_rewritten_soundly(
+def test_a_non_pie_program_with_many_symbols_is_rewritten_correctly(
     workshop: Workshop, tmp_path: Path
 ) -> None:
     """There patchelf moves tables to the front, and an older one spreads them over two segments."""
@@ -226,7 +228,7 @@ def test_a_program_at_a_fixed_address_with_many_names_is_rewritten_soundly(
     assert run_clean(place / "app").returncode == 0
 
 
-def test_musl_programs_are_bundled_as_well(workshop: Workshop, tmp_path: Path) -> None:
+def test_musl_programs_are_bundled(workshop: Workshop, tmp_path: Path) -> None:
     if shutil.which("musl-gcc") is None:
         unmet("musl-gcc")
     workshop.compiler = "musl-gcc"
@@ -234,7 +236,7 @@ def test_musl_programs_are_bundled_as_well(workshop: Workshop, tmp_path: Path) -
     source = "int answer(void); int main(void) { return answer(); }\n"
     program = workshop.program("app", library, runpath=str(library.parent), source=source)
     report = bundle(program, tmp_path / "out")
-    assert {each.reason for each in report.plan.left_out} == {"musl itself, which is also the loader"}
+    assert {each.reason for each in report.plan.left_out} == {"musl, which is also the loader"}
     shutil.rmtree(workshop.directory)
     place = (tmp_path / "out").rename(
         tmp_path / "an other place"

@@ -57,7 +57,7 @@ def test_it_runs_and_loads_nothing_from_elsewhere(
     assert all(name.startswith(GLIBC) for name in elsewhere), elsewhere
 
 
-def test_torchs_own_libraries_stay_as_they_are(bundled: tuple[BundleReport, Path], torch_root: Path) -> None:
+def test_torchs_own_libraries_are_unchanged(bundled: tuple[BundleReport, Path], torch_root: Path) -> None:
     report, program = bundled
     assert [part.path for part in report.plan.patched] == [program.name]
     for name in ("libc10.so", "libtorch_cpu.so"):
@@ -69,13 +69,13 @@ def test_torchs_own_libraries_stay_as_they_are(bundled: tuple[BundleReport, Path
         assert (program.parent / part.path).stat().st_size == (torch_root / "lib" / name).stat().st_size
 
 
-def test_torchs_licences_are_there(bundled: tuple[BundleReport, Path]) -> None:
+def test_torchs_licences_are_included(bundled: tuple[BundleReport, Path]) -> None:
     report, program = bundled
     assert (program.parent / "licenses/torch/LICENSE").is_file()
     assert len(report.licences["torch"]) > 1
 
 
-def test_lint_has_nothing_against_any_file_of_it(bundled: tuple[BundleReport, Path]) -> None:
+def test_lint_finds_nothing_in_any_file_of_the_bundle(bundled: tuple[BundleReport, Path]) -> None:
     report, program = bundled
     assert report.lint
     assert len(report.lint.files) == len(report.plan.parts)

@@ -118,14 +118,14 @@ def test_both_ways_at_once(project: Project) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("torchlink_lint(absent)", "there is no such target"),
+        ("torchlink_lint(absent)", "no such target"),
         ("torchlink_lint(plain)", "this is STATIC_LIBRARY"),
         ("torchlink_lint(headers)", "this is INTERFACE_LIBRARY"),
         ("torchlink_lint(app POSTBUILD)", "unknown arguments: POSTBUILD"),
         ("add_library(far SHARED IMPORTED)\ntorchlink_lint(far)", "only a program"),
         (
             'file(WRITE "${CMAKE_SOURCE_DIR}/s/CMakeLists.txt" "torchlink_lint(app)")\nadd_subdirectory(s)',
-            "must stand",
+            "must be called in",
         ),
     ],
 )

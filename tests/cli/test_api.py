@@ -39,6 +39,7 @@ WRONG_TYPES: dict[str, Callable[[Any], object]] = {
     "libtorch must be a path .*, not bytes": lambda api: api.find(b"/opt"),
     "path must be a path .*, not NoneType": lambda api: api.inspect(None),
     "plan must be what torchlink.plan returns, not NoneType": lambda api: api.emit(None),
+    "plan must be what torchlink.plan returns, not str": lambda api: api.notes("cxx"),
 }
 NULLS: dict[str, Callable[[], object]] = {
     "libtorch": lambda: torchlink.find("a\0b"),
@@ -64,7 +65,7 @@ def test_an_argument_of_the_wrong_type_is_named(message: str) -> None:
 
 @pytest.mark.parametrize("name", NULLS)
 def test_a_null_character_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"^{name} holds a null character"):
+    with pytest.raises(UsageError, match=f"^{name} contains a null character"):
         NULLS[name]()
 
 

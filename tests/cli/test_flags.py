@@ -57,7 +57,7 @@ def test_json_is_the_whole_plan(torchlink: Torchlink, torch_root: Path) -> None:
     told = json.loads(torchlink("flags", "--json", "--libtorch", torch_root).out)
     words = shlex.split(torchlink("flags", "--libtorch", torch_root).out)
     assert told["schema"] == 1
-    assert told["compile"]["words"] + told["link"]["words"] == words
+    assert told["compile"]["flags"] + told["link"]["flags"] == words
 
 
 def test_two_targets_are_a_usage_error(torchlink: Torchlink, torch_root: Path) -> None:

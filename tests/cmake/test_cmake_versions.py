@@ -1,4 +1,4 @@
-"""Old and new CMake alike: they come from PyPI, tens of megabytes each."""
+"""Old and new versions of CMake, installed from PyPI, tens of megabytes each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`torchlink cmake configure` tells an existing project all it needs, and lets the user's own words win."""
+"""`torchlink cmake configure` sets all that an existing project needs; the user's own arguments win."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_project_takes_the_libtorch_whatever_it_sets_itself(configure: Callabl
 
 @pytest.mark.cmake
 @pytest.mark.parametrize("asked", ["2.1 EXACT REQUIRED", "1.0...1.5 REQUIRED CONFIG", "99.0 REQUIRED"])
-def test_another_version_is_asked_for_and_that_is_said_once(
+def test_a_version_requirement_that_is_not_met_is_reported_once(
     configure: Callable[..., Result], torch_root: Path, asked: str
 ) -> None:
     if not has_providers():
@@ -66,13 +66,13 @@ def test_another_version_is_asked_for_and_that_is_said_once(
     said = " ".join(done.err.split())
     assert said.count("CMake Error") == 1
     assert (
-        f"This project asks for find_package(Torch {asked}), and the libtorch in {torch_root} is 2." in said
+        f"This project requires find_package(Torch {asked}), and the libtorch in {torch_root} is 2." in said
     )
     assert "Torch_DIR=" not in done.out
 
 
 @pytest.mark.cmake
-def test_who_can_do_without_torch_goes_on(configure: Callable[..., Result]) -> None:
+def test_an_optional_package_is_not_an_error(configure: Callable[..., Result]) -> None:
     done = configure(f"find_package(Torch 99.0 QUIET)\n{TELL}")
     assert (done.code, done.err) == (0, "")
     warned = configure(f"find_package(Torch 99.0)\n{TELL}")
@@ -92,7 +92,7 @@ def test_a_download_of_libtorch_is_replaced(
 
 
 @pytest.mark.cmake
-def test_the_users_own_words_win(configure: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_users_own_arguments_win(configure: Callable[..., Result], tmp_path: Path) -> None:
     presets = (
         '{"version": 1, "configurePresets": [{"name": "p", "generator": "Unix Makefiles",'
         ' "binaryDir": "${sourceDir}/build", "cacheVariables": {"CMAKE_CXX_COMPILER_LAUNCHER": "env"}}]}'
@@ -104,7 +104,7 @@ def test_the_users_own_words_win(configure: Callable[..., Result], tmp_path: Pat
 
 
 @pytest.mark.cmake
-def test_a_libtorch_found_earlier_gives_way(configure: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_libtorch_found_earlier_is_replaced(configure: Callable[..., Result], tmp_path: Path) -> None:
     assert configure(TELL, f"-DTorch_DIR={tmp_path}").code == 0
     assert "/cmake/libtorch-" in configure(TELL).out
 
@@ -138,7 +138,7 @@ def test_show_prints_the_command_and_runs_nothing(configure: Callable[..., Resul
 def test_other_modes_of_cmake_are_refused(torch_root: Path, torchlink: Callable[..., Result]) -> None:
     done = torchlink("cmake", "configure", "--libtorch", torch_root, "--build", "b")
     assert done.code == 2
-    assert "cmake --build configures nothing" in done.err
+    assert "cmake --build does not configure" in done.err
 
 
 def test_given_variables_are_read_as_cmake_reads_them() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cmake.toy import built, compile_words, configure, configured, project
+from tests.cmake.toy import built, compile_flags, configure, configured, project
 from torchlink.compilation.cmake import write_prefix
 from torchlink.plan import PlanOptions, make_plan
 
@@ -40,7 +40,7 @@ def prefix_of(libtorch: Libtorch, options: PlanOptions | None = None) -> str:
 
 
 @pytest.mark.parametrize("headers", ["system", "after"])
-def test_cudas_headers_reach_whoever_links(cuda: Libtorch, tmp_path: Path, headers: str) -> None:
+def test_cudas_headers_reach_targets_that_link(cuda: Libtorch, tmp_path: Path, headers: str) -> None:
     lists = project(tmp_path / "p", HEAD + APP, **{"main.cpp": MAIN})
     configured(lists, prefix_of(cuda, PlanOptions(headers=headers)))
     built(tmp_path / "p")
@@ -49,10 +49,10 @@ def test_cudas_headers_reach_whoever_links(cuda: Libtorch, tmp_path: Path, heade
 def test_a_cpu_program_gets_no_headers_of_cuda(cuda: Libtorch, tmp_path: Path) -> None:
     lists = project(tmp_path / "p", HEAD + APP, **{"main.cpp": MAIN})
     configured(lists, prefix_of(cuda, PlanOptions(cpu_only=True)))
-    assert "toolkit" not in " ".join(compile_words(tmp_path / "p")["app"])
+    assert "toolkit" not in " ".join(compile_flags(tmp_path / "p")["app"])
 
 
-def test_cuda_sources_that_nobody_compiles_are_told(toy: Libtorch, tmp_path: Path) -> None:
+def test_cuda_sources_that_are_not_compiled_are_reported(toy: Libtorch, tmp_path: Path) -> None:
     lists = HEAD + "add_library(kernels STATIC kernels.cu part.cpp)\n" + APP
     files = {"kernels.cu": "", "part.cpp": ""}
     text = " ".join(configure(project(tmp_path, lists, **files), prefix_of(toy)).stderr.split())
@@ -60,9 +60,7 @@ def test_cuda_sources_that_nobody_compiles_are_told(toy: Libtorch, tmp_path: Pat
     assert "-DTORCHLINK_ENABLE_CUDA=ON" in text
 
 
-def test_cuda_sources_beside_a_libtorch_without_cuda_are_no_cause_for_a_warning(
-    toy: Libtorch, tmp_path: Path
-) -> None:
+def test_cuda_sources_with_a_libtorch_without_cuda_cause_no_warning(toy: Libtorch, tmp_path: Path) -> None:
     """Upstream's file does not enable CUDA then either: the project has switched it off."""
     lists = (
         HEAD + "if(WITH_CUDA)\n  enable_language(CUDA)\nendif()\nadd_library(k STATIC k.cu part.cpp)\n" + APP

@@ -1,4 +1,4 @@
-"""`torchlink cmake init` writes a project that builds at once, and nothing over what is there."""
+"""`torchlink cmake init` writes a project that builds at once, and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_a_directory_that_cmake_cannot_work_in_is_refused(
     elsewhere = ("-S", str(tmp_path), "-B", str(tmp_path / "b"))
     assert torchlink("cmake", "configure", *elsewhere, "--show", "--libtorch", torch_root).code == 0
     (tmp_path / "link").symlink_to(place)
-    monkeypatch.setenv("PWD", str(tmp_path / "link"))  # CMake takes it at its word
+    monkeypatch.setenv("PWD", str(tmp_path / "link"))  # CMake trusts it
     assert torchlink("cmake", "configure", "--show", "--libtorch", torch_root).code == 0
     assert torchlink("cmake", "init", "../fine", "--libtorch", torch_root).code == 0
 

@@ -1,4 +1,4 @@
-"""The prefix on disk: one directory for one plan, whole or absent, never changed, never over the user's files."""
+"""The prefix on disk: one directory per plan, complete or absent, never changed, never over the user's files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_another_plan_gets_another_directory(tmp_path: Path) -> None:
     assert len({write_prefix(plan) for plan in plans}) == 3
 
 
-def test_a_damaged_or_deleted_directory_is_made_whole(tmp_path: Path) -> None:
+def test_a_damaged_or_deleted_directory_is_rewritten(tmp_path: Path) -> None:
     plan = make_plan(fake_libtorch(tmp_path))
     prefix = write_prefix(plan)
     text = (prefix / CONFIG).read_text()

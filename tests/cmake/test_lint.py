@@ -1,4 +1,4 @@
-"""`torchlink_lint(<target>)` is there once `find_package(Torch)` has found torchlink's prefix."""
+"""`torchlink_lint(<target>)` is defined once `find_package(Torch)` has found torchlink's prefix."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_program_that_would_not_start_does_not_build(toy: Libtorch, tmp_path: 
     assert "library-not-found" in done.stdout + done.stderr
 
 
-def test_a_project_that_does_not_lint_hears_nothing_of_it(toy: Libtorch, tmp_path: Path) -> None:
+def test_a_project_that_does_not_lint_sees_no_message(toy: Libtorch, tmp_path: Path) -> None:
     prefix = write_prefix(make_plan(toy, DEFAULTS))
     configured(project(tmp_path, LISTS), f"-DCMAKE_PREFIX_PATH={prefix}")
     assert "TORCHLINK_EXECUTABLE" not in (tmp_path / "build/CMakeCache.txt").read_text()
@@ -61,7 +61,7 @@ def test_a_project_that_does_not_lint_hears_nothing_of_it(toy: Libtorch, tmp_pat
 @pytest.mark.parametrize(
     ("before", "after"), [("enable_testing()\n", ""), ("", "enable_testing()\n"), ("", "")]
 )
-def test_a_test_that_ctest_would_not_run_is_told(
+def test_a_test_that_ctest_would_not_run_is_reported(
     toy: Libtorch, tmp_path: Path, before: str, after: str
 ) -> None:
     prefix = write_prefix(make_plan(toy, DEFAULTS))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cmake.toy import built, compile_words, configure, configured, dynamic, moved_away, project
+from tests.cmake.toy import built, compile_flags, configure, configured, dynamic, moved_away, project
 from tests.conftest import run_clean, unmet
 from torchlink.compilation.cmake import write_prefix
 from torchlink.libtorch.inspect import inspect
@@ -29,7 +29,7 @@ APP = "add_executable(app main.cpp)\ntarget_link_libraries(app ${TORCH_LIBRARIES
 
 
 def prefix_of(libtorch: Libtorch, options: PlanOptions | None = None) -> str:
-    """The word that makes a project take this libtorch."""
+    """The argument that makes a project use this libtorch."""
     return f"-DCMAKE_PREFIX_PATH={write_prefix(make_plan(libtorch, options or PlanOptions()))}"
 
 
@@ -43,7 +43,7 @@ def test_a_program_builds_and_runs(toy: Libtorch, tmp_path: Path) -> None:
     assert found["RUNPATH"] == [str(toy.library_dir)]
 
 
-def test_a_cpu_program_carries_nothing_of_the_accelerator(toy: Libtorch, tmp_path: Path) -> None:
+def test_a_cpu_program_links_no_accelerator_library(toy: Libtorch, tmp_path: Path) -> None:
     configured(project(tmp_path, HEAD + FIND + APP), prefix_of(toy, PlanOptions(cpu_only=True)))
     built(tmp_path)
     assert sorted(dynamic(tmp_path / "build/app")["NEEDED"]) == ["libc10.so", "libtorch_cpu.so"]
@@ -55,7 +55,7 @@ def test_an_aoti_program_keeps_the_stub_that_packages_ask_for(toy: Libtorch, tmp
     assert "libtorch.so" in dynamic(tmp_path / "build/app")["NEEDED"]
 
 
-def test_the_load_bearing_library_passes_through_a_static_library(toy: Libtorch, tmp_path: Path) -> None:
+def test_the_required_library_passes_through_a_static_library(toy: Libtorch, tmp_path: Path) -> None:
     lists = (
         f"{HEAD}{FIND}add_library(part STATIC part.cpp)\ntarget_link_libraries(part PRIVATE torch)\n"
         "add_executable(app whole.cpp)\ntarget_link_libraries(app PRIVATE part)\n"
@@ -125,7 +125,7 @@ VERSIONS = {
 }
 
 
-def test_versions_are_served_as_by_upstream(toy: Libtorch, tmp_path: Path) -> None:
+def test_version_requests_are_answered_as_by_upstream(toy: Libtorch, tmp_path: Path) -> None:
     asks = (
         f'find_package(Torch {asked} QUIET)\nmessage(STATUS "[{asked}] ${{Torch_FOUND}}")\n'
         for asked in VERSIONS
@@ -150,9 +150,9 @@ def standard_of(words: list[str]) -> str | None:
     return next((word for word in reversed(words) if word.startswith("-std=")), None)
 
 
-def test_a_lower_standard_is_raised_wherever_it_stands(toy: Libtorch, tmp_path: Path) -> None:
+def test_a_lower_standard_is_raised_wherever_it_is_set(toy: Libtorch, tmp_path: Path) -> None:
     out = configured(project(tmp_path, STANDARDS), prefix_of(toy), "-DEARLY=-std=c++14")
-    standards = {name: standard_of(words) for name, words in compile_words(tmp_path).items()}
+    standards = {name: standard_of(words) for name, words in compile_flags(tmp_path).items()}
     assert standards.pop("property") in {"-std=c++17", "-std=gnu++17"}
     assert standards == {
         "plain": "-std=c++17",
@@ -160,13 +160,13 @@ def test_a_lower_standard_is_raised_wherever_it_stands(toy: Libtorch, tmp_path: 
         "flag20": "-std=c++20",
         "apart": "-std=c++14",
     }
-    assert "ask for a C++ standard below 17" in out
+    assert "set a C++ standard below 17" in out
     built(tmp_path, "plain", "property", "option", "flag20")
 
 
 def test_a_higher_standard_is_left_alone(toy: Libtorch, tmp_path: Path) -> None:
     out = configured(project(tmp_path, STANDARDS), prefix_of(toy), "-DEARLY=-std=c++20")
-    words = compile_words(tmp_path)
+    words = compile_flags(tmp_path)
     assert standard_of(words["plain"]) == standard_of(words["flag20"]) == "-std=c++20"
     assert "option, " not in out
 
@@ -179,7 +179,7 @@ CLASH = {
 
 
 @pytest.mark.parametrize("where", CLASH)
-def test_another_abi_is_overruled_and_told(toy: Libtorch, tmp_path: Path, where: str) -> None:
+def test_another_abi_is_overridden_and_reported(toy: Libtorch, tmp_path: Path, where: str) -> None:
     done = configure(project(tmp_path, HEAD + CLASH[where]), prefix_of(toy))
     assert "The flags of app set another _GLIBCXX_USE_CXX11_ABI than 1" in done.stderr
     built(tmp_path)  # torch_value(std::string) has another name in ABI 0
@@ -187,7 +187,7 @@ def test_another_abi_is_overruled_and_told(toy: Libtorch, tmp_path: Path, where:
 
 def test_the_abi_of_an_old_libtorch_reaches_the_program(toy: Libtorch, tmp_path: Path) -> None:
     configured(project(tmp_path, HEAD + FIND + APP), prefix_of(toy._replace(cxx11_abi=0)))
-    assert "-D_GLIBCXX_USE_CXX11_ABI=0" in compile_words(tmp_path)["app"]
+    assert "-D_GLIBCXX_USE_CXX11_ABI=0" in compile_flags(tmp_path)["app"]
 
 
 def test_libcxx_is_refused_before_anything_is_linked(toy: Libtorch, tmp_path: Path) -> None:
@@ -200,14 +200,14 @@ def test_libcxx_is_refused_before_anything_is_linked(toy: Libtorch, tmp_path: Pa
 def test_headers_are_the_systems_or_come_after_them(toy: Libtorch, tmp_path: Path) -> None:
     configured(project(tmp_path / "a", HEAD + FIND + APP), prefix_of(toy))
     configured(project(tmp_path / "b", HEAD + FIND + APP), prefix_of(toy, PlanOptions(headers="after")))
-    first, second = (compile_words(tmp_path / name)["app"] for name in "ab")
+    first, second = (compile_flags(tmp_path / name)["app"] for name in "ab")
     for directory in map(str, toy.include_dirs):
         assert first[first.index(directory) - 1] == "-isystem"
         assert second[second.index(directory) - 1] == "-idirafter"
     built(tmp_path / "b")
 
 
-def test_it_may_be_found_twice_and_in_siblings(toy: Libtorch, tmp_path: Path) -> None:
+def test_torch_may_be_found_twice_and_in_sibling_directories(toy: Libtorch, tmp_path: Path) -> None:
     lists = f"{HEAD}add_subdirectory(one)\nadd_subdirectory(two)\n"
     sub = "{}{}add_executable({} ../main.cpp)\ntarget_link_libraries({} torch)\n"
     files = {f"{name}/CMakeLists.txt": sub.format(FIND, FIND, name, name) for name in ("one", "two")}
@@ -217,7 +217,7 @@ def test_it_may_be_found_twice_and_in_siblings(toy: Libtorch, tmp_path: Path) ->
         assert run_clean(tmp_path / "build" / name / name).returncode == 0
 
 
-def test_a_libtorch_that_is_gone_or_another_one_by_now_is_told(toy: Libtorch, tmp_path: Path) -> None:
+def test_a_libtorch_that_was_removed_or_replaced_is_reported(toy: Libtorch, tmp_path: Path) -> None:
     library = tmp_path / "torch/lib/libtorch_cpu.so"
     moving = toy._replace(root=tmp_path / "torch", library_dir=library.parent)
     library.parent.mkdir(parents=True)
@@ -226,11 +226,11 @@ def test_a_libtorch_that_is_gone_or_another_one_by_now_is_told(toy: Libtorch, tm
     prefix = prefix_of(moving)
     library.write_bytes(library.read_bytes() + b"\0")
     said = configure(project(tmp_path / "p", HEAD + FIND + APP), prefix).stderr
-    assert "is not the one that" in " ".join(said.split())
+    assert "has changed since torchlink wrote" in " ".join(said.split())
     library.unlink()
     done = configure(tmp_path / "p", prefix)
     assert done.returncode != 0
-    assert f"{library} is gone" in " ".join(done.stderr.split()).replace("- ", "-")
+    assert f"{library} does not exist any more" in " ".join(done.stderr.split()).replace("- ", "-")
 
 
 def test_upstreams_definitions_are_carried_over(toy: Libtorch, tmp_path: Path) -> None:
@@ -251,14 +251,14 @@ def test_upstreams_definitions_are_carried_over(toy: Libtorch, tmp_path: Path) -
         targets.unlink()
     configured(project(tmp_path / "a", HEAD + FIND + APP), both)
     configured(project(tmp_path / "b", HEAD + FIND + APP), cpu)
-    first, second = (compile_words(tmp_path / name)["app"] for name in "ab")
+    first, second = (compile_flags(tmp_path / name)["app"] for name in "ab")
     assert {"-DUSE_DISTRIBUTED", "-DUSE_C10D_GLOO", "-DUSE_C10D_NCCL"} <= set(first)
     assert {"-DUSE_DISTRIBUTED", "-DUSE_C10D_GLOO"} <= set(second)
     assert "-DUSE_C10D_NCCL" not in second
 
 
 @pytest.mark.compile
-def test_a_real_torch_serves_a_project_with_old_words(torch_root: Path, tmp_path: Path) -> None:
+def test_a_real_torch_works_for_a_project_with_old_flags(torch_root: Path, tmp_path: Path) -> None:
     source = (
         "#include <ATen/Version.h>\n#include <cstdio>\nint main() { std::puts(at::show_config().c_str()); }\n"
     )
@@ -302,7 +302,7 @@ def test_a_project_may_ask_for_the_policies_of_an_old_cmake(
     assert done.returncode == 0, done.stderr
     assert "own policy: <>" in done.stdout
     assert "The flags of app set another _GLIBCXX_USE_CXX11_ABI" in done.stderr
-    assert standard_of(compile_words(tmp_path)["app"]) == "-std=c++17"
+    assert standard_of(compile_flags(tmp_path)["app"]) == "-std=c++17"
     built(tmp_path, cmake=cmake)
 
 

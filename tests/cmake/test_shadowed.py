@@ -61,7 +61,7 @@ def test_targets_that_use_spdlog_and_libtorch_are_named_and_headers_after_builds
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if "--headers after" in line]
     assert [line.split()[2] for line in told] == ["linked", "included"]
-    assert all(f"fmt from {torch_root}/include" in line and "/usr/include" in line for line in told)
+    assert all(f"fmt in {torch_root}/include" in line and "/usr/include" in line for line in told)
     if not first:
         return
     prefix = torchlink("cmake", "prefix", "--headers", "after", "--libtorch", torch_root).out.strip()

@@ -1,4 +1,4 @@
-"""What `flags --cmake` prints is enough for a project that never asks for a package."""
+"""The output of `flags --cmake` is enough for a project without find_package()."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cmake.toy import built, compile_words, configured, dynamic, moved_away, project
+from tests.cmake.toy import built, compile_flags, configured, dynamic, moved_away, project
 from tests.conftest import run_clean
 from tests.fake_libtorch import fake_libtorch
 from torchlink.emit import emit
@@ -62,12 +62,12 @@ def test_headers_may_come_after_the_systems(toy: Libtorch, tmp_path: Path) -> No
     text = snippet(toy, PlanOptions(headers="after"))
     configured(project(tmp_path, LISTS, **{"torch.cmake": text}))
     built(tmp_path)
-    words = compile_words(tmp_path)["app"]
+    words = compile_flags(tmp_path)["app"]
     assert [words[words.index(str(directory)) - 1] for directory in toy.include_dirs] == ["-idirafter"] * 2
     assert "-std=c++20" in words or "-std=gnu++20" in words
 
 
-def test_the_halves_share_nothing(tmp_path: Path) -> None:
+def test_the_phases_share_nothing(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path)
     compile_half, link_half = (snippet(libtorch, half=half) for half in ("compile", "link"))
     assert "INTERFACE_INCLUDE_DIRECTORIES" in compile_half
@@ -78,9 +78,9 @@ def test_the_halves_share_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a;b", "a,b", "a|b", "a\\b", "a[b", "a$<b", "a\nb", "a\udcffb"])
-def test_a_path_that_cmake_takes_apart_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_that_cmake_splits_is_refused(tmp_path: Path, name: str) -> None:
     libtorch = fake_libtorch(tmp_path / name)
-    with pytest.raises(InexpressibleError, match="CMake cannot carry"):
+    with pytest.raises(InexpressibleError, match="CMake cannot pass"):
         snippet(libtorch)
 
 

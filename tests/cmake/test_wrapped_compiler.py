@@ -1,4 +1,4 @@
-"""A compiler that is a script with a C++ ABI of its own: the words take that back, in every syntax."""
+"""A compiler that is a script with a C++ ABI of its own: the flags override it, in every syntax."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cmake.toy import MAIN, built, configured, project
 from tests.conftest import run_clean, unmet
 from torchlink.compilation.cmake import write_prefix
 from torchlink.emit import emit
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.compiler import find_compiler
 
@@ -53,7 +53,7 @@ def test_only_a_clash_is_taken_back(toy: Libtorch, wrapper: Path) -> None:
 
 def test_a_command_line_compiles_without_a_warning(toy: Libtorch, wrapper: Path, tmp_path: Path) -> None:
     (tmp_path / "main.cpp").write_text(MAIN)
-    command = [str(wrapper), "-Werror", "main.cpp", "-o", "app", *words(plan_of(toy, wrapper))]
+    command = [str(wrapper), "-Werror", "main.cpp", "-o", "app", *flags(plan_of(toy, wrapper))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert run_clean(tmp_path / "app").returncode == 0
@@ -85,10 +85,10 @@ def test_the_cmake_snippet_compiles_without_a_warning(
     assert run_clean(tmp_path / "build/app").returncode == 0
 
 
-def test_the_cmake_prefix_sees_it_by_itself(toy: Libtorch, wrapper: Path, tmp_path: Path) -> None:
+def test_the_cmake_prefix_detects_it(toy: Libtorch, wrapper: Path, tmp_path: Path) -> None:
     lists = f"{LISTS}find_package(Torch REQUIRED)\n{APP.format('torch')}"
     prefix = f"-DCMAKE_PREFIX_PATH={write_prefix(make_plan(toy))}"
     said = configured(project(tmp_path, lists), f"-DCMAKE_CXX_COMPILER={wrapper}", prefix)
-    assert f"{wrapper} defines _GLIBCXX_USE_CXX11_ABI=0 by itself; what links libtorch gets 1" in said
+    assert f"{wrapper} defines _GLIBCXX_USE_CXX11_ABI=0 by itself; targets that link libtorch get 1" in said
     built(tmp_path)
     assert run_clean(tmp_path / "build/app").returncode == 0

@@ -88,7 +88,7 @@ def built(project: Path, *targets: str, cmake: str = "cmake") -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def compile_words(project: Path) -> dict[str, list[str]]:
+def compile_flags(project: Path) -> dict[str, list[str]]:
     """The flags of each target's compile command."""
     commands = json.loads((project / "build/compile_commands.json").read_text())
     found = [(shlex.split(command["command"]), command["command"]) for command in commands]

@@ -1,4 +1,4 @@
-"""What is killed at any moment leaves its place whole, and those who write there at once all succeed."""
+"""A writer that is killed at any moment leaves complete files, and concurrent writers all succeed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_new_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]  # the last has swept
 
 
-def test_in_a_directory_that_is_there_no_file_is_half_and_nothing_of_the_users_is_touched(
+def test_in_an_existing_directory_files_are_complete_and_the_users_files_untouched(
     tmp_path: Path,
 ) -> None:
     place = tmp_path / "project"
@@ -143,7 +143,7 @@ def test_a_directory_that_is_replaced_is_never_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="two directories are exchanged in one step on Linux")
-def test_a_directory_with_nothing_else_in_it_is_exchanged_whole(tmp_path: Path) -> None:
+def test_a_directory_with_nothing_else_in_it_is_exchanged_as_a_whole(tmp_path: Path) -> None:
     def look() -> None:
         files = tree(tmp_path)
         assert all(files[name] in (OLD[name], NEW[name]) for name in OLD)
@@ -156,7 +156,7 @@ def test_a_directory_with_nothing_else_in_it_is_exchanged_whole(tmp_path: Path) 
     assert tree(tmp_path) == NEW
 
 
-def test_without_an_exchange_in_one_step_the_old_still_goes_when_the_new_is_there(
+def test_without_an_atomic_exchange_the_old_file_is_kept_until_the_new_one_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atomic, "_exchanged", lambda *_: False)  # an old system, or a file system without it
@@ -186,7 +186,7 @@ def test_a_failure_in_the_middle_undoes_what_came_before(
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_several_with_different_files_never_mix(tmp_path: Path, there: bool) -> None:
+def test_concurrent_writers_never_mix_their_files(tmp_path: Path, there: bool) -> None:
     place = tmp_path / "project"
     if there:
         place.mkdir()
@@ -205,7 +205,7 @@ def test_several_with_different_files_never_mix(tmp_path: Path, there: bool) -> 
     assert left(tmp_path) == []
 
 
-def test_modes_owners_and_links_of_what_is_replaced_stay(tmp_path: Path) -> None:
+def test_modes_owners_and_links_of_replaced_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "real.txt").write_text("old\n")
     (tmp_path / "real.txt").chmod(0o640)
     (tmp_path / "p").mkdir()
@@ -219,7 +219,7 @@ def test_modes_owners_and_links_of_what_is_replaced_stay(tmp_path: Path) -> None
     assert (tmp_path / "p/run.sh").stat().st_mode & 0o777 == 0o755
 
 
-def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+def test_a_file_is_complete_whenever_its_writer_is_killed(tmp_path: Path) -> None:
     file = tmp_path / ("n" * 250)  # the longest names have a workspace, too
 
     def look() -> None:
@@ -232,7 +232,7 @@ def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-def test_what_is_no_regular_file_is_written_in_place(tmp_path: Path) -> None:
+def test_a_file_that_is_not_regular_is_written_in_place(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     atomic.write_file(tmp_path / "pipe", b"through")
@@ -243,7 +243,7 @@ def test_what_is_no_regular_file_is_written_in_place(tmp_path: Path) -> None:
         assert os.fstat(out.fileno()).st_ino == (tmp_path / "out").stat().st_ino
 
 
-def test_a_directory_that_its_caller_has_locked_is_waited_for_only_so_long(
+def test_waiting_for_a_directory_locked_by_the_caller_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atomic, "PATIENCE", 0.1)
@@ -256,7 +256,7 @@ def test_a_directory_that_its_caller_has_locked_is_waited_for_only_so_long(
 
 @pytest.mark.compile
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_that_is_killed_leaves_nothing_half_and_the_next_one_completes(
+def test_a_killed_command_leaves_nothing_incomplete_and_the_next_one_succeeds(
     name: str, torch_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchlink.cli.main import main

@@ -78,7 +78,7 @@ def test_a_damaged_entry_counts_as_absent_and_is_replaced(damage: str) -> None:
     assert cache.find("k1") is not None
 
 
-def test_the_entry_of_a_faster_process_stays() -> None:
+def test_the_entry_of_a_faster_process_is_kept() -> None:
     make("k1", "#!/bin/sh\necho first\n")
     second = make("k1", "#!/bin/sh\necho second, and longer\n")
     assert "first" in second.program.read_text()
@@ -94,7 +94,7 @@ def test_a_cache_that_was_copied_works(root: Path, tmp_path: Path, monkeypatch: 
     assert found.program.is_file()
 
 
-def test_what_a_killed_process_left_is_swept_up_and_what_another_uses_is_not(root: Path) -> None:
+def test_workspaces_of_killed_processes_are_removed_and_those_in_use_are_not(root: Path) -> None:
     with cache.workspace() as used:
         left = used.with_name(".another.torchlink-leftover")
         (left / "work").mkdir(parents=True)
@@ -114,7 +114,7 @@ def test_the_recent_entry_is_only_a_hint(root: Path) -> None:
     assert cache.recent("question") is None
 
 
-def test_a_cache_that_cannot_be_made_is_an_error_with_a_way_out(
+def test_a_cache_that_cannot_be_created_is_an_error_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -124,9 +124,7 @@ def test_a_cache_that_cannot_be_made_is_an_error_with_a_way_out(
     assert "TORCHLINK_CACHE_DIR" in caught.value.hint
 
 
-def test_clear_deletes_what_is_torchlinks_and_nothing_else(
-    root: Path, torchlink: Callable[..., Result]
-) -> None:
+def test_clear_deletes_only_torchlinks_files(root: Path, torchlink: Callable[..., Result]) -> None:
     make("k1")
     (root / "toolchain").mkdir()
     (root / "toolchain" / "compiler.json").write_text("{}")

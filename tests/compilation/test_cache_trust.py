@@ -1,4 +1,4 @@
-"""A cache that another user can write to is not used, and torchlink goes on without it."""
+"""A cache that another user can write to is not used, and torchlink works without it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o000, 0o077])
-def test_what_is_made_is_closed_to_others_whatever_the_umask(root: Path, umask: int) -> None:
+def test_created_files_are_not_writable_by_others_whatever_the_umask(root: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         made = make("k")
@@ -60,7 +60,7 @@ def test_what_is_made_is_closed_to_others_whatever_the_umask(root: Path, umask: 
     assert write_initial_cache("text") == initial
 
 
-def test_the_default_directory_is_open_to_this_user_alone(tmp_path: Path) -> None:
+def test_the_default_directory_is_accessible_to_this_user_only(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "xdg")}
     del environment["TORCHLINK_CACHE_DIR"]
     script = "from torchlink.paths import made_in; made_in('loaders')"
@@ -112,9 +112,9 @@ def test_a_directory_above_that_others_can_write_to_counts_unless_it_is_sticky(
     (tmp_path / above).chmod(rights)
     assert (cache.find("k") == made) is used
     said = capsys.readouterr().err
-    assert (f"is in {tmp_path / above}, to which other users can write" in said) is not used
+    assert (f"is in {tmp_path / above}, which other users can write to" in said) is not used
     if not used:
-        with pytest.raises(FileError, match="to which other users can write"):
+        with pytest.raises(FileError, match="which other users can write to"):
             write_initial_cache("text")
 
 
@@ -154,7 +154,7 @@ def test_a_directory_above_that_a_group_of_others_can_write_to_counts(
     assert cache.find("k") is None
 
 
-def test_links_in_a_ring_above_the_cache_end_the_look(tmp_path: Path) -> None:
+def test_circular_links_above_the_cache_are_handled(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     assert paths.distrust_above(tmp_path / "a" / "cache") is None
@@ -187,14 +187,14 @@ def test_a_link_of_another_user_is_not_followed(root: Path, tmp_path: Path) -> N
 
 @root_only
 @pytest.mark.parametrize("what", ["", "toolchain", "toolchain/*"])
-def test_an_answer_that_others_can_have_written_is_asked_again(root: Path, what: str) -> None:
+def test_a_cached_answer_that_others_can_have_written_is_not_used(root: Path, what: str) -> None:
     remembered("tool", "key", lambda: {"said": "of old"})
     changed = next(root.glob(what)) if what else root
     os.chown(changed, STRANGER, STRANGER)
     assert remembered("tool", "key", ask) == {"said": "now"}
 
 
-def test_a_question_does_not_lead_out_of_the_cache(root: Path, tmp_path: Path) -> None:
+def test_a_request_cannot_lead_out_of_the_cache(root: Path, tmp_path: Path) -> None:
     made = make("k")
     made.program.parent.rename(tmp_path / "evil")
     cache.remember_recent("question", made.program)
@@ -204,7 +204,7 @@ def test_a_question_does_not_lead_out_of_the_cache(root: Path, tmp_path: Path) -
         assert cache.recent("question") is None
 
 
-def test_what_must_outlast_the_command_is_an_error(root: Path) -> None:
+def test_an_untrusted_cache_is_an_error_for_files_that_outlast_the_command(root: Path) -> None:
     root.mkdir()
     root.chmod(0o777)
     with pytest.raises(FileError, match="is not used: it can be written by other users") as caught:
@@ -212,7 +212,7 @@ def test_what_must_outlast_the_command_is_an_error(root: Path) -> None:
     assert "chmod go-w" in caught.value.hint
 
 
-def test_the_directory_instead_is_deleted_at_the_end(root: Path) -> None:
+def test_the_replacement_directory_is_deleted_at_exit(root: Path) -> None:
     root.mkdir()
     root.chmod(0o777)
     script = "from torchlink.paths import made_in; print(made_in('loaders'))"

@@ -1,4 +1,4 @@
-"""A cache that cannot be written: one sentence, and on with a temporary one."""
+"""A cache that cannot be written is reported in one sentence and replaced by a temporary one."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ def is_temporary(tmp_path: Path, reason: str, **environment: str) -> None:
         assert "TORCHLINK_CACHE_DIR" in each
 
 
-def test_a_home_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_home_is_not_created(tmp_path: Path) -> None:
     home = tmp_path / "nobody"
-    is_temporary(tmp_path, f"there is no directory {home}", HOME=str(home))
+    is_temporary(tmp_path, f"no such directory: {home}", HOME=str(home))
     assert not home.exists()
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    is_temporary(tmp_path, "a file is in its way", XDG_CACHE_HOME=str(tmp_path / "file"))
+    is_temporary(tmp_path, "a file is in its place", XDG_CACHE_HOME=str(tmp_path / "file"))
 
 
-def test_an_unset_or_relative_home_is_the_one_on_record(tmp_path: Path) -> None:
+def test_an_unset_or_relative_home_is_read_from_the_user_database(tmp_path: Path) -> None:
     code = "from torchlink.paths import cache_dir; print(cache_dir())"
     said = set()
     for environment in ({}, {"HOME": ""}, {"HOME": "here"}, {"XDG_CACHE_HOME": "here"}):
@@ -108,17 +108,17 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME", "TORCHLINK_CACHE_DIR"])
 def test_a_full_disk(variable: str, small: Path, tmp_path: Path) -> None:
-    is_temporary(tmp_path, "is on a disk that is full", **{variable: str(small)})
+    is_temporary(tmp_path, "is on a full disk", **{variable: str(small)})
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME", "TORCHLINK_CACHE_DIR"])
-def test_a_disk_that_is_read_only(variable: str, small: Path, tmp_path: Path) -> None:
+def test_a_read_only_disk(variable: str, small: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True, timeout=30)
     is_temporary(tmp_path, "cannot be ", **{variable: str(small)})
 
 
 @pytest.mark.compile
-def test_a_compiler_without_room_for_its_files_is_no_failed_build(
+def test_a_full_disk_for_the_compiler_is_not_a_build_failure(
     small: Path, torch_root: Path, tmp_path: Path
 ) -> None:
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Of a failed build's output, the lines that say what is wrong are shown."""
+"""The lines of a failed build's output that name the error are shown."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def test_repeated_lines_are_shown_once_and_few_of_them() -> None:
     assert len(decisive_lines(output)) == len(set(decisive_lines(output))) == 5
 
 
-def test_output_without_an_error_shows_its_end() -> None:
+def test_the_end_of_output_without_an_error_is_shown() -> None:
     assert decisive_lines("one\ntwo\n\nthree\n", most=2) == ("two", "three")
     assert decisive_lines("") == ()

@@ -1,4 +1,4 @@
-"""Building the loader: once for everybody, and every failure told with its cause."""
+"""Building the loader: only once, and every failure is reported with its cause."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def test_two_processes_at_once_compile_once(tmp_path: Path, torch_root: Path) ->
     assert sorted(report["loader"]["cached"] for report in reports) == [False, True, True]
 
 
-def test_a_cache_that_is_cleared_meanwhile_is_built_again(tmp_path: Path, torch_root: Path) -> None:
+def test_a_loader_is_built_again_where_the_cache_is_cleared_meanwhile(
+    tmp_path: Path, torch_root: Path
+) -> None:
     count = tmp_path / "count"
     environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(tmp_path / "cache"), "COUNT": str(count)}
     compiler = script(tmp_path / "counting-c++", COUNTING)
@@ -77,7 +79,7 @@ def test_a_cache_that_is_cleared_meanwhile_is_built_again(tmp_path: Path, torch_
     assert report["loader"]["cached"] is False
 
 
-def test_a_process_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path, torch_root: Path) -> None:
+def test_a_killed_process_does_not_block_the_next_one(tmp_path: Path, torch_root: Path) -> None:
     count = tmp_path / "count"
     environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(tmp_path / "cache"), "COUNT": str(count)}
     compiler = script(tmp_path / "counting-c++", COUNTING)
@@ -91,7 +93,7 @@ def test_a_process_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path, tor
     assert json.loads(second.stdout)["loader"]["cached"] is False
 
 
-def test_a_failed_build_says_command_cause_and_log(
+def test_a_failed_build_reports_command_cause_and_log(
     torchlink: Callable[..., Result], torch_root: Path, tmp_path: Path
 ) -> None:
     compiler = script(tmp_path / "broken-c++", BROKEN)
@@ -123,7 +125,7 @@ def test_no_compiler_is_an_error_with_a_hint(
         pytest.param("nim", "nim", marks=pytest.mark.nim),
     ],
 )
-def test_the_target_s_own_project_builds_it_and_it_is_kept(
+def test_the_targets_own_project_builds_the_loader_and_it_is_cached(
     torchlink: Callable[..., Result], torch_root: Path, via: str, program: str
 ) -> None:
     for cached in (None, True):
@@ -136,7 +138,7 @@ def test_the_target_s_own_project_builds_it_and_it_is_kept(
         assert cached is None or report["loader"]["cached"]
 
 
-def test_a_way_whose_tool_is_missing_says_so(
+def test_a_missing_build_tool_is_reported(
     torchlink: Callable[..., Result], torch_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import shutil
@@ -150,12 +152,12 @@ def test_a_way_whose_tool_is_missing_says_so(
     assert "no nim on PATH" in result.err
 
 
-def test_a_libtorch_that_is_older_than_the_loader_is_told(tmp_path: Path) -> None:
+def test_a_libtorch_too_old_for_the_loader_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LibtorchUnusableError, match=r"needs libtorch 1\.1 or newer, and .* is 1\.0\.1"):
         verify((), fake_libtorch(tmp_path / "torch", version="1.0.1"))
 
 
-def test_headers_that_debians_lacks_come_with_its_packages(tmp_path: Path) -> None:
+def test_headers_missing_in_debian_come_with_its_packages(tmp_path: Path) -> None:
     library_dir = tmp_path / "usr/lib/x86_64-linux-gnu"
     libtorch = fake_libtorch(tmp_path / "usr", layout="system", library_dir=library_dir)
     header = libtorch.include_dirs[0] / "ATen/core/class_type.h"
@@ -169,7 +171,7 @@ def test_headers_that_debians_lacks_come_with_its_packages(tmp_path: Path) -> No
     assert "libgflags-dev" in caught.value.hint
 
 
-def test_a_build_that_fails_names_the_packages_that_libtorch_lacks(tmp_path: Path) -> None:
+def test_a_failed_build_names_the_packages_that_libtorch_lacks(tmp_path: Path) -> None:
     lacks = (MissingLibrary("libcupti.so.13", "libtorch_cpu.so", "nvidia-cuda-cupti"),)
     libtorch = fake_libtorch(tmp_path / "site-packages/torch", missing_libraries=lacks)
     header = libtorch.include_dirs[0] / "ATen/core/class_type.h"

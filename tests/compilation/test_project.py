@@ -1,4 +1,4 @@
-"""Writing a project skeleton into a directory that holds something already."""
+"""Writing a project skeleton into a directory that is not empty."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_names_for_git_to_ignore_are_added_to_those_that_are_there(tmp_path: Path) -> None:
+def test_gitignore_entries_are_added_to_existing_ones(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("*.o\n/build/")
     for _ in range(2):  # a second time changes nothing
         write_project({".gitignore": "/build/\n/.torchlink/\n", "main.cpp": "int main() {}\n"}, tmp_path)
@@ -34,7 +34,7 @@ def test_a_file_that_may_be_overwritten_is_no_obstacle(tmp_path: Path) -> None:
     assert (tmp_path / "ours.txt").read_text() == "new\n"
 
 
-def test_a_project_that_cannot_be_written_whole_is_taken_back(tmp_path: Path) -> None:
+def test_a_project_that_cannot_be_written_completely_is_undone(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine\n")
     with pytest.raises(FileError, match="Cannot write"):
         write_project({"new/deep/main.cpp": "int main() {}\n", "taken/config": "\n"}, tmp_path)

@@ -1,4 +1,4 @@
-"""A small libtorch of another machine, made with a real cross compiler; every test here needs that and QEMU."""
+"""A small libtorch for another machine, built with a real cross compiler; every test here needs that and QEMU."""
 
 from __future__ import annotations
 

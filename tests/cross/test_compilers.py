@@ -1,4 +1,4 @@
-"""A libtorch of another machine gets the cross compiler that is installed, in every command."""
+"""A libtorch for another machine gets the installed cross compiler, in every command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import unmet
 from tests.cross.conftest import CROSS, OTHER, QEMU, SYSROOT, TRIPLE, shared
 from torchlink.libtorch.choose import choose
-from torchlink.toolchain.cross import cross_compiler, named_for
+from torchlink.toolchain.cross import cross_compiler, named_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,14 +69,14 @@ def test_without_one_the_error_says_what_to_install(
     "name",
     [f"{TRIPLE}-g++-12", f"{TRIPLE}-c++", f"{OTHER}-conda-linux-gnu-c++", f"{OTHER}-unknown-linux-gnu-g++"],
 )
-def test_one_under_another_name(foreign: Path, only: Callable[..., None], name: str) -> None:
+def test_a_cross_compiler_with_another_name(foreign: Path, only: Callable[..., None], name: str) -> None:
     only("c++", f"{name}={CROSS}")
     compiler = cross_compiler(choose(foreign))
     assert compiler is not None
     assert compiler.command == (name,)
 
 
-def test_of_several_the_plainest_is_taken(only: Callable[..., None]) -> None:
+def test_of_several_the_plainest_is_used(only: Callable[..., None]) -> None:
     names = [
         f"{TRIPLE}-g++",
         f"{TRIPLE}-g++-12",
@@ -86,10 +86,10 @@ def test_of_several_the_plainest_is_taken(only: Callable[..., None]) -> None:
         f"{TRIPLE}x32-g++",
     ]
     only(*(f"{name}={CROSS}" for name in reversed(names)), f"riscv64-linux-gnu-g++={CROSS}")
-    assert list(named_for(OTHER)) == names
+    assert list(named_after(OTHER)) == names
 
 
-def test_clang_alone_serves_with_a_target(
+def test_clang_alone_works_with_a_target(
     foreign: Path, only: Callable[..., None], torchlink: Callable[..., Result]
 ) -> None:
     if not shutil.which("clang++"):

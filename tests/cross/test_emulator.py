@@ -1,4 +1,4 @@
-"""Programs of another machine run in QEMU, with the sysroot of their compiler; what is missing is named."""
+"""Programs for another machine run in QEMU, with the sysroot of their compiler; what is missing is named."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ int main() {
 """
 
 
-def test_a_program_serves_in_it(foreign: Path, tmp_path: Path) -> None:
+def test_a_program_runs_in_the_emulator(foreign: Path, tmp_path: Path) -> None:
     emulator = emulator_for(choose(foreign), find_compiler(CROSS))
     assert emulator is not None
     assert (emulator.program.name, emulator.machine, emulator.sysroot) == (QEMU, OTHER, SYSROOT)
@@ -64,12 +64,12 @@ def test_a_system_that_the_user_names(
     assert (emulator.sysroot, emulator.library_dirs) == (system, ())
 
 
-def test_what_is_nowhere_is_named_before_anything_is_compiled(
+def test_what_is_missing_is_named_before_anything_is_compiled(
     lacking: tuple[Path, Path], torchlink: Callable[..., Result]
 ) -> None:
     done = torchlink("verify", "--libtorch", lacking[0])
     assert done.code == 2
-    assert f"needs {MISSING} for {OTHER}, which is not in {SYSROOT}" in done.err
+    assert f"needs {MISSING} for {OTHER}, neither in {SYSROOT}" in done.err
     assert "building" not in done.err
     problem = torchlink("doctor", "--libtorch", lacking[0])
     assert f"warning: The libtorch of {lacking[0]} needs {MISSING}" in problem.out
@@ -81,7 +81,7 @@ def test_a_named_system_without_a_loader(
     monkeypatch.setenv("QEMU_LD_PREFIX", str(tmp_path))
     if any(Path(loader).exists() for loader in PLATFORMS[OTHER].loaders):
         pytest.skip("the other machine's libraries are installed beside this machine's own")
-    with pytest.raises(ToolMissingError, match=f"QEMU_LD_PREFIX names {tmp_path}, where /lib"):
+    with pytest.raises(ToolMissingError, match=f"QEMU_LD_PREFIX is {tmp_path}, which does not contain /lib"):
         emulator_for(choose(foreign), find_compiler(CROSS))
 
 

@@ -1,4 +1,4 @@
-"""The next steps that are printed for a libtorch of another machine are run as they stand, and so is the program."""
+"""The next steps printed for a libtorch for another machine are run as printed, and so is the program."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_cmake(
 
 
 @pytest.mark.cmake
-def test_cmake_configure_tells_the_machine(
+def test_cmake_configure_sets_the_machine(
     foreign: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     source = tmp_path / "source"

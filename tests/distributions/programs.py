@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.conftest import run_clean
 from torchlink.emit import emit
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.compiler import find_compiler
@@ -37,7 +37,7 @@ def build_cxx(root: Path, source: str, program: Path, options: PlanOptions | Non
     plan = make_plan(inspect(root, "test"), options or PlanOptions(), find_compiler())
     main = program.with_suffix(".cpp")
     main.write_text(source)
-    done("c++", str(main), "-o", str(program), *words(plan))
+    done("c++", str(main), "-o", str(program), *flags(plan))
     return program
 
 

@@ -121,7 +121,9 @@ def test_missing_libraries_are_named_with_their_packages(usr: Path, torchlink: C
         answer = torchlink("flags", "--libtorch", usr)
     finally:
         away.rename(glog)
-    assert f"libtorch has missing dependencies: {glog.name}; `apt install libtorch-dev` brings" in answer.err
+    assert (
+        f"libtorch has missing dependencies: {glog.name}; `apt install libtorch-dev` installs" in answer.err
+    )
 
 
 def library_dirs_of_this_system() -> list[Path]:

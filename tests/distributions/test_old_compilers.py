@@ -12,10 +12,11 @@ from tests.distributions.debian import release
 from tests.distributions.debian import unpack as unpack_debs
 from tests.distributions.programs import HAS_CUDA, done, says
 from tests.distributions.wheels import unpack
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.errors import ToolUnfitError
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import PlanOptions, make_plan
+from torchlink.remedies.notes import notes_on
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def test_the_preferred_standard_falls_back_to_the_one_that_the_headers_need(
         pytest.skip("the installed torch does not prefer a standard that it can do without")
     plan = make_plan(libtorch, PlanOptions(cpu_only=True), find_compiler(str(gxx)))
     assert plan.cxx_standard == 17
-    assert any("C++17 is used" in note for note in plan.notes)
+    assert any("C++17 is used" in note for note in notes_on(plan))
     (tmp_path / "main.cpp").write_text(TENSORS)
-    done(str(gxx), "-w", "main.cpp", "-o", "app", *words(plan), cwd=tmp_path)
+    done(str(gxx), "-w", "main.cpp", "-o", "app", *flags(plan), cwd=tmp_path)
     assert says(tmp_path / "app") == "60"
 
 
@@ -83,7 +84,7 @@ def test_an_old_libtorch_is_built_with_it(gxx: Path, tmp_path: Path) -> None:
     assert plan.cxx_standard == 14
     (tmp_path / "main.cpp").write_text(HAS_CUDA)
     # An object is enough: it is linked and run with this libtorch by another test, with the companions it needs.
-    done(str(gxx), "-w", "-c", "main.cpp", *words(plan, "compile"), cwd=tmp_path)
+    done(str(gxx), "-w", "-c", "main.cpp", *flags(plan, "compile"), cwd=tmp_path)
     shutil.rmtree(root.parent)
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for NVIDIA's libraries, compiled on the spot: they answer what environment variables say."""
+"""Substitutes for NVIDIA's libraries, compiled by the tests: environment variables control what they return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Driver and GPUs are told by the driver's own libraries, and a build is checked against them."""
+"""Driver and GPUs are read from the driver's own libraries, and a build is checked against them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestDriverLibraries:
     """What the stand-ins say arrives."""
 
-    def test_nvml_tells_everything(self, libraries: Path) -> None:
+    def test_nvml_reports_everything(self, libraries: Path) -> None:
         driver = doctor({"LD_LIBRARY_PATH": str(libraries / "both"), **SAID})["driver"]
         gpu = {"name": "NVIDIA Stand-in", "capability": "9.0", "memory_mb": 81920}
         assert driver == {
@@ -64,16 +64,16 @@ class TestDriverLibraries:
         driver = doctor({"LD_LIBRARY_PATH": str(libraries / "nvml"), **SAID})["driver"]
         assert (driver["version"], driver["problem"]) == ("580.65.06", "libcuda.so.1 is missing")
 
-    def test_without_nvml_libcuda_tells(self, libraries: Path) -> None:
+    def test_without_nvml_libcuda_is_used(self, libraries: Path) -> None:
         driver = doctor({"LD_LIBRARY_PATH": str(libraries / "libcuda"), **SAID})["driver"]
         assert (driver["version"], driver["cuda"], driver["source"]) == (None, "13.0", "libcuda")
         assert [gpu["memory_mb"] for gpu in driver["gpus"]] == [81920, 81920]
 
-    def test_a_library_that_refuses_says_why(self, libraries: Path) -> None:
+    def test_the_error_of_a_failing_library_is_reported(self, libraries: Path) -> None:
         environment = {"LD_LIBRARY_PATH": str(libraries / "libcuda"), **SAID, "CUINIT_FAILS": "100"}
         assert doctor(environment)["driver"]["problem"] == "no CUDA-capable device is detected"
 
-    def test_a_kernel_module_of_another_version_is_told(self, libraries: Path, tmp_path: Path) -> None:
+    def test_a_kernel_module_of_another_version_is_reported(self, libraries: Path, tmp_path: Path) -> None:
         build_driver(tmp_path, libcuda=False)
         driver = doctor({"LD_LIBRARY_PATH": str(tmp_path), **SAID, "NVML_FAILS": "18"})["driver"]
         assert driver["problem"] == "NVIDIA's driver does not answer: Driver/library version mismatch"
@@ -83,9 +83,9 @@ class TestDriverLibraries:
 @pytest.mark.parametrize(
     ("build", "cuda", "capability", "runs", "why"),
     [
-        ((13, 2), (13, 0), (9, 0), True, "the driver serves up to CUDA 13.0"),
-        ((12, 8), (13, 0), (9, 0), True, "the driver serves up to CUDA 13.0"),
-        ((12, 8), (12, 2), (9, 0), True, "the driver serves up to CUDA 12.2"),
+        ((13, 2), (13, 0), (9, 0), True, "the driver supports up to CUDA 13.0"),
+        ((12, 8), (13, 0), (9, 0), True, "the driver supports up to CUDA 13.0"),
+        ((12, 8), (12, 2), (9, 0), True, "the driver supports up to CUDA 12.2"),
         ((13, 0), (12, 8), (9, 0), False, "needs driver 580.65.06 or newer"),
         ((12, 1), (11, 8), (8, 0), False, "needs driver 525.60.13 or newer"),
         ((10, 2), (10, 1), (7, 0), False, "and this is a CUDA 10.2 build"),
@@ -98,7 +98,7 @@ class TestDriverLibraries:
         ((99, 0), (12, 4), (8, 9), False, "this is a CUDA 99.0 build"),
     ],
 )
-def test_a_cuda_build_is_judged_by_driver_and_gpu(
+def test_a_cuda_build_is_checked_against_driver_and_gpu(
     build: tuple[int, int], cuda: tuple[int, int], capability: tuple[int, int], runs: bool, why: str
 ) -> None:
     gpu = Gpu("GPU", capability, None)
@@ -107,18 +107,18 @@ def test_a_cuda_build_is_judged_by_driver_and_gpu(
     assert why in reason
 
 
-def test_one_gpu_that_serves_is_enough() -> None:
+def test_one_supported_gpu_is_enough() -> None:
     old = Gpu("old", (6, 0), None)
     assert cuda_fit((13, 0), Driver("580", (13, 0), (old, H100), "NVML", None))[0] is True
 
 
-def test_without_a_driver_nothing_runs_and_without_a_version_nobody_knows() -> None:
+def test_without_a_driver_nothing_runs_and_without_a_version_it_is_unknown() -> None:
     nothing = Driver(None, None, (), None, "there is no NVIDIA driver")
     assert cuda_fit((12, 4), nothing) == (False, "there is no NVIDIA driver")
     assert cuda_fit(None, Driver("580", (13, 0), (H100,), "NVML", None))[0] is None
 
 
-def test_the_text_of_nvidia_smi_is_read() -> None:
+def test_the_output_of_nvidia_smi_is_parsed() -> None:
     page = "| NVIDIA-SMI 550.54.15    Driver Version: 550.54.15    CUDA Version: 12.4     |\n"
     table = "550.54.15, NVIDIA H100 80GB HBM3, 9.0, 81559\n550.54.15, Tesla K80, [N/A], [N/A]\n"
     assert read_smi(table, page) == Driver(
@@ -135,7 +135,7 @@ def test_numbers_of_the_driver_are_cuda_versions() -> None:
     assert [cuda_version(number) for number in (11080, 12040, 13000)] == [(11, 8), (12, 4), (13, 0)]
 
 
-def test_a_gpu_on_the_bus_without_a_driver_is_seen(tmp_path: Path) -> None:
+def test_a_gpu_without_a_driver_is_detected(tmp_path: Path) -> None:
     for name, vendor, kind in (("net", "0x10de", "0x020000"), ("intel", "0x8086", "0x030000")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "vendor").write_text(f"{vendor}\n")
@@ -148,7 +148,7 @@ def test_a_gpu_on_the_bus_without_a_driver_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_the_real_driver_says_what_nvidia_smi_says() -> None:
+def test_the_real_driver_agrees_with_nvidia_smi() -> None:
     from torchlink.doctor.driver import ask_smi
     from torchlink.process import which
 

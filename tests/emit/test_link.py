@@ -1,4 +1,4 @@
-"""The words build real programs, which run with an empty environment: compilers, linkers, odd paths."""
+"""The flags build real programs, which run with an empty environment: compilers, linkers, odd paths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import makes_programs, run_clean, unmet
 from torchlink.emit import cxx, emit
-from torchlink.emit.cxx import response_file, words
+from torchlink.emit.cxx import flags, response_file
 from torchlink.errors import InexpressibleError
 from torchlink.libtorch.facts import CompanionDir
 from torchlink.libtorch.inspect import inspect
@@ -62,7 +62,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def with_cuda(libtorch: Libtorch, tmp_path_factory: pytest.TempPathFactory) -> Libtorch:
-    """The real libtorch beside a libtorch_cuda that only says that it got loaded."""
+    """The real libtorch next to a libtorch_cuda that only prints that it was loaded."""
     directory = tmp_path_factory.mktemp("cuda build") / "lib"
     directory.mkdir()
     for name in libtorch.libraries:
@@ -110,23 +110,23 @@ def compilers() -> Sequence[str]:
     return [name for name in ("g++", "clang++") if shutil.which(name)]
 
 
-def test_the_words_at_the_end_of_a_command_are_enough(libtorch: Libtorch, workplace: Path) -> None:
-    build("c++", "main.cpp", "-o", "app", *words(make_plan(libtorch)), cwd=workplace)
+def test_the_flags_at_the_end_of_a_command_are_enough(libtorch: Libtorch, workplace: Path) -> None:
+    build("c++", "main.cpp", "-o", "app", *flags(make_plan(libtorch)), cwd=workplace)
     assert run_clean(workplace / "app").stdout == SAYS
 
 
-def test_compile_and_link_by_halves(libtorch: Libtorch, workplace: Path) -> None:
+def test_compile_and_link_in_two_steps(libtorch: Libtorch, workplace: Path) -> None:
     plan = make_plan(libtorch)
-    build("c++", "-c", "-Werror", "main.cpp", "-o", "half.o", *words(plan, "compile"), cwd=workplace)
-    build("c++", "half.o", "-o", "half", *words(plan, "link"), cwd=workplace)
+    build("c++", "-c", "-Werror", "main.cpp", "-o", "half.o", *flags(plan, "compile"), cwd=workplace)
+    build("c++", "half.o", "-o", "half", *flags(plan, "link"), cwd=workplace)
     assert run_clean(workplace / "half").stdout == SAYS
 
 
-def test_a_lower_standard_before_the_words_does_no_harm(libtorch: Libtorch, workplace: Path) -> None:
+def test_a_lower_standard_before_the_flags_does_no_harm(libtorch: Libtorch, workplace: Path) -> None:
     plan = make_plan(libtorch)
     (workplace / "standard.cpp").write_text(f"static_assert(__cplusplus >= 20{plan.cxx_standard}00L);\n")
     command = ("c++", "-std=gnu++14", "-c", "standard.cpp", "-o", "standard.o")
-    build(*command, *words(plan, "compile"), cwd=workplace)
+    build(*command, *flags(plan, "compile"), cwd=workplace)
 
 
 @pytest.mark.parametrize("headers", ["system", "after"])
@@ -134,12 +134,12 @@ def test_warnings_of_the_headers_are_not_the_users(libtorch: Libtorch, workplace
     plan = make_plan(libtorch, PlanOptions(headers=headers))
     (workplace / "warn.cpp").write_text("#include <c10/util/Exception.h>\nint main() {}\n")
     command = ("c++", "-c", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wold-style-cast", "-Werror")
-    build(*command, "warn.cpp", "-o", "warn.o", *words(plan, "compile"), cwd=workplace)
+    build(*command, "warn.cpp", "-o", "warn.o", *flags(plan, "compile"), cwd=workplace)
 
 
 @pytest.mark.parametrize("sanitizer", ["", "-fsanitize=address"])
 @pytest.mark.parametrize("linker", LINKERS)
-def test_every_compiler_and_linker_keeps_what_is_load_bearing(
+def test_every_compiler_and_linker_keeps_required_libraries(
     with_cuda: Libtorch, workplace: Path, linker: str, sanitizer: str
 ) -> None:
     if not shutil.which(LINKERS[linker]):
@@ -152,7 +152,7 @@ def test_every_compiler_and_linker_keeps_what_is_load_bearing(
         plan = make_plan(with_cuda, PlanOptions(), find_compiler(compiler))
         options = [f"-fuse-ld={linker}", *([sanitizer] if sanitizer else [])]
         app = workplace / f"app-{compiler}-{linker}{sanitizer}"
-        build(compiler, *options, "main.cpp", "-o", app, *words(plan), cwd=workplace)
+        build(compiler, *options, "main.cpp", "-o", app, *flags(plan), cwd=workplace)
         assert needed(app)[:2] == [
             "libtorch_cuda.so",
             *(["libc10_cuda.so"] if "libc10_cuda.so" in needed(app) else ["libtorch_cpu.so"]),
@@ -177,7 +177,7 @@ def test_nothing_else_is_forced(with_cuda: Libtorch, workplace: Path, linker: st
     as_needed = ("-Wl,--as-needed", f"-fuse-ld={linker}")  # the default of Debian's g++, not of every one
     for options, kept in ((PlanOptions(), ["libtorch_cuda.so"]), (PlanOptions(cpu_only=True), [])):
         plan = make_plan(with_cuda, options)
-        build("c++", *as_needed, "empty.cpp", "-o", app, *words(plan), cwd=workplace)
+        build("c++", *as_needed, "empty.cpp", "-o", app, *flags(plan), cwd=workplace)
         assert needed(app) == kept
 
 
@@ -189,7 +189,7 @@ def test_an_aoti_program_keeps_libtorch_by_its_bare_name(libtorch: Libtorch, wor
         "empty.cpp",
         "-o",
         app,
-        *words(make_plan(libtorch, PlanOptions(aoti=True))),
+        *flags(make_plan(libtorch, PlanOptions(aoti=True))),
         cwd=workplace,
     )
     assert needed(app) == ["libtorch.so"]
@@ -200,7 +200,7 @@ def test_a_program_beside_its_libraries_runs_wherever_it_is_put(libtorch: Libtor
     plan = make_plan(libtorch, PlanOptions(rpath="origin=../lib"))
     place = workplace / "ship me" / "bin"
     place.mkdir(parents=True)
-    build("c++", workplace / "main.cpp", "-o", place / "app", *words(plan))
+    build("c++", workplace / "main.cpp", "-o", place / "app", *flags(plan))
     assert run_clean(place / "app").returncode != 0
     (place.parent / "lib").symlink_to(libtorch.library_dir)
     assert run_clean(place / "app").stdout == SAYS
@@ -208,7 +208,7 @@ def test_a_program_beside_its_libraries_runs_wherever_it_is_put(libtorch: Libtor
 
 def test_without_a_search_path_the_program_has_none(libtorch: Libtorch, workplace: Path) -> None:
     app = workplace / "nowhere"
-    build("c++", "main.cpp", "-o", app, *words(make_plan(libtorch, PlanOptions(rpath="none"))), cwd=workplace)
+    build("c++", "main.cpp", "-o", app, *flags(make_plan(libtorch, PlanOptions(rpath="none"))), cwd=workplace)
     assert search_paths(app) == []
 
 
@@ -237,9 +237,9 @@ def test_companions_of_a_moved_libtorch_are_found_again(
     app = tmp_path / "app"
     for linker in [name for name, program in LINKERS.items() if shutil.which(program)]:
         command = ("c++", f"-fuse-ld={linker}", "main.cpp", "-o", app)
-        build(*command, *words(make_plan(moved, PlanOptions(rpath="none"))), cwd=tmp_path)
+        build(*command, *flags(make_plan(moved, PlanOptions(rpath="none"))), cwd=tmp_path)
         assert run_clean(app).returncode != 0
-        build(*command, *words(make_plan(moved)), cwd=tmp_path)
+        build(*command, *flags(make_plan(moved)), cwd=tmp_path)
         assert search_paths(app) == [f"RPATH {tmp_path}/lib:{tmp_path}/elsewhere"]
         assert run_clean(app).returncode == 0
 
@@ -299,7 +299,7 @@ def test_a_pc_file_survives_odd_paths(libtorch: Libtorch, with_cuda: Libtorch, t
 @pytest.mark.parametrize(
     "name", ["space ed", "$dollar#hash", "space and $dollar (paren) `tick` & '\"#;", "a'b&c"]
 )
-def test_a_pc_file_with_a_special_character_says_how_a_shell_takes_it(
+def test_a_pc_file_with_a_special_character_shows_the_shell_command(
     libtorch: Libtorch, tmp_path: Path, name: str
 ) -> None:
     assert "xargs" not in emit(make_plan(libtorch), "pkg-config")
@@ -320,7 +320,7 @@ def test_a_pc_file_with_a_special_character_says_how_a_shell_takes_it(
 
 
 @pytest.mark.parametrize("name", PKG_CONFIG_CANNOT)
-def test_a_pc_file_refuses_what_it_cannot_carry(libtorch: Libtorch, tmp_path: Path, name: str) -> None:
+def test_a_pc_file_refuses_what_it_cannot_express(libtorch: Libtorch, tmp_path: Path, name: str) -> None:
     with pytest.raises(InexpressibleError, match=r"cannot be written in a \.pc file"):
         emit(make_plan(reach(libtorch, tmp_path, name)), "pkg-config")
 
@@ -328,7 +328,7 @@ def test_a_pc_file_refuses_what_it_cannot_carry(libtorch: Libtorch, tmp_path: Pa
 def test_a_pc_file_is_complete(with_cuda: Libtorch, tmp_path: Path) -> None:
     arguments = [word.decode() for word in through_pkg_config(with_cuda, tmp_path)]
     plan = make_plan(with_cuda)
-    joined = "\n".join(words(plan)).replace("-isystem\n", "-isystem")
+    joined = "\n".join(flags(plan)).replace("-isystem\n", "-isystem")
     # Meson drops -L: what is kept must be found without.
     own = f"\n-std=c++{plan.cxx_standard}\n"
     kept = joined.replace(own, f"\n-std=c++{plan.libtorch.cxx_standard_required}\n").replace(
@@ -341,7 +341,7 @@ def test_a_pc_file_is_complete(with_cuda: Libtorch, tmp_path: Path) -> None:
         subprocess.run(["pkg-config", question, "torch"], env=environment, check=True, timeout=300)
 
 
-def test_a_pc_file_asks_for_no_standard_that_the_compiler_takes_by_itself(libtorch: Libtorch) -> None:
+def test_a_pc_file_sets_no_standard_that_is_the_compilers_default(libtorch: Libtorch) -> None:
     """Meson puts it behind the project's own: a C++20 project must not become C++17, nor one of C++17 C++20."""
     needed = libtorch.cxx_standard_required
     commands = {"g++ -std=c++14": [f"-std=c++{needed}"], "g++ -std=gnu++17": [], "g++ -std=c++23": []}

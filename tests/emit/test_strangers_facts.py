@@ -1,4 +1,4 @@
-"""What a file of libtorch says never becomes code: not in a build file, a shell line, a project or a report."""
+"""Text in a libtorch's files never becomes code: not in a build file, a shell line, a project or a report."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_version_is_a_version_or_unknown_with_a_note(tmp_path: Path, file: str
     assert (
         found.version is not None
         or file == "version.py"
-        or any("no version" in each for each in found.conflicts)
+        or any("no valid version" in each for each in found.conflicts)
     )
     plan = make_plan(found)
     for target in TARGETS:
@@ -101,18 +101,18 @@ def test_an_accelerators_version_is_a_version_or_left_out(tmp_path: Path) -> Non
     fake = replace(Fake(), cuda="13.0$(touch PWNED)", libraries=(*Fake().libraries, "c10_cuda", "torch_cuda"))
     found = inspect(make(tmp_path / "torch", fake), "--libtorch")
     assert (found.accelerator, found.accelerator_version) == ("cuda", None)
-    assert "version.py says CUDA 13.0$(touch PWNED), which is no version" in found.conflicts
+    assert "version.py says CUDA 13.0$(touch PWNED), which is not a version" in found.conflicts
 
 
 @pytest.mark.compile
-def test_a_file_whose_name_is_code_is_no_library(tmp_path: Path) -> None:
+def test_a_file_whose_name_is_code_is_not_a_library(tmp_path: Path) -> None:
     root = make(tmp_path / "torch")
     names = ("libtorch_python.so\nPWNED.so", "lib`PWNED`.so", "lib$(PWNED).so", "lib\x1b[31m.so", "lib#[[.so")
     for name in names:
         shutil.copyfile(root / "lib/libshm.so", root / "lib" / name)
     found = inspect(root, "--libtorch")
     assert set(found.libraries).isdisjoint(names)
-    assert any("is no name of a library" in conflict for conflict in found.conflicts)
+    assert any("is not a library name" in conflict for conflict in found.conflicts)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_a_requirement_of_metadata_is_a_requirement(line: str, expected: str) ->
     assert pinned("nvidia-cudnn-cu13", f"Requires-Dist: {line}\n") == expected
 
 
-def test_a_needed_name_makes_no_package_of_its_own() -> None:
+def test_a_needed_name_alone_is_not_a_package() -> None:
     assert package_of("libmkl_sycl_blas.so.5", None) == "onemkl-sycl-blas"
     assert package_of("libmkl_sycl_; touch PWNED", None) is None
 
 
 def strangers_libtorch(root: Path, text: str) -> Libtorch:
-    """A libtorch whose every fact in words is what a stranger wrote, as if no reader had looked at it."""
+    """A libtorch whose every text is hostile, as if nothing had checked it."""
     return fake_libtorch(
         root,
         CUDA,

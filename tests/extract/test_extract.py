@@ -1,4 +1,4 @@
-"""A libtorch cut out of a wheel is the same libtorch, works from where it is put, and appears whole or not at all."""
+"""A libtorch extracted from a wheel has the same facts, works where it is put, and appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_layout_is_that_of_upstreams_zips(wheels: Path, tmp_path: Path) -> N
     assert hidden(tmp_path) == []
 
 
-def test_what_is_extracted_says_what_the_wheel_says(wheels: Path, tmp_path: Path) -> None:
+def test_the_extracted_libtorch_reports_the_wheels_facts(wheels: Path, tmp_path: Path) -> None:
     wheel = torch_wheel(wheels)
     extract([wheel, *companions(wheels)], tmp_path / "out")
     packed, found = inspect(wheel, "x")._asdict(), inspect(tmp_path / "out", "x")._asdict()
@@ -95,7 +95,7 @@ def test_the_accelerators_full_version_is_kept(wheels: Path, tmp_path: Path) -> 
     assert again.libtorch.accelerator_version == "13.0.176"
 
 
-def test_libraries_of_python_and_of_tests_stay_out_unless_asked_for(wheels: Path, tmp_path: Path) -> None:
+def test_libraries_of_python_and_of_tests_are_left_out_by_default(wheels: Path, tmp_path: Path) -> None:
     fake = replace(CUDA, libraries=(*CUDA.libraries, "aoti_custom_ops"))
     wheel = torch_wheel(wheels, fake)
     report = extract([wheel], tmp_path / "out")
@@ -109,7 +109,7 @@ def test_libraries_of_python_and_of_tests_stay_out_unless_asked_for(wheels: Path
     assert not (tmp_path / "whole/bin/protoc").exists()
 
 
-def test_companions_are_found_from_any_place(wheels: Path, tmp_path: Path) -> None:
+def test_companions_are_found_in_any_directory(wheels: Path, tmp_path: Path) -> None:
     report = extract([*companions(wheels), torch_wheel(wheels)], tmp_path / "out")
     assert [(taken.wheel.name.partition("-")[0], taken.libraries) for taken in report.companions] == [
         ("nvidia_cublas", ("libcublas.so.13", "libcublasLt.so.13", "libnvblas.so.13")),
@@ -126,7 +126,7 @@ def test_companions_are_found_from_any_place(wheels: Path, tmp_path: Path) -> No
     assert "not found" not in done.stdout
 
 
-def test_what_no_wheel_brings_is_named(
+def test_libraries_in_no_wheel_are_reported(
     wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     # A release that no CUDA toolkit on the machine that tests has.
@@ -139,7 +139,7 @@ def test_what_no_wheel_brings_is_named(
     assert "platform" not in done.out
 
 
-def test_what_no_wheel_brings_is_pinned_as_the_wheel_pins_it(
+def test_libraries_in_no_wheel_are_pinned_as_in_the_wheels_metadata(
     wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     fake = replace(CUDA, needed=(("torch_cuda", ("libcudart.so.99", "libcudnn.so.99")),))
@@ -154,7 +154,7 @@ def test_what_no_wheel_brings_is_pinned_as_the_wheel_pins_it(
     assert sorted(words.split()) == sorted(done.out.splitlines()[-1].split())
 
 
-def test_what_this_machine_has_does_not_count(
+def test_libraries_of_this_machine_are_not_used(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # libz is in ld.so.cache wherever Python runs, cuBLAS in the active environment; neither goes along.
@@ -166,14 +166,14 @@ def test_what_this_machine_has_does_not_count(
     assert report.libtorch.companion_dirs == ()
 
 
-def test_a_wheel_that_nothing_needs_gives_nothing(wheels: Path, tmp_path: Path) -> None:
+def test_nothing_is_extracted_from_a_wheel_that_is_not_needed(wheels: Path, tmp_path: Path) -> None:
     other = companion(wheels, "other", {"other/libother.so": Library()})
     report = extract([torch_wheel(wheels), other], tmp_path / "out")
     assert report.companions == ()
     assert not (tmp_path / "out/lib/libother.so").exists()
 
 
-def test_of_two_libraries_the_one_counts_that_torch_would_find(wheels: Path, tmp_path: Path) -> None:
+def test_of_two_libraries_the_one_that_torch_would_find_is_used(wheels: Path, tmp_path: Path) -> None:
     triton = companion(wheels, "triton", {"triton/backends/nvidia/lib/libcudart.so.13": Library(("own",))})
     report = extract([triton, torch_wheel(wheels), *companions(wheels)], tmp_path / "out")
     assert [taken.wheel.name.partition("-")[0] for taken in report.companions] == [
@@ -188,7 +188,7 @@ def test_two_wheels_with_one_library_are_refused(
     twin = companion(wheels, "twin", {"nvidia/cu13/lib/libcudart.so.13": Library(("twin",))})
     done = torchlink("extract", torch_wheel(wheels), *companions(wheels), twin, tmp_path / "out")
     assert done.code == 2
-    assert "both bring libcudart.so.13" in done.err
+    assert "both contain libcudart.so.13" in done.err
     assert not (tmp_path / "out").exists()
 
 
@@ -208,7 +208,7 @@ def test_a_companion_of_another_machine_is_refused(
     assert hidden(tmp_path) == []
 
 
-def test_libraries_beside_torch_in_its_own_wheel_come_along(wheels: Path, tmp_path: Path) -> None:
+def test_libraries_next_to_torch_in_its_own_wheel_are_extracted(wheels: Path, tmp_path: Path) -> None:
     fake = Fake(
         search_path="$ORIGIN:$ORIGIN/../../torch.libs",
         new_dtags=False,
@@ -227,7 +227,7 @@ def test_libraries_beside_torch_in_its_own_wheel_come_along(wheels: Path, tmp_pa
     assert {Path(edge.path).parent for edge in edges if edge.path} == {tmp_path / "out/lib"}
 
 
-def test_a_library_that_does_not_look_beside_itself_is_patched(wheels: Path, tmp_path: Path) -> None:
+def test_a_library_that_does_not_search_its_own_directory_is_patched(wheels: Path, tmp_path: Path) -> None:
     if shutil.which("patchelf") is None:
         unmet("patchelf")
     away = Library(needed=("libcublasLt.so.13",), search_path="$ORIGIN/../../lt/lib")
@@ -239,7 +239,7 @@ def test_a_library_that_does_not_look_beside_itself_is_patched(wheels: Path, tmp
     assert [edge.path for edge in edges] == [str(tmp_path / "out/lib/libcublasLt.so.13")]
 
 
-def test_without_patchelf_that_is_an_error_and_nothing_is_written(
+def test_a_missing_patchelf_is_an_error_and_nothing_is_written(
     wheels: Path, tmp_path: Path, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = Library(needed=("libcublasLt.so.13",), search_path="$ORIGIN/../../lt/lib")
@@ -280,7 +280,7 @@ def test_nothing_of_the_users_is_overwritten(
     (out / "notes.txt").touch()
     kept = torchlink("extract", "--force", wheel, out)
     assert kept.code == 2
-    assert "holds more than a libtorch (notes.txt)" in kept.err
+    assert "contains more than a libtorch (notes.txt)" in kept.err
     assert (out / "notes.txt").exists()
     file = tmp_path / "file"
     file.write_text("mine")
@@ -324,7 +324,7 @@ def test_progress_adds_up(wheels: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["truncated", "bit", "no zip", "no libtorch", "absent"])
-def test_damaged_wheels_are_told_and_leave_nothing(
+def test_damaged_wheels_are_reported_and_leave_nothing_behind(
     harm: str, wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     wheel = torch_wheel(wheels)
@@ -362,22 +362,24 @@ def test_members_that_lead_out_of_the_archive_are_refused(
         archive.writestr(member, "/etc/passwd")
     done = torchlink("extract", wheel, tmp_path / "out")
     assert done.code == 2
-    assert "a name that leads out" in done.err or "a symbolic link" in done.err
+    assert "leads out of the archive" in done.err or "is a symbolic link" in done.err
     assert not (tmp_path / "out").exists()
     assert not (tmp_path.parent / "evil.so").exists()
 
 
-def test_two_libtorchs_or_none_are_told(
+def test_two_libtorchs_or_none_are_an_error(
     wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     one, other = torch_wheel(wheels), torch_wheel(wheels, Fake(version="2.13.0+cpu"))
     both = torchlink("extract", one, other, tmp_path / "out")
     assert both.code == 2
-    assert "each hold a libtorch" in both.err
+    assert "each contain a libtorch" in both.err
     assert torchlink("extract", tmp_path / "out").code == 2
 
 
-def test_the_json_says_what_was_done(wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]) -> None:
+def test_the_json_reports_what_was_done(
+    wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
     wheel = torch_wheel(wheels)
     done = torchlink("extract", wheel, *companions(wheels), tmp_path / "out", "--json")
     said = json.loads(done.out)
@@ -390,7 +392,7 @@ def test_the_json_says_what_was_done(wheels: Path, tmp_path: Path, torchlink: Ca
     ]
 
 
-def test_a_wheel_that_nothing_needs_is_named(
+def test_a_wheel_that_is_not_needed_is_reported(
     wheels: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     other = companion(wheels, "nvidia_other", {"nvidia/cu13/lib/libother.so.1": Library()})
@@ -399,7 +401,7 @@ def test_a_wheel_that_nothing_needs_is_named(
     assert done.err == f"torchlink: note: {other} is not used: this libtorch needs none of its libraries.\n"
 
 
-def test_a_packed_libtorch_is_no_use_to_a_compiler_and_the_error_says_what_to_do(
+def test_a_packed_libtorch_is_an_error_with_a_hint_to_extract_it(
     wheels: Path, torchlink: Callable[..., Result]
 ) -> None:
     wheel = torch_wheel(wheels)
@@ -411,7 +413,7 @@ def test_a_packed_libtorch_is_no_use_to_a_compiler_and_the_error_says_what_to_do
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
-def test_a_report_that_cannot_be_written_takes_nothing_back_and_says_so(wheels: Path, tmp_path: Path) -> None:
+def test_an_unwritable_report_is_an_error_and_keeps_the_extraction(wheels: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torchlink", "extract", torch_wheel(wheels), *companions(wheels)]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

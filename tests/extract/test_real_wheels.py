@@ -1,4 +1,4 @@
-"""Real wheels: what is extracted is what the wheel is, and programs built against it run from wherever it is put."""
+"""Real wheels: the extracted libtorch has the wheel's facts, and programs built against it run wherever it is moved."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
 
 
 @pytest.mark.parametrize("wheel", WHEELS, indirect=True, ids=WHEELS)
-def test_what_is_extracted_is_what_the_wheel_is(wheel: Path, tmp_path: Path) -> None:
+def test_the_extracted_libtorch_has_the_facts_of_the_wheel(wheel: Path, tmp_path: Path) -> None:
     report = extract([wheel], tmp_path / "out")
     packed, found = inspect(wheel, "x")._asdict(), report.libtorch._asdict()
     for fact in packed.keys() - PLACES:
@@ -64,7 +64,7 @@ def build_and_run(root: Path, directory: Path, torchlink: Callable[..., Result])
     return ran.stdout
 
 
-def test_a_cpu_libtorch_works_from_where_it_is_moved_to(
+def test_a_cpu_libtorch_works_after_being_moved(
     torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     if inspect(torch_root, "x").accelerator != "cpu":
@@ -86,7 +86,7 @@ def test_a_cpu_libtorch_works_from_where_it_is_moved_to(
     assert torchlink("verify", "--libtorch", moved).code == 0
 
 
-def test_a_cuda_libtorch_with_its_companions_runs_on_the_cpu_from_where_it_is_moved_to(
+def test_a_cuda_libtorch_with_its_companions_runs_on_the_cpu_after_being_moved(
     tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     wheels = tmp_path / "wheels"

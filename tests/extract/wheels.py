@@ -1,4 +1,4 @@
-"""Wheels made on the spot: a small CUDA torch and its companions, laid out as PyPI's are."""
+"""Wheels made by the tests: a small CUDA torch and its companions, laid out like PyPI's."""
 
 from __future__ import annotations
 

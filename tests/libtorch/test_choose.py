@@ -1,4 +1,4 @@
-"""The order of the search: the first usable one is taken, the others keep their reason."""
+"""The order of the search: the first usable libtorch is chosen, rejected ones keep their reason."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_one_that_is_reached_twice_is_listed_once(tmp_path: Path, monkeypatch: p
     assert "./libtorch" not in [each.found_by for each in candidates]
 
 
-def test_another_machines_is_refused_unless_it_is_named(
+def test_a_libtorch_for_another_machine_is_refused_unless_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make(tmp_path / "aarch64")
@@ -166,7 +166,7 @@ def test_another_machines_is_refused_unless_it_is_named(
 
 
 @pytest.mark.parametrize("named", ["copy", "copy/lib"])
-def test_libraries_without_headers_tell_what_they_are_where_they_are_named(
+def test_libraries_without_headers_are_read_where_they_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     write_libraries(tmp_path / "copy/lib", Fake(built="2.13.0", abi=0))
@@ -184,18 +184,18 @@ def test_libraries_without_headers_tell_what_they_are_where_they_are_named(
     assert unnamed.rejected == "no headers: include/ATen is missing"
 
 
-def test_several_named_ones_are_all_judged(tmp_path: Path) -> None:
+def test_several_named_ones_are_all_examined(tmp_path: Path) -> None:
     one, two = make(tmp_path / "one"), make(tmp_path / "two", replace(Fake(), abi=0))
     found = search((one, tmp_path / "gone", two), everything=True)
     assert [candidate.path for candidate in found.candidates] == [one, tmp_path / "gone", two]
     assert [candidate.libtorch is None for candidate in found.candidates] == [False, True, False]
 
 
-def test_a_libtorch_and_an_interpreter_are_two_answers(tmp_path: Path) -> None:
+def test_naming_a_libtorch_and_an_interpreter_is_refused(tmp_path: Path) -> None:
     root = make(tmp_path / "one")
     site = make_venv(tmp_path / "venv")
     make(site / "torch")
-    with pytest.raises(UsageError, match="and one is taken"):
+    with pytest.raises(UsageError, match="and only one can be used"):
         choose(root, str(tmp_path / "venv"))
     both = search((root,), str(tmp_path / "venv"), everything=True)
     assert [candidate.path for candidate in both.candidates] == [root, site / "torch"]

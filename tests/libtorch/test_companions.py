@@ -1,4 +1,4 @@
-"""What libtorch needs from beside itself is found wherever it went, and it is said whether libtorch finds it too."""
+"""Companion directories are found wherever they were moved, with whether libtorch itself reaches them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
 pytestmark = pytest.mark.compile
-# Names that no CUDA toolkit on the machine brings.
+# Names that are in no CUDA toolkit on the machine.
 NVIDIA = "$ORIGIN/../../nvidia/cuda_cupti/lib:$ORIGIN/../../nvidia/cudnn/lib:$ORIGIN"
 CUDA = replace(
     Fake(),
@@ -81,7 +81,7 @@ def test_packages_of_the_other_library_directory_are_found_behind_links(tmp_path
     }
 
 
-def test_a_directory_that_is_no_environments_has_no_interpreter(tmp_path: Path) -> None:
+def test_a_directory_outside_an_environment_has_no_interpreter(tmp_path: Path) -> None:
     # In `/opt/x/site-packages` the way up, as from `lib/python3.11/site-packages`, would lead to /bin/python3.
     site = tmp_path / "opt/x/site-packages"
     make(site / "torch", CUDA)
@@ -169,7 +169,7 @@ def test_site_packages_behind_a_link(tmp_path: Path) -> None:
         assert all(companion.path.is_dir() for companion in found.companion_dirs)
 
 
-def test_libraries_that_auditwheel_grafted_in_count_as_libtorchs(tmp_path: Path) -> None:
+def test_libraries_that_auditwheel_added_count_as_libtorchs(tmp_path: Path) -> None:
     fake = replace(
         Fake(),
         search_path="$ORIGIN:$ORIGIN/../../torch.libs",
@@ -185,7 +185,7 @@ def test_libraries_that_auditwheel_grafted_in_count_as_libtorchs(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("search_path", "tangled"), [("", True), ("$ORIGIN/gone", True), ("$ORIGIN", False)])
-def test_companions_that_only_the_loader_can_find_are_told(
+def test_companions_that_only_the_loader_can_find_are_marked(
     tmp_path: Path, search_path: str, tangled: bool
 ) -> None:
     fake = replace(

@@ -1,4 +1,4 @@
-"""The torch that an interpreter would import is found from files; the interpreter is started only where it must."""
+"""The torch that an interpreter would import is found from files; the interpreter is started only if necessary."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_real_virtual_environment_over_a_real_torch(tmp_path: Path, torch_root
     assert found.found_by == "--python"
 
 
-def test_an_installation_is_told_by_its_landmark(tmp_path: Path) -> None:
+def test_an_installation_is_recognised_by_its_landmark(tmp_path: Path) -> None:
     torch = make_site(tmp_path / "py", python="python3.12")
     (tmp_path / "py/lib/python3.12/os.py").touch()
     (tmp_path / "py/bin").mkdir()
@@ -124,7 +124,7 @@ def test_a_shim_of_pyenv_is_followed_by_its_files(tmp_path: Path, monkeypatch: p
     assert prefix_of_shim() == pyenv / "versions/3.11.7"
 
 
-def test_a_wrapper_script_is_started_to_say_what_it_is(tmp_path: Path) -> None:
+def test_a_wrapper_script_is_started_to_find_its_environment(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     site = next((tmp_path / "venv").glob("lib/python3*/site-packages"))
     torch = make(site / "torch")
@@ -134,7 +134,7 @@ def test_a_wrapper_script_is_started_to_say_what_it_is(tmp_path: Path) -> None:
     assert choose(python=str(wrapper)).root == torch
 
 
-def test_a_wrapper_that_sets_the_search_path_is_asked_for_it(tmp_path: Path) -> None:
+def test_a_wrapper_that_sets_sys_path_is_started_to_read_it(tmp_path: Path) -> None:
     torch = make(tmp_path / "hidden/torch")
     wrapper = tmp_path / "python-wrapper"
     wrapper.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}/hidden" exec "{sys.executable}" -S "$@"\n')
@@ -227,12 +227,12 @@ def test_a_torch_on_pythonpath_is_found_through_a_wrapper(
     assert choose(python=str(wrapper)).root == torch
 
 
-def test_a_missing_interpreter_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ToolMissingError, match="no interpreter"):
+def test_a_missing_interpreter_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ToolMissingError, match="No such interpreter"):
         choose(python=str(tmp_path / "python9"))
 
 
-def test_an_interpreter_without_torch_is_said(tmp_path: Path) -> None:
+def test_an_interpreter_without_torch_is_reported(tmp_path: Path) -> None:
     make_venv(tmp_path / "venv")
     with pytest.raises(LibtorchUnusableError, match="no torch is installed there"):
         choose(python=str(tmp_path / "venv"))
@@ -257,7 +257,7 @@ def source_tree(root: Path) -> Path:
     return make(root / "torch", replace(Fake(), version="2.13.0a0+git1234567"))
 
 
-def test_a_build_without_the_rest_of_the_repository_is_a_source_build(tmp_path: Path) -> None:
+def test_a_build_outside_its_repository_is_a_source_build(tmp_path: Path) -> None:
     (tmp_path / "pytorch/build").mkdir(parents=True)
     (tmp_path / "pytorch/build/CMakeCache.txt").touch()
     (tmp_path / "pytorch/setup.py").touch()

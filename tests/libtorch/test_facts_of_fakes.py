@@ -1,4 +1,4 @@
-"""What a libtorch is comes from its files, and where they contradict one another the libraries win."""
+"""The facts about a libtorch come from its files; where these contradict each other, the libraries win."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_plain_libtorch_is_read_whole(tmp_path: Path) -> None:
         "_ZN3c1013setThreadNameE{}",
     ],
 )
-def test_any_function_with_a_string_tells_the_abi(tmp_path: Path, function: str, abi: int) -> None:
+def test_any_function_with_a_string_shows_the_abi(tmp_path: Path, function: str, abi: int) -> None:
     symbol = function.format((("Ss"), NEW_STRING)[abi])
     templates = ("_ZNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEE6resizeEm", "_ZNSsC1EPKcRKSaIcE")
     fake = replace(Fake(), abi=abi, c10=Library(symbols=(symbol, *templates, "_ZN3c104cuda3fooEi")))
@@ -70,7 +70,7 @@ def test_any_function_with_a_string_tells_the_abi(tmp_path: Path, function: str,
     assert found.conflicts == ()
 
 
-def test_an_abi_that_no_symbol_tells_is_unknown(tmp_path: Path) -> None:
+def test_an_abi_that_no_symbol_shows_is_unknown(tmp_path: Path) -> None:
     found = inspect(make(tmp_path, replace(Fake(), c10=Library(symbols=("_ZN3c104testEi",)))), "path")
     assert found.cxx11_abi is None
     assert any("C++ ABI is unknown" in conflict for conflict in found.conflicts)
@@ -146,7 +146,7 @@ def test_the_version_that_libtorch_cpu_was_built_with_wins_over_libtorch_pythons
     "constants",
     [b"metal_copy_\0TORCH_VERSION\x002.6.0\0CXX_COMPILER\0", b"pytorch\0GraphEncoder\x002.6.0\0\0Custom\0"],
 )
-def test_without_python_the_constants_of_libtorch_cpu_tell_the_version(
+def test_without_python_the_version_is_in_the_constants_of_libtorch_cpu(
     tmp_path: Path, constants: bytes
 ) -> None:
     fake = replace(Fake(), version=None, headers="2.5.0", cmake="2.5.0", libraries=("torch_cpu", "torch"))
@@ -155,27 +155,27 @@ def test_without_python_the_constants_of_libtorch_cpu_tell_the_version(
     assert inspect(root, "path").version == "2.6.0"
 
 
-def test_a_zip_tells_its_version_in_build_version(tmp_path: Path) -> None:
+def test_a_zip_has_its_version_in_build_version(tmp_path: Path) -> None:
     root = make(tmp_path, replace(Fake(), version=None))
     (root / "build-version").write_text("2.13.0+cpu\n")
     found = inspect(root, "path")
     assert (found.version, found.version_from, found.layout) == ("2.13.0+cpu", "build-version", "zip")
 
 
-def test_a_version_nobody_tells_is_unknown(tmp_path: Path) -> None:
+def test_a_version_that_no_file_states_is_unknown(tmp_path: Path) -> None:
     root = make(tmp_path, replace(Fake(), version=None, declared=None, libraries=("torch_cpu", "torch")))
     (root / "include/torch/headeronly/version.h").unlink()
     assert inspect(root, "path").version is None
 
 
-def test_cuda_is_told_by_the_libraries(tmp_path: Path) -> None:
+def test_cuda_is_recognised_by_the_libraries(tmp_path: Path) -> None:
     found = inspect(make(tmp_path / "all", CUDA), "path")
     assert (found.accelerator, found.accelerator_version, found.version) == ("cuda", "13.0", "2.13.0+cu130")
     found = inspect(make(tmp_path / "zip", replace(CUDA, version=None)), "path")
     assert (found.accelerator, found.accelerator_version) == ("cuda", "13")
 
 
-def test_cuda_in_one_large_libtorch_is_told_by_its_small_neighbour(tmp_path: Path) -> None:
+def test_cuda_in_one_large_libtorch_is_recognised_by_c10_cuda(tmp_path: Path) -> None:
     fake = replace(Fake(), version="1.4.0", headers="1.4.0", built=None, cmake="1.4.0", cuda="10.1")
     needed = (("c10_cuda", ("libcudart-1b201d85.so.10.1",)),)
     fake = replace(fake, libraries=("torch", "c10_cuda"), needed=needed)
@@ -202,7 +202,7 @@ def test_the_runtime_that_the_libraries_need_wins_over_version_py(tmp_path: Path
         ("torch_xpu", "xpu", "xpu: Optional[str] = '20250302'", "20250302"),
     ],
 )
-def test_other_accelerators_are_told_by_their_library(
+def test_other_accelerators_are_recognised_by_their_library(
     tmp_path: Path, library: str, name: str, said: str, version: str
 ) -> None:
     root = make(tmp_path, replace(Fake(), libraries=("torch_cpu", "torch", library)))
@@ -227,14 +227,14 @@ def test_old_libtorchs_have_no_libtorch_cpu(tmp_path: Path) -> None:
         ("libtorch_cpu.so", "incomplete install: libtorch.so needs libtorch_cpu.so, which is missing"),
     ],
 )
-def test_half_an_install_is_refused(tmp_path: Path, gone: str, why: str) -> None:
+def test_an_incomplete_install_is_refused(tmp_path: Path, gone: str, why: str) -> None:
     root = make(tmp_path)
     (root / "lib" / gone).unlink()
     with pytest.raises(LibtorchUnusableError, match=why):
         inspect(root, "path")
 
 
-def test_a_library_that_is_no_library_is_refused(tmp_path: Path) -> None:
+def test_a_library_that_is_not_a_library_is_refused(tmp_path: Path) -> None:
     root = make(tmp_path)
     (root / "lib/libc10.so").write_bytes(b"\x7fELF\x02\x01\x01")
     with pytest.raises(LibtorchUnusableError, match=r"libc10\.so"):

@@ -58,7 +58,7 @@ def future(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     return newer(tmp_path / "torch", request.param, tmp_path / "workshop"), NEEDS[request.param]
 
 
-def test_which_library_needs_what_and_what_is_here(future: tuple[Path, str]) -> None:
+def test_the_shortfall_names_library_version_and_provider(future: tuple[Path, str]) -> None:
     root, version = future
     for thorough in (False, True):
         short = shortfall(choose(root), thorough=thorough)
@@ -71,13 +71,13 @@ def test_which_library_needs_what_and_what_is_here(future: tuple[Path, str]) -> 
         assert Path(excess.provider).is_file()
 
 
-def test_a_libtorch_that_this_system_serves(tmp_path: Path, torch_root: Path) -> None:
+def test_a_libtorch_that_this_system_can_run(tmp_path: Path, torch_root: Path) -> None:
     assert shortfall(choose(make(tmp_path / "torch")), thorough=True) is None
     assert shortfall(choose(torch_root)) is None
     assert shortfall(choose(torch_root), thorough=True) is None
 
 
-def test_a_newer_libstdcxx_beside_libtorch_serves_it(tmp_path: Path) -> None:
+def test_a_newer_libstdcxx_next_to_libtorch_suffices(tmp_path: Path) -> None:
     root = newer(tmp_path / "torch", "libstdc++.so.6", tmp_path / "workshop")
     source = f".data\n.globl {SHOW_CONFIG[1]}\n{SHOW_CONFIG[1]}: .quad of_the_future\n"
     link(root / "lib/libtorch_cpu.so", source, tmp_path / "workshop/libstdc++.so.6", "-Wl,-rpath,$ORIGIN")
@@ -130,7 +130,7 @@ def test_doctor_calls_no_compiler_fit(future: tuple[Path, str], torchlink: Calla
 
 @pytest.fixture
 def old_sysroot(tmp_path: Path) -> tuple[Path, str]:
-    """A libtorch that this system serves, and a compiler that links with an older C library than it needs."""
+    """A libtorch that runs on this system, and a compiler that links with an older C library than it needs."""
     return with_sysroot(tmp_path, "GLIBC_2.17")
 
 
@@ -194,7 +194,7 @@ def test_a_compilers_own_older_libraries_count(
     assert fact in problem["what"]
 
 
-def test_a_newer_library_beside_libtorch_serves_the_linker_too(
+def test_a_newer_library_next_to_libtorch_is_used_by_the_linker_too(
     tmp_path: Path, torchlink: Callable[..., Result]
 ) -> None:
     root = newer(tmp_path / "torch", "libstdc++.so.6", tmp_path / "workshop")
@@ -238,7 +238,7 @@ def test_the_table_agrees_with_what_was_read_from_the_wheels() -> None:
     assert checked > 40
 
 
-def test_a_libtorch_that_cannot_be_read_is_for_others_to_tell(tmp_path: Path) -> None:
+def test_a_libtorch_that_cannot_be_read_is_reported_elsewhere(tmp_path: Path) -> None:
     root = make(tmp_path / "torch")
     libtorch = choose(root)
     (root / "lib/libtorch_cpu.so").write_bytes(b"no library")

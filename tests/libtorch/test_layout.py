@@ -1,4 +1,4 @@
-"""A place without a usable libtorch says why."""
+"""A place without a usable libtorch comes with the reason."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def test_refused_places_say_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_libraries_that_may_not_be_listed_are_not_called_missing(tmp_path: Path) -> None:
+def test_libraries_that_cannot_be_listed_are_not_called_missing(tmp_path: Path) -> None:
     root = touch(
         tmp_path / "torch", "lib/libc10.so", "lib/libtorch_cpu.so", "include/ATen/x.h", "include/c10/x.h"
     )
     (root / "lib").chmod(0)
     try:
-        assert reason(root) == f"{root / 'lib'} may not be read: permission denied"
+        assert reason(root) == f"{root / 'lib'} cannot be read: permission denied"
     finally:
         (root / "lib").chmod(0o755)
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt", "broken.whl")
     assert reason(tmp_path / "notes.txt") == "a file, but neither a wheel nor a zip"
     assert "neither a wheel nor a zip" in reason(tmp_path / "broken.whl")
@@ -73,7 +73,9 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     assert "an archive without a libtorch" in reason(tmp_path / "other.whl")
 
 
-def test_a_zip_is_known_by_its_content_and_a_debian_package_is_told_how_to_unpack(tmp_path: Path) -> None:
+def test_a_zip_is_known_by_its_content_and_a_debian_package_comes_with_how_to_unpack_it(
+    tmp_path: Path,
+) -> None:
     with ZipFile(tmp_path / "other.bin", "w") as archive:
         archive.writestr("six.py", "")
     assert "an archive without a libtorch" in reason(tmp_path / "other.bin")
@@ -83,7 +85,7 @@ def test_a_zip_is_known_by_its_content_and_a_debian_package_is_told_how_to_unpac
     assert "`dpkg -x FILE DIR`" in reason(tmp_path / "libtorch-dev.deb")
 
 
-def test_what_is_no_file_is_named_and_not_opened(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_named_and_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert reason(tmp_path / "pipe") == "a FIFO, not a directory"
     assert reason(Path("/dev/zero")) == "a character device, not a directory"

@@ -1,4 +1,4 @@
-"""conda-forge's, ROCm's and XPU's ways of laying libtorch out, as their build scripts do it.
+"""The layouts of conda-forge's, ROCm's and XPU's libtorchs, as their build scripts make them.
 
 Sources: build.sh of conda-forge's pytorch-cpu-feedstock (2026), build_rocm.sh and build_xpu.sh of upstream's
 manywheel builds, the search path of ROCm's wheels from 2.14 on. None of these can be had from PyPI or Debian.
@@ -17,7 +17,7 @@ from tests.binary.test_macho_pe import macho
 from tests.conftest import run_clean
 from tests.libtorch.trees import CHECK_FAIL, Fake, Library, build, make, make_site, make_venv
 from torchlink.binary.elf import ElfFile
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.libtorch.choose import choose
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
@@ -91,7 +91,7 @@ def test_conda_forges_python_package_leads_to_the_prefix(tmp_path: Path) -> None
     check_conda(choose(python=str(tmp_path / "env/bin/python3")), tmp_path / "env")
 
 
-def test_a_wheel_of_links_into_a_cache_stays_where_it_is(tmp_path: Path) -> None:
+def test_a_wheel_of_links_into_a_cache_keeps_its_root(tmp_path: Path) -> None:
     make(tmp_path / "cache/torch")
     root = make_site(tmp_path / "venv")
     shutil.rmtree(root / "lib")
@@ -101,7 +101,7 @@ def test_a_wheel_of_links_into_a_cache_stays_where_it_is(tmp_path: Path) -> None
     assert inspect(root, "path").root == root
 
 
-def test_condas_cuda_headers_lie_below_targets(tmp_path: Path) -> None:
+def test_condas_cuda_headers_are_in_targets(tmp_path: Path) -> None:
     conda_forge(tmp_path / "env")
     include = tmp_path / "env/targets/x86_64-linux/include"
     (include / "crt").mkdir(parents=True)
@@ -222,7 +222,7 @@ def check_kept(found: Libtorch, library: str, tmp_path: Path) -> None:
     symbol = CHECK_FAIL[1]
     source = f'extern "C" char {symbol}[];\nint main() {{ return {symbol} == nullptr; }}\n'
     command = ["c++", "-x", "c++", "-", "-x", "none", "-o", str(tmp_path / "app")]
-    link = words(make_plan(found), "link")
+    link = flags(make_plan(found), "link")
     subprocess.run([*command, *link], input=source, text=True, check=True)
     assert library in ElfFile.open(tmp_path / "app").dynamic.needed
     done = run_clean(tmp_path / "app")

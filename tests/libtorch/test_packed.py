@@ -1,4 +1,4 @@
-"""A wheel or zip is read in place, and says the same as what is unpacked from it."""
+"""A wheel or zip is read in place, with the same result as for its extracted files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pack(directory: Path, archive: Path) -> Path:
     return archive
 
 
-def test_a_wheel_says_what_the_unpacked_one_says(tmp_path: Path) -> None:
+def test_a_wheel_reads_like_the_unpacked_one(tmp_path: Path) -> None:
     root = make(tmp_path / "site/torch", WHEEL)
     (tmp_path / "site/torch-2.13.0.dist-info").mkdir()
     (tmp_path / "site/torch-2.13.0.dist-info/METADATA").write_text("Name: torch\n")
@@ -54,7 +54,7 @@ def test_a_zip_with_libtorch_inside(tmp_path: Path) -> None:
     assert found.library_dir == tmp_path / "libtorch.zip/libtorch/lib"
 
 
-def test_a_wheel_of_another_name_is_one_still(tmp_path: Path) -> None:
+def test_a_wheel_with_another_name_is_recognised(tmp_path: Path) -> None:
     make(tmp_path / "site/torch")
     found = inspect(pack(tmp_path / "site", tmp_path / "download.bin"), "path")
     assert (found.layout, found.packed, found.version) == ("wheel", True, "2.13.0+cpu")

@@ -1,4 +1,4 @@
-"""What is read from a real torch is what torch says of itself when it is imported."""
+"""The facts read from a real torch are what it reports when imported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def said(torch_root: Path) -> dict[str, object]:
     return statements
 
 
-def test_a_real_torch_is_what_it_says_it_is(torch_root: Path, said: dict[str, object]) -> None:
+def test_a_real_torch_is_read_as_it_describes_itself(torch_root: Path, said: dict[str, object]) -> None:
     found = inspect(torch_root, "path")
     assert found.version == said["version"]
     assert found.cxx11_abi == said["abi"]

@@ -1,4 +1,4 @@
-"""A libtorch in an unpacked system (Debian's packages) is told where the libraries of that system are."""
+"""A libtorch in an unpacked system (Debian's packages) gets the directories of that system's libraries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.libtorch.trees import CHECK_FAIL, Fake, Library, build, make, write_headers
-from torchlink.emit.cxx import words
+from torchlink.emit.cxx import flags
 from torchlink.libtorch.floor import glibc_conflict, newest, release_in, shortfall
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import make_plan
+from torchlink.remedies.notes import notes_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,19 +74,19 @@ def test_a_chosen_alternative_is_followed_as_inside_the_system(usr: Path) -> Non
     assert better in {each.path for each in inspect(usr, "path").companion_dirs}
 
 
-def test_what_a_neighbour_lacks_is_missing_too(usr: Path) -> None:
+def test_what_a_dependency_lacks_is_missing_too(usr: Path) -> None:
     (usr.parent / "lib" / TRIPLE / "libdeep_x.so.1").unlink()
     found = inspect(usr, "path")
     assert [each.name for each in found.missing_libraries] == ["libdeep_x.so.1"]
-    (note,) = make_plan(found).notes
+    (note,) = notes_on(make_plan(found))
     assert "libtorch has missing dependencies: libdeep_x.so.1" in note
     assert "`apt install libtorch-dev`" in note
 
 
-def test_headers_of_a_c_library_go_behind_the_compilers_own(usr: Path) -> None:
-    assert "-isystem" in words(make_plan(inspect(usr, "path")))
+def test_headers_of_a_c_library_go_after_the_compilers_own(usr: Path) -> None:
+    assert "-isystem" in flags(make_plan(inspect(usr, "path")))
     (usr / "include/features.h").touch()
-    behind = words(make_plan(inspect(usr, "path")))
+    behind = flags(make_plan(inspect(usr, "path")))
     assert "-isystem" not in behind
     assert behind[behind.index("-idirafter") + 1] == str(usr / "include")
 
@@ -118,18 +119,18 @@ def link(out: Path, source: str, *options: str) -> None:
     subprocess.run([*command, *options, "-o", out], input=text, text=True, check=True)
 
 
-def test_a_c_library_of_another_release_beside_the_companions_is_told(usr: Path) -> None:
+def test_a_c_library_of_another_release_next_to_the_companions_is_reported(usr: Path) -> None:
     home = usr / "lib" / TRIPLE
     assert glibc_conflict(inspect(usr, "path")) is None
     c_library(home, "2.9")
     assert release_in(home) == (2, 9)
     conflict = glibc_conflict(inspect(usr, "path"))
     assert conflict
-    assert f"{home} holds glibc 2.9 and this system has 2." in conflict
-    assert conflict in make_plan(inspect(usr, "path")).notes
+    assert f"{home} holds glibc 2.9 and this system has 2." in str(conflict)
+    assert str(conflict) in notes_on(make_plan(inspect(usr, "path")))
 
 
-def test_a_libtorch_linked_against_a_newer_glibc_is_told(usr: Path, tmp_path: Path) -> None:
+def test_a_libtorch_linked_against_a_newer_glibc_is_reported(usr: Path, tmp_path: Path) -> None:
     home = usr / "lib" / TRIPLE
     c_library(tmp_path / "newer", "2.999")
     link(
@@ -142,7 +143,7 @@ def test_a_libtorch_linked_against_a_newer_glibc_is_told(usr: Path, tmp_path: Pa
     short = shortfall(inspect(usr, "path"))
     assert short
     assert "needs GLIBC_2.999, and " in short.message
-    assert f"{short.message} {short.hint}" in make_plan(inspect(usr, "path")).notes
+    assert f"{short.message} {short.hint}" in notes_on(make_plan(inspect(usr, "path")))
 
 
 def test_releases_are_compared_as_numbers() -> None:

@@ -1,4 +1,4 @@
-"""Small libtorchs made on the spot: real shared libraries with the symbols that tell, and a few headers."""
+"""Small libtorchs built for the tests: real shared libraries with the relevant symbols, and a few headers."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_names_are_demangled_wherever_a_line_has_them() -> None:
     )
 
 
-def test_the_mangled_names_stay_beside_them_and_allowed_findings_are_readable_too() -> None:
+def test_the_mangled_names_are_kept_and_allowed_findings_are_demangled_too() -> None:
     program("c++filt")
     file = demangled(report(NAME)).files[0]
     assert file.findings[0].evidence == (NAME,)
@@ -47,13 +47,13 @@ def test_the_mangled_names_stay_beside_them_and_allowed_findings_are_readable_to
     assert file.allowed[0].finding.demangled == (READABLE,)
 
 
-def test_what_is_no_cxx_name_leaves_the_report_as_it_was() -> None:
+def test_other_names_leave_the_report_unchanged() -> None:
     for line in ("_ZZZ", "memcpy", "", "_Z", "\udcff_Z\udc80", f"_Z{'9' * (LONGEST + 1)}"):
         assert demangled(report(line)) == report(line)
 
 
 @pytest.mark.parametrize("doublings", [12, 36])
-def test_a_name_that_stands_for_terabytes_stays_as_it_is(doublings: int) -> None:
+def test_a_name_that_demangles_to_terabytes_stays_mangled(doublings: int) -> None:
     assert shown(bomb(doublings)) == (bomb(doublings),)
 
 

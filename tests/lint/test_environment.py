@@ -11,7 +11,7 @@ from tests.lint.builder import MAIN, NEW_STRING, Builder, calls, findings, funct
 from torchlink.lint.checking import check_binary
 from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import Severity
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def two(builder: Builder) -> tuple[Path, Path, Path]:
     return builder.program("app", calls(OLD, CHECK), *libraries, *runpath), own, other
 
 
-def test_what_the_variable_of_the_shell_would_change_is_said(builder: Builder) -> None:
+def test_the_effect_of_a_shell_variable_is_reported(builder: Builder) -> None:
     app, own, other = two(builder)
     assert loaded(app, LD_LIBRARY_PATH=str(other))["libc10.so"] == f"{other}/libc10.so"
     report = check_binary(app, LintOptions(shell={"LD_LIBRARY_PATH": str(other)}))
@@ -60,7 +60,7 @@ def test_what_the_variable_of_the_shell_would_change_is_said(builder: Builder) -
 
 
 @pytest.mark.parametrize("words", [("-Wl,--disable-new-dtags",), ("-static",)])
-def test_a_variable_that_changes_nothing_is_not_spoken_of(builder: Builder, words: tuple[str, ...]) -> None:
+def test_a_variable_without_effect_is_not_reported(builder: Builder, words: tuple[str, ...]) -> None:
     own, other = builder.torch("own/lib"), builder.torch("other/lib", abi=0)
     if words == ("-static",):
         app = builder.build("app", MAIN, *words)
@@ -76,7 +76,7 @@ def test_a_variable_that_changes_nothing_is_not_spoken_of(builder: Builder, word
     assert not check_binary(set_uid, LintOptions(shell={"LD_LIBRARY_PATH": str(other)})).assumed
 
 
-def test_what_is_found_only_with_the_variable_or_lost_with_it_is_said(builder: Builder) -> None:
+def test_libraries_found_or_lost_through_the_variable_are_reported(builder: Builder) -> None:
     library = builder.library("lib/libinner.so", functions("inner"))
     app = builder.program("app", calls("inner"), library)
     shell = {"LD_LIBRARY_PATH": str(library.parent)}
@@ -88,10 +88,10 @@ def test_what_is_found_only_with_the_variable_or_lost_with_it_is_said(builder: B
     builder.path("broken/libinner.so").write_text("no library\n")
     broken = str(builder.directory / "broken")
     (sentence,) = check_binary(found, LintOptions(shell={"LD_LIBRARY_PATH": broken})).assumed
-    assert f"does not find libinner.so, for {broken}/libinner.so" in sentence
+    assert f"does not find libinner.so, because {broken}/libinner.so" in sentence
 
 
-def test_a_library_that_the_shell_preloads_is_said(builder: Builder) -> None:
+def test_a_library_that_the_shell_preloads_is_reported(builder: Builder) -> None:
     app, _, other = two(builder)
     preload = str(other / "libc10.so")
     assert loaded(app, LD_PRELOAD=preload)
@@ -100,7 +100,7 @@ def test_a_library_that_the_shell_preloads_is_said(builder: Builder) -> None:
     assert str(other) in sentence
 
 
-def test_the_command_line_takes_the_variable_of_its_shell(
+def test_the_command_line_reads_the_variable_of_its_shell(
     builder: Builder, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, _, other = two(builder)
@@ -162,7 +162,7 @@ def test_a_program_that_suits_the_libtorch_of_the_variable_alone(builder: Builde
     assert f"-rpath,{right}" in finding.fix
 
 
-def test_a_text_whose_libraries_lie_in_the_shells_directories(builder: Builder) -> None:
+def test_a_text_with_libraries_in_the_shells_directories(builder: Builder) -> None:
     app, _, other = two(builder)
     text = f"\tlibc10.so => {other}/libc10.so (0x00007f0000000000)\n"
     shell = {"LD_LIBRARY_PATH": f"/nowhere:{other}/"}

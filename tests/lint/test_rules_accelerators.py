@@ -22,7 +22,7 @@ SEARCH = "-Wl,-rpath,$ORIGIN/torch/lib"
 
 
 @pytest.mark.parametrize("symbol", [AVAILABLE, HAS_CUDA])
-def test_a_program_that_asks_for_cuda_and_lost_libtorch_cuda(builder: Builder, symbol: str) -> None:
+def test_a_program_that_uses_cuda_without_libtorch_cuda(builder: Builder, symbol: str) -> None:
     lib = builder.torch(cuda=True)
     named = ("-Wl,--as-needed", lib / "libtorch_cpu.so", lib / "libtorch_cuda.so", SEARCH)
     lost = builder.program("app", calls(symbol), *named)
@@ -36,7 +36,7 @@ def test_a_program_that_asks_for_cuda_and_lost_libtorch_cuda(builder: Builder, s
 
 @pytest.mark.parametrize("optimize", ["-O0", "-O2"])
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_a_device_name_says_it_too(builder: Builder, device: str, optimize: str) -> None:
+def test_a_device_name_shows_the_use_of_cuda(builder: Builder, device: str, optimize: str) -> None:
     lib = builder.torch(
         cuda=True, extra="_ZN3c106DeviceC1ERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
     )
@@ -53,18 +53,18 @@ def test_a_device_name_says_it_too(builder: Builder, device: str, optimize: str)
 
 
 @pytest.mark.parametrize("source", [MAIN, SEED], ids=["plain", "manual_seed"])
-def test_a_program_that_says_nothing_of_cuda_gets_a_note(builder: Builder, source: str) -> None:
+def test_a_program_without_any_sign_of_cuda_gets_a_note(builder: Builder, source: str) -> None:
     lib = builder.torch(cuda=True)
     (finding,) = said(builder.program("app", source, lib / "libtorch_cpu.so", SEARCH), "load-bearing-lost")
     assert finding.severity is Severity.NOTE
 
 
-def test_a_libtorch_without_cuda_has_nothing_to_lose(builder: Builder) -> None:
+def test_a_libtorch_without_cuda_is_fine(builder: Builder) -> None:
     lib = builder.torch()
     assert not findings(builder.program("app", calls(AVAILABLE), lib / "libtorch_cpu.so", SEARCH))
 
 
-def test_who_opens_the_library_by_name_does_not_link_it(builder: Builder) -> None:
+def test_a_program_that_opens_the_library_by_name_need_not_link_it(builder: Builder) -> None:
     lib = builder.torch(cuda=True)
     source = "void* dlopen(const char*, int);\n" + calls(AVAILABLE).replace(
         "return 0;", 'return dlopen("libtorch_cuda.so", 2) == 0;'
@@ -113,7 +113,7 @@ def test_calls_into_cudas_own_libraries_are_one_finding(
     assert not findings(builder.program("app", source, *repaired))
 
 
-def test_the_library_that_asks_is_named(builder: Builder) -> None:
+def test_the_library_that_uses_cuda_is_named(builder: Builder) -> None:
     lib = builder.torch(cuda=True)
     shim = builder.library("libshim.so", calls(AVAILABLE, main=False), lib / "libtorch_cpu.so", SEARCH)
     app = builder.program("app", calls("use_all"), shim, "-Wl,-rpath,$ORIGIN")

@@ -25,7 +25,7 @@ SECOND = {  # file name and SONAME
 
 
 @pytest.mark.parametrize("context", SECOND)
-def test_two_copies_of_libc10_by_whatever_name(builder: Builder, context: str) -> None:
+def test_two_copies_of_libc10_under_any_name(builder: Builder, context: str) -> None:
     file, soname, rule = SECOND[context]
     lib = builder.torch()
     second = builder.library(f"second/{file}", functions(C10_OWN), soname=soname)
@@ -143,7 +143,7 @@ def test_two_copies_of_any_library(builder: Builder) -> None:
     assert not said(builder.program("app", call, first, user, *words), "duplicate-library")
 
 
-def test_libraries_that_share_a_name_and_nothing_else_are_no_copies(builder: Builder) -> None:
+def test_libraries_that_share_only_a_name_are_not_copies(builder: Builder) -> None:
     first = builder.library("libfoo.so.1", "int one(void) { return 1; }\n", "-Wl,-soname,libfoo.so.1")
     second = builder.library("libfoo-9f3c21ab.so.1", "int two(void) { return 2; }\n")
     call = "int one(void); int two(void); int main(void) { return one() + two(); }\n"

@@ -17,7 +17,7 @@ from torchlink.lint.checking import check_binary
 from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import FileReport, Severity
 from torchlink.lint.importing import Torches
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +138,7 @@ def test_the_fix_of_an_extension_without_libtorch_python_works(
 
 
 @pytest.mark.parametrize("name", [name for name, each in EXTENSIONS.items() if each.rule])
-def test_what_python_said_is_judged_like_the_file(built: Built, torch_root: Path, name: str) -> None:
+def test_an_import_error_gives_the_findings_of_the_file(built: Built, torch_root: Path, name: str) -> None:
     before = 'Traceback (most recent call last):\n  File "<string>", line 1, in <module>\n    import mine\n'
     text = f"{before}ImportError: {built.said[name]}\n"
     (report,) = check_text(text, "-", torches=Torches(torch_root))
@@ -149,7 +149,7 @@ def test_what_python_said_is_judged_like_the_file(built: Built, torch_root: Path
     assert "does not say which libtorch" in report.assumed[0]
 
 
-def test_a_text_about_what_this_libtorch_has_is_of_another_one(built: Built, torch_root: Path) -> None:
+def test_a_text_that_lacks_what_this_libtorch_has_is_from_another_one(built: Built, torch_root: Path) -> None:
     symbol = "_ZN5torch3jit11parseSchemaERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEEb"
     text = f"ImportError: {built.path('clean')}: undefined symbol: {symbol}\n"
     (report,) = check_text(text, "-", torches=Torches(torch_root))
@@ -163,7 +163,7 @@ def test_a_text_about_what_this_libtorch_has_is_of_another_one(built: Built, tor
 
 
 @pytest.mark.parametrize("name", ["clean", "other_abi", "other_abi_not_linked"])
-def test_ldd_of_an_extension_is_judged_as_python_imports_it(
+def test_ldd_of_an_extension_is_checked_as_python_imports_it(
     built: Built, torch_root: Path, name: str
 ) -> None:
     done = subprocess.run(
@@ -174,7 +174,7 @@ def test_ldd_of_an_extension_is_judged_as_python_imports_it(
     assert report.findings == verdict(built.path(name), torch_root).findings
     if name == "other_abi_not_linked":  # ldd misses nothing, and names what is undefined
         return
-    assert "Python's having imported torch" in report.not_checked[-1]
+    assert "ldd loads an extension without torch" in report.not_checked[-1]
     (report,) = check_text(text.replace(str(built.directory), "/nowhere"), "-", torches=Torches(torch_root))
     assert not [each for each in report.findings if each.severity is Severity.ERROR]
 
@@ -185,16 +185,16 @@ def test_a_library_that_python_did_not_find() -> None:
     assert [(each.rule, each.severity) for each in report.findings] == [("library-not-found", Severity.ERROR)]
 
 
-def test_without_any_libtorch_what_is_missing_is_left_to_python(built: Built) -> None:
+def test_without_any_libtorch_missing_libraries_are_left_to_python(built: Built) -> None:
     report = check_binary(built.path("clean"), torches=Torches(Path("/nowhere")))
     assert [(each.rule, each.severity) for each in report.findings] == [
         ("library-not-found", Severity.WARNING)
     ]
     assert not report.assumed
-    assert "No libtorch was found to check it with" in report.not_checked[0]
+    assert "no libtorch was found to check it with" in report.not_checked[0]
 
 
-def test_a_library_that_import_torch_does_not_bring(builder: Builder, built: Built, torch_root: Path) -> None:
+def test_a_library_that_import_torch_does_not_load(builder: Builder, built: Built, torch_root: Path) -> None:
     cuda = builder.library("libtorch_cuda.so")
     words = (f"-L{torch_root / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", cuda)
     extension = builder.library("mine.abi3.so", functions("PyInit_mine"), *words)
@@ -214,7 +214,7 @@ def environment(builder: Builder, prefix: str, abi: int) -> Path:
     return builder.directory / site
 
 
-def test_the_torch_beside_an_extension_counts_more_than_the_one_that_find_takes(builder: Builder) -> None:
+def test_the_torch_in_the_same_site_packages_is_preferred_to_the_one_of_find(builder: Builder) -> None:
     site = environment(builder, "venv", abi=0)
     use = "_ZN5torch3jit4loadERKSs"
     source = functions("PyInit_mine") + f"void {use}(void);\nvoid use(void) {{ {use}(); }}\n"

@@ -109,7 +109,7 @@ def test_the_object_that_sets_the_floor_is_named(builder: Builder) -> None:
 
 
 @pytest.mark.compile
-def test_a_runtime_that_is_brought_along_is_not_the_systems(builder: Builder) -> None:
+def test_a_runtime_that_is_shipped_is_not_the_systems(builder: Builder) -> None:
     script = builder.path("cxx.map")
     script.write_text("GLIBCXX_3.4.99 { global: work; local: *; };\n")
     brought = builder.library("lib/libstdc++.so.6", functions("work"), f"-Wl,--version-script,{script}")
@@ -119,7 +119,7 @@ def test_a_runtime_that_is_brought_along_is_not_the_systems(builder: Builder) ->
 
 
 @pytest.mark.compile
-def test_a_mark_of_the_linker_counts_as_the_glibc_that_knows_it(builder: Builder) -> None:
+def test_a_version_that_marks_a_linking_feature_counts_as_its_glibc(builder: Builder) -> None:
     app = builder.program("app", MAIN, "-Wl,-z,pack-relative-relocs")
     with ElfFile.open(app) as elf:
         if "GLIBC_ABI_DT_RELR" not in {need.version for need in elf.version_needs()}:
@@ -155,7 +155,7 @@ def test_a_target_is_a_system_a_wheels_platform_or_versions(text: str) -> None:
 
 
 REFUSED = {
-    "debian": "Known releases: 8, jessie",
+    "debian": "Use one of: 8, jessie",
     "debian:99": "bookworm",
     "ubunt:22.04": "ubuntu:22.04",
     "amla:9": "alma:9",
@@ -168,7 +168,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_is_no_target_is_refused_with_the_nearest(text: str) -> None:
+def test_an_unknown_target_is_rejected_with_similar_ones(text: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_target(text)
     assert REFUSED[text] in error.value.hint
@@ -187,7 +187,7 @@ def test_newer_releases_have_newer_libraries() -> None:
 
 
 @pytest.mark.compile
-def test_a_target_with_another_c_library(builder: Builder) -> None:
+def test_a_target_with_a_different_c_library(builder: Builder) -> None:
     app = builder.program("app", MAIN)
     for target in ("alpine:3.20", "alpine:3.20.3", "musllinux_1_2", "musllinux_1_2_x86_64"):
         (finding,) = findings(app, target=target)

@@ -14,7 +14,7 @@ from tests.lint.builder import C10, CPU, MAIN, NEW_STRING, Builder, calls, findi
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
 from torchlink.lint.symbol_families import BLAS, family
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def program(builder: Builder, name: str, *words: str | Path, uses: tuple[str, ..
     )
 
 
-def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(
+def test_an_openblas_before_libtorch_interposes_what_the_live_loader_binds(
     builder: Builder, flags: list[str]
 ) -> None:
     linked = subprocess.run(
@@ -90,7 +90,7 @@ def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(
     assert found.severity is Severity.WARNING
     assert found.subject == "libopenblas.so.0"
     assert (
-        f"takes {len(live)} symbols that libtorch_cpu.so defines for itself ({len(live)} of {BLAS})"
+        f"interposes {len(live)} symbols that libtorch_cpu.so defines for itself ({len(live)} of {BLAS})"
         in found.message
     )
     assert taken(found) <= live
@@ -103,10 +103,10 @@ def test_an_openblas_before_libtorch_takes_what_the_live_loader_says(
 
 def taken(finding: Finding) -> set[str]:
     """The symbols that a finding shows as taken."""
-    return {line.removeprefix("taken: ") for line in finding.evidence if line.startswith("taken: ")}
+    return {line.removeprefix("interposed: ") for line in finding.evidence if line.startswith("interposed: ")}
 
 
-def test_a_part_of_a_family_is_an_error_and_the_other_order_cures_it(
+def test_a_part_of_a_family_is_an_error_and_the_other_order_fixes_it(
     builder: Builder, flags: list[str], torch_root: Path
 ) -> None:
     with ElfFile.open(torch_root / "lib" / "libtorch_cpu.so") as elf:
@@ -118,8 +118,8 @@ def test_a_part_of_a_family_is_an_error_and_the_other_order_cures_it(
     assert bindings(first, "libtorch_cpu.so", "libpart.so") == set(own[:9])
     (found,) = interposed(first)
     assert found.severity is Severity.ERROR
-    assert "takes 9 symbols that libtorch_cpu.so defines for itself (9 of miniz)" in found.message
-    assert f"The rest stays libtorch_cpu.so's own ({len(own) - 9} of miniz)" in found.message
+    assert "interposes 9 symbols that libtorch_cpu.so defines for itself (9 of miniz)" in found.message
+    assert f"The rest binds to libtorch_cpu.so itself ({len(own) - 9} of miniz)" in found.message
     assert f"kept by libtorch_cpu.so: {own[9]}" in found.evidence
     assert found.fix.startswith("Link first with torchlink's flags before -lpart: ")
 
@@ -148,7 +148,7 @@ def torch(builder: Builder, *names: str, words: tuple[str, ...] = (), source: st
     return [f"-L{lib}", f"-Wl,-rpath,{lib}:$ORIGIN", "-ltorch_cpu", "-lc10"]
 
 
-def test_a_family_that_is_taken_as_a_whole_is_a_warning(builder: Builder) -> None:
+def test_a_family_that_is_interposed_as_a_whole_is_a_warning(builder: Builder) -> None:
     link = torch(builder, *MINIZ)
     other = builder.library("libother.so", functions(" ".join(MINIZ)))
     (found,) = interposed(builder.program("app", calls(USES_TORCH), other, *link))
@@ -165,18 +165,18 @@ def test_a_family_that_is_taken_as_a_whole_is_a_warning(builder: Builder) -> Non
     ]
 
 
-def test_a_cxx_library_is_known_by_its_namespace(builder: Builder) -> None:
+def test_a_cxx_library_is_recognised_by_its_namespace(builder: Builder) -> None:
     link = torch(builder, *PROTOBUF, "_ZN6google10LogMessage5flushEv")
     old = builder.library("libprotobuf.so.9", functions(PROTOBUF[0]))
     (found,) = interposed(builder.program("app", calls(USES_TORCH), old, *link))
     assert found.severity is Severity.ERROR
     assert "(1 of google::protobuf): libtorch's own calls go there" in found.message
-    assert "own (1 of google::protobuf)" in found.message  # glog, in google:: too, is another family
+    assert "itself (1 of google::protobuf)" in found.message  # glog, in google:: too, is another family
     assert "before -lprotobuf" in found.fix
 
 
 @pytest.mark.parametrize("found_via", ["-Bsymbolic", "protected", "not called"])
-def test_what_libtorch_binds_to_itself_nobody_takes(builder: Builder, found_via: str) -> None:
+def test_what_libtorch_binds_to_itself_is_not_interposed(builder: Builder, found_via: str) -> None:
     source = ""
     if found_via == "protected":
         source = "".join(
@@ -201,7 +201,7 @@ def test_what_libtorch_binds_to_itself_nobody_takes(builder: Builder, found_via:
         ".gomp_critical_user_x",
     ],
 )
-def test_what_is_made_to_be_replaced_or_is_everybodys_is_no_finding(builder: Builder, names: str) -> None:
+def test_replaceable_and_process_wide_symbols_are_not_reported(builder: Builder, names: str) -> None:
     listed = names.split()
     if names.startswith("."):
         code = f'int x __asm__("{names}") = 1; int use(void) {{ return x; }}\n'
@@ -215,7 +215,7 @@ def test_what_is_made_to_be_replaced_or_is_everybodys_is_no_finding(builder: Bui
     assert interposed(builder.program("app", calls(USES_TORCH), other, *link)) == []
 
 
-def test_copies_of_inline_functions_are_no_finding(builder: Builder) -> None:
+def test_copies_of_inline_functions_are_not_reported(builder: Builder) -> None:
     name = "_ZN2at6Tensor4sizeEv"
     weak = f"__attribute__((weak)) void {name}(void) {{}}\n"
     link = torch(builder, source=f"{weak}void calls_it(void) {{ {name}(); }}\n")
@@ -223,7 +223,7 @@ def test_copies_of_inline_functions_are_no_finding(builder: Builder) -> None:
     assert interposed(builder.program("app", calls(USES_TORCH), other, *link)) == []
 
 
-def test_variables_that_are_copied_into_a_program_are_no_finding(builder: Builder) -> None:
+def test_variables_with_copy_relocations_are_not_reported(builder: Builder) -> None:
     name = "_ZN2at6globalE"
     link = torch(builder, source=f"int {name} = 1; int uses_it(void) {{ return {name}; }}\n")
     source = f"extern int {name}; int main(void) {{ return {name} + {USES_TORCH}(); }}\n"
@@ -233,7 +233,7 @@ def test_variables_that_are_copied_into_a_program_are_no_finding(builder: Builde
     assert interposed(app) == []
 
 
-def test_breadth_counts_and_who_brings_it_is_to_be_linked_anew(builder: Builder) -> None:
+def test_the_loader_is_breadth_first_and_the_user_is_to_be_relinked(builder: Builder) -> None:
     link = torch(builder, *MINIZ)
     here = "-Wl,-rpath,$ORIGIN"
     other = builder.library("libother.so", functions(MINIZ[0]))
@@ -244,14 +244,14 @@ def test_breadth_counts_and_who_brings_it_is_to_be_linked_anew(builder: Builder)
     (found,) = interposed(builder.program("top", calls("use_all"), both, here))
     assert found.fix.startswith("Link libboth.so with torchlink's flags before -lother")
     (found,) = interposed(both)
-    assert found.message.endswith("That is so where nothing has loaded libtorch before.")
+    assert found.message.endswith("This happens if nothing has loaded libtorch before.")
     # A library that uses nothing of libtorch would lose it to --as-needed again.
     kept = builder.library("libidle.so", "", other, *link, here)
     (found,) = interposed(builder.program("idle", MAIN, kept, here))
     assert "-Wl,--push-state,--no-as-needed $(torchlink flags --link) -Wl,--pop-state -lother" in found.fix
 
 
-def test_where_the_system_brings_it_the_program_is_to_be_linked_anew(builder: Builder) -> None:
+def test_a_library_that_the_system_loads_needs_the_program_relinked(builder: Builder) -> None:
     link = torch(builder, *MINIZ)
     other = builder.library("usr/lib/libother.so", functions(MINIZ[0]))
     deep = builder.library("usr/lib/libdeep.so", "", other)
@@ -270,13 +270,13 @@ def interposed_but_libc(path: Path, root: Path) -> list[Finding]:
     return [each for each in findings(path, root=root) if each.rule == RULE]
 
 
-def test_what_libtorch_needs_itself_goes_with_it(builder: Builder) -> None:
+def test_dependencies_of_libtorch_are_not_reported(builder: Builder) -> None:
     other = builder.library("torch/lib/libother.so", functions(MINIZ[0]))
     link = torch(builder, *MINIZ, words=(str(other),))
     assert interposed(builder.program("app", calls(USES_TORCH), other, *link)) == []
 
 
-def test_a_static_library_in_the_program_is_cured_as_the_fix_says(builder: Builder) -> None:
+def test_the_fix_for_a_static_library_in_the_program_works(builder: Builder) -> None:
     link = torch(builder, *MINIZ)
     builder.build("miniz.o", functions(MINIZ[0]), "-c")
     subprocess.run(["ar", "rcs", "libminiz.a", "miniz.o"], cwd=builder.directory, check=True, timeout=60)
@@ -284,7 +284,7 @@ def test_a_static_library_in_the_program_is_cured_as_the_fix_says(builder: Build
     (found,) = interposed(builder.program("app", calls(MINIZ[0], USES_TORCH), *words))
     assert (found.subject, found.severity) == ("app", Severity.ERROR)
     assert found.message.startswith(
-        "app itself takes 1 symbol that libtorch_cpu.so defines for itself (1 of miniz)"
+        "app itself interposes 1 symbol that libtorch_cpu.so defines for itself (1 of miniz)"
     )
     cure = "-Wl,--exclude-libs,ALL"
     assert cure in found.fix
@@ -316,7 +316,7 @@ def test_an_extension_gets_a_note_because_torch_is_imported_first(builder: Build
     mine = builder.library("mine.abi3.so", calls(USES_TORCH, main=False), other, *link, "-Wl,-rpath,$ORIGIN")
     (found,) = interposed(mine)
     assert found.severity is Severity.NOTE
-    assert found.message.endswith("That is so where mine.abi3.so is imported before torch.")
+    assert found.message.endswith("This happens if mine.abi3.so is imported before torch.")
 
 
 @pytest.mark.parametrize(

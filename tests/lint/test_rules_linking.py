@@ -40,7 +40,7 @@ NOT_IDLE = {
 
 
 @pytest.mark.parametrize("context", NOT_IDLE)
-def test_a_library_may_work_by_being_there(builder: Builder, context: str) -> None:
+def test_a_library_may_take_effect_by_being_loaded(builder: Builder, context: str) -> None:
     lib = builder.torch()
     library = builder.library("libthere.so", NOT_IDLE[context], lib / "libtorch_cpu.so", HERE + "/torch/lib")
     app = builder.program("app", calls("_ZN2at13globalContextEv"), library, lib / "libtorch_cpu.so",
@@ -68,7 +68,7 @@ def test_an_unused_library_that_is_loaded_anyway_is_a_note(builder: Builder) -> 
         "libbase.so",
         Severity.NOTE,
     )
-    assert "libouter.so brings it anyway" in finding.message
+    assert "libouter.so needs it too, but" in finding.message
 
 
 def test_load_bearing_libraries_and_libm_beside_libstdcxx_stay(builder: Builder) -> None:
@@ -86,7 +86,7 @@ def of_glibc(name: str) -> str:
     return done.stdout.strip() if "/" in done.stdout else unmet(f"{name} of glibc")
 
 
-def test_libm_without_libstdcxx_was_asked_for(builder: Builder) -> None:
+def test_libm_without_libstdcxx_was_linked_explicitly(builder: Builder) -> None:
     app = builder.program("app", MAIN, of_glibc("libm.so.6"))
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("unused-library", "libm.so.6")
@@ -114,7 +114,7 @@ def test_what_has_moved_from_libpthread_to_libc_is_used_on_older_systems(builder
     assert not findings(app)
 
 
-def test_a_library_without_code_of_its_own_is_there_for_what_it_links(builder: Builder) -> None:
+def test_a_library_without_code_of_its_own_is_not_unused(builder: Builder) -> None:
     base = builder.library("libbase.so", functions("base"))
     builder.build(
         "libforward.so", "", "-shared", "-Wl,--no-as-needed", base, HERE, "-Wl,-soname,libforward.so"
@@ -126,7 +126,7 @@ def test_a_library_without_code_of_its_own_is_there_for_what_it_links(builder: B
     assert subjects(said(builder.directory / "libforward.so", "unused-library")) == ["libbase.so"]
 
 
-def test_what_an_own_library_forgot_to_link_stays_linked_in_the_program(builder: Builder) -> None:
+def test_a_library_that_another_own_library_uses_without_linking_is_not_unused(builder: Builder) -> None:
     base = builder.library("libbase.so", functions("base"))
     user = builder.library("libuser.so", calls("base", main=False))
     app = builder.program("app", calls("use_all"), user, base, HERE)
@@ -134,7 +134,7 @@ def test_what_an_own_library_forgot_to_link_stays_linked_in_the_program(builder:
     assert subjects(said(builder.program("app", MAIN, base, HERE), "unused-library")) == ["libbase.so"]
 
 
-def test_a_library_that_another_one_happens_to_bring(builder: Builder) -> None:
+def test_a_library_that_another_one_happens_to_load(builder: Builder) -> None:
     base = builder.library("libbase.so", functions("base"))
     outer = builder.library("libouter.so", functions("outer") + calls("base", main=False), base, HERE)
     both = builder.program("app", calls("base", "outer"), base, outer, HERE)
@@ -145,7 +145,7 @@ def test_a_library_that_another_one_happens_to_bring(builder: Builder) -> None:
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("indirect-library", "libbase.so")
     assert finding.evidence == ("base",)
-    assert "libouter.so brings it" in finding.message
+    assert "as libouter.so needs it too" in finding.message
 
 
 def test_a_weak_reference_needs_no_library(builder: Builder) -> None:
@@ -181,7 +181,7 @@ def test_several_test_libraries_are_one_finding(builder: Builder) -> None:
     words = (lib / "libtorch_cpu.so", f"{HERE}/torch/lib")
     (finding,) = findings(builder.program("app", calls("_ZN2at13globalContextEv"), *several, *words))
     assert (finding.rule, finding.subject) == ("test-library-linked", " + ".join(names))
-    assert "-ltorchbind_test -ljitbackend_test -laoti_custom_ops out" in finding.fix
+    assert "-ltorchbind_test -ljitbackend_test -laoti_custom_ops:" in finding.fix
 
 
 EXTENSION = functions("PyInit_mine")
@@ -199,7 +199,7 @@ def test_an_extension_that_links_libpython(builder: Builder) -> None:
     assert not findings(builder.library("mine.so", source))
 
 
-def test_an_extension_is_one_by_what_it_exports_whatever_its_file_is_called(builder: Builder) -> None:
+def test_an_extension_is_recognised_by_its_exports_not_by_its_file_name(builder: Builder) -> None:
     python = builder.library("libpython3.99.so.1.0", functions("Py_Initialize PyErr_Clear"))
     source = EXTENSION + calls("PyErr_Clear", main=False)
     built = builder.library("libmine_as_built.so", source, python, HERE)
@@ -234,7 +234,7 @@ def test_an_extension_that_links_all_of_libtorch(builder: Builder) -> None:
     assert not findings(builder.library("mine.so", source, "-Wl,--as-needed", *everything, rpath))
 
 
-def test_what_nvidia_links_into_its_libraries_is_not_the_users_to_leave_out(builder: Builder) -> None:
+def test_unused_dependencies_of_nvidias_libraries_are_not_reported(builder: Builder) -> None:
     link = builder.library("libnvJitLink.so.13", functions("link"))
     assert not findings(builder.library("libcusolver.so.12", "", link, HERE))
     assert not findings(builder.library("libcudnn_adv.so.9", "", link, HERE))

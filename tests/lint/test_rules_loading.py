@@ -73,7 +73,7 @@ def test_libraries_that_one_search_path_would_find_are_one_finding(builder: Buil
     assert "torchlink flags --link" in finding.fix
 
 
-def test_a_file_that_is_no_library_where_one_is_looked_for(builder: Builder) -> None:
+def test_a_file_that_is_not_a_library_in_a_searched_directory(builder: Builder) -> None:
     library = builder.library("libinner.so", INNER)
     app = builder.program("app", USE, library, "-Wl,-rpath,$ORIGIN")
     library.write_text("INPUT(libother.a)\n")
@@ -82,7 +82,7 @@ def test_a_file_that_is_no_library_where_one_is_looked_for(builder: Builder) -> 
     assert str(library) in finding.message
 
 
-def test_musl_is_told_that_a_file_is_no_library_where_a_runpath_serves_everything(builder: Builder) -> None:
+def test_a_file_that_is_not_a_library_with_musl(builder: Builder) -> None:
     if not has("musl-gcc"):
         unmet("musl-gcc")
     inner = builder.library("lib/libinner.so", INNER)
@@ -97,7 +97,7 @@ def test_musl_is_told_that_a_file_is_no_library_where_a_runpath_serves_everythin
     assert f"{inner} is not an ELF file" in finding.message
 
 
-def test_a_set_uid_program_is_told_what_the_loader_leaves_out_for_it(open_bench: Builder) -> None:
+def test_a_set_uid_program_lists_what_the_loader_ignores(open_bench: Builder) -> None:
     library = open_bench.library("lib/libinner.so", INNER)
     app = open_bench.program("app", USE, library, "-Wl,-rpath,$ORIGIN/lib")
     assert not findings(app)
@@ -162,7 +162,7 @@ def starts(path: Path) -> bool | None:
     return run_clean(path).returncode != 127
 
 
-def test_an_interpreter_that_is_not_there(builder: Builder) -> None:
+def test_a_missing_interpreter(builder: Builder) -> None:
     app = builder.program("app", MAIN, "-Wl,--dynamic-linker,/lib/ld-nowhere.so.1")
     (finding,) = said(app, "library-not-found")
     assert finding.subject == "/lib/ld-nowhere.so.1"
@@ -179,7 +179,7 @@ LIBRARY_CASES = {
 
 
 @pytest.mark.parametrize("context", LIBRARY_CASES)
-def test_what_a_library_misses_counts_by_who_may_bring_it(builder: Builder, context: str) -> None:
+def test_the_severity_of_a_missing_library_depends_on_who_may_load_it(builder: Builder, context: str) -> None:
     missing, user, symbol, severity = LIBRARY_CASES[context]
     library = builder.library(missing, functions("f"))
     path = builder.library(user, calls(symbol, main=False), library)
@@ -208,7 +208,7 @@ def test_a_library_that_only_the_environment_finds(builder: Builder) -> None:
     assert not findings(repaired, environment=environment)
 
 
-def test_the_way_out_of_a_relative_environment_is_no_relative_search_path(
+def test_the_fix_for_a_relative_environment_is_not_a_relative_search_path(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(builder.directory)
@@ -244,7 +244,7 @@ def advised(fix: str, user: str = "app") -> list[str]:
     return shlex.split(" ".join(flag.rstrip(".;,") for flag in flags))
 
 
-def test_the_way_to_a_library_serves_what_that_needs_in_turn(builder: Builder) -> None:
+def test_the_fix_finds_the_dependencies_of_the_library_too(builder: Builder) -> None:
     app = chain(builder)
     assert run_clean(app).returncode == 127
     (finding,) = findings(app)
@@ -256,7 +256,7 @@ def test_the_way_to_a_library_serves_what_that_needs_in_turn(builder: Builder) -
     assert not findings(app)
 
 
-def test_the_way_to_a_library_leads_to_every_directory_below_it(builder: Builder) -> None:
+def test_the_fix_covers_every_directory_that_dependencies_need(builder: Builder) -> None:
     inner = builder.library("lib2/libinner.so", INNER)
     outer = builder.library("lib/libouter.so", calls("inner", main=False), inner)
     (finding,) = findings(builder.program("app", calls("use_all"), outer))
@@ -278,13 +278,13 @@ def test_a_library_whose_own_runpath_ends_inheritance_gets_a_search_path_too(bui
     assert rules(app) == set()
 
 
-def test_what_is_missing_after_the_advice_is_said_at_once(builder: Builder) -> None:
+def test_the_fix_lists_what_is_still_missing(builder: Builder) -> None:
     gone = builder.library("gone.so", INNER)
     outer = builder.library("lib/libouter.so", calls("inner", main=False), gone)
     gone.unlink()
     (finding,) = findings(builder.program("app", calls("use_all"), outer))
     assert "'$ORIGIN/lib'" in finding.fix
-    assert "Then gone.so (needed by libouter.so) is still to be found" in finding.fix
+    assert "Then gone.so (needed by libouter.so) is still missing" in finding.fix
 
 
 def test_a_runpath_serves_its_own_object_only(builder: Builder) -> None:
@@ -301,7 +301,7 @@ def test_a_runpath_serves_its_own_object_only(builder: Builder) -> None:
     assert "-Wl,--disable-new-dtags" not in finding.fix  # a library with a RUNPATH inherits no RPATH
 
 
-def test_a_copy_of_the_system_that_a_runpath_was_to_replace(builder: Builder) -> None:
+def test_a_system_library_loaded_instead_of_the_one_in_a_runpath(builder: Builder) -> None:
     image = builder.directory / "image"
     builder.library("image/usr/lib/libinner.so", INNER)
     builder.library("image/opt/lib/libinner.so", INNER)
@@ -329,14 +329,14 @@ def test_libtorchs_own_libraries_find_cuda_in_packages_of_their_own(builder: Bui
     assert [each.severity for each in said(app, "library-not-found")] == [Severity.ERROR]
 
 
-def test_a_directory_for_libraries_is_named_before_another(builder: Builder) -> None:
+def test_a_lib_directory_is_suggested_first(builder: Builder) -> None:
     inner = builder.library("lib/libinner.so", functions("inner"))
     builder.library("build/libinner.so", functions("inner"))
     (finding,) = findings(builder.program("app", calls("inner"), inner))
     assert "-Wl,-rpath,'$ORIGIN/lib'" in finding.fix
 
 
-def test_only_directories_inside_the_image_are_named(builder: Builder) -> None:
+def test_only_directories_inside_the_image_are_suggested(builder: Builder) -> None:
     image = builder.directory / "image"
     library = builder.library("other/libinner.so", INNER)
     app = builder.program("image/app", USE, library, "-nostdlib")
@@ -348,7 +348,7 @@ def test_only_directories_inside_the_image_are_named(builder: Builder) -> None:
     assert "$ORIGIN/other" in said(app, "library-not-found", root=image)[1].fix
 
 
-def test_a_file_outside_the_image_says_what_it_takes_from_this_machine(builder: Builder) -> None:
+def test_a_file_outside_the_image_lists_what_it_loads_from_this_machine(builder: Builder) -> None:
     image = builder.directory / "image"
     library = builder.library("build/libinner.so", INNER)
     app = builder.program("build/app", USE, library, "-nostdlib", "-Wl,-rpath,$ORIGIN")
@@ -369,7 +369,7 @@ def test_an_empty_name_is_the_program_itself(builder: Builder) -> None:
     assert not findings(app)
 
 
-def test_the_way_out_of_the_environment_serves_what_the_libraries_there_need(builder: Builder) -> None:
+def test_the_fix_for_the_environment_finds_indirect_dependencies(builder: Builder) -> None:
     app = chain(builder)
     environment = {"LD_LIBRARY_PATH": str(builder.directory / "lib")}
     (finding,) = findings(app, environment=environment)
@@ -381,13 +381,13 @@ def test_the_way_out_of_the_environment_serves_what_the_libraries_there_need(bui
 
 
 @pytest.mark.parametrize("word", ["-static", "-static-pie"])
-def test_of_a_static_program_it_is_said_that_there_is_nothing_to_judge(builder: Builder, word: str) -> None:
+def test_a_static_program_has_nothing_to_check(builder: Builder, word: str) -> None:
     (sentence,) = check_binary(builder.build("app", MAIN, word)).not_checked
     assert "statically linked" in sentence
     assert not check_binary(builder.build("app", MAIN)).not_checked
 
 
-def test_the_way_starts_where_a_program_lies_and_not_at_a_link_to_it(builder: Builder) -> None:
+def test_the_suggested_path_is_relative_to_the_file_not_to_a_symlink(builder: Builder) -> None:
     library = builder.library("lib/libinner.so", INNER)
     app = builder.program("bin/app", USE, library)
     link = builder.path("elsewhere/deep/down/app")
@@ -399,7 +399,7 @@ def test_the_way_starts_where_a_program_lies_and_not_at_a_link_to_it(builder: Bu
 
 
 # `some/where`: what is nearby is sought two directories up, where the libraries of other tests must not lie.
-def test_a_libtorch_that_lacks_a_library_is_none_for_the_others_either(builder: Builder) -> None:
+def test_a_libtorch_that_lacks_a_library_is_not_suggested_for_the_others(builder: Builder) -> None:
     cuda = builder.torch("far/away/from/all/torch/lib", cuda=True)
     libraries = [cuda / name for name in ("libtorch_cuda.so", "libtorch_cpu.so", "libc10.so")]
     app = builder.program("some/where/proj/app", MAIN, *libraries)
@@ -433,7 +433,7 @@ def test_libtorchs_libraries_are_not_gathered_from_several_directories(builder: 
     )
 
 
-def test_all_who_ask_for_libtorch_are_led_to_the_same_one(builder: Builder) -> None:
+def test_all_objects_that_need_libtorch_get_the_same_one(builder: Builder) -> None:
     cuda = builder.torch("far/away/from/all/torch/lib", cuda=True)
     mine = builder.library(
         "some/where/proj/mine/lib/libmine.so", functions("mine"), cuda / "libtorch_cuda.so"

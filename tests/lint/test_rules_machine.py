@@ -54,24 +54,24 @@ def test_a_program_whose_header_names_another_machine_is_one_finding(builder: Bu
     assert "libm.so.6, libc.so.6" in finding.message
 
 
-def test_one_that_is_passed_over_on_the_way_to_ours(builder: Builder) -> None:
+def test_a_library_for_another_machine_that_the_loader_skips(builder: Builder) -> None:
     inner = builder.library("lib/libinner.so", INNER)
     passed = for_another_machine(builder, "cross/libinner.so", INNER)
     app = builder.program("app", calls("inner"), inner, "-Wl,-rpath,$ORIGIN/cross:$ORIGIN/lib")
     (finding,) = findings(app)
     assert (finding.rule, finding.subject) == ("wrong-architecture", str(passed))
     assert finding.severity is Severity.WARNING
-    assert f"another one is taken, {inner}" in finding.message
+    assert f"loads {inner} instead" in finding.message
 
 
-def test_a_binary_for_another_machine_is_judged_as_far_as_it_can_be(builder: Builder) -> None:
+def test_a_binary_for_another_machine_is_checked_as_far_as_possible(builder: Builder) -> None:
     library = for_another_machine(builder, "libuser.so", calls("inner", main=False))
     (finding,) = said(library, "wrong-architecture")
     assert (finding.subject, finding.severity) == ("libuser.so", Severity.WARNING)
     assert "--root" in finding.fix
 
 
-def test_what_its_system_would_bring_is_not_missed_but_libtorch_is(builder: Builder) -> None:
+def test_only_libtorch_is_reported_missing_for_another_machine(builder: Builder) -> None:
     libc = for_another_machine(builder, "stubs/libc.so.6", functions("puts"))
     c10 = for_another_machine(builder, "stubs/libc10.so", INNER)
     user = for_another_machine(

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import run_clean
 from tests.lint.builder import Builder, calls, findings, functions, rules
 from torchlink.lint.finding import Severity
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ def test_a_program_and_its_shim_that_link_two_libtorchs(builder: Builder) -> Non
     assert not findings(program(builder, new, new))
 
 
-def test_a_libc10_that_only_the_environment_brings(builder: Builder) -> None:
+def test_a_libc10_found_only_through_the_environment(builder: Builder) -> None:
     old, new = two(builder)
     app = program(builder, new, new)
     only = builder.path("only/libc10.so").parent
@@ -97,7 +97,7 @@ def test_a_libc10_that_only_the_environment_brings(builder: Builder) -> None:
 
 
 @pytest.mark.parametrize("layout", ["plain", "linked"])
-def test_libraries_of_one_build_that_lie_apart_are_no_mix(builder: Builder, layout: str) -> None:
+def test_libraries_of_one_build_in_several_directories_are_not_mixed(builder: Builder, layout: str) -> None:
     _, new = two(builder)
     split = builder.path("split/lib/libc10.so")
     if layout == "linked":
@@ -149,7 +149,7 @@ def test_a_mix_in_a_text_from_another_machine(builder: Builder) -> None:
     assert is_a_mix(finding)
 
 
-def test_a_mix_in_one_directory_is_told_by_a_text(builder: Builder) -> None:
+def test_a_text_shows_a_mix_in_one_directory(builder: Builder) -> None:
     old, new = two(builder)
     shutil.copy(old / "libc10.so", new)
     (report,) = check_text(ldd(program(builder, new, new), "-r"), "-")
@@ -157,12 +157,12 @@ def test_a_mix_in_one_directory_is_told_by_a_text(builder: Builder) -> None:
     assert is_a_mix(finding)
 
 
-def test_a_mix_in_the_loaders_own_words(builder: Builder) -> None:
+def test_a_mix_in_the_loaders_own_message(builder: Builder) -> None:
     old, new = two(builder)
     (report,) = check_text(refused(program(builder, old, new)), "-")
     (finding,) = report.findings
     assert is_a_mix(finding)
-    assert f"libtorch_cpu.so from {new} meets libraries of another build" in finding.message
+    assert f"libtorch_cpu.so from {new} is loaded with libraries from another build" in finding.message
 
 
 def test_python_serves_libtorch_python_whatever_a_text_is_about(builder: Builder) -> None:
@@ -178,7 +178,7 @@ def test_python_serves_libtorch_python_whatever_a_text_is_about(builder: Builder
     assert not report.findings
 
 
-def test_other_symbols_of_libtorchs_own_libraries_in_a_text_are_judged_too(builder: Builder) -> None:
+def test_other_symbols_of_libtorchs_own_libraries_in_a_text_are_checked_too(builder: Builder) -> None:
     _, new = two(builder)
     text = f"{ldd(program(builder, new, new))}undefined symbol: cudaMalloc\t({new / 'libtorch_cpu.so'})\n"
     (report,) = check_text(text, "-")

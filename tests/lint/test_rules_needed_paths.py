@@ -21,9 +21,7 @@ USE = "int inner(void); int main(void) { return inner(); }\n"
 INNER = "int inner(void) { return 1; }\n"
 
 
-def test_a_library_needed_by_a_path_from_the_current_directory(
-    builder: Builder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_needed_path_is_an_error(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(builder.directory)
     library = builder.library("lib/libinner.so", INNER, soname=None)
     app = builder.program("app", USE, "lib/libinner.so")
@@ -40,7 +38,7 @@ def test_a_library_needed_by_a_path_from_the_current_directory(
     assert not findings(builder.program("app", USE, "lib/libinner.so", "-Wl,-rpath,$ORIGIN/lib"))
 
 
-def test_a_library_needed_by_an_absolute_path_gets_no_search_path(builder: Builder) -> None:
+def test_the_fix_for_a_missing_absolute_path_is_not_a_search_path(builder: Builder) -> None:
     library = builder.library("lib/libinner.so", INNER, soname=None)
     app = builder.program("app", USE, library)
     assert rules(app) == {"needed-by-absolute-path"}
@@ -74,14 +72,14 @@ PLACES = {
 
 
 @pytest.mark.parametrize("directory", PLACES)
-def test_an_absolute_path_counts_by_where_it_leads(builder: Builder, directory: str) -> None:
+def test_an_absolute_needed_path_into_a_build_tree_is_a_warning(builder: Builder, directory: str) -> None:
     image = builder.directory / "image"
     found = said(absolute(builder, image, directory), "needed-by-absolute-path", root=image)
     severity = PLACES[directory]
     assert [each.severity for each in found] == ([severity] if severity else [])
 
 
-def test_a_library_needed_by_an_absolute_path_is_searched_for_once_it_has_a_soname(builder: Builder) -> None:
+def test_a_soname_makes_the_loader_search_for_the_library(builder: Builder) -> None:
     library = builder.library("lib/libinner.so", INNER, soname=None)
     app = builder.program("app", USE, library)
     assert run_clean(app).returncode == 1
@@ -95,7 +93,7 @@ def test_a_library_needed_by_an_absolute_path_is_searched_for_once_it_has_a_sona
     assert not findings(app)
 
 
-def test_the_loader_needed_by_its_path_is_no_finding(builder: Builder) -> None:
+def test_the_loader_as_a_needed_path_is_not_reported(builder: Builder) -> None:
     with ElfFile.open(builder.program("plain", MAIN)) as elf:
         loader = system_for(elf).interpreter
     assert loader is not None

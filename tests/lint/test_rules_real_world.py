@@ -96,7 +96,7 @@ def test_a_program_built_against_a_real_torch_is_clean_and_runs(builder: Builder
 
 
 @pytest.mark.compile
-def test_what_the_loader_says_of_the_other_abi_is_found_before(builder: Builder, torch_root: Path) -> None:
+def test_the_other_abi_is_reported_as_the_loader_reports_it(builder: Builder, torch_root: Path) -> None:
     with ElfFile.open(torch_root / "lib/libc10.so") as c10:
         abi = c10_abi(c10)[0]
     other = 1 - (abi or 0)
@@ -118,7 +118,7 @@ def test_what_the_loader_says_of_the_other_abi_is_found_before(builder: Builder,
 
 
 @pytest.mark.compile
-def test_the_libc10_of_another_build_beside_a_real_libtorch_cpu(builder: Builder, torch_root: Path) -> None:
+def test_the_libc10_of_another_build_with_a_real_libtorch_cpu(builder: Builder, torch_root: Path) -> None:
     other = builder.torch("other") / "libc10.so"
     other.with_name("libtorch_cpu.so").unlink()
     words = ("-Wl,--no-as-needed,--allow-shlib-undefined", str(other), "-Wl,-rpath,$ORIGIN/other")
@@ -132,7 +132,7 @@ def test_the_libc10_of_another_build_beside_a_real_libtorch_cpu(builder: Builder
 
 
 @pytest.mark.compile
-def test_a_real_torchs_libraries_that_merely_lie_there_are_unused(builder: Builder, torch_root: Path) -> None:
+def test_a_real_torchs_libraries_that_are_linked_but_unused(builder: Builder, torch_root: Path) -> None:
     if not (torch_root / "lib/libshm.so").exists():
         unmet("a torch with libshm")
     app = against(builder, torch_root, "-Wl,--no-as-needed", "-lshm")
@@ -145,7 +145,7 @@ def test_a_real_torchs_libraries_that_merely_lie_there_are_unused(builder: Build
 
 
 @pytest.mark.compile
-def test_a_second_openmp_beside_a_real_torch(builder: Builder, torch_root: Path) -> None:
+def test_a_second_openmp_with_a_real_torch(builder: Builder, torch_root: Path) -> None:
     if not any("libgomp" in path.name for path in (torch_root / "lib").iterdir()):
         unmet("a torch that brings libgomp")
     other = builder.library("other/libomp.so.5", functions("__kmpc_fork_call omp_get_max_threads"))

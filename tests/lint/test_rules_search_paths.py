@@ -11,7 +11,7 @@ import pytest
 from tests.lint.builder import Builder, calls, findings, functions, said, subjects
 from torchlink.binary.elf import ElfFile
 from torchlink.lint.finding import Severity
-from torchlink.lint.search_path import begins
+from torchlink.lint.search_dirs import begins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,11 +34,11 @@ RELATIVE = ["", "lib", "./lib", "../lib", "$ORIGN/lib", "RIGIN/lib", "/../lib"]
 
 
 @pytest.mark.parametrize("entry", RELATIVE)
-def test_an_entry_that_is_read_from_the_current_directory(builder: Builder, entry: str) -> None:
+def test_an_entry_that_is_relative_to_the_current_directory(builder: Builder, entry: str) -> None:
     (finding,) = with_path(builder, f"{entry}")
     assert (finding.rule, finding.subject) == ("rpath-relative", entry or "(empty)")
     assert finding.severity is Severity.ERROR
-    assert ("has eaten the $ORIGIN" in finding.message) == (entry in {"RIGIN/lib", "/../lib"})
+    assert ("has expanded its $ORIGIN" in finding.message) == (entry in {"RIGIN/lib", "/../lib"})
     assert not with_path(builder, "$ORIGIN/lib/.")
 
 
@@ -51,7 +51,7 @@ def test_the_padding_of_a_cmake_build_tree_is_a_note(builder: Builder) -> None:
     assert "cmake --install" in finding.fix
 
 
-def test_an_entry_where_anyone_may_put_a_library(builder: Builder) -> None:
+def test_a_world_writable_entry(builder: Builder) -> None:
     open_to_all = builder.path("open/to/all/x").parent
     open_to_all.chmod(0o777)
     for entry in (open_to_all, open_to_all / "not" / "there"):
@@ -143,7 +143,7 @@ def test_an_entry_must_be_under_an_allowed_prefix(builder: Builder, search: str,
     assert [each.rule for each in found] == ALLOWED[search, prefix]
 
 
-def test_what_lies_below_a_directory_above() -> None:
+def test_paths_below_a_prefix_with_parent_directories() -> None:
     assert all(
         begins(path, "$ORIGIN/..") for path in ("$ORIGIN", "$ORIGIN/", "$ORIGIN/lib/x", "$ORIGIN/../lib")
     )
@@ -153,7 +153,7 @@ def test_what_lies_below_a_directory_above() -> None:
     assert not begins("/lib", "$ORIGIN/..")
 
 
-def test_the_words_that_allow_an_entry_can_be_pasted(builder: Builder) -> None:
+def test_the_option_that_allows_an_entry_can_be_pasted(builder: Builder) -> None:
     inner = builder.library("image/opt/my lib/libinner.so", INNER)
     user = builder.library("image/opt/bin/libuser.so", USE, inner, "-Wl,-rpath,/opt/my lib")
     (finding,) = findings(user, root=builder.directory / "image")
@@ -162,13 +162,13 @@ def test_the_words_that_allow_an_entry_can_be_pasted(builder: Builder) -> None:
     assert "--allowed-rpath '/opt/my lib'." in finding.fix
 
 
-def test_directories_of_the_system_are_no_finding(builder: Builder) -> None:
+def test_directories_of_the_system_are_not_reported(builder: Builder) -> None:
     inner = builder.library("image/usr/lib/libinner.so", INNER)
     user = builder.library("image/usr/bin/libuser.so", USE, inner, "-Wl,-rpath,/usr/lib")
     assert not findings(user, root=builder.directory / "image")
 
 
-def test_an_entry_may_serve_what_is_opened_by_name(builder: Builder) -> None:
+def test_an_entry_may_be_for_libraries_opened_by_name(builder: Builder) -> None:
     builder.path("plugins/file").touch()
     source = "void* dlopen(const char*, int); void* use(void) { return dlopen(0, 1); }\n"
     opening = builder.library("libuser.so", source, "-lc", "-Wl,-rpath,$ORIGIN/plugins")
@@ -177,7 +177,7 @@ def test_an_entry_may_serve_what_is_opened_by_name(builder: Builder) -> None:
     assert subjects(said(silent, "rpath-unused")) == ["$ORIGIN/plugins"]
 
 
-def test_an_rpath_serves_what_libraries_below_need(builder: Builder) -> None:
+def test_an_rpath_serves_indirect_dependencies(builder: Builder) -> None:
     inner = builder.library("inner/libinner.so", INNER)
     outer = builder.library("lib/libouter.so", USE, inner)
     words = ("-Wl,-rpath,$ORIGIN/lib:$ORIGIN/inner", "-Wl,--disable-new-dtags", outer)
@@ -195,7 +195,7 @@ def test_entries_of_the_own_libraries_count_and_are_named(builder: Builder) -> N
     assert "RUNPATH of libouter.so" in finding.message
 
 
-def test_what_came_with_libtorch_may_look_through_other_layouts(builder: Builder) -> None:
+def test_entries_of_libtorchs_own_libraries_may_be_unused(builder: Builder) -> None:
     elsewhere = ("-Wl,-rpath,$ORIGIN/../../nvidia/cudnn/lib",)
     companion = builder.library("torch/lib/libcompanion.so", "", *elsewhere)
     assert subjects(said(companion, "rpath-missing-directory")) == ["$ORIGIN/../../nvidia/cudnn/lib"]
@@ -250,7 +250,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("entry", ODD, ids=range(len(ODD)))
-def test_no_entry_is_too_odd_to_be_judged(builder: Builder, entry: str) -> None:
+def test_any_entry_can_be_checked(builder: Builder, entry: str) -> None:
     inner = builder.library("lib/libinner.so", INNER)
     user = builder.library("libuser.so", USE, inner, f"-Wl,-rpath,{entry}")
     assert {each.rule for each in findings(user)} <= {
@@ -262,7 +262,7 @@ def test_no_entry_is_too_odd_to_be_judged(builder: Builder, entry: str) -> None:
     }
 
 
-def test_the_directory_of_libtorch_that_flags_writes_is_a_note(builder: Builder) -> None:
+def test_the_directory_of_libtorch_that_flags_sets_is_a_note(builder: Builder) -> None:
     lib = builder.torch()
     app = builder.program(
         "app", calls("_ZN2at13globalContextEv"), lib / "libtorch_cpu.so", f"-Wl,-rpath,{lib}"

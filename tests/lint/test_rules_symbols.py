@@ -37,7 +37,7 @@ def compiled(builder: Builder, source: str, abi: int) -> Path:
 
 @pytest.mark.parametrize("source", [LOAD, SHOW], ids=["takes a string", "returns a string"])
 @pytest.mark.parametrize("abi", [0, 1])
-def test_a_program_of_the_other_abi(builder: Builder, source: str, abi: int) -> None:
+def test_a_program_with_the_other_abi(builder: Builder, source: str, abi: int) -> None:
     builder.torch(abi=abi)
     app = compiled(builder, source, abi)
     assert not findings(app)
@@ -73,7 +73,7 @@ SHIM = """
 
 @pytest.mark.parametrize("called", ["as a library", "by a program", "by a program with libtorch"])
 @pytest.mark.parametrize("abi", [0, 1])
-def test_a_shim_of_the_other_abi_whose_libtorch_the_linker_dropped(
+def test_a_shim_with_the_other_abi_whose_libtorch_the_linker_dropped(
     builder: Builder, abi: int, called: str
 ) -> None:
     lib = builder.torch(abi=1 - abi)
@@ -111,7 +111,7 @@ def test_a_shim_that_has_a_search_path_to_libtorch_and_does_not_link_it(builder:
     assert {each.rule for each in findings(plain)} == {"undefined-symbol", "rpath-unused"}
 
 
-def test_a_program_of_another_versions_headers(builder: Builder) -> None:
+def test_a_program_compiled_with_another_versions_headers(builder: Builder) -> None:
     lib = builder.torch(extra="_ZN2at6newestEv")
     app = builder.program(
         "app", calls("_ZN2at13globalContextEv", "_ZN2at6newestEv"), lib / "libtorch_cpu.so", SEARCH
@@ -174,7 +174,7 @@ def test_a_library_older_than_the_one_that_was_linked(builder: Builder) -> None:
     assert finding.evidence == ("V_2: needed by app",)
 
 
-def test_a_library_that_has_no_versions_any_more(builder: Builder) -> None:
+def test_a_library_that_has_lost_its_symbol_versions(builder: Builder) -> None:
     app = builder.program("app", calls("number"), versioned(builder, "V_1"), "-Wl,-rpath,$ORIGIN")
     assert not findings(app)
     assert run_clean(app).returncode == 0
@@ -203,7 +203,7 @@ def test_a_library_without_versions_of_its_own_that_needs_some_is_taken(builder:
     assert "no version information available" in done.stderr
 
 
-def test_libtorchs_own_libraries_are_loaded_by_one_that_brings_the_others(builder: Builder) -> None:
+def test_libtorchs_own_libraries_rely_on_their_user(builder: Builder) -> None:
     lib = builder.torch(cuda=True)
     source = calls("_ZN2at13globalContextEv", "_ZN2at4cuda9warp_sizeEv", main=False)
     words = (lib / "libtorch_cpu.so", "-Wl,-rpath,$ORIGIN")
@@ -213,7 +213,7 @@ def test_libtorchs_own_libraries_are_loaded_by_one_that_brings_the_others(builde
     assert said(outside, "torch-library-not-linked")
 
 
-def test_symbols_of_libtorch_without_a_libtorch_are_plain_undefined_ones(builder: Builder) -> None:
+def test_symbols_of_libtorch_without_a_libtorch_are_undefined(builder: Builder) -> None:
     plugin = builder.library("libplugin.so", calls("_ZN2at13globalContextEv", main=False))
     assert [(each.rule, each.severity) for each in findings(plugin)] == [("undefined-symbol", Severity.NOTE)]
     assert not findings(builder.program("app", MAIN))

@@ -24,7 +24,7 @@ def named(builder: Builder, directory: Path) -> list[Finding]:
 
 
 @pytest.mark.parametrize("below", [".", "not/there"])
-def test_rights_that_are_too_wide_are_taken_away(builder: Builder, below: str) -> None:
+def test_the_fix_removes_world_write_permission(builder: Builder, below: str) -> None:
     top = builder.path("open/x").parent
     top.chmod(0o777)
     (finding,) = named(builder, top / below)
@@ -34,7 +34,7 @@ def test_rights_that_are_too_wide_are_taken_away(builder: Builder, below: str) -
     assert not named(builder, top / below)
 
 
-def test_a_directory_that_anyone_may_put_another_in_the_place_of(builder: Builder) -> None:
+def test_a_directory_below_a_world_writable_one(builder: Builder) -> None:
     inner = builder.path("open/inner/x").parent
     inner.chmod(0o755)
     inner.parent.chmod(0o777)
@@ -44,7 +44,7 @@ def test_a_directory_that_anyone_may_put_another_in_the_place_of(builder: Builde
     assert not named(builder, inner)
 
 
-def test_a_directory_that_is_missing_where_everyone_may_make_it_is_made(builder: Builder) -> None:
+def test_the_fix_creates_a_directory_that_anyone_could_create(builder: Builder) -> None:
     temporary = builder.path("temporary/x").parent
     temporary.chmod(0o1777)
     (finding,) = named(builder, temporary / "lib")
@@ -53,7 +53,7 @@ def test_a_directory_that_is_missing_where_everyone_may_make_it_is_made(builder:
     assert not named(builder, temporary / "lib")
 
 
-def test_nobody_is_told_to_take_the_rights_of_a_temporary_directory_away(builder: Builder) -> None:
+def test_the_permissions_of_tmp_are_not_to_be_changed(builder: Builder) -> None:
     temporary = builder.path("temporary/x").parent
     temporary.chmod(0o1777)
     (finding,) = named(builder, temporary)

@@ -10,7 +10,7 @@ from torchlink.lint.context import LintOptions
 from torchlink.lint.finding import Severity
 from torchlink.lint.importing import Torches
 from torchlink.lint.targets import parse_target
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def said(name: str, wanted: LintOptions | None = None) -> list[FileReport]:
         ("loader-version", {"symbol-version-missing"}),
     ],
 )
-def test_what_a_text_tells_is_judged(name: str, rules: set[str]) -> None:
+def test_a_text_gives_findings(name: str, rules: set[str]) -> None:
     (report,) = said(name)
     assert {finding.rule for finding in report.findings} == rules
     # What a missing library may define is no error of its own.
@@ -117,14 +117,14 @@ LISTED = "\tlibgone.so => /opt/lib/libgone.so (0x00007f00)\n"
         ("./app: cannot execute binary file: Exec format error", "loader-error"),
     ],
 )
-def test_no_line_that_reports_an_error_is_passed_over(line: str, rule: str, listed: str) -> None:
+def test_no_line_with_an_error_is_ignored(line: str, rule: str, listed: str) -> None:
     (report,) = check_text(f"{listed}{line}\n", "-")
     assert [(each.rule, each.severity) for each in report.findings] == [(rule, Severity.ERROR)]
 
 
 @pytest.mark.compile
 @pytest.mark.usefixtures("elsewhere")
-def test_what_a_program_lacks_of_libtorch_is_looked_up_in_the_one_that_is_here(torch_root: Path) -> None:
+def test_missing_symbols_of_libtorch_are_looked_up_in_the_installed_one(torch_root: Path) -> None:
     text = "./app: symbol lookup error: ./app: undefined symbol: _ZN3c105ErrorC1ENS_14SourceLocationESs\n"
     (report,) = check_text(text, "-", torches=Torches(torch_root, None))
     assert [each.rule for each in report.findings] == ["abi-mismatch"]
@@ -140,7 +140,7 @@ def test_what_a_program_lacks_of_libtorch_is_looked_up_in_the_one_that_is_here(t
         "+ docker run image ldd ./app",
     ],
 )
-def test_a_line_that_decides_nothing_is_shown(line: str) -> None:
+def test_a_line_that_is_not_recognised_is_shown(line: str) -> None:
     (report,) = check_text(f"{LISTED}{line}\n", "-")
     assert not report.findings
     assert any(line in sentence for sentence in report.not_checked)
@@ -176,12 +176,12 @@ def test_symbol_versions_of_a_verbose_text_meet_the_target() -> None:
         ("/opt/there/is/none/lib", "rpath-absolute"),
     ],
 )
-def test_a_search_path_is_judged_from_readelf(entry: str, rule: str) -> None:
+def test_a_search_path_in_readelf_is_checked(entry: str, rule: str) -> None:
     (report,) = check_text(recorded("readelf-d").replace("$ORIGIN/lib", entry), "-")
     assert [(finding.rule, finding.subject) for finding in report.findings] == [(rule, entry)]
 
 
-def test_an_allowed_prefix_holds_for_readelf_too() -> None:
+def test_an_allowed_prefix_applies_to_readelf_too() -> None:
     wanted = LintOptions(allowed_rpath=("$ORIGIN",))
     assert not next(check_text(recorded("readelf-d"), "-", wanted)).findings
     other = LintOptions(allowed_rpath=("/opt",))
@@ -190,7 +190,7 @@ def test_an_allowed_prefix_holds_for_readelf_too() -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_what_is_left_open_is_said() -> None:
+def test_what_was_not_checked_is_reported() -> None:
     (sound,) = said("ldd-sound")
     text = " ".join(sound.not_checked)
     assert "does not name the binary" in text
@@ -204,11 +204,11 @@ def test_what_is_left_open_is_said() -> None:
     (musl,) = said("musl-ldd-missing")
     assert not any("2>&1" in sentence for sentence in musl.not_checked)
     (read,) = said("readelf-d")
-    assert "left open" in read.not_checked[0]
+    assert "were not checked" in read.not_checked[0]
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_names_alone_tell_of_two_cudas_and_a_test_library() -> None:
+def test_names_alone_show_two_cudas_and_a_test_library() -> None:
     text = (
         "\tlibcudart.so.12 => /opt/cuda12/lib/libcudart.so.12 (0x00007f00)\n"
         "\tlibcudart.so.13 => /opt/cuda13/lib/libcudart.so.13 (0x00007f10)\n"
@@ -234,7 +234,7 @@ def test_the_tree_of_lddtree_becomes_the_closure() -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_two_openmp_runtimes_in_a_text_are_known_by_their_names() -> None:
+def test_two_openmp_runtimes_in_a_text_are_recognised_by_their_names() -> None:
     lines = "\tlibgomp-a34b3233.so.1 => /opt/torch/lib/libgomp-a34b3233.so.1 (0x00007f0000000000)\n"
     (sound,) = check_text(lines, "-")
     assert "duplicate-openmp" not in {finding.rule for finding in sound.findings}

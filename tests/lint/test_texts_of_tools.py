@@ -14,8 +14,7 @@ from tests.conftest import unmet
 from tests.lint.builder import Builder, calls, functions, has
 from torchlink.lint.checking import check_binary
 from torchlink.lint.finding import Severity
-from torchlink.lint.text.detect import listings
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text, listings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +44,9 @@ def rules_of(report: FileReport) -> set[str]:
 
 @pytest.mark.compile
 @pytest.mark.parametrize("way", [("ldd", "-v"), ("ldd", "-r", "-v")])
-def test_a_binary_that_is_here_is_judged_like_its_own_file(builder: Builder, way: tuple[str, ...]) -> None:
+def test_a_binary_that_exists_here_gives_the_findings_of_its_file(
+    builder: Builder, way: tuple[str, ...]
+) -> None:
     library = builder.library("lib/libused.so", "int used(void) { return 1; }")
     idle = builder.library("lib/libidle.so", "int idle(void) { return 1; }")
     words = ("-Wl,--no-as-needed", library, idle, "-Wl,-rpath,$ORIGIN/lib")
@@ -105,7 +106,7 @@ def test_a_file_of_another_build_than_the_text_is_not_read(builder: Builder) -> 
 
 
 @pytest.mark.compile
-def test_readelf_on_a_binary_that_is_here_leads_to_the_binary(
+def test_readelf_of_a_binary_that_exists_here_checks_the_binary(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = builder.library("lib/libused.so", "int used(void) { return 1; }")
@@ -119,7 +120,7 @@ def test_readelf_on_a_binary_that_is_here_leads_to_the_binary(
 
 
 @pytest.mark.compile
-def test_the_wrong_abi_and_two_libtorchs_are_known_from_text(builder: Builder) -> None:
+def test_the_wrong_abi_and_two_libtorchs_are_found_in_a_text(builder: Builder) -> None:
     lib, other = builder.torch(abi=1), builder.torch("other/lib", abi=1)
     words = (lib / "libtorch_cpu.so", lib / "libc10.so", "-Wl,-rpath,$ORIGIN/torch/lib")
     old = builder.library("libold.so", calls("_ZN5torch3jit4loadERKSs", main=False), *words)
@@ -134,7 +135,7 @@ def test_the_wrong_abi_and_two_libtorchs_are_known_from_text(builder: Builder) -
 
 
 @pytest.mark.compile
-def test_musls_own_words_agree_with_the_file(builder: Builder) -> None:
+def test_the_output_of_musls_ldd_agrees_with_the_file(builder: Builder) -> None:
     if not has("musl-gcc", "musl-ldd"):
         unmet("musl-tools")
     found_via = {"compiler": "musl-gcc"}
@@ -212,7 +213,7 @@ def lddtree(file: Path) -> str:
 
 
 @pytest.mark.compile
-def test_lddtrees_own_way_of_searching_does_not_count_where_the_file_is_here(builder: Builder) -> None:
+def test_lddtrees_own_search_is_ignored_if_the_file_exists_here(builder: Builder) -> None:
     """It lets a RUNPATH be inherited, which the loader does not: such a program exits with 127."""
     deep = builder.library("lib/libdeep.so", "int deep(void) { return 1; }")
     user = builder.library("lib/libuser.so", "int deep(void);\nint used(void) { return deep(); }", deep)
@@ -228,7 +229,7 @@ def test_lddtrees_own_way_of_searching_does_not_count_where_the_file_is_here(bui
 
 
 @pytest.mark.compile
-def test_what_lddtree_found_through_the_environment_is_found(
+def test_what_lddtree_found_through_the_environment_is_not_missing(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = builder.library("lib/libused.so", "int used(void) { return 1; }")
@@ -236,11 +237,11 @@ def test_what_lddtree_found_through_the_environment_is_found(
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
     (report,) = check_text(lddtree(app), "-")
     assert "library-not-found" not in rules_of(report)
-    assert "The loader alone would not find libused.so" in report.not_checked[-1]
+    assert "The loader alone does not find libused.so" in report.not_checked[-1]
 
 
 @pytest.mark.compile
-def test_what_ldd_says_of_libtorch_cuda_makes_nvidias_libraries_nobodys(builder: Builder) -> None:
+def test_nvidias_libraries_in_ldd_of_libtorch_cuda_are_not_the_users(builder: Builder) -> None:
     lib = builder.torch()
     sparse = builder.library("nvidia/libcusparseLt.so.0", functions("cusparseLtInit"), "-Wl,-rpath,lib")
     words = (sparse, lib / "libtorch_cpu.so", lib / "libc10.so", f"-Wl,-rpath,$ORIGIN:{sparse.parent}")

@@ -37,8 +37,9 @@ def test_an_inherited_rpath_serves_the_libraries_of_a_directory(builder: Builder
     assert found(report) == {"app": [], "libinner.so": [], "libouter.so": []}
     (outer,) = (file for file in report.files if file.path.endswith("libouter.so"))
     (sentence,) = outer.not_checked
-    assert "libinner.so: not found where " in sentence
-    assert "pkg/app, which brings it, has an RPATH that serves it." in sentence
+    assert "libinner.so: not found if " in sentence
+    assert "found through the RPATH of " in sentence
+    assert sentence.endswith("pkg/app, which loads it.")
 
 
 def test_it_serves_the_libraries_of_a_wheel(builder: Builder) -> None:
@@ -50,7 +51,7 @@ def test_it_serves_the_libraries_of_a_wheel(builder: Builder) -> None:
     assert found(lint([wheel])) == {"app": [], "libinner.so": [], "libouter.so": []}
 
 
-def test_a_library_alone_or_under_a_runpath_is_still_told_of(builder: Builder) -> None:
+def test_a_library_alone_or_under_a_runpath_is_still_reported(builder: Builder) -> None:
     directory = package(builder, "--disable-new-dtags")
     alone = lint([directory / "lib/libouter.so"])
     assert found(alone) == {"libouter.so": ["library-not-found"]}
@@ -61,7 +62,7 @@ def test_a_library_alone_or_under_a_runpath_is_still_told_of(builder: Builder) -
     assert apart["app"] == ["runpath-not-inherited"]
 
 
-def test_what_the_program_itself_lacks_is_lost_for_both(builder: Builder) -> None:
+def test_what_the_program_itself_lacks_is_missing_for_both(builder: Builder) -> None:
     directory = package(builder, "--disable-new-dtags")
     (directory / "lib/libinner.so").unlink()
     assert found(lint([directory])) == {"app": ["library-not-found"], "libouter.so": ["library-not-found"]}

@@ -1,4 +1,4 @@
-"""One verification a cell: what is tried, what failed, what could not be run; and a CI service's own matrix."""
+"""One verification per cell: what passed, what failed, what could not be run; and a CI service's own matrix."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def jobs(result: Result) -> list[dict[str, Any]]:
     return include
 
 
-def test_what_is_given_twice_is_tried_once_and_that_is_said(
+def test_duplicate_arguments_are_run_once_and_reported(
     torch_root: Path, matrix: Callable[..., Result]
 ) -> None:
     done = matrix("--github", "--libtorch", torch_root, "--libtorch", torch_root)
@@ -104,7 +104,7 @@ def test_a_real_one_a_broken_one_a_packed_one_and_none(
 
 
 @pytest.mark.compile
-def test_several_at_once_say_the_same(
+def test_parallel_cells_give_the_same_report(
     torch_root: Path, tmp_path: Path, matrix: Callable[..., Result]
 ) -> None:
     make_broken(tmp_path / "old")
@@ -118,7 +118,7 @@ def test_several_at_once_say_the_same(
 
 
 @pytest.mark.compile
-def test_all_well_is_exit_zero_and_an_input_that_does_not_fit_exit_one(
+def test_success_is_exit_zero_and_a_wrong_input_is_exit_one(
     torch_root: Path, matrix: Callable[..., Result]
 ) -> None:
     text = matrix("--libtorch", torch_root)
@@ -129,7 +129,7 @@ def test_all_well_is_exit_zero_and_an_input_that_does_not_fit_exit_one(
     assert "FAILED [1]" in done.out
 
 
-def test_what_is_no_model_is_told_before_anything_is_built(
+def test_a_file_that_is_not_a_model_is_reported_before_anything_is_built(
     tmp_path: Path, matrix: Callable[..., Result]
 ) -> None:
     (tmp_path / "model.pt").write_bytes(b"")
@@ -141,7 +141,7 @@ def test_what_is_no_model_is_told_before_anything_is_built(
 @pytest.mark.parametrize(
     "words", [["--via", "make"], ["--jobs", "0"], ["--json", "--github"], ["--device", "tpu"]]
 )
-def test_words_that_do_not_fit_are_exit_two(
+def test_invalid_arguments_are_exit_two(
     words: list[str], torch_root: Path, matrix: Callable[..., Result]
 ) -> None:
     done = matrix("--libtorch", torch_root, *words)
@@ -150,7 +150,7 @@ def test_words_that_do_not_fit_are_exit_two(
 
 
 @pytest.mark.compile
-def test_the_matrix_for_github_names_every_pair_and_runs_nothing(
+def test_the_matrix_for_github_lists_every_pair_and_runs_nothing(
     tmp_path: Path, matrix: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
@@ -244,7 +244,7 @@ def test_a_job_has_the_runner_of_its_platform(
 
 
 @pytest.mark.compile
-def test_jobs_verify_what_was_asked_for(tmp_path: Path, matrix: Callable[..., Result]) -> None:
+def test_jobs_verify_what_was_requested(tmp_path: Path, matrix: Callable[..., Result]) -> None:
     make(tmp_path / "new")
     words = ("--input", "float32[1, 3]", "--atol", "0.5", "--device", "cuda", "--cpu")
     done = matrix("m.pt", "--github", "--libtorch", tmp_path / "new", *words)
@@ -270,7 +270,7 @@ def report(*statuses: str) -> MatrixReport:
     return MatrixReport(None, "cpu", rows, (column,), cells)
 
 
-def test_the_exit_code_is_that_of_the_gravest_cell() -> None:
+def test_the_exit_code_is_that_of_the_worst_cell() -> None:
     assert [report(*statuses).exit_code for statuses in ((OK,), (OK, CANNOT), (CANNOT, FAILED, OK))] == [
         0,
         2,
@@ -297,7 +297,7 @@ def test_the_table_as_text_and_as_markdown() -> None:
     ]
 
 
-def test_a_limit_of_time_reaches_verify(matrix: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_timeout_is_passed_to_verify(matrix: Callable[..., Result], tmp_path: Path) -> None:
     make(tmp_path / "new")
     (job,) = jobs(matrix("--github", "--libtorch", tmp_path / "new", "--timeout", "60", "--rtol", "0.5"))
     assert shlex.split(job["run"])[:6] == ["torchlink", "verify", "--rtol", "0.5", "--timeout", "60"]

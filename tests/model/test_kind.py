@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import re
 import tarfile
 import warnings
 import zipfile
@@ -15,7 +16,7 @@ import pytest
 
 from tests.conftest import needed
 from torchlink.errors import FileError, ModelError
-from torchlink.model.kind import identify, require_torchscript
+from torchlink.model.kind import RUN, identify, require_model
 from torchlink.model.other_files import REMEDIES
 
 if TYPE_CHECKING:
@@ -186,19 +187,19 @@ def test_a_truncated_model_is_told_from_a_whole_one(kept: float, tmp_path: Path)
     content = (tmp_path / "whole.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(ModelError, match="truncated"):
-        require_torchscript(tmp_path / "cut.pt")
+        require_model(tmp_path / "cut.pt")
 
 
 def test_a_directory_a_missing_file_and_a_pipe_are_errors_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ModelError, match="a directory"):
-        require_torchscript(tmp_path)
+        require_model(tmp_path)
     with pytest.raises(ModelError, match="a pipe"):
-        require_torchscript(tmp_path / "pipe")
+        require_model(tmp_path / "pipe")
     with pytest.raises(FileError, match="There is no file"):
-        require_torchscript(tmp_path / "nothing.pt")
+        require_model(tmp_path / "nothing.pt")
     with pytest.raises(FileError, match="Cannot read"):
-        require_torchscript(tmp_path / ("x" * 5000))
+        require_model(tmp_path / ("x" * 5000))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -214,28 +215,42 @@ def test_an_error_says_what_the_file_is_and_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(torch.nn.Linear(4, 2), path)
     with pytest.raises(ModelError) as caught:
-        require_torchscript(path)
+        require_model(path)
     assert "torch.nn.modules.linear.Linear" in caught.value.message
     assert f"torch.load({str(path)!r}" in caught.value.hint
     assert 'torch.jit.script(model.eval()).save("model.pt")' in caught.value.hint
 
 
-def test_the_advice_works(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pt"
-    torch.save(torch.nn.Linear(4, 2), path)
-    with pytest.raises(ModelError) as caught:
-        require_torchscript(path)
-    code = caught.value.hint.removeprefix("In Python: ").replace(
-        '"model.pt"', repr(str(tmp_path / "model.pt"))
-    )
+@pytest.mark.compile
+@pytest.mark.parametrize("kind", ["module-pickle", "exported-program", "state-dict"])
+def test_the_two_lines_of_python_make_a_model_that_loads(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "saved"
+    model, example_inputs = torch.nn.Linear(4, 2).eval(), (torch.ones(1, 4),)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exec(code, {"torch": torch})
-    assert require_torchscript(tmp_path / "model.pt").kind == "torchscript"
+        if kind == "exported-program":
+            path = path.with_suffix(".pt2")
+            torch.export.save(torch.export.export(model, example_inputs), path)
+        else:
+            torch.save(model if kind == "module-pickle" else model.state_dict(), path)
+        with pytest.raises(ModelError) as caught:
+            require_model(path)
+        assert identify(path).kind == kind
+        compiled, scripted_ = re.findall(r"`([^`]+)`", caught.value.hint)
+        names = {"torch": torch, "model": model, "example_inputs": example_inputs}
+        exec(scripted_, dict(names))
+        if kind == "module-pickle":  # the others end in the same call, which compiles for some seconds
+            exec(compiled, dict(names))
+            assert require_model(tmp_path / "model.pt2").kind == "aoti-package"
+    assert "aoti_compile_and_package" in compiled
+    assert require_model(tmp_path / "model.pt").kind == "torchscript"
 
 
 def test_every_kind_has_a_remedy() -> None:
-    assert all(REMEDIES[kind] for kind in REMEDIES if kind != "torchscript")
+    assert all(REMEDIES[kind] for kind in REMEDIES if kind not in RUN)
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

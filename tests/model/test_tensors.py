@@ -35,9 +35,12 @@ def loaded(stored: StoredTensor) -> Any:
 
 
 def same(stored: StoredTensor, tensor: Any) -> bool:
+    if tensor.dtype == torch.complex32:  # which torch itself cannot compare
+        return bool(torch.equal(loaded(stored).to(torch.complex64), tensor.to(torch.complex64)))
     return stored.dtype == str(tensor.dtype)[6:] and torch.equal(loaded(stored), tensor.detach())
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
 @pytest.mark.parametrize("dtype", ITEM_SIZES)
 def test_every_dtype_of_torch_is_read(dtype: str, tmp_path: Path) -> None:
     tensor = torch.tensor([[0, 1, 1], [1, 0, 1]], dtype=getattr(torch, dtype))
@@ -120,7 +123,7 @@ REFUSED = {
     "module": lambda path: torch.save(torch.nn.Linear(2, 2), path),
     "sparse": lambda path: torch.save(torch.eye(2).to_sparse(), path),
     "conjugate": lambda path: torch.save(torch.ones(2, dtype=torch.complex64).conj(), path),
-    "uint16": lambda path: torch.save(torch.zeros(3, dtype=torch.uint16), path),
+    "quantized": lambda path: torch.save(torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), path),
     "legacy": lambda path: torch.save(torch.ones(3), path, _use_new_zipfile_serialization=False),
     "no tensors": lambda path: torch.save({"a": 1}, path),
     "big-endian": lambda path: numpy.save(path.open("wb"), numpy.arange(3, dtype=">f4")),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import REPOSITORY, needed
-from torchlink.model.kind import require_torchscript
+from torchlink.model.kind import require_model
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -58,12 +58,12 @@ def test_it_computes_what_its_script_says() -> None:
 
 def test_it_is_small_and_of_the_oldest_format_that_is_written() -> None:
     assert TINY.stat().st_size < 4096
-    assert require_torchscript(TINY).detail == "a TorchScript model (file format 3)"
+    assert require_model(TINY).detail == "a TorchScript model (file format 3)"
 
 
 def test_the_one_for_old_libtorchs_is_of_the_first_format_and_computes_the_same() -> None:
     assert TINY_1_1.stat().st_size < 4096
-    assert require_torchscript(TINY_1_1).detail == "a TorchScript model (file format 1)"
+    assert require_model(TINY_1_1).detail == "a TorchScript model (file format 1)"
     with zipfile.ZipFile(TINY) as new, zipfile.ZipFile(TINY_1_1) as old:
         weights = [
             sorted(archive.read(name)[:48] for name in archive.namelist() if re.search(part, name))

@@ -1,4 +1,4 @@
-"""`torchlink flags --nim`: the words reach the compiler and the linker whatever a path is made of."""
+"""`torchlink flags --nim`: the flags reach the compiler and the linker, whatever is in a path."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_odd_paths_survive_nim_cfg_and_config_nims(
     assert built_and_run(asking) == expected
 
 
-def test_clang_takes_the_words_too(plan: LinkPlan, library: Path, tmp_path: Path) -> None:
+def test_clang_accepts_the_flags_too(plan: LinkPlan, library: Path, tmp_path: Path) -> None:
     if shutil.which("clang++") is None:
         unmet("clang++")
     (tmp_path / "probe.nim").write_text(PROGRAM)
@@ -108,17 +108,17 @@ def test_clang_takes_the_words_too(plan: LinkPlan, library: Path, tmp_path: Path
     assert built_and_run(Nim(tmp_path, dict(os.environ)), "--cc:clang") == 201703
 
 
-def test_a_half_is_its_lines_of_the_whole(plan: LinkPlan) -> None:
+def test_a_phase_has_its_lines_of_the_whole(plan: LinkPlan) -> None:
     both = nim.emit(plan).splitlines()
     assert [*nim.emit(plan, "compile").splitlines(), nim.emit(plan, "link")] == both
     assert [line.split(":")[0] for line in both] == ["--backend", "--passC", "--passL"]
 
 
-def test_the_standard_is_the_last_compile_word(plan: LinkPlan) -> None:
+def test_the_standard_is_the_last_compile_flag(plan: LinkPlan) -> None:
     assert nim.emit(plan, "compile").endswith(f' -std=c++{plan.cxx_standard}"')
 
 
-def test_windows_gets_its_own_compiler_and_words(plan: LinkPlan) -> None:
+def test_windows_gets_its_own_compiler_and_flags(plan: LinkPlan) -> None:
     lines = nim.emit(plan._replace(platform="windows", include_dirs=(Path("C:/a b/include"),))).splitlines()
     assert lines[0] == "--cc:vcc"
     assert '/I \\"C:/a b/include\\"' in lines[2]

@@ -1,4 +1,4 @@
-"""`torchlink nim init`: what it writes builds and runs, in both forms, and the wrapper keeps its promises."""
+"""`torchlink nim init`: the project builds and runs, in both forms, and the wrapper works as documented."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_float32_is_shown_with_its_own_digits(project: Nim, models: Path) -> N
     assert done.stdout == "float32 [3]: 0.1 0.1 0.1\n"
 
 
-def test_the_program_says_what_is_wrong_without_a_stack_trace(project: Nim, models: Path) -> None:
+def test_the_program_reports_errors_without_a_stack_trace(project: Nim, models: Path) -> None:
     assert project.build("main").returncode == 0
     program = project.directory / "main"
     for arguments, status, sentence in (
@@ -89,7 +89,7 @@ def test_the_c_backend_is_refused_with_the_command_that_works(project: Nim) -> N
     assert "build with `nim cpp`" in refused.stdout + refused.stderr
 
 
-def test_the_shared_form_asks_torchlink_and_gets_the_same_words(
+def test_the_shared_form_runs_torchlink_and_gets_the_same_flags(
     project: Nim, models: Path, torchlink: Callable[..., Result]
 ) -> None:
     assert project.build("main").returncode == 0
@@ -106,7 +106,7 @@ def test_the_shared_form_asks_torchlink_and_gets_the_same_words(
         (project.directory / "nim.cfg.kept").rename(project.directory / "nim.cfg")
 
 
-def test_the_shared_form_holds_no_path_and_needs_no_libtorch(
+def test_the_shared_form_contains_no_path_and_needs_no_libtorch(
     tmp_path: Path, torchlink: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHLINK_LIBTORCH", str(tmp_path / "none"))
@@ -117,7 +117,7 @@ def test_the_shared_form_holds_no_path_and_needs_no_libtorch(
     assert "nim.cfg" not in {path.name for path in (tmp_path / "app").iterdir()}
 
 
-def test_the_shared_form_says_why_torchlink_failed(
+def test_the_shared_form_reports_why_torchlink_failed(
     tmp_path: Path, torchlink: Callable[..., Result], project: Nim
 ) -> None:
     torchlink("nim", "init", tmp_path, "--shared")

@@ -1,4 +1,4 @@
-"""How existing projects ask for libtorch, one small project a way, as they stand in the wild.
+"""The ways in which existing projects use libtorch, with one small project for each.
 
 Every project prints what `at::show_config()` returns: a `std::string` out of libtorch_cpu, so a wrong C++ ABI
 does not link; and its header needs C++17.

@@ -1,4 +1,4 @@
-"""Existing projects build unchanged: configuration alone makes them take the libtorch torchlink chose."""
+"""Existing projects build unchanged: configuration alone makes them use the libtorch that torchlink chose."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def build(command: list[str], directory: Path, **variables: str) -> None:
 
 
 def compiler_program() -> Path:
-    """`torchlink c++` as one word, for what takes no more."""
+    """`torchlink c++` as one program, for tools that accept no arguments with it."""
     program = Path(sys.executable).parent / "torchlink-c++"
     if not program.is_file():
         unmet("torchlink-c++, which pip installs with torchlink,")
@@ -125,7 +125,7 @@ def test_a_meson_project_builds_unchanged_and_keeps_its_standard(
 
 
 @pytest.mark.compile
-def test_a_meson_project_gets_the_standard_that_an_older_compiler_does_not_take_by_itself(
+def test_a_meson_project_gets_the_standard_that_is_not_an_older_compilers_default(
     tmp_path: Path, torch_root: Path, torchlink: Callable[..., Result]
 ) -> None:
     """g++ 10 and clang 15 and those before them take C++14 by themselves."""
@@ -148,7 +148,7 @@ def test_a_meson_project_gets_the_standard_that_an_older_compiler_does_not_take_
 
 
 @pytest.mark.compile
-def test_a_python_extension_with_old_words_builds_unchanged(tmp_path: Path, torch_root: Path) -> None:
+def test_a_python_extension_with_old_flags_builds_unchanged(tmp_path: Path, torch_root: Path) -> None:
     needed("setuptools")
     lay_out(SETUP_PROJECT, tmp_path)
     chosen = {"TORCHLINK_LIBTORCH": str(torch_root), "CXX": str(compiler_program()), "CFLAGS": "-O0 -g0"}
@@ -161,7 +161,7 @@ def test_a_python_extension_with_old_words_builds_unchanged(tmp_path: Path, torc
 
 
 @pytest.mark.cmake
-def test_a_cmake_project_that_no_setting_helps_is_told_what_to_change(
+def test_a_cmake_project_that_no_setting_fixes_is_told_what_to_change(
     tmp_path: Path, torch_root: Path, torchlink: Callable[..., Result]
 ) -> None:
     lay_out(CMAKE_WITH_A_PATH, tmp_path)
@@ -171,7 +171,7 @@ def test_a_cmake_project_that_no_setting_helps_is_told_what_to_change(
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     told = " ".join(done.stderr.split())
-    assert f"app links {GONE} by its path, which is not there" in told
+    assert f"app links {GONE} by its path, which does not exist" in told
     assert "target_link_libraries(app ${TORCH_LIBRARIES})" in told
 
 

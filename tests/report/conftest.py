@@ -97,7 +97,7 @@ def torch_report() -> LintReport:
             entry("libc.so.6", libc, "ld.so.cache", "/usr/bin/tool"),
         ),
     )
-    return LintReport((app, clean), ("nothing matches the allow entry for x on '*' (y).",))
+    return LintReport((app, clean), ("no finding matches the allow entry for x on '*' (y).",))
 
 
 @pytest.fixture(scope="session")

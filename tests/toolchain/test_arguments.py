@@ -1,4 +1,4 @@
-"""What a compiler's command line does is read as the compiler itself reads it."""
+"""A compiler's command line is read as the compiler itself reads it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_last_standard_counts(line: str, standard: int | None) -> None:
     assert read_arguments(shlex.split(line)).standard == standard
 
 
-def test_options_that_choose_another_target_are_told() -> None:
+def test_options_that_choose_another_target_are_found() -> None:
     step = read_arguments(["-stdlib=libc++", "-O2", "-m32", "-target", "aarch64-linux-gnu", "main.cpp"])
     assert step.target_options == ("-stdlib=libc++", "-m32", "-target", "aarch64-linux-gnu")
 

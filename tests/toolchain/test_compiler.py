@@ -1,4 +1,4 @@
-"""The compiler is found where the user says, asked once, and refused where it cannot serve."""
+"""The compiler that the user names is found, probed once, and refused if it does not work."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_environment_names_it_with_launchers_and_options(monkeypatch: pytest
     assert compiler.path == Path(real_compiler())
 
 
-def test_a_link_to_a_launcher_counts_as_the_compiler_behind_it(tmp_path: Path) -> None:
+def test_a_link_to_a_launcher_counts_as_its_compiler(tmp_path: Path) -> None:
     ccache = shutil.which("ccache")
     if not ccache:
         unmet("ccache")
@@ -87,13 +87,13 @@ def test_a_path_with_spaces_needs_no_quotes(wrapper: Wrapper) -> None:
     assert find_compiler(f"'{wrapper.path}' -O1").command == (str(wrapper.path), "-O1")
 
 
-def test_it_is_asked_once(wrapper: Wrapper) -> None:
+def test_it_is_probed_once(wrapper: Wrapper) -> None:
     first = find_compiler(str(wrapper.path))
     assert find_compiler(str(wrapper.path)) == first
     assert wrapper.starts == 1
 
 
-def test_it_is_asked_again_when_the_program_or_its_options_change(wrapper: Wrapper) -> None:
+def test_it_is_probed_again_when_the_program_or_its_options_change(wrapper: Wrapper) -> None:
     first = find_compiler(str(wrapper.path))
     wrapper.install("another one")
     assert find_compiler(str(wrapper.path)).identity != first.identity
@@ -102,7 +102,7 @@ def test_it_is_asked_again_when_the_program_or_its_options_change(wrapper: Wrapp
 
 
 @pytest.mark.parametrize("harm", ["", "{", "[]", '{"form": 1}', '{"form": 1, "key": "other", "answer": {}}'])
-def test_a_damaged_cache_is_as_good_as_none(wrapper: Wrapper, harm: str) -> None:
+def test_a_damaged_cache_is_ignored(wrapper: Wrapper, harm: str) -> None:
     first = find_compiler(str(wrapper.path))
     for file in (cache_dir() / "toolchain").iterdir():
         file.write_text(harm)
@@ -111,7 +111,7 @@ def test_a_damaged_cache_is_as_good_as_none(wrapper: Wrapper, harm: str) -> None
     assert wrapper.starts == 2
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
+def test_a_cache_that_cannot_be_written_is_ignored(
     wrapper: Wrapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -127,7 +127,7 @@ def test_a_missing_one_is_an_error_that_names_it(command: str) -> None:
         find_compiler(command)
 
 
-def test_a_wrong_cxx_is_an_error_and_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_cxx_is_an_error_and_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ToolMissingError, match=r"\$CXX names no-such-compiler"):
         find_compiler()
@@ -140,8 +140,8 @@ def test_no_compiler_at_all_says_what_to_install(tmp_path: Path, monkeypatch: py
     assert "apt install g++" in caught.value.hint
 
 
-def test_another_program_is_no_compiler() -> None:
-    with pytest.raises(ToolUnfitError, match="does not answer"):
+def test_another_program_is_not_a_compiler() -> None:
+    with pytest.raises(ToolUnfitError, match="does not behave like"):
         find_compiler("cat")
 
 
@@ -150,7 +150,7 @@ def test_a_command_with_an_open_quote_is_a_usage_error() -> None:
         find_compiler("g++ 'open")
 
 
-def test_clang_with_libcxx_is_told_from_clang_with_libstdcxx() -> None:
+def test_clang_with_libcxx_is_distinguished_from_clang_with_libstdcxx() -> None:
     if not shutil.which("clang++"):
         unmet("clang++")
     assert find_compiler("clang++").kind == "clang"

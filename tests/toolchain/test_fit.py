@@ -1,4 +1,4 @@
-"""What fits what is decided before anything is compiled."""
+"""Whether a compiler fits a libtorch is decided before anything is compiled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ DEVTOOLSET = {"version": (9, 3, 1), "standards": (11, 14, 17), "default_cxx11_ab
         ({"platform": "windows", "cxx11_abi": None}, {**LIBCXX, "target": "x86_64-pc-windows-msvc"}),
     ],
 )
-def test_these_fit(tmp_path: Path, libtorch: dict[str, Any], compiler: dict[str, Any]) -> None:
+def test_compilers_that_fit_are_accepted(
+    tmp_path: Path, libtorch: dict[str, Any], compiler: dict[str, Any]
+) -> None:
     check_compiler(fake_libtorch(tmp_path, **libtorch), fake_compiler(**compiler))
 
 
@@ -51,7 +53,7 @@ def test_these_fit(tmp_path: Path, libtorch: dict[str, Any], compiler: dict[str,
         ({"platform": "windows", "cxx11_abi": None}, {"target": "x86_64-w64-mingw32"}, "MSVC"),
     ],
 )
-def test_these_do_not(
+def test_compilers_that_do_not_fit_are_refused(
     tmp_path: Path, libtorch: dict[str, Any], compiler: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(ToolUnfitError) as caught:
@@ -78,7 +80,7 @@ def test_the_preferred_standard_falls_back_as_far_as_the_headers_allow(
     assert cxx_standard(libtorch, None) == preferred
 
 
-def test_a_compiler_too_old_is_named_beside_the_version_that_would_do(tmp_path: Path) -> None:
+def test_a_compiler_that_is_too_old_is_named_with_the_version_needed(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path, cxx_standard_required=20)
     with pytest.raises(ToolUnfitError) as caught:
         cxx_standard(libtorch, fake_compiler(version=(9, 4, 0), standards=(11, 14, 17)))
@@ -95,19 +97,19 @@ def test_a_standard_library_too_old_is_named_rather_than_the_compiler(tmp_path: 
     assert "apt install libstdc++-11-dev" in caught.value.hint
 
 
-def test_a_wanted_standard_is_taken_where_both_sides_have_it(tmp_path: Path) -> None:
+def test_a_wanted_standard_is_used_where_both_sides_have_it(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path)
     assert cxx_standard(libtorch, fake_compiler(), 17) == 17
     assert cxx_standard(libtorch, None, 23) == 23
     with pytest.raises(UsageError, match=r"C\+\+14 is too low"):
         cxx_standard(libtorch, fake_compiler(), 14)
-    with pytest.raises(ToolUnfitError, match=r"does not take -std=c\+\+26"):
+    with pytest.raises(ToolUnfitError, match=r"does not accept -std=c\+\+26"):
         cxx_standard(libtorch, fake_compiler(), 26)
 
 
 @pytest.mark.parametrize("compiler", [None, fake_compiler()])
 def test_a_standard_that_was_never_published_is_refused(compiler: Compiler | None, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"There is no C\+\+15") as caught:
+    with pytest.raises(UsageError, match=r"No such C\+\+ standard: C\+\+15") as caught:
         cxx_standard(fake_libtorch(tmp_path), compiler, 15)
     assert "17, 20, 23" in caught.value.hint
     with pytest.raises(UsageError, match="too low"):
@@ -126,7 +128,7 @@ def test_the_default_compiler_is_none_for_another_machine(
 
 
 @pytest.mark.compile
-def test_who_asks_for_a_standard_gets_it_where_the_compiler_takes_its_option(tmp_path: Path) -> None:
+def test_a_requested_standard_is_used_where_the_compiler_accepts_its_option(tmp_path: Path) -> None:
     compiler = find_compiler()
     known = [standard for standard in (17, 20, 23, 26, 29) if takes(compiler.path, standard)]
     assert known
@@ -134,7 +136,7 @@ def test_who_asks_for_a_standard_gets_it_where_the_compiler_takes_its_option(tmp
     unfinished = compiler._replace(standards=())
     for standard in known:
         assert cxx_standard(libtorch, unfinished, standard) == standard
-    with pytest.raises(UsageError, match=r"no C\+\+97"):
+    with pytest.raises(UsageError, match=r"No such C\+\+ standard: C\+\+97"):
         cxx_standard(fake_libtorch(tmp_path / "old", cxx_standard_required=11), compiler, 97)
 
 

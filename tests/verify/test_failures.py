@@ -13,6 +13,7 @@ from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.inspect import inspect
 from torchlink.paths import data_dir
 from torchlink.verify.failures import death, decisive_sentence, exception
+from torchlink.verify.given import Given
 from torchlink.verify.model_run import run_model
 from torchlink.verify.result import Request
 from torchlink.verify.session import Session
@@ -30,7 +31,7 @@ def failure_of(program: Path, torch_root: Path) -> TorchlinkError:
     """What is said of a program in the loader's place."""
     with Session(program) as session:
         result = run_model(
-            session, TINY, "torchscript", Request(inputs=()), inspect(torch_root, found_by="test")
+            session, TINY, "torchscript", Request(inputs=Given()), inspect(torch_root, found_by="test")
         )
     assert result.error is not None
     return result.error
@@ -139,7 +140,7 @@ def test_forward_is_called_again_as_long_as_that_takes_little(
         f'again*) echo \'{{"event":"again","forward_ms":{milliseconds}}}\' ;;'
     )
     loader = program(tmp_path / "a", f'while read x; do case "$x" in {answers} esac; done')
-    request = Request(inputs=(), timeout=timeout)
+    request = Request(inputs=Given(), timeout=timeout)
     with Session(loader) as session:
         model = run_model(
             session, tmp_path / "m", "torchscript", request, inspect(torch_root, found_by="test")

@@ -73,7 +73,7 @@ def events(loader: Path, *commands: str) -> list[dict[str, object]]:
 def test_its_own_declarations_are_those_of_torch(plan: LinkPlan, loader: Path, tmp_path: Path) -> None:
     source = tmp_path / "full.cpp"
     source.write_text(DECLARATIONS)
-    command = ["c++", source, "-o", "full", f"-I{source_dir()}", *cxx.words(plan)]
+    command = ["c++", source, "-o", "full", f"-I{source_dir()}", *cxx.flags(plan)]
     done = subprocess.run(
         [str(word) for word in command], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -136,8 +136,12 @@ def test_by_hand_it_says_what_is_wrong(loader: Path, arguments: tuple[str, ...],
         "forward 1 list int 2 int 1",
         "forward 1 list Tensor 0",
         "forward 1 dict 1 str a",
-        "expect 0 float32 1x2 0 2x1 /nonexistent 0 0",
-        "expect 7 float32 1x2 0 2x1 /nonexistent 0 0",
+        "compare float32 1x2 0 2x1 /nonexistent float32 1x2 0 2x1 /nonexistent 0 0",
+        f"compare float32 1x2 0 2x1 {TINY} float32 2 0 1 {TINY} 0 0",
+        f"compare float32 1x2 0 2x1 {TINY} float32 1x2 0 1 {TINY} 0 0",
+        f"compare float32 1x2 -8 2x1 {TINY} float32 1x2 0 2x1 {TINY} 0 0",
+        f"compare float32 999999 0 1 {TINY} float32 999999 0 1 {TINY} 0 0",
+        "save again /nonexistent/raw",
         "load cpu /nonexistent.pt",
         "load tpu x",
     ],
@@ -150,7 +154,9 @@ def test_a_bad_command_is_answered_and_the_next_one_works(loader: Path, command:
 
 
 def test_commands_before_a_model_is_loaded_are_errors(loader: Path) -> None:
-    assert [event["event"] for event in events(loader, "describe", "forward 0", "expect 0")] == ["error"] * 3
+    assert [event["event"] for event in events(loader, "describe", "forward 0", "save outputs x")] == [
+        "error"
+    ] * 3
 
 
 def test_random_numbers_are_those_of_their_seed(loader: Path) -> None:

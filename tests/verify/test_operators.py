@@ -120,7 +120,7 @@ def test_a_library_that_is_named_is_loaded_before_the_model(torch_root: Path, tm
     libtorch = inspect(torch_root, found_by="test")
     source, library, model = (tmp_path / name for name in ("mine.cpp", "libmine.so", "model.pt"))
     source.write_text(LIBRARY)
-    words = cxx.words(make_plan(libtorch, compiler=find_compiler()))
+    words = cxx.flags(make_plan(libtorch, compiler=find_compiler()))
     subprocess.run(["c++", "-shared", "-fPIC", source, "-o", library, *words], check=True)
     (tmp_path / "model.py").write_text(MODEL)
     subprocess.run([sys.executable, tmp_path / "model.py", library, model], check=True)

@@ -44,7 +44,7 @@ def test_without_a_model_the_tiny_one_is_proved_and_the_json_is_the_contract_s(
     result = verify("--json")
     report = report_of(result)
     assert result.code == 0
-    assert set(report) == {"schema", "ok", "libtorch", "loader", "lint", "models"}
+    assert set(report) == {"schema", "ok", "libtorch", "loader", "lint", "models", "summary"}
     assert report["schema"] == 1
     assert report["ok"] is True
     assert list(report["loader"]) == ["cached", "compile_seconds", "command", "emulator"]
@@ -52,8 +52,8 @@ def test_without_a_model_the_tiny_one_is_proved_and_the_json_is_the_contract_s(
     (model,) = report["models"]
     assert (
         " ".join(model)
-        == "path kind device ok error inputs input_tries outputs max_abs_error load_ms forward_ms again_ms peak_rss_mb"
-        " printed"
+        == "path kind method device ok stage signal error inputs input_tries outputs output saved_outputs max_abs_error"
+        " expected against nondeterministic recording load_ms forward_ms again_ms peak_rss_mb printed"
     )
     assert model["path"] == str(TINY)
     assert (model["kind"], model["device"], model["ok"], model["error"]) == ("torchscript", "cpu", True, None)

@@ -1,7 +1,7 @@
-"""To which object of a closure the references of another would bind, as the loader's relocation decides it.
+"""Symbol binding in a closure, as the loader's relocation does it.
 
-A reference binds to the first object in load order that defines its name in a version that fits. What is
-checked is what relocations name: the symbol table alone over- and under-counts.
+A reference binds to the first object in load order that defines its name in a matching version. Only references that
+relocations name count: the symbol table alone has too many and too few.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.binary.elf import Definition, Reference
+    from torchlink.binary.elf_layout import Wanted
 
-STRIDE = 32
-BATCH = 1024
-GLANCE = 48  # references after which most libraries that are used have been met
+STRIDE = 32  # references are visited in this many passes over the table
+BATCH = 1024  # references per look-up
+FIRST_BATCH = 48  # references after which most libraries that are used have been met
 
 
 class UndefinedSymbol(NamedTuple):
-    """A strong reference that no object of the closure serves."""
+    """A strong reference that no object of the closure defines."""
 
     symbol: str  # mangled
     version: str | None
@@ -31,31 +32,31 @@ class UndefinedSymbol(NamedTuple):
 
 
 class MissingVersion(NamedTuple):
-    """A symbol version that an object needs of a library which is there but lacks it."""
+    """A symbol version that an object needs from a library that was found but does not define it."""
 
     object: str  # path of the object that needs it
     library: str  # the NEEDED name
     provider: str  # path of the library
     version: str
-    weak: bool  # the loader does not stop for it
+    weak: bool  # the loader only warns
 
 
 class LostVersions(NamedTuple):
-    """A library of which an object needs symbol versions, and which has none at all."""
+    """A library that an object needs symbol versions from, and that has none at all."""
 
     object: str  # path of the object that needs them
     provider: str  # path of the library
     versions: tuple[str, ...]
-    # mangled names that bind there although they ask for a version: glibc stops with a failed assertion when
-    # it looks one up; () where it only warns, `no version information available`
+    # mangled names that bind there although they ask for a version: glibc fails an assertion when it looks one up;
+    # () where it only warns, `no version information available`
     symbols: tuple[str, ...]
 
 
 class Scope:
-    """The objects of a closure in look-up order; what was read and looked up once is kept.
+    """The objects of a closure in look-up order; results are cached.
 
     Args:
-        closure: a closure; with libraries missing, what they would define counts as undefined.
+        closure: a closure; symbols of missing libraries count as undefined.
     """
 
     ordered = True  # the closure's objects are in the order in which the loader loads them
@@ -67,14 +68,14 @@ class Scope:
         self._bound: dict[tuple[bytes, str | None], LoadedObject | None] = {}
 
     def references(self, path: str) -> Sequence[Reference]:
-        """What the object with this path takes from others, as its relocations name it."""
+        """Return the references of an object that its relocations name."""
         if path not in self._references:
             self._references[path] = tuple(self._objects[path].elf.references())
         return self._references[path]
 
     def provider(self, reference: Reference) -> LoadedObject | None:
-        """The object that a reference binds to, None when there is none."""
-        if reference.copied:  # the program's own copy is not what is asked for
+        """Return the object that a reference binds to, or None."""
+        if reference.copied:  # the program's own copy does not count
             return first_provider(reference, self.closure.objects[1:])
         key = (reference.name, reference.version)
         if key not in self._bound:
@@ -84,17 +85,18 @@ class Scope:
     def interposed(
         self, path: str, symbols: Iterable[Definition]
     ) -> tuple[dict[str, list[Definition]], list[Definition]]:
-        """Where an object's references to its own definitions bind.
+        """Find out where an object's references to its own definitions bind.
 
         Args:
             path: of the object.
-            symbols: some of what `ElfFile.preemptible` gives for it.
+            symbols: some of those that `ElfFile.preemptible` returns for it.
 
         Returns:
-            Paths of objects loaded before it, in load order, each with what binds to it; and what stays its own.
+            Paths of objects loaded before it, in load order, each with the symbols that bind to it; and those that bind
+            to the object itself.
         """
         left = {each.number: each for each in symbols}
-        wanted = [(gnu_hash(each.name), each.name, each.version, each.number) for each in left.values()]
+        wanted = [as_wanted(each) for each in left.values()]
         taken: dict[str, list[Definition]] = {}
         for each in self.before(path):
             rest = each.elf.unresolved(wanted)
@@ -105,7 +107,7 @@ class Scope:
         return taken, list(left.values())
 
     def before(self, path: str) -> list[LoadedObject]:
-        """The objects that are loaded, and looked up in, before the one with this path."""
+        """Return the objects that are loaded, and searched for symbols, before the one with this path."""
         found: list[LoadedObject] = []
         for each in self.closure.objects:
             if each.path == path:
@@ -114,7 +116,7 @@ class Scope:
         return found
 
     def unused_needed(self, path: str) -> tuple[Edge, ...]:
-        """The NEEDED entries of an object to which none of its relocations binds."""
+        """Return the NEEDED entries of an object to which none of its relocations binds."""
         needed = self._objects[path].elf.dynamic.needed
         edges = [
             edge for edge in self.closure.edges_of(path) if edge.name in needed and edge.path is not None
@@ -122,11 +124,11 @@ class Scope:
         unproven = {edge.path: self._objects[edge.path] for edge in edges if edge.path is not None}
         elf = self._objects[path].elf
         numbers = elf.reference_numbers()
-        # In strides, so that a library of which a few neighbours are used is met early.
+        # In strides, so that a library is met early even where its few symbols are neighbours in the table.
         strides = [number for start in range(STRIDE) for number in numbers[start::STRIDE]]
-        self._strike(elf.references_at(strides[:GLANCE]), unproven)
-        left = strides[GLANCE:]
-        # What has fewer names than are left to look up: only references by these names can bind there.
+        self._strike(elf.references_at(strides[:FIRST_BATCH]), unproven)
+        left = strides[FIRST_BATCH:]
+        # Where a library has fewer names than are left to look up, only references by these names can bind there.
         few = {each: library for each, library in unproven.items() if library.elf.symbol_count <= len(left)}
         if few:
             exported = frozenset().union(*(each.elf.exports() for each in few.values()))
@@ -138,12 +140,12 @@ class Scope:
         return tuple(edge for edge in edges if edge.path in few or edge.path in many)
 
     def _strike(self, references: Iterable[Reference], unproven: dict[str, LoadedObject]) -> None:
-        """Take out of `unproven` those that a reference binds to."""
+        """Remove from `unproven` the libraries that a reference binds to."""
         asked = {each.number: each for each in references} if unproven else {}
-        wanted = [(gnu_hash(each.name), each.name, each.version, each.number) for each in asked.values()]
+        wanted = [as_wanted(each) for each in asked.values()]
         for path, library in list(unproven.items()):
             for hashed, name, version, number in library.elf.likely(wanted):
-                # Only where it has the name must the whole order decide who gets it.
+                # Only where it defines the name is the load order needed to decide what the reference binds to.
                 if not library.elf.provides(name, hashed, version):
                     continue
                 provider = self.provider(asked[number])
@@ -153,29 +155,52 @@ class Scope:
                     break
 
     def used_but_not_needed(self, path: str) -> dict[str, tuple[str, ...]]:
-        """Libraries that an object uses without a NEEDED entry: path → mangled names that bind there.
+        """Return the libraries that an object uses without a NEEDED entry: path → mangled names that bind there.
 
-        Such a program starts only because another library brings them along.
+        Such a program starts only because another library loads them.
         """
-        served = {edge.path for edge in self.closure.edges_of(path)} | {path}
-        indirect: dict[str, list[str]] = {}
+        direct = {edge.path for edge in self.closure.edges_of(path)} | {path}
+        self._bind_all(path)
+        indirect: dict[int, tuple[Reference, LoadedObject]] = {}
         for reference in self.references(path):
             if reference.weak:  # it may stay undefined, so nothing is relied on
                 continue
             provider = self.provider(reference)
-            if provider is None or provider.path in served or provider.found_via.kind == "interpreter":
-                continue
-            if first_provider(reference, (self._objects[each] for each in served if each)) is None:
-                name = reference.name.decode("utf-8", "surrogateescape")
-                indirect.setdefault(provider.path, []).append(name)
-        return {each: tuple(names) for each, names in indirect.items()}
+            if provider and provider.path not in direct and provider.found_via.kind != "interpreter":
+                indirect[reference.number] = reference, provider
+        left = [as_wanted(reference) for reference, _ in indirect.values()]
+        for each in direct:
+            left = self._objects[each].elf.unresolved(left) if each and left else left
+        names: dict[str, list[str]] = {}
+        for _, _, _, number in left:
+            reference, provider = indirect[number]
+            names.setdefault(provider.path, []).append(reference.name.decode("utf-8", "surrogateescape"))
+        return {each: tuple(bound) for each, bound in names.items()}
+
+    def _bind_all(self, path: str) -> None:
+        """Look up all references of an object, library by library: many names at once are cheap."""
+        left = {
+            each.number: each
+            for each in self.references(path)
+            if not each.copied and (each.name, each.version) not in self._bound
+        }
+        wanted = [as_wanted(each) for each in left.values()]
+        for library in self.closure.objects:
+            if not wanted:
+                break
+            rest = library.elf.unresolved(wanted)
+            for number in {number for *_, number in wanted}.difference(number for *_, number in rest):
+                reference = left.pop(number)
+                self._bound[reference.name, reference.version] = library
+            wanted = rest
+        self._bound.update(((each.name, each.version), None) for each in left.values())
 
     def undefined_symbols(self, path: str) -> tuple[UndefinedSymbol, ...]:
-        """Strong references of an object that nothing in the closure serves."""
+        """Return the strong references of an object that nothing in the closure defines."""
         elf = self._objects[path].elf
         # The whole symbol table is cheaper to read than the relocations of a large library.
         left = elf.strong()
-        # Who serves it does not matter, so those that serve most come first.
+        # Which object defines it does not matter, so those with most symbols come first.
         for each in sorted(self.closure.objects, key=lambda each: -each.elf.symbol_count):
             if not left:
                 break
@@ -187,9 +212,9 @@ class Scope:
         )
 
     def missing_versions(self) -> tuple[MissingVersion, ...]:
-        """Symbol versions that libraries of the closure lack, as the loader checks them at start.
+        """Return symbol versions that libraries of the closure lack, as the loader checks them at start.
 
-        A library without any versions is let pass here, as the loader does: see `lost_versions`.
+        A library without any versions is accepted here, as by the loader: see `lost_versions`.
         """
         missing: list[MissingVersion] = []
         defined: dict[str, frozenset[str]] = {}
@@ -207,10 +232,10 @@ class Scope:
         return tuple(missing)
 
     def lost_versions(self) -> tuple[LostVersions, ...]:
-        """Libraries that define no symbol versions, where an object was linked against one that did.
+        """Return libraries that define no symbol versions, where an object was linked against one that did.
 
-        glibc's `check_match`: a library without DT_VERSYM must not be the one that a reference's version is
-        needed of; one that has the table, for what it needs itself, serves the reference.
+        glibc's `check_match` fails an assertion for a library without DT_VERSYM that a reference's version should come
+        from. A library that has the table, for versions that it needs itself, is accepted.
         """
         lost: list[LostVersions] = []
         for each in self.closure.objects:
@@ -230,7 +255,7 @@ class Scope:
         return tuple(lost)
 
     def _bound_to(self, path: str, library: str, provider: str) -> tuple[str, ...]:
-        """The names that an object asks for in a version of `library`, and that bind to `provider`."""
+        """Return the names that an object references in a version of `library`, and that bind to `provider`."""
         names = []
         for reference in self.references(path):
             if reference.version_library == library:
@@ -240,8 +265,13 @@ class Scope:
         return tuple(names)
 
 
+def as_wanted(symbol: Reference | Definition) -> Wanted:
+    """Return a symbol in the form that `ElfFile.unresolved` takes."""
+    return gnu_hash(symbol.name), symbol.name, symbol.version, symbol.number
+
+
 def first_provider(reference: Reference, objects: Iterable[LoadedObject]) -> LoadedObject | None:
-    """The first of these objects that defines what a reference asks for."""
+    """Return the first of these objects that a reference would bind to."""
     name, version = reference.name, reference.version
     hashed = gnu_hash(name)
     for each in objects:

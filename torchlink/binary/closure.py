@@ -1,4 +1,4 @@
-"""The closure: the objects that the dynamic loader would load for a binary, in load order, each with how."""
+"""The closure: the objects that the dynamic loader would load for a binary, in load order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class FoundVia(NamedTuple):
-    """Through what an object was found, or a place was searched.
+    """How an object was found, or why a place was searched.
 
-    `kind` is one of: `program` (the file that was asked about), `rpath`, `runpath`, `LD_LIBRARY_PATH`,
+    `kind` is one of: `program` (the subject itself), `rpath`, `runpath`, `LD_LIBRARY_PATH`,
     `ld.so.cache`, `default` (a default directory), `path` (a NEEDED name with a slash), `loaded` (an object
     loaded before has this name), `preload`, `interpreter` (the dynamic loader itself), `text` (nothing was
     searched: the output of `ldd` or the like says so).
@@ -30,23 +30,23 @@ class FoundVia(NamedTuple):
             return f"{self.kind.upper()} {self.entry or '(empty: the current directory)'} of {self.owner}"
         if self.kind == "LD_LIBRARY_PATH":
             return f"LD_LIBRARY_PATH {self.entry or '(empty: the current directory)'}"
-        words = {
+        descriptions = {
             "program": "the file itself",
             "default": "default directory",
-            "path": "the path it was needed by",
+            "path": "the path in its NEEDED entry",
             "loaded": "already loaded",
             "preload": "preloaded",
             "interpreter": "the program's interpreter",
             "text": "named in the text",
         }
-        return words.get(self.kind, self.kind)
+        return descriptions.get(self.kind, self.kind)
 
 
 class Attempt(NamedTuple):
-    """A place where a library was looked for and not taken."""
+    """A place where a library was searched for in vain, or was found and rejected."""
 
     found_via: FoundVia
-    path: str  # the directory, or the file where one was there
+    path: str  # the file where there is one, else the directory
     reason: str  # e.g. "no such directory", "not there", "is for aarch64"
 
 
@@ -64,14 +64,14 @@ class LoadedObject(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """One DT_NEEDED (or DT_FILTER, DT_AUXILIARY, preload) entry of an object and what became of it."""
+    """One DT_NEEDED (or DT_FILTER, DT_AUXILIARY, preload) entry of an object, and the object that it resolved to."""
 
     needed_by: str  # path of the object that asks
     name: str  # as written
-    path: str | None  # path of the object that serves it, None when there is none
+    path: str | None  # of the object that it resolved to; None when there is none
     found_via: FoundVia | None
-    tried: tuple[Attempt, ...]  # where it was looked for before, in order
-    fatal: str | None = None  # the loader stops with this rather than search on
+    tried: tuple[Attempt, ...]  # where it was searched for before, in order
+    fatal: str | None = None  # why the loader stops here rather than search on
     optional: bool = False  # DT_AUXILIARY or a preload: the program starts without it
 
     @property
@@ -85,7 +85,7 @@ class Closure(NamedTuple):
 
     objects: tuple[LoadedObject, ...]  # the subject first
     edges: tuple[Edge, ...]  # in the order in which the loader asks
-    secure: bool = False  # the program runs set-uid: the loader heeds less
+    secure: bool = False  # the program runs set-uid: the loader ignores much of the environment
 
     @property
     def subject(self) -> LoadedObject:

@@ -1,13 +1,13 @@
-"""A file's bytes behind checked accesses: what is outside is a `MalformedFileError`, never a traceback."""
+"""Bounds-checked access to a file's bytes: reading past the end is a `MalformedFileError`, never a traceback."""
 
 from __future__ import annotations
 
 import errno
 import os
-import resource  # here, because importing takes descriptors, and they have run out when it is needed
+import resource  # not lazily: importing needs descriptors, which have run out by the time this is used
 import stat
 import sys
-from _thread import RLock  # threading and weakref take a millisecond
+from _thread import RLock  # importing threading and weakref takes a millisecond
 from _weakrefset import WeakSet
 from array import array
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# A C++ name can be long (templates of templates), but one above this is a sign of a missing NUL.
+# bytes; a C++ name can be long (templates of templates), but beyond this a NUL must be missing
 LONGEST_STRING = 1 << 20
 LARGEST_TABLE = 5 << 24  # bytes of a table that is read as a whole; libtorch_cpu.so's largest has 15 MB
-LARGEST_SEARCH = 1 << 30  # bytes that are looked through; all read-only data of libtorch_cpu.so are 18 MB
-SEARCHED = 1 << 20  # bytes of these at once
-BLOCK = 1 << 12  # bytes that are read for a small access, and kept: others follow beside
+LARGEST_SEARCH = 1 << 30  # bytes that `find` reads; the read-only data of libtorch_cpu.so has 18 MB
+SEARCHED = 1 << 20  # bytes that `find` reads at once
+BLOCK = 1 << 12  # bytes that are read and kept for a small access: others follow nearby
 MOST_BLOCKS = 1 << 10
-MOST_HELD = 128  # descriptors at once, and at most half of what the system gives
+MOST_HELD = 128  # descriptors at once, and at most half of the system's limit
 
 
 class Data:
-    """The bytes of one file, read as they are asked for or in memory, with its name for messages.
+    """The bytes of one file, in memory or read on demand.
 
     Nothing is mapped: a file that is cut off while it is mapped kills the process that reads on (SIGBUS).
 
@@ -63,26 +63,26 @@ class Data:
         """Open a regular file.
 
         Raises:
-            FileError: it does not exist, may not be read, or is no regular file (a FIFO is not waited for).
+            FileError: it does not exist, cannot be read, or is not a regular file (a FIFO does not block).
             ResourcesError: the system cannot open anything just now.
             MalformedFileError: it is empty.
         """
         return cls(Source(path, kind), str(path), kind)
 
     def close(self) -> None:
-        """Give the descriptor back; bytes in memory are left to their owner."""
+        """Close the descriptor; bytes in memory are not affected."""
         if self._source is not None:
             self._source.close()
 
     def malformed(self, what: str) -> MalformedFileError:
-        """The error for a contradiction in the file; `what` is a clause such as `its header is cut off`."""
+        """Return the error for an inconsistent file; `what` is a clause such as `its header is cut off`."""
         return MalformedFileError(
             f"{self.name} is a damaged {self.kind}: {what}.",
             hint="Copy, build or download it again.",
         )
 
     def unpack(self, layout: struct.Struct, offset: int) -> tuple[Any, ...]:
-        """The fields of `layout` at `offset` bytes."""
+        """Return the fields of `layout` at `offset` bytes."""
         if offset < 0 or offset + layout.size > self.size:
             raise self.malformed(f"it should go on to byte {offset + layout.size} but ends at {self.size}")
         number, start = divmod(offset, BLOCK)
@@ -92,7 +92,7 @@ class Data:
         return layout.unpack(self.take(offset, layout.size))
 
     def take(self, offset: int, size: int) -> bytes:
-        """A copy of `size` bytes at `offset`."""
+        """Return a copy of `size` bytes at `offset`."""
         self._check(offset, size)
         if self._source is None:
             return self._window[2][offset : offset + size]
@@ -102,10 +102,10 @@ class Data:
         return self._source.read(offset, size)
 
     def window(self, start: int, end: int) -> tuple[bytes, int]:
-        """Bytes that hold all from `start` up to `end`, for callers that look at many places there.
+        """Return bytes that include those from `start` up to `end`, for callers that access many places there.
 
         Returns:
-            The bytes, and the offset of the first one. They are kept until another window is asked for.
+            The bytes, and the offset of the first one. They are kept until another window is requested.
         """
         begin, stop, content = self._window
         if begin <= start and end <= stop:
@@ -117,7 +117,7 @@ class Data:
         return content, start
 
     def find(self, needle: bytes, start: int, end: int) -> int:
-        """Where a needle first is between two offsets, or -1; no more than `LARGEST_SEARCH` bytes are read."""
+        """Return the offset of the first needle between two offsets, or -1; at most `LARGEST_SEARCH` bytes are read."""
         end = min(end, self.size, start + LARGEST_SEARCH)
         if self._source is None:
             return self._window[2].find(needle, start, end)
@@ -129,7 +129,7 @@ class Data:
         return -1
 
     def numbers(self, kind: str, offset: int, size: int, byteorder: str) -> array[int]:
-        """The unsigned numbers of `kind` (as `array` names them) in `size` bytes at `offset`."""
+        """Return the unsigned numbers of `kind` (a type code of `array`) in `size` bytes at `offset`."""
         self._check(offset, size)
         found = array(kind)
         if self._source is None:
@@ -141,7 +141,7 @@ class Data:
         return found
 
     def raw_string(self, offset: int, end: int) -> bytes:
-        """The bytes from `offset` up to the next NUL, which must lie before `end`."""
+        """Return the bytes from `offset` up to the next NUL, which must come before `end`."""
         limit = min(end, offset + LONGEST_STRING, self.size)
         pieces = []
         position = offset
@@ -163,7 +163,7 @@ class Data:
             raise self.malformed(f"one of its tables claims {size} bytes, more than any has")
 
     def _block(self, number: int) -> bytes:
-        """A block by its number; what was read of it is kept."""
+        """Return a block by its number, and keep it."""
         start = number * BLOCK
         size = min(BLOCK, self.size - start)
         memory = self._window[2]
@@ -174,14 +174,42 @@ class Data:
         return block
 
     def string(self, offset: int, end: int) -> str:
-        """`raw_string` as text; bytes that are no UTF-8 survive as surrogates, as in file names."""
+        """Return `raw_string` as text; bytes that are not UTF-8 become surrogates, as in file names."""
         return self.raw_string(offset, end).decode("utf-8", "surrogateescape")
 
 
-class Source:
-    """A regular file that is read at many places.
+class LazyBytes:
+    """The bytes of a file from an offset on; a slice is read when it is taken."""
 
-    Before descriptors run out, all of these give theirs back, and open the file again when they are next asked.
+    __slots__ = ("_start", "_take")
+
+    def __init__(self, data: Data, start: int) -> None:
+        self._take = data.take
+        self._start = start
+
+    def __getitem__(self, part: slice[int, int, None]) -> bytes:
+        return self._take(self._start + part.start, part.stop - part.start)
+
+
+class LazyNumbers:
+    """The unsigned numbers of a file from an offset on; each is read when it is asked for."""
+
+    __slots__ = ("_layout", "_start", "_unpack")
+
+    def __init__(self, data: Data, start: int, layout: struct.Struct) -> None:
+        self._unpack = data.unpack
+        self._start = start
+        self._layout = layout
+
+    def __getitem__(self, number: int) -> int:
+        value: int = self._unpack(self._layout, self._start + number * self._layout.size)[0]
+        return value
+
+
+class Source:
+    """A regular file for random access.
+
+    Before descriptors run out, all sources close theirs, and reopen the file for the next read.
     """
 
     __slots__ = ("__weakref__", "_descriptor", "_identity", "_path")
@@ -213,10 +241,10 @@ class Source:
             close(self._descriptor)
 
     def read(self, offset: int, size: int) -> bytes:
-        """So many bytes, which the file had when it was opened.
+        """Return `size` bytes at `offset`; the file must be as it was when it was opened.
 
         Raises:
-            ResourcesError: it was changed since, or cannot be read just now.
+            ResourcesError: it has changed since, or cannot be read at the moment.
         """
         with self._lock:
             try:
@@ -230,7 +258,7 @@ class Source:
         return content
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             self._open.discard(self)
@@ -238,7 +266,7 @@ class Source:
 
     @classmethod
     def close_all(cls) -> bool:
-        """Give the descriptors of all back; whether there were any."""
+        """Close the descriptors of all sources; return whether any was open."""
         with cls._lock:
             held = list(cls._open)
             for each in held:
@@ -261,33 +289,33 @@ class Source:
 
     def _changed(self) -> ResourcesError:
         return ResourcesError(
-            f"{self._path} was changed while it was read.", hint="Run it again when the file is complete."
+            f"{self._path} changed while it was being read.", hint="Run it again when the file is complete."
         )
 
 
 def regular(status: os.stat_result, path: Path | str, kind: str) -> os.stat_result:
-    """The status of a file that can be read.
+    """Return the status of a file after checking that it can be read.
 
     Raises:
-        FileError: it is no regular file.
+        FileError: it is not a regular file.
         MalformedFileError: it is empty.
     """
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{path} is {file_kind(status.st_mode)}, not a file.", hint="Name a file.")
     if status.st_size == 0:
-        raise MalformedFileError(f"{path} is empty, and an empty file is no {kind}.")
+        raise MalformedFileError(f"{path} is empty: not a valid {kind}.")
     return status
 
 
 def identity(status: os.stat_result) -> tuple[int, int, int, int]:
-    """What tells one state of a file from another: device, inode, size, time of change."""
+    """Return what identifies one state of a file: device, inode, size, modification time."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def open_descriptor(path: Path | str) -> int:
-    """A descriptor to read from, without waiting for a FIFO.
+    """Open a file for reading; a FIFO does not block.
 
-    Where the limit of descriptors is met the soft one is raised, or those of open files are given back.
+    Where the limit of descriptors is reached, the soft limit is raised, or those of all sources are closed.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -299,7 +327,7 @@ def open_descriptor(path: Path | str) -> int:
 
 
 def _raise_limit() -> bool:
-    """Raise the soft limit of open files to the hard one; whether it was lower."""
+    """Raise the soft limit of open files to the hard one; return whether it was lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return False
@@ -308,7 +336,7 @@ def _raise_limit() -> bool:
 
 
 def unreadable(path: Path | str, error: OSError | ValueError) -> TorchlinkError:
-    """The error for a file that cannot be opened: a `ResourcesError` where the file is not what is at fault."""
+    """Return the error for a file that cannot be opened: a `ResourcesError` where the file is not at fault."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.errno in RESOURCES:
         return out_of_resources(f"Cannot read {path}", error)

@@ -1,8 +1,7 @@
-"""Section headers, for what the loader does not need: a stripped file may have none.
+"""One ELF file, read on demand: block by block, and through its program headers.
 
-Which symbols an ELF file's relocations bind, without a walk over the relocations that name none.
-
-One ELF file, read as far as it is asked: block by block and through its program headers.
+Relocations are read only as far as they name symbols, and section headers only to search a section's bytes: a stripped
+file may have none.
 
 Why not pyelftools: before it gives the dynamic section it parses the hash table bucket by bucket, 14 ms for
 libtorch_cpu.so where this takes 0.1. The tests compare the two on real files.
@@ -27,6 +26,7 @@ from torchlink.binary.elf_dynamic import (
     read_dynamic,
 )
 from torchlink.binary.elf_layout import (
+    MOST_SYMBOLS,
     PF_X,
     PLAIN_STACK,
     PT_GNU_STACK,
@@ -51,13 +51,34 @@ if TYPE_CHECKING:
 
 SHT_NOBITS = 8
 MOST_SECTIONS = 1 << 16
+# The relocation that copies a library's variable into the program, per machine (<elf.h>).
+COPY = {
+    "x86_64": 5,
+    "x32": 5,
+    "x86": 5,
+    "aarch64": 1024,
+    "arm": 20,
+    "ppc64le": 19,
+    "ppc64": 19,
+    "ppc": 19,
+    "riscv64": 4,
+    "riscv32": 4,
+    "s390x": 9,
+    "s390": 9,
+    "loongarch64": 4,
+}
+LARGEST = 1 << 29  # bytes of a table; libtorch_cpu.so's has 8 MB
+CHUNK = 1 << 20  # bytes of a table read at once, rounded to whole entries
+KIND = "ELF file"
+NT_GNU_BUILD_ID = 3
+__all__ = ["Definition", "Dynamic", "ElfFile", "Reference", "Symbol", "VersionDefinition", "VersionNeed"]
 
 
 def section_range(image: Image, name: str) -> tuple[int, int] | None:
-    """File offsets where a section's bytes begin and end; None where there is no such section.
+    """Return the file offsets at which a section begins and ends; None where there is no such section.
 
     Raises:
-        MalformedFileError: the section headers lie outside the file.
+        MalformedFileError: the section headers are outside the file.
     """
     table, count = image.section_table
     shape = image.layout.section
@@ -75,29 +96,8 @@ def section_range(image: Image, name: str) -> tuple[int, int] | None:
     return None
 
 
-# The relocation that copies a library's variable into the program, per machine (<elf.h>).
-COPY = {
-    "x86_64": 5,
-    "x32": 5,
-    "x86": 5,
-    "aarch64": 1024,
-    "arm": 20,
-    "ppc64le": 19,
-    "ppc64": 19,
-    "ppc": 19,
-    "riscv64": 4,
-    "riscv32": 4,
-    "s390x": 9,
-    "s390": 9,
-    "loongarch64": 4,
-}
-MOST_SYMBOLS = 1 << 21
-LARGEST = 1 << 29  # bytes of a table; libtorch_cpu.so's has 8 MB
-CHUNK = 1 << 20  # bytes of a table read at once, rounded to whole entries
-
-
 def relocated_indices(image: Image, dynamic: Dynamic) -> tuple[frozenset[int], frozenset[int]]:
-    """Indices of the symbols that relocations name, and of those among them that are copy relocations.
+    """Return the indices of the symbols that relocations name, and of those that copy relocations name.
 
     DT_RELR and the leading relative relocations (DT_RELACOUNT) name no symbol and are not read.
     """
@@ -124,7 +124,7 @@ def relocated_indices(image: Image, dynamic: Dynamic) -> tuple[frozenset[int], f
 
 
 def relocation_chunks(image: Image, dynamic: Dynamic) -> Iterator[tuple[array[int], int]]:
-    """Pieces of the relocation tables as (32-bit words, words an entry)."""
+    """Yield the relocation tables in chunks, as (32-bit words, words per entry)."""
     tags = dynamic.tags
     width = image.bits // 8
     with_addend, without = 3 * width, 2 * width
@@ -138,17 +138,11 @@ def relocation_chunks(image: Image, dynamic: Dynamic) -> Iterator[tuple[array[in
             continue
         start, end = image.locate(tags[tag])
         if start + size > end or size > LARGEST:
-            raise image.data.malformed("its relocations lie beyond their segment")
+            raise image.data.malformed("its relocations extend past their segment")
         step = CHUNK // entry * entry
         stop = start + size // entry * entry
         for offset in range(min(start + relative * entry, stop), stop, step):
             yield image.data.numbers("I", offset, min(step, stop - offset), image.byteorder), entry // 4
-
-
-KIND = "ELF file"
-NT_GNU_BUILD_ID = 3
-
-__all__ = ["Definition", "Dynamic", "ElfFile", "Reference", "Symbol", "VersionDefinition", "VersionNeed"]
 
 
 class ElfFile(BinaryFile):
@@ -208,7 +202,7 @@ class ElfFile(BinaryFile):
 
     @property
     def is_aligned(self) -> bool:
-        """Whether every loaded segment's address and offset agree modulo its alignment: glibc refuses others."""
+        """Whether every loaded segment's address and offset agree modulo its alignment, as glibc requires."""
         return all(
             (load.address - load.offset) % load.alignment == 0
             for load in self._image.loads
@@ -277,11 +271,11 @@ class ElfFile(BinaryFile):
         return [self._symbols.at(index) for index in sorted(self._relocated[0])]
 
     def references(self, *, relocated: bool = True) -> Iterator[Reference]:
-        """What it takes from other objects: undefined symbols, and variables that copy relocations bring.
+        """Yield what it uses of other objects: undefined symbols, and the variables of copy relocations.
 
         Args:
-            relocated: only those that some relocation names, which are those that a loader looks up. Without,
-                all undefined symbols of the table: cheaper for a large library, but some may be idle.
+            relocated: only those that some relocation names, which are those that a loader looks up. Otherwise all
+                undefined symbols of the table: cheaper for a large library, but some may never be looked up.
         """
         if not relocated:
             return self._symbols.references(None, copies=frozenset())
@@ -301,7 +295,7 @@ class ElfFile(BinaryFile):
         return self._symbols.names(numbers)
 
     def undefined_names(self) -> list[bytes]:
-        """The mangled names of the undefined symbols, as the symbol table has them."""
+        """Return the mangled names of the undefined symbols, in the symbol table's order."""
         return self._symbols.undefined_names()
 
     @property
@@ -310,18 +304,18 @@ class ElfFile(BinaryFile):
         return self._symbols.count
 
     def exports(self) -> frozenset[bytes]:
-        """The mangled names that references may bind to; costs as much as the library is large."""
+        """Return the mangled names that references may bind to; the cost grows with the library."""
         return self._symbols.exports()
 
     def definitions(self) -> list[Definition]:
-        """What it defines for others; costs as much as the library is large."""
+        """Return what it defines for others; the cost grows with the library."""
         return self._symbols.definitions(None, preemptible=False)
 
     def preemptible(self) -> list[Definition]:
-        """What it defines and its own relocations look up by name: an object loaded before it may take these.
+        """Return what it defines and its own relocations look up by name: an object loaded earlier may preempt these.
 
-        Not what has protected visibility, nor anything where DF_SYMBOLIC binds it to itself. What the linker bound
-        already (-Bsymbolic, hidden visibility) no relocation names.
+        Protected symbols are not among them, nor anything in an object with DF_SYMBOLIC. What the linker has bound
+        already (-Bsymbolic, hidden visibility) is named by no relocation.
         """
         if self.dynamic.symbolic:
             return []
@@ -337,11 +331,11 @@ class ElfFile(BinaryFile):
         return self._symbols.provides(name, gnu_hash, version)
 
     def strong(self) -> list[Wanted]:
-        """The undefined symbols that must be served, by the symbol table, whatever relocations name."""
+        """Return the undefined symbols that are not weak, whether or not a relocation names them."""
         return self._symbols.strong()
 
     def likely(self, wanted: list[Wanted]) -> list[Wanted]:
-        """Those of these symbols that its hash table does not rule out at a glance."""
+        """Return those of these symbols that the filter of its hash table does not rule out."""
         return self._symbols.likely(wanted)
 
     def unresolved(self, wanted: list[Wanted]) -> list[Wanted]:
@@ -349,14 +343,14 @@ class ElfFile(BinaryFile):
         return self._symbols.unresolved(wanted)
 
     def read(self, address: int, size: int) -> bytes:
-        """Up to `size` bytes as they would be loaded at a virtual address, fewer at the end of a segment."""
+        """Return up to `size` bytes at a virtual address, fewer at the end of a segment."""
         offset, end = self._image.locate(address)
         return self._data.take(offset, min(size, end - offset))
 
     def find_in_section(self, section: str, needle: bytes, before: int, after: int) -> bytes | None:
-        """The bytes around the first `needle` in a section: `before` ahead of it, itself, `after` behind.
+        """Return the first `needle` in a section with up to `before` bytes ahead of it and `after` bytes behind.
 
-        None where it is not there, or where the file has no such section header.
+        None where the needle is not found, or where the file has no such section header.
         """
         bounds = section_range(self._image, section)
         if bounds is None:
@@ -369,9 +363,9 @@ class ElfFile(BinaryFile):
         return self._data.take(begin, min(end, found + len(needle) + after) - begin)
 
     def version_needs(self) -> tuple[VersionNeed, ...]:
-        """The symbol versions that it needs of its libraries."""
+        """Return the symbol versions that it needs from its libraries."""
         return self._versions.needs
 
     def version_definitions(self) -> tuple[VersionDefinition, ...]:
-        """The symbol versions that it defines."""
+        """Return the symbol versions that it defines."""
         return self._versions.definitions

@@ -1,4 +1,4 @@
-"""An ELF file's dynamic section: what it asks of the dynamic loader."""
+"""An ELF file's dynamic section."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DF_SYMBOLIC, DF_TEXTREL = 0x2, 0x4
 DF_1_NODEFLIB, DF_1_PIE = 0x800, 0x08000000
 
 TEXT_TAGS = frozenset({DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH, DT_AUXILIARY, DT_FILTER})
-MOST_ENTRIES = 1 << 16  # a program with this many NEEDED entries does not exist; a damaged file may look so
+MOST_ENTRIES = 1 << 16  # no real file has as many; a damaged one may
 
 
 class Dynamic(NamedTuple):
@@ -36,7 +36,7 @@ class Dynamic(NamedTuple):
     rpath: str | None  # DT_RPATH as written, `$ORIGIN` unexpanded
     runpath: str | None  # DT_RUNPATH as written
     auxiliary: tuple[str, ...]  # DT_AUXILIARY: optional objects to search first
-    filter: tuple[str, ...]  # DT_FILTER: objects whose symbols this one stands for
+    filter: tuple[str, ...]  # DT_FILTER: objects that define this one's symbols in its place
     flags: int  # DT_FLAGS
     flags_1: int  # DT_FLAGS_1
     textrel: bool  # relocations write into read-only segments
@@ -78,7 +78,7 @@ def read_dynamic(image: Image) -> Dynamic:
     if image.loads:
         if not image.in_file(segment.address):
             raise MalformedFileError(
-                f"{image.data.name} holds debug information only, without the program or library it is of.",
+                f"{image.data.name} is a separate debug file: it holds no code.",
                 hint="Name the program or library itself.",
             )
         offset, end = image.locate(segment.address)
@@ -120,12 +120,12 @@ def read_entries(image: Image, offset: int, end: int) -> list[tuple[int, int]]:
     words = image.data.numbers("Q" if image.bits == 64 else "I", offset, count * size, image.byteorder)
     tags, values = words[::2], words[1::2]
     if 0 in tags:
-        return list(zip(tags[: tags.index(0)], values, strict=False))  # what stands behind DT_NULL is padding
+        return list(zip(tags[: tags.index(0)], values, strict=False))  # what follows DT_NULL is padding
     if count == MOST_ENTRIES:
         raise image.data.malformed("its dynamic section has no end")
     return list(zip(tags, values, strict=True))
 
 
 def last(values: list[str] | None) -> str | None:
-    """The loader keeps the last entry of a tag that may appear once."""
+    """Return the last entry of a tag that may appear once, which is the one that the loader keeps."""
     return values[-1] if values else None

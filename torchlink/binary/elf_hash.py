@@ -7,15 +7,17 @@ from functools import lru_cache
 from itertools import accumulate, repeat
 from typing import TYPE_CHECKING
 
+from torchlink.binary.data import LazyNumbers
 from torchlink.binary.elf_dynamic import DT_GNU_HASH, DT_HASH
+from torchlink.binary.elf_layout import MOST_SYMBOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torchlink.binary.elf_layout import Image, Wanted
 
 MASK = 0xFFFFFFFF
-LONGEST_NUMERAL = 512  # bytes of a name; the few longer ones take the slow way
+LONGEST_NUMERAL = 512  # bytes of a name; the few longer ones are hashed byte by byte
 START_TIMES_POWERS = tuple(
     accumulate(repeat(33, LONGEST_NUMERAL), lambda power, _: power * 33 & MASK, initial=5381)
 )
@@ -32,8 +34,8 @@ WIDE_HASH_MACHINES = frozenset({"s390x", "alpha"})  # their 64-bit DT_HASH has 6
 def gnu_hash(name: bytes) -> int:
     """The 32-bit hash that DT_GNU_HASH uses: 5381, then times 33 plus the next byte.
 
-    A name is thus the digits of a number in base 33, and reading numbers is what Python does fast: four times
-    as fast as a sum, where a closure of libtorch has many thousand names to hash.
+    A name is thus the digits of a number in base 33, and `int` reads those four times as fast as a loop adds them up.
+    A closure of libtorch has many thousand names to hash.
     """
     length = len(name)
     if length <= LONGEST_NUMERAL:
@@ -58,7 +60,7 @@ def sysv_hash(name: bytes) -> int:
 
 
 class GnuTable:
-    """DT_GNU_HASH: a Bloom filter, then buckets of symbol indices, then one chained hash a symbol."""
+    """DT_GNU_HASH: a Bloom filter, then buckets of symbol indices, then one chained hash per symbol."""
 
     __slots__ = (
         "_bits",
@@ -81,59 +83,16 @@ class GnuTable:
             image.data.unpack(word, start + 4 * number)[0] for number in range(4)
         )
         if max(self._bucket_count, self._bloom_words) > MOST_BUCKETS:
-            raise image.data.malformed("its symbol hash table is larger than any")
+            raise image.data.malformed("its symbol hash table is implausibly large")
         self._bloom = start + 16
         self._buckets = self._bloom + self._bloom_words * image.bits // 8
         self._chains = self._buckets + 4 * self._bucket_count
         self._bits = image.bits
         self._filter: array[int] | None = None
 
-    def may_hold(self, hashed: int) -> bool:
-        """What the Bloom filter says of a hash; reads the filter as a whole, for callers with many names."""
-        words = self._filter or self._read_filter()
-        bits = self._bits
-        word: int = words[hashed // bits % len(words)]
-        return bool(word >> hashed % bits & word >> (hashed >> self._shift) % bits & 1)
-
-    def _read_filter(self) -> array[int]:
-        size = self._bits // 8
-        words = self._numbers("Q" if size == 8 else "I", self._bloom, self._bloom_words * size)
-        self._filter = words or array("Q", (0,))  # an empty filter lets nothing pass
-        return self._filter
-
-    def _numbers(self, kind: str, offset: int, size: int) -> array[int]:
-        return self._image.data.numbers(kind, offset, size, self._image.byteorder)
-
-    def candidates(self, name: bytes, hashed: int | None = None) -> list[int]:
-        """Indices of symbols whose hash is that of `name`.
-
-        Args:
-            name: mangled name.
-            hashed: its hash, where the caller has it and asked `may_hold`.
-        """
-        if not self._bucket_count:
-            return []
-        data, layout = self._image.data, self._image.layout
-        if hashed is None:
-            hashed = gnu_hash(name)
-            if not self._passes_filter(hashed):
-                return []
-        (index,) = data.unpack(layout.word, self._buckets + hashed % self._bucket_count * 4)
-        found: list[int] = []
-        if index < self.first:
-            return found
-        wanted = hashed | 1
-        for number in range(index, index + LONGEST_CHAIN):
-            (stored,) = data.unpack(layout.word, self._chains + (number - self.first) * 4)
-            if stored | 1 == wanted:
-                found.append(number)
-            if stored & 1:
-                return found
-        raise data.malformed("a chain of its symbol hash table has no end")
-
-    def filter_paths(self, wanted: Iterable[Wanted]) -> list[Wanted]:
-        """`may_hold` for many."""
-        words = self._filter or self._read_filter()
+    def sift(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+        """Return those that the Bloom filter does not rule out."""
+        words = self._read_filter()
         bits, shift, count = self._bits, self._shift, len(words)
         return [
             each
@@ -143,20 +102,27 @@ class GnuTable:
             & 1
         ]
 
-    def find_all(self, wanted: Iterable[Wanted], count: int) -> list[tuple[Wanted, int]]:
-        """`candidates` for many that `sift` let pass, each beside what it is a candidate for.
-
-        The tables are read as a whole, which takes a tenth of the time.
+    def find(self, wanted: Iterable[Wanted], count: int | None) -> list[tuple[Wanted, int]]:
+        """Return what `sift` let pass, each with the index of every symbol that has the same hash.
 
         Args:
             wanted: what is looked for.
-            count: how many symbols the file has.
+            count: how many symbols the file has, for many names: the tables are then read as a whole. None for few.
         """
-        buckets = self._bucket_words()
-        chains = self._numbers("I", self._chains, 4 * max(count - self.first, 0))
-        first, end, bucket_count = self.first, len(chains), len(buckets) or 1
         found: list[tuple[Wanted, int]] = []
-        for each in wanted if buckets else ():
+        first, bucket_count = self.first, self._bucket_count
+        if not bucket_count:
+            return found
+        buckets: array[int] | LazyNumbers
+        chains: array[int] | LazyNumbers
+        if count is None:
+            data, word = self._image.data, self._image.layout.word
+            buckets, chains = LazyNumbers(data, self._buckets, word), LazyNumbers(data, self._chains, word)
+            end = MOST_SYMBOLS
+        else:
+            end = max(count - first, 0)
+            buckets, chains = self._read_buckets(), self._numbers("I", self._chains, 4 * end)
+        for each in wanted:
             hashed = each[0]
             position = buckets[hashed % bucket_count] - first
             while 0 <= position < end:
@@ -166,35 +132,39 @@ class GnuTable:
                 if stored & 1:
                     break
                 position += 1
+            else:
+                if position >= end:
+                    raise self._image.data.malformed("a chain of its symbol hash table has no end")
         return found
-
-    def _passes_filter(self, hashed: int) -> bool:
-        """What the Bloom filter says, by reading one word of it."""
-        bits = self._bits
-        if not self._bloom_words:
-            return False
-        position = self._bloom + hashed // bits % self._bloom_words * (bits // 8)
-        (word,) = self._image.data.unpack(self._image.layout.address, position)
-        return bool(word >> hashed % bits & word >> (hashed >> self._shift) % bits & 1)
 
     @property
     def covers_symbols(self) -> bool:
         """Whether any symbol is hashed; an empty table's `first` says nothing."""
-        return any(self._bucket_words())
-
-    def _bucket_words(self) -> array[int]:
-        return self._numbers("I", self._buckets, 4 * self._bucket_count)
+        return any(self._read_buckets())
 
     def count(self) -> int | None:
-        """How many symbols there are, or None when no symbol is hashed (the table does not say then)."""
+        """Return the number of symbols, or None when no symbol is hashed (the table does not say then)."""
         data, layout = self._image.data, self._image.layout
-        index = max(self._bucket_words(), default=0)
+        index = max(self._read_buckets(), default=0)
         if index < self.first or not index:
             return None
         for number in range(index, index + LONGEST_CHAIN):
             if data.unpack(layout.word, self._chains + (number - self.first) * 4)[0] & 1:
                 return number + 1
         raise data.malformed("a chain of its symbol hash table has no end")
+
+    def _read_filter(self) -> array[int]:
+        if self._filter is None:
+            size = self._bits // 8
+            words = self._numbers("Q" if size == 8 else "I", self._bloom, self._bloom_words * size)
+            self._filter = words or array("Q", (0,))  # an empty filter lets nothing pass
+        return self._filter
+
+    def _read_buckets(self) -> array[int]:
+        return self._numbers("I", self._buckets, 4 * self._bucket_count)
+
+    def _numbers(self, kind: str, offset: int, size: int) -> array[int]:
+        return self._image.data.numbers(kind, offset, size, self._image.byteorder)
 
 
 class SysvTable:
@@ -208,38 +178,40 @@ class SysvTable:
         self._word = image.layout.address if image.machine in WIDE_HASH_MACHINES else image.layout.word
         self._bucket_count, self._chain_count = self._entry(0), self._entry(1)
         if (2 + self._bucket_count + self._chain_count) * self._word.size > image.data.size:
-            raise image.data.malformed("its symbol hash table is larger than itself")
+            raise image.data.malformed("its symbol hash table is larger than the file")
+
+    def sift(self, wanted: list[Wanted]) -> list[Wanted]:
+        """Return all: DT_HASH has no filter."""
+        return wanted
+
+    def find(self, wanted: Iterable[Wanted], count: int | None) -> list[tuple[Wanted, int]]:
+        """Return what is looked for, each with the index of every symbol in its bucket."""
+        del count  # the table has its own
+        return [(each, number) for each in wanted for number in self._chain(each[1])]
+
+    def count(self) -> int | None:
+        """Return the number of symbols."""
+        return self._chain_count
+
+    def _chain(self, name: bytes) -> Iterator[int]:
+        if not self._bucket_count:
+            return
+        index = self._entry(2 + sysv_hash(name) % self._bucket_count)
+        seen = 0
+        while index:
+            if index >= self._chain_count or seen >= min(self._chain_count, LONGEST_CHAIN):
+                raise self._image.data.malformed("a chain of its symbol hash table has no end")
+            seen += 1
+            yield index
+            index = self._entry(2 + self._bucket_count + index)
 
     def _entry(self, number: int) -> int:
         value: int = self._image.data.unpack(self._word, self._start + number * self._word.size)[0]
         return value
 
-    def candidates(self, name: bytes, hashed: int | None = None) -> list[int]:
-        """Indices of the symbols in the bucket of `name`; `hashed` is of the other table and not used."""
-        del hashed
-        found: list[int] = []
-        if not self._bucket_count:
-            return found
-        index = self._entry(2 + sysv_hash(name) % self._bucket_count)
-        while index:
-            if index >= self._chain_count or len(found) >= min(self._chain_count, LONGEST_CHAIN):
-                raise self._image.data.malformed("a chain of its symbol hash table has no end")
-            found.append(index)
-            index = self._entry(2 + self._bucket_count + index)
-        return found
-
-    def may_hold(self, hashed: int) -> bool:
-        """DT_HASH has no filter: any name may be here."""
-        del hashed
-        return True
-
-    def count(self) -> int | None:
-        """How many symbols there are."""
-        return self._chain_count
-
 
 def hash_table(image: Image, tags: Mapping[int, int]) -> GnuTable | SysvTable | None:
-    """The table that the loader would use, or None: then only a walk over all symbols finds one."""
+    """Return the table that the loader would use, or None where only a walk over all symbols finds one."""
     if DT_GNU_HASH in tags:
         return GnuTable(image, tags[DT_GNU_HASH])
     if DT_HASH in tags:

@@ -1,10 +1,8 @@
-"""The shapes of ELF's records in both widths and byte orders, and the numbers that name things.
+"""The layout of ELF files: record formats and constants, symbols, and the header with its segments.
 
-Source: the System V gABI and <elf.h>.
+`Image` is a file as the loader sees it: it turns virtual addresses into file offsets and needs no section headers.
 
-What is said of one symbol, and of one use of a symbol of another file.
-
-What the loader sees of an ELF file: its header, its segments, and addresses turned into file offsets.
+Sources: the System V gABI and <elf.h>.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ PN_XNUM = 0xFFFF  # the number of program headers did not fit; section 0 holds i
 SHT_DYNSYM = 11
 
 TYPES = {1: "rel", 2: "exec", 3: "dyn", 4: "core"}
+# By e_machine and class.
 MACHINES = {
     (2, 32): "sparc",
     (43, 64): "sparc64",
@@ -50,17 +49,26 @@ MACHINES = {
 }
 # Where the stack is not executable unless PT_GNU_STACK asks (glibc's DEFAULT_STACK_PERMS without PF_X).
 PLAIN_STACK = frozenset({"aarch64", "riscv64", "riscv32", "loongarch64"})
+BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
+KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
+VISIBILITIES = ("default", "internal", "hidden", "protected")
+# A symbol to look up: its GNU hash, mangled name, version, and index in its own table. Plain tuples, because
+# a closure of libtorch has many thousand.
+Wanted = tuple[int, bytes, "str | None", int]
+MOST_SYMBOLS = 1 << 21  # in one table; libtorch_cpu.so has 75,000
+MAGIC = b"\x7fELF"
+MOST_SEGMENTS = 1 << 16
 
 
 def machine_name(number: int, bits: int, byteorder: str) -> str:
-    """`x86_64`, `aarch64`, …, or `machine-N` for one that has no name here."""
+    """`x86_64`, `aarch64`, …, or `machine-N` for one without a name in `MACHINES`."""
     if number == 21:
         return "ppc64le" if byteorder == "little" else "ppc64"
     return MACHINES.get((number, bits), f"machine-{number}")
 
 
 class RecordLayout(NamedTuple):
-    """The record shapes of one class (32 or 64 bits) and byte order."""
+    """The record formats of one class (32 or 64 bits) and byte order."""
 
     bits: int
     byteorder: str  # "little" | "big"
@@ -112,16 +120,6 @@ def segments_from(table: bytes, layout: RecordLayout) -> tuple[Segment, ...]:
     return tuple(map(Segment._make, map(itemgetter(*order), layout.segment.iter_unpack(table))))
 
 
-BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
-KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
-VISIBILITIES = ("default", "internal", "hidden", "protected")
-
-
-# An undefined symbol that must be served: its GNU hash, mangled name, version and index in the table. Plain tuples,
-# because a closure of libtorch has many thousand.
-Wanted = tuple[int, bytes, "str | None", int]
-
-
 class Symbol(NamedTuple):
     """One dynamic symbol. `value` is an address (0 when undefined), `size` is in bytes."""
 
@@ -134,39 +132,35 @@ class Symbol(NamedTuple):
     value: int
     size: int
     version: str | None  # `GLIBC_2.34`; None without a version
-    version_library: str | None  # of an undefined symbol: the library that the version is needed of
+    version_library: str | None  # of an undefined symbol: the library that should define the version
     hidden_version: bool  # of a defined symbol: `name@VERSION` rather than `name@@VERSION`
 
 
 class Reference(NamedTuple):
-    """A symbol that a file takes from elsewhere."""
+    """A symbol that a file uses and another object defines."""
 
     name: bytes  # mangled
     number: int  # its index in the table
     version: str | None
     version_library: str | None  # the NEEDED name that the version was linked against
     weak: bool  # may stay undefined
-    copied: bool  # a copy relocation: the program itself does not count as its provider
+    copied: bool  # by a copy relocation: the program's own copy does not count as its definition
 
 
 class Definition(NamedTuple):
-    """A symbol that a file defines for others, and for itself where its relocations name it."""
+    """A symbol that a file defines for other objects, and for itself where its relocations name it."""
 
     name: bytes  # mangled
     number: int  # its index in the table
     version: str | None
-    strong: bool  # neither weak, as every copy of an inline function is, nor unique
-
-
-MAGIC = b"\x7fELF"
-MOST_SEGMENTS = 1 << 16
+    strong: bool  # neither weak (as copies of inline functions are) nor unique
 
 
 class Image:
     """Header and program headers of one ELF file; section headers are not needed and may be absent.
 
     Raises:
-        MalformedFileError: the bytes are no ELF file, or its header or program headers are cut off.
+        MalformedFileError: the bytes are not an ELF file, or its header or program headers are cut off.
     """
 
     __slots__ = (
@@ -191,7 +185,7 @@ class Image:
             raise data.malformed("its header is cut off")
         width, order = data.take(4, 2)
         if width not in {1, 2} or order not in {1, 2}:
-            raise data.malformed("its header names neither 32 nor 64 bits, or no byte order")
+            raise data.malformed("its header has no valid class (32 or 64 bits) or byte order")
         self.bits = 32 * width
         self.byteorder = "little" if order == 1 else "big"
         self.layout = layout_of(self.bits, self.byteorder)
@@ -212,7 +206,7 @@ class Image:
         if size != shape.size:
             raise self.data.malformed(f"its program headers are {size} bytes long instead of {shape.size}")
         if count > MOST_SEGMENTS or offset + count * size > self.data.size:
-            raise self.data.malformed("its program headers lie beyond its end")
+            raise self.data.malformed("its program headers extend past its end")
         return segments_from(self.data.take(offset, count * size), self.layout)
 
     def segment(self, kind: int) -> Segment | None:
@@ -224,10 +218,10 @@ class Image:
         return any(0 <= address - load.address < load.file_size for load in self.loads)
 
     def locate(self, address: int) -> tuple[int, int]:
-        """File offset of a virtual address, and the offset where the bytes from there on end.
+        """Return the file offset of a virtual address, and the offset at which its segment ends.
 
-        They go on in the next segment where that continues the first in memory and in the file: patchelf puts a
-        string table across two.
+        Segments that are adjacent both in memory and in the file count as one: patchelf may spread a
+        string table over two.
 
         Raises:
             MalformedFileError: no loaded segment holds the address in the file.
@@ -241,4 +235,4 @@ class Image:
                         break
                     size += other.file_size
                 return load.offset + distance, min(load.offset + size, self.data.size)
-        raise self.data.malformed(f"the address {address:#x} is in none of its segments")
+        raise self.data.malformed(f"the address {address:#x} is not in any of its segments")

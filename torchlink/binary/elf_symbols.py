@@ -1,6 +1,6 @@
-"""Stretches of an ELF file's symbol table as columns, for what is asked of thousands of symbols.
+"""An ELF file's dynamic symbols: looked up by name through the hash table, or read as columns.
 
-An ELF file's dynamic symbols: one by name through the hash table, or all of them.
+`Columns` reads two fields of many symbols at once. `SymbolTable` answers everything else.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from torchlink.binary.data import LazyBytes, LazyNumbers
 from torchlink.binary.elf_dynamic import (
     DT_GNU_HASH,
     DT_HASH,
@@ -23,6 +24,7 @@ from torchlink.binary.elf_hash import GnuTable, gnu_hash, hash_table
 from torchlink.binary.elf_layout import (
     BINDINGS,
     KINDS,
+    MOST_SYMBOLS,
     PT_INTERP,
     SHT_DYNSYM,
     VISIBILITIES,
@@ -44,11 +46,18 @@ if TYPE_CHECKING:
 
 
 LOCAL, GLOBAL, WEAK = 0, 1, 2  # symbol bindings
-OVERLAP = "its symbol names overlap without measure"
+OVERLAP = "its symbol names overlap far more than any linker makes them"
+NO_VERSION: tuple[None, None] = (None, None)
+CHUNK = 1 << 12  # symbols read at once
+# From this many names on, a look-up reads whole tables rather than single entries. Checking libtorch_python.so's 5,600
+# undefined names takes 23 ms; 42 ms with single entries alone, 38 ms with whole tables alone, which also slow a single
+# look-up in libtorch_cpu.so from 0.3 ms to 3.4 ms.
+MANY = 100
+FIRST_VERSION = 2  # indices 0 and 1 mean no version; references without a version bind to the first one
 
 
 class Columns:
-    """Where the names of symbols begin, and the word that holds their binding and section.
+    """The symbol table by column: where each name begins, and the word that holds its binding and section.
 
     Args:
         image: the file.
@@ -71,7 +80,7 @@ class Columns:
         self.visibility = 3 << (8 if little else 16)
 
     def read(self, first: int, end: int) -> tuple[array[int], array[int]]:
-        """Of the symbols from number `first` up to `end`: the names' places, the fields of binding and section."""
+        """Return the name offsets, and the words with binding and section, of the symbols from `first` up to `end`."""
         size = self._image.layout.symbol.size
         bytes_ = max(end - first, 0) * size
         words = self._image.data.numbers("I", self._start + first * size, bytes_, self._image.byteorder)
@@ -79,7 +88,7 @@ class Columns:
         return words[::step], words[1 if self._image.bits == 64 else 3 :: step]
 
     def texts(self, places: Iterable[int]) -> list[bytes]:
-        """The strings that begin at these places of the string table."""
+        """Return the strings that begin at these offsets of the string table."""
         buffer, base = self._image.data.window(self._strings, self._end)
         start, end = self._strings - base, self._end - base
         find = buffer.find
@@ -97,19 +106,12 @@ class Columns:
 
 
 def most_text(start: int, end: int) -> int:
-    """How long all names of a string table may be together: they may share their tails, but not without measure."""
+    """Return the limit on the total length of a table's names: they may share tails, but not arbitrarily often."""
     return 4 * (end - start) + 4096
 
 
-NO_VERSION: tuple[None, None] = (None, None)
-MOST_SYMBOLS = 1 << 21  # libtorch_cpu.so has 75,000
-CHUNK = 1 << 12  # symbols read at once
-MANY = 100  # names that are worth reading the whole hash table of a library for
-FIRST_VERSION = 2  # indices 0 and 1 stand for no version; the first one serves references without version
-
-
 class SymbolTable:
-    """The dynamic symbol table of one file; nothing of it is read before it is asked for."""
+    """The dynamic symbol table of one file; each part is read when it is first needed."""
 
     def __init__(self, image: Image, dynamic: Dynamic, versions: Versions) -> None:
         self._image = image
@@ -172,7 +174,7 @@ class SymbolTable:
         return None
 
     def _count_from_neighbour(self) -> int:
-        """Without a hashed symbol and without sections: up to the next table, which linkers put behind."""
+        """Count up to the next table, which linkers place right after: for files with neither hashes nor sections."""
         start = self._tags[DT_SYMTAB]
         neighbours = (DT_STRTAB, DT_VERSYM, DT_VERNEED, DT_VERDEF, DT_GNU_HASH, DT_HASH)
         behind = [self._tags[tag] for tag in neighbours if self._tags.get(tag, 0) > start]
@@ -187,7 +189,8 @@ class SymbolTable:
         fields = self._image.data.unpack(shape, start + index * shape.size)
         strings, end = self._strings
         name = self._image.data.string(strings + fields[0], end)
-        return self._symbol(index, name, fields, self._versions.index_of(index))
+        versions = self._versions.lazy_indices()
+        return self._symbol(index, name, fields, versions[index] if versions else None)
 
     def _symbol(self, number: int, name: str, fields: tuple[Any, ...], raw: int | None) -> Symbol:
         """A symbol from its record and its raw version index."""
@@ -211,7 +214,7 @@ class SymbolTable:
         )
 
     def references(self, numbers: Iterable[int] | None, *, copies: frozenset[int]) -> Iterator[Reference]:
-        """The undefined symbols among these, and the copied ones; None for all of the table.
+        """Yield the undefined symbols among these, and the copied ones; None for the whole table.
 
         The symbols that DT_GNU_HASH does not cover come first in the table. Outside programs, which may hold
         a function's address in place of its definition, only those can be undefined.
@@ -239,7 +242,7 @@ class SymbolTable:
                 )
 
     def strong(self) -> list[Wanted]:
-        """The undefined symbols that must be served, by the table, whatever relocations name."""
+        """Return the undefined symbols that are not weak, whether or not a relocation names them."""
         if self._start is None:
             return []
         places, infos = self._undefined
@@ -258,7 +261,7 @@ class SymbolTable:
 
     @cached_property
     def undefined_end(self) -> int:
-        """From this number on no symbol is undefined; in a program, the number of symbols."""
+        """The index from which on no symbol is undefined; in a program, the number of symbols."""
         program = self._image.type != "dyn" or self._image.segment(PT_INTERP) is not None
         if not program and isinstance(self._hash, GnuTable) and self._hash.covers_symbols:
             return min(int(self._hash.first), self.count)
@@ -279,7 +282,7 @@ class SymbolTable:
         return self._columns.texts([place for place, info in pairs if not info & section])
 
     def exports(self) -> frozenset[bytes]:
-        """The mangled names that a look-up may find here."""
+        """Return the mangled names that a look-up can find here."""
         if self._start is None:
             return frozenset()
         first = self._hash.first if isinstance(self._hash, GnuTable) and self._hash.covers_symbols else 1
@@ -323,68 +326,26 @@ class SymbolTable:
         Args:
             name: mangled name.
             hashed: its GNU hash; a file without a table of those does not look at it.
-            version: what the reference asks for. Without one, hidden definitions do not serve; with one, a
-                definition without version does (glibc's `check_match`).
+            version: what the reference asks for. Without one, hidden definitions do not match; with one, a
+                definition without a version does (glibc's `check_match`).
         """
-        table = self._hash
-        if table is None or not table.may_hold(hashed):
-            return False
-        return any(
-            section != 0
-            and info >> 4 != LOCAL
-            and self._version_fits(self._versions.index_of(number), version)
-            for number, section, info in self._named(name, hashed)
-        )
+        return not self.unresolved([(hashed, name, version, 0)])
 
     def likely(self, wanted: list[Wanted]) -> list[Wanted]:
-        """Those that the hash table does not rule out at a glance."""
-        return self._hash.filter_paths(wanted) if isinstance(self._hash, GnuTable) else wanted
+        """Return those that the hash table's filter does not rule out."""
+        return self._hash.sift(wanted) if self._hash is not None else []
 
     def unresolved(self, wanted: list[Wanted]) -> list[Wanted]:
-        """Those that would not bind here: `provides` for many, at a tenth of its cost."""
-        table = self._hash
-        if not isinstance(table, GnuTable):
-            return [each for each in wanted if not self.provides(each[1], each[0], each[2])]
-        likely = table.filter_paths(wanted)
-        if len(likely) < MANY:
-            served = {
-                number for hashed, name, version, number in likely if self.provides(name, hashed, version)
-            }
-        else:
-            served = self._served(table, likely)
-        return [each for each in wanted if each[3] not in served] if served else wanted
-
-    def _served(self, table: GnuTable, wanted: list[Wanted]) -> set[int]:
-        """The numbers of those that would bind here; the hash table is read as a whole."""
-        data, shape, start = self._image.data, self._image.layout.symbol, self._start or 0
-        size, wide, unpack = shape.size, self._image.bits == 64, shape.unpack_from
-        table_bytes = data.take(start, self.count * size)
-        buffer, base = data.window(*self._strings)
-        strings, end = (place - base for place in self._strings)
-        versions = self._versions.indices(self.count)
-        served: set[int] = set()
-        for (_, name, version, number), candidate in table.find_all(wanted, self.count):
-            fields = unpack(table_bytes, candidate * size)
-            begin = strings + fields[0]
-            stop = begin + len(name)
-            if stop < end and buffer[begin:stop] == name and not buffer[stop]:
-                info, section = (fields[1], fields[3]) if wide else (fields[3], fields[5])
-                if (
-                    section
-                    and info >> 4 != LOCAL
-                    and (versions is None or self._version_fits(versions[candidate], version))
-                ):
-                    served.add(number)
-        return served
+        """Return those that would not bind here."""
+        bound = {each[3] for each, _ in self._find(self.likely(wanted), any_version=False)}
+        return [each for each in wanted if each[3] not in bound] if bound else wanted
 
     @cached_property
     def _undefined_versions(self) -> array[int] | None:
         return self._versions.indices(self.undefined_end)
 
-    def _version_fits(self, raw: int | None, version: str | None) -> bool:
-        """Whether a definition with this raw version index serves a reference that asks for this version."""
-        if raw is None:
-            return True
+    def _version_fits(self, raw: int, version: str | None) -> bool:
+        """Whether a reference that asks for this version binds to a definition with this raw version index."""
         index = raw & ~HIDDEN
         if version is None:
             return not raw & HIDDEN or index <= FIRST_VERSION
@@ -410,25 +371,62 @@ class SymbolTable:
                 yield self._symbol(number, name, fields, versions[number] if versions else None)
 
     def matching(self, name: str) -> Iterator[Symbol]:
-        """Definitions of `name`, one a version."""
-        for number, section, info in self._named(name.encode("utf-8", "surrogateescape"), None):
-            if section != 0 and info >> 4 != LOCAL:
-                yield self.at(number)
+        """Definitions of `name`, one per version."""
+        mangled = name.encode("utf-8", "surrogateescape")
+        wanted: list[Wanted] = [(gnu_hash(mangled), mangled, None, 0)]
+        likely = wanted if self._hash is None else self._hash.sift(wanted)
+        return (self.at(number) for _, number in self._find(likely, any_version=True))
 
-    def _named(self, name: bytes, hashed: int | None) -> list[tuple[int, int, int]]:
-        """(number, section, info) of every symbol with this name that the hash table leads to."""
-        found: list[tuple[int, int, int]] = []
+    def _find(self, wanted: list[Wanted], *, any_version: bool) -> list[tuple[Wanted, int]]:
+        """Look up symbols by name.
+
+        Looking up one name and thousands differs only in the view of the tables: single entries
+        or the whole.
+
+        Args:
+            wanted: what to look up; where there is a hash table, what its filter lets pass.
+            any_version: accept definitions in versions other than the one wanted.
+
+        Returns:
+            Each symbol that is defined here for others, with its index.
+        """
+        found: list[tuple[Wanted, int]] = []
         start = self._start
-        if start is None:
+        if start is None or not wanted:
             return found
-        data, shape = self._image.data, self._image.layout.symbol
-        wide = self._image.bits == 64
-        strings, end = self._strings
-        terminated = name + b"\0"
-        size = len(terminated)
-        for number in range(1, self.count) if self._hash is None else self._hash.candidates(name, hashed):
-            fields = data.unpack(shape, start + number * shape.size)
-            begin = strings + fields[0]
-            if begin + size <= end and data.take(begin, size) == terminated:
-                found.append((number, fields[3], fields[1]) if wide else (number, fields[5], fields[3]))
+        image, shape, (strings, end) = self._image, self._image.layout.symbol, self._strings
+        table: bytes | LazyBytes
+        names: bytes | LazyBytes
+        versions: array[int] | LazyNumbers | None
+        count = self.count if len(wanted) >= MANY else None
+        if count is None:
+            table, names, base = LazyBytes(image.data, start), LazyBytes(image.data, 0), strings
+            versions = self._versions.lazy_indices()
+        else:
+            table = image.data.take(start, count * shape.size)
+            names, first = image.data.window(strings, end)
+            base, end = strings - first, end - first
+            versions = self._versions.indices(count)
+        if any_version:
+            versions = None
+        info, section = (1, 3) if image.bits == 64 else (3, 5)
+        size, unpack, fits = shape.size, shape.unpack, self._version_fits
+        for each, number in self._candidates(wanted, count):
+            fields = unpack(table[number * size : (number + 1) * size])
+            begin = base + fields[0]
+            stop = begin + len(each[1])
+            if (
+                stop < end
+                and names[begin : stop + 1] == each[1] + b"\0"
+                and fields[section]
+                and fields[info] >> 4 != LOCAL
+                and (versions is None or fits(versions[number], each[2]))
+            ):
+                found.append((each, number))
         return found
+
+    def _candidates(self, wanted: list[Wanted], count: int | None) -> Iterable[tuple[Wanted, int]]:
+        """Each of these with the indices of the symbols that may have its name."""
+        if self._hash is None:
+            return ((each, number) for each in wanted for number in range(1, self.count))
+        return self._hash.find(wanted, count)

@@ -1,4 +1,4 @@
-"""Symbol versions: those that a file needs of its libraries, and those that it defines itself."""
+"""Symbol versions: those that a file needs from its libraries, and those that it defines itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import struct
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.binary.data import LazyNumbers
 from torchlink.binary.elf_dynamic import (
     DT_STRSZ,
     DT_STRTAB,
@@ -34,7 +35,7 @@ class VersionNeed(NamedTuple):
     library: str  # the NEEDED name that it was linked against
     version: str
     weak: bool  # the loader only warns when it is missing
-    number: int  # what the symbols' version indices refer to
+    number: int  # the symbols' version indices refer to it
 
 
 class VersionDefinition(NamedTuple):
@@ -64,12 +65,12 @@ class Versions:
 
     @cached_property
     def definitions(self) -> tuple[VersionDefinition, ...]:
-        """Every defined version, the base first as linkers write it."""
+        """Every defined version, in the file's order: linkers write the base version first."""
         return tuple(self._walk_definitions())
 
     @cached_property
     def names(self) -> dict[int, tuple[str, str | None]]:
-        """Version index → (version, library that it is needed of, or None for one defined here)."""
+        """Version index → (version, library that should define it, or None for one defined here)."""
         names: dict[int, tuple[str, str | None]] = {
             definition.number: (definition.version, None)
             for definition in self.definitions
@@ -78,20 +79,21 @@ class Versions:
         names.update((need.number, (need.version, need.library)) for need in self.needs)
         return names
 
-    def index_of(self, symbol: int) -> int | None:
-        """The raw version index of a symbol, or None in a file without symbol versions."""
-        if DT_VERSYM not in self._tags:
-            return None
-        start, _ = self._image.locate(self._tags[DT_VERSYM])
-        value: int = self._image.data.unpack(self._image.layout.half, start + 2 * symbol)[0]
-        return value
+    def lazy_indices(self) -> LazyNumbers | None:
+        """The raw version indices by symbol, each read when asked for; None in a file without symbol versions."""
+        start = self._indices_start
+        return None if start is None else LazyNumbers(self._image.data, start, self._image.layout.half)
 
     def indices(self, count: int) -> array[int] | None:
-        """The raw version indices of all symbols, or None in a file without symbol versions."""
-        if DT_VERSYM not in self._tags:
+        """The raw version indices of the first `count` symbols, or None in a file without symbol versions."""
+        start = self._indices_start
+        if start is None:
             return None
-        start, _ = self._image.locate(self._tags[DT_VERSYM])
         return self._image.data.numbers("H", start, 2 * count, self._image.byteorder)
+
+    @cached_property
+    def _indices_start(self) -> int | None:
+        return self._image.locate(self._tags[DT_VERSYM])[0] if DT_VERSYM in self._tags else None
 
     def _strings(self) -> tuple[int, int]:
         start, end = self._image.locate(self._tags.get(DT_STRTAB, 0))

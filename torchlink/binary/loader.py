@@ -1,8 +1,7 @@
-"""Opening what may be a library, as the loader does: what it passes over, what it stops at, what it takes.
+"""The dynamic loader as a pure model: which objects it would load for a binary, and why.
 
-The dynamic loader's search as a pure model: which objects would be loaded for a binary, and why.
-
-Nothing is run. The rules are glibc's and musl's; the tests compare the outcome with the live loaders.
+`check_binary` decides as the loader does whether a file is loaded, skipped or fatal; `resolve` follows every NEEDED
+entry. Nothing is run. The rules are glibc's and musl's; the tests compare the outcome with the live loaders.
 """
 
 from __future__ import annotations
@@ -28,12 +27,14 @@ if TYPE_CHECKING:
 
 
 MOST_OPEN = 200
+# musl's loader contains these libraries; a NEEDED name that begins like this is the loader itself.
+MUSL_OWN = re.compile(r"lib(c|pthread|rt|m|dl|util|xnet)\.")
 
 
 class OpenFiles:
-    """ELF files kept open, so that many closures over the same libraries read each header once.
+    """ELF files kept open, so that several closures over the same libraries read each header once.
 
-    Only the latest ones are kept, because each holds a file descriptor; a closure holds its own.
+    Only the most recent ones are kept, because each holds a file descriptor; a closure holds its own.
     """
 
     def __init__(self) -> None:
@@ -58,13 +59,13 @@ class OpenFiles:
 
 
 class Verdict(NamedTuple):
-    """What opening a candidate gave: a file or a reason; with `fatal` the loader gives up."""
+    """Whether the loader accepts a candidate: the file, or the reason why not; with `fatal` the loader gives up."""
 
     elf: ElfFile | None
     status: os.stat_result | None
     reason: str = ""
     fatal: bool = False
-    odd: bool = False  # an error at which glibc leaves the rest of a list of directories out
+    ends_list: bool = False  # glibc skips the rest of this list of directories; musl gives up
 
 
 def check_binary(path: str, machine: str | None, files: OpenFiles) -> Verdict:
@@ -72,8 +73,7 @@ def check_binary(path: str, machine: str | None, files: OpenFiles) -> Verdict:
 
     Args:
         path: on this machine.
-        machine: the program's; a file for another one is passed over. None: taken as musl does, which does
-            not look.
+        machine: the program's; a file for another one is skipped. None: any is accepted, as musl does.
         files: where open files are kept.
     """
     try:
@@ -84,7 +84,7 @@ def check_binary(path: str, machine: str | None, files: OpenFiles) -> Verdict:
         return Verdict(None, None, "may not be read")
     except (OSError, ValueError) as error:
         not_about_the_file(path, error)
-        return Verdict(None, None, str(getattr(error, "strerror", None) or error), odd=True)
+        return Verdict(None, None, str(getattr(error, "strerror", None) or error), ends_list=True)
     if not stat.S_ISREG(status.st_mode):
         return Verdict(None, status, f"is {file_kind(status.st_mode)}", fatal=True)
     try:
@@ -103,12 +103,8 @@ def check_binary(path: str, machine: str | None, files: OpenFiles) -> Verdict:
     return Verdict(elf, status)
 
 
-# musl holds these libraries in its loader; a NEEDED name that begins so is the loader itself.
-MUSL_OWN = re.compile(r"lib(c|pthread|rt|m|dl|util|xnet)\.")
-
-
-class GrowingObject(Requester):
-    """An object while the closure grows."""
+class ClosureNode(Requester):
+    """A loaded object with the state of the traversal."""
 
     __slots__ = ("done", "listed", "loaded")
 
@@ -132,19 +128,19 @@ def resolve(
     """The closure of a program or shared library.
 
     Args:
-        path: the file on this machine; a library stands for the program, as under `ldd`.
+        path: the file on this machine; a library takes the program's place, as under `ldd`.
         system: the loader; by default that of this machine, or of the image below `root`, for this file.
         environment: the environment it will run in; LD_LIBRARY_PATH and LD_PRELOAD count. Default: empty.
-        root: an image or sysroot whose loader, cache and libraries are meant; the file may lie outside it.
+        root: the image or sysroot whose loader, cache and libraries are used; the file itself may be outside it.
         secure: whether it runs set-uid; by default what the file's mode says.
         files: keeps files open from one closure to the next.
-        loaded: what the process that loads it has loaded before: taken for their names without a search, and part of
-            the closure where something in it asks for them.
+        loaded: what the process has loaded already: found by name without a search, and part of the closure where
+            something in it needs them.
 
     Raises:
-        FileError: the file cannot be read, or is no regular file.
-        MalformedFileError: it is no ELF file or contradicts itself. A library that does so stops the loader
-            and is an edge with `fatal`.
+        FileError: the file cannot be read, or is not a regular file.
+        MalformedFileError: it is not an ELF file, or is damaged. A damaged library stops the loader: its edge is
+            `fatal`.
     """
     files = files or OpenFiles()
     elf, status = files.open(path)
@@ -164,11 +160,11 @@ class Resolver:
         self.system = system
         self.environment = environment
         self.files = files
-        self.order: list[GrowingObject] = []
+        self.order: list[ClosureNode] = []
         self.edges: list[Edge] = []
-        self._before: set[GrowingObject] = set()
-        self._by_name: dict[str, GrowingObject] = {}
-        self._by_identity: dict[tuple[int, int], GrowingObject] = {}
+        self._before: set[ClosureNode] = set()
+        self._by_name: dict[str, ClosureNode] = {}
+        self._by_identity: dict[tuple[int, int], ClosureNode] = {}
 
     def run(
         self,
@@ -194,7 +190,7 @@ class Resolver:
                 self.order.append(loader)
         return Closure(tuple(node.loaded for node in self.order), tuple(self.edges), secure)
 
-    def _subject(self, path: Path, elf: ElfFile) -> GrowingObject:
+    def _subject(self, path: Path, elf: ElfFile) -> ClosureNode:
         tree = self.system.tree
         absolute = os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
         if tree.root is not None:
@@ -205,10 +201,10 @@ class Resolver:
         # The kernel tells a program its real path; a library knows only how it was reached.
         origin = os.path.dirname(real if elf.interpreter else seen)  # noqa: PTH120 - plain strings
         loaded = LoadedObject(str(path), seen, Path(absolute), real, origin, None, FoundVia("program"), elf)
-        return GrowingObject(loaded, None, outside=inside is None)
+        return ClosureNode(loaded, None, outside=inside is None)
 
-    def _enter(self, node: GrowingObject, name: str, status: os.stat_result | None) -> None:
-        """Make the object known under its names, as later requests find it."""
+    def _enter(self, node: ClosureNode, name: str, status: os.stat_result | None) -> None:
+        """Register the object under the names by which later requests find it."""
         if self.system.family == "musl":
             if node.parent is not None and "/" not in name:
                 self._by_name.setdefault(os.path.basename(node.path), node)  # noqa: PTH119 - plain strings
@@ -219,8 +215,8 @@ class Resolver:
         if status is not None:
             self._by_identity.setdefault((status.st_dev, status.st_ino), node)
 
-    def _enter_loaded(self, loaded: Sequence[LoadedObject], subject: GrowingObject) -> None:
-        """Make known what the process has loaded before."""
+    def _enter_loaded(self, loaded: Sequence[LoadedObject], subject: ClosureNode) -> None:
+        """Register what the process has loaded already."""
         for each in loaded:
             if each.found_via.kind == "interpreter":
                 continue
@@ -229,15 +225,15 @@ class Resolver:
             except OSError as error:
                 not_about_the_file(each.file, error)
                 continue
-            node = GrowingObject(each, subject, outside=self.system.tree.inside(str(each.file)) is None)
+            node = ClosureNode(each, subject, outside=self.system.tree.inside(str(each.file)) is None)
             self._before.add(node)
             self._enter(node, each.name, status)
 
-    def _enter_interpreter(self, subject: GrowingObject) -> GrowingObject | None:
+    def _enter_interpreter(self, subject: ClosureNode) -> ClosureNode | None:
         path = self.system.interpreter
         if path is None:
             return None
-        verdict = self._judge(self.system.tree.on_host(path))
+        verdict = self._check(self.system.tree.on_host(path))
         if verdict.elf is None:
             self.edges.append(
                 Edge(
@@ -256,7 +252,7 @@ class Resolver:
             self._by_name[os.path.basename(path)] = node  # noqa: PTH119 - plain strings
         return node
 
-    def _preload(self, subject: GrowingObject) -> None:
+    def _preload(self, subject: ClosureNode) -> None:
         text = "" if self.search.secure else self.environment.get("LD_PRELOAD", "")
         for name in (*re.split("[ :]", text), *self.system.preload):
             if name:
@@ -277,7 +273,9 @@ class Resolver:
             for name in dynamic.needed:
                 found = self._request(name, node)
                 if found is not None and not found.listed:
-                    if found in self._before:  # in this closure it is there for who asks first here
+                    if (
+                        found in self._before
+                    ):  # it counts as needed by the first object of this closure that asks
                         found.loaded = found.loaded._replace(needed_by=node.path)
                     self.order.append(found)
                     found.listed = True
@@ -287,8 +285,8 @@ class Resolver:
                 for name in dynamic.auxiliary:
                     self._put_before(node, self._request(name, node, optional=True))
 
-    def _put_before(self, node: GrowingObject, found: GrowingObject | None) -> None:
-        """A filtee is searched for symbols before its filter."""
+    def _put_before(self, node: ClosureNode, found: ClosureNode | None) -> None:
+        """Put a filtee ahead of its filter: symbols are looked up there first."""
         if found is None:
             return
         if found.listed:
@@ -299,9 +297,9 @@ class Resolver:
         found.listed = True
 
     def _request(
-        self, name: str, node: GrowingObject, *, optional: bool = False, found_via: FoundVia | None = None
-    ) -> GrowingObject | None:
-        """Find the object for a name, load it if it is new, and write the edge down."""
+        self, name: str, node: ClosureNode, *, optional: bool = False, found_via: FoundVia | None = None
+    ) -> ClosureNode | None:
+        """Find the object for a name, load it if it is new, and record the edge."""
         tried: list[Attempt] = []
         fatal: str | None = None
         wanted: str | None = name
@@ -318,49 +316,49 @@ class Resolver:
         self.edges.append(Edge(node.path, name, path, taken, tuple(tried), fatal, optional))
         return found
 
-    def _known(self, name: str) -> GrowingObject | None:
+    def _known(self, name: str) -> ClosureNode | None:
         if self.system.family == "musl":
             if "/" in name:
                 return None
             if MUSL_OWN.match(name):
                 return self._by_name.get(os.path.basename(self.system.interpreter or ""))  # noqa: PTH119
-        elif not name:  # what glibc calls the program itself
+        elif not name:  # the empty name is the program itself in glibc
             return self.order[0]
         return self._by_name.get(name)
 
     def _load(
-        self, name: str, node: GrowingObject, tried: list[Attempt], found_via: FoundVia | None
-    ) -> tuple[GrowingObject | None, FoundVia | None, str | None]:
-        """Go through the candidates; returns the object, how it was found, or why the loader stops."""
+        self, name: str, node: ClosureNode, tried: list[Attempt], found_via: FoundVia | None
+    ) -> tuple[ClosureNode | None, FoundVia | None, str | None]:
+        """Try the candidates; return the object, how it was found, and why the loader stops where it does."""
         if "/" in name:
             outside = not name.startswith("/") or node.outside
-            verdict = self._judge(self.search.on_host(name, outside=outside))
+            verdict = self._check(self.search.on_host(name, outside=outside))
             if verdict.elf is not None:
                 taken = found_via or FoundVia("path")
-                return self._take(name, name, verdict, node, taken, outside=outside), taken, None
+                return self._accept(name, name, verdict, node, taken, outside=outside), taken, None
             tried.append(Attempt(FoundVia("path"), name, verdict.reason))
             return None, None, verdict.reason if verdict.fatal else None
-        left_out = -1
+        skipped = -1
         for candidate in self.search.candidates(name, node):
-            if candidate.group == left_out:
+            if candidate.group == skipped:
                 continue
             if not candidate.there:
                 tried.append(
                     Attempt(candidate.place.found_via, candidate.path.rstrip("/") or "/", candidate.reason)
                 )
                 continue
-            verdict = self._judge(self.search.on_host(candidate.path, outside=candidate.place.outside))
+            verdict = self._check(self.search.on_host(candidate.path, outside=candidate.place.outside))
             if verdict.elf is not None:
                 taken = found_via or candidate.place.found_via
                 outside = candidate.place.outside
-                return self._take(name, candidate.path, verdict, node, taken, outside=outside), taken, None
+                return self._accept(name, candidate.path, verdict, node, taken, outside=outside), taken, None
             tried.append(self._tried(candidate, name, verdict))
             if verdict.fatal:
                 return None, None, verdict.reason
-            if verdict.odd:
+            if verdict.ends_list:
                 if self.system.family == "musl":
                     return None, None, verdict.reason
-                left_out = candidate.group
+                skipped = candidate.group
         return None, None, None
 
     @staticmethod
@@ -370,18 +368,18 @@ class Resolver:
             path = path[: -len(name)].rstrip("/") or ("/" if path.startswith("/") else ".")
         return Attempt(candidate.place.found_via, path, verdict.reason)
 
-    def _take(
+    def _accept(
         self,
         name: str,
         path: str,
         verdict: Verdict,
-        parent: GrowingObject,
+        parent: ClosureNode,
         found_via: FoundVia,
         *,
         outside: bool,
-    ) -> GrowingObject:
-        """The object for a file that serves: one loaded before under another name, or a new one."""
-        assert verdict.elf is not None  # noqa: S101 - for the type checker; both callers looked
+    ) -> ClosureNode:
+        """Return the object for an accepted file: one loaded before under another name, or a new one."""
+        assert verdict.elf is not None  # noqa: S101 - for the type checker; both callers have checked
         assert verdict.status is not None  # noqa: S101 - likewise
         known = self._by_identity.get((verdict.status.st_dev, verdict.status.st_ino))
         if known is not None:
@@ -393,16 +391,16 @@ class Resolver:
         return node
 
     def _node(
-        self, name: str, path: str, elf: ElfFile, parent: GrowingObject, found_via: FoundVia, *, outside: bool
-    ) -> GrowingObject:
+        self, name: str, path: str, elf: ElfFile, parent: ClosureNode, found_via: FoundVia, *, outside: bool
+    ) -> ClosureNode:
         full = path if path.startswith("/") else os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
         host = self.search.on_host(full, outside=outside)
         real = os.path.realpath(full) if outside else self.system.tree.real_path(full)
         # $ORIGIN of a library is the directory through which it was reached, whatever the file links to.
         origin = os.path.dirname(path if path.startswith("/") else os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118, PTH120
         loaded = LoadedObject(name, path, Path(host), real, origin, parent.path, found_via, elf)
-        return GrowingObject(loaded, parent, outside=outside)
+        return ClosureNode(loaded, parent, outside=outside)
 
-    def _judge(self, host: str) -> Verdict:
+    def _check(self, host: str) -> Verdict:
         machine = None if self.system.family == "musl" else self.search.main.elf.machine
         return check_binary(host, machine, self.files)

@@ -1,7 +1,7 @@
 """Windows binaries (PE): machine, imported DLLs, exported symbols.
 
-Source: Microsoft's PE format specification. Own code rather than a package: pefile costs 90 ms to import and
-walks all exports of torch_cpu.dll where one is asked for, lief 500 ms.
+Source: Microsoft's PE format specification. No package is used: pefile takes 90 ms to import and
+reads all exports of torch_cpu.dll to look one up, lief takes 500 ms.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class PeFile(BinaryFile):
 
     @cached_property
     def _export_names(self) -> tuple[int, int]:
-        """How many names are exported, and the file offset of the table of their addresses."""
+        """The number of exported names, and the file offset of the table of their addresses."""
         address, size = self._directory(EXPORTS)
         if not address or not size:
             return 0, 0
@@ -124,21 +124,21 @@ class PeFile(BinaryFile):
         return tuple(sections)
 
     def _directory(self, number: int) -> tuple[int, int]:
-        """Relative address and size of a data directory; zeros where there is none."""
+        """Return the relative address and size of a data directory; zeros where there is none."""
         if number >= self._directory_count:
             return 0, 0
         position = self._directories + 8 * number
         return self._data.unpack(WORD, position)[0], self._data.unpack(WORD, position + 4)[0]
 
     def _locate(self, address: int) -> int:
-        """File offset of a relative address."""
+        """Return the file offset of a relative address."""
         for section in self._sections:
             if 0 <= address - section.address < section.size:
                 return section.offset + address - section.address
-        raise self._data.malformed(f"the address {address:#x} is in none of its sections")
+        raise self._data.malformed(f"the address {address:#x} is not in any of its sections")
 
     def _imported(self, directory: int, size: int, name_field: int) -> tuple[str, ...]:
-        """The names in a table of descriptors that ends with an empty one."""
+        """Return the names in a table of descriptors that ends with an empty one."""
         address, length = self._directory(directory)
         if not address or not length:
             return ()
@@ -153,5 +153,5 @@ class PeFile(BinaryFile):
 
 
 def not_a_pe_file(data: Data) -> MalformedFileError:
-    """The error for a file of another kind."""
+    """Return the error for a file of another kind."""
     return MalformedFileError(f"{data.name} is not a {KIND}.", hint="Name a Windows program or library.")

@@ -1,4 +1,4 @@
-"""What glibc's loaders do on each machine, where their own files do not tell.
+"""Properties of glibc's loaders on each machine that cannot be read from their own files.
 
 Source: glibc's `ldconfig.h` (cache flags), `shlib-versions` (loader names), `dl-hwcaps-subdirs.c`.
 """
@@ -15,15 +15,15 @@ from torchlink.status import not_about_the_file
 class Platform(NamedTuple):
     """One machine under glibc."""
 
-    loaders: tuple[str, ...]  # where PT_INTERP points, the usual first
-    cache_flags: tuple[int, ...]  # what an entry of ld.so.cache for it carries
-    platform: str  # what the kernel says in AT_PLATFORM, `$PLATFORM`
-    dirs: tuple[str, ...]  # default directories where the loader's file is not there to be read
-    triple: str = ""  # how GNU and Debian call the machine: `aarch64-linux-gnu`
+    loaders: tuple[str, ...]  # PT_INTERP of its programs, the usual first
+    cache_flags: tuple[int, ...]  # of its entries in ld.so.cache
+    platform: str  # AT_PLATFORM, `$PLATFORM`
+    dirs: tuple[str, ...]  # default directories, used where the loader's file is missing
+    triple: str = ""  # the GNU and Debian name of the machine: `aarch64-linux-gnu`
 
 
 def platform(loaders: str, flags: tuple[int, ...], name: str, triple: str, lib: str = "lib") -> Platform:
-    """A platform with its multiarch directories before the plain ones."""
+    """Make a platform with its multiarch directories before the plain ones."""
     plain = (lib,) if lib == "lib" else (lib, "lib")
     dirs = (f"lib/{triple}", f"usr/lib/{triple}", *(f"{top}{each}" for each in plain for top in ("", "usr/")))
     return Platform(tuple(loaders.split()), flags, name, tuple(f"/{each}" for each in dirs), triple)
@@ -53,7 +53,7 @@ PLATFORMS = {
 }
 UNKNOWN = Platform((), (), "", ("/lib64", "/usr/lib64", "/lib", "/usr/lib"))
 
-# The subdirectories of glibc-hwcaps, the best first, with the processor flags that Linux shows for each.
+# The subdirectories of glibc-hwcaps, the best first, with the flags in /proc/cpuinfo that each requires.
 X86_LEVELS = (
     ("x86-64-v4", frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})),
     ("x86-64-v3", frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"})),
@@ -65,7 +65,7 @@ X86_LEVELS = (
 HASWELL = frozenset({"avx2", "fma", "bmi1", "bmi2", "abm", "movbe", "popcnt"})
 XEON_PHI = frozenset({"avx512cd", "avx512er", "avx512pf"})
 AVX512_1 = frozenset({"avx512cd", "avx512bw", "avx512dq", "avx512vl"})
-# The bit of AT_HWCAP, or of glibc's own field that replaces it on x86, that each important subdirectory stands for.
+# The bit of AT_HWCAP, or of glibc's own field that replaces it on x86, for each important subdirectory.
 LEGACY_BITS = {
     "x86_64": {"x86_64": 1, "avx512_1": 2},
     "x32": {"x86_64": 1, "avx512_1": 2},
@@ -85,7 +85,7 @@ class Cpu(NamedTuple):
 
     @property
     def intel_platform(self) -> str | None:
-        """What glibc replaces AT_PLATFORM by on Intel's processors; None on others."""
+        """The value that glibc uses instead of AT_PLATFORM on Intel's processors; None on others."""
         if self.vendor != "GenuineIntel":
             return None
         if self.flags >= XEON_PHI:
@@ -100,7 +100,7 @@ class Cpu(NamedTuple):
 
 
 def x86_hwcaps(flags: frozenset[str]) -> tuple[str, ...]:
-    """The glibc-hwcaps subdirectories for a processor with these /proc/cpuinfo flags, the best first."""
+    """Return the glibc-hwcaps subdirectories for a processor with these /proc/cpuinfo flags, the best first."""
     taken: list[str] = []
     for name, needed in reversed(X86_LEVELS):
         if not needed <= flags:
@@ -111,7 +111,7 @@ def x86_hwcaps(flags: frozenset[str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def host_cpu() -> Cpu:
-    """This machine's processor."""
+    """Return this machine's processor."""
     vendor = ""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
@@ -126,5 +126,5 @@ def host_cpu() -> Cpu:
 
 
 def host_hwcaps() -> tuple[str, ...]:
-    """The glibc-hwcaps subdirectories of this machine's processor; nothing on other processors than x86."""
+    """Return the glibc-hwcaps subdirectories of this machine's processor; none on processors other than x86."""
     return x86_hwcaps(host_cpu().flags)

@@ -1,4 +1,4 @@
-"""What the readers of the three formats share: where their bytes come from, and giving them back."""
+"""The common base of the readers of ELF, Mach-O and PE files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BinaryFile:
         """Open a file.
 
         Raises:
-            FileError: it cannot be read, or is no regular file (FIFOs are refused without waiting).
+            FileError: it cannot be read, or is not a regular file (a FIFO does not block).
             MalformedFileError: it is of another kind, or its headers are cut off.
         """
         data = Data.open(path, cls.KIND)
@@ -43,9 +43,9 @@ class BinaryFile:
 
     @classmethod
     def from_buffer(cls, buffer: bytes | memoryview | mmap, name: str) -> Self:
-        """Read bytes in memory, such as a member of a wheel; `name` stands for the file in messages.
+        """Read bytes in memory, such as a member of a wheel; messages use `name` for the file.
 
-        What is no `bytes` object is copied.
+        Anything but `bytes` is copied.
 
         Raises:
             MalformedFileError: they are of another kind, or the headers are cut off.
@@ -53,7 +53,7 @@ class BinaryFile:
         return cls(Data(buffer if isinstance(buffer, bytes) else bytes(buffer), name, cls.KIND))
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the file."""
         self._data.close()
 
     def __enter__(self) -> Self:

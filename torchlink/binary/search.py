@@ -1,6 +1,6 @@
-"""`$ORIGIN`, `$LIB` and `$PLATFORM` in search paths and names, expanded as glibc and musl do.
+"""Where a loader looks for a NEEDED name, in order, by glibc's rules and musl's.
 
-Where a loader looks for a NEEDED name, in order: glibc's rules and musl's.
+`expand` replaces `$ORIGIN`, `$LIB` and `$PLATFORM` in search paths and names as the loaders do.
 
 Sources: glibc's `dl-load.c` (`_dl_map_object`, `fillin_rpath`), musl's `dynlink.c` (`load_library`).
 """
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
 TOKEN = re.compile(r"\$(?:\{(ORIGIN|PLATFORM|LIB)\}|(ORIGIN|PLATFORM|LIB)(?![A-Za-z0-9_]))")
 MUSL_TOKEN = re.compile(r"\$(?:ORIGIN|\{ORIGIN\})")
+DROPPED = "ignored, because the program runs set-uid"
 
 
 def expand(
     text: str, origin: str, system: LoaderSystem, *, secure: bool = False, program: bool = False
 ) -> str | None:
-    """One entry with its tokens replaced, as glibc does; None when the loader throws the entry away.
+    """Return an entry with its tokens replaced, as glibc does; None when the loader ignores the entry.
 
     Args:
         text: one entry of a search path, or a NEEDED name.
         origin: what `$ORIGIN` stands for.
-        system: says what `$LIB` and `$PLATFORM` stand for.
-        secure: the program runs set-uid: `$ORIGIN` serves only as the first component.
-        program: the entry is the program's own: set-uid, it must lead into a default directory.
+        system: defines `$LIB` and `$PLATFORM`.
+        secure: the program runs set-uid: `$ORIGIN` is valid only as the first component.
+        program: the entry is the program's own: if set-uid, it must lead into a default directory.
     """
     if "$" not in text:
         return text
@@ -58,41 +59,38 @@ def expand(
 
 
 def expand_musl(text: str, origin: str) -> str | None:
-    """A whole search path with `$ORIGIN` replaced, as musl does; None when it holds another token."""
+    """Return a whole search path with `$ORIGIN` replaced, as musl does; None when it contains another token."""
     expanded = MUSL_TOKEN.sub(lambda _: origin, text)
     return None if "$" in MUSL_TOKEN.sub("", text) else expanded
 
 
-DROPPED = "left out, for the program runs set-uid"
-
-
 class SearchPlace(NamedTuple):
-    """A directory to look in."""
+    """A directory to search."""
 
-    prefix: str  # what stands before the name: `/usr/lib/`, or nothing for the current directory
-    outside: bool  # it is on this machine although the loader is an image's (the subject is not in the image)
+    prefix: str  # prepended to the name: `/usr/lib/`, or nothing for the current directory
+    outside: bool  # on this machine although the loader is an image's (the subject is not in the image)
     found_via: FoundVia
-    dropped: bool = False  # the loader leaves it out because the program runs set-uid
+    dropped: bool = False  # the loader ignores it because the program runs set-uid
 
 
 class TriedFile(NamedTuple):
-    """A file that may serve, or (`there` is False) a directory in which the loader does not look."""
+    """A file that the loader would try, or (`there` is False) a directory that it skips."""
 
     path: str
     place: SearchPlace
-    group: int  # candidates of one list of directories have one number
+    group: int  # the list of directories that it is from
     there: bool = True
-    reason: str = "no such directory"  # why it does not look there
+    reason: str = "no such directory"  # why it is skipped
 
 
 class Requester:
-    """The object that asks for a library, as far as the search needs it.
+    """An object that needs libraries, as far as the search is concerned.
 
     Args:
         elf: its file.
         path: as the loader reached it.
         origin: what `$ORIGIN` stands for.
-        parent: the object that first asked for it; None for the subject.
+        parent: the object that first needed it; None for the subject.
         outside: it is outside the image whose loader is modelled.
     """
 
@@ -109,7 +107,7 @@ class Requester:
         self._places: dict[str, tuple[SearchPlace, ...]] = {}
 
     def places(self, kind: str, search: LibrarySearch) -> tuple[SearchPlace, ...]:
-        """The directories of its RPATH or RUNPATH, expanded once."""
+        """Return the directories of its RPATH or RUNPATH, expanded once."""
         if kind not in self._places:
             self._places[kind] = tuple(search.own_places(kind, self))
         return self._places[kind]
@@ -121,7 +119,7 @@ class LibrarySearch:
     Args:
         system: the loader.
         environment: the program's; LD_LIBRARY_PATH counts unless `secure`.
-        main: the program, or the library that stands for it.
+        main: the program, or the library in its place.
         secure: the program runs set-uid.
     """
 
@@ -140,11 +138,11 @@ class LibrarySearch:
         )
 
     def on_host(self, path: str, *, outside: bool) -> str:
-        """Where the bytes of a loader's path are on this machine."""
+        """Return the path on this machine of a path as the loader sees it."""
         return path if outside or not path.startswith("/") else self.system.tree.on_host(path)
 
     def candidates(self, name: str, requester: Requester) -> Iterator[TriedFile]:
-        """The files that the loader would open for a NEEDED name without a slash, until one serves."""
+        """Yield the files that the loader would try, in order, for a NEEDED name without a slash."""
         lists = (
             self._musl_lists(requester)
             if self.system.family == "musl"
@@ -163,7 +161,7 @@ class LibrarySearch:
                     yield TriedFile(place.prefix + name, place, group)
 
     def own_places(self, kind: str, requester: Requester) -> Iterator[SearchPlace]:
-        """The directories of an object's RPATH or RUNPATH."""
+        """Yield the directories of an object's RPATH or RUNPATH."""
         dynamic = requester.elf.dynamic
         text = dynamic.rpath if kind == "rpath" else dynamic.runpath
         if not text:
@@ -246,7 +244,7 @@ class LibrarySearch:
             yield TriedFile(prefix + name, place, group)
 
     def _legacy(self, top: str, names: tuple[str, ...], *, outside: bool) -> Iterator[str]:
-        """The legacy hardware subdirectories below `top` that are there, in the order of the search."""
+        """Yield the legacy hardware subdirectories that exist below `top`, in search order."""
         for number, name in enumerate(names):
             prefix = f"{top}{name}/"
             if self._is_dir(prefix, outside=outside):
@@ -263,5 +261,5 @@ class LibrarySearch:
 
 
 def as_prefix(directory: str) -> str:
-    """A directory with exactly one slash at its end; the empty one, the current directory, stays empty."""
+    """Return a directory with exactly one trailing slash; the empty one, the current directory, stays empty."""
     return f"{directory.rstrip('/')}/" if directory else ""

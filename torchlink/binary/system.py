@@ -1,8 +1,8 @@
-"""ld.so.cache: what ldconfig found in the directories of ld.so.conf, by name.
+"""The dynamic loader of a machine or image: its family, default directories, ld.so.cache, `$LIB` and `$PLATFORM`.
 
-Source: glibc's `dl-cache.h`: the format since 2.2, with the extension for glibc-hwcaps (2.33).
+All of it is read from files; nothing is run.
 
-The loader of a machine or image: its family, default directories, cache, `$LIB` and `$PLATFORM`.
+Source for ld.so.cache: glibc's `dl-cache.h`, the format since 2.2 with the extension for glibc-hwcaps (2.33).
 """
 
 from __future__ import annotations
@@ -45,10 +45,22 @@ HWCAPS_SECTION = 1
 HWCAP_EXTENSION = 1 << 30  # bit 62 of the 64-bit field: the low half is an index of a glibc-hwcaps name
 ISA_LEVEL_MASK = 0x3FF
 BIG_ENDIAN_CACHE = 3
+CACHE_PATH = "/etc/ld.so.cache"
+PRELOAD_PATH = "/etc/ld.so.preload"
+MUSL_DIRS = ("/lib", "/usr/local/lib", "/usr/lib")
+MUSL_LOADER = re.compile(r"/ld-musl-([^/]+)\.so\.1$")
+LARGEST_LOADER = 16 << 20  # bytes; a loader has 0.2 MiB
+RELEASE = re.compile(
+    rb" release version (\d+)\.(\d+)"
+)  # in the loader since 2.33, which answers to --version
+WITHOUT_LEGACY = (2, 37)  # the first release that searches no legacy hardware directories
+BEFORE_RELEASE = (2, 32)  # the newest that a loader without its release in it can be
+PLATFORM_FIELD = 0xF << 48
+TLS_BIT = 1 << 63
 
 
 class LibraryCache:
-    """A parsed ld.so.cache. What is damaged in it is left out, as the loader leaves the whole file out.
+    """A parsed ld.so.cache. A damaged file counts as empty, as it does for the loader.
 
     Args:
         blob: the file; the old format in front of the new one is skipped.
@@ -66,21 +78,21 @@ class LibraryCache:
 
     @cached_property
     def _count(self) -> int:
-        """How many entries there are, those of a file that is cut off not counted."""
+        """The number of entries; 0 for a file that is cut off."""
         if not self._blob:
             return 0
         (count,) = struct.unpack_from(self._order + "I", self._blob, 20)
         return int(count) if HEADER_SIZE + count * ENTRY_SIZE <= len(self._blob) else 0
 
     def _entry(self, number: int) -> tuple[bytes, int, int, int]:
-        """Name, flags, hwcap and offset of the path of one entry."""
+        """Return an entry's name, flags, hwcap and the offset of its path."""
         flags, key, value, _, hwcap = self._shape.unpack_from(self._blob, HEADER_SIZE + number * ENTRY_SIZE)
         return self._blob[key : max(self._blob.find(b"\0", key), key)], flags, hwcap, value
 
     def _named(self, name: bytes) -> Iterator[tuple[int, int, int]]:
-        """(flags, hwcap, offset of the path) of every entry with this name, in the file's order.
+        """Yield (flags, hwcap, offset of the path) of every entry with this name, in the file's order.
 
-        The entries are sorted, the last name first, and the loader searches them by halves, as is done here.
+        The entries are sorted in descending order, and the loader does a binary search, as is done here.
         """
         wanted = collation(name)
         low, high = 0, self._count
@@ -127,14 +139,14 @@ class LibraryCache:
         hwcaps: Callable[[], Sequence[str]],
         legacy: Callable[[int], bool] | None = None,
     ) -> str | None:
-        """The path that the loader takes from the cache for a NEEDED name, or None.
+        """Return the path that the loader finds in the cache for a NEEDED name, or None.
 
         Args:
             name: SONAME, e.g. `libz.so.1`.
-            flags: what entries of the machine carry; others are passed over.
-            hwcaps: gives the processor's glibc-hwcaps names, the best first; called only when entries ask.
-            legacy: whether the loader takes an entry with these bits, which stand for a legacy hardware
-                directory; None for a loader since 2.37, which takes none.
+            flags: those of the machine's entries; others are skipped.
+            hwcaps: returns the processor's glibc-hwcaps names, the best first; called only when entries need it.
+            legacy: whether the loader accepts an entry with these bits, which identify a legacy hardware
+                directory; None for a loader since 2.37, which accepts none.
         """
         best: tuple[int, str] | None = None
         for entry_flags, hwcap, value in self._named(name.encode("utf-8", "surrogateescape")):
@@ -154,38 +166,24 @@ class LibraryCache:
 
 
 def collation(name: bytes) -> list[int]:
-    """What entries are sorted by: runs of digits as numbers, above every other byte (`_dl_cache_libcmp`)."""
+    """Return the sort key of entries: runs of digits as numbers, above every other byte (`_dl_cache_libcmp`)."""
     return [256 + whole_number(part) if part.isdigit() else part[0] for part in RUNS(name)]
 
 
-CACHE_PATH = "/etc/ld.so.cache"
-PRELOAD_PATH = "/etc/ld.so.preload"
-MUSL_DIRS = ("/lib", "/usr/local/lib", "/usr/lib")
-MUSL_LOADER = re.compile(r"/ld-musl-([^/]+)\.so\.1$")
-LARGEST_LOADER = 16 << 20  # bytes; a loader has a fifth of one MiB
-RELEASE = re.compile(
-    rb" release version (\d+)\.(\d+)"
-)  # in the loader since 2.33, which answers to --version
-WITHOUT_LEGACY = (2, 37)  # the first release that searches no legacy hardware directories
-BEFORE_RELEASE = (2, 32)  # what a loader that does not name its release has at most
-PLATFORM_FIELD = 0xF << 48
-TLS_BIT = 1 << 63
-
-
 class LoaderSystem(NamedTuple):
-    """All that a dynamic loader brings to a search besides the binaries and the environment."""
+    """Everything that a search depends on besides the binaries and the environment."""
 
     family: str  # "glibc" | "musl"
     interpreter: str | None  # path of the loader as it sees it; None where there is none
     default_dirs: tuple[str, ...]  # in order, without a slash at the end
-    lib: str  # what `$LIB` stands for
-    kernel_platform: str  # what the kernel says in AT_PLATFORM
+    lib: str  # the value of `$LIB`
+    kernel_platform: str  # AT_PLATFORM, from the kernel
     tree: Root
     cache_flags: tuple[int, ...] = ()
     cache: LibraryCache | None = None
-    known_hwcaps: tuple[str, ...] | None = None  # None: asked of this machine's processor when needed
+    known_hwcaps: tuple[str, ...] | None = None  # None: those of this machine's processor, read when needed
     preload: tuple[str, ...] = ()  # names in /etc/ld.so.preload
-    # of the loader's own release, () where it is not known; up to 2.36 it searches legacy hardware directories
+    # the loader's own, () where it is not known; up to 2.36 it searches legacy hardware directories
     release: tuple[int, ...] = ()
     own_platform: bool = (
         False  # it replaces AT_PLATFORM by `haswell` or `xeon_phi` on processors of that kind
@@ -195,7 +193,7 @@ class LoaderSystem(NamedTuple):
 
     @property
     def platform(self) -> str:
-        """What `$PLATFORM` stands for on this machine's processor."""
+        """The value of `$PLATFORM` on this machine's processor."""
         return (self.own_platform and host_cpu().intel_platform) or self.kernel_platform
 
     @property
@@ -204,7 +202,7 @@ class LoaderSystem(NamedTuple):
         return self.family == "glibc" and () < self.release < WITHOUT_LEGACY
 
     def legacy_subdirectories(self) -> tuple[str, ...]:
-        """The legacy hardware subdirectories that may stand behind one another, in glibc's order.
+        """Return the legacy hardware subdirectories that may be nested, in glibc's order.
 
         `("tls", "haswell", "avx512_1", "x86_64")` means that `tls/haswell/avx512_1/x86_64` is searched first, and
         then every selection of them, in the order of a binary number that counts down (`_dl_important_hwcaps`).
@@ -215,7 +213,7 @@ class LoaderSystem(NamedTuple):
         return ("tls", *filter(None, (self.platform,)), *important)
 
     def _takes_legacy(self, hwcap: int) -> bool:
-        """Whether it takes an entry of ld.so.cache with these bits."""
+        """Whether the loader accepts an entry of ld.so.cache with these bits."""
         ours = sum(1 << bit for name, bit in self.legacy_bits if host_cpu().has(name))
         if hwcap & ~(ours | PLATFORM_FIELD | TLS_BIT):
             return False
@@ -224,29 +222,29 @@ class LoaderSystem(NamedTuple):
         return not platform or (wanted is not None and platform == 1 << wanted)
 
     def for_any_cpu(self) -> LoaderSystem:
-        """The loader as every processor has it: nothing for one kind of processor only is searched."""
+        """Return the loader without the directories that it searches on some processors only."""
         return self._replace(known_hwcaps=(), release=(), own_platform=False)
 
     def cached(self, name: str) -> str | None:
-        """The path that ld.so.cache has for a NEEDED name."""
+        """Return the path in ld.so.cache for a NEEDED name, or None."""
         if self.cache is None:
             return None
         legacy = self._takes_legacy if self.searches_legacy else None
         return self.cache.lookup(name, self.cache_flags, self.hwcaps, legacy)
 
     def hwcaps(self) -> tuple[str, ...]:
-        """The glibc-hwcaps subdirectories that are searched, the best first."""
+        """Return the glibc-hwcaps subdirectories that are searched, the best first."""
         return host_hwcaps() if self.known_hwcaps is None else self.known_hwcaps
 
 
 def system_for(
     elf: ElfFile, root: Path | None = None, interpreter: str | None = None, *, tree: Root | None = None
 ) -> LoaderSystem:
-    """The loader that would load `elf` on this machine, or in the image below `root`.
+    """Return the loader that would load `elf` on this machine, or in the image below `root`.
 
-    The loader's own file tells its default directories; nothing is run. A program names its loader; for a
-    library it is the machine's usual one, or musl's where only that is there or the library asks for it, unless
-    `interpreter` names it. `tree` is another view of the files than that of an image below `root`.
+    Its default directories come from its own file; nothing is run. A program names its loader; for a library it is
+    `interpreter`, else the machine's usual one, or musl's where only that exists or the library was linked with it.
+    `tree` replaces the view of the files that `root` gives.
     """
     tree = tree or Root(root)
     interpreter = interpreter or elf.interpreter or usual_loader(elf, tree)
@@ -285,7 +283,7 @@ def system_for(
 
 
 def glibc_release(blob: bytes) -> tuple[int, ...]:
-    """The release in the bytes of a glibc loader: (2, 36); (2, 32) for one too old to name it, () for none."""
+    """Return the release in a glibc loader's bytes: (2, 36); (2, 32) for one too old to contain it, () for none."""
     if not blob:
         return ()
     found = RELEASE.search(blob)
@@ -293,7 +291,7 @@ def glibc_release(blob: bytes) -> tuple[int, ...]:
 
 
 def usual_loader(elf: ElfFile, tree: Root) -> str | None:
-    """Path of the loader that a machine's programs name, where it is there."""
+    """Return the path of the loader that a machine's programs name, where it exists."""
     names = PLATFORMS.get(elf.machine, UNKNOWN).loaders
     arch = {"x86": "i386", "ppc64le": "powerpc64le"}.get(elf.machine, elf.machine)
     names = (
@@ -308,7 +306,7 @@ def wants_musl(elf: ElfFile) -> bool:
 
 
 def read(tree: Root, path: str) -> bytes:
-    """A file of the system, or nothing where it cannot be read."""
+    """Return the content of a system file, empty where it cannot be read."""
     try:
         descriptor = open_descriptor(tree.on_host(path))
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a FIFO must not be waited for
@@ -319,9 +317,9 @@ def read(tree: Root, path: str) -> bytes:
 
 
 def system_dirs(blob: bytes) -> tuple[str, ...]:
-    """The default directories in the bytes of a glibc loader, without a slash at their ends.
+    """Return the default directories in the bytes of a glibc loader, without their trailing slashes.
 
-    They are one run of strings, each with a slash at its end; nothing is found where there is only one.
+    They are consecutive strings, each with a trailing slash; nothing is found where there is only one.
     """
     seam = blob.find(b"/\0/")
     if seam < 0:
@@ -337,7 +335,7 @@ def system_dirs(blob: bytes) -> tuple[str, ...]:
 
 
 def cache_path(blob: bytes) -> str:
-    """Path of the cache in the bytes of a glibc loader, else the usual one."""
+    """Return the path of the cache in the bytes of a glibc loader, else the usual one."""
     end = blob.find(b"/ld.so.cache\0") + len(b"/ld.so.cache")
     start = blob.rfind(b"\0", 0, end) + 1
     named = blob[start:end]
@@ -345,13 +343,13 @@ def cache_path(blob: bytes) -> str:
 
 
 def library_token(first: str) -> str:
-    """`$LIB` from the first default directory: `lib/x86_64-linux-gnu`, `lib64`, `lib`."""
+    """Return `$LIB`, from the first default directory: `lib/x86_64-linux-gnu`, `lib64`, `lib`."""
     start = first.find("/lib")
     return first[start + 1 :] if start >= 0 else "lib"
 
 
 def preload_names(text: bytes) -> tuple[str, ...]:
-    """The names in /etc/ld.so.preload: separated by white space or colons, `#` starts a comment."""
+    """Return the names in /etc/ld.so.preload: separated by white space or colons, `#` starts a comment."""
     lines = (line.partition(b"#")[0] for line in text.splitlines())
     return tuple(
         name.decode("utf-8", "surrogateescape") for line in lines for name in line.replace(b":", b" ").split()
@@ -359,7 +357,7 @@ def preload_names(text: bytes) -> tuple[str, ...]:
 
 
 def musl_dirs(tree: Root, interpreter: str, arch: str) -> tuple[str, ...]:
-    """The directories in musl's path file, or its built-in ones where there is no such file."""
+    """Return the directories in musl's path file, or its built-in ones where there is no such file."""
     prefix = os.path.dirname(os.path.dirname(interpreter)).rstrip("/")  # noqa: PTH120 - plain strings
     file = f"{prefix}/etc/ld-musl-{arch}.path"
     if not exists(tree.on_host(file)):

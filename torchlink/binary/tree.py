@@ -1,4 +1,4 @@
-"""Paths as the loader of an image or sysroot sees them, and where their files lie on this machine."""
+"""Paths as the loader of an image or sysroot sees them, and their files on this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MOST_LINKS = 40  # the kernel's own limit before ELOOP
 
 
 class Root:
-    """A file system root. Without a directory it is this machine's, and every path stands for itself.
+    """A file system root. Without a directory it is this machine's, and paths are unchanged.
 
-    Inside a directory, absolute symlinks and `..` are followed as after `chroot`: they cannot leave it.
+    Below a directory, absolute symlinks and `..` are followed as after `chroot`: they cannot leave it.
     """
 
     __slots__ = ("_real_dirs", "root")
@@ -28,17 +28,17 @@ class Root:
         self._real_dirs: dict[str, str] = {}
 
     def on_host(self, path: str) -> str:
-        """The path on this machine of a loader's `path`; what does not exist keeps its name."""
+        """Return the path on this machine of a `path` as the loader sees it; what does not exist keeps its name."""
         return path if self.root is None else self.root + self._follow(path)
 
     def inside(self, path: str) -> str | None:
-        """An absolute path of this machine as the loader sees it, or None when it is outside the root."""
+        """Return an absolute path of this machine as the loader sees it, or None when it is outside the root."""
         if self.root is None:
             return path
         return (path[len(self.root) :] or "/") if f"{path}/".startswith(f"{self.root}/") else None
 
     def real_path(self, path: str) -> str:
-        """A loader's path with every symlink followed, still as the loader sees it."""
+        """Return a path with every symlink followed, still as the loader sees it."""
         if self.root is not None:
             return self._follow(path)
         directory, _, name = path.rpartition("/")
@@ -76,10 +76,10 @@ class Root:
 
 
 class Overlay(Root):
-    """A program's view in QEMU's user mode: what is below its `-L` directory hides what this machine has there.
+    """A program's view in QEMU's user mode: files below its `-L` directory hide this machine's at the same paths.
 
     Args:
-        top: that directory; None for nothing but this machine's files.
+        top: that directory; None to see this machine's files only.
     """
 
     __slots__ = ("top",)
@@ -89,10 +89,10 @@ class Overlay(Root):
         self.top = "" if top is None else str(top)
 
     def on_host(self, path: str) -> str:
-        """The path on this machine of a loader's `path`."""
+        """Return the path on this machine of a `path` as the loader sees it."""
         above = self.top + path
         return above if self.top and path.startswith("/") and os.path.exists(above) else path  # noqa: PTH110 - plain strings
 
     def real_path(self, path: str) -> str:
-        """A loader's path with every symlink followed, where its file is on this machine."""
+        """Return the path of its file on this machine, with every symlink followed."""
         return super().real_path(self.on_host(path))

@@ -1,1 +1,1 @@
-"""A program with all the libraries that it needs, in one directory that can be moved anywhere."""
+"""A program and all the libraries that it needs in one directory that can be moved anywhere."""

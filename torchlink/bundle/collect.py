@@ -1,4 +1,4 @@
-"""Which files a bundle consists of: the closure of the binary without what stays with the system."""
+"""The files of a bundle: the closure of the binary without the libraries that are left to the system."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 LOADED = FoundVia("loaded")
-MOST_SEARCHED = 12  # directories that an error shows of one missing library, each directory once
+MOST_SEARCHED = 12  # directories that an error lists for one missing library
 
 
 @dataclass(slots=True, eq=False)
 class CollectedFile:
-    """A file that goes into the bundle, while it is being found out what else does."""
+    """A file that goes into the bundle."""
 
     elf: ElfFile
     source: Path  # symlinks followed
     reached: str  # as the loader reached it
     origin: str  # what `$ORIGIN` stands for in it now
     found_via: str
-    found: str  # kind of `How`
+    found: str  # `FoundVia.kind`
     why: Why | None  # None for the binary
-    names: dict[str, None] = field(default_factory=dict)  # what it is asked for by, in order
+    names: dict[str, None] = field(default_factory=dict)  # by which it is requested, in order
     at_start: bool = False  # it is loaded before the program's first line runs
     searches: bool = False  # it must find another part by its search path, or one that it inherits
 
@@ -45,32 +45,32 @@ class CollectedFile:
 
 
 class Walk(NamedTuple):
-    """What following a closure came upon."""
+    """What `Collection.follow` found in a closure."""
 
     steps: tuple[
         tuple[LoadedObject, str, Edge, LoadedObject], ...
-    ]  # asking object, name, request, its answer
+    ]  # requesting object, name, edge, the object that it resolved to
     left_out: tuple[LeftOut, ...]
     missing: tuple[Edge, ...]
 
 
 class Collection:
-    """The growing set of files.
+    """The set of files, while it is being collected.
 
     Args:
-        policy: what stays out.
+        policy: what is not bundled.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.items: list[CollectedFile] = []  # the binary first
-        self.by_name: dict[str, CollectedFile] = {}  # every name that a request may use
+        self.by_name: dict[str, CollectedFile] = {}  # by every name that a request may use
         self.left_out: dict[str, LeftOut] = {}
-        self.shared_with_system = False  # a library that stays out asks for one that is bundled
+        self.shared_with_system = False  # a library that is not bundled needs one that is
         self._by_source: dict[str, CollectedFile] = {}
 
     def start(self, closure: Closure) -> None:
-        """Take the binary and all that it needs.
+        """Add the binary and everything that it needs.
 
         Raises:
             BundleFailedError: a library is missing.
@@ -92,7 +92,7 @@ class Collection:
         )
 
     def follow(self, closure: Closure) -> Walk:
-        """Go from a closure's subject to all that it asks for, but not through what stays with the system."""
+        """Follow everything that a closure's subject needs, but not through libraries that are left to the system."""
         steps: list[tuple[LoadedObject, str, Edge, LoadedObject]] = []
         left_out: dict[str, LeftOut] = {}
         missing: list[Edge] = []
@@ -116,12 +116,12 @@ class Collection:
         return Walk(tuple(steps), tuple(left_out.values()), tuple(missing))
 
     def take(self, walk: Walk, *, first: bool = False) -> None:
-        """Add what a walk came upon; a name that is taken stays with its first file, as in the loader.
+        """Add what a walk found; a name keeps its first file, as in the loader.
 
         Args:
             walk: without anything missing.
-            first: it is the binary's own, whose libraries are loaded in this very order at the start: a name
-                that was loaded before is found without a search.
+            first: it is the binary's own, whose libraries are loaded in this order at the start: a name that was loaded
+                before is found without a search.
         """
         for asking, name, edge, target in walk.steps:
             item = self.by_name.get(name) or self._by_source.get(os.path.realpath(target.file))
@@ -136,7 +136,7 @@ class Collection:
             self.left_out.setdefault(each.name, each)
 
     def add(self, target: LoadedObject, why: Why) -> CollectedFile:
-        """Take one file, if it is not taken yet."""
+        """Add one file, unless it was added before."""
         source = target.file.resolve()
         known = self._by_source.get(str(source))
         if known is not None:
@@ -148,7 +148,7 @@ class Collection:
         return item
 
     def item_of(self, path: Path) -> CollectedFile | None:
-        """What was taken of this file."""
+        """Return the entry of this file, or None."""
         return self._by_source.get(os.path.realpath(path))
 
     def _remember(self, item: CollectedFile, names: tuple[str | None, ...]) -> None:
@@ -160,7 +160,7 @@ class Collection:
 
 
 def missing_error(edges: tuple[Edge, ...], binary: str) -> BundleFailedError:
-    """The error for libraries that are not there: each with who asks and where it was searched for."""
+    """Return the error for missing libraries: each with what needs it and where it was searched for."""
     names = list(dict.fromkeys(edge.name for edge in edges))
     details = []
     shown: set[str] = set()
@@ -181,7 +181,7 @@ def missing_error(edges: tuple[Edge, ...], binary: str) -> BundleFailedError:
     what = f"{names[0]} is" if len(names) == 1 else f"{len(names)} libraries are"
     return BundleFailedError(
         f"{what} missing, so {binary} cannot be bundled; nothing was written.",
-        hint="Install it, or say where it is with --env LD_LIBRARY_PATH=DIR, for a binary of another machine with "
-        "--sysroot DIR; `torchlink lint` tells more.",
+        hint="Install it, or name its directory with --env LD_LIBRARY_PATH=DIR (with --sysroot DIR for a binary of "
+        "another machine); see `torchlink lint` for more.",
         details=tuple(details),
     )

@@ -1,4 +1,4 @@
-"""What a bundle is made of: the plan that is worked out before anything is written, and what came of it."""
+"""The plan of a bundle, made before anything is written, and the report of what was written."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Owner:
 class Why:
     """Why a library is in a bundle."""
 
-    kind: str  # "needed" (a NEEDED entry) | "opened" (by name, when the opener runs) | "added" (--add)
+    kind: str  # "needed" (a NEEDED entry) | "opened" (with dlopen, at run time) | "added" (--add)
     by: str | None  # file name of the object that needs or opens it; None for "added"
-    note: str = ""  # of "opened": what for
+    note: str = ""  # of "opened": its purpose
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
     """What is rewritten in a copy."""
 
-    search_path: tuple[str, ...] | None  # the new entries, () for none at all; None: stays as it is
+    search_path: tuple[str, ...] | None  # the new entries, () for none at all; None: unchanged
     kind: str  # "rpath" | "runpath", of the new search path
     needed: tuple[
         tuple[str, str], ...
@@ -53,7 +53,7 @@ class Part:
     size: int  # bytes of the source
     soname: str | None
     found_via: str  # how it was found
-    at_start: bool  # it is loaded when the program starts, not first when something opens it
+    at_start: bool  # it is loaded when the program starts, not only when something opens it
     why: Why | None  # None for the binary
     owner: Owner | None
     patch: Patch | None
@@ -61,17 +61,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A library that is needed and stays with the system, or that might be opened and could not be loaded."""
+    """A library that is left to the system, or an optional one that could not be loaded here."""
 
-    name: str  # as it is asked for
-    by: str  # file name of the first object that asks
+    name: str  # as it is requested
+    by: str  # file name of the first object that requests it
     reason: str
     found: bool  # whether this machine has it
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What a system must have at least for a bundle to run."""
+    """The oldest version of a system library with which a bundle runs."""
 
     library: str  # "GLIBC" | "GLIBCXX", the prefix of its symbol versions
     version: str  # "2.34"
@@ -80,16 +80,16 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class BundlePlan:
-    """All that will be written, known before anything is."""
+    """Everything that will be written."""
 
     binary: Part
-    libraries: tuple[Part, ...]  # in load order, then those that are opened when they are needed
+    libraries: tuple[Part, ...]  # in load order, then those that are opened at run time
     library_dir: str  # relative to the bundle's directory
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]  # sentences
     machine: str  # as `ElfFile.machine`
     floors: tuple[Floor, ...]  # of glibc, and of libstdc++ where it is not bundled
-    unmatched: tuple[str, ...] = ()  # globs of --exclude and --include that fit no library
+    unmatched: tuple[str, ...] = ()  # globs of --exclude and --include that match no library
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -103,7 +103,7 @@ class BundlePlan:
 
     @property
     def patched(self) -> tuple[Part, ...]:
-        """The parts that are not plain copies."""
+        """The parts that are changed."""
         return tuple(part for part in self.parts if part.patch)
 
 
@@ -124,7 +124,7 @@ class BundleReport:
     plan: BundlePlan
     written: Mapping[str, Written]  # by path; empty after a dry run
     licences: Mapping[str, tuple[str, ...]]  # package or library -> paths below `licenses/`
-    unlicensed: tuple[str, ...]  # names of libraries with no licence text to be found
+    unlicensed: tuple[str, ...]  # names of libraries without a licence text
     lint: LintReport | None  # of every file in the finished bundle; None after a dry run
 
     @property

@@ -1,6 +1,6 @@
-"""Resolving the finished bundle as the loader will: from the new place, everything must come from there.
+"""`torchlink bundle` as a function: plan, fill a directory next to the target, check it, rename it, lint it.
 
-`torchlink bundle` as a function: plan, fill a directory beside the place, check, rename, lint.
+The check resolves the finished bundle as the loader will: every bundled library must be found inside it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from torchlink.binary.tree import Root
     from torchlink.bundle.policy import Policy
 
+SPARE = 64 << 20  # bytes for licences, and for what patchelf adds to a file
+
 
 def check(root: Path, plan: BundlePlan, policy: Policy, tree: Root | None = None) -> None:
-    """See that the bundle below `root` is whole.
+    """Check that the bundle below `root` is complete.
 
-    What is opened by name is loaded as if it were preloaded: with the program's search path behind its own,
-    as `dlopen` does. `tree` is the files as the binary finds them.
+    Libraries that are opened at run time are treated as preloaded: with the program's search path after their own, as
+    `dlopen` does. `tree` is the file system as the binary sees it.
 
     Raises:
         BundleFailedError: a library would be missing, or come from elsewhere.
@@ -51,14 +53,14 @@ def check(root: Path, plan: BundlePlan, policy: Policy, tree: Root | None = None
     faults = list(dict.fromkeys(faults_of(closure, root, plan, policy)))
     if faults:
         raise BundleFailedError(
-            f"The bundle of {plan.binary.path} would not hold in another place; nothing was written.",
+            f"The bundle of {plan.binary.path} would not work in another directory; nothing was written.",
             hint="This is a fault of torchlink itself; please report it.",
             details=tuple(faults),
         )
 
 
 def faults_of(closure: Closure, root: Path, plan: BundlePlan, policy: Policy) -> Iterator[str]:
-    """What is not as planned, as sentences."""
+    """Yield a sentence for everything that is not as planned."""
     inside = f"{os.path.realpath(root)}/"
     provided = {
         name: os.path.realpath(root / part.path)
@@ -86,10 +88,7 @@ def faults_of(closure: Closure, root: Path, plan: BundlePlan, policy: Policy) ->
     loaded = {os.path.realpath(each.file) for each in closure.objects}
     for name, file in provided.items():
         if file not in loaded:
-            yield f"{name} is in the bundle and nothing loads it."
-
-
-SPARE = 64 << 20  # bytes for licences, and for what patchelf adds to a file
+            yield f"{name} is in the bundle, but nothing loads it."
 
 
 def bundle(
@@ -101,29 +100,29 @@ def bundle(
     dry: bool = False,
     progress: Progress = SILENT,
 ) -> BundleReport:
-    """Make a directory that holds a binary with all the libraries that it needs, and runs from anywhere.
+    """Make a directory with a binary and all the libraries that it needs, which runs from anywhere.
 
-    The directory appears whole or not at all.
+    The directory appears complete or not at all.
 
     Args:
         binary: a program or shared library; it is read, never run.
-        directory: where to; made where it is missing.
-        options: what the user wants of it.
+        directory: the target; created where it is missing.
+        options: the user's choices.
         force: replace a bundle that was made there before.
-        dry: only say what would be done.
-        progress: told how far it is.
+        dry: only report what would be done.
+        progress: is called with the bytes written.
 
     Raises:
-        FileError: a file cannot be read, the directory not be written, the disk is too small.
-        MalformedFileError: the binary is no ELF file.
+        FileError: a file cannot be read, the directory cannot be written, or the disk is too small.
+        MalformedFileError: the binary is not an ELF file.
         BundleFailedError: a library is missing, or a changed copy is broken.
-        WouldOverwriteError: something stands in the way.
+        WouldOverwriteError: something else is at the target.
         ToolMissingError: a search path must be changed, and patchelf is missing.
-        UsageError: the binary's name cannot be that of a bundle's.
+        UsageError: the binary's name is reserved in a bundle.
     """
     options = options or BundleOptions()
     plan = make_plan(binary, options)
-    target = Path(os.path.realpath(directory))  # of a link, what it leads to
+    target = Path(os.path.realpath(directory))  # a link's target
     check_target(target, force=force)
     if dry:
         return BundleReport(directory, foreseen(plan), {}, {}, (), None)
@@ -149,17 +148,17 @@ def bundle(
 
 
 def check_target(directory: Path, *, force: bool) -> None:
-    """See whether a bundle may be put at `directory`.
+    """Check that a bundle may be put at `directory`.
 
     Raises:
-        WouldOverwriteError: something stands there, and without `force`, or something else than a bundle.
-        FileError: it cannot be looked at.
+        WouldOverwriteError: it is not empty, and `force` is off or it is not a bundle.
+        FileError: it cannot be read.
     """
     try:
         if not directory.is_dir():
             if os.path.lexists(directory):
                 raise WouldOverwriteError(
-                    f"{directory} is a file; nothing was written.", hint="Name another place."
+                    f"{directory} is a file; nothing was written.", hint="Name another directory."
                 )
             return
         there = sorted(path.name for path in directory.iterdir())
@@ -175,15 +174,15 @@ def check_target(directory: Path, *, force: bool) -> None:
     known = names_of(directory)
     others = [name for name in there if known is None or name not in known]
     if others:
-        what = "is no bundle of torchlink's" if known is None else "holds more than a bundle"
+        what = "is not a bundle made by torchlink" if known is None else "contains more than a bundle"
         raise WouldOverwriteError(
             f"{directory} {what}, and --force would delete {', '.join(others[:3])}; nothing was written.",
-            hint="Name a directory of its own.",
+            hint="Name a directory for the bundle alone.",
         )
 
 
 def foreseen(plan: BundlePlan) -> BundlePlan:
-    """A plan that is only shown, with a note where it could not be carried out."""
+    """Return the plan of a dry run, with a note where it could not be carried out."""
     if not plan.patched:
         return plan
     try:
@@ -194,6 +193,6 @@ def foreseen(plan: BundlePlan) -> BundlePlan:
 
 
 def why_patched(plan: BundlePlan) -> str:
-    """The rest of a sentence about what needs patchelf."""
+    """Return what patchelf is needed for, as the end of a sentence."""
     first, *others = (part.source.name for part in plan.patched)
     return f"to change the search path of {first}" + (f" and {len(others)} more" if others else "")

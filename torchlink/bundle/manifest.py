@@ -1,4 +1,4 @@
-"""`manifest.json`: what a bundle holds, where it is from, and how to see that it is unchanged."""
+"""`manifest.json`: the contents of a bundle, their origin, and hashes to check that they are unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOOL = "torchlink bundle"
 def to_dict(
     plan: BundlePlan, written: Mapping[str, Written], licences: Mapping[str, tuple[str, ...]]
 ) -> dict[str, object]:
-    """The manifest. It names no place of this machine, and two runs over the same files give the same.
+    """Return the manifest. It contains no path of this machine, and two runs over the same files produce the same one.
 
     Args:
         plan: what was planned.
@@ -49,7 +49,7 @@ def to_dict(
 
 
 def entry(part: Part, written: Written | None) -> dict[str, object]:
-    """One file of the manifest."""
+    """Return the entry of one file."""
     why = {"kind": part.why.kind, "by": part.why.by, "note": part.why.note} if part.why else None
     return {
         "path": part.path,
@@ -69,7 +69,7 @@ def entry(part: Part, written: Written | None) -> dict[str, object]:
 
 
 def patched(part: Part) -> dict[str, object] | None:
-    """What was rewritten in a file; None: it is a plain copy."""
+    """Return what was rewritten in a file; None: nothing."""
     if part.patch is None:
         return None
     return {
@@ -80,7 +80,7 @@ def patched(part: Part) -> dict[str, object] | None:
 
 
 def names_of(directory: Path) -> frozenset[str] | None:
-    """What is at the top of a bundle of ours, from its manifest; None: it is no bundle."""
+    """Return the names at the top of a bundle, from its manifest; None: it is not a bundle made by torchlink."""
     try:
         manifest = load_json(read_whole(directory / MANIFEST, LONGEST_JSON))
         if str(manifest["tool"]).startswith(TOOL):

@@ -1,4 +1,4 @@
-"""What the user wants of a bundle."""
+"""The options of `torchlink bundle`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class BundleOptions(NamedTuple):
-    """What the user wants of a bundle."""
+    """The options of `torchlink bundle`."""
 
     keep_system_cxx: bool = False
     exclude: tuple[str, ...] = ()  # globs over library names
-    include: tuple[str, ...] = ()  # globs over library names that the policy would leave out
+    include: tuple[str, ...] = ()  # globs over library names that the policy would exclude
     add: tuple[Path, ...] = ()  # libraries that the program opens by name
-    environment: Mapping[str, str] = MappingProxyType({})  # LD_LIBRARY_PATH as it runs now
-    sysroot: Path | None = None  # of another machine: its libraries go before this machine's
+    environment: Mapping[str, str] = MappingProxyType({})  # that the program runs in now: LD_LIBRARY_PATH
+    sysroot: Path | None = None  # of another machine: its files hide this machine's
 
     @property
     def tree(self) -> Root:
-        """The files as the binary finds them."""
+        """The file system as the binary sees it."""
         from torchlink.binary.tree import Overlay, Root
 
         return Overlay(self.sysroot) if self.sysroot else Root()

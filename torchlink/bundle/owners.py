@@ -1,4 +1,4 @@
-"""Which package a file belongs to, read from the packages' own lists: pip's, conda's, Debian's."""
+"""Which package a file belongs to, from the file lists of pip, conda and Debian."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ DPKG = Path("/var/lib/dpkg")
 COPYRIGHTS = Path("/usr/share/doc")
 NAME = re.compile(r"^Name:\s*(\S+)", re.MULTILINE)
 VERSION = re.compile(r"^Version:\s*(\S+)", re.MULTILINE)
-DEEPEST = 12  # directories above a library in which a package's list may lie
+DEEPEST = 12  # levels above a library at which a package's file list is looked for
 TEXTS = ("", ".txt", ".md", ".rst", ".html", ".pdf")
 LARGEST_TEXT = 32 << 20  # bytes: a licence is smaller
-NEVER = ("/", "/usr", "/usr/lib", "/usr/local", "/usr/local/lib", "/lib", "/opt", "/home", "/root")
+NOT_SEARCHED = ("/", "/usr", "/usr/lib", "/usr/local", "/usr/local/lib", "/lib", "/opt", "/home", "/root")
 
 
 class Owners:
-    """Finds owners, and reads each list of files once.
+    """Finds the owners of files; reads each file list once.
 
     Args:
-        dpkg: Debian's database.
-        copyrights: where Debian's packages keep theirs.
+        dpkg: Debian's package database.
+        copyrights: the directory with the copyright files of Debian's packages.
     """
 
     def __init__(self, dpkg: Path = DPKG, copyrights: Path = COPYRIGHTS) -> None:
@@ -39,7 +39,7 @@ class Owners:
         self._copyrights = copyrights
 
     def of(self, file: Path) -> Owner | None:
-        """The package that brought a file (its real path), or None where no list names it."""
+        """Return the package that installed a file (given its real path), or None where no list contains it."""
         for parent in list(file.parents)[:DEEPEST]:
             relative = str(file.relative_to(parent))
             owner = wheel_owner(parent, relative) or conda_owner(parent, relative)
@@ -48,7 +48,7 @@ class Owners:
         return self._deb_owner(str(file)) or libtorch_owner(file)
 
     def _deb_owner(self, path: str) -> Owner | None:
-        # Since /lib became a link to /usr/lib, packages list either.
+        # /lib is a link to /usr/lib, and packages list either.
         for listed in (path, path.removeprefix("/usr"), f"/usr{path}"):
             package = self._debs.get(listed)
             if package is not None:
@@ -75,7 +75,7 @@ class Owners:
 
 
 def wheel_owner(site: Path, relative: str) -> Owner | None:
-    """The distribution installed in a site-packages directory whose RECORD lists a file."""
+    """Return the distribution in a site-packages directory whose RECORD lists a file."""
     for info in dist_infos(site):
         if relative in recorded(info):
             metadata = read_text(info / "METADATA").partition("\n\n")[0]
@@ -94,7 +94,7 @@ def wheel_owner(site: Path, relative: str) -> Owner | None:
 
 @lru_cache(maxsize=1024)
 def recorded(info: Path) -> frozenset[str]:
-    """The paths that a distribution's RECORD lists, relative to site-packages: the first of three columns."""
+    """Return the paths that a distribution's RECORD lists, relative to site-packages: the first of three columns."""
     return frozenset(line.rsplit(",", 2)[0].strip('"') for line in read_text(info / "RECORD").splitlines())
 
 
@@ -105,7 +105,7 @@ def dist_infos(site: Path) -> tuple[Path, ...]:
 
 
 def conda_owner(prefix: Path, relative: str) -> Owner | None:
-    """The conda package in a prefix whose record lists a file."""
+    """Return the conda package in a prefix whose record lists a file."""
     if not is_dir(prefix / "conda-meta"):
         return None
     for file in sorted((prefix / "conda-meta").glob("*.json")):
@@ -125,7 +125,7 @@ def conda_owner(prefix: Path, relative: str) -> Owner | None:
 
 
 def libtorch_owner(file: Path) -> Owner | None:
-    """The libtorch (an unpacked zip, a source build) in whose `lib` a file is."""
+    """Return the libtorch (an unpacked zip, a source build) whose `lib` contains a file."""
     root = file.parent.parent
     if not (is_file(file.parent / "libc10.so") and is_dir(root / "include" / "torch")):
         return None
@@ -135,7 +135,7 @@ def libtorch_owner(file: Path) -> Owner | None:
 
 
 def licences_in(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The licence texts of a package: those in a directory, and all that is in its `licenses`."""
+    """Yield the licence texts of a package: those in its directory, and everything in its `licenses`."""
     for folder in (directory / "licenses", directory / "share" / "licenses"):
         for file in sorted(folder.rglob("*")):
             if file.is_file():
@@ -144,7 +144,7 @@ def licences_in(directory: Path) -> Iterator[tuple[str, Path]]:
 
 
 def listed_licences(site: Path, listed: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """The licence texts that a package installs among its files, as `nvidia/cusparselt/LICENSE.txt`."""
+    """Yield the licence texts among a package's files, such as `nvidia/cusparselt/LICENSE.txt`."""
     for relative in sorted(listed):
         path = PurePosixPath(relative)
         if LICENCE.match(path.name) and path.suffix in TEXTS and (site / path).is_file():
@@ -152,7 +152,7 @@ def listed_licences(site: Path, listed: Iterable[str]) -> Iterator[tuple[str, Pa
 
 
 def licences_beside(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The licence texts that lie directly in a directory."""
+    """Yield the licence texts directly in a directory."""
     for name in names_in(directory):
         file = directory / name
         if LICENCE.match(name) and file.is_file() and file.stat().st_size <= LARGEST_TEXT:
@@ -160,9 +160,9 @@ def licences_beside(directory: Path) -> Iterator[tuple[str, Path]]:
 
 
 def licences_above(file: Path) -> tuple[tuple[str, Path], ...]:
-    """The licence texts around a file that no package owns: in its directory, or one of the two above."""
+    """Return the licence texts near a file that no package owns: in its directory, or one of the two above."""
     for directory in list(file.parents)[:3]:
-        if str(directory) in NEVER:
+        if str(directory) in NOT_SEARCHED:
             break
         found = tuple(licences_beside(directory))
         if found:

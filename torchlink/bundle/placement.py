@@ -1,9 +1,9 @@
-"""Where each file goes, and what of it must be rewritten so that the loader finds the others from there.
+"""Where each file goes, and what must be rewritten in it so that the loader finds the others from there.
 
-All libraries lie flat in one directory, so `$ORIGIN` leads every one of them to all others. What already works
-from there stays byte for byte as it is: a library whose own search path holds `$ORIGIN`, and one without any,
-which inherits the program's where that is a DT_RPATH (a DT_RUNPATH is not inherited). So the program's search
-path is rewritten first, and a library's only where it would be led elsewhere.
+All libraries are in one directory, so `$ORIGIN` leads each of them to all others. Files that work there already are
+left unchanged: a library whose own search path contains `$ORIGIN`, and one without a search path, which inherits the
+program's if that is a DT_RPATH (a DT_RUNPATH is not inherited). So the program's search path is rewritten first, and a
+library's only where it would lead elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
     from torchlink.binary.system import LoaderSystem
 
-ROOT = "/bundle"  # stands for the bundle's directory, wherever that will be
+ROOT = "/bundle"  # represents the bundle's directory, wherever that will be
 LIBRARIES = "lib"
 DEEPER = "inner"
 DEEPEST = 8
@@ -29,11 +29,11 @@ ORIGIN = re.compile(r"\$(?:ORIGIN|\{ORIGIN\})(?=/|$)")
 
 
 class Piece(NamedTuple):
-    """What decides about one file."""
+    """The properties of one file that decide where it goes and whether it is rewritten."""
 
     elf: ElfFile
-    searches: bool  # it must find another part by a search
-    packaged: bool  # it belongs to a package: it is changed only if it must be
+    searches: bool  # it must find another file through a search path
+    packaged: bool  # it belongs to a package: it is changed only if necessary
 
 
 class Placement(NamedTuple):
@@ -46,13 +46,13 @@ class Placement(NamedTuple):
 def placement_of(
     binary: Piece, libraries: Sequence[Piece], system: LoaderSystem, *, inherit: bool
 ) -> Placement:
-    """Decide on all files.
+    """Place all files.
 
     Args:
         binary: the program or library that is bundled.
         libraries: all others.
         system: expands `$LIB` and `$PLATFORM`.
-        inherit: the binary's search path must serve libraries that are not in the bundle, too.
+        inherit: libraries that are not in the bundle depend on the binary's search path, too.
     """
     directory = library_dir([*libraries], system) if libraries else LIBRARIES
     depth = directory.count("/") + 1
@@ -69,10 +69,10 @@ def placement_of(
 
 
 def library_dir(libraries: Sequence[Piece], system: LoaderSystem) -> str:
-    """The directory for the libraries: deep enough that no `$ORIGIN/../..` of theirs leads out of the bundle.
+    """Return the directory for the libraries, deep enough that no `$ORIGIN/../..` of theirs leads out of the bundle.
 
-    The libraries of CUDA wheels search `$ORIGIN/../../nvidia/cudnn/lib` and the like before `$ORIGIN`: in
-    `lib` that would be a directory beside the bundle, where anything may lie.
+    The libraries of CUDA wheels search `$ORIGIN/../../nvidia/cudnn/lib` and the like before `$ORIGIN`: from `lib` that
+    would be a directory next to the bundle, with unknown contents.
     """
     climbs = [0]
     for piece in libraries:
@@ -84,7 +84,7 @@ def library_dir(libraries: Sequence[Piece], system: LoaderSystem) -> str:
 
 
 class SearchPath:
-    """An object's own search path as the loader would go through it in the bundle.
+    """An object's own search path as the loader would search it in the bundle.
 
     Args:
         elf: the object.
@@ -100,34 +100,34 @@ class SearchPath:
         text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
         self.entries = text.split(":") if text else []
         self.reaches = False
-        self.wanders = False  # an entry means a directory below wherever the program is started
-        # Entries that are tried before the goal is (all, where it never is) and after it: how many directories
-        # each climbs above its `$ORIGIN`; None: it does not begin with `$ORIGIN`.
+        self.depends_on_cwd = False  # an entry is relative to the working directory of the program
+        # The entries before the goal (all, where it is never reached) and after it: how many levels each climbs above
+        # `$ORIGIN`; None: it does not begin with `$ORIGIN`.
         self.ahead: list[int | None] = []
         self.behind: list[int | None] = []
         for entry in self.entries:
             where = expand(entry, origin, system)
             if where is None:
                 continue
-            self.wanders |= not where.startswith("/")
+            self.depends_on_cwd |= not where.startswith("/")
             if ORIGIN.match(entry) and posixpath.normpath(where) == goal:
                 self.reaches = True
             else:
                 (self.behind if self.reaches else self.ahead).append(climb(entry))
 
     def leaves(self, depth: int, *, wholly: bool) -> bool:
-        """Whether it leads out of the bundle before it leads to the libraries; `wholly`: or after.
+        """Whether an entry before the goal leads out of the bundle.
 
         Args:
-            depth: how many directories the object is below the bundle's.
-            wholly: look at all entries.
+            depth: how many levels the object is below the bundle's directory.
+            wholly: check the entries after the goal, too.
         """
         entries = [*self.ahead, *(self.behind if wholly else ())]
         return any(each is None or each > depth for each in entries)
 
 
 def climb(entry: str) -> int | None:
-    """How many directories above `$ORIGIN` an entry gets on its way; None: it does not begin there."""
+    """Return how many levels above `$ORIGIN` an entry climbs; None: it does not begin there."""
     if not ORIGIN.match(entry):
         return None
     height = highest = 0
@@ -141,11 +141,11 @@ def climb(entry: str) -> int | None:
 
 
 def library_patch(piece: Piece, path: SearchPath, depth: int) -> Patch | None:
-    """What must be rewritten in a library that is `depth` directories below the bundle's, or None."""
+    """Return what must be rewritten in a library `depth` levels below the bundle's directory, or None."""
     lost = piece.searches and (
         path.leaves(depth, wholly=False) or (path.kind == "runpath" and not path.reaches)
     )
-    untidy = path.wanders or (not piece.packaged and path.leaves(depth, wholly=True))
+    untidy = path.depends_on_cwd or (not piece.packaged and path.leaves(depth, wholly=True))
     needed = tuple(renamed(piece.elf))
     if not (lost or untidy or needed):
         return None
@@ -156,10 +156,10 @@ def library_patch(piece: Piece, path: SearchPath, depth: int) -> Patch | None:
 def binary_patch(
     piece: Piece, path: SearchPath, directory: str, *, inherit: bool, alone: bool
 ) -> Patch | None:
-    """What must be rewritten in the binary, or None.
+    """Return what must be rewritten in the binary, or None.
 
-    Where anything must, it gets a DT_RPATH: whatever is loaded later inherits it, and LD_LIBRARY_PATH cannot
-    bring other libraries in.
+    A rewritten search path is a DT_RPATH: everything that is loaded later inherits it, and LD_LIBRARY_PATH cannot
+    override it.
     """
     lost = (
         path.leaves(0, wholly=True)
@@ -175,7 +175,7 @@ def binary_patch(
 
 
 def renamed(elf: ElfFile) -> Iterator[tuple[str, str]]:
-    """The NEEDED entries that are paths, and the names that will do instead."""
+    """Yield the NEEDED entries that are paths, and the names that replace them."""
     for name in elf.dynamic.needed:
         if "/" in name:
             yield name, posixpath.basename(name)

@@ -1,6 +1,6 @@
-"""Libraries that are opened by name when a program runs: found where their openers would find them.
+"""The plan of a bundle, made from the files alone before anything is written.
 
-Everything that a bundle will be, worked out from the files alone before anything is written.
+`OpenedLibraries` adds the libraries that others open by name at run time, from where those would find them.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from torchlink.bundle.contents import Owner
     from torchlink.bundle.options import BundleOptions
 
+SYSTEM_KINDS = ("ld.so.cache", "default")
 
-class Opened:
-    """Adds to a collection what its libraries open.
+
+class OpenedLibraries:
+    """Adds the libraries that others open at run time to a collection.
 
     Args:
-        collection: grows.
+        collection: is extended.
         system: the loader.
         files: keeps ELF files open.
     """
@@ -52,22 +54,22 @@ class Opened:
         self.system = system
         self.files = files
         self.notes: list[str] = []
-        self._without: dict[str, LeftOut] = {}  # companions that nothing can load here
+        self._unloadable: dict[str, LeftOut] = {}  # companions that cannot be loaded here
 
     def add_companions(self) -> None:
         """Add the companions of every library, and those of the companions."""
-        for item in self.collection.items:  # grows on the way
+        for item in self.collection.items:  # is extended by the loop
             for pattern, purpose in companions_of([item.source.name, *item.names]):
-                paths = self._beside(item, pattern)
+                paths = self._find(item, pattern)
                 for path in paths:
                     self._add_companion(path, item, purpose)
                 if not paths and mentions(item, pattern):
                     self.notes.append(
-                        f"{item.file_name} opens {pattern} when it runs ({purpose}), and there is none where it "
-                        "would be found: what needs it will fail."
+                        f"{item.file_name} opens {pattern} at run time ({purpose}), which was not found: what needs it "
+                        "will fail."
                     )
-        for name, each in self._without.items():
-            if name not in self.collection.by_name:  # nor did anything that is bundled need it
+        for name, each in self._unloadable.items():
+            if name not in self.collection.by_name:  # no bundled library needs it either
                 self.collection.left_out.setdefault(name, each)
 
     def add_named(self, paths: Sequence[Path]) -> None:
@@ -75,8 +77,8 @@ class Opened:
 
         Raises:
             FileError: one cannot be read.
-            MalformedFileError: one is no ELF file.
-            BundleFailedError: a library that one needs is missing.
+            MalformedFileError: one is not an ELF file.
+            BundleFailedError: a library that one of them needs is missing.
         """
         for path in paths:
             closure = self._resolve(path)
@@ -88,7 +90,7 @@ class Opened:
             self.collection.take(walk)
 
     def _add_companion(self, path: Path, opener: CollectedFile, purpose: str) -> None:
-        """Add one, or note what it lacks."""
+        """Add one companion, or record why it cannot be loaded."""
         known = self.collection.item_of(path)
         if known is not None and known.at_start:
             return
@@ -96,7 +98,7 @@ class Opened:
             closure = self._resolve(path)
         except ResourcesError:
             raise
-        except TorchlinkError:  # a linker script such as libx.so, or a damaged file: nobody can open it
+        except TorchlinkError:  # a linker script such as libx.so, or a damaged file: it cannot be opened
             return
         soname = closure.subject.elf.dynamic.soname
         if closure.subject.elf.machine != opener.elf.machine or self.collection.policy.reason(
@@ -104,13 +106,13 @@ class Opened:
         ):
             return
         walk = self.collection.follow(closure)
-        lacking = unmet(walk)
-        if lacking:
+        missing = missing_here(walk)
+        if missing:
             reason = (
-                f"optional, opened by {opener.file_name} when it runs ({purpose}); nothing can load it here "
-                f"without {', '.join(lacking)}"
+                f"optional, opened by {opener.file_name} at run time ({purpose}); it cannot be loaded here: "
+                f"{', '.join(missing)} not found"
             )
-            self._without.setdefault(path.name, LeftOut(path.name, opener.file_name, reason, found=True))
+            self._unloadable.setdefault(path.name, LeftOut(path.name, opener.file_name, reason, found=True))
             return
         opener.searches = True
         item = self.collection.add(closure.subject, Why("opened", opener.file_name, purpose))
@@ -122,7 +124,7 @@ class Opened:
             item.names.setdefault(name)
 
     def _resolve(self, path: Path) -> Closure:
-        """The closure of a library as if the bundle's own were loaded: their directories come first."""
+        """Resolve a library as if the bundle's own were loaded: their directories come first."""
         places = ":".join(place for place in self._places() if not set(place) & set(":;$"))
         return resolve(
             path,
@@ -132,15 +134,15 @@ class Opened:
             files=self.files,
         )
 
-    def _beside(self, opener: CollectedFile, pattern: str) -> list[Path]:
-        """The files that a name may mean: of the first directory that has any, one path for each file."""
+    def _find(self, opener: CollectedFile, pattern: str) -> list[Path]:
+        """Return the files that match a pattern in the first directory with any, one path for each file."""
         for place in self._places(opener):
             names = fit(names_in(place), pattern)
             found: dict[str, Path] = {}
             for name in names:
                 path = Path(place, name)
                 real = os.path.realpath(path)
-                # The SONAME's own link is the name that is asked for, rather than the file behind it.
+                # Programs open a library by its SONAME, which is a link, rather than by the name of the file.
                 if is_file(path) and (real not in found or len(name) < len(found[real].name)):
                     found[real] = path
             if found:
@@ -148,7 +150,7 @@ class Opened:
         return []
 
     def _places(self, first: CollectedFile | None = None) -> list[str]:
-        """Directories, where the loader would look first: the opener's own, then those of the others."""
+        """Return directories in the loader's order: the opener's own, then those of the others."""
         items = [*([first] if first else []), *self.collection.items[1:]]
         return list(dict.fromkeys(place for item in items for place in self._places_of(item)))
 
@@ -163,32 +165,29 @@ class Opened:
         yield str(item.source.parent)
 
 
-def unmet(walk: Walk) -> list[str]:
-    """What a library needs and this machine has not, be it to be bundled or to stay with the system.
+def missing_here(walk: Walk) -> list[str]:
+    """Return the libraries that a library needs and that this machine lacks, whether or not they would be bundled.
 
-    A GPU's driver does not count: bundles are made on machines without one, for machines that have it.
+    A GPU's driver does not count: bundles are made on machines without one, for machines with one.
     """
     stays = (each.name for each in walk.left_out if not each.found and not matches([each.name], DRIVER.names))
     return list(dict.fromkeys((*(edge.name for edge in walk.missing), *stays)))
 
 
 def mentions(item: CollectedFile, pattern: str) -> bool:
-    """Whether a library holds the beginning of such a name: another version may open nothing of that kind."""
+    """Whether a library contains the beginning of such a name: another version may not open it at all."""
     stem = pattern.partition("*")[0].partition(".so")[0]
     return item.elf.find_in_section(".rodata", stem.encode(), 0, 0) is not None
 
 
-SYSTEM_KINDS = ("ld.so.cache", "default")
-
-
 def make_plan(binary: Path, options: BundleOptions) -> BundlePlan:
-    """Work out what goes into a bundle.
+    """Determine what goes into a bundle.
 
     Raises:
         FileError: a file cannot be read.
-        MalformedFileError: the binary is no ELF file.
+        MalformedFileError: the binary is not an ELF file.
         BundleFailedError: a library is missing.
-        UsageError: the binary's name is one that the bundle needs for itself, or the sysroot is no directory.
+        UsageError: the binary's name is reserved in a bundle, or the sysroot is not a directory.
     """
     if options.sysroot and not options.sysroot.is_dir():
         raise UsageError(
@@ -196,18 +195,18 @@ def make_plan(binary: Path, options: BundleOptions) -> BundlePlan:
         )
     if binary.name in OWN_NAMES:
         raise UsageError(
-            f"A bundle holds {', '.join(sorted(OWN_NAMES))} beside the binary, which is called {binary.name}.",
+            f"{binary.name}: reserved name: a bundle itself contains {', '.join(sorted(OWN_NAMES))}.",
             hint="Bundle a copy with another name.",
         )
     files = OpenFiles()
     elf, status = files.open(binary)
     system = portable(system_for(elf, tree=options.tree))
     collection = Collection(policy_of(options))
-    # What LD_PRELOAD brings is none of the program's.
+    # LD_PRELOAD is left out: preloaded libraries are not part of the program.
     environment = {"LD_LIBRARY_PATH": options.environment.get("LD_LIBRARY_PATH", "")}
     closure = resolve(binary, system=system, environment=environment, secure=False, files=files)
     collection.start(closure)
-    opened = Opened(collection, system, files)
+    opened = OpenedLibraries(collection, system, files)
     opened.add_named(options.add)
     opened.add_companions()
 
@@ -238,20 +237,20 @@ def make_plan(binary: Path, options: BundleOptions) -> BundlePlan:
 
 
 def policy_of(options: BundleOptions) -> Policy:
-    """What stays out of the bundle."""
+    """Return the policy on which libraries are bundled."""
     return Policy(keep_system_cxx=options.keep_system_cxx, exclude=options.exclude, include=options.include)
 
 
 def portable(system: LoaderSystem) -> LoaderSystem:
-    """The loader without what only this machine has: its processor's own variants, its preloaded libraries."""
+    """Return the loader without what is specific to this machine: variants for its processor, preloaded libraries."""
     return system.for_any_cpu()._replace(preload=())
 
 
 def file_names(items: Sequence[CollectedFile]) -> list[tuple[str, tuple[str, ...]]]:
-    """The file name of each library in the bundle, and the links to it.
+    """Return the file name of each library in the bundle, and the links to it.
 
-    A file keeps its own name (`libfoo.so.1.2.3`, to which `libfoo.so.1` is a link) unless another is asked
-    for by that name.
+    A file keeps its own name (`libfoo.so.1.2.3`, to which `libfoo.so.1` is a link) unless another file is requested by
+    that name.
     """
     asked = {name: item for item in items for name in item.names if "/" not in name}
     taken: set[str] = set()
@@ -269,7 +268,7 @@ def file_names(items: Sequence[CollectedFile]) -> list[tuple[str, tuple[str, ...
 def to_part(
     item: CollectedFile, name: str, links: tuple[str, ...], owner: Owner | None, directory: str
 ) -> Part:
-    """A file of the collection as the plan shows it."""
+    """Convert a file of the collection to a part of the plan."""
     return Part(
         path=posixpath.join(directory, name),
         links=links,
@@ -285,7 +284,7 @@ def to_part(
 
 
 def floors_of(collection: Collection, parts: Sequence[Part]) -> Iterator[Floor]:
-    """The newest versions that the parts need of the libraries that stay with the system."""
+    """Yield the newest versions that the parts need of the libraries that are left to the system."""
     libraries = ("GLIBC", "GLIBCXX") if "libstdc++.so.6" in collection.left_out else ("GLIBC",)
     for library in libraries:
         newest: tuple[int, ...] = ()
@@ -305,7 +304,7 @@ def floors_of(collection: Collection, parts: Sequence[Part]) -> Iterator[Floor]:
 def notes_on(
     collection: Collection, owned: Mapping[CollectedFile, Owner | None], *, set_user_id: bool
 ) -> Iterable[str]:
-    """What the user should know about the files that were chosen."""
+    """Yield remarks on the chosen files."""
     if set_user_id:
         yield "The binary is set-uid. Its copy is not, and would not find its libraries if it were."
     torch = any(name.startswith("libtorch_cpu.so") for name in collection.by_name)
@@ -318,9 +317,8 @@ def notes_on(
             and name.partition(".")[0] in NVIDIA_PACKAGES
         ):
             yield (
-                f"{name} is {item.source}, which the system's {item.found_via} named: it may be of another "
-                "version than "
-                "libtorch was built with, whose own is not installed beside it."
+                f"{name} is {item.source}, found through the system's {item.found_via}: its version may differ from "
+                "the one libtorch was built with, which is not installed next to libtorch."
             )
         for pattern, note in DATA_BESIDE.items():
             if matches([name], (pattern,)):
@@ -331,7 +329,7 @@ def notes_on(
 
 
 def left_out_notes(left_out: Iterable[LeftOut], *, cxx_bundled: bool) -> Iterable[str]:
-    """What follows from libraries that stay with the system."""
+    """Yield remarks on libraries that are left to the system."""
     for each in left_out:
         for pattern, note in DATA_BESIDE.items():
             if matches([each.name], (pattern,)):
@@ -340,5 +338,5 @@ def left_out_notes(left_out: Iterable[LeftOut], *, cxx_bundled: bool) -> Iterabl
     if drivers and cxx_bundled:
         yield (
             f"{', '.join(drivers)}: the graphics drivers of a newer system may need a newer libstdc++ than the "
-            "bundled one; --keep-system-cxx leaves it to the system."
+            "bundled one; use --keep-system-cxx to leave it to the system."
         )

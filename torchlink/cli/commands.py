@@ -21,6 +21,7 @@ COMMANDS = {
     "cmake": "cmake",
     "nim": "nim",
     "verify": "verify",
+    "report": "report",
     "matrix": "matrix",
     "doctor": "doctor",
     "extract": "extract",

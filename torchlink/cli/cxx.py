@@ -63,7 +63,7 @@ def cxx(call: CompilerCall) -> int:
     import os
     import shlex
 
-    from torchlink.emit.cxx import words
+    from torchlink.emit.cxx import flags
     from torchlink.process import replace
     from torchlink.toolchain.arguments import read_arguments
     from torchlink.toolchain.compiler import INSIDE
@@ -82,7 +82,7 @@ def cxx(call: CompilerCall) -> int:
             if step.compiles:
                 note_shadowing_headers(command[len(compiler.command) :], plan, compiler, environment)
         return code
-    shown = command if show == "command" else words(plan, show) if plan else ()
+    shown = command if show == "command" else flags(plan, show) if plan else ()
     answer(shlex.join(shown))
     return 0
 
@@ -130,14 +130,14 @@ def prepare(call: CompilerCall, step: Step, *, needed: bool) -> tuple[Compiler, 
 
     from torchlink.libtorch.machine import is_foreign
     from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.cross import compiler_for, named_by_user
+    from torchlink.toolchain.cross import compiler_for, cxx_variable
 
     if not (step.compiles or step.links or needed):
         return find_compiler(call.compiler), None
     libtorch = locate(call.libtorch, call.python)
     # A compiler or a target that the user names is used even if it does not fit libtorch.
     named_target = any(option.lstrip("-").startswith("target") for option in step.target_options)
-    explicit = call.compiler or named_target or named_by_user() or not is_foreign(libtorch)
+    explicit = call.compiler or named_target or cxx_variable() or not is_foreign(libtorch)
     compiler = as_used = find_compiler(call.compiler) if explicit else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
@@ -184,15 +184,16 @@ def note_missing_cuda_headers(arguments: Sequence[str], plan: LinkPlan) -> None:
     from pathlib import PurePath
 
     from torchlink.libtorch.disk import read_bytes
+    from torchlink.remedies.cuda_headers import headers_remedy
     from torchlink.toolchain.arguments import SOURCE_SUFFIXES
-    from torchlink.toolchain.cuda import asks_for_cuda, missing_headers
+    from torchlink.toolchain.cuda import asks_for_cuda
 
     sources = (word for word in arguments if PurePath(word).suffix in SOURCE_SUFFIXES)
     if plan.libtorch.accelerator != "cuda" or not any(asks_for_cuda(read_bytes(word)) for word in sources):
         return
-    lacking = missing_headers(plan.libtorch)
-    if lacking:
-        note(f"{lacking.what} What helps: {lacking.help}.")
+    remedy = headers_remedy(plan.libtorch)
+    if remedy:
+        note(f"{remedy.message} What helps: {remedy.text}.")
 
 
 def note_shadowing_headers(
@@ -213,11 +214,11 @@ def note_shadowing_headers(
 
 def added_flags(plan: LinkPlan | None, step: Step) -> tuple[str, ...]:
     """Return the flags to append to the user's arguments."""
-    from torchlink.emit.cxx import words
+    from torchlink.emit.cxx import flags
 
     if plan is None:
         return ()
-    compile_flags, link_flags = words(plan, "compile"), words(plan, "link")
+    compile_flags, link_flags = flags(plan, "compile"), flags(plan, "link")
     if not (step.compiles or step.links):  # -show without inputs: all that could be added
         return (*compile_flags, *link_flags)
     if step.standard is not None and step.standard >= plan.libtorch.cxx_standard_required:

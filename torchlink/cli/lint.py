@@ -310,7 +310,7 @@ def floors(target: str) -> dict[str, tuple[int, ...]]:
 
 def standard_input() -> bytes:
     """Read stdin for `-`, up to one byte more than the limit, so that the reader can report an excess."""
-    from torchlink.lint.text.detect import LARGEST_TEXT
+    from torchlink.lint.text.tool_output import LARGEST_TEXT
 
     if sys.stdin is None:
         return b""

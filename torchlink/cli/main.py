@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         render_error(error, as_json="--json" in arguments)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        asked = signals.told()  # click turns any KeyboardInterrupt into Abort, which loses the signal
+        asked = signals.received()  # click turns any KeyboardInterrupt into Abort, which loses the signal
         number = asked.number if isinstance(asked, Stopped) else getattr(interrupt, "number", signal.SIGINT)
         say(f"torchlink: {'interrupted' if number == signal.SIGINT else 'stopped'}", err=True)
         return 128 + int(number)

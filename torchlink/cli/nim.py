@@ -95,7 +95,7 @@ def cross_command(libtorch: Libtorch) -> str:
     """Return the command that cross-compiles the program for a libtorch, and runs it if that is possible here."""
     import shlex
 
-    from torchlink.emit.cross import nim_words
+    from torchlink.emit.cross import nim_switches
     from torchlink.toolchain.cross import default_compiler
     from torchlink.toolchain.emulator import command_for
 
@@ -103,7 +103,7 @@ def cross_command(libtorch: Libtorch) -> str:
         return "nim cpp main.nim"
     compiler = default_compiler(libtorch)
     run = command_for(libtorch.arch, compiler) if compiler else None
-    words = shlex.join(("nim", "cpp", *nim_words(libtorch, compiler), "main.nim"))
+    words = shlex.join(("nim", "cpp", *nim_switches(libtorch, compiler), "main.nim"))
     return f"{words} && {run} ./main model.pt" if run else words
 
 

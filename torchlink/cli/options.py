@@ -42,6 +42,25 @@ def cxx_standard(text: str) -> int:
     return int(name) if name.isdecimal() else STANDARD_NAMES[name]
 
 
+def size(text: str) -> int:
+    """Bytes of a number with a unit, of which each is 1024 of the smaller: 500M, 1.5G, 2GiB; megabytes without one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number, unit = text.strip().upper().removesuffix("IB").removesuffix("B"), 2
+    if number[-1:] in "KMGT" and number:
+        number, unit = number[:-1], "KMGT".index(number[-1]) + 1
+    try:
+        value = float(number) if len(number) < 20 else 0.0
+    except ValueError:
+        value = 0.0
+    bytes_ = int(value * 1024**unit) if 0 < value < 1e12 else 0
+    if not 0 < bytes_ < 1 << 62:
+        raise ValueError(f"{text} is not a size: write 500M or 2G.")
+    return bytes_
+
+
 def variables(settings: Sequence[str]) -> dict[str, str]:
     """Parse the NAME=VALUE settings of --env.
 
@@ -120,23 +139,62 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 VERIFY = {
     "inputs": Option(
         "--input",
-        "One argument of forward; repeat it for each argument, in order. [default: worked out from the model]",
+        "One argument of forward, in order or as NAME=VALUE; repeat it for each. Without any, they are worked out.",
         metavar="VALUE",
     ),
-    "expect": Option(
-        "--expect",
-        "A .pt, .npy or .npz file with the tensors that forward must return.",
+    "inputs_file": Option(
+        "--inputs",
+        "All arguments of forward from one file: .pt, .json, .npz or .safetensors.",
         metavar="FILE",
     ),
-    "atol": Option("--atol", "The absolute tolerance of --expect.", metavar="NUMBER"),
-    "rtol": Option("--rtol", "The relative tolerance of --expect.", metavar="NUMBER"),
+    "method": Option("--method", "The method to call in place of forward.", metavar="NAME"),
+    "save_outputs": Option(
+        "--save-outputs",
+        "Write all that forward returns to a file: .npz, .pt, .json or .safetensors.",
+        metavar="FILE",
+    ),
+    "force": Option(
+        "--force", "Let --save-outputs overwrite its file, and --record what DIR holds of a model."
+    ),
+    "expect": Option(
+        "--expect", "What forward should return, as .pt, .npy, .npz, .safetensors or .json.", metavar="FILE"
+    ),
+    "atol": Option(
+        "--atol",
+        "Absolute tolerance of comparisons; by default that of torch.testing.assert_close for the dtype.",
+    ),
+    "rtol": Option("--rtol", "Relative tolerance of comparisons; by default likewise."),
+    "against": Option(
+        "--against",
+        "Compare with what another run returns for the same inputs: of the Python that libtorch belongs to (or "
+        "python=EXE), of the GPU, or of another libtorch.",
+        metavar="python[=EXE]|cuda|PATH",
+        complete=offering("python", "python=", "cuda"),
+    ),
+    "record": Option("--record", "Keep each model's inputs and outputs in DIR, for --golden.", metavar="DIR"),
+    "golden": Option(
+        "--golden", "Compare with what --record has kept in DIR, with the same inputs.", metavar="DIR"
+    ),
     "timeout": Option(
         "--timeout", "Stop a model that takes longer than this. [default: no limit]", metavar="SECONDS"
+    ),
+    "memory_limit": Option(
+        "--memory-limit",
+        "The most memory of its own that a loader process may have, such as 500M or 2G; what it maps of libtorch's "
+        "libraries does not count.",
+        metavar="SIZE",
+        parse=size,
+        complete=offering("1G", "2G", "4G", "8G"),
     ),
     "libraries": Option(
         "--library",
         "A library to load before the model, for custom operators that the model uses; may be repeated.",
         metavar="LIB.so",
+    ),
+    "model": Option(
+        "--model",
+        "The model to run in an AOTInductor package (.pt2) of several.",
+        metavar="NAME",
     ),
     "device": Option(
         "--device",

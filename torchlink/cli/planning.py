@@ -41,18 +41,12 @@ def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> 
     found = find_compiler(compiler) if compiler else default_compiler(libtorch)
     plan = make_plan(libtorch, options, found)
     named = os.environ.get("CXX", "").strip()
-    if found is not None or not named:
-        return plan
-    remark = (
-        f"$CXX ({named}) compiles for a different machine than {libtorch.root}, which is built for "
-        f"{libtorch.platform} {libtorch.arch}: it cannot use these flags."
-    )
-    return plan._replace(notes=(*plan.notes, remark))
+    return plan if found is not None or not named else plan._replace(ignored_compiler=named)
 
 
 def print_notes(plan: LinkPlan) -> None:
     """Print a plan's notes and warnings on stderr."""
-    from torchlink.libtorch.floor import NEWER, OTHER
+    from torchlink.remedies.notes import labelled_notes
 
-    for each in plan.notes:
-        note(each, label="warning" if f" {NEWER}: " in each or f" {OTHER}: " in each else "note")
+    for each in labelled_notes(plan):
+        note(each.sentence, label=each.label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from _thread import RLock  # threading takes a millisecond
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torchlink.atomic import Progress
 
 T = TypeVar("T")
+SHORT = 0.1  # seconds, once it has lasted longer than that
 DELAY = 0.5  # seconds: work that ends sooner shows nothing, and does not wait for rich to be imported
 
 
@@ -41,16 +43,22 @@ class Display:
         self._lock = RLock()  # the line is drawn in a timer's thread
         self._timer: threading.Timer | None = None
         self._bar: Bar | None = None
+        self._began: float | None = None  # when something with a total was first shown
 
     def show(self, sentence: str, done: int = 0, total: int | None = None) -> None:
-        """Replace the line by a sentence, with a bar if the total is known."""
+        """Replace the line by a sentence, with a bar and the time that is left if the total is known."""
         if not self.watched:
             return
         import threading
 
         with self._lock:
             self.hide()
-            self._timer = threading.Timer(DELAY, self._draw, (sentence, done, total))
+            delay = DELAY
+            if total is not None:
+                now = time.monotonic()
+                delay = SHORT if self._began is not None and now - self._began > DELAY else DELAY
+                self._began = self._began or now
+            self._timer = threading.Timer(delay, self._draw, (sentence, done, total))
             self._timer.daemon = True
             output.before_printing = self.hide
             self._timer.start()
@@ -85,11 +93,14 @@ class Display:
             if self._timer is not threading.current_thread():  # hidden meanwhile
                 return
             counted = () if total is None else (BarColumn(), MofNCompleteColumn())
+            began = time.monotonic() - DELAY if total is None or self._began is None else self._began
+            left = time_left(time.monotonic() - began, done, total)
             self._bar = Bar(
                 SpinnerColumn("line"),  # ASCII, so that every locale can show it
                 TextColumn("{task.description}", markup=False),
                 *counted,
                 TimeElapsedColumn(),
+                *((TextColumn(left, markup=False),) if left else ()),
                 console=Console(stderr=True),
                 transient=True,
                 redirect_stdout=False,
@@ -97,7 +108,17 @@ class Display:
             )
             task = self._bar.add_task(output.safe(visible(sentence)), total=total, completed=done)
             self._bar.start()
-            self._bar.tasks[task].start_time = self._bar.get_time() - DELAY
+            self._bar.tasks[task].start_time = self._bar.get_time() - (time.monotonic() - began)
+
+
+def time_left(seconds: float, done: int, total: int | None) -> str:
+    """How long the rest takes at the pace of what is done: `about 3 min left`; "" where nothing tells."""
+    if not total or not done or done >= total:
+        return ""
+    left = seconds / done * (total - done)
+    if left < 90:
+        return f"about {max(left, 1):.0f} s left"
+    return f"about {left / 60:.0f} min left" if left < 5400 else f"about {left / 3600:.1f} h left"
 
 
 def working(sentence: str, total: int | None = None) -> Display:

@@ -6,40 +6,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Command, Positional
-from torchlink.cli.output import answer, colored, flush, notes
+from torchlink.cli.declaration import Command, Option, Positional
+from torchlink.cli.output import colored, flush, notes
 from torchlink.cli.output import say as print_text
 from torchlink.cli.planning import locate
+from torchlink.cli.verify_output import Output
 from torchlink.shown import visible
 from torchlink.verify.options import DEFAULTS, VerifyOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torchlink.cli.progress import Display
     from torchlink.lint.finding import Finding
     from torchlink.verify.result import ModelResult, VerifyReport
     from torchlink.verify.session import HeadStart
 
+FEW = 5  # models that are shown with all their inputs and outputs
+WIDEST = 60  # columns of a path in the table
 
 EPILOG = """\b
 Examples:
   torchlink verify
   torchlink verify model.pt
   torchlink verify model.pt --input 'float32[1,3,224,224]=randn:7' --input 3
-  torchlink verify model.pt --input @image.npy --expect expected.pt --rtol 1e-3
+  torchlink verify model.pt --input image.npy --input mask=none --expect expected.pt --rtol 1e-3
+  torchlink verify model.pt --against python
+  torchlink verify models/ --record golden   # then: --golden golden --libtorch OTHER
+  torchlink verify model.pt --inputs batch.pt --save-outputs outputs.npz
+  torchlink verify model.pt --method encode --input '[1, 2, 3]'
   torchlink verify model.pt --device cuda --json
   torchlink verify model.pt --library libtorchvision.so
   torchlink verify model.pt --via cmake
-  torchlink verify *.pt --timeout 60   # for CI: 60 s for each model
+  torchlink verify models/ 'more/**/*.pt' --timeout 60 --memory-limit 8G
+  torchlink verify models/ -j 4 --quiet --junit verify.xml --github   # for CI
+  torchlink verify models/ --resume run.jsonl   # goes on where it was stopped
+  torchlink verify models/ --shard 1/2 --json > a.json   # then: torchlink report merge a.json b.json
 
 \b
 Inputs:
   float32[1,3,224,224]        ones; also =zeros =arange =full:0.5 =rand:SEED =randn:SEED
   int64[1,16]=randint:0:100:7 drawn from 0 up to 99; the random streams are torchlink's own,
                               not those of torch.manual_seed(7)
-  @image.npy                  the tensor of a .npy or .pt file
+  image.npy  batch.pt         what a file holds: .npy .npz .pt .safetensors .json (@FILE inside of […])
+  mask=bool[1,8]              the argument of that name
+  '{"type":"tensor","data_type":"float32","shape":[2],"value":[1.5,"NaN"]}'
+                              JSON; its other types are in docs/values.md
   3  0.5  true  none  'text'  a number, a bool, None, a string
   [float32[2,3], float32[2,3]]  (int64[1], 3)  {'mask': bool[1,8]}
 
+Models: files; directories (their .pt, .pth, .ts, .pt2 and .ptl files, and those below); quoted globs. Without any those
+of the [[model]] tables in torchlink.toml (pyproject.toml: [[tool.torchlink.model]]), else a bundled one.
+
+\b
 Exit code: 0 every model loaded, ran and gave what was expected; 1 one did not, or lint finds an error in
 the loader; 2 it could not be looked at.
 """
@@ -50,12 +69,64 @@ class VerifyArguments(NamedTuple):
 
     models: Annotated[
         tuple[Path, ...],
-        Positional("[MODEL]...", "TorchScript files; the bundled test model where none is named."),
+        Positional(
+            "[MODEL]...",
+            "TorchScript files, AOTInductor packages (.pt2) and libraries, directories, quoted globs; without any "
+            "those of torchlink.toml, else the bundled test model.",
+        ),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
     libtorch: options.Libtorch = None
     python: options.Python = None
+    jobs: Annotated[
+        int | None,
+        Option(
+            "--jobs -j",
+            "How many models at once. [default: as many as processors and memory allow]",
+            metavar="N",
+        ),
+    ] = None
+    quiet: Annotated[
+        bool, Option("--quiet -q", "Of several models print those that failed, and the last line.")
+    ] = False
     json: options.Json = False
+    jsonl: Annotated[
+        str | None,
+        Option(
+            "--jsonl", "One JSON object a line, of each model as it is done; - for stdout.", metavar="FILE|-"
+        ),
+    ] = None
+    junit: Annotated[
+        Path | None, Option("--junit", "Also write JUnit XML, one test case a model.", metavar="FILE")
+    ] = None
+    github: Annotated[
+        bool, Option("--github", "Also print annotations for GitHub Actions, and write the step's summary.")
+    ] = False
+    shard: Annotated[
+        str | None,
+        Option(
+            "--shard",
+            "Only every N-th model from the I-th on; `torchlink report merge` joins them.",
+            metavar="I/N",
+        ),
+    ] = None
+    resume: Annotated[
+        Path | None,
+        Option(
+            "--resume",
+            "The --jsonl file of an earlier run: models that it has and that have not changed are not run again; "
+            "those that are run are added to it, or go to --jsonl.",
+            metavar="FILE",
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        Option(
+            "--config",
+            "Settings; default: torchlink.toml or pyproject.toml, upward from here.",
+            metavar="FILE",
+        ),
+    ] = None
 
 
 def verify(arguments: VerifyArguments) -> int:
@@ -74,25 +145,73 @@ def verify(arguments: VerifyArguments) -> int:
 def prove(arguments: VerifyArguments, early: HeadStart) -> int:
     """Verify while a loader may be starting already; returns the exit code."""
     from torchlink.cli.progress import Display
-    from torchlink.verify.verification import Hooks
-    from torchlink.verify.verification import verify as run
+    from torchlink.verify import tables
+    from torchlink.verify.tasks import gather, is_several, parse_shard, shard_of
+    from torchlink.verify.verification import Hooks, bundled, verify_tasks
 
+    check_forms(arguments)
+    part = parse_shard(arguments.shard) if arguments.shard is not None else None
+    settled = tables.load(Path.cwd(), arguments.config)
+    paths: Sequence[Path | str] = arguments.models or settled.paths
+    tasks = gather(paths, arguments.verify, settled.adjusted, once=not arguments.models) if paths else []
+    libtorch = locate(arguments.libtorch, arguments.python)
+    tasks = tasks or [bundled(libtorch, arguments.verify)]
+    several = len(tasks) > FEW or is_several(paths)
+    tasks, shard = shard_of(tasks, *part) if part else (tasks, None)
     linted = Linted(cpu=arguments.verify.plan.cpu_only)
-    with Display() as display:
-        telling = VerifyPrinter(display, linted, verbose=arguments.verify.verbose, quiet=arguments.json)
-        report = run(
-            arguments.models,
-            locate(arguments.libtorch, arguments.python),
+    with Display() as display, Output(arguments, tasks, libtorch) as output:
+        printer = VerifyPrinter(
+            display,
+            linted,
+            output,
+            verbose=arguments.verify.verbose,
+            silent=output.silent,
+            quiet=arguments.quiet,
+            width=max((len(visible(task.path)) for task in tasks), default=0) if several else None,
+        )
+        report = verify_tasks(
+            tasks,
+            libtorch,
             arguments.verify,
             hooks=Hooks(
-                telling.compiling, telling.begun, telling.ended, notes, telling.meanwhile, early.session
+                printer.compiling,
+                printer.begun,
+                printer.ended,
+                printer.finish,
+                notes,
+                printer.meanwhile,
+                early.session,
             ),
+            jobs=arguments.jobs,
+            known=output.known,
+            shard=shard,
         )
-    if report.loader is not None:
-        early.remember(report.loader.path)
-    findings = linted.of(report)
-    telling.finish(report)
+        if report.loader is not None:
+            early.remember(report.loader.path)
+        findings = linted.of(report)
+        printer.finish(report)
     return max(report.exit_code, int(has_errors(findings)))
+
+
+def check_forms(arguments: VerifyArguments) -> None:
+    """Refuse two answers on one stdout.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+    from torchlink.errors import UsageError
+
+    taken = [
+        name
+        for name, asked in (
+            ("--json", arguments.json),
+            ("--jsonl -", arguments.jsonl == "-"),
+            ("--github", arguments.github),
+        )
+        if asked
+    ]
+    if len(taken) > 1:
+        raise UsageError(f"{' and '.join(taken)} do not go together.", hint="Ask for one of them on stdout.")
 
 
 class Linted:
@@ -142,17 +261,36 @@ class VerifyPrinter:
     Args:
         display: shows what is under way.
         linted: what lint says of the loader.
+        output: what else gets the results.
         verbose: show all lines of an exception's text.
-        quiet: print JSON at the end, and nothing before.
+        silent: print nothing for people.
+        quiet: of several models print those that failed.
+        width: columns for the path where each model is one line of a table; None: each is a block of lines.
     """
 
-    def __init__(self, display: Display, linted: Linted, *, verbose: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        display: Display,
+        linted: Linted,
+        output: Output,
+        *,
+        verbose: bool,
+        silent: bool,
+        quiet: bool,
+        width: int | None,
+    ) -> None:
         self._display = display
         self._linted = linted
+        self._output = output
         self._verbose = verbose
+        self._silent = silent
         self._quiet = quiet
+        self._width = width if width is None else min(width, WIDEST)
         self._color = colored()
         self._running: VerifyReport | None = None
+        self._under_way: list[str] = []
+        self._done = 0
+        self._headed = False
 
     def compiling(self, sentence: str) -> None:
         """The loader is being compiled."""
@@ -160,11 +298,17 @@ class VerifyPrinter:
         if not self._display.watched:
             print_text(f"torchlink: {visible(sentence)} …", err=True)
 
-    def begun(self, model: ModelResult, report: VerifyReport, count: int) -> None:
+    def begun(self, model: ModelResult, done: int, report: VerifyReport, count: int) -> None:
         """A model is being proved."""
         self._running = report
-        several = {"done": len(report.models), "total": count} if count > 1 else {}
-        self._display.show(f"verifying {model.path}", **several)
+        self._under_way.append(model.path)
+        self._show(done, count)
+
+    def _show(self, done: int, count: int) -> None:
+        """Show the model that has been under way for the longest."""
+        if self._under_way:
+            several = {"done": done, "total": count} if count > 1 else {}
+            self._display.show(f"verifying {self._under_way[0]}", **several)
 
     def meanwhile(self) -> None:
         """Its loader is starting: import what the end needs, and lint the loader."""
@@ -173,31 +317,49 @@ class VerifyPrinter:
         if self._running is not None:
             self._linted.of(self._running)
 
-    def ended(self, model: ModelResult, report: VerifyReport, count: int) -> None:
+    def ended(self, number: int, model: ModelResult, report: VerifyReport, count: int) -> None:
         """A model is done."""
         self._display.hide()
-        if self._quiet or (count == 1 and not could_look(model)):
-            return
-        from torchlink.report.verify import head, model_to_text
+        self._done += 1
+        if model.path in self._under_way:
+            self._under_way.remove(model.path)
+        self._output.add(number, model, report)
+        self._print(model, report, count)
+        self._show(self._done, count)
 
-        above = head(report, self._linted.of(report), color=self._color) if len(report.models) == 1 else ""
-        below = model_to_text(model, color=self._color, verbose=self._verbose)
+    def _print(self, model: ModelResult, report: VerifyReport, count: int) -> None:
+        if self._silent or (count == 1 and not could_look(model)) or (self._quiet and count > 1 and model.ok):
+            return
+        from torchlink.report.verify import head, model_line, model_to_text, titles
+
+        above = ""
+        if not self._headed:
+            self._headed = True
+            above = head(report, self._linted.of(report), color=self._color)
+            above += f"\n{titles(self._width)}\n" if self._width is not None else ""
+        if self._width is None:
+            below = model_to_text(model, color=self._color, verbose=self._verbose)
+        else:
+            below = model_line(model, self._width, color=self._color, verbose=self._verbose)
         print_text(above + below, color=self._color, end="")
         flush()
 
     def finish(self, report: VerifyReport) -> None:
-        """All models are done; a single one that could not be looked at is an error like any other command's."""
-        from torchlink.report.verify import tail, to_json
+        """All models are done, or none will be any more.
 
+        Raises:
+            TorchlinkError: a single one could not be looked at, which is an error like any other command's.
+        """
+        from torchlink.report.verify import tail
+
+        self._display.hide()
         findings = self._linted.of(report)
-        if self._quiet:
-            from json import dumps
-
-            answer(dumps(to_json(report, findings), indent=2))
+        self._output.finish(report, findings)
+        if self._silent:
             return
-        (first, *others) = report.models
-        if first.error and not others and not could_look(first):
-            raise first.error
+        models = report.models
+        if len(models) == 1 and models[0].error and not could_look(models[0]) and not report.interrupted:
+            raise models[0].error
         print_text(tail(report, findings, color=self._color), color=self._color, end="")
 
 

@@ -1,1 +1,1 @@
-"""Compiling, with a cache: the loader, and programs that it was asked for."""
+"""Compiling the reference loader, with a cache."""

@@ -1,10 +1,9 @@
-"""What was built and kept: one directory an entry, whole or absent; to delete, copy or share at any time.
+"""The cache of built programs, and listing and clearing everything that torchlink caches.
 
-An entry is written beside its place and renamed into it. Its name is the hash of everything that it is known to
-depend on before it is built; `headers` lists what the compiler read besides; `entry.json`, written last, says what
-it is, how large its program must be, and how those headers were.
-
-Everything that torchlink keeps: listing it, and deleting it without touching anything else.
+Each entry is a directory, complete or absent, which can be deleted, copied or shared at any time. It is written beside
+its place and renamed into it. Its name is the hash of everything that it is known to depend on before it is built;
+`headers` lists the headers that the compiler read; `entry.json`, written last, describes the entry and holds the size
+of its program and a hash over the state of those headers.
 """
 
 from __future__ import annotations
@@ -28,34 +27,41 @@ if TYPE_CHECKING:
 BUILDS = "loaders"
 MANIFEST = "entry.json"
 LONGEST_KEY = 4096
-FORM = 2  # raise it whenever the meaning of a manifest changes
+FORM = 2  # increment it whenever the meaning of a manifest changes
+# Every directory that torchlink creates in its cache, and its contents. Nothing else is ever deleted.
+KINDS = {
+    BUILDS: "loaders built by verify",
+    "toolchain": "properties of compilers and tools",
+    "cmake": "prefixes and initial caches for CMake",
+    LOGS: "logs of failed builds",
+}
 
 
-class CachedProgram(NamedTuple):  # made in a third of a dataclass's time, and on the way of every warm start
+class CachedProgram(NamedTuple):  # a third of a dataclass's cost, and every warm start makes one
     """A program in the cache."""
 
     program: Path
-    facts: Mapping[str, Any]  # of its manifest: libtorch, compiler, command, compile_seconds, …
+    facts: Mapping[str, Any]  # its manifest: libtorch, compiler, command, compile_seconds, …
 
 
 def find(key: str) -> CachedProgram | None:
-    """The entry of this key; None where there is none, where it is not whole, or where a header has changed since."""
+    """Return the entry of this key; None where it is missing or incomplete, or where a header has changed since."""
     entry = _whole(key)
     return entry if entry is not None and _current(entry) else None
 
 
-def recent(asked: str) -> CachedProgram | None:
-    """The entry that served the same question last time; whether it still does is for its key to say."""
+def recent(request: str) -> CachedProgram | None:
+    """Return the entry that was used for the same request last time; the caller checks its key."""
     try:
-        file = _recent(asked)
+        file = _recent(request)
         return _whole(first_bytes(file, LONGEST_KEY).decode("ascii")) if distrust(file) is None else None
     except (OSError, FileError, ValueError):
         return None
 
 
-def remember_recent(asked: str, entry: Path) -> None:
-    """Keep, for `recent`, which entry's program has answered a question; a cache that is read-only stays so."""
-    file = _recent(asked)
+def remember_recent(request: str, entry: Path) -> None:
+    """Record for `recent` which entry was used for a request; failing to write is ignored."""
+    file = _recent(request)
     key = entry.parent.name
     with contextlib.suppress(OSError, ValueError):
         if not file.is_file() or not holds(file, key.encode("ascii")):
@@ -66,7 +72,7 @@ def remember_recent(asked: str, entry: Path) -> None:
 
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
-    """A new directory beside the entries, gone afterwards.
+    """Make a directory beside the entries, and delete it afterwards.
 
     Raises:
         FileError: the cache cannot be written.
@@ -81,9 +87,9 @@ def workspace() -> Iterator[Path]:
 
 
 def publish(key: str, directory: Path, program: str, facts: Mapping[str, object]) -> CachedProgram:
-    """Turn a directory in a workspace, with the finished program in it, into the entry of a key.
+    """Move a directory with a finished program from a workspace to the entry of a key.
 
-    Where another process was faster, its entry stays and is returned.
+    Where another process was faster, its entry is kept and returned.
 
     Raises:
         FileError: the cache cannot be written.
@@ -96,7 +102,7 @@ def publish(key: str, directory: Path, program: str, facts: Mapping[str, object]
     try:
         (directory / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         close_to_others(directory)
-        # What is there and no entry is half copied, or made by another torchlink.
+        # What is there but not an entry is half copied, or from another version of torchlink.
         move_in(directory, place, stays=lambda: find(key) is not None)
     except OSError as error:
         entry = find(key)
@@ -108,7 +114,7 @@ def publish(key: str, directory: Path, program: str, facts: Mapping[str, object]
 
 @contextlib.contextmanager
 def lock(key: str) -> Iterator[None]:
-    """Keep a second process from building the same entry; it waits and then finds it.
+    """Hold the lock of an entry, so that a second process waits and then finds it.
 
     Raises:
         FileError: the cache cannot be written.
@@ -143,7 +149,7 @@ def keep_log(name: str, text: str) -> Path:
 
 
 def _whole(key: str) -> CachedProgram | None:
-    """The entry of this key, where all of it is there and nobody else can have written it."""
+    """Return the entry of this key if it is complete and no other user can have written it."""
     builds = kept_in(BUILDS)
     directory = builds / key
     if directory.parent != builds or key == "..":
@@ -160,11 +166,11 @@ def _whole(key: str) -> CachedProgram | None:
 
 
 def _current(entry: CachedProgram) -> bool:
-    """Whether the headers are as they were when the entry's program was built."""
+    """Whether the headers are unchanged since the entry's program was built."""
     from torchlink.compilation import recipe
 
     before = entry.facts.get("headers")
-    if before is None:  # not a compiler's work
+    if before is None:  # nothing was compiled
         return True
     try:
         names = os.fsdecode(read_whole(entry.program.with_name(recipe.LIST)))
@@ -173,24 +179,15 @@ def _current(entry: CachedProgram) -> bool:
     return recipe.stamp(names.split("\n") if names else ()) == str(before)
 
 
-def _recent(asked: str) -> Path:
-    return kept_in(BUILDS) / f".recent-{zlib.crc32(asked.encode(errors='surrogateescape')):08x}"
+def _recent(request: str) -> Path:
+    return kept_in(BUILDS) / f".recent-{zlib.crc32(request.encode(errors='surrogateescape')):08x}"
 
 
 def _unwritable(error: OSError) -> FileError:
     return FileError(
         f"Cannot write the cache {kept_in(BUILDS).parent}: {error.strerror or error}.",
-        hint="Name a directory that you may write to with TORCHLINK_CACHE_DIR.",
+        hint="Set TORCHLINK_CACHE_DIR to a writable directory.",
     )
-
-
-# Every directory that torchlink makes below its cache, and what is in it. Nothing else is ever deleted.
-KINDS = {
-    BUILDS: "loaders that verify has built",
-    "toolchain": "what compilers and tools said of themselves",
-    "cmake": "prefixes and caches for CMake",
-    LOGS: "logs of failed builds",
-}
 
 
 class Kept(NamedTuple):
@@ -200,11 +197,11 @@ class Kept(NamedTuple):
     path: Path
     size: int  # bytes
     modified: float  # seconds since the epoch
-    about: str  # "" where the kind says all
+    about: str  # "" where the kind is description enough
 
 
 def contents() -> tuple[Kept, ...]:
-    """Everything that is kept, by kind, the youngest first."""
+    """List everything in the cache by kind, the newest first."""
     kept = [
         Kept(kind, path, _size(path), path.lstat().st_mtime, _about(path))
         for kind in KINDS
@@ -216,7 +213,7 @@ def contents() -> tuple[Kept, ...]:
 
 
 def clear() -> int:
-    """Delete everything that torchlink keeps, and nothing else; returns the bytes that were freed.
+    """Delete everything that torchlink has cached, and nothing else; return the bytes that were freed.
 
     Raises:
         FileError: something cannot be deleted.
@@ -227,7 +224,7 @@ def clear() -> int:
         for kind in KINDS:
             if (root / kind).is_dir() and not (root / kind).is_symlink():
                 shutil.rmtree(root / kind)
-        with contextlib.suppress(OSError):  # something else is in it, or it was never there
+        with contextlib.suppress(OSError):  # it contains something else, or does not exist
             root.rmdir()
     except OSError as error:
         raise FileError(
@@ -245,7 +242,7 @@ def _children(directory: Path) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files below a directory; symlinks are not followed."""
+    """Return the bytes of a file, or of all files below a directory; symlinks are not followed."""
     try:
         if path.is_dir() and not path.is_symlink():
             return sum(_size(child) for child in _children(path))
@@ -255,7 +252,7 @@ def _size(path: Path) -> int:
 
 
 def _about(path: Path) -> str:
-    """What the manifest of a loader says of it."""
+    """Describe a loader by its manifest."""
     try:
         facts = load_json(read_whole(path / MANIFEST, LONGEST_JSON))
         return f"libtorch {facts['libtorch']['version']}, {facts['compiler']}, via {facts['via']}"

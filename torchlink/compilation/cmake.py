@@ -1,8 +1,7 @@
-"""The lines of a compiler's, linker's or build tool's output that say what is wrong.
+"""CMake's prefix on disk, and running the commands of a build.
 
-What CMake needs on disk: torchlink's prefix, and the facts about this machine that its text depends on.
-
-Running the commands of a build, and saying what is wrong where one fails.
+The prefix is written to a directory of the user's or to the cache. `run_steps` runs any build's commands and reports
+the lines of the output that name the error.
 """
 
 from __future__ import annotations
@@ -34,35 +33,33 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
 
-# Strongest first: a compiler's own word for an error, then what linkers, CMake and Nim say.
+# Strongest first: a compiler's own errors, then those of linkers, CMake and Nim.
 DECISIVE = (
     re.compile(r"\b(fatal error|internal compiler error): "),
     re.compile(r"\berror: |\bError: |CMake Error"),
     re.compile(r"undefined reference to|undefined symbol|cannot find -l|multiple definition of"),
     re.compile(r"cannot find|No such file or directory|[Kk]illed|No space left|out of memory|not found"),
 )
-# Collect2 and ninja repeat that something failed, which the reader knows.
-EMPTY_WORDS = re.compile(r"ld returned \d+ exit status|build stopped|^make.*\*\*\*")
+# collect2, ninja and make only repeat that something failed.
+UNINFORMATIVE = re.compile(r"ld returned \d+ exit status|build stopped|^make.*\*\*\*")
 LONGEST = 300  # characters of a line that are shown
+OWN = "# Written by torchlink"  # near the beginning of every file of the prefix
+HEAD = 1 << 16  # bytes that are searched for it
 
 
 def decisive_lines(output: str, most: int = 5) -> tuple[str, ...]:
-    """The first lines that name an error, at most `most`; the last lines where none does."""
+    """Return the first lines that name an error, at most `most`; the last lines where none does."""
     lines = [line.rstrip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if not EMPTY_WORDS.search(line)]
+    informative = [line for line in lines if not UNINFORMATIVE.search(line)]
     for pattern in DECISIVE:
-        found = list(dict.fromkeys(line for line in telling if pattern.search(line)))
+        found = list(dict.fromkeys(line for line in informative if pattern.search(line)))
         if found:
             return tuple(line[:LONGEST] for line in found[:most])
     return tuple(line[:LONGEST] for line in lines[-most:])
 
 
-HEAD = 1 << 16  # bytes in which it stands
-OWN = "# Written by torchlink"  # at the head of every file of the prefix
-
-
 def project_tools() -> ProjectTools:
-    """What is installed here of the tools that a CMake project uses."""
+    """Return which of the tools that a CMake project uses are installed."""
     cmake = find_tool("cmake")
     return ProjectTools(
         cmake_version=cmake.version if cmake else (),
@@ -72,10 +69,10 @@ def project_tools() -> ProjectTools:
 
 
 def prefix_files(plan: LinkPlan) -> dict[str, str]:
-    """The files of torchlink's prefix for a libtorch on this machine, by their name relative to it.
+    """Return the files of the prefix for a libtorch, by their name relative to it.
 
     Raises:
-        LibtorchUnusableError: it is not extracted.
+        LibtorchUnusableError: libtorch is not extracted.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
     check_unpacked(plan.libtorch)
@@ -92,14 +89,14 @@ def prefix_files(plan: LinkPlan) -> dict[str, str]:
 
 
 def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool = False) -> Path:
-    """Put the prefix into a directory of the user's, or into the cache under a name made of its content.
+    """Write the prefix to the user's directory, or to the cache under a name derived from its content.
 
-    A cached prefix is never changed, so a build directory that names it stays configured.
+    A cached prefix is never changed, so a build directory that uses it stays configured.
 
     Raises:
-        WouldOverwriteError: the user's directory holds such files that torchlink has not written, and
+        WouldOverwriteError: the user's directory has files of these names that torchlink has not written, and
             `force` is off; nothing was written.
-        FileError: the place cannot be written.
+        FileError: the directory cannot be written.
         LibtorchUnusableError: libtorch is not extracted.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
@@ -115,25 +112,25 @@ def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool =
 def write_with_prefix(
     files: Mapping[str, str], plan: LinkPlan, directory: Path, place: str, *, force: bool = False
 ) -> tuple[Path, ...]:
-    """Write a project together with the prefix that it uses: both, or nothing.
+    """Write a project and the prefix that it uses: both, or nothing.
 
     Args:
-        files: of the project, by their name relative to `directory`.
-        plan: of the prefix.
+        files: the project's, by their name relative to `directory`.
+        plan: the prefix's.
         directory: the project's.
         place: the prefix's own directory, relative to it.
-        force: overwrite what stands there.
+        force: overwrite existing files.
 
     Returns:
         The project's files that were written.
 
     Raises:
-        WouldOverwriteError: something of the user's stands there and `force` is off.
-        FileError: the directory cannot be made or written.
+        WouldOverwriteError: a file of the user's exists and `force` is off.
+        FileError: the directory cannot be created or written.
         LibtorchUnusableError: libtorch is not extracted.
         InexpressibleError: CMake cannot carry a path of the plan.
     """
-    # As CMake will name it: by the way that its user came, without `..`.
+    # As CMake will name it: through the links in $PWD, without `..`.
     cmake_syntax.check_directory(os.path.normpath(Path(working_directory(), directory)))
     prefix = {f"{place}/{name}": text for name, text in prefix_files(plan).items()}
     beside = frozenset(directory / name for name in prefix)
@@ -143,12 +140,12 @@ def write_with_prefix(
 
 
 def write_initial_cache(text: str) -> Path:
-    """Put a script for `cmake -C` into the cache and return its path."""
+    """Write a script for `cmake -C` to the cache and return its path."""
     return _keep({"initial-cache.cmake": text}, "configure") / "initial-cache.cmake"
 
 
 def _keep(files: Mapping[str, str], name: str) -> Path:
-    """A directory of the cache that holds exactly these files; written beside, so whole or absent."""
+    """Return a directory of the cache with exactly these files, complete or absent."""
     key = sha256("\0".join(f"{file}\0{text}" for file, text in files.items()).encode())
     directory = cache_dir() / "cmake" / f"{name}-{key.hexdigest()[:16]}"
 
@@ -163,12 +160,12 @@ def _keep(files: Mapping[str, str], name: str) -> Path:
             fresh = work / "whole"
             atomic.fill(fresh, {file: encoded(text) for file, text in files.items()})
             close_to_others(fresh)
-            # What somebody has changed must not stay.
+            # A directory that somebody has changed is replaced.
             atomic.move_in(fresh, directory, stays=is_whole)
     except OSError as error:
         raise FileError(
             f"Cannot write {directory}: {error.strerror}.",
-            hint="Name a directory that you may write to with TORCHLINK_CACHE_DIR.",
+            hint="Set TORCHLINK_CACHE_DIR to a writable directory.",
         ) from error
     return directory
 
@@ -184,7 +181,7 @@ def _holds(directory: Path, files: Mapping[str, str]) -> bool:
 
 
 def _is_own(file: Path) -> bool:
-    """Whether nothing of the user's stands there."""
+    """Whether there is no file, or one that torchlink has written."""
     try:
         return OWN.encode() in first_bytes(file, HEAD)
     except FileNotFoundError:
@@ -194,11 +191,10 @@ def _is_own(file: Path) -> bool:
 
 
 def run_steps(steps: Sequence[Sequence[str]], directory: Path, *, log_name: str) -> float:
-    """Run commands in a directory, one after the other, and return the seconds that took.
+    """Run commands in a directory, one after the other, and return the seconds that it took.
 
     Raises:
-        BuildFailedError: one failed; the details show its decisive lines, the command, and where its whole
-            output is.
+        BuildFailedError: one failed; the details are its decisive lines, the command, and the path of the full log.
         FileError: that log cannot be written.
     """
     seconds = 0.0
@@ -214,7 +210,7 @@ def run_steps(steps: Sequence[Sequence[str]], directory: Path, *, log_name: str)
             killed = f" (killed by signal {-done.returncode})" if done.returncode < 0 else ""
             raise BuildFailedError(
                 f"The reference loader could not be built{killed}.",
-                hint="The same words fail in a program of yours; `torchlink find` shows what they rest on.",
+                hint="A program of yours would fail in the same way; check the libtorch with `torchlink find`.",
                 details=(*decisive_lines(output), f"command: {command}", f"full log: {path}"),
             )
     return seconds

@@ -12,7 +12,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.compilation.recipe import LISTING, MAIN
+from torchlink.compilation.recipe import LISTING, MAIN, source_dir
 from torchlink.emit import cxx
 from torchlink.errors import ToolMissingError, TorchlinkError
 from torchlink.process import run, which
@@ -49,7 +49,7 @@ class Launched(NamedTuple):
 
 
 def launcher() -> str | None:
-    """The launcher for CMake: what TORCHLINK_LAUNCHER names, else the bare name of one that is installed.
+    """Return the launcher that TORCHLINK_LAUNCHER names, else the bare name of one that is installed, or None.
 
     Raises:
         ToolMissingError: the variable names a program that is not there.
@@ -67,14 +67,14 @@ def launcher() -> str | None:
     return named
 
 
-def launched(way: Recipe, plan: LinkPlan, compiler: Compiler, source_dir: Path) -> Launched | None:
-    """The way to build through a launcher, where there is one; it makes the same program as the recipe.
+def launched(way: Recipe, plan: LinkPlan, compiler: Compiler, directory: Path) -> Launched | None:
+    """Return how the program of a recipe is built through a launcher; None if there is no launcher.
 
     Args:
-        way: the recipe.
+        way: the recipe. Nim's is built without a launcher.
         plan: what to build against.
-        compiler: what compiles; its command may name a launcher itself.
-        source_dir: where the loader's sources lie.
+        compiler: compiles the program; its command may contain a launcher itself.
+        directory: where it is built.
 
     Raises:
         ToolMissingError: TORCHLINK_LAUNCHER names a program that is not there.
@@ -85,13 +85,15 @@ def launched(way: Recipe, plan: LinkPlan, compiler: Compiler, source_dir: Path) 
     found = None if own else launcher()
     if not (own or found):
         return None
-    before = (str(which(found)),) if found else ()
+    program = str(which(found)) if found else ""
     env = {**CCACHE, **os.environ}
     if way.via == "cmake" and found:
-        return Launched(found, {}, way.steps, {"CMAKE_CXX_COMPILER_LAUNCHER": before[0], **env})
+        # CMake writes absolute paths, in which only ccache itself can leave the build directory out.
+        by_cmake = {"CMAKE_CXX_COMPILER_LAUNCHER": program, "CCACHE_BASEDIR": str(directory)}
+        return Launched(found, {}, way.steps, {**by_cmake, **env})
     if way.via != "cxx" or plan.platform == "windows":
         return None
-    links = {SOURCES: str(source_dir)}
+    links = {SOURCES: str(source_dir())}
     names: dict[str, str] = {}
     for number, directory in enumerate(map(str, plan.all_include_dirs)):
         above = next((each for each in names if directory.startswith(f"{each.rstrip('/')}/")), None)
@@ -100,21 +102,18 @@ def launched(way: Recipe, plan: LinkPlan, compiler: Compiler, source_dir: Path) 
             links[names[directory]] = directory
         else:
             names[directory] = f"{names[above]}/{directory[len(above) :].strip('/')}"
-    words = tuple(names.get(word, word) for word in cxx.words(plan, "compile"))
-    compiling = (
-        *(*before, *compiler.command, *way.macros, "-c", f"{SOURCES}/{MAIN}", "-o", OBJECT),
-        *LISTING,
-        *words,
-    )
-    linking = (*compiler.command, OBJECT, "-o", way.program, *cxx.words(plan, "link"))
+    flags = tuple(names.get(flag, flag) for flag in cxx.flags(plan, "compile"))
+    command = (program, *compiler.command) if program else compiler.command
+    compiling = (*command, *way.macros, "-c", f"{SOURCES}/{MAIN}", "-o", OBJECT, *LISTING, *flags)
+    linking = (*compiler.command, OBJECT, "-o", way.program, *cxx.flags(plan, "link"))
     return Launched(found or shlex.join(compiler.command), links, (compiling, linking), env)
 
 
 def build(way: Launched, directory: Path) -> str | None:
-    """Build in a directory; what went wrong, as the last line of the step that failed, or None.
+    """Build in a directory, and return the last line of output of a step that failed, or None.
 
-    A launcher may fail where the compiler does not (a cache that it cannot write), and the names of files in its
-    compiler's errors are links: so whoever calls this builds once more without it, and reports what goes wrong then.
+    A launcher can fail where the compiler does not (a cache that it cannot write), and the compiler's messages name files
+    by their links: the caller then builds again without the launcher, and reports what fails then.
     """
     for name, target in way.links.items():
         (directory / name).symlink_to(target, target_is_directory=True)

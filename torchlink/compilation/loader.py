@@ -1,4 +1,4 @@
-"""The reference loader as a program on disk: found in the cache, or built and kept."""
+"""The reference loader as a program: found in the cache, or built and cached."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class BuiltLoader:
     """A loader that is ready to run."""
 
     path: Path
-    cached: bool  # nothing was compiled now
+    cached: bool  # it was not built in this run
     compile_seconds: float  # of this run: 0 where it was cached
-    command: str  # for a POSIX shell: what builds it, in a directory of its own
-    remark: str = ""  # what went wrong and did not keep it from being built, as a sentence
+    command: str  # that built it, for a POSIX shell in an empty directory
+    remark: str = ""  # what went wrong although it was built, as a sentence
 
 
 def build_loader(
@@ -39,11 +39,11 @@ def build_loader(
     started: Callable[[], None] = lambda: None,
     program: str = "torchscript",
 ) -> BuiltLoader:
-    """The loader for a plan: from the cache, else built under a lock and kept.
+    """Return the loader for a plan: from the cache, else built under a lock and cached.
 
     Args:
         plan: what to build against.
-        compiler: what compiles.
+        compiler: builds it.
         via: "cxx" for the compiler with the flags of the plan, "cmake" or "nim" for that target's project.
         started: called before something is built.
         program: "torchscript", or "aoti" for models that AOTInductor has compiled; a name of `recipe.PROGRAMS`.
@@ -51,7 +51,7 @@ def build_loader(
     Raises:
         BuildFailedError: it does not compile, link or configure.
         FileError: the cache cannot be written.
-        ToolMissingError: a program that is needed is not there.
+        ToolMissingError: a program that is needed is missing.
         InexpressibleError: the target's syntax cannot carry a path of the plan.
     """
     way = recipe(via, plan, compiler, program)
@@ -59,7 +59,7 @@ def build_loader(
     entry = cache.find(name)
     if entry is None:
         with cache.lock(name):
-            entry = cache.find(name)  # somebody else may have built it meanwhile
+            entry = cache.find(name)  # another process may have built it meanwhile
             if entry is None:
                 started()
                 return _build(way, name, plan, compiler)
@@ -67,7 +67,7 @@ def build_loader(
 
 
 def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
-    """Build in a workspace; once more where somebody clears the cache meanwhile."""
+    """Build in a workspace; try again where somebody clears the cache meanwhile."""
     for last in (False, True):
         with cache.workspace() as work:
             try:
@@ -94,7 +94,7 @@ def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Comp
     fill(directory, files)
     begun = time.time_ns()
     started = time.perf_counter()
-    through = launched(way, plan, compiler, source_dir())
+    through = launched(way, plan, compiler, directory)
     failure = build(through, directory) if through else None
     try:
         if failure is not None:
@@ -105,7 +105,7 @@ def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Comp
     except BuildFailedError as error:
         better = cxx_name(str(compiler.path))
         if better and any("undefined" in line for line in error.details):
-            error.hint = f"{compiler.path.name} links C programs, without the C++ library: use {better}."
+            error.hint = f"Use {better}: {compiler.path.name} does not link the C++ library."
         raise
     seconds = round(time.perf_counter() - started, 3)
     finished.mkdir()
@@ -127,4 +127,6 @@ def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Comp
         if through and failure is not None
         else ""
     )
-    return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=way.command, remark=remark)
+    return BuiltLoader(
+        entry.program, cached=False, compile_seconds=seconds, command=way.command, remark=remark
+    )

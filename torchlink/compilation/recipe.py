@@ -1,12 +1,8 @@
-"""The headers that a build has read, and whether they are still as they were then.
+"""How the reference loader is built: the files and commands, the cache key, and the headers that the build reads.
 
-An entry of the cache is named by what is known before anything is compiled. Which of libtorch's thousands of
-headers the sources reach only the compiler knows: it writes their names down (`-MD`, GCC's manual, "Preprocessor
-Options"), and the entry keeps them with one hash over their sizes and modification times.
-
-The key of a built program: a hash of everything that it depends on, cheap enough for every start.
-
-The ways of building the reference loader: files to write and commands to run, as data.
+The key is a hash of everything that is known before anything is compiled, cheap enough for every start. Which of
+libtorch's thousands of headers the sources include only the compiler knows: it lists them (`-MD`, GCC's manual,
+"Preprocessor Options"), and the cache entry keeps that list with one hash over their sizes and modification times.
 """
 
 from __future__ import annotations
@@ -33,13 +29,37 @@ if TYPE_CHECKING:
     from torchlink.toolchain.types import Compiler, Tool
 
 
-LIST = "headers"  # the file of an entry that names them, one a line
+LIST = "headers"  # the file of an entry that lists them, one per line
 WORD = re.compile(r"(?:\\.|[^\s\\])+", re.DOTALL)
 ESCAPED = re.compile(r"\\([ #:\\])|\$(\$)")
+# Environment variables that compilers read.
+COMPILER_VARIABLES = (
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "LIBRARY_PATH",
+    "GCC_EXEC_PREFIX",
+    "COMPILER_PATH",
+    "CCC_OVERRIDE_OPTIONS",
+    "SDKROOT",
+)
+# Headers that every loader includes; an upgrade or a rebuild changes them, so that it changes the key. The others are
+# listed in the entry.
+TELLING_HEADERS = (
+    "ATen/core/ivalue.h",
+    "ATen/core/TensorBody.h",
+    "c10/core/TensorImpl.h",
+    "torch/csrc/jit/api/module.h",
+    "torch/headeronly/version.h",
+    "torch/version.h",
+)
+PROGRAM = "loader"
+LISTING = ("-MD", "-MF", "loader.d")  # the compiler lists the headers in this file
+MAIN = "loader.cpp"
 
 
 def prerequisites(text: str) -> list[str]:
-    """The files that a rule for make names behind its target, as GCC and clang write one; phony rules follow it."""
+    """Return the prerequisites of the first rule in a dependency file of GCC or clang; phony rules may follow it."""
     rule = text.replace("\\\r\n", " ").replace("\\\n", " ").lstrip().partition("\n")[0]
     words = WORD.findall(rule)
     target = next((number for number, word in enumerate(words) if word.endswith(":")), len(words))
@@ -47,10 +67,11 @@ def prerequisites(text: str) -> list[str]:
 
 
 def read_in(directory: Path, sources: Path, links: Mapping[str, str]) -> list[str]:
-    """The headers that all dependency files below a build directory name; sorted, absolute paths.
+    """Return the headers that all dependency files below a build directory list: sorted, absolute paths.
 
-    Left out is what is in that directory, which goes, and in `sources`, whose texts are in the entry's key. Empty
-    where the compiler wrote nothing. A path through one of the directory's `links` is one below its target.
+    Files in that directory, which is temporary, and in `sources`, which are part of the key, are left out. Empty where
+    the compiler wrote no dependency file. A path that begins with one of the directory's `links` (name -> target) is
+    returned as one below the target.
     """
     found: set[str] = set()
     for file in directory.rglob("*.d"):
@@ -65,14 +86,14 @@ def read_in(directory: Path, sources: Path, links: Mapping[str, str]) -> list[st
 
 
 def stamp(paths: Iterable[str], since: int | None = None) -> str:
-    """One hash over the sizes and modification times of files.
+    """Return one hash over the sizes and modification times of files.
 
-    Times count in whole seconds: a container image keeps no more of them.
+    Times count in whole seconds, because a container image keeps no fractions.
 
     Args:
-        paths: the files; one that is not there counts, too.
-        since: nanoseconds since the epoch. A file that was changed from then until now was perhaps read before
-            it was: the hash is then none that a later look can give.
+        paths: the files; a missing one counts, too.
+        since: nanoseconds since the epoch. A file that has changed since then may have been read before it changed:
+            the result is then a value that no later call returns.
     """
     stat = os.stat  # a thousand of them on every warm start
     marks = []
@@ -84,7 +105,7 @@ def stamp(paths: Iterable[str], since: int | None = None) -> str:
         else:
             marks.append(f"{status.st_size}:{status.st_mtime_ns // SECOND}")
             if since is not None and since <= status.st_mtime_ns <= _now():
-                return "changed while it was read"
+                return "changed while it was being read"
     return hashlib.sha256("\n".join(marks).encode()).hexdigest()
 
 
@@ -94,40 +115,17 @@ def _now() -> int:
     return time.time_ns()
 
 
-# What compilers read beside their command line.
-COMPILER_VARIABLES = (
-    "CPATH",
-    "C_INCLUDE_PATH",
-    "CPLUS_INCLUDE_PATH",
-    "LIBRARY_PATH",
-    "GCC_EXEC_PREFIX",
-    "COMPILER_PATH",
-    "CCC_OVERRIDE_OPTIONS",
-    "SDKROOT",
-)
-# Headers that every loader reads; an upgrade or a rebuild touches them, and two builds of one place are two keys.
-# Which others were read, the entry itself remembers: `build.headers`.
-TELLING_HEADERS = (
-    "ATen/core/ivalue.h",
-    "ATen/core/TensorBody.h",
-    "c10/core/TensorImpl.h",
-    "torch/csrc/jit/api/module.h",
-    "torch/headeronly/version.h",
-    "torch/version.h",
-)
-
-
 def key(plan: LinkPlan, compiler: Compiler, parts: Sequence[str]) -> str:
-    """The key of a program, as 32 hexadecimal digits.
+    """Return the key of a program, as 32 hexadecimal digits.
 
-    Libraries and headers count by path, size and modification time (in whole seconds), not by their hundreds of
-    megabytes: an installer changes at least one of them. Inodes do not count, nor do fractions of a second, because
-    neither is the same where a container image runs as where it was made.
+    Libraries and headers count by path, size and modification time in whole seconds rather than by their hundreds of
+    megabytes of content: an installer changes at least one of these. Inodes and fractions of a second do not count,
+    because a container image keeps neither.
 
     Args:
-        plan: names the libtorch and its libraries.
-        compiler: what compiles.
-        parts: what else the program depends on: sources, words, other programs.
+        plan: the libtorch and its libraries.
+        compiler: builds the program.
+        parts: what else the program depends on: sources, flags, other programs.
     """
     libtorch = plan.libtorch
     files = [library.file for library in plan.libraries]
@@ -143,12 +141,12 @@ def key(plan: LinkPlan, compiler: Compiler, parts: Sequence[str]) -> str:
         *(f"{name}={os.environ.get(name, '')}" for name in COMPILER_VARIABLES),
         *parts,
     ]
-    text = json.dumps(everything)  # lists of strings that differ never give the same text
+    text = json.dumps(everything)  # different lists never give the same text
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _stamp(path: Path) -> str:
-    """What changes whenever a file does; empty where there is none."""
+    """Return a string that changes whenever a file does; empty where the file is missing."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a dozen on every start
     except OSError:
@@ -156,9 +154,6 @@ def _stamp(path: Path) -> str:
     return f"{path}:{status.st_size}:{status.st_mtime_ns // SECOND}"
 
 
-PROGRAM = "loader"
-LISTING = ("-MD", "-MF", "loader.d")  # has the compiler list the headers that it reads
-MAIN = "loader.cpp"
 # The programs that are made of the loader's sources, by the macros that make them.
 PROGRAMS: dict[str, tuple[str, ...]] = {"torchscript": (), "aoti": ("-DLOADER_AOTI",)}
 
@@ -168,12 +163,12 @@ class Recipe:
     """How a loader is built in an empty directory."""
 
     via: str  # "cxx" | "cmake" | "nim"
-    sources: Mapping[str, str]  # file name -> text of all that is compiled
+    sources: Mapping[str, str]  # file name -> text of what is compiled
     steps: tuple[tuple[str, ...], ...]  # commands, in order
-    program: str = PROGRAM  # what they make, relative to the directory
+    program: str = PROGRAM  # their result, relative to the directory
     files: Mapping[str, str] = field(default_factory=dict)  # to write into the directory first
-    tools: tuple[str, ...] = ()  # identities of the programs beside the compiler
-    macros: tuple[str, ...] = ()  # what chooses the program: `PROGRAMS`
+    tools: tuple[str, ...] = ()  # identities of the programs used besides the compiler
+    macros: tuple[str, ...] = ()  # the flags that select the program: a value of `PROGRAMS`
 
     @property
     def command(self) -> str:
@@ -181,27 +176,27 @@ class Recipe:
         return " && ".join(shlex.join(step) for step in self.steps)
 
     def key_parts(self) -> list[str]:
-        """Everything that the program depends on, beside libtorch and the compiler.
+        """Return what the program depends on besides libtorch and the compiler.
 
-        Where the sources lie does not count: another copy of torchlink makes the same program.
+        The location of the sources does not count: another copy of torchlink builds the same program.
         """
         home = str(source_dir())
-        words = [word.replace(home, "") for step in self.steps for word in step]
+        arguments = [argument.replace(home, "") for step in self.steps for argument in step]
         written = [
             part
             for files in (self.sources, self.files)
             for name in sorted(files)
             for part in (name, files[name])
         ]
-        return [self.via, *words, *written, *self.tools]
+        return [self.via, *arguments, *written, *self.tools]
 
 
 def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """The way to build, "cxx", "cmake" or "nim", one of `PROGRAMS`.
 
     Raises:
-        ToolMissingError: the program that way needs is not installed.
-        InexpressibleError: its syntax cannot carry a path of the plan.
+        ToolMissingError: CMake or Nim is needed and not installed.
+        InexpressibleError: the target's syntax cannot express a path of the plan.
     """
     return {"cxx": by_compiler, "cmake": by_cmake, "nim": by_nim}[via](plan, compiler, program)
 
@@ -209,7 +204,7 @@ def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchsc
 def by_compiler(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """The compiler with exactly the flags that `torchlink flags` prints, and a list of headers as by-product."""
     source = (*PROGRAMS[program], str(source_dir() / MAIN))
-    command = (*compiler.command, *source, "-o", PROGRAM, *LISTING, *cxx.words(plan))
+    command = (*compiler.command, *source, "-o", PROGRAM, *LISTING, *cxx.flags(plan))
     return Recipe("cxx", sources(program), (command,), macros=PROGRAMS[program])
 
 
@@ -226,16 +221,16 @@ def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -
         str(cmake.path),
         *("-S", ".", "-B", BUILD_DIR, "-G", tools.generator),
         *(
-            cross.cmake_words(plan.libtorch, compiler)
+            cross.cmake_arguments(plan.libtorch, compiler)
             if is_foreign(plan.libtorch)
             else (f"-DCMAKE_CXX_COMPILER={compiler.path}",)
         ),
-        # The loader leaves the build tree as an installed program does, whose search path CMake else only makes
-        # room for: with empty entries, which are the current directory.
+        # The loader is moved out of the build tree, like an installed program. Without this option CMake pads its
+        # search path with empty entries, which mean the current directory.
         "-DCMAKE_BUILD_WITH_INSTALL_RPATH=TRUE",
         *(f"-DCMAKE_CXX_FLAGS={macro}" for macro in PROGRAMS[program]),
     )
-    # CMake has the compiler write its dependency files by itself, and ninja deletes them.
+    # CMake asks for dependency files anyway; ninja deletes them unless told to keep them.
     keep = ("--", "-d", "keepdepfile") if tools.generator == "Ninja" else ()
     build = (str(cmake.path), "--build", BUILD_DIR, *keep)
     return Recipe(
@@ -259,7 +254,7 @@ def by_nim(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> 
     command = (
         str(nim.path),
         *("cpp", "--hints:off", "--nimcache:nimcache"),
-        *(cross.nim_words(plan.libtorch, compiler) if is_foreign(plan.libtorch) else native),
+        *(cross.nim_switches(plan.libtorch, compiler) if is_foreign(plan.libtorch) else native),
         *(f"--passC:{macro}" for macro in PROGRAMS[program]),
         *("--passC:-MD", f"--out:{PROGRAM}", "loader.nim"),
     )
@@ -268,7 +263,7 @@ def by_nim(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> 
 
 
 def source_dir() -> Path:
-    """Where the loader's sources lie."""
+    """Return the directory of the loader's sources."""
     return data_dir("templates") / "loader"
 
 
@@ -284,9 +279,7 @@ def _tool(name: str) -> Tool:
 
     tool = find_tool(name)
     if tool is None:
-        raise ToolMissingError(
-            f"There is no {name} on PATH.", hint=f"Install {name}, or leave --via {name} away."
-        )
+        raise ToolMissingError(f"{name}: not found on PATH.", hint=f"Install {name}, or omit --via {name}.")
     return tool
 
 

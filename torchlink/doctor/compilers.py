@@ -1,4 +1,4 @@
-"""Every C++ compiler on PATH, each program once under all its names."""
+"""The C++ compilers on PATH, each program once with all its names."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ NAME = re.compile(r"(c\+\+|g\+\+|clang\+\+)(-\d+(?:\.\d+)*)?")
 
 
 def find_compilers() -> tuple[FoundCompiler, ...]:
-    """The compilers on PATH and `$CXX`, which comes first; then c++, g++, clang++ and the versioned ones."""
+    """Return the compilers: `$CXX`, then c++, g++, clang++ and the versioned ones on PATH."""
     groups: dict[str, list[str]] = {}
     for name in (*_chosen(), *compiler_names(os.environ.get("PATH", os.defpath).split(os.pathsep))):
         program = which(name)
         real = os.path.realpath(program) if program else name
-        # A launcher such as ccache poses as many compilers.
+        # A launcher such as ccache acts as several compilers.
         groups.setdefault(name if os.path.basename(real) in LAUNCHERS else real, []).append(name)  # noqa: PTH119 - a string
     found = [_examine(tuple(names)) for names in groups.values()]
     merged: dict[str, FoundCompiler] = {}
@@ -49,7 +49,7 @@ def find_compilers() -> tuple[FoundCompiler, ...]:
 def with_cross_compilers(
     compilers: tuple[FoundCompiler, ...], libtorchs: Iterable[Libtorch]
 ) -> tuple[FoundCompiler, ...]:
-    """The compilers, and behind them those that are taken for libtorchs of other machines."""
+    """Return the compilers, followed by those that are used for libtorchs of other machines."""
     found = dict.fromkeys(compilers)
     known = {_same_program(each.compiler) for each in compilers if each.compiler}
     for compiler in filter(None, map(cross_for, libtorchs)):
@@ -60,7 +60,7 @@ def with_cross_compilers(
 
 
 def default_for(libtorch: Libtorch | None, compilers: tuple[FoundCompiler, ...]) -> FoundCompiler | None:
-    """The one that torchlink takes for a libtorch without being told."""
+    """Return the compiler that torchlink uses by default for a libtorch."""
     cross = cross_for(libtorch) if libtorch else None
     if cross is None:
         return default_of(compilers)
@@ -69,13 +69,13 @@ def default_for(libtorch: Libtorch | None, compilers: tuple[FoundCompiler, ...])
 
 
 def default_of(compilers: Iterable[FoundCompiler]) -> FoundCompiler | None:
-    """The one that torchlink takes without being told."""
+    """Return the compiler that torchlink uses by default."""
     try:
         taken = find_compiler()
     except ToolMissingError:
         if not os.environ.get("CXX", "").strip():
             return None
-        return next(iter(compilers))  # what $CXX names comes first, with its error
+        return next(iter(compilers))  # $CXX comes first, with its error
     except ResourcesError:
         raise
     except TorchlinkError:
@@ -87,7 +87,7 @@ def default_of(compilers: Iterable[FoundCompiler]) -> FoundCompiler | None:
 
 
 def compiler_names(directories: Iterable[str]) -> list[str]:
-    """The names of programs that are called like compilers; unversioned ones first."""
+    """Return the names of programs that look like compilers, unversioned ones first."""
     names = {name for directory in directories for name in names_in(directory) if NAME.fullmatch(name)}
     return sorted(names, key=_rank)
 
@@ -100,7 +100,7 @@ def _rank(name: str) -> tuple[bool, str, list[int]]:
 
 
 def _same_program(compiler: Compiler) -> str:
-    """What two names of one compiler share; options such as -stdlib=libc++ make it another."""
+    """Return a string that identifies a compiler; options such as -stdlib=libc++ make it a different one."""
     return f"{compiler.identity} {compiler.target} {compiler.standard_library}"
 
 

@@ -1,10 +1,8 @@
-"""NVIDIA's driver and GPUs: asked of NVML, else of libcuda, else of nvidia-smi; never of torch.
+"""NVIDIA's driver and GPUs, and whether a libtorch's accelerator libraries can run on them.
 
-NVML is loaded into this process, as nvidia-smi itself does it: a tenth of the time that a process costs.
-A container may have NVML without libcuda (`NVIDIA_DRIVER_CAPABILITIES=utility`), where no CUDA program runs,
-or libcuda without NVML (`compute`).
-
-Whether the GPU half of a libtorch can run here: the driver's age and the GPU's generation against the build.
+The driver is queried through NVML, else libcuda, else nvidia-smi; never through torch. NVML is loaded into this
+process, as nvidia-smi does, which takes a tenth of the time of starting nvidia-smi. A container may have NVML without
+libcuda (`NVIDIA_DRIVER_CAPABILITIES=utility`), where no CUDA program runs, or libcuda without NVML (`compute`).
 
 Sources: NVIDIA's "CUDA Compatibility" (from CUDA 11 on every release of a major version runs on every driver
 of that major version or a later one; before, each needs its own) and the CUDA toolkits' release notes (which
@@ -35,23 +33,37 @@ NAME_SIZE = 96  # bytes; NVML_DEVICE_NAME_V2_BUFFER_SIZE
 CAPABILITY = (75, 76)
 SMI = ("--query-gpu=driver_version,name,compute_cap,memory.total", "--format=csv,noheader,nounits")
 PCI = Path("/sys/bus/pci/devices")
-NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI vendor; how a display controller's class begins
+NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI vendor; prefix of a display controller's class
+Version = tuple[int, int]
+# The first driver of each CUDA major version (Linux).
+FIRST_DRIVERS = {9: "384.81", 10: "410.48", 11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
+# The oldest compute capability that a CUDA major version compiles for.
+OLDEST_GPUS: dict[int, Version] = {9: (3, 0), 10: (3, 0), 11: (3, 5), 12: (5, 0), 13: (7, 5)}
+# Compute capability, and the first CUDA that compiles for GPUs of this major generation.
+FIRST_CUDA: tuple[tuple[Version, Version], ...] = (
+    ((12, 0), (12, 8)),
+    ((10, 0), (12, 8)),
+    ((9, 0), (11, 8)),
+    ((8, 0), (11, 0)),
+    ((7, 0), (9, 0)),
+)
+KFD = Path("/dev/kfd")  # the device file of AMD's driver
 
 
-class _Refused(Exception):  # noqa: N818 - it is no error of torchlink's
-    """A library's function returned something else than success; the sentence says what."""
+class _CallFailed(Exception):  # noqa: N818 - caught in this module
+    """A library's function did not return success; the message says why."""
 
 
 def read_driver() -> Driver:
-    """Ask whoever is there."""
+    """Query the driver through the first interface that is available."""
     nvml = _load(NVML)
     cuda = _load(LIBCUDA)
     problem = None
     if nvml is not None:
         try:
             found = ask_nvml(nvml)
-        except _Refused as refused:
-            problem = f"NVIDIA's driver does not answer: {refused}"
+        except _CallFailed as error:
+            problem = f"NVIDIA's driver does not answer: {error}"
         else:
             if cuda is None:
                 return Driver(found.version, found.cuda, found.gpus, "NVML", "libcuda.so.1 is missing")
@@ -59,8 +71,8 @@ def read_driver() -> Driver:
     if cuda is not None:
         try:
             return ask_libcuda(cuda)
-        except _Refused as refused:
-            problem = problem or f"NVIDIA's driver does not answer: {refused}"
+        except _CallFailed as error:
+            problem = problem or f"NVIDIA's driver does not answer: {error}"
     smi = which("nvidia-smi")
     if smi is not None and problem is None:
         return ask_smi(smi)
@@ -79,16 +91,18 @@ def _load(names: tuple[str, ...]) -> ctypes.CDLL | None:
 
 
 def ask_nvml(library: Any) -> Driver:
-    """What NVML tells. Every function returns 0 for success (`nvmlReturn_t`)."""
+    """Query NVML. Every function returns 0 for success (`nvmlReturn_t`)."""
 
     def call(function: str, *arguments: Any) -> None:
         try:
             code = getattr(library, function)(*arguments)
         except AttributeError:
-            raise _Refused(f"it has no {function}") from None
+            raise _CallFailed(f"it has no {function}") from None
         if code != 0:
             library.nvmlErrorString.restype = ctypes.c_char_p
-            raise _Refused((library.nvmlErrorString(code) or b"").decode(errors="replace") or f"error {code}")
+            raise _CallFailed(
+                (library.nvmlErrorString(code) or b"").decode(errors="replace") or f"error {code}"
+            )
 
     call("nvmlInit_v2")
     try:
@@ -118,14 +132,14 @@ def ask_nvml(library: Any) -> Driver:
 
 
 def ask_libcuda(library: Any) -> Driver:
-    """What the driver's own library tells. Every function returns 0 for success (`CUresult`)."""
+    """Query libcuda. Every function returns 0 for success (`CUresult`)."""
 
     def call(function: str, *arguments: Any) -> None:
         code = getattr(library, function)(*arguments)
         if code != 0:
             text = ctypes.c_char_p()
             library.cuGetErrorString(code, ctypes.byref(text))
-            raise _Refused((text.value or b"").decode(errors="replace") or f"error {code}")
+            raise _CallFailed((text.value or b"").decode(errors="replace") or f"error {code}")
 
     number = ctypes.c_int()
     call("cuDriverGetVersion", ctypes.byref(number))
@@ -149,13 +163,13 @@ def ask_libcuda(library: Any) -> Driver:
             call("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
             name = text.value.decode(errors="replace")
             gpus.append(Gpu(name, (parts[0], parts[1]), memory.value >> 20))
-    except _Refused as refused:
-        return Driver(None, cuda, (), "libcuda", str(refused))
+    except _CallFailed as error:
+        return Driver(None, cuda, (), "libcuda", str(error))
     return Driver(None, cuda, tuple(gpus), "libcuda", None if gpus else "there is no GPU")
 
 
 def ask_smi(program: str) -> Driver:
-    """What `nvidia-smi` prints, where neither library can be loaded into this process."""
+    """Query nvidia-smi, for use where neither library can be loaded into this process."""
     try:
         table = run((program, *SMI), timeout=10)
         page = run((program,), timeout=10)
@@ -164,13 +178,13 @@ def ask_smi(program: str) -> Driver:
     except TorchlinkError as error:
         return Driver(None, None, (), "nvidia-smi", error.message.rstrip("."))
     if table.returncode != 0:
-        said = (table.stdout or table.stderr).strip().splitlines() or ["nvidia-smi fails"]
-        return Driver(None, None, (), "nvidia-smi", said[0].rstrip("."))
+        lines = (table.stdout or table.stderr).strip().splitlines() or ["nvidia-smi failed"]
+        return Driver(None, None, (), "nvidia-smi", lines[0].rstrip("."))
     return read_smi(table.stdout, page.stdout)
 
 
 def read_smi(table: str, page: str) -> Driver:
-    """Read the table of `nvidia-smi --query-gpu`, and CUDA's version from the head of its page."""
+    """Parse the table of `nvidia-smi --query-gpu`, and CUDA's version in the header of plain `nvidia-smi`."""
     version = None
     gpus = []
     for line in table.splitlines():
@@ -197,12 +211,12 @@ def read_smi(table: str, page: str) -> Driver:
 
 
 def cuda_version(number: int) -> tuple[int, int]:
-    """CUDA's version from the number that the driver gives: 12040 is 12.4."""
+    """Return CUDA's version from the driver's number: 12040 is 12.4."""
     return number // 1000, number % 1000 // 10
 
 
 def has_nvidia_gpu(devices: Path = PCI) -> bool:
-    """Whether an NVIDIA display controller is on the PCI bus (Linux; elsewhere it cannot be told)."""
+    """Whether an NVIDIA display controller is on the PCI bus (Linux; elsewhere False)."""
     for device in devices.glob("*"):
         try:
             vendor = (device / "vendor").read_text(encoding="ascii")
@@ -215,39 +229,20 @@ def has_nvidia_gpu(devices: Path = PCI) -> bool:
     return False
 
 
-Version = tuple[int, int]
-
-# The first driver of each CUDA major version (Linux).
-FIRST_DRIVERS = {9: "384.81", 10: "410.48", 11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
-# The oldest compute capability that a CUDA major version compiles for.
-OLDEST_GPUS: dict[int, Version] = {9: (3, 0), 10: (3, 0), 11: (3, 5), 12: (5, 0), 13: (7, 5)}
-# Compute capability, and the first CUDA that compiles for GPUs of this major generation.
-FIRST_CUDA: tuple[tuple[Version, Version], ...] = (
-    ((12, 0), (12, 8)),
-    ((10, 0), (12, 8)),
-    ((9, 0), (11, 8)),
-    ((8, 0), (11, 0)),
-    ((7, 0), (9, 0)),
-)
-KFD = Path("/dev/kfd")  # the door to AMD's driver
-
-
 def accelerator_fit(libtorch: Libtorch, driver: Driver) -> AcceleratorFit | None:
-    """Check one libtorch; None for one without a GPU half."""
+    """Check one libtorch; None for a CPU build."""
     if libtorch.accelerator == "cuda":
         return AcceleratorFit(libtorch, *cuda_fit(version_of(libtorch), driver))
     if libtorch.accelerator == "rocm":
         there = KFD.exists()
-        return AcceleratorFit(libtorch, there, f"{KFD} is there" if there else f"there is no {KFD}")
+        return AcceleratorFit(libtorch, there, f"{KFD} exists" if there else f"{KFD} is missing")
     if libtorch.accelerator == "cpu":
         return None
-    return AcceleratorFit(
-        libtorch, None, f"torchlink does not look for {libtorch.accelerator.upper()} devices"
-    )
+    return AcceleratorFit(libtorch, None, f"torchlink cannot detect {libtorch.accelerator.upper()} devices")
 
 
 def version_of(libtorch: Libtorch) -> Version | None:
-    """Major and minor of the CUDA that a libtorch was built with; 0 for a minor that its files do not tell."""
+    """Return major and minor of the CUDA that a libtorch was built with; 0 for an unknown minor."""
     parts = [whole_number(part) for part in (libtorch.accelerator_version or "").split(".") if part.isdigit()]
     return (parts[0], parts[1] if len(parts) > 1 else 0) if parts else None
 
@@ -257,27 +252,27 @@ def cuda_fit(build: Version | None, driver: Driver) -> tuple[bool | None, str]:
 
     Args:
         build: the CUDA version of the build.
-        driver: what is here.
+        driver: this machine's.
     """
     if driver.problem:
         return False, driver.problem
     if build is None or driver.cuda is None:
-        return None, "the CUDA version of the build or of the driver is not known"
+        return None, "the CUDA version of the build or of the driver is unknown"
     named = f"CUDA {build[0]}.{build[1]}"
     if driver.cuda < (build[0], 0) or (build[0] < 11 and driver.cuda < build):
         needed = (
             f", which needs driver {FIRST_DRIVERS[build[0]]} or newer" if build[0] in FIRST_DRIVERS else ""
         )
         has = f"driver {driver.version}" if driver.version else "the driver"
-        return False, f"{has} serves up to CUDA {dotted(driver.cuda)}, and this is a {named} build{needed}"
+        return False, f"{has} supports up to CUDA {dotted(driver.cuda)}, and this is a {named} build{needed}"
     refusals = [reason for gpu in driver.gpus if (reason := gpu_misfit(build, gpu))]
     if refusals and len(refusals) == len(driver.gpus):
         return False, refusals[0]
-    return True, f"{driver.gpus[0].name}; the driver serves up to CUDA {dotted(driver.cuda)}"
+    return True, f"{driver.gpus[0].name}; the driver supports up to CUDA {dotted(driver.cuda)}"
 
 
 def gpu_misfit(build: Version, gpu: Gpu) -> str | None:
-    """Why a build has no kernels for a GPU, or None."""
+    """Return why a build has no kernels for a GPU, or None."""
     if gpu.capability is None:
         return None
     oldest = OLDEST_GPUS.get(build[0])

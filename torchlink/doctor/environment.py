@@ -1,7 +1,4 @@
-"""Variables of the shell that change which libraries and headers are taken: what each names, and what it wins over.
-
-The system's package manager, and what it calls the things that a build needs.
-"""
+"""The environment of a build: variables that change which libraries and headers are used, and the package manager."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.binary.elf import ElfFile
 from torchlink.binary.loader import resolve
-from torchlink.doctor.report import Named, Variable
+from torchlink.doctor.report import Variable, VariableEntry
 from torchlink.errors import TorchlinkError
 from torchlink.process import which
 
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
 SEARCHED = "LD_LIBRARY_PATH"
 LOADED = ("LD_PRELOAD", "LD_AUDIT")
-HEADERS = ("CPATH", "CPLUS_INCLUDE_PATH")  # of which the first goes before -isystem
+HEADERS = ("CPATH", "CPLUS_INCLUDE_PATH")  # the first is searched before -isystem
 LINKED = "LIBRARY_PATH"
 TORCH_HEADERS = (
     "ATen/ATen.h",
@@ -35,16 +32,29 @@ TORCH_HEADERS = (
 )
 OF_TORCH = r"lib(c10|torch)(_\w+)?\.so(\.|$)"
 ENTRY = re.compile(r"lib(torch_cpu|torch_cuda|torch_hip|torch_xpu)\.so(\.[\d.]+)?$")
-# What programs ask for themselves besides libtorch, so that a RUNPATH of theirs loses it to the variable.
+# Libraries that programs need themselves, for which the variable overrides their RUNPATH.
 OF_PROGRAMS = r"lib(stdc\+\+|gcc_s|gomp|m|c|dl|pthread|rt)\.so\.\d"
+APT = {"c++": "g++", "ninja": "ninja-build", "driver": "nvidia-driver", "venv": "python3-venv"}
+RPM = {"c++": "gcc-c++", "ninja": "ninja-build", "pkg-config": "pkgconf-pkg-config"}
+# Program, its install command, its refresh command, names that differ; in the order in which they are tried.
+MANAGERS: tuple[tuple[str, str, str, Mapping[str, str]], ...] = (
+    ("apt-get", "apt-get install -y", "apt-get update", APT),
+    ("dnf", "dnf install -y", "", RPM),
+    ("yum", "yum install -y", "", RPM),
+    ("zypper", "zypper install -y", "", {**RPM, "ninja": "ninja", "pkg-config": "pkg-config"}),
+    ("pacman", "pacman -S --needed", "", {"c++": "gcc", "pkg-config": "pkgconf", "driver": "nvidia"}),
+    ("apk", "apk add", "", {"c++": "g++ musl-dev", "pkg-config": "pkgconf"}),
+    ("brew", "brew install", "", {"c++": "llvm", "pkg-config": "pkgconf"}),
+)
+OWN_ACCOUNT = ("brew",)  # must not be run as root
 
 
 def variables(environ: Mapping[str, str], libtorch: Libtorch | None) -> tuple[Variable, ...]:
-    """The variables that are set.
+    """Return the variables that are set.
 
     Args:
         environ: the environment.
-        libtorch: the one that is taken.
+        libtorch: the one that is used.
     """
     return tuple(_variables(environ, libtorch))
 
@@ -69,37 +79,37 @@ def _variables(environ: Mapping[str, str], libtorch: Libtorch | None) -> Iterato
             )
 
 
-def _directory(entry: str, wins: tuple[str, ...] = ()) -> Named:
+def _directory(entry: str, wins: tuple[str, ...] = ()) -> VariableEntry:
     place = Path(entry or os.curdir)
     torch = any(re.match(OF_TORCH, name) for name in _names(place))
-    return Named(entry, place.is_dir(), torch, wins)
+    return VariableEntry(entry, place.is_dir(), torch, wins)
 
 
-def _file(entry: str) -> Named:
-    there = "/" not in entry or Path(entry).is_file()  # a name alone is searched for
-    return Named(entry, there, bool(re.match(OF_TORCH, Path(entry).name)), ())
+def _file(entry: str) -> VariableEntry:
+    there = "/" not in entry or Path(entry).is_file()  # a name without a slash is searched for
+    return VariableEntry(entry, there, bool(re.match(OF_TORCH, Path(entry).name)), ())
 
 
-def _with_headers(entry: str, libtorch: Libtorch | None) -> Named:
+def _with_headers(entry: str, libtorch: Libtorch | None) -> VariableEntry:
     place = Path(entry or os.curdir)
     own = {os.path.realpath(each) for each in libtorch.include_dirs} if libtorch else set()
     there = [name for name in TORCH_HEADERS if (place / name).is_file()]
     foreign = tuple(there) if os.path.realpath(place) not in own else ()
-    return Named(entry, place.is_dir(), bool(there), foreign)
+    return VariableEntry(entry, place.is_dir(), bool(there), foreign)
 
 
 def _names(directory: Path) -> list[str]:
     try:
-        return os.listdir(directory)  # noqa: PTH208 - names alone: there may be thousands
+        return os.listdir(directory)  # noqa: PTH208 - only names: there may be thousands
     except OSError:
         return []
 
 
 def winning(value: str, libtorch: Libtorch | None) -> dict[str, tuple[str, ...]]:
-    """The libraries that entries of LD_LIBRARY_PATH bring in place of those that a libtorch takes by itself.
+    """Return, by entry of LD_LIBRARY_PATH, the libraries that replace those a libtorch would otherwise load.
 
-    What libtorch's libraries ask for tells the loader's model; what a program asks for itself, its RUNPATH finds
-    only after the variable's directories.
+    For what libtorch's libraries need, the model of the loader decides; what a program itself needs is searched for in
+    the variable's directories before its RUNPATH.
     """
     if libtorch is None or libtorch.packed or libtorch.platform != "linux":
         return {}
@@ -110,7 +120,7 @@ def winning(value: str, libtorch: Libtorch | None) -> dict[str, tuple[str, ...]]
         try:
             plain = resolve(libtorch.library_dir / name)
             there = resolve(libtorch.library_dir / name, environment={SEARCHED: value})
-        except TorchlinkError:  # a damaged one is said elsewhere
+        except TorchlinkError:  # a damaged one is reported elsewhere
             continue
         machine = plain.subject.elf.machine
         paths = {each.name: each.real_path for each in plain.objects}
@@ -128,15 +138,15 @@ def winning(value: str, libtorch: Libtorch | None) -> dict[str, tuple[str, ...]]
     for name, path in own.items():
         for entry in re.split("[:;]", value):
             file = Path(entry or os.curdir, name)
-            if _serves(file, machine):
+            if _is_loadable(file, machine):
                 if os.path.realpath(file) != path:
                     won.setdefault(entry, {})[name] = None
                 break
     return {entry: tuple(sorted(names)) for entry, names in won.items()}
 
 
-def _serves(file: Path, machine: str | None) -> bool:
-    """Whether the loader would take a file."""
+def _is_loadable(file: Path, machine: str | None) -> bool:
+    """Whether the loader would accept a file."""
     if not os.path.exists(file):  # noqa: PTH110 - `Path.exists` raises for a name that is too long
         return False
     try:
@@ -151,32 +161,17 @@ class Installer:
     """A package manager."""
 
     program: str  # "apt-get"
-    install: str  # the command before the packages' names, with sudo where that is needed
-    refresh: str  # the command that fetches the lists of packages; empty where nobody needs it
-    packages: Mapping[str, str]  # what they are called here, where that differs from the usual name
+    install: str  # the command before the package names, with sudo where needed
+    refresh: str  # the command that updates the package lists; empty where none is needed
+    packages: Mapping[str, str]  # its package names, where they differ from the usual ones
 
     def command(self, *things: str) -> str:
-        """The command that installs things, such as `c++` or `cmake`."""
+        """Return the command that installs things, such as `c++` or `cmake`."""
         return f"{self.install} {' '.join(self.packages.get(thing, thing) for thing in things)}"
 
 
-APT = {"c++": "g++", "ninja": "ninja-build", "driver": "nvidia-driver", "venv": "python3-venv"}
-RPM = {"c++": "gcc-c++", "ninja": "ninja-build", "pkg-config": "pkgconf-pkg-config"}
-# Program, its install command, its refresh command, names that differ; in the order in which they are tried.
-MANAGERS: tuple[tuple[str, str, str, Mapping[str, str]], ...] = (
-    ("apt-get", "apt-get install -y", "apt-get update", APT),
-    ("dnf", "dnf install -y", "", RPM),
-    ("yum", "yum install -y", "", RPM),
-    ("zypper", "zypper install -y", "", {**RPM, "ninja": "ninja", "pkg-config": "pkg-config"}),
-    ("pacman", "pacman -S --needed", "", {"c++": "gcc", "pkg-config": "pkgconf", "driver": "nvidia"}),
-    ("apk", "apk add", "", {"c++": "g++ musl-dev", "pkg-config": "pkgconf"}),
-    ("brew", "brew install", "", {"c++": "llvm", "pkg-config": "pkgconf"}),
-)
-OWN_ACCOUNT = ("brew",)  # must not be run as root
-
-
 def find_installer() -> Installer | None:
-    """The first package manager on PATH."""
+    """Return the first package manager on PATH, or None."""
     for program, install, refresh, packages in MANAGERS:
         if which(program):
             sudo = "" if program in OWN_ACCOUNT or _is_root() else "sudo "

@@ -1,4 +1,4 @@
-"""`torchlink doctor` as a function: look at everything, compile nothing, change nothing."""
+"""`torchlink doctor` as a function: it examines this machine, compiles nothing and changes nothing."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ OS_RELEASE = Path("/etc/os-release")
 
 
 def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorReport:
-    """Look at this machine.
+    """Examine this machine.
 
     Args:
-        libtorch: check only these; every one on the machine where empty.
+        libtorch: check only these; all on the machine where empty.
         python: check only the torch of this interpreter.
 
     Raises:
         ToolMissingError: there is no such interpreter.
-        LibtorchUnusableError: none of those that `libtorch` names can serve.
+        LibtorchUnusableError: none of those in `libtorch` is usable.
     """
     found = search(libtorch, python, everything=True)
     if libtorch and found.chosen is None:
@@ -54,7 +54,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
     broken: list[TorchlinkError] = []
 
     def tool(name: str) -> Tool | None:
-        """A program, or None where it is not there or does not run."""
+        """Return a program, or None where it is missing or does not run."""
         try:
             return find_tool(name)
         except ResourcesError:
@@ -95,7 +95,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
 def emulation(
     libtorch: Libtorch | None, found: FoundCompiler | None
 ) -> tuple[Emulator | None, TorchlinkError | None]:
-    """What runs programs of a libtorch of another machine here, or why nothing does."""
+    """Return the emulator for the programs of a libtorch of another machine, or why there is none."""
     compiler = found.compiler if found else None
     if libtorch is None or compiler is None or not compiles_for(libtorch, compiler):
         return None, None
@@ -106,7 +106,7 @@ def emulation(
 
 
 def system_name(os_release: Path = OS_RELEASE) -> str:
-    """What the system calls itself: PRETTY_NAME of os-release, else the kernel's name and release."""
+    """Return the system's name: PRETTY_NAME of os-release, else the kernel's name and release."""
     try:
         for line in os_release.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition("=")

@@ -1,6 +1,6 @@
-"""What fits what: every libtorch with every compiler, by the rules that make the words; nothing is compiled.
+"""Problems on a machine and the commands that fix them: one function per check.
 
-What is wrong or missing on a machine, and the command that fixes it: one small function a question.
+`fit` checks a libtorch with a compiler by making its plan; nothing is compiled.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.choose import failure
 from torchlink.libtorch.floor import shortfall
 from torchlink.libtorch.places import NAMED, VARIABLES
-from torchlink.libtorch.remedies import remedy_for
 from torchlink.paths import cache_dir, remedy, unused
 from torchlink.plan import DEFAULTS, make_plan
-from torchlink.toolchain.cuda import missing_headers
+from torchlink.remedies.cuda_headers import headers_remedy
+from torchlink.remedies.remedy import remedy_for
 from torchlink.toolchain.directories import linked
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 
@@ -33,19 +33,29 @@ if TYPE_CHECKING:
     from torchlink.toolchain.types import Compiler
 
 
-# What a CPU program loads; what these lack stops it, too.
+# What a CPU program loads: a library that these lack keeps it from starting.
 CPU_HALF = ("libtorch_cpu.", "libc10.", "libtorch.")
+SEVERITIES = ("error", "warning", "note")
+# The oldest versions that the projects of torchlink work with.
+OLDEST = {"cmake": (3, 18), "nim": (1, 6)}
+PURPOSES = {
+    "cmake": "torchlink cmake and verify --via cmake",
+    "ninja": "faster CMake builds",
+    "nim": "torchlink nim and verify --via nim",
+    "pkg-config": "builds that use torchlink flags --pkg-config",
+    "ccache": "faster rebuilds: a file that includes torch/script.h takes about eight seconds",
+}
 
 
 def missing_for_cpu(libtorch: Libtorch) -> tuple[str, ...]:
-    """The libraries that are nowhere and without which not even a CPU program starts."""
+    """Return the missing libraries without which not even a CPU program starts."""
     return tuple(
         missing.name for missing in libtorch.missing_libraries if missing.needed_by.startswith(CPU_HALF)
     )
 
 
 def fit(libtorch: Libtorch, found: FoundCompiler, short: Shortfall | None = None) -> Fit:
-    """Check one pair; `short` is what this system lacks for the libtorch."""
+    """Check one pair; `short` is how this system falls short of the libtorch's needs."""
     compiler, missing = found.compiler, missing_for_cpu(libtorch)
     if compiler is None:
         return Fit(libtorch, found, abi=False, cxx_standard=None, error=found.error, missing=missing)
@@ -67,9 +77,9 @@ def fit(libtorch: Libtorch, found: FoundCompiler, short: Shortfall | None = None
     )
 
 
-def _error(judge: Callable[[], object]) -> TorchlinkError | None:
+def _error(check: Callable[[], object]) -> TorchlinkError | None:
     try:
-        judge()
+        check()
     except ResourcesError:
         raise
     except TorchlinkError as error:
@@ -77,20 +87,8 @@ def _error(judge: Callable[[], object]) -> TorchlinkError | None:
     return None
 
 
-SEVERITIES = ("error", "warning", "note")
-# Least versions that torchlink's own projects need.
-OLDEST = {"cmake": (3, 18), "nim": (1, 6)}
-WHAT_FOR = {
-    "cmake": "torchlink cmake, and verify --via cmake",
-    "ninja": "faster CMake builds",
-    "nim": "torchlink nim, and verify --via nim",
-    "pkg-config": "builds that use torchlink flags --pkg-config",
-    "ccache": "faster rebuilds: a file that includes torch/script.h takes some eight seconds",
-}
-
-
 def find_problems(report: DoctorReport) -> tuple[Problem, ...]:
-    """Everything that is to be said about a report without problems, the gravest first."""
+    """Return the problems in a report, the most severe first."""
     found = [
         *no_libtorch(report),
         *no_compiler(report),
@@ -111,7 +109,7 @@ def find_problems(report: DoctorReport) -> tuple[Problem, ...]:
 
 
 def no_libtorch(report: DoctorReport) -> Iterator[Problem]:
-    """Nothing to build against."""
+    """No libtorch works."""
     if report.search.chosen is not None:
         return
     named = {each.found_by for each in report.search.candidates} & {*NAMED} & {*VARIABLES}
@@ -128,7 +126,7 @@ def no_libtorch(report: DoctorReport) -> Iterator[Problem]:
 
 
 def install_torch() -> tuple[str, ...]:
-    """Into the active environment, else into a new one: a system's Python does not take packages (PEP 668)."""
+    """Return commands that install torch in the active environment, else in a new one (PEP 668)."""
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         if os.environ.get(variable):
             return ("python -m pip install torch",)
@@ -136,7 +134,7 @@ def install_torch() -> tuple[str, ...]:
 
 
 def no_compiler(report: DoctorReport) -> Iterator[Problem]:
-    """Nothing to build with, or what should build does not work."""
+    """No compiler works, or the default one does not."""
     taken = report.default_compiler
     if taken is None or not any(each.compiler for each in report.compilers):
         errors = [each.error.message for each in report.compilers if each.error]
@@ -147,22 +145,20 @@ def no_compiler(report: DoctorReport) -> Iterator[Problem]:
         others = [each.names[0] for each in report.compilers if each.compiler]
         yield Problem(
             "error",
-            f"{taken.names[0]}, which is taken by default, does not work: {taken.error.message}",
+            f"{taken.names[0]}, the default compiler, does not work: {taken.error.message}",
             taken.error.hint,
             (f"export CXX={shlex.quote(others[0])}",),
         )
 
 
 def no_linker(report: DoctorReport) -> Iterator[Problem]:
-    """A compiler without a linker."""
+    """There is a compiler but no linker."""
     if report.machine.platform == "linux" and report.compilers and not any(report.linkers.values()):
-        yield Problem(
-            "error", "No linker is on PATH: neither ld nor another.", "", _install(report, "binutils")
-        )
+        yield Problem("error", "No linker is on PATH.", "", _install(report, "binutils"))
 
 
 def misfit(report: DoctorReport) -> Iterator[Problem]:
-    """The libtorch that is taken and the compiler that is taken do not go together."""
+    """The libtorch in use and the default compiler do not match."""
     fits = [fit for fit in report.fits if fit.libtorch is report.search.chosen]
     taken = next((fit for fit in fits if fit.compiler is report.default_compiler), None)
     if taken is None or taken.error is None or taken.compiler.error:
@@ -178,7 +174,7 @@ def misfit(report: DoctorReport) -> Iterator[Problem]:
 
 
 def not_emulated(report: DoctorReport) -> Iterator[Problem]:
-    """Programs of another machine are built here, and cannot be run."""
+    """Programs for another machine can be built here, but not run."""
     if report.no_emulator:
         yield Problem("warning", report.no_emulator.message, report.no_emulator.hint)
 
@@ -188,7 +184,7 @@ def _other_pair(report: DoctorReport, taken: Fit) -> Fit | None:
 
 
 def incomplete(report: DoctorReport) -> Iterator[Problem]:
-    """Libraries that the libtorch that is taken needs and that are nowhere."""
+    """The libtorch in use needs libraries that are missing."""
     libtorch = report.search.chosen
     if libtorch is None or not libtorch.missing_libraries:
         return
@@ -199,14 +195,14 @@ def incomplete(report: DoctorReport) -> Iterator[Problem]:
     yield Problem(
         "error" if for_cpu else "warning",
         f"The libtorch of {libtorch.root} has missing dependencies: {names}."
-        + (" Not even a CPU program starts without it." if for_cpu else ""),
-        without_command if remedy.text else "Install what brings these libraries.",
+        + (" Not even a CPU program can start." if for_cpu else ""),
+        without_command if remedy.text else "Install the packages that contain these libraries.",
         (remedy.command,) if remedy.command else (),
     )
 
 
 def contradictions(report: DoctorReport) -> Iterator[Problem]:
-    """Files of the libtorch that is taken that do not belong together."""
+    """The libtorch in use has files of different builds."""
     libtorch = report.search.chosen
     for conflict in libtorch.conflicts if libtorch else ():
         yield Problem(
@@ -215,10 +211,10 @@ def contradictions(report: DoctorReport) -> Iterator[Problem]:
 
 
 def broken_choices(report: DoctorReport) -> Iterator[Problem]:
-    """Environment variables that name no working libtorch, and compilers and tools that do not answer."""
+    """Environment variables name an unusable libtorch, or compilers and tools do not run."""
     yield from (Problem("warning", error.message, error.hint) for error in report.broken)
     for candidate in report.search.candidates:
-        # One of NAMED is an error and told already: nothing else is taken then.
+        # A variable in NAMED is reported as an error by `no_libtorch`: no other libtorch is used then.
         if candidate.rejected and candidate.found_by in VARIABLES and candidate.found_by not in NAMED:
             yield Problem(
                 "warning",
@@ -232,53 +228,52 @@ def broken_choices(report: DoctorReport) -> Iterator[Problem]:
 
 
 def idle_gpu(report: DoctorReport) -> Iterator[Problem]:
-    """A GPU that is not used, or a build that cannot use one."""
+    """The libtorch in use cannot use the GPU."""
     libtorch = report.search.chosen
     checked = next((each for each in report.accelerators if each.libtorch is libtorch), None)
     if checked is not None and checked.runs is False:
         fixable = "needs driver" in checked.why or "GPU, but no driver" in checked.why
         yield Problem(
             "warning" if fixable else "note",
-            f"The libtorch that is taken runs on the CPU only: {checked.why}.",
+            f"The libtorch in use runs on the CPU only: {checked.why}.",
             "Install a newer driver." if fixable else "",
             _install(report, "driver") if fixable else (),
         )
     if libtorch and libtorch.accelerator == "cpu" and report.driver.gpus:
         yield Problem(
             "note",
-            f"There is a GPU ({report.driver.gpus[0].name}), and the libtorch that is taken is a CPU build.",
+            f"There is a GPU ({report.driver.gpus[0].name}), but the libtorch in use is a CPU build.",
             "Install a CUDA build to use it, or name one with --libtorch.",
         )
 
 
 def no_cuda_headers(report: DoctorReport) -> Iterator[Problem]:
-    """Headers of CUDA's own that only some programs include."""
-    lacking = missing_headers(report.search.chosen) if report.search.chosen else None
+    """Headers of CUDA that only some programs include are missing."""
+    lacking = headers_remedy(report.search.chosen) if report.search.chosen else None
     if lacking:
-        command = (lacking.packages,) if " " in lacking.packages else ()
         yield Problem(
             "note",
-            f"{lacking.what} Nothing else needs {'them' if lacking.names[1:] else 'it'}.",
-            f"Install {lacking.toolkit}, or run this." if command else f"Install {lacking.help}.",
-            command,
+            f"{lacking.message} Nothing else needs {'them' if lacking.names[1:] else 'it'}.",
+            f"Install {lacking.toolkit}, or run this." if lacking.command else f"Install {lacking.text}.",
+            (lacking.command,) if lacking.command else (),
         )
 
 
 def old_tools(report: DoctorReport) -> Iterator[Problem]:
-    """Tools that are there and too old."""
+    """Tools are too old."""
     for name, oldest in OLDEST.items():
         tool = report.tools.get(name)
         if tool and tool.version and tool.version < oldest:
             yield Problem(
                 "warning",
-                f"{name} {_dotted(tool.version)} is older than {_dotted(oldest)}, which {WHAT_FOR[name]} need.",
+                f"{name} {_dotted(tool.version)} is older than {_dotted(oldest)}, which {PURPOSES[name]} require.",
                 "",
                 ("python3 -m pip install cmake",) if name == "cmake" else (),
             )
 
 
 def from_the_environment(report: DoctorReport) -> Iterator[Problem]:
-    """Variables that bring other libraries or headers than those of the libtorch that is taken."""
+    """Environment variables replace libraries or headers of the libtorch in use."""
     for variable in report.variables:
         unset = (f"unset {variable.name}",)
         for named in variable.entries:
@@ -286,33 +281,35 @@ def from_the_environment(report: DoctorReport) -> Iterator[Problem]:
             if variable.name == SEARCHED and named.instead:
                 yield Problem(
                     "warning",
-                    f"{SEARCHED} names {where}, whose {', '.join(named.instead)} programs load in place of what the "
-                    "libtorch that is taken and the system have: the loader searches it before a RUNPATH.",
-                    "Unset it, or take that directory out of it.",
+                    f"{SEARCHED} contains {where}: programs load {', '.join(named.instead)} from there rather than "
+                    "those of the libtorch in use and the system, because the loader searches it before a RUNPATH.",
+                    "Unset it, or remove that directory from it.",
                     unset,
                 )
             elif variable.name == HEADERS[0] and named.instead:
                 yield Problem(
                     "warning",
-                    f"{variable.name} names {where}, whose headers of libtorch ({', '.join(named.instead)}) compilers "
-                    "take before those of the libtorch that is taken, which come by -isystem.",
-                    "Unset it, or take that directory out of it.",
+                    f"{variable.name} contains {where}, whose headers of libtorch ({', '.join(named.instead)}) "
+                    "compilers find before those of the libtorch in use, which is passed with -isystem.",
+                    "Unset it, or remove that directory from it.",
                     unset,
                 )
             elif variable.name in LOADED and named.exists:
                 yield Problem(
                     "warning" if named.libtorch else "note",
                     f"{variable.name} loads {where} into every program that is started from this shell; verify "
-                    "starts its loader without it.",
-                    "Unset it, unless it is meant.",
+                    "runs its loader without it.",
+                    "Unset it, unless that is intended.",
                     unset,
                 )
             elif not named.exists:
-                yield Problem("note", f"{variable.name} names {where}, which does not exist.", "Take it out.")
+                yield Problem(
+                    "note", f"{variable.name} contains {where}, which does not exist.", "Remove it."
+                )
 
 
 def no_cache() -> Iterator[Problem]:
-    """A cache that cannot be written: nothing would be kept, and verify could not build."""
+    """The cache is not used or cannot be written."""
     directory = cache_dir()
     existing = directory
     while not existing.exists() and existing != existing.parent:
@@ -324,18 +321,21 @@ def no_cache() -> Iterator[Problem]:
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Problem(
             "warning",
-            f"The cache {directory} cannot be written: verify builds nothing then.",
-            "Name a directory that you may write to.",
+            f"The cache {directory} cannot be written, so verify cannot build its loader.",
+            "Use a writable directory.",
             ("export TORCHLINK_CACHE_DIR=/tmp/torchlink",),
         )
 
 
 def missing_tools(report: DoctorReport) -> Iterator[Problem]:
-    """Tools that only some ways of building need."""
+    """Optional tools are missing."""
     for name, tool in report.tools.items():
         if tool is None:
             yield Problem(
-                "note", f"{name} is not installed; it is for {WHAT_FOR[name]}.", "", _install(report, name)
+                "note",
+                f"{name} is not installed; it is used for {PURPOSES[name]}.",
+                "",
+                _install(report, name),
             )
 
 

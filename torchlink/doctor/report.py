@@ -1,4 +1,4 @@
-"""What the doctor saw, as frozen objects."""
+"""The report of `torchlink doctor`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FoundCompiler:
-    """A C++ compiler on PATH, or what poses as one."""
+    """A program on PATH with the name of a C++ compiler."""
 
     names: tuple[str, ...]  # all names of the one program, as commands: ("c++", "g++", "g++-12")
     path: Path  # of the first name
     compiler: Compiler | None
-    error: TorchlinkError | None  # why it does not serve; None exactly where there is a compiler
+    error: TorchlinkError | None  # why it cannot be used; None exactly where there is a compiler
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One graphics processor that the driver shows."""
+    """One GPU that the driver reports."""
 
     name: str
     capability: tuple[int, int] | None  # CUDA's compute capability: (9, 0)
@@ -41,21 +41,21 @@ class Driver:
     """NVIDIA's driver."""
 
     version: str | None  # "580.65.06"
-    cuda: tuple[int, int] | None  # the newest CUDA that it serves: (13, 0)
+    cuda: tuple[int, int] | None  # the newest CUDA that it supports: (13, 0)
     gpus: tuple[Gpu, ...]
-    source: str | None  # who told: "NVML" | "libcuda" | "nvidia-smi"; None where nobody did
+    source: str | None  # "NVML" | "libcuda" | "nvidia-smi"; None where none is available
     problem: str | None  # a sentence without a final full stop: why no GPU can be used
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a program can be built with one compiler against one libtorch, and starts."""
+    """Whether a program can be built with one compiler against one libtorch, and would start."""
 
     libtorch: Libtorch
     compiler: FoundCompiler
-    abi: bool  # platform, machine, standard library and C++ ABI go together
-    cxx_standard: int | None  # what would be asked for; None where no standard suits both
-    error: TorchlinkError | None  # why there are no words for the two; None where there are
+    abi: bool  # platform, machine, standard library and C++ ABI match
+    cxx_standard: int | None  # for the compiler's -std; None where no standard suits both
+    error: TorchlinkError | None  # why there are no flags for the two; None where there are
     missing: tuple[str, ...]  # libraries without which not even a CPU program starts
 
     @property
@@ -66,32 +66,32 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorFit:
-    """Whether a libtorch's GPU half can run on this machine."""
+    """Whether a libtorch's accelerator libraries can run on this machine."""
 
     libtorch: Libtorch
-    runs: bool | None  # None: it cannot be told
+    runs: bool | None  # None: unknown
     why: str  # a sentence without a final full stop
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A directory or file that a variable of the environment names."""
+class VariableEntry:
+    """A directory or file in the value of an environment variable."""
 
     entry: str  # as written; empty: the current directory
     exists: bool
-    libtorch: bool  # it holds libraries or headers of a libtorch, or is one of its libraries
-    # LD_LIBRARY_PATH: its libraries that go before those which the libtorch that is taken would have; CPATH and the
-    # like: headers of another libtorch
+    libtorch: bool  # it contains libraries or headers of a libtorch, or is one of its libraries
+    # LD_LIBRARY_PATH: its libraries that are loaded in place of those of the libtorch in use; CPATH and the like:
+    # headers of another libtorch
     instead: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable of the environment that changes which libraries or headers are taken."""
+    """An environment variable that changes which libraries or headers are used."""
 
     name: str
     value: str
-    entries: tuple[Named, ...]
+    entries: tuple[VariableEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Problem:
 
     severity: str  # "error": no CPU program can be built | "warning" | "note": something optional is missing
     what: str  # one or two sentences
-    remedy: str  # a sentence; empty where the commands say all
+    remedy: str  # a sentence; empty where the commands are enough
     commands: tuple[str, ...] = ()  # for a POSIX shell, in order
 
 
@@ -114,24 +114,22 @@ class DoctorReport:
     search: Search
     compilers: tuple[FoundCompiler, ...]
     default_compiler: FoundCompiler | None  # $CXX, else c++, g++ or clang++
-    tools: Mapping[str, Tool | None]  # by the names of `run.TOOLS`
-    linkers: Mapping[str, Tool | None]  # by the names of `run.LINKERS`
+    tools: Mapping[str, Tool | None]  # by the names in `examination.TOOLS`
+    linkers: Mapping[str, Tool | None]  # by the names in `examination.LINKERS`
     driver: Driver
-    toolkit: Toolkit | None  # CUDA's; only .cu files and CUDA's headers need one
+    toolkit: Toolkit | None  # CUDA's, for .cu files and CUDA's headers
     nvcc: Tool | None  # on PATH
-    broken: tuple[TorchlinkError, ...]  # tools that are there and do not run
+    broken: tuple[TorchlinkError, ...]  # tools that exist but do not run
     fits: tuple[Fit, ...]  # every libtorch with every compiler
-    accelerators: tuple[AcceleratorFit, ...]  # of every libtorch that has one
-    emulator: (
-        Emulator | None
-    )  # what runs programs of the libtorch that is taken, where it is of another machine
-    no_emulator: TorchlinkError | None  # why nothing does
-    variables: tuple[Variable, ...]  # that are set and change which libraries or headers are taken
-    problems: tuple[Problem, ...]  # the gravest first
+    accelerators: tuple[AcceleratorFit, ...]  # of every libtorch with an accelerator
+    emulator: Emulator | None  # for the programs of the libtorch in use, where it is for another machine
+    no_emulator: TorchlinkError | None  # why there is none
+    variables: tuple[Variable, ...]  # that are set and change which libraries or headers are used
+    problems: tuple[Problem, ...]  # the most severe first
 
     @property
     def toolkit_matches(self) -> bool | None:
-        """Whether the toolkit's major version is that of the libtorch that is taken; None where there are not two."""
+        """Whether the toolkit's major version is that of the libtorch in use; None where one of the two is missing."""
         libtorch = self.search.chosen
         built = (libtorch.accelerator_version or "").partition(".")[0] if libtorch else ""
         if not (

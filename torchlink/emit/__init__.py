@@ -1,6 +1,6 @@
-"""Targets: the syntaxes a link plan is written in.
+"""Targets: the syntaxes that a link plan is written in.
 
-One module each, with `emit(plan, phase) -> str`, a pure function.
+Each is a module with the function `emit(plan, phase) -> str`, which writes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PHASES = ("both", "compile", "link")
 
 
 def emit(plan: LinkPlan, target: str, phase: str = "both") -> str:
-    """The text of a plan in one syntax, without a final newline.
+    """Return the text of a plan in one syntax, without a final newline.
 
     Args:
         plan: what to write.
@@ -34,11 +34,11 @@ def emit(plan: LinkPlan, target: str, phase: str = "both") -> str:
 
     Raises:
         InexpressibleError: a path of the plan cannot be written in this syntax.
-        UsageError: there is no such target or phase.
+        UsageError: no such target or phase.
     """
     if target not in TARGETS or phase not in PHASES:
         raise UsageError(
-            f"There is no target {target!r} with phase {phase!r}.",
+            f"No such target or phase: {target!r}, {phase!r}.",
             hint=f"Targets: {', '.join(TARGETS)}; phases: {', '.join(PHASES)}.",
         )
     text: str = importlib.import_module(f"torchlink.emit.{TARGETS[target]}").emit(plan, phase)

@@ -14,10 +14,10 @@ TARGET = "torchlink::torch"
 
 
 def emit(plan: LinkPlan, phase: str = "both") -> str:
-    """CMake text (3.13 and newer) that defines `torchlink::torch`.
+    """Return CMake text (3.13 and newer) that defines `torchlink::torch`.
 
     Raises:
-        InexpressibleError: CMake cannot carry a path of the plan.
+        InexpressibleError: CMake cannot pass on a path of the plan.
     """
     properties = {
         **(_compile_properties(plan) if phase != "link" else {}),
@@ -41,7 +41,7 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
     properties = {"INTERFACE_COMPILE_FEATURES": syntax.quote(f"cxx_std_{plan.cxx_standard}")}
     defines = [f"{name}={value}" for name, value in plan.defines]
     options = []
-    if plan.undefines:  # CMake writes definitions before all options: there they would be undefined again
+    if plan.undefines:  # -U must come first, and CMake puts definitions before all options
         options = [*(f"-U{name}" for name in plan.undefines), *(f"-D{define}" for define in defines)]
     elif defines:
         properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(";".join(defines))
@@ -59,7 +59,7 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
 
 
 def include_after(plan: LinkPlan) -> str:
-    """Compile options that put the include directories behind the compiler's own."""
+    """Return the compile options that put the include directories after the compiler's own."""
     directories = (syntax.path(directory).replace('"', '\\"') for directory in plan.all_include_dirs)
     return ";".join(f'SHELL:-idirafter "{directory}"' for directory in directories)
 
@@ -68,23 +68,23 @@ def _link_properties(plan: LinkPlan) -> dict[str, str]:
     libraries = [library for library in plan.libraries if not library.keep]
     if plan.options.rpath == "absolute" or plan.platform == "windows":
         items = [syntax.path(library.file) for library in libraries]
-    else:  # CMake would write the directory of a library that it knows into the program's search path
+    else:  # CMake adds the directory of a library that it recognises to the program's search path
         items = [syntax.unlisted(library) for library in libraries]
     items = [*kept_items(plan), *items, *search_items(plan)]
     return {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
 
 
 def kept_items(plan: LinkPlan) -> list[str]:
-    """The required libraries as items of a target's libraries."""
+    """Return the required libraries as items for `target_link_libraries`."""
     if plan.platform == "linux":
         return [syntax.kept(library) for library in plan.libraries if library.keep]
-    # Apple's linker drops nothing; Microsoft's keeps a library for a symbol that it is told to include.
+    # Apple's linker drops no library; Microsoft's keeps one if a symbol in it is named with -INCLUDE.
     files = [syntax.path(library.file) for library in plan.libraries if library.keep]
     return [*files, *(f"-INCLUDE:{library.symbol}" for library in plan.libraries if library.symbol)]
 
 
 def search_items(plan: LinkPlan) -> list[str]:
-    """The search path entries that CMake does not know of by itself, as items of a target's libraries."""
+    """Return the search path entries that CMake does not add itself, as items for `target_link_libraries`."""
     if plan.options.rpath != "absolute":
         companions: list[str] = []
     else:
@@ -96,7 +96,7 @@ def search_items(plan: LinkPlan) -> list[str]:
 
 
 def _search_path(plan: LinkPlan) -> list[str]:
-    """Lines for the targets that the project makes after them: the run-time search path of the plan."""
+    """Return lines that set the run-time search path of the targets defined after them."""
     if plan.platform == "windows":
         return []
     if plan.options.rpath == "absolute":

@@ -1,4 +1,4 @@
-"""An initial cache for `cmake -C`: what an existing project should know when torchlink configures it."""
+"""The initial cache (`cmake -C`) with which torchlink configures an existing project."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
 
-# The names under which projects declare a download of libtorch for FetchContent, as its variables spell them.
+# The names under which projects download libtorch with FetchContent, spelled as in its variables.
 FETCHED = ("LIBTORCH", "TORCH")
-# The variables of FindPython3, FindPython, and of the older FindPythonInterp and pybind11.
+# The variables of FindPython3, of FindPython, and of FindPythonInterp and pybind11.
 PYTHON = ("Python3_EXECUTABLE", "Python_EXECUTABLE", "PYTHON_EXECUTABLE")
 OWN = "Set by torchlink"
-# The options whose value is the next argument, where it is not joined to them.
+# Options whose value is the next argument unless joined to them.
 DIRECTORY_OPTIONS = frozenset({"-S", "-B", "-H"})
 VALUE_OPTIONS = frozenset({"-C", "-D", "-U", "-G", "-T", "-A", "--preset", "--toolchain", "--install-prefix"})
-# The first arguments of a cmake command line that configures nothing.
+# First arguments of cmake command lines that do not configure.
 OTHER_MODES = frozenset({"--build", "--install", "--open", "--workflow", "--find-package", "-E", "-P", "-N"})
 
 
@@ -35,17 +35,16 @@ def initial_cache(
     given: Iterable[str] = (),
     cross: Mapping[str, str] | None = None,
 ) -> str:
-    """The text of the script.
+    """Return the text of the script.
 
-    What stands in the cache already, from the command line, a preset or an earlier run, stays, unless
-    torchlink itself put it there. `Torch_DIR` alone is set in any case: an earlier run may have found another
-    libtorch.
+    A value already in the cache, from the command line, a preset or an earlier run, is kept unless torchlink set it.
+    Only `Torch_DIR` is always set: an earlier run may have found another libtorch.
 
     Args:
         libtorch: what to build against.
-        prefix: where torchlink's own TorchConfig.cmake is, as `share/cmake/Torch` below it.
-        launcher: compiler launcher, for example `ccache`; None for none.
-        given: names of variables that the user's command line sets; they are left out.
+        prefix: the prefix with torchlink's own `share/cmake/Torch/TorchConfig.cmake`.
+        launcher: compiler launcher, for example `ccache`.
+        given: names of variables that the user's command line sets, which are left out.
         cross: variables that make CMake compile for another machine.
     """
     taken = set(given)
@@ -84,7 +83,7 @@ def initial_cache(
 
 
 def given_variables(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The names that `-DNAME=…`, `-D NAME:TYPE=…` on a cmake command line set."""
+    """Return the names of the variables that a cmake command line sets (`-DNAME=…`, `-D NAME:TYPE=…`)."""
     definitions = [
         word[2:] or following
         for word, following in zip(arguments, (*arguments[1:], ""), strict=False)
@@ -103,20 +102,20 @@ def has_toolchain(arguments: Sequence[str]) -> bool:
 
 
 def check_arguments(arguments: Sequence[str], here: str) -> None:
-    """See whether a cmake command line configures a project.
+    """Check that a cmake command line configures a project.
 
     Args:
-        arguments: of cmake.
+        arguments: the arguments of cmake.
         here: the directory that it is started in, as cmake sees it (`working_directory`).
 
     Raises:
-        UsageError: it does something else, which needs nothing of torchlink's.
+        UsageError: it does something else, for which torchlink is not needed.
         InexpressibleError: CMake cannot work in the directory of the source or of the build.
     """
     mode = next((word for word in arguments[:1] if word in OTHER_MODES), None)
     if mode:
         raise UsageError(
-            f"cmake {mode} configures nothing: it needs nothing of torchlink's.",
+            f"cmake {mode} does not configure a project, so it does not need torchlink.",
             hint=f"Run cmake {mode} itself.",
         )
     for directory in directories(arguments, here):
@@ -124,7 +123,7 @@ def check_arguments(arguments: Sequence[str], here: str) -> None:
 
 
 def directories(arguments: Sequence[str], here: str) -> tuple[str, ...]:
-    """The absolute directories of the source and of the build that a cmake command line names or leaves to `here`."""
+    """Return the absolute source and build directories of a cmake command line; `here` is the default of both."""
     named: dict[str, str] = {}
     words = iter(arguments)
     for word in words:

@@ -1,4 +1,4 @@
-"""torchlink's own `TorchConfig.cmake`: a prefix whose `find_package(Torch)` demands nothing else."""
+"""torchlink's own `TorchConfig.cmake`: a prefix whose `find_package(Torch)` has no further requirements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan, PlanLibrary
 
-CONFIG_DIR = "share/cmake/Torch"  # below the prefix; what -DTorch_DIR= takes
+CONFIG_DIR = "share/cmake/Torch"  # below the prefix; the value of Torch_DIR
 PROVIDER = f"{CONFIG_DIR}/TorchlinkProvider.cmake"
 FILES = (
     "TorchConfig.cmake",
@@ -25,14 +25,14 @@ FILES = (
     "TorchlinkConsumers.cmake",
     "TorchlinkProvider.cmake",
 )
-LINT = "TorchlinkLint.cmake"  # torchlink_lint(<target>); the same for every plan
-# The variables of upstream's file that name one library; TORCH_LIBRARY is set by itself.
+LINT = "TorchlinkLint.cmake"  # torchlink_lint(<target>); the same for all plans
+# The variables of upstream's file that name one library; TORCH_LIBRARY is set separately.
 VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
-# Those of which upstream also has a target NAME_library, which keeps the library.
+# Upstream also has a target NAME_library for these, which keeps the library linked.
 UPSTREAM_LIBRARIES = ("torch_cpu", "torch_cuda", "torch_hip", "torch_xpu")
 CUDA = ("torch_cuda", "c10_cuda")
-CPU_CODE = ("torch_cpu", "torch")  # which library holds the code, newest layout first
-# What CMAKE_SYSTEM_PROCESSOR says of a machine, by ELF's name for it.
+CPU_CODE = ("torch_cpu", "torch")  # the library with the code, newest layout first
+# ELF's name of a machine → values of CMAKE_SYSTEM_PROCESSOR.
 MACHINE_NAMES = {"x86_64": ("x86_64", "amd64", "AMD64"), "aarch64": ("aarch64", "arm64", "ARM64")}
 DEFINITION = re.compile(r'^\s*INTERFACE_COMPILE_DEFINITIONS "([\w;=]+)"', re.MULTILINE)
 
@@ -41,27 +41,27 @@ DEFINITION = re.compile(r'^\s*INTERFACE_COMPILE_DEFINITIONS "([\w;=]+)"', re.MUL
 class Library:
     """An imported target of the prefix."""
 
-    name: str  # of the target and, bare, of the library
-    file: Path  # what the linker takes
-    location: Path  # what the loader takes
+    name: str  # of the target; also the bare name of the library
+    file: Path  # for the linker
+    location: Path  # for the loader
     implib: str  # Windows: the .lib; empty elsewhere
-    links: str  # the targets behind it, as a list
-    variable: str  # upstream's variable that names the file; empty for none
-    upstream_library: bool  # whether upstream has a target NAME_library too
+    links: str  # the targets that it links, as a list
+    variable: str  # upstream's variable for the file, if any
+    upstream_library: bool  # upstream has a target NAME_library too
 
 
 def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None = None) -> dict[str, str]:
-    """The files of the prefix by their name relative to it; the same plan gives the same text.
+    """Return the files of the prefix by relative name; the same plan gives the same text.
 
     Args:
-        plan: what to serve. Its C++ standard is not used: a project keeps its own unless libtorch's headers
-            cannot be compiled with it.
-        definitions: what upstream's targets define for whoever links them (`upstream_definitions`).
-        main_size: bytes of the library that holds the CPU code, by which a later change of libtorch is
-            noticed when CMake runs; None leaves that out.
+        plan: the flags to provide. Its C++ standard is not used: a project keeps its own unless libtorch's headers do
+            not compile with it.
+        definitions: the interface definitions of upstream's targets (`upstream_definitions`).
+        main_size: size of the library with the CPU code, by which CMake notices a later change of libtorch; None omits
+            the check.
 
     Raises:
-        InexpressibleError: CMake cannot carry a path of the plan.
+        InexpressibleError: CMake cannot pass on a path of the plan.
     """
     libraries = _libraries(plan)
     main = main_library(plan)
@@ -90,7 +90,7 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "cuda_include_dirs": () if plan.options.headers == "after" else plan.cuda_include_dirs,
         "link_items": [
             *cmake.kept_items(plan),
-            # Not the target `torch` itself, which links these.
+            # The file of torch, because the target `torch` links these items.
             *(
                 cmake_syntax.path(library.file) if library.name == "torch" else library.name
                 for library in plan.libraries
@@ -106,14 +106,14 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
     }
     texts = {f"{CONFIG_DIR}/{name}": render(f"cmake/prefix/{name}.j2", values, filters) for name in FILES}
     module = (data_dir("templates") / "cmake" / LINT).read_text(encoding="utf-8")
-    texts[f"{CONFIG_DIR}/{LINT}"] = f"# Written by torchlink, for every libtorch the same.\n#\n{module}"
+    texts[f"{CONFIG_DIR}/{LINT}"] = f"# Written by torchlink; the same for all libtorchs.\n#\n{module}"
     return texts
 
 
 def upstream_definitions(targets: str, *, cpu_only: bool) -> tuple[str, ...]:
-    """What upstream's targets define for whoever links them, from the text of `Caffe2Targets.cmake`.
+    """Return the interface definitions of upstream's targets, from the text of `Caffe2Targets.cmake`.
 
-    Headers of torch.distributed are empty without them (`USE_C10D_GLOO`).
+    Without them (`USE_C10D_GLOO`) headers of torch.distributed are empty.
     """
     found: dict[str, None] = {}
     for block in targets.split("\nset_target_properties(")[1:]:
@@ -125,21 +125,21 @@ def upstream_definitions(targets: str, *, cpu_only: bool) -> tuple[str, ...]:
 
 
 def main_library(plan: LinkPlan) -> PlanLibrary:
-    """The library that holds the CPU code."""
+    """Return the library with the CPU code."""
     by_name = {library.name: library for library in plan.libraries}
     return next((by_name[name] for name in CPU_CODE if name in by_name), plan.libraries[-1])
 
 
 def _libraries(plan: LinkPlan) -> tuple[Library, ...]:
-    """The imported targets: the plan's libraries of libtorch itself, `torch`, and `torch_python` if there."""
+    """Return the imported targets: libtorch's own libraries in the plan, `torch`, and `torch_python` if it exists."""
     own = {
         library.name: library.file
         for library in plan.libraries
         if library.file.parent == plan.libtorch.library_dir
     }
     main = main_library(plan)
-    # Upstream's `torch` is a stub that needs the others; where nothing needs that, it is the library with the
-    # code.
+    # Upstream's `torch` is a stub that needs the others; where the plan does not link it, `torch` is the library with
+    # the code.
     own.setdefault("torch", main.file)
     python = next(
         (file for file in plan.libtorch.libraries if re.match(r"(lib)?torch_python\.(so|dylib|lib)", file)),
@@ -162,7 +162,7 @@ def _libraries(plan: LinkPlan) -> tuple[Library, ...]:
 
 
 def _links(name: str, main: str, own: dict[str, Path]) -> str:
-    """The targets behind a library, so that whoever links it alone gets what its headers need."""
+    """Return the targets that a library links, so that linking it alone provides what its headers need."""
     if name == "torch":
         return "torch_library"
     if name == "torch_python":

@@ -1,4 +1,4 @@
-"""Quoting for CMake's language, and for what CMake passes on without quoting it again."""
+"""Quoting for CMake's language, and for text that CMake passes on without quoting it again."""
 
 from __future__ import annotations
 
@@ -13,75 +13,75 @@ if TYPE_CHECKING:
 
     from torchlink.plan import PlanLibrary
 
-# CMake splits lists at ';' unless square brackets stand open before it, turns '\' in paths into '/',
+# CMake splits lists at ';' unless a square bracket is open before it, turns '\' in paths into '/',
 # evaluates '$<' in properties, writes search paths as -Wl,-rpath,PATH, and leaves '|' as it is for Ninja or
 # Make.
 UNSAFE_IN_PATH = re.compile(r"[;\\\[\],|\x00-\x1f\x7f\ud800-\udfff]|\$<")
-# A flag among the libraries reaches the shell as it is; between double quotes these still have a meaning
-# there, and '$' has one for Ninja and Make, too.
+# A flag among the libraries reaches the shell unchanged. These are special there even between double quotes, and '$' is
+# special to Ninja and Make too.
 UNSAFE_IN_FLAG = re.compile(r"[$`\"]")
-# Directories that CMake 3.25 does not configure or build in (Makefiles): tried, and so are unbalanced brackets.
+# Directories that CMake 3.25 does not configure or build in (Makefiles), found by trying, as for unbalanced brackets.
 UNSAFE_DIRECTORY = re.compile(r'[;\\"|\n\r]')
-SYMLINK_HINT = "Reach libtorch through a symlink without them, and name that with --libtorch."
+SYMLINK_HINT = "Make a symlink to libtorch without these characters, and name it with --libtorch."
 
 
 def quote(text: str) -> str:
-    """A quoted argument that CMake reads back as exactly this text."""
+    """Return a quoted argument that CMake reads as exactly this text."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'
 
 
 def path(file: Path | str) -> str:
-    """A path that may stand in a list and in a target's property, not yet quoted.
+    """Check a path that goes into a list and a target's property, and return it unquoted.
 
     Raises:
-        InexpressibleError: CMake would take it apart or rewrite it, or it is no text.
+        InexpressibleError: CMake would split or rewrite it, or it is not text.
     """
     text = str(file)
     if UNSAFE_IN_PATH.search(text):
         raise InexpressibleError(
-            f"CMake cannot carry the path {text!a} down to the compiler: it takes it apart at a semicolon, "
-            "comma, bar, backslash or square bracket, at '$<' or a control character, or it is no UTF-8.",
+            f"CMake cannot pass the path {text!a} to the compiler: CMake splits a path at a semicolon, comma, bar, "
+            "backslash or square bracket, at '$<' or a control character, and takes only UTF-8.",
             hint=SYMLINK_HINT,
         )
     return text
 
 
 def check_directory(directory: Path | str) -> None:
-    """See whether CMake can work in a directory, or read a config file there.
+    """Check that CMake can work in a directory, or read a config file there.
 
     Raises:
-        InexpressibleError: it takes the path apart.
+        InexpressibleError: CMake would split the path.
     """
     text = str(directory)
     if UNSAFE_DIRECTORY.search(text) or text.count("[") != text.count("]"):
         raise InexpressibleError(
-            f"CMake cannot work in {text!a}: it takes a path apart at a semicolon, backslash, double quote, bar, line "
+            f"CMake cannot work in {text!a}: it splits a path at a semicolon, backslash, double quote, bar, line "
             "break or unbalanced square bracket.",
             hint="Name a directory without them.",
         )
 
 
 def path_list(files: Iterable[Path | str]) -> str:
-    """A quoted list of paths."""
+    """Return a quoted list of paths."""
     return quote(";".join(path(file) for file in files))
 
 
 def kept(library: PlanLibrary) -> str:
-    """One item for a target's libraries that links a library even where no symbol names it.
+    """Return one item for `target_link_libraries` that links a library even if no symbol references it.
 
-    One item, because CMake folds repeated flags together; among the libraries and not the link options,
-    because only libraries pass through a static library that uses libtorch privately.
+    It is a single item because CMake merges repeated flags, and a library rather than a link option because only
+    libraries pass through a static library that uses libtorch privately.
     """
     return f"-Wl,--push-state,--no-as-needed,{_in_flag(library.file)},--pop-state"
 
 
 def linker_flag(option: str, value: str) -> str:
-    """One item for a target's libraries that hands the linker an option with a value, as `-rpath`."""
+    """Return one item for `target_link_libraries` that passes an option with a value to the linker."""
     return f"-Wl,{option},{_in_flag(value)}"
 
 
 def unlisted(library: PlanLibrary) -> str:
-    """One item for a target's libraries that links a library without CMake knowing its directory."""
+    """Return one item for `target_link_libraries` that links a library without CMake recognising its directory."""
     return f"-Wl,{_in_flag(library.file)}"
 
 
@@ -89,8 +89,8 @@ def _in_flag(value: Path | str) -> str:
     text = path(value)
     if UNSAFE_IN_FLAG.search(text):
         raise InexpressibleError(
-            f"CMake cannot carry the path {text} in a linker flag: a dollar sign, a double quote and a "
-            "backquote have a meaning of their own there.",
+            f"CMake cannot pass the path {text} in a linker flag: a dollar sign, a double quote and a backquote are "
+            "special there.",
             hint=SYMLINK_HINT,
         )
     return f'"{text}"'

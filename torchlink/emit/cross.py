@@ -1,4 +1,4 @@
-"""What CMake and Nim need to hear to compile for another machine; each takes the machine of its own otherwise."""
+"""What makes CMake and Nim compile for another machine instead of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.toolchain.types import Compiler
 
-# Nim's names of processors, where they are not ELF's.
+# ELF's names of processors → Nim's, where they differ.
 NIM_PROCESSORS = {
     "aarch64": "arm64",
     "x86_64": "amd64",
@@ -24,11 +24,11 @@ NIM_PROCESSORS = {
 
 
 def cmake_variables(libtorch: Libtorch, compiler: Compiler | None) -> dict[str, str]:
-    """The cache variables that make CMake compile for the machine of a libtorch for Linux.
+    """Return the cache variables that make CMake compile for the machine of a libtorch for Linux.
 
     Args:
-        libtorch: of another machine.
-        compiler: what compiles for it; one of its usual name where None.
+        libtorch: for another machine.
+        compiler: the cross compiler; by default the one with the usual name.
     """
     arch = machine(libtorch.arch)
     variables = {"CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": arch}
@@ -46,13 +46,13 @@ def cmake_variables(libtorch: Libtorch, compiler: Compiler | None) -> dict[str, 
     return {**variables, **({"CMAKE_CXX_FLAGS": shlex.join(flags)} if flags else {})}
 
 
-def cmake_words(libtorch: Libtorch, compiler: Compiler | None) -> tuple[str, ...]:
-    """`cmake_variables` on a command line."""
+def cmake_arguments(libtorch: Libtorch, compiler: Compiler | None) -> tuple[str, ...]:
+    """Return `cmake_variables` as command line arguments."""
     return tuple(f"-D{name}={value}" for name, value in cmake_variables(libtorch, compiler).items())
 
 
-def nim_words(libtorch: Libtorch, compiler: Compiler | None) -> tuple[str, ...]:
-    """The switches of the same for `nim cpp`: with another --cpu, it looks a compiler up under that name."""
+def nim_switches(libtorch: Libtorch, compiler: Compiler | None) -> tuple[str, ...]:
+    """Return the same as switches of `nim cpp`, which looks up a compiler under the name of its --cpu."""
     arch = machine(libtorch.arch)
     processor = NIM_PROCESSORS.get(arch, arch)
     kind = "clang" if compiler and "clang" in compiler.kind else "gcc"

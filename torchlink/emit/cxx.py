@@ -1,4 +1,4 @@
-"""Target `cxx`: the flags of a C++ compiler's command line."""
+"""Target `cxx`: flags for a C++ compiler's command line."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ if TYPE_CHECKING:
 
 
 def emit(plan: LinkPlan, phase: str = "both") -> str:
-    """One quoted line: for a POSIX shell, or for cmd.exe where the plan is for Windows."""
+    """Return one quoted line: for a POSIX shell, or for cmd.exe where the plan is for Windows."""
     quote = quoting.windows if plan.platform == "windows" else quoting.shell
-    return " ".join(quote(word) for word in words(plan, phase))
+    return " ".join(quote(flag) for flag in flags(plan, phase))
 
 
 def response_file(plan: LinkPlan, phase: str = "both") -> str:
-    """The text of a file for `c++ @PATH`, one word a line."""
+    """Return the text of a response file for `c++ @PATH`, one flag per line."""
     quote = quoting.windows if plan.platform == "windows" else quoting.response_file
-    return "".join(f"{quote(word)}\n" for word in words(plan, phase))
+    return "".join(f"{quote(flag)}\n" for flag in flags(plan, phase))
 
 
-def words(plan: LinkPlan, phase: str = "both") -> tuple[str, ...]:
-    """The argument words, unquoted; they work at the end of a command, behind its sources and objects.
+def flags(plan: LinkPlan, phase: str = "both") -> tuple[str, ...]:
+    """Return the flags, unquoted; they belong at the end of a command, after its sources and objects.
 
-    The standard is the last compile word, because projects and other tools put a lower one before it.
+    The standard is the last compile flag, because projects and other tools put a lower one before it.
     """
     windows = plan.platform == "windows"
-    compile_words = _msvc_compile(plan) if windows else _compile(plan)
-    link_words = _msvc_link(plan) if windows else _link(plan)
+    compile_flags = _msvc_compile(plan) if windows else _compile(plan)
+    link_flags = _msvc_link(plan) if windows else _link(plan)
     if phase == "compile":
-        return compile_words
+        return compile_flags
     if phase == "link":
-        return link_words
-    # What follows /link is for the linker alone; a link step by itself calls link.exe.
-    return (*compile_words, "/link", *link_words) if windows else (*compile_words, *link_words)
+        return link_flags
+    # Everything after /link is for the linker; a separate link step calls link.exe.
+    return (*compile_flags, "/link", *link_flags) if windows else (*compile_flags, *link_flags)
 
 
 def _compile(plan: LinkPlan) -> tuple[str, ...]:
-    flag = "-idirafter" if plan.options.headers == "after" else "-isystem"
+    option = "-idirafter" if plan.options.headers == "after" else "-isystem"
     return (
         *(f"-U{name}" for name in plan.undefines),
         *(f"-D{name}={value}" for name, value in plan.defines),
-        *(word for directory in plan.all_include_dirs for word in (flag, str(directory))),
+        *(flag for directory in plan.all_include_dirs for flag in (option, str(directory))),
         f"-std=c++{plan.cxx_standard}",
     )
 
@@ -52,36 +52,36 @@ def _link(plan: LinkPlan) -> tuple[str, ...]:
     return (
         *(f"-L{directory}" for directory in plan.library_dirs),
         *(("-Wl,--disable-new-dtags",) if plan.runtime_as_rpath else ()),
-        *(word for entry in plan.runtime_dirs for word in _to_linker("-rpath", entry)),
-        *(word for directory in plan.linker_dirs for word in _to_linker("-rpath-link", str(directory))),
-        *(word for library in plan.libraries for word in _library(plan, library)),
+        *(flag for entry in plan.runtime_dirs for flag in _for_linker("-rpath", entry)),
+        *(flag for directory in plan.linker_dirs for flag in _for_linker("-rpath-link", str(directory))),
+        *(flag for library in plan.libraries for flag in _library(plan, library)),
     )
 
 
-def _to_linker(*words: str) -> tuple[str, ...]:
-    """Words for the linker; `-Wl,` would split one at a comma."""
-    if any("," in word for word in words):
-        return tuple(part for word in words for part in ("-Xlinker", word))
-    return (f"-Wl,{','.join(words)}",)
+def _for_linker(*arguments: str) -> tuple[str, ...]:
+    """Pass arguments to the linker; `-Wl,` would split one at a comma."""
+    if any("," in argument for argument in arguments):
+        return tuple(flag for argument in arguments for flag in ("-Xlinker", argument))
+    return (f"-Wl,{','.join(arguments)}",)
 
 
 def _library(plan: LinkPlan, library: PlanLibrary) -> tuple[str, ...]:
     by_name = library.file.name in {f"lib{library.name}.so", f"lib{library.name}.dylib"}
-    word = f"-l{library.name}" if by_name else str(library.file)
+    flag = f"-l{library.name}" if by_name else str(library.file)
     if not library.keep or plan.platform != "linux":
-        return (word,)
-    # One word where possible: CMake and others fold repeated flags together.
-    if "," in word:
-        return ("-Wl,--push-state,--no-as-needed", word, "-Wl,--pop-state")
-    return (f"-Wl,--push-state,--no-as-needed,{word},--pop-state",)
+        return (flag,)
+    # One flag where possible: CMake and others merge repeated flags.
+    if "," in flag:
+        return ("-Wl,--push-state,--no-as-needed", flag, "-Wl,--pop-state")
+    return (f"-Wl,--push-state,--no-as-needed,{flag},--pop-state",)
 
 
 def _msvc_compile(plan: LinkPlan) -> tuple[str, ...]:
-    # /MD: libtorch's own C runtime, whose std::string crosses the DLL boundary; /EHsc: its headers throw.
+    # /MD: libtorch's C runtime, whose std::string crosses the DLL boundary; /EHsc: its headers throw exceptions.
     return (
         "/MD",
         "/EHsc",
-        *(word for directory in plan.all_include_dirs for word in ("/I", str(directory))),
+        *(flag for directory in plan.all_include_dirs for flag in ("/I", str(directory))),
         f"/std:c++{plan.cxx_standard}",
     )
 

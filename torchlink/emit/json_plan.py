@@ -1,4 +1,4 @@
-"""Target `json`: the whole plan as one object, for tools that write their own syntax."""
+"""Target `json`: the whole plan as one object, for tools that write a syntax of their own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import json
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cxx
+from torchlink.remedies.notes import notes_on
 
 if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
 
 def emit(plan: LinkPlan, phase: str = "both") -> str:
-    """The plan as indented JSON (`schema` 1), with the flags of `cxx` beside what they are made from."""
+    """Return the plan as indented JSON (`schema` 1): the flags of `cxx`, and what they are made from."""
     return json.dumps(to_json(plan, phase), indent=2)
 
 
 def to_json(plan: LinkPlan, phase: str = "both") -> dict[str, object]:
-    """The plan as an object that JSON can hold; `half` leaves out what the other step needs."""
+    """Return the plan as a JSON object; `phase` limits it to what a compile or a link step needs."""
     libtorch = plan.libtorch
     result: dict[str, object] = {
         "schema": 1,
@@ -36,7 +37,7 @@ def to_json(plan: LinkPlan, phase: str = "both") -> dict[str, object]:
     }
     if phase != "link":
         result["compile"] = {
-            "words": list(cxx.words(plan, "compile")),
+            "flags": list(cxx.flags(plan, "compile")),
             "undefines": list(plan.undefines),
             "defines": dict(plan.defines),
             "include_dirs": [str(directory) for directory in plan.all_include_dirs],
@@ -44,7 +45,7 @@ def to_json(plan: LinkPlan, phase: str = "both") -> dict[str, object]:
         }
     if phase != "compile":
         result["link"] = {
-            "words": list(cxx.words(plan, "link")),
+            "flags": list(cxx.flags(plan, "link")),
             "library_dirs": [str(directory) for directory in plan.library_dirs],
             "libraries": [
                 {"name": library.name, "file": str(library.file), "keep": library.keep}
@@ -54,5 +55,5 @@ def to_json(plan: LinkPlan, phase: str = "both") -> dict[str, object]:
             "runtime_as_rpath": plan.runtime_as_rpath,
             "linker_dirs": [str(directory) for directory in plan.linker_dirs],
         }
-    result["notes"] = list(plan.notes)
+    result["notes"] = list(notes_on(plan))
     return result

@@ -1,4 +1,4 @@
-"""Target `nim`: switches for a nim.cfg, which Nim's own lexer reads before a shell reads what they hold."""
+"""Target `nim`: switches for a nim.cfg, read by Nim's lexer first and then by a shell."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
-# What a string literal of Nim cannot hold as it is; the surrogates stand for bytes that are not UTF-8.
+# Characters that a Nim string literal must escape; the surrogates are bytes that are not UTF-8.
 LITERAL_SPECIAL = re.compile('[\x00-\x1f\x7f"\\\\\udc80-\udcff]')
-COMMENT_END_APART = "*''/"
+SPLIT_COMMENT_END = "*''/"
 
 
 def emit(plan: LinkPlan, phase: str = "both") -> str:
-    r"""One line a switch: `--backend:cpp`, `--passC:"…"` for the compiler, `--passL:"…"` for the linker.
+    r"""Return one switch per line: `--backend:cpp`, `--passC:"…"` for the compiler, `--passL:"…"` for the linker.
 
-    The flags are a string literal with no other escapes than `\\`, `\"` and `\xHH`, which `strutils.unescape` knows
-    too, so that a config.nims can hand the lines to `switch`. All words of a step are in one switch, because
-    Nim leaves one out that is part of what it already has. `--passC` comes behind the standard that Nim
-    itself gives (gnu++14 in 1.6, gnu++17 in 2), so ours counts.
+    The string literals use only the escapes `\\`, `\"` and `\xHH`, which `strutils.unescape` knows too, so that a
+    config.nims can pass the lines to `switch`. All flags of a step are in one switch, because Nim drops a switch whose
+    text is part of an earlier one. `--passC` comes after the standard that Nim itself passes (gnu++14 in 1.6, gnu++17
+    in 2), so ours takes effect.
     """
     windows = plan.platform == "windows"
-    lines = ["--cc:vcc"] if windows else []  # libtorch for Windows is MSVC's; Nim's default there is MinGW
+    lines = ["--cc:vcc"] if windows else []  # libtorch for Windows needs MSVC; Nim's default there is MinGW
     if phase != "link":
-        lines.append("--backend:cpp")  # so that `nim c`, `nim r` and editors do as `nim cpp` does
+        lines.append("--backend:cpp")  # so that `nim c`, `nim r` and editors compile C++ too
         lines.append(f"--passC:{literal(line(plan, 'compile'))}")
     if phase != "compile":
         lines.append(f"--passL:{literal(('/link ' if windows else '') + line(plan, 'link'))}")
@@ -35,18 +35,18 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
 
 
 def line(plan: LinkPlan, phase: str) -> str:
-    """The flags for the shell that Nim starts; no `eval` stands between, so that they may hold any character."""
-    words = cxx.words(plan, phase)
-    return " ".join(map(quoting.windows, words)) if plan.platform == "windows" else shlex.join(words)
+    """Return the flags for the shell that Nim starts; without an `eval` in between, any character is possible."""
+    flags = cxx.flags(plan, phase)
+    return " ".join(map(quoting.windows, flags)) if plan.platform == "windows" else shlex.join(flags)
 
 
 def literal(text: str) -> str:
-    """A Nim string literal.
+    """Return a Nim string literal.
 
-    Nim copies the compile flags into a comment of the C++ that it writes. A path may hold the end of that
-    comment, which is therefore taken apart: it stands within quotes, since a shell would expand the asterisk.
+    Nim copies the compile flags into a comment of the C++ that it generates. A `*/` in a path, which would end the
+    comment, is split by an empty pair of quotes; the shell joins it again.
     """
-    return f'"{LITERAL_SPECIAL.sub(_escaped, text.replace("*/", COMMENT_END_APART))}"'
+    return f'"{LITERAL_SPECIAL.sub(_escaped, text.replace("*/", SPLIT_COMMENT_END))}"'
 
 
 def _escaped(match: re.Match[str]) -> str:

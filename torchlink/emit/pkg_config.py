@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
     from torchlink.plan import LinkPlan
 
-# pkg-config prints most special characters of a path behind a backslash, which the shell keeps in $(pkg-config …), but
-# not `$` and `(`, which `eval` would take for its own: xargs takes away the backslashes and nothing else.
+# pkg-config puts a backslash before most special characters, which the shell keeps in $(pkg-config …), but not before
+# `$` and `(`, which `eval` would expand; xargs only removes the backslashes.
 NEEDS_XARGS = (
-    "# A path here holds a space or another special character. In a shell or a Makefile: "
+    "# A path here has a space or another special character. In a shell or a Makefile: "
     "pkg-config --cflags --libs torch | xargs c++ main.cpp -o app"
 )
-# The only word for a directory of headers in which pkgconf 1.8 quotes a space is -I.
+# The only include option after which pkgconf 1.8 quotes a space is -I.
 NOT_SYSTEM = (
-    "# A path of libtorch's headers holds a space, which pkg-config does not quote after -isystem: they are named by "
-    "-I, and the compiler shows its warnings about them."
+    "# A path of libtorch's headers has a space, which pkg-config does not quote after -isystem. With -I instead, the "
+    "compiler shows its warnings about these headers."
 )
-# Meson and others put the flags of a .pc file behind their own.
+# Meson and others put the flags of a .pc file after their own.
 LEFT_OUT = (
     "# No -std= is needed here: the compiler's default is C++{needed} or later.\n"
     "# A project that sets an older standard (Meson: cpp_std, otherwise CXXFLAGS) must be raised to C++{needed}."
@@ -32,24 +32,23 @@ LEFT_OUT = (
 
 
 def emit(plan: LinkPlan, phase: str = "both") -> str:
-    """The text of a `torch.pc`; `half` leaves the other step's field empty.
+    """Return the text of a `torch.pc`; `phase` leaves the other step's field empty.
 
     Raises:
-        InexpressibleError: a path holds a line break, a comma in what is meant for the linker, or a space in
-            what `-idirafter` names.
+        InexpressibleError: a path has a line break, a comma in a linker argument, or a space after `-idirafter`.
     """
-    compile_words = () if phase == "link" else _compile_words(plan)
-    link_words = () if phase == "compile" else _link_words(plan)
-    if "-Xlinker" in link_words:
+    compile_flags = () if phase == "link" else _compile_flags(plan)
+    link_flags = () if phase == "compile" else _link_flags(plan)
+    if "-Xlinker" in link_flags:
         raise InexpressibleError(
-            f"{plan.libtorch.library_dir} cannot be written in a .pc file: pkg-config folds the repeated "
-            "-Xlinker together that a path with a comma needs.",
-            hint="Reach libtorch through a path without commas, or say --rpath none.",
+            f"{plan.libtorch.library_dir} cannot be written in a .pc file: pkg-config merges the repeated "
+            "-Xlinker that a path with a comma needs.",
+            hint="Reach libtorch through a path without commas, or use --rpath none.",
         )
-    special = any(quoting.pkg_config(word) != word for word in (*compile_words, *link_words))
+    special = any(quoting.pkg_config(flag) != flag for flag in (*compile_flags, *link_flags))
     needed = plan.libtorch.cxx_standard_required
     silent = plan.shared_standard is None and phase != "link"
-    shown = any(re.match(r"-I.*\s", word, re.DOTALL) for word in compile_words)
+    shown = any(re.match(r"-I.*\s", flag, re.DOTALL) for flag in compile_flags)
     return "\n".join(
         (
             *((NEEDS_XARGS,) if special else ()),
@@ -57,55 +56,55 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
             "Name: torch",
             f"Description: LibTorch, the C++ distribution of PyTorch; its headers need C++{needed} or later",
             f"Version: {_version(plan.libtorch.version)}",
-            f"Cflags: {_field(compile_words)}",
-            f"Libs: {_field(link_words)}",
+            f"Cflags: {_field(compile_flags)}",
+            f"Libs: {_field(link_flags)}",
             *((LEFT_OUT.format(needed=needed),) if silent else ()),
         )
     )
 
 
 def _version(version: str | None) -> str:
-    """The public part of a version; 0 for none, because the field may not be missing."""
+    """Return the public part of a version; 0 where unknown, because the field is required."""
     found = re.match(r"[0-9][A-Za-z0-9._]*", version or "")
     return found[0] if found else "0"
 
 
-def _link_words(plan: LinkPlan) -> tuple[str, ...]:
-    """The flags of `cxx`, with nothing side by side that pkgconf would take for one word in two parts.
+def _link_flags(plan: LinkPlan) -> tuple[str, ...]:
+    """Return the link flags of `cxx`, arranged so that pkgconf does not join any two.
 
-    pkgconf 1.8 (not 3.0) joins two words that begin with -Wl, and prints their spaces unquoted; a -L between them
-    keeps them apart, and a repeated -L is dropped from what it prints.
+    pkgconf 1.8 (not 3.0) joins two adjacent flags that begin with -Wl, and prints their spaces unquoted. A -L between
+    them prevents that, and pkgconf does not print a repeated -L.
     """
-    words = tuple(_by_path(plan, word) for word in cxx.words(plan, "link"))
-    if not plan.library_dirs or not any(re.search(r"\s", word) for word in words):
-        return words
+    flags = tuple(_by_path(plan, flag) for flag in cxx.flags(plan, "link"))
+    if not plan.library_dirs or not any(re.search(r"\s", flag) for flag in flags):
+        return flags
     apart: list[str] = []
-    for word in words:
-        if apart and apart[-1].startswith("-Wl,") and word.startswith("-Wl,"):
+    for flag in flags:
+        if apart and apart[-1].startswith("-Wl,") and flag.startswith("-Wl,"):
             apart.append(f"-L{plan.library_dirs[0]}")
-        apart.append(word)
+        apart.append(flag)
     return tuple(apart)
 
 
-def _by_path(plan: LinkPlan, word: str) -> str:
-    """A word that keeps a library, with that by its path: Meson drops every -L, for it resolves the -l it sees."""
+def _by_path(plan: LinkPlan, flag: str) -> str:
+    """Name a required library by its path: Meson drops every -L, and resolves only the -l that it recognises."""
     for library in plan.libraries:
         if library.keep and "," not in str(library.file):
-            word = word.replace(f",-l{library.name},", f",{library.file},")
-    return word
+            flag = flag.replace(f",-l{library.name},", f",{library.file},")
+    return flag
 
 
-def _compile_words(plan: LinkPlan) -> tuple[str, ...]:
-    """The flags of `cxx`, an option and its directory as one word: pkgconf keeps only those together.
+def _compile_flags(plan: LinkPlan) -> tuple[str, ...]:
+    """Return the compile flags of `cxx`, each option joined with its directory, as pkgconf requires.
 
-    The standard is not the preferred one, and left out where the compiler's default suffices: Meson and others put
-    these flags behind their own, which they would overrule.
+    The standard is not the preferred one, and is left out where the compiler's default suffices: Meson and others put
+    these flags after their own, which a standard here would override.
     """
     own = f"-std=c++{plan.cxx_standard}"
-    words = iter(word for word in cxx.words(plan, "compile") if word != own)
+    flags = iter(flag for flag in cxx.flags(plan, "compile") if flag != own)
     standard = () if plan.shared_standard is None else (f"-std=c++{plan.shared_standard}",)
     return (
-        *(_include(word, next(words)) if word in {"-isystem", "-idirafter"} else word for word in words),
+        *(_include(flag, next(flags)) if flag in {"-isystem", "-idirafter"} else flag for flag in flags),
         *standard,
     )
 
@@ -118,9 +117,9 @@ def _include(option: str, directory: str) -> str:
         return f"-I{directory}"
     raise InexpressibleError(
         f"{directory} cannot be written after {option} in a .pc file: pkg-config does not quote its space.",
-        hint="Leave --headers after away, or reach libtorch through a path without spaces.",
+        hint="Omit --headers after, or reach libtorch through a path without spaces.",
     )
 
 
-def _field(words: Sequence[str]) -> str:
-    return " ".join(quoting.pkg_config(word) for word in words)
+def _field(flags: Sequence[str]) -> str:
+    return " ".join(quoting.pkg_config(flag) for flag in flags)

@@ -1,4 +1,4 @@
-"""Rendering of the files below `templates/`."""
+"""Rendering of the files in `templates/`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def render(
     name: str, values: Mapping[str, object], filters: Mapping[str, Callable[..., str]] | None = None
 ) -> str:
-    """The text of the template `name` (a path below `templates/`), with its final newline.
+    """Return the rendered text of a template, with its final newline.
 
     Args:
-        name: for example `cmake/project/CMakeLists.txt.j2`.
-        values: what the template may name; a name that is missing here is an error, not an empty text.
+        name: path in `templates/`, for example `cmake/project/CMakeLists.txt.j2`.
+        values: the variables of the template; an undefined one is an error.
         filters: the quoting functions of the template's syntax.
     """
     environment = Environment(

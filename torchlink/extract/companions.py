@@ -1,9 +1,7 @@
-"""The libraries that libtorch needs from other wheels: where each is, and what comes along with it.
+"""The libraries that libtorch needs from other wheels, and the search paths of all libraries.
 
-Which libraries would not find their neighbours from the new place, and fixing that.
-
-In a wheel's layout libraries find one another through `$ORIGIN/../../nvidia/…` and the like; from now on
-they are in one directory. Nearly all of them search `$ORIGIN` too, so nearly never is there anything to do.
+In a wheel's layout libraries find one another through `$ORIGIN/../../nvidia/…` and the like; after extraction they are
+in one directory. Nearly all of them search `$ORIGIN` too; `write_search_paths` adds it to those that do not.
 """
 
 from __future__ import annotations
@@ -22,17 +20,19 @@ if TYPE_CHECKING:
     from pathlib import Path
     from zipfile import ZipFile, ZipInfo
 
+ORIGIN = "$ORIGIN"
+
 
 class WheelIndex(NamedTuple):
-    """A wheel that may bring libraries."""
+    """A wheel and the shared libraries in it."""
 
     wheel: Path
     archive: ZipFile
     libraries: tuple[ZipInfo, ...]
 
 
-def shelve(wheel: Path, archive: ZipFile) -> WheelIndex:
-    """Look through a wheel for shared libraries."""
+def index_wheel(wheel: Path, archive: ZipFile) -> WheelIndex:
+    """List the shared libraries in a wheel."""
     libraries = (member for member in files(archive) if ".so" in member.filename)
     return WheelIndex(
         wheel, archive, tuple(member for member in libraries if library_name(_split(member)[1]) is not None)
@@ -40,7 +40,7 @@ def shelve(wheel: Path, archive: ZipFile) -> WheelIndex:
 
 
 def search_dirs(home: str, entries: Iterable[str]) -> set[str]:
-    """The directories, relative to site-packages, to which a library's search path leads where pip puts it.
+    """Return the directories, relative to site-packages, in the search path of a library that pip has installed.
 
     Args:
         home: the library's own directory there, such as `torch/lib`.
@@ -55,63 +55,62 @@ def search_dirs(home: str, entries: Iterable[str]) -> set[str]:
 
 
 def providers(
-    wanted: Iterable[str], shelves: Sequence[WheelIndex], reached: Collection[str]
+    wanted: Iterable[str], indexes: Sequence[WheelIndex], reached: Collection[str]
 ) -> list[tuple[WheelIndex, str]]:
-    """The wheels that bring these NEEDED names, each with the directory in it; in the order of `shelves`.
+    """Return the wheels that contain these libraries, each with the directory in it; in the order of `indexes`.
 
     Args:
         wanted: SONAMEs.
-        shelves: the wheels.
-        reached: directories to which search paths lead. What is there goes first: Triton's wheel has a
-            libcupti, too, that torch would never find.
+        indexes: the wheels.
+        reached: directories in search paths. These are preferred: Triton's wheel has a libcupti, too, which torch would
+            never find.
 
     Raises:
-        UsageError: two wheels bring the same library.
+        UsageError: two wheels contain the same library.
     """
     found: dict[tuple[int, str], None] = {}
     for name in wanted:
         holding = [
             (number, directory)
-            for number, shelf in enumerate(shelves)
-            for directory, file in map(_split, shelf.libraries)
+            for number, index in enumerate(indexes)
+            for directory, file in map(_split, index.libraries)
             if file == name
         ]
         holding = [place for place in holding if place[1] in reached] or holding
         if len({number for number, _ in holding}) > 1:
-            both = " and ".join(shelves[number].wheel.name for number, _ in holding[:2])
-            raise UsageError(f"{both} both bring {name}.", hint="Name only the one that this libtorch needs.")
+            both = " and ".join(indexes[number].wheel.name for number, _ in holding[:2])
+            raise UsageError(
+                f"{both} both contain {name}.", hint="Name only the one that this libtorch needs."
+            )
         if holding:
             found[holding[0]] = None
-    return [(shelves[number], directory) for number, directory in sorted(found)]
+    return [(indexes[number], directory) for number, directory in sorted(found)]
 
 
 def items_of(
-    shelf: WheelIndex, directory: str, present: Collection[str], *, with_licences: bool
+    index: WheelIndex, directory: str, present: Collection[str], *, with_licences: bool
 ) -> list[ArchiveMember]:
-    """All libraries that are in one directory of a wheel, but those whose names are `present` already.
+    """Return all libraries in one directory of a wheel except those whose names are `present` already.
 
-    All, because cuDNN and NVRTC open their other parts by name when they run; pip installs them all, too.
+    All of them, because cuDNN and NVRTC open their other parts by name at run time.
     """
     libraries = [
         ArchiveMember(member, f"lib/{file}")
-        for member in shelf.libraries
+        for member in index.libraries
         for place, file in [_split(member)]
         if place == directory and file not in present
     ]
-    return [*libraries, *(licences(shelf.archive) if with_licences else ())]
+    return [*libraries, *(licences(index.archive) if with_licences else ())]
 
 
 def _split(member: ZipInfo) -> tuple[str, str]:
-    """Directory and file name."""
+    """Return the directory and the file name."""
     directory, _, name = member.filename.rpartition("/")
     return directory, name
 
 
-ORIGIN = "$ORIGIN"
-
-
 class SearchFacts(NamedTuple):
-    """What of a library's dynamic section decides where it finds others."""
+    """The parts of a library's dynamic section that decide where it finds others."""
 
     machine: str
     needed: tuple[str, ...]
@@ -126,7 +125,7 @@ class SearchFacts(NamedTuple):
 
 
 def read_dynamic(directory: Path, names: Iterable[str]) -> dict[str, SearchFacts]:
-    """The ELF libraries among the files of these names in a directory, by file name.
+    """Return the ELF libraries among these files of a directory, by file name.
 
     Raises:
         MalformedFileError: a library is damaged.
@@ -147,34 +146,34 @@ def read_dynamic(directory: Path, names: Iterable[str]) -> dict[str, SearchFacts
     return found
 
 
-def stranded(libraries: Mapping[str, SearchFacts]) -> list[str]:
-    """File names of the libraries that need a neighbour and do not look beside themselves.
+def lacking_origin(libraries: Mapping[str, SearchFacts]) -> list[str]:
+    """Return the file names of libraries that need others in their directory and do not search it.
 
-    A library without a search path uses those of whoever loads it, but only DT_RPATH is handed on (glibc).
+    A library without a search path uses those of the objects that load it, but only DT_RPATH is inherited (glibc).
     """
     torch = [libraries[name] for name in ("libtorch_cpu.so", "libtorch.so") if name in libraries]
-    handed_on = bool(torch) and torch[0].kind == "rpath" and torch[0].searches_origin
+    inherited = bool(torch) and torch[0].kind == "rpath" and torch[0].searches_origin
     return [
         name
         for name, library in libraries.items()
         if not libraries.keys().isdisjoint(library.needed)
         and not library.searches_origin
-        and not (library.kind is None and handed_on)
+        and not (library.kind is None and inherited)
     ]
 
 
 def write_search_paths(directory: Path, libraries: Mapping[str, SearchFacts]) -> tuple[str, ...]:
-    """Add `$ORIGIN` to the search paths that lack it; returns the file names.
+    """Add `$ORIGIN` to the search paths that lack it, and return the file names.
 
     Raises:
-        ToolMissingError: there is something to fix, and no patchelf.
+        ToolMissingError: a search path must be changed, and patchelf is missing.
         FileError: patchelf refuses a library.
     """
-    names = stranded(libraries)
+    names = lacking_origin(libraries)
     if names:
         from torchlink.toolchain.tools import find_patchelf, set_search_path
 
-        patchelf = find_patchelf(f"to let {', '.join(names)} find the libraries beside it")
+        patchelf = find_patchelf(f"to let {', '.join(names)} find the libraries in the same directory")
         for name in names:
             library = libraries[name]
             set_search_path(patchelf, directory / name, (*library.entries, ORIGIN), library.kind or "runpath")

@@ -1,9 +1,4 @@
-"""What an extraction did, as one frozen report.
-
-Writing members of archives to disk, piece by piece, and what may be replaced by them.
-
-`torchlink extract` as a function: choose, unpack beside the place, complete, fix, rename.
-"""
+"""`torchlink extract` as a function: choose members, unpack them next to the target, add companions, rename."""
 
 from __future__ import annotations
 
@@ -18,7 +13,7 @@ from zipfile import BadZipFile, ZipFile
 from torchlink.atomic import SILENT, Progress, check_space, publish, unwritable, workspace
 from torchlink.errors import LibtorchUnusableError, MalformedFileError, UsageError, WouldOverwriteError
 from torchlink.extract import companions, members
-from torchlink.extract.companions import WheelIndex, items_of, providers, search_dirs, shelve
+from torchlink.extract.companions import WheelIndex, index_wheel, items_of, providers, search_dirs
 from torchlink.libtorch.inspect import inspect, inspect_layout
 from torchlink.libtorch.layout import Layout, NoLibtorch, lay_out
 from torchlink.libtorch.packages import metadata, package_of, pinned
@@ -30,10 +25,14 @@ if TYPE_CHECKING:
     from torchlink.extract.members import ArchiveMember
     from torchlink.libtorch.facts import Libtorch
 
+PIECE = 1 << 20  # bytes
+# The top-level names of an extracted libtorch; a directory with any other is never replaced.
+OWN_NAMES = frozenset({"bin", "build-hash", "build-version", "include", "lib", "share"})
+
 
 @dataclass(frozen=True, slots=True)
 class CompanionLibraries:
-    """The libraries that a companion's wheel gave."""
+    """The libraries extracted from a companion's wheel."""
 
     wheel: Path
     libraries: tuple[str, ...]  # file names, sorted
@@ -43,33 +42,28 @@ class CompanionLibraries:
 class ExtractReport:
     """One run of `torchlink extract`."""
 
-    libtorch: Libtorch  # what is in the new directory, read from there
-    wheel: Path  # what it was cut out of
+    libtorch: Libtorch  # the extracted one, inspected in its new directory
+    wheel: Path  # that it was extracted from
     files: int
     size: int  # bytes
-    left_out: tuple[str, ...]  # libraries of the wheel that only Python or torch's own tests use
+    left_out: tuple[str, ...]  # libraries of the wheel that only Python or torch's tests use
     companions: tuple[CompanionLibraries, ...]
-    unused: tuple[Path, ...]  # wheels that were named and hold nothing that is needed
+    unused: tuple[Path, ...]  # wheels that were named and contain nothing that is needed
     patched: tuple[str, ...]  # libraries whose search path had to be changed
 
 
-PIECE = 1 << 20  # bytes
-# The names at the top of what is written; a directory that holds others is not torchlink's to replace.
-OWN_NAMES = frozenset({"bin", "build-hash", "build-version", "include", "lib", "share"})
-
-
 def check_target(directory: Path, *, force: bool) -> None:
-    """See whether a libtorch may be put at `directory`.
+    """Check that a libtorch may be put at `directory`.
 
     Raises:
-        WouldOverwriteError: something stands there, and without `force`, or something else than a libtorch.
-        FileError: it cannot be looked at.
+        WouldOverwriteError: it is not empty, and `force` is off or it contains more than a libtorch.
+        FileError: it cannot be read.
     """
     try:
         there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else None
         if there is None and (directory.exists() or directory.is_symlink()):
             raise WouldOverwriteError(
-                f"{directory} is a file; nothing was written.", hint="Name another place."
+                f"{directory} is a file; nothing was written.", hint="Name another directory."
             )
     except OSError as error:
         raise unwritable(directory, error) from error
@@ -83,25 +77,25 @@ def check_target(directory: Path, *, force: bool) -> None:
     others = [name for name in there if name not in OWN_NAMES]
     if others:
         raise WouldOverwriteError(
-            f"{directory} holds more than a libtorch ({', '.join(others[:3])}), which --force would delete.",
-            hint="Name a directory of its own.",
+            f"{directory} contains more than a libtorch ({', '.join(others[:3])}), which --force would delete.",
+            hint="Name a directory for the libtorch alone.",
         )
 
 
 def unpack(
     archive: ZipFile, items: Iterable[ArchiveMember], root: Path, advance: Callable[[int], None]
 ) -> tuple[int, int]:
-    """Write members below `root`; returns how many files and bytes.
+    """Write members below `root`; return the number of files and bytes.
 
     Args:
-        archive: where they are.
-        items: the members and their places.
+        archive: contains them.
+        items: the members and their targets.
         root: the directory that they go to.
         advance: called with the number of bytes after every piece.
 
     Raises:
         MalformedFileError: the archive is damaged or encrypted.
-        FileError: the disk is full, or may not be written.
+        FileError: the disk is full, or cannot be written.
     """
     count = size = 0
     for item in items:
@@ -141,60 +135,60 @@ def extract(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> ExtractReport:
-    """Cut the libtorch out of a wheel.
+    """Extract the libtorch in a wheel.
 
-    The new directory has the layout of upstream's zips: `include`, `share`, and in `lib` every library, those
-    of companion wheels too. It appears whole or not at all.
+    The new directory has the layout of upstream's zips: `include`, `share`, and in `lib` every library, including those
+    of companion wheels. It appears complete or not at all.
 
     Args:
-        wheels: torch's wheel, and in any order wheels with libraries that it needs.
-        directory: where to; made where it is missing.
-        python_libs: take the libraries that only Python uses, too (`libtorch_python`, `libshm`).
+        wheels: torch's wheel and wheels with libraries that it needs, in any order.
+        directory: the target; created where it is missing.
+        python_libs: include the libraries that only Python uses (`libtorch_python`, `libshm`).
         force: replace a libtorch that was extracted there before.
-        progress: told how far it is.
+        progress: is called with the bytes written.
 
     Raises:
-        UsageError: several of the wheels hold a libtorch, or two hold the same companion.
-        LibtorchUnusableError: none of the wheels holds a whole libtorch.
-        FileError: a wheel cannot be read, the directory not be written.
+        UsageError: several of the wheels contain a libtorch, or two contain the same companion.
+        LibtorchUnusableError: none of the wheels contains a complete libtorch.
+        FileError: a wheel cannot be read, or the directory cannot be written.
         MalformedFileError: a wheel is damaged.
-        WouldOverwriteError: something stands in the way.
+        WouldOverwriteError: something else is at the target.
         ToolMissingError: a search path must be changed, and patchelf is missing.
     """
-    target = Path(os.path.realpath(directory))  # of a link, what it leads to
+    target = Path(os.path.realpath(directory))  # a link's target
     with contextlib.ExitStack() as stack:
         archives = {wheel: stack.enter_context(open_zip(wheel)) for wheel in wheels}
         wheel, layout = libtorch_in(archives)
         packed = inspect_layout(layout, "wheel")
         check_target(target, force=force)
         choice = members.choose(layout, archives[wheel], packed.version, python_libs=python_libs)
-        shelves = [shelve(path, archive) for path, archive in archives.items() if path != wheel]
+        indexes = [index_wheel(path, archive) for path, archive in archives.items() if path != wheel]
         work = stack.enter_context(workspace(target))
-        growing = _Builder(work / "libtorch", progress)
-        growing.put(archives[wheel], choice.items)
-        growing.write(choice.texts)
+        builder = _Builder(work / "libtorch", progress)
+        builder.put(archives[wheel], choice.items)
+        builder.write(choice.texts)
         patched: tuple[str, ...] = ()
         if packed.platform == "linux":
-            growing.know(choice.items)
-            growing.complete(shelves)
-            patched = companions.write_search_paths(growing.lib, growing.libraries)
-        publish(growing.root, target)
+            builder.register(choice.items)
+            builder.complete(indexes)
+            patched = companions.write_search_paths(builder.lib, builder.libraries)
+        publish(builder.root, target)
     return ExtractReport(
         libtorch=pin(inspect(directory, "extracted", alone=True), layout),
         wheel=wheel,
-        files=growing.count,
-        size=growing.size,
+        files=builder.count,
+        size=builder.size,
         left_out=choice.left_out,
         companions=tuple(
-            CompanionLibraries(path, tuple(sorted(names))) for path, names in growing.taken.items()
+            CompanionLibraries(path, tuple(sorted(names))) for path, names in builder.taken.items()
         ),
-        unused=tuple(path for path in wheels if path != wheel and path not in growing.taken),
+        unused=tuple(path for path in wheels if path != wheel and path not in builder.taken),
         patched=patched,
     )
 
 
 def pin(libtorch: Libtorch, wheel: Layout) -> Libtorch:
-    """The libtorch with its missing libraries asked for as the wheel's METADATA does: that does not go along."""
+    """Return the libtorch with the wheel's requirements for its missing libraries: its METADATA is not extracted."""
     requires = metadata(wheel) if libtorch.missing_libraries else ""
     return libtorch._replace(
         missing_libraries=tuple(
@@ -206,7 +200,7 @@ def pin(libtorch: Libtorch, wheel: Layout) -> Libtorch:
 
 
 def libtorch_in(wheels: Iterable[Path]) -> tuple[Path, Layout]:
-    """The one wheel that holds a libtorch.
+    """Return the only wheel that contains a libtorch.
 
     Raises:
         UsageError: several do.
@@ -218,13 +212,13 @@ def libtorch_in(wheels: Iterable[Path]) -> tuple[Path, Layout]:
         return layouts[0]
     if layouts:
         names = " and ".join(path.name for path, _ in layouts)
-        raise UsageError(f"{names} each hold a libtorch.", hint="Extract one at a time.")
+        raise UsageError(f"{names} each contain a libtorch.", hint="Extract one at a time.")
     nearest = max(
         (none for none in found.values() if isinstance(none, NoLibtorch)), key=lambda none: none.nearness
     )
     raise LibtorchUnusableError(
-        f"There is no libtorch to extract in {', '.join(path.name for path in found)}: {nearest.reason}.",
-        hint="Name a wheel of torch; `pip download --no-deps torch` gets one.",
+        f"{', '.join(path.name for path in found)}: no libtorch to extract: {nearest.reason}.",
+        hint="Name a wheel of torch; `pip download --no-deps torch` downloads one.",
     )
 
 
@@ -238,8 +232,8 @@ class _Builder:
         self.count = 0  # files
         self.size = 0  # bytes
         self.libraries: dict[str, companions.SearchFacts] = {}
-        self.reached: set[str] = set()  # directories of site-packages to which their search paths lead
-        self.taken: dict[Path, list[str]] = {}  # companions' wheels and the libraries that they gave
+        self.reached: set[str] = set()  # directories of site-packages in their search paths
+        self.taken: dict[Path, list[str]] = {}  # companions' wheels and the libraries extracted from them
 
     def put(self, archive: ZipFile, items: Sequence[members.ArchiveMember]) -> None:
         """Unpack members."""
@@ -258,8 +252,8 @@ class _Builder:
             self.size += place.write_bytes(text.encode())
             self.count += 1
 
-    def know(self, items: Iterable[members.ArchiveMember]) -> dict[str, companions.SearchFacts]:
-        """Read the libraries among what was unpacked; returns them by file name."""
+    def register(self, items: Iterable[members.ArchiveMember]) -> dict[str, companions.SearchFacts]:
+        """Read the libraries among the unpacked members, and return them by file name."""
         places = {
             item.target.removeprefix("lib/"): item.member.filename.rpartition("/")[0]
             for item in items
@@ -271,24 +265,24 @@ class _Builder:
         self.libraries.update(found)
         return found
 
-    def complete(self, shelves: Sequence[WheelIndex]) -> None:
-        """Add what is NEEDED from companions' wheels, until nothing more is."""
+    def complete(self, indexes: Sequence[WheelIndex]) -> None:
+        """Add NEEDED libraries from companions' wheels, until none is left that they contain."""
         machine = next((library.machine for library in self.libraries.values()), "")
-        while found := providers(sorted(self._missing()), shelves, self.reached):
-            for shelf, directory in found:
+        while found := providers(sorted(self._missing()), indexes, self.reached):
+            for index, directory in found:
                 items = items_of(
-                    shelf, directory, self.libraries, with_licences=shelf.wheel not in self.taken
+                    index, directory, self.libraries, with_licences=index.wheel not in self.taken
                 )
-                self.put(shelf.archive, items)
-                arrived = self.know(items)
+                self.put(index.archive, items)
+                arrived = self.register(items)
                 stranger = next((name for name in arrived if arrived[name].machine != machine), None)
                 if stranger:
                     raise UsageError(
-                        f"{stranger} of {shelf.wheel.name} is for {arrived[stranger].machine}, "
+                        f"{stranger} of {index.wheel.name} is for {arrived[stranger].machine}, "
                         f"and this libtorch for {machine}.",
                         hint=f"Name a wheel for {machine}.",
                     )
-                self.taken.setdefault(shelf.wheel, []).extend(arrived)
+                self.taken.setdefault(index.wheel, []).extend(arrived)
 
     def _missing(self) -> set[str]:
         needed = {name for library in self.libraries.values() for name in library.needed}

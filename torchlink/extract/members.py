@@ -1,8 +1,8 @@
-"""What of a wheel belongs into a libtorch, and where: the layout of upstream's zips.
+"""Which members of a wheel belong in a libtorch, and where: the layout of upstream's zips.
 
-Upstream's own script (`.ci/manywheel/build_libtorch.sh`) puts a wheel's `include`, `lib` and `share` side by
-side, every other library that is needed into the same `lib`, whose search path is `$ORIGIN`, and the version
-and the commit into two text files.
+Upstream's own script (`.ci/manywheel/build_libtorch.sh`) puts a wheel's `include`, `lib` and `share` side by side,
+every other library that is needed into the same `lib`, with the search path `$ORIGIN`, and the version and the commit
+into two text files.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ class ArchiveMember(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What is taken of a wheel."""
+    """What is extracted from a wheel."""
 
     items: tuple[ArchiveMember, ...]
-    texts: Mapping[str, str]  # file name -> content of what the wheel has in another form
+    texts: Mapping[str, str]  # file name -> content, of files that the wheel has in another form
     left_out: tuple[str, ...]  # file names of libraries
 
 
 def choose(layout: Layout, archive: ZipFile, version: str | None, *, python_libs: bool) -> Choice:
-    """Go through a torch wheel (or a libtorch zip).
+    """Choose members of a torch wheel (or a libtorch zip).
 
     Args:
         layout: where its parts are.
         archive: the same file.
-        version: what `build-version` will say.
-        python_libs: take the libraries that only Python uses, too.
+        version: for `build-version`.
+        python_libs: include the libraries that only Python uses.
 
     Raises:
         MalformedFileError: a member's name leads out of the archive, or a member is a link.
@@ -85,13 +85,13 @@ def choose(layout: Layout, archive: ZipFile, version: str | None, *, python_libs
 
 
 def is_left_out(file: str) -> bool:
-    """Whether a library is nothing to link against: Python's glue, and what torch's tests load."""
+    """Whether a library is not for linking: only Python or torch's tests use it."""
     bare = library_name(file)
     return bare is not None and bare in PYTHON_ONLY | NOT_LINKED
 
 
 def files(archive: ZipFile) -> Iterator[ZipInfo]:
-    """The members that are files.
+    """Yield the members that are files.
 
     Raises:
         MalformedFileError: a name leads out of the archive, or a member is a symbolic link.
@@ -100,12 +100,12 @@ def files(archive: ZipFile) -> Iterator[ZipInfo]:
         name = member.filename
         if name.startswith("/") or ".." in name.split("/") or "\\" in name:
             raise MalformedFileError(
-                f"{archive.filename} holds {name!r}, a name that leads out of the archive.",
+                f"{archive.filename}: unsafe member name: {name!r} leads out of the archive.",
                 hint="Do not use this file.",
             )
         if (member.external_attr >> 16) & 0o170000 == SYMLINK:
             raise MalformedFileError(
-                f"{archive.filename} holds {name!r}, a symbolic link, which no wheel has.",
+                f"{archive.filename}: member {name!r} is a symbolic link, which wheels do not have.",
                 hint="Unpack it with unzip and name the directory with --libtorch.",
             )
         if not member.is_dir():
@@ -113,7 +113,7 @@ def files(archive: ZipFile) -> Iterator[ZipInfo]:
 
 
 def licences(archive: ZipFile) -> list[ArchiveMember]:
-    """The licence texts beside a wheel's metadata, for `share/licenses/<distribution>/`."""
+    """Return the licence texts next to a wheel's metadata, for `share/licenses/<distribution>/`."""
     found = []
     for member in files(archive):
         top, _, rest = member.filename.partition("/")
@@ -126,7 +126,7 @@ def licences(archive: ZipFile) -> list[ArchiveMember]:
 
 
 def build_texts(layout: Layout, version: str | None) -> dict[str, str]:
-    """`build-version` with the local tag, and `build-hash`, as upstream's zips have them; version.py aside."""
+    """Return `build-version` with the local tag and `build-hash`, as in upstream's zips, and a copy of version.py."""
     texts = {}
     if version:
         texts["build-version"] = f"{version}\n"
@@ -135,13 +135,13 @@ def build_texts(layout: Layout, version: str | None) -> dict[str, str]:
     if commit or packed:
         texts["build-hash"] = f"{commit[1]}\n" if commit else str(packed)
     version_py = layout.tree.text("version.py")
-    if version_py:  # the only file that tells an accelerator's full version, such as CUDA 9.0.176
+    if version_py:  # the only file with an accelerator's full version, such as CUDA 9.0.176
         texts[EXTRACTED] = version_py
     return texts
 
 
 def total(items: Iterable[ArchiveMember]) -> int:
-    """Unpacked bytes."""
+    """Return the unpacked size in bytes."""
     return sum(item.member.file_size for item in items)
 
 

@@ -1,1 +1,1 @@
-"""Where libtorchs are, which one is taken and why, and what each one is, read from its files."""
+"""Finding libtorchs, choosing one, and reading what each one is from its files."""

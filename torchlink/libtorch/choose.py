@@ -1,4 +1,4 @@
-"""Which libtorch is taken: the first usable candidate, every other one kept with its reason."""
+"""Choosing a libtorch: the first usable candidate; the rejected ones keep their reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def choose(libtorch: Path | None = None, python: str | None = None) -> Libtorch:
-    """The libtorch that is taken.
+    """Return the libtorch to use.
 
     Args:
         libtorch: what `--libtorch` named: a root, a lib directory, a directory around one, a wheel or zip.
@@ -27,14 +27,14 @@ def choose(libtorch: Path | None = None, python: str | None = None) -> Libtorch:
 
     Raises:
         LibtorchNotFoundError: nothing usable; `details` lists where torchlink looked.
-        LibtorchUnusableError: the one that was named cannot serve.
-        ToolMissingError: there is no such interpreter.
-        UsageError: both are named, and only one can be taken.
+        LibtorchUnusableError: the one that was named is not usable.
+        ToolMissingError: no such interpreter.
+        UsageError: both are given.
     """
     if libtorch is not None and python is not None:
         raise UsageError(
-            f"--libtorch {libtorch} and --python {python} each name a libtorch, and one is taken.",
-            hint="Use only one of them; `torchlink find --all` takes both and shows what they are.",
+            f"--libtorch {libtorch} and --python {python} each name a libtorch, and only one can be used.",
+            hint="Use only one of them; `torchlink find --all` accepts both and shows what they are.",
         )
     found = search(() if libtorch is None else (libtorch,), python)
     if found.chosen is not None:
@@ -43,24 +43,24 @@ def choose(libtorch: Path | None = None, python: str | None = None) -> Libtorch:
 
 
 def search(libtorch: Sequence[Path] = (), python: str | None = None, *, everything: bool = False) -> Search:
-    """Look for libtorchs in the design's order.
+    """Look for libtorchs in the documented order (docs/find.md).
 
     Args:
         libtorch: places named by the user; only these are looked at, whatever machine they are for.
         python: an interpreter; only its torch is looked at.
-        everything: go on after the first usable one.
+        everything: continue after the first usable one.
 
     Raises:
-        ToolMissingError: there is no such interpreter.
+        ToolMissingError: no such interpreter.
     """
     chosen: Libtorch | None = None
-    barred = False  # one that was meant is broken: the rest is listed at most
+    stopped = False  # the one that the user named is broken: the others are only listed
     candidates: list[Candidate] = []
     seen: set[str] = set()
     here = this_machine()
     for place in named_places(libtorch, python) if libtorch or python else places():
-        barred = barred or (bool(candidates) and was_meant(candidates[-1], place))
-        if barred and not everything:
+        stopped = stopped or (bool(candidates) and was_requested(candidates[-1], place))
+        if stopped and not everything:
             break
         candidate = examine(place, here)
         if candidate is None:
@@ -71,24 +71,24 @@ def search(libtorch: Sequence[Path] = (), python: str | None = None, *, everythi
             continue
         seen.add(real)
         candidates.append(candidate)
-        chosen = chosen or (None if barred else candidate.libtorch)
+        chosen = chosen or (None if stopped else candidate.libtorch)
         if chosen is not None and not everything:
             break
     return Search(chosen, tuple(candidates))
 
 
-def was_meant(rejected: Candidate, following: Place) -> bool:
-    """Whether the rejected one was named by the user, so that no place of another kind may stand in for it."""
+def was_requested(rejected: Candidate, following: Place) -> bool:
+    """Whether the user named the rejected one, so that no place of another kind may replace it."""
     return rejected.found_by in NAMED and rejected.found_by != following.found_by
 
 
 def examine(place: Place, here: Machine) -> Candidate | None:
-    """Check one place; None where there is nothing and nobody said that there would be."""
+    """Check one place; None where there is nothing and nothing was expected."""
     if place.absent is not None:
         return Candidate(place.path, place.found_by, None, place.absent)
     found = resolve(place.path)
     if isinstance(found, NoLibtorch) and found.libraries and place.found_by == "--libtorch":
-        found = found.libraries  # who names a lib directory gets what its files tell
+        found = found.libraries  # a lib directory without headers was named: use what its files contain
     if isinstance(found, NoLibtorch):
         if found.nearness == NOTHING and not place.expected:
             return None
@@ -107,11 +107,11 @@ def examine(place: Place, here: Machine) -> Candidate | None:
 
 
 def failure(found: Search) -> LibtorchNotFoundError | LibtorchUnusableError:
-    """The error for a search that took nothing."""
-    meant = next((each for each in reversed(found.candidates) if each.found_by in NAMED), None)
-    if meant is not None:
+    """Return the error for a search that chose nothing."""
+    requested = next((each for each in reversed(found.candidates) if each.found_by in NAMED), None)
+    if requested is not None:
         return LibtorchUnusableError(
-            f"{meant.path} ({meant.found_by}) is not a usable libtorch: {meant.rejected}.",
+            f"{requested.path} ({requested.found_by}) is not a usable libtorch: {requested.rejected}.",
             hint=NAME_ANOTHER,
         )
     from torchlink.libtorch.places import searched

@@ -1,7 +1,4 @@
-"""What a libtorch's ELF libraries NEED, and where they themselves look for it.
-
-What a libtorch needs from beside itself at run time, and whether its own search path leads there.
-"""
+"""The companion directories of a libtorch, and the dependencies that are in none of them."""
 
 from __future__ import annotations
 
@@ -26,25 +23,29 @@ if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
 
-# Libraries that only Python or torch's own tests load; what they lack hurts nobody who links libtorch.
+# Libraries that only Python or torch's own tests load; a program that links libtorch does not need their dependencies.
 NOT_LINKED = TEST_LIBRARIES | {PYTHON_LIBRARY}
-# What every program loads first, so that it is named as the one that asks.
+# Every program loads these first, so a missing library is reported as needed by one of them.
 FIRST = ("libtorch_cpu.", "libc10.")
+# The library whose search path counts. libtorch_cpu is loaded by every program; in an archive it may be too large to
+# read, and the stub libtorch.so carries the same path.
+MAIN = ("torch_cpu", "torch", "shm", "c10")
+PACKAGE_DIRS = ("cusparselt/lib", "torch.libs")
+ROCM = "_rocm_sdk_"  # begins the packages `core`, `libraries` and those of one GPU family
+ROCM_DIRS = ("lib", "lib/rocm_sysdeps/lib")
 
 
 class Needs(NamedTuple):
-    """NEEDED names for which something has to be looked for: the C runtime's and those in reach are left out."""
+    """NEEDED names to look up: all but those of the C runtime and those that the library directory provides."""
 
-    requesters: dict[str, str]  # name → file name of the first library that asks for it
-    entries: dict[str, list[str]]  # name → search path entries of all that ask, as names in the tree
+    requesters: dict[str, str]  # name → file name of the first library that needs it
+    entries: dict[str, list[str]]  # name → search path entries of all that need it, as names in the tree
     conflicts: list[str]
-    unreached: set[
-        str
-    ]  # those of the names that are in the library directory, where nothing of theirs points
+    unreached: set[str]  # names that are in the library directory, which no search path entry points to
 
 
 def search_path_of(elf: ElfFile) -> tuple[str | None, tuple[str, ...]]:
-    """Kind and entries of a library's search path. RPATH counts for nothing beside a RUNPATH (glibc)."""
+    """Return the kind and the entries of a library's search path. glibc ignores RPATH where there is a RUNPATH."""
     dynamic = elf.dynamic
     for kind, text in (("runpath", dynamic.runpath), ("rpath", dynamic.rpath)):
         if text is not None:
@@ -53,7 +54,7 @@ def search_path_of(elf: ElfFile) -> tuple[str | None, tuple[str, ...]]:
 
 
 def read_needs(layout: Layout, libraries: tuple[str, ...], arch: str) -> Needs:
-    """Collect the needs of the libraries that a program may link, and name those that cannot be read."""
+    """Collect the needs of the libraries that a program may link; unreadable ones become conflicts."""
     needs = Needs({}, {}, [], set())
     own = frozenset(layout.tree.names(layout.library_dir))
     for name in sorted(libraries, key=lambda name: (not name.startswith(FIRST), name)):
@@ -81,20 +82,13 @@ def read_needs(layout: Layout, libraries: tuple[str, ...], arch: str) -> Needs:
 
 
 def expand(entry: str, library_dir: str) -> str:
-    """A search path entry with `$ORIGIN` as a name in the tree; an absolute one stays what it is."""
+    """Replace `$ORIGIN` in a search path entry by the library directory's name in the tree."""
     origin = library_dir or "."
     return entry.replace("${ORIGIN}", origin).replace("$ORIGIN", origin)
 
 
-# libtorch_cpu first: it says what every program needs. Where it is packed, its stub carries the same path.
-MAIN = ("torch_cpu", "torch", "shm", "c10")
-PACKAGE_DIRS = ("cusparselt/lib", "torch.libs")
-ROCM = "_rocm_sdk_"  # core, libraries, or libraries of one GPU family; what core itself takes along is deeper
-ROCM_DIRS = ("lib", "lib/rocm_sysdeps/lib")
-
-
 class Companions(NamedTuple):
-    """Where libtorch's libraries look, what is there, and what is nowhere."""
+    """Where libtorch's libraries look for their dependencies, what is there, and what is missing."""
 
     search_kind: str | None = None
     search_path: tuple[str, ...] = ()
@@ -115,10 +109,10 @@ def read_companions(
 
     Args:
         layout: where the libraries are.
-        libraries: their file names, those in `torch.libs` too.
-        cuda: CUDA version, for the names of packages.
-        sites: gives further site-packages directories to look into; asked only when something is missing.
-        alone: only what the tree itself holds counts, because it is meant for another machine.
+        libraries: their file names, including those in `torch.libs`.
+        cuda: CUDA version, for the package names.
+        sites: returns further site-packages directories to search; called only when something is missing.
+        alone: search only the tree itself, because it is meant for another machine.
     """
     dylib = next((file for bare in MAIN if (file := library_file(layout, bare))), "")
     if dylib.endswith(".dylib"):
@@ -131,24 +125,24 @@ def read_companions(
         return Companions(kind, path, packed_dirs(layout, path))
     needs = read_needs(layout, libraries, main.machine)
     in_place: dict[Path, list[str]] = {}
-    stray = []
+    unresolved = []
     for name in needs.requesters:
         entries = (entry for entry in needs.entries[name] if not (alone and entry.startswith("/")))
         entry = next((entry for entry in entries if reaches(layout, entry, name)), None)
         if entry is None:
-            stray.append(name)
+            unresolved.append(name)
         else:
             directory = Path(entry) if entry.startswith("/") else layout.tree.path(entry)
             in_place.setdefault(directory, []).append(name)
     elsewhere: dict[Path, list[str]] = {}
     missing: list[str] = []
     if alone:
-        missing = [name for name in stray if name not in needs.unreached]
-    elif stray and is_unpacked_system(layout):
-        elsewhere, missing = look_in_system(layout, stray, main, needs)
-    elif stray:
+        missing = [name for name in unresolved if name not in needs.unreached]
+    elif unresolved and is_unpacked_system(layout):
+        elsewhere, missing = find_in_unpacked_system(layout, unresolved, main, needs)
+    elif unresolved:
         own = dict.fromkeys(needs.unreached, layout.tree.path(layout.library_dir))
-        elsewhere, missing = look_beside(stray, main, cuda, sites, own)
+        elsewhere, missing = find_in_packages(unresolved, main, cuda, sites, own)
     return Companions(
         search_kind=kind,
         search_path=path,
@@ -168,11 +162,11 @@ def reaches(layout: Layout, entry: str, name: str) -> bool:
 
 
 def tangled(directory: Path, needed: list[str]) -> bool:
-    """See `CompanionDir.tangled`.
+    """Decide `CompanionDir.tangled`.
 
     Args:
         directory: where the companions are.
-        needed: those of them that libtorch itself needs; any linker finds these by libtorch's search path.
+        needed: the ones that libtorch itself needs, which any linker finds by libtorch's search path.
     """
     here = {*names_in(directory)} - {*needed}
     for name in needed if here else ():
@@ -187,56 +181,56 @@ def tangled(directory: Path, needed: list[str]) -> bool:
     return False
 
 
-def look_beside(
-    stray: list[str],
+def find_in_packages(
+    unresolved: list[str],
     main: ElfFile,
     cuda: str | None,
     sites: Callable[[], Iterable[Path]],
     own: dict[str, Path],
 ) -> tuple[dict[Path, list[str]], list[str]]:
-    """Where the libraries are that no search path reaches: directory → names; and the names that are nowhere.
+    """Find the libraries that no search path reaches: directory → names, and the names that are missing.
 
-    Packages beside torch go before the system's libraries, because torch was built for their versions, and
-    those before `<env>/lib`, where an environment keeps other things too. `own` holds what is in libtorch's
-    own directory and is not reached even so, because the libraries have no search paths.
+    Packages next to torch come before the system's libraries, because torch was built for their versions; the
+    system's come before `<env>/lib`, where an environment keeps unrelated libraries too. `own` has the names that are
+    in libtorch's own directory but not found there, because libtorch's libraries have no search path.
     """
     known = list(sites())
     packages = list(package_dirs(known))
     environments = [site.parent.parent for site in known]
-    by_default = found_by_default(stray, main, lambda name: package_of(name, cuda) is not None)
+    by_default = found_by_default(unresolved, main, lambda name: package_of(name, cuda) is not None)
     found: dict[Path, list[str]] = {}
-    nowhere = []
-    for name in stray:
+    missing = []
+    for name in unresolved:
         home = next((directory for directory in packages if is_file(directory / name)), None)
         if home is None and name in by_default:
             continue
         home = home or own.get(name)
         home = home or next((directory for directory in environments if is_file(directory / name)), None)
         if home is None:
-            nowhere.append(name)
+            missing.append(name)
         else:
             found.setdefault(home, []).append(name)
-    return found, nowhere
+    return found, missing
 
 
-def look_in_system(
-    layout: Layout, stray: list[str], main: ElfFile, needs: Needs
+def find_in_unpacked_system(
+    layout: Layout, unresolved: list[str], main: ElfFile, needs: Needs
 ) -> tuple[dict[Path, list[str]], list[str]]:
-    """As `look_beside`, where the libtorch is a part of an unpacked system; what its neighbours need counts too."""
+    """Do the same for a libtorch in an unpacked system, where the dependencies' own dependencies count as well."""
     from torchlink.libtorch.system import Sysroot, find_in_system
 
     sysroot = Sysroot(layout.tree.root, layout.tree.path(layout.library_dir), main)
-    found, nowhere = find_in_system(
-        {name: needs.requesters[name] for name in stray},
+    found, missing = find_in_system(
+        {name: needs.requesters[name] for name in unresolved},
         sysroot,
         lambda names: found_by_default(names, main, lambda _: True),
     )
-    needs.requesters.update(nowhere)
-    return found, list(nowhere)
+    needs.requesters.update(missing)
+    return found, list(missing)
 
 
 def package_dirs(sites: Iterable[Path]) -> Iterator[Path]:
-    """The directories in which packages beside torch bring libraries: `nvidia/<part>/lib` and its like."""
+    """Yield the library directories of packages next to torch: `nvidia/<part>/lib` and the like."""
     for site in sites:
         yield from (site / "nvidia" / part / "lib" for part in names_in(site / "nvidia"))
         yield from (site / directory for directory in PACKAGE_DIRS)
@@ -246,20 +240,20 @@ def package_dirs(sites: Iterable[Path]) -> Iterator[Path]:
 
 
 def packed_dirs(layout: Layout, path: tuple[str, ...]) -> tuple[CompanionDir, ...]:
-    """The companion directories that are in the same archive, which is `torch.libs` where there is one."""
+    """Return the companion directories in the same archive: `torch.libs`, if it exists."""
     relative = (entry for entry in path if not entry.startswith("/"))
     reached = {layout.tree.path(expand(entry, layout.library_dir)) for entry in relative}
     names = layout.tree.names(BUNDLED)
     directory = layout.tree.path(BUNDLED)
-    # What these need of one another is not worth unpacking them for.
+    # Whether these need one another could only be read by unpacking them: assume so.
     return (CompanionDir(directory, names, directory in reached, tangled=True),) if names else ()
 
 
 def name_packages(
     layout: Layout, missing: list[str], needs: Needs, cuda: str | None
 ) -> tuple[MissingLibrary, ...]:
-    """The missing libraries with who asks for them and PyPI's package that brings them, where that fits."""
-    if is_triple(layout.library_dir.rpartition("/")[2]):  # Debian's: PyPI's builds are others
+    """Add to each missing library the one that needs it and, if known, the PyPI package that contains it."""
+    if is_triple(layout.library_dir.rpartition("/")[2]):  # Debian's libraries are not those of PyPI packages
         return tuple(MissingLibrary(name, needs.requesters[name], None) for name in missing)
     requires = metadata(layout) if missing else ""
     return tuple(

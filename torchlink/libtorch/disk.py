@@ -1,6 +1,6 @@
-"""Questions to the disk: what may not be read is not there; `ResourcesError` alone is raised.
+"""File system queries that treat what cannot be read as absent; only `ResourcesError` is raised.
 
-pathlib's own raise PermissionError below a directory that may not be entered, and cost more, which counts at
+pathlib's own raise PermissionError below a directory without search permission, and they are slower, which counts at
 every start.
 """
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def special_kind(path: Path | str) -> str | None:
-    """What is there, such as "a FIFO", where it is neither a file nor a directory; it is not opened."""
+    """Return "a FIFO" or the like for what is neither a file nor a directory; nothing is opened."""
     status = status_of(path)
     if status is None or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
         return None
@@ -36,21 +36,21 @@ def special_kind(path: Path | str) -> str | None:
 
 
 def names_in(path: Path | str) -> tuple[str, ...]:
-    """The sorted names in a directory; none where it cannot be listed."""
+    """Return the sorted names in a directory; none where it cannot be listed."""
     try:
-        return tuple(sorted(os.listdir(path)))  # noqa: PTH208 - names are all it takes
+        return tuple(sorted(os.listdir(path)))  # noqa: PTH208 - names, not paths
     except (OSError, ValueError) as error:
         not_about_the_file(path, error)
         return ()
 
 
 def is_closed(path: Path | str) -> bool:
-    """Whether a directory is there that may not be listed or entered."""
+    """Whether a directory exists but cannot be listed or entered."""
     return is_dir(path) and not os.access(path, os.R_OK | os.X_OK)
 
 
 def read_bytes(path: Path | str, size: int = LONGEST_FILE) -> bytes:
-    """The first `size` bytes of a regular file; none where it cannot be read."""
+    """Return the first `size` bytes of a regular file; none where it cannot be read."""
     try:
         return first_bytes(path, size)
     except (FileError, OSError, ValueError) as error:
@@ -59,10 +59,10 @@ def read_bytes(path: Path | str, size: int = LONGEST_FILE) -> bytes:
 
 
 def read_text(path: Path | str) -> str:
-    """A regular file as UTF-8, whatever does not decode replaced; empty where it cannot be read."""
+    """Return a regular file decoded as UTF-8, invalid bytes replaced; empty where it cannot be read."""
     return read_bytes(path).decode("utf-8", "replace")
 
 
 def absolute(path: Path | str) -> Path:
-    """An absolute path whose links are kept, because $ORIGIN and a venv's python go by the path taken."""
+    """Return an absolute path without resolving links, because $ORIGIN and a venv's python depend on them."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the links

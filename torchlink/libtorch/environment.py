@@ -1,4 +1,4 @@
-"""Python environments, read from their files: which site-packages belong to one, and where its torch is."""
+"""Python environments, read from their files: prefix, interpreter and site-packages directories."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Environment(NamedTuple):
     """One Python environment: a virtual one, a conda one or an installation."""
 
     prefix: Path
-    python: Path | None  # its interpreter, where it is
+    python: Path | None  # its interpreter, where it has one
     sites: tuple[Path, ...]  # site-packages directories in the order of sys.path
 
 
 def environment_at(prefix: Path, version: str | None = None) -> Environment:
-    """The environment with this prefix.
+    """Return the environment with this prefix.
 
     Args:
         prefix: the directory that holds `bin/` and `lib/`.
@@ -41,7 +41,7 @@ def environment_at(prefix: Path, version: str | None = None) -> Environment:
 
 
 def sites_of(prefix: Path, version: str | None) -> list[Path]:
-    """The site directories of one Python below a prefix; Debian's `lib/python3` serves every one."""
+    """Return the site directories of one Python below a prefix; Debian's `lib/python3` is for all versions."""
     return [
         site
         for site in site_dirs(prefix)
@@ -50,13 +50,13 @@ def sites_of(prefix: Path, version: str | None) -> list[Path]:
 
 
 def python_version(directory: str) -> str | None:
-    """The version in a directory's name, `3.11` of `python3.11`; None where it names none."""
+    """Return the version in a directory's name: `3.11` for `python3.11`, None for `python3`."""
     version = directory.removeprefix("python").removeprefix("pypy")
     return version if "." in version else None
 
 
 def read_pyvenv(prefix: Path) -> dict[str, str] | None:
-    """The settings in a virtual environment's pyvenv.cfg; None where the prefix is none."""
+    """Return the settings in pyvenv.cfg; None where the prefix is not a virtual environment."""
     if not is_file(prefix / "pyvenv.cfg"):
         return None
     pairs = (line.partition("=") for line in read_text(prefix / "pyvenv.cfg").splitlines())
@@ -64,20 +64,20 @@ def read_pyvenv(prefix: Path) -> dict[str, str] | None:
 
 
 def config_version(config: dict[str, str]) -> str | None:
-    """The Python version that pyvenv.cfg names (`version` of venv, `version_info` of virtualenv and uv)."""
+    """Return the Python version in pyvenv.cfg (`version` of venv, `version_info` of virtualenv and uv)."""
     parts = (config.get("version") or config.get("version_info") or "").split(".")
     return ".".join(parts[:2]) if len(parts) >= 2 else None
 
 
 def user_sites(version: str | None) -> list[Path]:
-    """The per-user site-packages, which only Pythons outside of virtual environments read."""
+    """Return the per-user site-packages, which Pythons outside virtual environments use."""
     if os.environ.get("PYTHONNOUSERSITE"):
         return []
     return sites_of(Path(os.environ.get("PYTHONUSERBASE") or "~/.local").expanduser(), version)
 
 
 def interpreter_in(prefix: Path, version: str | None = None) -> Path | None:
-    """The interpreter of a prefix."""
+    """Return the interpreter of a prefix."""
     exact: tuple[str, ...] = (f"bin/python{version}",) if version else ()
     for name in (*exact, "bin/python3", "bin/python", "Scripts/python.exe", "python.exe"):
         if exists(prefix / name):
@@ -86,10 +86,10 @@ def interpreter_in(prefix: Path, version: str | None = None) -> Path | None:
 
 
 def environment_around(root: Path) -> Environment | None:
-    """The environment whose site-packages (or conda prefix) a libtorch is in, or None.
+    """Return the environment whose site-packages (or conda prefix) contains a libtorch, or None.
 
-    Where links lead to it there are several: the interpreter is that of the nearest to the path as it was named,
-    and the site-packages of all count.
+    With symlinks there may be several: the interpreter is that of the environment on the path as given, the
+    site-packages are those of all.
     """
     named, real = root.parent, Path(os.path.realpath(root))
     places = dict.fromkeys((named, Path(os.path.realpath(named)), real.parent))
@@ -101,7 +101,7 @@ def environment_around(root: Path) -> Environment | None:
 
 
 def _environment_of(site: Path) -> Environment | None:
-    """The environment that a directory is the site-packages of, by the path."""
+    """Return the environment of a site-packages directory, by its path."""
     if site.name not in {"site-packages", "dist-packages"}:
         return None
     if site.parent.name.lower() == "lib":  # Windows
@@ -119,10 +119,10 @@ def _conda_at(root: Path) -> Environment | None:
 
 
 def known_sites(environment: Environment | None) -> Iterator[Path]:
-    """Site directories to search for what a libtorch's own search paths do not reach.
+    """Yield the site directories to search for dependencies that a libtorch's own search paths do not reach.
 
-    First its own environment's, then the active one's, each followed by what its .pth files add, then those of
-    the Python that runs torchlink, PYTHONPATH among them.
+    Its own environment's come first, then the active one's, each followed by what its .pth files add, then sys.path
+    of the Python that runs torchlink.
     """
     active = (os.environ.get(variable) for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"))
     for known in (environment, *(environment_at(Path(prefix)) for prefix in active if prefix)):
@@ -133,5 +133,5 @@ def known_sites(environment: Environment | None) -> Iterator[Path]:
 
 
 def running_sites() -> Iterable[Path]:
-    """The directories on this process's own sys.path."""
+    """Return the directories on this process's own sys.path."""
     return [Path(entry) for entry in sys.path if entry and is_dir(entry)]

@@ -1,9 +1,4 @@
-"""Whether libc10 and libtorch_cpu are of one build: mixed ones load and break, or do not even link.
-
-For which accelerator a libtorch was built: its libraries tell; version.py adds the exact version.
-
-What a libtorch is: every fact, put together from its own files.
-"""
+"""Put every fact about a libtorch together from its own files."""
 
 from __future__ import annotations
 
@@ -28,138 +23,38 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.version import VersionPy
 
-
-C10 = (b"_ZN3c10", b"_ZNK3c10")  # functions of namespace c10, which libtorch_cpu takes from libc10 alone
-
-
-def other_builds(layout: Layout) -> list[str]:
-    """A sentence where libtorch_cpu needs functions of libc10 that the libc10 beside it does not have.
-
-    Releases that differ in no such function, as patch releases may, go unnoticed.
-    """
-    try:
-        c10, cpu = (
-            None if layout.tree.packed else elf_library(layout, bare) for bare in ("c10", "torch_cpu")
-        )
-        if c10 is None or cpu is None:
-            return []
-        exports = c10.exports()
-        lost = {name for name in cpu.undefined_names() if name.startswith(C10) and name not in exports}
-        # Only now, as it takes ten times as long: some need not be there, and some tables mix in defined ones.
-        needed = lost and [
-            each.name for each in cpu.references(relocated=False) if each.name in lost and not each.weak
-        ]
-    except MalformedFileError:
-        return []  # `abi` reads the same files, and says so
-    if not needed:
-        return []
-    more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
-    lost_names = f"{needed[0].decode(errors='replace')}{more}"
-    mixed = "libtorch_cpu.so and libc10.so are of different builds"
-    return [f"{mixed}: the one needs {lost_names}, which the other does not define"]
-
-
-# The library of each accelerator. In 1.0 and 1.1 caffe2_gpu held CUDA's kernels, from 1.2 to 1.4 libtorch
-# itself, so that only the small c10_cuda tells.
-LIBRARIES = {"cuda": ("torch_cuda",), "rocm": ("torch_hip",), "xpu": ("torch_xpu",)}
-MONOLITH = {"cuda": ("caffe2_gpu", "c10_cuda"), "rocm": ("caffe2_hip", "c10_hip")}
-# What version.py may say of an accelerator: `12.4`, `6.2.41133-dd7f95766`, `20250101`.
-VALUE = re.compile(r"[0-9]{1,8}[A-Za-z0-9._+-]{0,40}")
-NAMES = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
-# SONAMEs of the runtimes; a wheel may have grafted one in under a name with a hash.
-RUNTIME = {"cuda": "libcudart", "rocm": "libamdhip64"}
-# Small libraries that NEED the runtime, tried in this order; libtorch_cpu last because it may be packed.
-ASKED = {"cuda": ("c10_cuda", "torch_global_deps", "torch_cpu"), "rocm": ("c10_hip", "torch_global_deps")}
-
-
-class Accelerator(NamedTuple):
-    """What runs the kernels beside the CPU."""
-
-    name: str  # see Libtorch.accelerator
-    version: str | None
-    conflicts: tuple[str, ...]
-
-
-def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str | None) -> Accelerator:
-    """Tell the accelerator from the libraries, its version from version.py, the local tag or the runtime."""
-    signs = LIBRARIES if "torch_cpu" in layout.core else MONOLITH
-    name = next(
-        (name for name, bare in signs.items() if any(library_file(layout, each) for each in bare)), "cpu"
-    )
-    told = {each: getattr(version_py, each, None) for each in NAMES}
-    claims = {each: said if said and VALUE.fullmatch(said) else None for each, said in told.items()}
-    claims["rocm"] = short(claims["rocm"]) if claims["rocm"] else None
-    conflicts = [
-        f"version.py says {NAMES[each]} {abbreviated(said)}, which is no version"
-        for each, said in told.items()
-        if said and not claims[each]
-    ]
-    conflicts += [
-        f"version.py says {NAMES[other]} {said}, but there is no lib{LIBRARIES[other][0]}"
-        for other, said in claims.items()
-        if said and other != name
-    ]
-    if name == "cpu":
-        return Accelerator(name, None, tuple(conflicts))
-    said = claims[name] or from_tag(name, version)
-    runtime = runtime_major(layout, name)
-    if said and runtime and said.split(".")[0] != runtime:
-        conflicts.append(
-            f"version.py says {NAMES[name]} {said}, but the libraries need the runtime of "
-            f"{NAMES[name]} {runtime}"
-        )
-        said = runtime
-    if version_py and not told[name]:
-        conflicts.append(f"lib{LIBRARIES[name][0]} is there, but version.py names no {NAMES[name]}")
-    return Accelerator(name, said or runtime, tuple(conflicts))
-
-
-def short(version: str) -> str:
-    """Major and minor of HIP's long version: `6.2.41133-dd7f95766` is 6.2."""
-    return ".".join(version.split(".")[:2])
-
-
-def from_tag(name: str, version: str | None) -> str | None:
-    """The accelerator's version in the local tag of torch's: `2.6.0+cu124` is CUDA 12.4."""
-    tag = (version or "").partition("+")[2]
-    if name == "cuda" and tag.startswith("cu") and tag[2:].isdigit():
-        return f"{tag[2:-1]}.{tag[-1]}"
-    if name == "rocm" and tag.startswith("rocm"):
-        return short(tag.removeprefix("rocm"))
-    return None
-
-
-def runtime_major(layout: Layout, name: str) -> str | None:
-    """The major version in the SONAME of the accelerator's runtime, which the libraries NEED."""
-    for bare in ASKED.get(name, ()):
-        try:
-            library = elf_library(layout, bare)
-        except MalformedFileError:
-            continue
-        for needed in library.dynamic.needed if library else ():
-            stem, _, version = needed.partition(".so.")
-            major = version.split(".")[0]
-            if stem.partition("-")[0] == RUNTIME[name] and major.isascii() and major.isdigit():
-                return major
-    return None
-
-
 NAME_ANOTHER = (
     "Name a directory with include/ and lib/, a wheel or a zip; `torchlink find --all` lists what is here."
 )
-EXTRA_INCLUDE = "torch/csrc/api/include"  # where torch/torch.h and the rest of the C++ frontend are
+EXTRA_INCLUDE = "torch/csrc/api/include"  # torch/torch.h and the rest of the C++ frontend
+
+C10 = (b"_ZN3c10", b"_ZNK3c10")  # functions of namespace c10, which only libc10 provides
+# The library of each accelerator. In 1.0 and 1.1 caffe2_gpu held CUDA's kernels, from 1.2 to 1.4 libtorch itself,
+# where only the small c10_cuda shows that it has any.
+LIBRARIES = {"cuda": ("torch_cuda",), "rocm": ("torch_hip",), "xpu": ("torch_xpu",)}
+MONOLITH = {"cuda": ("caffe2_gpu", "c10_cuda"), "rocm": ("caffe2_hip", "c10_hip")}
+# A version of an accelerator in version.py: `12.4`, `6.2.41133-dd7f95766`, `20250101`.
+VALUE = re.compile(r"[0-9]{1,8}[A-Za-z0-9._+-]{0,40}")
+NAMES = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
+# SONAMEs of the runtimes; auditwheel may have added a hash.
+RUNTIME = {"cuda": "libcudart", "rocm": "libamdhip64"}
+# Libraries that NEED the runtime, small ones first; libtorch_cpu may be too large to unpack.
+RUNTIME_USERS = {
+    "cuda": ("c10_cuda", "torch_global_deps", "torch_cpu"),
+    "rocm": ("c10_hip", "torch_global_deps"),
+}
 
 
 def inspect(path: Path, found_by: str, *, alone: bool = False) -> Libtorch:
-    """Read what the libtorch at `path` is; it need not be this machine's.
+    """Read what the libtorch at `path` is; it may be for another machine.
 
     Args:
-        path: what `resolve` understands: a root, its lib, a directory around it, a wheel or zip.
-        found_by: how it was come by, for the report.
-        alone: what this machine has beside it does not count, because it is meant for another one.
+        path: anything that `resolve` accepts: a root, its lib, a directory around it, a wheel or zip.
+        found_by: how it was found, for the report.
+        alone: ignore what this machine has besides it, because it is meant for another one.
 
     Raises:
-        LibtorchUnusableError: there is no libtorch, half of one, or a damaged one.
+        LibtorchUnusableError: there is no libtorch, or it is incomplete or damaged.
     """
     found = resolve(path)
     if isinstance(found, NoLibtorch):
@@ -171,27 +66,25 @@ def inspect(path: Path, found_by: str, *, alone: bool = False) -> Libtorch:
 
 
 def inspect_layout(layout: Layout, found_by: str, *, alone: bool = False) -> Libtorch:
-    """Read what the libtorch of a known layout is.
+    """Read what the libtorch with this layout is.
 
     Raises:
-        LibtorchUnusableError: half of it is missing, or its core is damaged.
+        LibtorchUnusableError: it is incomplete, or its core is damaged.
     """
     root = layout.tree.root
     try:
         lacking = incomplete(layout)
         if lacking:
-            raise LibtorchUnusableError(
-                f"{root} is not a usable libtorch: {lacking}.", hint="Install it again."
-            )
+            raise LibtorchUnusableError(f"{root} is not a usable libtorch: {lacking}.", hint="Reinstall it.")
         return read_facts(layout, found_by, alone=alone)
     except (FileError, MalformedFileError) as error:
         raise LibtorchUnusableError(
-            f"{root} is not a usable libtorch: {error.message}", hint="Install it again."
+            f"{root} is not a usable libtorch: {error.message}", hint="Reinstall it."
         ) from error
 
 
 def read_facts(layout: Layout, found_by: str, *, alone: bool = False) -> Libtorch:
-    """Ask every reader of one fact."""
+    """Call the reader of each fact."""
     tree = layout.tree
     machine = machine_of(layout)
     version_py = read_version_py(layout)
@@ -240,11 +133,111 @@ def read_facts(layout: Layout, found_by: str, *, alone: bool = False) -> Libtorc
             *version.conflicts,
             *accelerator.conflicts,
             *abi.conflicts,
-            *other_builds(layout),
+            *mixed_builds(layout),
             *companions.conflicts,
         ),
     )
     if accelerator.conflicts and libtorch.version and "+" in libtorch.version:
-        # The local tag came from the same file that is wrong about the accelerator.
+        # The local tag is from the file that is wrong about the accelerator.
         libtorch = libtorch._replace(version=libtorch.version.partition("+")[0])
     return libtorch
+
+
+class Accelerator(NamedTuple):
+    """What runs the kernels other than the CPU."""
+
+    name: str  # see Libtorch.accelerator
+    version: str | None
+    conflicts: tuple[str, ...]
+
+
+def read_accelerator(layout: Layout, version_py: VersionPy | None, version: str | None) -> Accelerator:
+    """Read the accelerator from the libraries, its version from version.py, the local tag or the runtime."""
+    signs = LIBRARIES if "torch_cpu" in layout.core else MONOLITH
+    name = next(
+        (name for name, bare in signs.items() if any(library_file(layout, each) for each in bare)), "cpu"
+    )
+    raw = {each: getattr(version_py, each, None) for each in NAMES}
+    claims = {each: said if said and VALUE.fullmatch(said) else None for each, said in raw.items()}
+    claims["rocm"] = short(claims["rocm"]) if claims["rocm"] else None
+    conflicts = [
+        f"version.py says {NAMES[each]} {abbreviated(said)}, which is not a version"
+        for each, said in raw.items()
+        if said and not claims[each]
+    ]
+    conflicts += [
+        f"version.py says {NAMES[other]} {said}, but there is no lib{LIBRARIES[other][0]}"
+        for other, said in claims.items()
+        if said and other != name
+    ]
+    if name == "cpu":
+        return Accelerator(name, None, tuple(conflicts))
+    said = claims[name] or from_tag(name, version)
+    runtime = runtime_major(layout, name)
+    if said and runtime and said.split(".")[0] != runtime:
+        conflicts.append(
+            f"version.py says {NAMES[name]} {said}, but the libraries need the runtime of "
+            f"{NAMES[name]} {runtime}"
+        )
+        said = runtime
+    if version_py and not raw[name]:
+        conflicts.append(f"there is a lib{LIBRARIES[name][0]}, but version.py names no {NAMES[name]}")
+    return Accelerator(name, said or runtime, tuple(conflicts))
+
+
+def short(version: str) -> str:
+    """Return major and minor of HIP's long version: 6.2 for `6.2.41133-dd7f95766`."""
+    return ".".join(version.split(".")[:2])
+
+
+def from_tag(name: str, version: str | None) -> str | None:
+    """Return the accelerator's version from torch's local tag: CUDA 12.4 for `2.6.0+cu124`."""
+    tag = (version or "").partition("+")[2]
+    if name == "cuda" and tag.startswith("cu") and tag[2:].isdigit():
+        return f"{tag[2:-1]}.{tag[-1]}"
+    if name == "rocm" and tag.startswith("rocm"):
+        return short(tag.removeprefix("rocm"))
+    return None
+
+
+def runtime_major(layout: Layout, name: str) -> str | None:
+    """Return the major version in the SONAME of the accelerator's runtime that the libraries NEED."""
+    for bare in RUNTIME_USERS.get(name, ()):
+        try:
+            library = elf_library(layout, bare)
+        except MalformedFileError:
+            continue
+        for needed in library.dynamic.needed if library else ():
+            stem, _, version = needed.partition(".so.")
+            major = version.split(".")[0]
+            if stem.partition("-")[0] == RUNTIME[name] and major.isascii() and major.isdigit():
+                return major
+    return None
+
+
+def mixed_builds(layout: Layout) -> list[str]:
+    """Report a libtorch_cpu that needs functions of libc10 that the libc10 next to it does not have.
+
+    Libraries of mixed builds load and crash, or do not even link. Releases with the same functions, as patch releases
+    may have, go unnoticed.
+    """
+    try:
+        c10, cpu = (
+            None if layout.tree.packed else elf_library(layout, bare) for bare in ("c10", "torch_cpu")
+        )
+        if c10 is None or cpu is None:
+            return []
+        exports = c10.exports()
+        lost = {name for name in cpu.undefined_names() if name.startswith(C10) and name not in exports}
+        # Ten times slower, so only now: it leaves out weak references, and definitions that some tables mix in.
+        needed = lost and [
+            each.name for each in cpu.references(relocated=False) if each.name in lost and not each.weak
+        ]
+    except MalformedFileError:
+        return []  # reported by `abi`, which reads the same files
+    if not needed:
+        return []
+    more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
+    lost_names = f"{needed[0].decode(errors='replace')}{more}"
+    mixed = "libtorch_cpu.so and libc10.so are of different builds"
+    return [f"{mixed}: the first needs {lost_names}, which the second does not define"]

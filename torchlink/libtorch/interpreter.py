@@ -1,4 +1,4 @@
-"""From an interpreter to its environment: by its files, and by starting it only where they do not tell."""
+"""From an interpreter to its environment: read from its files; it is started only where they do not suffice."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0  # seconds; an interpreter on a cold network disk is slow
 WHICH = "import sys; print(sys.executable)"
-# Started with -I, so that no module of the working directory is imported. What -I also hides is put back: the
-# absolute entries of PYTHONPATH, a wrapper's own among them, and the user's site-packages where they would count.
+# Started with -I, so that no module of the working directory is imported. What -I hides besides that is put back: the
+# absolute entries of PYTHONPATH, including a wrapper's, and the user's site-packages where Python would use them.
 SYS_PATH = """
 import importlib.util, os, site, sys
 venv = sys.prefix != sys.base_prefix and sys.base_prefix not in site.PREFIXES
@@ -41,21 +41,21 @@ for entry in sys.path:
 
 
 def interpreter_on_path() -> str | None:
-    """The python3 (or python) that a shell would start."""
+    """Return the python3 (or python) that a shell would start."""
     from shutil import which
 
     return which("python3") or which("python")
 
 
 def environment_of(python: str, *, thorough: bool = False) -> Environment:
-    """The environment of an interpreter.
+    """Return the environment of an interpreter.
 
     Args:
-        python: a path, or a name on PATH; a directory is taken as an environment's prefix.
-        thorough: where no torch is found through the files, start the interpreter and ask for its sys.path.
+        python: a path, or a name on PATH; a directory is an environment's prefix.
+        thorough: if the files lead to no torch, start the interpreter and read its sys.path.
 
     Raises:
-        ToolMissingError: there is no such interpreter.
+        ToolMissingError: no such interpreter.
     """
     path = Path(python).expanduser()
     if is_dir(path):
@@ -64,7 +64,7 @@ def environment_of(python: str, *, thorough: bool = False) -> Environment:
 
     found = which(str(path))
     if found is None:
-        raise ToolMissingError(f"There is no interpreter {python}.", hint="Name one with --python EXE.")
+        raise ToolMissingError(f"No such interpreter: {python}.", hint="Name one with --python EXE.")
     environment = from_files(absolute(found))
     if environment is None:
         environment = from_process(found)
@@ -75,7 +75,7 @@ def environment_of(python: str, *, thorough: bool = False) -> Environment:
 
 
 def from_files(python: Path) -> Environment | None:
-    """The environment by the interpreter's place, or None where it is a script or is in no installation."""
+    """Return the environment by the interpreter's location; None for a script or outside an installation."""
     if is_file(python.parent.parent / "pyvenv.cfg"):
         return environment_at(python.parent.parent)
     if python.parent.name == "shims":
@@ -95,12 +95,12 @@ def from_files(python: Path) -> Environment | None:
 
 
 def is_script(path: Path) -> bool:
-    """Whether an interpreter is a wrapper written in a shell's or another language."""
+    """Whether an interpreter is a wrapper script."""
     return read_bytes(path, 2) == b"#!"
 
 
 def pyenv_python(shim: Path) -> Path | None:
-    """The interpreter behind pyenv's shim, by the files that pyenv reads; None where they do not tell.
+    """Return the interpreter behind pyenv's shim, from the files that pyenv reads; None where they do not suffice.
 
     The order is pyenv's: PYENV_VERSION, `.python-version` in the working directory and above, the global one.
     """
@@ -117,7 +117,7 @@ def pyenv_python(shim: Path) -> Path | None:
 
 
 def pyenv_versions(root: Path) -> Iterator[str]:
-    """The version names that are set, the strongest first."""
+    """Yield the configured version names, in order of precedence."""
     if os.environ.get("PYENV_VERSION"):
         yield os.environ["PYENV_VERSION"].split(":")[0]
     here = Path.cwd()
@@ -128,10 +128,10 @@ def pyenv_versions(root: Path) -> Iterator[str]:
 
 
 def from_process(python: str) -> Environment:
-    """The environment of an interpreter whose files do not tell: it is started.
+    """Start an interpreter whose files do not suffice, and return its environment.
 
-    A shim (pyenv's, asdf's) only chooses among interpreters, so it is enough to ask which one it starts. Any
-    other script may set variables too, so it is asked for its whole search path.
+    A shim (pyenv's, asdf's) only chooses an interpreter, so it is enough to ask which one it starts. Any other script
+    may set variables too, so its whole sys.path is read.
     """
     from torchlink.process import run
 
@@ -139,21 +139,21 @@ def from_process(python: str) -> Environment:
         try:
             done = run([python, "-I", "-S", "-c", WHICH], timeout=TIMEOUT)
         except (ToolMissingError, RunFailedError):
-            return nothing_of(python)
+            return empty_environment(python)
         real = done.stdout.strip()
         found = from_files(Path(real)) if done.returncode == 0 and real and real != python else None
         if found is not None:
             return found
-    return from_sys_path(python) or nothing_of(python)
+    return from_sys_path(python) or empty_environment(python)
 
 
-def nothing_of(python: str) -> Environment:
-    """The environment of an interpreter that does not start."""
+def empty_environment(python: str) -> Environment:
+    """Return the environment of an interpreter that does not start."""
     return Environment(Path(python).parent.parent, Path(python), ())
 
 
 def from_sys_path(python: str) -> Environment | None:
-    """The environment as the started interpreter sees it, .pth files included; torch is not imported."""
+    """Return the environment as the interpreter itself sees it, .pth files included; torch is not imported."""
     from torchlink.process import run
 
     try:
@@ -170,6 +170,6 @@ def from_sys_path(python: str) -> Environment | None:
 
 
 def python_path() -> list[Path]:
-    """The directories of PYTHONPATH, which every interpreter puts first."""
+    """Return the directories of PYTHONPATH, which every interpreter puts first."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return [absolute(entry) for entry in entries if entry]

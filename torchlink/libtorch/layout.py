@@ -1,4 +1,4 @@
-"""Where a libtorch's parts are below its root, or why a directory holds no libtorch."""
+"""Where the parts of a libtorch are below its root, or why a directory is not a libtorch."""
 
 from __future__ import annotations
 
@@ -20,39 +20,37 @@ TRIPLE = re.compile(r"(?:lib/)?[A-Za-z0-9_]+-linux-gnu[A-Za-z0-9_]*")
 
 NO_HEADERS = "no headers: include/ATen is missing"
 
-# How close a place is to a libtorch; the nearest one's reason is worth telling.
+# How much of a libtorch a place has; the reason of the one with the most is reported.
 NOTHING, RELATED, INCOMPLETE, BROKEN = range(4)
 
 
 class Layout(NamedTuple):
-    """The parts of one libtorch; names relative to `tree.root`."""
+    """The parts of one libtorch; names are relative to `tree.root`."""
 
     tree: Tree
     kind: str  # see Libtorch.layout
-    include: str  # no such directory where `NoLibtorch.libraries` holds this
+    include: str  # does not exist where this is `NoLibtorch.libraries`
     library_dir: str
     cmake_dir: str | None  # holds TorchConfig.cmake
-    core: tuple[str, ...]  # bare names of the core libraries there: "c10", "torch", "torch_cpu", "caffe2"
+    core: tuple[str, ...]  # bare names of its core libraries: "c10", "torch", "torch_cpu", "caffe2"
 
     def library(self, file: str) -> str:
-        """The name in the tree of a file in the library directory."""
+        """Return the name in the tree of a file in the library directory."""
         return f"{self.library_dir}/{file}" if self.library_dir else file
 
 
 class NoLibtorch(NamedTuple):
-    """Why a place holds no libtorch."""
+    """Why a place is not a libtorch."""
 
     reason: str  # a sentence without a final full stop
-    nearness: int  # NOTHING … HALF
-    libraries: Layout | None = (
-        None  # complete but for the headers: enough to link against, where that is wanted
-    )
+    nearness: int  # NOTHING … BROKEN
+    libraries: Layout | None = None  # complete except for the headers: enough to link against
 
 
 def lay_out(tree: Tree) -> Layout | NoLibtorch:
     """Find headers and libraries below a root.
 
-    Whether the libraries there are complete is `libraries.incomplete`'s to say: that needs their contents.
+    Whether the libraries are complete depends on their contents: see `libraries.incomplete`.
     """
     found = library_dir_of(tree)
     include = include_of(tree, found[0] if found else "lib")
@@ -73,7 +71,7 @@ def lay_out(tree: Tree) -> Layout | NoLibtorch:
 
 
 def library_dir_of(tree: Tree) -> tuple[str, tuple[str, ...]] | None:
-    """The directory with the core libraries, and their bare names."""
+    """Return the directory with the core libraries, and their bare names."""
     for directory in ("lib", "lib64", *multiarch_dirs(tree), ""):
         core = {bare for file in tree.names(directory) if (bare := library_name(file)) in CORE}
         if core & {"c10", "torch_cpu"} or (core and not is_lua(tree, directory)):
@@ -82,26 +80,26 @@ def library_dir_of(tree: Tree) -> tuple[str, tuple[str, ...]] | None:
 
 
 def is_triple(name: str) -> bool:
-    """Whether a directory's name is one of Debian's, such as `x86_64-linux-gnu`."""
+    """Whether a name is a multiarch triple of Debian, such as `x86_64-linux-gnu`."""
     return TRIPLE.fullmatch(name) is not None
 
 
 def multiarch_dirs(tree: Tree) -> list[str]:
-    """Debian's `lib/<triple>` directories."""
+    """Return Debian's `lib/<triple>` directories."""
     return [f"lib/{name}" for name in tree.names("lib") if is_triple(name)]
 
 
 def include_of(tree: Tree, library_dir: str) -> str | None:
-    """The directory that holds `ATen/` and `c10/`."""
-    beside: tuple[str, ...] = () if library_dir else ("../include", "../../include")
-    for include in ("include", *beside):
+    """Return the directory that contains `ATen/` and `c10/`."""
+    siblings: tuple[str, ...] = () if library_dir else ("../include", "../../include")
+    for include in ("include", *siblings):
         if tree.is_dir(f"{include}/ATen") and tree.is_dir(f"{include}/c10"):
             return include
     return None
 
 
 def cmake_dir_of(tree: Tree, library_dir: str) -> str | None:
-    """The directory of `TorchConfig.cmake`."""
+    """Return the directory of `TorchConfig.cmake`."""
     below_lib = f"{library_dir}/cmake/Torch" if library_dir else "cmake/Torch"
     for directory in ("share/cmake/Torch", below_lib, "lib/cmake/Torch", "../share/cmake/Torch"):
         if tree.is_file(f"{directory}/TorchConfig.cmake"):
@@ -110,7 +108,7 @@ def cmake_dir_of(tree: Tree, library_dir: str) -> str | None:
 
 
 def kind_of(tree: Tree, library_dir: str) -> str:
-    """What sort of installation this is; see `Libtorch.layout`."""
+    """Return the kind of installation; see `Libtorch.layout`."""
     if tree.packed:
         return "wheel" if tree.root.suffix == ".whl" or tree.is_file("version.py") else "zip"
     if is_source_build(tree):
@@ -133,25 +131,25 @@ def is_source_build(tree: Tree) -> bool:
 
 
 def is_unpacked_system(layout: Layout) -> bool:
-    """Whether it is a part of a system that is below another directory than `/`: Debian's packages, unpacked."""
+    """Whether it belongs to a system below another directory than `/`: unpacked Debian packages, a sysroot."""
     tree = layout.tree
     return layout.kind == "system" and not tree.packed and os.path.realpath(tree.root) not in INSTALLED
 
 
 def is_lua(tree: Tree, library_dir: str) -> bool:
-    """Whether Torch7, the Lua library that PyTorch descends from, is there."""
+    """Whether this is Torch7, the Lua library that PyTorch descends from."""
     return not LUA.isdisjoint(tree.names(library_dir)) or tree.is_file("include/luaT.h")
 
 
 def absence(tree: Tree, include: str | None) -> NoLibtorch:
-    """Say what a root without core libraries is."""
+    """Return why a root without core libraries is not a libtorch."""
     if is_lua(tree, "lib"):
         return NoLibtorch("Lua's Torch7, not PyTorch's libtorch: libTH and libluaT are there", RELATED)
     if any(not STATIC.isdisjoint(tree.names(directory)) for directory in ("lib", "lib64", "")):
         return NoLibtorch("a static build: only .a libraries, and torchlink links shared ones", INCOMPLETE)
     closed = [path for path in map(tree.path, ("lib", "lib64")) if not tree.packed and is_closed(path)]
     if closed:
-        return NoLibtorch(f"{closed[0]} may not be read: permission denied", BROKEN)
+        return NoLibtorch(f"{closed[0]} cannot be read: permission denied", BROKEN)
     if include is not None:
         return NoLibtorch("incomplete install: headers without libc10 and libtorch_cpu", BROKEN)
     if tree.packed:

@@ -1,4 +1,4 @@
-"""Which shared libraries a libtorch consists of, and whether the core of it is complete."""
+"""The shared libraries of a libtorch, and whether its core is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
     from torchlink.libtorch.layout import Layout
 
-# How torch's own libraries begin, bare, where they lie among a whole system's.
+# How the bare names of torch's own libraries begin, to tell them from others in a shared directory.
 OWN = (
     "c10",
     "torch",
@@ -24,28 +24,27 @@ OWN = (
     "backend_with_compiler",
     "jitbackend_test",
 )
-# How a library of libtorch may be called; what is called otherwise is none, and may be code where it is written into.
+# Names that a library of libtorch can have. Anything else is ignored: in a build file it could be code.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 PACKAGES = frozenset({"pip", "wheel"})
 SHARED_DIR_KINDS = frozenset({"conda", "system"})
-BUNDLED = "../torch.libs"  # where auditwheel puts the libraries that it grafts into a wheel
-# The thin stub of 1.5 and later is a few hundred KB; before, libtorch itself held the code.
+BUNDLED = "../torch.libs"  # where auditwheel puts the libraries that it copies into a wheel
+# The stub of 1.5 and later has a few hundred KB; before, libtorch itself held the code.
 LARGEST_STUB = 1 << 20  # bytes
 
 
 def library_names(layout: Layout) -> tuple[str, ...]:
-    """File names of libtorch's shared libraries, sorted, those that its wheel bundles in `torch.libs` too.
+    """Return the sorted file names of libtorch's shared libraries, including those bundled in `torch.libs`.
 
-    Among a system's libraries only torch's own count; a wheel's directory holds nothing else, though ROCm's are
-    many there. Dangling links do not, nor does a name that only adds a
-    version to another one for the same file (`libc10.so.1.13` beside `libc10.so`).
+    In a directory shared with a system only torch's own count; a wheel's directory has no others, however many ROCm's
+    are. Dangling links are left out, and versioned names of the same file (`libc10.so.1.13` next to `libc10.so`).
     """
     tree = layout.tree
     bare = {file: name for file in tree.names(layout.library_dir) if (name := library_name(file)) is not None}
     own = {file for file, name in bare.items() if is_own(name)}
-    crowded = layout.kind not in PACKAGES and len(bare) > 4 * len(own)
-    among_others = layout.kind in SHARED_DIR_KINDS or crowded
-    names = {file for file in (own if among_others else bare) if tree.is_file(layout.library(file))}
+    mostly_others = layout.kind not in PACKAGES and len(bare) > 4 * len(own)
+    shared = layout.kind in SHARED_DIR_KINDS or mostly_others
+    names = {file for file in (own if shared else bare) if tree.is_file(layout.library(file))}
     names = {name for name in names if not _is_version_link(layout, name, names)}
     if layout.kind in PACKAGES:
         names.update(file for file in tree.names(BUNDLED) if library_name(file) is not None)
@@ -53,7 +52,7 @@ def library_names(layout: Layout) -> tuple[str, ...]:
 
 
 def odd_names(layout: Layout) -> tuple[str, ...]:
-    """A sentence where files that end as libraries do are called as no library is: they are left out."""
+    """Report files that end like libraries but have names that no library has; they are left out."""
     directories = (layout.library_dir, *((BUNDLED,) if layout.kind in PACKAGES else ()))
     odd = [
         file
@@ -63,7 +62,7 @@ def odd_names(layout: Layout) -> tuple[str, ...]:
     ]
     if not odd:
         return ()
-    return (f"{visible(odd[0][:60])} beside libtorch's libraries is no name of a library, and is left out",)
+    return (f"{visible(odd[0][:60])} next to libtorch's libraries is not a library name, and is left out",)
 
 
 def is_own(bare: str) -> bool:
@@ -81,7 +80,7 @@ def _is_version_link(layout: Layout, name: str, names: set[str]) -> bool:
 
 
 def library_file(layout: Layout, bare: str) -> str | None:
-    """The name in the tree of a library given by its bare name (`torch_cpu`), or None."""
+    """Return the name in the tree of a library given by its bare name (`torch_cpu`), or None."""
     for file in (f"lib{bare}.so", f"lib{bare}.dylib", f"{bare}.dll"):
         if layout.tree.is_file(layout.library(file)):
             return layout.library(file)
@@ -92,7 +91,7 @@ def library_file(layout: Layout, bare: str) -> str | None:
 
 
 def elf_library(layout: Layout, bare: str) -> ElfFile | None:
-    """A reader of an ELF library given by its bare name, or None where there is none to be had."""
+    """Open an ELF library given by its bare name; None where there is none or it is too large to unpack."""
     name = library_file(layout, bare)
     if name is None or ".so" not in name:
         return None
@@ -100,14 +99,14 @@ def elf_library(layout: Layout, bare: str) -> ElfFile | None:
 
 
 def incomplete(layout: Layout) -> str | None:
-    """Why the core libraries cannot serve, as a sentence without a final full stop; None where they can.
+    """Return why the core libraries are not usable, without a final full stop; None where they are.
 
-    Since 1.5 the code is in libtorch_cpu and libtorch is a stub that NEEDs it; before, libtorch held it.
+    Since 1.5 the code is in libtorch_cpu, and libtorch is a stub that NEEDs it; before, libtorch held it.
     """
     if "c10" not in layout.core:
         return "incomplete install: libc10 is missing"
     if library_file(layout, "c10") is None:
-        return "incomplete install: c10 is there to link, but not to load (a dangling link, or no DLL)"
+        return "incomplete install: c10 can be linked but not loaded (a dangling link, or no DLL)"
     if "torch_cpu" in layout.core:
         missing = library_file(layout, "torch_cpu") is None
         return "incomplete install: libtorch_cpu is a dangling link" if missing else None
@@ -129,6 +128,6 @@ def incomplete(layout: Layout) -> str | None:
 
 
 def _is_missing(layout: Layout, name: str) -> bool:
-    """Whether a NEEDED name is torch's own and not there."""
+    """Whether a NEEDED name is torch's own and missing."""
     bare = library_name(name)
     return bare is not None and is_own(bare) and not layout.tree.is_file(layout.library(name))

@@ -1,4 +1,4 @@
-"""For which platform and processor a libtorch was built: the headers of its libc10 tell."""
+"""The platform and processor that a libtorch was built for, read from the headers of its libc10."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
 PLATFORM_NAMES = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
-# What systems call processors -> what `ElfFile.machine` and the other readers call them.
+# Processors as operating systems name them → as `ElfFile.machine` and the other readers do.
 KERNEL_NAMES = {
     "amd64": "x86_64",
     "AMD64": "x86_64",
@@ -25,37 +25,37 @@ KERNEL_NAMES = {
     "armv6l": "arm",
     "armv7l": "arm",
 }
-HEADER = 1 << 16  # bytes; Mach-O's load commands and PE's headers stand at a file's start
+HEADER = 1 << 16  # bytes; Mach-O's load commands and PE's headers are at the start of the file
 
 
 class Machine(NamedTuple):
-    """What a library runs on."""
+    """A platform and processor."""
 
     platform: str  # "linux" | "macos" | "windows"
     arch: str
 
     def __str__(self) -> str:
-        """As messages say it: `aarch64 Linux`."""
+        """As in messages: `aarch64 Linux`."""
         return f"{self.arch} {PLATFORM_NAMES[self.platform]}"
 
 
 def this_machine() -> Machine:
-    """What torchlink runs on."""
+    """Return the machine that torchlink runs on."""
     platform = {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux")
     arch = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
     return Machine(platform, KERNEL_NAMES.get(arch, arch))
 
 
 def is_foreign(libtorch: Libtorch) -> bool:
-    """Whether it is built for another platform or processor than this machine's."""
+    """Whether a libtorch is built for another platform or processor than this machine's."""
     return this_machine() != Machine(libtorch.platform, libtorch.arch)
 
 
 def machine_of(layout: Layout) -> Machine:
-    """The machine that a libtorch's core is for.
+    """Return the machine that a libtorch's libc10 is for.
 
     Raises:
-        MalformedFileError: libc10 is no library of a known kind.
+        MalformedFileError: libc10 is not a library of a known kind.
     """
     name = library_file(layout, "c10") or ""
     if ".so" in name:
@@ -74,10 +74,10 @@ def machine_of(layout: Layout) -> Machine:
 
 
 def macho(layout: Layout, name: str) -> MachOFile:
-    """The load commands of a macOS library.
+    """Read the load commands of a macOS library.
 
     Raises:
-        MalformedFileError: it is no Mach-O file.
+        MalformedFileError: it is not a Mach-O file.
     """
     from torchlink.binary.macho import MachOFile
 

@@ -1,21 +1,21 @@
-"""The names of libtorch's libraries, and of those of vendors and drivers: the one place for them.
+"""The names of libtorch's libraries, and of vendors' and drivers': the one place for them.
 
-Bare names (`torch_cpu`) are those of every platform; patterns match file names and SONAMEs on Linux.
+Bare names (`torch_cpu`) hold on every platform; patterns match file names and SONAMEs on Linux.
 """
 
 from __future__ import annotations
 
 # One of these is in the library directory of every libtorch, whatever its age.
 CORE = frozenset({"c10", "torch", "torch_cpu", "caffe2"})
-# The CPU libraries by age, newest first: a build is of the first age of which it holds everything.
+# The CPU libraries by age, newest first: a build is of the first age whose libraries it has.
 CPU_LIBRARIES = (
     ("torch_cpu", "c10"),  # from 1.5 on
     ("torch", "caffe2", "c10"),  # 1.0 and 1.1
     ("torch", "c10"),  # 1.2 to 1.4
 )
-# Required libraries: they register themselves when loaded, and no symbol of a program names them. Presence decides,
-# because the split ones exist in 1.8 to 1.13 only and the caffe2 ones in 1.0 and 1.1. On Windows the linker keeps a
-# library only for a symbol; these are the ones that upstream's own builds include.
+# Required libraries: they register themselves when loaded, and no program references their symbols. They are linked
+# where they exist: the split ones are in 1.8 to 1.13 only, the caffe2 ones in 1.0 and 1.1. On Windows the linker keeps
+# a library only for a symbol; these are the symbols that upstream's own builds include.
 REQUIRED = {
     "torch_cuda": "?warp_size@cuda@at@@YAHXZ",
     "torch_cuda_cpp": "?warp_size@cuda@at@@YAHXZ",
@@ -25,13 +25,13 @@ REQUIRED = {
     "caffe2_gpu": None,
     "caffe2_hip": None,
 }
-ACCELERATOR_CORES = ("c10_cuda", "c10_hip", "c10_xpu")  # named by symbols where a program needs them
-PYTHON_LIBRARY = "torch_python"  # what Python extensions link besides
-# What programs and Python extensions link of a libtorch; the rest of its libraries is loaded by name, or for tests.
+ACCELERATOR_CORES = ("c10_cuda", "c10_hip", "c10_xpu")  # a program that needs them references their symbols
+PYTHON_LIBRARY = "torch_python"  # Python extensions link it too
+# The libraries that programs and Python extensions link; others are loaded with dlopen, or belong to tests.
 LINKABLE = frozenset(
     {"c10", *ACCELERATOR_CORES, "torch_cpu", "torch_cuda", "torch_hip", "torch_xpu", PYTHON_LIBRARY}
 )
-# Every library that carries libtorch's code; a user's own may well begin with `libtorch_` too.
+# Every library that contains libtorch's code; a user's own library may begin with `libtorch_` too.
 TORCH_LIBRARIES = LINKABLE | {
     "torch",
     "torch_cuda_cu",
@@ -45,7 +45,7 @@ TEST_LIBRARIES = frozenset({"jitbackend_test", "torchbind_test", "backend_with_c
 # Only Python loads these; `_C.lib` is the import library of the extension module.
 PYTHON_ONLY = frozenset({PYTHON_LIBRARY, "shm", "_C"})
 
-# The C and C++ runtime, and the driver's libraries, which come with the driver and never with torch.
+# The C and C++ runtime, and libraries that come with a driver and never with torch.
 EVERYWHERE = frozenset(
     {"libc", "libm", "libdl", "librt", "libpthread", "libutil", "libgcc_s", "libstdc++", "ld64"}
     | {"libcuda", "libnvidia-ml", "libze_loader"}
@@ -72,17 +72,27 @@ NVIDIA_PACKAGES = {
     "libnvrtc": "cuda-nvrtc",
     "libnvshmem_host": "nvshmem",
 }
-# The same as a pattern of how a name begins; in a toolkit there are more of them (libcublasLt, libcutensor, …).
+# The same as a pattern for the beginning of a name; a toolkit has more of them (libcublasLt, libcutensor, …).
 NVIDIA = r"lib(cu(blas|dart|dnn|fft|file|pti|rand|solver|sparse|tensor)|nv(rtc|JitLink|ToolsExt|shmem)|nccl)"
-# CUDA's libraries whose SONAME carries CUDA's own major version, and others that must be there once as well.
+# CUDA's libraries whose SONAME has CUDA's own major version, and others of which a process must have only one.
 CUDA_NUMBERED = ("cudart", "cublas", "cublasLt", "nvrtc", "cupti", "nvJitLink")
 CUDA_OTHERS = ("cufft", "cusparse", "cusolver", "curand", "cudnn")
-# What the kernel's driver brings; each machine has its own.
+# What the kernel driver's package contains; each machine has its own.
 DRIVER = r"lib(cuda|nvcuvid|nvidia-[a-z]+|nvoptix)\.so"
+
+# SONAME → package of Debian and Ubuntu, for what the packages of libtorch and of its compiler do not already contain.
+DEBIAN_PACKAGES = {
+    "libOpenCL.so.1": "ocl-icd-libopencl1",
+    "libblas.so.3": "libblas3",
+    "libgfortran.so.5": "libgfortran5",
+    "libgomp.so.1": "libgomp1",
+    "liblapack.so.3": "liblapack3",
+    "libz.so.1": "zlib1g",
+}
 
 
 def library_name(file: str) -> str | None:
-    """The bare name of a shared library's file, `torch_cpu` of `libtorch_cpu.so.1.13`; None of any other file."""
+    """Return the bare name of a shared library, `torch_cpu` for `libtorch_cpu.so.1.13`; None for other files."""
     stem, _, suffix = file.rpartition(".")
     if suffix in {"dll", "lib"}:
         return stem
@@ -94,5 +104,5 @@ def library_name(file: str) -> str | None:
 
 
 def bare_name(file: str) -> str:
-    """As `library_name`; a name that is not like a library's comes back as it is."""
+    """Return `library_name`, or the name unchanged where it is not a library's."""
     return library_name(file) or file

@@ -1,9 +1,4 @@
-"""The directories that path configuration files (`.pth`) in a site directory add to sys.path.
-
-The torch packages that one site-packages directory brings: installed, by a .pth file, or editable.
-
-Which PyPI package brings a library that libtorch's wheels leave to others.
-"""
+"""Packages in site directories: where `import torch` leads, and which PyPI package contains a library."""
 
 from __future__ import annotations
 
@@ -21,89 +16,14 @@ if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
 
-def directories_in(path: Path) -> Iterator[Path]:
-    """The directories that one file names, relative ones below its own; lines that import are not run.
-
-    An `.egg-link`, as setuptools wrote them, names one directory, in its first line.
-    """
-    lines = read_text(path).splitlines()
-    for line in lines[:1] if path.suffix == ".egg-link" else lines:
-        entry = line.strip()
-        if entry and not entry.startswith(("#", "import ", "import\t")) and is_dir(path.parent / entry):
-            yield absolute(path.parent / entry)
-
-
-def added_sites(site: Path) -> Iterator[Path]:
-    """The directories that all `.pth` files in a site directory add, in the order in which Python reads them."""
-    for name in names_in(site):
-        if name.endswith(".pth") and not name.startswith("."):
-            yield from directories_in(site / name)
-
-
-def torch_in(site: Path) -> Iterator[Path]:
-    """The directories that `import torch` may mean through this entry of sys.path, in Python's order."""
-    if is_dir(site / "torch"):
-        yield site / "torch"
-        if is_file(site / "torch" / "__init__.py"):
-            return
-    for name in names_in(site):
-        if name.endswith((".pth", ".egg-link")):
-            yield from (path / "torch" for path in directories_in(site / name) if is_dir(path / "torch"))
-        elif name.startswith(("__editable___torch_", "_torch_editable")) and name.endswith(".py"):
-            yield from from_finder(site / name)
-        elif name.startswith("torch-") and name.endswith(".dist-info"):
-            yield from from_direct_url(site / name / "direct_url.json")
-
-
-def from_finder(path: Path) -> Iterator[Path]:
-    """The directory to which the finder of an editable install maps torch."""
-    import re
-
-    # setuptools maps packages to directories in a dict literal, scikit-build-core to __init__.py files.
-    for match in re.finditer(r"""['"]torch['"]\s*:\s*['"]([^'"\n]+)['"]""", read_text(path)):
-        directory = Path(match[1])
-        directory = directory.parent if directory.suffix == ".py" else directory
-        if is_dir(directory):
-            yield directory
-            return
-
-
-def from_direct_url(path: Path) -> Iterator[Path]:
-    """The source tree that pip recorded for an editable install (PEP 610)."""
-    from urllib.parse import unquote, urlparse
-
-    try:
-        record = load_json(read_bytes(path, LONGEST_JSON + 1) or b"{}")
-    except ValueError:
-        return
-    if (
-        isinstance(record, dict)
-        and isinstance(record.get("dir_info"), dict)
-        and record["dir_info"].get("editable")
-    ):
-        source = Path(unquote(urlparse(str(record.get("url", ""))).path)) / "torch"
-        if is_dir(source):
-            yield source
-
-
-def unread(site: Path) -> str | None:
-    """The record of an editable install in a site-packages directory that is too large to be read, as a sentence."""
-    for name in names_in(site):
-        if name.startswith("torch-") and name.endswith(".dist-info"):
-            path = site / name / "direct_url.json"
-            if len(read_bytes(path, LONGEST_JSON + 1)) > LONGEST_JSON:
-                return f"{path} is larger than {LONGEST_JSON >> 20} MB and is not read"
-    return None
-
-
-# From CUDA 13 on the toolkit's own parts go without suffix; what has releases of its own keeps it.
+# From CUDA 13 on the packages of the toolkit's parts have no suffix; those with releases of their own keep it.
 KEEP_SUFFIX = {"cudnn", "cusparselt", "nccl", "nvshmem"}
-# From CUDA 13 on torch requires the toolkit's parts as extras of one package; where they are called otherwise.
+# From CUDA 13 on torch requires the toolkit's parts as extras of one package. EXTRAS: where the names differ.
 TOOLKIT = "cuda-toolkit"
 EXTRAS = {"cuda-runtime": "cudart", "cuda-cupti": "cupti", "cuda-nvrtc": "nvrtc"}
-# How SONAMEs begin that XPU and ROCm builds need, the longer first → package (Intel's by their wheels of 2026).
+# Beginnings of the SONAMEs that XPU and ROCm builds need, longer ones first → package (Intel's as of 2026).
 OTHERS = {
-    "libmkl_sycl_": "onemkl-sycl-",  # each part is a package
+    "libmkl_sycl_": "onemkl-sycl-",  # one package per part
     "libmkl": "mkl",
     "libiomp5": "intel-openmp",
     "libsycl": "intel-sycl-rt",
@@ -128,24 +48,98 @@ OTHERS = {
 VERSIONS = re.compile(r"(?:[<>=!~]=?=?[A-Za-z0-9.*+!_-]{1,60},?){1,8}")
 
 
+def directories_in(path: Path) -> Iterator[Path]:
+    """Yield the directories that a `.pth` or `.egg-link` file names; import lines are not run.
+
+    Relative names start at the file's own directory. An `.egg-link`, an old format of setuptools, names one directory,
+    in its first line.
+    """
+    lines = read_text(path).splitlines()
+    for line in lines[:1] if path.suffix == ".egg-link" else lines:
+        entry = line.strip()
+        if entry and not entry.startswith(("#", "import ", "import\t")) and is_dir(path.parent / entry):
+            yield absolute(path.parent / entry)
+
+
+def added_sites(site: Path) -> Iterator[Path]:
+    """Yield the directories that the `.pth` files in a site directory add to sys.path, in Python's order."""
+    for name in names_in(site):
+        if name.endswith(".pth") and not name.startswith("."):
+            yield from directories_in(site / name)
+
+
+def torch_in(site: Path) -> Iterator[Path]:
+    """Yield the torch directories that an entry of sys.path leads to, in Python's order."""
+    if is_dir(site / "torch"):
+        yield site / "torch"
+        if is_file(site / "torch" / "__init__.py"):
+            return
+    for name in names_in(site):
+        if name.endswith((".pth", ".egg-link")):
+            yield from (path / "torch" for path in directories_in(site / name) if is_dir(path / "torch"))
+        elif name.startswith(("__editable___torch_", "_torch_editable")) and name.endswith(".py"):
+            yield from from_finder(site / name)
+        elif name.startswith("torch-") and name.endswith(".dist-info"):
+            yield from from_direct_url(site / name / "direct_url.json")
+
+
+def from_finder(path: Path) -> Iterator[Path]:
+    """Yield the directory to which the finder of an editable install maps torch."""
+    # setuptools maps packages to directories in a dict literal, scikit-build-core to __init__.py files.
+    for match in re.finditer(r"""['"]torch['"]\s*:\s*['"]([^'"\n]+)['"]""", read_text(path)):
+        directory = Path(match[1])
+        directory = directory.parent if directory.suffix == ".py" else directory
+        if is_dir(directory):
+            yield directory
+            return
+
+
+def from_direct_url(path: Path) -> Iterator[Path]:
+    """Yield the source tree that pip recorded for an editable install (PEP 610)."""
+    from urllib.parse import unquote, urlparse
+
+    try:
+        record = load_json(read_bytes(path, LONGEST_JSON + 1) or b"{}")
+    except ValueError:
+        return
+    if (
+        isinstance(record, dict)
+        and isinstance(record.get("dir_info"), dict)
+        and record["dir_info"].get("editable")
+    ):
+        source = Path(unquote(urlparse(str(record.get("url", ""))).path)) / "torch"
+        if is_dir(source):
+            yield source
+
+
+def unread(site: Path) -> str | None:
+    """Report the record of an editable install in a site directory that is too large to read."""
+    for name in names_in(site):
+        if name.startswith("torch-") and name.endswith(".dist-info"):
+            path = site / name / "direct_url.json"
+            if len(read_bytes(path, LONGEST_JSON + 1)) > LONGEST_JSON:
+                return f"{path} is larger than {LONGEST_JSON >> 20} MB and is not read"
+    return None
+
+
 def package_of(library: str, cuda: str | None, requires: str = "") -> str | None:
-    """The package that brings a library, or None where it is not known.
+    """Return the PyPI package that contains a library; None where unknown.
 
     Args:
         library: SONAME, such as `libcupti.so.13`.
         cuda: torch's CUDA version, such as `13.2`.
-        requires: text of torch's METADATA; where it names a package for this library, that name is taken.
+        requires: text of torch's METADATA; a name for the package in it takes precedence.
     """
     match = re.match(r"([\w+-]+?)(?:[_.]\d[\w.]*)?\.so(?:\.|$)", library)
     stem = match[1] if match else library
     parts = (NVIDIA_PACKAGES[known] for known in NVIDIA_PACKAGES if stem.startswith(f"{known}_"))
     part = NVIDIA_PACKAGES.get(stem) or next(parts, None)
     if part is None:
-        begins = next((known for known in OTHERS if stem.startswith(known)), "")
-        if not begins.endswith("sycl_"):
-            return OTHERS.get(begins)
-        rest = stem[len(begins) :]
-        return OTHERS[begins] + rest if re.fullmatch(r"[a-z0-9_]+", rest) else None
+        prefix = next((known for known in OTHERS if stem.startswith(known)), "")
+        if not prefix.endswith("sycl_"):
+            return OTHERS.get(prefix)
+        rest = stem[len(prefix) :]
+        return OTHERS[prefix] + rest if re.fullmatch(r"[a-z0-9_]+", rest) else None
     named = re.search(rf"^Requires-Dist:\s*(nvidia-{part}(?:-cu\d+)?)(?![\w-])", requires, re.MULTILINE)
     if named:
         return named[1]
@@ -156,15 +150,14 @@ def package_of(library: str, cuda: str | None, requires: str = "") -> str | None
 
 
 def pinned(package: str, requires: str) -> str | None:
-    """The requirement by which torch's METADATA asks for a package: without marker, in PEP 440's short form.
+    """Return torch's requirement for a package, from its METADATA, without the marker.
 
     Args:
-        package: its name, such as `nvidia-cudnn-cu13`; a part of CUDA's toolkit is looked for in the extras of
-            `cuda-toolkit`, too.
+        package: its name, such as `nvidia-cudnn-cu13`; the extras of `cuda-toolkit` are searched as well.
         requires: text of METADATA.
 
     Returns:
-        `nvidia-cudnn-cu13==9.26.0.51` or `cuda-toolkit[cublas]==13.2.2`; None where torch does not ask for it.
+        `nvidia-cudnn-cu13==9.26.0.51` or `cuda-toolkit[cublas]==13.2.2`; None where torch does not require it.
     """
     direct = re.search(rf"^Requires-Dist:\s*{re.escape(package)}(?![\w-])([^;\n]*)", requires, re.MULTILINE)
     if direct:
@@ -177,14 +170,14 @@ def pinned(package: str, requires: str) -> str | None:
     return None
 
 
-def _with_version(package: str, said: str) -> str:
-    """A requirement with the versions that METADATA asks for; without them where they are none (PEP 440)."""
-    versions = re.sub(r"[\s()]", "", said)
+def _with_version(package: str, declared: str) -> str:
+    """Add the versions from METADATA to a package's name, if they are valid (PEP 440)."""
+    versions = re.sub(r"[\s()]", "", declared)
     return package + versions if not versions or VERSIONS.fullmatch(versions) else package
 
 
 def metadata(layout: Layout) -> str:
-    """The METADATA of torch's distribution beside a libtorch; empty where there is none."""
+    """Return the METADATA of the torch distribution that a libtorch belongs to; empty where there is none."""
     for name in layout.tree.names(".."):
         if name.startswith("torch-") and name.endswith(".dist-info"):
             return layout.tree.text(f"../{name}/METADATA") or ""

@@ -1,4 +1,4 @@
-"""Where to look for a libtorch, in order. A place is a path and how it was come by; no checking."""
+"""The places to look for a libtorch, in order: paths with how each was found; nothing is checked here."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torchlink.libtorch.packages import torch_in, unread
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Found by one of these, a libtorch was meant and no other: when it is broken, that is an error.
+# The user named the libtorch by one of these: a broken one is an error, and no other is used instead.
 NAMED = ("--libtorch", "--python", "TORCHLINK_LIBTORCH")
-# Variables that hold one path; other tools read them too (tch-rs, torch-sys, upstream's TorchConfig).
+# Variables with one path each; other tools read them too (tch-rs, torch-sys, upstream's TorchConfig).
 VARIABLES = ("TORCHLINK_LIBTORCH", "LIBTORCH", "TORCH_INSTALL_PREFIX", "Torch_DIR")
-# Where projects that vendor a libtorch unpack it, as seen in the sources and READMEs of C++, Rust, Go, Nim,
-# Haskell, Elixir and OCaml projects; CMake's FetchContent puts it into `_deps`.
+# Where projects that vendor a libtorch unpack it, according to the sources and READMEs of C++, Rust, Go,
+# Nim, Haskell, Elixir and OCaml projects; CMake's FetchContent puts it into `_deps`.
 VENDORED = (
     "libtorch",
     "vendor/libtorch",
@@ -57,15 +57,15 @@ class Place(NamedTuple):
 
     path: Path
     found_by: str
-    expected: bool  # somebody said that a libtorch is there: finding nothing is worth telling
-    absent: str | None = None  # why there is nothing to look at, where that is known already
+    expected: bool  # a libtorch should be there: its absence is reported
+    absent: str | None = None  # why there is nothing to look at, if already known
 
 
 def named_places(libtorch: Sequence[Path], python: str | None) -> Iterator[Place]:
-    """The places of `--libtorch`, then of `--python`.
+    """Yield the places of `--libtorch`, then of `--python`.
 
     Raises:
-        ToolMissingError: there is no such interpreter.
+        ToolMissingError: no such interpreter.
     """
     for path in libtorch:
         yield Place(path.expanduser(), "--libtorch", expected=True)
@@ -74,7 +74,7 @@ def named_places(libtorch: Sequence[Path], python: str | None) -> Iterator[Place
 
 
 def places() -> Iterator[Place]:
-    """Every place of the design's order; lazy, because the first usable one ends the search."""
+    """Yield every place in the documented order; lazily, because the first usable one ends the search."""
     yield from from_variables()
     yield from active_environments()
     for name in VENDORED:
@@ -93,7 +93,7 @@ def places() -> Iterator[Place]:
 
 
 def from_variables() -> Iterator[Place]:
-    """What environment variables name."""
+    """Yield the places that environment variables name."""
     for variable in VARIABLES:
         if os.environ.get(variable):
             yield Place(Path(os.environ[variable]).expanduser(), variable, expected=True)
@@ -103,7 +103,7 @@ def from_variables() -> Iterator[Place]:
 
 
 def active_environments() -> Iterator[Place]:
-    """The active virtual environment, then the conda environment, whose prefix may hold a bare libtorch."""
+    """Yield the active virtual environment, then the conda environment, whose prefix may be a libtorch itself."""
     if os.environ.get("VIRTUAL_ENV"):
         prefix = Path(os.environ["VIRTUAL_ENV"])
         yield from of_environment(environment_at(prefix), "active virtual environment", str(prefix))
@@ -114,7 +114,7 @@ def active_environments() -> Iterator[Place]:
 
 
 def of_environment(environment: Environment, found_by: str, name: str) -> Iterator[Place]:
-    """The torchs of an environment in the order of its sys.path; where there is none, the reason."""
+    """Yield the torch directories of an environment in the order of its sys.path; without any, the reason."""
     found = False
     for site in environment.sites:
         for path in torch_in(site):
@@ -126,7 +126,7 @@ def of_environment(environment: Environment, found_by: str, name: str) -> Iterat
 
 
 def searched() -> list[str]:
-    """The places that are only mentioned when nothing was found: one line a group."""
+    """Return what was searched, for the error when nothing was found: one line per group."""
     return [
         f"variables: {', '.join((*VARIABLES, 'CMAKE_PREFIX_PATH', 'VIRTUAL_ENV', 'CONDA_PREFIX'))}",
         f"below {Path.cwd()}: {', '.join(VENDORED)}",

@@ -1,4 +1,4 @@
-"""What a named path may mean: a root, its `lib`, a directory around it, an archive."""
+"""From a path to a libtorch: the path may be its root, its `lib`, a directory around it, or an archive."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 ARCHIVES = {".whl", ".zip"}
 DEBIAN_START = b"!<arch>\ndebian-binary"
 DEBIAN_PACKAGE = (
-    "a Debian package, not extracted; unpack it and those that it depends on into one directory, `dpkg -x FILE DIR`, "
-    "and name that"
+    "a Debian package, not extracted; unpack it and its dependencies into one directory (`dpkg -x FILE DIR`) and name "
+    "that directory"
 )
 INNER = {"lib", "lib64", "include", "bin", "share"}
 
 
 def resolve(path: Path) -> Layout | NoLibtorch:
-    """The libtorch at a path, else the reason of the place that came nearest to one.
+    """Return the libtorch at a path, or the reason of the place that comes closest to one.
 
-    Understood are a root, its `lib` or `include`, a directory that contains `libtorch/` or `torch/`, a
-    site-packages, a virtual environment or conda prefix, `share/cmake/Torch` and what is on the way to it,
+    Accepted are a root, its `lib` or `include`, a directory that contains `libtorch/` or `torch/`, a
+    site-packages, a virtual environment or conda prefix, `share/cmake/Torch` and its parents,
     a TorchConfig.cmake or library file, an unpacked system root, a wheel and a zip.
     """
     from torchlink.libtorch.tree import DirectoryTree
@@ -45,7 +45,7 @@ def resolve(path: Path) -> Layout | NoLibtorch:
         libraries = found if isinstance(found, Layout) else found.libraries
         if libraries:
             package = found is not libraries and libraries.kind == "pip"
-            found = behind_links(libraries, beyond=package) or found
+            found = link_targets(libraries, beyond=package) or found
         if isinstance(found, Layout):
             return found
         if number == 0 or found.nearness > nearest.nearness:
@@ -54,7 +54,7 @@ def resolve(path: Path) -> Layout | NoLibtorch:
 
 
 def in_file(path: Path) -> Layout | NoLibtorch | None:
-    """What a file is known for; None for one of libtorch's own, whose directory counts."""
+    """Return what a file is; None for a file of libtorch's own, whose directory counts instead."""
     from torchlink.libtorch.tree import ZIP_START, ArchiveTree
 
     start = read_bytes(path, len(DEBIAN_START))
@@ -70,17 +70,17 @@ def in_file(path: Path) -> Layout | NoLibtorch | None:
     return NoLibtorch("a file, but neither a wheel nor a zip", NOTHING)
 
 
-def behind_links(libraries: Layout, *, beyond: bool) -> Layout | None:
-    """The libtorch to which the libraries of a tree are links, or None where they are none.
+def link_targets(libraries: Layout, *, beyond: bool) -> Layout | None:
+    """Return the libtorch that the libraries of a tree are links to; None where they are not links.
 
-    conda-forge lays torch out so: `<env>/lib` and `<env>/include` hold libtorch, and the Python package's
-    `torch/lib` holds links to it. In Debian's package `torch/include` holds links as well; but what the libraries
-    need is next to the real ones.
+    conda-forge does this: `<env>/lib` and `<env>/include` hold libtorch, and the Python package's `torch/lib` holds
+    links to it. In Debian's package `torch/include` has links as well, but the dependencies are next to the real
+    libraries.
 
     Args:
-        libraries: the tree's.
-        beyond: links to any place count, not only those to a system's `lib/<triple>`: the tree is a Python package
-            without headers. A plain directory of links was meant as it is.
+        libraries: the layout of the tree with the links.
+        beyond: follow links to any place, not only to a system's `lib/<triple>`; for a Python package without
+            headers. A plain directory of links is used as it is.
     """
     from torchlink.libtorch.libraries import library_file
     from torchlink.libtorch.tree import DirectoryTree
@@ -97,7 +97,7 @@ def behind_links(libraries: Layout, *, beyond: bool) -> Layout | None:
 
 
 def roots_of(path: Path) -> Iterator[Path]:
-    """The roots that a directory may stand for, the likeliest first; only directories that exist."""
+    """Yield the roots that a directory may refer to, the most likely first; only directories that exist."""
     path = absolute(path)
     if path.name in INNER:
         yield path.parent
@@ -118,9 +118,9 @@ def roots_of(path: Path) -> Iterator[Path]:
 
 
 def site_dirs(prefix: Path) -> list[Path]:
-    """The site-packages and dist-packages directories of an installation prefix, platform ones first."""
+    """Return the site-packages and dist-packages directories of a prefix, platform-specific ones first."""
     found: list[Path] = []
-    platform_dir = () if os.path.islink(prefix / "lib64") else ("lib64",)  # noqa: PTH114 - in a venv, to lib
+    platform_dir = () if os.path.islink(prefix / "lib64") else ("lib64",)  # noqa: PTH114 - a link to lib in a venv
     for library in (*platform_dir, "lib", "local/lib"):
         pythons = [name for name in names_in(prefix / library) if name.startswith(("python3", "pypy3"))]
         for name in sorted(pythons, key=newest_first):
@@ -130,13 +130,13 @@ def site_dirs(prefix: Path) -> list[Path]:
 
 
 def newest_first(name: str) -> tuple[int, str]:
-    """A sort key for `python3.9` and `python3.12`."""
+    """Sort key that puts `python3.12` before `python3.9`."""
     minor = name.partition(".")[2].rstrip("t")
     return -whole_number(minor) if minor.isdigit() else 0, name
 
 
 def unique(paths: list[Path]) -> list[Path]:
-    """Without those that lead to a directory seen before (`lib64` is often a link to `lib`)."""
+    """Return the paths without those that resolve to an earlier one (`lib64` is often a link to `lib`)."""
     seen: set[str] = set()
     kept = []
     for path in paths:

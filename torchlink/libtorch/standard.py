@@ -1,4 +1,4 @@
-"""Which C++ standard a libtorch needs, by its headers' checks, and which it prefers, by what it declares."""
+"""The C++ standard that a libtorch's headers require, and the one that its build files prefer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchlink.libtorch.version import release
 if TYPE_CHECKING:
     from torchlink.libtorch.layout import Layout
 
-# Headers that refuse an older compiler with #error. Which of them does changes with the version.
+# Headers that reject an older standard with #error; which of them does so varies by version.
 GUARDS = (
     "ATen/ATen.h",
     "c10/util/C++17.h",
@@ -20,12 +20,12 @@ GUARDS = (
     "torch/headeronly/macros/Macros.h",
 )
 FALLBACK = 17
-# Where there are no headers to ask: (since, what those of that version require, what its build files prefer).
+# Without headers: (first version, the standard its headers require, the one its build files prefer).
 BY_VERSION = (((2, 14), 20, 20), ((2, 12), 17, 20), ((2, 1), 17, 17), ((1, 5), 14, 14), ((0, 0), 11, 11))
 
 
 class Standard(NamedTuple):
-    """C++ standards as their two digits."""
+    """C++ standards, as two digits."""
 
     required: int
     preferred: int
@@ -33,10 +33,10 @@ class Standard(NamedTuple):
 
 
 def read_standard(layout: Layout, version: str | None) -> Standard:
-    """The least standard that the headers accept, and the one that libtorch's own build files hand on.
+    """Return the lowest standard that the headers accept, and the one that libtorch's build files set.
 
     Args:
-        layout: where the headers are; libraries without any get what the headers of their version ask for.
+        layout: where the headers are; without headers, the standards of this version are used.
         version: libtorch's, where it is known.
     """
     if not layout.tree.is_dir(layout.include):
@@ -45,7 +45,9 @@ def read_standard(layout: Layout, version: str | None) -> Standard:
     declared, declared_file = declared_standard(layout)
     if guard is None:
         if declared is None:
-            return Standard(FALLBACK, FALLBACK, "an assumption: neither headers nor TorchConfig.cmake tell")
+            return Standard(
+                FALLBACK, FALLBACK, "assumed: neither the headers nor TorchConfig.cmake name a standard"
+            )
         return Standard(declared, declared, f"{declared_file}; the headers check nothing")
     evidence = f"the check in {guard_file}"
     if declared is not None and declared > guard:
@@ -54,18 +56,16 @@ def read_standard(layout: Layout, version: str | None) -> Standard:
 
 
 def standard_of(version: str | None) -> Standard:
-    """What the headers of a version ask for."""
+    """Return the standards of a version."""
     number = release(version) if version else None
     if number is None:
-        return Standard(FALLBACK, FALLBACK, "an assumption: there are neither headers nor a version")
+        return Standard(FALLBACK, FALLBACK, "assumed: there are neither headers nor a version")
     required, preferred = next(asked for since, *asked in BY_VERSION if number >= since)
-    return Standard(
-        required, preferred, f"the version, {version}: the headers, which would tell, are missing"
-    )
+    return Standard(required, preferred, f"the version, {version}, because the headers are missing")
 
 
 def header_standard(layout: Layout) -> tuple[int | None, str]:
-    """The highest standard that some header insists on, and that header."""
+    """Return the highest standard that a header requires, and that header."""
     best: tuple[int | None, str] = (None, "")
     for header in GUARDS:
         text = layout.tree.text(f"{layout.include}/{header}")
@@ -76,7 +76,7 @@ def header_standard(layout: Layout) -> tuple[int | None, str]:
 
 
 def guard_in(text: str) -> int | None:
-    """The standard below which a header's text stops with #error, or None.
+    """Return the standard below which a header stops with #error, or None.
 
     A guard is an #if that compares `__cplusplus` (or MSVC's `_MSVC_LANG`) and whose next directive is #error:
     `#if !defined(_MSC_VER) && __cplusplus < 201703L`.
@@ -95,7 +95,7 @@ def guard_in(text: str) -> int | None:
 
 
 def declared_standard(layout: Layout) -> tuple[int | None, str]:
-    """What TorchConfig.cmake or torch's own extension builder compiles with."""
+    """Return the standard that TorchConfig.cmake or torch's extension builder compiles with, and that file."""
     if layout.cmake_dir is not None:
         text = layout.tree.text(f"{layout.cmake_dir}/TorchConfig.cmake") or ""
         # CXX_STANDARD up to 2.14, a compile feature from 2.15 on.
@@ -108,6 +108,6 @@ def declared_standard(layout: Layout) -> tuple[int | None, str]:
     return (max(found), "utils/cpp_extension.py") if found else (None, "")
 
 
-def numbers_after(text: str, words: str) -> list[int]:
-    """The two-digit numbers that follow some words."""
-    return [whole_number(rest[:2]) for rest in text.split(words)[1:] if rest[:2].isdigit()]
+def numbers_after(text: str, prefix: str) -> list[int]:
+    """Return the two-digit numbers that follow a prefix."""
+    return [whole_number(rest[:2]) for rest in text.split(prefix)[1:] if rest[:2].isdigit()]

@@ -1,9 +1,8 @@
-"""What the system itself brings: libraries that are everywhere, and those that its loader finds by default.
+"""Libraries of the operating system: what its loader finds by default, and what an unpacked system contains.
 
-A libtorch in an unpacked system, such as Debian's packages below a directory that is not `/`.
-
-Its libraries carry no search path: they rely on the loader of their own system. What that loader would find is
-looked up here, so that a program of this system can be told the same directories.
+The libraries of a libtorch in an unpacked system (Debian packages below a directory other than `/`) have no search
+path: they rely on the loader of their own system. `Sysroot` looks up what that loader would find, so that a program of
+this system can be linked with the same directories.
 """
 
 from __future__ import annotations
@@ -23,21 +22,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+C_HEADER = "features.h"  # of glibc and musl; every header of the C library includes it
+
+
 def on_every_system(name: str) -> bool:
-    """Whether a SONAME is the C runtime's, the C++ runtime's or a driver's."""
+    """Whether a SONAME belongs to the C runtime, the C++ runtime or a driver."""
     return name.partition(".so")[0] in EVERYWHERE or name.startswith(LOADERS)
 
 
 def found_by_default(names: list[str], requester: ElfFile, packaged: Callable[[str], bool]) -> set[str]:
-    """Those SONAMEs that this system's loader finds without a search path.
+    """Return the SONAMEs that this system's loader finds without a search path.
 
-    Another machine's system cannot be looked at: there everything is taken to be found that is not `packaged`,
-    which is to say that a PyPI package brings it.
+    Another machine's system cannot be examined: every name that is not in a PyPI package (`packaged`) is assumed to
+    be found there.
     """
     if requester.machine != this_machine().arch:
         return {name for name in names if not packaged(name)}
-    from torchlink.binary.system import system_for
-
     system = system_for(requester)
     return {
         name
@@ -46,16 +46,13 @@ def found_by_default(names: list[str], requester: ElfFile, packaged: Callable[[s
     }
 
 
-C_HEADER = "features.h"  # glibc's and musl's own; every header of the C library includes it
-
-
 class Sysroot:
     """The libraries of an unpacked system.
 
     Args:
-        root: libtorch's, which is `/` or `/usr` of that system.
-        library_dir: libtorch's, which is looked into first.
-        main: one of libtorch's libraries, for its kind of machine.
+        root: libtorch's root, which is `/` or `/usr` of that system.
+        library_dir: libtorch's library directory, which is searched first.
+        main: one of libtorch's libraries, which names the machine.
     """
 
     def __init__(self, root: Path, library_dir: Path, main: ElfFile) -> None:
@@ -67,16 +64,16 @@ class Sysroot:
         self._others = [directory for directory in others if os.path.realpath(directory) != real]
 
     def elsewhere(self, name: str) -> Path | None:
-        """The directory outside of libtorch's that holds a library.
+        """Return the directory, other than libtorch's, that contains a library.
 
-        Debian gives the name of some libraries (BLAS, LAPACK) to one of several packages when these are installed:
-        each has a directory of its own below `lib/<triple>`, and OpenBLAS's sorts behind the reference ones.
+        Several Debian packages provide BLAS and LAPACK under one name, each in a directory below `lib/<triple>`; one is
+        chosen when they are installed. OpenBLAS's directory sorts after the reference ones.
         """
         for directory in self._others:
             if is_file(directory / name):
                 return directory
         for directory in (self.library_dir, *self._others):
-            # A link may be absolute, as Debian's alternatives are: it stands for a place below the system's root.
+            # A link may be absolute, as Debian's alternatives are; it is relative to the system's root.
             inside = self._system.tree.inside(os.path.realpath(directory))
             real = Path(self._system.tree.on_host(f"{inside}/{name}")) if inside else None
             if real and is_file(real) and is_file(real.parent / name):
@@ -90,21 +87,21 @@ class Sysroot:
 def find_in_system(
     requesters: dict[str, str], sysroot: Sysroot, by_default: Callable[[list[str]], set[str]]
 ) -> tuple[dict[Path, list[str]], dict[str, str]]:
-    """Follow names to the directories of an unpacked system, and on through what the libraries there need.
+    """Find libraries, and their dependencies in turn, in the directories of an unpacked system.
 
-    What this system has anyway is taken from it, but for what is in libtorch's own directory: that one the
-    program's search path names in any case.
+    Libraries that this system has are used from it, except those in libtorch's own directory, which is on the
+    program's search path in any case.
 
     Args:
-        requesters: NEEDED name → file name of the libtorch library that asks for it.
+        requesters: NEEDED name → file name of the libtorch library that needs it.
         sysroot: where to look.
-        by_default: which names this system's loader finds by itself.
+        by_default: returns the names that this system's loader finds without a search path.
 
     Returns:
-        Directory → names found there, and the names that are nowhere → the libtorch library that started it.
+        Directory → names found there; and missing name → the libtorch library that needs it, perhaps indirectly.
     """
     found: dict[Path, list[str]] = {}
-    nowhere: dict[str, str] = {}
+    missing: dict[str, str] = {}
     known = dict(requesters)
     level = list(requesters)
     while level:
@@ -116,7 +113,7 @@ def find_in_system(
                 continue
             home = sysroot.elsewhere(name) if name in away else sysroot.library_dir
             if home is None:
-                nowhere[name] = known[name]
+                missing[name] = known[name]
                 continue
             found.setdefault(home, []).append(name)
             for needed in needed_by(home / name):
@@ -124,11 +121,11 @@ def find_in_system(
                     known[needed] = known[name]
                     following.append(needed)
         level = following
-    return found, nowhere
+    return found, missing
 
 
 def needed_by(library: Path) -> tuple[str, ...]:
-    """The NEEDED names of a library; none where it cannot be read, which the linker will say."""
+    """Return the NEEDED names of a library; none where it cannot be read, which the linker will report."""
     try:
         return ElfFile.open(library).dynamic.needed
     except (FileError, MalformedFileError):
@@ -136,5 +133,5 @@ def needed_by(library: Path) -> tuple[str, ...]:
 
 
 def has_c_headers(directory: Path) -> bool:
-    """Whether an include directory holds a C library's headers too, which must not go before the compiler's."""
+    """Whether an include directory has C library headers too, which must not come before the compiler's."""
     return is_file(directory / C_HEADER)

@@ -1,7 +1,4 @@
-"""Refusing an archive where files are needed.
-
-The files of a libtorch, seen alike whether they are in a directory or are packed in a wheel or zip.
-"""
+"""Access to the files of a libtorch, the same for a directory and for a wheel or zip."""
 
 from __future__ import annotations
 
@@ -22,37 +19,24 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
 
-def check_unpacked(libtorch: Libtorch) -> None:
-    """Refuse a libtorch that is not extracted, for words that a build will use.
-
-    Raises:
-        LibtorchUnusableError: it is.
-    """
-    if libtorch.packed:
-        raise LibtorchUnusableError(
-            f"{libtorch.root} is not extracted: compiler, linker and loader need files.",
-            hint=f"Unpack it (torchlink extract {quoted(str(libtorch.root))} DIR) and say --libtorch DIR.",
-        )
-
-
-LONGEST_TEXT = 4 << 20  # bytes; the largest text that is read, METADATA with every licence, is far smaller
+LONGEST_TEXT = 4 << 20  # bytes; METADATA with every licence, the largest text that is read, is far smaller
 ANCHORS = frozenset({"libc10.so", "libtorch.so", "libc10.dylib", "libtorch.dylib", "c10.dll", "torch.dll"})
-ZIP_START = b"PK\3\4"  # of the first member
-LARGEST_PACKED = 64 << 20  # bytes; a packed library above this would take too long to unpack in memory
+ZIP_START = b"PK\3\4"  # the header of the first member
+LARGEST_PACKED = 64 << 20  # bytes; a larger library would take too long to unpack in memory
 
 
 class Tree(Protocol):
     """Read access to one libtorch.
 
-    Names are relative to `root`, with `/` between their parts; `""` is the root itself and `..` may lead out
-    of it, to what stands beside torch. A name that does not exist gives False, None or an empty tuple.
+    Names are relative to `root` and use `/`; `""` is the root itself, and `..` may lead out of it, to what is next to
+    torch. For a name that does not exist the methods return False, None or an empty tuple.
     """
 
     root: Path  # the directory, or the archive's own path
     packed: bool
 
     def path(self, name: str) -> Path:
-        """What messages and reports call it: absolute; below the archive's path where packed."""
+        """The absolute path for messages and reports; below the archive's path where packed."""
 
     def is_file(self, name: str) -> bool:
         """Whether a file (or a link to one) has this name."""
@@ -70,21 +54,21 @@ class Tree(Protocol):
         """Bytes of a file, 0 where there is none."""
 
     def text(self, name: str) -> str | None:
-        """A text file's content, at most `LONGEST_TEXT` bytes of it."""
+        """The content of a text file, at most `LONGEST_TEXT` bytes."""
 
     def head(self, name: str, size: int) -> bytes:
         """The first bytes of a file."""
 
     def elf(self, name: str) -> ElfFile | None:
-        """A reader of an ELF file, or None where there is none, or unpacking it would take too long.
+        """Open an ELF file; None where there is none or unpacking it would take too long.
 
         Raises:
-            MalformedFileError: it is there but damaged.
+            MalformedFileError: it is damaged.
         """
 
 
 class DirectoryTree:
-    """A libtorch that is unpacked on the disk."""
+    """A libtorch in a directory."""
 
     packed = False
 
@@ -97,7 +81,7 @@ class DirectoryTree:
         return f"{self._base}/{name}" if name else self._base
 
     def path(self, name: str) -> Path:
-        """The absolute path, `..` removed where that leads to the same place."""
+        """The absolute path, with `..` removed where that does not change its meaning."""
         full = self._full(name)
         if ".." not in name:
             return Path(full)
@@ -133,7 +117,7 @@ class DirectoryTree:
         return 0 if status is None else status.st_size
 
     def text(self, name: str) -> str | None:
-        """A text file's content, at most `LONGEST_TEXT` bytes of it."""
+        """The content of a text file, at most `LONGEST_TEXT` bytes."""
         content = self.head(name, LONGEST_TEXT)
         return content.decode("utf-8", "replace") if content or self.is_file(name) else None
 
@@ -142,23 +126,23 @@ class DirectoryTree:
         return read_bytes(self._full(name), size)
 
     def elf(self, name: str) -> ElfFile | None:
-        """A reader of an ELF file, or None where there is none."""
+        """Open an ELF file; None where there is none."""
         if not self.is_file(name):
             return None
         return ElfFile.open(Path(self._full(name)))
 
 
 class ArchiveTree:
-    """A libtorch in a wheel or zip file, read in place: only the members asked for are unpacked, in memory.
+    """A libtorch in a wheel or zip file, read in place: members are unpacked one at a time, in memory.
 
     Args:
         archive: the file.
-        inside: directory in it that is the libtorch's root, such as `torch`, `""` for its top; the one whose
-            `lib/` holds a libtorch where omitted.
+        inside: the libtorch's root in the archive, such as `torch`, or `""` for the top; by default the directory whose
+            `lib/` has a libtorch.
 
     Raises:
         FileError: it cannot be read.
-        MalformedFileError: it is no zip file, or its directory is damaged.
+        MalformedFileError: it is not a zip file, or its directory is damaged.
     """
 
     packed = True
@@ -204,7 +188,7 @@ class ArchiveTree:
         return self._sizes.get(self._member(name), 0)
 
     def text(self, name: str) -> str | None:
-        """A text member's content, at most `LONGEST_TEXT` bytes of it."""
+        """The content of a text member, at most `LONGEST_TEXT` bytes."""
         return self.head(name, LONGEST_TEXT).decode("utf-8", "replace") if self.is_file(name) else None
 
     def head(self, name: str, size: int) -> bytes:
@@ -236,7 +220,7 @@ def open_zip(path: Path) -> ZipFile:
 
     Raises:
         FileError: it cannot be read.
-        MalformedFileError: it is no zip file.
+        MalformedFileError: it is not a zip file.
     """
     from zipfile import BadZipFile, ZipFile
 
@@ -246,7 +230,7 @@ def open_zip(path: Path) -> ZipFile:
     try:
         return ZipFile(path)
     except OSError as error:
-        from torchlink.binary.data import unreadable  # nearly never needed
+        from torchlink.binary.data import unreadable  # rarely needed
 
         raise unreadable(path, error) from error
     except (BadZipFile, ValueError, NotImplementedError) as error:
@@ -254,7 +238,7 @@ def open_zip(path: Path) -> ZipFile:
             raise MalformedFileError(
                 f"{path} is cut off or damaged: it begins as a zip file, and the list of contents at its end is "
                 "missing; download it again.",
-                hint="Compare its size with the one that the download page names.",
+                hint="Compare its size with the one on the download page.",
             ) from error
         raise MalformedFileError(
             f"{path} is neither a wheel nor a zip file.",
@@ -263,10 +247,23 @@ def open_zip(path: Path) -> ZipFile:
 
 
 def root_inside(members: Iterable[str]) -> str:
-    """The directory inside an archive whose `lib/` holds a libtorch; the shortest where there are several."""
+    """Return the directory in an archive whose `lib/` has a libtorch; the shortest of several."""
     roots = []
     for member in members:
         directory, _, name = member.rpartition("/")
         if name in ANCHORS and (directory == "lib" or directory.endswith("/lib")):
             roots.append(directory[:-4])
     return min(roots, key=lambda root: (root.count("/"), len(root)), default="")
+
+
+def check_unpacked(libtorch: Libtorch) -> None:
+    """Refuse a libtorch that is not extracted: a build needs its files.
+
+    Raises:
+        LibtorchUnusableError: it is an archive.
+    """
+    if libtorch.packed:
+        raise LibtorchUnusableError(
+            f"{libtorch.root} is not extracted: compiler, linker and loader need files.",
+            hint=f"Unpack it (torchlink extract {quoted(str(libtorch.root))} DIR) and use --libtorch DIR.",
+        )

@@ -1,8 +1,6 @@
-"""torch's own statement of what it is: `torch/version.py`, parsed as text.
+"""The version of a libtorch: stated by several files, and compiled into its libraries.
 
-The version that was compiled into a libtorch's libraries, which no edited text file can change.
-
-Which version a libtorch is. Several files say; where they contradict one another the libraries decide.
+`version.py` and its like can be edited; where files contradict each other, what is in the libraries decides.
 """
 
 from __future__ import annotations
@@ -23,12 +21,126 @@ if TYPE_CHECKING:
     from torchlink.binary.elf import ElfFile
     from torchlink.libtorch.layout import Layout
 
+EXTRACTED = "share/torch/version.py"  # where torchlink extract puts it
+# The macros moved from the second file to the first in 2.10.
+VERSION_HEADERS = ("torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h")
+PARTS = ("MAJOR", "MINOR", "PATCH")
+# `2.13.0`, `2.6.0.dev20241112+cu124`, `1.13.0a0+git49444c3`; anything else is rejected, as it could be code in a build
+# file.
+VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,8}){1,3}[A-Za-z0-9._+-]{0,80}")
+SHOWN = 60  # characters of an invalid version in messages
+NUMBER = rb"(\d+\.\d+\.\d+)[\w.+]*"  # a release, and the rest of the version
+# Strings before the version in .rodata of libtorch_cpu: its name in the build settings (to 2.8, for at::show_config),
+# and the producer of ONNX graphs.
+BEFORE = (b"TORCH_VERSION\0", b"GraphEncoder\0")
+CODE = 32  # bytes; the function is a constant and a return
 
-EXTRACTED = "share/torch/version.py"  # where torchlink extract keeps it
+
+class Version(NamedTuple):
+    """A version with the file it is from, and the files that contradict it."""
+
+    text: str | None
+    source: str | None
+    conflicts: tuple[str, ...]
+
+
+def read_version(layout: Layout, version_py: VersionPy | None) -> Version:
+    """Compare what the files state; the libraries of an archive are read only where the files disagree."""
+    stated = list(claimed_versions(layout, version_py))
+    claims = [claim for claim in stated if is_version(claim[0])]
+    invalid = tuple(
+        f"{visible(file)} has no valid version: {abbreviated(text)}"
+        for text, file in stated
+        if not is_version(text)
+    )
+    unanimous = len({release(text) for text, _ in claims}) == 1
+    built = None if layout.tree.packed and unanimous else built_version(layout)
+    if built is not None:
+        agreeing = [claim for claim in claims if release(claim[0]) == release(built[0])]
+        text, source = agreeing[0] if agreeing else built
+        decisive, decisive_file = built
+    elif claims:
+        text, source = decisive, decisive_file = claims[0]
+    else:
+        return Version(None, None, invalid)
+    conflicts = tuple(
+        f"{file} says version {claimed}, {decisive_file} says {decisive}"
+        for claimed, file in claims
+        if release(claimed) != release(text)
+    )
+    return Version(text, source, (*invalid, *conflicts))
+
+
+def claimed_versions(layout: Layout, version_py: VersionPy | None) -> Iterator[tuple[str, str]]:
+    """Yield (version, file) for each file that states one; those with the local tag come first."""
+    tree = layout.tree
+    if version_py is not None and version_py.version:
+        yield version_py.version, version_py.file
+    text = (tree.text("build-version") or "").strip()
+    if text:
+        yield text, "build-version"
+    for header in VERSION_HEADERS:
+        version = version_in_macros(tree.text(f"{layout.include}/{header}") or "")
+        if version:
+            yield version, f"{layout.include}/{header}"
+            break
+    if layout.cmake_dir is not None:
+        name = f"{layout.cmake_dir}/TorchConfigVersion.cmake"
+        version = (tree.text(name) or "").partition('PACKAGE_VERSION "')[2].partition('"')[0]
+        if version:
+            yield version, name
+    yield from packager_versions(layout)
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a valid version."""
+    return VERSION.fullmatch(text) is not None
+
+
+def abbreviated(text: str) -> str:
+    """Return the beginning of an invalid text, safe to show."""
+    return visible(text[:SHOWN]) + ("…" if len(text) > SHOWN else "")
+
+
+def version_in_macros(text: str) -> str | None:
+    """Return the version in a header's TORCH_VERSION_MAJOR, _MINOR and _PATCH."""
+    macros = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[0] == "#define" and words[1].startswith("TORCH_VERSION_"):
+            macros[words[1].removeprefix("TORCH_VERSION_")] = words[2]
+    return ".".join(macros[part] for part in PARTS) if macros.keys() >= set(PARTS) else None
+
+
+def packager_versions(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Yield the versions in pip's or conda's records of the package."""
+    if layout.kind in {"pip", "wheel"}:
+        for name in layout.tree.names(".."):
+            stem, _, suffix = name.rpartition(".")
+            if name.startswith("torch-") and suffix in {"dist-info", "egg-info"}:
+                yield stem.split("-")[1], f"../{name}"
+    elif layout.kind == "conda":
+        for name in layout.tree.names("conda-meta"):
+            package, _, rest = name.partition("-")
+            if package in {"libtorch", "pytorch"} and release(rest):
+                yield rest.partition("-")[0], f"conda-meta/{name}"
+
+
+def release(text: str) -> tuple[int, ...] | None:
+    """Return major, minor and patch of a version: (1, 13, 0) for `1.13.0a0+git`."""
+    numbers: list[int] = []
+    for part in text.strip().split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(whole_number(digits))
+        if digits != part:
+            break
+    return (*numbers, 0)[:3] if len(numbers) >= 2 else None
 
 
 class VersionPy(NamedTuple):
-    """The fields of version.py; None where it says None or nothing."""
+    """The fields of version.py; None where they are None or absent."""
 
     file: str  # its name in the tree
     version: str | None
@@ -38,7 +150,7 @@ class VersionPy(NamedTuple):
 
 
 def read_version_py(layout: Layout) -> VersionPy | None:
-    """The version.py that belongs to a libtorch, or None."""
+    """Read the version.py that belongs to a libtorch; None where there is none."""
     for file in candidates(layout):
         text = layout.tree.text(file)
         if text is not None:
@@ -47,7 +159,7 @@ def read_version_py(layout: Layout) -> VersionPy | None:
 
 
 def candidates(layout: Layout) -> list[str]:
-    """Where it may lie: in the root, where it was extracted to, or with a prefix's (conda, Debian) Python package."""
+    """Return where version.py may be: in the root, where extract puts it, or in the Python package of a prefix."""
     found = ["version.py"]
     if layout.kind == "zip":
         found.append(EXTRACTED)
@@ -60,9 +172,9 @@ def candidates(layout: Layout) -> list[str]:
 
 
 def parse_version_py(text: str, file: str = "version.py") -> VersionPy:
-    """Parse the module's assignments of strings; nothing is executed.
+    """Parse the string assignments of version.py; nothing is executed.
 
-    They read `cuda = '12.1'` up to 2.1 and `cuda: Optional[str] = '12.4'` from 2.2 on.
+    They are `cuda = '12.1'` up to 2.1 and `cuda: Optional[str] = '12.4'` from 2.2 on.
     """
     fields: dict[str, str] = {}
     for line in text.splitlines():
@@ -79,36 +191,29 @@ def parse_version_py(text: str, file: str = "version.py") -> VersionPy:
     )
 
 
-NUMBER = rb"(\d+\.\d+\.\d+)[\w.+]*"  # a release, and what else belongs to the version
-# In .rodata of libtorch_cpu the version follows the build settings' name of it (to 2.8, for at::show_config)
-# and the name of the graph in ONNX models.
-BEFORE = (b"TORCH_VERSION\0", b"GraphEncoder\0")
-CODE = 32  # bytes; the function is a constant and a return
-
-
 def built_version(layout: Layout) -> tuple[str, str] | None:
-    """Release number (`2.13.0`) and which library told it how, or None where none of them tells.
+    """Return the release number (`2.13.0`) that is compiled into the libraries, and where it is; None if nowhere.
 
     The cheap ways come first; the last one reads tens of megabytes of libtorch_cpu.
     """
     try:
         cpu = None if layout.tree.packed else elf_library(layout, "torch_cpu")
-        if cpu is not None and (told := from_abi_function(cpu)):
-            return told, "libtorch_cpu.so (aoti_torch_abi_version)"
+        if cpu is not None and (found := from_abi_function(cpu)):
+            return found, "libtorch_cpu.so (aoti_torch_abi_version)"
         python = elf_library(layout, "torch_python")
-        if python is not None and (told := from_producer(python)):
-            return told, "libtorch_python.so (PRODUCER_VERSION)"
-        if cpu is not None and (told := from_constants(cpu)):
-            return told, "libtorch_cpu.so (a constant)"
+        if python is not None and (found := from_producer(python)):
+            return found, "libtorch_python.so (PRODUCER_VERSION)"
+        if cpu is not None and (found := from_constants(cpu)):
+            return found, "libtorch_cpu.so (a constant)"
     except MalformedFileError:
         return None
     return from_file_name(layout)
 
 
 def from_abi_function(cpu: ElfFile) -> str | None:
-    """From `aoti_torch_abi_version`, which returns major, minor and patch as the top bytes of a constant.
+    """Read what `aoti_torch_abi_version` (since 2.7) returns: major, minor and patch in the top bytes of a constant.
 
-    There since 2.7. The function's code is decoded, not run.
+    The function's code is decoded, not run.
     """
     symbol = cpu.find_symbol("aoti_torch_abi_version")
     if symbol is None:
@@ -120,7 +225,7 @@ def from_abi_function(cpu: ElfFile) -> str | None:
 
 
 def returned_constant(code: bytes, machine: str) -> int | None:
-    """The 64-bit constant that a function returns at once, or None where its code is of another shape."""
+    """Return the 64-bit constant that a function's code returns; None for any other code."""
     if machine == "x86_64":
         code = code.removeprefix(b"\xf3\x0f\x1e\xfa")  # endbr64
         if code[:2] == b"\x48\xb8" and code[10:11] == b"\xc3":  # movabs $…,%rax; ret
@@ -145,14 +250,14 @@ def returned_constant(code: bytes, machine: str) -> int | None:
 
 
 def from_producer(python: ElfFile) -> str | None:
-    """From libtorch_python's `_onnx.PRODUCER_VERSION`: its value is the string before its name."""
+    """Read libtorch_python's `_onnx.PRODUCER_VERSION`, whose value is the string before its name."""
     around = python.find_in_section(".rodata", b"PRODUCER_VERSION\0", 64, 0)
     match = re.search(NUMBER + rb"\0+PRODUCER_VERSION\0$", around or b"")
     return match[1].decode() if match else None
 
 
 def from_constants(cpu: ElfFile) -> str | None:
-    """From libtorch_cpu's constants, by the string that goes before the version's."""
+    """Find the version among libtorch_cpu's constants, after one of the strings `BEFORE`."""
     for needle in BEFORE:
         around = cpu.find_in_section(".rodata", b"\0" + needle, 0, 64)
         match = re.search(needle + rb"\0*" + NUMBER + rb"\0", around or b"")
@@ -162,122 +267,10 @@ def from_constants(cpu: ElfFile) -> str | None:
 
 
 def from_file_name(layout: Layout) -> tuple[str, str] | None:
-    """From the file that Debian's development link leads to: `libtorch_cpu.so.1.13.0`."""
+    """Read the version from the target of Debian's development link: `libtorch_cpu.so.1.13.0`."""
     name = library_file(layout, "torch_cpu")
     if name is None or layout.tree.packed:
         return None
     real = os.path.basename(os.path.realpath(layout.tree.path(name)))  # noqa: PTH119 - a name, not a path
     match = re.search(r"\.so\.(\d+\.\d+\.\d+)$", real)
     return (match[1], f"the file name {real}") if match else None
-
-
-# The macros moved from the second to the first file with 2.10.
-VERSION_HEADERS = ("torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h")
-PARTS = ("MAJOR", "MINOR", "PATCH")
-# A release and what may follow it: `2.13.0`, `2.6.0.dev20241112+cu124`, `1.13.0a0+git49444c3`. What is anything else
-# may be code for whatever it is written into.
-VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,8}){1,3}[A-Za-z0-9._+-]{0,80}")
-SHOWN = 60  # characters of what is no version
-
-
-class Version(NamedTuple):
-    """A version with the file that told it, and the files that say otherwise."""
-
-    text: str | None
-    source: str | None
-    conflicts: tuple[str, ...]
-
-
-def read_version(layout: Layout, version_py: VersionPy | None) -> Version:
-    """Weigh what the files say; a packed libtorch's libraries are only asked where the files disagree."""
-    said_versions = list(claimed_versions(layout, version_py))
-    claims = [claim for claim in said_versions if is_version(claim[0])]
-    unfit = tuple(
-        f"{visible(file)} holds no version: {abbreviated(text)}"
-        for text, file in said_versions
-        if not is_version(text)
-    )
-    unanimous = len({release(text) for text, _ in claims}) == 1
-    built = None if layout.tree.packed and unanimous else built_version(layout)
-    if built is not None:
-        agreeing = [claim for claim in claims if release(claim[0]) == release(built[0])]
-        text, source = agreeing[0] if agreeing else built
-        verdict, judge = built
-    elif claims:
-        text, source = verdict, judge = claims[0]
-    else:
-        return Version(None, None, unfit)
-    conflicts = tuple(
-        f"{file} says version {said}, {judge} says {verdict}"
-        for said, file in claims
-        if release(said) != release(text)
-    )
-    return Version(text, source, (*unfit, *conflicts))
-
-
-def claimed_versions(layout: Layout, version_py: VersionPy | None) -> Iterator[tuple[str, str]]:
-    """(version, file) for every file that states one; those that carry the local tag come first."""
-    tree = layout.tree
-    if version_py is not None and version_py.version:
-        yield version_py.version, version_py.file
-    text = (tree.text("build-version") or "").strip()
-    if text:
-        yield text, "build-version"
-    for header in VERSION_HEADERS:
-        version = version_in_macros(tree.text(f"{layout.include}/{header}") or "")
-        if version:
-            yield version, f"{layout.include}/{header}"
-            break
-    if layout.cmake_dir is not None:
-        name = f"{layout.cmake_dir}/TorchConfigVersion.cmake"
-        version = (tree.text(name) or "").partition('PACKAGE_VERSION "')[2].partition('"')[0]
-        if version:
-            yield version, name
-    yield from packager_versions(layout)
-
-
-def is_version(text: str) -> bool:
-    """Whether a text is a version and nothing else."""
-    return VERSION.fullmatch(text) is not None
-
-
-def abbreviated(text: str) -> str:
-    """The beginning of a text that is not what it should be, safe to show."""
-    return visible(text[:SHOWN]) + ("…" if len(text) > SHOWN else "")
-
-
-def version_in_macros(text: str) -> str | None:
-    """The version that a header's TORCH_VERSION_MAJOR, _MINOR and _PATCH make up."""
-    macros = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[0] == "#define" and words[1].startswith("TORCH_VERSION_"):
-            macros[words[1].removeprefix("TORCH_VERSION_")] = words[2]
-    return ".".join(macros[part] for part in PARTS) if macros.keys() >= set(PARTS) else None
-
-
-def packager_versions(layout: Layout) -> Iterator[tuple[str, str]]:
-    """What pip's or conda's record beside the package says."""
-    if layout.kind in {"pip", "wheel"}:
-        for name in layout.tree.names(".."):
-            stem, _, suffix = name.rpartition(".")
-            if name.startswith("torch-") and suffix in {"dist-info", "egg-info"}:
-                yield stem.split("-")[1], f"../{name}"
-    elif layout.kind == "conda":
-        for name in layout.tree.names("conda-meta"):
-            package, _, rest = name.partition("-")
-            if package in {"libtorch", "pytorch"} and release(rest):
-                yield rest.partition("-")[0], f"conda-meta/{name}"
-
-
-def release(text: str) -> tuple[int, ...] | None:
-    """Major, minor and patch of a version, whatever follows them: (1, 13, 0) of `1.13.0a0+git`."""
-    numbers: list[int] = []
-    for part in text.strip().split(".")[:3]:
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(whole_number(digits))
-        if digits != part:
-            break
-    return (*numbers, 0)[:3] if len(numbers) >= 2 else None

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def rule_docs() -> tuple[RuleDoc, ...]:
-    """What reports say of the rules themselves: every rule, with its page as Markdown."""
+    """Return the documentation of every rule, with its page as Markdown."""
     from torchlink.lint.finding import RuleDoc
     from torchlink.lint.rules import RULES
     from torchlink.paths import data_dir

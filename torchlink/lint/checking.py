@@ -1,4 +1,4 @@
-"""Judging one binary: its closure, every rule, and what is shown of both."""
+"""Checking one binary: its closure, every rule, and the report of both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torchlink.lint.importing import Torches
 
 LONGEST_NAME = 256  # bytes of a module's name that are read
-# Who defines or calls these is or holds an interpreter, whose built-in modules it may export.
+# An object that defines or calls one of these is or contains an interpreter, and may export its built-in modules.
 STARTS_PYTHON = (b"Py_Initialize", b"Py_InitializeEx", b"Py_InitializeFromConfig", b"PyImport_AppendInittab")
 EXTENSION_NAME = r"\.(cpython|pypy|graalpy)-?\d[\w-]*\.so$|\.abi3\.so$"
 UNLINKED = {"rel": "an object file", "core": "a core dump"}
@@ -40,7 +40,7 @@ def check_binary(
     torches: Torches | None = None,
     tree: Root | None = None,
 ) -> FileReport:
-    """What the rules say about one ELF file; it is read, never run.
+    """Apply rules to one ELF file; it is read, never run.
 
     Args:
         path: a program, shared library or Python extension module.
@@ -48,12 +48,12 @@ def check_binary(
         rules: the rules to apply.
         root: an image or sysroot that it will run in.
         files: keeps libraries open from one file to the next.
-        torches: where the libtorch comes from that Python has loaded when it imports an extension.
-        tree: the files as it will see them, where that is no root: in an emulator.
+        torches: where to find the libtorch that Python has loaded when it imports an extension.
+        tree: the file system that it will see, if that is not `root`: in an emulator.
 
     Raises:
-        FileError: the file cannot be read, is no regular file, or nothing that a loader loads.
-        MalformedFileError: it, or a library of its closure, is no ELF file or contradicts itself.
+        FileError: the file cannot be read, is not a regular file, or is not a type that a loader loads.
+        MalformedFileError: it, or a library of its closure, is not an ELF file or is damaged.
     """
     examined = examine(
         path, options or LintOptions(), root=root, files=files or OpenFiles(), torches=torches, tree=tree
@@ -62,7 +62,7 @@ def check_binary(
 
 
 class Examined(NamedTuple):
-    """A binary as it is to be checked."""
+    """A binary, ready to be checked."""
 
     context: LintContext
     not_checked: tuple[str, ...]
@@ -79,27 +79,27 @@ def examine(
     imported: bool = False,
     tree: Root | None = None,
 ) -> Examined:
-    """One ELF file, its closure and the libtorch around it; parameters and errors are those of `judge`.
+    """Resolve the closure of one ELF file and find the libtorch around it.
 
-    Where `imported`, Python loads it, whatever it exports.
+    Parameters and errors are those of `check_binary`. If `imported`, Python loads the file, whatever it exports.
     """
     elf = files.open(path)[0]
     if elf.type not in {"exec", "dyn"}:
         raise FileError(
-            f"{path} is {UNLINKED.get(elf.type, 'no program or library')}: nothing loads it.",
+            f"{path} is {UNLINKED.get(elf.type, 'not a program or library')}: the loader does not load it.",
             hint="Name the program or library that it was linked into.",
         )
     system = system_for(elf, root, tree=tree)
     closure = resolve(path, system=system, environment=options.environment, files=files)
     kind = "python extension" if imported else kind_of(path, elf)
     context = LintContext(closure, Scope(closure), options, kind, system)
-    remarks = tuple(left_open(context))
+    not_checked = tuple(unchecked(context))
     assumed: tuple[str, ...] = ()
     if context.is_extension:
         from torchlink.lint.importing import after_import_of_torch
 
         context, assumed, more = after_import_of_torch(context, torches, files)
-        remarks += more
+        not_checked += more
     if options.shell:
         from torchlink.lint.shell import changes
 
@@ -107,24 +107,24 @@ def examine(
             return examine(path, other, root=root, files=files, torches=torches, imported=imported).context
 
         assumed += tuple(changes(context, again))
-    return Examined(context, remarks, assumed)
+    return Examined(context, not_checked, assumed)
 
 
 def report_of(examined: Examined, path: Path, rules: Iterable[Rule]) -> FileReport:
-    """What the rules say about a binary."""
+    """Apply rules to an examined binary."""
     context = examined.context
     return FileReport(
         str(path),
         context.kind,
-        to_the_variable(findings_of(context, rules), context, rules),
+        with_environment_fix(findings_of(context, rules), context, rules),
         entries(context.closure),
         not_checked=examined.not_checked,
         assumed=examined.assumed,
     )
 
 
-def left_open(context: LintContext) -> Iterator[str]:
-    """What could not be checked, in sentences."""
+def unchecked(context: LintContext) -> Iterator[str]:
+    """Return sentences about what cannot be checked."""
     elf, tree = context.subject.elf, context.system.tree
     static_pie = elf.dynamic.is_pie and elf.interpreter is None and not elf.dynamic.needed
     if static_pie or not elf.dynamic.present:
@@ -133,33 +133,32 @@ def left_open(context: LintContext) -> Iterator[str]:
     if context.subject in outside[:1] and len(outside) > 1:
         names = ", ".join(each.path for each in outside[1:])
         yield (
-            f"It is outside the root {tree.root}, and takes from this machine what the root may not have: {names}. "
-            "What it finds in the root only a copy that is there tells."
+            f"It is outside the root {tree.root}, and loads from this machine what the root may lack: {names}. Copy it "
+            "into the root to check what it finds there."
         )
 
 
 def findings_of(context: LintContext, rules: Iterable[Rule]) -> tuple[Finding, ...]:
-    """What the rules say about a case, the worst first."""
+    """Return the findings of rules about a context, the most severe first."""
     findings = [finding for rule in rules for finding in rule.check_binary(rule, context)]
     findings.sort(key=lambda finding: finding.severity, reverse=True)
     return tuple(findings)
 
 
-def to_the_variable(
+def with_environment_fix(
     findings: tuple[Finding, ...], context: LintContext, rules: Iterable[Rule]
 ) -> tuple[Finding, ...]:
-    """The findings, where those that only LD_LIBRARY_PATH or LD_PRELOAD bring about have the fix that suits them."""
+    """Return the findings, with a fix of their own for errors that only LD_LIBRARY_PATH or LD_PRELOAD cause."""
     bare = context.bare
     if bare is None or not bare.complete:
         return findings
     without = findings_of(bare, rules)
     known = {(each.rule, each.subject) for each in without}
     if any(each.severity is Severity.ERROR for each in without):
-        return findings  # it is not well without them either
+        return findings  # unsetting the variables is not enough
     names = " and ".join(name for name in VARIABLES if context.options.environment.get(name))
     fix = (
-        f"Unset {names}: without that, {context.name} takes the libraries to which its own search path leads, "
-        "and has no such fault."
+        f"Unset {names}: {context.name} then loads the libraries of its own search path, without this error."
     )
     return tuple(
         each._replace(fix=fix)
@@ -170,10 +169,10 @@ def to_the_variable(
 
 
 def kind_of(path: Path, elf: ElfFile) -> str:
-    """What a file is: a program names its loader; an extension module exports its `PyInit_…`.
+    """Return the kind of a file: a program has an interpreter, a Python extension exports `PyInit_…`.
 
-    By whatever name: a build may call it `libmine.so` and install it as `mine.so`. A name that only Python gives
-    tells it too: an extension that only registers operators may export nothing.
+    Any `PyInit_…` counts: a build may call the file `libmine.so` and install it as `mine.so`. A file name that only
+    Python uses counts too: an extension that only registers operators may export nothing.
     """
     if elf.interpreter is not None or elf.type == "exec" or elf.dynamic.is_pie:
         return "executable"
@@ -190,7 +189,7 @@ def kind_of(path: Path, elf: ElfFile) -> str:
 
 
 def entries(closure: Closure) -> tuple[ClosureEntry, ...]:
-    """The closure as reports show it: its objects in load order, then what is missing."""
+    """Return the entries of a closure for reports: its objects in load order, then the missing libraries."""
     searched: dict[str, list[str]] = {}
     needs: dict[str, list[str]] = {}
     for edge in closure.edges:
@@ -209,8 +208,8 @@ def entries(closure: Closure) -> tuple[ClosureEntry, ...]:
         for each in closure.objects
     ]
     missing = {edge.name: edge for edge in reversed(closure.missing)}
-    lost = [
+    not_found = [
         ClosureEntry(edge.name, None, edge.fatal or "not found", edge.needed_by, tuple(searched[edge.name]))
         for edge in missing.values()
     ]
-    return (*found, *lost)
+    return (*found, *not_found)

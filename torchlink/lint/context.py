@@ -1,7 +1,4 @@
-"""The directories of an object's RPATH or RUNPATH, as its loader sees them.
-
-What a rule is given: one binary's closure, and what the user wants of it.
-"""
+"""What a rule is given: a binary's closure, the options of the check, and facts derived from both."""
 
 from __future__ import annotations
 
@@ -26,33 +23,17 @@ if TYPE_CHECKING:
     from torchlink.binary.system import LoaderSystem
     from torchlink.lint.importing import Imported
 
-
-def directories_of(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, str, Path]]:
-    """Each entry that the loader heeds, where it sees that directory, and where that is on this machine.
-
-    With a RUNPATH the RPATH is not heeded.
-    """
-    dynamic = each.elf.dynamic
-    text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
-    for entry in dict.fromkeys(text.split(":")) if text else ():
-        directory = expand(entry, each.origin, context.system)
-        if directory is None:  # a token that means nothing on this machine: the loader throws it away
-            continue
-        host = context.on_host(directory, each) if directory.startswith("/") else Path(directory)
-        yield entry, directory, host
-
-
-MARKS = frozenset({"c10", "torch_cpu"})  # what every libtorch's directory holds one of
-SYSTEM_KINDS = frozenset(
-    {"ld.so.cache", "default", "interpreter"}
-)  # how the system's own libraries are found
-PYTHON_NAME = r"_?Py[A-Z_]"
-VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # of an environment: they change a closure
+TORCH_MARKERS = frozenset({"c10", "torch_cpu"})  # every libtorch's directory has at least one of these
+# `found_via` kinds of the system's own libraries
+SYSTEM_KINDS = frozenset({"ld.so.cache", "default", "interpreter"})
+# `found_via` kinds of the user's own objects
 OWN_KINDS = frozenset({"program", "rpath", "runpath", "LD_LIBRARY_PATH", "path", "text"})
-
-
-Derived = TypeVar("Derived")
+PYTHON_NAME = r"_?Py[A-Z_]"  # symbols of the interpreter
+VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # environment variables that change a closure
+# The file of an object that only a text describes: a path that cannot exist, nor anything next to it.
+NOWHERE = Path(os.devnull, "no", "such", "directory", "file")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+Derived = TypeVar("Derived")
 
 
 class LintOptions(NamedTuple):
@@ -60,15 +41,15 @@ class LintOptions(NamedTuple):
 
     # "GLIBC" -> (2, 31): the newest symbol versions that may be needed
     floors: Mapping[str, tuple[int, ...]] = NOTHING
-    target: str | None = None  # as the user named it: "debian:12", "glibc=2.31"
+    target: str | None = None  # as the user gave it: "debian:12", "glibc=2.31"
     allowed_rpath: tuple[str, ...] = ()  # prefixes that a search path entry may have; () allows any
-    environment: Mapping[str, str] = NOTHING  # LD_LIBRARY_PATH as the binary will be run
-    # The loader's variables where lint runs, which it does not check with: what they would change is said
+    environment: Mapping[str, str] = NOTHING  # the loader's variables that the binary will run with
+    # The loader's variables in lint's own environment: not used for the check, but their effect is reported
     shell: Mapping[str, str] = NOTHING
 
 
 class LintContext:
-    """One binary, its closure and what is derived from them once for all rules.
+    """A binary, its closure, and facts that are derived once for all rules.
 
     Args:
         closure: of the binary.
@@ -76,9 +57,10 @@ class LintContext:
         options: what it is checked against.
         kind: as in `FileReport.kind`.
         system: the loader that the closure was modelled with.
-        told: a text tells what is undefined, in libtorch's own libraries too.
+        from_text: a text lists the undefined symbols, also those of libtorch's own libraries.
         imported: the libtorch that Python has loaded before it imports this extension.
-        failed: Python has tried to import it, and what is missing made that fail.
+        failed: Python has tried to import the binary and failed.
+        errors: lines of a text with errors that torchlink does not recognise.
     """
 
     def __init__(
@@ -108,34 +90,34 @@ class LintContext:
 
     @property
     def subject(self) -> LoadedObject:
-        """The binary that is checked."""
+        """The object of the binary that is checked."""
         return self.closure.subject
 
     @cached_property
     def name(self) -> str:
-        """How messages call the binary: its file name."""
+        """The file name of the binary, for messages."""
         return file_name(self.subject.path)
 
     @property
     def is_program(self) -> bool:
-        """Whether it is started; a library may rely on what the program that loads it has loaded."""
+        """Whether the binary is a program; a library may rely on what the program that loads it has loaded."""
         return self.kind == "executable"
 
     @property
     def is_extension(self) -> bool:
-        """Whether Python imports it."""
+        """Whether the binary is a Python extension."""
         return self.kind == "python extension"
 
     @property
     def fails(self) -> str:
-        """What becomes of the binary without a symbol, as a clause."""
+        """A clause: the effect of an undefined symbol."""
         if self.is_extension:  # Python binds everything at once
             return f"importing {self.name} fails"
         return f"{self.name} fails at start or at the first call"
 
     @cached_property
     def complete(self) -> bool:
-        """Whether every library was found; what is undefined can only be checked then."""
+        """Whether every library was found; undefined symbols can only be checked then."""
         return not self.closure.missing
 
     @cached_property
@@ -150,17 +132,17 @@ class LintContext:
 
     @cached_property
     def torch_dirs(self) -> tuple[str, ...]:
-        """Directories that the closure's libtorch libraries are in, real paths, in load order."""
+        """The directories of the closure's libtorch libraries, as real paths, in load order."""
         objects = (each for objects in self.torch.values() for each in objects)
         return tuple(dict.fromkeys(real_dir(each) for each in objects))
 
     @cached_property
     def torch_siblings(self) -> dict[str, ElfFile]:
-        """The libraries of the closure's libtorch of which the closure has none, by file name."""
+        """The libraries of the closure's libtorch that are not in the closure, by file name."""
         return self.linkable_in({each.file.parent for objects in self.torch.values() for each in objects})
 
     def linkable_in(self, directories: set[Path]) -> dict[str, ElfFile]:
-        """The libraries of libtorch in some directories of which the closure has none, by file name."""
+        """Return the libraries of libtorch in some directories that are not in the closure, by file name."""
         from torchlink.binary.elf import ElfFile
 
         loaded = {os.path.realpath(each.file) for each in self.closure.objects}
@@ -179,14 +161,14 @@ class LintContext:
         return found
 
     def belongs_to_torch(self, each: LoadedObject) -> bool:
-        """Whether an object is in a libtorch's directory: what is odd about it is not the user's doing."""
+        """Whether an object is in a libtorch's directory, so that its flaws are not the user's."""
         return real_dir(each) in self.torch_dirs
 
     @cached_property
     def came_with_torch(self) -> bool:
         """Whether the binary is a library in the directory of a libtorch: one of its own or a companion.
 
-        The companions link no libtorch, so that the closure alone does not say.
+        Companions do not link libtorch, so the closure alone does not show it.
         """
         if self.is_program or self.is_extension:
             return False
@@ -195,7 +177,7 @@ class LintContext:
         return holds_torch(self.subject.file.parent)
 
     def is_system(self, each: LoadedObject) -> bool:
-        """Whether an object is the operating system's: another system ships its own."""
+        """Whether an object belongs to the operating system, so that another system has its own."""
         if each.found_via.kind in {"rpath", "runpath"}:
             return real_dir(each) in self._system_dirs
         return each.found_via.kind in SYSTEM_KINDS
@@ -206,19 +188,19 @@ class LintContext:
 
     @cached_property
     def own(self) -> tuple[LoadedObject, ...]:
-        """The binary, and the libraries that its user brought.
+        """The binary and the user's own libraries.
 
-        Left out is what libtorch or its companions bring, what NVIDIA makes, what the operating system has
-        installed, and, where the binary is a libtorch's own, everything but itself.
+        Left out are libtorch, its companions and their dependencies, NVIDIA's libraries, and those installed with the
+        operating system. If the binary is one of libtorch's own, everything but itself is left out.
         """
-        foreign: set[str] = set()  # paths of libtorch's objects and of what they ask for
+        foreign: set[str] = set()  # paths of libtorch's objects and of their dependencies
         companion_dirs: set[str] = set()
         candidates: list[LoadedObject] = []
         for each in self.closure.objects:
-            asked_by_torch = each.needed_by in foreign
-            if asked_by_torch or self.belongs_to_torch(each):
+            needed_by_torch = each.needed_by in foreign
+            if needed_by_torch or self.belongs_to_torch(each):
                 foreign.add(each.path)
-                if asked_by_torch:
+                if needed_by_torch:
                     companion_dirs.add(real_dir(each))
             elif (
                 each.found_via.kind in OWN_KINDS
@@ -230,25 +212,24 @@ class LintContext:
         return (self.subject, *(each for each in mine if not self._is_installed(each)))
 
     def _is_installed(self, each: LoadedObject) -> bool:
-        """Whether an object is a part of the operating system, a private one of another package included."""
+        """Whether an object is part of the operating system, including another package's private libraries."""
         directory = f"{real_dir(each)}/"
         if directory.startswith(f"{real_dir(self.subject)}/"):
             return False
         return self.is_system(each) or any(directory.startswith(f"{top}/") for top in self._system_dirs)
 
     def imports(self, each: LoadedObject) -> frozenset[bytes]:
-        """The mangled names that an object leaves undefined."""
+        """Return the mangled names that an object leaves undefined."""
         if each.path not in self._imports:
             self._imports[each.path] = frozenset(each.elf.undefined_names())
         return self._imports[each.path]
 
     @cached_property
     def undefined(self) -> tuple[UndefinedSymbol, ...]:
-        """What stays undefined in the user's own objects; () while a library is missing: it might serve them.
+        """The undefined symbols of the user's own objects; () while a library is missing, which might define them.
 
-        In libtorch's own as well where a text tells it.
-
-        In a Python extension less Python's own names, which the interpreter that imports it serves.
+        Those of libtorch's own libraries are included if a text lists them. In a Python extension, the symbols that the
+        interpreter defines are left out.
         """
         if not self.complete:
             return ()
@@ -264,17 +245,17 @@ class LintContext:
         )
 
     def _is_shared(self, symbol: UndefinedSymbol) -> bool:
-        """Whether what `import torch` loads for everybody serves a symbol."""
+        """Whether a library that `import torch` loads with RTLD_GLOBAL defines a symbol."""
         shared = self.imported.shared if self.imported else ()
         return any(each.elf.defines(symbol.symbol) for each in shared)
 
     @cached_property
     def missing_versions(self) -> tuple[MissingVersion, ...]:
-        """The symbol versions that libraries of the closure lack; musl's loader does not look at versions."""
+        """The symbol versions that libraries of the closure lack; musl's loader does not check versions."""
         return () if self.system.family == "musl" else self.scope.missing_versions()
 
     def once(self, derive: Callable[[LintContext], Derived]) -> Derived:
-        """What a function makes of this case, made once for all the rules that ask."""
+        """Return `derive(self)`, computed once for all rules."""
         if derive not in self._derived:
             self._derived[derive] = derive(self)
         made: Derived = self._derived[derive]
@@ -282,7 +263,7 @@ class LintContext:
 
     @cached_property
     def without_environment(self) -> Closure | None:
-        """The closure where LD_LIBRARY_PATH is not set; None where it was not set anyway."""
+        """The closure without LD_LIBRARY_PATH; None if it is not set anyway."""
         if not self.options.environment.get("LD_LIBRARY_PATH"):
             return None
         bare = {name: value for name, value in self.options.environment.items() if name != "LD_LIBRARY_PATH"}
@@ -290,7 +271,7 @@ class LintContext:
 
     @cached_property
     def bare(self) -> LintContext | None:
-        """The case where none of the loader's variables is set; None where none was set anyway."""
+        """The same context without the loader's variables; None if none is set anyway."""
         if not any(map(self.options.environment.get, VARIABLES)):
             return None
         from torchlink.binary.bindings import Scope
@@ -316,11 +297,11 @@ class LintContext:
         return resolve(self.subject.file, system=self.system, environment=environment, loaded=before)
 
     def on_host(self, directory: str, each: LoadedObject) -> Path:
-        """Where a directory is on this machine that an object names in its search path.
+        """Return where a directory of an object's search path is on this machine.
 
         Args:
             directory: as the loader sees it, `$ORIGIN` expanded.
-            each: the object; one that is outside the image sees this machine's directories around it.
+            each: the object; one outside the image sees the directories of this machine around it.
         """
         root = self.system.tree.root
         inside = root is None or str(each.file).startswith(f"{root}/")
@@ -329,8 +310,23 @@ class LintContext:
         return Path(self.system.tree.on_host(directory))
 
 
+def directories_of(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, str, Path]]:
+    """Return the directories of an object's RPATH or RUNPATH: (entry, directory for the loader, directory here).
+
+    The RPATH is ignored if there is a RUNPATH.
+    """
+    dynamic = each.elf.dynamic
+    text = dynamic.runpath if dynamic.runpath is not None else dynamic.rpath
+    for entry in dict.fromkeys(text.split(":")) if text else ():
+        directory = expand(entry, each.origin, context.system)
+        if directory is None:  # a token without a value on this machine: the loader drops the entry
+            continue
+        host = context.on_host(directory, each) if directory.startswith("/") else Path(directory)
+        yield entry, directory, host
+
+
 def names_in(directory: Path) -> list[str]:
-    """What is in a directory; nothing in one that may not be read, or that only a text says about."""
+    """Return the names in a directory; none if it cannot be read or only a text mentions it."""
     try:
         return os.listdir(directory)  # noqa: PTH208 - names alone: /usr/lib has thousands
     except OSError as error:
@@ -340,14 +336,19 @@ def names_in(directory: Path) -> list[str]:
 
 def holds_torch(directory: Path) -> bool:
     """Whether a directory holds the libraries of a libtorch."""
-    return not MARKS.isdisjoint(map(bare_name, names_in(directory)))
+    return not TORCH_MARKERS.isdisjoint(map(bare_name, names_in(directory)))
+
+
+def is_unseen(each: LoadedObject) -> bool:
+    """Whether only a text describes an object: its file does not exist on this machine."""
+    return each.file == NOWHERE
 
 
 def file_name(path: str) -> str:
-    """The last component of a loader's path."""
+    """Return the last component of a path as the loader sees it."""
     return path.rpartition("/")[2]
 
 
 def real_dir(each: LoadedObject) -> str:
-    """The directory of an object's file, symlinks followed."""
+    """Return the directory of an object's file, symlinks followed."""
     return each.real_path.rpartition("/")[0] or "/"

@@ -1,4 +1,4 @@
-"""Evidence for people: the C++ names in it as they are written in C++, by binutils' `c++filt`."""
+"""Demangling the C++ names in the evidence of findings, with binutils' `c++filt`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 DEMANGLER = "c++filt"
 MANGLED = re.compile(r"\b_Z\w[\w.$]*")
-LONGEST = 4000  # characters of a name, mangled or not; what is longer explains nothing
-# A crafted name of 300 characters stands for one of terabytes.
+LONGEST = 4000  # characters of a name, mangled or not; longer ones are not readable
+# A crafted name of 300 characters can demangle to terabytes.
 SECONDS = 2
 MEMORY = 64 << 20  # bytes
 
 
 def demangled(report: LintReport) -> LintReport:
-    """The report whose findings have `demangled` where their evidence holds C++ names.
+    """Return the report with `demangled` set in findings whose evidence contains C++ names.
 
-    Without a demangler, or where it does not come to an end, the report comes back as it is.
+    Without a demangler, or if it does not finish in time, return the report unchanged.
     """
     names: set[str] = set()
     _map(report, lambda finding: _gather(finding, names))
@@ -47,8 +47,8 @@ def _gather(finding: Finding, names: set[str]) -> Finding:
 
 
 def _plain(names: list[str]) -> dict[str, str]:
-    """Mangled name → what it means, for those that the demangler knows."""
-    from torchlink import process  # of which a report without C++ names has no need
+    """Return mangled name → demangled name, for those that the demangler can parse."""
+    from torchlink import process  # not needed for a report without C++ names
 
     tool = process.which(DEMANGLER) if names else None
     if tool is None:

@@ -1,7 +1,4 @@
-"""What lint says: findings, the closure it checked, and the report of a whole run.
-
-Rules: an id, a severity, a one-sentence title, and a pure function from a case to findings.
-"""
+"""Findings, rules and reports: the types that lint's rules return and its renderers read."""
 
 from __future__ import annotations
 
@@ -15,64 +12,67 @@ if TYPE_CHECKING:
     from torchlink.lint.context import LintContext
 
 
+UNREADABLE = "unreadable"  # the kind of a report on a file that could not be checked
+
+
 @total_ordering
 class Severity(enum.Enum):
-    """How bad a finding is; the order is note < warning < error."""
+    """The severity of a finding; note < warning < error."""
 
     NOTE = "note"
     WARNING = "warning"
     ERROR = "error"
 
     def __lt__(self, other: Severity) -> bool:
-        """Whether this is the lesser of two."""
+        """Whether this severity is below another."""
         order = list(Severity)
         return order.index(self) < order.index(other)
 
 
 class Finding(NamedTuple):
-    """One thing that a rule says about one cause."""
+    """What a rule reports about one cause."""
 
     rule: str  # stable id, e.g. "library-not-found"
     severity: Severity
-    subject: str  # what it is about: a library's name, a path, a search path entry, a symbol
-    message: str  # what, where, and why it will hurt
-    fix: str  # the flags that fix it
+    subject: str  # a library's name, a path, a search path entry, a symbol
+    message: str  # what is wrong, where, and its effect
+    fix: str  # what to do, with the flags
     evidence: tuple[str, ...] = ()  # what was read: symbols, searched directories, versions
-    demangled: tuple[str, ...] = ()  # the same lines with C++ names as C++ writes them; () where none was
-    # What makes it another finding than the one in a baseline when it grows: every undefined symbol, every version
+    demangled: tuple[str, ...] = ()  # `evidence` with demangled C++ names; () if it has none
+    # Every undefined symbol, every version: a finding with one more of them is not covered by a baseline
     parts: tuple[str, ...] = ()
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The evidence as people read it."""
+        """The evidence for people: demangled where possible."""
         return self.demangled or self.evidence
 
 
 class RuleDoc(NamedTuple):
-    """What reports say of a rule itself, beside its findings."""
+    """The documentation of a rule, for reports."""
 
     id: str  # as in `Finding.rule`
-    severity: Severity  # what its findings have unless they say otherwise
+    severity: Severity  # the default of its findings
     title: str  # one sentence: what the rule finds
     help: str = ""  # Markdown: what, why, and how to fix it
-    uri: str = ""  # absolute address of the rule's page; "" where there is none
+    uri: str = ""  # absolute address of the rule's page; "" if there is none
 
 
 class ClosureEntry(NamedTuple):
-    """One object of the closure, as reports show it."""
+    """One object of the closure, for reports."""
 
-    name: str  # as it was asked for: a NEEDED name or the file itself
+    name: str  # a NEEDED name, or the file itself
     path: str | None  # None: not found
     found_via: str  # "the file itself", "RUNPATH of ./app", "ld.so.cache", "not found", …
-    needed_by: str | None  # path of the first object that asked for it
-    # "directory: reason it was not there", in the loader's order; -v shows them
+    needed_by: str | None  # path of the first object that needs it
+    # "path: why the loader did not load it", in search order; -v shows them
     searched: tuple[str, ...] = ()
-    # what its own NEEDED entries came to, in their order: `key` of each; () where that is not known
+    # `key` of the entry for each of its own NEEDED entries, in order; () if not known
     needs: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """What names this entry within its closure: its path, or the wanted name where it was not found."""
+        """The identity of this entry within its closure: its path, or its name if it was not found."""
         return self.path or self.name
 
 
@@ -83,45 +83,41 @@ class Allowed(NamedTuple):
     reason: str
 
 
-UNREADABLE = "unreadable"
-
-
 class FileReport(NamedTuple):
-    """What lint says about one file (or one text)."""
+    """The report on one file, or on one binary of a text."""
 
     path: str
     # "executable" | "shared library" | "python extension" | "ldd text" | "readelf text" | "lddtree text" |
-    # "unreadable": it could not be checked, and `not_checked` says why
+    # "unreadable": it could not be checked, and `not_checked` gives the reason
     kind: str
     findings: tuple[Finding, ...]  # most severe first
     closure: tuple[ClosureEntry, ...]  # in load order
     allowed: tuple[Allowed, ...] = ()
-    # sentences: what a text, a missing file or another architecture leaves open
+    # sentences: what could not be checked from a text, without a file or for another architecture
     not_checked: tuple[str, ...] = ()
-    of_every_text: tuple[str, ...] = ()  # those of `not_checked` that any text of its kind leaves open
-    assumed: tuple[
-        str, ...
-    ] = ()  # sentences: what was taken for granted, such as which libtorch Python has loaded
+    of_every_text: tuple[str, ...] = ()  # the part of `not_checked` that holds for every text of its kind
+    # sentences: what was assumed, such as which libtorch Python has loaded
+    assumed: tuple[str, ...] = ()
 
     @property
     def unreadable(self) -> bool:
-        """Whether it could not be checked at all: that it has no findings means nothing."""
+        """Whether the file could not be checked at all, so that the lack of findings means nothing."""
         return self.kind == UNREADABLE
 
 
 class LintReport(NamedTuple):
-    """A whole run."""
+    """The report of a whole run."""
 
     files: tuple[FileReport, ...]
     stale: tuple[str, ...] = ()  # sentences: allow entries and baseline findings that no longer match
 
     def count(self, severity: Severity) -> int:
-        """How many findings of exactly this severity there are."""
+        """Return the number of findings of exactly this severity."""
         return sum(finding.severity is severity for file in self.files for finding in file.findings)
 
     @property
     def unreadable(self) -> tuple[FileReport, ...]:
-        """The files that could not be checked."""
+        """The reports on files that could not be checked."""
         return tuple(file for file in self.files if file.unreadable)
 
     def fails(self, threshold: Severity) -> bool:
@@ -130,10 +126,10 @@ class LintReport(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One rule. `id` is stable: users write it into their settings."""
+    """A rule. `id` is stable, because users write it into their settings."""
 
     id: str
-    severity: Severity  # what its findings have unless they say otherwise
+    severity: Severity  # the default of its findings
     title: str  # one sentence: what the rule finds
     check_binary: Callable[[Rule, LintContext], Iterator[Finding]]
 
@@ -145,14 +141,14 @@ class Rule(NamedTuple):
         evidence: tuple[str, ...] = (),
         severity: Severity | None = None,
     ) -> Finding:
-        """A finding of this rule."""
+        """Return a finding of this rule."""
         return Finding(self.id, severity or self.severity, subject, message, fix, evidence)
 
 
 def rule(
-    id: str,  # noqa: A002 - the word that users know it by
+    id: str,  # noqa: A002 - the name that users know
     severity: Severity,
     title: str,
 ) -> Callable[[Callable[[Rule, LintContext], Iterator[Finding]]], Rule]:
-    """Make a rule of the function below it: `def library_not_found(rule, case)` yields findings."""
+    """Decorate a function that yields findings, `def library_not_found(rule, context)`, to make it a rule."""
     return lambda check_binary: Rule(id, severity, title, check_binary)

@@ -1,9 +1,8 @@
-"""The libtorchs that Python extensions are checked with.
+"""The libtorch that is in the process when Python imports an extension after `import torch`.
 
-What is in the process when Python imports an extension after `import torch`.
-
-Python loads `torch/_C` with RTLD_LOCAL: an extension finds libtorch's libraries there by their names, whatever its own
-search path says, but binds only to those that it needs itself. `libtorch_global_deps.so` alone is loaded for everybody.
+Python loads `torch/_C` with RTLD_LOCAL: an extension's NEEDED entries resolve to the libraries that are loaded already,
+whatever its own search path, but it binds only to those that it needs itself. Only `libtorch_global_deps.so` is loaded
+with RTLD_GLOBAL.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from torchlink.binary.loader import resolve
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
 from torchlink.lint.context import LintContext, file_name, holds_torch, names_in
-from torchlink.lint.libtorch_names import TORCH_TYPE, is_of_torch
 from torchlink.lint.missing import is_foreign
+from torchlink.lint.torch_symbols import TORCH_TYPE, is_of_torch
 from torchlink.status import is_dir, is_file
 
 if TYPE_CHECKING:
@@ -30,13 +29,18 @@ if TYPE_CHECKING:
     from torchlink.binary.system import LoaderSystem
     from torchlink.libtorch.facts import Libtorch
 
+# The first of these that exists is what `import torch` loads, or the equivalent in a libtorch without Python.
+ENTRIES = (r"_C\..*so$", r"libtorch_python\.so$", r"libtorch\.so$", r"libtorch_cpu\.so$")
+GLOBAL = "libtorch_global_deps.so"
+SITE = "the site-packages that it is in"
+
 
 class Torches:
-    """The libtorchs that Python extensions of one run are checked with, each looked for once.
+    """The libtorchs that the Python extensions of one run are checked with, each looked up once.
 
     Args:
-        libtorch: what `--libtorch` named.
-        python: what `--python` named.
+        libtorch: the value of `--libtorch`.
+        python: the value of `--python`.
     """
 
     def __init__(self, libtorch: Path | None = None, python: str | None = None) -> None:
@@ -50,16 +54,16 @@ class Torches:
         return self.libtorch is not None or self.python is not None
 
     def check(self) -> None:
-        """Look for the one that the user has named.
+        """Look up the libtorch that the user has named, if any.
 
         Raises:
-            TorchlinkError: it cannot serve.
+            TorchlinkError: it cannot be used.
         """
         if self.named and isinstance(found := self.found(None), TorchlinkError):
             raise found
 
     def found(self, package: Path | None) -> Libtorch | TorchlinkError:
-        """The libtorch of a torch package, or (None) the one that `torchlink find` takes."""
+        """Return the libtorch of a torch package, or for None the one that `torchlink find` chooses."""
         if package not in self._found:
             from torchlink.libtorch.choose import choose
 
@@ -72,30 +76,88 @@ class Torches:
         return self._found[package]
 
 
-# The first of these that is there is what `import torch` loads, or else what a libtorch without Python has instead.
-ENTRIES = (r"_C\..*so$", r"libtorch_python\.so$", r"libtorch\.so$", r"libtorch_cpu\.so$")
-GLOBAL = "libtorch_global_deps.so"
-SITE = "the site-packages that it is in"
-
-
 class Imported(NamedTuple):
-    """A libtorch as Python has it in its process."""
+    """A libtorch that Python has loaded."""
 
     root: Path
     library_dir: Path
     found_by: str
     objects: tuple[LoadedObject, ...]  # what `import torch` loads, `_C` first
-    shared: tuple[LoadedObject, ...]  # what it loads for everybody
+    shared: tuple[LoadedObject, ...]  # what it loads with RTLD_GLOBAL
+
+
+def after_import_of_torch(
+    context: LintContext, torches: Torches | None, files: OpenFiles
+) -> tuple[LintContext, tuple[str, ...], tuple[str, ...]]:
+    """Return an extension's context after `import torch`, with sentences: what is assumed, what is not checked."""
+    environment = context.options.environment
+    found = imported(context, torches or Torches(), environment, files)
+    if found is None or isinstance(found, str):
+        return context, (), (found,) if found else ()
+    closure = resolve(
+        context.subject.file,
+        system=context.system,
+        environment=environment,
+        files=files,
+        loaded=found.objects,
+    )
+    assumed = [
+        f"Python has imported torch before, with the libtorch in {found.root} ({found.found_by}); choose "
+        "another with --libtorch or --python."
+    ]
+    others = [each for each in context.torch_dirs if each != os.path.realpath(found.library_dir)]
+    if others:
+        assumed.append(
+            f"The libtorch in {', '.join(others)}, to which its own search path leads, is ignored: once torch is "
+            "imported, the other one is already in the process."
+        )
+    after = LintContext(
+        closure,
+        Scope(closure),
+        context.options,
+        context.kind,
+        context.system,
+        from_text=context.from_text,
+        imported=found,
+    )
+    return after, tuple(assumed), ()
+
+
+def after_import_in_text(
+    context: LintContext, torches: Torches | None, files: OpenFiles
+) -> tuple[LintContext, tuple[str, ...], tuple[str, ...]]:
+    """Do the same for an extension known only from a text: its undefined names are looked up, its closure stays."""
+    if any(bare_name(edge.name) in TORCH_LIBRARIES for edge in context.closure.missing):
+        return context, (), ()  # the missing libraries may define what is undefined
+    found = imported(context, torches or Torches(), context.options.environment, files)
+    if found is None or isinstance(found, str):
+        return context, (), (found,) if found else ()
+    assumed = (
+        f"The text does not say which libtorch {'Python' if context.is_extension else context.name} had loaded. "
+        f"Assumed: the one in {found.root} ({found.found_by}); choose another with --libtorch or --python."
+    )
+    after = LintContext(
+        context.closure,
+        context.scope,
+        context.options,
+        context.kind,
+        context.system,
+        from_text=context.from_text,
+        imported=found,
+        failed=context.failed,
+        errors=context.errors,
+    )
+    return after, (assumed,), ()
 
 
 def imported(
     context: LintContext, torches: Torches, environment: Mapping[str, str], files: OpenFiles
 ) -> Imported | str | None:
-    """The libtorch that an extension is to be checked with.
+    """Return the libtorch to check an extension with.
 
     Returns:
-        It; a sentence where none was found; None where the extension uses none, is libtorch's own, or finds by
-        its own search path the one that Python has, so that its own closure tells all.
+        The libtorch; a sentence if none was found; None if the extension uses none, is libtorch's own, or finds the
+        same one through its own search path, so that its own closure is enough.
     """
     if (
         not (context.is_extension or context.from_text)
@@ -114,12 +176,12 @@ def imported(
         and not torches.named
         and (context.system.tree.root is not None or is_foreign(context))
     ):
-        return None  # the torchs of this machine are none of its
+        return None  # it does not run with the torchs of this machine
     libtorch = torches.found(package)
     if isinstance(libtorch, TorchlinkError):
         return (
-            f"No libtorch was found to check it with, as Python imports it after `import torch`: {libtorch.message} "
-            "Name one with --libtorch or --python."
+            "Python imports it after `import torch`, but no libtorch was found to check it with: "
+            f"{libtorch.message} Name one with --libtorch or --python."
         )
     if package is not None and libtorch.root in context.subject.file.parents:
         return None  # torch's own
@@ -140,15 +202,15 @@ def imported(
 
 
 def uses_torch(context: LintContext) -> bool:
-    """Whether a binary needs libtorch's libraries, or names that only they can have."""
-    asked = (name for each in context.own for name in each.elf.dynamic.needed)
-    return any(bare_name(file_name(name)) in TORCH_LIBRARIES for name in asked) or any(
+    """Whether a binary needs libtorch's libraries, or uses symbols that only they can define."""
+    needed = (name for each in context.own for name in each.elf.dynamic.needed)
+    return any(bare_name(file_name(name)) in TORCH_LIBRARIES for name in needed) or any(
         is_of_torch(symbol.symbol) or re.search(TORCH_TYPE, symbol.symbol) for symbol in context.undefined
     )
 
 
 def package_around(file: Path, root: str | None) -> Path | None:
-    """The torch package that `import torch` means where a file is: in its site-packages or its environment's."""
+    """Return the torch package that `import torch` loads next to a file: of its site-packages or its environment."""
     from torchlink.libtorch.packages import torch_in
 
     for directory in Path(os.path.abspath(file)).parents:  # noqa: PTH100 - a symlink must stay one
@@ -162,7 +224,7 @@ def package_around(file: Path, root: str | None) -> Path | None:
 
 
 def sites_at(directory: Path) -> Iterator[Path]:
-    """The entries of sys.path that go with a directory above an extension."""
+    """Return the entries of sys.path for a directory above an extension."""
     from torchlink.libtorch.environment import environment_around, environment_at
 
     if directory.name in {"site-packages", "dist-packages"}:
@@ -178,10 +240,10 @@ def sites_at(directory: Path) -> Iterator[Path]:
 def after_import(
     package: Path, library_dir: Path, system: LoaderSystem, environment: Mapping[str, str], files: OpenFiles
 ) -> tuple[LoadedObject, ...]:
-    """What `import torch` loads, the object that Python itself opens first; () where it cannot be read."""
-    there = [directory / name for directory in (package, library_dir) for name in sorted(names_in(directory))]
+    """Return what `import torch` loads, the object that Python itself opens first; () if it cannot be read."""
+    paths = [directory / name for directory in (package, library_dir) for name in sorted(names_in(directory))]
     for entry in ENTRIES:
-        for path in there:
+        for path in paths:
             if re.match(entry, path.name):
                 try:
                     return resolve(path, system=system, environment=environment, files=files).objects
@@ -190,69 +252,3 @@ def after_import(
                 except TorchlinkError:
                     continue
     return ()
-
-
-def after_import_of_torch(
-    context: LintContext, torches: Torches | None, files: OpenFiles
-) -> tuple[LintContext, tuple[str, ...], tuple[str, ...]]:
-    """An extension's case as Python imports it after `import torch`, what that assumes, and what it leaves open."""
-    environment = context.options.environment
-    found = imported(context, torches or Torches(), environment, files)
-    if found is None or isinstance(found, str):
-        return context, (), (found,) if found else ()
-    closure = resolve(
-        context.subject.file,
-        system=context.system,
-        environment=environment,
-        files=files,
-        loaded=found.objects,
-    )
-    said = [
-        f"Python is taken to have imported torch before, with the libtorch in {found.root} ({found.found_by}); "
-        "--libtorch or --python names another."
-    ]
-    others = [each for each in context.torch_dirs if each != os.path.realpath(found.library_dir)]
-    if others:
-        said.append(
-            f"The libtorch in {', '.join(others)}, to which its own search path leads, does not count: once torch is "
-            "imported, the other one is in the process already."
-        )
-    after = LintContext(
-        closure,
-        Scope(closure),
-        context.options,
-        context.kind,
-        context.system,
-        from_text=context.from_text,
-        imported=found,
-    )
-    return after, tuple(said), ()
-
-
-def imported_where_told(
-    context: LintContext, torches: Torches | None, files: OpenFiles
-) -> tuple[LintContext, tuple[str, ...], tuple[str, ...]]:
-    """The same for an extension of which only a text tells: its undefined names are looked up, its closure stays."""
-    if any(bare_name(edge.name) in TORCH_LIBRARIES for edge in context.closure.missing):
-        return context, (), ()  # of what is undefined without them nothing can be said
-    found = imported(context, torches or Torches(), context.options.environment, files)
-    if found is None or isinstance(found, str):
-        return context, (), (found,) if found else ()
-    said = (
-        f"The text does not say which libtorch {'Python' if context.is_extension else context.name} had "
-        "loaded: taken is "
-        f"the one in {found.root} "
-        f"({found.found_by}); --libtorch or --python names another."
-    )
-    after = LintContext(
-        context.closure,
-        context.scope,
-        context.options,
-        context.kind,
-        context.system,
-        from_text=context.from_text,
-        imported=found,
-        failed=context.failed,
-        errors=context.errors,
-    )
-    return after, (said,), ()

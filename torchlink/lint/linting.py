@@ -1,11 +1,7 @@
-"""Binaries that are checked together: what a library lacks by itself, the one that brings it may find for it.
+"""A run of lint: finding the files below each argument, checking them, and comparing their reports.
 
-An RPATH (not a RUNPATH) serves everything that is loaded because of its owner. Where that owner is checked in the
-same run, a library that relies on it is no defect of what is shipped.
-
-Directories and wheels, turned into the ELF files to check in them.
-
-A whole run: everything that was named, checked, and what could not be looked at.
+Arguments are files, directories, wheels, and texts of `ldd` and similar tools. A library of one report may be found
+through the RPATH of a program in another, see `without_served`.
 """
 
 from __future__ import annotations
@@ -32,65 +28,145 @@ if TYPE_CHECKING:
     from torchlink.lint.context import LintOptions
     from torchlink.lint.finding import Rule
 
-
-NOT_FOUND = "library-not-found"
-
-
-def together(reports: Iterable[FileReport], root: Path | None = None) -> tuple[FileReport, ...]:
-    """The reports without what is only missing where a library is loaded by itself; that is said instead.
-
-    Args:
-        reports: of a whole run.
-        root: the image or sysroot that paths of closures start from.
-    """
-    files = tuple(reports)
-    if not any(each.rule == NOT_FOUND for file in files for each in file.findings):
-        return files
-    served: dict[str, dict[str, str]] = {}  # a library's real path -> what it needs -> who finds that for it
-    for file in files:
-        found = {
-            entry.key: entry for entry in file.closure if entry.path and entry.found_via.startswith("RPATH ")
-        }
-        for entry in file.closure:
-            names = {found[key].name: file.path for key in entry.needs if key in found}
-            served.setdefault(real(entry.key, root), {}).update(names)
-    return tuple(_without(file, served.get(os.path.realpath(file.path), {})) for file in files)
-
-
-def real(path: str, root: Path | None) -> str:
-    """The real path of an object that a closure names."""
-    inside = f"{root}{path}"
-    # What is checked may lie outside of the root, and then so does what its own search path leads to.
-    below = root is not None and not path.startswith(f"{root}/") and os.path.lexists(inside)
-    return os.path.realpath(inside if below else path)
-
-
-def _without(file: FileReport, served: Mapping[str, str]) -> FileReport:
-    """One report less the missing libraries that others find."""
-    left, sentences = [], []
-    for finding in file.findings:
-        names = finding.subject.split(" + ")
-        if finding.rule == NOT_FOUND and all(name in served for name in names):
-            owners = ", ".join(dict.fromkeys(served[name] for name in names))
-            sentences.append(
-                f"{', '.join(names)}: not found where {file.path} is loaded by itself; {owners}, which brings it, has "
-                "an RPATH that serves it."
-            )
-        else:
-            left.append(finding)
-    return file._replace(findings=tuple(left), not_checked=(*file.not_checked, *sentences))
-
-
+STREAM = "-"  # standard input, on the command line
+NOT_FOUND = "library-not-found"  # the rule
 ELF_MAGIC = b"\x7fELF"
 DYNAMIC_TYPES = (2, 3)  # ET_EXEC and ET_DYN: object files and core dumps have no closure
-DEBUG_ONLY = ".debug"  # what `objcopy --only-keep-debug` takes out of a binary is called so
-LARGEST_WHEEL = 16 << 30  # bytes unpacked; torch's own is a quarter of one GiB to three
+DEBUG_ONLY = ".debug"  # the suffix of what `objcopy --only-keep-debug` writes
+LARGEST_WHEEL = 16 << 30  # bytes unpacked; torch's own has 0.25 to 3 GiB
+
+
+def lint(
+    paths: Sequence[Path],
+    options: LintOptions | None = None,
+    *,
+    rules: Iterable[Rule] = RULES,
+    root: Path | None = None,
+    standard_input: bytes = b"",
+    keep_going: bool = False,
+    torches: Torches | None = None,
+) -> LintReport:
+    """Check files, directories, wheels and texts; nothing is run.
+
+    Args:
+        paths: what to check; `-` or a `.txt` file is the text of `ldd`, `lddtree` or `readelf -d`.
+        options: what the binaries are checked against.
+        rules: the rules to apply.
+        root: an image or sysroot that the binaries will run in.
+        standard_input: the text that `-` stands for.
+        keep_going: return a report of kind "unreadable" even if the only path cannot be checked; with several
+            paths, that is always done.
+        torches: the libtorchs that Python extensions are checked with.
+
+    Raises:
+        FileError, MalformedFileError: there was one path, and it cannot be checked.
+        UsageError: `root` is not a directory.
+    """
+    if root is not None and not is_dir(root):
+        raise UsageError(
+            f"--root: no such directory: {root}.", hint="Name the directory of an image or sysroot."
+        )
+    torches = torches or Torches()
+    torches.check()
+    run = _Run(options, tuple(rules), root, OpenFiles(), standard_input, torches)
+    reports: list[FileReport] = []
+    for path in paths:
+        try:
+            reports += run.check(path)
+        except TorchlinkError as error:
+            if len(paths) == 1 and not keep_going:
+                raise
+            reports.append(unreadable_report(str(path), error))
+    if len(reports) > 1:
+        return LintReport(without_served(reports, root))
+    return LintReport(tuple(reports))
+
+
+class _Run:
+    """What the paths of one run share, and how each is checked."""
+
+    def __init__(
+        self,
+        options: LintOptions | None,
+        rules: Sequence[Rule],
+        root: Path | None,
+        files: OpenFiles,
+        standard_input: bytes,
+        torches: Torches,
+    ) -> None:
+        self.options = options
+        self.rules = rules
+        self.root = root
+        self.files = files
+        self.standard_input = standard_input
+        self.torches = torches
+
+    def check(self, path: Path) -> Iterator[FileReport]:
+        """Return the reports for one argument of the command line."""
+        if str(path) == STREAM or path.suffix == ".txt":
+            from torchlink.lint.text.tool_output import check_text, decode
+
+            data = self.standard_input if str(path) == STREAM else read_text(path)
+            text = decode(data, str(path))
+            yield from check_text(
+                text, str(path), self.options, rules=self.rules, files=self.files, torches=self.torches
+            )
+        elif is_dir(path):
+            for file in elf_files(path):
+                yield self.check_found(file)
+        elif path.suffix == ".whl":
+            with unpacked(path) as scratch:
+                for file in elf_files(scratch):
+                    yield relabelled(self.check_found(file), str(scratch), str(path))
+        else:
+            yield self.check_file(path)
+
+    def check_file(self, file: Path) -> FileReport:
+        """Return the report for an ELF file."""
+        return check_binary(
+            file, self.options, rules=self.rules, root=self.root, files=self.files, torches=self.torches
+        )
+
+    def check_found(self, file: Path) -> FileReport:
+        """Return the report for a file that the user did not name; one that is unreadable does not end the run."""
+        try:
+            return self.check_file(file)
+        except TorchlinkError as error:
+            return unreadable_report(str(file), error)
+
+
+def unreadable_report(label: str, error: TorchlinkError) -> FileReport:
+    """Return the report for a file that could not be checked."""
+    return FileReport(label, UNREADABLE, (), (), not_checked=(error.message,))
+
+
+def read_text(path: Path) -> bytes:
+    """Return the bytes of a file with the output of `ldd` or a similar tool.
+
+    Raises:
+        FileError: it cannot be read, or is not a regular file (lint does not wait for a FIFO).
+    """
+    from torchlink.binary.data import LARGEST_TABLE, Data
+
+    try:
+        data = Data.open(path, "text")
+    except MalformedFileError:  # empty
+        return b""
+    try:
+        if data.size > LARGEST_TABLE:
+            raise FileError(
+                f"{path} is neither an ELF file nor a text of less than {LARGEST_TABLE >> 20} MB.",
+                hint="Name a program, a library, a wheel or a file with the output of ldd.",
+            )
+        return data.take(0, data.size)
+    finally:
+        data.close()
 
 
 def elf_files(directory: Path) -> list[Path]:
-    """Programs and shared libraries below a directory, sorted; symlinks are not followed.
+    """Return the programs and shared libraries below a directory, sorted; symlinks are not followed.
 
-    Their debug information in files of its own is left out.
+    Separate debug files are left out.
 
     Raises:
         FileError: it may not be read, or holds none.
@@ -117,19 +193,19 @@ def elf_files(directory: Path) -> list[Path]:
 
 
 def is_dynamic(path: Path) -> bool:
-    """Whether a path is a file, no symlink, that begins like an ELF program or shared library."""
+    """Whether a path is a regular file, not a symlink, with the header of an ELF program or shared library."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return False
         with path.open("rb") as stream:
             return begins_dynamic(stream.read(18))
-    except OSError as error:  # not for us to read: what may not be opened cannot be checked
+    except OSError as error:  # a file that may not be opened cannot be checked
         not_about_the_file(path, error)
         return False
 
 
 def begins_dynamic(head: bytes) -> bool:
-    """The same for a file's first 18 bytes."""
+    """Whether a file's first 18 bytes are the header of an ELF program or shared library."""
     if len(head) < 18 or head[:4] != ELF_MAGIC:
         return False
     return int.from_bytes(head[16:18], "little" if head[5] == 1 else "big") in DYNAMIC_TYPES
@@ -137,11 +213,11 @@ def begins_dynamic(head: bytes) -> bool:
 
 @contextmanager
 def unpacked(wheel: Path) -> Iterator[Path]:
-    """A temporary directory with the programs and libraries of a wheel, laid out as an installation would.
+    """Extract the programs and libraries of a wheel to a temporary directory, laid out as when installed.
 
     Raises:
         FileError: it cannot be read, or holds none.
-        MalformedFileError: it is no zip file, is damaged, or claims to be larger than any wheel.
+        MalformedFileError: it is not a zip file, is damaged, or claims to be larger than any wheel.
     """
     import tempfile
 
@@ -151,7 +227,7 @@ def unpacked(wheel: Path) -> Iterator[Path]:
 
 
 def unpack(wheel: Path, scratch: Path) -> None:
-    """Extract what begins like a program or library."""
+    """Extract the members with the header of a program or library."""
     import zipfile
     import zlib
 
@@ -162,138 +238,35 @@ def unpack(wheel: Path, scratch: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             found = [each for each in archive.infolist() if begins_dynamic(head(archive, each))]
             if sum(each.file_size for each in found) > LARGEST_WHEEL:
-                damaged(wheel, "it claims to unpack to more than 16 GiB")
+                refuse(wheel, "it claims to unpack to more than 16 GiB")
             for each in found:
                 archive.extract(each, scratch)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
-        damaged(wheel, str(error))
+        refuse(wheel, str(error))
     except OSError as error:
         raise unreadable(wheel, error) from error
     if not found:
         raise FileError(
             f"{wheel} holds no ELF program or library.",
-            hint="Wheels of pure Python, and those for Windows and macOS, have nothing to lint.",
+            hint="Name a wheel for Linux: pure Python wheels, and those for Windows and macOS, have nothing to lint.",
         )
 
 
 def head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The first bytes of a member."""
+    """Return the first bytes of a member."""
     if member.is_dir():
         return b""
     with archive.open(member) as stream:
         return stream.read(18)
 
 
-def damaged(wheel: Path, why: str) -> NoReturn:
-    """Refuse a wheel."""
-    raise MalformedFileError(f"{wheel} is no readable wheel: {why}.", hint="Build or download it again.")
-
-
-STREAM = "-"  # what the command line calls standard input
-
-
-def lint(
-    paths: Sequence[Path],
-    options: LintOptions | None = None,
-    *,
-    rules: Iterable[Rule] = RULES,
-    root: Path | None = None,
-    standard_input: bytes = b"",
-    keep_going: bool = False,
-    torches: Torches | None = None,
-) -> LintReport:
-    """Check files, directories, wheels and texts; nothing is run.
-
-    Args:
-        paths: what to check; `-` or a `.txt` file is the text of `ldd`, `lddtree` or `readelf -d`.
-        options: what it is checked against.
-        rules: the rules to apply.
-        root: an image or sysroot that the binaries will run in.
-        standard_input: what stands for `-`.
-        keep_going: a report of kind "unreadable" stands for a path that cannot be checked, even if it is the
-            only one; of several it always does.
-        torches: the libtorchs that Python extensions are checked with.
-
-    Raises:
-        FileError, MalformedFileError: there was one path, and it cannot be checked.
-        UsageError: `root` is no directory.
-    """
-    if root is not None and not is_dir(root):
-        raise UsageError(
-            f"The root {root} is no such directory.", hint="Name the image's or sysroot's directory."
-        )
-    torches = torches or Torches()
-    torches.check()
-    job = _Job(options, tuple(rules), root, OpenFiles(), standard_input, torches)
-    reports: list[FileReport] = []
-    for path in paths:
-        try:
-            reports += job.check_binary(path)
-        except TorchlinkError as error:
-            if len(paths) == 1 and not keep_going:
-                raise
-            reports.append(unreadable_report(str(path), error))
-    if len(reports) > 1:
-        return LintReport(together(reports, root))
-    return LintReport(tuple(reports))
-
-
-class _Job:
-    """What holds for every path of one run."""
-
-    def __init__(
-        self,
-        options: LintOptions | None,
-        rules: Sequence[Rule],
-        root: Path | None,
-        files: OpenFiles,
-        standard_input: bytes,
-        torches: Torches,
-    ) -> None:
-        self.options = options
-        self.rules = rules
-        self.root = root
-        self.files = files
-        self.standard_input = standard_input
-        self.torches = torches
-
-    def check_binary(self, path: Path) -> Iterator[FileReport]:
-        """The reports for one word of the command line."""
-        if str(path) == STREAM or path.suffix == ".txt":
-            from torchlink.lint.text.detect import decode
-            from torchlink.lint.text.texts import check_text
-
-            data = self.standard_input if str(path) == STREAM else read_text(path)
-            text = decode(data, str(path))
-            yield from check_text(
-                text, str(path), self.options, rules=self.rules, files=self.files, torches=self.torches
-            )
-        elif is_dir(path):
-            for file in elf_files(path):
-                yield self.found(file)
-        elif path.suffix == ".whl":
-            with unpacked(path) as scratch:
-                for file in elf_files(scratch):
-                    yield relabelled(self.found(file), str(scratch), str(path))
-        else:
-            yield self.one(path)
-
-    def one(self, file: Path) -> FileReport:
-        """The report for an ELF file."""
-        return check_binary(
-            file, self.options, rules=self.rules, root=self.root, files=self.files, torches=self.torches
-        )
-
-    def found(self, file: Path) -> FileReport:
-        """The report for a file that the user did not name himself; it may be unreadable."""
-        try:
-            return self.one(file)
-        except TorchlinkError as error:
-            return unreadable_report(str(file), error)
+def refuse(wheel: Path, why: str) -> NoReturn:
+    """Raise the error for a damaged wheel."""
+    raise MalformedFileError(f"{wheel} is not a readable wheel: {why}.", hint="Build or download it again.")
 
 
 def relabelled(report: FileReport, scratch: str, wheel: str) -> FileReport:
-    """The report with a wheel's own name for the directory that it was unpacked to."""
+    """Return a report in which the wheel's name replaces the directory that it was unpacked to."""
 
     def name(value: Any) -> Any:
         if isinstance(value, str):
@@ -305,30 +278,51 @@ def relabelled(report: FileReport, scratch: str, wheel: str) -> FileReport:
     return cast("FileReport", name(report))
 
 
-def unreadable_report(label: str, error: TorchlinkError) -> FileReport:
-    """The report for a file that could not be checked."""
-    return FileReport(label, UNREADABLE, (), (), not_checked=(error.message,))
+def without_served(reports: Iterable[FileReport], root: Path | None = None) -> tuple[FileReport, ...]:
+    """Drop findings about libraries that are missing only if a file is loaded on its own.
 
+    An RPATH (not a RUNPATH) serves everything that its owner loads. If that owner is part of the same run, what it
+    serves is not missing; a sentence in `not_checked` says so instead.
 
-def read_text(path: Path) -> bytes:
-    """The bytes of a file of `ldd` output.
-
-    Raises:
-        FileError: it cannot be read, or is no regular file (a FIFO is not waited for).
+    Args:
+        reports: of a whole run.
+        root: the image or sysroot that paths of closures start from.
     """
-    from torchlink.binary.data import LARGEST_TABLE, Data
-    from torchlink.errors import FileError, MalformedFileError
+    files = tuple(reports)
+    if not any(each.rule == NOT_FOUND for file in files for each in file.findings):
+        return files
+    served: dict[
+        str, dict[str, str]
+    ] = {}  # a library's real path -> what it needs -> the file whose RPATH finds it
+    for file in files:
+        found = {
+            entry.key: entry for entry in file.closure if entry.path and entry.found_via.startswith("RPATH ")
+        }
+        for entry in file.closure:
+            names = {found[key].name: file.path for key in entry.needs if key in found}
+            served.setdefault(real_path(entry.key, root), {}).update(names)
+    return tuple(_without(file, served.get(os.path.realpath(file.path), {})) for file in files)
 
-    try:
-        data = Data.open(path, "text")
-    except MalformedFileError:  # empty
-        return b""
-    try:
-        if data.size > LARGEST_TABLE:
-            raise FileError(
-                f"{path} is neither an ELF file nor a text of less than {LARGEST_TABLE >> 20} MB.",
-                hint="Name a program, a library, a wheel or what a tool has printed.",
+
+def real_path(path: str, root: Path | None) -> str:
+    """Return the real path of an object in a closure."""
+    inside = f"{root}{path}"
+    # A file outside the root may be checked, and its own search path may lead to others outside.
+    below = root is not None and not path.startswith(f"{root}/") and os.path.lexists(inside)
+    return os.path.realpath(inside if below else path)
+
+
+def _without(file: FileReport, served: Mapping[str, str]) -> FileReport:
+    """Return a report without the missing libraries that other files find."""
+    findings, sentences = [], []
+    for finding in file.findings:
+        names = finding.subject.split(" + ")
+        if finding.rule == NOT_FOUND and all(name in served for name in names):
+            owners = ", ".join(dict.fromkeys(served[name] for name in names))
+            sentences.append(
+                f"{', '.join(names)}: not found if {file.path} is loaded on its own; found through the RPATH of "
+                f"{owners}, which loads it."
             )
-        return data.take(0, data.size)
-    finally:
-        data.close()
+        else:
+            findings.append(finding)
+    return file._replace(findings=tuple(findings), not_checked=(*file.not_checked, *sentences))

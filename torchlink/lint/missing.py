@@ -1,4 +1,4 @@
-"""What a missing library is missing for: each name belongs to one rule, so that one cause is one finding."""
+"""Why a library is missing: each missing name belongs to one rule, so that one cause gives one finding."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from typing import TYPE_CHECKING
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.names import DRIVER, NVIDIA, TORCH_LIBRARIES, bare_name
+from torchlink.lint.context import is_unseen
 from torchlink.lint.finding import Severity
-from torchlink.lint.search_path import entries_of, is_there
-from torchlink.lint.text.closure import Unseen
+from torchlink.lint.search_dirs import entries_of, is_there
 from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from torchlink.binary.closure import Closure, Edge, LoadedObject
     from torchlink.lint.context import LintContext
-    from torchlink.lint.search_path import SearchDir
+    from torchlink.lint.search_dirs import SearchDir
 
 PYTHON = r"libpython\d"
 OTHER_MACHINE = "is for "
-OF_GLIBC, OF_MUSL = (
-    r"libc\.so\.6$",
-    r"libc\.(so|musl-[\w-]+\.so\.1)$",
-)  # the C library that a file was linked with
-# What only files that were linked with glibc name; musl has all of it in one libc.so, which is its loader too.
+# NEEDED names of the C library, which show what a file was linked with.
+OF_GLIBC, OF_MUSL = r"libc\.so\.6$", r"libc\.(so|musl-[\w-]+\.so\.1)$"
+# NEEDED names that only files linked with glibc have; musl is one file, libc.so, which is also its loader.
 GLIBC_PART = r"(lib(c|m)\.so\.6|lib(pthread\.so\.0|dl\.so\.2|(rt|util)\.so\.1)|ld-linux[\w-]*\.so\.\d)$"
-OF_GLIBC_ALONE = r"__\w+_chk$"  # the checked functions that -D_FORTIFY_SOURCE takes
-MOST_NEIGHBOURS = 1000  # directories that are looked into; more are no package's
-# Registering operators, kernels, classes or a device guard when it is loaded: through these functions of libtorch.
+OF_GLIBC_ALONE = r"__\w+_chk$"  # the checked functions that -D_FORTIFY_SOURCE uses
+MOST_NEIGHBOURS = 1000  # entries of a directory that are searched; no package has more
+# The functions of libtorch by which an object registers operators, kernels, classes or a device guard when loaded.
 REGISTERS = (
     rb"_ZN(5torch7Library|3c1017RegisterOperators|3c1010Dispatcher\d+register|5torch3jit1\dregisterOperator"
     rb"|5torch\d+registerCustomClass|3c104impl24DeviceGuardImplRegistrar|3c1012SetAllocator"
@@ -40,25 +38,25 @@ REGISTERS = (
 
 
 def missing_names(context: LintContext) -> dict[str, list[tuple[Edge, ...]]]:
-    """The missing names by the rule that speaks of them: rule id → edges, grouped by name."""
+    """Return the missing names by the rule that reports them: rule id → edges, grouped by name."""
     edges: dict[str, list[Edge]] = {}
     for edge in context.closure.missing:
         edges.setdefault(edge.name, []).append(edge)
-    sorted_out: dict[str, list[tuple[Edge, ...]]] = {}
+    by_rule: dict[str, list[tuple[Edge, ...]]] = {}
     for group in edges.values():
-        sorted_out.setdefault(spoken_of_by(group[0], context), []).append(tuple(group))
-    return sorted_out
+        by_rule.setdefault(responsible_rule(group[0], context), []).append(tuple(group))
+    return by_rule
 
 
-def spoken_of_by(edge: Edge, context: LintContext) -> str:
-    """The id of the rule that says why a library is missing."""
+def responsible_rule(edge: Edge, context: LintContext) -> str:
+    """Return the id of the rule that reports why a library is missing."""
     if edge.needed_by in context.once(other_c_library):
         return "c-library-mismatch"
     if any(tried.reason.startswith(OTHER_MACHINE) for tried in edge.tried):
         return "wrong-architecture"
     if is_foreign(context) and bare_name(edge.name) not in TORCH_LIBRARIES:
         return "wrong-architecture"
-    if edge.fatal and edge.tried:  # something is there, and it is no library
+    if edge.fatal and edge.tried:  # a file was found that is not a library
         return "library-not-found"
     if is_relative(edge.name) and any(each.path == edge.needed_by for each in context.own):
         return "needed-by-relative-path"
@@ -70,7 +68,7 @@ def spoken_of_by(edge: Edge, context: LintContext) -> str:
 
 
 def other_c_library(context: LintContext) -> dict[str, tuple[str, ...]]:
-    """The objects that were linked with another C library than the loader's: path → what they need of it."""
+    """Return the objects linked with a different C library than the loader's: path → what they need from it."""
     pattern = GLIBC_PART if context.system.family == "musl" else OF_MUSL
     found: dict[str, list[str]] = {}
     for edge in context.closure.edges:
@@ -83,8 +81,8 @@ def other_c_library(context: LintContext) -> dict[str, tuple[str, ...]]:
                 telling := [name for name in names if re.match(OF_GLIBC_ALONE, name)]
             ):
                 found[each.path] = telling[:1]
-    if isinstance(context.subject.elf, Unseen) and context.subject.path in found:
-        # A text puts down to the program what it does not say who asks for.
+    if is_unseen(context.subject) and context.subject.path in found:
+        # A text that does not say what needs a library attributes it to the program.
         needs = found.pop(context.subject.path)
         torch = [each.path for objects in context.torch.values() for each in objects]
         found.update((path, needs) for path in torch or [each.path for each in context.closure.objects[1:2]])
@@ -92,12 +90,12 @@ def other_c_library(context: LintContext) -> dict[str, tuple[str, ...]]:
 
 
 def is_relative(needed: str) -> bool:
-    """Whether a NEEDED name is a path that the loader reads from the current directory; it searches none for it."""
+    """Whether a NEEDED name is a path that the loader opens from the current directory, without a search."""
     return "/" in needed and not needed.startswith(("/", "$ORIGIN", "${ORIGIN}"))
 
 
 def is_foreign(context: LintContext) -> bool:
-    """Whether the binary is for another machine than this one, whose libraries are therefore not here."""
+    """Whether the binary is for another machine, so that its system libraries are not here."""
     if context.system.tree.root is not None or context.subject.elf.machine == this_machine().arch:
         return False
     loader = context.system.interpreter
@@ -105,14 +103,14 @@ def is_foreign(context: LintContext) -> bool:
 
 
 def not_inherited(name: str, needed_by: str, context: LintContext) -> SearchDir | None:
-    """The RUNPATH entry of an object above the asking one whose directory holds a library of this name.
+    """Return the RUNPATH entry of an object further up the chain that holds a library of this name.
 
-    None on musl, where a RUNPATH serves everything below its owner.
+    None on musl, where a RUNPATH is inherited.
     """
     if context.system.family == "musl":
         return None
-    asking = context.closure.object(needed_by)
-    above = None if asking is None or asking.needed_by is None else context.closure.object(asking.needed_by)
+    user = context.closure.object(needed_by)
+    above = None if user is None or user.needed_by is None else context.closure.object(user.needed_by)
     while above is not None:
         for entry in entries_of(above, context):
             if entry.kind == "runpath" and is_there(entry.host / name):
@@ -122,21 +120,21 @@ def not_inherited(name: str, needed_by: str, context: LintContext) -> SearchDir 
 
 
 def of_libtorch(edge: Edge) -> bool:
-    """Whether a missing library is one of libtorch's that a search path would find."""
+    """Whether a missing library is one of libtorch's that a search path could find."""
     return bare_name(edge.name) in TORCH_LIBRARIES and not edge.fatal and "/" not in edge.name
 
 
 def nearby(edge: Edge, asking: LoadedObject, closure: Closure, context: LintContext) -> str | None:
-    """Where a missing library is around an object, as an entry for that object's search path.
+    """Return the directory near an object that holds a missing library, as an entry for the object's search path.
 
-    Libtorch's libraries come from one build: a directory counts only if it holds all of those that the
-    closure misses, and it is the same one whichever object asks.
-    None for a program that runs set-uid, for which the loader expands no `$ORIGIN`.
+    Libtorch's libraries must come from one build: a directory counts only if it holds all that the closure lacks, and
+    it is the same one for every object.
+    None for a set-uid program, for which the loader does not expand `$ORIGIN`.
 
     Args:
         edge: to the missing library.
-        asking: the object that is to find it.
-        closure: that misses it: the binary's, or the one it would have once linked again.
+        asking: the object that needs it.
+        closure: that lacks it: the binary's, or the one that it would have after relinking.
         context: the binary.
     """
     if context.closure.secure and asking.path == context.subject.path:
@@ -154,14 +152,14 @@ def nearby(edge: Edge, asking: LoadedObject, closure: Closure, context: LintCont
 
 
 def directory_around(here: Path, names: list[str], context: LintContext) -> Path | None:
-    """The first directory around another that holds libraries of all these names that fit the binary."""
+    """Return the first directory near another that holds libraries of all these names that fit the binary."""
     if all(fits(here / name, context) for name in names):
         return here
     for place in (here, here.parent, here.parent.parent):
         if place == place.parent:
             break
         try:
-            inside = sorted(islice(place.iterdir(), MOST_NEIGHBOURS), key=by_habit)
+            inside = sorted(islice(place.iterdir(), MOST_NEIGHBOURS), key=search_order)
         except OSError as error:
             not_about_the_file(place, error)
             continue
@@ -171,13 +169,13 @@ def directory_around(here: Path, names: list[str], context: LintContext) -> Path
     return None
 
 
-def by_habit(directory: Path) -> tuple[bool, Path]:
-    """The order in which directories are looked into: where libraries are installed comes before a build's leavings."""
+def search_order(directory: Path) -> tuple[bool, Path]:
+    """Sort directories named `lib…` before those that a build may have left."""
     return (not directory.name.startswith("lib"), directory)
 
 
 def fits(path: Path, context: LintContext) -> bool:
-    """Whether there is a library at a path, in the image if there is one, for the binary's machine and C library."""
+    """Whether a path is a library for the binary's machine and C library, and inside the image if there is one."""
     if not is_there(path) or context.system.tree.inside(os.path.realpath(path)) is None:
         return False
     from torchlink.binary.elf import ElfFile
@@ -194,20 +192,20 @@ def fits(path: Path, context: LintContext) -> bool:
 
 
 def severity_of(name: str, place: str | None, context: LintContext) -> Severity:
-    """How bad it is that a library is missing.
+    """Return the severity of a missing library.
 
-    A program does not start. A library may be loaded by a program that has loaded the missing one before:
-    Python has libtorch once torch is imported, and a package's own libraries bring each other; libtorch's
-    own find CUDA in packages of their own.
+    A program does not start without it. A library may be loaded by a program that has already loaded the missing one:
+    Python has loaded libtorch once torch is imported, the libraries of a package load each other, and libtorch's own
+    libraries find CUDA in other packages.
     """
-    if re.match(DRIVER, name):  # each machine ships its own
+    if re.match(DRIVER, name):  # it comes with each machine's driver
         return Severity.WARNING if context.is_program else Severity.NOTE
     if context.is_program:
         return Severity.ERROR
     if context.failed:
         return Severity.ERROR
     if context.imported is not None and bare_name(name) in TORCH_LIBRARIES:
-        return Severity.ERROR  # `import torch` does not bring it
+        return Severity.ERROR  # `import torch` does not load it
     of_torch = bare_name(name) in TORCH_LIBRARIES or re.match(NVIDIA, name)
     by_others = (
         context.is_extension

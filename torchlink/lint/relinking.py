@@ -1,6 +1,6 @@
-"""Words that make a missing library found: tried on the loader's model before anyone is told to follow them.
+"""Link flags that make a missing library found, tried on the loader's model before they are recommended.
 
-What a new search path finds needs libraries itself, and a RUNPATH does not serve those.
+The libraries that a new search path finds have dependencies of their own, which a RUNPATH does not serve.
 """
 
 from __future__ import annotations
@@ -22,24 +22,22 @@ if TYPE_CHECKING:
     from torchlink.binary.elf_dynamic import Dynamic
     from torchlink.lint.context import LintContext
 
-MOST_STEPS = (
-    12  # libraries below a missing one that are provided for; who lacks more is to install them again
-)
+MOST_STEPS = 12  # libraries below a missing one for which a search path is tried
 
 
 class Link(NamedTuple):
-    """One object, linked again."""
+    """An object to relink with more search path entries."""
 
     owner: LoadedObject
     entries: tuple[str, ...]  # added to its search path
-    inherited: bool = False  # its search path becomes an RPATH, which serves what it brings too
+    inherited: bool = False  # its search path becomes an RPATH, which also serves the libraries that it loads
 
     def __str__(self) -> str:
         tags = "-Wl,--disable-new-dtags " if self.inherited else ""
         return f"{file_name(self.owner.path)} with {tags}-Wl,-rpath,'{':'.join(self.entries)}'"
 
     def applied(self, dynamic: Dynamic) -> Dynamic:
-        """The dynamic section that the linker would write."""
+        """Return the dynamic section that the linker would write."""
         present = dynamic.rpath if dynamic.runpath is None else dynamic.runpath
         path = ":".join((*((present,) if present else ()), *self.entries))
         if self.inherited or (dynamic.rpath is not None and dynamic.runpath is None):
@@ -48,45 +46,45 @@ class Link(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """What to link again, and what is missing all the same."""
+    """What to relink, and what is still missing then."""
 
     links: tuple[Link, ...]
-    lost: tuple[Edge, ...] = ()
+    missing: tuple[Edge, ...] = ()
 
 
 def advice(asking: LoadedObject, place: str, context: LintContext) -> Advice:
-    """How to link so that what is in `place` is found, and all that it needs in turn.
+    """Return how to relink so that the libraries in `place` are found, and all that they need in turn.
 
     Args:
         asking: the object whose libraries are missing.
-        place: where they lie, as an entry for its search path.
+        place: their directory, as an entry for its search path.
         context: the binary.
     """
     start = Link(asking, (place,))
     try:
-        lost = lost_with((start,), context)[0]
-        if not lost:
+        missing = missing_with((start,), context)[0]
+        if not missing:
             return Advice((start,))
-        for further in (as_rpath, one_by_one):
-            links = follow((start,), further, context)
+        for strategy in (as_rpath, one_by_one):
+            links = follow((start,), strategy, context)
             if links:
                 return Advice(links)
     except ResourcesError:
         raise
     except (OSError, TorchlinkError):  # only a text names the file
         return Advice((start,))
-    return Advice((start,), lost)
+    return Advice((start,), missing)
 
 
 def follow(
-    links: tuple[Link, ...], further: Callable[..., tuple[Link, ...] | None], context: LintContext
+    links: tuple[Link, ...], strategy: Callable[..., tuple[Link, ...] | None], context: LintContext
 ) -> tuple[Link, ...]:
-    """The links that one way of going on ends with; () where it does not find everything."""
+    """Apply a strategy until nothing is missing; return () if it does not find everything."""
     for _ in range(MOST_STEPS):
-        lost, closure = lost_with(links, context)
-        if not lost:
+        missing, closure = missing_with(links, context)
+        if not missing:
             return links
-        more = further(links, lost[0], closure, context)
+        more = strategy(links, missing[0], closure, context)
         if more is None:
             break
         links = more
@@ -96,7 +94,7 @@ def follow(
 def as_rpath(
     links: tuple[Link, ...], edge: Edge, closure: Closure, context: LintContext
 ) -> tuple[Link, ...] | None:
-    """Let the first object's search path serve what it brings, with one more entry where that is not enough."""
+    """Turn the first object's search path into an RPATH, then add one more entry if that is not enough."""
     (link,) = links
     if not link.inherited:
         return (link._replace(inherited=True),)
@@ -109,7 +107,7 @@ def as_rpath(
 def one_by_one(
     links: tuple[Link, ...], edge: Edge, closure: Closure, context: LintContext
 ) -> tuple[Link, ...] | None:
-    """Give the library that asks a search path of its own."""
+    """Give the object that lacks a library a search path of its own."""
     asking = closure.object(edge.needed_by)
     place = None if asking is None else nearby(edge, asking, closure, context)
     if asking is None or place is None:
@@ -121,24 +119,24 @@ def one_by_one(
     return (*others, own._replace(entries=(*own.entries, place)))
 
 
-def lost_with(links: Sequence[Link], context: LintContext) -> tuple[tuple[Edge, ...], Closure]:
-    """What is missing below the libraries that are found thanks to some links, and the closure that has them."""
+def missing_with(links: Sequence[Link], context: LintContext) -> tuple[tuple[Edge, ...], Closure]:
+    """Return what the newly found libraries lack after relinking some objects, and the resulting closure."""
     closure = modelled(links, context, context.options.environment)
     known = {each.path for each in context.closure.objects}
-    # What the binary itself misses has a finding of its own, and serves the others once it is fixed.
+    # What the binary itself lacks has a finding of its own, whose fix also serves the others.
     own = {edge.name for edge in context.closure.missing if edge.needed_by == context.subject.path}
-    lost = (edge for edge in closure.missing if edge.needed_by not in known and edge.name not in own)
-    return tuple(lost), closure
+    missing = (edge for edge in closure.missing if edge.needed_by not in known and edge.name not in own)
+    return tuple(missing), closure
 
 
 def modelled(links: Sequence[Link], context: LintContext, environment: Mapping[str, str]) -> Closure:
-    """The closure that the binary would have with some objects linked again."""
+    """Return the closure that the binary would have after relinking some objects."""
     files = _Relinked(links)
     return resolve(context.subject.file, system=context.system, environment=environment, files=files)
 
 
 def needs_rpath(directories: Iterable[str], context: LintContext) -> bool:
-    """Whether a RUNPATH of the binary serves less of what LD_LIBRARY_PATH serves than an RPATH does."""
+    """Whether only an RPATH of the binary, not a RUNPATH, can replace these directories of LD_LIBRARY_PATH."""
     bare = {name: value for name, value in context.options.environment.items() if name != "LD_LIBRARY_PATH"}
     entries = tuple(os.path.abspath(each) for each in directories)  # noqa: PTH100 - a symlink must stay one
     link = Link(context.subject, entries)
@@ -147,14 +145,14 @@ def needs_rpath(directories: Iterable[str], context: LintContext) -> bool:
 
 
 class _Relinked(OpenFiles):
-    """Files as they are, but for those that are linked again."""
+    """Open files, with the new search paths of those to relink."""
 
     def __init__(self, links: Sequence[Link]) -> None:
         super().__init__()
         self._links = {identity(os.stat(link.owner.file)): link for link in links}  # noqa: PTH116 - as in `get`
 
     def get(self, path: str, status: os.stat_result) -> ElfFile:
-        """The open file, with the search path that it would have."""
+        """Return the open file, with the search path that it would have."""
         elf = super().get(path, status)
         link = self._links.get(identity(status))
         if link is None:
@@ -165,5 +163,5 @@ class _Relinked(OpenFiles):
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:
-    """What tells a file, however it is reached."""
+    """Return what identifies a file, whatever the path to it."""
     return status.st_dev, status.st_ino

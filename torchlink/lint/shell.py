@@ -1,4 +1,4 @@
-"""What the loader's variables that are set where lint runs would change, although it checks without them."""
+"""The effect of LD_LIBRARY_PATH and LD_PRELOAD in lint's own environment, which it does not check with."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ SHOWN = 6  # names in a sentence
 
 
 def of_shell(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an environment that change which libraries a program loads."""
+    """Return the variables of an environment that change which libraries a program loads."""
     return {name: environ[name] for name in VARIABLES if environ.get(name)}
 
 
 def changes(context: LintContext, again: Callable[[LintOptions], LintContext]) -> Iterator[str]:
-    """A sentence a variable that would change the closure; nothing of one that is checked with, or changes nothing.
+    """Return a sentence per variable that would change the closure and that the binary is not checked with.
 
     Args:
         context: a binary, checked without them.
-        again: the same binary as it is to be checked with other options.
+        again: returns the same binary with other options.
     """
     options = context.options
-    if context.system.tree.root is not None:  # an image has a shell of its own
+    if context.system.tree.root is not None:  # a binary in an image does not run in this shell
         return
     for name, value in options.shell.items():
         if name in options.environment:
@@ -38,14 +38,14 @@ def changes(context: LintContext, again: Callable[[LintOptions], LintContext]) -
         differences = "; ".join(compared(context.closure, there))
         if differences:
             yield (
-                f"{context.name} is taken to run without the {name} that is set in this shell ({value}). With it, it "
-                f'{differences}. --env {name}="${name}" checks it so.'
+                f"{context.name} is checked without the {name} of this shell ({value}). With it, it {differences}. "
+                f'Pass --env {name}="${name}" to check it so.'
             )
 
 
 def compared(before: Closure, after: Closure) -> Iterator[str]:
-    """How one closure of a binary differs from another, in clauses."""
-    old, new = taken(before), taken(after)
+    """Return clauses: how a closure of a binary differs from an earlier one."""
+    old, new = paths_by_name(before), paths_by_name(after)
     moved: dict[tuple[str, str], list[str]] = {}
     found: dict[str, list[str]] = {}
     more: dict[str, list[str]] = {}
@@ -65,35 +65,35 @@ def compared(before: Closure, after: Closure) -> Iterator[str]:
         yield f"loads {some(names)} from {place} as well"
     for edge in after.missing:
         if old.get(file_name(edge.name)) is not None:
-            why = f", for {edge.tried[-1].path} {edge.fatal}" if edge.fatal and edge.tried else ""
+            why = f", because {edge.tried[-1].path} {edge.fatal}" if edge.fatal and edge.tried else ""
             yield f"does not find {edge.name}{why}"
 
 
-def taken(closure: Closure) -> dict[str, str | None]:
-    """The libraries of a closure by name: the real path of each; None of one that is not found."""
+def paths_by_name(closure: Closure) -> dict[str, str | None]:
+    """Return the real path of each library of a closure by name; None for one that is not found."""
     paths: dict[str, str | None] = {file_name(edge.name): None for edge in closure.missing}
     paths.update((file_name(each.name), each.real_path) for each in closure.objects[1:])
     return paths
 
 
 def directory(path: str) -> str:
-    """The directory of a real path."""
+    """Return the directory of a real path."""
     return path.rpartition("/")[0] or "/"
 
 
 def some(names: list[str]) -> str:
-    """The first few names."""
+    """Return the first few names and the number of further ones."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def through_shell(shell: Mapping[str, str], paths: list[str]) -> Iterator[str]:
-    """A sentence where libraries of a text are in a directory of this shell's LD_LIBRARY_PATH."""
+    """Return a sentence if libraries of a text are in a directory of this shell's LD_LIBRARY_PATH."""
     entries = [entry.rstrip("/") for entry in shell.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")]
     names = [file_name(path) for path in paths if path.rpartition("/")[0] in filter(None, entries)]
     if names:
         yield (
             f"LD_LIBRARY_PATH is set in this shell ({shell['LD_LIBRARY_PATH']}) and names the directory of "
-            f"{some(names)}: where ldd ran in this shell, that is why it was found there. Run it with "
-            "`env -u LD_LIBRARY_PATH ldd` to see what the program finds by itself."
+            f"{some(names)}: if ldd ran in this shell, that may be how it was found. Run `env -u LD_LIBRARY_PATH ldd` "
+            "to see what the program finds without it."
         )

@@ -1,7 +1,7 @@
-"""Which symbols belong together: those of one library's implementation, which must not be mixed with another's.
+"""Families of symbols: those of one library's implementation, which must not be mixed with another implementation.
 
-A name's family is the project that it comes from, as its spelling shows: the namespace of a C++ name, the prefix of a
-C name. Where a project has several, or shares one with others, the tables below say so.
+The family of a name is the project that it comes from, recognised by the namespace of a C++ name or the prefix of a C
+name. The tables below list projects with several prefixes, and prefixes of several projects.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ BLAS = "BLAS and LAPACK"
 
 # The names of reference BLAS, CBLAS and LAPACK (netlib 3.11) as gfortran and C export them. Drivers and computational
 # routines are XYYZZZ: type, matrix, computation (LAPACK Users' Guide, "Naming Scheme"); BLAS levels 2 and 3 as well.
-# Not what vendors add (`cblas_sgemm_batch`, `sgemmt_`): each has others of these, and none calls the standard ones.
+# Vendors' extensions (`cblas_sgemm_batch`, `sgemmt_`) are left out: they differ, and do not call the standard routines.
 _TYPE = r"(?:[sdcz]|ds|zc|cs|zd|sc|dz|cr|zr)"
 _MATRIX = (
     r"(?:bb|bd|di|gb|ge|gg|gs|gt|hb|he|hf|hg|hp|hs|op|or|pb|pf|po|pp|ps|pt"
@@ -33,7 +33,7 @@ _ROUTINE = "|".join(
 )
 _BLAS_NAME = re.compile(rf"(?:{_ROUTINE})_|cblas_(?:{_ROUTINE})(?:_sub)?|LAPACKE_\w+")
 
-# C prefixes of one project, beside the first part of a name, which is what tells all others (`uv_`, `Sleef_`).
+# C names of projects with several prefixes; all others are recognised by the first part of a name (`uv_`, `Sleef_`).
 _OF_C = (
     # https://github.com/richgel999/miniz: miniz.h, miniz_tdef.h, miniz_tinfl.h
     ("miniz", re.compile(r"(?:mz|tdefl|tinfl|miniz)_")),
@@ -46,12 +46,12 @@ _OF_C = (
         ),
     ),
     ("MKL's packed gemm", re.compile(r"cblas_[sdh]?gemm\w*_(?:pack|compute)\w*$")),
-    # Its kernels and threading, where a library has exported all of a static one.
+    # Its kernels and threading, if a library exports all of a static OpenBLAS.
     ("OpenBLAS", re.compile(rf"(?:exec_)?blas_|gotoblas|openblas_|{_TYPE}{_MATRIX}[a-z0-9]+_\w*[^_\W]$")),
     ("c10 and torch", re.compile(r"(?:aoti_)?torch_")),
 )
 _C_PREFIX = re.compile(r"_*([A-Za-z][A-Za-z0-9]+)_")
-# Each is an interface of its own: one library may have this one and another that one.
+# Prefixes whose names are separate interfaces: each name is a family of its own.
 _ALONE = re.compile(r"cblas_|FLAGS_")
 
 # C++ namespaces of several projects, and several namespaces of one.
@@ -62,15 +62,16 @@ _CXX_HEAD = re.compile(r"_Z(?:GV|GR|T[VTISWHC]|T[hv][n\d_]+|Z)*(N?)[rVK]*[RO]?")
 _STANDARD = re.compile(r"S[tabsiod]|9__gnu_cxx|10__cxxabiv1")
 _LENGTH = re.compile(r"[1-9]\d{0,3}")
 
-# What belongs to the whole process, or is there to be replaced: the C++ runtime, allocators, sanitizers and profilers,
-# the linker's own names, OpenMP's named critical sections.
+# Names shared by the whole process, or meant to be replaced: the C++ runtime, allocators, sanitizers and profilers, the
+# linker's own names, OpenMP's named critical sections.
 _PROCESS_WIDE = re.compile(
     r"_Z(?:n[wa]|d[la])|__(?:cxa|gxx|gcc|cpu|register|deregister|start|stop|asan|ubsan|lsan|msan|tsan|hwasan|sanitizer"
     r"|interceptor|gcov|llvm|emutls)_|_Unwind_|_ITM_|\.gomp_"
     r"|(?:malloc|calloc|realloc|reallocarray|free|cfree|memalign|aligned_alloc|posix_memalign|p?valloc"
     r"|malloc_usable_size|_init|_fini|_start|main|_edata|_end|__bss_start|__bss_start__|_bss_end__|__end__)$"
 )
-# What its library's manual asks users to replace: LAPACK's and MKL's error handlers, MKL's progress and memory hooks.
+# Names that a library's manual invites users to replace: LAPACK's and MKL's error handlers, MKL's progress and memory
+# hooks.
 _HOOK = re.compile(
     r"(?:cblas_|cdecl_)?xerbla_?$|XERBLA_?$|(?:mkl|MKL|cdecl)_(?:progress|PROGRESS)_?$|i_(?:m|c|re)alloc$|i_free$"
 )
@@ -78,9 +79,9 @@ _HOOK = re.compile(
 
 @lru_cache(maxsize=1 << 16)
 def family(name: bytes) -> str | None:
-    """The family of a mangled name, as messages call it; the name itself where nothing tells.
+    """Return the family of a mangled name, as messages name it; the name itself if none is recognised.
 
-    None for what does not belong to one library: the C++ runtime's names, and what is made to be replaced.
+    None for names that do not belong to one library: the C++ runtime's, and those meant to be replaced.
     """
     text = name.decode("utf-8", "surrogateescape")
     if _PROCESS_WIDE.match(text):
@@ -114,7 +115,7 @@ def _of_cxx(name: str) -> str | None:
 
 
 def _identifier(name: str, at: int) -> tuple[str, int]:
-    """The identifier that a mangled name has at a place, "" where there is none, and where it ends."""
+    """Return the identifier at a position of a mangled name, "" if there is none, and its end."""
     length = _LENGTH.match(name, at)
     if length is None:
         return "", at
@@ -123,5 +124,5 @@ def _identifier(name: str, at: int) -> tuple[str, int]:
 
 
 def is_hook(name: bytes) -> bool:
-    """Whether a library's manual asks its users to define this name themselves."""
+    """Whether a library's manual invites users to define this name themselves."""
     return _HOOK.match(name.decode("utf-8", "surrogateescape")) is not None

@@ -1,4 +1,4 @@
-"""Systems that a binary may be meant for, as the newest symbol versions that they serve.
+"""Target systems, with the newest symbol versions of glibc and libstdc++ that each provides.
 
 Measured on the systems' images by the pep600_compliance project; the manylinux rows are auditwheel's policies.
 """
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("GLIBC", "GLIBCXX", "CXXABI")
 
-# System: releases (a code name behind a slash), then the newest GLIBC, GLIBCXX and CXXABI there; `-` is no glibc:
-# such a system has musl. The rows of Alpine are those of the GCC that each release has.
+# System, release (and its code name after a slash), then the newest GLIBC, GLIBCXX and CXXABI; a GLIBC of `-` means
+# musl. The rows of Alpine are those of each release's GCC.
 SYSTEMS = """
 debian        8/jessie    2.19  3.4.20  1.3.8
 debian        9/stretch   2.24  3.4.22  1.3.10
@@ -77,7 +77,7 @@ SAME = {
 }
 # `manylinux_2_28`, `manylinux2014_x86_64`, as platform tags of wheels are written.
 MANYLINUX = re.compile(r"manylinux(?:1|2010|2014|_2_(\d+))(?=_|$)")
-# Says which musl, and nothing of libstdc++, which such wheels ships.
+# Gives the version of musl only; such wheels ship their libstdc++.
 MUSLLINUX = re.compile(r"musllinux_\d+_\d+(?=_|$)")
 VERSION = re.compile(r"\d+(?:\.\d+)*")
 
@@ -85,14 +85,14 @@ Version = tuple[int, ...]
 
 
 def parse_target(text: str) -> Mapping[str, Version]:
-    """The newest symbol versions that a binary may need, by library: `{"GLIBC": (2, 31)}`; GLIBC is () with musl.
+    """Return the newest symbol versions that a binary may need: `{"GLIBC": (2, 31)}`; GLIBC is () with musl.
 
     Args:
         text: a system (`debian:12`, `ubuntu:jammy`, `alma:9`), a wheel's platform (`manylinux_2_28`,
             `musllinux_1_2`), or versions comma-separated (`glibc=2.31,glibcxx=3.4.28`).
 
     Raises:
-        UsageError: it is none of these; the hint names the nearest that is.
+        UsageError: it is none of these; the hint names similar ones.
     """
     wanted = text.strip().lower()
     if "=" in wanted:
@@ -115,11 +115,9 @@ def parse_target(text: str) -> Mapping[str, Version]:
         minor = ".".join(release.split(".")[:2])  # and alpine:3.20.3 what alpine:3.20 does
         if system == "alpine" and (system, minor) in known:
             return known[system, minor]
-        what = f"has no release {release!r} of {system}" if release else f"needs a release of {system}"
-        raise UsageError(f"The target {text} {what}.", hint=f"Known releases: {', '.join(releases)}.")
-    raise UsageError(
-        f"The target {text or repr(text)} is no system that torchlink knows.", hint=_nearest(wanted)
-    )
+        what = f"unknown release of {system}: {release}" if release else f"a release of {system} is missing"
+        raise UsageError(f"The target {text}: {what}.", hint=f"Use one of: {', '.join(releases)}.")
+    raise UsageError(f"Unknown target: {text or repr(text)}.", hint=_nearest(wanted))
 
 
 def _library(part: str, text: str) -> tuple[str, Version]:
@@ -128,19 +126,19 @@ def _library(part: str, text: str) -> tuple[str, Version]:
     library, version = name.strip().upper(), version.strip().upper()
     if library not in LIBRARIES:
         raise UsageError(
-            f"The target {text} names {name!r}, which has no symbol versions to compare.",
+            f"The target {text}: {name!r} is not a library with symbol versions to compare.",
             hint=f"Write one of {', '.join(each.lower() for each in LIBRARIES)}, such as glibc=2.31.",
         )
     version = version.removeprefix(f"{library}_")
     if not VERSION.fullmatch(version):
         raise UsageError(
-            f"The target {text}: {version!r} is no version of {name}.", hint="Write it like glibc=2.31."
+            f"The target {text}: {version!r} is not a version of {name}.", hint="Write it like glibc=2.31."
         )
     return library, _version(version)
 
 
 def _manylinux(tag: re.Match[str]) -> Mapping[str, Version]:
-    """The versions of a platform tag. One without a row of its own has the libstdc++ of the row below it."""
+    """Return the versions of a platform tag. A tag without a row has the libstdc++ of the next older row."""
     known = _systems()
     named = known.get(("manylinux", tag.group().removeprefix("manylinux").removeprefix("_")))
     if named:
@@ -152,7 +150,7 @@ def _manylinux(tag: re.Match[str]) -> Mapping[str, Version]:
 
 
 def _systems() -> dict[tuple[str, str], dict[str, Version]]:
-    """The table by system and release, code names too."""
+    """Parse the table: (system, release or code name) → versions."""
     rows: dict[tuple[str, str], dict[str, Version]] = {}
     for line in SYSTEMS.strip().splitlines():
         system, releases, *versions = line.split()
@@ -167,7 +165,7 @@ def _version(text: str) -> Version:
 
 
 def names() -> list[str]:
-    """The systems of the table, as `parse_target` takes them."""
+    """Return the systems of the table, as `parse_target` accepts them."""
     return [
         f"manylinux{'_' * ('_' in release)}{release}" if system == "manylinux" else f"{system}:{release}"
         for system, release in _systems()
@@ -175,7 +173,7 @@ def names() -> list[str]:
 
 
 def _nearest(wanted: str) -> str:
-    """A hint for what was misspelt."""
+    """Return a hint for a misspelt target."""
     import difflib
 
     aliases = [

@@ -1,4 +1,4 @@
-"""Which libraries a binary links of which it uses nothing, and which of those are there for another reason."""
+"""The libraries that a binary links but does not use, without those that are linked for another reason."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ if TYPE_CHECKING:
     from torchlink.binary.elf_layout import Wanted
     from torchlink.lint.context import LintContext
 
-FEW = 16  # symbols of a library that compiler and linker put into every one, and some to spare
+FEW = 16  # more than the number of symbols that compiler and linker add to every library
 EDGES = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_start__", "_bss_end__"})
-IMPLIED = r"(libc|libgcc_s|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"  # what gcc links unasked
-CXX_RUNTIME = r"lib(std)?c\+\+(abi)?\.so"  # g++ and clang++ link it unasked, and libm beside it
+IMPLIED = r"(libc|libgcc_s|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"  # gcc links these by default
+CXX_RUNTIME = r"lib(std)?c\+\+(abi)?\.so"  # g++ and clang++ link it by default, and libm with it
 LIBM = r"libm\.so\.\d$"
-IN_STATIC_RUNTIME = b"St9exception\0"  # a type's name, where -static-libstdc++ has put the library inside
+IN_STATIC_RUNTIME = b"St9exception\0"  # the name of a type, present if linked with -static-libstdc++
 PARTS_OF_LIBC = r"lib(m|pthread|dl|rt|util|anl)\.so\.\d$"  # a function may move from one to another
-CXX_NAME = r"_Z(T[VISTC])?N?K?S[tabsiod]"  # newer parts of libstdc++ come as copies inside libraries
-INTERPOSING = "malloc"  # an allocator or a sanitizer works by being there
+CXX_NAME = (
+    r"_Z(T[VISTC])?N?K?S[tabsiod]"  # names in std; libraries contain copies of newer parts of libstdc++
+)
+INTERPOSING = "malloc"  # defined by allocators and sanitizers, which take effect by being loaded
 
 
 def unused(context: LintContext) -> list[tuple[Edge, LoadedObject]]:
-    """The subject's NEEDED entries that no relocation needs and that are not there for another reason.
+    """Return the subject's NEEDED entries that no relocation needs and that have no other purpose.
 
-    Nothing for what came with a libtorch: libtorch_global_deps is there to load what it links.
+    Nothing for libtorch's own libraries: libtorch_global_deps exists to load what it links.
     """
     found: list[tuple[Edge, LoadedObject]] = []
     if not context.complete or context.came_with_torch or is_forwarder(context.subject):
@@ -41,10 +43,10 @@ def unused(context: LintContext) -> list[tuple[Edge, LoadedObject]]:
             continue
         if is_forwarder(library) and bare_name(edge.name) not in TORCH_LIBRARIES:
             continue
-        if relied_on is None:  # the binary may bring in what its own libraries forgot to name
+        if relied_on is None:  # the binary may load what its own libraries use without linking
             others = (each for each in context.own if each is not context.subject)
             relied_on = {path for each in others for path in context.scope.used_but_not_needed(each.path)}
-        # Where something is undefined, this library may be the one that was to define it.
+        # If symbols are undefined, this library may be the one that should define them.
         lacking = context.undefined and (context.is_program or bare_name(edge.name) in TORCH_LIBRARIES)
         if library.path not in relied_on and not lacking and not interposes(library, context):
             found.append((edge, library))
@@ -52,12 +54,12 @@ def unused(context: LintContext) -> list[tuple[Edge, LoadedObject]]:
 
 
 def interposes(library: LoadedObject, context: LintContext) -> bool:
-    """Whether it takes the place of another library's functions for somebody else in the closure."""
-    if context.belongs_to_torch(library):  # which has nothing of others, and much to go through
+    """Whether a library interposes functions of another one for any object of the closure."""
+    if context.belongs_to_torch(library):  # it does not, and its symbol tables are large
         return False
     objects = context.closure.objects
-    asked = frozenset().union(*(context.imports(each) for each in objects if each is not library))
-    wanted: list[Wanted] = [(gnu_hash(name), name, None, number) for number, name in enumerate(asked)]
+    imports = frozenset().union(*(context.imports(each) for each in objects if each is not library))
+    wanted: list[Wanted] = [(gnu_hash(name), name, None, number) for number, name in enumerate(imports)]
     left = {number for *_, number in library.elf.unresolved(wanted)}
     served = [each for each in wanted if each[3] not in left and is_own(each[1], library)]
     return any(
@@ -66,17 +68,17 @@ def interposes(library: LoadedObject, context: LintContext) -> bool:
 
 
 def is_own(name: bytes, library: LoadedObject) -> bool:
-    """Whether a library defines a name for good: neither weakly, nor as a copy of what libstdc++ has."""
+    """Whether a library defines a name strongly, and not as a copy of a part of libstdc++."""
     text = name.decode("utf-8", "surrogateescape")
     found = library.elf.find_symbol(text)
     return found is not None and found.binding == "global" and not re.match(CXX_NAME, text)
 
 
 def is_implied(name: str, context: LintContext) -> bool:
-    """Whether the compiler links a library by itself, or the binary was linked to functions that have moved since.
+    """Whether the compiler links a library by default, or the functions that were used have moved since.
 
-    What was in libpthread when the binary was linked is in libc now: the binary still names the version that
-    it needs of libpthread, and on an older system it needs the library.
+    A function that was in libpthread when the binary was linked may be in libc now: the binary still has the version
+    that it needs of libpthread, and needs the library on an older system.
     """
     elf = context.subject.elf
     if re.match(IMPLIED, name) or re.match(CXX_RUNTIME, name):
@@ -89,7 +91,7 @@ def is_implied(name: str, context: LintContext) -> bool:
 
 
 def is_forwarder(each: LoadedObject) -> bool:
-    """Whether a library has no code of its own and is there to bring what it links, as libpython3.so is."""
+    """Whether a library has no code of its own and only loads others, as libpython3.so does."""
     elf = each.elf
     if elf.interpreter is not None or not elf.dynamic.needed or elf.symbol_count > FEW:
         return False

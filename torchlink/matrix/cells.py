@@ -1,7 +1,4 @@
-"""Rows, columns and cells of a matrix, as frozen objects.
-
-`torchlink matrix` as a function: which rows and columns, and one verification a cell.
-"""
+"""`torchlink matrix` as a function: a libtorch per row, a compiler per column, and one verification per cell."""
 
 from __future__ import annotations
 
@@ -11,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import LibtorchUnusableError, ResourcesError, TorchlinkError, UsageError
 from torchlink.libtorch.choose import failure, search
-from torchlink.verify.verification import WAYS, verify
+from torchlink.verify.sanity import WAYS
+from torchlink.verify.verification import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +27,13 @@ OK, FAILED, CANNOT = "ok", "failed", "cannot"
 class Row:
     """A libtorch."""
 
-    path: str  # as the user named it, else its root
+    path: str  # as the user wrote it, else its root
     libtorch: Libtorch | None
     error: TorchlinkError | None  # why it cannot be used; None exactly where there is a libtorch
 
     @property
     def version(self) -> str:
-        """How tables call it."""
+        """Its name in tables."""
         return (self.libtorch.version if self.libtorch else None) or "unknown"
 
 
@@ -45,7 +43,7 @@ class Column:
 
     compiler: str | None  # a command; $CXX, else c++, where None
     via: str  # "cxx" | "cmake" | "nim"
-    name: str  # `g++ 12.2.0`; the command itself where it was not asked
+    name: str  # `g++ 12.2.0`; the command itself where its version was not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,14 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """OK, FAILED (it was tried and something is wrong) or CANNOT (it could not be tried)."""
+        """OK, FAILED (the verification failed) or CANNOT (it could not be run)."""
         if self.error is None:
             return OK
         return FAILED if self.error.exit_code == 1 else CANNOT
 
     @property
     def model(self) -> ModelResult | None:
-        """What became of the model."""
+        """The result for the model."""
         return self.report.models[0] if self.report else None
 
 
@@ -83,22 +81,22 @@ class MatrixReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all is well, 1 a verification failed, 2 none failed but some could not be tried."""
+        """0: all succeeded; 1: a verification failed; 2: none failed but some could not be run."""
         statuses = {cell.status for cell in self.cells}
         if FAILED in statuses:
             return 1
         return 2 if CANNOT in statuses else 0
 
     def cells_of(self, row: Row) -> tuple[Cell, ...]:
-        """One line of the table."""
+        """Return the cells of a row."""
         return tuple(cell for cell in self.cells if cell.row is row)
 
 
 def rows_of(libtorchs: Sequence[Path]) -> tuple[Row, ...]:
-    """The libtorchs that were named, unusable ones with their error; every usable one here where none was.
+    """Return the libtorchs that were named, unusable ones with their error; where none was, every usable one here.
 
     Raises:
-        LibtorchNotFoundError: none was named, and there is none.
+        LibtorchNotFoundError: none was named, and none was found.
     """
     if libtorchs:
         return tuple(_named(path) for path in dict.fromkeys(libtorchs))
@@ -117,19 +115,19 @@ def _named(path: Path) -> Row:
 
 
 def columns_of(compilers: Sequence[str], ways: Sequence[str], *, ask: bool = True) -> tuple[Column, ...]:
-    """Every compiler with every way of building.
+    """Return every compiler with every way of building.
 
     Args:
         compilers: commands; the default compiler where empty.
         ways: "cxx", "cmake", "nim"; "cxx" where empty.
-        ask: start the compilers to learn their versions.
+        ask: run the compilers to read their versions.
 
     Raises:
-        UsageError: there is no such way.
+        UsageError: one of `ways` is unknown.
     """
     for way in ways:
         if way not in WAYS:
-            raise UsageError(f"--via {way} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
+            raise UsageError(f"--via {way}: unknown value.", hint=f"Use one of {', '.join(WAYS)}.")
     commands: list[str | None] = list(dict.fromkeys(compilers)) or [None]
     names = {command: _name(command) if ask else command or "c++" for command in commands}
     return tuple(
@@ -145,7 +143,7 @@ def _name(command: str | None) -> str:
     except ResourcesError:
         raise
     except TorchlinkError:
-        return command or "c++"  # the cells say what is wrong with it
+        return command or "c++"  # the cells report what is wrong with it
     return f"{command} {'.'.join(map(str, found.version))}" if command else found.name
 
 
@@ -164,24 +162,24 @@ def run_matrix(
         model: a TorchScript file; the bundled test model where None.
         rows: libtorchs.
         columns: compilers and ways.
-        options: of every verification; a column gives its own compiler and way of building.
-        jobs: how many cells at once; each compiler takes about a gigabyte of memory.
-        done: called after each cell, in the order in which they end.
+        options: of every verification; the column sets the compiler and the way of building.
+        jobs: how many cells to run at once; each compiler needs about a gigabyte of memory.
+        done: called after each cell, in the order in which they finish.
 
     Raises:
-        ModelError: the file is no TorchScript model, so that there is nothing to verify.
+        ModelError: the file is not a TorchScript model, so there is nothing to verify.
         FileError: the file cannot be read.
-        UsageError: an option has no such value.
+        UsageError: an option has an invalid value.
     """
     if jobs < 1:
-        raise UsageError(f"--jobs {jobs} is too few.", hint="Say 1 or more.")
+        raise UsageError(f"--jobs {jobs}: too few.", hint="Use 1 or more.")
     if model is not None:
-        from torchlink.model.kind import require_torchscript
+        from torchlink.model.kind import require_model
 
-        require_torchscript(model)
+        require_model(model)
     pairs = [(row, column) for row in rows for column in columns]
 
-    def prove(pair: tuple[Row, Column]) -> Cell:
+    def verify_cell(pair: tuple[Row, Column]) -> Cell:
         cell = _verify(*pair, [model] if model else [], options)
         done(cell)
         return cell
@@ -191,22 +189,22 @@ def run_matrix(
         device=options.device,
         rows=tuple(rows),
         columns=tuple(columns),
-        cells=tuple(_each(prove, pairs, jobs)),
+        cells=tuple(_each(verify_cell, pairs, jobs)),
     )
 
 
 def _each(
-    prove: Callable[[tuple[Row, Column]], Cell], pairs: Sequence[tuple[Row, Column]], jobs: int
+    verify_cell: Callable[[tuple[Row, Column]], Cell], pairs: Sequence[tuple[Row, Column]], jobs: int
 ) -> Iterator[Cell]:
-    """The cells in order, several worked on at once."""
+    """Yield the cells in order, with up to `jobs` running at once."""
     if jobs == 1:
-        yield from map(prove, pairs)
+        yield from map(verify_cell, pairs)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(jobs)  # threads: the work is done by compilers and loaders
     try:
-        yield from pool.map(prove, pairs)
+        yield from pool.map(verify_cell, pairs)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -214,7 +212,7 @@ def _each(
 def _verify(row: Row, column: Column, models: Sequence[Path], options: VerifyOptions) -> Cell:
     start = time.perf_counter()
     if row.libtorch is None:
-        return Cell(row, column, row.error or LibtorchUnusableError("There is no libtorch."), None, 0.0)
+        return Cell(row, column, row.error or LibtorchUnusableError("No libtorch."), None, 0.0)
     try:
         report = verify(models, row.libtorch, options._replace(via=column.via, compiler=column.compiler))
     except UsageError:

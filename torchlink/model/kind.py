@@ -54,20 +54,30 @@ def identify(path: Path) -> ModelFile:
         return ModelFile(path, *zip_kind(path))
     from torchlink.model.other_files import head_kind
 
-    return ModelFile(path, *head_kind(head, status.st_size))
+    kind, detail = head_kind(head, status.st_size)
+    if kind == "shared-library" and head.startswith(b"\x7fELF"):
+        from torchlink.model.aoti import is_compiled_library
+
+        if is_compiled_library(path):
+            return ModelFile(path, "aoti-library", "a library compiled by AOTInductor")
+    return ModelFile(path, kind, detail)
 
 
-def require_torchscript(path: Path) -> ModelFile:
-    """The file, where it is a TorchScript model.
+RUN = ("torchscript", "aoti-package", "aoti-library")  # what a loader runs
+
+
+def require_model(path: Path) -> ModelFile:
+    """The file, where it is a model that a loader runs: TorchScript, or compiled by AOTInductor.
 
     Raises:
         ModelError: it is something else; the message says what, the hint what to do.
         FileError: there is no such file, or it may not be read.
     """
     found = identify(path)
-    if found.kind != "torchscript":
+    if found.kind not in RUN:
         raise ModelError(
-            f"{path} is {found.detail}, not a TorchScript model.", hint=remedy(found.kind, str(path))
+            f"{path} is {found.detail}, neither a TorchScript model nor an AOTInductor package.",
+            hint=remedy(found.kind, str(path)),
         )
     return found
 

@@ -12,16 +12,25 @@ from typing import TYPE_CHECKING
 
 from torchlink.bounds import LARGEST, whole_number
 from torchlink.errors import MalformedFileError
-from torchlink.model.stored import MOST_DIMENSIONS, NUMPY, StoredTensor, bounded
+from torchlink.model.stored import (
+    ITEM_SIZES,
+    MOST_DIMENSIONS,
+    NUMPY,
+    InlineTensor,
+    StoredTensor,
+    bounded,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.model.archive import Archive
+    from torchlink.model.values import Value
 
 LONGEST_HEADER = 10_000  # numpy's own limit
 LONGEST_NAME = 100  # letters of a dtype that a message shows
 MOST_ARRAYS = 10_000
+MOST_UNPACKED = 16 << 20  # bytes of compressed arrays, together
 # A header is a dict of three, in the form of Python's repr; a structured dtype is a list.
 FIELD = re.compile(
     r"""['"](descr|fortran_order|shape)['"]\s*:\s*"""
@@ -39,6 +48,11 @@ def read_npy(path: Path, start: int, end: int, label: str) -> StoredTensor:
     with path.open("rb") as file:
         file.seek(start)
         raw = file.read(12 + LONGEST_HEADER)
+    return bounded(_described(path, raw, start, label), end)
+
+
+def _described(path: Path, raw: bytes, start: int, label: str) -> StoredTensor:
+    """The array that a header describes, which stands at byte `start` of a file."""
     if not raw.startswith(b"\x93NUMPY") or len(raw) < 12:
         raise MalformedFileError(f"{path} is a damaged NumPy file.")
     prefix = 10 if raw[6] == 1 else 12
@@ -60,9 +74,7 @@ def read_npy(path: Path, start: int, end: int, label: str) -> StoredTensor:
     for axis in order:
         strides[axis] = step
         step *= max(sizes[axis], 1)
-    return bounded(
-        StoredTensor(dtype, tuple(sizes), tuple(strides), start + prefix + length, path, label), end
-    )
+    return StoredTensor(dtype, tuple(sizes), tuple(strides), start + prefix + length, path, label)
 
 
 def shape_in(text: str) -> list[int] | None:
@@ -79,12 +91,48 @@ def shape_in(text: str) -> list[int] | None:
 
 def read_npz(archive: Archive) -> tuple[StoredTensor, ...]:
     """The arrays of an uncompressed `.npz` archive, labelled with their names."""
+    found = []
+    for name in _arrays(archive):
+        entry = archive.entries[name]
+        start = archive.offset(name)
+        found.append(read_npy(archive.path, start, start + entry.size, f"[{_bare(name)!r}]"))
+    return tuple(found)
+
+
+def read_npz_values(archive: Archive) -> dict[bool | int | float | str, Value]:
+    """The arrays of a `.npz` archive by name; compressed ones of moderate size are unpacked.
+
+    Raises:
+        MalformedFileError: damaged, or what is compressed is larger than `MOST_UNPACKED` in all.
+    """
+    found: dict[bool | int | float | str, Value] = {}
+    left = MOST_UNPACKED
+    for name in _arrays(archive):
+        entry = archive.entries[name]
+        left -= entry.size if entry.method else 0
+        if not entry.method or left < 0:
+            start = archive.offset(name)  # which refuses what is compressed
+            found[_bare(name)] = read_npy(archive.path, start, start + entry.size, f"[{_bare(name)!r}]")
+        else:
+            found[_bare(name)] = _unpacked(archive, name)
+    return found
+
+
+def _unpacked(archive: Archive, name: str) -> InlineTensor:
+    raw = archive.read(name, MOST_UNPACKED)
+    tensor = bounded(_described(archive.path, raw[: 12 + LONGEST_HEADER], 0, f"[{_bare(name)!r}]"), len(raw))
+    size = math.prod(tensor.shape) * ITEM_SIZES[tensor.dtype]
+    if len(tensor.shape) > 1 and tensor.strides[0] == 1 and tensor.strides[-1] != 1:
+        archive.offset(name)  # in Fortran's order: only in place, which this refuses
+    return InlineTensor(tensor.dtype, tensor.shape, raw[tensor.offset : tensor.offset + size])
+
+
+def _arrays(archive: Archive) -> list[str]:
     names = [name for name in archive.entries if name.endswith(".npy")]
     if len(names) > MOST_ARRAYS:
         raise MalformedFileError(f"{archive.path} holds more than {MOST_ARRAYS} arrays.")
-    found = []
-    for name in names:
-        entry = archive.entries[name]
-        start = archive.offset(name)
-        found.append(read_npy(archive.path, start, start + entry.size, f"[{name.removesuffix('.npy')!r}]"))
-    return tuple(found)
+    return names
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix(".npy")

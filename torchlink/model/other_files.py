@@ -245,6 +245,7 @@ def _other(names: list[str]) -> tuple[ModelKind, str]:
 ModelKind = Literal[
     "torchscript",
     "aoti-package",
+    "aoti-library",
     "exported-program",
     "torch-package",
     "executorch",
@@ -274,37 +275,52 @@ ModelKind = Literal[
 ]
 
 SCRIPT_IT = 'torch.jit.script(model.eval()).save("model.pt")'
-LOAD_AND_SCRIPT = f"In Python: model = torch.load({{file}}, weights_only=False); {SCRIPT_IT}"
+COMPILE_IT = (
+    "torch._inductor.aoti_compile_and_package(torch.export.export(model.eval(), example_inputs), "
+    'package_path="model.pt2")'
+)
+
+
+def in_python(before: str = "") -> str:
+    """The two lines of Python that make a model that can be loaded, each complete.
+
+    Args:
+        before: statements that give `model`.
+    """
+    return f"In Python, for AOTInductor: `{before}{COMPILE_IT}`, or for TorchScript: `{before}{SCRIPT_IT}`."
+
+
+LOAD_IT = in_python("model = torch.load({file}, weights_only=False); ")
 FETCH_AGAIN = "Copy or download it again, and compare the sizes."
-NAME_A_MODEL = f"Name a model file; in Python, {SCRIPT_IT} writes one."
+NAME_A_MODEL = f"Name a model file. {in_python()}"
 
 # {file} is the file's path as a Python literal, {path} as it was given.
 REMEDIES: dict[str, str] = {
     "torchscript": "",
-    "aoti-package": "Load it with torch::inductor::AOTIModelPackageLoader (headers since 2.6); "
-    f"or save the original model with {SCRIPT_IT}",
-    "exported-program": "In Python: program = torch.export.load({file}); "
-    'torch.jit.trace(program.module(), example_inputs).save("model.pt")',
-    "torch-package": "In Python: model = torch.package.PackageImporter({file}).load_pickle(PACKAGE, NAME) "
-    f"with the names that it was saved under; {SCRIPT_IT}",
-    "executorch": f"It is meant for ExecuTorch's runtime. Save the original model with {SCRIPT_IT}",
-    "module-pickle": LOAD_AND_SCRIPT,
+    "aoti-package": "",
+    "aoti-library": "",
+    "exported-program": "In Python, for AOTInductor: `torch._inductor.aoti_compile_and_package(torch.export.load("
+    '{file}), package_path="model.pt2")`, or for TorchScript: `torch.jit.trace(torch.export.load({file}).module(), '
+    'example_inputs).save("model.pt")`.',
+    "torch-package": "It was saved under the names PACKAGE and NAME. "
+    + in_python("model = torch.package.PackageImporter({file}).load_pickle(PACKAGE, NAME); "),
+    "executorch": f"It is meant for ExecuTorch's runtime. Save the original model again. {in_python()}",
+    "module-pickle": LOAD_IT,
     "tensors": f"It holds tensors: give it to --expect, or to --input as @{{path}}. {NAME_A_MODEL}",
-    "state-dict": "It holds the weights without the program. In Python: build the model, "
-    f"model.load_state_dict(torch.load({{file}})); {SCRIPT_IT}",
-    "checkpoint": "It holds weights among other things, and no program. In Python: build the model, "
-    f"model.load_state_dict(torch.load({{file}})[KEY]); {SCRIPT_IT}",
-    "pickle": LOAD_AND_SCRIPT,
-    "tar": LOAD_AND_SCRIPT,
+    "state-dict": "It holds the weights without the program: build the model first. "
+    + in_python("model.load_state_dict(torch.load({file})); "),
+    "checkpoint": "It holds weights among other things, and no program: build the model first. "
+    + in_python("model.load_state_dict(torch.load({file})[KEY]); "),
+    "pickle": LOAD_IT,
+    "tar": LOAD_IT,
     "torchserve": "Unpack it with `unzip {path}` and name the .pt file inside.",
     "zip": "Unpack it with `unzip {path}` and name the model inside.",
     "truncated-zip": FETCH_AGAIN,
-    "safetensors": "It holds weights without a program. In Python: build the model, "
-    f"model.load_state_dict(safetensors.torch.load_file({{file}})); {SCRIPT_IT}",
-    "onnx": f"Run it with ONNX Runtime, or save the original PyTorch model with {SCRIPT_IT}",
+    "safetensors": "It holds weights without a program: build the model first. "
+    + in_python("model.load_state_dict(safetensors.torch.load_file({file})); "),
+    "onnx": f"Run it with ONNX Runtime, or save the original PyTorch model. {in_python()}",
     "numpy": f"It holds arrays: give it to --expect or to --input as @{{path}}. {NAME_A_MODEL}",
-    "shared-library": "A compiled model is loaded with torch::inductor::AOTIModelContainerRunnerCpu. "
-    f"{NAME_A_MODEL}",
+    "shared-library": f"A library that AOTInductor compiled exports AOTInductorModelContainerRun. {NAME_A_MODEL}",
     "compressed": "Decompress it first.",
     "other-framework": f"Only PyTorch models can be loaded. {NAME_A_MODEL}",
     "lfs-pointer": "Fetch the file itself with `git lfs pull`.",

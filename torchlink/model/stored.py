@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# torch's name -> bytes an element, for every dtype that a loader of any libtorch since 1.13 can make.
+# torch's name -> bytes an element, for every dtype that a loader can make; an older libtorch lacks the last of them.
 ITEM_SIZES = {
     "float32": 4,
     "float64": 8,
@@ -28,6 +28,15 @@ ITEM_SIZES = {
     "bool": 1,
     "complex64": 8,
     "complex128": 16,
+    "complex32": 4,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+    "float8_e4m3fnuz": 1,
+    "float8_e5m2fnuz": 1,
+    "float8_e8m0fnu": 1,
 }
 ALIASES = {
     "float": "float32",
@@ -36,6 +45,7 @@ ALIASES = {
     "short": "int16",
     "int": "int32",
     "long": "int64",
+    "chalf": "complex32",
     "cfloat": "complex64",
     "cdouble": "complex128",
 }
@@ -64,6 +74,9 @@ NUMPY = {
     "i4": "int32",
     "i8": "int64",
     "u1": "uint8",
+    "u2": "uint16",
+    "u4": "uint32",
+    "u8": "uint64",
     "b1": "bool",
     "c8": "complex64",
     "c16": "complex128",
@@ -99,6 +112,15 @@ class StoredTensor:
     offset: int  # of the first element, in bytes from the file's beginning
     path: Path
     label: str  # where it stands in what was saved: "" for the only one, "[0]", "['boxes'][1]"
+
+
+@dataclass(frozen=True, slots=True)
+class InlineTensor:
+    """A tensor whose elements are at hand: little-endian, in row-major order."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
 
 
 def bounded(tensor: StoredTensor, end: int) -> StoredTensor:

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.model.archive import Archive, open_archive
-from torchlink.model.npy import read_npz
+from torchlink.model.npy import read_npz, read_npz_values
 from torchlink.model.pickle_reader import MAX_BYTES, Call, Global, OtherKey, Persistent, read_pickle
 from torchlink.model.stored import HOW_TO_SAVE, ITEM_SIZES, STORAGES, StoredTensor, bounded
+from torchlink.model.values import Content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from torchlink.model.values import Value
 
 DEEPEST = 32  # levels of containers
 MOST = 50_000  # values and tensors looked at, so that a structure that shares its parts a billion times ends
@@ -34,18 +37,43 @@ def read_archive(path: Path) -> tuple[StoredTensor, ...]:
         FileError: the archive is of another kind, or holds objects that are no tensors.
         MalformedFileError: it is damaged, or a tensor in it cannot be read in place.
     """
+    archive = _opened(path)
+    if "data.pkl" not in archive.entries:
+        return read_npz(archive)
+    return tuple(_Walk(archive).tensors(_saved(archive), ""))
+
+
+def read_archive_value(path: Path) -> Content:
+    """What was saved in such an archive, with its lists, tuples, dicts, numbers and strings.
+
+    Raises:
+        FileError: the archive is of another kind, or holds objects of other classes.
+        MalformedFileError: as for `read_archive`.
+    """
+    archive = _opened(path)
+    if "data.pkl" not in archive.entries:
+        return Content(read_npz_values(archive), path, named=True)
+    return Content(_Walk(archive).value(_saved(archive), ""), path)
+
+
+def _opened(path: Path) -> Archive:
+    """An archive with tensors in it, as far as its table of contents says."""
     archive = open_archive(path)
     if archive is None:
         raise MalformedFileError(f"{path} is a truncated zip archive.", hint="Copy or download it again.")
     if "data.pkl" not in archive.entries:
         if any(name.endswith(".npy") for name in archive.entries):
-            return read_npz(archive)
+            return archive
         raise FileError(f"{path} is a zip archive without tensors in it.", hint=HOW_TO_SAVE)
     if archive.contains("code/", b"def forward("):
         raise FileError(f"{path} is a TorchScript model, not a file of tensors.", hint=HOW_TO_SAVE)
     if "byteorder" in archive.entries and archive.read("byteorder") != b"little":
         raise MalformedFileError(f"{path} was saved on a big-endian machine.", hint=HOW_TO_SAVE)
-    return tuple(_Walk(archive).tensors(read_pickle(archive.read("data.pkl", MAX_BYTES)), ""))
+    return archive
+
+
+def _saved(archive: Archive) -> object:
+    return read_pickle(archive.read("data.pkl", MAX_BYTES))
 
 
 class _Walk:
@@ -66,6 +94,60 @@ class _Walk:
                 yield part
             else:
                 yield from self.tensors(part, where, depth + 1)
+
+    def value(self, value: object, label: str, depth: int = 0) -> Value:
+        """A value with its containers."""
+        self.looked_at += 1
+        if depth > DEEPEST or self.looked_at > MOST:
+            raise MalformedFileError(f"{self.archive.path} holds too many or too deeply nested values.")
+        if isinstance(value, dict):
+            return self.mapping(value.items(), label, depth)
+        if isinstance(value, (list, tuple)):
+            parts = [self.value(part, f"{label}[{index}]", depth + 1) for index, part in enumerate(value)]
+            return tuple(parts) if isinstance(value, tuple) else parts
+        if isinstance(value, Call):
+            return self.called_value(value, label, depth)
+        if (
+            value is None
+            or isinstance(value, (bool, float, str))
+            or (isinstance(value, int) and value in INT64)
+        ):
+            return value
+        raise FileError(
+            f"{self.place(label)} holds {_what(value)}, which no argument can be.", hint=HOW_TO_SAVE
+        )
+
+    def mapping(self, items: Iterable[tuple[object, object]], label: str, depth: int) -> Value:
+        """A dict."""
+        made: dict[bool | int | float | str, Value] = {}
+        for key, part in items:
+            where = f"{label}[{_shown(key)}]"
+            if not isinstance(key, (bool, int, float, str)):
+                raise FileError(
+                    f"{self.place(where)}: a key must be a string, a number or a bool.", hint=HOW_TO_SAVE
+                )
+            made[key] = self.value(part, where, depth + 1)
+        return made
+
+    def called_value(self, call: Call, label: str, depth: int) -> Value:
+        """What a call would give."""
+        match call.name, call.arguments:
+            case ("torch.Size", (tuple() | list() as sizes,)):
+                return self.value(tuple(sizes), label, depth + 1)
+            case (("__builtin__.complex" | "builtins.complex"), (float() as re, float() as im)):
+                return complex(re, im)
+            case ("torch.device", (str() as device, *index)):
+                return ":".join([device, *(str(each) for each in index if isinstance(each, int))])
+            case (("collections.OrderedDict" | "collections.defaultdict"), _):
+                return self.mapping(call.items, label, depth)
+            case (str() as name, _) if name.startswith("__torch__.") and isinstance(call.state, dict):
+                return self.mapping(call.state.items(), label, depth)
+        ((part, where),) = list(self.called(call, label))
+        return part if isinstance(part, StoredTensor) else self.value(part, where, depth + 1)
+
+    def place(self, label: str) -> str:
+        """The file, and where in it."""
+        return f"{self.archive.path}{label and f': {label}'}"
 
     def parts(self, value: object, label: str) -> Iterator[tuple[object, str]]:
         """A container's parts, or a tensor itself; nothing for a plain value."""
@@ -138,6 +220,14 @@ class _Walk:
             label,
         )
         return bounded(tensor, start + entry.size)
+
+
+def _what(value: object) -> str:
+    """A value that no argument can be, for a message."""
+    if isinstance(value, int):
+        return "a number that does not fit int64"
+    name = str(value)[:LONGEST_KEY] if isinstance(value, Global) else type(value).__name__.lower()
+    return f"a {name}"
 
 
 def _shown(key: object) -> str:

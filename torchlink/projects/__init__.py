@@ -1,1 +1,1 @@
-"""Small projects that are written for a person to keep: their files from a plan, and the writing of them."""
+"""Small projects for a user to start from and keep: their files, made from a plan, and writing them."""

@@ -1,4 +1,4 @@
-"""CMake projects: a link plan and what is installed in, the files of a project out; nothing is written."""
+"""CMake projects: the files of a project for a link plan and the installed tools; nothing is written here."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
 
-# Where a project keeps torchlink's prefix, so that no committed file names a path of the machine.
+# The directory of torchlink's prefix in a project, so that no committed file contains a path of this machine.
 PREFIX_DIR = ".torchlink"
 BUILD_DIR = "build"
 TARGET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
-# Targets of CMake itself (policy CMP0037) and those that TorchConfig.cmake defines.
-TAKEN = frozenset({
+# Names of CMake's own targets (policy CMP0037) and of those that TorchConfig.cmake defines.
+RESERVED = frozenset({
     "all", "ALL_BUILD", "help", "install", "INSTALL", "preinstall", "clean", "edit_cache", "rebuild_cache",
     "test", "RUN_TESTS", "package", "PACKAGE", "package_source", "ZERO_CHECK",
     "torch", "torch_library", "torch_cpu", "torch_cpu_library", "torch_cuda", "torch_cuda_library",
@@ -32,7 +32,7 @@ TAKEN = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class ProjectTools:
-    """What a project's presets use on this machine."""
+    """The tools of this machine that a project's presets use."""
 
     cmake_version: tuple[int, ...]  # () where no CMake was found
     generator: str  # "Ninja" | "Unix Makefiles"
@@ -42,21 +42,21 @@ class ProjectTools:
 def project(
     plan: LinkPlan, tools: ProjectTools, sources: Mapping[str, str], name: str = "app"
 ) -> dict[str, str]:
-    """A project that builds one program: file name -> text, without the prefix that belongs in `PREFIX_DIR`.
+    """Return a project that builds one program: file name -> text, without the prefix in `PREFIX_DIR`.
 
     Args:
-        plan: gives the C++ standard; all else that is libtorch's comes through `find_package(Torch)`.
-        tools: decides the presets.
+        plan: sets the C++ standard; everything else about libtorch comes through `find_package(Torch)`.
+        tools: for the presets.
         sources: file name -> text of the program's sources.
-        name: of the project, its target and its program.
+        name: of the project, the target and the program.
 
     Raises:
-        UsageError: the name cannot be a target's.
+        UsageError: the name is not possible for a target.
     """
-    if not TARGET_NAME.fullmatch(name) or name in TAKEN:
+    if not TARGET_NAME.fullmatch(name) or name in RESERVED:
         raise UsageError(
             f"{name!r} cannot be the name of the program: CMake or libtorch has a target of that name, or it "
-            "holds other characters than letters, digits and _ . + -.",
+            "has characters other than letters, digits and _ . + -.",
             hint="Choose another one with --name.",
         )
     values = {
@@ -76,9 +76,9 @@ def project(
 
 
 def presets() -> str:
-    """The text of `CMakePresets.json` with the preset `default`, which names nothing of the machine.
+    """Return `CMakePresets.json` with the preset `default`, which is independent of the machine.
 
-    From version 3 on (CMake 3.21) a preset needs no generator.
+    From version 3 (CMake 3.21) a preset needs no generator.
     """
     variables = {
         "CMAKE_BUILD_TYPE": "Release",
@@ -88,7 +88,7 @@ def presets() -> str:
     configure = {
         "name": "default",
         "displayName": "Release",
-        "description": f"libtorch: see {PREFIX_DIR}, made by `torchlink cmake prefix --output {PREFIX_DIR}`",
+        "description": f"libtorch: see {PREFIX_DIR}, written by `torchlink cmake prefix --output {PREFIX_DIR}`",
         "binaryDir": f"${{sourceDir}}/{BUILD_DIR}",
         "cacheVariables": variables,
     }
@@ -96,7 +96,7 @@ def presets() -> str:
 
 
 def user_presets(tools: ProjectTools) -> str:
-    """The text of `CMakeUserPresets.json` with the preset `local`: `default` with the tools of this machine."""
+    """Return `CMakeUserPresets.json` with the preset `local`: `default` with the tools of this machine."""
     configure: dict[str, object] = {
         "name": "local",
         "displayName": "Release, with this machine's tools",

@@ -1,4 +1,4 @@
-"""Writing a project skeleton: everything or nothing, and never over what the user has."""
+"""Writing the files of a project: all or none, and never over the user's own files."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def write_project(
     force: bool = False,
     is_ours: Callable[[Path], bool] = lambda _: False,
 ) -> tuple[Path, ...]:
-    """Write files, given by name relative to `directory`, which is made where it is missing.
+    """Write files, named relative to `directory`, which is created if missing; return their paths.
 
-    A file that already holds exactly the new text is no obstacle, and a `.gitignore` is added to. What `is_ours` may be
-    overwritten in any case. Several processes may write there at once. Returns the paths written, in order.
+    A file that already has exactly the new text is accepted, and a `.gitignore` is extended. Files for which `is_ours`
+    returns true are overwritten in any case. Several processes may write to the directory at once.
 
     Raises:
-        WouldOverwriteError: a file with other content stands there and `force` is off; nothing was written.
-        FileError: the directory cannot be made or written; what is new there is gone again.
+        WouldOverwriteError: a file has other content and `force` is off; nothing was written.
+        FileError: the directory cannot be created or written; what was written is removed.
     """
 
     def contents() -> dict[str, bytes]:
         texts = {name: _merged(directory / name, encoded(text)) for name, text in files.items()}
-        in_the_way = [name for name, text in texts.items() if _differs(directory / name, text)]
-        in_the_way = [name for name in in_the_way if not is_ours(directory / name)]
-        if in_the_way and not force:
+        existing = [name for name, text in texts.items() if _differs(directory / name, text)]
+        existing = [name for name in existing if not is_ours(directory / name)]
+        if existing and not force:
             raise WouldOverwriteError(
-                f"{directory} already holds {', '.join(in_the_way)}; nothing was written.",
-                hint="Name another directory, or give --force to overwrite.",
+                f"{directory} already contains {', '.join(existing)}; nothing was written.",
+                hint="Name another directory, or use --force to overwrite.",
             )
         return texts
 
@@ -49,12 +49,12 @@ def write_project(
 
 
 def encoded(text: str) -> bytes:
-    """A file's content; a path in it need not be text."""
+    """Encode a file's content; paths in it may have bytes that are not UTF-8."""
     return text.encode(errors="surrogateescape")
 
 
 def _merged(path: Path, text: bytes) -> bytes:
-    """The text for a file, behind what is there already where that is a list of names for git to ignore."""
+    """Return the text for a file; for a `.gitignore`, its present lines and then the new ones."""
     if path.name != ".gitignore" or not path.is_file():
         return text
     before = read_whole(path)
@@ -63,7 +63,7 @@ def _merged(path: Path, text: bytes) -> bytes:
 
 
 def _differs(path: Path, text: bytes) -> bool:
-    """Whether something other than this text stands at `path`."""
+    """Whether there is something at `path` other than this text."""
     if not (path.exists() or path.is_symlink()):
         return False
     return not path.is_file() or (path.name != ".gitignore" and not holds(path, text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.libtorch.pip_commands import download_words
+from torchlink.remedies.pip import download_command
 from torchlink.report.find import ACCELERATORS, PLATFORMS, abi_text, labelled, libtorch_to_json, wrap
 from torchlink.report.plain import plural
 
@@ -64,7 +64,7 @@ def _missing(report: ExtractReport) -> Iterator[str]:
     for missing in libtorch.missing_libraries:
         of = f" of {missing.package}" if missing.package else ""
         yield f"{missing.name}{of}, needed by {missing.needed_by}"
-    command = download_words(libtorch.missing_libraries, report.wheel.name, libtorch.arch)
+    command = download_command(libtorch.missing_libraries, report.wheel.name, libtorch.arch)
     if command:
         yield f"download their wheels, for `torchlink extract {report.wheel.name} wheels/*.whl DIR`:"
         yield f"  {command}"

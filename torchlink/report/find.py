@@ -192,7 +192,7 @@ def missing_lines(libtorch: Libtorch) -> list[str]:
     """Return each library that is found nowhere, then the command that installs them."""
     if not libtorch.missing_libraries:
         return []
-    from torchlink.libtorch.remedies import remedy_for
+    from torchlink.remedies.remedy import remedy_for
 
     remedy = remedy_for(libtorch, libtorch.missing_libraries).text
     return [

@@ -53,7 +53,7 @@ def render(report: LintReport, *, cwd: str, root: str) -> str:
             left[Severity.ERROR] -= 1
             commands.append(_unreadable(file, cwd, root))
         else:
-            rest.append(_escaped(f"{visible(file.path)}: could not be checked: {_why(file)}"))
+            rest.append(harmless(f"{visible(file.path)}: could not be checked: {_why(file)}"))
     for severity in reversed(Severity):
         for file in report.files:
             for finding in (finding for finding in file.findings if finding.severity is severity):
@@ -65,17 +65,17 @@ def render(report: LintReport, *, cwd: str, root: str) -> str:
     if rest:
         commands += [f"::group::{plural(len(rest), 'further finding')}", *rest, "::endgroup::"]
     commands += [
-        _escaped(f"{visible(file.path)}: assumed: {visible(sentence)}")
+        harmless(f"{visible(file.path)}: assumed: {visible(sentence)}")
         for file in report.files
         for sentence in file.assumed
     ]
-    commands += [_escaped(f"stale: {visible(sentence)}") for sentence in report.stale]
+    commands += [harmless(f"stale: {visible(sentence)}") for sentence in report.stale]
     return "\n".join([*commands, totals(report)]) + "\n"
 
 
 def render_summary(report: LintReport) -> str:
     """Return the report as Markdown for `$GITHUB_STEP_SUMMARY`, truncated (with a remark) to GitHub's size limit."""
-    head = f"### torchlink lint: {_md(totals(report))}\n\n"
+    head = f"### torchlink lint: {markdown(totals(report))}\n\n"
     size = len(head)
     parts = [head]
     for part in _sections(report):
@@ -89,7 +89,7 @@ def render_summary(report: LintReport) -> str:
 
 def _unreadable(file: FileReport, cwd: str, root: str) -> str:
     """Return the annotation for a file that could not be checked."""
-    return f"::error {_place(file, cwd, root)}title=torchlink lint could not check it::{_data(_why(file))}"
+    return f"::error {_place(file, cwd, root)}title=torchlink lint could not check it::{data(_why(file))}"
 
 
 def _why(file: FileReport) -> str:
@@ -97,7 +97,7 @@ def _why(file: FileReport) -> str:
 
 
 def _place(file: FileReport, cwd: str, root: str) -> str:
-    return "" if file.path == STREAM else f"file={_property(located(file.path, cwd, root))},"
+    return "" if file.path == STREAM else f"file={property_value(located(file.path, cwd, root))},"
 
 
 def _command(file: FileReport, finding: Finding, cwd: str, root: str) -> str:
@@ -109,69 +109,72 @@ def _command(file: FileReport, finding: Finding, cwd: str, root: str) -> str:
     message = "\n".join(text)
     if len(message) > MESSAGE_LIMIT:
         message = message[: MESSAGE_LIMIT - 1] + "…"
-    title = _property(f"{finding.rule}: {finding.subject}")
-    return f"::{LEVELS[finding.severity]} {place}title={title}::{_data(message)}"
+    title = property_value(f"{finding.rule}: {finding.subject}")
+    return f"::{LEVELS[finding.severity]} {place}title={title}::{data(message)}"
 
 
 def _log_line(file: FileReport, finding: Finding) -> str:
     path, subject = visible(file.path), visible(finding.subject)
-    return _escaped(f"{path}: {finding.severity.value}: {visible(finding.rule)}: {subject}")
+    return harmless(f"{path}: {finding.severity.value}: {visible(finding.rule)}: {subject}")
 
 
-def _escaped(line: str) -> str:
+def harmless(line: str) -> str:
     """Change a log line that the runner would take for a command: `::…` at its start, `##[…]` anywhere."""
     line = line.replace("##[", "## [")
     return f"- {line}" if line.lstrip().startswith("::") else line
 
 
-def _data(text: str) -> str:
+def data(text: str) -> str:
+    """Return text as the message of a command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(visible(text)).replace(":", "%3A").replace(",", "%2C")
+def property_value(text: str) -> str:
+    """Return text as the value of a command's property."""
+    return data(visible(text)).replace(":", "%3A").replace(",", "%2C")
 
 
 def _sections(report: LintReport) -> Iterator[str]:
     for file in report.unreadable:
-        yield f"- **could not be checked**: {_code(file.path)}: {_md(_why(file))}\n"
+        yield f"- **could not be checked**: {code(file.path)}: {markdown(_why(file))}\n"
     if report.unreadable:
         yield "\n"
     for file in report.files:
         if not file.findings:
             continue
-        yield f"#### {_code(file.path)}\n\n| | rule | what | message and fix |\n|---|---|---|---|\n"
+        yield f"#### {code(file.path)}\n\n| | rule | what | message and fix |\n|---|---|---|---|\n"
         for finding in file.findings:
-            message = "<br>".join(_md(line) for line in lines(finding.message))
+            message = "<br>".join(markdown(line) for line in lines(finding.message))
             fix = "<br>".join(_fix(line) for line in lines(finding.fix))
             fix = f"<br><b>Fix:</b> {fix}" if finding.fix else ""
             yield (
-                f"| {finding.severity.value} | {_code(finding.rule)} | {_code(finding.subject)} |"
+                f"| {finding.severity.value} | {code(finding.rule)} | {code(finding.subject)} |"
                 f" {message}{fix} |\n"
             )
         yield "\n"
     clean = [file for file in report.files if not file.findings and not file.unreadable]
     if clean:
-        yield f"Clean: {', '.join(_code(file.path) for file in clean)}\n\n"
+        yield f"Clean: {', '.join(code(file.path) for file in clean)}\n\n"
     for file in report.files:
         for sentence in file.assumed:
-            yield f"- assumed of {_code(file.path)}: {_md(sentence)}\n"
+            yield f"- assumed of {code(file.path)}: {markdown(sentence)}\n"
     for sentence in report.stale:
-        yield f"- stale: {_md(sentence)}\n"
+        yield f"- stale: {markdown(sentence)}\n"
 
 
-def _md(text: str) -> str:
+def markdown(text: str) -> str:
     """Escape all Markdown, HTML, table, formula and mention characters as character references."""
     return _MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", visible(text))
 
 
 def _fix(line: str) -> str:
     """Format a line of a fix; an indented line is a command."""
-    return _code(line.strip()) if line.startswith(" ") else _md(line)
+    return code(line.strip()) if line.startswith(" ") else markdown(line)
 
 
-def _code(text: str) -> str:
-    return f"<code>{_md(text)}</code>" if text.strip() else ""
+def code(text: str) -> str:
+    """Return text as code in Markdown."""
+    return f"<code>{markdown(text)}</code>" if text.strip() else ""
 
 
 class GithubMatrix(NamedTuple):

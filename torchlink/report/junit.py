@@ -14,7 +14,7 @@ from torchlink.lint.finding import Severity
 from torchlink.report.plain import lines, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torchlink.lint.finding import Allowed, FileReport, Finding, LintReport
 
@@ -46,13 +46,17 @@ def render(
         suites.append(_stale(report.stale))
     tests, failures, errors, skipped = (sum(suite[1][index] for suite in suites) for index in range(4))
     counts = f'tests="{tests}" failures="{failures}" errors="{errors}" skipped="{skipped}"'
-    body = "".join(text for text, _ in suites)
+    return document("torchlink lint", counts, "".join(text for text, _ in suites))
+
+
+def document(name: str, counts: str, body: str) -> str:
+    """Return a file of test suites, with a name and attributes for how many cases there are."""
     # Printed into a CI log it must not contain a command: its first character becomes a character reference.
     body = re.sub(r"^(\s*):(?=:)", r"\1&#58;", body, flags=re.MULTILINE)
     body = re.sub(r"#(?=#(?:\[|vso))", "&#35;", body)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<testsuites name="torchlink lint" {counts}>\n{body}</testsuites>\n'
+        f"<testsuites name={attribute(name)} {counts}>\n{body}</testsuites>\n"
     )
 
 
@@ -85,9 +89,7 @@ def _suite(
         *(("torchlink.assumed", sentence) for sentence in file.assumed),
         *(("torchlink.not-checked", sentence) for sentence in file.not_checked),
     )
-    text = (
-        f"  <testsuite name={_attribute(file.path)} {counts}>\n{properties}{''.join(cases)}  </testsuite>\n"
-    )
+    text = f"  <testsuite name={attribute(file.path)} {counts}>\n{properties}{''.join(cases)}  </testsuite>\n"
     return text, (len(cases), failures, 0, skipped)
 
 
@@ -95,11 +97,11 @@ def _unreadable(file: FileReport, run: tuple[tuple[str, str], ...]) -> tuple[str
     """Return the suite of a file that could not be checked: one case with the reason."""
     why = " ".join(file.not_checked)
     case = (
-        f'    <testcase classname={_attribute(file.path)} name="lint">\n'
-        f'      <error type="{file.kind}" message={_attribute(why)}/>\n    </testcase>\n'
+        f'    <testcase classname={attribute(file.path)} name="lint">\n'
+        f'      <error type="{file.kind}" message={attribute(why)}/>\n    </testcase>\n'
     )
     counts = 'tests="1" failures="0" errors="1" skipped="0"'
-    text = f"  <testsuite name={_attribute(file.path)} {counts}>\n{_properties(*run)}{case}  </testsuite>\n"
+    text = f"  <testsuite name={attribute(file.path)} {counts}>\n{_properties(*run)}{case}  </testsuite>\n"
     return text, (1, 0, 1, 0)
 
 
@@ -107,7 +109,7 @@ def _stale(sentences: Sequence[str]) -> tuple[str, Counts]:
     """Return a suite with one skipped case for allow entries and baseline findings that match nothing."""
     case = (
         '    <testcase classname="torchlink" name="stale entries">\n'
-        f"      <skipped message={_attribute('; '.join(sentences))}/>\n    </testcase>\n"
+        f"      <skipped message={attribute('; '.join(sentences))}/>\n    </testcase>\n"
     )
     counts = 'tests="1" failures="0" errors="0" skipped="1"'
     return f'  <testsuite name="torchlink" {counts}>\n{case}  </testsuite>\n', (1, 0, 0, 1)
@@ -118,17 +120,17 @@ def _case(
 ) -> str:
     inner = ""
     if bad:
-        text = _element(_blocks(bad))
+        text = element(_blocks(bad))
         message = "; ".join(visible(finding.message) for finding in bad[:3])
         inner += (
-            f'      <failure type="{bad[0].severity.value}" message={_attribute(message)}>{text}</failure>\n'
+            f'      <failure type="{bad[0].severity.value}" message={attribute(message)}>{text}</failure>\n'
         )
     elif not rest and excused:
         reasons = "; ".join(dict.fromkeys(allowed.reason for allowed in excused))
-        inner += f"      <skipped message={_attribute(f'allowed: {reasons}')}/>\n"
+        inner += f"      <skipped message={attribute(f'allowed: {reasons}')}/>\n"
     if rest:
-        inner += f"      <system-out>{_element(_blocks(rest))}</system-out>\n"
-    head = f"    <testcase classname={_attribute(file.path)} name={_attribute(rule)}"
+        inner += f"      <system-out>{element(_blocks(rest))}</system-out>\n"
+    head = f"    <testcase classname={attribute(file.path)} name={attribute(rule)}"
     return f"{head}>\n{inner}    </testcase>\n" if inner else f"{head}/>\n"
 
 
@@ -144,15 +146,16 @@ def _blocks(findings: list[Finding]) -> Iterator[str]:
 
 def _properties(*pairs: tuple[str, str]) -> str:
     inner = "".join(
-        f"      <property name={_attribute(name)} value={_attribute(value)}/>\n" for name, value in pairs
+        f"      <property name={attribute(name)} value={attribute(value)}/>\n" for name, value in pairs
     )
     return f"    <properties>\n{inner}    </properties>\n"
 
 
-def _attribute(text: str) -> str:
+def attribute(text: str) -> str:
+    """Return text as the value of an attribute, quoted."""
     return quoteattr(visible(text))
 
 
-def _element(texts: Iterator[str]) -> str:
+def element(texts: Iterable[str]) -> str:
     """Return lines as character data; `visible` has removed characters that XML 1.0 forbids, `escape` handles `]]>`."""
     return escape("\n".join(texts))

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import shlex
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from typing import TYPE_CHECKING
 
 from torchlink.lint.finding import Severity
 from torchlink.report.find import libtorch_to_json
 from torchlink.report.lint_json import clean, finding_to_json
 from torchlink.report.plain import BOLD, DIM, GREEN, RED, paint, plural, visible
-from torchlink.shown import quoted
+from torchlink.shown import quoted, shortened
+from torchlink.verify.comparing.values import number as difference
 from torchlink.verify.result import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torchlink.lint.finding import Finding
+    from torchlink.verify.comparing.values import Comparison
     from torchlink.verify.outputs import Output
     from torchlink.verify.result import ModelResult, VerifyReport
 
 LABEL = 9  # columns
 DETAILS = 12  # lines of an exception's text that are shown
 PRINTED = 5  # lines of what a model printed that are shown
+LONGEST_INPUT = 400  # letters of an argument that are shown
 OUTPUTS = 40  # outputs that are shown
+BRIEF = 3  # outputs that a line has room for
 NAMED = 5  # models that the last line names
 WAYS = {"cxx": "", "cmake": " through a CMake project", "nim": " through a Nim project"}
 
@@ -55,13 +59,22 @@ def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> 
             "findings": clean([finding_to_json(finding) for finding in findings]),
         },
         "models": [model_to_json(model) for model in report.models],
+        "summary": report.summary,
+        **shard_to_json(report),
     }
+    if report.interrupted:
+        result |= {"ok": False, "interrupted": True}
     unseen = next(
         (model.error for model in report.models if model.error and model.error.exit_code == 2), None
     )
     if unseen:
         result["error"] = unseen.to_json()
     return result
+
+
+def shard_to_json(report: VerifyReport) -> dict[str, object]:
+    """`shard`, where the report is on a part of the models only."""
+    return {"shard": report.shard._asdict()} if report.shard else {}
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
@@ -73,23 +86,66 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def model_to_json(model: ModelResult) -> dict[str, object]:
-    """One entry of `models`."""
+    """One entry of `models`; of an earlier run as it was then."""
+    if model.recorded is not None:
+        return dict(model.recorded)
     return {
         "path": model.path,
         "kind": model.kind,
+        "method": model.method,
         "device": model.device,
-        "ok": model.ok,
+        "ok": None if model.skipped else model.ok,
+        "stage": model.stage,
+        "signal": model.signal,
+        **({"skipped": model.skipped} if model.skipped else {}),
         "error": model.error.to_json() if model.error else None,
         "inputs": [{"name": taken.name, "input": taken.text, "why": taken.why} for taken in model.inputs],
         "input_tries": model.input_tries,
         "outputs": [output_to_json(output) for output in model.outputs],
+        "output": model.output,
+        "saved_outputs": model.saved,
         "max_abs_error": None if model.max_abs_error == float("inf") else model.max_abs_error,
+        "expected": comparison_to_json(model.expected) if model.expected else None,
+        "against": comparison_to_json(model.against) if model.against else None,
+        "nondeterministic": _difference(model.spread),
+        "recording": model.recording,
         "load_ms": model.load_ms,
         "forward_ms": model.forward_ms,
         "again_ms": list(model.again_ms),
         "peak_rss_mb": model.peak_rss_mb,
         "printed": model.printed,
     }
+
+
+def comparison_to_json(comparison: Comparison) -> dict[str, object]:
+    """A model's `expected` or `against`; what is infinite is a string, what could not be subtracted null."""
+    return {
+        "to": comparison.to,
+        "ok": comparison.ok,
+        "max_abs_error": _difference(comparison.max_abs_error),
+        "max_rel_error": _difference(comparison.max_rel_error),
+        "error": comparison.failed or None,
+        "outputs": [
+            {
+                "label": output.label,
+                "ok": output.ok,
+                "problem": output.problem or None,
+                "max_abs_error": _difference(output.max_abs_error),
+                "worst_at": output.worst_at,
+                "max_rel_error": _difference(output.max_rel_error),
+                "worst_rel_at": output.worst_rel_at,
+                "mismatched": output.mismatched,
+                "elements": output.elements,
+                "atol": output.atol,
+                "rtol": output.rtol,
+            }
+            for output in comparison.outputs
+        ],
+    }
+
+
+def _difference(value: float | None) -> float | str | None:
+    return "Infinity" if value == inf else value
 
 
 def output_to_json(output: Output) -> dict[str, object]:
@@ -160,16 +216,82 @@ def model_to_text(model: ModelResult, *, color: bool = False, verbose: bool = Fa
 def tail(report: VerifyReport, findings: Sequence[Finding] | None = None, *, color: bool = False) -> str:
     """How many of several models are ok, and why the command fails where all are."""
     lines: list[str] = []
-    failed = [model.path for model in report.models if not model.ok]
-    if len(report.models) > 1:
-        passed = f"{len(report.models) - len(failed)} of {len(report.models)} models ok"
-        more = [f"and {len(failed) - NAMED} more"] if len(failed) > NAMED else []
-        names = ", ".join([*map(visible, failed[:NAMED]), *more])
-        said = f"{passed}, {len(failed)} FAILED: {names}" if failed else passed
-        lines += ["", paint(said, RED if failed else GREEN, color=color)]
+    if len(report.models) > 1 or report.interrupted:
+        good = report.ok and not report.interrupted
+        lines += [
+            "",
+            paint(
+                counted(report.models, interrupted=report.interrupted), GREEN if good else RED, color=color
+            ),
+        ]
     if report.ok and findings and counts(findings)["error"]:
         lines += ["", paint("exit 1: lint finds an error in the loader", RED, color=color)]
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def models_to_text(models: Sequence[ModelResult], *, interrupted: bool = False, color: bool = False) -> str:
+    """Models of earlier runs as a table with the totals."""
+    width = max((len(visible(model.path)) for model in models), default=0)
+    good = not interrupted and all(model.ok for model in models)
+    totals = counted(models, interrupted=interrupted)
+    return "".join(
+        [
+            f"{titles(width)}\n",
+            *(model_line(model, width, color=color) for model in models),
+            f"\n{paint(totals, GREEN if good else RED, color=color)}\n",
+        ]
+    )
+
+
+def counted(models: Sequence[ModelResult], *, interrupted: bool = False) -> str:
+    """How many models are ok, and which are not: `2 of 3 models ok, 1 FAILED: c.pt`."""
+    failed = [model.path for model in models if not model.ok]
+    skipped, count = sum(bool(model.skipped) for model in models), len(models)
+    more = [f"and {len(failed) - NAMED} more"] if len(failed) > NAMED else []
+    names = ", ".join([*map(visible, failed[:NAMED]), *more])
+    parts = [f"{count - len(failed) - skipped} of {count} models ok"]
+    parts += [f"{skipped} skipped"] if skipped else []
+    parts += [f"{len(failed)} FAILED: {names}"] if failed else []
+    return ", ".join([*(["interrupted"] if interrupted else []), *parts])
+
+
+def titles(width: int) -> str:
+    """The line above those of `model_line`."""
+    return f"{'':<7} {'model':<{width}} {'load':>9} {'forward':>9} {'then':>9} {'memory':>9}  output"
+
+
+def model_line(model: ModelResult, width: int, *, color: bool = False, verbose: bool = False) -> str:
+    """One of many models, on one line; below it why it failed.
+
+    Args:
+        model: what to show.
+        width: columns for its path.
+        color: write ANSI colours.
+        verbose: show all lines of an exception's text.
+    """
+    verdict, paints = ("skipped", DIM) if model.skipped else ("ok", GREEN) if model.ok else ("FAILED", RED)
+    times = [model.load_ms, model.forward_ms, min(model.again_ms, default=None)]
+    cells = [f"{'' if each is None else _time(each):>9}" for each in times]
+    cells.append(f"{'' if model.peak_rss_mb is None else f'{model.peak_rss_mb:.0f} MiB':>9}")
+    said = visible(model.skipped) if model.skipped else _brief_outputs(model)
+    line = f"{paint(f'{verdict:<7}', paints, color=color)} {visible(model.path):<{width}} {' '.join(cells)}  {said}"
+    return "\n".join([line.rstrip(), *_error(model, color=color, verbose=verbose)]) + "\n"
+
+
+def _brief_outputs(model: ModelResult) -> str:
+    """The first outputs, by type and shape; an earlier run's are in its JSON."""
+    if model.recorded is not None:
+        return ""
+    shown = [
+        visible(
+            f"{output.dtype or 'tensor'}[{','.join(map(str, output.shape or ()))}]"
+            if output.type == "tensor"
+            else output.type
+        )
+        for output in model.outputs[:BRIEF]
+    ]
+    more = len(model.outputs) - len(shown) + model.outputs_left_out
+    return ", ".join([*shown, *([f"and {more} more"] if more else [])])
 
 
 def _lint(findings: Sequence[Finding], loader: str, *, color: bool) -> Iterator[str]:
@@ -200,13 +322,38 @@ def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterato
     more = len(model.outputs) - len(shown) + model.outputs_left_out
     if more:
         yield _row("", f"and {plural(more, 'more output')}")
-    if model.max_abs_error is not None:
-        yield _row("compared", f"greatest absolute difference {model.max_abs_error:.3g}")
+    if model.saved is not None:
+        yield _row("saved", visible(model.saved))
+    yield from _compared(model, color=color)
     yield from _error(model, color=color, verbose=verbose)
     told = model.error.details if model.error else ()
     printed = [line for line in model.printed.splitlines() if line.strip() and line not in told]
     for number, line in enumerate(printed[-PRINTED:]):
         yield _row("printed" if number == 0 else "", paint(visible(line), DIM, color=color))
+
+
+def _compared(model: ModelResult, *, color: bool) -> Iterator[str]:
+    """What the model was compared with, and where it is recorded."""
+    for comparison in (model.expected, model.against):
+        if comparison is not None and not comparison.failed:
+            yield _row("compared", _comparison(comparison, color=color))
+    if model.spread is not None and model.ok:
+        fact = f"nondeterministic: two calls differ by up to {difference(model.spread)}"
+        yield _row("", paint(fact, RED, color=color))
+    if model.recording is not None:
+        yield _row("recorded", visible(model.recording))
+
+
+def _comparison(comparison: Comparison, *, color: bool) -> str:
+    """How far two runs are apart, in one line; what is wrong in detail is in the model's error."""
+    wrong = sum(not output.ok for output in comparison.outputs)
+    absolute, relative = comparison.max_abs_error, comparison.max_rel_error
+    apart = f"greatest difference {difference(absolute)} absolute, {difference(relative)} relative"
+    fact = f"with {comparison.to}: "
+    if wrong:
+        fact += f"{wrong} of {len(comparison.outputs)} outputs differ, "
+    line = visible(fact + ("not comparable" if absolute is None else apart))
+    return paint(line, RED, color=color) if wrong else line
 
 
 def _inputs(model: ModelResult) -> list[str]:
@@ -216,7 +363,7 @@ def _inputs(model: ModelResult) -> list[str]:
         tries = model.input_tries or 1
         runs = [f"found in {tries} runs of forward"] if tries > 1 and model.ok else []
         return [*"; ".join(reasons).split("; "), *runs]
-    return [f"{taken.name} = {taken.text}" for taken in model.inputs]
+    return [f"{taken.name} = {shortened(taken.text, LONGEST_INPUT)}" for taken in model.inputs]
 
 
 def _output(output: Output, *, color: bool) -> Iterator[str]:

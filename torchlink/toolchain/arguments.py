@@ -1,6 +1,6 @@
-"""What a GCC or clang command line will do: whether it compiles, whether it links, and by which standard.
+"""What a GCC or clang command line does: whether it compiles, whether it links, and with which standard.
 
-The option lists are those of GCC's and clang's manuals; `@file` is read as GCC reads it.
+The lists of options are from GCC's and clang's manuals; `@file` is read as GCC does.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torchlink.status import exists, not_about_the_file
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Options that end the work before the linker.
+# Options that stop before linking.
 NO_LINK = frozenset({
     "-c", "-S", "-E", "-M", "-MM", "-r", "-fsyntax-only", "-emit-ast",
     "--compile", "--assemble", "--preprocess", "--precompile", "--analyze",
 })  # fmt: skip
-# Options whose argument is the next argument; what follows them is no input.
+# Options whose value is the next argument, which is not an input.
 WITH_ARGUMENT = frozenset({
     "-o", "-x", "-I", "-D", "-U", "-L", "-F", "-T", "-u", "-z", "-e", "-A", "-B", "-G", "-MF", "-MT",
     "-MQ", "-MJ", "-Xlinker", "-Xassembler", "-Xpreprocessor", "-Xclang", "-Xarch_host", "-Xarch_device",
@@ -34,7 +34,7 @@ WITH_ARGUMENT = frozenset({
     "--include", "--imacros", "--define-macro", "--undefine-macro", "--include-directory",
     "--library-directory",
 })  # fmt: skip
-# Options that decide which ABI or machine a compiler works for, beside the command that names it.
+# Options that change the ABI or the machine that a compiler compiles for.
 TARGET_OPTION = re.compile(r"-stdlib=.+|-m(32|64|x32)|--target=.+|--gcc-toolchain=.+")
 SOURCE_SUFFIXES = frozenset({
     ".c", ".cc", ".cp", ".cxx", ".cpp", ".CPP", ".c++", ".C", ".i", ".ii", ".m", ".mm", ".M", ".mi", ".mii",
@@ -44,9 +44,9 @@ HEADER_SUFFIXES = frozenset({".h", ".hh", ".hp", ".hpp", ".HPP", ".hxx", ".h++",
 STANDARD = re.compile(r"-(?:-)?std=(?:c|gnu)\+\+(\w+)")
 ABI = re.compile(r"-([DU])_GLIBCXX_USE_CXX11_ABI(?:=(.*))?")
 STANDARD_NAMES = {"0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23, "2c": 26, "98": 3, "03": 3}
-MOST_RESPONSES = 8 << 20  # bytes of response files that are read for one command line
-DEEPEST = 100  # response files within one another
-RESPONSE_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
+MOST_RESPONSES = 8 << 20  # bytes of response files read for one command line
+DEEPEST = 100  # nesting of response files
+RESPONSE_ARGUMENT = re.compile(r"""(?:[^\s'"\\]|\\.|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
 RESPONSE_PART = re.compile(r"""\\(.)|'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^'"\\]+)""", re.DOTALL)
 
 
@@ -54,45 +54,41 @@ RESPONSE_PART = re.compile(r"""\\(.)|'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^
 class Step:
     """What a command line does."""
 
-    compiles: bool  # some input is source text
-    links: bool  # it goes on to the linker, with some input
-    standard: (
-        int | None
-    )  # the C++ standard that it asks for last: 3 for C++98 and C++03; None: the compiler's own
-    target_options: tuple[str, ...]  # those that choose machine or standard library
-    cxx11_abi: str | None = (
-        None  # the value that it gives _GLIBCXX_USE_CXX11_ABI last; None: the compiler's own
-    )
+    compiles: bool  # at least one input is source text
+    links: bool  # the linker runs, with at least one input
+    standard: int | None  # the last C++ standard set, 3 for C++98 and C++03; None: the compiler's default
+    target_options: tuple[str, ...]  # those that choose the machine or the standard library
+    cxx11_abi: str | None = None  # the last value of _GLIBCXX_USE_CXX11_ABI; None: the compiler's default
 
 
 def read_arguments(arguments: Sequence[str]) -> Step:
-    """Read the flags behind the compiler's name."""
+    """Read the arguments after the compiler's name."""
     language = ""
     standard = None
     stops = False
     inputs: set[str] = set()
     target_options: list[str] = []
     abi = None
-    words = expand(arguments)
-    for word in words:
-        if word in WITH_ARGUMENT:
-            argument = next(words, "")
-            if word in {"-x", "--language"}:
-                language = argument
-            elif word == "-target":
-                target_options += [word, argument]
-            elif word in {"-D", "-U", "--define-macro", "--undefine-macro"}:
-                abi = _abi(f"-{word.lstrip('-')[0].upper()}{argument}", abi)
-        elif word.startswith("-x"):
-            language = word[2:]
-        elif word.startswith("-") and word != "-" and not word.startswith("-l"):
-            stops = stops or word in NO_LINK
-            standard = _standard(word, standard)
-            abi = _abi(word, abi)
-            target_options += [word] if TARGET_OPTION.fullmatch(word) else []
+    rest = expand(arguments)
+    for argument in rest:
+        if argument in WITH_ARGUMENT:
+            value = next(rest, "")
+            if argument in {"-x", "--language"}:
+                language = value
+            elif argument == "-target":
+                target_options += [argument, value]
+            elif argument in {"-D", "-U", "--define-macro", "--undefine-macro"}:
+                abi = _abi(f"-{argument.lstrip('-')[0].upper()}{value}", abi)
+        elif argument.startswith("-x"):
+            language = argument[2:]
+        elif argument.startswith("-") and argument != "-" and not argument.startswith("-l"):
+            stops = stops or argument in NO_LINK
+            standard = _standard(argument, standard)
+            abi = _abi(argument, abi)
+            target_options += [argument] if TARGET_OPTION.fullmatch(argument) else []
         else:
-            inputs.add(_kind(word, language))
-    # Headers by themselves become a precompiled header, which nobody links.
+            inputs.add(_kind(argument, language))
+    # Headers alone become a precompiled header, which is not linked.
     return Step(
         compiles=bool(inputs & {"source", "header"}),
         links=bool(inputs & {"source", "object"}) and not stops,
@@ -102,32 +98,32 @@ def read_arguments(arguments: Sequence[str]) -> Step:
     )
 
 
-def _abi(word: str, before: str | None) -> str | None:
-    """The value of the C++ ABI's macro behind a `-D` or `-U`."""
-    found = ABI.fullmatch(word)
+def _abi(argument: str, before: str | None) -> str | None:
+    """Return the value of the C++ ABI macro in a `-D` or `-U`; otherwise the one before."""
+    found = ABI.fullmatch(argument)
     if not found:
         return before
     return None if found[1] == "U" else (found[2] or "1")
 
 
-def _kind(word: str, language: str) -> str:
-    """What an input is: "source", "header" or "object" (which libraries and assembler text count as, too)."""
-    if word.startswith("-l"):
+def _kind(argument: str, language: str) -> str:
+    """Return what an input is: "source", "header" or "object" (also for libraries and assembler text)."""
+    if argument.startswith("-l"):
         return "object"
-    if word.startswith("@") and exists(word[1:]):  # not expanded: it may well name a source
+    if argument.startswith("@") and exists(argument[1:]):  # not expanded: it may name a source
         return "source"
     if language not in {"", "none"}:
         if language.endswith("-header"):
             return "header"
         return "object" if language.startswith("assembler") else "source"
-    suffix = PurePath(word).suffix
+    suffix = PurePath(argument).suffix
     if suffix in HEADER_SUFFIXES:
         return "header"
-    return "source" if word == "-" or suffix in SOURCE_SUFFIXES else "object"
+    return "source" if argument == "-" or suffix in SOURCE_SUFFIXES else "object"
 
 
-def _standard(word: str, before: int | None) -> int | None:
-    found = STANDARD.fullmatch(word)
+def _standard(argument: str, before: int | None) -> int | None:
+    found = STANDARD.fullmatch(argument)
     if not found:
         return before
     name = found.group(1)
@@ -135,35 +131,37 @@ def _standard(word: str, before: int | None) -> int | None:
 
 
 def expand(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments with `@file` replaced by the arguments in the file, in such files, too.
+    """Replace `@file` by the arguments in the file, recursively.
 
-    A file that is not there, that holds itself, that is no regular file (a FIFO gives its text once, and to the
-    compiler) or that makes all of them larger than `MOST_RESPONSES` is a plain word.
+    The argument is left unchanged if the file does not exist, includes itself, is not a regular file (a FIFO can be
+    read only once, by the compiler), or brings the total above `MOST_RESPONSES`.
     """
     return _expanded(arguments, frozenset(), [MOST_RESPONSES])
 
 
 def _expanded(arguments: Sequence[str], within: frozenset[str], left: list[int]) -> Iterator[str]:
-    """As `expand`, in files `within` such files, for as many bytes as are `left`."""
-    for word in arguments:
-        if not word.startswith("@") or word in within or len(within) == DEEPEST:
-            yield word
+    """Expand arguments that are in the files `within`; `left` is the number of bytes that may still be read."""
+    for argument in arguments:
+        if not argument.startswith("@") or argument in within or len(within) == DEEPEST:
+            yield argument
             continue
         try:
-            data = read_whole(word[1:], left[0])
+            data = read_whole(argument[1:], left[0])
         except (OSError, ValueError, FileError) as error:
-            not_about_the_file(word[1:], error)
-            yield word
+            not_about_the_file(argument[1:], error)
+            yield argument
             continue
         left[0] -= len(data)
         text = data.decode("utf-8", "surrogateescape")
-        yield from _expanded([_plain(found) for found in RESPONSE_WORD.findall(text)], within | {word}, left)
+        yield from _expanded(
+            [_unquoted(found) for found in RESPONSE_ARGUMENT.findall(text)], within | {argument}, left
+        )
 
 
-def _plain(word: str) -> str:
-    """A word of a response file without its quotes and backslashes."""
+def _unquoted(argument: str) -> str:
+    """Return an argument of a response file without its quotes and backslashes."""
     parts = (
         escaped or re.sub(r"\\(.)", r"\1", single or double, flags=re.DOTALL) or plain
-        for escaped, single, double, plain in RESPONSE_PART.findall(word)
+        for escaped, single, double, plain in RESPONSE_PART.findall(argument)
     )
     return "".join(parts)

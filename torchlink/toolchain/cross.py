@@ -1,4 +1,4 @@
-"""The compiler for a libtorch, which may be of another machine: the default one, else a cross compiler on PATH."""
+"""The compiler for a libtorch, which may be for another machine: the default one or a cross compiler on PATH."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchlink.errors import LibtorchUnusableError, TorchlinkError
 from torchlink.libtorch.disk import names_in
 from torchlink.libtorch.machine import PLATFORM_NAMES, is_foreign, this_machine
 from torchlink.process import which
-from torchlink.toolchain.compiler import INSIDE, find_compiler, is_named_or_there, is_torchlink
+from torchlink.toolchain.compiler import INSIDE, find_compiler, has_default_compiler, is_torchlink
 from torchlink.toolchain.fit import compiles_for, machine
 
 if TYPE_CHECKING:
@@ -23,57 +23,57 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.toolchain.types import Compiler
 
-# A compiler by its target's name, as distributions, conda and Arm call theirs: aarch64-linux-gnu-g++-12,
+# Compilers named after their target, by distributions, conda and Arm: aarch64-linux-gnu-g++-12,
 # aarch64-conda-linux-gnu-c++, arm-none-linux-gnueabihf-g++.
 NAME = re.compile(
     r"(?P<arch>\w+)(?P<vendor>-[\w.]+)?-linux-gnu(?P<abi>\w*)-(?P<driver>g\+\+|c\+\+|clang\+\+)(?P<version>-[\d.]+)?"
 )
 DRIVERS = ("g++", "c++", "clang++")
 PLAIN_CLANG = re.compile(r"clang\+\+(-(?P<version>\d+))?")
-SYSROOTS = ("/usr/{triple}/sys-root", "/usr/{triple}")  # Fedora's, and Debian's, Ubuntu's and Arch's
-QEMU_PREFIX = "QEMU_LD_PREFIX"  # a system of another machine that the user names for qemu
+SYSROOTS = ("/usr/{triple}/sys-root", "/usr/{triple}")  # Fedora; Debian, Ubuntu and Arch
+QEMU_PREFIX = "QEMU_LD_PREFIX"  # the user's root directory of another machine's system, for qemu
 
 
 def default_compiler(libtorch: Libtorch) -> Compiler | None:
-    """The compiler that a plan should suit where the user names none by option.
+    """Return the compiler to plan for when the user names none with an option.
 
-    The cross compiler that is installed for a libtorch of another machine. None where there is none, or where $CXX
-    compiles for another machine than libtorch's: the flags are then for a compiler elsewhere.
+    For a libtorch for another machine this is an installed cross compiler. None where there is none, or where $CXX
+    compiles for a machine other than libtorch's: the flags are then for a compiler elsewhere.
 
     Raises:
-        ToolMissingError: `$CXX` names a program that is not there.
-        ToolUnfitError: `$CXX` does not answer as a C++ compiler does.
+        ToolMissingError: `$CXX` names a program that does not exist.
+        ToolUnfitError: `$CXX` does not behave like a C++ compiler.
     """
-    if is_named_or_there():
+    if has_default_compiler():
         compiler = find_compiler()
         if compiles_for(libtorch, compiler):
             return compiler
-        if named_by_user():
+        if cxx_variable():
             return None
     return cross_compiler(libtorch)
 
 
-def named_by_user() -> str:
-    """What $CXX names; nothing where that is torchlink itself."""
+def cxx_variable() -> str:
+    """Return the value of $CXX; empty where that is torchlink itself."""
     named = os.environ.get("CXX", "").strip()
     return "" if is_torchlink(named) or INSIDE in os.environ else named
 
 
 def cross_for(libtorch: Libtorch) -> Compiler | None:
-    """The cross compiler for a libtorch of another machine, where $CXX names none; None for one of this machine."""
-    if not is_foreign(libtorch) or named_by_user():
+    """Return the cross compiler for a libtorch for another machine; None for this machine's, or if $CXX is set."""
+    if not is_foreign(libtorch) or cxx_variable():
         return None
     return default_compiler(libtorch)
 
 
 def cross_compiler(libtorch: Libtorch) -> Compiler | None:
-    """The compiler on PATH for the machine of a libtorch; none for one that is not extracted.
+    """Return the compiler on PATH for the machine of a libtorch; None for one that is not extracted.
 
-    One that is named for that machine, else clang with `--target`, where it finds that machine's C++ library.
+    It is one named after that machine, otherwise clang with `--target` if it finds that machine's C++ library.
     """
     if libtorch.platform != "linux" or libtorch.packed:
         return None
-    for command in (*named_for(libtorch.arch), *clang_for(libtorch.arch)):
+    for command in (*named_after(libtorch.arch), *clang_for(libtorch.arch)):
         try:
             compiler = find_compiler(command)
         except TorchlinkError:  # a driver without its C++ library
@@ -84,11 +84,11 @@ def cross_compiler(libtorch: Libtorch) -> Compiler | None:
 
 
 def compiler_for(libtorch: Libtorch, command: str | None) -> Compiler:
-    """The compiler that builds against a libtorch: the one that a command names, else the default one.
+    """Return the compiler to build against a libtorch with: that of a command, otherwise the default one.
 
     Raises:
-        ToolMissingError: there is no compiler, or not the one that is named.
-        ToolUnfitError: it does not answer as a C++ compiler does.
+        ToolMissingError: there is no compiler, or no such compiler.
+        ToolUnfitError: it does not behave like a C++ compiler.
         LibtorchUnusableError: libtorch is for another machine, and nothing here compiles for it.
     """
     compiler = find_compiler(command) if command else default_compiler(libtorch)
@@ -100,20 +100,20 @@ def compiler_for(libtorch: Libtorch, command: str | None) -> Compiler:
 
 
 def no_compiler_for(libtorch: Libtorch, compiler: Compiler | None) -> LibtorchUnusableError:
-    """The error where nothing compiles for the machine of a libtorch, or the compiler that is named does not."""
+    """Return the error for when no compiler, or not the named one, compiles for the machine of a libtorch."""
     theirs = f"{libtorch.arch} {PLATFORM_NAMES[libtorch.platform]}"
     subject = f"The libtorch of {libtorch.root} is for {theirs}, and "
     if libtorch.platform != "linux":
         return LibtorchUnusableError(
             f"{subject}this machine is {this_machine()}: nothing built against it can run here.",
-            hint="`torchlink flags` prints its words all the same; verify on a machine of its kind.",
+            hint="`torchlink flags` prints its flags all the same; verify on such a machine.",
         )
     if libtorch.packed:
         return LibtorchUnusableError(
             f"{subject}is not extracted: nothing can be built against it.",
             hint="Unpack it with `torchlink extract WHEEL DIR`.",
         )
-    named = named_by_user()
+    named = cxx_variable()
     if compiler is not None or named:
         fact = (
             f"{compiler.name} compiles for {compiler.target}"
@@ -132,18 +132,18 @@ def no_compiler_for(libtorch: Libtorch, compiler: Compiler | None) -> LibtorchUn
 
 
 def triple_of(arch: str) -> str:
-    """How GNU's tools and Debian call a machine: `aarch64-linux-gnu`."""
+    """Return the triple of a machine in GNU tools and Debian: `aarch64-linux-gnu`."""
     return PLATFORMS.get(arch, UNKNOWN).triple or f"{arch}-linux-gnu"
 
 
 def install_hint(arch: str) -> str:
-    """What installs a cross compiler, without a full stop."""
+    """Return how to install a cross compiler, without a full stop."""
     package = triple_of({"x86": "i686"}.get(arch, arch)).replace("_", "-").replace("i386", "i686")
     return f"Install a cross compiler (Debian, Ubuntu: apt install g++-{package})"
 
 
-def named_for(arch: str) -> Iterator[str]:
-    """The programs on PATH that are called like a compiler for a machine, the likeliest first."""
+def named_after(arch: str) -> Iterator[str]:
+    """Return the programs on PATH that are named like a compiler for a machine, the most likely first."""
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     found = {}
     for directory in directories:
@@ -154,7 +154,7 @@ def named_for(arch: str) -> Iterator[str]:
     own = triple_of(arch).partition("-linux-gnu")[2]
 
     def rank(name: str) -> tuple[bool, bool, int, int, str]:
-        """GNU's own name before a vendor's, unversioned ones before versioned ones, newest first."""
+        """Sort GNU's own names before a vendor's, unversioned before versioned, newest first."""
         match = found[name]
         version = whole_number((match["version"] or "").strip("-").partition(".")[0] or "0")
         return (
@@ -169,12 +169,12 @@ def named_for(arch: str) -> Iterator[str]:
 
 
 def clang_for(arch: str) -> Iterator[str]:
-    """Clang's commands for a machine: by itself, then with each system of that machine as its sysroot."""
+    """Yield clang commands for a machine: without a sysroot, then with each installed system of that machine."""
     clang = next(filter(which, clang_names()), None)
     if clang is None or arch not in PLATFORMS:
         return
     triple = triple_of(arch)
-    # The native ld links nothing for another machine; lld does.
+    # The native ld cannot link for another machine; lld can.
     linker = " -fuse-ld=lld" if not which(f"{triple}-ld") and which("ld.lld") else ""
     yield f"{clang} --target={triple}{linker}"
     named = os.environ.get(QEMU_PREFIX, "")
@@ -184,7 +184,7 @@ def clang_for(arch: str) -> Iterator[str]:
 
 
 def clang_names() -> list[str]:
-    """`clang++`, then its versioned names on PATH, the newest first."""
+    """Return `clang++`, then its versioned names on PATH, newest first."""
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     names = {name for each in directories for name in names_in(each) if PLAIN_CLANG.fullmatch(name)}
     return sorted(names, key=lambda name: -whole_number(name.partition("-")[2] or "9999"))

@@ -1,7 +1,7 @@
-"""CUDA's own headers, which those below ATen/cuda and c10/cuda include: where they are on this machine.
+"""Where CUDA's own headers are, which headers in ATen/cuda and c10/cuda include.
 
-A wheel's companion packages bring them, all but `crt/`, which is a package of its own (nvidia-cuda-crt, before
-CUDA 13 nvidia-cuda-nvcc) that nothing asks for; a toolkit brings them all.
+The companion packages of a wheel contain them, except `crt/`, which is in a package that nothing requires
+(nvidia-cuda-crt; before CUDA 13 nvidia-cuda-nvcc). A toolkit has them all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.bounds import whole_number
 from torchlink.libtorch.disk import is_dir, is_file, names_in, read_bytes
+from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.machine import is_foreign
 from torchlink.process import which
 from torchlink.toolchain.types import Toolkit
@@ -30,36 +31,23 @@ INCLUDED = re.compile(
     rb"(?:(?:c10|ATen|torch/csrc)/cuda/|cuda[./_]|cu(?:blas|dnn|fft|rand|solver|sparse))",
     re.MULTILINE,
 )
-HEAD = 1 << 16  # bytes of cuda.h; the version stands far above
+HEAD = 1 << 16  # bytes of cuda.h that contain the version
 
 
 class MissingHeaders(NamedTuple):
-    """CUDA's headers that a libtorch lacks, and what brings them."""
+    """CUDA's own headers that neither the companion packages nor a toolkit provides."""
 
     names: tuple[str, ...]
-    packages: str  # a command for a shell, or the packages' names; empty where none can help
-    toolkit: str
-
-    @property
-    def help(self) -> str:
-        """What brings them, of which one is enough."""
-        return f"{self.packages}, or {self.toolkit}" if self.packages else self.toolkit
-
-    @property
-    def what(self) -> str:
-        """What they are missed by, as a sentence."""
-        verb = "are" if self.names[1:] else "is"
-        return (
-            "A program that includes c10/cuda or ATen/cuda does not compile: of CUDA's own headers "
-            f"{' and '.join(self.names)} {verb} missing."
-        )
+    # As `Libtorch.missing_libraries`, one for each header; empty where libtorch has no companion packages to add to
+    packaged: tuple[MissingLibrary, ...]
+    cuda: str  # the major version of CUDA, empty where unknown
 
 
 def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
-    """Directories that together hold CUDA's headers for a libtorch; none where they are not all there.
+    """Return directories that together have all of CUDA's headers for a libtorch; none where some are missing.
 
-    The companion packages' own suffice or, for what they lack, a toolkit of the same major version goes behind
-    them: it may be older than what libtorch was built with.
+    These are the companion packages' directories, followed if necessary by a toolkit of the same major version, which
+    may be older than the one libtorch was built with.
     """
     if not _has_cuda_here(libtorch):
         return ()
@@ -75,36 +63,29 @@ def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
 
 
 def missing_headers(libtorch: Libtorch) -> MissingHeaders | None:
-    """What `cuda_include_dirs` did not find; None where it found all, or where nothing is to be looked for."""
+    """Return what `cuda_include_dirs` did not find; None where it found everything or no headers are needed."""
     if not _has_cuda_here(libtorch) or cuda_include_dirs(libtorch):
         return None
     packages = _package_dirs(libtorch)
     lacking = tuple(header for header in NEEDED if not any(is_file(place / header) for place in packages))
     version = (libtorch.accelerator_version or "").split(".")
-    toolkit = f"a CUDA {version[0]} toolkit (CUDA_HOME)" if version[0] else "a CUDA toolkit (CUDA_HOME)"
-    if not packages:
-        return MissingHeaders(lacking, "", toolkit)
-    from torchlink.libtorch.facts import MissingLibrary
-    from torchlink.libtorch.remedies import remedy_for
-
-    wanted = [
+    packaged = tuple(
         MissingLibrary(
             header, "", package, f"{package}=={version[0]}.{version[1]}.*" if version[1:] else None
         )
-        for header in lacking
+        for header in (lacking if packages else ())
         for package in [_package_of(header, _wanted(libtorch))]
-    ]
-    command = remedy_for(libtorch, wanted).command
-    return MissingHeaders(lacking, command or " and ".join(str(each.package) for each in wanted), toolkit)
+    )
+    return MissingHeaders(lacking, packaged, version[0])
 
 
 def asks_for_cuda(source: bytes) -> bool:
-    """Whether a source text itself includes CUDA's headers, or those of torch's that include them."""
+    """Whether a source includes CUDA's headers, or headers of torch that include them."""
     return INCLUDED.search(source) is not None
 
 
 def find_toolkits() -> Iterator[Toolkit]:
-    """The toolkits that variables, `nvcc` on PATH and the usual place lead to, the one that the user named first."""
+    """Yield the toolkits of CUDA_HOME and CUDA_PATH, of `nvcc` on PATH, and of the usual directory."""
     named = (os.environ.get(variable) for variable in ("CUDA_HOME", "CUDA_PATH"))
     nvcc = which("nvcc")
     beside_nvcc = str(Path(nvcc).resolve().parent.parent) if nvcc else None
@@ -118,21 +99,21 @@ def _has_cuda_here(libtorch: Libtorch) -> bool:
 
 
 def _conda_dirs(libtorch: Libtorch) -> Iterator[Path]:
-    """Where conda's packages put CUDA's headers: `<env>/targets/<machine>-linux/include`."""
+    """Yield the directories of CUDA's headers in conda packages: `<env>/targets/<machine>-linux/include`."""
     if libtorch.layout == "conda":
         targets = libtorch.root / "targets"
         yield from (targets / name / "include" for name in names_in(targets))
 
 
 def _package_of(header: str, major: tuple[int, ...]) -> str:
-    """The package that brings one of NEEDED."""
+    """Return the package that contains one of NEEDED."""
     if major and major < (13,):
         return f"nvidia-cuda-{'runtime' if header == RUNTIME else 'nvcc'}-cu{major[0]}"
     return f"nvidia-cuda-{'runtime' if header == RUNTIME else 'crt'}"
 
 
 def _package_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
-    """`nvidia/<part>/include` of the site-packages that hold libtorch's companions."""
+    """Return `nvidia/<part>/include` next to libtorch's companions."""
     homes = dict.fromkeys(
         companion.path.parent.parent
         for companion in libtorch.companion_dirs
@@ -147,12 +128,12 @@ def _complete(places: tuple[Path, ...]) -> bool:
 
 
 def _version(include: Path) -> tuple[int, ...]:
-    """Major and minor version by the cuda.h in a directory; nothing where it does not say."""
+    """Return major and minor version from the cuda.h in a directory; () where unknown."""
     found = VERSION.search(read_bytes(include / "cuda.h", HEAD))
     return (int(found[1]) // 1000, int(found[1]) % 1000 // 10) if found else ()
 
 
 def _wanted(libtorch: Libtorch) -> tuple[int, ...]:
-    """The major version that a libtorch was built with."""
+    """Return the major version of CUDA that a libtorch was built with; () where unknown."""
     major = (libtorch.accelerator_version or "").partition(".")[0]
     return (whole_number(major),) if major.isdigit() else ()

@@ -1,7 +1,4 @@
-"""Which of a libtorch's include directories a compiler is to be told, and whether before or behind its own.
-
-Where linker and loader look by themselves, and where a linker has to be told to.
-"""
+"""Directories in the flags: those that compiler, linker and loader search by default are left out."""
 
 from __future__ import annotations
 
@@ -21,17 +18,19 @@ if TYPE_CHECKING:
 
 
 SYSTEM_INCLUDE_DIRS = ("/usr/include", "/usr/local/include")
+# Of real paths: symlinks such as /lib -> /usr/lib are resolved.
+SYSTEM_LIBRARY_DIR = r"(/usr)?/lib(32|64|x32)?(/[\w.]+-linux-(gnu|musl)\w*)?"
 
 
 def own_dirs(compiler: Compiler | None) -> set[str]:
-    """What a compiler searches by itself, symlinks resolved."""
+    """Return the include directories that a compiler searches by default, symlinks resolved."""
     return {*SYSTEM_INCLUDE_DIRS, *(compiler.include_dirs if compiler else ())}
 
 
 def usable_include_dirs(
     wanted: tuple[Path, ...], libtorch: Libtorch, compiler: Compiler | None
 ) -> tuple[Path, ...]:
-    """The include directories but those that the compiler searches by itself: repeating one reorders it."""
+    """Leave out the include directories that the compiler searches by default: repeating one reorders it."""
     own = own_dirs(compiler)
     return tuple(
         directory
@@ -40,40 +39,37 @@ def usable_include_dirs(
     )
 
 
-def headers_go(wished: str, libtorch: Libtorch, compiler: Compiler | None) -> str:
-    """Where libtorch's headers go, `system` or `after`: as wished, but an unpacked system's behind the compiler's.
+def header_position(wanted: str, libtorch: Libtorch, compiler: Compiler | None) -> str:
+    """Return where libtorch's headers go: `wanted`, but `after` for the include directory of an unpacked system.
 
-    They are the C library's too, of which half would be taken and half, from `<triple>/`, would not. Where the
-    compiler finds another libtorch by itself, that one would win, so then they stay in front.
+    That directory also has C library headers, of which some would be used and those in `<triple>/` would not. If the
+    compiler's default directories contain another libtorch, that one would be found first, so then the wanted position
+    stays.
     """
-    if wished == "after" or libtorch.layout != "system":
-        return wished
+    if wanted == "after" or libtorch.layout != "system":
+        return wanted
     from torchlink.libtorch.system import has_c_headers
 
     shadowed = any(is_dir(f"{directory}/ATen") for directory in own_dirs(compiler))
-    return wished if shadowed or not any(map(has_c_headers, libtorch.include_dirs)) else "after"
-
-
-# Symlinks such as /lib -> /usr/lib are resolved before.
-SYSTEM_LIBRARY_DIR = r"(/usr)?/lib(32|64|x32)?(/[\w.]+-linux-(gnu|musl)\w*)?"
+    return wanted if shadowed or not any(map(has_c_headers, libtorch.include_dirs)) else "after"
 
 
 def is_system_dir(directory: Path) -> bool:
-    """Whether linker and loader look there by themselves."""
+    """Whether linker and loader search a directory by default."""
     return re.fullmatch(SYSTEM_LIBRARY_DIR, os.path.realpath(directory)) is not None
 
 
 def linked(compiler: Compiler | None) -> Linked | None:
-    """The C and C++ libraries of a compiler, for `libtorch.floor`."""
+    """Return the C and C++ libraries of a compiler, for `libtorch.floor`."""
     if compiler is None:
         return None
     return Linked(compiler.name, {name: Path(file) for name, file in runtime_libraries(compiler).items()})
 
 
 def linker_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
-    """Where no linker looks by itself for what libtorch's libraries need, for `-rpath-link`.
+    """Return the directories for `-rpath-link`: dependencies of libtorch's libraries that the linker would not find.
 
-    A linker for another machine reads no library's own search path (ld's manual on -rpath-link).
+    A linker for another machine ignores the search paths of libraries (ld's manual on -rpath-link).
     """
     if libtorch.platform != "linux":
         return ()

@@ -1,4 +1,4 @@
-"""Running a program of another machine here: QEMU's user mode, with the C library that its compiler links with."""
+"""Running programs for another machine: QEMU's user mode, with the C library that the cross compiler links with."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torchlink.binary.tree import Overlay
 from torchlink.errors import FileError, MalformedFileError, ToolMissingError
 from torchlink.libtorch.floor import core
 from torchlink.libtorch.machine import is_foreign, this_machine
+from torchlink.libtorch.names import DEBIAN_PACKAGES
 from torchlink.process import which
 from torchlink.toolchain.compiler import library_of, runtime_libraries
 from torchlink.toolchain.cross import QEMU_PREFIX, triple_of
@@ -24,36 +25,35 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.toolchain.types import Compiler
 
-# QEMU's names of machines, where they are not ELF's.
+# ELF's names of machines → QEMU's, where they differ.
 NAMES = {"x86": "i386"}
-# What a kernel runs besides its own machine's programs.
-ALSO = {"x86_64": ("x86", "x32"), "aarch64": ("arm",)}
-# SONAME → Debian's package; machine → Debian's architecture, where it is called otherwise.
-DEBIANS = {"libz.so.1": "zlib1g", "libgomp.so.1": "libgomp1", "libgfortran.so.5": "libgfortran5"}
+# Machines whose programs a kernel runs besides its own.
+COMPATIBLE = {"x86_64": ("x86", "x32"), "aarch64": ("arm",)}
+# ELF's names of machines → Debian's, where they differ.
 DEBIAN_ARCH = {"aarch64": "arm64", "x86_64": "amd64", "x86": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
 REGISTERED = Path("/proc/sys/fs/binfmt_misc")
 
 
 class Emulator(NamedTuple):
-    """What runs the programs of a compiler that compiles for another machine."""
+    """A program that runs programs for another machine."""
 
     program: Path  # qemu-aarch64, qemu-aarch64-static
-    machine: str  # what it emulates: "aarch64"
-    # What -L names: the directory that stands for `/` of that machine, its loader in `lib/`; None where its libraries
-    # are installed beside this machine's own
+    machine: str  # the emulated machine: "aarch64"
+    # For -L: the directory that is `/` for that machine, with its loader in `lib/`; None where its libraries are
+    # installed next to this machine's own
     sysroot: Path | None
-    library_dirs: tuple[str, ...] = ()  # where only the compiler finds what libtorch needs
+    library_dirs: tuple[str, ...] = ()  # with dependencies of libtorch that only the compiler finds
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What stands before a program and its arguments."""
+        """The command to put before a program and its arguments."""
         root = ("-L", str(self.sysroot)) if self.sysroot else ()
         dirs = ("-E", f"LD_LIBRARY_PATH={':'.join(self.library_dirs)}") if self.library_dirs else ()
         return (str(self.program), *root, *dirs)
 
     @property
     def tree(self) -> Root:
-        """The files as a program sees them that runs in this emulator."""
+        """The file system as seen by a program in this emulator."""
         return Overlay(self.sysroot)
 
     def to_json(self) -> dict[str, object]:
@@ -67,32 +67,32 @@ class Emulator(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What changes the loader's search."""
+        """The variables that change the loader's search."""
         return {"LD_LIBRARY_PATH": ":".join(self.library_dirs)} if self.library_dirs else {}
 
 
 def is_registered(machine: str) -> bool:
-    """Whether the kernel starts programs of a machine by an emulator that is registered with it."""
+    """Whether the kernel starts programs for a machine through a registered emulator."""
     return (REGISTERED / f"qemu-{NAMES.get(machine, machine)}").is_file()
 
 
 def find_emulator(machine: str) -> Path | None:
-    """QEMU's user mode for a machine on PATH."""
+    """Return QEMU's user mode emulator for a machine, if it is on PATH."""
     name = f"qemu-{NAMES.get(machine, machine)}"
     found = which(name) or which(f"{name}-static")
     return Path(found) if found else None
 
 
 def emulator_for(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
-    """What runs the programs that a compiler makes with a libtorch; None where they run by themselves.
+    """Return the emulator for programs built against a libtorch; None where they need none.
 
     Raises:
-        ToolMissingError: nothing here runs them, or a library of their machine is nowhere.
+        ToolMissingError: there is no emulator, or a library of that machine is missing.
     """
     if not is_foreign(libtorch) or libtorch.platform != "linux":
         return None
     machine = libtorch.arch
-    if machine in ALSO.get(this_machine().arch, ()):
+    if machine in COMPATIBLE.get(this_machine().arch, ()):
         return None
     program = find_emulator(machine)
     if program is None:
@@ -103,16 +103,16 @@ def emulator_for(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
             f"The libtorch of {libtorch.root} is for {machine} Linux, and this machine is {this_machine()}: neither "
             f"{name} nor {name}-static, which would run its programs, is on PATH.",
             hint=f"Install {name} (Debian, Ubuntu: apt install qemu-user; Fedora: dnf install qemu-user), or verify on "
-            "a machine of its kind.",
+            "such a machine.",
         )
     emulator = Emulator(program, machine, sysroot_of(machine, compiler))
     check_loader(emulator, compiler)
-    return complete(emulator, libtorch, compiler)
+    return with_library_dirs(emulator, libtorch, compiler)
 
 
 def command_for(machine: str, compiler: Compiler) -> str | None:
-    """What stands before a program of a compiler's to run it here, for a shell; None where nothing is known to."""
-    if machine in ALSO.get(this_machine().arch, ()):
+    """Return the shell command that runs a compiler's program here when put before it; None where there is none."""
+    if machine in COMPATIBLE.get(this_machine().arch, ()):
         return None
     program = find_emulator(machine)
     if program is None:
@@ -121,9 +121,9 @@ def command_for(machine: str, compiler: Compiler) -> str | None:
 
 
 def sysroot_of(machine: str, compiler: Compiler) -> Path | None:
-    """The directory in which a machine's programs find their loader under its name, /lib/ld-linux-aarch64.so.1.
+    """Return the root directory with the loader of a machine's programs, /lib/ld-linux-aarch64.so.1.
 
-    What QEMU_LD_PREFIX names, else a directory above the C library that the compiler links with.
+    It is QEMU_LD_PREFIX, or a parent of the C library that the compiler links with.
     """
     named = os.environ.get(QEMU_PREFIX, "").strip()
     if named:
@@ -137,7 +137,7 @@ def sysroot_of(machine: str, compiler: Compiler) -> Path | None:
 
 
 def check_loader(emulator: Emulator, compiler: Compiler) -> None:
-    """See whether programs of the emulated machine find their dynamic loader.
+    """Check that programs of the emulated machine find their dynamic loader.
 
     Raises:
         ToolMissingError: they do not.
@@ -146,20 +146,18 @@ def check_loader(emulator: Emulator, compiler: Compiler) -> None:
     if not names or any(os.path.exists(emulator.tree.on_host(name)) for name in names):  # noqa: PTH110 - plain strings
         return
     named = os.environ.get(QEMU_PREFIX, "").strip()
-    where = (
-        f"{QEMU_PREFIX} names {named}, where" if named else f"{compiler.name} has no C library beside which"
-    )
+    where = f"{QEMU_PREFIX} is {named}, which" if named else f"The sysroot of {compiler.name}"
     raise ToolMissingError(
-        f"{where} {names[0]} is not: no program for {emulator.machine} starts in {emulator.program.name}.",
-        hint=f"Name the directory of a system of that machine with {QEMU_PREFIX}=DIR.",
+        f"{where} does not contain {names[0]}: no program for {emulator.machine} starts in {emulator.program.name}.",
+        hint=f"Name the root directory of a system for that machine with {QEMU_PREFIX}=DIR.",
     )
 
 
-def complete(emulator: Emulator, libtorch: Libtorch, compiler: Compiler) -> Emulator:
-    """The emulator with the directories of the libraries that only the compiler finds.
+def with_library_dirs(emulator: Emulator, libtorch: Libtorch, compiler: Compiler) -> Emulator:
+    """Add the directories of libraries that only the compiler finds.
 
     Raises:
-        ToolMissingError: a library is nowhere.
+        ToolMissingError: a library is missing.
     """
     lacking = missing_in(emulator, libtorch)
     dirs = dict.fromkeys(
@@ -175,15 +173,15 @@ def complete(emulator: Emulator, libtorch: Libtorch, compiler: Compiler) -> Emul
     names = tuple(dict.fromkeys(lacking))
     sysroot = emulator.sysroot or Path("/")
     raise ToolMissingError(
-        f"The libtorch of {libtorch.root} needs {', '.join(names)} for {emulator.machine}, which is not in {sysroot} "
-        f"and not where {compiler.name} looks: no program of it starts in {emulator.program.name}.",
+        f"The libtorch of {libtorch.root} needs {', '.join(names)} for {emulator.machine}, neither in {sysroot} nor "
+        f"where {compiler.name} looks: no program starts in {emulator.program.name}.",
         hint=f"Install it for {emulator.machine}{packages(names, emulator.machine)}, put it into "
-        f"{sysroot / 'lib' / triple_of(emulator.machine)}, or name a system of that machine with {QEMU_PREFIX}=DIR.",
+        f"{sysroot / 'lib' / triple_of(emulator.machine)}, or name a system for that machine with {QEMU_PREFIX}=DIR.",
     )
 
 
 def is_for(library: Path, machine: str) -> bool:
-    """Whether a library is for a machine; linkers and loaders pass over those that are not."""
+    """Whether a library is for a machine; linkers and loaders skip those that are not."""
     try:
         with ElfFile.open(library) as elf:
             return elf.machine == machine
@@ -192,9 +190,9 @@ def is_for(library: Path, machine: str) -> bool:
 
 
 def packages(names: tuple[str, ...], machine: str) -> str:
-    """What brings libraries on Debian and Ubuntu; empty where that is not known of all."""
+    """Return how to install libraries on Debian and Ubuntu; empty where a package is unknown."""
     arch = DEBIAN_ARCH.get(machine, machine)
-    known = [DEBIANS.get(name) for name in names]
+    known = [DEBIAN_PACKAGES.get(name) for name in names]
     if not all(known):
         return ""
     wanted = " ".join(f"{name}:{arch}" for name in known)
@@ -202,7 +200,7 @@ def packages(names: tuple[str, ...], machine: str) -> str:
 
 
 def missing_in(emulator: Emulator, libtorch: Libtorch) -> list[str]:
-    """The libraries that libtorch's CPU half needs and the emulated machine's loader does not find."""
+    """Return the dependencies of libtorch_cpu that the emulated machine's loader does not find."""
     paths = core(libtorch)
     entry = next((path for path in paths if path.name.startswith("libtorch_cpu.")), next(iter(paths), None))
     if entry is None:
@@ -211,7 +209,7 @@ def missing_in(emulator: Emulator, libtorch: Libtorch) -> list[str]:
         with ElfFile.open(entry) as elf:
             system = system_for(elf, tree=emulator.tree)
         closure = resolve(entry, system=system, environment=emulator.environment)
-    except (FileError, MalformedFileError):  # the linker speaks of those
+    except (FileError, MalformedFileError):  # the linker reports them
         return []
-    known = {library.name for library in libtorch.missing_libraries}  # of which the plan's notes speak
+    known = {library.name for library in libtorch.missing_libraries}  # reported in the plan's notes
     return [edge.name for edge in closure.missing if edge.name not in known and "/" not in edge.name]

@@ -1,4 +1,4 @@
-"""What fits what: a libtorch and a compiler, a compiler and the C++ standard that libtorch's headers need."""
+"""Whether a compiler can build against a libtorch, and with which C++ standard."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.toolchain.types import Compiler
 
-# Other names of machines: ELF's are aarch64, x86_64, x86, arm, ppc64le.
+# Other names of machines → ELF's.
 MACHINES = {"arm64": "aarch64", "amd64": "x86_64", "AMD64": "x86_64", "powerpc64le": "ppc64le"}
 X86, ARM = r"i[3-6]86", r"armv[5-8]\w*"
 
 
 def check_compiler(libtorch: Libtorch, compiler: Compiler) -> None:
-    """See whether programs of this compiler can link and load this libtorch.
+    """Check that programs of this compiler can link and load this libtorch.
 
     Raises:
-        ToolUnfitError: they cannot: another platform, machine, standard library or C++ ABI.
+        ToolUnfitError: another platform, machine, standard library or C++ ABI.
     """
     if not compiles_for(libtorch, compiler):
         raise ToolUnfitError(
@@ -31,7 +31,7 @@ def check_compiler(libtorch: Libtorch, compiler: Compiler) -> None:
         )
     if libtorch.platform == "windows" and "msvc" not in compiler.target:
         raise ToolUnfitError(
-            f"{compiler.name} follows another C++ ABI than MSVC, which {libtorch.root} is built with.",
+            f"{compiler.name} has another C++ ABI than MSVC, which {libtorch.root} is built with.",
             hint="Use cl.",
         )
     if compiler.standard_library == "libc++" and libtorch.cxx11_abi is not None:
@@ -49,26 +49,25 @@ def check_compiler(libtorch: Libtorch, compiler: Compiler) -> None:
 
 
 def compiles_for(libtorch: Libtorch, compiler: Compiler) -> bool:
-    """Whether the compiler's target is the platform and the machine that libtorch is built for."""
+    """Whether the compiler's target is libtorch's platform and machine."""
     return compiler.platform == libtorch.platform and machine(compiler.arch) == machine(libtorch.arch)
 
 
 def machine(arch: str) -> str:
-    """One name a machine: "aarch64" for arm64, "x86_64" for amd64, "x86" for i686, others as they are."""
+    """Return ELF's name of a machine: "aarch64" for arm64, "x86_64" for amd64, "x86" for i686."""
     if re.fullmatch(X86, arch):
         return "x86"
     return "arm" if re.fullmatch(ARM, arch) else MACHINES.get(arch, arch)
 
 
 def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | None = None) -> int:
-    """The standard to ask for: the wanted one, else the preferred, else the best that both sides share.
+    """Return the standard to use: the wanted one, otherwise the preferred one, otherwise the highest possible.
 
-    Who asks for a standard by name gets it wherever the compiler takes its option; by itself torchlink asks only
-    for one that the compiler implements.
+    A wanted standard is used if the compiler accepts its option; otherwise only one that the compiler implements.
 
     Raises:
-        UsageError: the wanted one is too low for the headers, or there is none of that year.
-        ToolUnfitError: the compiler does not take the wanted one, or implements none that the headers compile with.
+        UsageError: the wanted one is too low for the headers, or does not exist.
+        ToolUnfitError: the compiler does not accept the wanted one, or implements none that the headers compile with.
     """
     required, preferred = libtorch.cxx_standard_required, libtorch.cxx_standard
     if (
@@ -78,19 +77,19 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     ):
         known = [std for std in PUBLISHED if required <= std < PUBLISHED[0]]
         raise UsageError(
-            f"There is no C++{wanted}.",
-            hint=f"Say one that libtorch's headers compile with: {', '.join(map(str, known))}.",
+            f"No such C++ standard: C++{wanted}.",
+            hint=f"Use one that libtorch's headers compile with: {', '.join(map(str, known))}.",
         )
     if wanted is not None and (wanted < required or wanted == PUBLISHED[0]):
         raise UsageError(
             f"C++{wanted} is too low: the headers of {libtorch.root} need C++{required}.",
-            hint=f"Say --std {required}.",
+            hint=f"Use --std {required}.",
         )
     if compiler is None:
         return wanted or preferred
     if wanted:
-        taken = wanted in compiler.standards or accepts_standard(compiler, wanted)
-        fitting = [wanted] if taken else []
+        accepted = wanted in compiler.standards or accepts_standard(compiler, wanted)
+        fitting = [wanted] if accepted else []
     else:
         fitting = [std for std in compiler.standards if required <= std <= preferred]
     if fitting:
@@ -105,7 +104,7 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
         )
     since = first_version(compiler.kind, least)
     raise ToolUnfitError(
-        f"{compiler.name} does not take -std=c++{wanted}."
+        f"{compiler.name} does not accept -std=c++{wanted}."
         if wanted
         else f"{compiler.name} has no working C++{least}, which the headers of {libtorch.root} need.",
         hint=f"Use {compiler.kind} {since} or newer (CXX or --compiler)."

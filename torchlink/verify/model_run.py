@@ -13,6 +13,7 @@ from torchlink.errors import (
     ResourcesError,
     RunFailedError,
     TorchlinkError,
+    UsageError,
 )
 from torchlink.verify import failures
 from torchlink.verify.operators import UnknownOperatorError, all_unknown, unloadable
@@ -22,10 +23,11 @@ from torchlink.verify.session import LoaderDiedError
 from torchlink.verify.specs import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torchlink.libtorch.facts import Libtorch
+    from torchlink.verify.comparing.golden import Recording
     from torchlink.verify.graph import Description
     from torchlink.verify.guessing.search import Guess
     from torchlink.verify.result import Request
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 CRASHES = frozenset(
     -number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
 )
+FORWARD = "forward"
 LONG = 2000.0  # milliseconds of forward after which it is not called again
 SPARE = 4  # times the last call that must be left of --timeout for another one
 MOST_CALLS_AGAIN = 3  # torch.jit takes notes in the first call and optimises in the second
@@ -46,22 +49,31 @@ LEAST_TRIES, MOST_TRIES, MOST_SECONDS = 3, 500, 5.0
 
 def run_model(session: Session, path: Path, kind: str, request: Request, libtorch: Libtorch) -> ModelResult:
     """Prove one TorchScript file; whatever goes wrong is in the result."""
-    run = _Run(session, request, libtorch, ModelResult(str(path), kind, None, None))
+    return proved(ModelRun(session, request, libtorch, ModelResult(str(path), kind, None, None)), path)
+
+
+def proved(run: ModelRun, path: Path) -> ModelResult:
+    """The result of all steps; whatever goes wrong is in it."""
+    session, request = run.session, run.request
     if request.timeout is not None:
         session.limit(request.timeout)
+    if request.memory_limit is not None:
+        session.limit_memory(request.memory_limit)
     try:
+        run.look(path)
         run.load(path)
         run.call(path)
-        run.compare()
+        run.save()
+        run.check(path)
         run.call_again()
         run.stage = "end"
-        session.finish()
+        session.finish(thoroughly=bool(request.libraries))
     except ResourcesError:
         raise
     except TorchlinkError as error:
-        run.result = replace(run.result, error=error)
+        run.result = replace(run.result, error=error, stage=run.stage)
     except LoaderDiedError as died:
-        run.result = replace(run.result, error=run.death(died))
+        run.result = replace(run.result, error=run.death(died), stage=run.stage, signal=run.signal)
     return replace(run.result, printed=run.result.printed or session.printed)
 
 
@@ -73,7 +85,7 @@ class Failed(NamedTuple):
     result: ModelResult
 
 
-class _Run:
+class ModelRun:
     """The steps; `result` grows with them, and `stage` names the one that is under way."""
 
     def __init__(self, session: Session, request: Request, libtorch: Libtorch, result: ModelResult) -> None:
@@ -82,15 +94,26 @@ class _Run:
         self.libtorch = libtorch
         self.result = result
         self.stage = "load"
+        self.signal: str | None = None  # that ended the process last
         self.names: list[str] = []  # of forward's arguments
+        self.schema: dict[str, Any] | None = None  # the same with their types, where the loader tells
         self.crashes = 0
         self.arguments = ""  # of the last call of forward, as the loader reads them
+        self.loading: list[
+            str
+        ] = []  # the commands that have brought the model in, for another loader to repeat
+        self.recording: Recording | None = None  # that it is compared with
 
     def ask(self, command: str, stage: str) -> dict[str, Any]:
         """Send a command; an `error` event is raised as an error."""
         self.stage = stage
+        if stage == "load" or command.startswith("strides "):
+            self.loading.append(command)
         event = self.session.ask(command)
         if event["event"] == "error":
+            self.stage = str(event["stage"])
+            if self.request.memory_limit is not None and failures.MEMORY.search(str(event["message"])):
+                raise failures.memory_limit(self.request.memory_limit, self.stage)
             raise failures.exception(
                 str(event["stage"]), str(event["message"]), self.libtorch, verbose=self.request.verbose
             )
@@ -98,24 +121,48 @@ class _Run:
 
     def death(self, died: LoaderDiedError) -> TorchlinkError:
         """The error for a loader that died at the present stage."""
+        self.signal = failures.signal_name(-died.returncode) if died.returncode < 0 else None
         if self.session.timed_out and self.request.timeout is not None:
             return failures.timeout(self.request.timeout, self.stage)
+        if self.request.memory_limit is not None and failures.MEMORY.search(died.printed):
+            return failures.memory_limit(self.request.memory_limit, self.stage)
         return failures.death(died.returncode, died.printed, self.stage, self.libtorch)
 
+    def look(self, path: Path) -> None:
+        """Read what it is compared with, and see that what is recorded has a place, before it takes any time."""
+        call = self.request.model or self.request.method
+        if self.request.golden is not None:
+            from torchlink.verify.comparing.golden import read_recording
+
+            self.recording = read_recording(self.request.golden, path, call)
+        if self.request.record is not None:
+            from torchlink.verify.comparing.golden import check_free, place_of
+
+            check_free(place_of(self.request.record, path, call), force=self.request.force)
+
     def load(self, path: Path) -> None:
+        """Load the libraries of operators, and the model."""
+        self.loading = []
         for library in self.request.libraries:
             try:
                 self.ask(f"library {encoded(str(library.absolute()))}", "library")
             except RunFailedError as error:
                 raise unloadable(library, error, self.libtorch) from None
+        event = self.load_file(path)
+        self.schema = event.get("schema")
+        self.names = [str(name) for name in event["arguments"]]
+        if self.request.method != FORWARD:
+            self.select(path)
+        self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
+
+    def load_file(self, path: Path) -> dict[str, Any]:
+        """Have the loader load the model; its answer."""
         try:
-            event = self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
+            return self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
         except UnknownOperatorError as error:
             raise all_unknown(error, path, self.request.libraries) from None
         except ForwardFailedError as error:
             raise _of_damage(path, error) or error from None
-        self.names = [str(name) for name in event["arguments"]]
-        self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
 
     def call(self, path: Path) -> None:
         """Call forward with the inputs that were given, else with the first that fit.
@@ -123,9 +170,22 @@ class _Run:
         A guess that crashes the process says no more of the model than one that raises: the next is tried in a
         new process.
         """
-        if self.request.inputs is not None:
-            self._forward(self.request.inputs, GIVEN)
+        if self.recording is not None:
+            why = f"recorded in {self.recording.place}"
+            self._forward(self.recording.positional, why, self.recording.keywords)
             return
+        if self.request.inputs is not None:
+            from torchlink.verify.given import bind
+            from torchlink.verify.graph import arguments_of
+
+            schema = None if self.schema is None else arguments_of(self.schema)
+            bound = bind(self.request.inputs, schema, self.request.method, path)
+            self._forward(bound.positional, GIVEN, bound.keywords)
+            return
+        self.work_out(path)
+
+    def work_out(self, path: Path) -> None:
+        """Call forward with inputs that are worked out from the model."""
         from torchlink.verify.graph import parse_description
         from torchlink.verify.guessing.search import guesses
 
@@ -135,7 +195,7 @@ class _Run:
         guess = next(search, None)
         start = time.monotonic()
         while guess is not None:
-            error = self._try(guess, path, failed)
+            error = self.try_inputs(guess, path, failed)
             if error is None:
                 return
             enough = len(failed) >= MOST_TRIES or time.monotonic() - start > MOST_SECONDS
@@ -151,7 +211,7 @@ class _Run:
             raise failed[-1].error
         raise _nothing_fits(description, failed)
 
-    def _try(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
+    def try_inputs(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
         """Run forward with a guess; where it does not fit, the error, which is then the last of `failed`, too."""
         self.result = replace(self.result, input_tries=len(failed) + 1)
         try:
@@ -171,38 +231,77 @@ class _Run:
             return None
         return failed[-1].error
 
-    def compare(self) -> None:
-        """Compare with what was expected, where something was."""
-        if self.request.expected is None:
-            return
-        from torchlink.verify.outputs import compare
+    def save(self) -> None:
+        """Write what was returned to a file, where one was asked for."""
+        if self.request.save_outputs is not None:
+            from torchlink.verify.saving import save_outputs
 
-        self.stage = "expect"
-        worst, mismatch = compare(
-            self.result.outputs, self.request.expected, self.session.ask, self.request.atol, self.request.rtol
+            save_outputs(lambda command: self.ask(command, "save"), self.request.save_outputs)
+            self.result = replace(self.result, saved=str(self.request.save_outputs))
+
+    def select(self, path: Path) -> None:
+        """Have the loader call another method than forward from now on."""
+        self.stage = "method"
+        event = self.session.ask(f"method {encoded(self.request.method)}")
+        if event["event"] == "error":
+            said = str(event["message"]).removeprefix("the model has ")
+            raise UsageError(f"{path} has {said}.", hint="Name one of its methods with --method.")
+        self.result = replace(self.result, method=self.request.method)
+        self.schema = event["schema"]
+        self.names = [str(argument["name"]) for argument in event["schema"]["arguments"]]
+
+    def check(self, path: Path) -> None:
+        """Compare with what was expected and record, where that was asked for."""
+        if not any((self.request.expected, self.request.against, self.request.golden, self.request.record)):
+            return
+        from torchlink.verify.comparing.checks import Called, check
+
+        def compare(command: str) -> Mapping[str, Any]:
+            self.stage = "compare"
+            return self.session.ask(command)
+
+        def found(**fields: Any) -> None:
+            self.result = replace(self.result, **fields)
+
+        called = Called(
+            self.ask,
+            compare,
+            self._again,
+            found,
+            path,
+            self.arguments,
+            tuple(self.loading),
+            self.libtorch,
+            self.recording,
+            self.request.model or "",
         )
-        self.result = replace(self.result, max_abs_error=worst)
-        if mismatch and self.request.inputs is None and self.result.inputs:
-            taken = ", ".join(f"{each.name} = {each.text}" for each in self.result.inputs)
-            mismatch.message += f" The inputs were worked out by torchlink: {taken}."
-            mismatch.hint = "Give the inputs that the file was made with, with --input."
-        if mismatch:
-            raise mismatch
+        check(called, self.request, self.result)
 
     def call_again(self) -> None:
         """Call forward as a program would, more than once: the first call is not what the later ones take."""
-        spent = took = self.result.forward_ms or 0.0
-        while spent < LONG and len(self.result.again_ms) < MOST_CALLS_AGAIN:
-            if took > self.session.left * 1000 / SPARE:  # what is through in time must not fail for this
+        while len(self.result.again_ms) < MOST_CALLS_AGAIN:
+            spent = (self.result.forward_ms or 0.0) + sum(self.result.again_ms)
+            if spent >= LONG or not self._again():
                 return
-            took = float(self.ask(f"again {self.arguments}", "again")["forward_ms"])
-            spent += took
-            self.result = replace(self.result, again_ms=(*self.result.again_ms, took))
 
-    def _forward(self, inputs: Sequence[InputSpec], why: str) -> None:
+    def _again(self) -> bool:
+        """Call forward once more with the same inputs; False where too little time is left for that."""
+        took = (self.result.forward_ms or 0.0, *self.result.again_ms)[-1]
+        if took > self.session.left * 1000 / SPARE:  # what is through in time must not fail for this
+            return False
+        took = float(self.ask(f"again {self.arguments}", "again")["forward_ms"])
+        self.result = replace(self.result, again_ms=(*self.result.again_ms, took))
+        return True
+
+    def _forward(
+        self, inputs: Sequence[InputSpec], why: str, keywords: Sequence[tuple[str, InputSpec]] = ()
+    ) -> None:
         extra = [f"argument {number + 1}" for number in range(len(self.names), len(inputs))]
-        named = zip([*self.names, *extra], inputs, strict=False)
-        self.arguments = " ".join([str(len(inputs)), *(spec.to_wire() for spec in inputs)])
+        named = [*zip([*self.names, *extra], inputs, strict=False), *keywords]
+        words = [str(len(inputs)), *(spec.to_wire() for spec in inputs)]
+        if keywords:
+            words += [str(len(keywords)), *(f"{encoded(name)} {spec.to_wire()}" for name, spec in keywords)]
+        self.arguments = " ".join(words)
         taken = tuple(TakenInput(name, spec.to_text(), why) for name, spec in named)
         self.result = replace(self.result, inputs=taken)
         event = self.ask(f"forward {self.arguments}", "forward")
@@ -211,6 +310,7 @@ class _Run:
             self.result,
             outputs=tuple(output_from(output) for output in event["outputs"]),
             outputs_left_out=int(event["outputs_left_out"]),
+            output=event.get("value"),
             forward_ms=float(event["forward_ms"]),
             peak_rss_mb=peak if peak >= 0 else None,
         )

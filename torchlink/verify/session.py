@@ -22,10 +22,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from torchlink.compilation.cache import recent, remember_recent
 from torchlink.errors import RunFailedError, ToolMissingError, UsageError
-from torchlink.process import minimal_environment, spawn, wait
+from torchlink.process import limit_memory, minimal_environment, spawn, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -61,22 +61,36 @@ class Session:
         loader: the program.
         passed: variables that it is given besides, as for `minimal_environment`.
         emulator: command that runs it, where it is for another machine.
+        arguments: of the program.
+        environment: variables that it is given besides, whatever their names.
 
     Raises:
         RunFailedError: the program cannot be started at all.
         UsageError: one of `passed` is no variable to be passed.
     """
 
-    def __init__(self, loader: Path, passed: Sequence[str] = (), emulator: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        loader: Path,
+        passed: Sequence[str] = (),
+        emulator: Sequence[str] = (),
+        arguments: Sequence[str] = ("--serve",),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.loader = loader
-        self._command = (*emulator, str(loader), "--serve")
-        self._environment = minimal_environment(passed)
+        self._command = (*emulator, str(loader), *arguments)
+        self._environment = {**minimal_environment(passed), **(environment or {})}
         self.timed_out = False
         self._printed = ""
         self._mark = ""
         self._marked = threading.Event()
         self._timer: threading.Timer | None = None
         self._deadline = math.inf
+        self._memory: int | None = None
+        self._forks = False  # whether each model has a process forked from this one
+        self._forked = False  # whether one answers now
+        self._fresh = False  # and has not been used
+        self._overdue = False  # it was ended because it would not end
         self._start()
 
     def _start(self) -> None:
@@ -96,6 +110,59 @@ class Session:
         # A pipe holds 64 KB: a model that prints more would block while nobody reads.
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
+        self._forked = False
+        self._limit_memory(self._process.pid)
+
+    def serve_many(self, warm: Path, threads: int = 0) -> bool:
+        """Make the process ready to serve several models, each in a process forked from it; whether it can.
+
+        Args:
+            warm: a model that it runs once before.
+            threads: that a model may use; 0: as many as it likes.
+
+        Raises:
+            LoaderDiedError: as `ask`.
+        """
+        from torchlink.verify.specs import encoded
+
+        self.ask(f"warm {threads} {encoded(str(warm))}")  # what an old libtorch cannot load, it runs without
+        self._forks = True
+        self._forks = self._fresh = self._fork()
+        return self._forks
+
+    def next_model(self) -> None:
+        """Begin with the next model where `serve_many` could: nothing is loaded or printed, and no time is limited.
+
+        Raises:
+            LoaderDiedError: as `ask`.
+        """
+        self.unlimited()
+        if self._forked and not self._fresh:
+            self.finish(thoroughly=False)
+        if not self._forked and not self._fork():
+            raise self._died()
+        self._fresh = False
+        self._printed = ""
+
+    def _fork(self) -> bool:
+        event = self._told("fork")
+        self._forked = event.get("event") == "forked"
+        if self._forked:
+            self._limit_memory(int(event["process"]))
+        return self._forked
+
+    def limit_memory(self, size: int) -> None:
+        """Let the process have no more bytes of memory of its own; those that are started from it, too.
+
+        What it maps of libtorch's libraries does not count.
+        """
+        self._memory = size
+        if not self._forks:
+            self._limit_memory(self._process.pid)
+
+    def _limit_memory(self, process: int) -> None:
+        if self._memory is not None and (self._forked or not self._forks):
+            limit_memory(process, self._memory)
 
     def __enter__(self) -> Self:
         return self
@@ -135,14 +202,32 @@ class Session:
         """Seconds until the process is killed; infinite without a limit."""
         return self._deadline - time.monotonic()
 
+    def unlimited(self) -> None:
+        """Let the process take the time that it needs from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._deadline = math.inf
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process to serve another model."""
+        return not self.timed_out and self._process.poll() is None
+
     def restart(self) -> None:
         """Go on with a new process of the same loader, which has loaded and printed nothing; a limit stays.
 
         Raises:
             RunFailedError: it cannot be started any more.
         """
+        if self._forks and not self._forked and self.alive:
+            self._printed = ""
+            with contextlib.suppress(LoaderDiedError):
+                if self._fork():
+                    return
         self._stop()
         self._printed = ""
+        self._forks = False
         self._start()
 
     def ask(self, command: str) -> dict[str, Any]:
@@ -151,12 +236,29 @@ class Session:
         Raises:
             LoaderDiedError: the process ended, or what it says is no event.
         """
+        event = self._told(command)
+        if event.get("event") == "ended" and self._forked:
+            raise self._ended(event)
+        return event
+
+    def _told(self, command: str, seconds: float = math.inf) -> dict[str, Any]:
+        """The event that answers a command, also where it is that a forked process has ended."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 - `spawn` makes both pipes
         try:
             stdin.write(command + "\n")
             stdin.flush()
-            await_output(stdout)
+        except (OSError, ValueError):
+            raise self._died() from None
+        return self._read(seconds)
+
+    def _read(self, seconds: float = math.inf) -> dict[str, Any]:
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - as above
+        try:
+            if not await_output(stdout, seconds):
+                self._overdue = True
+                self._process.kill()
             event = json.loads(stdout.readline(LONGEST_EVENT))
         except (OSError, ValueError, RecursionError):
             raise self._died() from None
@@ -164,16 +266,57 @@ class Session:
             raise self._died()
         return event
 
-    def finish(self) -> None:
+    def _ended(self, event: dict[str, Any]) -> LoaderDiedError:
+        """A forked process has ended; from now on the one that it was forked from answers."""
+        self._forked = False
+        self._settle()
+        return LoaderDiedError(int(event["status"]), self._printed)
+
+    def _settle(self) -> None:
+        """Read past what a command that nobody took may still be answered with, and all that has been printed."""
+        self._marked.clear()
+        self._mark = secrets.token_hex()
+        event = self._told(f"mark {self._mark}")
+        while event.get("event") != "marked":
+            event = self._read()
+        self._marked.wait(TEARDOWN)
+
+    def finish(self, *, thoroughly: bool = True) -> None:
         """Let the process end by itself, as a program of the user's would.
+
+        Args:
+            thoroughly: take down libtorch and whatever a model has loaded even where another process does so.
 
         Raises:
             LoaderDiedError: it did not end well: its libraries cannot be taken down.
         """
+        if self._forked:
+            self._end_forked("end" if thoroughly else "leave")
+            return
         if self._process.stdin is not None:
             self._process.stdin.close()
         if wait(self._process, TEARDOWN) not in (0, None):  # None: some thread of the model's does not end
             raise self._died()
+
+    def _end_forked(self, command: str) -> None:
+        try:
+            event = self._told(command, TEARDOWN)
+        except LoaderDiedError:
+            if self._overdue:  # some thread of the model's does not end
+                return
+            raise
+        died = self._ended(event)
+        if died.returncode != 0:
+            raise died
+
+    @property
+    def forks(self) -> bool:
+        """Whether each model has a process forked from this one."""
+        return self._forks
+
+    def kill(self) -> None:
+        """End the process at once, from any thread; whoever talks to it finds it dead."""
+        self._process.kill()
 
     def close(self) -> None:
         """Stop the process where it still runs, and take its pipes down."""
@@ -217,8 +360,8 @@ class Session:
                 self._marked.set()
 
 
-def await_output(stream: IO[str]) -> None:
-    """Wait until there is something to read, or the end, in slices.
+def await_output(stream: IO[str], seconds: float = math.inf) -> bool:
+    """Wait until there is something to read, or the end, in slices; False where there is nothing after so long.
 
     Python runs a signal's handler in the main thread alone, and a read in which that thread waits is not interrupted
     by a signal that the system has given to another thread.
@@ -226,7 +369,10 @@ def await_output(stream: IO[str]) -> None:
     ready = select.poll()
     ready.register(stream, select.POLLIN)
     while not ready.poll(SLICE):
-        pass
+        seconds -= SLICE / 1000
+        if seconds < 0:
+            return False
+    return True
 
 
 # What of the environment chooses libtorch and compiler. Only a hint: what the loader depends on is in its key.

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torchlink.model.stored import StoredTensor
+    from torchlink.model.values import Value
 
 SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./~")
 NO_DIMENSIONS = "-"  # in the wire form: the shape of a 0-dim tensor
@@ -41,11 +44,17 @@ class TensorInput(InputSpec):
         "ones"  # zeros|ones|arange|full:V|rand:SEED|randn:SEED|randint:LOW:HIGH:SEED; unused with a file
     )
     file: StoredTensor | None = None
+    data: bytes | None = None  # its elements themselves, little-endian
 
     def to_text(self) -> str:
-        """`float32[1,3]=ones`, or `@` and the quoted path of the file."""
+        """`float32[1,3]=ones`, `@` and the quoted path of the file, or JSON where the elements are at hand."""
         if self.file is not None:
             return "@" + quoted(str(self.file.path))
+        if self.data is not None:
+            from torchlink.model.stored import InlineTensor
+            from torchlink.model.writing import json_text
+
+            return json_text(InlineTensor(self.dtype, self.shape, self.data))
         return f"{self.dtype}[{','.join(map(str, self.shape))}]" + (
             "" if self.fill == "ones" else f"={self.fill}"
         )
@@ -56,6 +65,8 @@ class TensorInput(InputSpec):
         if self.file is not None:
             path = encoded(str(self.file.path.absolute()))
             fill = f"file:{self.file.offset}:{dimensions(self.file.strides)}:{path}"
+        elif self.data is not None:
+            fill = f"hex:{self.data.hex()}"
         return f"tensor {self.dtype} {dimensions(self.shape)} {fill}"
 
 
@@ -63,16 +74,20 @@ class TensorInput(InputSpec):
 class ScalarInput(InputSpec):
     """A number, a bool, a string or None."""
 
-    value: bool | int | float | str | None
+    value: bool | int | float | complex | str | None
 
     def to_text(self) -> str:
-        """As in Python, but lower case: `3`, `0.5`, `true`, `none`, `'text'`."""
+        """As in Python, but lower case: `3`, `0.5`, `true`, `none`, `'text'`; a complex number as JSON."""
         if isinstance(self.value, str):
             return quoted(self.value)
+        if isinstance(self.value, complex):
+            from torchlink.model.writing import json_text
+
+            return json_text(self.value)
         return str(self.value).lower()
 
     def to_wire(self) -> str:
-        """`int N`, `float X`, `bool 0|1`, `none` or `str S`."""
+        """`int N`, `float X`, `complex RE IM`, `bool 0|1`, `none` or `str S`."""
         match self.value:
             case None:
                 return "none"
@@ -80,6 +95,8 @@ class ScalarInput(InputSpec):
                 return f"bool {int(self.value)}"
             case int() | float():
                 return f"{type(self.value).__name__} {self.value!r}"
+            case complex():
+                return f"complex {self.value.real!r} {self.value.imag!r}"
             case str():
                 return f"str {encoded(self.value)}"
 
@@ -136,6 +153,59 @@ class DictInput(InputSpec):
         return " ".join([f"dict {len(self.items)}", *parts])
 
 
+@dataclass(frozen=True, slots=True)
+class FileInput(InputSpec):
+    """What a file holds."""
+
+    path: Path
+    spec: InputSpec
+    named: bool = False  # entries by name (.npz, .safetensors): one alone may be meant as its tensor
+
+    @property
+    def alone(self) -> InputSpec:
+        """The tensor where the file holds one entry, else all of it."""
+        if self.named and isinstance(self.spec, DictInput) and len(self.spec.items) == 1:
+            return self.spec.items[0][1]
+        return self.spec
+
+    def to_text(self) -> str:
+        """`@` and the quoted path."""
+        return "@" + quoted(str(self.path))
+
+    def to_wire(self) -> str:
+        """That of the value."""
+        return self.alone.to_wire()
+
+
+def spec_of(value: Value) -> InputSpec:
+    """The argument that is a value of a file."""
+    from torchlink.model.stored import InlineTensor, StoredTensor
+
+    match value:
+        case StoredTensor():
+            return TensorInput(value.dtype, value.shape, file=value)
+        case InlineTensor():
+            return TensorInput(value.dtype, value.shape, data=value.data)
+        case list():
+            return ListInput(as_floats(tuple(map(spec_of, value))))
+        case tuple():
+            return TupleInput(tuple(map(spec_of, value)))
+        case dict():
+            return DictInput(tuple((ScalarInput(key), spec_of(part)) for key, part in value.items()))
+        case _:
+            return ScalarInput(value)
+
+
+def as_floats(items: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
+    """A list of ints and floats is a list of floats, as in Python's typing."""
+    numbers = [
+        item.value for item in items if isinstance(item, ScalarInput) and type(item.value) in (int, float)
+    ]
+    if len(numbers) != len(items) or not any(isinstance(number, float) for number in numbers):
+        return items
+    return tuple(ScalarInput(float(number or 0)) for number in numbers)  # type: ignore[arg-type]
+
+
 def encoded(text: str) -> str:
     """Percent-encoding: UTF-8 bytes other than letters, digits and `_./~` as %XX. The empty string is `-`."""
     raw = text.encode("utf-8", "surrogateescape")
@@ -155,8 +225,10 @@ def quoted(text: str) -> str:
 
 def _kind(item: InputSpec) -> str:
     """A list's element kind, as the wire form names it."""
+    if isinstance(item, FileInput):
+        return _kind(item.alone)
     if isinstance(item, TensorInput):
         return "tensor"
-    if isinstance(item, ScalarInput) and item.value is not None:
+    if isinstance(item, ScalarInput) and item.value is not None and not isinstance(item.value, complex):
         return type(item.value).__name__
     return "any"

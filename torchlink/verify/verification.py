@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
-from math import inf
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
     BuildFailedError,
-    DeviceError,
-    FileError,
     LibtorchUnusableError,
-    ModelError,
     ResourcesError,
     TorchlinkError,
     UsageError,
 )
 from torchlink.libtorch.machine import is_foreign
-from torchlink.model.kind import identify, require_torchscript
+from torchlink.model.kind import identify, require_model
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
-from torchlink.status import file_kind, status_of
+from torchlink.verify.comparing.tolerances import Tolerances
+from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
+from torchlink.verify.programs import COMPILED, NAMES, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
-from torchlink.verify.session import Session
+from torchlink.verify.sanity import check_building, check_options, check_values
+from torchlink.verify.scheduling import Command, Loaders, in_turn, jobs_for, processors
+from torchlink.verify.tasks import ModelTask, gather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.model.stored import StoredTensor
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.emulator import Emulator
     from torchlink.toolchain.types import Compiler
+    from torchlink.verify.comparing.expected import Expectation
+    from torchlink.verify.comparing.references import Reference
     from torchlink.verify.options import VerifyOptions
-    from torchlink.verify.specs import InputSpec
+    from torchlink.verify.result import Shard
+    from torchlink.verify.session import Session
 
 
-DEVICES = ("cpu", "cuda", "auto")
-LONGEST = 1e6  # seconds: timers take no more everywhere
-WAYS = ("cxx", "cmake", "nim")
 # Headers of other Debian packages that libtorch's own include there, in gcc's words and in clang's.
 MISSING_HEADER = re.compile(r"\b(gflags|glog|google)/[^\n]*(No such file|file not found)")
 OLDEST = (1, 1)  # that the reference loader is written for
@@ -54,9 +53,11 @@ class Hooks(NamedTuple):
     """What a caller of `verify` wants to hear of while it runs."""
 
     compiling: Callable[[str], None] = lambda _: None  # the loader begins to be compiled: a sentence
-    # A model begins, or is done: it, the report so far, and how many models there are in all.
-    begun: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
-    ended: Callable[[ModelResult, VerifyReport, int], None] = lambda *_: None
+    # A model begins: it, how many are done, the report without models, and how many models there are in all.
+    begun: Callable[[ModelResult, int, VerifyReport, int], None] = lambda *_: None
+    # A model is done: its number, what came out, and as above.
+    ended: Callable[[int, ModelResult, VerifyReport, int], None] = lambda *_: None
+    interrupted: Callable[[VerifyReport], None] = lambda _: None  # before all were done: what was
     noted: Callable[[Sequence[str]], None] = lambda _: None  # the plan's notes, before anything is built
     meanwhile: Callable[[], None] = lambda: None  # a loader is starting: time to import what is needed later
     early: Session | None = None  # started on speculation; serves the first model where it is the right one
@@ -68,14 +69,16 @@ def verify(
     options: VerifyOptions = DEFAULTS,
     *,
     hooks: Hooks | None = None,
+    jobs: int | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan and prove models with it.
 
     Args:
-        models: TorchScript files; the tiny model that torchlink carries where empty.
+        models: TorchScript files, directories of them, globs; the tiny model that torchlink carries where empty.
         libtorch: what to build against.
         options: how.
         hooks: what the caller wants to hear of while it runs.
+        jobs: how many models at once; None: as many as processors and memory allow.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
@@ -86,108 +89,274 @@ def verify(
             loader.
         DeviceError: CUDA is asked of a libtorch that was built without it.
         UsageError: an option has no such value, or an input cannot be read.
-        FileError: `expect` or a library cannot be read, or the cache cannot be written.
+        FileError: `expect` or a library cannot be read, a directory holds no model, or the cache cannot be written.
         RunFailedError: the loader is not allowed to run where the cache is.
     """
+    tasks = gather(models, options) if models else [bundled(libtorch, options)]
+    return verify_tasks(tasks, libtorch, options, hooks=hooks, jobs=jobs)
+
+
+def bundled(libtorch: Libtorch, options: VerifyOptions) -> ModelTask:
+    """The task for the model that torchlink carries."""
+    return ModelTask(str(_tiny(libtorch)), options)
+
+
+def verify_tasks(
+    tasks: Sequence[ModelTask],
+    libtorch: Libtorch,
+    options: VerifyOptions,
+    *,
+    hooks: Hooks | None = None,
+    jobs: int | None = None,
+    known: Mapping[int, ModelResult] | None = None,
+    shard: Shard | None = None,
+) -> VerifyReport:
+    """As `verify`, of models that may have options of their own.
+
+    Args:
+        tasks: the models; of their options those that concern the building of the loader do not count.
+        libtorch: what to build against.
+        options: with which the loader is built.
+        hooks: what the caller wants to hear of while it runs.
+        jobs: how many models at once; None: as many as processors and memory allow.
+        known: results that an earlier run has brought, by the numbers of their tasks.
+        shard: which of all models these are.
+
+    Raises:
+        TorchlinkError: as `verify`.
+        KeyboardInterrupt: it was interrupted, after `hooks` has heard of what was done.
+    """
     from torchlink.libtorch.floor import shortfall
+    from torchlink.remedies.notes import notes_on
     from torchlink.toolchain.directories import linked
 
-    _check(options, models, libtorch)
-    _check_values(options)
-    minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
-    request = Request(
-        options.device,
-        _specs(options.inputs),
-        _expected(options.expect),
-        options.atol,
-        options.rtol,
-        options.libraries,
-        options.timeout,
-        options.verbose,
-    )
+    check_building(options)
+    of_command = sum(task.options.expect == options.expect for task in tasks)
+    if options.expect and of_command > 1:
+        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
+    if options.save_outputs:
+        from torchlink.verify.saving import check_place
+
+        check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
     hooks = hooks or Hooks()
+    requests, references = _requests(tasks, libtorch, hooks)
+    workers = jobs_for(
+        jobs, len(tasks), max((request.device for request in requests.values()), default="cpu")
+    )
+    minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
     plan, tool = _plan(libtorch, options)
     emulator = _emulator(libtorch, tool)
     short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
         raise short.error
-    hooks.noted(plan.notes)
-    looked_at = [_look(path) for path in models or (_tiny(libtorch),)]
-    loader = early = None
-    if not all(result.error for result in looked_at):  # else nothing runs: nobody has to wait for a compiler
-        loader = _build(plan, tool, options.via, hooks)
+    hooks.noted(notes_on(plan))
+    results: dict[int, ModelResult] = dict(known or {})
+    looked_at = {
+        number: ModelResult(task.path, "torchscript", None, None, skipped=task.skip)
+        if task.skip
+        else _look(Path(task.path), libtorch, task.options)
+        for number, task in enumerate(tasks)
+        if number not in results
+    }
+    waiting = [number for number, result in looked_at.items() if not (result.error or result.skipped)]
+    # Where nothing waits nothing runs: nobody has to wait for a compiler.
+    wanted = sorted({program_of(looked_at[number].kind) for number in waiting}, reverse=True)
+    plans = {
+        program: plan if program == TORCHSCRIPT else plan_for(program, libtorch, options, tool)
+        for program in wanted
+    }
+    built = {program: _build(plans[program], tool, options.via, hooks, program) for program in wanted}
+    loader = next(iter(built.values()), None)
+    early = None
+    if loader is not None:
         # One that was started before it was rebuilt, in the same place, is not this one.
         right = (
             hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
         )
         early = hooks.early if right else None
-    command = emulator.command if emulator else ()
-    report = VerifyReport(libtorch, loader, options.via, (), *((emulator, tool.name) if loader else ()))
-    for result in looked_at:
-        proved = result
-        if loader is not None and result.error is None:
-            hooks.begun(result, report, len(looked_at))
-            # One process a model: what a model leaves behind must neither help nor harm the next one.
-            session = early or Session(loader.path, options.env, command)
-            proved = _prove(result, request, libtorch, hooks, session)
-            early = None
-        report = replace(report, models=(*report.models, proved))
-        hooks.ended(proved, report, len(looked_at))
-    return report
+    report = VerifyReport(
+        libtorch,
+        loader,
+        options.via,
+        (),
+        emulator=emulator if loader else None,
+        compiler=tool.name if loader else None,
+        shard=shard,
+    )
+    progress = _Progress(report, hooks, len(tasks), results)
+    commands = {program: _command(each, options, emulator) for program, each in built.items()}
+    prover = _Prover(tasks, looked_at, requests, libtorch, commands, plans, hooks)
+    try:
+        with contextlib.ExitStack() as ending:
+            for reference in references:
+                ending.callback(reference.close)
+            for number in range(len(tasks)):
+                if number not in waiting:
+                    progress.ended(number, results.get(number) or looked_at[number])
+            if waiting:
+                progress.prove(waiting, min(workers, len(waiting)), prover, early)
+    except KeyboardInterrupt:
+        hooks.interrupted(replace(progress.report, interrupted=True))
+        raise
+    return progress.report
 
 
-def _check(options: VerifyOptions, models: Sequence[Path], libtorch: Libtorch) -> None:
-    """Refuse what makes no sense before anything is built."""
-    if options.device not in DEVICES:
-        raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
-    if options.via not in WAYS:
-        raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
-    if options.expect and len(models) > 1:
-        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
-    if options.device == "cuda" and libtorch.accelerator not in ("cuda", "rocm"):
-        raise DeviceError(
-            f"--device cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
-            f"is a {libtorch.accelerator.upper()} build.",
-            hint="Name another libtorch with --libtorch, or say --device cpu.",
+def _command(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
+    """How a loader is started."""
+    if emulator:
+        return Command(loader.path, options.env, tuple(emulator.command))
+    return Command(loader.path, options.env, warm=data_dir("templates") / "loader" / "warm.pt")
+
+
+class _Progress:
+    """What is done of all models, in their order."""
+
+    def __init__(
+        self, report: VerifyReport, hooks: Hooks, count: int, results: dict[int, ModelResult]
+    ) -> None:
+        self._report = report
+        self._hooks = hooks
+        self._count = count
+        self._results: dict[int, ModelResult] = {}
+        self._known = results
+
+    @property
+    def report(self) -> VerifyReport:
+        """The report on what is done."""
+        return replace(self._report, models=tuple(self._results[number] for number in sorted(self._results)))
+
+    def begun(self, result: ModelResult) -> None:
+        self._hooks.begun(result, len(self._results), self._report, self._count)
+
+    def ended(self, number: int, result: ModelResult) -> None:
+        self._results[number] = result
+        self._hooks.ended(number, result, self._report, self._count)
+
+    def prove(self, waiting: Sequence[int], jobs: int, prover: _Prover, early: Session | None) -> None:
+        """Run the models with these numbers."""
+        threads = max(1, processors() // jobs) if jobs > 1 else None
+        loaders = [
+            Loaders(several=len(waiting) > jobs, threads=threads, early=None if number else early)
+            for number in range(jobs)
+        ]
+        references = prover.references(waiting)
+        for reference, kinds in references.items():
+            reference.prepare(kinds, threads)
+        outcomes = in_turn(
+            len(waiting),
+            jobs,
+            loaders,
+            lambda turn, own: prover.prove(waiting[turn], own),
+            lambda turn: self.begun(prover.found[waiting[turn]]),
+            tuple(references),
         )
-    if options.device == "cuda" and options.plan.cpu_only:
-        raise UsageError("--cpu leaves CUDA out of the program.", hint="Leave --cpu or --device cuda away.")
+        with contextlib.closing(outcomes):
+            for turn, result in outcomes:
+                self.ended(waiting[turn], result)
 
 
-def _check_values(options: VerifyOptions) -> None:
-    """Refuse numbers out of their range or not finite, and operator libraries that are not there."""
-    for option, tolerance in (("--atol", options.atol), ("--rtol", options.rtol)):
-        if not 0 <= tolerance < inf:
-            raise UsageError(
-                f"{option} {tolerance:g} is not a tolerance.", hint="Give 0 or a positive number."
-            )
-    for library in options.libraries:
-        _check_library(library)
-    if options.timeout is not None and not 0 < options.timeout <= LONGEST:
-        raise UsageError(
-            f"--timeout {options.timeout:g} is not a time above 0 seconds.",
-            hint="Say seconds, such as 60 or 0.5.",
-        )
+class _Prover(NamedTuple):
+    """What proves a model needs to know."""
+
+    tasks: Sequence[ModelTask]
+    found: Mapping[int, ModelResult]  # what the files are
+    requests: Mapping[VerifyOptions, Request]
+    libtorch: Libtorch
+    commands: Mapping[str, Command]  # of each program
+    plans: Mapping[str, LinkPlan]
+    hooks: Hooks
+
+    def references(self, waiting: Sequence[int]) -> dict[Reference, set[str]]:
+        """What the models are compared with, and the kinds of those models."""
+        found: dict[Reference, set[str]] = {}
+        for number in waiting:
+            reference = self.requests[self.tasks[number].options].against
+            if reference is not None:
+                found.setdefault(reference, set()).add(self.found[number].kind)
+        return found
+
+    def prove(self, number: int, loaders: Loaders) -> ModelResult:
+        """Run a model; whatever goes wrong with it is in the result."""
+        found, request = self.found[number], self.requests[self.tasks[number].options]
+        program = program_of(found.kind)
+        session = loaders.session(self.commands[program])
+        # The process maps libtorch's libraries while this one imports what it will need.
+        self.hooks.meanwhile()
+        result = run_one(session, found, request, self.libtorch, self.plans[program])
+        loaders.done(self.commands[program])
+        return result
 
 
-def _check_library(library: Path) -> None:
-    """Refuse what the dynamic loader would wait for or refuse: what is no regular file, or holds nothing to load."""
-    hint = "Give --library a shared library of operators."
-    status = status_of(library)
-    if status is None:
-        raise FileError(f"{library}: no such file.", hint=hint)
-    if not S_ISREG(status.st_mode):
-        raise FileError(f"{library}: not a regular file (it is {file_kind(status.st_mode)}).", hint=hint)
-    if status.st_size == 0:  # such as /proc/kmsg, which is read without an end
-        raise FileError(f"{library}: empty.", hint=hint)
+def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Reference | None:
+    """What the models are run by besides, to be compared with."""
+    if options.against is None:
+        return None
+    from torchlink.verify.comparing.references import reference_for
+
+    def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
+        program = program_of(kind)
+        plan, tool = _plan(other, options, program)
+        emulator = _emulator(other, tool)
+        return _build(plan, tool, "cxx", hooks, program).path, emulator.command if emulator else ()
+
+    return reference_for(options.against, libtorch, build, options.env)
 
 
-def _plan(libtorch: Libtorch, options: VerifyOptions) -> tuple[LinkPlan, Compiler]:
-    from torchlink.plan import make_plan
+def _requests(
+    tasks: Sequence[ModelTask], libtorch: Libtorch, hooks: Hooks
+) -> tuple[dict[VerifyOptions, Request], list[Reference]]:
+    """What is asked of the models, by their options, and what they are compared with.
+
+    Raises:
+        TorchlinkError: as `_request`, and as `reference_for`.
+    """
+    requests: dict[VerifyOptions, Request] = {}
+    references: dict[tuple[str | None, tuple[str, ...]], Reference | None] = {}
+    for task in tasks:
+        if task.options not in requests:
+            other = (task.options.against, task.options.env)
+            if other not in references:
+                references[other] = _reference(task.options, libtorch, hooks)
+            requests[task.options] = _request(task.options, libtorch, references[other])
+    return requests, [each for each in references.values() if each]
+
+
+def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | None) -> Request:
+    """What is asked of the models with these options.
+
+    Raises:
+        UsageError: an option has no such value, or an input cannot be read.
+        FileError: `expect` or a library cannot be read.
+        DeviceError: CUDA is asked of a libtorch that was built without it.
+    """
+    check_options(options, libtorch)
+    check_values(options)
+    return Request(
+        options.device,
+        read_given(options.inputs, options.inputs_file),
+        _expected(options.expect),
+        Tolerances(options.atol, options.rtol),
+        reference,
+        options.record,
+        options.golden,
+        options.force,
+        options.libraries,
+        options.timeout,
+        options.verbose,
+        options.method,
+        options.save_outputs,
+        options.model,
+        options.memory_limit,
+    )
+
+
+def _plan(
+    libtorch: Libtorch, options: VerifyOptions, program: str = TORCHSCRIPT
+) -> tuple[LinkPlan, Compiler]:
     from torchlink.toolchain.cross import compiler_for
 
     compiler = compiler_for(libtorch, options.compiler)
-    return make_plan(libtorch, options.plan, compiler), compiler
+    return plan_for(program, libtorch, options, compiler), compiler
 
 
 def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
@@ -199,17 +368,20 @@ def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
     return emulator_for(libtorch, compiler)
 
 
-def _build(plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks) -> BuiltLoader:
+def _build(
+    plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks, program: str = TORCHSCRIPT
+) -> BuiltLoader:
     from torchlink.compilation.loader import build_loader
     from torchlink.libtorch.floor import glibc_conflict
-    from torchlink.libtorch.remedies import DEBIAN, is_debians, remedy_for
     from torchlink.plan import missing_of
+    from torchlink.remedies.debian import DEBIAN, is_debians
+    from torchlink.remedies.remedy import remedy_for
 
     def say() -> None:
-        hooks.compiling(f"compiling the reference loader with {compiler.name} (about 10 s, once)")
+        hooks.compiling(f"compiling {NAMES[program]} with {compiler.name} (about 10 s, once)")
 
     try:
-        built = build_loader(plan, compiler, via, say)
+        built = build_loader(plan, compiler, via, say, program)
     except BuildFailedError as error:
         if _is_before(plan.libtorch, OLDEST):
             raise LibtorchUnusableError(
@@ -251,40 +423,26 @@ def _is_before(libtorch: Libtorch, limit: tuple[int, int]) -> bool:
     return number is not None and number < limit
 
 
-def _look(path: Path) -> ModelResult:
-    """What a file is, with the error where it is no model that the loader can load."""
+def _look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
+    """What a file is, with the error where it is no model that a loader can load."""
+    kind = "unreadable"
     try:
-        return ModelResult(str(path), require_torchscript(path).kind, None, None)
-    except ModelError as error:
-        return ModelResult(str(path), identify(path).kind, None, error)
+        kind = identify(path).kind
+        require_model(path)
+        if kind in COMPILED:
+            from torchlink.verify.aoti.running import check_compiled
+
+            check_compiled(path, kind, options.model, libtorch, options.device)
+        return ModelResult(str(path), kind, None, None)
     except ResourcesError:
         raise
     except TorchlinkError as error:
-        return ModelResult(str(path), "unreadable", None, error)
+        return ModelResult(str(path), kind, None, error, stage="read")
 
 
-def _prove(
-    found: ModelResult, request: Request, libtorch: Libtorch, hooks: Hooks, session: Session
-) -> ModelResult:
-    # The process maps libtorch's libraries while this one imports what it will need.
-    with session:
-        from torchlink.verify.model_run import run_model
-
-        hooks.meanwhile()
-        return run_model(session, Path(found.path), found.kind, request, libtorch)
-
-
-def _specs(inputs: Sequence[str] | None) -> tuple[InputSpec, ...] | None:
-    if inputs is None:
-        return None
-    from torchlink.verify.inputs import parse_input
-
-    return tuple(parse_input(text) for text in inputs)
-
-
-def _expected(file: Path | None) -> tuple[StoredTensor, ...] | None:
+def _expected(file: Path | None) -> Expectation | None:
     if file is None:
         return None
-    from torchlink.model.tensors import read_expected
+    from torchlink.verify.comparing.expected import read_expectation
 
-    return read_expected(file)
+    return read_expectation(file)

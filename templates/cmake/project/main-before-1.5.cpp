@@ -1,4 +1,4 @@
-// Loads a TorchScript model, calls its forward with one tensor of ones and prints what comes out.
+// Loads a TorchScript model, calls its forward with a tensor of ones and prints the result.
 //
 //   main MODEL.pt [SIZE...]      for example: main resnet.pt 1 3 224 224
 //
@@ -16,7 +16,7 @@
 
 using torch::jit::script::Module;
 
-// torch::jit::load returns a module from 1.2 on, and a pointer to one in 1.1.
+// torch::jit::load returns a module since 1.2, and a pointer to one in 1.1.
 static Module& module_of(Module& loaded) {
   return loaded;
 }
@@ -47,6 +47,6 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     std::cerr << argv[0] << ": " << error.what() << '\n';
   }
-  if (argc == 2) std::cerr << "Give the shape of its input behind the model.\n";
+  if (argc == 2) std::cerr << "Give the shape of its input after the model.\n";
   return 1;
 }

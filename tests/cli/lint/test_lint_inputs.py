@@ -153,7 +153,7 @@ def test_what_is_no_file_is_refused_without_waiting(
     assert shown.code == 2
     assert "holds no ELF" in shown.err
     (tmp_path / "bad.whl").write_bytes(b"PK\x03\x04 not really")
-    assert "no readable wheel" in torchlink("lint", tmp_path / "bad.whl").err
+    assert "not a readable wheel" in torchlink("lint", tmp_path / "bad.whl").err
 
 
 def test_an_object_file_is_refused_and_a_static_program_explained(

@@ -24,8 +24,8 @@ ODD_NAMES = (
 )  # fmt: skip
 
 
-def test_the_words_of_a_cpu_program(tmp_path: Path) -> None:
-    assert cxx.words(make_plan(fake_libtorch(tmp_path))) == (
+def test_the_flags_of_a_cpu_program(tmp_path: Path) -> None:
+    assert cxx.flags(make_plan(fake_libtorch(tmp_path))) == (
         "-D_GLIBCXX_USE_CXX11_ABI=1",
         "-isystem",
         f"{tmp_path}/include",
@@ -39,8 +39,8 @@ def test_the_words_of_a_cpu_program(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_load_bearing_is_kept_by_one_word(tmp_path: Path) -> None:
-    assert cxx.words(make_plan(fake_libtorch(tmp_path, CUDA), PlanOptions(rpath="none")), "link") == (
+def test_a_required_library_is_kept_by_one_flag(tmp_path: Path) -> None:
+    assert cxx.flags(make_plan(fake_libtorch(tmp_path, CUDA), PlanOptions(rpath="none")), "link") == (
         f"-L{tmp_path}/lib",
         "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state",
         "-lc10_cuda",
@@ -52,14 +52,14 @@ def test_what_is_load_bearing_is_kept_by_one_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [PlanOptions(), PlanOptions(headers="after", cxx_standard=23, rpath="origin=lib")]
 )
-def test_both_halves_make_the_whole_and_the_standard_comes_last(tmp_path: Path, options: PlanOptions) -> None:
+def test_both_phases_make_the_whole_and_the_standard_comes_last(tmp_path: Path, options: PlanOptions) -> None:
     plan = make_plan(fake_libtorch(tmp_path), options)
-    assert cxx.words(plan, "compile") + cxx.words(plan, "link") == cxx.words(plan)
-    assert cxx.words(plan, "compile")[-1] == f"-std=c++{plan.cxx_standard}"
+    assert cxx.flags(plan, "compile") + cxx.flags(plan, "link") == cxx.flags(plan)
+    assert cxx.flags(plan, "compile")[-1] == f"-std=c++{plan.cxx_standard}"
 
 
-def test_headers_may_come_behind_the_systems(tmp_path: Path) -> None:
-    words = cxx.words(make_plan(fake_libtorch(tmp_path), PlanOptions(headers="after")), "compile")
+def test_headers_may_come_after_those_of_the_system(tmp_path: Path) -> None:
+    words = cxx.flags(make_plan(fake_libtorch(tmp_path), PlanOptions(headers="after")), "compile")
     assert "-idirafter" in words
     assert "-isystem" not in words
 
@@ -67,7 +67,7 @@ def test_headers_may_come_behind_the_systems(tmp_path: Path) -> None:
 def test_a_moved_layout_is_written_as_rpath(tmp_path: Path) -> None:
     beside = companion(tmp_path / "cudnn/lib", "libcudnn.so.9")
     plan = make_plan(fake_libtorch(tmp_path / "torch", CUDA, search_kind="rpath", companion_dirs=(beside,)))
-    words = cxx.words(plan, "link")
+    words = cxx.flags(plan, "link")
     assert words[1:4] == (
         "-Wl,--disable-new-dtags",
         f"-Wl,-rpath,{tmp_path}/torch/lib",
@@ -76,10 +76,10 @@ def test_a_moved_layout_is_written_as_rpath(tmp_path: Path) -> None:
     assert f"-Wl,-rpath-link,{beside.path}" in words
 
 
-def test_macos_words(tmp_path: Path) -> None:
+def test_macos_flags(tmp_path: Path) -> None:
     libraries = ("libc10.dylib", "libtorch_cpu.dylib", "libtorch.dylib")
     libtorch = fake_libtorch(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
-    assert cxx.words(make_plan(libtorch, PlanOptions(rpath="origin=../lib")))[4:] == (
+    assert cxx.flags(make_plan(libtorch, PlanOptions(rpath="origin=../lib")))[4:] == (
         "-std=c++20",
         f"-L{tmp_path}/lib",
         "-Wl,-rpath,@loader_path/../lib",
@@ -88,12 +88,12 @@ def test_macos_words(tmp_path: Path) -> None:
     )
 
 
-def test_windows_words(tmp_path: Path) -> None:
+def test_windows_flags(tmp_path: Path) -> None:
     libraries = ("c10.lib", "torch_cpu.lib", "torch_cuda.lib", "c10_cuda.lib", "c10.dll")
     libtorch = fake_libtorch(tmp_path / "with space", libraries, platform="windows", cxx11_abi=None)
     plan = make_plan(libtorch)
     root = libtorch.root
-    assert cxx.words(plan) == (
+    assert cxx.flags(plan) == (
         "/MD",
         "/EHsc",
         "/I",
@@ -109,7 +109,7 @@ def test_windows_words(tmp_path: Path) -> None:
         "c10.lib",
         "/INCLUDE:?warp_size@cuda@at@@YAHXZ",
     )
-    assert "/link" not in cxx.words(plan, "link")
+    assert "/link" not in cxx.flags(plan, "link")
     assert f'"/LIBPATH:{root}/lib"' in cxx.emit(plan)
     assert f'"/LIBPATH:{root}/lib"\n' in cxx.response_file(plan)
 
@@ -123,25 +123,25 @@ def test_windows_cannot_quote_a_percent_sign(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_shell_gets_the_words_back(tmp_path: Path, name: str) -> None:
+def test_a_shell_reads_the_flags_back(tmp_path: Path, name: str) -> None:
     plan = make_plan(fake_libtorch(tmp_path / name))
-    assert tuple(shlex.split(cxx.emit(plan))) == cxx.words(plan)
+    assert tuple(shlex.split(cxx.emit(plan))) == cxx.flags(plan)
 
 
 def test_a_library_without_its_development_name_is_linked_by_path(tmp_path: Path) -> None:
     plan = make_plan(fake_libtorch(tmp_path, ("libtorch_cpu.so.1.13", "libc10.so.1.13")))
-    assert cxx.words(plan, "link")[-2:] == (
+    assert cxx.flags(plan, "link")[-2:] == (
         f"{tmp_path}/lib/libtorch_cpu.so.1.13",
         f"{tmp_path}/lib/libc10.so.1.13",
     )
 
 
-def test_json_holds_the_whole_plan_with_its_words(tmp_path: Path) -> None:
+def test_json_has_the_whole_plan_with_its_flags(tmp_path: Path) -> None:
     plan = make_plan(fake_libtorch(tmp_path, CUDA))
     told = json.loads(emit(plan, "json"))
     assert told["schema"] == 1
     assert told["libtorch"]["root"] == str(tmp_path)
-    assert told["compile"]["words"] + told["link"]["words"] == list(cxx.words(plan))
+    assert told["compile"]["flags"] + told["link"]["flags"] == list(cxx.flags(plan))
     assert told["compile"]["defines"] == {"_GLIBCXX_USE_CXX11_ABI": "1"}
     assert told["link"]["libraries"][0] == {
         "name": "torch_cuda",
@@ -154,7 +154,7 @@ def test_json_holds_the_whole_plan_with_its_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_target_writes_every_half(tmp_path: Path, target: str, phase: str) -> None:
+def test_every_target_writes_every_phase(tmp_path: Path, target: str, phase: str) -> None:
     text = emit(make_plan(fake_libtorch(tmp_path, CUDA)), target, phase)
     assert text
     assert not text.endswith("\n")
@@ -164,7 +164,7 @@ def test_every_target_writes_every_half(tmp_path: Path, target: str, phase: str)
 
 def test_an_unknown_target_is_a_usage_error(tmp_path: Path) -> None:
     plan = make_plan(fake_libtorch(tmp_path))
-    with pytest.raises(UsageError, match="no target"):
+    with pytest.raises(UsageError, match="No such target"):
         emit(plan, "fortran")
-    with pytest.raises(UsageError, match="no target"):
+    with pytest.raises(UsageError, match="No such target"):
         emit(plan, "cxx", "third")

@@ -1,4 +1,4 @@
-"""Numbers, JSON and TOML of any size in files end in a value or an error, never in a traceback."""
+"""Numbers, JSON and TOML of any size in files give a value or an error, never a traceback."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_settings_file_that_is_too_large_is_one_error(name: str, tmp_path: Pat
         config.load(tmp_path)
 
 
-def test_the_words_of_python_stay_out_of_errors(tmp_path: Path) -> None:
+def test_pythons_messages_stay_out_of_errors(tmp_path: Path) -> None:
     (tmp_path / "torchlink.toml").write_text(f"a = {DIGITS}\n")
     with pytest.raises(UsageError, match=r"a number in it is too long\.$"):
         config.load(tmp_path)

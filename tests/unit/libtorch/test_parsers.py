@@ -1,4 +1,4 @@
-"""The parsers of texts and bytes that tell one fact each."""
+"""The parsers of texts and bytes for single facts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from torchlink.libtorch.version import parse_version_py, release, returned_const
         ("", None),
     ],
 )
-def test_the_check_in_a_header_tells_the_standard(text: str, standard: int | None) -> None:
+def test_the_check_in_a_header_shows_the_standard(text: str, standard: int | None) -> None:
     assert guard_in(text) == standard
 
 

@@ -23,7 +23,7 @@ def report(*findings: Finding, path: str = "./app") -> LintReport:
     return LintReport((FileReport(path, "executable", findings, ()),))
 
 
-def test_nothing_asked_changes_nothing() -> None:
+def test_an_empty_policy_changes_nothing() -> None:
     assert apply(report(RPATH, MISSING)) == report(RPATH, MISSING)
 
 
@@ -77,11 +77,11 @@ def test_an_entry_that_covers_nothing_is_reported() -> None:
     entry = AllowEntry("exec-stack", "*", "old assembler", "torchlink.toml")
     done = apply(report(RPATH), allow=[entry])
     assert done.stale == (
-        "torchlink.toml: nothing matches the allow entry for exec-stack on '*' (old assembler).",
+        "torchlink.toml: no finding matches the allow entry for exec-stack on '*' (old assembler).",
     )
 
 
-def test_an_entry_whose_rule_was_not_heard_is_not_called_stale() -> None:
+def test_an_entry_whose_rule_was_not_selected_is_not_stale() -> None:
     entry = AllowEntry("exec-stack", "*", "old assembler")
     glob = AllowEntry("exec-*", "*", "old assembler")
     assert not apply(report(RPATH), select=["rpath-*"], allow=[entry, glob]).stale
@@ -96,7 +96,7 @@ def test_two_entries_for_one_finding_are_both_in_use() -> None:
     assert not done.stale
 
 
-def test_a_baseline_covers_what_it_knows_and_no_more() -> None:
+def test_a_baseline_covers_only_its_own_findings() -> None:
     known = baseline.of(report(RPATH))
     done = apply(report(RPATH, MISSING), baseline=known)
     assert done.files[0].findings == (MISSING,)
@@ -114,17 +114,17 @@ def test_a_second_finding_of_the_same_identity_is_new() -> None:
     assert done.files[0].findings == ()
 
 
-def test_a_baseline_entry_that_is_gone_is_reported_with_how_many() -> None:
+def test_a_baseline_entry_that_is_no_longer_found_is_reported_with_its_count() -> None:
     twice = (finding("duplicate-libtorch", "/opt/libc10.so"), finding("duplicate-libtorch", "/srv/libc10.so"))
     known = baseline.of(report(*twice, RPATH, MISSING))
     assert apply(report(twice[0]), baseline=known).stale == (
-        "baseline: duplicate-libtorch on 'libc10.so' in app is gone in 1 of 2 places.",
-        "baseline: library-not-found on 'libcudart.so.12' in app is gone.",
-        "baseline: rpath-absolute on '/opt/torch/lib' in app is gone.",
+        "baseline: duplicate-libtorch on 'libc10.so' in app is no longer found in 1 of 2 places.",
+        "baseline: library-not-found on 'libcudart.so.12' in app is no longer found.",
+        "baseline: rpath-absolute on '/opt/torch/lib' in app is no longer found.",
     )
 
 
-def test_a_baseline_entry_of_a_file_or_rule_that_was_not_looked_at_is_not_stale() -> None:
+def test_a_baseline_entry_of_a_file_or_rule_that_was_not_checked_is_not_stale() -> None:
     known = baseline.of(report(MISSING))
     assert not apply(report(path="other"), baseline=known).stale
     assert not apply(report(), baseline=known, select=["rpath-*"]).stale
@@ -144,7 +144,7 @@ def test_what_a_report_allowed_before_stays_allowed() -> None:
     assert [allowed.reason for allowed in twice.files[0].allowed] == ["first", "second"]
 
 
-def test_ten_thousand_findings_are_sorted_out() -> None:
+def test_ten_thousand_findings_are_matched() -> None:
     many = tuple(finding("r", f"/lib{number}.so") for number in range(10_000))
     done = apply(
         report(*many), allow=[AllowEntry("r", "*7.so", "sevens")], baseline=baseline.of(report(*many))

@@ -51,11 +51,11 @@ REPORT = LintReport(
         ("c10::Error::Error(std::string)", "c10::Error::Error(std::string)"),
     ],
 )
-def test_directories_are_cut_off_paths_and_off_nothing_else(text: str, expected: str) -> None:
+def test_directories_are_removed_from_paths_only(text: str, expected: str) -> None:
     assert bare(text) == expected
 
 
-def test_a_fingerprint_survives_another_directory_other_words_and_other_evidence() -> None:
+def test_a_fingerprint_does_not_depend_on_directory_message_and_evidence() -> None:
     elsewhere = FINDING._replace(
         subject="/ci/job/build/lib",
         message="Said better.",
@@ -76,7 +76,7 @@ def test_a_search_path_entry_is_its_directory() -> None:
     assert fingerprint("app", library) == fingerprint("app", library._replace(subject="/opt/b/libtorch.so"))
 
 
-def test_a_known_finding_that_has_grown_is_a_new_one() -> None:
+def test_a_known_finding_with_new_parts_is_a_new_one() -> None:
     def report(*symbols: str) -> LintReport:
         finding = FINDING._replace(rule="undefined-symbol", subject="libu.so", parts=symbols)
         return LintReport((FileReport("libu.so", "shared library", (finding,), ()),))
@@ -110,7 +110,7 @@ def test_names_of_bytes_that_are_not_utf8_have_a_fingerprint() -> None:
     assert fingerprint("app\udcff", FINDING) != fingerprint("app", FINDING)
 
 
-def test_a_baseline_comes_back_as_it_was_written_and_in_a_stable_order() -> None:
+def test_a_baseline_is_read_as_it_was_written_in_a_stable_order() -> None:
     entries = baseline.of(REPORT)
     assert [(entry.file, entry.rule, entry.count) for entry in entries] == [
         ("app", "rpath-absolute", 2),
@@ -150,7 +150,7 @@ def test_allowed_findings_are_not_written() -> None:
         ENTRIES + '[{"rule": "r", "file": "f", "subject": "s", "fingerprint": "0", "count": true}]}',
     ],
 )
-def test_what_is_no_baseline_is_said_in_one_sentence(text: str) -> None:
+def test_a_file_that_is_not_a_baseline_gives_one_sentence(text: str) -> None:
     with pytest.raises(MalformedFileError) as caught:
         baseline.parse(text, "some/baseline.json")
     assert "some/baseline.json" in caught.value.message
@@ -170,7 +170,7 @@ def test_a_baseline_is_replaced_but_no_other_file_is(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["baseline.json"]
 
 
-def test_places_that_cannot_be_read_or_written_are_errors(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_read_or_written_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="Cannot read the baseline"):
         baseline.read(tmp_path / "absent.json")
     with pytest.raises(FileError, match=r"not a regular file \(it is a directory\)"):
@@ -183,7 +183,7 @@ def test_places_that_cannot_be_read_or_written_are_errors(tmp_path: Path) -> Non
         baseline.read(binary)
 
 
-def test_an_entry_without_a_count_counts_one() -> None:
+def test_an_entry_without_a_count_has_count_one() -> None:
     entry = BaselineEntry("app", "r", "s", "0" * 32)
     text = baseline.dump([entry]).replace(', "count": 1', "")
     assert baseline.parse(text, "b") == (entry,)

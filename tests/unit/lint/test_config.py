@@ -8,7 +8,8 @@ import pytest
 
 from torchlink.errors import FileError, UsageError
 from torchlink.lint.finding import Severity
-from torchlink.lint.policy.config import AllowEntry, LintConfig, find, load, parse
+from torchlink.lint.policy.config import AllowEntry, LintConfig, load, parse
+from torchlink.settings import find
 
 RULES = ("library-not-found", "rpath-absolute", "rpath-build-tree", "two-openmp-runtimes")
 FULL = """
@@ -26,7 +27,7 @@ reason = "the image fixes this path"
 """
 
 
-def test_every_setting_arrives() -> None:
+def test_every_setting_is_read() -> None:
     config = parse(FULL, Path("torchlink.toml"), rules=RULES)
     assert config == LintConfig(
         source=Path("torchlink.toml"),
@@ -39,7 +40,7 @@ def test_every_setting_arrives() -> None:
     )
 
 
-def test_pyproject_says_the_same_below_tool_torchlink() -> None:
+def test_pyproject_has_the_same_settings_below_tool_torchlink() -> None:
     text = FULL.replace("lint", "tool.torchlink.lint", 1).replace("[[lint.", "[[tool.torchlink.lint.")
     there = parse(text, Path("pyproject.toml"), rules=RULES)
     here = parse(FULL, Path("torchlink.toml"), rules=RULES)
@@ -52,7 +53,7 @@ def test_pyproject_says_the_same_below_tool_torchlink() -> None:
     assert there.allow[0].origin == "pyproject.toml"
 
 
-def test_an_empty_file_settles_nothing() -> None:
+def test_an_empty_file_has_the_defaults() -> None:
     assert parse("", Path("torchlink.toml")) == LintConfig(source=Path("torchlink.toml"))
 
 
@@ -62,7 +63,7 @@ def test_an_empty_file_settles_nothing() -> None:
         ("[lint]\nselct = []", "lint.selct", "Did you mean 'select'?"),
         ("[lint]\nfail_on = 'error'", "lint.fail_on", "Did you mean 'fail-on'?"),
         ("[lnt]\n", "lnt", "Did you mean 'lint'?"),
-        ("[zzz]\n", "zzz", "Known here: lint."),
+        ("[zzz]\n", "zzz", "Use one of: lint."),
         ("lint = 3", "lint", "[lint]"),
         ("[lint]\nselect = 'rpath-absolute'", "lint.select", '["…"]'),
         ("[lint]\nselect = [1]", "lint.select[0]", '["…"]'),
@@ -79,7 +80,7 @@ def test_an_empty_file_settles_nothing() -> None:
         ("[lint]\nallowed-rpath = [2024-01-01]", "lint.allowed-rpath[0]", '["…"]'),
         ("[lint]\nallow = 'x'", "lint.allow", "[[lint.allow]]"),
         ("[lint]\nallow = ['x']", "lint.allow[0]", "lint.allow[0]"),
-        ("[lint]\nallow = [{rule='rpath-absolute', subject='*'}]", "lint.allow[0]", "Say why"),
+        ("[lint]\nallow = [{rule='rpath-absolute', subject='*'}]", "lint.allow[0]", "State why"),
         ("[lint]\nallow = [{rule='rpath-absolute', reason=''}]", "lint.allow[0].reason", "reason"),
         ("[lint]\nallow = [{reason='x'}]", "lint.allow[0]", "rule"),
         ("[lint]\nallow = [{rule='nonsense', reason='x'}]", "lint.allow[0].rule", "rules"),
@@ -103,20 +104,20 @@ def test_broken_toml_is_one_sentence() -> None:
         parse("[lint", Path("torchlink.toml"))
 
 
-def test_the_table_of_pyproject_is_refused_in_torchlink_toml() -> None:
+def test_the_table_of_pyproject_is_rejected_in_torchlink_toml() -> None:
     with pytest.raises(UsageError, match=r"belongs in pyproject\.toml"):
         parse("[tool.torchlink.lint]\nselect = []", Path("torchlink.toml"))
 
 
-def test_pyproject_with_a_tool_that_is_no_table_settles_nothing() -> None:
+def test_pyproject_with_a_tool_that_is_not_a_table_has_the_defaults() -> None:
     assert parse("tool = 1", Path("pyproject.toml")).select == ()
 
 
-def test_without_the_list_of_rules_any_name_goes() -> None:
+def test_without_the_list_of_rules_any_name_is_accepted() -> None:
     assert parse("[lint]\nselect = ['of-tomorrow']", Path("torchlink.toml")).select == ("of-tomorrow",)
 
 
-def test_the_nearest_file_upward_holds(tmp_path: Path) -> None:
+def test_the_nearest_file_upward_is_used(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     (tmp_path / "torchlink.toml").write_text("[lint]\ntarget = 'debian:10'")
@@ -130,7 +131,7 @@ def test_the_nearest_file_upward_holds(tmp_path: Path) -> None:
     assert find(inner) == tmp_path / "a" / "torchlink.toml"
 
 
-def test_a_broken_pyproject_of_somebody_else_is_passed_by(tmp_path: Path) -> None:
+def test_a_broken_pyproject_without_torchlink_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.other\n# torchlink is mentioned\n")
     assert find(tmp_path) != tmp_path / "pyproject.toml"
     (tmp_path / "pyproject.toml").write_text("[tool.torchlink.lint\n")

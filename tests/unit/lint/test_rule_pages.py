@@ -20,7 +20,7 @@ def test_every_rule_has_a_page_and_every_page_a_rule() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=IDS)
-def test_a_page_says_what_why_and_how_to_mend_it_in_three_languages(rule: object) -> None:
+def test_a_page_says_what_why_and_how_to_fix_it_in_three_languages(rule: object) -> None:
     (document,) = [each for each in rule_docs() if each.id == getattr(rule, "id", "")]
     page = (PAGES / f"{document.id}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {document.id}\n\n*{document.severity.value}*: {document.title}\n")
@@ -36,7 +36,7 @@ def test_the_index_lists_every_rule_with_its_severity_and_title() -> None:
     assert sorted(rows) == sorted((rule.id, rule.severity.value, rule.title) for rule in RULES)
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_have_a_target() -> None:
     for page in PAGES.glob("*.md"):
         for target in re.findall(r"\]\(([\w-]+\.md)\)", page.read_text(encoding="utf-8")):
             assert (PAGES / target).is_file(), f"{page.name} links {target}"

@@ -9,8 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torchlink.errors import MalformedFileError
-from torchlink.lint.text.detect import decode, listings
-from torchlink.lint.text.texts import check_text
+from torchlink.lint.text.tool_output import check_text, decode, listings
 
 if TYPE_CHECKING:
     from torchlink.lint.text.listing import Listing
@@ -91,7 +90,7 @@ READ = [
 
 
 @pytest.mark.parametrize(("name", "expected"), READ, ids=[name for name, _ in READ])
-def test_what_a_tool_printed_is_read(name: str, expected: list[object]) -> None:
+def test_the_output_of_a_tool_is_parsed(name: str, expected: list[object]) -> None:
     assert [shape(listing) for listing in listings(recorded(name), name)] == expected
 
 
@@ -135,7 +134,7 @@ def test_a_program_that_is_not_dynamic_is_known_in_any_language() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "hello\n", "error: no such file\n", "numpy\ntorch\n"])
-def test_what_no_tool_printed_is_refused(text: str) -> None:
+def test_a_text_of_no_known_tool_is_rejected(text: str) -> None:
     with pytest.raises(MalformedFileError) as refused:
         listings(text, "-")
     assert refused.value.hint
@@ -143,7 +142,7 @@ def test_what_no_tool_printed_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ldd-absent", "ldd-u"])
-def test_a_text_that_tells_of_no_binary_is_refused(name: str) -> None:
+def test_a_text_without_a_binary_is_rejected(name: str) -> None:
     with pytest.raises(MalformedFileError):
         list(check_text(recorded(name), name))
 

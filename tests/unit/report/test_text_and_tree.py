@@ -37,7 +37,7 @@ def test_text_states_what_where_why_and_the_fix(torch_report: LintReport) -> Non
     assert "not checked: Libraries that are opened at run time" in text
     assert "allowed: 1 finding (-v shows them)" in text
     assert "/usr/bin/tool (executable, closure of 2 objects): clean" in text
-    assert "stale: nothing matches the allow entry for x" in text
+    assert "stale: no finding matches the allow entry for x" in text
     assert text.splitlines()[-1] == "1 error, 1 warning, 1 note in 2 files; 1 allowed."
     assert "\x1b" not in text
 

@@ -1,4 +1,4 @@
-"""CUDA's headers are found beside a libtorch or in a toolkit of its major version, and only where all are there."""
+"""CUDA's headers are found next to a libtorch or in a toolkit of its major version, and only if complete."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 
 from tests.fake_libtorch import CUDA, companion, fake_libtorch
 from torchlink.plan import PlanOptions, make_plan
+from torchlink.remedies.cuda_headers import headers_remedy
+from torchlink.remedies.notes import notes_on
 from torchlink.toolchain.cuda import asks_for_cuda, cuda_include_dirs, missing_headers
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
 
-MAJOR = 99  # no toolkit of this machine's serves it
+MAJOR = 99  # no toolkit on this machine has it
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +27,7 @@ def no_toolkit_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def headers(directory: Path, *names: str, major: int = MAJOR) -> Path:
-    """A directory with headers; cuda.h tells the version."""
+    """A directory with headers; cuda.h has the version."""
     for name in names:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         text = f"/* long */\n#define CUDA_VERSION {major * 1000 + 20}\n" if name == "cuda.h" else ""
@@ -38,7 +40,7 @@ def toolkit(root: Path, major: int = MAJOR) -> Path:
 
 
 def wheel(tmp_path: Path, *names: str) -> Libtorch:
-    """A CUDA libtorch whose companion packages bring these headers."""
+    """A CUDA libtorch whose companion packages contain these headers."""
     site = tmp_path / "site-packages"
     dirs = (
         companion(site / "nvidia/cu99/lib", "libcudart.so.99", in_place=True),
@@ -64,7 +66,7 @@ def test_headers_that_do_not_compile_are_not_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["CUDA_HOME", "CUDA_PATH", "PATH"])
-def test_a_toolkit_goes_behind_packages_that_lack_something(
+def test_a_toolkit_follows_packages_that_lack_something(
     tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     include = toolkit(tmp_path / "cuda")
@@ -85,7 +87,7 @@ def test_a_toolkit_of_another_major_version_is_passed_over(
     assert cuda_include_dirs(wheel(tmp_path)) == ()
 
 
-def test_a_wrapper_called_nvcc_is_no_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrapper_called_nvcc_is_not_a_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = tmp_path / "bin/nvcc"
     wrapper.parent.mkdir()
     wrapper.write_text("#!/bin/sh\nexit 1\n")
@@ -96,20 +98,20 @@ def test_a_wrapper_called_nvcc_is_no_toolkit(tmp_path: Path, monkeypatch: pytest
 
 def test_the_package_of_a_header_that_is_missing_is_named(tmp_path: Path) -> None:
     libtorch = wheel(tmp_path, "cuda_runtime_api.h")
-    lacking = missing_headers(libtorch)
-    assert lacking
-    assert "of CUDA's own headers crt/host_defines.h is missing" in lacking.what
-    assert """pip install --target "$new" 'nvidia-cuda-crt==99.2.*' && cp -rn""" in lacking.packages
-    assert f" {tmp_path}/site-packages/" in lacking.packages
-    assert lacking.help.endswith(", or a CUDA 99 toolkit (CUDA_HOME)")
-    older = missing_headers(libtorch._replace(accelerator_version="98.1"))
+    remedy = headers_remedy(libtorch)
+    assert remedy
+    assert "of CUDA's own headers crt/host_defines.h is missing" in remedy.message
+    assert """pip install --target "$new" 'nvidia-cuda-crt==99.2.*' && cp -rn""" in remedy.command
+    assert f" {tmp_path}/site-packages/" in remedy.command
+    assert remedy.text.endswith(", or a CUDA 99 toolkit (CUDA_HOME)")
+    older = headers_remedy(libtorch._replace(accelerator_version="98.1"))
     assert older
-    assert "nvidia-cuda-crt==98.1.*" in older.help
+    assert "nvidia-cuda-crt==98.1.*" in older.text
     assert missing_headers(libtorch._replace(accelerator="cpu")) is None
 
 
-def test_who_only_links_hears_nothing_of_headers(tmp_path: Path) -> None:
-    assert make_plan(wheel(tmp_path, "cuda_runtime_api.h")).notes == ()
+def test_missing_headers_are_no_note_on_a_plan(tmp_path: Path) -> None:
+    assert notes_on(make_plan(wheel(tmp_path, "cuda_runtime_api.h"))) == ()
 
 
 def test_nothing_is_missing_where_headers_are_complete(tmp_path: Path) -> None:
@@ -117,9 +119,9 @@ def test_nothing_is_missing_where_headers_are_complete(tmp_path: Path) -> None:
 
 
 def test_without_packages_only_a_toolkit_helps(tmp_path: Path) -> None:
-    lacking = missing_headers(wheel(tmp_path)._replace(companion_dirs=()))
-    assert lacking
-    assert (lacking.packages, lacking.help) == ("", "a CUDA 99 toolkit (CUDA_HOME)")
+    remedy = headers_remedy(wheel(tmp_path)._replace(companion_dirs=()))
+    assert remedy
+    assert (remedy.command, remedy.text) == ("", "a CUDA 99 toolkit (CUDA_HOME)")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_a_source_that_asks_for_cudas_headers_is_told(line: str) -> None:
 @pytest.mark.parametrize(
     "line", ["#include <torch/cuda.h>", "// #include <cuda.h>", "#include <torch/script.h>"]
 )
-def test_others_do_not_ask_for_them(line: str) -> None:
+def test_other_sources_do_not_include_them(line: str) -> None:
     assert not asks_for_cuda(f"{line}\n".encode())
 
 

@@ -1,4 +1,4 @@
-"""What compilers say of themselves is read right, for those that are not on this machine as well."""
+"""The output of compilers is read correctly, also for compilers that are not on this machine."""
 
 from __future__ import annotations
 
@@ -107,11 +107,11 @@ def test_include_dirs_are_those_of_the_search_list_without_frameworks() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "cmake version 3.25\n", "#define __STDC__ 1\n"])
-def test_what_is_no_compiler_is_told_from_one(text: str) -> None:
+def test_what_is_not_a_compiler_is_recognised(text: str) -> None:
     assert read_probe(text, "") is None
 
 
-def test_others_that_pose_as_gcc_are_not_taken_for_it() -> None:
+def test_compilers_that_imitate_gcc_are_not_taken_for_it() -> None:
     probe = read(
         (macros(__GNUC__=11, __NVCOMPILER=1, __GLIBCXX__=1, _GLIBCXX_RELEASE=11), talk("x86_64-linux-gnu"))
     )

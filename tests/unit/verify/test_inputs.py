@@ -178,10 +178,11 @@ def test_a_tensor_comes_from_a_file(tmp_path: Path) -> None:
     assert parse_input(f"[@'{path}', 1]").to_wire().startswith("list any 2 tensor int16 2x3 file:128")
 
 
-def test_a_file_without_exactly_one_tensor_is_refused(tmp_path: Path) -> None:
+def test_several_arrays_of_a_file_are_a_dict_and_one_alone_is_the_tensor(tmp_path: Path) -> None:
     numpy = needed("numpy")
     numpy.savez(tmp_path / "two.npz", a=numpy.ones(1), b=numpy.ones(1))
-    with pytest.raises(UsageError, match="one tensor, not of 2"):
-        parse_input(f"@{tmp_path / 'two.npz'}")
+    assert parse_input(f"@{tmp_path / 'two.npz'}").to_wire().startswith("dict 2 str a tensor float64 1 file:")
+    numpy.savez(tmp_path / "one.npz", a=numpy.ones(1))
+    assert parse_input(f"{tmp_path / 'one.npz'}").to_wire().startswith("tensor float64 1 file:")
     with pytest.raises(FileError, match="Cannot read"):
         parse_input("@nothing.npy")

@@ -1,6 +1,6 @@
-"""What makes two findings the same one on another day or another machine.
+"""Baselines: the findings that existed when lint was introduced, so that only new ones fail.
 
-A baseline: the findings that stood on the day lint was taken up, so that only new ones fail.
+A fingerprint identifies a finding across builds and machines.
 """
 
 from __future__ import annotations
@@ -22,63 +22,27 @@ if TYPE_CHECKING:
 
     from torchlink.lint.finding import Finding, LintReport
 
-
-_DIRECTORIES = re.compile(r"[^\s,;'\"()=]*/(?=[^/\s])")
-
-SEARCH_PATH_RULES = "rpath-"
-SAME_TREE = 2  # components that two paths share at least which are in one project: /home/someone
-
-
-def bare(text: str) -> str:
-    """A path, or a sentence with paths in it, without directories: `/home/a/libx.so` becomes `libx.so`."""
-    return _DIRECTORIES.sub("", text.replace("\\", "/").rstrip("/"))
-
-
-def fingerprint(file: str, finding: Finding) -> str:
-    """The identity of a finding: 32 hexadecimal digits over its rule, file name and subject.
-
-    Where the file is does not count, so that the fingerprint is the same in `/home/someone/build` and on a CI
-    machine; neither do severity, words and evidence, which change between releases and builds. Two findings
-    that differ in nothing but directories share a fingerprint: whoever compares must count. A search path entry
-    is what the directory is, so there it counts, as seen from the file.
-    """
-    identity = "\0".join((finding.rule, bare(file), subject_of(file, finding)))
-    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def subject_of(file: str, finding: Finding) -> str:
-    """A finding's subject without what another machine would have elsewhere."""
-    of_search_path = finding.rule.startswith(SEARCH_PATH_RULES)
-    return beside(file, finding.subject) if of_search_path else bare(finding.subject)
-
-
-def beside(file: str, directory: str) -> str:
-    """A directory as seen from a file that is in the same tree; one that is elsewhere as it is."""
-    here = os.path.dirname(os.path.abspath(file))  # noqa: PTH100, PTH120 - what a text names may lie elsewhere
-    if not directory.startswith("/"):
-        return directory
-    common = os.path.commonpath((here, directory))
-    return os.path.relpath(directory, here) if common.count("/") >= SAME_TREE else directory
-
-
 SCHEMA = 1
 TOOL = "torchlink lint baseline"
+_DIRECTORIES = re.compile(r"[^\s,;'\"()=]*/(?=[^/\s])")
+SEARCH_PATH_RULES = "rpath-"
+SAME_TREE = 2  # components that paths in one project share at least: /home/someone
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class BaselineEntry:
-    """One known finding; file and subject are for the reader, the fingerprint decides."""
+    """One known finding, identified by its fingerprint; file and subject are for readers."""
 
     file: str  # without its directory
     rule: str
-    subject: str  # without directories, but for search path entries
+    subject: str  # without directories, except for search path entries
     fingerprint: str
     count: int = 1  # how many findings share the fingerprint
     parts: tuple[str, ...] = ()  # as in `Finding.parts`, of all that share it
 
 
 def of(report: LintReport) -> tuple[BaselineEntry, ...]:
-    """The baseline of what a report finds (not of what it allows), in a stable order."""
+    """Return the baseline of a report's findings (not of those it allows), in a stable order."""
     known: Counter[tuple[str, str, str, str]] = Counter()
     parts: dict[str, set[str]] = {}
     for file in report.files:
@@ -102,9 +66,9 @@ def parse(text: str, name: str) -> tuple[BaselineEntry, ...]:
     """The entries in a baseline file's text; `name` stands in errors.
 
     Raises:
-        MalformedFileError: it is not a baseline, or one of a schema that this torchlink does not know.
+        MalformedFileError: it is not a baseline, or has a schema that this torchlink does not support.
     """
-    again = "Write it again with 'torchlink lint --write-baseline'."
+    again = "Write a new one with 'torchlink lint --write-baseline'."
     try:
         document = load_json(text)
     except ValueError as error:
@@ -121,7 +85,7 @@ def parse(text: str, name: str) -> tuple[BaselineEntry, ...]:
 
 
 def read(path: Path) -> tuple[BaselineEntry, ...]:
-    """The entries of a baseline file.
+    """Return the entries of a baseline file.
 
     Raises:
         FileError: it cannot be read.
@@ -139,21 +103,21 @@ def read(path: Path) -> tuple[BaselineEntry, ...]:
 
 
 def write(path: Path, entries: Sequence[BaselineEntry], *, force: bool = False) -> None:
-    """Write a baseline file, beside and renamed; an older baseline is replaced, another file is not.
+    """Write a baseline file atomically; only an older baseline is replaced.
 
     Raises:
-        WouldOverwriteError: something else than a baseline stands there and `force` is not given.
+        WouldOverwriteError: the path is a file other than a baseline, and `force` is not set.
         FileError: it cannot be written.
     """
     if path.exists() and not force:
         try:
             read(path)
         except FileError as error:
-            if not path.is_file():  # a FIFO, a device: what is wrong with it is said
+            if not path.is_file():  # a FIFO, a device: `read` has the right error
                 raise
             raise WouldOverwriteError(
                 f"{path} exists and is not a baseline of torchlink lint.",
-                hint="Name another file, or give --force to replace it.",
+                hint="Choose another file, or pass --force to replace it.",
             ) from error
     from torchlink.atomic import write_file
 
@@ -161,20 +125,52 @@ def write(path: Path, entries: Sequence[BaselineEntry], *, force: bool = False) 
         write_file(path, dump(entries).encode())
     except OSError as error:
         raise FileError(
-            f"Cannot write the baseline {path}: {error.strerror}.", hint="Name a file that can be written."
+            f"Cannot write the baseline {path}: {error.strerror}.", hint="Choose a path that can be written."
         ) from error
 
 
 def _entry(item: object, where: str) -> BaselineEntry:
     names = ("file", "rule", "subject", "fingerprint")
     if not isinstance(item, dict) or not all(isinstance(item.get(name), str) for name in names):
-        raise MalformedFileError(f"{where} needs the texts {', '.join(names)}.")
+        raise MalformedFileError(f"{where} must have the strings {', '.join(names)}.")
     count = item.get("count", 1)
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise MalformedFileError(f"{where}: count must be a whole number from 1 on.")
+        raise MalformedFileError(f"{where}: count must be a positive integer.")
     parts = item.get("parts", [])
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise MalformedFileError(f"{where}: parts must be a list of texts.")
+        raise MalformedFileError(f"{where}: parts must be a list of strings.")
     return BaselineEntry(
         item["file"], item["rule"], item["subject"], item["fingerprint"], count, tuple(parts)
     )
+
+
+def bare(text: str) -> str:
+    """Remove the directories of a path, or of the paths in a sentence: `/home/a/libx.so` becomes `libx.so`."""
+    return _DIRECTORIES.sub("", text.replace("\\", "/").rstrip("/"))
+
+
+def fingerprint(file: str, finding: Finding) -> str:
+    """Return the identity of a finding: 32 hexadecimal digits from its rule, file name and subject.
+
+    The directory of the file is not part of it, so that the fingerprint is the same in `/home/someone/build` and on a
+    CI machine; nor are severity, message and evidence, which change between releases and builds. Findings that differ
+    only in directories share a fingerprint, so they must be counted. For a search path entry the directory is part of
+    it, relative to the file.
+    """
+    identity = "\0".join((finding.rule, bare(file), subject_of(file, finding)))
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def subject_of(file: str, finding: Finding) -> str:
+    """Return a finding's subject without the directories that differ between machines."""
+    of_search_path = finding.rule.startswith(SEARCH_PATH_RULES)
+    return relative_to(file, finding.subject) if of_search_path else bare(finding.subject)
+
+
+def relative_to(file: str, directory: str) -> str:
+    """Return a directory relative to a file in the same tree, or as it is if it is elsewhere."""
+    here = os.path.dirname(os.path.abspath(file))  # noqa: PTH100, PTH120 - a file that a text names may not exist here
+    if not directory.startswith("/"):
+        return directory
+    common = os.path.commonpath((here, directory))
+    return os.path.relpath(directory, here) if common.count("/") >= SAME_TREE else directory

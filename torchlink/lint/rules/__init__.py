@@ -1,17 +1,15 @@
-"""Every rule there is, in the order in which reports explain them. One module a family."""
+"""Every rule, in the order of the documentation; one module per family."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchlink.lint.rules.accelerators import ACCELERATOR_RULES
 from torchlink.lint.rules.copies import COPIES
 from torchlink.lint.rules.floor import FLOOR
 from torchlink.lint.rules.interposing import INTERPOSING
 from torchlink.lint.rules.linking import LINKING
 from torchlink.lint.rules.loading import LOADING
 from torchlink.lint.rules.machine import C_LIBRARY, MACHINE
-from torchlink.lint.rules.needed_paths import NEEDED_PATHS
 from torchlink.lint.rules.search_paths import SEARCH_PATHS
 from torchlink.lint.rules.symbols import SYMBOLS
 
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 RULES: tuple[Rule, ...] = (
     *LOADING,
     *C_LIBRARY,
-    *NEEDED_PATHS,
-    *ACCELERATOR_RULES,
     *LINKING,
     *SYMBOLS,
     *INTERPOSING,
@@ -36,24 +32,24 @@ RULES: tuple[Rule, ...] = (
 
 
 def choose(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tuple[Rule, ...]:
-    """The rules that are to be heard.
+    """Return the rules that are selected and not ignored.
 
     Args:
-        select: ids or globs; all rules where empty.
+        select: ids or globs; empty means all rules.
         ignore: ids or globs.
 
     Raises:
-        UsageError: a pattern fits no rule: it would silently do nothing.
+        UsageError: a pattern matches no rule, and would silently do nothing.
     """
     if not select and not ignore:
         return RULES
     from torchlink.errors import UsageError
     from torchlink.lint.policy.allow import matching, selected
-    from torchlink.lint.policy.config import nearest
+    from torchlink.settings import nearest
 
     names = [rule.id for rule in RULES]
     for pattern in (*select, *ignore):
         if not any(matching(name, (pattern,)) for name in names):
             hint = nearest(pattern, names) or f"The rules are: {', '.join(sorted(names))}."
-            raise UsageError(f"There is no rule {pattern!r}.", hint=hint)
+            raise UsageError(f"No such rule: {pattern!r}.", hint=hint)
     return tuple(rule for rule in RULES if selected(rule.id, select, ignore))

@@ -1,4 +1,4 @@
-"""The rule about symbol versions that the target system does not have yet."""
+"""The rule about symbol versions that are newer than the target system's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.bounds import whole_number
-from torchlink.libtorch.floor import newest_fitting
 from torchlink.lint.context import file_name
 from torchlink.lint.finding import Severity, rule
 
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # symbols named of one object
 VERSION = r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)*)$"
-# Marks of glibc that stand for a way of linking rather than for symbols, and the version that brought them.
+# Version names of glibc that stand for a linking feature rather than for symbols, and the release that introduced each.
 MARKS = {"GLIBC_ABI_DT_RELR": (2, 36), "GLIBC_ABI_GNU2_TLS": (2, 42), "GLIBC_ABI_GNU_TLS": (2, 42)}
 LIBRARY = {"GLIBC": "glibc", "GLIBCXX": "libstdc++", "CXXABI": "libstdc++"}
 
 
 def where_built(target: str) -> str:
-    """Where a program for a target with another C library is built."""
+    """Return where to build a program for a target with a different C library."""
     image = "Alpine, or in an image such as quay.io/pypa/musllinux_1_2_x86_64"
     return image if target.startswith("musllinux") else f"{target} itself or in its container image"
 
@@ -42,7 +41,7 @@ class TooNewVersion(NamedTuple):
 
 @rule("floor-above-target", Severity.ERROR, "Needs newer symbol versions than the target system has.")
 def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding for glibc and one for libstdc++, whose GLIBCXX and CXXABI grow together."""
+    """One finding for glibc and one for libstdc++, whose GLIBCXX and CXXABI versions advance together."""
     if not context.options.floors:
         return
     if (other := other_c_library_there(context)) is not None:
@@ -50,10 +49,9 @@ def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
         torch = bool(context.torch) and theirs == "glibc"
         yield rule.finding(
             theirs,
-            f"{context.name} is for {theirs}, and {context.options.target} has {ours}: it does not start there.",
-            f"Name a system with glibc, or build PyTorch from source on {context.options.target} and "
-            f"{context.name} with "
-            "it: no published libtorch is for musl."
+            f"{context.name} is built for {theirs}, but {context.options.target} has {ours}: it does not start there.",
+            f"Choose a target with glibc, or build PyTorch from source on {context.options.target} and link "
+            f"{context.name} with it: no published libtorch is for musl."
             if torch
             else f"Build it on {where_built(context.options.target or '')}.",
         )
@@ -64,7 +62,7 @@ def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
             for family, excess in above(each, context):
                 found.setdefault(LIBRARY[family], []).append(excess)
     for library, excesses in found.items():
-        # GLIBCXX says more than CXXABI, and their numbers cannot be compared.
+        # GLIBCXX is more telling than CXXABI, and their numbers cannot be compared.
         top = max(excesses, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
         setting = [each.object for each in excesses if each.version == top.version]
         names = list(dict.fromkeys(file_name(each.path) for each in setting))
@@ -80,14 +78,14 @@ def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
 
 
 def other_c_library_there(context: LintContext) -> tuple[str, str] | None:
-    """The C library of the binary and that of the target where they differ, else None."""
+    """Return the C library of the binary and that of the target if they differ."""
     there = "musl" if context.options.floors.get("GLIBC") == () else "glibc"
     here = context.system.family
     return (here, there) if here != there and context.subject.elf.dynamic.needed else None
 
 
 def above(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, TooNewVersion]]:
-    """The needed versions above the target's, of libraries that the target itself brings."""
+    """Return the needed versions above the target's, of libraries that the target itself provides."""
     served = {edge.name: edge.path for edge in context.closure.edges_of(each.path)}
     for need in each.elf.version_needs():
         parsed = parse(need)
@@ -103,7 +101,7 @@ def above(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, TooNe
 
 
 def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
-    """The family and number of a version that can be compared, else None."""
+    """Return the family and number of a version that can be compared, else None."""
     if need.version in MARKS:
         return "GLIBC", MARKS[need.version]
     match = re.match(VERSION, need.version)
@@ -111,7 +109,7 @@ def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
 
 
 def allowed_version(version: str, context: LintContext) -> str:
-    """The target's own version of the same family, as it is written."""
+    """Return the target's newest version of the same family, such as GLIBC_2.31."""
     family = version.partition("_")[0]
     return f"{family}_{'.'.join(map(str, context.options.floors[family]))}"
 
@@ -123,7 +121,7 @@ def fix(
     excesses: list[TooNewVersion],
     context: LintContext,
 ) -> str:
-    """The fix that lowers the floor."""
+    """Return the fix: where to build so that older symbol versions suffice."""
     of_torch = torch_itself(excesses, context)
     if all(context.belongs_to_torch(each) for each in setting):
         return of_torch
@@ -134,29 +132,31 @@ def fix(
         where = f"the container image of {where}"
     else:
         where = f"{where} itself or in its container image"
-    words = f"Build on {where}; what is built on an older system runs on a newer one"
+    advice = f"Build on {where}; a binary built on an older system runs on newer ones"
     if of_torch:
-        words = f"{of_torch} Then build {context.name} on {where} as well"
+        advice = f"{of_torch} Then build {context.name} on {where} as well"
     if library == "libstdc++":
         return (
-            f"{words}. Or bring libstdc++.so.6 along, or link with -static-libstdc++, which may need a newer glibc "
-            "instead."
+            f"{advice}. Or ship libstdc++.so.6 with it, or link with -static-libstdc++, which may in turn need a newer "
+            "glibc."
         )
-    return f"{words}."
+    return f"{advice}."
 
 
 def torch_itself(excesses: list[TooNewVersion], context: LintContext) -> str:
-    """What is to be said where the target is too old for libtorch's own libraries, in sentences; else nothing."""
+    """Return sentences about libtorch's own libraries if the target is too old for them, else an empty string."""
     of_torch = [each for each in excesses if context.belongs_to_torch(each.object)]
     if not of_torch:
         return ""
+    from torchlink.libtorch.floor import newest_fitting
+
     top = max(of_torch, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
     where = context.options.target or "the target"
     fitting = newest_fitting(context.subject.elf.machine, context.options.floors)
     instead = (
         f"the newest torch that can is {fitting}."
         if fitting
-        else "no wheel of torch on PyPI is known that can: build libtorch there from source."
+        else "no torch wheel on PyPI is known to run there: build libtorch from source on it."
     )
     return (
         f"This libtorch cannot run on {where}, wherever {context.name} is built: {file_name(top.object.path)} itself "
@@ -165,19 +165,19 @@ def torch_itself(excesses: list[TooNewVersion], context: LintContext) -> str:
 
 
 def evidence(excesses: list[TooNewVersion]) -> Iterator[str]:
-    """A line for each object and version, with symbols that ask for it."""
+    """Return a line per object and version, with symbols that need it."""
     for excess in sorted(excesses, reverse=True, key=lambda each: each.number):
         elf = excess.object.elf
-        # A variable that a program has copied into itself is not undefined in its table.
-        symbols = asking(elf.references(relocated=False), excess.version) or asking(
+        # A variable with a copy relocation is not undefined in the program's symbol table.
+        symbols = needing(elf.references(relocated=False), excess.version) or needing(
             elf.references(), excess.version
         )
         named = f" ({', '.join(symbols[:SHOWN])}{', …' * (len(symbols) > SHOWN)})" if symbols else ""
         yield f"{excess.object.path}: {excess.version}{named}"
 
 
-def asking(references: Iterable[Reference], version: str) -> list[str]:
-    """The mangled names of the references that ask for a version."""
+def needing(references: Iterable[Reference], version: str) -> list[str]:
+    """Return the mangled names of the references that need a version."""
     return [each.name.decode("utf-8", "replace") for each in references if each.version == version]
 
 

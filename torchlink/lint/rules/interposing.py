@@ -1,9 +1,8 @@
-"""Which objects take the place of libtorch's own functions, because they are loaded before it.
+"""The rule about objects that interpose libtorch's own functions because they are loaded before it.
 
-A library that exports what it also calls looks those calls up by name, and the first object in load order that has the
-name gets them: libtorch_cpu.so holds a BLAS, a libuv, a miniz and more, and exports them.
-
-The rule about libraries that take the place of what libtorch's libraries hold themselves.
+A library binds calls to its own exported functions by name, and the first object in load order that defines the name
+wins. libtorch_cpu.so contains and exports a BLAS, libuv, miniz and more, so a library that is loaded earlier can take
+the place of those.
 """
 
 from __future__ import annotations
@@ -30,29 +29,35 @@ if TYPE_CHECKING:
 
 
 RUNTIMES = re.compile(f"{IMPLIED}|{CXX_RUNTIME}|{LIBM}|{PARTS_OF_LIBC}")
-SPECIAL = ("_ZG", "_ZT", "_ZZ")  # what C++ makes for a class or function beside it
-# What is next to libtorch's libraries, links them and is not linked by users.
+SPECIAL = ("_ZG", "_ZT", "_ZZ")  # guards, vtables, local statics
+# Libraries next to libtorch's that link it and are not linked by users are included.
 OF_TORCH = TORCH_LIBRARIES | TEST_LIBRARIES | {"shm"}
+SHOWN = 3  # symbols of a kind in a finding's evidence
+FAMILIES = 3  # families in a sentence
+FLAGS = "$(torchlink flags --link)"
+KEEP = f"-Wl,--push-state,--no-as-needed {FLAGS} -Wl,--pop-state"
 
 
 class BoundSymbols(NamedTuple):
-    """What one object takes of one of libtorch's libraries."""
+    """The symbols of one of libtorch's libraries that bind to another object."""
 
     library: LoadedObject  # libtorch's
-    symbols: dict[str, tuple[str, ...]]  # family -> mangled names that bind to the object instead
-    kept: dict[str, tuple[str, ...]]  # family -> what stays the library's own; only families that are mixed
+    symbols: dict[str, tuple[str, ...]]  # family -> mangled names that bind to the other object
+    kept: dict[
+        str, tuple[str, ...]
+    ]  # family -> names that bind to the library itself, for mixed families only
 
     @property
     def total(self) -> int:
-        """How many symbols are taken."""
+        """The number of symbols that bind to the other object."""
         return sum(map(len, self.symbols.values()))
 
 
 def interposed(context: LintContext) -> dict[str, list[BoundSymbols]]:
-    """Paths of objects that libtorch's libraries bind to instead of themselves, each with what is taken.
+    """Return the objects that libtorch's libraries bind to instead of to themselves: path -> bound symbols.
 
-    Nothing for libtorch's own libraries as the subject, and nothing for an extension that Python imports when libtorch
-    has bound its symbols already.
+    Empty if the binary is one of libtorch's libraries, or an extension that is imported after torch, when libtorch has
+    already bound its symbols.
     """
     found: dict[str, list[BoundSymbols]] = {}
     if (
@@ -62,11 +67,11 @@ def interposed(context: LintContext) -> dict[str, list[BoundSymbols]]:
         or is_torchs_program(context)
     ):
         return found
-    own, shelf = brought_by_torch(context), _Definitions()
+    own, definitions = torch_and_dependencies(context), _Definitions()
     for library in (each for objects in context.torch.values() for each in objects):
-        before = [each for each in context.scope.before(library.path) if may_take(each, own)]
-        for path, taken in taken_of(library, before, context, shelf):
-            found.setdefault(path, []).append(taken)
+        before = [each for each in context.scope.before(library.path) if may_interpose(each, own)]
+        for path, bound in bound_elsewhere(library, before, context, definitions):
+            found.setdefault(path, []).append(bound)
     return found
 
 
@@ -76,30 +81,30 @@ def is_of_torch(each: LoadedObject) -> bool:
 
 
 def is_torchs_program(context: LintContext) -> bool:
-    """Whether the binary is one of the test programs in a wheel's or zip's `bin`, which hold parts of libtorch."""
+    """Whether the binary is one of the test programs in a wheel's or zip's `bin`, which contain parts of libtorch."""
     directory, name = posixpath.split(real_dir(context.subject))
     roots = {posixpath.dirname(each) for each in context.torch_dirs}
     return name == "bin" and directory in roots and is_torch_root(Path(directory))
 
 
 def is_torch_root(directory: Path) -> bool:
-    """Whether a directory is a wheel's package or an unpacked zip, and no prefix of many things."""
-    return any((directory / mark).is_file() for mark in ("version.py", "build-version"))
+    """Whether a directory is a wheel's package or an unpacked zip, rather than a prefix of many packages."""
+    return any((directory / name).is_file() for name in ("version.py", "build-version"))
 
 
-def brought_by_torch(context: LintContext) -> set[str]:
-    """Paths of libtorch's libraries and of all that they need: made to go with it."""
+def torch_and_dependencies(context: LintContext) -> set[str]:
+    """Return the paths of libtorch's libraries and of everything that they need, which was built to match."""
     own = {each.path for objects in context.torch.values() for each in objects}
-    left = list(own)
-    while left:
-        asked = {edge.path for edge in context.closure.edges_of(left.pop()) if edge.path} - own
-        own |= asked
-        left += asked
+    pending = list(own)
+    while pending:
+        needed = {edge.path for edge in context.closure.edges_of(pending.pop()) if edge.path} - own
+        own |= needed
+        pending += needed
     return own
 
 
-def may_take(each: LoadedObject, own: set[str]) -> bool:
-    """Whether it matters what an object defines that is loaded before libtorch."""
+def may_interpose(each: LoadedObject, own: set[str]) -> bool:
+    """Whether the definitions of an object that is loaded before libtorch matter."""
     name = each.elf.dynamic.soname or file_name(each.path)
     return not (
         each.path in own or each.found_via.kind == "interpreter" or RUNTIMES.match(name) or is_of_torch(each)
@@ -107,56 +112,58 @@ def may_take(each: LoadedObject, own: set[str]) -> bool:
 
 
 class _Definitions:
-    """What objects define and what libtorch's libraries let others take, each read once."""
+    """The definitions of objects and the preemptible ones of libtorch's libraries, each read once."""
 
     def __init__(self) -> None:
         self._own: dict[str, list[Definition]] = {}
         self._all: dict[str, list[Definition]] = {}
 
     def preemptible(self, library: LoadedObject) -> list[Definition]:
-        """What a library of libtorch looks up by name although it defines it."""
+        """Return the definitions of a library of libtorch that it binds to by name."""
         if library.path not in self._own:
             self._own[library.path] = library.elf.preemptible()
         return self._own[library.path]
 
     def shared(self, each: LoadedObject, library: LoadedObject) -> list[bytes]:
-        """The names that an object defines in its own right and a library of libtorch has too.
+        """Return the names that both an object and a library of libtorch define, without copies of inline functions.
 
-        Looked up in the larger one of the two. Not copies of inline functions.
+        The names of the smaller one are looked up in the larger one.
         """
         if each.elf.symbol_count > library.elf.symbol_count:
-            names = served(each, (symbol.name for symbol in self.preemptible(library)))
+            names = defined_in(each, (symbol.name for symbol in self.preemptible(library)))
             return [name for name in names if not is_cxx(name) or is_strong(name, each)]
         if each.path not in self._all:
             self._all[each.path] = each.elf.definitions()
         own = self._all[each.path]
-        return served(library, (symbol.name for symbol in own if symbol.strong or not is_cxx(symbol.name)))
+        return defined_in(
+            library, (symbol.name for symbol in own if symbol.strong or not is_cxx(symbol.name))
+        )
 
 
-def served(each: LoadedObject, names: Iterable[bytes]) -> list[bytes]:
-    """Those of some names that would bind to an object."""
+def defined_in(each: LoadedObject, names: Iterable[bytes]) -> list[bytes]:
+    """Return those of some names that would bind to an object."""
     wanted: list[Wanted] = [(gnu_hash(name), name, None, number) for number, name in enumerate(names)]
     unresolved = {number for *_, number in each.elf.unresolved(wanted)}
     return [name for _, name, _, number in wanted if number not in unresolved]
 
 
 def is_strong(name: bytes, each: LoadedObject) -> bool:
-    """Whether an object's definition is more than a copy of an inline function."""
+    """Whether an object's definition is strong, that is, not a copy of an inline function."""
     found = each.elf.find_symbol(name.decode("utf-8", "surrogateescape"))
     return found is not None and found.binding == "global"
 
 
 def is_cxx(name: bytes) -> bool:
-    """Whether a name is C++'s, where a weak definition is a copy of an inline function that any user may have."""
+    """Whether a name is a mangled C++ name, whose weak definitions are copies of inline functions in every user."""
     return name.startswith(b"_Z")
 
 
-def replacing(each: LoadedObject, library: LoadedObject, shelf: _Definitions) -> frozenset[bytes]:
-    """The names of a library's own implementation that an object brings another implementation of.
+def replaced_names(each: LoadedObject, library: LoadedObject, definitions: _Definitions) -> frozenset[bytes]:
+    """Return the names of a library for which an object has another implementation.
 
-    Not variables that copy relocations have brought into a program.
+    Variables with a copy relocation in a program are left out.
     """
-    names = frozenset(shelf.shared(each, library))
+    names = frozenset(definitions.shared(each, library))
     if names and each.found_via.kind == "program":
         names -= {reference.name for reference in each.elf.references() if reference.copied}
     if not names:
@@ -166,39 +173,42 @@ def replacing(each: LoadedObject, library: LoadedObject, shelf: _Definitions) ->
     return frozenset(name for name in names if family(name) is not None and not is_hook(name))
 
 
-def taken_of(
-    library: LoadedObject, before: Iterable[LoadedObject], context: LintContext, shelf: _Definitions
+def bound_elsewhere(
+    library: LoadedObject, before: Iterable[LoadedObject], context: LintContext, definitions: _Definitions
 ) -> Iterator[tuple[str, BoundSymbols]]:
-    """What is taken of one library, by the paths of who takes it.
+    """Return the symbols of one library that bind to objects loaded before it: (path of the object, symbols).
 
-    A symbol counts where one implementation takes the place of another. Where any has, all that binds there of its
-    family is counted, copies of inline functions included.
+    A family counts if one of its implementations replaces another; then all its symbols that bind to the object are
+    counted, copies of inline functions included.
     """
-    named = {each.path: replacing(each, library, shelf) for each in before}
-    candidates = frozenset[bytes]().union(*named.values())
+    replaced = {each.path: replaced_names(each, library, definitions) for each in before}
+    candidates = frozenset[bytes]().union(*replaced.values())
     if not candidates:
         return
     from torchlink.lint.symbol_families import family, is_hook
 
-    own = shelf.preemptible(library)
+    own = definitions.preemptible(library)
     seeds = [each for each in own if each.name in candidates and (each.strong or is_cxx(each.name))]
     bound, _ = context.scope.interposed(library.path, seeds)
-    seeds = [each for path, symbols in bound.items() for each in symbols if each.name in named.get(path, ())]
+    seeds = [
+        each for path, symbols in bound.items() for each in symbols if each.name in replaced.get(path, ())
+    ]
     if not seeds:
         return
     families, languages = {family(each.name) for each in seeds}, {is_cxx(each.name) for each in seeds}
     alike = [each for each in own if is_cxx(each.name) in languages and family(each.name) in families]
     bound, kept = context.scope.interposed(library.path, alike)
-    # What any user of the headers has a copy of says nothing about whose implementation it is.
-    left = by_family(each for each in kept if each.strong and not is_hook(each.name))
+    # A copy of an inline function does not show whose implementation it is.
+    own_names = by_family(each for each in kept if each.strong and not is_hook(each.name))
     for path, symbols in bound.items():
-        if path in named:
+        if path in replaced:
             grouped = by_family(symbols)
-            yield path, BoundSymbols(library, grouped, {each: left[each] for each in grouped if each in left})
+            mixed = {each: own_names[each] for each in grouped if each in own_names}
+            yield path, BoundSymbols(library, grouped, mixed)
 
 
 def by_family(symbols: Iterable[Definition]) -> dict[str, tuple[str, ...]]:
-    """Mangled names by family, in alphabetical order with vtables, guards and the like at the end."""
+    """Group mangled names by family, in alphabetical order with vtables, guards and the like at the end."""
     from torchlink.lint.symbol_families import family
 
     found: dict[str, list[str]] = {}
@@ -210,86 +220,81 @@ def by_family(symbols: Iterable[Definition]) -> dict[str, tuple[str, ...]]:
     }
 
 
-SHOWN = 3  # symbols of a kind in a finding's evidence
-FAMILIES = 3  # families in a sentence
-FLAGS = "$(torchlink flags --link)"
-KEEP = f"-Wl,--push-state,--no-as-needed {FLAGS} -Wl,--pop-state"
-
-
 @rule(
     "interposed-symbols",
     Severity.WARNING,
-    "A library that is loaded before libtorch takes the place of functions that libtorch has itself.",
+    "A library that is loaded before libtorch interposes functions that libtorch contains itself.",
 )
 def interposed_symbols(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding for each object that takes some; an error where libtorch then mixes two implementations.
+    """One finding per interposing object; an error if libtorch then mixes two implementations.
 
-    Python imports torch first as a rule, and libtorch has bound its symbols when the extension is loaded.
+    A note for a Python extension: torch is usually imported first, and has then bound its symbols.
     """
-    for path, taken in context.once(interposed).items():
-        taker = context.closure.object(path)
-        if taker is None or any(taker.elf.defines(symbol) for symbol in OWN_SYMBOLS.values()):
-            continue  # a static copy of libtorch is another rule's
-        severity = Severity.ERROR if any(each.kept for each in taken) else None
+    for path, bound in context.once(interposed).items():
+        interposer = context.closure.object(path)
+        if interposer is None or any(interposer.elf.defines(symbol) for symbol in OWN_SYMBOLS.values()):
+            continue  # `static-libtorch-copy` reports it
+        severity = Severity.ERROR if any(each.kept for each in bound) else None
         yield rule.finding(
             file_name(path),
-            " ".join((sentence(taker, taken, context), *map(consequence, taken))) + when(context),
-            cure(taker, context),
-            tuple(evidence(taker, taken, context)),
+            " ".join((interposition(interposer, bound, context), *map(consequence, bound)))
+            + condition(context),
+            fix(interposer, context),
+            tuple(evidence(interposer, bound, context)),
             severity=Severity.NOTE if context.is_extension else severity,
-        )._replace(parts=tuple(sorted({family for each in taken for family in each.symbols})))
+        )._replace(parts=tuple(sorted({family for each in bound for family in each.symbols})))
 
 
-def sentence(taker: LoadedObject, taken: list[BoundSymbols], context: LintContext) -> str:
-    """Who takes how many symbols of whom."""
+def interposition(interposer: LoadedObject, bound: list[BoundSymbols], context: LintContext) -> str:
+    """Return a sentence: which object interposes how many symbols of which library."""
     counts = [
         f"{each.total} symbol{'s' * (each.total > 1)} that {file_name(each.library.path)} defines for itself "
-        f"({some([f'{len(names)} of {family}' for family, names in most_first(each.symbols)])})"
-        for each in taken
+        f"({some([f'{len(names)} of {family}' for family, names in largest_first(each.symbols)])})"
+        for each in bound
     ]
-    itself = taker.path == context.subject.path
-    who = (
-        f"{context.name} itself takes"
+    itself = interposer.path == context.subject.path
+    subject = (
+        f"{context.name} itself interposes"
         if itself
-        else f"{file_name(taker.path)} is loaded before libtorch and takes"
+        else f"{file_name(interposer.path)} is loaded before libtorch and interposes"
     )
-    return f"{who} {' and '.join(counts)}: libtorch's own calls go there."
+    return f"{subject} {' and '.join(counts)}: libtorch's own calls go there."
 
 
-def consequence(taken: BoundSymbols) -> str:
-    """What that does to libtorch, as a sentence."""
-    library = file_name(taken.library.path)
-    if not taken.kept:
-        families = some([family for family, _ in most_first(taken.symbols)])
+def consequence(bound: BoundSymbols) -> str:
+    """Return a sentence: the effect on libtorch."""
+    library = file_name(bound.library.path)
+    if not bound.kept:
+        families = some([family for family, _ in largest_first(bound.symbols)])
         return (
-            f"It has all that {library} uses of {families}, so that libtorch runs with another implementation than it "
-            "was built and tested with."
+            f"It has all that {library} uses of {families}, so libtorch runs with a different implementation than the "
+            "one it was built and tested with."
         )
-    kept = [f"{len(names)} of {family}" for family, names in most_first(taken.kept)]
+    kept = [f"{len(names)} of {family}" for family, names in largest_first(bound.kept)]
     return (
-        f"The rest stays {library}'s own ({some(kept)}): two implementations are mixed, which crashes or "
-        "computes wrong results."
+        f"The rest binds to {library} itself ({some(kept)}): two implementations are mixed, which crashes or gives "
+        "wrong results."
     )
 
 
-def when(context: LintContext) -> str:
-    """In what case that happens, where the binary does not decide it alone."""
+def condition(context: LintContext) -> str:
+    """Return a sentence about the load order that this depends on, or an empty string for a program."""
     if context.is_extension:
-        return f" That is so where {context.name} is imported before torch."
-    return "" if context.is_program else " That is so where nothing has loaded libtorch before."
+        return f" This happens if {context.name} is imported before torch."
+    return "" if context.is_program else " This happens if nothing has loaded libtorch before."
 
 
-def cure(taker: LoadedObject, context: LintContext) -> str:
-    """The order on the link line that puts libtorch first, or what else helps."""
-    if taker.found_via.kind == "preload":
-        return f"Take {file_name(taker.path)} out of LD_PRELOAD (or /etc/ld.so.preload)."
-    if taker.path == context.subject.path:
+def fix(interposer: LoadedObject, context: LintContext) -> str:
+    """Return the fix: usually the order on the link line that puts libtorch first."""
+    if interposer.found_via.kind == "preload":
+        return f"Remove {file_name(interposer.path)} from LD_PRELOAD (or /etc/ld.so.preload)."
+    if interposer.path == context.subject.path:
         return (
-            "Do not export what is linked statically: link with -Wl,--exclude-libs,ALL (in CMake "
-            "target_link_options(TARGET PRIVATE LINKER:--exclude-libs,ALL)) and without -rdynamic, or compile it with "
+            "Do not export statically linked symbols: link with -Wl,--exclude-libs,ALL (in CMake "
+            "target_link_options(TARGET PRIVATE LINKER:--exclude-libs,ALL)) and without -rdynamic, or compile with "
             "-fvisibility=hidden."
         )
-    owner, named = on_whose_line(taker, context)
+    owner, named = object_to_relink(interposer, context)
     flags = FLAGS if uses_torch(owner, context) else KEEP
     file = file_name(named.path)
     library = f"-l{bare_name(named.elf.dynamic.soname or file)}" if file.startswith("lib") else named.path
@@ -300,52 +305,52 @@ def cure(taker: LoadedObject, context: LintContext) -> str:
     )
 
 
-def on_whose_line(taker: LoadedObject, context: LintContext) -> tuple[LoadedObject, LoadedObject]:
-    """The object to link again, and the library on its line before which libtorch has to come.
+def object_to_relink(interposer: LoadedObject, context: LintContext) -> tuple[LoadedObject, LoadedObject]:
+    """Return the object to relink, and the library on its link line that libtorch has to precede.
 
-    The one that asks for the taker, or the binary itself where that is nobody's to link: either way libtorch is loaded
-    before the taker, because the loader goes breadth first.
+    That is the object that needs the interposer, or the binary itself if the user cannot relink that one: either way
+    libtorch is loaded before the interposer, because the loader proceeds breadth first.
     """
-    named = taker
+    named = interposer
     while True:
         asking = context.closure.object(named.needed_by or "")
-        if asking is None or asking is context.subject or (named is taker and asking in context.own):
+        if asking is None or asking is context.subject or (named is interposer and asking in context.own):
             return asking or context.subject, named
         named = asking
 
 
 def uses_torch(owner: LoadedObject, context: LintContext) -> bool:
-    """Whether an object uses a library of libtorch, so that a linker keeps it wherever it stands on the line."""
+    """Whether an object uses a library of libtorch, so that --as-needed keeps it anywhere on the link line."""
     if not owner.elf.dynamic.present:  # only a text names it
         return True
     providers = map(context.scope.provider, context.scope.references(owner.path))
     return any(each is not None and is_of_torch(each) for each in providers)
 
 
-def evidence(taker: LoadedObject, taken: list[BoundSymbols], context: LintContext) -> Iterator[str]:
-    """Some of the symbols, some of those that stay, and the order in which the objects are loaded."""
-    for each in taken:
-        names = [name for _, names in most_first(each.symbols) for name in names]
-        yield from (f"taken: {name}" for name in names[:SHOWN])
-        for _, left in most_first(each.kept):
-            yield from (f"kept by {file_name(each.library.path)}: {name}" for name in left[:SHOWN])
-    if taker.path != context.subject.path:
-        yield f"{taker.path}: {taker.found_via}, needed by {taker.needed_by}"
-    libraries = {each.library.path for each in taken}
+def evidence(interposer: LoadedObject, bound: list[BoundSymbols], context: LintContext) -> Iterator[str]:
+    """Return some of the interposed symbols, some that bind to the library itself, and the load order."""
+    for each in bound:
+        names = [name for _, names in largest_first(each.symbols) for name in names]
+        yield from (f"interposed: {name}" for name in names[:SHOWN])
+        for _, kept in largest_first(each.kept):
+            yield from (f"kept by {file_name(each.library.path)}: {name}" for name in kept[:SHOWN])
+    if interposer.path != context.subject.path:
+        yield f"{interposer.path}: {interposer.found_via}, needed by {interposer.needed_by}"
+    libraries = {each.library.path for each in bound}
     order = [each.path for each in context.closure.objects]
-    places = (path for path in order if path == taker.path or path in libraries)
-    yield f"load order: {', '.join(f'#{order.index(path) + 1} {file_name(path)}' for path in places)}"
+    paths = (path for path in order if path == interposer.path or path in libraries)
+    yield f"load order: {', '.join(f'#{order.index(path) + 1} {file_name(path)}' for path in paths)}"
 
 
-def most_first(families: dict[str, tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
-    """Families with their names, the largest first."""
+def largest_first(families: dict[str, tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return families with their names, the largest first."""
     return sorted(families.items(), key=lambda each: (-len(each[1]), each[0]))
 
 
-def some(words: list[str]) -> str:
-    """The first few, and how many more."""
-    more = len(words) - FAMILIES
-    return ", ".join(words[:FAMILIES]) + (f" and {more} more" if more > 0 else "")
+def some(texts: list[str]) -> str:
+    """Return the first few texts and the number of further ones."""
+    more = len(texts) - FAMILIES
+    return ", ".join(texts[:FAMILIES]) + (f" and {more} more" if more > 0 else "")
 
 
 INTERPOSING = (interposed_symbols,)

@@ -1,7 +1,4 @@
-"""The rule about the C library: what was linked with glibc does not run with musl, nor the other way round.
-
-Rules about the machine that a binary is for, and about how it wants to be mapped.
-"""
+"""Rules about the system that a binary is for: its C library, its processor, and how its segments are mapped."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
 from torchlink.lint.context import file_name, real_dir
 from torchlink.lint.finding import Severity, rule
 from torchlink.lint.missing import OTHER_MACHINE, is_foreign, missing_names, other_c_library, severity_of
-from torchlink.lint.search_path import all_entries
+from torchlink.lint.search_dirs import all_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +21,18 @@ if TYPE_CHECKING:
 
 
 SHOWN = 5  # symbols in a finding's evidence
+# Subdirectories that glibc before 2.37 searches on some processors.
+LEGACY_NAMES = frozenset(
+    {"tls", "sse2", "atomics", "x86_64", "i586", "i686", "haswell", "xeon_phi", "avx512_1"}
+)
+SEARCH_KINDS = frozenset({"rpath", "runpath", "LD_LIBRARY_PATH"})  # search directories that the user chose
 
 
-@rule("c-library-mismatch", Severity.ERROR, "A library was linked with another C library than the program.")
+@rule(
+    "c-library-mismatch", Severity.ERROR, "A library was linked with a different C library than the program."
+)
 def c_library_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding for all of them: the cause is the system that they were built for."""
+    """One finding for all such libraries: they have one cause, the system that they were built for."""
     objects = context.once(other_c_library)
     if not objects:
         return
@@ -40,22 +44,21 @@ def c_library_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
     loader = f", whose loader is {context.system.interpreter}" if context.system.interpreter else ""
     whose = "This libtorch is" if torch & objects.keys() else f"{names} {are}"
     subject = (
-        f"{context.name} was itself linked with {theirs} (it needs {needed}), and {ours} would load it"
+        f"{context.name} was itself linked with {theirs} (it needs {needed}), but is loaded by {ours}"
         if context.subject.path in objects
-        else f"{whose} built for {theirs} ({names}: {need} {needed}), and {context.name} runs on {ours}{loader}"
+        else f"{whose} built for {theirs} ({names}: {need} {needed}), but {context.name} runs on {ours}{loader}"
     )
-    fix = f"Take a build of {names} for {ours}, or build and run {context.name} on a system with {theirs}."
+    fix = f"Use a build of {names} for {ours}, or build and run {context.name} on a system with {theirs}."
     if torch & objects.keys() and theirs == "glibc":
         fix = (
             f"Build and run {context.name} on a system with glibc (an image such as debian:12-slim instead of "
-            "Alpine), or "
-            "build PyTorch from source on the system with musl: no published libtorch is for musl, and gcompat does "
-            "not make up for it."
+            "Alpine), or build PyTorch from source on musl: no published libtorch is for musl, and gcompat does not "
+            "provide enough of glibc."
         )
     missing = {edges[0].name: edges for edges in missing_names(context).get(rule.id, ())}
     yield rule.finding(
         "libtorch" if torch & objects.keys() else names,
-        f"{subject}: it does not start.",
+        f"{subject}: {context.name} does not start.",
         fix,
         (
             *(f"{name}: not found" for name in missing),
@@ -65,7 +68,7 @@ def c_library_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
 
 
 def unresolved(context: LintContext, objects: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    """What a text calls undefined in these objects, a line each."""
+    """Return the symbols that a text lists as undefined in these objects, one line per object."""
     if not context.from_text:
         return
     for path in objects:
@@ -75,28 +78,19 @@ def unresolved(context: LintContext, objects: dict[str, tuple[str, ...]]) -> Ite
             yield f"{file_name(path)}: symbol not found: {', '.join(symbols[:SHOWN])}{more}"
 
 
-C_LIBRARY = (c_library_mismatch,)
-
-
-LEGACY_NAMES = frozenset(
-    {"tls", "sse2", "atomics", "x86_64", "i586", "i686", "haswell", "xeon_phi", "avx512_1"}
-)
-SEARCH_KINDS = frozenset({"rpath", "runpath", "LD_LIBRARY_PATH"})  # where the user said to look
-
-
 @rule("wrong-architecture", Severity.ERROR, "A library of the closure is for another machine.")
 def wrong_architecture(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding a file that the loader passes over, and one for a binary that is not for this machine."""
+    """One finding per file that the loader skips, and one for a binary that is not for this machine."""
     machine = context.subject.elf.machine
     named: set[str] = set()
     if is_foreign(context):
         unknown = [edges[0].name for edges in missing_names(context).get(rule.id, ())]
         yield rule.finding(
             context.name,
-            f"{context.name} is for {machine}, and this machine is {this_machine().arch} without a loader for it: it "
-            "does not start here, and what it would load from the system cannot be checked.",
-            "Check it as it will be run: --root DIR with an image or sysroot of that machine. If it was to run here, "
-            "build it with this machine's compiler.",
+            f"{context.name} is for {machine}, but this machine is {this_machine().arch} and has no loader for "
+            f"{machine}: it does not start here, and its system libraries cannot be checked.",
+            f"Pass --root DIR with an image or sysroot for {machine}. If it is meant to run here, build it with this "
+            "machine's compiler.",
             tuple(f"not checked: {name}" for name in unknown if bare_name(name) not in TORCH_LIBRARIES),
             severity=Severity.WARNING,
         )
@@ -105,60 +99,61 @@ def wrong_architecture(rule: Rule, context: LintContext) -> Iterator[Finding]:
     for edge in context.closure.edges:
         if of_the_system(edge):
             continue
-        for path, reason in passed_over(edge, context):
+        for path, reason in skipped_files(edge, context):
             if path not in named:
                 named.add(path)
-                lost = edge.missing
-                outcome = f"{context.name} does not start" if lost else f"another one is taken, {edge.path}"
+                outcome = f"{context.name} does not start" if edge.missing else f"loads {edge.path} instead"
                 yield rule.finding(
                     path,
-                    f"{path}, needed by {file_name(edge.needed_by)}, {reason}, but {context.name} is for "
-                    f"{machine}: the "
-                    f"loader passes it over, and {outcome}.",
-                    f"Put the build of {edge.name} for {machine} there, or make the search path lead to it.",
-                    severity=severity_of(edge.name, None, context) if lost else Severity.WARNING,
+                    f"{path}, needed by {file_name(edge.needed_by)}, {reason}, but {context.name} is for {machine}: "
+                    f"the loader skips it{', and ' if edge.missing else ' and '}{outcome}.",
+                    f"Put a build of {edge.name} for {machine} there, or make the search path lead to one.",
+                    severity=severity_of(edge.name, None, context) if edge.missing else Severity.WARNING,
                 )
-    for each in context.closure.objects[1:]:  # musl's loader does not look, and fails when it relocates
+    for each in context.closure.objects[1:]:  # musl's loader does not check, and fails when it relocates
         if each.elf.machine != machine:
             yield rule.finding(
                 each.path,
                 f"{each.path} is for {each.elf.machine}, but {context.name} is for {machine}: it does not start.",
-                f"Put the build of {each.name} for {machine} there.",
+                f"Put a build of {each.name} for {machine} there.",
             )
 
 
 def system_of_another_machine(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding for all that the system has for another machine alone: the binary is the odd one."""
-    lost = [edge for edge in context.closure.edges if of_the_system(edge)]
-    if lost:
-        names = ", ".join(dict.fromkeys(edge.name for edge in lost))
-        reason = next(tried.reason for tried in lost[0].tried if tried.reason.startswith(OTHER_MACHINE))
+    """One finding for all libraries that the system has only for another machine: the binary is the cause."""
+    missing = [edge for edge in context.closure.edges if of_the_system(edge)]
+    if missing:
+        names = ", ".join(dict.fromkeys(edge.name for edge in missing))
+        reason = next(tried.reason for tried in missing[0].tried if tried.reason.startswith(OTHER_MACHINE))
         yield rule.finding(
             context.name,
-            f"{context.name} is for {context.subject.elf.machine}, but what the system has of the libraries "
-            "that it needs "
-            f"({names}) {reason}: {context.name} does not start.",
-            "Build it for the machine of this system, or install its libraries for "
-            f"{context.subject.elf.machine}; where "
-            "the binary names the right loader all the same, its header is damaged: link it again.",
+            f"{context.name} is for {context.subject.elf.machine}, but each of the libraries that it needs from the "
+            f"system ({names}) {reason}: {context.name} does not start.",
+            f"Build it for the machine of this system, or install the libraries for {context.subject.elf.machine}. If "
+            "it was built for this machine, its ELF header is damaged: link it again.",
             tuple(
                 f"{tried.path}: {tried.reason}"
-                for edge in lost
+                for edge in missing
                 for tried in edge.tried
                 if tried.reason.startswith(OTHER_MACHINE)
             ),
-            severity=max(severity_of(edge.name, None, context) for edge in lost),
+            severity=max(severity_of(edge.name, None, context) for edge in missing),
         )
 
 
 def of_the_system(edge: Edge) -> bool:
-    """Whether a library is missing because the system's own, and no other, is for another machine."""
-    passed = [tried for tried in edge.tried if tried.reason.startswith(OTHER_MACHINE)]
-    return edge.missing and bool(passed) and not any(tried.found_via.kind in SEARCH_KINDS for tried in passed)
+    """Whether a library is missing because the only candidates, all of the system, are for another machine."""
+    skipped = [tried for tried in edge.tried if tried.reason.startswith(OTHER_MACHINE)]
+    return (
+        edge.missing and bool(skipped) and not any(tried.found_via.kind in SEARCH_KINDS for tried in skipped)
+    )
 
 
-def passed_over(edge: Edge, context: LintContext) -> Iterator[tuple[str, str]]:
-    """Files of another machine in a search, (path, `is for …`); the system's own multiarch ones are normal."""
+def skipped_files(edge: Edge, context: LintContext) -> Iterator[tuple[str, str]]:
+    """Return the files of a search that are for another machine: (path, `is for …`).
+
+    Those of a multiarch system are left out if the library was found.
+    """
     for tried in edge.tried:
         if tried.reason.startswith(OTHER_MACHINE) and (edge.missing or tried.found_via.kind in SEARCH_KINDS):
             owner = context.closure.object(tried.found_via.owner or "")
@@ -167,13 +162,13 @@ def passed_over(edge: Edge, context: LintContext) -> Iterator[tuple[str, str]]:
 
 
 def mapped(context: LintContext) -> Iterator[LoadedObject]:
-    """The binary and what it ships, libtorch included; the system's own libraries fit the system."""
+    """Return the binary and the libraries that it ships, libtorch included, but not those of the system."""
     for each in context.closure.objects:
         if each is context.subject or not context.is_system(each):
             yield each
 
 
-@rule("text-relocations", Severity.WARNING, "Code must be changed while it is loaded.")
+@rule("text-relocations", Severity.WARNING, "An object has text relocations.")
 def text_relocations(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """Hardened systems do not let a process write to its code."""
     for each in mapped(context):
@@ -181,39 +176,40 @@ def text_relocations(rule: Rule, context: LintContext) -> Iterator[Finding]:
             name = file_name(each.path)
             yield rule.finding(
                 name,
-                f"{each.path} has text relocations: its code is written to while it is loaded. SELinux and other "
-                f"hardened systems forbid that, so {context.name} does not start there, and processes do not share it.",
-                f"Compile everything that goes into {name} with -fPIC (static libraries too); with -Wl,-z,text the "
-                "linker refuses it.",
+                f"{each.path} has text relocations: the loader writes to its code. SELinux and other hardened systems "
+                f"forbid that, so {context.name} does not start there; elsewhere the code is not shared between "
+                "processes.",
+                f"Compile everything that goes into {name} with -fPIC, static libraries included; link with "
+                "-Wl,-z,text to have the linker reject text relocations.",
             )
 
 
-@rule("executable-stack", Severity.WARNING, "Asks for a stack from which code can be run.")
+@rule("executable-stack", Severity.WARNING, "An object requests an executable stack.")
 def executable_stack(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One object that asks for it makes the stacks of the whole process executable."""
+    """One such object makes every stack of the process executable."""
     for each in mapped(context):
         if each.elf.exec_stack and each.elf.type in {"exec", "dyn"}:
             name = file_name(each.path)
             yield rule.finding(
                 name,
-                f"{each.path} asks for an executable stack: hardened kernels refuse it (`cannot enable executable "
-                "stack`), glibc from 2.41 on refuses it to libraries that are loaded later, as Python extensions are, "
-                "and an overflow of the stack becomes easy to exploit.",
-                'Usually one assembly file lacks `.section .note.GNU-stack,"",@progbits`: add it, or link with '
-                f"-Wl,-z,noexecstack; for a built file: patchelf --clear-execstack {name}.",
+                f"{each.path} requests an executable stack: hardened kernels refuse it (`cannot enable executable "
+                "stack`), glibc 2.41 and newer refuse it for libraries loaded with dlopen, such as Python extensions, "
+                "and a stack overflow becomes easy to exploit.",
+                'Add `.section .note.GNU-stack,"",@progbits` to the assembly file that lacks it, or link with '
+                f"-Wl,-z,noexecstack; in a file that is already built: patchelf --clear-execstack {name}.",
             )
 
 
 @rule("cpu-dependent-search", Severity.WARNING, "Where a library is found depends on the processor.")
 def cpu_dependent_search(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """Libraries in a directory for one kind of processor alone, and `$PLATFORM` in a search path."""
+    """Libraries found only in a directory for some processors, and `$PLATFORM` in a search path."""
     system = context.system
-    mine = [
+    for_this_cpu = [
         each
         for each in context.closure.objects[1:]
         if each.found_via.kind != "loaded" and is_for_some_cpu(each)
     ]
-    if mine:
+    if for_this_cpu:
         from torchlink.binary.loader import resolve
 
         other = resolve(
@@ -222,34 +218,40 @@ def cpu_dependent_search(rule: Rule, context: LintContext) -> Iterator[Finding]:
             environment=context.options.environment,
             secure=context.closure.secure,
         )
-        lost = {edge.name for edge in other.missing}
-        for each in mine:
-            if each.name in lost:
+        missing = {edge.name for edge in other.missing}
+        for each in for_this_cpu:
+            if each.name in missing:
                 legacy = "/glibc-hwcaps/" not in each.path
                 since = " before 2.37" if legacy else ""
                 yield rule.finding(
                     each.path,
-                    f"{context.name} finds {each.name} only in {real_dir(each)}, which glibc{since} searches on some "
-                    f"processors: on others{', and with a newer glibc,' if legacy else ''} it does not start.",
-                    "Put a build for every processor into the directory above it.",
+                    f"{context.name} finds {each.name} only in {real_dir(each)}, which glibc{since} searches only on "
+                    f"some processors: on others{', and with newer glibc,' if legacy else ''} it does not start.",
+                    "Put a build that runs on every processor into the directory above.",
                     (f"{each.path}: {each.found_via}",),
                 )
     for entry in context.once(all_entries):
         if system.family == "glibc" and re.search(r"\$(PLATFORM\b|\{PLATFORM\})", entry.text):
-            kinds = "x86_64, haswell or xeon_phi by the processor and the release of glibc"
-            varies = kinds if context.subject.elf.machine in {"x86_64", "x32"} else "what the processor is"
+            kinds = "x86_64, haswell or xeon_phi, depending on the processor and the glibc version"
+            varies = (
+                kinds
+                if context.subject.elf.machine in {"x86_64", "x32"}
+                else "a name that depends on the processor"
+            )
             yield rule.finding(
                 entry.text,
-                f"The {entry.kind.upper()} of {file_name(entry.owner.path)} names {entry.text}: $PLATFORM stands for "
-                f"{varies}. Here it is {system.platform or 'nothing'}, so the loader looks in {entry.directory}.",
-                "Write the directory out, or use $LIB where the system's own name for it is meant.",
+                f"The {entry.kind.upper()} of {file_name(entry.owner.path)} contains {entry.text}: $PLATFORM expands "
+                f"to {varies}. Here it expands to {system.platform or 'nothing'}, so the loader searches "
+                f"{entry.directory}.",
+                "Write the directory out, or use $LIB if the system's library directory is meant.",
             )
 
 
 def is_for_some_cpu(each: LoadedObject) -> bool:
-    """Whether an object was found in a subdirectory that is searched on some processors only."""
-    way = each.path.rpartition("/")[0]
-    return "/glibc-hwcaps/" in way or way.rpartition("/")[2] in LEGACY_NAMES
+    """Whether an object was found in a subdirectory that is searched only on some processors."""
+    directory = each.path.rpartition("/")[0]
+    return "/glibc-hwcaps/" in directory or directory.rpartition("/")[2] in LEGACY_NAMES
 
 
+C_LIBRARY = (c_library_mismatch,)
 MACHINE = (wrong_architecture, text_relocations, executable_stack, cpu_dependent_search)

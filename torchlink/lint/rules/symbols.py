@@ -1,4 +1,4 @@
-"""Rules about symbols that nothing in the closure serves, and what their names tell about the reason."""
+"""Rules about symbols that nothing in the closure defines, and the cause that their names reveal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from torchlink.libtorch.names import bare_name
 from torchlink.lint.context import PYTHON_NAME, file_name
 from torchlink.lint.finding import Severity, rule
-from torchlink.lint.libtorch_names import (
+from torchlink.lint.missing import GLIBC_PART, other_c_library
+from torchlink.lint.torch_symbols import (
     TORCH_TYPE,
     accelerator_of,
     beside,
@@ -22,7 +23,6 @@ from torchlink.lint.libtorch_names import (
     undefined,
     unlinked,
 )
-from torchlink.lint.missing import GLIBC_PART, other_c_library
 from torchlink.shown import quoted
 
 if TYPE_CHECKING:
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding, Rule
 
-# A library directly in a default directory of the loader: of a text nobody knows how one was found.
+# A library directly in a default directory of the loader; a text does not say how a library was found.
 DEFAULT_DIR = re.compile(r"(/usr)?/lib(x?32|64)?(/[\w.]+-linux-\w+)?/[^/]+$")
 PRIVATE = "GLIBC_PRIVATE"
-SHOWN = 5  # symbols in a message's evidence; more would hide the rest
+SHOWN = 5  # symbols in a finding's evidence
 
 
 def verb(objects: set[str], one: str, many: str) -> str:
-    """Which objects are to be rebuilt, with the verb that fits their number."""
+    """Return the names of objects with a verb that agrees with their number."""
     return f"{', '.join(sorted(map(file_name, objects)))} {one if len(objects) == 1 else many}"
 
 
-@rule("abi-mismatch", Severity.ERROR, "Compiled with another C++ ABI than the libtorch that would be loaded.")
+@rule("abi-mismatch", Severity.ERROR, "Compiled with a different C++ ABI than the libtorch that is loaded.")
 def abi_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding however many symbols tell it: the cause is one compile flag."""
+    """One finding however many symbols show it: the cause is one compile flag."""
     symbols = undefined(context)
     c10 = torch_c10(context)
     if c10 is None or context.once(mixed):
@@ -59,36 +59,36 @@ def abi_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
             f"_GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}, but {c10[0]} was built with {abi}: "
             f"{absent(telling)}, and {context.fails}.",
             f"Compile with -D_GLIBCXX_USE_CXX11_ABI={abi}, as `torchlink flags --compile` prints it, or link a "
-            f"libtorch that was built with ABI {1 - (abi or 0)}.",
+            f"libtorch that was built with _GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}.",
             tuple(symbol.symbol for symbol in telling[:SHOWN]),
         )
     if telling := of_libcxx(symbols, context):
         yield rule.finding(
             "libc++",
             f"{verb({symbol.object for symbol in telling}, 'was', 'were')} compiled with libc++ "
-            f"(-stdlib=libc++), but {c10[0]} was built with libstdc++, whose std::string is another type: "
+            f"(-stdlib=libc++), but {c10[0]} was built with libstdc++, whose std::string is a different type: "
             f"{absent(telling)}, and {context.fails}.",
-            "Compile and link with -stdlib=libstdc++ everything that touches libtorch, and with "
+            "Compile and link everything that uses libtorch with -stdlib=libstdc++ and "
             f"-D_GLIBCXX_USE_CXX11_ABI={torch_abi(context)}: no libtorch for Linux is built with libc++.",
             tuple(symbol.symbol for symbol in telling[:SHOWN]),
         )
 
 
 def absent(symbols: list[UndefinedSymbol]) -> str:
-    """How many symbols are not in libtorch, as a clause."""
+    """Return a clause: how many symbols libtorch lacks."""
     one = len(symbols) == 1
-    return f"{len(symbols)} of the symbols that are used {'does' if one else 'do'} not exist there"
+    return f"{len(symbols)} of the used symbols {'does' if one else 'do'} not exist there"
 
 
 @rule(
     "header-library-mismatch",
     Severity.ERROR,
-    "Uses functions of libtorch that the libtorch that would be loaded does not have.",
+    "Compiled against headers of another libtorch version than the one that is loaded.",
 )
 def header_library_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """Symbols of c10, at or torch that are undefined for another reason than the ABI."""
+    """Symbols of c10, at or torch are undefined for a reason other than the ABI."""
     symbols = undefined(context)
-    # Beside a wrong ABI, or in a mix of two libtorchs, nothing can be said of versions.
+    # With a wrong ABI, or a mix of two libtorchs, the version cannot be determined.
     if other_abi(symbols, context) or of_libcxx(symbols, context) or context.once(mixed):
         return
     elsewhere = {symbol for group in not_linked(symbols, context).values() for symbol in group}
@@ -101,89 +101,90 @@ def header_library_mismatch(rule: Rule, context: LintContext) -> Iterator[Findin
     objects = {symbol.object for symbol in telling}
     yield rule.finding(
         directory,
-        f"{verb(objects, 'uses', 'use')} {len(telling)} of libtorch's functions that "
-        f"the one in {directory} does not have: {'it was' if len(objects) == 1 else 'they were'} compiled "
-        f"against another version's headers, and {context.fails}.",
-        "Build again with the headers of the libtorch that will be loaded (`torchlink find --print "
-        "include_dirs`), or make the search path lead to the one it was built with.",
+        f"{verb(objects, 'uses', 'use')} {len(telling)} function{'s' * (len(telling) > 1)} that the libtorch in "
+        f"{directory} does not have: {'it was' if len(objects) == 1 else 'they were'} compiled against the headers of "
+        f"another version, and {context.fails}.",
+        "Rebuild with the headers of the libtorch that is loaded (`torchlink find --print include_dirs`), or make the "
+        "search path lead to the libtorch that it was built with.",
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
     )
 
 
 @rule("torch-library-not-linked", Severity.ERROR, "Uses a library of libtorch that it does not link.")
 def torch_library_not_linked(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding for all that is missing on the link line: it is with a libtorch, and nothing brings it."""
-    lost = unlinked(context)
-    if not lost:
+    """One finding for all libraries missing from the link line that are next to libtorch and that nothing loads."""
+    used = unlinked(context)
+    if not used:
         return
-    libraries = sorted(lost)
-    telling = [symbol for library in libraries for symbol in lost[library]]
+    libraries = sorted(used)
+    telling = [symbol for library in libraries for symbol in used[library]]
     users = verb({symbol.object for symbol in telling}, "uses", "use")
     outcome = "importing it fails" if context.is_extension else "it fails at start or at the first call"
     if context.imported is not None:
         outcome += (
-            ", even after `import torch`: the libraries that Python loads with torch serve only torch itself"
+            ", even after `import torch`: Python loads torch's libraries with RTLD_LOCAL, for torch alone"
         )
         if context.from_text:
-            outcome += "; or Python had loaded a libtorch that lacks them, of another version"
+            outcome += "; or Python had loaded another version of libtorch, which lacks them"
     yield rule.finding(
         " + ".join(libraries),
-        f"{users} functions of {' and '.join(libraries)}, but nothing in the closure of {context.name} loads "
-        f"{'that library' if len(lost) == 1 else 'those libraries'}: {outcome}.",
+        f"{users} functions of {' and '.join(libraries)}, but neither {context.name} nor anything that it loads needs "
+        f"{'that library' if len(used) == 1 else 'those libraries'}: {outcome}.",
         fix_of_unlinked(libraries, context),
         tuple(symbol.symbol for symbol in telling[:SHOWN]),
-        # A program that loads a plain library may have that one loaded; Python keeps libtorch to itself.
+        # A program that loads a plain library may have loaded the other one; Python loads libtorch with RTLD_LOCAL.
         severity=None if context.is_program or context.is_extension else Severity.WARNING,
     )
 
 
-def fix_of_unlinked(lost: Sequence[str], context: LintContext) -> str:
-    """How to link these libraries. `torchlink flags` has all of them except libtorch_python."""
-    pythons = next((name for name in lost if is_torch_python(name)), None)
-    if pythons is None:
+def fix_of_unlinked(libraries: Sequence[str], context: LintContext) -> str:
+    """Return how to link these libraries. `torchlink flags` prints all of them except libtorch_python."""
+    torch_python = next((name for name in libraries if is_torch_python(name)), None)
+    if torch_python is None:
         return (
-            f"Add {link_words(lost, context)} behind what uses it on the link line; `torchlink flags --link` "
-            "prints all "
-            "that libtorch needs there."
+            f"Add {link_flags(libraries, context)} behind the objects that use it on the link line; `torchlink flags "
+            "--link` prints all flags for libtorch."
         )
-    directory = beside(context)[pythons].name.rpartition("/")[0]
+    directory = beside(context)[torch_python].name.rpartition("/")[0]
     setup = " setup.py: build it as a torch.utils.cpp_extension.CppExtension, which does so."
     return (
-        f"Add {quoted(f'-L{directory}')} {link_words(lost, context)} to the link line, besides what `torchlink "
-        "flags` prints, which leaves libtorch_python out. CMake: find_library(TORCH_PYTHON_LIBRARY torch_python HINTS "
-        '"${TORCH_INSTALL_PREFIX}/lib") and link ${TORCH_PYTHON_LIBRARY}.' + setup * (not context.is_program)
+        f"Add {quoted(f'-L{directory}')} {link_flags(libraries, context)} to the link line, in addition to what "
+        "`torchlink flags` prints, which omits libtorch_python. CMake: find_library(TORCH_PYTHON_LIBRARY torch_python "
+        'HINTS "${TORCH_INSTALL_PREFIX}/lib") and link ${TORCH_PYTHON_LIBRARY}.'
+        + setup
+        * (not context.is_program)
     )
 
 
-def link_words(lost: Iterable[str], context: LintContext) -> str:
-    """What links these libraries, and beside one of CUDA's the libtorch_cuda that a linker would drop again."""
+def link_flags(libraries: Iterable[str], context: LintContext) -> str:
+    """Return flags for these libraries, and for libtorch_cuda with one of CUDA's, which a linker would drop again."""
+    libraries = tuple(libraries)
     if context.is_extension:  # Python has loaded it
-        return " ".join(f"-l{bare_name(name)}" for name in lost)
-    accelerators = {name for name in map(accelerator_of, lost) if name and name not in context.torch}
-    plain = (bare for bare in map(bare_name, lost) if bare not in accelerators)
+        return " ".join(f"-l{bare_name(name)}" for name in libraries)
+    accelerators = {name for name in map(accelerator_of, libraries) if name and name not in context.torch}
+    plain = (bare for bare in map(bare_name, libraries) if bare not in accelerators)
     return " ".join([*map(kept_on_the_line, sorted(accelerators)), *(f"-l{bare}" for bare in plain)])
 
 
 def kept_on_the_line(bare: str) -> str:
-    """The flags that link a library even where no symbol names it."""
+    """Return the flags that link a library even if no symbol references it."""
     return f"-Wl,--push-state,--no-as-needed,-l{bare},--pop-state"
 
 
-@rule("undefined-symbol", Severity.ERROR, "A symbol that no library of the closure defines.")
+@rule("undefined-symbol", Severity.ERROR, "A symbol is used that no library of the closure defines.")
 def undefined_symbol(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding an object. A library may rely on the program that loads it: there it is only a note."""
+    """One finding per object; only a note for a library, which may rely on the program that loads it."""
     symbols = undefined(context)
     explained = {symbol.symbol for symbol in of_torch(symbols, context)}
     asking: dict[str, list[str]] = {}
     private: dict[str, list[str]] = {}
     for symbol in symbols:
-        if symbol.object in context.once(other_c_library):  # no library makes up for that
+        if symbol.object in context.once(other_c_library):  # `c-library-mismatch` reports it
             continue
-        # The interpreter serves an extension's own libraries, such as libtorch_python, as it does the extension.
-        served = not context.is_program or is_torch_python(
-            symbol.object
-        )  # a text may leave open what loads that
-        of_python = served and re.match(PYTHON_NAME, symbol.symbol)
+        # The interpreter also serves an extension's libraries, such as libtorch_python; a text may not say what
+        # loads that one.
+        in_python = not context.is_program or is_torch_python(symbol.object)
+        of_python = in_python and re.match(PYTHON_NAME, symbol.symbol)
         if symbol.version == PRIVATE:
             private.setdefault(symbol.object, []).append(symbol.symbol)
         elif symbol.symbol not in explained and not of_python:
@@ -191,8 +192,8 @@ def undefined_symbol(rule: Rule, context: LintContext) -> Iterator[Finding]:
     for path, names in private.items():
         yield rule.finding(
             file_name(path),
-            f"{file_name(path)} uses what one part of glibc keeps for another of the same build ({PRIVATE}), and the C "
-            f"library that is loaded does not have it: {context.name} fails at start or at the first call.",
+            f"{file_name(path)} uses internal symbols of glibc ({PRIVATE}), which only the C library of the same build "
+            f"has: {context.name} fails at start or at the first call.",
             older_library("libc.so.6", [path], context),
             tuple(names[:SHOWN]),
         )._replace(parts=tuple(names))
@@ -203,30 +204,30 @@ def undefined_symbol(rule: Rule, context: LintContext) -> Iterator[Finding]:
         outcome = (
             "it fails at start, or at the first call of one of them"
             if program
-            else "whoever loads it must bring them"
+            else "the program that loads it must provide them"
         )
         if context.failed:
             outcome = "importing it has failed"
-        if of_its_own:  # nor can the interpreter
-            outcome = f"{context.fails}, for they take libtorch's types but are none of libtorch's functions"
+        if of_its_own:  # nor does the interpreter define them
+            outcome = f"{context.fails}; they use libtorch's types but are not libtorch's functions"
         yield rule.finding(
             name,
             f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that nothing in its closure defines: "
             f"{outcome}.",
             "Compile the source file that defines them into the extension, or link the library that does."
             if of_its_own
-            else "Link the library that defines them, and link with -Wl,--no-undefined to see this at build time.",
+            else "Link the library that defines them; link with -Wl,--no-undefined to catch this at build time.",
             tuple((of_its_own or names)[:SHOWN]),
             severity=None if program or of_its_own or context.failed else Severity.NOTE,
         )._replace(parts=tuple(names))
     if context.from_text and not context.complete:
-        yield from beside_missing(rule, context)
+        yield from undefined_while_missing(rule, context)
 
 
-def beside_missing(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """What a text calls undefined while libraries are missing: they may define it, or nothing does."""
+def undefined_while_missing(rule: Rule, context: LintContext) -> Iterator[Finding]:
+    """Report the symbols that a text lists as undefined while libraries are missing, which may define them."""
     other = context.once(other_c_library)
-    lost = ", ".join(dict.fromkeys(edge.name for edge in context.closure.missing))
+    missing = ", ".join(dict.fromkeys(edge.name for edge in context.closure.missing))
     for each in context.closure.objects:
         names = (
             [] if each.path in other else [one.symbol for one in context.scope.undefined_symbols(each.path)]
@@ -235,24 +236,24 @@ def beside_missing(rule: Rule, context: LintContext) -> Iterator[Finding]:
             name = file_name(each.path)
             yield rule.finding(
                 name,
-                f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that no library that was found defines; "
-                f"{lost}, not found, may define {'them' if len(names) > 1 else 'it'}.",
-                "Make the missing libraries found first, and lint again.",
+                f"{name} uses {len(names)} symbol{'s' * (len(names) > 1)} that none of the libraries found defines; "
+                f"{missing}, not found, may define {'them' if len(names) > 1 else 'it'}.",
+                "Fix the missing libraries first, then lint again.",
                 tuple(names[:SHOWN]),
                 severity=Severity.NOTE,
             )._replace(parts=tuple(names))
 
 
 def is_torch_python(path: str) -> bool:
-    """Whether an object is the library of libtorch that Python alone loads."""
+    """Whether an object is libtorch_python, which only Python loads."""
     return bare_name(file_name(path)) == "torch_python"
 
 
-@rule("symbol-version-missing", Severity.ERROR, "A library is older than what was linked against.")
+@rule("symbol-version-missing", Severity.ERROR, "A library is older than the one that was linked.")
 def symbol_version_missing(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding a library: the loader refuses to start with `version … not found (required by …)`.
+    """One finding per library: the loader stops with `version … not found (required by …)`.
 
-    Where the library has no versions at all, it fails when the first of its symbols is looked up.
+    Where the library has no versions at all, it stops when the first of its symbols is looked up.
     """
     lacking: dict[str, dict[str, list[str]]] = {}
     for missing in context.missing_versions:
@@ -264,7 +265,7 @@ def symbol_version_missing(rule: Rule, context: LintContext) -> Iterator[Finding
         need = "needs" if len(users) == 1 else "need"
         yield rule.finding(
             provider,
-            f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} {need}: {context.name} will not start.",
+            f"{provider} lacks {', '.join(versions)}, which {', '.join(users)} {need}: {context.name} does not start.",
             older_library(
                 provider,
                 [each.object for each in context.missing_versions if each.provider == provider],
@@ -277,9 +278,9 @@ def symbol_version_missing(rule: Rule, context: LintContext) -> Iterator[Finding
 
 
 def older_library(provider: str, users: list[str], context: LintContext) -> str:
-    """What makes a library have the versions that are needed of it.
+    """Return the fix for a library that lacks symbol versions.
 
-    The parts of glibc belong together: a copy of one from elsewhere is what is wrong, and another would not help.
+    The parts of glibc belong together: the fix for a stray copy of one is to delete it, not to replace it.
     """
     copies = [
         each.path
@@ -292,21 +293,21 @@ def older_library(provider: str, users: list[str], context: LintContext) -> str:
         names = " ".join(map(quoted, copies))
         return (
             f"Delete the cop{'y' if len(copies) == 1 else 'ies'} of a part of glibc: rm {names}. The parts of glibc "
-            "work only with each other and with their loader, and every system has its own."
+            "work only with each other and with their own loader, and every system has them."
         )
     if re.match(GLIBC_PART, file_name(provider)):
         return (
-            f"Build on a system whose glibc is at most as new as the one that it will run with, or run it on a newer "
+            "Build on a system whose glibc is no newer than that of the system it will run on, or run it on a newer "
             f"system: a newer {file_name(provider)} next to the binary does not work with the system's loader."
         )
     return (
-        f"Build on a system whose {file_name(provider)} is at most as new as the one it will "
-        "run with, or ship the newer library with it (a conda or GCC runtime ahead of the system's)."
+        f"Build on a system whose {file_name(provider)} is no newer than that of the system it will run on, or ship "
+        "the newer library with it (conda's or GCC's runtime, ahead of the system's in the search path)."
     )
 
 
 def is_brought(each: LoadedObject, context: LintContext) -> bool:
-    """Whether a part of glibc was not found where the system has its own."""
+    """Whether a part of glibc was found somewhere other than where the system has its own."""
     return (
         each.found_via.kind != "interpreter"
         and not context.is_system(each)
@@ -315,11 +316,11 @@ def is_brought(each: LoadedObject, context: LintContext) -> bool:
 
 
 def without_versions(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding a library that has no symbol versions any more."""
-    lost: dict[str, list[LostVersions]] = {}
+    """One finding per library without symbol versions where the binary was linked to a build that had some."""
+    unversioned: dict[str, list[LostVersions]] = {}
     for each in context.scope.lost_versions():
-        lost.setdefault(each.provider, []).append(each)
-    for provider, group in lost.items():
+        unversioned.setdefault(each.provider, []).append(each)
+    for provider, group in unversioned.items():
         users = ", ".join(dict.fromkeys(file_name(each.object) for each in group))
         were = "was" if len(group) == 1 else "were"
         versions = ", ".join(dict.fromkeys(version for each in group for version in each.versions))
@@ -327,14 +328,14 @@ def without_versions(rule: Rule, context: LintContext) -> Iterator[Finding]:
         outcome = (
             "glibc stops with a failed assertion in `check_match` when it looks up the first of them"
             if bound
-            else "the loader says `no version information available` at every start, and takes whatever bears the name"
+            else "the loader prints `no version information available` at every start, and binds to any version"
         )
         yield rule.finding(
             provider,
             f"{provider} has no symbol versions, but {users} {were} linked against a build of it with {versions}: "
             f"{outcome}.",
-            f"Put the build of {file_name(provider)} there that it was linked against (with the version script), or "
-            f"link {users} again with this one.",
+            f"Install the build of {file_name(provider)} that it was linked against (with the version script), or "
+            f"relink {users} with this one.",
             tuple(bound[:SHOWN]),
             severity=None if bound else Severity.WARNING,
         )

@@ -1,1 +1,1 @@
-"""Reading what ldd, lddtree, readelf and the loader print, and the closure that it describes."""
+"""Reading the output of ldd, lddtree, readelf and the loader, and the closure that it describes."""

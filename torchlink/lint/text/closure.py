@@ -1,7 +1,4 @@
-"""A stand-in for a binary that a text names and this machine does not have.
-
-The closure that a text describes: its files opened where this machine has them, stood for where not.
-"""
+"""The closure that a text describes, with the files that exist on this machine and stand-ins for the others."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from torchlink.binary.elf_versions import VersionNeed
 from torchlink.binary.loader import MUSL_OWN
 from torchlink.errors import FileError
 from torchlink.libtorch.machine import this_machine
+from torchlink.lint.context import NOWHERE
 from torchlink.lint.text.listing import LDD, READELF
 
 if TYPE_CHECKING:
@@ -29,81 +27,43 @@ if TYPE_CHECKING:
     from torchlink.binary.loader import OpenFiles
     from torchlink.lint.text.listing import Listing
 
-
 # A shared library for x86-64 with nothing in it: the header and one segment, a stack that is not executable.
 HEADER = struct.pack("<4sBBB9xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 3, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
 STACK = struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)
-
-
-class Unseen(ElfFile):
-    """An empty ELF file but for what a text tells: no symbols, nothing to complain of.
-
-    Args:
-        name: as the text calls it.
-        machine: of the files beside it, in the flags of `ElfFile.machine`.
-        dynamic: its dynamic section, as `readelf -d` printed it.
-        needs: the versions that it needs, as `ldd -v` printed them.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        machine: str,
-        *,
-        dynamic: Dynamic | None = None,
-        needs: tuple[VersionNeed, ...] = (),
-    ) -> None:
-        super().__init__(Data(HEADER + STACK, name, KIND))
-        self._of_machine = machine
-        self._needs = needs
-        self.dynamic = dynamic or EMPTY
-
-    @property
-    def machine(self) -> str:
-        """That of the files beside it."""
-        return self._of_machine
-
-    def version_needs(self) -> tuple[VersionNeed, ...]:
-        """Those that the text tells."""
-        return self._needs
-
-
-UNNAMED = "the program"  # how messages call a binary that the text does not name
-NOWHERE = Path(os.devnull, "no", "such", "directory", "file")  # nor does anything exist around it
-SOMEWHERE = "/(its directory)"  # what `$ORIGIN` stands for where nobody knows
-# A library directly in a default directory of the loader, or in the one of its architecture.
+UNNAMED = "the program"  # the name in messages of a binary that the text does not name
+SOMEWHERE = "/(its directory)"  # the value of `$ORIGIN` if the text does not give a directory
+# A library directly in a default directory of the loader, or in that of its architecture.
 DEFAULT_DIR = re.compile(r"(/usr)?/lib(x?32|64)?(/[\w.]+-linux-\w+)?(/glibc-hwcaps/[^/]+)?/[^/]+$")
 
 
+def describe(listing: Listing, files: OpenFiles) -> Described:
+    """Open the files of a listing and connect them as the listing says, without a search."""
+    return _Builder(listing, files).build()
+
+
 class Described(NamedTuple):
-    """A closure as far as a text and this machine tell it."""
+    """A closure as far as a text and the files of this machine describe it."""
 
     closure: Closure
     scope: Scope
     subject_read: bool  # the binary's own file was read
-    whole: bool  # so was every other file of the closure
-    absent: tuple[str, ...]  # paths in the text that are no files here
+    whole: bool  # every other file of the closure was read
+    absent: tuple[str, ...]  # paths in the text that do not exist here
     at_odds: tuple[str, ...]  # NEEDED names of the binary's file that the text does not list
 
 
-def describe(listing: Listing, files: OpenFiles) -> Described:
-    """Open what a listing names and join it by the listing's own mapping, without any search."""
-    return _Builder(listing, files).build()
-
-
 class _Builder:
-    """One listing on its way to a closure."""
+    """Builds the closure of one listing."""
 
     def __init__(self, listing: Listing, files: OpenFiles) -> None:
         self.listing = listing
         self.files = files
         self.subject = listing.subject or UNNAMED
-        self.machine = (
-            ""  # of the first file that was read; what is for another one is not what the text means
-        )
-        self.read: dict[str, ElfFile] = {}  # by path as the text has it
+        # Of the first file that was read; a file for another machine is not the one in the text.
+        self.machine = ""
+        self.read: dict[str, ElfFile] = {}  # by path in the text
         self.paths: dict[str, str] = {}  # name, path and SONAME of everything found -> path
-        # The found libraries: path -> the first name they were asked by. Of readelf's nobody knows a path.
+        # The found libraries: path -> the first name that they are needed by. readelf does not print paths.
         self.found: dict[str, str] = {}
         for each in listing.libraries:
             if each.path is not None:
@@ -125,29 +85,29 @@ class _Builder:
         if at_odds:
             own = None
         edges = tuple(self.edges(own))
-        asking = {edge.path: edge.needed_by for edge in reversed(edges)}
+        users = {edge.path: edge.needed_by for edge in reversed(edges)}
         objects = [self.program(own)]
         for path, name in self.found.items():
             found_via = FoundVia("default" if DEFAULT_DIR.match(path) else "text")
-            objects.append(self.library(path, name, asking.get(path, self.subject), found_via))
+            objects.append(self.library(path, name, users.get(path, self.subject), found_via))
         if loader and loader not in self.found:
             objects.append(
-                self.library(loader, loader, asking.get(loader, self.subject), FoundVia("interpreter"))
+                self.library(loader, loader, users.get(loader, self.subject), FoundVia("interpreter"))
             )
         closure = Closure(tuple(objects), edges)
         absent = tuple(path for path in self.found if path not in self.read) if searched else ()
-        lacks = any(self.unlisted(elf) for elf in self.read.values())
-        whole = searched and all(path in self.read for path in self.paths.values()) and not lacks
+        incomplete = any(self.unlisted(elf) for elf in self.read.values())
+        whole = searched and all(path in self.read for path in self.paths.values()) and not incomplete
         scope = TextScope(closure, self.listing, whole=whole)
         return Described(closure, scope, own is not None, whole, absent, at_odds)
 
     @property
     def stated_machine(self) -> str:
-        """What stand-ins are for: nobody is to find that they do not fit."""
+        """The machine of stand-ins, so that no rule reports a mismatch."""
         return self.machine or this_machine().arch
 
     def open(self, path: str) -> ElfFile | None:
-        """The file at a path of the text, where this machine has it."""
+        """Open the file at a path of the text, if it exists on this machine."""
         try:
             elf = self.files.open(Path(path))[0]
             _ = elf.dynamic
@@ -157,51 +117,51 @@ class _Builder:
         return elf if elf.machine == self.machine and elf.type in {"dyn", "exec"} else None
 
     def unlisted(self, elf: ElfFile) -> tuple[str, ...]:
-        """What a file needs and the text does not know: then they are not of one build.
+        """Return the NEEDED names of a file that the text does not list: the text is then of another build.
 
-        musl's ldd leaves out what is missing, or says it elsewhere.
+        Empty for musl's ldd, which does not list missing libraries, or lists them elsewhere.
         """
         known = {*self.paths, *(each.name for each in self.listing.libraries)}
         return () if self.listing.musl else tuple(name for name in elf.dynamic.needed if name not in known)
 
     def edges(self, own: ElfFile | None) -> Iterator[Edge]:
-        """Who asks for what: as the files that were read say, then as the text says."""
-        lost = {each.name: each.reason for each in self.listing.libraries if each.path is None}
-        asking = {**({self.subject: own} if own else {}), **self.read}
-        from_text: set[str] = set()
-        for path, elf in asking.items():
+        """Return the edges: those of the files that were read, then the remaining ones of the text."""
+        missing = {each.name: each.reason for each in self.listing.libraries if each.path is None}
+        files = {**({self.subject: own} if own else {}), **self.read}
+        from_files: set[str] = set()
+        for path, elf in files.items():
             for name in elf.dynamic.needed:
-                from_text.add(self.paths.get(name, name))
+                from_files.add(self.paths.get(name, name))
                 if name in self.paths:
                     yield Edge(path, name, self.paths[name], FoundVia("text"), ())
-                elif name in lost or (self.listing.musl and not MUSL_OWN.match(name)):
-                    yield Edge(path, name, None, None, (), lost.get(name) or None)
+                elif name in missing or (self.listing.musl and not MUSL_OWN.match(name)):
+                    yield Edge(path, name, None, None, (), missing.get(name) or None)
         for each in self.listing.libraries:
-            requester = self.paths.get(each.asked_by or "", self.subject)
-            if (each.path or each.name) in from_text and (each.asked_by is None or requester in asking):
+            user = self.paths.get(each.needed_by or "", self.subject)
+            if (each.path or each.name) in from_files and (each.needed_by is None or user in files):
                 continue
             found_via = FoundVia("text") if each.path else None
-            yield Edge(requester, each.name, each.path, found_via, (), each.reason or None)
+            yield Edge(user, each.name, each.path, found_via, (), each.reason or None)
 
     def program(self, own: ElfFile | None) -> LoadedObject:
-        """The binary itself."""
+        """Return the object of the binary itself."""
         name, found_via = self.subject, FoundVia("program")
         if own is not None:
             return here(name, name, None, found_via, own)
         stand_in = Unseen(name, self.stated_machine, dynamic=self.listing.dynamic, needs=self.needs(name))
         return elsewhere(name, name, None, found_via, stand_in)
 
-    def library(self, path: str, name: str, requester: str, found_via: FoundVia) -> LoadedObject:
-        """A library, or the loader."""
+    def library(self, path: str, name: str, user: str, found_via: FoundVia) -> LoadedObject:
+        """Return the object of a library or of the loader."""
         elf = self.read.get(path)
         if elf is not None:
-            return here(path, name, requester, found_via, elf)
+            return here(path, name, user, found_via, elf)
         return elsewhere(
-            path, name, requester, found_via, Unseen(path, self.stated_machine, needs=self.needs(path))
+            path, name, user, found_via, Unseen(path, self.stated_machine, needs=self.needs(path))
         )
 
     def needs(self, path: str) -> tuple[VersionNeed, ...]:
-        """The versions that an object needs, as `ldd -v` tells them."""
+        """Return the versions that an object needs according to `ldd -v`."""
         return tuple(
             VersionNeed(each.library.rpartition("/")[2], each.version, weak=False, number=0)
             for each in self.listing.versions
@@ -209,24 +169,57 @@ class _Builder:
         )
 
 
-def here(path: str, name: str, requester: str | None, found_via: FoundVia, elf: ElfFile) -> LoadedObject:
-    """An object whose file was read."""
+def here(path: str, name: str, user: str | None, found_via: FoundVia, elf: ElfFile) -> LoadedObject:
+    """Return an object whose file was read."""
     absolute = os.path.abspath(path)  # noqa: PTH100 - a symlink must stay one
     origin = absolute.rpartition("/")[0]
-    return LoadedObject(name, path, Path(absolute), os.path.realpath(path), origin, requester, found_via, elf)
+    return LoadedObject(name, path, Path(absolute), os.path.realpath(path), origin, user, found_via, elf)
 
 
-def elsewhere(path: str, name: str, requester: str | None, found_via: FoundVia, elf: Unseen) -> LoadedObject:
-    """An object that this machine does not have."""
-    return LoadedObject(name, path, NOWHERE, os.path.normpath(path), SOMEWHERE, requester, found_via, elf)
+def elsewhere(path: str, name: str, user: str | None, found_via: FoundVia, elf: Unseen) -> LoadedObject:
+    """Return an object whose file does not exist on this machine."""
+    return LoadedObject(name, path, NOWHERE, os.path.normpath(path), SOMEWHERE, user, found_via, elf)
+
+
+class Unseen(ElfFile):
+    """A stand-in for a file that a text names and this machine lacks: no symbols, nothing for a rule to find.
+
+    Args:
+        name: its path in the text.
+        machine: that of the other files, as in `ElfFile.machine`.
+        dynamic: its dynamic section, from `readelf -d`.
+        needs: the versions that it needs, from `ldd -v`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        machine: str,
+        *,
+        dynamic: Dynamic | None = None,
+        needs: tuple[VersionNeed, ...] = (),
+    ) -> None:
+        super().__init__(Data(HEADER + STACK, name, KIND))
+        self._of_machine = machine
+        self._needs = needs
+        self.dynamic = dynamic or EMPTY
+
+    @property
+    def machine(self) -> str:
+        """The machine of the other files."""
+        return self._of_machine
+
+    def version_needs(self) -> tuple[VersionNeed, ...]:
+        """Return the needed versions that the text lists."""
+        return self._needs
 
 
 class TextScope(Scope):
-    """What symbols bind to, where a text says it: its word counts more than a look-up here.
+    """What symbols bind to according to a text, which takes precedence over a look-up on this machine.
 
     Args:
         closure: as described by the text.
-        listing: what the text says.
+        listing: the contents of the text.
         whole: every library of the closure was read.
     """
 
@@ -238,7 +231,7 @@ class TextScope(Scope):
         self.ordered = listing.kind == LDD  # lddtree prints in depth
 
     def undefined_symbols(self, path: str) -> tuple[UndefinedSymbol, ...]:
-        """What the text calls undefined; where it says nothing, what the files tell if all were read."""
+        """Return the undefined symbols of the text; if it lists none, those of the files if all were read."""
         if self._listing.undefined:
             return tuple(
                 UndefinedSymbol(each.symbol, each.version, path)
@@ -248,17 +241,17 @@ class TextScope(Scope):
         return super().undefined_symbols(path) if self._whole else ()
 
     def unused_needed(self, path: str) -> tuple[Edge, ...]:
-        """Nothing unless all was read: what is not here may be used all the same."""
+        """Return nothing unless every file was read: one that was not may be used."""
         return super().unused_needed(path) if self._whole else ()
 
     def used_but_not_needed(self, path: str) -> dict[str, tuple[str, ...]]:
-        """Nothing unless all was read: what is not here may be what is used."""
+        """Return nothing unless every file was read: one that was not may define what is used."""
         return super().used_but_not_needed(path) if self._whole else {}
 
     def missing_versions(self) -> tuple[MissingVersion, ...]:
-        """What the text calls not found. glibc's ldd looks for all versions; after lddtree the files tell.
+        """Return the versions that the text lists as not found; for lddtree, which lists none, those of the files.
 
-        `ldd -v` says so of a library without any versions too: of that `lost_versions` speaks, from the files.
+        `ldd -v` also lists a library without any versions, which `lost_versions` reports from the files.
         """
         if self._listing.kind != LDD:
             return super().missing_versions() if self._whole else ()
@@ -282,7 +275,7 @@ class TextScope(Scope):
         return not self._objects[provider].elf.version_definitions()
 
     def _path(self, name: str | None) -> str:
-        """The path of the object that a line of the text means."""
+        """Return the path of the object that a line of the text refers to."""
         if name is None:
             return self.closure.subject.path
         return name if name in self._objects else self._names.get(name, self.closure.subject.path)

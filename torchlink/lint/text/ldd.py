@@ -1,7 +1,7 @@
-"""What `ldd` prints: glibc's (also `-r`, `-d`, `-v`, several files), musl's, and the loader's own errors.
+"""The output of `ldd`: glibc's (also with `-r`, `-d`, `-v` or several files), musl's, and the loader's own errors.
 
-glibc's loader never translates these lines. `ldd` itself is a shell script that translates its own: they are
-known by their place, not by their words.
+glibc's loader never translates its lines. `ldd` itself is a shell script that does: its own lines are recognised by
+their position, not by their text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ADDRESS = r"(?:\(0x[0-9a-f]+\))"
 FOUND = re.compile(rf"\s*(?P<name>\S.*?) => (?P<path>.*?)\s*{ADDRESS}?")
 ALONE = re.compile(rf"\s*(?P<name>\S.*?) {ADDRESS}")
 NOT_FOUND = "not found"
-KERNELS = re.compile(r"linux-(vdso|gate)")  # mapped by the kernel, there is no file
+KERNELS = re.compile(r"linux-(vdso|gate)")  # mapped by the kernel, without a file
 HEADER = re.compile(r"(?P<path>\S.*):")
 
 VERSIONS = re.compile(r"\s+Version information:")
@@ -46,7 +46,7 @@ MUSL_MISSING = re.compile(
 )
 MUSL_UNDEFINED = re.compile(r"Error relocating (?P<object>.+): (?P<symbol>[^:\s]+): symbol not found")
 MUSL_LOADER = re.compile(r"(^|/)(ld-musl-|musl-ldd$)")
-ABSENT = ("No such file or directory", "cannot open shared object file")  # reasons that say no more than that
+ABSENT = ("No such file or directory", "cannot open shared object file")  # reasons that mean only "not found"
 LOOKUP_ERROR = re.compile(r"(?P<program>.*?): (?:symbol lookup|relocation) error: ")
 LIBRARY = re.compile(r"\.so(\.[\d.]+)?$")
 STATIC = re.compile(r"\s*(statically linked|not a dynamic executable|.*: Not a valid dynamic program)")
@@ -57,13 +57,13 @@ TRACEBACK = re.compile(
     r"Traceback \(most recent call last\):|  File \".*|    .*|During handling of .*:|The above exc.*:"
 )
 WARNING = re.compile(r"(?:\S*/)?ldd: warning: .*")
-# What the loader says of versions, and starts the program all the same.
+# Warnings of the loader about versions, after which it starts the program.
 NO_VERSIONS = re.compile(
     r".*: no version information available \(required by .*\)|.*: weak version .* not found \(required by .*\)"
 )
 LOADERS_OWN = re.compile(
     r"Fatal glibc error: |dyld(\[\d+\])?: |qemu-\w+: |.*: Exec format error$"
-)  # say about a program alone
+)  # errors that concern only the program
 ERROR = re.compile(
     r"\b(fatal|errors?|\w*Error|not found|no such file|cannot|can't|could not|failed|fails|undefined|unresolved"
     r"|symbol lookup|not loaded|denied|too short|invalid|wrong ELF class|unsupported|core dumped|abort(ed)?)\b",
@@ -73,16 +73,16 @@ UNUSED = re.compile(r"Unused direct dependencies:")
 
 
 def parse(lines: Sequence[str]) -> Iterator[Listing]:
-    """One listing a binary; nothing where the lines are no output of ldd.
+    """Return one listing per binary; none if the lines are not the output of ldd.
 
     Args:
         lines: without line ends.
     """
     block: list[str] = []
     subject: str | None = None
-    told_by_python = any(PYTHON_ERROR.match(line) for line in lines)
+    from_python = any(PYTHON_ERROR.match(line) for line in lines)
     for line in lines:
-        if told_by_python and TRACEBACK.fullmatch(line):
+        if from_python and TRACEBACK.fullmatch(line):
             continue
         header = HEADER.fullmatch(line)
         if header and not UNUSED.fullmatch(line):
@@ -94,17 +94,17 @@ def parse(lines: Sequence[str]) -> Iterator[Listing]:
 
 
 def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
-    """What the lines of one binary tell; nothing where none of them is ldd's.
+    """Return the listing of one binary; none if no line is ldd's.
 
     Args:
         lines: without the header.
-        subject: the binary's path in the header, None where there was none.
+        subject: the binary's path in the header, None if there was no header.
     """
     reader = Reader()
     for line in lines:
         reader.read(line)
     # One line behind a tab can only be "not a dynamic executable" in the user's language.
-    static = reader.static or (len(lines) == 1 == len(reader.strange) and lines[0].startswith("\t"))
+    static = reader.static or (len(lines) == 1 == len(reader.unknown) and lines[0].startswith("\t"))
     known = (
         *(reader.libraries, reader.interpreter, reader.undefined, reader.versions),
         *(reader.complaints, [line for line in reader.errors if LOADERS_OWN.match(line)]),
@@ -116,14 +116,14 @@ def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
     named = (
         *(each.object for each in reader.versions),  # -v begins with the binary's own
         *(each.object for each in reader.undefined if each.object),
-        *(each.asked_by for each in reader.libraries if each.asked_by),
+        *(each.needed_by for each in reader.libraries if each.needed_by),
         *(each.library for each in reader.versions if not each.found and "/" in each.library),
     )
     others = list(dict.fromkeys(name for name in named if name not in listed))
-    if own is None and others:  # a library stands for the binary only where nothing else is named
+    if own is None and others:  # choose a library as the binary only if nothing else is named
         own = next((name for name in others if not LIBRARY.search(name)), others[0])
         others.remove(own)
-    # Errors alone, of the loader or of musl's ldd, list no libraries and name those that they are about.
+    # A text with only errors of the loader or of musl's ldd does not list libraries, but names those in error.
     found = any(each.path for each in reader.libraries)
     about = [ListedLibrary(name.rpartition("/")[2], name) for name in others if "/" in name and not found]
     yield Listing(
@@ -137,13 +137,13 @@ def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
         musl=reader.musl or bool(MUSL_LOADER.search(reader.interpreter or "")),
         imported=reader.imported,
         errors=tuple(dict.fromkeys(reader.errors)),
-        strange=tuple(dict.fromkeys(reader.strange)),
+        unknown=tuple(dict.fromkeys(reader.unknown)),
         complaints=tuple(reader.complaints),
     )
 
 
 class Reader:
-    """Collects what the lines of one binary tell, one by one."""
+    """Collects the contents of the lines of one binary."""
 
     def __init__(self) -> None:
         self.libraries: list[ListedLibrary] = []
@@ -153,8 +153,8 @@ class Reader:
         self.complaints: list[str] = []
         self.static = False
         self.musl = False
-        self.program: str | None = None  # that the loader's error begins with
-        self.strange: list[str] = []  # lines that are none of ldd's
+        self.program: str | None = None  # at the start of the loader's error
+        self.unknown: list[str] = []  # lines that are not ldd's
         self.errors: list[str] = []
         self._section = ""  # of the version information: the object whose versions follow
         self._in_versions = False
@@ -162,14 +162,14 @@ class Reader:
         self.imported = False
 
     def read(self, line: str) -> None:
-        """Take one line."""
+        """Parse one line."""
         self.imported |= bool(PYTHON_ERROR.match(line))
         known = self._sections(line) or WARNING.fullmatch(line) or self._error(line) or self._library(line)
         if not known and line.strip():
             is_error = ERROR.search(line) and not line.startswith(
                 "\t"
             )  # ldd's own sentence in the user's language
-            (self.errors if is_error else self.strange).append(line.strip())
+            (self.errors if is_error else self.unknown).append(line.strip())
 
     def _sections(self, line: str) -> bool:
         """Version information (`-v`) and unused dependencies (`-u`)."""
@@ -250,7 +250,7 @@ class Reader:
         if found is None:
             return False
         name, path = found["name"], found["path"].strip()
-        # A path has a slash, or an address behind it; anything else says that there is none, in whatever language.
+        # A path has a slash, or an address after it; anything else means "not found", in some language.
         if path == NOT_FOUND or (path and "/" not in path and not line.rstrip().endswith(")")):
             self.libraries.append(ListedLibrary(name, None))
         elif path and not KERNELS.match(name):
@@ -258,7 +258,7 @@ class Reader:
         return True
 
     def _interpreter_or_path(self, path: str) -> None:
-        """A line with one path: the loader, or a library that was asked for by its path."""
+        """Parse a line with one path: the loader, or a library that is needed by path."""
         if self.interpreter is None and LOADER.fullmatch(path):
             self.interpreter = path
         else:

@@ -1,4 +1,4 @@
-"""What pax-utils' `lddtree` prints: its tree, and with `-l` its list."""
+"""The output of pax-utils' `lddtree`: its tree, and its list with `-l`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_tree(lines: Sequence[str]) -> bool:
 
 
 def is_list(lines: Sequence[str]) -> bool:
-    """Whether these look like `-l`: two or more names, libraries from the second on."""
+    """Whether these lines look like the output of `-l`: a name, then libraries."""
     names = [line for line in lines if line.strip()]
     plain = not any(line[0].isspace() or " => " in line or line.endswith(":") for line in names)
     return (
@@ -39,10 +39,10 @@ def is_list(lines: Sequence[str]) -> bool:
 
 
 def parse_tree(lines: Sequence[str]) -> Iterator[Listing]:
-    """One listing a tree; `-a` repeats libraries, and `-x` adds lines that are passed over."""
+    """Return one listing per tree; `-a` repeats libraries, and the lines that `-x` adds are skipped."""
     root: re.Match[str] | None = None
     libraries: list[ListedLibrary] = []
-    above: list[str] = []  # what asks, from the root down
+    above: list[str] = []  # the objects from the root down to the current line
     for line in lines:
         if match := ROOT.fullmatch(line):
             if root:
@@ -60,7 +60,7 @@ def parse_tree(lines: Sequence[str]) -> Iterator[Listing]:
 
 
 def tree(root: re.Match[str], libraries: Sequence[ListedLibrary]) -> Listing:
-    """The listing of one tree."""
+    """Return the listing of one tree."""
     interpreter = None if root["interpreter"] in ABSENT else root["interpreter"]
     return Listing(
         kind=LDDTREE,
@@ -73,7 +73,7 @@ def tree(root: re.Match[str], libraries: Sequence[ListedLibrary]) -> Listing:
 
 
 def parse_list(lines: Sequence[str]) -> Iterator[Listing]:
-    """One listing a binary: a name that the loader's path follows begins the next one."""
+    """Return one listing per binary: a name before a loader's path begins the next one."""
     names = [line for line in lines if line.strip()]
     starts = [
         number

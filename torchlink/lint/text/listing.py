@@ -1,4 +1,4 @@
-"""What a text says about one binary, whichever tool printed it."""
+"""The contents of a text about one binary, in the same form for every tool."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ LDD = "ldd text"
 LDDTREE = "lddtree text"
 READELF = "readelf text"
 
-# The file names of dynamic loaders; musl's is also what `musl-ldd` names itself.
+# The file names of dynamic loaders; `musl-ldd` is musl's under another name.
 LOADER = re.compile(r"(?:.*/)?(?:ld-linux[^/]*|ld-musl-[^/]*|ld(?:64)?\.so\.\d|ld-[\d.]+\.so|musl-ldd)")
 
 
 class ListedLibrary(NamedTuple):
     """A library that a text names."""
 
-    name: str  # as it was asked for
+    name: str  # as in NEEDED
     path: str | None  # None: the tool did not find it
-    asked_by: str | None = None  # path or name of what asks for it, where the text tells
-    reason: str = ""  # why it was not taken, where the text tells more than that it is not there
+    needed_by: str | None = None  # path or name of the object that needs it, if the text says so
+    reason: str = ""  # why it was not loaded, if the text says more than that it does not exist
 
 
 class ListedSymbol(NamedTuple):
@@ -31,11 +31,11 @@ class ListedSymbol(NamedTuple):
 
     symbol: str  # mangled
     version: str | None
-    object: str | None  # path or name of the object that refers to it, where the text tells
+    object: str | None  # path or name of the object that refers to it, if the text says so
 
 
 class ListedVersion(NamedTuple):
-    """A symbol version that an object needs, and which library serves it."""
+    """A symbol version that an object needs, and the library that should define it."""
 
     object: str  # path or name of the object that needs it
     library: str  # path of the library, or the NEEDED name
@@ -44,20 +44,18 @@ class ListedVersion(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a text says about one binary."""
+    """The contents of a text about one binary."""
 
     kind: str  # LDD, LDDTREE or READELF
-    subject: str | None = None  # as the text calls the binary, where it does
+    subject: str | None = None  # the binary's path in the text, if it is there
     libraries: tuple[ListedLibrary, ...] = ()
     interpreter: str | None = None
     undefined: tuple[ListedSymbol, ...] = ()
     versions: tuple[ListedVersion, ...] = ()
     dynamic: Dynamic | None = None  # the binary's dynamic section
-    static: bool = False  # there is nothing to load, or it is no dynamic ELF file
+    static: bool = False  # there is nothing to load, or it is not a dynamic ELF file
     musl: bool = False
-    imported: bool = False  # Python said it, which was to import the binary
-    errors: tuple[
-        str, ...
-    ] = ()  # lines in which the loader or Python reports an error of a kind not known here
-    strange: tuple[str, ...] = ()  # other lines that are none of the tool's
+    imported: bool = False  # the text is Python's, from importing the binary
+    errors: tuple[str, ...] = ()  # errors of the loader or Python that are not recognised
+    unknown: tuple[str, ...] = ()  # other lines that are not the tool's
     complaints: tuple[str, ...] = ()  # lines in which the tool says that it failed

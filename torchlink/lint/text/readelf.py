@@ -1,6 +1,6 @@
-"""What `readelf -d` prints, binutils' and LLVM's: one binary's dynamic section, nothing about what is found.
+"""The output of binutils' and LLVM's `readelf -d`: the dynamic section of a binary.
 
-Its prose is translated; the tags' names and the brackets around values are not.
+Its prose may be translated; the names of the tags and the brackets around values are not.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FLAGS_1 = {"NODEFLIB": DF_1_NODEFLIB, "PIE": DF_1_PIE}
 
 
 def is_dynamic(lines: Sequence[str]) -> bool:
-    """Whether some line is an entry of a dynamic section, or says that there is none."""
+    """Whether some line is an entry of a dynamic section, or states that there is none."""
     return any(ROW.fullmatch(line) or NONE.fullmatch(line.strip()) for line in lines)
 
 
 def parse(lines: Sequence[str]) -> Iterator[Listing]:
-    """One listing a file."""
+    """Return one listing per file."""
     subject: str | None = None
     rows: list[tuple[str, str]] = []
     empty = False
@@ -48,7 +48,7 @@ def parse(lines: Sequence[str]) -> Iterator[Listing]:
 
 
 def listing(subject: str | None, rows: Sequence[tuple[str, str]]) -> Listing:
-    """The listing for the rows of one dynamic section."""
+    """Return the listing for the rows of one dynamic section."""
     dynamic = dynamic_section(rows) if rows else EMPTY
     return Listing(
         kind=READELF,
@@ -60,7 +60,7 @@ def listing(subject: str | None, rows: Sequence[tuple[str, str]]) -> Listing:
 
 
 def dynamic_section(rows: Sequence[tuple[str, str]]) -> Dynamic:
-    """The dynamic section that rows of (tag, value) describe."""
+    """Build the dynamic section that rows of (tag, value) describe."""
     texts: dict[str, list[str]] = {}
     words: dict[str, set[str]] = {}
     for tag, value in rows:
@@ -84,5 +84,5 @@ def dynamic_section(rows: Sequence[tuple[str, str]]) -> Dynamic:
 
 
 def last(values: Sequence[str] | None) -> str | None:
-    """The loader keeps the last entry of a tag that may appear once."""
+    """Return the last entry, which the loader uses if a tag that should be unique is repeated."""
     return values[-1] if values else None

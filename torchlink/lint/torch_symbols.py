@@ -1,4 +1,4 @@
-"""Names of libtorch that stay undefined, and what they tell: another ABI, another library, another build."""
+"""Undefined symbols of libtorch, and what causes them: another ABI, a library not linked, another build."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # Functions, constants, vtables and type infos of libtorch's namespaces, in Itanium mangling.
 TORCH_NAME = r"_Z(T[VISTCWH])?(NK?[RO]?|)(3c10|2at|5torch|6caffe2)\w"
-# What libtorch_python has besides: conversions for pybind11, functions and data of C; and the stable C interface.
+# Further names in libtorch_python: conversions for pybind11, C functions and data.
 PYTHONS_NAME = r"_Z(T[VISTC])?NK?8pybind116detail\d+type_casterIN(3c10|2at|5torch)|(_Z\d+)?THP[A-Z]"
+# The stable C interface.
 STABLE_NAME = (
     r"aoti_torch_|torch_(call_dispatcher|library_|list_|parallel_for|get_(const|mutable)_data_ptr|get_num_threads"
     r"|(get|set)_current_cuda|dtype_|string_|exception_)"
@@ -36,9 +37,9 @@ def is_of_torch(symbol: str) -> bool:
 
 
 def undefined(context: LintContext) -> list[UndefinedSymbol]:
-    """What stays undefined in the user's own objects for another reason than that a library is too old.
+    """Return the undefined symbols of the user's own objects, except those of a library that is too old.
 
-    Of that `symbol-version-missing` speaks.
+    `symbol-version-missing` reports the latter.
     """
     if not context.undefined:
         return []
@@ -47,9 +48,9 @@ def undefined(context: LintContext) -> list[UndefinedSymbol]:
 
 
 def reached(context: LintContext) -> dict[str, ElfFile]:
-    """The libraries of the libtorchs that the search paths of the user's objects lead to, by file name.
+    """Return the libraries of libtorch in the search paths of the user's objects, by file name.
 
-    For a closure without any: where a linker has dropped all of them.
+    For a closure without libtorch, because the linker has dropped all of its libraries.
     """
     places = {host for each in context.own for *_, host in directories_of(each, context)}
     if context.imported is not None:
@@ -58,40 +59,40 @@ def reached(context: LintContext) -> dict[str, ElfFile]:
 
 
 def beside(context: LintContext) -> Mapping[str, ElfFile]:
-    """The libraries that could serve it: the closure's libtorch has them, or one that a search path leads to."""
+    """Return libraries of libtorch outside the closure: of the closure's libtorch, or of one in a search path."""
     return context.torch_siblings if context.torch else context.once(reached)
 
 
 def of_torch(symbols: list[UndefinedSymbol], context: LintContext) -> list[UndefinedSymbol]:
-    """Those that a libtorch would serve, where the closure has one or a search path leads to one."""
+    """Return the symbols that belong to libtorch, if the closure has one or a search path leads to one."""
     named = [symbol for symbol in symbols if is_of_torch(symbol.symbol)]
     return named if named and (context.torch or context.once(reached)) else []
 
 
 def wanted(context: LintContext) -> list[UndefinedSymbol]:
-    """The names of libtorch that the user's objects leave undefined."""
+    """Return the symbols of libtorch that the user's objects leave undefined."""
     return of_torch(undefined(context), context)
 
 
 def mixed(context: LintContext) -> list[UndefinedSymbol]:
-    """Names of libtorch that its own libraries leave undefined: then they are of different builds.
+    """Return the symbols of libtorch that its own libraries leave undefined, because they are of different builds.
 
-    Looked for only where they are in several directories, or where a text names some: in one directory they
-    came together.
+    Checked only if they are in several directories or a text lists undefined symbols: those in one directory were
+    installed together.
     """
     if not context.complete or (len(context.torch_dirs) < 2 and not context.from_text):
         return []
     libraries = [each.path for objects in context.torch.values() for each in objects]
     symbols = [symbol for path in libraries for symbol in context.scope.undefined_symbols(path)]
     named = [symbol for symbol in symbols if re.match(TORCH_NAME, symbol.symbol)]
-    return [each for each in named if not came_otherwise(each, context)]
+    return [each for each in named if not is_in_sibling(each, context)]
 
 
-def came_otherwise(symbol: UndefinedSymbol, context: LintContext) -> bool:
-    """Whether a name that one of libtorch's libraries lacks is in a library next to it.
+def is_in_sibling(symbol: UndefinedSymbol, context: LintContext) -> bool:
+    """Whether a library next to libtorch's, and not in the closure, defines a symbol.
 
-    libtorch_nvshmem relies on who loads it to have loaded libtorch_cuda. Where a text says that the name is undefined
-    although the library next to it that has it is needed, one of another build has taken that library's place.
+    libtorch_nvshmem relies on its user to have loaded libtorch_cuda. If a text lists the symbol as undefined although
+    its library is needed, a library of another build was loaded instead.
     """
     user = context.closure.object(symbol.object)
     needed = user.elf.dynamic.needed if user and context.from_text else ()
@@ -99,7 +100,7 @@ def came_otherwise(symbol: UndefinedSymbol, context: LintContext) -> bool:
 
 
 def not_linked(symbols: list[UndefinedSymbol], context: LintContext) -> dict[str, list[UndefinedSymbol]]:
-    """Undefined symbols that a libtorch library outside the closure defines, by its file name."""
+    """Return the undefined symbols that a libtorch library outside the closure defines, by its file name."""
     found: dict[str, list[UndefinedSymbol]] = {}
     for symbol in of_torch(symbols, context):
         for name, elf in beside(context).items():
@@ -110,10 +111,10 @@ def not_linked(symbols: list[UndefinedSymbol], context: LintContext) -> dict[str
 
 
 def unlinked(context: LintContext) -> dict[str, list[UndefinedSymbol]]:
-    """What `torch-library-not-linked` speaks of: the libraries by file name, each with what is used of it.
+    """Return what `torch-library-not-linked` reports: libraries by file name, each with the symbols used from it.
 
-    Libtorch's own libraries are loaded by one that has brought the others. Where a linker has dropped all of
-    libtorch, that is because of the ABI.
+    Nothing for libtorch's own libraries, which rely on their user to have loaded the others, and nothing if the linker
+    has dropped all of libtorch because of the ABI.
     """
     if context.belongs_to_torch(context.subject):
         return {}
@@ -125,13 +126,13 @@ def unlinked(context: LintContext) -> dict[str, list[UndefinedSymbol]]:
 
 
 def accelerator_of(library: str) -> str | None:
-    """`libc10_cuda.so` and `libtorch_cuda.so` -> `torch_cuda`, which must be loaded beside either."""
+    """Map `libc10_cuda.so` and `libtorch_cuda.so` to `torch_cuda`, which must be loaded with either."""
     found = re.match(r"lib(?:c10|torch)_(cuda|hip|xpu)\.so", library)
     return f"torch_{found[1]}" if found else None
 
 
 def other_abi(symbols: list[UndefinedSymbol], context: LintContext) -> list[UndefinedSymbol]:
-    """Those whose std::string is not the one of the libtorch, though of libstdc++ too."""
+    """Return the symbols with libstdc++'s other std::string than libtorch's."""
     abi = torch_abi(context)
     if abi is None:
         return []
@@ -144,7 +145,7 @@ def other_abi(symbols: list[UndefinedSymbol], context: LintContext) -> list[Unde
 
 
 def of_libcxx(symbols: list[UndefinedSymbol], context: LintContext) -> list[UndefinedSymbol]:
-    """Those whose std::string is libc++'s, where the libtorch was built with libstdc++."""
+    """Return the symbols with libc++'s std::string, if libtorch was built with libstdc++."""
     named = of_torch(symbols, context)
     if not named or torch_abi(context) is None:
         return []
@@ -154,28 +155,28 @@ def of_libcxx(symbols: list[UndefinedSymbol], context: LintContext) -> list[Unde
     return [
         symbol
         for symbol in named
-        # What only returns a string carries no mark in libc++.
+        # In libc++, the name of a function that only returns a string does not contain its type.
         if LIBCXX in symbol.symbol or (symbol.object in users and abi_of(symbol.symbol, context) == 0)
     ]
 
 
 def uses_libcxx(path: str, context: LintContext) -> bool:
-    """Whether an object takes anything from libc++."""
+    """Whether an object uses any symbol of libc++."""
     each = context.closure.object(path)
     return each is not None and any(LIBCXX.encode() in name for name in context.imports(each))
 
 
 def abi_of(mangled: str, context: LintContext) -> int | None:
-    """The C++ ABI that a mangled name tells by its std::string, None where it tells nothing.
+    """Return the C++ ABI that the std::string of a mangled name shows, None if it does not.
 
-    `Ss` is the old string, `__cxx11` and the tag `B5cxx11` are the new one. What only returns a string
-    carries no mark under the old ABI: there libtorch's having the same name with the tag tells.
+    `Ss` is the old string, `__cxx11` and the tag `B5cxx11` are the new one. Under the old ABI the name of a function
+    that only returns a string shows nothing; it is recognised if libtorch has the same name with the tag.
     """
     if re.search(NEW_STRING, mangled):
         return 1
     tagged, grammar, at = [], "", 0
     number = re.compile(LENGTH)
-    # An identifier stands behind its length, and may hold an `Ss`.
+    # An identifier follows its length, and may contain an `Ss`.
     while length := number.search(mangled, at):
         grammar += mangled[at : length.start()] + " "
         at = length.end() + whole_number(length.group())
@@ -188,7 +189,7 @@ def abi_of(mangled: str, context: LintContext) -> int | None:
 
 
 def torch_c10(context: LintContext) -> tuple[str, ElfFile] | None:
-    """Path and file of the libc10 in the closure, or else of the one that could be there; None without one."""
+    """Return path and file of the libc10 in the closure, or else of the one in a search path; None without one."""
     if "c10" in context.torch:
         c10 = context.torch["c10"][0]
         return c10.path, c10.elf
@@ -196,7 +197,7 @@ def torch_c10(context: LintContext) -> tuple[str, ElfFile] | None:
 
 
 def torch_abi(context: LintContext) -> int | None:
-    """The C++ ABI of that libc10; None without one, or where it was not built with libstdc++."""
+    """Return the C++ ABI of that libc10; None without one, or if it was not built with libstdc++."""
     c10 = torch_c10(context)
     if c10 is None:
         return None

@@ -1,4 +1,4 @@
-"""The pip commands that install a libtorch's companions, as a POSIX shell takes them."""
+"""The pip commands that install a libtorch's companion packages, in POSIX shell syntax."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import MissingLibrary
 
-EXTRAS = re.compile(r"\[([^]]*)\]")  # of a requirement: `cuda-toolkit[cublas]==13.2.2`
+EXTRAS = re.compile(r"\[([^]]*)\]")  # in a requirement: `cuda-toolkit[cublas]==13.2.2`
 TAG = re.compile(r"-cp(?P<major>[0-9])(?P<minor>[0-9]{1,3})-[^-]+-[^-]+$")
-OLDEST_GLIBC, GLIBC = 17, 28  # minor versions of glibc 2 that the companions' wheels are tagged with
+OLDEST_GLIBC, GLIBC = 17, 28  # minor versions of glibc 2 in the platform tags of the companion wheels
 
 
 class Wanted(NamedTuple):
-    """What pip is to be asked for."""
+    """What pip has to install."""
 
-    damaged: tuple[str, ...] = ()  # exact versions of what pip holds for installed, though files are gone
+    damaged: tuple[str, ...] = ()  # exact versions that pip considers installed, although files are missing
     absent: tuple[str, ...] = ()  # requirements
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Everything."""
+        """Everything that pip has to install."""
         return (*self.damaged, *self.absent)
 
 
 def wanted_from_pip(missing: Iterable[MissingLibrary], sites: Sequence[Path]) -> Wanted:
-    """Which packages bring libraries, told apart by whether their dist-info is there.
+    """Return the packages that contain the missing libraries; those with a dist-info directory are damaged.
 
     Args:
         missing: the libraries.
-        sites: the site-packages in which pip looks.
+        sites: the site-packages directories that pip looks in.
     """
     damaged: dict[str, None] = {}
     absent = []
@@ -52,7 +52,7 @@ def wanted_from_pip(missing: Iterable[MissingLibrary], sites: Sequence[Path]) ->
 
 
 def installed(library: MissingLibrary, sites: Sequence[Path]) -> str | None:
-    """`nvidia-cuda-cupti==13.2.86` where that package's RECORD lists the library, else None."""
+    """Return `nvidia-cuda-cupti==13.2.86` if the RECORD of that installed package lists the library."""
     package = (library.package or "").replace("-", "_").lower()
     for site in sites if package else ():
         for name in names_in(site):
@@ -69,7 +69,7 @@ def installed(library: MissingLibrary, sites: Sequence[Path]) -> str | None:
 
 
 def requirements_of(missing: Iterable[MissingLibrary]) -> tuple[str, ...]:
-    """What pip is to be asked for, each distribution once: pinned as torch's METADATA pins it, else by name."""
+    """Return one requirement per distribution: as torch's METADATA pins it, otherwise the bare name."""
     extras: dict[str, list[str]] = {}
     for library in missing:
         requirement = library.requirement or library.package
@@ -80,39 +80,39 @@ def requirements_of(missing: Iterable[MissingLibrary]) -> tuple[str, ...]:
     return tuple(plain.replace("[]", f"[{','.join(names)}]") for plain, names in extras.items())
 
 
-def install_words(python: Path, wanted: Wanted) -> str:
-    """Install into an interpreter's environment; what pip believes to be there needs to be forced."""
+def install_command(python: Path, wanted: Wanted) -> str:
+    """Install into an interpreter's environment; packages that pip considers installed are forced."""
     pip = f"{shlex.quote(str(python))} -m pip install"
     forced = f"{pip} --force-reinstall --no-deps {shlex.join(wanted.damaged)}" if wanted.damaged else ""
     plain = f"{pip} {shlex.join(wanted.absent)}" if wanted.absent else ""
     return " && ".join(filter(None, (forced, plain)))
 
 
-def merge_words(site: Path, wanted: Wanted, machine: str) -> str:
-    """Install into a new directory, then add what a site-packages without an interpreter lacks.
+def merge_command(site: Path, wanted: Wanted, platform: str) -> str:
+    """Install into a temporary directory and copy what a site-packages without an interpreter lacks.
 
-    `pip install --target` itself brings nothing into a directory that is there already, such as `nvidia`, and with
-    --upgrade puts the new one in its place, without what other packages have there.
+    `pip install --target` skips a directory that already exists, such as `nvidia`; with --upgrade it replaces that
+    directory and loses the files of other packages in it.
 
     Args:
-        site: the site-packages.
+        site: the site-packages directory.
         wanted: what to install.
-        machine: options by which pip chooses for another machine, see `machine_words`.
+        platform: options that make pip choose for another machine, see `platform_options`.
     """
-    options = (machine, "" if wanted.absent else "--no-deps")
-    words = " ".join(filter(None, (*options, shlex.join(wanted.all))))
-    place = shlex.quote(f"{site}/")
+    options = (platform, "" if wanted.absent else "--no-deps")
+    arguments = " ".join(filter(None, (*options, shlex.join(wanted.all))))
+    destination = shlex.quote(f"{site}/")
     return (
         """(new=$(mktemp -d) && trap 'rm -rf "$new"' EXIT && """
-        f'python3 -m pip install --target "$new" {words} && cp -rn "$new"/. {place})'
+        f'python3 -m pip install --target "$new" {arguments} && cp -rn "$new"/. {destination})'
     )
 
 
-def download_words(missing: Iterable[MissingLibrary], wheel: str, arch: str) -> str:
-    """The command that downloads the companions of a wheel, for its machine.
+def download_command(missing: Iterable[MissingLibrary], wheel: str, arch: str) -> str:
+    """Download the companion wheels of a torch wheel, for the machine it was built for.
 
     Args:
-        missing: what is needed; empty words where no package is known for any of it.
+        missing: the libraries that are needed; the command is empty if no package is known for any of them.
         wheel: file name of torch's wheel.
         arch: what it was built for, `aarch64`.
     """
@@ -120,17 +120,17 @@ def download_words(missing: Iterable[MissingLibrary], wheel: str, arch: str) -> 
     if not wanted:
         return ""
     return " ".join(
-        filter(None, ("pip download", machine_words(wheel, arch), shlex.join(wanted), "-d wheels"))
+        filter(None, ("pip download", platform_options(wheel, arch), shlex.join(wanted), "-d wheels"))
     )
 
 
-def machine_words(tag: str, arch: str) -> str:
-    """Options that make pip choose for the Linux and the Python of a wheel; none where this machine is of its kind.
+def platform_options(tag: str, arch: str) -> str:
+    """Return the options that make pip choose for the Linux and Python of a wheel; empty for this machine's own.
 
-    pip takes each --platform as it is, and the companions have tags of other glibc versions than torch.
+    pip matches each --platform literally, and the companions are tagged with other glibc versions than torch.
 
     Args:
-        tag: the wheel's file name, or what its WHEEL says: `cp312-cp312-manylinux_2_28_aarch64`.
+        tag: the wheel's file name, or the tag in its WHEEL file: `cp312-cp312-manylinux_2_28_aarch64`.
         arch: what it was built for.
     """
     here = this_machine()

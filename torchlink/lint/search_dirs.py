@@ -1,4 +1,4 @@
-"""The entries of an object's RPATH or RUNPATH, each with the one thing that is most wrong with it."""
+"""The entries of an object's RPATH or RUNPATH, each with its most severe flaw."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.lint.context import directories_of, holds_torch
-from torchlink.lint.libtorch_names import wanted
-from torchlink.lint.text.closure import Unseen
+from torchlink.lint.context import directories_of, holds_torch, is_unseen
+from torchlink.lint.torch_symbols import wanted
 from torchlink.status import exists, is_dir, not_about_the_file
 
 if TYPE_CHECKING:
@@ -21,25 +20,25 @@ if TYPE_CHECKING:
 
 
 HOME = r"/(?:root|(?:home|Users)/[^/]+)(?:/|$)"
-# Directories that build tools, and those of CI services, make again for every build.
+# Directories that build tools and CI services create for every build.
 BUILD = (
     r"/(?:_?build|builddir|cmake-build-[^/]*|bazel-out|_skbuild|\.tox|\.nox|conda-bld|_h_env_placehold[^/]*"
     r"|nimcache|pip-(?:build|install|req|ephem|modern)[^/]*)(?:/|$)"
     r"|^/(?:tmp|var/tmp|builds|builddir|__w|workspace|github/workspace|var/lib/jenkins|var/lib/buildkite-agent|drone/src)/"
 )
 BUILD_FILES = ("CMakeCache.txt", "build.ninja", ".ninja_log", "meson-private")
-LOST_ORIGIN = r"/\.\.(?:/|$)|O?RIGIN\b|\{ORIGIN"  # how a shell or make leaves `$ORIGIN/..`
+LOST_ORIGIN = r"/\.\.(?:/|$)|O?RIGIN\b|\{ORIGIN"  # what is left of `$ORIGIN/..` after a shell or make
 
 
 class SearchDir(NamedTuple):
-    """One directory of a search path."""
+    """An entry of a search path."""
 
     owner: LoadedObject
     kind: str  # "rpath" | "runpath"
     text: str  # as written
     directory: str  # as the loader sees it, tokens expanded; "" is the current directory
     host: Path  # where that is on this machine
-    flaw: str | None  # the id of the rule that says what is most wrong with it
+    flaw: str | None  # the id of the most severe rule that it breaks
 
     @property
     def portable(self) -> bool:
@@ -48,12 +47,12 @@ class SearchDir(NamedTuple):
 
 
 def all_entries(context: LintContext) -> tuple[SearchDir, ...]:
-    """The search path entries of the user's own objects."""
+    """Return the search path entries of the user's own objects."""
     return tuple(entry for each in context.own for entry in entries_of(each, context))
 
 
 def entries_of(each: LoadedObject, context: LintContext) -> Iterator[SearchDir]:
-    """The entries that the loader heeds of one object, checked."""
+    """Return the entries of one object that the loader uses, each with its flaw."""
     kind = "rpath" if each.elf.dynamic.runpath is None else "runpath"
     for text, directory, host in directories_of(each, context):
         plain = SearchDir(each, kind, text, directory, host, None)
@@ -61,22 +60,22 @@ def entries_of(each: LoadedObject, context: LintContext) -> Iterator[SearchDir]:
 
 
 def flaw(entry: SearchDir, context: LintContext) -> str | None:
-    """The id of the rule that an entry breaks, the worst first; one entry is one finding."""
+    """Return the id of the most severe rule that an entry breaks, so that one entry gives one finding."""
     if not entry.directory.startswith("/") or re.match(LOST_ORIGIN, entry.directory):
         return "rpath-relative"
     allowed = any(begins(path, prefix) for prefix in context.options.allowed_rpath for path in names(entry))
-    # What only a text says about is elsewhere, and so do its directories.
-    exists = is_directory(entry.host) or isinstance(entry.owner.elf, Unseen)
+    # The directories of a file that only a text describes are on another machine.
+    exists = is_directory(entry.host) or is_unseen(entry.owner)
     if not entry.portable and world_writable(entry.host, exists=exists):
         return "rpath-world-writable"
     if context.options.allowed_rpath and not allowed:
         return "rpath-not-allowed"
     if not entry.portable and not allowed and is_of_build(entry):
         return "rpath-build-tree"
-    # What libtorch and its companions look through fits every layout that they are put into: others do no harm.
+    # The entries of libtorch and its companions cover several layouts of the packages: unused ones do no harm.
     if entry.portable and context.came_with_torch:
         return None
-    # While a library is missing, an entry may be the one that was meant for it: then that is the finding.
+    # While a library is missing, the entry may be meant for it, and the missing library is the finding.
     if not exists:
         return "rpath-missing-directory" if context.complete else None
     if context.complete and not serves(entry, context):
@@ -86,22 +85,22 @@ def flaw(entry: SearchDir, context: LintContext) -> str | None:
 
 
 def is_padding(entry: SearchDir) -> bool:
-    """Whether an empty entry is CMake's: it pads the search path of a build tree to the length of the installed one."""
+    """Whether an empty entry is CMake's, which pads a build tree's search path to the length of the installed one."""
     text = (entry.owner.elf.dynamic.runpath or entry.owner.elf.dynamic.rpath or "").rstrip(":")
     padded = not entry.text and "" not in text.split(":")
     return padded and any(is_there(place / BUILD_FILES[0]) for place in entry.owner.file.parents)
 
 
 def names(entry: SearchDir) -> tuple[str, str]:
-    """What an allowed prefix may match: the entry as written, and where it leads."""
+    """Return what an allowed prefix may match: the entry as written, and expanded."""
     return entry.text, entry.directory
 
 
 def begins(path: str, prefix: str) -> bool:
-    """Whether a path is a directory or is below it, `..` resolved.
+    """Whether a path equals a directory or is below it, `..` resolved.
 
-    `$ORIGIN/../lib` and `$ORIGIN/lib` are below `$ORIGIN/..`, `$ORIGIN/../..` does not; `/opt/lib` does not begin
-    `/opt/library`.
+    `$ORIGIN/../lib` and `$ORIGIN/lib` are below `$ORIGIN/..`, but `$ORIGIN/../..` is not; `/opt/library` is not below
+    `/opt/lib`.
     """
     inside, top = components(path), components(prefix)
     if set(top[1:]) == {".."} and inside[0] == top[0] and inside.count("..") < top.count(".."):
@@ -110,7 +109,7 @@ def begins(path: str, prefix: str) -> bool:
 
 
 def components(path: str) -> list[str]:
-    """A path's components without `.` and `..`, behind what it starts from: `/`, `$ORIGIN` or nothing."""
+    """Return a path's start (`/`, `$ORIGIN` or "") and its normalized components."""
     path = path.replace("${ORIGIN}", "$ORIGIN")
     start = "/" if path.startswith("/") else "$ORIGIN" if f"{path}/".startswith("$ORIGIN/") else ""
     rest = path.removeprefix(start).lstrip("/")
@@ -119,7 +118,7 @@ def components(path: str) -> list[str]:
 
 
 def world_writable(host: Path, *, exists: bool) -> bool:
-    """Whether anyone may put a library there, be it by making the directory first or by replacing it."""
+    """Whether anyone may put a library there, possibly by creating or replacing the directory."""
     nearest = host
     while not exists and nearest != nearest.parent:
         nearest = nearest.parent
@@ -132,9 +131,9 @@ def world_writable(host: Path, *, exists: bool) -> bool:
 
 
 def open_to_all(host: Path) -> Path | None:
-    """The directory whose rights are wrong, this one or one above it; None where they are meant, as those of /tmp.
+    """Return the first world-writable directory without the sticky bit, this one or one above it.
 
-    Whoever may write to a directory may rename what is in it, unless it is sticky.
+    Anyone may rename the entries of such a directory, unlike those of /tmp.
     """
     for each in filter(is_directory, (host, *host.parents)):
         mode = each.stat().st_mode
@@ -144,7 +143,7 @@ def open_to_all(host: Path) -> Path | None:
 
 
 def is_of_build(entry: SearchDir) -> bool:
-    """Whether an absolute entry leads into a home directory or into what a build left."""
+    """Whether an absolute entry leads into a home directory or a build tree."""
     if re.match(HOME, entry.directory) or re.search(BUILD, f"{entry.directory}/"):
         return True
     return any(
@@ -153,13 +152,13 @@ def is_of_build(entry: SearchDir) -> bool:
 
 
 def serves(entry: SearchDir, context: LintContext) -> bool:
-    """Whether the directory holds any library that is asked for through it, or that may be opened by name."""
-    # An RPATH serves everything that is loaded because of its owner.
+    """Whether the directory holds any library that is searched for through it, or that may be opened by name."""
+    # An RPATH also serves the libraries that its owner loads.
     edges = context.closure.edges
-    asked = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
-    if any(is_there(entry.host / name) for name in ("glibc-hwcaps", *asked)):
+    needed = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
+    if any(is_there(entry.host / name) for name in ("glibc-hwcaps", *needed)):
         return True
-    # In a subdirectory for one kind of processor.
+    # A library in a subdirectory for some processors.
     if any(
         (each.found_via.owner, each.found_via.entry) == (entry.owner.path, entry.text)
         for each in context.closure.objects
@@ -167,15 +166,15 @@ def serves(entry: SearchDir, context: LintContext) -> bool:
         return True
     if not os.access(entry.host, os.X_OK) or b"dlopen" in context.imports(entry.owner):
         return True
-    # A linker drops a libtorch that serves nothing, as one of another ABI or version does.
+    # The linker drops a libtorch that defines none of the symbols, as one of another ABI or version.
     return holds_torch(entry.host) and any(symbol.object == entry.owner.path for symbol in wanted(context))
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file; a name that no file system takes is not there."""
+    """Whether a file exists; a name that is invalid in the file system does not."""
     return exists(path)
 
 
 def is_directory(path: Path) -> bool:
-    """Whether there is such a directory."""
+    """Whether a directory exists."""
     return is_dir(path)

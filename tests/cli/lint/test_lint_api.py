@@ -1,4 +1,4 @@
-"""`torchlink lint` without typer, and from Python."""
+"""The start-up of `torchlink lint`, and its Python API."""
 
 from __future__ import annotations
 

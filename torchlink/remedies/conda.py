@@ -1,4 +1,4 @@
-"""The conda command that brings what a libtorch lacks where conda itself brought the libtorch."""
+"""The conda command that installs what a libtorch from a conda package lacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch, MissingLibrary
 
-# PyPI's package without its CUDA suffix → that of conda-forge (the names of the channel nvidia, too).
+# PyPI package without its CUDA suffix → conda-forge package (the channel nvidia uses the same names).
 PACKAGES = {
     "nvidia-cublas": "libcublas",
     "nvidia-cuda-cupti": "cuda-cupti",
@@ -35,14 +35,14 @@ PACKAGES = {
     "mkl": "mkl",
     "intel-openmp": "intel-openmp",
 }
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a package of conda
-SPLIT_IN = 12  # the CUDA major version from which on the toolkit is many packages; before, it is cudatoolkit
-TOOLKIT = re.compile(r"cuda-|lib(?:cu|nvjitlink)")  # how the packages begin that are parts of the toolkit
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a conda package
+SPLIT_IN = 12  # the first CUDA major version whose toolkit is many packages; before it, cudatoolkit is one
+TOOLKIT = re.compile(r"cuda-|lib(?:cu|nvjitlink)")  # how the names of the toolkit's packages begin
 TORCH = re.compile(r"(?:lib)?(?:py)?torch-\d")  # `pytorch-2.9.1-….json`, `libtorch-…`
 
 
 def conda_prefix(libtorch: Libtorch) -> Path | None:
-    """The conda environment that a libtorch was brought into by conda, or None."""
+    """Return the conda environment whose packages include the libtorch, or None."""
     for prefix in (libtorch.root, *libtorch.root.parents[:4]):
         meta = prefix / "conda-meta"
         if is_dir(meta):
@@ -50,18 +50,18 @@ def conda_prefix(libtorch: Libtorch) -> Path | None:
     return None
 
 
-def conda_commands(libtorch: Libtorch, prefix: Path, missing: Iterable[MissingLibrary]) -> str:
-    """The command, empty where no package is known for any of the libraries."""
-    files = {
+def conda_command(libtorch: Libtorch, prefix: Path, missing: Iterable[MissingLibrary]) -> str:
+    """Return the command; empty if no package is known for any of the libraries."""
+    records = {
         name: read_bytes(prefix / "conda-meta" / name, LONGEST_JSON)
         for name in names_in(prefix / "conda-meta")
     }
-    known = {library: _bringer(library.name, files) for library in missing}
-    damaged = dict.fromkeys(package for package in known.values() if package)
+    owners = {library: _owner(library.name, records) for library in missing}
+    damaged = dict.fromkeys(package for package in owners.values() if package)
     version = (libtorch.accelerator_version or "").split(".")
     absent: dict[str, None] = {}
-    for library, package in known.items():
-        name = None if package else _package(library, version)
+    for library, owner in owners.items():
+        name = None if owner else _package(library, version)
         if name and name not in damaged:
             absent[name] = None
     release = ".".join(version[:2])
@@ -75,10 +75,10 @@ def conda_commands(libtorch: Libtorch, prefix: Path, missing: Iterable[MissingLi
     return " && ".join(filter(None, (forced, plain)))
 
 
-def _bringer(library: str, files: dict[str, bytes]) -> str | None:
-    """The installed package that lists a library among its files, though it is gone."""
+def _owner(library: str, records: dict[str, bytes]) -> str | None:
+    """Return the installed package whose record lists a library, although its file is gone."""
     wanted = f'/{library}"'.encode()
-    names = (name.rsplit("-", 2)[0] for name, text in files.items() if wanted in text)
+    names = (name.rsplit("-", 2)[0] for name, text in records.items() if wanted in text)
     return next(filter(NAME.fullmatch, names), None)
 
 

@@ -1,4 +1,4 @@
-"""What brings missing libraries is pinned as torch pins it, and goes to where libtorch finds it."""
+"""The commands for missing libraries pin them as torch does, and install them where libtorch finds them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.libtorch.trees import Fake, make, make_venv
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.machine import this_machine
 from torchlink.libtorch.packages import pinned
-from torchlink.libtorch.pip_commands import download_words, requirements_of
-from torchlink.libtorch.remedies import remedy_for
+from torchlink.remedies.pip import download_command, requirements_of
+from torchlink.remedies.remedy import remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,14 +70,14 @@ def test_extras_of_one_package_are_asked_for_at_once() -> None:
     )
 
 
-def test_the_environments_own_interpreter_is_told_to_install(tmp_path: Path) -> None:
+def test_the_command_uses_the_environments_own_interpreter(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path / "torch", python=Path("/some where/bin/python"), arch=HERE)
     command = "'/some where/bin/python' -m pip install nvidia-cudnn-cu13==9.26.0.51"
     assert remedy_for(libtorch, [CUDNN]).command == command
 
 
 def merging(site: Path, words: str) -> str:
-    """The command that adds what packages bring to a directory without taking anything away."""
+    """The command that adds the files of packages to a directory and removes nothing."""
     return (
         """(new=$(mktemp -d) && trap 'rm -rf "$new"' EXIT && """
         f'python3 -m pip install --target "$new" {words} && cp -rn "$new"/. {site}/)'
@@ -92,7 +92,7 @@ def test_without_an_interpreter_packages_are_added_to_the_directory(tmp_path: Pa
     assert remedy_for(fake_libtorch(site / "torch", arch=HERE), [CUDNN]).command == command
 
 
-def test_for_another_machine_pip_is_told_which(tmp_path: Path) -> None:
+def test_for_another_machine_pip_gets_its_platform(tmp_path: Path) -> None:
     site = tmp_path / "site-packages"
     write(
         site / "torch-2.15.0.dist-info/WHEEL",
@@ -126,19 +126,21 @@ WHEEL = "torch-2.15.0+cu132-cp313-cp313t-manylinux_2_28_{}.whl"
 
 
 def test_companions_are_downloaded_for_the_machine_of_the_wheel() -> None:
-    assert download_words([CUDNN], WHEEL.format(HERE), HERE) == f"pip download {CUDNN.requirement} -d wheels"
-    assert download_words([CUDNN], WHEEL.format("riscv64"), "riscv64") == (
+    assert (
+        download_command([CUDNN], WHEEL.format(HERE), HERE) == f"pip download {CUDNN.requirement} -d wheels"
+    )
+    assert download_command([CUDNN], WHEEL.format("riscv64"), "riscv64") == (
         "pip download --platform=manylinux2014_riscv64 $(seq -f --platform=manylinux_2_%g_riscv64 17 28) "
         f"--python-version 3.13 --only-binary :all: {CUDNN.requirement} -d wheels"
     )
-    assert download_words([MissingLibrary("libodd.so", "x", None)], WHEEL.format(HERE), HERE) == ""
+    assert download_command([MissingLibrary("libodd.so", "x", None)], WHEEL.format(HERE), HERE) == ""
 
 
 @pytest.mark.matrix
 def test_the_command_downloads_for_another_machine(tmp_path: Path) -> None:
     other = "aarch64" if HERE == "x86_64" else "x86_64"
     nvtx = MissingLibrary("libnvtx3interop.so.1", "x", "nvidia-nvtx", "cuda-toolkit[nvtx]==13.2.2")
-    command = download_words([nvtx], WHEEL.format(other), other)
+    command = download_command([nvtx], WHEEL.format(other), other)
     done = subprocess.run(
         ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
     )
@@ -165,7 +167,7 @@ def test_the_command_adds_what_is_missing_and_takes_nothing_away(tmp_path: Path,
     assert (site / "nvidia/__init__.py").read_text() == "mine"
 
 
-def test_what_conda_brought_conda_mends(tmp_path: Path) -> None:
+def test_what_conda_installed_conda_fixes(tmp_path: Path) -> None:
     prefix = tmp_path / "env"
     write(prefix / "conda-meta/pytorch-2.9.1-cuda129_mkl_py312_h1_300.json", "{}")
     write(prefix / "conda-meta/nccl-2.29.1.1-h2_0.json", '{"files": ["lib/libnccl.so.2"]}')
@@ -191,7 +193,7 @@ def test_what_conda_brought_conda_mends(tmp_path: Path) -> None:
     assert remedy_for(old, [parts[0], openmp]).command == words
 
 
-def test_what_pip_brought_into_a_conda_environment_pip_mends(tmp_path: Path) -> None:
+def test_what_pip_installed_into_a_conda_environment_pip_fixes(tmp_path: Path) -> None:
     prefix = tmp_path / "env"
     write(prefix / "conda-meta/python-3.12.1-h1_0_cpython.json", "{}")
     libtorch = fake_libtorch(
@@ -200,7 +202,7 @@ def test_what_pip_brought_into_a_conda_environment_pip_mends(tmp_path: Path) -> 
     assert "-m pip install nvidia-cudnn" in remedy_for(libtorch, [CUDNN]).command
 
 
-def test_what_belongs_to_no_environment_is_not_for_pip(tmp_path: Path) -> None:
+def test_pip_cannot_fix_a_libtorch_outside_an_environment(tmp_path: Path) -> None:
     remedy = remedy_for(fake_libtorch(tmp_path / "moved", layout="zip"), [CUDNN])
     assert remedy.command == ""
     assert "pip cannot fix" in remedy.text
@@ -212,13 +214,15 @@ def test_debians_libraries_come_from_debian(tmp_path: Path) -> None:
     library_dir = tmp_path / "usr/lib/x86_64-linux-gnu"
     libtorch = fake_libtorch(tmp_path / "usr", layout="system", library_dir=library_dir)
     glog = MissingLibrary("libglog.so.0", "libc10.so", None)
-    assert remedy_for(libtorch, [glog]).text.startswith("`apt install libtorch-dev` brings")
+    assert remedy_for(libtorch, [glog]).text.startswith("`apt install libtorch-dev` installs")
     assert "libgflags-dev" in remedy_for(libtorch, [glog]).text
     opencl = MissingLibrary("libOpenCL.so.1", "libtorch_cpu.so", None)
-    assert remedy_for(libtorch, [opencl]).text.startswith("`apt install ocl-icd-libopencl1` brings libOpenCL")
+    assert remedy_for(libtorch, [opencl]).text.startswith(
+        "`apt install ocl-icd-libopencl1` installs libOpenCL"
+    )
 
 
-def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
+def test_there_is_no_remedy_where_nothing_is_known(tmp_path: Path) -> None:
     libtorch = fake_libtorch(tmp_path / "torch", python=Path(sys.executable))
     assert remedy_for(libtorch, [MissingLibrary("libodd.so", "x", None)]).text == ""
     assert remedy_for(libtorch, []).text == ""

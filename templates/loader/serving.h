@@ -1,0 +1,128 @@
+// Commands on stdin, one answer a line on `out`; and, where it is asked for, a process of its own for each model.
+//
+// A model that crashes, hangs, runs out of memory or changes global state (the random numbers' seed, the gradient mode,
+// operators registered by a library) must neither help nor harm the next. A new process would cost each the start of
+// libtorch; a forked one starts with it as it was before any model was loaded.
+#pragma once
+
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <iostream>
+#include <stdexcept>
+#include <string>
+
+#ifdef __linux__
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <dirent.h>
+#include <unistd.h>
+#include <cerrno>
+#include <csignal>
+#endif
+
+#include "json.h"
+
+class Serving {
+ public:
+  // `answer` is given a command and returns the event that answers it; `error` makes an event of an exception.
+  using Answer = std::function<std::string(const std::string&)>;
+  using Error = std::function<std::string(const std::exception&)>;
+
+  Serving(FILE* out, Answer answer, Error error) : out_(out), answer_(std::move(answer)), error_(std::move(error)) {}
+
+  int run() {
+    dies_with_its_parent();
+    for (std::string line; std::getline(std::cin, line);) {
+      if (line == "end" && forked_) return 0;
+      if (line == "leave" && forked_) leave();
+      if (line == "fork" && !forked_) {
+        fork_one();
+        continue;
+      }
+      if (forks_ && line.compare(0, 5, "mark ") != 0) { // of one that ended before it could read it
+        send(error_(std::runtime_error("a forked process was asked")));
+        continue;
+      }
+      try {
+        send(answer_(line));
+      } catch (const std::exception& error) {
+        send(error_(error));
+      }
+    }
+    return 0;
+  }
+
+ private:
+  void send(const std::string& event) {
+    std::fprintf(out_, "%s\n", event.c_str());
+    std::fflush(out_);
+  }
+
+#ifdef __linux__
+  static void dies_with_its_parent() {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // a model that never returns must not outlive a verify that was killed
+  }
+
+  // A forked process has the thread that forked alone: what others held or were about to do would be lost.
+  static int threads() {
+    DIR* const tasks = opendir("/proc/self/task");
+    if (tasks == nullptr) return -1;
+    int count = 0;
+    while (const dirent* const entry = readdir(tasks)) count += entry->d_name[0] != '.';
+    closedir(tasks);
+    return count;
+  }
+
+  // At once: libtorch takes a tenth of a second to take itself down.
+  [[noreturn]] static void leave() {
+    std::cout.flush();
+    std::fflush(nullptr);
+    _exit(0);
+  }
+
+  // The child answers from now on; this process waits for its end, and says how that was.
+  void fork_one() {
+    if (threads() != 1) {
+      send(error_(std::runtime_error("this process has several threads and cannot be forked")));
+      return;
+    }
+    std::cout.flush();
+    std::fflush(nullptr);
+    const pid_t parent = getpid();
+    const pid_t child = fork();
+    if (child < 0) {
+      send(error_(std::runtime_error(std::string("fork: ") + std::strerror(errno))));
+      return;
+    }
+    if (child == 0) {
+      forked_ = true;
+      forks_ = false;
+      dies_with_its_parent();
+      if (getppid() != parent) _exit(0);
+      send(JsonObject().add("event", "\"forked\"").add("process", json_number(static_cast<long long>(getpid()))).text());
+      return;
+    }
+    forks_ = true;
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    const long long code = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+    send(JsonObject().add("event", "\"ended\"").add("status", json_number(code)).text());
+  }
+#else
+  static void dies_with_its_parent() {}
+
+  static void leave() {}
+
+  void fork_one() {
+    send(error_(std::runtime_error("this system's processes are not forked")));
+  }
+#endif
+
+  FILE* out_;
+  Answer answer_;
+  Error error_;
+  bool forks_ = false; // processes have been forked from this one
+  bool forked_ = false; // this one has been forked
+};

@@ -1,0 +1,1 @@
+"""Models compiled by AOTInductor: whether they fit what is here, which inputs they take, running them."""

@@ -1,0 +1,183 @@
+"""One compiled model in one loader process: unpack, check, load, work out inputs, call, compare."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchlink.errors import ForwardFailedError, NoInputFitsError, TorchlinkError
+from torchlink.model.aoti import read_library, read_package, unpack
+from torchlink.verify.aoti.fitness import check_symbols, check_target
+from torchlink.verify.aoti.inputs import (
+    asked_in_source,
+    asked_of_loader,
+    guesses,
+    labels_of,
+    leaves_of,
+    places_of,
+    refused,
+)
+from torchlink.verify.model_run import ModelRun
+from torchlink.verify.session import LoaderDiedError
+from torchlink.verify.specs import dimensions, encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.model.aoti import CompiledModel
+    from torchlink.verify.aoti.inputs import Asked
+    from torchlink.verify.model_run import Failed
+    from torchlink.verify.result import ModelResult, Request
+    from torchlink.verify.session import Session
+
+UNPACKED = "torchlink-model-"
+
+
+def read_compiled(path: Path, kind: str, name: str | None) -> CompiledModel:
+    """What a compiled file holds; `name` is the model's in a package.
+
+    Raises:
+        ModelError, UsageError, MalformedFileError: as `read_package` and `read_library`.
+    """
+    return read_package(path, name) if kind == "aoti-package" else read_library(path)
+
+
+def check_compiled(path: Path, kind: str, name: str | None, libtorch: Libtorch, device: str) -> None:
+    """Refuse a compiled model that cannot run here, as far as its metadata tells.
+
+    Raises:
+        CompiledForOtherError: it was compiled for something else.
+    """
+    check_target(read_compiled(path, kind, name), libtorch, device)
+
+
+@contextmanager
+def compiled_run(
+    session: Session, request: Request, libtorch: Libtorch, result: ModelResult, linked: Sequence[Path]
+) -> Iterator[CompiledRun]:
+    """The run of one compiled model, which is unpacked into a directory of its own until it ends.
+
+    Args:
+        session: of the loader for compiled models.
+        request: what is asked of the model.
+        libtorch: what the loader was built against.
+        result: the model's path and kind.
+        linked: libtorch's libraries that the loader links.
+    """
+    with tempfile.TemporaryDirectory(prefix=UNPACKED, ignore_cleanup_errors=True) as scratch:
+        yield CompiledRun(session, request, libtorch, result, linked, Path(scratch))
+
+
+class CompiledRun(ModelRun):
+    """The steps for a compiled model."""
+
+    def __init__(
+        self,
+        session: Session,
+        request: Request,
+        libtorch: Libtorch,
+        result: ModelResult,
+        linked: Sequence[Path],
+        scratch: Path,
+    ) -> None:
+        super().__init__(session, request, libtorch, result)
+        self.linked = linked
+        self.scratch = scratch
+        self.model: CompiledModel | None = None
+        self.target = scratch  # what the loader loads
+        self.device = request.device
+        self.takes: dict[str, Any] | None = None  # the structure of the arguments
+        self.places: tuple[int, ...] | None = None  # which of their values are tensors; None: all, or unknown
+
+    def ask(self, command: str, stage: str) -> dict[str, Any]:
+        """Send a command; what the model says of a wrong input is said by the argument's name."""
+        try:
+            return super().ask(command, stage)
+        except ForwardFailedError as error:
+            names = labels_of(self.takes, self.names, self.places) if self.takes else self.names
+            said = refused(error.message, names)
+            if said is not None and stage in ("forward", "again"):
+                error.message = f"The model does not take this input: {said}."
+                error.details = ()
+            raise
+
+    def death(self, died: LoaderDiedError) -> TorchlinkError:
+        """The error for a loader that died: of an instruction that this processor lacks it is the compiled model's."""
+        error = super().death(died)
+        if died.returncode == -signal.SIGILL:
+            error.hint = (
+                "Compile the model again on this machine: it uses an instruction that this processor lacks."
+            )
+        return error
+
+    def load_file(self, path: Path) -> dict[str, Any]:
+        """Check and unpack the model once, and load it; its weights, too, where they are beside it."""
+        if self.model is None:
+            self.model = self._prepared(path)
+        try:
+            event = self.ask(f"load {self.device} {encoded(str(self.target))}", "load")
+        except ForwardFailedError as error:
+            error.hint = "Compile it again with the torch of this libtorch; a damaged one needs a fresh copy."
+            raise
+        described = self.ask("describe", "describe")
+        self.takes = described["takes"]
+        source = self.model.source
+        self.places = places_of(source, leaves_of(self.takes)) if self.takes else None
+        unset = described["unset_weights"]
+        if unset:
+            from torchlink.verify.aoti.weights import command, weights_of
+
+            self.ask(command(weights_of(self.model, unset, self.target)), "load")
+        return event
+
+    def _prepared(self, path: Path) -> CompiledModel:
+        self.stage = "load"
+        model = read_compiled(path, self.result.kind, self.request.model)
+        self.device = check_target(model, self.libtorch, self.request.device)
+        self.target = library = model.path.absolute()
+        if model.library:
+            self.target = unpack(model, self.scratch)
+            library = self.target / model.library
+        check_symbols(model, library, self.libtorch, self.linked)
+        return model
+
+    def work_out(self, path: Path) -> None:
+        """Call it with the inputs that its own checks ask for."""
+        asked, where = self._asked()
+        failed: list[Failed] = []
+        for guess in guesses(self.takes, asked, self.names, where, self.places):
+            if not all(each.contiguous for each in asked):
+                self.ask(
+                    f"strides {len(asked)} {' '.join(dimensions(each.strides) for each in asked)}", "describe"
+                )
+            if self.try_inputs(guess, path, failed) is None:
+                return
+        first = failed[0]
+        self.result = replace(first.result, input_tries=len(failed))
+        raise NoInputFitsError(
+            "The model was loaded but not run: with "
+            f"{', '.join(spec.to_text() for spec in first.inputs) or 'no inputs'} {first.error.message}",
+            hint=f"Give its inputs with --input, in this order: {', '.join(self.names)}. {first.error.hint}".strip(),
+            details=first.error.details,
+        )
+
+    def _asked(self) -> tuple[tuple[Asked, ...], str]:
+        """The tensors that the model takes, and where that was read."""
+        asked = asked_in_source(self.model.source) if self.model is not None and self.model.source else None
+        if asked is not None:
+            return asked, "from the checks in the package's source"
+        try:
+            return asked_of_loader(self.ask("inputs", "describe")), "from what the model says of other inputs"
+        except (TorchlinkError, LoaderDiedError) as error:
+            if self.session.timed_out:
+                raise
+            said = f": {error.message}" if isinstance(error, TorchlinkError) else ""
+            raise NoInputFitsError(
+                f"The model was loaded but not run: it does not tell which inputs it takes{said}",
+                hint=f"Give them with --input, in this order: {', '.join(self.names)}.",
+            ) from None

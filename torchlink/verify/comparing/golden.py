@@ -1,0 +1,189 @@
+"""Recordings of a model: the inputs and outputs of one call, in files that a user can open, and read back.
+
+`DIR/<path of the model>/<method>/` holds `inputs.pt`, `outputs.pt` and `golden.json`. The path is the one from DIR's
+parent directory, so that a checkout may lie anywhere, with `..` and `%` written as `%2E%2E` and `%25`: two models
+never share a place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torchlink.errors import FileError, InexpressibleError, MalformedFileError, WouldOverwriteError
+from torchlink.verify.comparing.tolerances import Tolerances
+from torchlink.verify.comparing.values import Opaque
+from torchlink.verify.tasks import RECORDED
+
+if TYPE_CHECKING:
+    from torchlink.verify.specs import InputSpec
+
+INPUTS, OUTPUTS = "inputs.pt", "outputs.pt"
+FILES = frozenset({RECORDED, INPUTS, OUTPUTS})
+SCHEMA = 1
+
+
+class Recording(NamedTuple):
+    """What was recorded of a model."""
+
+    place: Path
+    torch: str  # the version of the libtorch that ran it
+    positional: tuple[InputSpec, ...]
+    keywords: tuple[tuple[str, InputSpec], ...]
+    outputs: Any
+    tolerances: Tolerances  # that it was recorded with
+
+    @property
+    def name(self) -> str:
+        """How reports call it."""
+        return f"{self.place} (libtorch {self.torch})"
+
+
+def place_of(directory: Path, model: Path, call: str) -> Path:
+    """The directory of a model's recording.
+
+    Args:
+        directory: that of `--record` or `--golden`.
+        model: the model's file.
+        call: the method, or the name of the model in an AOTInductor package.
+    """
+    there = os.path.relpath(model.absolute(), directory.absolute().parent)
+    return directory.joinpath(*map(_component, Path(there).parts), _component(call))
+
+
+def _component(name: str) -> str:
+    safe = name.replace("%", "%25").replace("/", "%2F")
+    return safe.replace(".", "%2E") if safe in (".", "..") else safe
+
+
+def check_free(place: Path, *, force: bool) -> None:
+    """See that a recording may be written.
+
+    Raises:
+        WouldOverwriteError: something is there that must stay.
+    """
+    try:
+        there = {entry.name for entry in os.scandir(place)}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise WouldOverwriteError(
+            f"{place}: cannot be overwritten: {error.strerror}.", hint="Name another directory with --record."
+        ) from error
+    if there - FILES:
+        raise WouldOverwriteError(
+            f"{place}: holds what is no recording: {', '.join(sorted(there - FILES)[:3])}.",
+            hint="Name another directory with --record.",
+        )
+    if there and not force:
+        raise WouldOverwriteError(
+            f"{place}: already holds a recording.",
+            hint="Overwrite it with --force, or name another directory.",
+        )
+
+
+def record(
+    place: Path, positional: Any, keywords: Any, outputs: Any, about: dict[str, Any], *, force: bool
+) -> None:
+    """Write a recording: all of it or nothing.
+
+    Args:
+        place: the model's directory.
+        positional: the values of the arguments.
+        keywords: those that were given by name.
+        outputs: what was returned.
+        about: what else is kept of it.
+        force: overwrite what is there.
+
+    Raises:
+        WouldOverwriteError: something is there that must stay.
+        FileError: it cannot be written.
+        InexpressibleError: an argument or an output cannot be written.
+    """
+    from torchlink.atomic import publish, unwritable, workspace
+    from torchlink.model.writing import write_values
+
+    check_free(place, force=force)
+    with workspace(place) as work:
+        filled = work / "recording"
+        try:
+            filled.mkdir()
+            for name, value in (
+                (INPUTS, {"positional": positional, "keywords": keywords}),
+                (OUTPUTS, outputs),
+            ):
+                with (filled / name).open("wb") as file:
+                    write_values(plain(value), filled / name, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+            text = json.dumps({"schema": SCHEMA, **about}, indent=1)
+            (filled / RECORDED).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise unwritable(place, error) from error
+        check_free(place, force=force)
+        publish(filled, place)
+
+
+def plain(value: Any) -> Any:
+    """A value that files can hold: what cannot be looked into is None."""
+    if isinstance(value, Opaque):
+        return None
+    if isinstance(value, dict):
+        if any(isinstance(key, Opaque) for key in value):
+            raise InexpressibleError(
+                "A dict whose keys are no strings, numbers or bools cannot be recorded.",
+                hint="Leave this model out of what is recorded.",
+            )
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value] if isinstance(value, list) else tuple(map(plain, value))
+    return value
+
+
+def read_recording(directory: Path, model: Path, call: str) -> Recording:
+    """What was recorded of a model.
+
+    Raises:
+        FileError: nothing was, or it cannot be read.
+        MalformedFileError: it is damaged.
+    """
+    from torchlink.bounds import load_json, read_whole
+    from torchlink.model.values import read_values
+    from torchlink.verify.specs import spec_of
+
+    place = place_of(directory, model, call)
+    if not (place / RECORDED).is_file():
+        raise FileError(
+            f"{directory}: holds no recording of {model}: no such file: {place / RECORDED}.",
+            hint=f"Record one with --record {directory}.",
+        )
+    try:
+        about = load_json(read_whole(place / RECORDED))
+        torch = str(about["torch"])
+        tolerances = Tolerances(_tolerance(about["atol"]), _tolerance(about["rtol"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MalformedFileError(
+            f"{place / RECORDED}: damaged.", hint=f"Record it again with --record {directory} --force."
+        ) from error
+    inputs = read_values(place / INPUTS).value
+    if not (isinstance(inputs, dict) and set(inputs) == {"positional", "keywords"}):
+        raise MalformedFileError(f"{place / INPUTS}: holds no inputs of a recording.")
+    positional, keywords = inputs["positional"], inputs["keywords"]
+    if not isinstance(positional, (list, tuple)) or not isinstance(keywords, dict):
+        raise MalformedFileError(f"{place / INPUTS}: holds no inputs of a recording.")
+    return Recording(
+        place,
+        torch,
+        tuple(map(spec_of, positional)),
+        tuple((str(name), spec_of(value)) for name, value in keywords.items()),
+        read_values(place / OUTPUTS).value,
+        tolerances,
+    )
+
+
+def _tolerance(value: object) -> float | None:
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0):
+        return None if value is None else float(value)
+    raise ValueError(value)

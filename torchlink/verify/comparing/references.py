@@ -1,0 +1,462 @@
+"""What a model's outputs are compared with on `--against`: Python, another libtorch, another device.
+
+Each runs in processes of its own, which are kept from one model to the next. A model that ends one costs only itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torchlink.errors import (
+    DeviceError,
+    ReferenceFailedError,
+    RunFailedError,
+    ToolMissingError,
+    ToolUnfitError,
+    TorchlinkError,
+    UsageError,
+)
+from torchlink.libtorch.machine import is_foreign
+from torchlink.paths import data_dir
+from torchlink.process import which
+from torchlink.verify import failures
+from torchlink.verify.comparing.values import value_of
+from torchlink.verify.session import LoaderDiedError, Session
+from torchlink.verify.specs import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from torchlink.libtorch.facts import Libtorch
+
+Build: TypeAlias = "Callable[[Libtorch, str], tuple[Path, Sequence[str]]]"
+
+IMPORT = 300.0  # seconds for importing torch from a cold disk
+LINES = 12  # of a Python exception's text that are kept
+PYTHON = "python"
+DEVICES = ("cuda",)
+# What an interpreter may need to start and to find its packages, besides what every program that is run is given.
+PYTHON_VARIABLES = (
+    *("PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYENV_VERSION", "PYENV_ROOT", "VIRTUAL_ENV"),
+    *("CONDA_PREFIX", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that the loader has made, for another run to repeat."""
+
+    path: Path  # the model
+    kind: str  # "torchscript" | "aoti-package" | "aoti-library"
+    device: str  # where it ran: "cpu", "cuda:0"
+    libraries: Sequence[Path]
+    method: str  # "forward", where nothing else was asked for
+    entry: str  # which model of an AOTInductor package; empty for the only one
+    words: str  # the arguments as the loader reads them
+    loading: Sequence[str]  # the commands that have brought the model into the loader
+    inputs: Mapping[str, Any]  # as they came to `saved` in the loader's answer: `value` and `keywords`
+    raw: Path  # with the tensors of `inputs`
+    timeout: float | None
+
+
+class Reference(ABC):
+    """Another run of the same model with the same inputs; several threads may ask at once."""
+
+    def __init__(self) -> None:
+        self.name = ""  # how reports call it, as far as it is known
+        self.threads: int | None = None  # that a model may use; None: as many as it likes
+        self._lock = threading.Lock()
+        self._idle: dict[str, deque[Session]] = {}  # by the kind of model that they run
+        self._open: set[Session] = set()
+        self._stopped = False
+        # A process ends with the thread that has started it, and those that ask come and go.
+        self._starter = ThreadPoolExecutor(1)
+
+    @abstractmethod
+    def outputs(self, call: Call, raw: Path) -> Any:
+        """What the model returns there.
+
+        Args:
+            call: what was called with what.
+            raw: a file to write tensors to.
+
+        Raises:
+            ReferenceFailedError: it did not run there.
+        """
+
+    @abstractmethod
+    def _started(self, kind: str) -> Session:
+        """A new process for a kind of model."""
+
+    def prepare(self, kinds: Iterable[str], threads: int | None) -> None:
+        """See that it can serve models of these kinds, before any is run.
+
+        Args:
+            kinds: of the models.
+            threads: that a model may use; None: as many as it likes.
+        """
+        self.threads = threads
+        self._prepared(kinds)
+
+    @abstractmethod
+    def _prepared(self, kinds: Iterable[str]) -> None:
+        """Build or start what is needed."""
+
+    def _new(self, make: Callable[[], Session]) -> Session:
+        """A process that is ended by `stop` and `close`."""
+
+        def start() -> Session:
+            session = make()
+            with self._lock:
+                self._open.add(session)
+                if self._stopped:
+                    session.kill()
+            return session
+
+        return self._starter.submit(start).result()
+
+    def _drop(self, session: Session) -> None:
+        with self._lock:
+            self._open.discard(session)
+        session.close()
+
+    @contextlib.contextmanager
+    def _session(self, kind: str, timeout: float | None) -> Iterator[Session]:
+        """A process for one model of a kind, which is kept for the next where it has survived.
+
+        Raises:
+            ReferenceFailedError: it ended, or ran out of time.
+        """
+        with self._lock:
+            idle = self._idle.setdefault(kind, deque())
+            session = idle.pop() if idle else None
+        session = session or self._started(kind)
+        kept = False
+        try:
+            if timeout is not None:
+                session.limit(timeout)
+            yield session
+            kept = self._through(session)
+        except LoaderDiedError as died:
+            raise self._death(session, died, timeout) from None
+        except ReferenceFailedError:  # the process has answered
+            with contextlib.suppress(LoaderDiedError):
+                kept = self._through(session)
+            raise
+        finally:
+            if kept:
+                idle.append(session)
+            else:
+                self._drop(session)
+
+    def _through(self, session: Session) -> bool:
+        """A model is through; whether the process can serve another."""
+        session.unlimited()
+        if session.printed:
+            session.cut()
+        return True
+
+    def _death(self, session: Session, died: LoaderDiedError, timeout: float | None) -> ReferenceFailedError:
+        lines = tuple(line for line in died.printed.splitlines() if line.strip())[-failures.PRINTED_LINES :]
+        if session.timed_out and timeout is not None:
+            return ReferenceFailedError(
+                f"{self.name} was not through within {timeout:g} s.",
+                hint="Give it more with --timeout.",
+                details=lines,
+            )
+        how = (
+            f"was killed by {failures.signal_name(-died.returncode)}"
+            if died.returncode < 0
+            else f"ended with exit status {died.returncode}"
+        )
+        return ReferenceFailedError(f"{self.name} {how} while it ran the model.", details=lines)
+
+    def stop(self) -> None:
+        """Kill the processes from another thread; whoever waits for one finds it dead."""
+        with self._lock:
+            self._stopped = True
+            for session in self._open:
+                session.kill()
+
+    def close(self) -> None:
+        """End the processes."""
+        self.stop()
+        self._starter.shutdown()
+        for session in list(self._open):
+            self._drop(session)
+
+
+class PythonSession(Session):
+    """A Python process that runs `templates/verify/run_in_python.py`."""
+
+    def __init__(self, python: Path, passed: Sequence[str]) -> None:
+        runner = data_dir("templates") / "verify" / "run_in_python.py"
+        super().__init__(python, passed, arguments=(str(runner),), environment=python_environment())
+
+    def cut(self) -> str:
+        """What has been printed goes with the model; Python knows no marks."""
+        text, self._printed = self._printed, ""
+        return text
+
+
+def python_environment() -> dict[str, str]:
+    """The variables that an interpreter needs to find its packages; no directory relative to the present one."""
+    kept = {name: os.environ[name] for name in PYTHON_VARIABLES if name in os.environ}
+    path = [
+        entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()
+    ]
+    if path:
+        kept["PYTHONPATH"] = os.pathsep.join(path)
+    return {**kept, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class PythonReference(Reference):
+    """The same file loaded by Python.
+
+    Args:
+        python: the interpreter.
+        passed: variables of `--env`.
+    """
+
+    def __init__(self, python: Path, passed: Sequence[str]) -> None:
+        super().__init__()
+        self.python = python
+        self.passed = passed
+        self.name = f"python ({python})"
+
+    def _prepared(self, kinds: Iterable[str]) -> None:
+        """Import torch.
+
+        Raises:
+            ToolUnfitError: the interpreter cannot.
+        """
+        del kinds  # one Python runs all
+        self._idle[PYTHON] = deque([self._started(PYTHON)])
+
+    def _started(self, kind: str) -> Session:
+        del kind  # one Python runs all
+        try:
+            session = self._new(lambda: PythonSession(self.python, self.passed))
+        except RunFailedError as error:
+            raise ToolMissingError(
+                f"{self.python}: cannot be started.",
+                hint="Name another: --against python=EXE.",
+                details=error.details,
+            ) from None
+        session.limit(IMPORT)
+        try:
+            answer = session.ask(json.dumps({"do": "import", "threads": self.threads}))
+        except LoaderDiedError as died:
+            answer = {"event": "error", "message": f"it {_ending(died)}", "printed": died.printed}
+        except BaseException:
+            self._drop(session)
+            raise
+        if answer["event"] == "error":
+            self._drop(session)
+            lines = str(answer.get("printed") or answer["message"]).splitlines()
+            raise ToolUnfitError(
+                f"{self.python}: cannot import torch: {str(answer['message']).splitlines()[0]}",
+                hint="Name an interpreter that can: --against python=EXE.",
+                details=tuple(lines[-LINES:]) if len(lines) > 1 else (),
+            )
+        session.unlimited()
+        self.name = f"python (torch {answer['torch']})"
+        return session
+
+    def outputs(self, call: Call, raw: Path) -> Any:
+        """As for every reference; the tensors of the inputs are the very bytes that the loader used."""
+        load = {
+            "do": "load",
+            "kind": call.kind,
+            "path": str(call.path.absolute()),
+            "device": call.device,
+            "libraries": [str(library.absolute()) for library in call.libraries],
+            "model": call.entry,
+        }
+        run = {
+            "do": "run",
+            "method": call.method,
+            "inputs": call.inputs["value"],
+            "keywords": call.inputs.get("keywords") or {},
+            "from": str(call.raw),
+            "to": str(raw),
+        }
+        with self._session(PYTHON, call.timeout) as session:
+            for asked in (load, run):
+                answer = session.ask(json.dumps(asked))
+                if answer["event"] == "error":
+                    raise self._raised(answer)
+            return value_of(answer["value"], raw)
+
+    def _raised(self, answer: Mapping[str, Any]) -> ReferenceFailedError:
+        """The error for what Python raised."""
+        lines = [line for line in str(answer["message"]).splitlines() if line.strip()]
+        stages = {"library": "a library of operators", "load": "the model", "input": "the inputs"}
+        what = stages.get(str(answer["stage"]))
+        sentence = failures.decisive_sentence(str(answer["message"])) or "no message"
+        did = f"could not load {what}" if what else "could not run the model"
+        return ReferenceFailedError(
+            f"{self.name} {did}: {answer['error']}: {sentence}",
+            details=tuple(lines[-LINES:]) if len(lines) > 1 else (),
+        )
+
+
+def _ending(died: LoaderDiedError) -> str:
+    if died.returncode < 0:
+        return f"was killed by {failures.signal_name(-died.returncode)}"
+    return f"ended with exit status {died.returncode}"
+
+
+class LoaderReference(Reference):
+    """The same file in a reference loader: of another libtorch, or on another device.
+
+    Args:
+        name: how reports call it.
+        libtorch: what it is built against.
+        build: makes the loader for a kind of model: the program, and the command that runs it.
+        passed: variables of `--env`.
+        device: where it runs the model; None for where the model ran here.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        libtorch: Libtorch,
+        build: Build,
+        passed: Sequence[str],
+        device: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.device = device
+        self._libtorch = libtorch
+        self._build = build
+        self._passed = passed
+        self._building = threading.Lock()
+        self._programs: dict[str, tuple[Path, Sequence[str]]] = {}
+
+    def _prepared(self, kinds: Iterable[str]) -> None:
+        """Build the loaders."""
+        for kind in kinds:
+            self._program(kind)
+
+    def _program(self, kind: str) -> tuple[Path, Sequence[str]]:
+        with self._building:
+            if kind not in self._programs:
+                self._programs[kind] = self._build(self._libtorch, kind)
+            return self._programs[kind]
+
+    def _started(self, kind: str) -> Session:
+        program, emulator = self._program(kind)
+        session = self._new(lambda: Session(program, self._passed, emulator))
+        if not emulator:
+            with contextlib.suppress(LoaderDiedError):  # the model that is to be run then says of what
+                session.serve_many(data_dir("templates") / "loader" / "warm.pt", self.threads or 0)
+        return session
+
+    def _through(self, session: Session) -> bool:
+        """Each model has a process forked from this one; where that cannot be, the process has served."""
+        session.unlimited()
+        return session.forks
+
+    def outputs(self, call: Call, raw: Path) -> Any:
+        """As for every reference; what makes random inputs gives the same numbers in every loader."""
+        if call.kind != "torchscript" and self.device:
+            raise DeviceError(
+                f"{call.path}: an AOTInductor package is compiled for one device, and runs on no other.",
+                hint=f"Compile it for {self.device} too, and verify each --against python.",
+            )
+        commands = [f"library {encoded(str(library.absolute()))}" for library in call.libraries]
+        commands += [self._loading(command) for command in call.loading]
+        if call.method != "forward":
+            commands.append(f"method {encoded(call.method)}")
+        commands += [f"forward {call.words}", f"save outputs {encoded(str(raw))}"]
+        with self._session(call.kind, call.timeout) as session:
+            if session.forks:
+                session.next_model()
+                if call.timeout is not None:
+                    session.limit(call.timeout)
+            for command in commands:
+                answer = session.ask(command)
+                if answer["event"] == "error":
+                    raise self._refused(answer)
+            return value_of(answer["value"], raw)
+
+    def _loading(self, command: str) -> str:
+        """A command that brings the model in, for the device of this run."""
+        word, _, rest = command.partition(" ")
+        return f"load {self.device} {rest.partition(' ')[2]}" if self.device and word == "load" else command
+
+    def _refused(self, answer: Mapping[str, Any]) -> TorchlinkError:
+        """The error for a model that this loader does not load or run."""
+        error = failures.exception(str(answer["stage"]), str(answer["message"]), self._libtorch)
+        if isinstance(error, DeviceError):
+            return error
+        return ReferenceFailedError(f"{self.name}: {error.message}", error.hint, error.details)
+
+
+def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequence[str]) -> Reference:
+    """What `--against` names.
+
+    Args:
+        against: as the user writes it.
+        libtorch: that runs the models.
+        build: makes a loader for a libtorch and a kind of model.
+        passed: variables of `--env`.
+
+    Raises:
+        UsageError: there is no such thing.
+        ToolMissingError: there is no such interpreter.
+        LibtorchNotFoundError: there is no libtorch at the path.
+        LibtorchUnusableError: it cannot serve.
+    """
+    if against.partition("=")[0] == PYTHON:
+        return PythonReference(python_of(against, libtorch), passed)
+    if against in DEVICES:
+        return LoaderReference(against, libtorch, build, passed, against)
+    path = Path(against).expanduser()
+    if not path.exists():
+        raise UsageError(
+            f"--against {against}: no such file or directory.",
+            hint="Say python, python=EXE, cuda, or the path of a libtorch.",
+        )
+    from torchlink.libtorch.choose import choose
+
+    other = choose(libtorch=path)
+    return LoaderReference(f"libtorch {other.version or ''} of {other.root}", other, build, passed)
+
+
+def python_of(named: str, libtorch: Libtorch) -> Path:
+    """The interpreter for `--against python` or `python=EXE`.
+
+    Raises:
+        UsageError: this libtorch belongs to no interpreter.
+        ToolMissingError: there is none where it was named.
+    """
+    _, equals, exe = named.partition("=")
+    hint = "Name an interpreter that can import torch: --against python=EXE."
+    if equals:
+        found = which(str(Path(exe).expanduser())) if exe else None
+        if found is None:
+            raise ToolMissingError(f"--against {named}: no such interpreter: {exe or '(empty)'}.", hint=hint)
+        return Path(found)
+    if libtorch.python is None:
+        raise UsageError(
+            f"--against python: the libtorch of {libtorch.root} belongs to no Python.", hint=hint
+        )
+    if is_foreign(libtorch):
+        raise UsageError(
+            f"--against python: the libtorch of {libtorch.root} is for {libtorch.platform} {libtorch.arch}, and so "
+            "is its Python, which cannot run here.",
+            hint=hint,
+        )
+    return libtorch.python

@@ -1,0 +1,297 @@
+"""Many models in several loaders at once: each serves one model after the other, in a process forked from it.
+
+Where a loader cannot be forked (no Linux, run by QEMU, with threads of its own) each model gets a new one.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from torchlink import signals
+from torchlink.errors import TorchlinkError, UsageError
+from torchlink.verify.session import LoaderDiedError, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+
+    from torchlink.verify.result import ModelResult
+
+MOST_JOBS = 16  # that are begun unasked
+EACH = (
+    1 << 30
+)  # bytes of memory that a model is reckoned to take, where nobody says how many jobs there are to be
+MOST = 1024
+SLICE = 0.25  # seconds: Python runs a signal's handler in the main thread alone, which must not wait for ever
+
+
+class Command(NamedTuple):
+    """How a loader is started."""
+
+    program: Path
+    environment: tuple[str, ...] = ()  # as for `Session`
+    emulator: tuple[str, ...] = ()
+    warm: Path | None = None  # the model that it runs before it serves many; None: it cannot
+
+
+def jobs_for(asked: int | None, models: int, device: str = "cpu") -> int:
+    """How many models are run at once.
+
+    Args:
+        asked: for how many; None: as many as processors and memory allow, one on a GPU, whose memory they would share.
+        models: how many there are.
+        device: where they run.
+
+    Raises:
+        UsageError: so many cannot be asked for.
+    """
+    if asked is not None:
+        if not 1 <= asked <= MOST:
+            raise UsageError(f"-j {asked} is no number of models at once.", hint=f"Say 1 to {MOST}.")
+        return min(asked, max(models, 1))
+    if device != "cpu":
+        return 1
+    return max(1, min(processors(), MOST_JOBS, models, _free_memory() // EACH))
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _free_memory() -> int:
+    """Bytes of memory that programs may still take; plenty where the system does not say."""
+    from torchlink.bounds import first_bytes, whole_number
+
+    try:
+        lines = first_bytes("/proc/meminfo", 4096).decode("ascii", "replace").splitlines()
+    except (OSError, TorchlinkError):
+        return MOST * EACH
+    kib = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), "")
+    return whole_number(kib) << 10 if kib else MOST * EACH
+
+
+class Loaders:
+    """The loaders of one worker: of each program that models need at most one, started when the first needs it.
+
+    Args:
+        several: whether more than one model is to be served.
+        threads: that a model may use, so that models at once do not use more than there are processors; None: as many
+            as it likes.
+        early: one that has been started already.
+    """
+
+    def __init__(self, *, several: bool, threads: int | None = None, early: Session | None = None) -> None:
+        self._several = several
+        self._threads = threads
+        self._kept: dict[Command, Session] = {}
+        self._early = early
+        self._lock = threading.Lock()
+        self._open: set[Session] = set()
+        self._stopped = False
+
+    def session(self, command: Command) -> Session:
+        """A loader in which nothing has been loaded.
+
+        Raises:
+            RunFailedError: it cannot be started.
+        """
+        for _ in range(2):
+            kept = self._kept.get(command)
+            if kept is None:
+                break
+            try:
+                if kept.alive:
+                    kept.next_model()
+                    return kept
+            except LoaderDiedError:
+                pass
+            self._drop(command)
+        return self._new(command)
+
+    def done(self, command: Command) -> None:
+        """The model of the last `session` is through."""
+        session = self._kept.get(command)
+        if session is not None and not session.forks:
+            self._drop(command)
+
+    def _new(self, command: Command) -> Session:
+        early, self._early = self._early, None
+        if early is not None and early.loader == command.program and not command.emulator:
+            session = early
+        else:
+            passed = (*self._few_threads(command), *command.environment)
+            session = Session(command.program, passed, command.emulator)
+        self._keep(command, session)
+        if self._several and command.warm is not None:
+            try:
+                if session.serve_many(
+                    command.warm, self._threads if self._few_threads(command) and self._threads else 0
+                ):
+                    session.next_model()
+            except LoaderDiedError:  # it dies again, and the model that is to be run then says of what
+                self._drop(command)
+                session = Session(command.program, command.environment, command.emulator)
+                self._keep(command, session)
+        return session
+
+    def _few_threads(self, command: Command) -> tuple[str, ...]:
+        """The variable that limits a loader's threads, where nobody has set it."""
+        name = "OMP_NUM_THREADS"
+        named = {each.partition("=")[0] for each in command.environment}
+        return (
+            ()
+            if self._threads is None or name in named or name in os.environ
+            else (f"{name}={self._threads}",)
+        )
+
+    def _keep(self, command: Command, session: Session) -> None:
+        with self._lock:
+            self._open.add(session)
+            self._kept[command] = session
+            if self._stopped:
+                session.kill()
+
+    def _drop(self, command: Command) -> None:
+        with self._lock:
+            session = self._kept.pop(command, None)
+            if session is not None:
+                self._open.discard(session)
+        if session is not None:
+            session.close()
+
+    def stop(self) -> None:
+        """Kill them all from another thread; the worker then finds its own dead, and closes it."""
+        with self._lock:
+            self._stopped = True
+            for session in self._open:
+                session.kill()
+
+    def close(self) -> None:
+        """End them all."""
+        for command in list(self._kept):
+            self._drop(command)
+
+
+class Stoppable(Protocol):
+    """What another thread can stop."""
+
+    def stop(self) -> None:
+        """Have whoever waits for it go on at once."""
+
+
+class Outcome(NamedTuple):
+    """What has become of a model, by its number."""
+
+    number: int
+    result: ModelResult | None  # None: `error` was raised
+    error: BaseException | None = None
+
+
+def in_turn(
+    count: int,
+    jobs: int,
+    loaders: Sequence[Loaders],
+    work: Callable[[int, Loaders], ModelResult],
+    begun: Callable[[int], None],
+    others: Sequence[Stoppable] = (),
+) -> Generator[tuple[int, ModelResult], None, None]:
+    """The numbers and results of models in the order in which they are through.
+
+    Whoever stops early, or is interrupted, ends all loaders by it.
+
+    Args:
+        count: of models.
+        jobs: how many are run at once.
+        loaders: those of each worker.
+        work: runs one model, by its number.
+        begun: a model is about to be run.
+        others: what workers may be waiting for besides their loaders.
+    """
+    if jobs == 1:
+        try:
+            for number in range(count):
+                begun(number)
+                yield number, work(number, loaders[0])
+        finally:
+            loaders[0].close()
+        return
+    crew = _Crew(count, loaders, work, others)
+    try:
+        crew.start()
+        left = count
+        while left:
+            outcome = crew.next()
+            signals.check()
+            if isinstance(outcome, int):
+                begun(outcome)
+            elif outcome is not None:
+                left -= 1
+                if outcome.error is not None:
+                    raise outcome.error
+                if outcome.result is not None:
+                    yield outcome.number, outcome.result
+    finally:
+        crew.stop()
+
+
+class _Crew:
+    """Threads that each have a loader of their own, and take the next model as soon as theirs is through."""
+
+    def __init__(
+        self,
+        count: int,
+        loaders: Sequence[Loaders],
+        work: Callable[[int, Loaders], ModelResult],
+        others: Sequence[Stoppable],
+    ) -> None:
+        self._waited_for: tuple[Stoppable, ...] = (*loaders, *others)
+        self._work = work
+        self._outcomes: queue.SimpleQueue[Outcome | int] = queue.SimpleQueue()
+        self._numbers = iter(range(count))
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._workers = [threading.Thread(target=self._serve, args=(own,), daemon=True) for own in loaders]
+
+    def start(self) -> None:
+        for worker in self._workers:
+            worker.start()
+
+    def next(self) -> Outcome | int | None:
+        """An outcome, the number of a model that begins, or None where neither has come for a while."""
+        try:
+            return self._outcomes.get(timeout=SLICE)
+        except queue.Empty:
+            return None
+
+    def stop(self) -> None:
+        """End the loaders and the threads; what they were at is given up."""
+        self._stop.set()
+        for each in self._waited_for:
+            each.stop()
+        for worker in self._workers:
+            if worker.ident is not None:
+                worker.join()
+
+    def _serve(self, own: Loaders) -> None:
+        try:
+            while not self._stop.is_set():
+                with self._lock:
+                    number = next(self._numbers, None)
+                if number is None:
+                    return
+                self._outcomes.put(number)
+                self._outcomes.put(self._outcome(number, own))
+        finally:
+            own.close()  # here: a loader ends with the thread that has started it
+
+    def _outcome(self, number: int, own: Loaders) -> Outcome:
+        try:
+            return Outcome(number, self._work(number, own))
+        except BaseException as error:  # noqa: BLE001 - it is raised in the main thread
+            return Outcome(number, None, error)

@@ -1,0 +1,141 @@
+"""What a project has settled for its models: `[[model]]` in its settings (docs/verify.md).
+
+    [[model]]
+    path = "models/*.pt"        # a glob, from the file's directory on; `**` stands for any directories
+    inputs = ["float32[1,3]"]   # as --input takes them
+    timeout = 60
+
+Of several tables that fit a model the later ones count, key by key; an option of the command line before them.
+"""
+
+from __future__ import annotations
+
+import os
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torchlink import settings
+from torchlink.verify.options import DEFAULTS
+from torchlink.verify.tasks import fits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlink.settings import Reader
+    from torchlink.verify.tasks import ModelTask
+
+KEYS = ("path", "inputs", "expect", "atol", "rtol", "device", "method", "library", "timeout", "skip")
+
+
+class ModelTable(NamedTuple):
+    """One table."""
+
+    path: str  # its glob, absolute
+    options: Mapping[str, object]  # by the fields of `VerifyOptions`
+    skip: str  # why such models are not run
+
+
+class ModelTables(NamedTuple):
+    """The tables of a file, in its order."""
+
+    source: Path | None = None  # None: there is no file
+    tables: tuple[ModelTable, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The globs, relative to the current directory where they are below it."""
+        here = os.getcwd() + os.sep  # noqa: PTH109 - text
+        return tuple(dict.fromkeys(table.path.removeprefix(here) for table in self.tables))
+
+    def adjusted(self, task: ModelTask) -> ModelTask:
+        """A task with what the tables that fit its model say; what its options have set already stays."""
+        options: dict[str, Any] = {}
+        skip = task.skip
+        for table in self.tables:
+            if fits(task.path, table.path):
+                options.update(table.options)
+                skip = table.skip or skip
+        left = {
+            name: value
+            for name, value in options.items()
+            if getattr(task.options, name) == getattr(DEFAULTS, name)
+        }
+        return task._replace(options=task.options._replace(**left), skip=skip) if left or skip else task
+
+
+def load(start: Path, explicit: Path | None = None) -> ModelTables:
+    """The tables that hold in a directory.
+
+    Args:
+        start: the directory to search from; its parents are searched too.
+        explicit: the file of `--config`, which is then the only one read.
+
+    Raises:
+        UsageError: the file says something that verify does not understand; the message names file and key.
+        FileError: the file cannot be read.
+    """
+    path = explicit or settings.find(start)
+    return ModelTables() if path is None else parse(settings.read(path), path)
+
+
+def parse(text: str, path: Path) -> ModelTables:
+    """The tables in the text of a settings file, `path`; what they name starts from its directory.
+
+    Raises:
+        UsageError: as `load`.
+    """
+    reader, value, where = settings.table(text, path, "model")
+    if value is None:
+        return ModelTables(path)
+    if not isinstance(value, list):
+        reader.wrong(where, f"must be a list of tables, not {settings.kind_of(value)}", f"Write [[{where}]].")
+    base = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - text
+    return ModelTables(
+        path, tuple(_table(reader, entry, f"{where}[{number}]", base) for number, entry in enumerate(value))
+    )
+
+
+def _table(reader: Reader, value: object, where: str, base: str) -> ModelTable:
+    table = reader.table(value, where)
+    reader.check_keys(table, KEYS, where)
+    pattern = reader.text(table, where, "path")
+    if pattern is None:
+        reader.wrong(where, "has no path", 'Write path = "models/*.pt".')
+    options: dict[str, object] = {}
+    if "inputs" in table:
+        options["inputs"] = tuple(_input(text, base) for text in reader.texts(table, where, "inputs"))
+    expect = reader.text(table, where, "expect")
+    if expect is not None:
+        options["expect"] = Path(base, expect)
+    for key in ("atol", "rtol", "timeout"):
+        if key in table:
+            options[key] = _number(reader, table[key], f"{where}.{key}", zero=key != "timeout")
+    for key in ("device", "method"):
+        text = reader.text(table, where, key)
+        if text is not None:
+            options[key] = text
+    if "library" in table:
+        single = isinstance(table["library"], str)
+        names = [reader.text(table, where, "library")] if single else reader.texts(table, where, "library")
+        options["libraries"] = tuple(Path(base, name) for name in names if name)
+    return ModelTable(
+        os.path.normpath(os.path.join(base, pattern)),  # noqa: PTH118 - a pattern is text
+        options,
+        reader.text(table, where, "skip") or "",
+    )
+
+
+def _input(text: str, base: str) -> str:
+    """An input; a file that it names starts from the settings' directory."""
+    return f"@{os.path.join(base, text[1:])}" if text.startswith("@") else text  # noqa: PTH118 - text
+
+
+def _number(reader: Reader, value: object, key: str, *, zero: bool) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        reader.wrong(
+            key, f"must be a number, not {settings.kind_of(value)}", f"Write {key.rpartition('.')[2]} = 1."
+        )
+    if not (0 <= value < inf and (zero or value)):
+        reader.wrong(key, f"is not a number {'from' if zero else 'above'} 0", "Write another number.")
+    return float(value)

@@ -1,0 +1,175 @@
+"""Which models are to be verified: files, directories, globs and the tables of the settings, as one list of tasks."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from torchlink.errors import FileError, UsageError
+from torchlink.status import exists, is_dir, not_about_the_file
+from torchlink.verify.options import DEFAULTS, VerifyOptions
+from torchlink.verify.result import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of the files in a directory that are taken for models
+GLOB = frozenset("*?[")
+RECORDED = "golden.json"  # beside the inputs and outputs that --record keeps, which are no models
+
+
+class ModelTask(NamedTuple):
+    """One model's verification, whoever runs it."""
+
+    path: str
+    options: VerifyOptions = DEFAULTS
+    skip: str = ""  # why it is not to be run
+
+
+def gather(
+    paths: Sequence[Path | str],
+    options: VerifyOptions,
+    adjusted: Callable[[ModelTask], ModelTask] = lambda task: task,
+    *,
+    once: bool = False,
+) -> list[ModelTask]:
+    """A task for each model that paths name.
+
+    Args:
+        paths: files; directories, whose models are taken (see `models_below`); patterns, quoted so that the shell
+            leaves them as they are. What is named twice is verified twice, what a directory holds besides once.
+        options: for all of them.
+        adjusted: what the settings change.
+        once: what is named twice is verified once, too.
+
+    Raises:
+        FileError: a directory holds no model or cannot be read, or a pattern fits nothing.
+    """
+    named: list[str] = []
+    for path in paths:
+        if not is_pattern(path):
+            found = [str(path)] if not is_dir(path) else models_below(path)
+        else:
+            found = fitting(str(path))
+        known = set(named) if once or found != [str(path)] else set()
+        named += [each for each in found if each not in known]
+    return [adjusted(ModelTask(each, options)) for each in named]
+
+
+def is_pattern(path: Path | str) -> bool:
+    """Whether a path is a glob: a file of that very name is no pattern."""
+    return not GLOB.isdisjoint(str(path)) and not exists(path)
+
+
+def is_several(paths: Sequence[Path | str]) -> bool:
+    """Whether one of the paths stands for as many models as are there."""
+    return any(is_pattern(path) or is_dir(path) for path in paths)
+
+
+def models_below(directory: Path | str) -> list[str]:
+    """The model files in a directory and those below it, by their names, sorted; links are followed.
+
+    Raises:
+        FileError: there is none, or the directory cannot be read.
+    """
+    found = list(_walk(str(directory), lambda path: path.endswith(SUFFIXES)))
+    if not found:
+        raise FileError(
+            f"{directory}: no model in this directory.",
+            hint=f"Name one that holds {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files, or the files themselves.",
+        )
+    return found
+
+
+def _walk(
+    directory: str, wanted: Callable[[str], bool], above: tuple[tuple[int, int], ...] = ()
+) -> Iterator[str]:
+    """The wanted files below a directory, sorted, no link entered again that leads to one of those `above` it."""
+    try:
+        status = os.stat(directory)  # noqa: PTH116 - plain strings: there may be very many
+        this = (status.st_dev, status.st_ino)
+        if this in above:
+            return
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError as error:
+        not_about_the_file(directory, error)
+        raise FileError(
+            f"Cannot read the directory {directory}: {error.strerror}.", hint="Check its permissions."
+        ) from error
+    if any(entry.name == RECORDED for entry in entries):
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry.path, wanted, (*above, this))
+        elif wanted(entry.path):  # a dangling link, too: whoever looks at it says so
+            yield entry.path
+
+
+def fitting(pattern: str) -> list[str]:
+    """What a glob fits, sorted; `**` stands for any directories. Of directories that fit the models.
+
+    Raises:
+        FileError: nothing fits it.
+    """
+    from glob import glob
+
+    fixed, deep, _ = f"/{pattern}".partition("/**")
+    if deep:  # Python's own would follow links in circles
+        bases = sorted(glob(fixed[1:])) if fixed[1:] else ["/" if pattern.startswith("/") else "."]  # noqa: PTH207
+        whole = os.path.normpath(os.path.abspath(pattern))  # noqa: PTH100 - a pattern is text
+        found = [path for base in bases for path in _walk(base, lambda path: fits(path, whole))]
+        found = [path.removeprefix("./") for path in found]
+    else:
+        found = sorted(glob(pattern))  # noqa: PTH207 - absolute patterns, too
+    if not found:
+        raise FileError(f"{pattern}: nothing fits this pattern.", hint="Check it with `ls`.")
+    files = [path for path in found if not is_dir(path)]
+    return files or list(dict.fromkeys(model for path in found for model in models_below(path)))
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/3` as its numbers.
+
+    Raises:
+        UsageError: it is no such part.
+    """
+    number, slash, of = text.partition("/")
+    if slash and number.isascii() and of.isascii() and number.isdigit() and of.isdigit() and len(text) < 16:
+        numbers = int(number), int(of)
+        if 1 <= numbers[0] <= numbers[1]:
+            return numbers
+    raise UsageError(
+        f"--shard {text} is no part of the models.", hint="Write --shard 1/2 for the first of two."
+    )
+
+
+def shard_of(tasks: Sequence[ModelTask], number: int, of: int) -> tuple[list[ModelTask], Shard]:
+    """The tasks of one of several runs that share them: every `of`-th, so that large neighbours are spread."""
+    return list(tasks[number - 1 :: of]), Shard(number, of, len(tasks))
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Whether an absolute glob fits a path; `*` and `?` stop at a `/`, and `**` stands for any directories."""
+    place = os.path.abspath(path)  # noqa: PTH100 - a link counts by its own name
+    return re.fullmatch(_expression(pattern), place, re.DOTALL) is not None
+
+
+def _expression(pattern: str) -> str:
+    out, rest = "", pattern
+    while rest:
+        if rest.startswith("**/"):
+            out, rest = f"{out}(?:[^/]+/)*", rest[3:]
+        elif rest.startswith("**"):
+            out, rest = f"{out}.*", rest[2:]
+        elif rest[0] == "*":
+            out, rest = f"{out}[^/]*", rest[1:]
+        elif rest[0] == "?":
+            out, rest = f"{out}[^/]", rest[1:]
+        elif rest[0] == "[" and (found := re.match(r"\[(!?)(\]?[^]/]*)\]", rest)):
+            chars = re.sub(r"([\\^\[&~|])", r"\\\1", found[2])
+            out, rest = f"{out}[{'^/' if found[1] else ''}{chars}]", rest[found.end() :]
+        else:
+            out, rest = out + re.escape(rest[0]), rest[1:]
+    return out
