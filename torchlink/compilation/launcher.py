@@ -95,13 +95,13 @@ def launched(way: Recipe, plan: LinkPlan, compiler: Compiler, directory: Path) -
         return None
     links = {SOURCES: str(source_dir())}
     names: dict[str, str] = {}
-    for number, directory in enumerate(map(str, plan.all_include_dirs)):
-        above = next((each for each in names if directory.startswith(f"{each.rstrip('/')}/")), None)
+    for number, headers in enumerate(map(str, plan.all_include_dirs)):
+        above = next((each for each in names if headers.startswith(f"{each.rstrip('/')}/")), None)
         if above is None:
-            names[directory] = f"{HEADERS}-{number}"
-            links[names[directory]] = directory
+            names[headers] = f"{HEADERS}-{number}"
+            links[names[headers]] = headers
         else:
-            names[directory] = f"{names[above]}/{directory[len(above) :].strip('/')}"
+            names[headers] = f"{names[above]}/{headers[len(above) :].strip('/')}"
     flags = tuple(names.get(flag, flag) for flag in cxx.flags(plan, "compile"))
     command = (program, *compiler.command) if program else compiler.command
     compiling = (*command, *way.macros, "-c", f"{SOURCES}/{MAIN}", "-o", OBJECT, *LISTING, *flags)
@@ -112,8 +112,8 @@ def launched(way: Recipe, plan: LinkPlan, compiler: Compiler, directory: Path) -
 def build(way: Launched, directory: Path) -> str | None:
     """Build in a directory, and return the last line of output of a step that failed, or None.
 
-    A launcher can fail where the compiler does not (a cache that it cannot write), and the compiler's messages name files
-    by their links: the caller then builds again without the launcher, and reports what fails then.
+    A launcher can fail where the compiler does not (a cache that it cannot write), and the compiler's messages name
+    files by their links: the caller then builds again without the launcher, and reports what fails then.
     """
     for name, target in way.links.items():
         (directory / name).symlink_to(target, target_is_directory=True)
