@@ -35,8 +35,9 @@ SOURCES = "source"  # a link to the loader's sources
 HEADERS = "include"  # links to the directories of headers: include-0, include-1, …
 # What ccache is asked, unless its user says otherwise (ccache's manual, "Configuration options"). Depend mode takes the
 # headers from the list that the compiler writes anyway: a miss costs no run of the preprocessor. The build directory
-# counts with `-g`, although nobody will find anything in it.
-CCACHE = {"CCACHE_DEPEND": "true", "CCACHE_NOHASHDIR": "true"}
+# counts with `-g`, although nobody will find anything in it. A header's change time is new whenever an installer (uv)
+# links it into another environment; its modification time still counts.
+CCACHE = {"CCACHE_DEPEND": "true", "CCACHE_NOHASHDIR": "true", "CCACHE_SLOPPINESS": "include_file_ctime"}
 
 
 class Launched(NamedTuple):

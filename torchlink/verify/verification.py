@@ -359,6 +359,34 @@ def _plan(
     return plan_for(program, libtorch, options, compiler), compiler
 
 
+def build_loaders(
+    libtorch: Libtorch, options: VerifyOptions, programs: Sequence[str], hooks: Hooks
+) -> dict[str, BuiltLoader]:
+    """Build the loaders that a verification with these options would use; nothing is run.
+
+    Args:
+        libtorch: what to build against.
+        options: of the building; the others do not count.
+        programs: names of `compilation.recipe.PROGRAMS`.
+        hooks: what the caller wants to hear of.
+
+    Raises:
+        TorchlinkError: as `verify`, where it concerns the building.
+    """
+    from torchlink.libtorch.floor import shortfall
+    from torchlink.remedies.notes import notes_on
+    from torchlink.toolchain.directories import linked
+
+    check_building(options)
+    plans = {program: _plan(libtorch, options, program) for program in programs}
+    for plan, tool in plans.values():
+        short = shortfall(libtorch, linked(tool), thorough=True)
+        if short is not None:
+            raise short.error
+    hooks.noted(list(dict.fromkeys(note for plan, _ in plans.values() for note in notes_on(plan))))
+    return {program: _build(*plan, options.via, hooks, program) for program, plan in plans.items()}
+
+
 def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
     """What runs the loader where it is for another machine."""
     if not is_foreign(libtorch):
