@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,6 @@ from tests.conftest import program, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.compile
 
@@ -75,7 +75,7 @@ def fake(tmp_path: Path) -> dict[str, str]:
 
 
 def started(environment: dict[str, str]) -> list[str]:
-    with open(environment["LOG"], encoding="utf-8") as log:
+    with Path(environment["LOG"]).open(encoding="utf-8") as log:
         return log.read().split()
 
 

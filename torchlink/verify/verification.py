@@ -379,7 +379,7 @@ def build_loaders(
 
     check_building(options)
     plans = {program: _plan(libtorch, options, program) for program in programs}
-    for plan, tool in plans.values():
+    for _, tool in plans.values():
         short = shortfall(libtorch, linked(tool), thorough=True)
         if short is not None:
             raise short.error
