@@ -51,7 +51,7 @@ class Stress:
         compiler.write_text(COMPILER)
         compiler.chmod(0o755)
         words = ("verify", "--libtorch", str(torch_root), "--compiler", str(compiler), "--json")
-        self.command = (sys.executable, "-m", "torchlink", *words)
+        self.command: tuple[str, ...] = (sys.executable, "-m", "torchlink", *words)
 
     @property
     def count(self) -> int:
@@ -59,7 +59,7 @@ class Stress:
         file = self.place / "count"
         return len(file.read_text().split()) if file.exists() else 0
 
-    def environment(self, seconds: float = 0, **more: str | None) -> dict[str, str]:
+    def environment(self, seconds: float, /, **more: str | None) -> dict[str, str]:
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -89,7 +89,7 @@ class Stress:
         """The report on the loader, and stderr."""
         done = subprocess.run(
             [*before, *self.command],
-            env=self.environment(**more),
+            env=self.environment(0, **more),
             capture_output=True,
             text=True,
             check=False,
@@ -168,6 +168,24 @@ def test_an_interrupted_build_ends_with_all_its_processes(
     assert list((stress.place / "tmp").iterdir()) == []
 
 
+def test_an_interrupted_real_compiler_ends_with_all_its_processes(stress: Stress, torch_root: Path) -> None:
+    stress.command = (sys.executable, "-m", "torchlink", "verify", "--libtorch", str(torch_root))
+    process = stress.start(start_new_session=True)
+    until(lambda: any("cc1plus" in name or "clang" in name for name in map(name_of, stress.processes())))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    until(lambda: not stress.processes())
+    assert stress.kept() == []
+
+
+def name_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/comm").read_text(encoding="utf-8")
+    except OSError:  # it has ended
+        return ""
+
+
 def one_note(said: str, reason: str) -> None:
     assert said.count("torchlink: note:") == 1, said
     assert reason in said
@@ -198,16 +216,18 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def test_a_home_on_a_full_disk(stress: Stress, disk: Callable[[str], Path]) -> None:
     loader, said = stress.run(HOME=str(disk("size=1m")))
     assert loader["cached"] is False
-    one_note(said, "disk that is full")
+    one_note(said, "is on a full disk")
 
 
 def test_a_disk_that_fills_while_the_loader_is_built(stress: Stress, disk: Callable[[str], Path]) -> None:
     home = disk("size=20m")
     compiler = stress.place / "slow-c++"
-    compiler.write_text(compiler.read_text().replace("    mv loader", "    head -c 30000000 /dev/zero > loader.o || exit\n    mv loader"))
+    text = compiler.read_text(encoding="utf-8")
+    full = "    head -c 30000000 /dev/zero > loader.o || exit\n    mv loader"
+    compiler.write_text(text.replace("    mv loader", full), encoding="utf-8")
     loader, said = stress.run(HOME=str(home))
     assert loader["cached"] is False
-    one_note(said, "disk that is full")
+    one_note(said, "is on a full disk")
 
 
 def test_a_home_that_is_read_only(stress: Stress, disk: Callable[[str], Path]) -> None:

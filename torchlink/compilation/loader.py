@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from torchlink.compilation import cache
 from torchlink.compilation.recipe import PROGRAM, key, recipe
-from torchlink.errors import BuildFailedError, ResourcesError, TorchlinkError
+from torchlink.errors import BuildFailedError, ResourcesError, TorchlinkError, lacks_space
+from torchlink.paths import ON_FULL_DISK, leave_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,15 +68,15 @@ def build_loader(
 
 
 def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
-    """Build in a workspace; try again where somebody clears the cache meanwhile."""
-    for last in (False, True):
+    """Build in a workspace; try again where somebody clears the cache meanwhile, or where its disk fills up."""
+    for last in (False, False, True):
         with cache.workspace() as work:
             try:
                 return _build_in(work, way, name, plan, compiler)
-            except ResourcesError:
-                raise
-            except (TorchlinkError, OSError):
-                if last or work.is_dir():
+            except (TorchlinkError, OSError) as error:
+                if lacks_space(error) and leave_cache(ON_FULL_DISK):
+                    continue
+                if isinstance(error, ResourcesError) or last or work.is_dir():
                     raise
     raise AssertionError  # the last round returned or raised
 
