@@ -36,8 +36,8 @@ class Endless(nn.Module):
 
 def children(parent: int) -> list[int]:
     """The processes that a process started."""
-    text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
-    return [int(word) for word in text.split()]
+    threads = Path(f"/proc/{parent}/task").glob("*/children")
+    return [int(word) for file in threads for word in file.read_text(encoding="ascii").split()]
 
 
 @pytest.fixture
