@@ -46,7 +46,7 @@ def test_the_names_in_a_compiler_s_dependency_file_are_read_back(tmp_path: Path,
     read = recipe.read_in(work, tmp_path / "elsewhere", {})
     assert {str(place / name) for name in NAMES} <= set(read)
     assert str(source) in read
-    assert recipe.read_in(work, tmp_path) == [path for path in read if not path.startswith(str(tmp_path))]
+    assert recipe.read_in(work, tmp_path, {}) == [path for path in read if not path.startswith(str(tmp_path))]
 
 
 def test_phony_rules_and_continued_lines_are_understood() -> None:
