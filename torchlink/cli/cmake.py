@@ -24,6 +24,7 @@ Examples:
   torchlink cmake init app
   cmake --preset default -S app && cmake --build app/build
   app/build/app model.pt
+  cmake --preset pch -S app && cmake --build app/build-pch   # precompiles <torch/script.h>
 
 \b
 Without presets, with CMake 3.18 or newer:
