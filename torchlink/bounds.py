@@ -80,7 +80,7 @@ def whole_number(digits: str) -> int:
 
 
 def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
-    """The value of a JSON document of up to `limit` bytes.
+    """Parse a JSON document of up to `limit` bytes.
 
     Raises:
         ValueError: it is invalid, too large, or too deeply nested.
@@ -97,5 +97,5 @@ def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
         raise
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
-    except ValueError:  # Python's own limit; its words are for programmers
+    except ValueError:  # Python's limit on digits, whose message is for programmers
         raise ValueError("a number in it is too long") from None

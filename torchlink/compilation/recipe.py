@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cross, cxx
@@ -56,6 +56,8 @@ TELLING_HEADERS = (
 PROGRAM = "loader"
 LISTING = ("-MD", "-MF", "loader.d")  # the compiler lists the headers in this file
 MAIN = "loader.cpp"
+# The programs built from the loader's sources, with the macros that select each.
+PROGRAMS: dict[str, tuple[str, ...]] = {"torchscript": (), "aoti": ("-DLOADER_AOTI",)}
 
 
 def prerequisites(text: str) -> list[str]:
@@ -154,10 +156,6 @@ def _stamp(path: Path) -> str:
     return f"{path}:{status.st_size}:{status.st_mtime_ns // SECOND}"
 
 
-# The programs that are made of the loader's sources, by the macros that make them.
-PROGRAMS: dict[str, tuple[str, ...]] = {"torchscript": (), "aoti": ("-DLOADER_AOTI",)}
-
-
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How a loader is built in an empty directory."""
@@ -192,7 +190,7 @@ class Recipe:
 
 
 def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
-    """The way to build, "cxx", "cmake" or "nim", one of `PROGRAMS`.
+    """Return the recipe for "cxx", "cmake" or "nim" and one of `PROGRAMS`.
 
     Raises:
         ToolMissingError: CMake or Nim is needed and not installed.
@@ -202,19 +200,21 @@ def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchsc
 
 
 def by_compiler(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
-    """The compiler with exactly the flags that `torchlink flags` prints, and a list of headers as by-product."""
+    """Build with the compiler and exactly the flags that `torchlink flags` prints, plus those that list the headers."""
     source = (*PROGRAMS[program], str(source_dir() / MAIN))
     command = (*compiler.command, *source, "-o", PROGRAM, *LISTING, *cxx.flags(plan))
     return Recipe("cxx", sources(program), (command,), macros=PROGRAMS[program])
 
 
 def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
-    """The project that `torchlink cmake init` writes, with the loader for its program."""
+    """Build the project that `torchlink cmake init` writes, with the loader as its program."""
     from torchlink.compilation.cmake import prefix_files, project_tools
     from torchlink.projects.cmake import BUILD_DIR, PREFIX_DIR, project
 
     cmake = _tool("cmake")
-    tools = project_tools()
+    tools = replace(
+        project_tools(), launcher=None
+    )  # the preset for it is not used, and must not change the key
     code = sources(program)
     prefix = {f"{PREFIX_DIR}/{name}": text for name, text in prefix_files(plan).items()}
     configure = (
@@ -244,7 +244,7 @@ def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -
 
 
 def by_nim(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
-    """The nim.cfg that `torchlink nim init` writes, with a Nim program that compiles the loader."""
+    """Build with the nim.cfg that `torchlink nim init` writes and a Nim program that compiles the loader."""
     from torchlink.projects.nim import loader_project
 
     nim = _tool("nim")
@@ -268,7 +268,7 @@ def source_dir() -> Path:
 
 
 def sources(program: str = "torchscript") -> dict[str, str]:
-    """The C++ sources of one of `PROGRAMS`: file name -> text."""
+    """Return the C++ sources of one of `PROGRAMS`: file name -> text."""
     files = sorted(file for file in source_dir().iterdir() if file.suffix in (".cpp", ".h"))
     files = [file for file in files if program == "aoti" or not file.name.startswith("aoti_")]
     return {file.name: file.read_text(encoding="utf-8") for file in files}

@@ -78,7 +78,7 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
 
 
 class _LintReader(settings.Reader):
-    """What only lint's tables hold."""
+    """Reads values from lint's tables; errors name the file and the key."""
 
     def __init__(self, path: Path, rules: Collection[str]) -> None:
         super().__init__(path)
