@@ -107,7 +107,7 @@ def test_a_set_uid_program_lists_what_the_loader_ignores(open_bench: Builder) ->
     assert "runs set-uid" in finding.message
     assert f"RUNPATH $ORIGIN/lib of {app}" in finding.message
     assert f"LD_LIBRARY_PATH {library.parent}" in finding.message
-    assert any("$ORIGIN/lib: left out" in line for line in finding.evidence)
+    assert any("$ORIGIN/lib: ignored" in line for line in finding.evidence)
     assert "-Wl,-rpath,'$ORIGIN" not in finding.fix
     assert "-Wl,-rpath,/usr/local/lib/app" in finding.fix
     assert starts(app) is not True

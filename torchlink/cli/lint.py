@@ -167,7 +167,7 @@ class LintArguments(NamedTuple):
         bool,
         Option(
             "-v --verbose",
-            "Show all evidence, where each library was searched, and what cannot be checked from a text.",
+            "Show all evidence, where each library was searched, and what the output of a tool does not show.",
         ),
     ] = False
     list_rules: Annotated[bool, Option("--list-rules", "List the rules and exit; no FILE is needed.")] = False
