@@ -252,11 +252,11 @@ def text_for_library(entries: dict[str, bytes]) -> None:
     [
         (evil, "leads out of the package"),
         (bomb, "far more than a package of its size"),
-        (no_json, "is no JSON"),
+        (no_json, "is not JSON"),
         (a_list, "no JSON object of strings"),
         (no_library, "has no compiled library"),
         (only_sources, "packaged as sources"),
-        (text_for_library, "is no ELF library"),
+        (text_for_library, "is not an ELF file"),
     ],
 )
 def test_a_hostile_or_broken_package_is_one_clear_error(
