@@ -124,7 +124,7 @@ def test_a_crash_at_the_very_end_counts(tmp_path: Path, torch_root: Path) -> Non
         program(tmp_path / "a", f"read x; echo '{LOADED}'; read x; echo '{result}'; read x; kill -ABRT $$"),
         torch_root,
     )
-    assert error.message == "The loader was killed by SIGABRT when it ended, after all had gone well."
+    assert error.message == "The loader was killed by SIGABRT at exit, after everything had succeeded."
 
 
 @pytest.mark.parametrize(
