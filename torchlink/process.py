@@ -136,12 +136,12 @@ def run(
 def _check_resources(name: str, output: str) -> None:
     """Raise a `ResourcesError` where a program failed for lack of resources."""
     if LARGER in output:  # `ulimit -f`
-        raise out_of_resources(f"{name} cannot go on", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+        raise out_of_resources(f"{name} cannot continue", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
     for line in output.splitlines():
         for number in (*RESOURCES, *FULL):
             # The dynamic loader prints only the number.
             if line.endswith((os.strerror(number), f"cannot open shared object file: Error {number}")):
-                raise out_of_resources(f"{name} cannot go on", OSError(number, os.strerror(number)))
+                raise out_of_resources(f"{name} cannot continue", OSError(number, os.strerror(number)))
 
 
 def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: int) -> str:

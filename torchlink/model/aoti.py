@@ -73,7 +73,7 @@ def read_library(path: Path) -> CompiledModel:
     """A bare library, with the metadata that stands beside it where there is some.
 
     Raises:
-        MalformedFileError: the metadata is no JSON object of strings.
+        MalformedFileError: the metadata is not a JSON object of strings.
     """
     beside = path.with_name(f"{path.stem}_metadata.json")
     try:
@@ -239,11 +239,11 @@ def _metadata(text: bytes, subject: str) -> dict[str, str]:
         value = load_json(text)
     except ValueError as error:
         raise MalformedFileError(
-            f"{subject} is no JSON: {error}.", hint="Copy or compile the package again."
+            f"{subject} is not JSON: {error}.", hint="Copy or compile the package again."
         ) from error
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         raise MalformedFileError(
-            f"{subject} is no JSON object of strings.", hint="Copy or compile the package again."
+            f"{subject} is not a JSON object of strings.", hint="Copy or compile the package again."
         )
     return value
 
@@ -265,11 +265,11 @@ def _weights(archive: Archive, inside: str) -> dict[str, WeightPlace]:
                 raise TypeError(name)  # noqa: TRY301 - one sentence for all that it is not
             found[str(name)] = WeightPlace(file, tuple(shape), tuple(strides), offset)
     except (ValueError, TypeError, AttributeError) as error:
-        raise MalformedFileError(f"{archive.path}: {entry} is no list of weights.") from error
+        raise MalformedFileError(f"{archive.path}: {entry} is not a list of weights.") from error
     for name, place in found.items():
         if WEIGHTS + place.file not in archive.entries:
             raise MalformedFileError(
-                f"{archive.path}: the weight {name} is missing: there is no {WEIGHTS}{place.file}.",
+                f"{archive.path}: the weight {name} is missing: no such entry: {WEIGHTS}{place.file}.",
                 hint="Copy or compile the package again.",
             )
     return found

@@ -37,7 +37,7 @@ FORMATS = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
-HINT = "Give a PNG of 8 bits a channel, or install Pillow beside torchlink: pip install Pillow"
+HINT = "Give a PNG of 8 bits a channel, or install Pillow in torchlink's environment: pip install Pillow"
 
 
 def image_of_base64(text: str, source: str) -> InlineTensor:

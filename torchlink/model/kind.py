@@ -86,7 +86,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> FileError:
     """The error for a file that cannot be opened."""
     not_about_the_file(path, error)
     if isinstance(error, FileNotFoundError):
-        return FileError(f"There is no file {path}.", hint="Check the path of the model.")
+        return FileError(f"No such file: {path}.", hint="Check the path of the model.")
     if isinstance(error, PermissionError):
         return FileError(
             f"{path} may not be read: permission denied.", hint="Check its permissions with `ls -l`."

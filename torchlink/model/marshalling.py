@@ -231,7 +231,7 @@ class _Reader:
             return value
         if type(value) is float and (is_floating(dtype) or (dtype != "bool" and value.is_integer())):
             return value if is_floating(dtype) else int(value)
-        return self.wrong(at, f"{shortened(_shown(value), 24)} is no {dtype}")
+        return self.wrong(at, f"{shortened(_shown(value), 24)} is not {dtype}")
 
     def packed(self, dtype: str, values: list[object], at: str, shape: tuple[int, ...]) -> bytes:
         from torchlink.model.elements import pack

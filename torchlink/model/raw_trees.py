@@ -60,14 +60,14 @@ def _value(tree: object, raw: Path, end: int, label: str, depth: int) -> Value:
     if kind == "tensor" and "offset" in tree:
         return _tensor(tree, raw, end, label)
     what = f"a tensor ({tree.get('note', '')})" if kind == "tensor" else f"a {shortened(str(value))}"
-    raise InexpressibleError(f"{label} is {what}, which no file can hold.", hint=MISSING)
+    raise InexpressibleError(f"{label} is {what}, which no file format can store.", hint=MISSING)
 
 
 def _tensor(tree: Mapping[str, Any], raw: Path, end: int, label: str) -> StoredTensor:
     dtype, shape = str(tree["data_type"]), tuple(tree["shape"])
     if dtype not in ITEM_SIZES:
         raise InexpressibleError(
-            f"{label} is a tensor of dtype {dtype}, which no file can hold.", hint=MISSING
+            f"{label} is a tensor of dtype {dtype}, which no file format can store.", hint=MISSING
         )
     strides, step = [1] * len(shape), 1
     for axis in range(len(shape) - 1, -1, -1):
@@ -94,7 +94,7 @@ def _key(tree: Mapping[str, Any], label: str) -> bool | int | float | str:
         number = _scalar(tree["value"])
         assert not isinstance(number, complex)  # noqa: S101 - those are pairs
         return number
-    raise InexpressibleError(f"{label} has a key that is no string, number or bool.", hint=MISSING)
+    raise InexpressibleError(f"{label} has a key that is not a string, number or bool.", hint=MISSING)
 
 
 def _shown(tree: Mapping[str, Any]) -> str:

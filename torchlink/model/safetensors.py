@@ -61,7 +61,7 @@ def read_safetensors(path: Path) -> dict[bool | int | float | str, Value]:
     except ValueError as error:
         raise MalformedFileError(f"{visible(str(path))}: its header cannot be read: {error}.") from error
     if not isinstance(header, dict):
-        raise MalformedFileError(f"{visible(str(path))}: its header is no JSON object.")
+        raise MalformedFileError(f"{visible(str(path))}: its header is not a JSON object.")
     header.pop("__metadata__", None)
     found = {name: _tensor(path, name, entry, start, end) for name, entry in header.items()}
     return {name: found[name] for name in sorted(found, key=_natural)}
@@ -88,7 +88,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, end: int) -> StoredTe
     if dtype is None:
         raise MalformedFileError(f"{place}: dtype {shortened(repr(kind))} has no counterpart in libtorch.")
     if len(shape) > MOST_DIMENSIONS or not all(type(size) is int and size in INT64 for size in shape):
-        raise MalformedFileError(f"{place}: shape {shortened(str(shape))} is no tensor's.")
+        raise MalformedFileError(f"{place}: shape {shortened(str(shape))} is not a valid shape.")
     strides, step = [1] * len(shape), 1
     for axis in range(len(shape) - 1, -1, -1):
         strides[axis] = step

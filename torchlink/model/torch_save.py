@@ -114,7 +114,7 @@ class _Walk:
         ):
             return value
         raise FileError(
-            f"{self.place(label)} holds {_what(value)}, which no argument can be.", hint=HOW_TO_SAVE
+            f"{self.place(label)} contains {_what(value)}, which cannot be an argument.", hint=HOW_TO_SAVE
         )
 
     def mapping(self, items: Iterable[tuple[object, object]], label: str, depth: int) -> Value:
@@ -172,7 +172,7 @@ class _Walk:
             yield from ((part, f"{label}[{_shown(key)}]") for key, part in call.state.items())
         else:
             raise FileError(
-                f"{self.archive.path} holds a {name[:LONGEST_KEY] or 'nameless call'}, which is no plain tensor.",
+                f"{self.archive.path} contains a {name[:LONGEST_KEY] or 'call without a name'}, not a plain tensor.",
                 hint=HOW_TO_SAVE,
             )
 
