@@ -177,7 +177,7 @@ def write_tree(files: Callable[[], Mapping[str, bytes]], directory: Path) -> Non
     Args:
         files: returns the contents by name relative to `directory`; called while no other process writes there, and
             again whenever another was faster. An exception from it aborts the writing.
-        directory: created where it is missing, with its parents.
+        directory: created if missing, with its parents.
 
     Raises:
         OSError: a file or directory cannot be written.
@@ -191,7 +191,7 @@ def write_tree(files: Callable[[], Mapping[str, bytes]], directory: Path) -> Non
 
 
 def fill(directory: Path, files: Mapping[str, bytes], *, durable: bool = False) -> None:
-    """Write files to a directory that no other process uses, which is created where it is missing.
+    """Write files to a directory that no other process uses, which is created if missing.
 
     Raises:
         OSError: one cannot be written.

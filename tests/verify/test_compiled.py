@@ -260,7 +260,7 @@ def text_for_library(entries: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (evil, "leads out of the package"),
+        (evil, "points outside the package"),
         (bomb, "far more than a package of its size"),
         (no_json, "is not JSON"),
         (a_list, "not a JSON object of strings"),

@@ -106,7 +106,7 @@ def bundle(
 
     Args:
         binary: a program or shared library; it is read, never run.
-        directory: the target; created where it is missing.
+        directory: the target; created if missing.
         options: the user's choices.
         force: replace a bundle that was made there before.
         dry: only report what would be done.

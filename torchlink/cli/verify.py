@@ -221,7 +221,7 @@ class Linted:
         self._known: dict[Path, tuple[Finding, ...] | None] = {}
 
     def of(self, report: VerifyReport) -> tuple[Finding, ...] | None:
-        """The findings, None where there is no loader to read. It is for this machine and this libtorch alone."""
+        """The findings, None if there is no loader to read. It is for this machine and this libtorch alone."""
         from torchlink.errors import ResourcesError, TorchlinkError
         from torchlink.lint.checking import check_binary
         from torchlink.lint.context import LintOptions

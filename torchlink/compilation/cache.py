@@ -45,7 +45,7 @@ class CachedProgram(NamedTuple):  # a third of a dataclass's cost, and every war
 
 
 def find(key: str) -> CachedProgram | None:
-    """Return the entry of this key; None where it is missing or incomplete, or where a header has changed since."""
+    """Return the entry of this key; None if it is missing or incomplete, or if a header has changed since."""
     entry = _whole(key)
     return entry if entry is not None and _current(entry) else None
 
@@ -197,7 +197,7 @@ class Kept(NamedTuple):
     path: Path
     size: int  # bytes
     modified: float  # seconds since the epoch
-    about: str  # "" where the kind is description enough
+    about: str  # "" if the kind says enough
 
 
 def contents() -> tuple[Kept, ...]:

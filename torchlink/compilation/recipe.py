@@ -139,7 +139,7 @@ def key(plan: LinkPlan, compiler: Compiler, parts: Sequence[str]) -> str:
 
 
 def _stamp(path: Path) -> str:
-    """Return a string that changes whenever a file does; empty where the file is missing."""
+    """Return a string that changes whenever a file does; empty if the file is missing."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a dozen on every start
     except OSError:

@@ -1,4 +1,4 @@
-"""What a loader has saved: a tree of JSON, and a raw file of its tensors' elements (templates/loader/README.md)."""
+"""Values saved by a loader: a tree of JSON, and a raw file of its tensors' elements (templates/loader/README.md)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def value_of_tree(tree: object, raw: Path) -> Value:
 
     Raises:
         InexpressibleError: a part of it is an object, or a tensor whose elements cannot be read.
-        MalformedFileError: the raw file is shorter than the tree says.
+        MalformedFileError: the raw file is shorter than the tree requires.
     """
     return _value(tree, raw, raw.stat().st_size, "output", 0)
 
@@ -77,12 +77,12 @@ def _tensor(tree: Mapping[str, Any], raw: Path, end: int, label: str) -> StoredT
 
 
 def _scalar(value: Any) -> bool | int | float | complex:
-    """A number: a complex one comes as a pair."""
+    """A number; a complex one is stored as a pair."""
     return complex(*map(_finite, value)) if isinstance(value, list) else _finite(value)
 
 
 def _finite(value: Any) -> bool | int | float:
-    """A real number: what is not finite comes as a string."""
+    """A real number; a non-finite one is stored as a string."""
     number: bool | int | float = NOT_FINITE[value] if isinstance(value, str) else value
     return number
 

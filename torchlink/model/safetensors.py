@@ -68,7 +68,7 @@ def read_safetensors(path: Path) -> dict[bool | int | float | str, Value]:
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Sorts `10` behind `9`, and numbers before letters."""
+    """Sort `10` after `9`, and numbers before letters."""
     parts = filter(None, re.split(r"(\d+)", name))
     return [(not part.isdecimal(), whole_number(part) if part.isdecimal() else 0, part) for part in parts]
 
@@ -96,6 +96,6 @@ def _tensor(path: Path, name: str, entry: Any, start: int, end: int) -> StoredTe
     elements = 0 if 0 in shape else step
     if not 0 <= begin <= stop or stop - begin != elements * ITEM_SIZES[dtype]:
         raise MalformedFileError(
-            f"{place}: {stop - begin} bytes of data, and its shape {shape} needs {elements * ITEM_SIZES[dtype]}."
+            f"{place}: {stop - begin} bytes of data, but its shape {shape} needs {elements * ITEM_SIZES[dtype]}."
         )
     return bounded(StoredTensor(dtype, tuple(shape), tuple(strides), start + begin, path, f"[{name!r}]"), end)

@@ -151,7 +151,7 @@ class _Binding:
             counted = f"{len(ordinary)} argument{'' if len(ordinary) == 1 else 's'}"
             if len(ordinary) < len(self.schema):
                 counted += " by position"
-            raise self.wrong(f"{self.method} takes {counted}, and {self.source} gives {len(positional)}")
+            raise self.wrong(f"{self.method} takes {counted}, but {self.source} gives {len(positional)}")
         taken = set(names[: len(positional)])
         for name, _ in keywords:
             if name not in names:
@@ -209,7 +209,7 @@ class _Binding:
             where = f"argument {argument.name}{misfit.place}"
             expected = argument.type if not misfit.place else misfit.expected
             raise self.wrong(
-                f"{where} of {self.method} takes {expected}, and {misfit.given} is given"
+                f"{where} of {self.method} takes {expected}, but {misfit.given} is given"
             ) from None
 
 
