@@ -180,7 +180,7 @@ VERIFY = {
     ),
     "memory_limit": Option(
         "--memory-limit",
-        "The most private memory of a loader process, such as 500M or 2G; mapped libraries do not count.",
+        "Limit the private memory of a loader process: 500M, 2G, …; mapped libraries do not count.",
         metavar="SIZE",
         parse=size,
         complete=offering("1G", "2G", "4G", "8G"),
