@@ -54,9 +54,9 @@ SILENT = Progress(lambda _: None, lambda _: None)
 
 @contextlib.contextmanager
 def workspace(directory: Path) -> Iterator[Path]:
-    """Make a directory beside `directory`, on the same file system, and delete it afterwards.
+    """Make a directory next to `directory`, on the same file system, and delete it afterwards.
 
-    Workspaces that killed processes left beside `directory` are removed; those in use are locked and kept.
+    Workspaces that killed processes left next to `directory` are removed; those in use are locked and kept.
 
     Raises:
         FileError: it cannot be created.
@@ -72,7 +72,7 @@ def workspace(directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def beside(place: Path) -> Iterator[Path]:
-    """Make a locked directory beside a path, and delete it afterwards; those of killed processes are removed now.
+    """Make a locked directory next to a path, and delete it afterwards; those of killed processes are removed now.
 
     Raises:
         OSError: it cannot be created.
@@ -213,7 +213,7 @@ def check_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise FileError(
-            f"The disk of {directory} has {free >> 20} MiB free, and {(needed >> 20) + 1} MiB are needed.",
+            f"The disk of {directory} has {free >> 20} MiB free, but {(needed >> 20) + 1} MiB are needed.",
             hint="Free some space, or name a directory on another disk.",
         )
 

@@ -381,7 +381,9 @@ def minimal_environment(passed: Sequence[str] = ()) -> dict[str, str]:
     for each in passed:
         name, equals, value = each.partition("=")
         if not name or "\0" in each:
-            raise UsageError(f"--env {each!r}: no variable name.", hint="Use --env NAME or --env NAME=VALUE.")
+            raise UsageError(
+                f"--env {each!r}: missing variable name.", hint="Use --env NAME or --env NAME=VALUE."
+            )
         if name in LOADER_VARIABLES:
             raise UsageError(
                 f"--env {name}: not allowed: it would change which libraries the program under test loads.",

@@ -409,4 +409,4 @@ def test_a_golden_excludes_other_comparisons(verify: Callable[..., Result], tmp_
     for other in (("--against", "python"), ("--record", str(tmp_path))):
         result = verify("--golden", tmp_path, *other)
         assert result.code == 2
-        assert "exclude each other" in result.err
+        assert "cannot be combined" in result.err

@@ -54,7 +54,7 @@ def check(root: Path, plan: BundlePlan, policy: Policy, tree: Root | None = None
     if faults:
         raise BundleFailedError(
             f"The bundle of {plan.binary.path} would not work in another directory; nothing was written.",
-            hint="This is a fault of torchlink itself; please report it.",
+            hint="This is a bug in torchlink; please report it.",
             details=tuple(faults),
         )
 

@@ -195,7 +195,7 @@ def check_forms(arguments: VerifyArguments) -> None:
     """Refuse two outputs on one stdout.
 
     Raises:
-        UsageError: they exclude each other.
+        UsageError: they cannot be combined.
     """
     from torchlink.errors import UsageError
 
@@ -209,7 +209,7 @@ def check_forms(arguments: VerifyArguments) -> None:
         if asked
     ]
     if len(taken) > 1:
-        raise UsageError(f"{' and '.join(taken)} exclude each other.", hint="Give only one of them.")
+        raise UsageError(f"{' and '.join(taken)} cannot be combined.", hint="Give only one of them.")
 
 
 class Linted:

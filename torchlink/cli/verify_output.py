@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """Where the results go besides the text for people, as a command line asks for it.
+    """The outputs of a run in addition to the text for people, as the command line requests them.
 
     Args:
         arguments: the command line.

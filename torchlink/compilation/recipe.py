@@ -156,7 +156,7 @@ class Recipe:
     steps: tuple[tuple[str, ...], ...]  # commands, in order
     program: str = PROGRAM  # their result, relative to the directory
     files: Mapping[str, str] = field(default_factory=dict)  # to write into the directory first
-    tools: tuple[str, ...] = ()  # identities of the programs used besides the compiler
+    tools: tuple[str, ...] = ()  # identities of the programs used in addition to the compiler
 
     @property
     def command(self) -> str:
@@ -164,7 +164,7 @@ class Recipe:
         return " && ".join(shlex.join(step) for step in self.steps)
 
     def key_parts(self) -> list[str]:
-        """Return what the program depends on besides libtorch and the compiler.
+        """Return what the program depends on apart from libtorch and the compiler.
 
         The location of the sources does not count: another copy of torchlink builds the same program.
         """

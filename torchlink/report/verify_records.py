@@ -131,8 +131,8 @@ def read_report(path: Path) -> dict[str, Any]:
     if "models" not in report and isinstance(report.get("error"), dict):
         error = report["error"]
         raise MalformedFileError(
-            f"{path}: this verification could not be done: {error.get('message')}",
-            hint="Run it again, and merge what it then prints.",
+            f"{path}: this verification could not run: {error.get('message')}",
+            hint="Run it again, and merge its new output.",
         )
     models = report.get("models")
     if not (isinstance(models, list) and all(isinstance(each, dict) and "path" in each for each in models)):
@@ -221,7 +221,7 @@ def _joined(reports: Sequence[tuple[Path, dict[str, Any]]]) -> list[Any]:
             raise FileError(f"{path}: shard {number}/{parts} is given twice.", hint="Name each report once.")
         if of not in (0, parts):
             raise FileError(
-                f"{path}: a shard of {parts}, others are of {of}.", hint="Merge the shards of one run."
+                f"{path}: one of {parts} shards, but others are of {of}.", hint="Merge the shards of one run."
             )
         of = parts
         shards[number] = report["models"]

@@ -106,7 +106,7 @@ def no_compiler_for(libtorch: Libtorch, compiler: Compiler | None) -> LibtorchUn
     if libtorch.platform != "linux":
         return LibtorchUnusableError(
             f"{subject}this machine is {this_machine()}: nothing built against it can run here.",
-            hint="`torchlink flags` prints its flags all the same; verify on such a machine.",
+            hint="`torchlink flags` still prints its flags; verify on such a machine.",
         )
     if libtorch.packed:
         return LibtorchUnusableError(

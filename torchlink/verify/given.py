@@ -66,7 +66,7 @@ def read_given(inputs: Sequence[str] | None, file: Path | None) -> Given | None:
     if file is not None:
         if inputs:
             raise UsageError(
-                "--input and --inputs exclude each other.",
+                "--input and --inputs cannot be combined.",
                 hint="Put every argument into the file of --inputs.",
             )
         return _all_of(file)

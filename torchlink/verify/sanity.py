@@ -32,7 +32,7 @@ def check_options(options: VerifyOptions, libtorch: Libtorch) -> None:
         raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
     if options.golden and (options.against or options.record):
         other = "--against" if options.against else "--record"
-        raise UsageError(f"--golden and {other} exclude each other.", hint="Run verify twice.")
+        raise UsageError(f"--golden and {other} cannot be combined.", hint="Run verify twice.")
     for option in ("device", "against"):
         _check_cuda(option, getattr(options, option), options, libtorch)
 

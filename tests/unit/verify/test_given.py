@@ -102,7 +102,7 @@ def test_all_arguments_come_from_one_file(tmp_path: Path) -> None:
 
 
 def test_input_and_inputs_exclude_each_other_and_no_name_is_given_twice() -> None:
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         read_given(["3"], Path("in.json"))
     with pytest.raises(UsageError, match="given twice"):
         read_given(["n=3", "n=4"], None)
