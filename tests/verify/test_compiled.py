@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Result
 
-pytestmark = pytest.mark.compile
+pytestmark = [pytest.mark.compile, pytest.mark.xdist_group("compiled")]  # one worker compiles the models
 
 
 @pytest.fixture(scope="session")
