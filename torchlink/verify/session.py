@@ -133,7 +133,7 @@ class Session:
         return self._forks
 
     def next_model(self) -> None:
-        """Begin the next model after `serve_many`: nothing is loaded or printed, and there is no time limit.
+        """Begin the next model after `serve_many`: nothing is loaded or printed, without a time limit.
 
         Raises:
             LoaderDiedError: as `ask`.

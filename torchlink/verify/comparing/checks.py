@@ -42,7 +42,7 @@ class Called(NamedTuple):
 
     ask: Callable[[str, str], Mapping[str, Any]]  # takes a command and the stage; raises an `error` event
     plain: Callable[[str], Mapping[str, Any]]  # takes a command; returns the answer, also an `error`
-    again: Callable[[], bool]  # calls it once more with the same inputs; False if there is no time left
+    again: Callable[[], bool]  # calls it once more with the same inputs; False if the time is up
     found: Callable[..., None]  # takes fields of the model's result as soon as they are known
     path: Path
     words: str  # the arguments as the loader reads them
