@@ -111,7 +111,7 @@ class MalformedFileError(FileError):
 
 
 class LibtorchNotFoundError(TorchlinkError):
-    """No usable libtorch was found; `details` lists the places that were searched."""
+    """No working libtorch was found; `details` lists the places that were searched."""
 
     code = "libtorch-not-found"
 

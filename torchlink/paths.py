@@ -178,7 +178,7 @@ def made_in(kind: str) -> Path:
 
 
 def _made(place: Path) -> Path | None:
-    """Create the directory of one kind of entries and its parents; None where it is another user's."""
+    """Create the directory of one kind of entries and its parents; None if it is another user's."""
     if not os.environ.get("TORCHLINK_CACHE_DIR") and place.is_relative_to(home()):
         os.stat(home())  # noqa: PTH116 - a missing home is not created
     absent = [each for each in place.parent.parents if not each.exists()]

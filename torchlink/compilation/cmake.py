@@ -210,7 +210,7 @@ def run_steps(steps: Sequence[Sequence[str]], directory: Path, *, log_name: str)
             killed = f" (killed by signal {-done.returncode})" if done.returncode < 0 else ""
             raise BuildFailedError(
                 f"The reference loader could not be built{killed}.",
-                hint="A program of yours would fail in the same way; check the libtorch with `torchlink find`.",
+                hint="Your own program would fail in the same way; check the libtorch with `torchlink find`.",
                 details=(*decisive_lines(output), f"command: {command}", f"full log: {path}"),
             )
     return seconds

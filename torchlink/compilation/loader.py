@@ -28,7 +28,7 @@ class BuiltLoader:
 
     path: Path
     cached: bool  # it was not built in this run
-    compile_seconds: float  # of this run: 0 where it was cached
+    compile_seconds: float  # of this run: 0 if it was cached
     command: str  # that built it, for a POSIX shell in an empty directory
     remark: str = ""  # what went wrong although it was built, as a sentence
 

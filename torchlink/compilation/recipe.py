@@ -148,7 +148,7 @@ def key(plan: LinkPlan, compiler: Compiler, parts: Sequence[str]) -> str:
 
 
 def _stamp(path: Path) -> str:
-    """Return a string that changes whenever a file does; empty where the file is missing."""
+    """Return a string that changes whenever a file does; empty if the file is missing."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a dozen on every start
     except OSError:
@@ -165,7 +165,7 @@ class Recipe:
     steps: tuple[tuple[str, ...], ...]  # commands, in order
     program: str = PROGRAM  # their result, relative to the directory
     files: Mapping[str, str] = field(default_factory=dict)  # to write into the directory first
-    tools: tuple[str, ...] = ()  # identities of the programs used besides the compiler
+    tools: tuple[str, ...] = ()  # identities of the programs used in addition to the compiler
     macros: tuple[str, ...] = ()  # the flags that select the program: a value of `PROGRAMS`
 
     @property
@@ -174,7 +174,7 @@ class Recipe:
         return " && ".join(shlex.join(step) for step in self.steps)
 
     def key_parts(self) -> list[str]:
-        """Return what the program depends on besides libtorch and the compiler.
+        """Return what the program depends on apart from libtorch and the compiler.
 
         The location of the sources does not count: another copy of torchlink builds the same program.
         """

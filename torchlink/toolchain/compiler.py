@@ -264,7 +264,7 @@ def held_back_by_library(kind: str, version: Version, libstdcxx: int | None, sta
 
 
 def first_version(kind: str, standard: int) -> str:
-    """Return the first version of a kind of compiler with a standard, `11`, for messages; empty where unknown."""
+    """Return the first version of a kind of compiler with a standard, `11`, for messages; empty if unknown."""
     for std, since in COMPILERS.get(kind, ()):
         if std == standard:
             return ".".join(map(str, since))

@@ -112,7 +112,7 @@ def set_search_path(patchelf: Path, file: Path, entries: Sequence[str], kind: st
 
 
 def find_tool(name: str) -> Tool | None:
-    """Return the program of that name on PATH with the version that it prints; None where there is none.
+    """Return the program of that name on PATH with the version that it prints; None if there is none.
 
     The version is `()` if it prints none.
     """
