@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 LINES = 12  # of a Python exception's text that are kept
 IMPORT = 300.0  # seconds for importing torch from a cold disk
-# What an interpreter may need to start and to find its packages, besides what every program that is run is given.
+LINES = 12  # of a Python exception's text that are shown
+# What an interpreter may need to start and to find its packages, besides what every program gets.
 PYTHON_VARIABLES = (
     *("PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYENV_VERSION", "PYENV_ROOT", "VIRTUAL_ENV"),
     *("CONDA_PREFIX", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
@@ -46,13 +47,13 @@ class PythonSession(Session):
         super().__init__(python, passed, arguments=(str(runner),), environment=python_environment())
 
     def cut(self) -> str:
-        """What has been printed goes with the model; Python knows no marks."""
+        """Return what the model has printed; Python has no markers."""
         text, self._printed = self._printed, ""
         return text
 
 
 def python_environment() -> dict[str, str]:
-    """The variables that an interpreter needs to find its packages; no directory relative to the present one."""
+    """The variables that an interpreter needs to find its packages; no directory relative to the current one."""
     kept = {name: os.environ[name] for name in PYTHON_VARIABLES if name in os.environ}
     path = [
         entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()
@@ -63,7 +64,7 @@ def python_environment() -> dict[str, str]:
 
 
 class PythonReference(Reference):
-    """The same file loaded by Python.
+    """The model loaded by Python.
 
     Args:
         python: the interpreter.
@@ -92,7 +93,7 @@ class PythonReference(Reference):
         except RunFailedError as error:
             raise ToolMissingError(
                 f"{self.python}: cannot be started.",
-                hint="Name another: --against python=EXE.",
+                hint="Name another one: --against python=EXE.",
                 details=error.details,
             ) from None
         session.limit(IMPORT)
@@ -116,7 +117,7 @@ class PythonReference(Reference):
         return session
 
     def outputs(self, call: Call, raw: Path) -> Any:
-        """As for every reference; the tensors of the inputs are the very bytes that the loader used."""
+        """As in `Reference`; the tensors of the inputs are exactly the bytes that the loader used."""
         load = _load(call)
         run = {
             "do": "run",
@@ -195,8 +196,8 @@ def python_of(named: str, libtorch: Libtorch) -> Path:
     """The interpreter for `--against python` or `python=EXE`.
 
     Raises:
-        UsageError: this libtorch belongs to no interpreter.
-        ToolMissingError: there is none where it was named.
+        UsageError: this libtorch does not belong to an interpreter.
+        ToolMissingError: there is no interpreter at that path.
     """
     _, equals, exe = named.partition("=")
     hint = "Name an interpreter that can import torch: --against python=EXE."
@@ -207,12 +208,12 @@ def python_of(named: str, libtorch: Libtorch) -> Path:
         return Path(found)
     if libtorch.python is None:
         raise UsageError(
-            f"--against python: the libtorch of {libtorch.root} belongs to no Python.", hint=hint
+            f"--against python: the libtorch in {libtorch.root} does not belong to a Python.", hint=hint
         )
     if is_foreign(libtorch):
         raise UsageError(
-            f"--against python: the libtorch of {libtorch.root} is for {libtorch.platform} {libtorch.arch}, and so "
-            "is its Python, which cannot run here.",
+            f"--against python: the libtorch in {libtorch.root} and its Python are for {libtorch.platform} "
+            f"{libtorch.arch} and cannot run here.",
             hint=hint,
         )
     return libtorch.python
