@@ -159,10 +159,10 @@ def test_a_model_that_was_saved_on_a_gpu_is_mapped(torch_root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("device", "said"),
     [
-        ("cuda", "--device cuda needs a CUDA build, and the libtorch"),
-        ("cuda:7", "--device cuda:7 needs a CUDA build, and the libtorch"),
-        ("xpu", "--device xpu needs an XPU build, and the libtorch"),
-        ("mps", "--device mps needs macOS, and the libtorch"),
+        ("cuda", "--device cuda needs a CUDA build, but the libtorch"),
+        ("cuda:7", "--device cuda:7 needs a CUDA build, but the libtorch"),
+        ("xpu", "--device xpu needs an XPU build, but the libtorch"),
+        ("mps", "--device mps needs macOS, but the libtorch"),
     ],
 )
 def test_a_libtorch_that_was_not_built_for_the_device_is_refused(

@@ -28,17 +28,17 @@ def named_accelerator(device: str | None) -> str | None:
 
 
 def lacking(device: str, libtorch: Libtorch) -> str | None:
-    """Why a libtorch cannot have this accelerator, as `needs a CUDA build, and …`; None where it may."""
+    """Why a libtorch cannot have this accelerator, as `needs a CUDA build, but …`; None where it may."""
     kind = named_accelerator(device)
     if kind is None:
         return None
-    one = f"the libtorch {libtorch.version or ''} of {libtorch.root}".replace("  ", " ")
+    one = f"the libtorch {libtorch.version or ''} in {libtorch.root}".replace("  ", " ")
     if kind == "mps":
-        return None if libtorch.platform == "macos" else f"needs macOS, and {one} is for {libtorch.platform}"
+        return None if libtorch.platform == "macos" else f"needs macOS, but {one} is for {libtorch.platform}"
     if libtorch.accelerator in BUILDS[kind]:
         return None
     article = "an" if NAMES[kind].startswith("X") else "a"
-    return f"needs {article} {NAMES[kind]} build, and {one} is a {libtorch.accelerator.upper()} build"
+    return f"needs {article} {NAMES[kind]} build, but {one} is a {libtorch.accelerator.upper()} build"
 
 
 class Cause(NamedTuple):
@@ -64,7 +64,7 @@ CAUSES = (
     Cause(  # before 1.5, of both
         re.compile(r"driver version is insufficient"),
         "and {library} was loaded, but there is no NVIDIA driver, or one that is too old for it",
-        "Install or update NVIDIA's driver, or say --device cpu.",
+        "Install or update NVIDIA's driver, or use --device cpu.",
     ),
     Cause(
         re.compile(r"invalid device ordinal|Allocator not initialized for device|[Ii]nvalid device index"),
@@ -74,7 +74,7 @@ CAUSES = (
     Cause(
         re.compile(r"no kernel image is available|no kernel image|invalid device function"),
         "and {library} was loaded, but it has no kernels for this GPU's compute capability",
-        "Take a libtorch that was built for it, mostly a newer one or one of a newer CUDA, or say --device cpu.",
+        "Take a libtorch that was built for it, mostly a newer one or one of a newer CUDA, or use --device cpu.",
     ),
     Cause(
         re.compile(r"No CUDA GPUs are available|no CUDA-capable device|might not have a CUDA gpu"),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from torchlink.verify.result import ModelResult
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.verify.result import ModelResult, Request
 
 MOST_JOBS = 16  # by default
 EACH = 1 << 30  # bytes of memory that a model is estimated to need, to choose the default number of jobs
@@ -53,6 +54,27 @@ def jobs_for(asked: int | None, models: int, device: str = "cpu") -> int:
     if device != "cpu":
         return 1
     return max(1, min(processors(), MOST_JOBS, models, _free_memory() // EACH))
+
+
+def workers_for(requests: Sequence[Request], jobs: int | None, count: int, libtorch: Libtorch) -> int:
+    """How many models are run at once: one where calls are timed, and on a GPU unless more are asked for.
+
+    Raises:
+        UsageError: so many cannot be asked for.
+    """
+    if any(request.bench for request in requests):
+        if jobs is not None and jobs > 1:
+            raise UsageError(
+                f"--bench and -j {jobs} cannot be combined.", hint="Omit -j: models are timed one by one."
+            )
+        return 1
+    gpu = libtorch.accelerator != "cpu" or libtorch.platform == "macos"
+    elsewhere = [
+        request.device
+        for request in requests
+        if request.device != "cpu" and (request.device != "auto" or gpu)
+    ]
+    return jobs_for(jobs, count, elsewhere[0] if elsewhere else "cpu")
 
 
 def processors() -> int:

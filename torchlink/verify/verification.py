@@ -26,7 +26,7 @@ from torchlink.verify.options import DEFAULTS
 from torchlink.verify.programs import COMPILED, NAMES, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.sanity import check_building, check_options, check_values
-from torchlink.verify.scheduling import Command, Loaders, in_turn, jobs_for, processors
+from torchlink.verify.scheduling import Command, Loaders, in_turn, processors, workers_for
 from torchlink.verify.tasks import ModelTask, gather
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def verify_tasks(
         check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
     hooks = hooks or Hooks()
     requests, references = _requests(tasks, libtorch, hooks)
-    workers = _workers(list(requests.values()), jobs, len(tasks), libtorch)
+    workers = workers_for(list(requests.values()), jobs, len(tasks), libtorch)
     minimal_environment(options.env)  # errors in it are reported before anything is compiled
     plan, tool = _plan(libtorch, options)
     emulator = _emulator(libtorch, tool)
@@ -200,27 +200,6 @@ def verify_tasks(
         hooks.interrupted(replace(progress.report, interrupted=True))
         raise
     return progress.report
-
-
-def _workers(requests: Sequence[Request], jobs: int | None, count: int, libtorch: Libtorch) -> int:
-    """How many models are run at once: one where calls are timed, and on a GPU unless more are asked for.
-
-    Raises:
-        UsageError: so many cannot be asked for.
-    """
-    if any(request.bench for request in requests):
-        if jobs is not None and jobs > 1:
-            raise UsageError(
-                f"--bench and -j {jobs} cannot be combined.", hint="Omit -j: models are timed one by one."
-            )
-        return 1
-    gpu = libtorch.accelerator != "cpu" or libtorch.platform == "macos"
-    elsewhere = [
-        request.device
-        for request in requests
-        if request.device != "cpu" and (request.device != "auto" or gpu)
-    ]
-    return jobs_for(jobs, count, elsewhere[0] if elsewhere else "cpu")
 
 
 def _command(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
