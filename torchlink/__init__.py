@@ -255,10 +255,10 @@ def verify(
         compiler: a C++ compiler command; $CXX, else c++, if omitted.
         via: how the loader is built: "cxx", "cmake" or "nim".
         cpu_only: link only what a CPU program needs, even on a CUDA build.
-        bench: time calls: each model's `bench`.
-        bench_runs: how many calls count; 100, or as many as are done in 5 seconds, where omitted.
-        bench_warmup: how many calls before them do not; 10 where omitted.
-        bench_threads: how many threads libtorch uses.
+        bench: time calls; the figures are in each model's `bench`.
+        bench_runs: the number of timed calls; if omitted, 100, or as many as are done in 5 seconds.
+        bench_warmup: the number of calls before them; 10 if omitted.
+        bench_threads: libtorch's number of threads.
         bench_batch: sizes of a dimension of an argument to time: "x:0=1,8,32".
 
     Returns:

@@ -195,14 +195,14 @@ def test_a_name_that_is_no_device_is_refused(torch_root: Path, device: str) -> N
             "cuda runtime error (35) : CUDA driver version is insufficient for CUDA runtime version at a.cpp:50",
             "there is no NVIDIA driver, or one that is too old for it.",
         ),
-        ("No CUDA GPUs are available", "the NVIDIA driver shows it no GPU."),
+        ("No CUDA GPUs are available", "the NVIDIA driver reports no GPU."),
         (
             "CUDA error: no kernel image is available for execution on the device",
             "no kernels for this GPU's compute capability.",
         ),
         (
             "The NVIDIA driver on your system is too old (found version 11040).",
-            "too old: it serves CUDA 11.4 and older.",
+            "too old: it supports CUDA 11.4 and older.",
         ),
     ],
 )

@@ -200,20 +200,20 @@ VERIFY = {
     "bench": {
         "bench": Option(
             "--bench",
-            "Time calls: the first, then p50, p90, p99, throughput and peak memory; with --against there, too.",
+            "Time calls: the first one, p50, p90, p99, throughput and peak memory; also in the run of --against.",
         ),
         "runs": Option(
             "--bench-runs",
-            "How many calls count. [default: 100, or as many as are done in 5 s]",
+            "The number of timed calls. [default: 100, or as many as are done in 5 s]",
             metavar="N",
         ),
-        "warmup": Option("--bench-warmup", "How many calls before them do not. [default: 10]", metavar="N"),
+        "warmup": Option("--bench-warmup", "The number of calls before them. [default: 10]", metavar="N"),
         "threads": Option(
-            "--bench-threads", "How many threads libtorch uses. [default: as many as it takes]", metavar="N"
+            "--bench-threads", "libtorch's number of threads. [default: libtorch's own]", metavar="N"
         ),
         "batch": Option(
             "--bench-batch",
-            "Time these sizes of a dimension of an argument (several: x,mask:0=1,8; all that have it: *:0=1,8).",
+            "Time these sizes of a dimension of an argument (of several: x,mask:0=1,8; of all that have it: *:0=1,8).",
             metavar="ARGUMENT:DIMENSION=SIZE,...",
         ),
     },
