@@ -193,15 +193,15 @@ class Runner:
         for library in asked["libraries"]:
             torch.ops.load_library(library)
         self.stage = "load"
-        start = time.perf_counter()
         path, name = asked["path"], asked.get("model")
+        if self.kind != "torchscript" and not path.endswith(".so"):
+            from torch._inductor.package import load_package  # seconds, which are not the model's
+        start = time.perf_counter()
         if self.kind == "torchscript":
             self.model = torch.jit.load(path, map_location=self.device)
         elif path.endswith(".so"):
             self.model = torch._export.aot_load(path, self.device)
         else:
-            from torch._inductor.package import load_package
-
             index = self.device.partition(":")[2]
             named = {"model_name": name} if name else {}
             self.model = load_package(path, **named, **({"device_index": int(index)} if index else {}))
