@@ -98,4 +98,4 @@ def test_the_order_in_cmake_decides_whose_functions_libtorch_calls(tmp_path: Pat
             timeout=120,
         )
         assert (done.returncode == 0) == sound, done.stdout + done.stderr
-        assert ("takes 1 symbol that libtorch_cpu.so" in done.stdout + done.stderr) != sound
+        assert ("interposes 1 symbol that libtorch_cpu.so" in done.stdout + done.stderr) != sound
