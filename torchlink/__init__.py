@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.lint.finding import FileReport, Finding, LintReport, Severity
     from torchlink.plan import LinkPlan, PlanLibrary
+    from torchlink.verify.comparing.values import Comparison, OutputComparison
     from torchlink.verify.outputs import Output
     from torchlink.verify.result import ModelResult, TakenInput, VerifyReport
 
 __version__ = "0.1.0"
 __all__ = [
     "BuiltLoader",
+    "Comparison",
     "FileReport",
     "Finding",
     "Libtorch",
@@ -39,6 +41,7 @@ __all__ = [
     "LintReport",
     "ModelResult",
     "Output",
+    "OutputComparison",
     "PlanLibrary",
     "Severity",
     "TakenInput",
@@ -56,6 +59,7 @@ __all__ = [
 # The modules of the API's classes, which are imported on first use to keep start-up short.
 _CLASSES = {
     "BuiltLoader": "compilation.loader",
+    "Comparison": "verify.comparing.values",
     "FileReport": "lint.finding",
     "Finding": "lint.finding",
     "Libtorch": "libtorch.facts",
@@ -63,6 +67,7 @@ _CLASSES = {
     "LintReport": "lint.finding",
     "ModelResult": "verify.result",
     "Output": "verify.outputs",
+    "OutputComparison": "verify.comparing.values",
     "PlanLibrary": "plan",
     "Severity": "lint.finding",
     "TakenInput": "verify.result",
@@ -208,6 +213,7 @@ def verify(
     inputs_file: str | Path | None = None,
     method: str = "forward",
     save_outputs: str | Path | None = None,
+    force: bool = False,
     expect: str | Path | None = None,
     atol: float | None = None,
     rtol: float | None = None,
@@ -216,17 +222,22 @@ def verify(
     golden: str | Path | None = None,
     model: str | None = None,
     timeout: float | None = None,
+    memory_limit: int | None = None,
     env: str | Iterable[str] = (),
     libraries: str | Path | Iterable[str | Path] = (),
     compiler: str | None = None,
     via: str = "cxx",
     cpu_only: bool = False,
+    headers: str = "system",
+    cxx_standard: int | None = None,
+    verbose: bool = False,
+    jobs: int | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan, run it on each model and report what came out.
 
     Args:
-        models: a TorchScript file, AOTInductor package or library, or several, at least one; the bundled test model
-            where omitted or None.
+        models: a TorchScript file, AOTInductor package or library, a directory of them, a glob, or several of these;
+            the bundled test model where omitted or None. Settings files are not read.
         libtorch: what `find` or `inspect` returned; `find()` where omitted.
         device: "cpu", "cuda" or "auto".
         inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
@@ -243,21 +254,27 @@ def verify(
         golden: one that was so made, to compare with.
         model: the model to run in an AOTInductor package of several.
         timeout: seconds after which a model that has not finished is stopped.
+        memory_limit: bytes of memory of its own that a loader process may have.
         env: environment variables passed to the loader besides those in docs/security.md: NAME or NAME=VALUE.
         libraries: shared libraries with operators that the models use, loaded before them.
         compiler: a C++ compiler command; $CXX, else c++, where omitted.
         via: how the loader is built: "cxx", "cmake" or "nim".
         cpu_only: link only what a CPU program needs, even on a CUDA build.
+        headers: "system" or "after", as for `plan`.
+        cxx_standard: of the loader, such as 20; the newest that libtorch prefers and the compiler supports where
+            omitted.
+        verbose: keep all that libtorch lists in its exceptions.
+        jobs: how many models at once; as many as processors and memory allow where omitted.
 
     Returns:
-        `report.ok`, `report.exit_code` and for each model a `ModelResult`: its `error` (None on success),
-        `inputs`, `outputs` (each an `Output`), times.
+        `report.ok`, `report.exit_code`, `report.summary` and for each model, in their order, a `ModelResult`: its
+        `error` (None on success), `stage`, `signal`, `inputs`, `outputs` (each an `Output`), `against`, times.
 
     Raises:
         BuildFailedError: the loader did not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
         UsageError: an argument has an invalid value, an input cannot be parsed, or the sequence of models is empty.
-        FileError: `expect` or a library cannot be read.
+        FileError: `expect` or a library cannot be read, or a directory or glob has no model.
         LibtorchNotFoundError: `against` names a directory without a libtorch.
     """
     from torchlink import arguments
@@ -271,6 +288,7 @@ def verify(
         inputs_file=None if inputs_file is None else arguments.path(inputs_file, "inputs_file"),
         method=arguments.text(method, "method"),
         save_outputs=None if save_outputs is None else arguments.path(save_outputs, "save_outputs"),
+        force=arguments.instance(force, bool, "force", _A_BOOL),
         expect=None if expect is None else arguments.path(expect, "expect"),
         atol=None if atol is None else arguments.number(atol, "atol"),
         rtol=None if rtol is None else arguments.number(rtol, "rtol"),
@@ -279,16 +297,23 @@ def verify(
         golden=None if golden is None else arguments.path(golden, "golden"),
         model=None if model is None else arguments.text(model, "model"),
         timeout=None if timeout is None else arguments.number(timeout, "timeout"),
+        memory_limit=None if memory_limit is None else arguments.count(memory_limit, "memory_limit"),
         libraries=arguments.paths(libraries, "libraries"),
         device=arguments.text(device, "device"),
         env=arguments.texts(env, "env"),
         via=arguments.text(via, "via"),
-        plan=PlanOptions(cpu_only=arguments.instance(cpu_only, bool, "cpu_only", _A_BOOL)),
+        plan=PlanOptions(
+            cpu_only=arguments.instance(cpu_only, bool, "cpu_only", _A_BOOL),
+            headers=arguments.text(headers, "headers"),
+            cxx_standard=None if cxx_standard is None else arguments.count(cxx_standard, "cxx_standard"),
+        ),
         compiler=None if compiler is None else arguments.text(compiler, "compiler"),
+        verbose=arguments.instance(verbose, bool, "verbose", _A_BOOL),
     )
+    at_once = None if jobs is None else arguments.count(jobs, "jobs")
     if models is not None and not files:
         raise _nothing_named("models", "Leave it out, or pass None, for the bundled model.")
-    return prove(files, _libtorch(libtorch), options)
+    return prove(files, _libtorch(libtorch), options, jobs=at_once)
 
 
 def _libtorch(given: Libtorch | None) -> Libtorch:
