@@ -58,7 +58,7 @@ def table(text: str, path: Path, name: str) -> Settings:
             f"{path}: [tool.torchlink] belongs in pyproject.toml.", hint=f"Write [{name}] in {path.name}."
         )
     reader = Reader(path)
-    reader.known_keys(document, TABLES, where)
+    reader.check_keys(document, TABLES, where)
     return Settings(reader, document.get(name), f"{where}.{name}" if where else name)
 
 
@@ -96,7 +96,7 @@ class Reader:
         """
         raise UsageError(f"{self.path}: {key} {what}.", hint=hint)
 
-    def known_keys(self, table: object, known: Iterable[str], where: str) -> None:
+    def check_keys(self, table: object, known: Iterable[str], where: str) -> None:
         """Refuse a table with other keys."""
         names = tuple(known)
         for key in self.table(table, where or "the file"):

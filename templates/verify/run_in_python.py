@@ -6,6 +6,7 @@ prints goes to stderr. Kept in the syntax of old Pythons: it runs in whatever to
 """
 
 import ctypes
+import inspect
 import json
 import math
 import os
@@ -191,12 +192,12 @@ class Runner:
             self.model = torch.jit.load(path, map_location=self.device)
         elif path.endswith(".so"):
             self.model = torch._export.aot_load(path, self.device)
-        elif name:
+        else:
             from torch._inductor.package import load_package
 
-            self.model = load_package(path, model_name=name)
-        else:
-            self.model = torch._inductor.aoti_load_package(path)
+            index = self.device.partition(":")[2]
+            named = {"model_name": name} if name else {}
+            self.model = load_package(path, **named, **({"device_index": int(index)} if index else {}))
         return {"event": "loaded"}
 
     def run(self, asked):
@@ -207,6 +208,8 @@ class Runner:
             values = Values(torch, self.device, file)
             inputs = [values.read(node) for node in asked["inputs"]]
             keywords = {name: values.read(node) for name, node in asked["keywords"].items()}
+        if self.kind != "torchscript":
+            inputs, keywords = by_name(self.model, inputs, keywords)
         method = asked.get("method") or "forward"
         # A method other than forward, and what is no module, is called by its name.
         call = self.model if method == "forward" else getattr(self.model, method)
@@ -221,6 +224,16 @@ class Runner:
         with open(asked["to"], "wb") as file:
             value = Values(torch, self.device, file).write(result)
         return {"event": "result", "value": value, "forward_ms": took * 1000}
+
+
+def by_name(model, inputs, keywords):
+    """The arguments of a compiled model as Python takes them: those with names by their names."""
+    from torch.utils import _pytree as pytree
+
+    loader = getattr(model, "loader", None) or inspect.getclosurevars(model).nonlocals["runner"]
+    positional, named = pytree.treespec_loads(loader.get_call_spec()[0]).children_specs
+    behind = dict(zip(named.context, inputs[positional.num_children :]))  # noqa: B905 - an old Python has no strict
+    return inputs[: positional.num_children], {**behind, **keywords}
 
 
 def serve(commands, out):

@@ -206,7 +206,7 @@ def test_the_marshalling_is_read(tmp_path: Path) -> None:
 
 WRONG = [
     ('[{"type":"tensor"', "not JSON: Expecting ',' delimiter: line 1 column 18"),
-    (json.dumps([tensor("float32", [2], [1])]), r"at \$\[0\].value: 1 elements, and shape \[2\] has 2"),
+    (json.dumps([tensor("float32", [2], [1])]), r"at \$\[0\].value: 1 element, and shape \[2\] has 2"),
     (
         json.dumps(tensor("float32", [2, 2], [[1, 2], [3]])),
         r"at \$.value: its arrays are not nested as shape",

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -112,10 +113,14 @@ def test_given_inputs_are_taken_by_keyword_and_a_wrong_one_is_named(
 
 def test_a_model_of_several_is_named(verify: Callable[..., Result], compiled: Path) -> None:
     result = verify(compiled / "two.pt2")
-    assert (result.code, "2 models: one, other" in result.err, "--model" in result.err) == (2, True, True)
+    assert (result.code, "2 models in this package: one, other" in result.err, "--model" in result.err) == (
+        2,
+        True,
+        True,
+    )
     assert verify(compiled / "two.pt2", "--model", "other").code == 0
     result = verify(compiled / "two.pt2", "--model", "third")
-    assert (result.code, "has no model third" in result.err) == (2, True)
+    assert (result.code, "no model third in this package" in result.err) == (2, True)
 
 
 def test_a_bare_library_tells_what_it_takes_when_it_is_asked(
@@ -243,6 +248,11 @@ def only_sources(entries: dict[str, bytes]) -> None:
     entries[f"{MODEL}x.wrapper_compile_flags.json"] = b"{}"
 
 
+def file_and_directory(entries: dict[str, bytes]) -> None:
+    entries[f"{MODEL}thing"] = b""
+    entries[f"{MODEL}thing/inside"] = b""
+
+
 def text_for_library(entries: dict[str, bytes]) -> None:
     entries[entry(entries, ".wrapper.so")] = b"no library\n" * 100
 
@@ -257,6 +267,7 @@ def text_for_library(entries: dict[str, bytes]) -> None:
         (no_library, "has no compiled library"),
         (only_sources, "packaged as sources"),
         (text_for_library, "is no ELF library"),
+        (file_and_directory, "is damaged"),
     ],
 )
 def test_a_hostile_or_broken_package_is_one_clear_error(
@@ -282,8 +293,12 @@ def test_nothing_stays_of_an_unpacked_package(
     verify: Callable[..., Result], compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed = tmp_path / "torchlink-model-of-a-killed-run"
+    (killed / "package").mkdir(parents=True)
+    os.utime(killed, (1, 1))
+    (tmp_path / "torchlink-model-link").symlink_to(killed)
     assert verify(compiled / "layer.pt2").code == 0
-    assert list(tmp_path.iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir()] == ["torchlink-model-link"]
 
 
 def test_each_kind_of_model_has_its_own_loader(
@@ -326,3 +341,17 @@ def test_a_libtorch_without_the_loader_of_packages_says_so(
     result = torchlink("verify", compiled / "layer.pt2", "--libtorch", old)
     assert result.code == 2
     assert "has no loader for AOTInductor packages" in result.err
+
+
+def test_compiled_models_agree_with_python_and_with_their_recordings(
+    verify: Callable[..., Result], compiled: Path, tmp_path: Path
+) -> None:
+    packages = [compiled / "layer.pt2", compiled / "many.pt2"]
+    result = verify(*packages, "--against", f"python={sys.executable}", "--json")
+    for model in json.loads(result.out)["models"]:
+        assert model["error"] is None
+        assert model["against"]["ok"] is True
+        assert len(model["against"]["outputs"]) == len(model["outputs"])
+    assert verify(*packages, "--record", tmp_path / "golden").code == 0
+    checked = verify(*packages, "--golden", tmp_path / "golden", "--json")
+    assert [model["error"] for model in json.loads(checked.out)["models"]] == [None, None]

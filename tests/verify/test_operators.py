@@ -128,8 +128,12 @@ def test_a_library_that_is_named_is_loaded_before_the_model(torch_root: Path, tm
     assert without.error is not None
     assert "the operator mine::twice" in without.error.message
     assert "--library" in without.error.hint
-    (ok,) = torchlink.verify(str(model), libtorch, libraries=[library], inputs=["float32[2]"]).models
+    (ok,) = torchlink.verify(
+        str(model), libtorch, libraries=[library], inputs=["float32[2]"], against=f"python={sys.executable}"
+    ).models
     assert ok.error is None
+    assert ok.against is not None
+    assert ok.against.ok
     assert ok.outputs[0].values == (2.0, 2.0)
     (wrong,) = torchlink.verify(model, libtorch, libraries=str(source)).models
     assert wrong.error is not None

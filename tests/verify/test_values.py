@@ -152,7 +152,7 @@ def test_a_method_takes_its_keyword_only_argument(models: Path, torch_root: Path
     assert model.output == {"type": "scalar", "data_type": "int64", "value": 5}
     missing = proved(models / "many.pt", torch_root, method="count", inputs=["['a', 'b']"]).error
     assert missing is not None
-    assert missing.message == f"{models / 'many.pt'}: argument more (int) of count missing."
+    assert missing.message == f"{models / 'many.pt'}: argument more (int) of count is missing."
     unknown = proved(models / "many.pt", torch_root, method="counts").error
     assert unknown is not None
     assert unknown.message == f"{models / 'many.pt'} has no method named counts; it has forward, count."

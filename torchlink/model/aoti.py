@@ -11,7 +11,15 @@ import zipfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.bounds import load_json, read_whole
-from torchlink.errors import FileError, MalformedFileError, ModelError, UsageError, out_of_resources
+from torchlink.errors import (
+    FULL,
+    RESOURCES,
+    FileError,
+    MalformedFileError,
+    ModelError,
+    UsageError,
+    out_of_resources,
+)
 from torchlink.model.archive import DAMAGE, READABLE, Archive, open_archive
 from torchlink.shown import shortened
 from torchlink.status import not_about_the_file
@@ -193,7 +201,7 @@ def unpack(model: CompiledModel, place: Path) -> Path:
                         left -= len(piece)
                     source.read(1)  # the checksum is compared at the end
     except DAMAGE as error:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno in RESOURCES | FULL:
             raise out_of_resources(f"Cannot unpack {model.path} to {place}", error) from error
         raise MalformedFileError(f"{model.path}: the entry {name} is damaged.") from error
     (place / "package.pt2").symlink_to(model.path.absolute())
@@ -204,12 +212,15 @@ def _chosen(path: Path, names: list[str], wanted: str | None) -> str:
     listed = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
     if wanted is not None and wanted not in names:
         raise UsageError(
-            f"{path} has no model {wanted}: it has {listed}.", hint="Name one of these with --model."
+            f"{path}: no model {wanted} in this package, which has {listed}.",
+            hint="Name one of these with --model.",
         )
     if wanted is not None:
         return wanted
     if len(names) > 1 and DEFAULT not in names:
-        raise UsageError(f"{path} has {len(names)} models: {listed}.", hint="Name one of them with --model.")
+        raise UsageError(
+            f"{path}: {len(names)} models in this package: {listed}.", hint="Name one of them with --model."
+        )
     return DEFAULT if DEFAULT in names else names[0]
 
 

@@ -189,7 +189,10 @@ class _Reader:
         if nested and not (pairs and len(value) == count and all(map(_is_pair, value))):
             return self.unnested(value, shape, at, pairs=pairs)
         if len(value) != count:
-            self.wrong(at, f"{len(value)} elements, and shape {list(shape)} has {count}")
+            self.wrong(
+                at,
+                f"{len(value)} element{'' if len(value) == 1 else 's'}, and shape {list(shape)} has {count}",
+            )
         return value
 
     def unnested(self, value: object, shape: tuple[int, ...], at: str, *, pairs: bool) -> list[object]:

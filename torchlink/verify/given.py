@@ -167,8 +167,8 @@ class _Binding:
             if argument.name not in given_names and not argument.has_default
         ]
         if missing:
-            plural = "s" if len(missing) > 1 else ""
-            raise self.wrong(f"argument{plural} {', '.join(missing)} of {self.method} missing")
+            arguments, are = ("arguments", "are") if len(missing) > 1 else ("argument", "is")
+            raise self.wrong(f"{arguments} {', '.join(missing)} of {self.method} {are} missing")
         types = {argument.name: argument for argument in self.schema}
         return Bound(
             tuple(
@@ -199,7 +199,7 @@ class _Binding:
         from difflib import get_close_matches
 
         close = get_close_matches(name, names, 1)
-        return f"; is {close[0]} meant?" if close else ""
+        return f" (did you mean {close[0]!r}?)" if close else ""
 
     def fitted(self, spec: InputSpec, argument: Argument) -> InputSpec:
         """The value as the argument takes it."""

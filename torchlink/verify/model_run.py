@@ -171,7 +171,9 @@ class ModelRun:
         new process.
         """
         if self.recording is not None:
-            why = f"recorded in {self.recording.place}"
+            why, strides = f"recorded in {self.recording.place}", self.recording.strides
+            if strides:
+                self.ask(f"strides {len(strides)} {' '.join(strides)}", "describe")
             self._forward(self.recording.positional, why, self.recording.keywords)
             return
         if self.request.inputs is not None:

@@ -98,7 +98,7 @@ def parse(text: str, path: Path) -> ModelTables:
 
 def _table(reader: Reader, value: object, where: str, base: str) -> ModelTable:
     table = reader.table(value, where)
-    reader.known_keys(table, KEYS, where)
+    reader.check_keys(table, KEYS, where)
     pattern = reader.text(table, where, "path")
     if pattern is None:
         reader.wrong(where, "has no path", 'Write path = "models/*.pt".')

@@ -48,12 +48,12 @@ def test_what_fits_is_taken_in_its_place() -> None:
     ("inputs", "said"),
     [
         (["3"], "m.pt: argument x of forward takes Tensor, and an int (3) is given."),
-        (["n=3"], "m.pt: argument x (Tensor) of forward missing."),
+        (["n=3"], "m.pt: argument x (Tensor) of forward is missing."),
         (
             ["float32[1]", "1", "1", "none", "3"],
             "m.pt: forward takes 4 arguments by position, and --input gives 5.",
         ),
-        (["float32[1]", "mask=3"], "m.pt: forward has no argument 'mask'; is masks meant?."),
+        (["float32[1]", "mask=3"], "m.pt: forward has no argument 'mask' (did you mean 'masks'?)."),
         (["float32[1]", "x=float32[1]"], "m.pt: argument x is given by position and by name."),
         (["float32[1]", "0.5"], "m.pt: argument n of forward takes int, and a float (0.5) is given."),
         (["float32[1]", "true"], "m.pt: argument n of forward takes int, and a bool (true) is given."),

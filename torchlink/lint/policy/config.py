@@ -65,7 +65,7 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
     setting = settings.table(text, path, "lint")
     reader, where = _LintReader(path, rules), setting.where
     table = reader.table({} if setting.value is None else setting.value, where)
-    reader.known_keys(table, LINT_KEYS, where)
+    reader.check_keys(table, LINT_KEYS, where)
     return LintConfig(
         source=path,
         select=reader.rules_of(table, where, "select"),
@@ -131,7 +131,7 @@ class _LintReader(settings.Reader):
 
     def allow_entry(self, value: object, where: str) -> AllowEntry:
         entry = self.table(value, where)
-        self.known_keys(entry, ALLOW_KEYS, where)
+        self.check_keys(entry, ALLOW_KEYS, where)
         rule = self.text(entry, where, "rule")
         reason = self.text(entry, where, "reason")
         example = '{ rule = "…", subject = "…", reason = "…" }'

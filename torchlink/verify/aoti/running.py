@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import stat
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchlink.errors import ForwardFailedError, NoInputFitsError, TorchlinkError
+from torchlink.errors import (
+    FULL,
+    RESOURCES,
+    FileError,
+    ForwardFailedError,
+    NoInputFitsError,
+    TorchlinkError,
+    out_of_resources,
+)
 from torchlink.model.aoti import read_library, read_package, unpack
+from torchlink.status import not_about_the_file
 from torchlink.verify.aoti.fitness import check_symbols, check_target
 from torchlink.verify.aoti.inputs import (
     asked_in_source,
@@ -36,6 +49,8 @@ if TYPE_CHECKING:
     from torchlink.verify.session import Session
 
 UNPACKED = "torchlink-model-"
+NO_EXEC = "failed to map segment"  # what glibc says of a library on a file system that forbids programs
+JUST_MADE = 60.0  # seconds in which a directory may not be locked yet by whoever has made it
 
 
 def read_compiled(path: Path, kind: str, name: str | None) -> CompiledModel:
@@ -69,8 +84,52 @@ def compiled_run(
         result: the model's path and kind.
         linked: libtorch's libraries that the loader links.
     """
-    with tempfile.TemporaryDirectory(prefix=UNPACKED, ignore_cleanup_errors=True) as scratch:
-        yield CompiledRun(session, request, libtorch, result, linked, Path(scratch))
+    try:
+        place = tempfile.mkdtemp(prefix=UNPACKED)
+    except OSError as error:
+        if error.errno in RESOURCES | FULL:
+            raise out_of_resources("Cannot make a directory to unpack the model to", error) from error
+        raise FileError(
+            f"Cannot make a directory to unpack the model to: {error.strerror or error}.",
+            hint="Name one that you may write to with TMPDIR.",
+        ) from error
+    _sweep(Path(place).parent)
+    try:
+        with _held(Path(place)):
+            yield CompiledRun(session, request, libtorch, result, linked, Path(place))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[bool]:
+    """Lock a directory as one in use; False where another process has it locked, or locks are not to be had."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        try:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (ImportError, OSError):
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(place: Path) -> None:
+    """Delete what a killed run of this user has left unpacked: directories that nobody holds any more."""
+    for left in place.glob(f"{UNPACKED}*"):
+        try:
+            status = left.lstat()
+            own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            if own and time.time() - status.st_mtime > JUST_MADE:
+                with _held(left) as free:
+                    if free:
+                        shutil.rmtree(left, ignore_errors=True)
+        except OSError as error:
+            not_about_the_file(left, error)
 
 
 class CompiledRun(ModelRun):
@@ -123,6 +182,8 @@ class CompiledRun(ModelRun):
             event = self.ask(f"load {self.device} {encoded(str(self.target))}", "load")
         except ForwardFailedError as error:
             error.hint = "Compile it again with the torch of this libtorch; a damaged one needs a fresh copy."
+            if NO_EXEC in error.message:
+                error.hint = "Name a directory whose file system allows programs (no noexec) with TMPDIR."
             raise
         described = self.ask("describe", "describe")
         self.takes = described["takes"]

@@ -183,6 +183,10 @@ class _Checks:
             "inputs": [
                 {"name": each.name, "input": each.text, "why": each.why} for each in self.result.inputs
             ],
+            "strides": next(
+                (each.split()[2:] for each in reversed(self.called.loading) if each.startswith("strides ")),
+                [],
+            ),
             "atol": self.request.tolerances.atol,
             "rtol": self.request.tolerances.rtol,
         }

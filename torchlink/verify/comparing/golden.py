@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 INPUTS, OUTPUTS = "inputs.pt", "outputs.pt"
 FILES = frozenset({RECORDED, INPUTS, OUTPUTS})
 SCHEMA = 1
+STRIDES = re.compile(r"-|\d{1,18}(x\d{1,18}){0,63}", re.ASCII)
 
 
 class Recording(NamedTuple):
@@ -34,6 +36,7 @@ class Recording(NamedTuple):
     keywords: tuple[tuple[str, InputSpec], ...]
     outputs: Any
     tolerances: Tolerances  # that it was recorded with
+    strides: tuple[str, ...] = ()  # of a compiled model's tensors, as the loader reads them; none: contiguous
 
     @property
     def name(self) -> str:
@@ -163,6 +166,7 @@ def read_recording(directory: Path, model: Path, call: str) -> Recording:
         about = load_json(read_whole(place / RECORDED))
         torch = str(about["torch"])
         tolerances = Tolerances(_tolerance(about["atol"]), _tolerance(about["rtol"]))
+        strides = tuple(map(_strides, about["strides"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedFileError(
             f"{place / RECORDED}: damaged.", hint=f"Record it again with --record {directory} --force."
@@ -180,7 +184,14 @@ def read_recording(directory: Path, model: Path, call: str) -> Recording:
         tuple((str(name), spec_of(value)) for name, value in keywords.items()),
         read_values(place / OUTPUTS).value,
         tolerances,
+        strides,
     )
+
+
+def _strides(value: object) -> str:
+    if isinstance(value, str) and STRIDES.fullmatch(value):
+        return value
+    raise ValueError(value)
 
 
 def _tolerance(value: object) -> float | None:
