@@ -61,7 +61,7 @@ def count(value: object, name: str) -> int:
         TypeError: it is no whole number.
         UsageError: it is 0 or below.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise wrong(name, "an int", value)
     number = int(value)
     if number < 1:

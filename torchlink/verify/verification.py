@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.options import VerifyOptions
+    from torchlink.verify.remote.dispatch import Dispatch, Remote
     from torchlink.verify.result import Shard
     from torchlink.verify.session import Session
 
@@ -70,6 +71,7 @@ def verify(
     *,
     hooks: Hooks | None = None,
     jobs: int | None = None,
+    remote: Remote | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan and prove models with it.
 
@@ -79,6 +81,7 @@ def verify(
         options: how.
         hooks: what the caller wants to hear of while it runs.
         jobs: how many models at once; None: as many as processors and memory allow.
+        remote: the executor whose workers run the models; None: processes of this one.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
@@ -93,7 +96,7 @@ def verify(
         RunFailedError: the loader is not allowed to run where the cache is.
     """
     tasks = gather(models, options) if models else [bundled(libtorch, options)]
-    return verify_tasks(tasks, libtorch, options, hooks=hooks, jobs=jobs)
+    return verify_tasks(tasks, libtorch, options, hooks=hooks, jobs=jobs, remote=remote)
 
 
 def bundled(libtorch: Libtorch, options: VerifyOptions) -> ModelTask:
@@ -110,6 +113,7 @@ def verify_tasks(
     jobs: int | None = None,
     known: Mapping[int, ModelResult] | None = None,
     shard: Shard | None = None,
+    remote: Remote | None = None,
 ) -> VerifyReport:
     """As `verify`, of models that may have options of their own.
 
@@ -121,6 +125,7 @@ def verify_tasks(
         jobs: how many models at once; None: as many as processors and memory allow.
         known: results that an earlier run has brought, by the numbers of their tasks.
         shard: which of all models these are.
+        remote: the executor whose workers run the models; None: processes of this one.
 
     Raises:
         TorchlinkError: as `verify`.
@@ -131,6 +136,10 @@ def verify_tasks(
     from torchlink.toolchain.directories import linked
 
     check_building(options)
+    if remote is not None:
+        from torchlink.verify.remote.dispatch import check_remote
+
+        check_remote(remote, tasks, options, jobs)
     of_command = sum(task.options.expect == options.expect for task in tasks)
     if options.expect and of_command > 1:
         raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
@@ -139,13 +148,13 @@ def verify_tasks(
 
         check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
     hooks = hooks or Hooks()
-    requests, references = _requests(tasks, libtorch, hooks)
+    requests, references = requests_of(tasks, libtorch, hooks)
     workers = jobs_for(
         jobs, len(tasks), max((request.device for request in requests.values()), default="cpu")
     )
     minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
-    plan, tool = _plan(libtorch, options)
-    emulator = _emulator(libtorch, tool)
+    plan, tool = link_plan(libtorch, options)
+    emulator = emulator_of(libtorch, tool)
     short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
         raise short.error
@@ -154,7 +163,7 @@ def verify_tasks(
     looked_at = {
         number: ModelResult(task.path, "torchscript", None, None, skipped=task.skip)
         if task.skip
-        else _look(Path(task.path), libtorch, task.options)
+        else look(Path(task.path), libtorch, task.options)
         for number, task in enumerate(tasks)
         if number not in results
     }
@@ -165,7 +174,7 @@ def verify_tasks(
         program: plan if program == TORCHSCRIPT else plan_for(program, libtorch, options, tool)
         for program in wanted
     }
-    built = {program: _build(plans[program], tool, options.via, hooks, program) for program in wanted}
+    built = {program: build_program(plans[program], tool, options.via, hooks, program) for program in wanted}
     loader = next(iter(built.values()), None)
     early = None
     if loader is not None:
@@ -184,7 +193,7 @@ def verify_tasks(
         shard=shard,
     )
     progress = _Progress(report, hooks, len(tasks), results)
-    commands = {program: _command(each, options, emulator) for program, each in built.items()}
+    commands = {program: command_of(each, options, emulator) for program, each in built.items()}
     prover = _Prover(tasks, looked_at, requests, libtorch, commands, plans, hooks)
     try:
         with contextlib.ExitStack() as ending:
@@ -193,7 +202,12 @@ def verify_tasks(
             for number in range(len(tasks)):
                 if number not in waiting:
                     progress.ended(number, results.get(number) or looked_at[number])
-            if waiting:
+            if waiting and remote is not None:
+                from torchlink.verify.remote.dispatch import Dispatch
+
+                dispatch = Dispatch(remote, tasks, looked_at, libtorch, options)
+                progress.follow(waiting, looked_at, dispatch)
+            elif waiting:
                 progress.prove(waiting, min(workers, len(waiting)), prover, early)
     except KeyboardInterrupt:
         hooks.interrupted(replace(progress.report, interrupted=True))
@@ -201,7 +215,7 @@ def verify_tasks(
     return progress.report
 
 
-def _command(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
+def command_of(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
     """How a loader is started."""
     if emulator:
         return Command(loader.path, options.env, tuple(emulator.command))
@@ -254,6 +268,13 @@ class _Progress:
             for turn, result in outcomes:
                 self.ended(waiting[turn], result)
 
+    def follow(self, waiting: Sequence[int], found: Mapping[int, ModelResult], dispatch: Dispatch) -> None:
+        """Have the models with these numbers run elsewhere."""
+        outcomes = dispatch.results(waiting, lambda number: self.begun(found[number]))
+        with contextlib.closing(outcomes):
+            for number, result in outcomes:
+                self.ended(number, result)
+
 
 class _Prover(NamedTuple):
     """What proves a model needs to know."""
@@ -295,14 +316,14 @@ def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Refe
 
     def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
         program = program_of(kind)
-        plan, tool = _plan(other, options, program)
-        emulator = _emulator(other, tool)
-        return _build(plan, tool, "cxx", hooks, program).path, emulator.command if emulator else ()
+        plan, tool = link_plan(other, options, program)
+        emulator = emulator_of(other, tool)
+        return build_program(plan, tool, "cxx", hooks, program).path, emulator.command if emulator else ()
 
     return reference_for(options.against, libtorch, build, options.env)
 
 
-def _requests(
+def requests_of(
     tasks: Sequence[ModelTask], libtorch: Libtorch, hooks: Hooks
 ) -> tuple[dict[VerifyOptions, Request], list[Reference]]:
     """What is asked of the models, by their options, and what they are compared with.
@@ -350,7 +371,7 @@ def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | 
     )
 
 
-def _plan(
+def link_plan(
     libtorch: Libtorch, options: VerifyOptions, program: str = TORCHSCRIPT
 ) -> tuple[LinkPlan, Compiler]:
     from torchlink.toolchain.cross import compiler_for
@@ -359,7 +380,7 @@ def _plan(
     return plan_for(program, libtorch, options, compiler), compiler
 
 
-def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
+def emulator_of(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
     """What runs the loader where it is for another machine."""
     if not is_foreign(libtorch):
         return None
@@ -368,7 +389,7 @@ def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
     return emulator_for(libtorch, compiler)
 
 
-def _build(
+def build_program(
     plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks, program: str = TORCHSCRIPT
 ) -> BuiltLoader:
     from torchlink.compilation.loader import build_loader
@@ -420,7 +441,7 @@ def _is_before(libtorch: Libtorch, limit: tuple[int, int]) -> bool:
     return number is not None and number < limit
 
 
-def _look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
+def look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
     """What a file is, with the error where it is no model that a loader can load."""
     kind = "unreadable"
     try:
