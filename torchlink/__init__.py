@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from torchlink.compilation.loader import BuiltLoader
@@ -232,6 +233,8 @@ def verify(
     cxx_standard: int | None = None,
     verbose: bool = False,
     jobs: int | None = None,
+    executor: str | Callable[[], Executor] | None = None,
+    executor_files: str = "shared",
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan, run it on each model and report what came out.
 
@@ -265,6 +268,10 @@ def verify(
             omitted.
         verbose: keep all that libtorch lists in its exceptions.
         jobs: how many models at once; as many as processors and memory allow where omitted.
+        executor: run the models in its workers, not in processes of this one: "dask=ADDRESS",
+            "PACKAGE.MODULE:FACTORY", or a function that returns a `concurrent.futures.Executor`, which is shut down
+            at the end.
+        executor_files: how workers get the models: "shared" (they read the same paths) or "send".
 
     Returns:
         `report.ok`, `report.exit_code`, `report.summary` and for each model, in their order, a `ModelResult`: its
@@ -274,6 +281,7 @@ def verify(
         BuildFailedError: the loader did not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
         UsageError: an argument has an invalid value, an input cannot be parsed, or the sequence of models is empty.
+        ExecutorError: the executor cannot be opened.
         FileError: `expect` or a library cannot be read, or a directory or glob has no model.
         LibtorchNotFoundError: `against` names a directory without a libtorch.
     """
@@ -313,7 +321,14 @@ def verify(
     at_once = None if jobs is None else arguments.count(jobs, "jobs")
     if models is not None and not files:
         raise _nothing_named("models", "Leave it out, or pass None, for the bundled model.")
-    return prove(files, _libtorch(libtorch), options, jobs=at_once)
+    remote = None
+    if executor is not None:
+        from torchlink.verify.remote.dispatch import Remote
+
+        if not callable(executor):
+            executor = arguments.text(executor, "executor")
+        remote = Remote(executor, arguments.text(executor_files, "executor_files"))
+    return prove(files, _libtorch(libtorch), options, jobs=at_once, remote=remote)
 
 
 def _libtorch(given: Libtorch | None) -> Libtorch:

@@ -37,6 +37,7 @@ WRONG_TYPES: dict[str, Callable[[Any], object]] = {
     "env must be a str or a sequence of them, not dict": lambda api: api.verify("m", env={"A": "b"}),
     "jobs must be an int, not float": lambda api: api.verify("m", jobs=1.0),
     "memory_limit must be an int, not str": lambda api: api.verify("m", memory_limit="2G"),
+    "executor must be a str, not int": lambda api: api.verify("m", executor=3),
     "force must be a bool, not int": lambda api: api.verify("m", force=1),
     "expect must be a path .*, not list": lambda api: api.verify("m", expect=["a.npy"]),
     "cpu_only must be a bool, not str": lambda api: api.plan(cpu_only="no"),

@@ -92,8 +92,8 @@ class VerifyArguments(NamedTuple):
         str | None,
         Option(
             "--executor",
-            "Run the models in the workers of a dask.distributed scheduler, or of the concurrent.futures.Executor that a "
-            "function of yours returns.",
+            "Run the models in the workers of a dask.distributed scheduler, or of the concurrent.futures.Executor that "
+            "a function of yours returns.",
             metavar="dask=ADDRESS|MODULE:FACTORY",
             complete=options.offering("dask=tcp://"),
         ),

@@ -131,15 +131,7 @@ def verify_tasks(
         TorchlinkError: as `verify`.
         KeyboardInterrupt: it was interrupted, after `hooks` has heard of what was done.
     """
-    from torchlink.libtorch.floor import shortfall
-    from torchlink.remedies.notes import notes_on
-    from torchlink.toolchain.directories import linked
-
     check_building(options)
-    if remote is not None:
-        from torchlink.verify.remote.dispatch import check_remote
-
-        check_remote(remote, tasks, options, jobs)
     of_command = sum(task.options.expect == options.expect for task in tasks)
     if options.expect and of_command > 1:
         raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
@@ -148,6 +140,31 @@ def verify_tasks(
 
         check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
     hooks = hooks or Hooks()
+    known = known or {}
+    if remote is None:
+        return _verify(tasks, libtorch, options, hooks, jobs, known, shard)
+    from torchlink.verify.remote.dispatch import Dispatch, check_remote
+
+    check_remote(remote, tasks, options, jobs)
+    with Dispatch(remote, libtorch, options) as dispatch:
+        return _verify(tasks, libtorch, options, hooks, None, known, shard, dispatch)
+
+
+def _verify(
+    tasks: Sequence[ModelTask],
+    libtorch: Libtorch,
+    options: VerifyOptions,
+    hooks: Hooks,
+    jobs: int | None,
+    known: Mapping[int, ModelResult],
+    shard: Shard | None,
+    dispatch: Dispatch | None = None,
+) -> VerifyReport:
+    """As `verify_tasks`, after its first checks, and with the executor open."""
+    from torchlink.libtorch.floor import shortfall
+    from torchlink.remedies.notes import notes_on
+    from torchlink.toolchain.directories import linked
+
     requests, references = requests_of(tasks, libtorch, hooks)
     workers = jobs_for(
         jobs, len(tasks), max((request.device for request in requests.values()), default="cpu")
@@ -159,7 +176,7 @@ def verify_tasks(
     if short is not None:
         raise short.error
     hooks.noted(notes_on(plan))
-    results: dict[int, ModelResult] = dict(known or {})
+    results: dict[int, ModelResult] = dict(known)
     looked_at = {
         number: ModelResult(task.path, "torchscript", None, None, skipped=task.skip)
         if task.skip
@@ -202,11 +219,8 @@ def verify_tasks(
             for number in range(len(tasks)):
                 if number not in waiting:
                     progress.ended(number, results.get(number) or looked_at[number])
-            if waiting and remote is not None:
-                from torchlink.verify.remote.dispatch import Dispatch
-
-                dispatch = Dispatch(remote, tasks, looked_at, libtorch, options)
-                progress.follow(waiting, looked_at, dispatch)
+            if dispatch is not None:
+                progress.follow({number: tasks[number] for number in waiting}, looked_at, dispatch)
             elif waiting:
                 progress.prove(waiting, min(workers, len(waiting)), prover, early)
     except KeyboardInterrupt:
@@ -268,12 +282,12 @@ class _Progress:
             for turn, result in outcomes:
                 self.ended(waiting[turn], result)
 
-    def follow(self, waiting: Sequence[int], found: Mapping[int, ModelResult], dispatch: Dispatch) -> None:
-        """Have the models with these numbers run elsewhere."""
-        outcomes = dispatch.results(waiting, lambda number: self.begun(found[number]))
-        with contextlib.closing(outcomes):
-            for number, result in outcomes:
-                self.ended(number, result)
+    def follow(
+        self, waiting: Mapping[int, ModelTask], found: Mapping[int, ModelResult], dispatch: Dispatch
+    ) -> None:
+        """Have models run elsewhere."""
+        for number, result in dispatch.results(waiting, found, lambda number: self.begun(found[number])):
+            self.ended(number, result)
 
 
 class _Prover(NamedTuple):
@@ -374,6 +388,7 @@ def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | 
 def link_plan(
     libtorch: Libtorch, options: VerifyOptions, program: str = TORCHSCRIPT
 ) -> tuple[LinkPlan, Compiler]:
+    """How a program is linked, and the compiler that it is built with."""
     from torchlink.toolchain.cross import compiler_for
 
     compiler = compiler_for(libtorch, options.compiler)
@@ -392,6 +407,12 @@ def emulator_of(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
 def build_program(
     plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks, program: str = TORCHSCRIPT
 ) -> BuiltLoader:
+    """A program, from the cache where it is there.
+
+    Raises:
+        BuildFailedError: it does not compile or link, with what helps.
+        LibtorchUnusableError: this libtorch is older than the reference loader.
+    """
     from torchlink.compilation.loader import build_loader
     from torchlink.libtorch.floor import glibc_conflict
     from torchlink.plan import missing_of

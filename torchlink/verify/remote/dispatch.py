@@ -6,6 +6,7 @@ import queue
 import uuid
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink import __version__, signals
@@ -14,15 +15,18 @@ from torchlink.verify.remote.executors import opened, quiet_submit
 from torchlink.verify.remote.identity import identity_of
 from torchlink.verify.remote.units import SHARED, Unit, anchored, check_way, packed
 from torchlink.verify.remote.worker import work
-from torchlink.verify.result import ModelResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from concurrent.futures import Future
+    from types import TracebackType
+
+    from typing_extensions import Self
 
     from torchlink.libtorch.facts import Libtorch
     from torchlink.verify.options import VerifyOptions
-    from torchlink.verify.remote.executors import Factory, Pool
+    from torchlink.verify.remote.executors import Factory
+    from torchlink.verify.result import ModelResult
     from torchlink.verify.tasks import ModelTask
 
 AHEAD = 2  # models for each that runs: a worker has its next one at hand
@@ -39,132 +43,120 @@ class Remote(NamedTuple):
 
 
 class Dispatch:
-    """The models of one run.
+    """An executor that is open for the models of one run.
 
     Args:
-        remote: where.
-        tasks: all models, by their numbers.
-        found: what the files are, for those that are to be run.
+        remote: where they are verified.
         libtorch: what workers must have.
         building: the options with which the loader is built.
+
+    Raises:
+        TorchlinkError: the executor cannot be opened.
     """
 
-    def __init__(
-        self,
-        remote: Remote,
-        tasks: Sequence[ModelTask],
-        found: Mapping[int, ModelResult],
-        libtorch: Libtorch,
-        building: VerifyOptions,
-    ) -> None:
-        self._remote = remote
-        self._tasks = tasks
-        self._found = found
+    def __init__(self, remote: Remote, libtorch: Libtorch, building: VerifyOptions) -> None:
+        self._files = remote.files
         self._identity = identity_of(libtorch)
         self._building = building
         self._run = uuid.uuid4().hex
+        self._waiting: deque[int] = deque()
         self._ended: queue.SimpleQueue[Future[ModelResult]] = queue.SimpleQueue()
         self._running: dict[Future[ModelResult], tuple[int, int]] = {}  # numbers, and bytes that were sent
         self._tries: dict[int, int] = {}
+        self._pool = opened(remote.executor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for future in self._running:
+            future.cancel()
+        if error is not None:
+            self._pool.stop()
+        self._pool.close()
 
     def results(
-        self, numbers: Sequence[int], begun: Callable[[int], None]
+        self, tasks: Mapping[int, ModelTask], found: Mapping[int, ModelResult], begun: Callable[[int], None]
     ) -> Generator[tuple[int, ModelResult], None, None]:
-        """The numbers and results of models in the order in which they come; whoever stops early gives up the others.
+        """The numbers and results of models in the order in which they come.
 
         Args:
-            numbers: of the models.
+            tasks: the models, by their numbers.
+            found: what their files are.
             begun: a model has been handed over.
 
         Raises:
-            TorchlinkError: the executor cannot be opened.
+            ExecutorError: the executor cannot be opened again.
         """
-        pool = opened(self._remote.executor)
-        through = False
-        waiting = deque(numbers)
-        try:
-            while waiting or self._running:
-                while waiting and len(self._running) < AHEAD * pool.slots and self._has_room():
-                    number = waiting.popleft()
-                    first = number not in self._tries
-                    self._tries[number] = self._tries.get(number, 0) + 1
-                    try:
-                        self._submit(pool, number)
-                    except BrokenExecutor:
-                        waiting.appendleft(number)
-                        self._tries[number] -= 1
-                        if self._running:
-                            break  # those that it has taken with it come first
-                        pool = self._another(pool)
-                    except Exception as error:
-                        yield number, self._failed(number, pool, error)
-                    else:
-                        if first:
-                            begun(number)
-                future = self._next()
-                if future is None:
-                    continue
-                number, _ = self._running.pop(future)
-                error = CancelledError() if future.cancelled() else future.exception()
-                if error is None:
-                    yield number, future.result()
-                elif isinstance(error, BrokenExecutor) and self._tries[number] < MOST_TRIES:
-                    waiting.append(number)
-                else:
-                    yield number, self._failed(number, pool, error)
-            through = True
-        finally:
-            for future in self._running:
-                future.cancel()
-            if not through:
-                pool.stop()
-            pool.close()
+        self._waiting.extend(tasks)
+        while self._waiting or self._running:
+            while self._waiting and self._has_room():
+                number = self._waiting.popleft()
+                if number not in self._tries:
+                    begun(number)
+                try:
+                    self._submit(number, tasks[number])
+                except BrokenExecutor:
+                    self._waiting.appendleft(number)
+                    if self._running:
+                        break  # those that it has taken with it come first
+                    self._open_again()
+                except Exception as error:  # noqa: BLE001 - executors raise what they like
+                    yield number, self._failed(found[number], error)
+            future = self._next()
+            if future is None:
+                continue
+            number, _ = self._running.pop(future)
+            failed = CancelledError() if future.cancelled() else future.exception()
+            if failed is None:
+                yield number, future.result()
+            elif isinstance(failed, BrokenExecutor) and self._tries[number] < MOST_TRIES:
+                self._waiting.append(number)
+            else:
+                yield number, self._failed(found[number], failed)
 
-    def _another(self, pool: Pool) -> Pool:
-        """A new executor in place of one that is broken."""
-        if pool.again is None:
-            raise ExecutorError(f"--executor {pool.name} is broken.", hint="Start it again.")
-        pool.close()
-        return pool.again()
+    def _open_again(self) -> None:
+        """Take a new executor in place of one that is broken."""
+        if self._pool.again is None:
+            raise ExecutorError(f"--executor {self._pool.name} is broken.", hint="Start it again.")
+        self._pool.close()
+        self._pool = self._pool.again()
 
     def _has_room(self) -> bool:
-        return sum(size for _, size in self._running.values()) < MOST_SENT
+        """Whether another model may be handed over."""
+        sent = sum(size for _, size in self._running.values())
+        return len(self._running) < AHEAD * self._pool.slots and sent < MOST_SENT
 
-    def _submit(self, pool: Pool, number: int) -> None:
-        task, names = anchored(self._tasks[number])
+    def _submit(self, number: int, given: ModelTask) -> None:
+        task, names = anchored(given)
+        files = packed(task, self._files)
         unit = Unit(
-            __version__,
-            self._run,
-            task,
-            self._building,
-            self._identity,
-            pool.share,
-            packed(task, self._remote.files),
-            names,
+            __version__, self._run, task, self._building, self._identity, self._pool.share, files, names
         )
-        future = quiet_submit(pool, work, unit)
+        future = quiet_submit(self._pool, work, unit)
+        self._tries[number] = self._tries.get(number, 0) + 1
         self._running[future] = (number, unit.size)
         future.add_done_callback(self._ended.put)
 
     def _next(self) -> Future[ModelResult] | None:
         """A model that has ended, None where none has for a while."""
         try:
-            future = self._ended.get(timeout=SLICE)
+            return self._ended.get(timeout=SLICE)
         except queue.Empty:
             return None
         finally:
             signals.check()
-        return future
 
-    def _failed(self, number: int, pool: Pool, error: BaseException) -> ModelResult:
+    def _failed(self, found: ModelResult, error: BaseException) -> ModelResult:
         """The result of a model that no worker has brought one for."""
-        found = self._found[number]
         if not isinstance(error, TorchlinkError):
             error = ExecutorError(
-                f"{found.path}: no worker of --executor {pool.name} has verified it: {_said(error)}",
+                f"{found.path}: no worker of --executor {self._pool.name} has verified it: {_said(error)}",
                 hint=_advice(error),
             )
-        return ModelResult(found.path, found.kind, None, error, stage="executor")
+        return replace(found, error=error, stage="executor")
 
 
 def _said(error: BaseException) -> str:

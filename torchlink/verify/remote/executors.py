@@ -59,14 +59,16 @@ def _factory(wanted: str, module: str, name: str) -> Factory:
 
     hint = "The module must be importable by the Python that runs torchlink: install it there, or set PYTHONPATH."
     try:
-        found: Factory = reduce(getattr, name.split("."), import_module(module))
+        found: Any = import_module(module)
+        found = reduce(getattr, name.split("."), found)
     except Exception as error:
         raise ExecutorError(
             f"--executor {wanted}: cannot be imported: {type(error).__name__}: {error}", hint=hint
         ) from error
     if not callable(found):
         raise ExecutorError(f"--executor {wanted}: {name} cannot be called.", hint=FORMS)
-    return found
+    factory: Factory = found
+    return factory
 
 
 def _made(wanted: str, factory: Factory) -> Pool:

@@ -102,24 +102,19 @@ def packed(task: ModelTask, way: str) -> tuple[Sent, ...]:
     names = read_by(task)
     if way == SHARED:
         return tuple(Sent(name, _absolute(name)) for name in names)
-    left = LARGEST
+    paths = {name: [Path(name).expanduser()] for name in names}
+    paths[task.path] += _beside(paths[task.path][0])
     files = []
-    for name in names:
-        parts = []
-        for path in (Path(name).expanduser(), *(_beside(Path(name)) if name == task.path else ())):
-            try:
-                with path.open("rb") as file:
-                    data = file.read(left + 1)
-            except OSError as error:
-                raise FileError(f"Cannot read {path}: {error.strerror}.") from error
-            left -= len(data)
-            if left < 0:
-                raise FileError(
-                    f"{task.path}: more than {LARGEST >> 20} MB of files, which is too large to be sent.",
-                    hint="Put it where all workers read it, and use --executor-files shared.",
-                )
-            parts.append((path.name, data))
-        files.append(Sent(name, _absolute(name), tuple(parts)))
+    try:
+        if sum(path.stat().st_size for each in paths.values() for path in each) > LARGEST:
+            raise FileError(
+                f"{task.path}: more than {LARGEST >> 20} MB of files, which is too large to be sent.",
+                hint="Put it where all workers read it, and use --executor-files shared.",
+            )
+        for name, each in paths.items():
+            files.append(Sent(name, _absolute(name), tuple((path.name, path.read_bytes()) for path in each)))
+    except OSError as error:
+        raise FileError(f"Cannot read {error.filename}: {error.strerror}.") from error
     return tuple(files)
 
 

@@ -26,6 +26,8 @@ from torchlink.verify.verification import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torchlink.libtorch.facts import Libtorch
     from torchlink.plan import LinkPlan
     from torchlink.verify.comparing.references import Reference
@@ -89,8 +91,12 @@ def _same_libtorch(wanted: Identity) -> Libtorch:
     from torchlink.libtorch.choose import choose
     from torchlink.libtorch.inspect import inspect
 
+    def there() -> Libtorch:
+        return inspect(Path(wanted.root), found_by="executor")
+
+    finders: tuple[Callable[[], Libtorch], ...] = (there, choose)
     seen = []
-    for find in (lambda: inspect(Path(wanted.root), found_by="executor"), choose):
+    for find in finders:
         try:
             libtorch = find()
             found = identity_of(libtorch)
