@@ -21,7 +21,7 @@ from torchlink.errors import ExecutorError, FileError, LibtorchDiffersError
 from torchlink.paths import data_dir
 from torchlink.verify.options import VerifyOptions
 from torchlink.verify.remote.identity import identity_of
-from torchlink.verify.remote.units import LARGEST, SEND, SHARED, Unit, packed
+from torchlink.verify.remote.units import LARGEST, SEND, SHARED, Unit, anchored, packed
 from torchlink.verify.remote.worker import work
 from torchlink.verify.tasks import ModelTask
 
@@ -135,7 +135,7 @@ def results(
 ) -> list[dict[str, Any]]:
     """Run verify with an executor, do something once the first model is done, and return all models' records."""
     words = [sys.executable, "-m", "torchlink", "verify", models, "--libtorch", torch_root, "--jsonl", "-"]
-    records = []
+    records: list[dict[str, Any]] = []
     with subprocess.Popen(
         [*map(str, words), *options], stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}
     ) as process:
@@ -227,6 +227,13 @@ def test_what_is_compared_and_written_is_where_it_was_asked_for(
     assert "--golden needs files that the workers share" in sent.out
 
 
+def test_variables_have_their_values_of_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET_HERE", "a b")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    options = VerifyOptions(env=("SET_HERE", "NOT_SET", "OWN=1"))
+    assert anchored(ModelTask("m.pt", options))[0].options.env == ("SET_HERE=a b", "OWN=1")
+
+
 @pytest.fixture
 def unit(torch_root: Path) -> Callable[..., Unit]:
     def make(task: ModelTask, way: str, **changes: Any) -> Unit:
@@ -310,7 +317,8 @@ def test_what_cannot_be_used_is_one_error(
 
 
 def test_without_the_extra_the_error_names_it(torch_root: Path) -> None:
-    code = "import sys; sys.modules['distributed'] = None; from torchlink.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    without = "import sys; sys.modules['distributed'] = None; "
+    code = without + "from torchlink.cli.main import main; sys.exit(main(sys.argv[1:]))"
     words = ["verify", str(TINY), "--libtorch", str(torch_root), "--executor", "dask=tcp://127.0.0.1:1"]
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, timeout=120

@@ -9,11 +9,11 @@ from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torchlink import __version__, signals
+from torchlink import signals
 from torchlink.errors import ExecutorError, TorchlinkError, UsageError
 from torchlink.verify.remote.executors import opened, quiet_submit
 from torchlink.verify.remote.identity import identity_of
-from torchlink.verify.remote.units import SHARED, Unit, anchored, check_way, packed
+from torchlink.verify.remote.units import SHARED, Unit, anchored, check_way, packed, version, with_values
 from torchlink.verify.remote.worker import work
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torchlink.verify.tasks import ModelTask
 
 AHEAD = 2  # models for each that runs: a worker has its next one at hand
-MOST_SENT = 1 << 30  # bytes of files that are on their way at once
+MOST_SENT = 512 << 20  # bytes of files on their way with which no other model is sent
 MOST_TRIES = 3  # of a model whose worker ends, where the executor does not try it again itself
 SLICE = 0.25  # seconds, as in `scheduling`
 
@@ -133,7 +133,14 @@ class Dispatch:
         task, names = anchored(given)
         files = packed(task, self._files)
         unit = Unit(
-            __version__, self._run, task, self._building, self._identity, self._pool.share, files, names
+            version(),
+            self._run,
+            task,
+            with_values(self._building),
+            self._identity,
+            self._pool.share,
+            files,
+            names,
         )
         future = quiet_submit(self._pool, work, unit)
         self._tries[number] = self._tries.get(number, 0) + 1

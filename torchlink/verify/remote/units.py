@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import tempfile
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -131,9 +132,21 @@ def _absolute(name: str) -> str:
     return os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 - a link stays
 
 
+def with_values(options: VerifyOptions) -> VerifyOptions:
+    """Options in which the variables to be passed on have the values that they have here."""
+    values = (
+        name if "=" in name else f"{name}={os.environ[name]}" for name in options.env if _is_there(name)
+    )
+    return options._replace(env=tuple(values))
+
+
+def _is_there(variable: str) -> bool:
+    return "=" in variable or variable in os.environ
+
+
 def anchored(task: ModelTask) -> tuple[ModelTask, tuple[tuple[str, str], ...]]:
     """A task whose other paths start from the root, and what they were called."""
-    options = task.options
+    options = with_values(task.options)
     changed: dict[str, Any] = {}
     names = []
     for name in ONLY_SHARED:
@@ -228,6 +241,11 @@ def _renamed(value: Any, change: Any) -> Any:
         }
         return replace(value, **changed)
     return value
+
+
+def version() -> str:
+    """The version of this torchlink; the package, which imports all rooms, cannot be imported by one."""
+    return str(sys.modules[__name__.partition(".")[0]].__version__)
 
 
 def machine() -> str:

@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink import __version__
 from torchlink.errors import ExecutorError, LibtorchDiffersError, TorchlinkError
 from torchlink.verify.inputs import OPENED
 from torchlink.verify.programs import TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.remote.identity import identity_of
-from torchlink.verify.remote.units import machine, moved, named_as, placed
+from torchlink.verify.remote.units import machine, moved, named_as, placed, version
 from torchlink.verify.scheduling import Loaders, processors
 from torchlink.verify.tasks import ModelTask
 from torchlink.verify.verification import (
@@ -48,9 +47,9 @@ def work(unit: Unit) -> ModelResult:
         LibtorchDiffersError: it has another libtorch, or none.
         TorchlinkError: as `verification.verify`.
     """
-    if unit.torchlink != __version__:
+    if unit.torchlink != version():
         raise ExecutorError(
-            f"The worker {machine()} has torchlink {__version__}, not {unit.torchlink}.",
+            f"The worker {machine()} has torchlink {version()}, not {unit.torchlink}.",
             hint="Install the same torchlink for all workers.",
         )
     if not hasattr(_LOCAL, "own"):
