@@ -131,7 +131,12 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def results(
-    models: Path, torch_root: Path, *options: str, after_first: Callable[[], object], **variables: str
+    models: Path,
+    torch_root: Path,
+    *options: str,
+    after_first: Callable[[], object],
+    code: int = 0,
+    **variables: str,
 ) -> list[dict[str, Any]]:
     """Run verify with an executor, do something once the first model is done, and return all models' records."""
     words = [sys.executable, "-m", "torchlink", "verify", models, "--libtorch", torch_root, "--jsonl", "-"]
@@ -146,7 +151,7 @@ def results(
                 if not records:
                     after_first()
                 records.append(record)
-    assert process.returncode == 0, records
+    assert process.returncode == code, records
     return records
 
 
@@ -161,6 +166,22 @@ def test_models_of_a_killed_dask_worker_run_on_the_other(
     assert sorted(record["number"] for record in found) == list(range(8))
     assert all(record["ok"] for record in found)
     assert cluster.workers[1].poll() is None
+
+
+def test_a_scheduler_that_is_gone_leaves_no_model_out(
+    cluster: Cluster, slow_models: Path, torch_root: Path
+) -> None:
+    found = results(
+        slow_models,
+        torch_root,
+        *("--executor", f"dask={cluster.address}"),
+        after_first=cluster.scheduler.kill,
+        code=2,
+    )
+    assert sorted(record["number"] for record in found) == list(range(8))
+    failed = [record for record in found if not record["ok"]]
+    assert failed
+    assert {(record["error"]["code"], record["stage"]) for record in failed} == {("executor", "executor")}
 
 
 def test_models_of_a_killed_process_run_in_a_new_pool(

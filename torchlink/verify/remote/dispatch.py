@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 import uuid
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 AHEAD = 2  # models for each that runs: a worker has its next one at hand
 MOST_SENT = 512 << 20  # bytes of files on their way with which no other model is sent
 MOST_TRIES = 3  # of a model whose worker ends, where the executor does not try it again itself
+LOST = 10.0  # seconds without a scheduler after which it is taken to be gone
 SLICE = 0.25  # seconds, as in `scheduling`
 
 
@@ -63,6 +65,7 @@ class Dispatch:
         self._ended: queue.SimpleQueue[Future[ModelResult]] = queue.SimpleQueue()
         self._running: dict[Future[ModelResult], tuple[int, int]] = {}  # numbers, and bytes that were sent
         self._tries: dict[int, int] = {}
+        self._gone_since: float | None = None
         self._pool = opened(remote.executor)
 
     def __enter__(self) -> Self:
@@ -71,7 +74,7 @@ class Dispatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for future in self._running:
+        for future in self._running if self._pool.alive() else ():
             future.cancel()
         if error is not None:
             self._pool.stop()
@@ -92,21 +95,11 @@ class Dispatch:
         """
         self._waiting.extend(tasks)
         while self._waiting or self._running:
-            while self._waiting and self._has_room():
-                number = self._waiting.popleft()
-                if number not in self._tries:
-                    begun(number)
-                try:
-                    self._submit(number, tasks[number])
-                except BrokenExecutor:
-                    self._waiting.appendleft(number)
-                    if self._running:
-                        break  # those that it has taken with it come first
-                    self._open_again()
-                except Exception as error:  # noqa: BLE001 - executors raise what they like
-                    yield number, self._failed(found[number], error)
+            yield from self._hand_over(tasks, found, begun)
             future = self._next()
             if future is None:
+                if self._is_lost():
+                    yield from self._all_failed(found)
                 continue
             number, _ = self._running.pop(future)
             failed = CancelledError() if future.cancelled() else future.exception()
@@ -116,6 +109,40 @@ class Dispatch:
                 self._waiting.append(number)
             else:
                 yield number, self._failed(found[number], failed)
+
+    def _hand_over(
+        self, tasks: Mapping[int, ModelTask], found: Mapping[int, ModelResult], begun: Callable[[int], None]
+    ) -> Generator[tuple[int, ModelResult], None, None]:
+        """Give the executor as many models as it is to have; the results of those that cannot be given."""
+        while self._waiting and self._has_room():
+            number = self._waiting.popleft()
+            if number not in self._tries:
+                begun(number)
+            try:
+                self._submit(number, tasks[number])
+            except BrokenExecutor:
+                self._waiting.appendleft(number)
+                if self._running:
+                    break  # those that it has taken with it come first
+                self._open_again()
+            except Exception as error:  # noqa: BLE001 - executors raise what they like
+                yield number, self._failed(found[number], error)
+
+    def _is_lost(self) -> bool:
+        """Whether what gives out the models has been gone for too long to come back."""
+        if self._pool.alive():
+            self._gone_since = None
+            return False
+        self._gone_since = self._gone_since or time.monotonic()
+        return time.monotonic() - self._gone_since > LOST
+
+    def _all_failed(self, found: Mapping[int, ModelResult]) -> Generator[tuple[int, ModelResult], None, None]:
+        """Give up all models that are left."""
+        left = [number for number, _ in self._running.values()] + list(self._waiting)
+        self._running.clear()
+        self._waiting.clear()
+        for number in sorted(left):
+            yield number, self._failed(found[number], ConnectionError("its scheduler is gone"))
 
     def _open_again(self) -> None:
         """Take a new executor in place of one that is broken."""
@@ -127,7 +154,7 @@ class Dispatch:
     def _has_room(self) -> bool:
         """Whether another model may be handed over."""
         sent = sum(size for _, size in self._running.values())
-        return len(self._running) < AHEAD * self._pool.slots and sent < MOST_SENT
+        return self._pool.alive() and len(self._running) < AHEAD * self._pool.slots and sent < MOST_SENT
 
     def _submit(self, number: int, given: ModelTask) -> None:
         task, names = anchored(given)
@@ -174,6 +201,8 @@ def _said(error: BaseException) -> str:
 
 def _advice(error: BaseException) -> str:
     name: Any = type(error).__name__
+    if isinstance(error, (CancelledError, ConnectionError)):
+        return "Look whether the scheduler still runs, and run verify again."
     if isinstance(error, ModuleNotFoundError):
         return "Install the same torchlink where the workers run."
     if name == "KilledWorker" or isinstance(error, BrokenExecutor):

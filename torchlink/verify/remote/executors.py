@@ -29,6 +29,7 @@ class Pool(NamedTuple):
     close: Callable[[], None]  # what is under way is not waited for where `stop` was called
     stop: Callable[[], None]  # what is under way is given up
     again: Callable[[], Pool] | None  # a new one, where this one can break for good
+    alive: Callable[[], bool] = lambda: True  # whether results can come
 
 
 def opened(wanted: str | Factory) -> Pool:
@@ -114,18 +115,21 @@ def _dask(wanted: str) -> Pool:
             hint="Install the extra: python -m pip install 'torchlink[dask]'",
         ) from error
     client = None
+    loud = _quieted()
     try:
         client = distributed.Client(address, timeout=WAIT, set_as_default=False)
         threads: dict[str, int] = client.nthreads()
     except Exception as error:
         if client is not None:
             client.close()
+        loud()
         raise ExecutorError(
             f"--executor {wanted}: no scheduler answers there: {type(error).__name__}: {error}",
             hint="Start one with `dask scheduler`, and its workers with `dask worker ADDRESS`.",
         ) from error
     if not threads:
         client.close()
+        loud()
         raise ExecutorError(
             f"--executor {wanted}: the scheduler has no workers.",
             hint="Start them with `dask worker ADDRESS`.",
@@ -138,11 +142,32 @@ def _dask(wanted: str) -> Pool:
     def stop() -> None:
         return
 
+    def alive() -> bool:
+        return bool(client.status == "running")
+
     def close() -> None:
         with contextlib.suppress(Exception):  # a scheduler that is gone has nothing left to be closed
             client.close()
+        loud()
 
-    return Pool(wanted, client.get_executor(), sum(threads.values()), max(hosts.values()), close, stop, None)
+    slots, share = sum(threads.values()), max(hosts.values())
+    return Pool(wanted, client.get_executor(), slots, share, close, stop, None, alive)
+
+
+def _quieted() -> Callable[[], None]:
+    """Keep dask from logging tracebacks of a lost connection, of which the results tell; returns what undoes it."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    before = [logger.level for logger in loggers]
+
+    def undo() -> None:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    return undo
 
 
 def quiet_submit(pool: Pool, function: Callable[..., Any], argument: object) -> Any:
