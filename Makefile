@@ -42,6 +42,7 @@ bench: $(VENV)/.dev       ## measure the ratios of docs/performance.md
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/lint.py
 	$(BIN)/python benchmarks/executors.py
+	$(BIN)/python benchmarks/precompiled_header.py
 	$(BIN)/python benchmarks/many_models.py
 
 wheel: $(VENV)/.dev       ## build the wheel into dist/

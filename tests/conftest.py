@@ -136,6 +136,9 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     directory = Path(os.environ.get("TORCHLINK_TEST_CACHE", shared / "torchlink-cache"))
     os.environ["TORCHLINK_CACHE_DIR"] = str(directory)
+    os.environ["TORCHLINK_LAUNCHER"] = (
+        "none"  # a developer's ccache is not for tests; those of launchers unset it
+    )
     return directory
 
 

@@ -19,6 +19,8 @@ if command -v apt-get >/dev/null 2>&1; then
     need ld.lld lld
     need mold mold
     need ccache ccache
+    need redis-server redis-server
+    need faketime faketime
     need musl-gcc musl-tools
     need lddtree pax-utils
     echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing libopenblas-dev"
@@ -41,6 +43,8 @@ elif command -v dnf >/dev/null 2>&1; then
     need ld.lld lld
     need mold mold
     need ccache ccache
+    need redis-server redis
+    need faketime libfaketime
     echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing openblas-devel"
     install="dnf install -y -q"
     refresh=true

@@ -102,7 +102,7 @@ def find(libtorch: str | Path | None = None, python: str | Path | None = None) -
 
     Args:
         libtorch: a root, a `lib` directory or a directory that contains `libtorch/`; the first usable one in search
-            order where omitted.
+            order if omitted.
         python: an interpreter, whose torch is used.
 
     Raises:
@@ -143,12 +143,12 @@ def plan(
     """Return everything a build needs to know, in no tool's syntax.
 
     Args:
-        libtorch: what `find` or `inspect` returned; `find()` where omitted.
+        libtorch: what `find` or `inspect` returned; `find()` if omitted.
         cpu_only: link only what a CPU program needs, even on a CUDA build.
         rpath: "absolute", "none" or "origin=DIR" (DIR relative to the program's directory).
         headers: "system" (-isystem) or "after" (-idirafter: after the system's own fmt, protobuf, …).
         aoti: the program loads AOTInductor packages.
-        compiler: a C++ compiler command that the plan must suit; where omitted, the preferred C++ standard is used
+        compiler: a C++ compiler command that the plan must suit; if omitted, the preferred C++ standard is used
             unchecked.
 
     Raises:
@@ -236,31 +236,31 @@ def verify(
     executor: str | Callable[[], Executor] | None = None,
     executor_files: str = "shared",
 ) -> VerifyReport:
-    """Build the reference loader with the flags of the plan, run it on each model and report what came out.
+    """Build the reference loader with the flags of the plan, run it on each model and report the outputs.
 
     Args:
         models: a TorchScript file, AOTInductor package or library, a directory of them, a glob, or several of these;
-            the bundled test model where omitted or None. Settings files are not read.
-        libtorch: what `find` or `inspect` returned; `find()` where omitted.
+            the bundled test model if omitted or None. Settings files are not read.
+        libtorch: what `find` or `inspect` returned; `find()` if omitted.
         device: "cpu", "cuda" or "auto".
         inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
-            out from the model where omitted.
-        inputs_file: all of forward's arguments in one file, in place of `inputs`: .pt, .json, .npz or .safetensors.
-        method: what is called in place of forward.
-        save_outputs: a file that is written with all that forward returns: .npz, .pt, .json or .safetensors.
-        force: overwrite that file, and what `record` holds of a model.
-        expect: a file of what forward should return: `.pt`, `.npy`, `.npz`, `.safetensors` or `.json`.
-        atol: absolute tolerance of comparisons; that of torch.testing.assert_close for the dtype where omitted.
-        rtol: relative tolerance of comparisons, likewise.
+            out from the model if omitted.
+        inputs_file: all of forward's arguments in one file, instead of `inputs`: .pt, .json, .npz or .safetensors.
+        method: the method to call instead of forward.
+        save_outputs: a file to write everything to that forward returns: .npz, .pt, .json or .safetensors.
+        force: overwrite that file, and recordings in `record`.
+        expect: a file with the expected outputs: `.pt`, `.npy`, `.npz`, `.safetensors` or `.json`.
+        atol: absolute tolerance of comparisons; if omitted, that of torch.testing.assert_close for the dtype.
+        rtol: relative tolerance of comparisons; if omitted, as for `atol`.
         against: another run to compare with: "python", "python=EXE", "cuda", or the path of a libtorch.
-        record: a directory to keep each model's inputs and outputs in.
-        golden: one that was so made, to compare with.
-        model: the model to run in an AOTInductor package of several.
+        record: a directory to save each model's inputs and outputs in.
+        golden: a directory written with `record`, to compare with.
+        model: the model to run in an AOTInductor package that contains several.
         timeout: seconds after which a model that has not finished is stopped.
         memory_limit: bytes of memory of its own that a loader process may have.
-        env: environment variables passed to the loader besides those in docs/security.md: NAME or NAME=VALUE.
+        env: environment variables passed to the loader in addition to those in docs/security.md: NAME or NAME=VALUE.
         libraries: shared libraries with operators that the models use, loaded before them.
-        compiler: a C++ compiler command; $CXX, else c++, where omitted.
+        compiler: a C++ compiler command; $CXX, else c++, if omitted.
         via: how the loader is built: "cxx", "cmake" or "nim".
         cpu_only: link only what a CPU program needs, even on a CUDA build.
         headers: "system" or "after", as for `plan`.
@@ -332,7 +332,7 @@ def verify(
 
 
 def _libtorch(given: Libtorch | None) -> Libtorch:
-    """Return the libtorch argument of a function; `find()` where omitted."""
+    """Return the libtorch argument of a function; `find()` if omitted."""
     if given is None:
         return find()
     from torchlink import arguments
@@ -369,7 +369,7 @@ def lint(
             `ldd`, `lddtree` or `readelf -d`.
         target: the oldest system they must run on: "debian:12", "manylinux_2_28", "glibc=2.31".
         allowed_rpath: prefixes that a search path entry must have; any is allowed where empty.
-        environment: the one they will run in; LD_LIBRARY_PATH and LD_PRELOAD count. Empty where omitted.
+        environment: the one they will run in; LD_LIBRARY_PATH and LD_PRELOAD are used. Empty if omitted.
         root: the image or sysroot they will run in.
         libtorch: the one Python extensions are imported with; where neither this nor `python` is given, that of their
             site-packages, else the one that `find` chooses.

@@ -54,9 +54,9 @@ SILENT = Progress(lambda _: None, lambda _: None)
 
 @contextlib.contextmanager
 def workspace(directory: Path) -> Iterator[Path]:
-    """Make a directory beside `directory`, on the same file system, and delete it afterwards.
+    """Make a directory next to `directory`, on the same file system, and delete it afterwards.
 
-    Workspaces that killed processes left beside `directory` are removed; those in use are locked and kept.
+    Workspaces that killed processes left next to `directory` are removed; those in use are locked and kept.
 
     Raises:
         FileError: it cannot be created.
@@ -72,7 +72,7 @@ def workspace(directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def beside(place: Path) -> Iterator[Path]:
-    """Make a locked directory beside a path, and delete it afterwards; those of killed processes are removed now.
+    """Make a locked directory next to a path, and delete it afterwards; those of killed processes are removed now.
 
     Raises:
         OSError: it cannot be created.
@@ -177,7 +177,7 @@ def write_tree(files: Callable[[], Mapping[str, bytes]], directory: Path) -> Non
     Args:
         files: returns the contents by name relative to `directory`; called while no other process writes there, and
             again whenever another was faster. An exception from it aborts the writing.
-        directory: created where it is missing, with its parents.
+        directory: created if missing, with its parents.
 
     Raises:
         OSError: a file or directory cannot be written.
@@ -191,7 +191,7 @@ def write_tree(files: Callable[[], Mapping[str, bytes]], directory: Path) -> Non
 
 
 def fill(directory: Path, files: Mapping[str, bytes], *, durable: bool = False) -> None:
-    """Write files to a directory that no other process uses, which is created where it is missing.
+    """Write files to a directory that no other process uses, which is created if missing.
 
     Raises:
         OSError: one cannot be written.
@@ -213,7 +213,7 @@ def check_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise FileError(
-            f"The disk of {directory} has {free >> 20} MiB free, and {(needed >> 20) + 1} MiB are needed.",
+            f"The disk of {directory} has {free >> 20} MiB free, but {(needed >> 20) + 1} MiB are needed.",
             hint="Free some space, or name a directory on another disk.",
         )
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 # Errors of the system rather than of a file or program: none of them means that something does not exist.
 RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # likewise, where something is written
 
 
@@ -68,6 +69,7 @@ class ResourcesError(TorchlinkError):
     """
 
     code = "resources"
+    no_space = False  # it is a disk that is full
 
 
 def out_of_resources(subject: str, error: BaseException) -> ResourcesError:
@@ -81,7 +83,19 @@ def out_of_resources(subject: str, error: BaseException) -> ResourcesError:
         hint = "Free space on the disk (for temporary files: that of TMPDIR), or raise the limit."
     if number == errno.EAGAIN:
         hint = "Raise the limit of processes, for example with `ulimit -u`, or end some of them."
-    return ResourcesError(f"{subject}: {reason}.", hint=hint)
+    found = ResourcesError(f"{subject}: {reason}.", hint=hint)
+    found.no_space = number in NO_SPACE
+    return found
+
+
+def lacks_space(error: BaseException) -> bool:
+    """Return whether an error, or the one that it was made from, is that of a full disk or an exhausted quota."""
+    cause = error.__cause__
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return True
+    if isinstance(error, ResourcesError) and error.no_space:
+        return True
+    return cause is not None and lacks_space(cause)
 
 
 class WouldOverwriteError(FileError):
@@ -97,7 +111,7 @@ class MalformedFileError(FileError):
 
 
 class LibtorchNotFoundError(TorchlinkError):
-    """No usable libtorch was found; `details` lists the places that were searched."""
+    """No working libtorch was found; `details` lists the places that were searched."""
 
     code = "libtorch-not-found"
 

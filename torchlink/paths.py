@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOGS = "logs"
 MOST_STEPS = 200  # directories and links above a path that are checked
 ROOM = 16 << 20  # bytes that must be free: a loader needs one or two MiB, its build a few more
+ON_FULL_DISK = "is on a full disk"
 ELSEWHERE = "Set TORCHLINK_CACHE_DIR to another directory."
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _lasting: dict[Path, Path] = {}  # unusable caches, and their replacements that outlast this process
@@ -177,7 +178,7 @@ def made_in(kind: str) -> Path:
 
 
 def _made(place: Path) -> Path | None:
-    """Create the directory of one kind of entries and its parents; None where it is another user's."""
+    """Create the directory of one kind of entries and its parents; None if it is another user's."""
     if not os.environ.get("TORCHLINK_CACHE_DIR") and place.is_relative_to(home()):
         os.stat(home())  # noqa: PTH116 - a missing home is not created
     absent = [each for each in place.parent.parents if not each.exists()]
@@ -200,6 +201,24 @@ def usable(kind: str) -> Path:
     return place
 
 
+def leave_cache(reason: str) -> bool:
+    """Use a private directory instead of the cache from now on, and print a note.
+
+    Args:
+        reason: why, as a clause about the cache.
+
+    Returns:
+        False if that changes nothing: it is used already, or the disk for temporary files has no room either.
+    """
+    import tempfile
+
+    space = os.statvfs(tempfile.gettempdir())
+    if str(cache_dir()) in _instead or space.f_bavail * space.f_frsize < ROOM:
+        return False
+    _private(cache_dir(), reason, ELSEWHERE)
+    return True
+
+
 def _why_not(place: Path) -> str | None:
     """Create the directory of one kind of entries; return why it cannot be written, or None.
 
@@ -220,7 +239,7 @@ def _why_not(place: Path) -> str | None:
         return f"cannot be created: no such directory: {home()}"
     except OSError as error:
         return f"cannot be created: {error.strerror}"
-    return "is on a full disk" if space.f_bavail * space.f_frsize < ROOM else None
+    return ON_FULL_DISK if space.f_bavail * space.f_frsize < ROOM else None
 
 
 def lasting(kind: str) -> Path:

@@ -58,7 +58,7 @@ class LinkPlan(NamedTuple):
     libtorch: Libtorch
     options: PlanOptions
     platform: str  # "linux" | "macos" | "windows"
-    defines: tuple[tuple[str, str], ...]  # (("_GLIBCXX_USE_CXX11_ABI", "0"),); empty where it has no meaning
+    defines: tuple[tuple[str, str], ...]  # (("_GLIBCXX_USE_CXX11_ABI", "0"),); empty if it has no meaning
     include_dirs: tuple[Path, ...]  # libtorch's; never one that the compiler searches by default
     cxx_standard: int
     library_dirs: tuple[Path, ...]  # -L; never one that the linker searches by default
@@ -69,9 +69,9 @@ class LinkPlan(NamedTuple):
     compiler: Compiler | None  # the one the flags are for; None: any current compiler
     # -rpath-link: searched by the linker only, for the dependencies of libtorch's libraries
     linker_dirs: tuple[Path, ...] = ()
-    # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty where they are not complete
+    # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty if they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
-    # The standard to set in projects that have one of their own; None where the compiler's default suffices
+    # The standard to set in projects that have one of their own; None if the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # those of `defines` that the compiler's own command defines differently
     # Facts that the user should know; `torchlink.notes` makes sentences of them.
@@ -160,7 +160,7 @@ def make_plan(
 
 
 def _unlike_default(compiler: Compiler | None, required: int) -> int | None:
-    """Return the standard that must be set; None where the compiler's default is it or a later one."""
+    """Return the standard that must be set; None if the compiler's default is it or a later one."""
     default = compiler.default_standard if compiler else None
     return required if default is None or default < required else None
 
@@ -228,7 +228,7 @@ def _library(libtorch: Libtorch, name: str, *, keep: bool = False, symbol: str |
 
 
 def _file_name(libtorch: Libtorch, name: str) -> str:
-    """Return the file for the linker by a bare library name; empty where there is none."""
+    """Return the file for the linker by a bare library name; empty if there is none."""
     wanted = {"windows": f"{name}.lib", "macos": f"lib{name}.dylib"}.get(libtorch.platform, f"lib{name}.so")
     if wanted in libtorch.libraries:
         return wanted

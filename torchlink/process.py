@@ -136,12 +136,12 @@ def run(
 def _check_resources(name: str, output: str) -> None:
     """Raise a `ResourcesError` where a program failed for lack of resources."""
     if LARGER in output:  # `ulimit -f`
-        raise out_of_resources(f"{name} cannot go on", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+        raise out_of_resources(f"{name} cannot continue", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
     for line in output.splitlines():
         for number in (*RESOURCES, *FULL):
             # The dynamic loader prints only the number.
             if line.endswith((os.strerror(number), f"cannot open shared object file: Error {number}")):
-                raise out_of_resources(f"{name} cannot go on", OSError(number, os.strerror(number)))
+                raise out_of_resources(f"{name} cannot continue", OSError(number, os.strerror(number)))
 
 
 def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: int) -> str:
@@ -213,7 +213,7 @@ def limit_memory(process: int, size: int) -> None:
 
 
 def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
-    """Return the exit status of a process (negative for a signal), or None where it still runs after `seconds`."""
+    """Return the exit status of a process (negative for a signal), or None if it still runs after `seconds`."""
     if hasattr(os, "pidfd_open"):  # Popen itself polls every 50 ms
         with contextlib.suppress(OSError):
             pidfd = os.pidfd_open(process.pid)
@@ -327,7 +327,7 @@ def _child(
 
 
 def _watcher(mark: str) -> subprocess.Popen[bytes] | None:
-    """Start the watcher that kills processes with a mark when this one ends; None where there is no /bin/sh."""
+    """Start the watcher that kills processes with a mark when this one ends; None if there is no /bin/sh."""
     if sys.platform != "linux":
         return None
     try:
@@ -372,7 +372,7 @@ def minimal_environment(passed: Sequence[str] = ()) -> dict[str, str]:
     """Return the environment for a program under test: without variables of the dynamic loader, and without secrets.
 
     Args:
-        passed: further variables, as in `--env`: NAME (ignored where it is not set) or NAME=VALUE.
+        passed: further variables, as in `--env`: NAME (ignored if it is not set) or NAME=VALUE.
 
     Raises:
         UsageError: one has no name, or is one of the dynamic loader's.
@@ -381,7 +381,9 @@ def minimal_environment(passed: Sequence[str] = ()) -> dict[str, str]:
     for each in passed:
         name, equals, value = each.partition("=")
         if not name or "\0" in each:
-            raise UsageError(f"--env {each!r}: no variable name.", hint="Use --env NAME or --env NAME=VALUE.")
+            raise UsageError(
+                f"--env {each!r}: missing variable name.", hint="Use --env NAME or --env NAME=VALUE."
+            )
         if name in LOADER_VARIABLES:
             raise UsageError(
                 f"--env {name}: not allowed: it would change which libraries the program under test loads.",

@@ -24,7 +24,7 @@ class Settings(NamedTuple):
     """One table of a settings file, for a `Reader` to take values from."""
 
     reader: Reader
-    value: object  # the table, or list of tables; None where the file has none
+    value: object  # the table, or list of tables; None if the file has none
     where: str  # its name there: "tool.torchlink.lint"
 
 
@@ -111,7 +111,7 @@ class Reader:
         return value
 
     def text(self, table: Mapping[str, Any], where: str, key: str) -> str | None:
-        """The string under a key, None where there is none; it must not be empty."""
+        """The string under a key, None if there is none; it must not be empty."""
         value = table.get(key)
         if value is None:
             return None

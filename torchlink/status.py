@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def status_of(path: Path | str) -> os.stat_result | None:
-    """Return the status of a file; None where there is none, or where it cannot be accessed.
+    """Return the status of a file; None if there is none, or if it cannot be accessed.
 
     Raises:
         ResourcesError: the system lacks the resources to tell.

@@ -173,7 +173,7 @@ class Model {
  private:
   using PackagePtr = std::unique_ptr<torch::inductor::AOTIModelPackageLoader>;
 
-  // Of a directory the only model in it. A libtorch that takes no directory is given the package beside it.
+  // Of a directory the only model in it. A libtorch that takes no directory is given the package next to it.
   static PackagePtr opened(const std::string& path, c10::Device device) {
     namespace fs = std::filesystem;
     const int index = device.is_cpu() ? -1 : device.index();

@@ -19,12 +19,12 @@ class JsonValue {
  public:
   enum Kind { null, boolean, number, string, array, object };
 
-  // Throws std::runtime_error where the text is no JSON.
+  // Throws std::runtime_error where the text is not JSON.
   static JsonValue read(const std::string& text) {
     size_t at = 0;
     const JsonValue value = read(text, at, 0);
     skip(text, at);
-    if (at != text.size()) throw std::runtime_error("the call spec of the model is no JSON");
+    if (at != text.size()) throw std::runtime_error("the call spec of the model is not JSON");
     return value;
   }
 
@@ -53,7 +53,7 @@ class JsonValue {
   }
 
   static void need(const std::string& text, size_t& at, const std::string& token) {
-    if (!take(text, at, token)) throw std::runtime_error("the call spec of the model is no JSON: '" + token + "' is missing");
+    if (!take(text, at, token)) throw std::runtime_error("the call spec of the model is not JSON: '" + token + "' is missing");
   }
 
   static void append_utf8(std::string& out, unsigned long code) {
@@ -133,7 +133,7 @@ class JsonValue {
     while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) || text[at] == '.' || text[at] == '-' || text[at] == '+')) ++at;
     value.text = text.substr(start, at - start);
     value.kind = value.text == "true" || value.text == "false" ? boolean : number;
-    if (value.text.empty()) throw std::runtime_error("the call spec of the model is no JSON");
+    if (value.text.empty()) throw std::runtime_error("the call spec of the model is not JSON");
     return value;
   }
 };

@@ -44,9 +44,8 @@ inline std::string json_string(const std::string& text) {
   return out + '"';
 }
 
-// The shortest decimal that reads back as the same float or double, with a point where it is whole: readers of
-// JSON tell 2.0 from 2. JSON has no word for what is not
-// finite: those are the strings "nan", "inf" and "-inf".
+// The shortest decimal that reads back as the same float or double, with a point if it is whole: readers of
+// JSON distinguish 2.0 from 2. JSON cannot express non-finite numbers: they are the strings "nan", "inf" and "-inf".
 inline std::string json_number(double value, bool single = false) {
   if (std::isnan(value)) return "\"nan\"";
   if (std::isinf(value)) return value > 0 ? "\"inf\"" : "\"-inf\"";

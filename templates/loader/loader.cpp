@@ -168,7 +168,7 @@ class Loader {
     if (what != "inputs") {
       answer.add("value", tree_of(what == "again" ? *again_ : value, file));
     } else {
-      Words given(words_); // made anew: forward may have written into those that it was given
+      Words given(words_); // created again: forward may have modified the first ones in place
       const Call call = call_from(given);
       JsonObject keywords;
       for (const auto& keyword : call.keywords) keywords.add(keyword.first, tree_of(keyword.second, file));

@@ -74,7 +74,7 @@ class Files:
 
 
 class Values:
-    """Values as JSON, tensors in a file beside it."""
+    """Values as JSON, tensors in a file next to it."""
 
     def __init__(self, torch, device, file):
         self.torch = torch

@@ -118,7 +118,7 @@ def test_verify_returns_every_field_of_the_report(torch_root: Path, tmp_path: Pa
     assert (bad.ok, bad.stage, bad.error and bad.error.code) == (False, "read", "not-a-model")
     with pytest.raises(UsageError, match="jobs must be above 0"):
         torchlink.verify(models, libtorch, jobs=0)
-    with pytest.raises(torchlink.TorchlinkError, match="nothing fits this pattern"):
+    with pytest.raises(torchlink.TorchlinkError, match="no model matches this pattern"):
         torchlink.verify(str(tmp_path / "*.pt"), libtorch)
 
 

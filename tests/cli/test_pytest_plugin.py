@@ -125,7 +125,7 @@ def test_a_model_is_named_like_a_test_and_settings_name_them_all(project: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--torchlink-model", "none/*.pt"], "none/*.pt: nothing fits this pattern."),
+        (["--torchlink-model", "none/*.pt"], "none/*.pt: no model matches this pattern."),
         (
             ["--torchlink-model", "models", "--torchlink-args=--nonsense 3"],
             "no options of `torchlink verify`",

@@ -134,8 +134,9 @@ def test_the_committed_presets_name_no_tool_and_those_of_the_machine_do() -> Non
     committed = json.loads(presets())
     local = json.loads(user_presets(ProjectTools((4, 1), "Ninja", "ccache")))
     bare = json.loads(user_presets(ProjectTools((3, 25), "Unix Makefiles", None)))
-    assert [each["name"] for each in committed["configurePresets"]] == ["default"]
-    assert not {"generator", "toolset"} & set(committed["configurePresets"][0])
+    assert [each["name"] for each in committed["configurePresets"]] == ["default", "pch"]
+    assert [each["configurePreset"] for each in committed["buildPresets"]] == ["default", "pch"]
+    assert not {"generator", "toolset"} & {name for each in committed["configurePresets"] for name in each}
     assert "CMAKE_CXX_COMPILER_LAUNCHER" not in json.dumps(committed)
     (own,) = local["configurePresets"]
     assert (own["name"], own["inherits"], own["generator"]) == ("local", "default", "Ninja")
@@ -150,7 +151,7 @@ def test_a_clone_configures_by_preset_once_its_prefix_is_made(
     """As git leaves it: without what .gitignore names, and on a machine without Ninja and ccache."""
     assert torchlink("cmake", "init", tmp_path / "a", "--libtorch", torch_root).code == 0
     ignored = {line.strip("/") for line in (tmp_path / "a/.gitignore").read_text().splitlines()}
-    assert ignored >= {".torchlink", "CMakeUserPresets.json", "build", "build-local"}
+    assert ignored >= {".torchlink", "CMakeUserPresets.json", "build", "build-local", "build-pch"}
     assert not ignored & COMMITTED
     (tmp_path / "b").mkdir()
     for name in COMMITTED:
@@ -159,6 +160,9 @@ def test_a_clone_configures_by_preset_once_its_prefix_is_made(
     assert torchlink(*prefix).code == 0
     configured(tmp_path / "b", "--preset", "default")
     configured(tmp_path / "a", "--preset", "local")
+    assert not list((tmp_path / "b").rglob("cmake_pch.hxx"))
+    configured(tmp_path / "b", "--preset", "pch")
+    assert list((tmp_path / "b").rglob("cmake_pch.hxx"))
 
 
 @pytest.mark.parametrize("name", ["semi;colon", "back\\slash", 'quo"te', "new\nline", "sq[uare"])

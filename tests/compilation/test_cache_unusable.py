@@ -132,5 +132,5 @@ def test_a_full_disk_for_the_compiler_is_not_a_build_failure(
     if done.returncode == 0:
         unmet("a compiler that needs more than a megabyte for its files")
     assert done.returncode == 2
-    assert "cannot go on: No space left on device" in done.stderr
+    assert "cannot continue: No space left on device" in done.stderr
     assert "TMPDIR" in done.stderr

@@ -43,10 +43,10 @@ def test_the_names_in_a_compiler_s_dependency_file_are_read_back(tmp_path: Path,
     work.mkdir()
     command = [program, "-MD", "-MF", "x.d", "-c", str(source), "-o", "x.o", "-isystem", str(place)]
     subprocess.run(command, cwd=work, check=True)
-    read = recipe.read_in(work, tmp_path / "elsewhere")
+    read = recipe.read_in(work, tmp_path / "elsewhere", {})
     assert {str(place / name) for name in NAMES} <= set(read)
     assert str(source) in read
-    assert recipe.read_in(work, tmp_path) == [path for path in read if not path.startswith(str(tmp_path))]
+    assert recipe.read_in(work, tmp_path, {}) == [path for path in read if not path.startswith(str(tmp_path))]
 
 
 def test_phony_rules_and_continued_lines_are_understood() -> None:
@@ -55,16 +55,24 @@ def test_phony_rules_and_continued_lines_are_understood() -> None:
     assert recipe.prerequisites("no rule") == []
 
 
+def test_a_name_through_a_link_is_one_below_its_target(tmp_path: Path) -> None:
+    (tmp_path / "x.d").write_text("x.o: source/x.cpp include-0/a/b.h include-0/../c.h /usr/d.h other/e.h\n")
+    read = recipe.read_in(
+        tmp_path, tmp_path / "src", {"source": f"{tmp_path}/src", "include-0": "/opt/include"}
+    )
+    assert read == ["/opt/c.h", "/opt/include/a/b.h", "/usr/d.h"]
+
+
 def test_a_stamp_changes_with_size_time_and_presence(tmp_path: Path) -> None:
     file = tmp_path / "x.h"
     seen = {recipe.stamp([str(file)])}
     file.write_text("a")
-    os.utime(file, ns=(1, 1))
+    os.utime(file, (1, 1))
     seen.add(recipe.stamp([str(file)]))
-    os.utime(file, ns=(2, 2))
+    os.utime(file, (2, 2))
     seen.add(recipe.stamp([str(file)]))
     file.write_text("ab")
-    os.utime(file, ns=(2, 2))
+    os.utime(file, (2, 2))
     seen.add(recipe.stamp([str(file)]))
     assert len(seen) == 4
 

@@ -149,7 +149,7 @@ def test_a_missing_build_tool_is_reported(
     monkeypatch.setenv("CXX", compiler)
     result = torchlink("verify", "--libtorch", torch_root, "--via", "nim")
     assert result.code == 2
-    assert "no nim on PATH" in result.err
+    assert "nim: not found on PATH" in result.err
 
 
 def test_a_libtorch_too_old_for_the_loader_is_reported(tmp_path: Path) -> None:

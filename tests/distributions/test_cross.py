@@ -76,7 +76,7 @@ def test_it_is_verified_in_qemu(
     if via == "cxx":
         again = torchlink(*words, "--compiler", compiler)
         assert "from the cache" in again.out
-        assert "emulated, for it is for aarch64" in again.out
+        assert "emulated, because the loader is for aarch64" in again.out
         table = torchlink("matrix", MODEL, "--libtorch", libtorch, "--compiler", compiler)
         assert f"ok ({CROSS} " in table.out
         assert ", emulated)" in table.out

@@ -108,7 +108,7 @@ def test_calls_into_cudas_own_libraries_are_one_finding(
     assert (finding.rule, finding.subject) == ("torch-library-not-linked", libraries)
     assert finding.severity is Severity.ERROR
     kept = "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state"
-    assert f"Add {kept} {words}".rstrip() + " behind" in finding.fix
+    assert f"Add {kept} {words}".rstrip() + " after" in finding.fix
     repaired = (f"-L{lib}", *f"-Wl,--as-needed {kept} {words}".split(), "-ltorch_cpu", SEARCH)
     assert not findings(builder.program("app", source, *repaired))
 

@@ -153,7 +153,7 @@ def test_a_family_that_is_interposed_as_a_whole_is_a_warning(builder: Builder) -
     other = builder.library("libother.so", functions(" ".join(MINIZ)))
     (found,) = interposed(builder.program("app", calls(USES_TORCH), other, *link))
     assert found.severity is Severity.WARNING
-    assert "It has all that libtorch_cpu.so uses of miniz" in found.message
+    assert "It defines everything that libtorch_cpu.so uses of miniz" in found.message
     two = [
         builder.library(f"lib{number}.so", functions(each))
         for number, each in enumerate((MINIZ[0], " ".join(MINIZ[1:])))
@@ -170,7 +170,7 @@ def test_a_cxx_library_is_recognised_by_its_namespace(builder: Builder) -> None:
     old = builder.library("libprotobuf.so.9", functions(PROTOBUF[0]))
     (found,) = interposed(builder.program("app", calls(USES_TORCH), old, *link))
     assert found.severity is Severity.ERROR
-    assert "(1 of google::protobuf): libtorch's own calls go there" in found.message
+    assert "(1 of google::protobuf): libtorch's own calls go to it" in found.message
     assert "itself (1 of google::protobuf)" in found.message  # glog, in google:: too, is another family
     assert "before -lprotobuf" in found.fix
 

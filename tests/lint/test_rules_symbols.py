@@ -1,4 +1,4 @@
-"""Rules about symbols that nothing serves: the ABI, other headers, a library not linked, one too old."""
+"""Rules about symbols that nothing defines: the ABI, other headers, a library not linked, one too old."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_lddtrees_own_search_is_ignored_if_the_file_exists_here(builder: Builder
     (report,) = check_text(text, "-")
     assert rules_of(report) == rules_of(check_binary(app))
     assert "runpath-not-inherited" in rules_of(report)
-    assert "lddtree finds libdeep.so elsewhere than the loader does" in report.not_checked[0]
+    assert "lddtree finds libdeep.so in a different place than the loader" in report.not_checked[0]
 
 
 @pytest.mark.compile

@@ -196,7 +196,7 @@ def test_a_directory_a_missing_file_and_a_pipe_are_errors_without_waiting(tmp_pa
         require_model(tmp_path)
     with pytest.raises(ModelError, match="a pipe"):
         require_model(tmp_path / "pipe")
-    with pytest.raises(FileError, match="There is no file"):
+    with pytest.raises(FileError, match="No such file"):
         require_model(tmp_path / "nothing.pt")
     with pytest.raises(FileError, match="Cannot read"):
         require_model(tmp_path / ("x" * 5000))

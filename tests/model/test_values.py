@@ -206,7 +206,7 @@ def test_the_marshalling_is_read(tmp_path: Path) -> None:
 
 WRONG = [
     ('[{"type":"tensor"', "not JSON: Expecting ',' delimiter: line 1 column 18"),
-    (json.dumps([tensor("float32", [2], [1])]), r"at \$\[0\].value: 1 element, and shape \[2\] has 2"),
+    (json.dumps([tensor("float32", [2], [1])]), r"at \$\[0\].value: 1 element, but shape \[2\] has 2"),
     (
         json.dumps(tensor("float32", [2, 2], [[1, 2], [3]])),
         r"at \$.value: its arrays are not nested as shape",
@@ -219,18 +219,21 @@ WRONG = [
     (json.dumps(tensor("float33", [1], [1])), "data_type 'float33' is unknown"),
     (json.dumps(tensor("uint8", [2], [1, 300])), r"at \$.value\[1\]: 300 does not fit uint8"),
     (json.dumps(tensor("float16", [1], [1e6])), r"at \$.value\[0\]: 1000000.0 does not fit float16"),
-    (json.dumps(tensor("int8", [1], ["NaN"])), r'at \$.value\[0\]: "NaN" is no int8'),
-    (json.dumps(tensor("int8", [1], [True])), r"at \$.value\[0\]: true is no int8"),
+    (json.dumps(tensor("int8", [1], ["NaN"])), r'at \$.value\[0\]: "NaN" is not int8'),
+    (json.dumps(tensor("int8", [1], [True])), r"at \$.value\[0\]: true is not int8"),
     (
         json.dumps({"type": "scalar", "data_type": "int64", "value": [1]}),
-        r"at \$.value: an array is no int64",
+        r"at \$.value: an array is not int64",
     ),
     (json.dumps({"type": "dict", "value": [[None, 1]]}), r"at \$.value\[0\]\[0\]: a key must be"),
     (json.dumps({"value": 1}), r"at \$: has no type"),
     (json.dumps({"type": "object", "value": 1}), r"at \$: type 'object' is unknown"),
     (json.dumps({"type": "tuple"}), r"at \$: a tuple without a value"),
     (json.dumps({"type": "image", "value": "!"}), r"at \$.value: not base64"),
-    (json.dumps({"type": "image", "value": base64.b64encode(b"text").decode()}), "no image that is known"),
+    (
+        json.dumps({"type": "image", "value": base64.b64encode(b"text").decode()}),
+        "not an image of a known format",
+    ),
     ("[" * 100 + "]" * 100, "nested more than 64 levels deep"),
     ("[" * 100_000, "too deeply nested"),
     ("9" * 30, "does not fit int64"),

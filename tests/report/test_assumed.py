@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from torchlink.lint.finding import ClosureEntry, FileReport, LintReport
 from torchlink.report import github, junit, lint_html, lint_json, lint_text, lint_tree, sarif
 
-SENTENCE = "Python has imported torch before, with the libtorch in /venv/torch."
+SENTENCE = "Python has already imported torch, with the libtorch in /venv/torch."
 FILE = FileReport(
     "ext.abi3.so",
     "python extension",
@@ -41,4 +41,6 @@ def test_junit_and_html() -> None:
 
 def test_github_in_the_log_and_in_the_summary() -> None:
     assert f"ext.abi3.so: assumed: {SENTENCE}\n" in github.render(REPORT, cwd="/repo", root="/repo")
-    assert "assumed of <code>ext.abi3.so</code>: Python has imported torch" in github.render_summary(REPORT)
+    assert "assumed of <code>ext.abi3.so</code>: Python has already imported torch" in github.render_summary(
+        REPORT
+    )

@@ -66,7 +66,7 @@ def test_a_model_that_never_returns_is_stopped(proved: Callable[..., Any], optio
     code, model = proved(Endless(), "--timeout", "0.7", *options)
     assert code == 1
     assert model["error"]["code"] == "timed-out"
-    assert "not through within 0.7 s: stopped in the model's forward" in model["error"]["message"]
+    assert "did not finish within 0.7 s: stopped in the model's forward" in model["error"]["message"]
     assert "--timeout" in model["error"]["hint"]
     assert model["load_ms"] > 0
 

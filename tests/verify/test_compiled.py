@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Result
 
-pytestmark = pytest.mark.compile
+pytestmark = [pytest.mark.compile, pytest.mark.xdist_group("compiled")]  # one worker compiles the models
 
 
 @pytest.fixture(scope="session")
@@ -260,13 +260,13 @@ def text_for_library(entries: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (evil, "leads out of the package"),
+        (evil, "points outside the package"),
         (bomb, "far more than a package of its size"),
-        (no_json, "is no JSON"),
-        (a_list, "no JSON object of strings"),
+        (no_json, "is not JSON"),
+        (a_list, "not a JSON object of strings"),
         (no_library, "has no compiled library"),
         (only_sources, "packaged as sources"),
-        (text_for_library, "is no ELF library"),
+        (text_for_library, "is not an ELF file"),
         (file_and_directory, "is damaged"),
     ],
 )

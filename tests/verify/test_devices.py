@@ -51,7 +51,7 @@ def test_the_line_that_names_the_device_is_reported(
     assert result.error is not None
     assert (result.error.code, result.error.exit_code) == ("device-unusable", 1)
     assert result.error.message.startswith(
-        f"forward asks for the device {device}, and this libtorch is a CPU build:"
+        f"forward asks for the device {device}, but this libtorch is a CPU build:"
     )
     assert "test_devices.py, line" in result.error.message
     assert result.error.message.endswith(code)
@@ -92,13 +92,13 @@ def test_every_device_that_cannot_serve_is_named_and_an_argument_can_be_one(
     results = {Path(model.path).stem: model for model in torchlink.verify(paths, libtorch).models}
     said = {name: model.error.message for name, model in results.items() if model.error}
     assert said["Pinned"].startswith(
-        "forward asks for an accelerator, and this libtorch is a CPU build: test_"
+        "forward asks for an accelerator, but this libtorch is a CPU build: test_"
     )
     assert said["Meta"].startswith(
-        "forward reads a tensor on the device meta, which holds shapes and no values:"
+        "forward reads a tensor on the meta device, which has shapes but no values:"
     )
     assert said["Vulkan"].startswith(
-        "forward asks for the device VULKAN, and this libtorch is a CPU build: test_"
+        "forward asks for the device VULKAN, but this libtorch is a CPU build: test_"
     )
     assert results["Given"].error is None
     assert results["Given"].inputs[1].text == "'cpu'"

@@ -111,7 +111,7 @@ def test_a_signal_is_named_with_what_was_under_way(tmp_path: Path, torch_root: P
         (signal.SIGKILL, "forward", "give smaller inputs with --input"),
         (signal.SIGSEGV, "forward", "Give inputs like those that the model was made for with --input"),
         (signal.SIGILL, "forward", "Use a libtorch for this processor"),
-        (signal.SIGTERM, "forward", "Find out who sent it"),
+        (signal.SIGTERM, "forward", "Find out what sent the signal"),
     ],
 )
 def test_every_signal_comes_with_a_hint(torch_root: Path, number: int, stage: str, hint: str) -> None:
@@ -124,7 +124,7 @@ def test_a_crash_at_the_very_end_counts(tmp_path: Path, torch_root: Path) -> Non
         program(tmp_path / "a", f"read x; echo '{LOADED}'; read x; echo '{result}'; read x; kill -ABRT $$"),
         torch_root,
     )
-    assert error.message == "The loader was killed by SIGABRT when it ended, after all had gone well."
+    assert error.message == "The loader was killed by SIGABRT at exit, after everything had succeeded."
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,9 @@ def test_every_stage_has_its_error(stage: str, torch_root: Path) -> None:
         ),
         (
             "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver",
-            "it serves CUDA 12.2 and older.",
+            "it supports CUDA 12.2 and older.",
         ),
-        ("No CUDA GPUs are available", "shows it no GPU."),
+        ("No CUDA GPUs are available", "reports no GPU."),
         (
             "Could not run 'aten::empty_strided' with arguments from the 'CUDA' backend. This could be because",
             "but libtorch_cuda was not loaded.",

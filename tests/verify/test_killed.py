@@ -1,11 +1,13 @@
-"""A verify that is killed leaves no loader behind."""
+"""A verify that is killed or interrupted leaves no loader behind."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +18,9 @@ torch = needed("torch")
 from torch import Tensor, nn  # noqa: E402 - needs torch
 
 from tests.verify.small_models import save  # noqa: E402 - needs torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")]
 
@@ -31,24 +36,52 @@ class Endless(nn.Module):
 
 def children(parent: int) -> list[int]:
     """The processes that a process started."""
-    text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
-    return [int(word) for word in text.split()]
+    threads = Path(f"/proc/{parent}/task").glob("*/children")
+    return [int(word) for file in threads for word in file.read_text(encoding="ascii").split()]
 
 
-def test_a_model_that_never_returns_does_not_outlive_a_killed_verify(
-    tmp_path: Path, torch_root: Path, private_cache: Path
-) -> None:
-    model = save(Endless(), tmp_path / "endless.pt")
+@pytest.fixture
+def endless(tmp_path: Path, torch_root: Path, private_cache: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a verify of two models that never return; the loader is there already."""
+    models = [str(save(Endless(), tmp_path / f"{name}.pt")) for name in ("one", "two")]
     command = [sys.executable, "-m", "torchlink", "verify", "--libtorch", str(torch_root), "--input"]
     environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(private_cache)}
     subprocess.run(
         [*command, "float32[1,4]"], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300
     )
-    running = subprocess.Popen(
-        [*command, "float32[4]", str(model)], env=environment, stdout=subprocess.DEVNULL
+    return lambda jobs, **options: subprocess.Popen(
+        [*command, "float32[4]", "-j", str(jobs), *models[:jobs]],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
     )
+
+
+def test_a_model_that_never_returns_does_not_outlive_a_killed_verify(
+    endless: Callable[..., subprocess.Popen[str]],
+) -> None:
+    running = endless(1)
     until(lambda: children(running.pid))
     loaders = children(running.pid)
     running.kill()
-    running.wait(60)
+    running.communicate(timeout=60)
+    until(lambda: not any(Path(f"/proc/{loader}").exists() for loader in loaders))
+
+
+@pytest.mark.parametrize("group", [True, False], ids=["the whole group", "the process alone"])
+def test_models_that_never_return_end_with_an_interrupted_verify(
+    endless: Callable[..., subprocess.Popen[str]], *, group: bool
+) -> None:
+    running = endless(2, start_new_session=True)
+    until(lambda: len(children(running.pid)) >= 2)
+    loaders = children(running.pid)
+    if group:
+        os.killpg(running.pid, signal.SIGINT)
+    else:
+        running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert "Traceback" not in said
     until(lambda: not any(Path(f"/proc/{loader}").exists() for loader in loaders))

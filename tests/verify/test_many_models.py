@@ -140,7 +140,7 @@ def test_globs_and_directories_are_taken_apart(
     report = json.loads(verify(str(models / "**" / "[ade].*t*"), "--json").out)
     assert names(report) == ["a.pt", "d.ts", "e.pt"]
     nothing = verify(str(tmp_path / "*.pt"))
-    assert (nothing.code, "nothing fits this pattern" in nothing.err) == (2, True)
+    assert (nothing.code, "no model matches this pattern" in nothing.err) == (2, True)
     (tmp_path / "empty").mkdir()
     empty = verify(tmp_path / "empty")
     assert (empty.code, "no model in this directory" in empty.err) == (2, True)

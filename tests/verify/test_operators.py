@@ -111,7 +111,7 @@ def test_a_library_that_cannot_be_loaded_says_what_it_lacks(torch_root: Path, tm
     assert without.error.hint.startswith("It needs libneeded.so, which is not found")
     (other,) = torchlink.verify(None, libtorch, libraries=foreign).models
     assert other.error is not None
-    assert other.error.message.startswith(f"{foreign} is for riscv64, and the libtorch of ")
+    assert other.error.message.startswith(f"{foreign} is for riscv64, but the libtorch in ")
 
 
 @pytest.mark.compile

@@ -174,8 +174,8 @@ def test_the_module_itself_is_not_counted_or_shown_among_forward_s_arguments() -
 def test_too_many_inputs_are_counted_as_the_user_gave_them(libtorch: Libtorch) -> None:
     (model,) = torchlink.verify(None, libtorch, inputs=["float32[1,4]", "3", "4"]).models
     assert model.error is not None
-    assert "forward takes 1 argument, and --input gives 3" in model.error.message
-    assert model.error.hint == "Give --input what forward(x: Tensor) takes."
+    assert "forward takes 1 argument, but --input gives 3" in model.error.message
+    assert model.error.hint == "Give --input the arguments of forward(x: Tensor)."
     assert model.error.exit_code == 2
 
 

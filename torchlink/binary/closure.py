@@ -47,7 +47,7 @@ class Attempt(NamedTuple):
 
     found_via: FoundVia
     path: str  # the file where there is one, else the directory
-    reason: str  # e.g. "no such directory", "not there", "is for aarch64"
+    reason: str  # e.g. "no such directory", "no such file", "is for aarch64"
 
 
 class LoadedObject(NamedTuple):

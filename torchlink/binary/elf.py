@@ -75,7 +75,7 @@ __all__ = ["Definition", "Dynamic", "ElfFile", "Reference", "Symbol", "VersionDe
 
 
 def section_range(image: Image, name: str) -> tuple[int, int] | None:
-    """Return the file offsets at which a section begins and ends; None where there is no such section.
+    """Return the file offsets at which a section begins and ends; None if there is no such section.
 
     Raises:
         MalformedFileError: the section headers are outside the file.
@@ -146,7 +146,7 @@ def relocation_chunks(image: Image, dynamic: Dynamic) -> Iterator[tuple[array[in
 
 
 class ElfFile(BinaryFile):
-    """A lazy reader of one ELF file; a context manager where it was opened from a path.
+    """A lazy reader of one ELF file; a context manager if it was opened from a path.
 
     Every property and method may raise MalformedFileError: a table is checked when it is read, not before.
     """
@@ -350,7 +350,7 @@ class ElfFile(BinaryFile):
     def find_in_section(self, section: str, needle: bytes, before: int, after: int) -> bytes | None:
         """Return the first `needle` in a section with up to `before` bytes ahead of it and `after` bytes behind.
 
-        None where the needle is not found, or where the file has no such section header.
+        None if the needle is not found, or if the file has no such section header.
         """
         bounds = section_range(self._image, section)
         if bounds is None:

@@ -211,7 +211,7 @@ class SysvTable:
 
 
 def hash_table(image: Image, tags: Mapping[int, int]) -> GnuTable | SysvTable | None:
-    """Return the table that the loader would use, or None where only a walk over all symbols finds one."""
+    """Return the table that the loader would use, or None if only a walk over all symbols finds one."""
     if DT_GNU_HASH in tags:
         return GnuTable(image, tags[DT_GNU_HASH])
     if DT_HASH in tags:

@@ -79,7 +79,7 @@ def check_binary(path: str, machine: str | None, files: OpenFiles) -> Verdict:
     try:
         status = os.stat(path)  # noqa: PTH116 - hot
     except (FileNotFoundError, NotADirectoryError):
-        return Verdict(None, None, "not there")
+        return Verdict(None, None, "no such file")
     except PermissionError:
         return Verdict(None, None, "may not be read")
     except (OSError, ValueError) as error:

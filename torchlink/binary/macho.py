@@ -58,7 +58,7 @@ class MachOSlice:
 
 
 class MachOFile(BinaryFile):
-    """One Mach-O file; a context manager where it was opened from a path."""
+    """One Mach-O file; a context manager if it was opened from a path."""
 
     KIND = KIND
 

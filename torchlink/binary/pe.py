@@ -39,7 +39,7 @@ class Section(NamedTuple):
 
 
 class PeFile(BinaryFile):
-    """A lazy reader of one PE file; a context manager where it was opened from a path.
+    """A lazy reader of one PE file; a context manager if it was opened from a path.
 
     Every property and method may raise MalformedFileError: a table is checked when it is read.
     """
@@ -124,7 +124,7 @@ class PeFile(BinaryFile):
         return tuple(sections)
 
     def _directory(self, number: int) -> tuple[int, int]:
-        """Return the relative address and size of a data directory; zeros where there is none."""
+        """Return the relative address and size of a data directory; zeros if there is none."""
         if number >= self._directory_count:
             return 0, 0
         position = self._directories + 8 * number

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BinaryFile:
-    """A reader of one file; a context manager where it was opened from a path.
+    """A reader of one file; a context manager if it was opened from a path.
 
     Args:
         data: the file's bytes.

@@ -174,7 +174,7 @@ class LoaderSystem(NamedTuple):
     """Everything that a search depends on besides the binaries and the environment."""
 
     family: str  # "glibc" | "musl"
-    interpreter: str | None  # path of the loader as it sees it; None where there is none
+    interpreter: str | None  # path of the loader as it sees it; None if there is none
     default_dirs: tuple[str, ...]  # in order, without a slash at the end
     lib: str  # the value of `$LIB`
     kernel_platform: str  # AT_PLATFORM, from the kernel
@@ -306,7 +306,7 @@ def wants_musl(elf: ElfFile) -> bool:
 
 
 def read(tree: Root, path: str) -> bytes:
-    """Return the content of a system file, empty where it cannot be read."""
+    """Return the content of a system file, empty if it cannot be read."""
     try:
         descriptor = open_descriptor(tree.on_host(path))
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a FIFO must not be waited for
@@ -319,7 +319,7 @@ def read(tree: Root, path: str) -> bytes:
 def system_dirs(blob: bytes) -> tuple[str, ...]:
     """Return the default directories in the bytes of a glibc loader, without their trailing slashes.
 
-    They are consecutive strings, each with a trailing slash; nothing is found where there is only one.
+    They are consecutive strings, each with a trailing slash; nothing is found if there is only one.
     """
     seam = blob.find(b"/\0/")
     if seam < 0:

@@ -48,7 +48,7 @@ class Part:
     """One file of a bundle, the binary itself or a library."""
 
     path: str  # relative to the bundle's directory
-    links: tuple[str, ...]  # names of symlinks beside it that lead to it
+    links: tuple[str, ...]  # names of symlinks next to it that point to it
     source: Path  # where it is copied from, symlinks followed
     size: int  # bytes of the source
     soname: str | None

@@ -54,7 +54,7 @@ def check(root: Path, plan: BundlePlan, policy: Policy, tree: Root | None = None
     if faults:
         raise BundleFailedError(
             f"The bundle of {plan.binary.path} would not work in another directory; nothing was written.",
-            hint="This is a fault of torchlink itself; please report it.",
+            hint="This is a bug in torchlink; please report it.",
             details=tuple(faults),
         )
 
@@ -106,7 +106,7 @@ def bundle(
 
     Args:
         binary: a program or shared library; it is read, never run.
-        directory: the target; created where it is missing.
+        directory: the target; created if missing.
         options: the user's choices.
         force: replace a bundle that was made there before.
         dry: only report what would be done.

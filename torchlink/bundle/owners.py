@@ -39,7 +39,7 @@ class Owners:
         self._copyrights = copyrights
 
     def of(self, file: Path) -> Owner | None:
-        """Return the package that installed a file (given its real path), or None where no list contains it."""
+        """Return the package that installed a file (given its real path), or None if no list contains it."""
         for parent in list(file.parents)[:DEEPEST]:
             relative = str(file.relative_to(parent))
             owner = wheel_owner(parent, relative) or conda_owner(parent, relative)

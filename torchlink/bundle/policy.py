@@ -117,8 +117,8 @@ COMPANIONS = (
 
 # Data files that a library needs: without them a bundle starts, but fails when it uses the library.
 DATA_BESIDE = {
-    "librocblas.so*": "rocBLAS reads kernels from rocblas/library beside it, which are not bundled",
-    "libhipblaslt.so*": "hipBLASLt reads kernels from hipblaslt/library beside it, which are not bundled",
+    "librocblas.so*": "rocBLAS reads kernels from rocblas/library next to it, which are not bundled",
+    "libhipblaslt.so*": "hipBLASLt reads kernels from hipblaslt/library next to it, which are not bundled",
     "libMIOpen.so*": "MIOpen reads its database from share/miopen, which is not bundled",
     "libpython*.so*": "a program that embeds Python needs a Python of the same version on the machine",
 }

@@ -151,7 +151,7 @@ def write_parts(
     Args:
         root: an empty directory.
         plan: what to write.
-        patchelf: the program; None where nothing is patched.
+        patchelf: the program; None if nothing is patched.
         advance: called with the number of bytes after every piece.
 
     Raises:

@@ -24,6 +24,7 @@ Examples:
   torchlink cmake init app
   cmake --preset default -S app && cmake --build app/build
   app/build/app model.pt
+  cmake --preset pch -S app && cmake --build app/build-pch   # precompiles <torch/script.h>
 
 \b
 Without presets, with CMake 3.18 or newer:
@@ -203,7 +204,8 @@ def configure(arguments: ConfigureArguments) -> int:
     """
     import shlex
 
-    from torchlink.compilation.cmake import launcher, write_initial_cache, write_prefix
+    from torchlink.compilation.cmake import write_initial_cache, write_prefix
+    from torchlink.compilation.launcher import launcher
     from torchlink.emit.cmake_configure import check_arguments, given_variables, initial_cache
     from torchlink.errors import ToolMissingError
     from torchlink.paths import working_directory

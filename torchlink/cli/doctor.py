@@ -48,7 +48,7 @@ def doctor(arguments: DoctorArguments) -> int:
     from torchlink.errors import UsageError
 
     if arguments.json and arguments.fix_script:
-        raise UsageError("--json and --fix-script exclude one another.", hint="Use only one of them.")
+        raise UsageError("--json and --fix-script cannot be combined.", hint="Use only one of them.")
     with working("examining this machine"):
         report = examine(arguments.libtorch, arguments.python)
     if arguments.json:

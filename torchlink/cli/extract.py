@@ -50,7 +50,7 @@ def extract(arguments: ExtractArguments) -> int:
     """Extract a libtorch from a wheel: include, lib, share and build-version, as in upstream's zip files.
 
     Nothing is downloaded and nothing is run. A CUDA wheel needs libraries from other wheels (nvidia-…): give those,
-    too, and they are put beside its own. DIR can be moved and copied; use it with --libtorch DIR.
+    too, and they are put next to its own. DIR can be moved and copied; use it with --libtorch DIR.
     """
     from torchlink.cli.progress import with_progress_bar
     from torchlink.extract.extraction import extract as run_extraction

@@ -78,7 +78,7 @@ def find(arguments: FindArguments) -> int:
     from torchlink.libtorch.choose import failure, search
 
     if arguments.json and arguments.print:
-        raise UsageError("--print and --json exclude one another.", hint="Use only one of them.")
+        raise UsageError("--print and --json cannot be combined.", hint="Use only one of them.")
     if len(arguments.libtorch) + bool(arguments.python) > 1 and not arguments.all:
         several = "--libtorch and --python together" if arguments.python else "Several --libtorch"
         raise UsageError(f"{several} need --all.", hint="Add --all to list each of them.")

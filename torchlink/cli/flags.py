@@ -72,7 +72,7 @@ def flags(arguments: FlagsArguments) -> int:
     """
     targets = [target for target in TARGETS if getattr(arguments, target.replace("-", "_"))] or ["cxx"]
     if len(targets) > 1:
-        raise UsageError(f"--{' and --'.join(targets)} exclude one another.", hint="Use only one of them.")
+        raise UsageError(f"--{' and --'.join(targets)} cannot be combined.", hint="Use only one of them.")
     if arguments.response_file and targets != ["cxx"]:
         raise UsageError(
             f"--response-file works only with --cxx, not with --{targets[0]}.", hint="Use only one of them."

@@ -167,7 +167,7 @@ class LintArguments(NamedTuple):
         bool,
         Option(
             "-v --verbose",
-            "Show all evidence, where each library was searched, and what cannot be checked from a text.",
+            "Show all evidence, where each library was searched, and what the output of a tool does not show.",
         ),
     ] = False
     list_rules: Annotated[bool, Option("--list-rules", "List the rules and exit; no FILE is needed.")] = False
@@ -259,7 +259,7 @@ def about_rules(arguments: LintArguments) -> int:
     from torchlink.errors import UsageError
 
     if arguments.list_rules and arguments.explain is not None:
-        raise UsageError("--list-rules and --explain exclude one another.", hint="Use only one of them.")
+        raise UsageError("--list-rules and --explain cannot be combined.", hint="Use only one of them.")
     as_json = arguments.json or arguments.format == "json"
     if arguments.explain is not None:
         lint_output.explain(arguments.explain, as_json=as_json)
@@ -276,7 +276,7 @@ def check_forms(arguments: LintArguments) -> None:
     if arguments.format not in {"text", *("json" for _ in forms if arguments.json)}:
         forms.append(f"--format {arguments.format}")
     if len(forms) > 1:
-        raise UsageError(f"{' and '.join(forms)} exclude one another.", hint="Use only one of them.")
+        raise UsageError(f"{' and '.join(forms)} cannot be combined.", hint="Use only one of them.")
 
 
 def rules_in(values: Sequence[str]) -> tuple[str, ...]:

@@ -164,7 +164,7 @@ def resource_shortage(error: BaseException | None) -> ResourcesError | None:
         scarce = scarce or (isinstance(error, RuntimeError) and NO_THREAD in str(error))
         if scarce or isinstance(error, MemoryError):
             file = error.filename if isinstance(error, OSError) else None
-            return out_of_resources(f"Cannot read {file}" if file else "torchlink cannot go on", error)
+            return out_of_resources(f"Cannot read {file}" if file else "torchlink cannot continue", error)
         error = error.__cause__ or error.__context__
     return None
 

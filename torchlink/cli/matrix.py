@@ -97,7 +97,7 @@ def matrix(arguments: MatrixArguments) -> int:
     from torchlink.matrix.cells import columns_of, rows_of, run_matrix
 
     if arguments.json + arguments.markdown + arguments.github > 1:
-        raise UsageError("--json, --markdown and --github exclude one another.", hint="Use only one of them.")
+        raise UsageError("--json, --markdown and --github cannot be combined.", hint="Use only one of them.")
     for option, values in (
         ("--libtorch", arguments.libtorch),
         ("--compiler", arguments.compiler),

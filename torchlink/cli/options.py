@@ -139,7 +139,7 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 VERIFY = {
     "inputs": Option(
         "--input",
-        "One argument of forward, in order or as NAME=VALUE; repeat it for each. Without any, they are worked out.",
+        "One argument of forward, in order or as NAME=VALUE; repeat it for each. [default: worked out]",
         metavar="VALUE",
     ),
     "inputs_file": Option(
@@ -147,41 +147,40 @@ VERIFY = {
         "All arguments of forward from one file: .pt, .json, .npz or .safetensors.",
         metavar="FILE",
     ),
-    "method": Option("--method", "The method to call in place of forward.", metavar="NAME"),
+    "method": Option("--method", "The method to call instead of forward.", metavar="NAME"),
     "save_outputs": Option(
         "--save-outputs",
-        "Write all that forward returns to a file: .npz, .pt, .json or .safetensors.",
+        "Write everything that forward returns to a file: .npz, .pt, .json or .safetensors.",
         metavar="FILE",
     ),
-    "force": Option(
-        "--force", "Let --save-outputs overwrite its file, and --record what DIR holds of a model."
-    ),
+    "force": Option("--force", "Let --save-outputs overwrite its file, and --record a recording in DIR."),
     "expect": Option(
-        "--expect", "What forward should return, as .pt, .npy, .npz, .safetensors or .json.", metavar="FILE"
+        "--expect",
+        "A file with the expected outputs: .pt, .npy, .npz, .safetensors or .json.",
+        metavar="FILE",
     ),
     "atol": Option(
         "--atol",
-        "Absolute tolerance of comparisons; by default that of torch.testing.assert_close for the dtype.",
+        "Absolute tolerance of comparisons. [default: that of torch.testing.assert_close for the dtype]",
     ),
-    "rtol": Option("--rtol", "Relative tolerance of comparisons; by default likewise."),
+    "rtol": Option("--rtol", "Relative tolerance of comparisons. [default: as for --atol]"),
     "against": Option(
         "--against",
-        "Compare with what another run returns for the same inputs: of the Python that libtorch belongs to (or "
-        "python=EXE), of the GPU, or of another libtorch.",
+        "Compare with another run on the same inputs: in the Python that libtorch belongs to (or the one at EXE), on "
+        "the GPU, or with the libtorch at PATH.",
         metavar="python[=EXE]|cuda|PATH",
         complete=offering("python", "python=", "cuda"),
     ),
-    "record": Option("--record", "Keep each model's inputs and outputs in DIR, for --golden.", metavar="DIR"),
+    "record": Option("--record", "Save each model's inputs and outputs in DIR, for --golden.", metavar="DIR"),
     "golden": Option(
-        "--golden", "Compare with what --record has kept in DIR, with the same inputs.", metavar="DIR"
+        "--golden", "Run with the inputs that --record saved in DIR, and compare the outputs.", metavar="DIR"
     ),
     "timeout": Option(
         "--timeout", "Stop a model that takes longer than this. [default: no limit]", metavar="SECONDS"
     ),
     "memory_limit": Option(
         "--memory-limit",
-        "The most memory of its own that a loader process may have, such as 500M or 2G; what it maps of libtorch's "
-        "libraries does not count.",
+        "Limit the private memory of a loader process: 500M, 2G, …; mapped libraries do not count.",
         metavar="SIZE",
         parse=size,
         complete=offering("1G", "2G", "4G", "8G"),
@@ -193,7 +192,7 @@ VERIFY = {
     ),
     "model": Option(
         "--model",
-        "The model to run in an AOTInductor package (.pt2) of several.",
+        "The model to run in an AOTInductor package (.pt2) that contains several.",
         metavar="NAME",
     ),
     "device": Option(
@@ -211,5 +210,5 @@ VERIFY = {
     "via": VIA,
     "plan": {name: PLAN[name] for name in ("cpu_only", "headers", "cxx_standard")},
     "compiler": COMPILER,
-    "verbose": Option("-v --verbose", "Show all of libtorch's error message when a model fails."),
+    "verbose": Option("-v --verbose", "Show libtorch's whole error message when a model fails."),
 }

@@ -112,7 +112,7 @@ class Display:
 
 
 def time_left(seconds: float, done: int, total: int | None) -> str:
-    """How long the rest takes at the pace of what is done: `about 3 min left`; "" where nothing tells."""
+    """How long the rest takes at the pace of what is done: `about 3 min left`; "" if unknown."""
     if not total or not done or done >= total:
         return ""
     left = seconds / done * (total - done)

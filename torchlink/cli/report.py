@@ -1,4 +1,4 @@
-"""`torchlink report`: what is done with reports that were written before."""
+"""`torchlink report`: work with the reports of earlier runs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class MergeArguments(NamedTuple):
             "REPORT...", "Files with the JSON, or the JSON lines, of `torchlink verify`.", show_default=False
         ),
     ]
-    text: Annotated[bool, Option("--text", "A table for people in place of the JSON.")] = False
+    text: Annotated[bool, Option("--text", "Print a table instead of JSON.")] = False
     junit: Annotated[
-        Path | None, Option("--junit", "Also write JUnit XML, one test case a model.", metavar="FILE")
+        Path | None, Option("--junit", "Also write JUnit XML, one test case per model.", metavar="FILE")
     ] = None
 
 
 def merge(arguments: MergeArguments) -> int:
-    """Print the reports of several `torchlink verify` as one: the JSON that a single one would have printed.
+    """Print the reports of several `torchlink verify` runs as one: the JSON that a single run would have printed.
 
-    Shards (--shard I/N) come in the order of the whole run; all must be there, and of one libtorch. The exit code is
-    that of such a run: 0 all well, 1 a model failed, 2 one could not be looked at.
+    Shards (--shard I/N) are put in the order of the whole run; all must be given, and be of one libtorch. The exit
+    code is that of a single run: 0 every model is ok, 1 one failed, 2 one could not be checked.
     """
     from json import dumps
 
@@ -66,6 +66,6 @@ def merge(arguments: MergeArguments) -> int:
 
 COMMAND = CommandGroup(
     {"merge": Command(MergeArguments, merge)},
-    help="Work with reports that were written before.",
+    help="Merge the reports of earlier `torchlink verify` runs.",
     epilog=EPILOG,
 )

@@ -1,4 +1,4 @@
-"""`torchlink verify`: prove that the flags work: build a loader with them, load a model, call its forward."""
+"""`torchlink verify`: check that the flags work: build a loader with them, load a model, call its forward."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ Examples:
   torchlink verify model.pt --via cmake
   torchlink verify models/ 'more/**/*.pt' --timeout 60 --memory-limit 8G
   torchlink verify models/ -j 4 --quiet --junit verify.xml --github   # for CI
-  torchlink verify models/ --resume run.jsonl   # goes on where it was stopped
+  torchlink verify models/ --resume run.jsonl   # continues where it was stopped
   torchlink verify models/ --executor dask=tcp://scheduler:8786
   torchlink verify models/ --shard 1/2 --json > a.json   # then: torchlink report merge a.json b.json
 
 \b
 Inputs:
   float32[1,3,224,224]        ones; also =zeros =arange =full:0.5 =rand:SEED =randn:SEED
-  int64[1,16]=randint:0:100:7 drawn from 0 up to 99; the random streams are torchlink's own,
+  int64[1,16]=randint:0:100:7 random from 0 to 99; the generators are torchlink's own,
                               not those of torch.manual_seed(7)
-  image.npy  batch.pt         what a file holds: .npy .npz .pt .safetensors .json (@FILE inside of […])
-  mask=bool[1,8]              the argument of that name
+  image.npy  batch.pt         the contents of a file: .npy .npz .pt .safetensors .json (@FILE inside […])
+  mask=bool[1,8]              the argument named mask
   '{"type":"tensor","data_type":"float32","shape":[2],"value":[1.5,"NaN"]}'
                               JSON; its other types are in docs/values.md
   3  0.5  true  none  'text'  a number, a bool, None, a string
   [float32[2,3], float32[2,3]]  (int64[1], 3)  {'mask': bool[1,8]}
 
-Models: files; directories (their .pt, .pth, .ts, .pt2 and .ptl files, and those below); quoted globs. Without any those
-of the [[model]] tables in torchlink.toml (pyproject.toml: [[tool.torchlink.model]]), else a bundled one.
+Models: files; directories (their .pt, .pth, .ts, .pt2 and .ptl files, and those below); quoted globs. By default,
+those of the [[model]] tables in torchlink.toml (pyproject.toml: [[tool.torchlink.model]]), else a bundled one.
 
 \b
 Exit code: 0 every model loaded, ran and gave what was expected; 1 one did not, or lint finds an error in
-the loader; 2 it could not be looked at.
+the loader; 2 a model could not be checked.
 """
 
 
@@ -73,8 +73,8 @@ class VerifyArguments(NamedTuple):
         tuple[Path, ...],
         Positional(
             "[MODEL]...",
-            "TorchScript files, AOTInductor packages (.pt2) and libraries, directories, quoted globs; without any "
-            "those of torchlink.toml, else the bundled test model.",
+            "TorchScript files, AOTInductor packages (.pt2) and libraries, directories, quoted globs. [default: those "
+            "of torchlink.toml, else the bundled test model]",
         ),
     ] = ()
     verify: Annotated[VerifyOptions, options.VERIFY] = DEFAULTS
@@ -84,7 +84,7 @@ class VerifyArguments(NamedTuple):
         int | None,
         Option(
             "--jobs -j",
-            "How many models at once. [default: as many as processors and memory allow]",
+            "How many models to run at once. [default: as many as processors and memory allow]",
             metavar="N",
         ),
     ] = None
@@ -108,17 +108,15 @@ class VerifyArguments(NamedTuple):
         ),
     ] = "shared"
     quiet: Annotated[
-        bool, Option("--quiet -q", "Of several models print those that failed, and the last line.")
+        bool, Option("--quiet -q", "With several models, print only those that failed, and the summary line.")
     ] = False
     json: options.Json = False
     jsonl: Annotated[
         str | None,
-        Option(
-            "--jsonl", "One JSON object a line, of each model as it is done; - for stdout.", metavar="FILE|-"
-        ),
+        Option("--jsonl", "Write one line of JSON per model as it finishes; - is stdout.", metavar="FILE|-"),
     ] = None
     junit: Annotated[
-        Path | None, Option("--junit", "Also write JUnit XML, one test case a model.", metavar="FILE")
+        Path | None, Option("--junit", "Also write JUnit XML, one test case per model.", metavar="FILE")
     ] = None
     github: Annotated[
         bool, Option("--github", "Also print annotations for GitHub Actions, and write the step's summary.")
@@ -127,7 +125,7 @@ class VerifyArguments(NamedTuple):
         str | None,
         Option(
             "--shard",
-            "Only every N-th model from the I-th on; `torchlink report merge` joins them.",
+            "Verify only every N-th model, starting with the I-th; `torchlink report merge` combines the reports.",
             metavar="I/N",
         ),
     ] = None
@@ -135,8 +133,8 @@ class VerifyArguments(NamedTuple):
         Path | None,
         Option(
             "--resume",
-            "The --jsonl file of an earlier run: models that it has and that have not changed are not run again; "
-            "those that are run are added to it, or go to --jsonl.",
+            "The --jsonl file of an earlier run: models in it that have not changed are not run again; results of the "
+            "others are appended to it, or written to --jsonl.",
             metavar="FILE",
         ),
     ] = None
@@ -144,7 +142,7 @@ class VerifyArguments(NamedTuple):
         Path | None,
         Option(
             "--config",
-            "Settings; default: torchlink.toml or pyproject.toml, upward from here.",
+            "The settings file. [default: torchlink.toml or pyproject.toml in this directory or one above]",
             metavar="FILE",
         ),
     ] = None
@@ -153,9 +151,9 @@ class VerifyArguments(NamedTuple):
 def verify(arguments: VerifyArguments) -> int:
     """Build a loader with the flags of `torchlink flags`, load models with it and call their forward.
 
-    The loader is compiled once and kept. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
-    works in a program of yours, and with few other variables (docs/security.md), so that a model cannot
-    read what secrets the environment holds.
+    The loader is compiled once and cached. It runs without LD_LIBRARY_PATH and LD_PRELOAD, so what works here
+    works in your own program, and with few other variables (docs/security.md), so that a model cannot read
+    secrets from the environment.
     """
     from torchlink.verify.session import HeadStart, head_start
 
@@ -237,10 +235,10 @@ def remote_of(arguments: VerifyArguments) -> Remote | None:
 
 
 def check_forms(arguments: VerifyArguments) -> None:
-    """Refuse two answers on one stdout.
+    """Refuse two outputs on one stdout.
 
     Raises:
-        UsageError: they do not go together.
+        UsageError: they cannot be combined.
     """
     from torchlink.errors import UsageError
 
@@ -254,11 +252,11 @@ def check_forms(arguments: VerifyArguments) -> None:
         if asked
     ]
     if len(taken) > 1:
-        raise UsageError(f"{' and '.join(taken)} do not go together.", hint="Ask for one of them on stdout.")
+        raise UsageError(f"{' and '.join(taken)} cannot be combined.", hint="Give only one of them.")
 
 
 class Linted:
-    """What lint says of the loader; asked twice, it looks once."""
+    """What lint finds in the loader, checked once."""
 
     def __init__(self, *, cpu: bool) -> None:
         # Where the loader is is torchlink's choice; what --cpu leaves out is the user's.
@@ -266,7 +264,7 @@ class Linted:
         self._known: dict[Path, tuple[Finding, ...] | None] = {}
 
     def of(self, report: VerifyReport) -> tuple[Finding, ...] | None:
-        """The findings, None where there is no loader to read. It is for this machine and this libtorch alone."""
+        """The findings, None if there is no loader to read. It is for this machine and this libtorch alone."""
         from torchlink.errors import ResourcesError, TorchlinkError
         from torchlink.lint.checking import check_binary
         from torchlink.lint.context import LintOptions

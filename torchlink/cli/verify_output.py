@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """Where the results go besides the text for people, as a command line asks for it.
+    """The outputs of a run in addition to the text for people, as the command line requests them.
 
     Args:
         arguments: the command line.
@@ -114,7 +114,7 @@ class Output:
         from torchlink.status import exists
 
         if not exists(path):
-            note(f"{path} is not there yet: every model is run, and {path} is written.")
+            note(f"{path} does not exist: every model is run, and {path} is written.")
             return {}
         kept = {
             record.identity + str(record.entry["path"]): record.entry for record in records.read_records(path)

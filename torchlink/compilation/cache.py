@@ -1,6 +1,6 @@
 """The cache of built programs, and listing and clearing everything that torchlink caches.
 
-Each entry is a directory, complete or absent, which can be deleted, copied or shared at any time. It is written beside
+Each entry is a directory, complete or absent, which can be deleted, copied or shared at any time. It is written next to
 its place and renamed into it. Its name is the hash of everything that it is known to depend on before it is built;
 `headers` lists the headers that the compiler read; `entry.json`, written last, describes the entry and holds the size
 of its program and a hash over the state of those headers.
@@ -45,7 +45,7 @@ class CachedProgram(NamedTuple):  # a third of a dataclass's cost, and every war
 
 
 def find(key: str) -> CachedProgram | None:
-    """Return the entry of this key; None where it is missing or incomplete, or where a header has changed since."""
+    """Return the entry of this key; None if it is missing or incomplete, or if a header has changed since."""
     entry = _whole(key)
     return entry if entry is not None and _current(entry) else None
 
@@ -72,7 +72,7 @@ def remember_recent(request: str, entry: Path) -> None:
 
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
-    """Make a directory beside the entries, and delete it afterwards.
+    """Make a directory next to the entries, and delete it afterwards.
 
     Raises:
         FileError: the cache cannot be written.
@@ -102,7 +102,7 @@ def publish(key: str, directory: Path, program: str, facts: Mapping[str, object]
     try:
         (directory / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         close_to_others(directory)
-        # What is there but not an entry is half copied, or from another version of torchlink.
+        # A directory that is not an entry is half copied, or from another version of torchlink.
         move_in(directory, place, stays=lambda: find(key) is not None)
     except OSError as error:
         entry = find(key)
@@ -197,7 +197,7 @@ class Kept(NamedTuple):
     path: Path
     size: int  # bytes
     modified: float  # seconds since the epoch
-    about: str  # "" where the kind is description enough
+    about: str  # "" if the kind says enough
 
 
 def contents() -> tuple[Kept, ...]:

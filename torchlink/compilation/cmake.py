@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from torchlink import atomic
 from torchlink.bounds import first_bytes, holds
 from torchlink.compilation.cache import keep_log
+from torchlink.compilation.launcher import launcher
 from torchlink.emit import cmake_prefix, cmake_syntax
 from torchlink.errors import BuildFailedError, FileError
 from torchlink.libtorch.disk import read_text
@@ -42,7 +43,6 @@ DECISIVE = (
 # collect2, ninja and make only repeat that something failed.
 UNINFORMATIVE = re.compile(r"ld returned \d+ exit status|build stopped|^make.*\*\*\*")
 LONGEST = 300  # characters of a line that are shown
-LAUNCHERS = ("ccache", "sccache")
 OWN = "# Written by torchlink"  # near the beginning of every file of the prefix
 HEAD = 1 << 16  # bytes that are searched for it
 
@@ -66,11 +66,6 @@ def project_tools() -> ProjectTools:
         generator="Ninja" if find_tool("ninja") else "Unix Makefiles",
         launcher=launcher(),
     )
-
-
-def launcher() -> str | None:
-    """Return the name of the compiler launcher that is installed, or None."""
-    return next((name for name in LAUNCHERS if find_tool(name)), None)
 
 
 def prefix_files(plan: LinkPlan) -> dict[str, str]:
@@ -215,7 +210,7 @@ def run_steps(steps: Sequence[Sequence[str]], directory: Path, *, log_name: str)
             killed = f" (killed by signal {-done.returncode})" if done.returncode < 0 else ""
             raise BuildFailedError(
                 f"The reference loader could not be built{killed}.",
-                hint="A program of yours would fail in the same way; check the libtorch with `torchlink find`.",
+                hint="Your own program would fail in the same way; check the libtorch with `torchlink find`.",
                 details=(*decisive_lines(output), f"command: {command}", f"full log: {path}"),
             )
     return seconds

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.compilation import cache
 from torchlink.compilation.recipe import PROGRAM, key, recipe
-from torchlink.errors import BuildFailedError, ResourcesError, TorchlinkError
+from torchlink.errors import BuildFailedError, ResourcesError, TorchlinkError, lacks_space
+from torchlink.paths import ON_FULL_DISK, leave_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +28,9 @@ class BuiltLoader:
 
     path: Path
     cached: bool  # it was not built in this run
-    compile_seconds: float  # of this run: 0 where it was cached
+    compile_seconds: float  # of this run: 0 if it was cached
     command: str  # that built it, for a POSIX shell in an empty directory
+    remark: str = ""  # what went wrong although it was built, as a sentence
 
 
 def build_loader(
@@ -65,15 +68,15 @@ def build_loader(
 
 
 def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
-    """Build in a workspace; try again where somebody clears the cache meanwhile."""
-    for last in (False, True):
+    """Build in a workspace; try again where somebody clears the cache meanwhile, or where its disk fills up."""
+    for last in (False, False, True):
         with cache.workspace() as work:
             try:
                 return _build_in(work, way, name, plan, compiler)
-            except ResourcesError:
-                raise
-            except (TorchlinkError, OSError):
-                if last or work.is_dir():
+            except (TorchlinkError, OSError) as error:
+                if lacks_space(error) and leave_cache(ON_FULL_DISK):
+                    continue
+                if isinstance(error, ResourcesError) or last or work.is_dir():
                     raise
     raise AssertionError  # the last round returned or raised
 
@@ -82,23 +85,33 @@ def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Comp
     from torchlink.atomic import fill
     from torchlink.compilation import recipe
     from torchlink.compilation.cmake import run_steps
+    from torchlink.compilation.launcher import NONE, VARIABLE, build, launched
     from torchlink.compilation.recipe import source_dir
     from torchlink.projects.writing import encoded
     from torchlink.toolchain.compiler import cxx_name
 
     directory, finished = work / "work", work / "entry"
-    fill(directory, {file: encoded(text) for file, text in way.files.items()})
+    files = {file: encoded(text) for file, text in way.files.items()}
+    fill(directory, files)
     begun = time.time_ns()
+    started = time.perf_counter()
+    through = launched(way, plan, compiler, directory)
+    failure = build(through, directory) if through else None
     try:
-        seconds = round(run_steps(way.steps, directory, log_name=f"{name}.txt"), 3)
+        if failure is not None:
+            shutil.rmtree(directory)
+            fill(directory, files)
+        if failure is not None or through is None:
+            run_steps(way.steps, directory, log_name=f"{name}.txt")
     except BuildFailedError as error:
         better = cxx_name(str(compiler.path))
         if better and any("undefined" in line for line in error.details):
             error.hint = f"Use {better}: {compiler.path.name} does not link the C++ library."
         raise
+    seconds = round(time.perf_counter() - started, 3)
     finished.mkdir()
     (directory / way.program).rename(finished / PROGRAM)
-    read = recipe.read_in(directory, source_dir())
+    read = recipe.read_in(directory, source_dir(), through.links if through else {})
     (finished / recipe.LIST).write_bytes(os.fsencode("\n".join(read)))
     facts = {
         "libtorch": {"root": str(plan.libtorch.root), "version": plan.libtorch.version},
@@ -109,4 +122,12 @@ def _build_in(work: Path, way: Recipe, name: str, plan: LinkPlan, compiler: Comp
         "headers": recipe.stamp(read, since=begun),
     }
     entry = cache.publish(name, finished, PROGRAM, facts)
-    return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=way.command)
+    remark = (
+        f"compiling with {through.name} failed ({failure}); the reference loader was compiled without it. "
+        f"{VARIABLE}={NONE} switches compiler launchers off"
+        if through and failure is not None
+        else ""
+    )
+    return BuiltLoader(
+        entry.program, cached=False, compile_seconds=seconds, command=way.command, remark=remark
+    )

@@ -12,13 +12,14 @@ import json
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cross, cxx
 from torchlink.errors import ToolMissingError
 from torchlink.libtorch.machine import is_foreign
 from torchlink.paths import data_dir
+from torchlink.toolchain.tools import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +54,7 @@ TELLING_HEADERS = (
     "torch/version.h",
 )
 PROGRAM = "loader"
-DEPENDENCIES = "loader.d"  # the compiler's list of headers
+LISTING = ("-MD", "-MF", "loader.d")  # the compiler lists the headers in this file
 MAIN = "loader.cpp"
 # The programs built from the loader's sources, with the macros that select each.
 PROGRAMS: dict[str, tuple[str, ...]] = {"torchscript": (), "aoti": ("-DLOADER_AOTI",)}
@@ -67,22 +68,29 @@ def prerequisites(text: str) -> list[str]:
     return [ESCAPED.sub(r"\1\2", word) for word in words[target + 1 :]]
 
 
-def read_in(directory: Path, sources: Path) -> list[str]:
+def read_in(directory: Path, sources: Path, links: Mapping[str, str]) -> list[str]:
     """Return the headers that all dependency files below a build directory list: sorted, absolute paths.
 
     Files in that directory, which is temporary, and in `sources`, which are part of the key, are left out. Empty where
-    the compiler wrote no dependency file.
+    the compiler wrote no dependency file. A path that begins with one of the directory's `links` (name -> target) is
+    returned as one below the target.
     """
     found: set[str] = set()
     for file in directory.rglob("*.d"):
-        text = file.read_text(encoding="utf-8", errors="surrogateescape")
-        found.update(map(os.path.normpath, filter(os.path.isabs, prerequisites(text))))
+        for name in prerequisites(file.read_text(encoding="utf-8", errors="surrogateescape")):
+            first, slash, rest = name.partition("/")
+            if slash and first in links:
+                found.add(os.path.normpath(f"{links[first]}/{rest}"))
+            elif name.startswith("/"):
+                found.add(os.path.normpath(name))
     own = tuple(f"{place}{os.sep}" for place in (directory, directory.resolve(), sources, sources.resolve()))
     return sorted(path for path in found if "\n" not in path and not path.startswith(own))
 
 
 def stamp(paths: Iterable[str], since: int | None = None) -> str:
     """Return one hash over the sizes and modification times of files.
+
+    Times count in whole seconds, because a container image keeps no fractions.
 
     Args:
         paths: the files; a missing one counts, too.
@@ -97,7 +105,7 @@ def stamp(paths: Iterable[str], since: int | None = None) -> str:
         except OSError:
             marks.append("")
         else:
-            marks.append(f"{status.st_size}:{status.st_mtime_ns}")
+            marks.append(f"{status.st_size}:{status.st_mtime_ns // SECOND}")
             if since is not None and since <= status.st_mtime_ns <= _now():
                 return "changed while it was being read"
     return hashlib.sha256("\n".join(marks).encode()).hexdigest()
@@ -112,8 +120,9 @@ def _now() -> int:
 def key(plan: LinkPlan, compiler: Compiler, parts: Sequence[str]) -> str:
     """Return the key of a program, as 32 hexadecimal digits.
 
-    Libraries and headers count by path, size, modification time and inode rather than by their hundreds of megabytes of
-    content: an installer changes at least one of these.
+    Libraries and headers count by path, size and modification time in whole seconds rather than by their hundreds of
+    megabytes of content: an installer changes at least one of these. Inodes and fractions of a second do not count,
+    because a container image keeps neither.
 
     Args:
         plan: the libtorch and its libraries.
@@ -139,12 +148,12 @@ def key(plan: LinkPlan, compiler: Compiler, parts: Sequence[str]) -> str:
 
 
 def _stamp(path: Path) -> str:
-    """Return a string that changes whenever a file does; empty where the file is missing."""
+    """Return a string that changes whenever a file does; empty if the file is missing."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a dozen on every start
     except OSError:
         return ""
-    return f"{path}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+    return f"{path}:{status.st_size}:{status.st_mtime_ns // SECOND}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +165,8 @@ class Recipe:
     steps: tuple[tuple[str, ...], ...]  # commands, in order
     program: str = PROGRAM  # their result, relative to the directory
     files: Mapping[str, str] = field(default_factory=dict)  # to write into the directory first
-    tools: tuple[str, ...] = ()  # identities of the programs used besides the compiler
+    tools: tuple[str, ...] = ()  # identities of the programs used in addition to the compiler
+    macros: tuple[str, ...] = ()  # the flags that select the program: a value of `PROGRAMS`
 
     @property
     def command(self) -> str:
@@ -164,7 +174,7 @@ class Recipe:
         return " && ".join(shlex.join(step) for step in self.steps)
 
     def key_parts(self) -> list[str]:
-        """Return what the program depends on besides libtorch and the compiler.
+        """Return what the program depends on apart from libtorch and the compiler.
 
         The location of the sources does not count: another copy of torchlink builds the same program.
         """
@@ -191,10 +201,9 @@ def recipe(via: str, plan: LinkPlan, compiler: Compiler, program: str = "torchsc
 
 def by_compiler(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
     """Build with the compiler and exactly the flags that `torchlink flags` prints, plus those that list the headers."""
-    listed = ("-MD", "-MF", DEPENDENCIES)
     source = (*PROGRAMS[program], str(source_dir() / MAIN))
-    command = (*compiler.command, *source, "-o", PROGRAM, *listed, *cxx.flags(plan))
-    return Recipe("cxx", sources(program), (command,))
+    command = (*compiler.command, *source, "-o", PROGRAM, *LISTING, *cxx.flags(plan))
+    return Recipe("cxx", sources(program), (command,), macros=PROGRAMS[program])
 
 
 def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -> Recipe:
@@ -203,7 +212,9 @@ def by_cmake(plan: LinkPlan, compiler: Compiler, program: str = "torchscript") -
     from torchlink.projects.cmake import BUILD_DIR, PREFIX_DIR, project
 
     cmake = _tool("cmake")
-    tools = project_tools()
+    tools = replace(
+        project_tools(), launcher=None
+    )  # the preset for it is not used, and must not change the key
     code = sources(program)
     prefix = {f"{PREFIX_DIR}/{name}": text for name, text in prefix_files(plan).items()}
     configure = (

@@ -162,7 +162,7 @@ class Installer:
 
     program: str  # "apt-get"
     install: str  # the command before the package names, with sudo where needed
-    refresh: str  # the command that updates the package lists; empty where none is needed
+    refresh: str  # the command that updates the package lists; empty if none is needed
     packages: Mapping[str, str]  # its package names, where they differ from the usual ones
 
     def command(self, *things: str) -> str:

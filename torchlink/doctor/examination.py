@@ -54,7 +54,7 @@ def examine(libtorch: Sequence[Path] = (), python: str | None = None) -> DoctorR
     broken: list[TorchlinkError] = []
 
     def tool(name: str) -> Tool | None:
-        """Return a program, or None where it is missing or does not run."""
+        """Return a program, or None if it is missing or does not run."""
         try:
             return find_tool(name)
         except ResourcesError:

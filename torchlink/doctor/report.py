@@ -24,7 +24,7 @@ class FoundCompiler:
     names: tuple[str, ...]  # all names of the one program, as commands: ("c++", "g++", "g++-12")
     path: Path  # of the first name
     compiler: Compiler | None
-    error: TorchlinkError | None  # why it cannot be used; None exactly where there is a compiler
+    error: TorchlinkError | None  # why it cannot be used; None exactly if there is a compiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Driver:
     version: str | None  # "580.65.06"
     cuda: tuple[int, int] | None  # the newest CUDA that it supports: (13, 0)
     gpus: tuple[Gpu, ...]
-    source: str | None  # "NVML" | "libcuda" | "nvidia-smi"; None where none is available
+    source: str | None  # "NVML" | "libcuda" | "nvidia-smi"; None if none is available
     problem: str | None  # a sentence without a final full stop: why no GPU can be used
 
 
@@ -54,8 +54,8 @@ class Fit:
     libtorch: Libtorch
     compiler: FoundCompiler
     abi: bool  # platform, machine, standard library and C++ ABI match
-    cxx_standard: int | None  # for the compiler's -std; None where no standard suits both
-    error: TorchlinkError | None  # why there are no flags for the two; None where there are
+    cxx_standard: int | None  # for the compiler's -std; None if no standard suits both
+    error: TorchlinkError | None  # why there are no flags for the two; None if there are
     missing: tuple[str, ...]  # libraries without which not even a CPU program starts
 
     @property
@@ -100,7 +100,7 @@ class Problem:
 
     severity: str  # "error": no CPU program can be built | "warning" | "note": something optional is missing
     what: str  # one or two sentences
-    remedy: str  # a sentence; empty where the commands are enough
+    remedy: str  # a sentence; empty if the commands are enough
     commands: tuple[str, ...] = ()  # for a POSIX shell, in order
 
 
@@ -129,7 +129,7 @@ class DoctorReport:
 
     @property
     def toolkit_matches(self) -> bool | None:
-        """Whether the toolkit's major version is that of the libtorch in use; None where one of the two is missing."""
+        """Whether the toolkit's major version is that of the libtorch in use; None if one of the two is missing."""
         libtorch = self.search.chosen
         built = (libtorch.accelerator_version or "").partition(".")[0] if libtorch else ""
         if not (
@@ -140,5 +140,5 @@ class DoctorReport:
 
     @property
     def exit_code(self) -> int:
-        """0 where a CPU program can be built, else 1."""
+        """0 if a CPU program can be built, else 1."""
         return 1 if any(problem.severity == "error" for problem in self.problems) else 0

@@ -64,7 +64,7 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
 
 
 def _version(version: str | None) -> str:
-    """Return the public part of a version; 0 where unknown, because the field is required."""
+    """Return the public part of a version; 0 if unknown, because the field is required."""
     found = re.match(r"[0-9][A-Za-z0-9._]*", version or "")
     return found[0] if found else "0"
 

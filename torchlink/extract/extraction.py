@@ -142,7 +142,7 @@ def extract(
 
     Args:
         wheels: torch's wheel and wheels with libraries that it needs, in any order.
-        directory: the target; created where it is missing.
+        directory: the target; created if missing.
         python_libs: include the libraries that only Python uses (`libtorch_python`, `libshm`).
         force: replace a libtorch that was extracted there before.
         progress: is called with the bytes written.

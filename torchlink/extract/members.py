@@ -100,7 +100,7 @@ def files(archive: ZipFile) -> Iterator[ZipInfo]:
         name = member.filename
         if name.startswith("/") or ".." in name.split("/") or "\\" in name:
             raise MalformedFileError(
-                f"{archive.filename}: unsafe member name: {name!r} leads out of the archive.",
+                f"{archive.filename}: unsafe member name: {name!r} points outside the archive.",
                 hint="Do not use this file.",
             )
         if (member.external_attr >> 16) & 0o170000 == SYMLINK:

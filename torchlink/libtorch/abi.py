@@ -32,7 +32,7 @@ class Abi(NamedTuple):
     """The value of `_GLIBCXX_USE_CXX11_ABI` that a libtorch was compiled with."""
 
     value: int | None
-    evidence: str | None  # None where the flag has no meaning
+    evidence: str | None  # None if the flag has no meaning
     conflicts: tuple[str, ...]
 
 

@@ -83,7 +83,7 @@ def was_requested(rejected: Candidate, following: Place) -> bool:
 
 
 def examine(place: Place, here: Machine) -> Candidate | None:
-    """Check one place; None where there is nothing and nothing was expected."""
+    """Check one place; None if there is nothing and nothing was expected."""
     if place.absent is not None:
         return Candidate(place.path, place.found_by, None, place.absent)
     found = resolve(place.path)

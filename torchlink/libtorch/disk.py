@@ -59,7 +59,7 @@ def read_bytes(path: Path | str, size: int = LONGEST_FILE) -> bytes:
 
 
 def read_text(path: Path | str) -> str:
-    """Return a regular file decoded as UTF-8, invalid bytes replaced; empty where it cannot be read."""
+    """Return a regular file decoded as UTF-8, invalid bytes replaced; empty if it cannot be read."""
     return read_bytes(path).decode("utf-8", "replace")
 
 

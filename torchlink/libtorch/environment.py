@@ -56,7 +56,7 @@ def python_version(directory: str) -> str | None:
 
 
 def read_pyvenv(prefix: Path) -> dict[str, str] | None:
-    """Return the settings in pyvenv.cfg; None where the prefix is not a virtual environment."""
+    """Return the settings in pyvenv.cfg; None if the prefix is not a virtual environment."""
     if not is_file(prefix / "pyvenv.cfg"):
         return None
     pairs = (line.partition("=") for line in read_text(prefix / "pyvenv.cfg").splitlines())

@@ -48,7 +48,7 @@ class Libtorch(NamedTuple):
     version_from: str | None
     platform: str  # "linux" | "macos" | "windows"
     arch: str  # "x86_64" | "aarch64" | "arm64" | other ELF machine names
-    cxx11_abi: int | None  # 0 | 1; None where the flag has no meaning (libc++, MSVC)
+    cxx11_abi: int | None  # 0 | 1; None if the flag has no meaning (libc++, MSVC)
     cxx11_abi_from: str | None  # e.g. "libc10.so defines _ZN3c106detail14torchCheckFail…"
     cxx_standard_required: int  # 14 | 17 | 20 | …: the least the headers compile with
     cxx_standard: int  # preferred: what the headers ask for without a warning

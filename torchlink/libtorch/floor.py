@@ -60,9 +60,7 @@ class UnmetVersion(NamedTuple):
     library: str  # path of the library
     version: str  # "GLIBC_2.28"
     provider: str  # path of the library that should define it
-    has: (
-        str  # the newest that it defines, "GLIBC_2.27"; empty where that is newer and only this one is absent
-    )
+    has: str  # the newest that it defines, "GLIBC_2.27"; empty if that is newer and only this one is absent
 
     def __str__(self) -> str:
         """The fact, for messages."""
@@ -164,7 +162,7 @@ def shortfall(
 
 
 def shortfall_of_compiler(libtorch: Libtorch, linked: Linked) -> Shortfall | None:
-    """Return what the compiler's libraries lack; None where they are this system's own."""
+    """Return what the compiler's libraries lack; None if they are this system's own."""
     providers = {
         name: in_libtorch(libtorch, name) or path
         for name, path in linked.libraries.items()

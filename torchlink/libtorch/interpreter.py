@@ -100,7 +100,7 @@ def is_script(path: Path) -> bool:
 
 
 def pyenv_python(shim: Path) -> Path | None:
-    """Return the interpreter behind pyenv's shim, from the files that pyenv reads; None where they do not suffice.
+    """Return the interpreter behind pyenv's shim, from the files that pyenv reads; None if they do not suffice.
 
     The order is pyenv's: PYENV_VERSION, `.python-version` in the working directory and above, the global one.
     """

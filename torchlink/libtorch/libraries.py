@@ -91,7 +91,7 @@ def library_file(layout: Layout, bare: str) -> str | None:
 
 
 def elf_library(layout: Layout, bare: str) -> ElfFile | None:
-    """Open an ELF library given by its bare name; None where there is none or it is too large to unpack."""
+    """Open an ELF library given by its bare name; None if there is none or it is too large to unpack."""
     name = library_file(layout, bare)
     if name is None or ".so" not in name:
         return None
@@ -99,7 +99,7 @@ def elf_library(layout: Layout, bare: str) -> ElfFile | None:
 
 
 def incomplete(layout: Layout) -> str | None:
-    """Return why the core libraries are not usable, without a final full stop; None where they are.
+    """Return why the core libraries are not usable, without a final full stop; None if they are.
 
     Since 1.5 the code is in libtorch_cpu, and libtorch is a stub that NEEDs it; before, libtorch held it.
     """

@@ -104,5 +104,5 @@ def library_name(file: str) -> str | None:
 
 
 def bare_name(file: str) -> str:
-    """Return `library_name`, or the name unchanged where it is not a library's."""
+    """Return `library_name`, or the name unchanged if it is not a library's."""
     return library_name(file) or file

@@ -123,7 +123,7 @@ def unread(site: Path) -> str | None:
 
 
 def package_of(library: str, cuda: str | None, requires: str = "") -> str | None:
-    """Return the PyPI package that contains a library; None where unknown.
+    """Return the PyPI package that contains a library; None if unknown.
 
     Args:
         library: SONAME, such as `libcupti.so.13`.
@@ -157,7 +157,7 @@ def pinned(package: str, requires: str) -> str | None:
         requires: text of METADATA.
 
     Returns:
-        `nvidia-cudnn-cu13==9.26.0.51` or `cuda-toolkit[cublas]==13.2.2`; None where torch does not require it.
+        `nvidia-cudnn-cu13==9.26.0.51` or `cuda-toolkit[cublas]==13.2.2`; None if torch does not require it.
     """
     direct = re.search(rf"^Requires-Dist:\s*{re.escape(package)}(?![\w-])([^;\n]*)", requires, re.MULTILINE)
     if direct:
@@ -177,7 +177,7 @@ def _with_version(package: str, declared: str) -> str:
 
 
 def metadata(layout: Layout) -> str:
-    """Return the METADATA of the torch distribution that a libtorch belongs to; empty where there is none."""
+    """Return the METADATA of the torch distribution that a libtorch belongs to; empty if there is none."""
     for name in layout.tree.names(".."):
         if name.startswith("torch-") and name.endswith(".dist-info"):
             return layout.tree.text(f"../{name}/METADATA") or ""

@@ -71,7 +71,7 @@ def in_file(path: Path) -> Layout | NoLibtorch | None:
 
 
 def link_targets(libraries: Layout, *, beyond: bool) -> Layout | None:
-    """Return the libtorch that the libraries of a tree are links to; None where they are not links.
+    """Return the libtorch that the libraries of a tree are links to; None if they are not links.
 
     conda-forge does this: `<env>/lib` and `<env>/include` hold libtorch, and the Python package's `torch/lib` holds
     links to it. In Debian's package `torch/include` has links as well, but the dependencies are next to the real

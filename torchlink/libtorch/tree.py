@@ -51,7 +51,7 @@ class Tree(Protocol):
         """Whether two names lead to one file (links resolved)."""
 
     def size(self, name: str) -> int:
-        """Bytes of a file, 0 where there is none."""
+        """Bytes of a file, 0 if there is none."""
 
     def text(self, name: str) -> str | None:
         """The content of a text file, at most `LONGEST_TEXT` bytes."""
@@ -60,7 +60,7 @@ class Tree(Protocol):
         """The first bytes of a file."""
 
     def elf(self, name: str) -> ElfFile | None:
-        """Open an ELF file; None where there is none or unpacking it would take too long.
+        """Open an ELF file; None if there is none or unpacking it would take too long.
 
         Raises:
             MalformedFileError: it is damaged.
@@ -112,7 +112,7 @@ class DirectoryTree:
         return os.path.realpath(self._full(one)) == os.path.realpath(self._full(other))
 
     def size(self, name: str) -> int:
-        """Bytes of a file, 0 where there is none."""
+        """Bytes of a file, 0 if there is none."""
         status = status_of(self._full(name))
         return 0 if status is None else status.st_size
 
@@ -126,7 +126,7 @@ class DirectoryTree:
         return read_bytes(self._full(name), size)
 
     def elf(self, name: str) -> ElfFile | None:
-        """Open an ELF file; None where there is none."""
+        """Open an ELF file; None if there is none."""
         if not self.is_file(name):
             return None
         return ElfFile.open(Path(self._full(name)))
@@ -184,7 +184,7 @@ class ArchiveTree:
         return self._member(one) == self._member(other)
 
     def size(self, name: str) -> int:
-        """Unpacked bytes of a member, 0 where there is none."""
+        """Unpacked bytes of a member, 0 if there is none."""
         return self._sizes.get(self._member(name), 0)
 
     def text(self, name: str) -> str | None:
@@ -209,7 +209,7 @@ class ArchiveTree:
             ) from error
 
     def elf(self, name: str) -> ElfFile | None:
-        """A reader of an ELF member; None where there is none or it is larger than `LARGEST_PACKED`."""
+        """A reader of an ELF member; None if there is none or it is larger than `LARGEST_PACKED`."""
         if not 0 < self.size(name) <= LARGEST_PACKED:
             return None
         return ElfFile.from_buffer(self.head(name, LARGEST_PACKED), str(self.path(name)))

@@ -140,7 +140,7 @@ def release(text: str) -> tuple[int, ...] | None:
 
 
 class VersionPy(NamedTuple):
-    """The fields of version.py; None where they are None or absent."""
+    """The fields of version.py; None if they are None or absent."""
 
     file: str  # its name in the tree
     version: str | None
@@ -150,7 +150,7 @@ class VersionPy(NamedTuple):
 
 
 def read_version_py(layout: Layout) -> VersionPy | None:
-    """Read the version.py that belongs to a libtorch; None where there is none."""
+    """Read the version.py that belongs to a libtorch; None if there is none."""
     for file in candidates(layout):
         text = layout.tree.text(file)
         if text is not None:

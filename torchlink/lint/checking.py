@@ -149,7 +149,7 @@ def with_environment_fix(
     findings: tuple[Finding, ...], context: LintContext, rules: Iterable[Rule]
 ) -> tuple[Finding, ...]:
     """Return the findings, with a fix of their own for errors that only LD_LIBRARY_PATH or LD_PRELOAD cause."""
-    bare = context.bare
+    bare = context.without_variables
     if bare is None or not bare.complete:
         return findings
     without = findings_of(bare, rules)

@@ -262,7 +262,7 @@ class LintContext:
         return made
 
     @cached_property
-    def without_environment(self) -> Closure | None:
+    def without_library_path(self) -> Closure | None:
         """The closure without LD_LIBRARY_PATH; None if it is not set anyway."""
         if not self.options.environment.get("LD_LIBRARY_PATH"):
             return None
@@ -270,7 +270,7 @@ class LintContext:
         return self._resolved(bare)
 
     @cached_property
-    def bare(self) -> LintContext | None:
+    def without_variables(self) -> LintContext | None:
         """The same context without the loader's variables; None if none is set anyway."""
         if not any(map(self.options.environment.get, VARIABLES)):
             return None

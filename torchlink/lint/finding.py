@@ -93,7 +93,7 @@ class FileReport(NamedTuple):
     findings: tuple[Finding, ...]  # most severe first
     closure: tuple[ClosureEntry, ...]  # in load order
     allowed: tuple[Allowed, ...] = ()
-    # sentences: what could not be checked from a text, without a file or for another architecture
+    # sentences: what could not be checked from a tool's output, without a file or for another architecture
     not_checked: tuple[str, ...] = ()
     of_every_text: tuple[str, ...] = ()  # the part of `not_checked` that holds for every text of its kind
     # sentences: what was assumed, such as which libtorch Python has loaded

@@ -102,7 +102,7 @@ def after_import_of_torch(
         loaded=found.objects,
     )
     assumed = [
-        f"Python has imported torch before, with the libtorch in {found.root} ({found.found_by}); choose "
+        f"Python has already imported torch, with the libtorch in {found.root} ({found.found_by}); choose "
         "another with --libtorch or --python."
     ]
     others = [each for each in context.torch_dirs if each != os.path.realpath(found.library_dir)]
@@ -133,7 +133,7 @@ def after_import_in_text(
     if found is None or isinstance(found, str):
         return context, (), (found,) if found else ()
     assumed = (
-        f"The text does not say which libtorch {'Python' if context.is_extension else context.name} had loaded. "
+        f"The input does not say which libtorch {'Python' if context.is_extension else context.name} had loaded. "
         f"Assumed: the one in {found.root} ({found.found_by}); choose another with --libtorch or --python."
     )
     after = LintContext(

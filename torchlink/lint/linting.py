@@ -1,7 +1,7 @@
 """A run of lint: finding the files below each argument, checking them, and comparing their reports.
 
 Arguments are files, directories, wheels, and texts of `ldd` and similar tools. A library of one report may be found
-through the RPATH of a program in another, see `without_served`.
+through the RPATH of a program in another, see `without_found_elsewhere`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NOT_FOUND = "library-not-found"  # the rule
 ELF_MAGIC = b"\x7fELF"
 DYNAMIC_TYPES = (2, 3)  # ET_EXEC and ET_DYN: object files and core dumps have no closure
 DEBUG_ONLY = ".debug"  # the suffix of what `objcopy --only-keep-debug` writes
-LARGEST_WHEEL = 16 << 30  # bytes unpacked; torch's own has 0.25 to 3 GiB
+LARGEST_WHEEL = 16 << 30  # bytes unpacked; torch's own unpack to 0.25 to 3 GiB
 
 
 def lint(
@@ -78,7 +78,7 @@ def lint(
                 raise
             reports.append(unreadable_report(str(path), error))
     if len(reports) > 1:
-        return LintReport(without_served(reports, root))
+        return LintReport(without_found_elsewhere(reports, root))
     return LintReport(tuple(reports))
 
 
@@ -198,13 +198,13 @@ def is_dynamic(path: Path) -> bool:
         if not stat.S_ISREG(path.lstat().st_mode):
             return False
         with path.open("rb") as stream:
-            return begins_dynamic(stream.read(18))
+            return has_dynamic_header(stream.read(18))
     except OSError as error:  # a file that may not be opened cannot be checked
         not_about_the_file(path, error)
         return False
 
 
-def begins_dynamic(head: bytes) -> bool:
+def has_dynamic_header(head: bytes) -> bool:
     """Whether a file's first 18 bytes are the header of an ELF program or shared library."""
     if len(head) < 18 or head[:4] != ELF_MAGIC:
         return False
@@ -236,7 +236,7 @@ def unpack(wheel: Path, scratch: Path) -> None:
         if not stat.S_ISREG(mode):  # opening a FIFO would wait for a writer
             raise FileError(f"{wheel} is {file_kind(mode)}, not a file.", hint="Name a wheel.")
         with zipfile.ZipFile(wheel) as archive:
-            found = [each for each in archive.infolist() if begins_dynamic(head(archive, each))]
+            found = [each for each in archive.infolist() if has_dynamic_header(head(archive, each))]
             if sum(each.file_size for each in found) > LARGEST_WHEEL:
                 refuse(wheel, "it claims to unpack to more than 16 GiB")
             for each in found:
@@ -278,11 +278,13 @@ def relabelled(report: FileReport, scratch: str, wheel: str) -> FileReport:
     return cast("FileReport", name(report))
 
 
-def without_served(reports: Iterable[FileReport], root: Path | None = None) -> tuple[FileReport, ...]:
+def without_found_elsewhere(
+    reports: Iterable[FileReport], root: Path | None = None
+) -> tuple[FileReport, ...]:
     """Drop findings about libraries that are missing only if a file is loaded on its own.
 
-    An RPATH (not a RUNPATH) serves everything that its owner loads. If that owner is part of the same run, what it
-    serves is not missing; a sentence in `not_checked` says so instead.
+    An RPATH (not a RUNPATH) is searched for everything that its owner loads, directly or not. If that owner is part of
+    the same run, what its RPATH finds is not missing; a sentence in `not_checked` says so instead.
 
     Args:
         reports: of a whole run.
@@ -291,7 +293,7 @@ def without_served(reports: Iterable[FileReport], root: Path | None = None) -> t
     files = tuple(reports)
     if not any(each.rule == NOT_FOUND for file in files for each in file.findings):
         return files
-    served: dict[
+    found_elsewhere: dict[
         str, dict[str, str]
     ] = {}  # a library's real path -> what it needs -> the file whose RPATH finds it
     for file in files:
@@ -300,8 +302,8 @@ def without_served(reports: Iterable[FileReport], root: Path | None = None) -> t
         }
         for entry in file.closure:
             names = {found[key].name: file.path for key in entry.needs if key in found}
-            served.setdefault(real_path(entry.key, root), {}).update(names)
-    return tuple(_without(file, served.get(os.path.realpath(file.path), {})) for file in files)
+            found_elsewhere.setdefault(real_path(entry.key, root), {}).update(names)
+    return tuple(_without(file, found_elsewhere.get(os.path.realpath(file.path), {})) for file in files)
 
 
 def real_path(path: str, root: Path | None) -> str:
@@ -312,13 +314,13 @@ def real_path(path: str, root: Path | None) -> str:
     return os.path.realpath(inside if below else path)
 
 
-def _without(file: FileReport, served: Mapping[str, str]) -> FileReport:
+def _without(file: FileReport, found_elsewhere: Mapping[str, str]) -> FileReport:
     """Return a report without the missing libraries that other files find."""
     findings, sentences = [], []
     for finding in file.findings:
         names = finding.subject.split(" + ")
-        if finding.rule == NOT_FOUND and all(name in served for name in names):
-            owners = ", ".join(dict.fromkeys(served[name] for name in names))
+        if finding.rule == NOT_FOUND and all(name in found_elsewhere for name in names):
+            owners = ", ".join(dict.fromkeys(found_elsewhere[name] for name in names))
             sentences.append(
                 f"{', '.join(names)}: not found if {file.path} is loaded on its own; found through the RPATH of "
                 f"{owners}, which loads it."

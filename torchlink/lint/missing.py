@@ -78,9 +78,9 @@ def other_c_library(context: LintContext) -> dict[str, tuple[str, ...]]:
         for each in context.closure.objects:
             names = [symbol.symbol for symbol in context.scope.undefined_symbols(each.path)]
             if each.path not in found and (
-                telling := [name for name in names if re.match(OF_GLIBC_ALONE, name)]
+                fortified := [name for name in names if re.match(OF_GLIBC_ALONE, name)]
             ):
-                found[each.path] = telling[:1]
+                found[each.path] = fortified[:1]
     if is_unseen(context.subject) and context.subject.path in found:
         # A text that does not say what needs a library attributes it to the program.
         needs = found.pop(context.subject.path)
@@ -124,7 +124,7 @@ def of_libtorch(edge: Edge) -> bool:
     return bare_name(edge.name) in TORCH_LIBRARIES and not edge.fatal and "/" not in edge.name
 
 
-def nearby(edge: Edge, asking: LoadedObject, closure: Closure, context: LintContext) -> str | None:
+def nearby(edge: Edge, requester: LoadedObject, closure: Closure, context: LintContext) -> str | None:
     """Return the directory near an object that holds a missing library, as an entry for the object's search path.
 
     Libtorch's libraries must come from one build: a directory counts only if it holds all that the closure lacks, and
@@ -133,21 +133,21 @@ def nearby(edge: Edge, asking: LoadedObject, closure: Closure, context: LintCont
 
     Args:
         edge: to the missing library.
-        asking: the object that needs it.
+        requester: the object that needs it.
         closure: that lacks it: the binary's, or the one that it would have after relinking.
         context: the binary.
     """
-    if context.closure.secure and asking.path == context.subject.path:
+    if context.closure.secure and requester.path == context.subject.path:
         return None
-    names, start = [edge.name], asking
+    names, start = [edge.name], requester
     if of_libtorch(edge):
         edges = list(filter(of_libtorch, closure.missing))
         names = list(dict.fromkeys(each.name for each in edges))
-        start = closure.object(edges[0].needed_by) or asking
+        start = closure.object(edges[0].needed_by) or requester
     directory = directory_around(context.on_host(start.origin, start), names, context)
     if directory is None:
         return None
-    way = os.path.relpath(directory, context.on_host(asking.origin, asking))
+    way = os.path.relpath(directory, context.on_host(requester.origin, requester))
     return "$ORIGIN" if way == os.curdir else f"$ORIGIN/{way}"
 
 

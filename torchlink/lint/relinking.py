@@ -1,6 +1,6 @@
-"""Link flags that make a missing library found, tried on the loader's model before they are recommended.
+"""Link flags that let the loader find a missing library, tried on the loader's model before they are recommended.
 
-The libraries that a new search path finds have dependencies of their own, which a RUNPATH does not serve.
+The libraries that a new search path finds have dependencies of their own, which the binary's RUNPATH does not cover.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Link(NamedTuple):
 
     owner: LoadedObject
     entries: tuple[str, ...]  # added to its search path
-    inherited: bool = False  # its search path becomes an RPATH, which also serves the libraries that it loads
+    inherited: bool = (
+        False  # its search path becomes an RPATH, searched also for the dependencies of what it loads
+    )
 
     def __str__(self) -> str:
         tags = "-Wl,--disable-new-dtags " if self.inherited else ""
@@ -46,21 +48,21 @@ class Link(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """What to relink, and what is still missing then."""
+    """What to relink, and what is still missing afterwards."""
 
     links: tuple[Link, ...]
     missing: tuple[Edge, ...] = ()
 
 
-def advice(asking: LoadedObject, place: str, context: LintContext) -> Advice:
+def advice(requester: LoadedObject, place: str, context: LintContext) -> Advice:
     """Return how to relink so that the libraries in `place` are found, and all that they need in turn.
 
     Args:
-        asking: the object whose libraries are missing.
+        requester: the object whose libraries are missing.
         place: their directory, as an entry for its search path.
         context: the binary.
     """
-    start = Link(asking, (place,))
+    start = Link(requester, (place,))
     try:
         missing = missing_with((start,), context)[0]
         if not missing:
@@ -108,14 +110,14 @@ def one_by_one(
     links: tuple[Link, ...], edge: Edge, closure: Closure, context: LintContext
 ) -> tuple[Link, ...] | None:
     """Give the object that lacks a library a search path of its own."""
-    asking = closure.object(edge.needed_by)
-    place = None if asking is None else nearby(edge, asking, closure, context)
-    if asking is None or place is None:
+    requester = closure.object(edge.needed_by)
+    place = None if requester is None else nearby(edge, requester, closure, context)
+    if requester is None or place is None:
         return None
-    own = next((link for link in links if link.owner.path == asking.path), Link(asking, ()))
+    own = next((link for link in links if link.owner.path == requester.path), Link(requester, ()))
     if place in own.entries:
         return None
-    others = tuple(link for link in links if link.owner.path != asking.path)
+    others = tuple(link for link in links if link.owner.path != requester.path)
     return (*others, own._replace(entries=(*own.entries, place)))
 
 
@@ -123,7 +125,7 @@ def missing_with(links: Sequence[Link], context: LintContext) -> tuple[tuple[Edg
     """Return what the newly found libraries lack after relinking some objects, and the resulting closure."""
     closure = modelled(links, context, context.options.environment)
     known = {each.path for each in context.closure.objects}
-    # What the binary itself lacks has a finding of its own, whose fix also serves the others.
+    # What the binary itself lacks has a finding of its own, whose fix also lets the others be found.
     own = {edge.name for edge in context.closure.missing if edge.needed_by == context.subject.path}
     missing = (edge for edge in closure.missing if edge.needed_by not in known and edge.name not in own)
     return tuple(missing), closure

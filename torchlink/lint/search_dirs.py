@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.lint.context import directories_of, holds_torch, is_unseen
-from torchlink.lint.torch_symbols import wanted
+from torchlink.lint.torch_symbols import undefined_torch_symbols
 from torchlink.status import exists, is_dir, not_about_the_file
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def flaw(entry: SearchDir, context: LintContext) -> str | None:
     # While a library is missing, the entry may be meant for it, and the missing library is the finding.
     if not exists:
         return "rpath-missing-directory" if context.complete else None
-    if context.complete and not serves(entry, context):
+    if context.complete and not is_used(entry, context):
         return "rpath-unused"
     system = any(begins(entry.directory, directory) for directory in context.system.default_dirs)
     return None if entry.portable or allowed or system else "rpath-absolute"
@@ -151,9 +151,9 @@ def is_of_build(entry: SearchDir) -> bool:
     )
 
 
-def serves(entry: SearchDir, context: LintContext) -> bool:
+def is_used(entry: SearchDir, context: LintContext) -> bool:
     """Whether the directory holds any library that is searched for through it, or that may be opened by name."""
-    # An RPATH also serves the libraries that its owner loads.
+    # An RPATH is also searched for the dependencies of what its owner loads.
     edges = context.closure.edges
     needed = entry.owner.elf.dynamic.needed if entry.kind == "runpath" else {edge.name for edge in edges}
     if any(is_there(entry.host / name) for name in ("glibc-hwcaps", *needed)):
@@ -167,7 +167,9 @@ def serves(entry: SearchDir, context: LintContext) -> bool:
     if not os.access(entry.host, os.X_OK) or b"dlopen" in context.imports(entry.owner):
         return True
     # The linker drops a libtorch that defines none of the symbols, as one of another ABI or version.
-    return holds_torch(entry.host) and any(symbol.object == entry.owner.path for symbol in wanted(context))
+    return holds_torch(entry.host) and any(
+        symbol.object == entry.owner.path for symbol in undefined_torch_symbols(context)
+    )
 
 
 def is_there(path: Path) -> bool:

@@ -39,7 +39,7 @@ def changes(context: LintContext, again: Callable[[LintOptions], LintContext]) -
         if differences:
             yield (
                 f"{context.name} is checked without the {name} of this shell ({value}). With it, it {differences}. "
-                f'Pass --env {name}="${name}" to check it so.'
+                f'Pass --env {name}="${name}" to check with it.'
             )
 
 

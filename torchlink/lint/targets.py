@@ -63,7 +63,7 @@ manylinux     2_34  2.34  3.4.29  1.3.13
 manylinux     2_35  2.35  3.4.30  1.3.13
 manylinux     2_39  2.39  3.4.33  1.3.15
 """
-SAME = {
+ALIASES = {
     "alma": "rhel",
     "almalinux": "rhel",
     "rocky": "rhel",
@@ -103,16 +103,16 @@ def parse_target(text: str) -> Mapping[str, Version]:
     if MUSLLINUX.match(wanted):
         return {"GLIBC": ()}
     system, _, release = wanted.replace("-", ":", 1).partition(":")
-    system = SAME.get(system, system)
+    system = ALIASES.get(system, system)
     known = _systems()
     if (system, release) in known:
         return known[system, release]
     releases = [each for name, each in known if name == system]
     if releases and system != "manylinux":
-        major = release.partition(".")[0]  # alma:9.4 serves what alma:9 does
+        major = release.partition(".")[0]  # alma:9.4 has the versions of alma:9
         if system == "rhel" and (system, major) in known:
             return known[system, major]
-        minor = ".".join(release.split(".")[:2])  # and alpine:3.20.3 what alpine:3.20 does
+        minor = ".".join(release.split(".")[:2])  # and alpine:3.20.3 those of alpine:3.20
         if system == "alpine" and (system, minor) in known:
             return known[system, minor]
         what = f"unknown release of {system}: {release}" if release else f"a release of {system} is missing"
@@ -178,7 +178,7 @@ def _nearest(wanted: str) -> str:
 
     aliases = [
         f"{other}:{release}"
-        for other, same in SAME.items()
+        for other, same in ALIASES.items()
         for system, release in _systems()
         if system == same
     ]

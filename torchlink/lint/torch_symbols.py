@@ -47,7 +47,7 @@ def undefined(context: LintContext) -> list[UndefinedSymbol]:
     return [symbol for symbol in context.undefined if (symbol.object, symbol.version) not in lacking]
 
 
-def reached(context: LintContext) -> dict[str, ElfFile]:
+def torch_on_search_path(context: LintContext) -> dict[str, ElfFile]:
     """Return the libraries of libtorch in the search paths of the user's objects, by file name.
 
     For a closure without libtorch, because the linker has dropped all of its libraries.
@@ -58,18 +58,18 @@ def reached(context: LintContext) -> dict[str, ElfFile]:
     return context.linkable_in({place for place in places if holds_torch(place)})
 
 
-def beside(context: LintContext) -> Mapping[str, ElfFile]:
+def torch_outside_closure(context: LintContext) -> Mapping[str, ElfFile]:
     """Return libraries of libtorch outside the closure: of the closure's libtorch, or of one in a search path."""
-    return context.torch_siblings if context.torch else context.once(reached)
+    return context.torch_siblings if context.torch else context.once(torch_on_search_path)
 
 
 def of_torch(symbols: list[UndefinedSymbol], context: LintContext) -> list[UndefinedSymbol]:
     """Return the symbols that belong to libtorch, if the closure has one or a search path leads to one."""
     named = [symbol for symbol in symbols if is_of_torch(symbol.symbol)]
-    return named if named and (context.torch or context.once(reached)) else []
+    return named if named and (context.torch or context.once(torch_on_search_path)) else []
 
 
-def wanted(context: LintContext) -> list[UndefinedSymbol]:
+def undefined_torch_symbols(context: LintContext) -> list[UndefinedSymbol]:
     """Return the symbols of libtorch that the user's objects leave undefined."""
     return of_torch(undefined(context), context)
 
@@ -96,14 +96,17 @@ def is_in_sibling(symbol: UndefinedSymbol, context: LintContext) -> bool:
     """
     user = context.closure.object(symbol.object)
     needed = user.elf.dynamic.needed if user and context.from_text else ()
-    return any(name not in needed and elf.defines(symbol.symbol) for name, elf in beside(context).items())
+    return any(
+        name not in needed and elf.defines(symbol.symbol)
+        for name, elf in torch_outside_closure(context).items()
+    )
 
 
 def not_linked(symbols: list[UndefinedSymbol], context: LintContext) -> dict[str, list[UndefinedSymbol]]:
     """Return the undefined symbols that a libtorch library outside the closure defines, by its file name."""
     found: dict[str, list[UndefinedSymbol]] = {}
     for symbol in of_torch(symbols, context):
-        for name, elf in beside(context).items():
+        for name, elf in torch_outside_closure(context).items():
             if elf.defines(symbol.symbol):
                 found.setdefault(name, []).append(symbol)
                 break
@@ -132,7 +135,7 @@ def accelerator_of(library: str) -> str | None:
 
 
 def other_abi(symbols: list[UndefinedSymbol], context: LintContext) -> list[UndefinedSymbol]:
-    """Return the symbols with libstdc++'s other std::string than libtorch's."""
+    """Return the symbols with the std::string of libstdc++'s other ABI, not libtorch's."""
     abi = torch_abi(context)
     if abi is None:
         return []
@@ -167,10 +170,10 @@ def uses_libcxx(path: str, context: LintContext) -> bool:
 
 
 def abi_of(mangled: str, context: LintContext) -> int | None:
-    """Return the C++ ABI that the std::string of a mangled name shows, None if it does not.
+    """Return the C++ ABI that the std::string in a mangled name reveals, None if it reveals none.
 
     `Ss` is the old string, `__cxx11` and the tag `B5cxx11` are the new one. Under the old ABI the name of a function
-    that only returns a string shows nothing; it is recognised if libtorch has the same name with the tag.
+    that only returns a string reveals nothing; it is recognised if libtorch has the same name with the tag.
     """
     if re.search(NEW_STRING, mangled):
         return 1
@@ -184,7 +187,7 @@ def abi_of(mangled: str, context: LintContext) -> int | None:
     if "Ss" in grammar + mangled[at:]:
         return 0
     libraries = [each.elf for objects in context.torch.values() for each in objects]
-    libraries += beside(context).values()
+    libraries += torch_outside_closure(context).values()
     return 0 if any(elf.defines(name) for name in tagged for elf in libraries) else None
 
 
@@ -193,7 +196,10 @@ def torch_c10(context: LintContext) -> tuple[str, ElfFile] | None:
     if "c10" in context.torch:
         c10 = context.torch["c10"][0]
         return c10.path, c10.elf
-    return next(((elf.name, elf) for name, elf in beside(context).items() if bare_name(name) == "c10"), None)
+    return next(
+        ((elf.name, elf) for name, elf in torch_outside_closure(context).items() if bare_name(name) == "c10"),
+        None,
+    )
 
 
 def torch_abi(context: LintContext) -> int | None:

@@ -1,4 +1,4 @@
-"""The libraries that a binary links but does not use, without those that are linked for another reason."""
+"""The libraries that a binary links but does not use, except those linked for another reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torchlink.lint.context import LintContext
 
 FEW = 16  # more than the number of symbols that compiler and linker add to every library
-EDGES = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_start__", "_bss_end__"})
+LINKER_SYMBOLS = frozenset({"_init", "_fini", "_edata", "_end", "__bss_start", "__bss_start__", "_bss_end__"})
 IMPLIED = r"(libc|libgcc_s|ld-[\w-]+)\.so[.\d]*$|ld64\.so\.\d$"  # gcc links these by default
 CXX_RUNTIME = r"lib(std)?c\+\+(abi)?\.so"  # g++ and clang++ link it by default, and libm with it
 LIBM = r"libm\.so\.\d$"
@@ -84,8 +84,8 @@ def is_implied(name: str, context: LintContext) -> bool:
     if re.match(IMPLIED, name) or re.match(CXX_RUNTIME, name):
         return True
     if re.match(LIBM, name):
-        beside = any(re.match(CXX_RUNTIME, each) for each in elf.dynamic.needed)
-        if beside or elf.find_in_section(".rodata", IN_STATIC_RUNTIME, 0, 0) is not None:
+        with_cxx_runtime = any(re.match(CXX_RUNTIME, each) for each in elf.dynamic.needed)
+        if with_cxx_runtime or elf.find_in_section(".rodata", IN_STATIC_RUNTIME, 0, 0) is not None:
             return True
     return bool(re.match(PARTS_OF_LIBC, name)) and any(need.library == name for need in elf.version_needs())
 
@@ -96,4 +96,4 @@ def is_forwarder(each: LoadedObject) -> bool:
     if elf.interpreter is not None or not elf.dynamic.needed or elf.symbol_count > FEW:
         return False
     symbols = list(elf.dynamic_symbols())
-    return not any(each.binding != "weak" and each.name not in EDGES for each in symbols)
+    return not any(each.binding != "weak" and each.name not in LINKER_SYMBOLS for each in symbols)

@@ -29,7 +29,7 @@ class Row:
 
     path: str  # as the user wrote it, else its root
     libtorch: Libtorch | None
-    error: TorchlinkError | None  # why it cannot be used; None exactly where there is a libtorch
+    error: TorchlinkError | None  # why it cannot be used; None exactly if there is a libtorch
 
     @property
     def version(self) -> str:
@@ -53,7 +53,7 @@ class Cell:
     row: Row
     column: Column
     error: TorchlinkError | None
-    report: VerifyReport | None  # None where nothing was built
+    report: VerifyReport | None  # None if nothing was built
     seconds: float
 
     @property

@@ -1,4 +1,4 @@
-"""Models compiled by AOTInductor: what is in a package (`.pt2`), and unpacking one of its models.
+"""Models compiled by AOTInductor: the contents of a package (`.pt2`), and unpacking one of its models.
 
 A package is a zip archive with `data/aotinductor/NAME/` for each of its models: the library `*.wrapper.so` (before 2.7
 `*.so`), its metadata `*_metadata.json`, its source; and `data/weights/` for weights that are not in the library
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 MODELS = "data/aotinductor/"
 WEIGHTS, CONSTANTS = "data/weights/", "data/constants/"
-DEFAULT = "model"  # what a single model is called
-# What every compiled model exports: torch/csrc/inductor/aoti_runtime/interface.h.
+DEFAULT = "model"  # the name of a single model
+# The exports of every compiled model: torch/csrc/inductor/aoti_runtime/interface.h.
 ENTRY_POINT = "AOTInductorModelContainerCreateWithDevice"
 LARGEST_METADATA = 1 << 20  # bytes
 LARGEST_SOURCE = 64 << 20
-GROWTH, ALLOWANCE = 16, 128 << 20  # how much larger than itself a package may be unpacked
+GROWTH, ALLOWANCE = 16, 128 << 20  # limits on the unpacked size of a package
 PIECE = 1 << 20
 SHOWN = 8  # names of models
 LIBRARIES = (".so", ".dylib", ".pyd", ".dll")
@@ -47,18 +47,18 @@ class CompiledModel(NamedTuple):
     path: Path  # the package, or the library
     name: str  # in the package; "" of a bare library
     library: str  # entry of the package, without its top directory; "" of a bare library
-    metadata: Mapping[str, str]  # "AOTI_DEVICE_KEY": "cpu", …; empty where there is none
-    source: str = ""  # text of `*.wrapper.cpp`; empty where there is none
+    metadata: Mapping[str, str]  # "AOTI_DEVICE_KEY": "cpu", …; empty if there is none
+    source: str = ""  # text of `*.wrapper.cpp`; empty if there is none
     weights: Mapping[str, WeightPlace] = {}  # by their names in the module: those in `data/weights/`
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         return f"{self.path} (model {self.name})" if self.name not in ("", DEFAULT) else str(self.path)
 
 
 class WeightPlace(NamedTuple):
-    """Where a weight is that is not in the library."""
+    """The location of a weight that is not in the library."""
 
     file: str  # in `data/weights/`: what torch.save wrote
     shape: tuple[int, ...]
@@ -67,7 +67,7 @@ class WeightPlace(NamedTuple):
 
 
 def is_compiled_library(path: Path) -> bool:
-    """Whether an ELF file is a model compiled by AOTInductor, from what it exports."""
+    """Whether an ELF file is a model compiled by AOTInductor, judging by its exports."""
     from torchlink.binary.elf import ElfFile
 
     try:
@@ -78,10 +78,10 @@ def is_compiled_library(path: Path) -> bool:
 
 
 def read_library(path: Path) -> CompiledModel:
-    """A bare library, with the metadata that stands beside it where there is some.
+    """A bare library, with the metadata file next to it if there is one.
 
     Raises:
-        MalformedFileError: the metadata is no JSON object of strings.
+        MalformedFileError: the metadata is not a JSON object of strings.
     """
     beside = path.with_name(f"{path.stem}_metadata.json")
     try:
@@ -97,12 +97,12 @@ def read_package(path: Path, wanted: str | None = None) -> CompiledModel:
 
     Args:
         path: the package.
-        wanted: the model's name; the only one, or the one called `model`, where None.
+        wanted: the model's name; None: the only one, or the one called `model`.
 
     Raises:
         ModelError: there is no compiled library in it.
         UsageError: there is no such model, or it has several and none is named.
-        MalformedFileError: it is damaged, or holds what no package holds.
+        MalformedFileError: it is damaged, or contains something that no package contains.
     """
     archive = open_archive(path)
     if archive is None:
@@ -130,10 +130,10 @@ def read_package(path: Path, wanted: str | None = None) -> CompiledModel:
 
 
 def check_names(archive: Archive) -> None:
-    """Refuse entries that libtorch, which unpacks all of them, would write outside its own directory.
+    """Reject entries that libtorch, which unpacks all of them, would write outside its own directory.
 
     Raises:
-        MalformedFileError: there is one, or two have one name.
+        MalformedFileError: there is such an entry, or two have the same name.
     """
     try:
         with zipfile.ZipFile(archive.path) as file:
@@ -141,7 +141,7 @@ def check_names(archive: Archive) -> None:
     except DAMAGE as error:
         not_about_the_file(archive.path, error)
         raise MalformedFileError(f"{archive.path} is damaged.") from error
-    hint = "Do not load it: no torch writes such a package."
+    hint = "Do not load it: torch does not write such packages."
     seen = set()
     for name in names:
         if (
@@ -151,7 +151,7 @@ def check_names(archive: Archive) -> None:
             or name[1:2] == ":"
         ):
             raise MalformedFileError(
-                f"{archive.path}: its entry {shortened(name)!r} leads out of the package.", hint=hint
+                f"{archive.path}: its entry {shortened(name)!r} points outside the package.", hint=hint
             )
         if name in seen:
             raise MalformedFileError(f"{archive.path}: it has two entries {shortened(name)!r}.", hint=hint)
@@ -159,7 +159,7 @@ def check_names(archive: Archive) -> None:
 
 
 def unpack(model: CompiledModel, place: Path) -> Path:
-    """Write what one model of a package needs below `place/package`, with the package itself beside it as a link.
+    """Write what one model of a package needs below `place/package`, with a link to the package next to it.
 
     Raises:
         MalformedFileError: an entry is damaged, or unpacked it is far larger than a package is.
@@ -180,8 +180,8 @@ def unpack(model: CompiledModel, place: Path) -> Path:
     size = sum(entry.size for entry in needed)
     if size > most:
         raise MalformedFileError(
-            f"{model.path}: unpacked it has {size >> 20} MB, far more than a package of its size.",
-            hint="Do not load it: no torch writes such a package.",
+            f"{model.path}: it would unpack to {size >> 20} MB, far more than a package of its size.",
+            hint="Do not load it: torch does not write such packages.",
         )
     root = place / "package"
     root.mkdir()
@@ -237,7 +237,7 @@ def _library(path: Path, name: str, files: list[str]) -> str:
         )
     if any(file.endswith("_compile_flags.json") for file in files):
         raise ModelError(
-            f"{path}: its model {name} is packaged as sources (package_cpp_only), which are to be compiled first.",
+            f"{path}: its model {name} is packaged as sources (package_cpp_only), which must be compiled first.",
             hint="Compile it without aot_inductor.package_cpp_only.",
         )
     raise ModelError(
@@ -250,11 +250,11 @@ def _metadata(text: bytes, subject: str) -> dict[str, str]:
         value = load_json(text)
     except ValueError as error:
         raise MalformedFileError(
-            f"{subject} is no JSON: {error}.", hint="Copy or compile the package again."
+            f"{subject} is not JSON: {error}.", hint="Copy or compile the package again."
         ) from error
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         raise MalformedFileError(
-            f"{subject} is no JSON object of strings.", hint="Copy or compile the package again."
+            f"{subject} is not a JSON object of strings.", hint="Copy or compile the package again."
         )
     return value
 
@@ -263,7 +263,7 @@ def _weights(archive: Archive, inside: str) -> dict[str, WeightPlace]:
     """The weights that the model's `weights_config.json` lists.
 
     Raises:
-        MalformedFileError: it is no such list.
+        MalformedFileError: it is not such a list.
     """
     entry = f"{inside}weights_config.json"
     if entry not in archive.entries:
@@ -276,11 +276,11 @@ def _weights(archive: Archive, inside: str) -> dict[str, WeightPlace]:
                 raise TypeError(name)  # noqa: TRY301 - one sentence for all that it is not
             found[str(name)] = WeightPlace(file, tuple(shape), tuple(strides), offset)
     except (ValueError, TypeError, AttributeError) as error:
-        raise MalformedFileError(f"{archive.path}: {entry} is no list of weights.") from error
+        raise MalformedFileError(f"{archive.path}: {entry} is not a list of weights.") from error
     for name, place in found.items():
         if WEIGHTS + place.file not in archive.entries:
             raise MalformedFileError(
-                f"{archive.path}: the weight {name} is missing: there is no {WEIGHTS}{place.file}.",
+                f"{archive.path}: the weight {name} is missing: no such entry: {WEIGHTS}{place.file}.",
                 hint="Copy or compile the package again.",
             )
     return found

@@ -24,7 +24,7 @@ MOST_UNPACKED = 128 << 20  # bytes of all entries together, more than the file i
 LARGEST_CONTENTS = (
     8 << 20
 )  # bytes of the table of contents: 100,000 entries, which take 700 bytes of memory each
-END_SEARCHED = (1 << 16) + 200  # bytes at the end: the longest comment, and what stands before it
+END_SEARCHED = (1 << 16) + 200  # bytes at the end: the longest comment, and the record before it
 LARGEST_RECORD = 64 << 20  # bytes that are ever read of one entry
 
 
@@ -67,7 +67,7 @@ class Archive:
             raise MalformedFileError(f"{self.path}: the entry {name} is damaged.") from error
 
     def damaged(self) -> str | None:
-        """The first entry up to `LARGEST_RECORD` whose bytes are not those of its checksum; None where all are."""
+        """The first entry up to `LARGEST_RECORD` whose bytes are not those of its checksum; None if all are."""
         name = None
         try:
             with zipfile.ZipFile(self.path) as archive:
@@ -85,14 +85,14 @@ class Archive:
         return None
 
     def contains(self, directory: str, text: bytes) -> bool:
-        """Whether an entry below a directory has a text in it.
+        """Whether an entry below a directory contains a text.
 
         Raises:
             MalformedFileError: one is damaged, or they are larger than `MOST_UNPACKED` in all.
         """
         names = [name for name in self.entries if name.startswith(directory) and name.endswith(".py")]
         if sum(self.entries[name].size for name in names) > MOST_UNPACKED:
-            raise MalformedFileError(f"{self.path}: what is in {directory} is too large to read.")
+            raise MalformedFileError(f"{self.path}: the contents of {directory} are too large to read.")
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for name in names:
@@ -140,7 +140,7 @@ def _pieces(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
 
 
 def _contents_size(path: Path) -> int:
-    """How large the table of contents says that it is; 0 where there is none."""
+    """The size of the table of contents according to the archive; 0 if there is none."""
     with path.open("rb") as file:
         file.seek(max(file.seek(0, 2) - END_SEARCHED, 0))
         tail = file.read()
@@ -155,15 +155,15 @@ def _contents_size(path: Path) -> int:
 
 
 def open_archive(path: Path) -> Archive | None:
-    """The table of contents of a zip archive; None where the file has none (truncated, or no zip at all).
+    """The table of contents of a zip archive; None if the file has none (truncated, or not a zip file).
 
     Raises:
         FileError: the file cannot be read.
-        MalformedFileError: it has more entries than are looked at.
+        MalformedFileError: it has too many entries.
     """
     try:
         if _contents_size(path) > LARGEST_CONTENTS:
-            raise MalformedFileError(f"{path} is a zip archive with too many entries to be looked at.")
+            raise MalformedFileError(f"{path} is a zip archive with too many entries.")
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except OSError as error:

@@ -1,6 +1,6 @@
 """Images as tensors: uint8, height by width by three (red, green, blue).
 
-PNG of eight bits a channel is read here; other formats are left to Pillow, where it is installed.
+PNG with eight bits per channel is read here; other formats are left to Pillow, if installed.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FORMATS = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
-HINT = "Give a PNG of 8 bits a channel, or install Pillow beside torchlink: pip install Pillow"
+HINT = "Give a PNG with 8 bits per channel, or install Pillow in torchlink's environment: pip install Pillow"
 
 
 def image_of_base64(text: str, source: str) -> InlineTensor:
     """The image whose file is written in base64; `source` names it in messages.
 
     Raises:
-        MalformedFileError: no base64, no image, or of a format that is not read.
+        MalformedFileError: not base64, not an image, or of an unsupported format.
     """
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
@@ -66,7 +66,7 @@ def _other(data: bytes) -> InlineTensor:
 
     name = next((name for magic, name in FORMATS.items() if data.startswith(magic)), "")
     if not name:
-        raise MalformedFileError("no image that is known by its first bytes")
+        raise MalformedFileError("not an image of a known format")
     try:
         Image: Any = import_module("PIL.Image")  # noqa: N806 - it is the module's name
     except ImportError:
@@ -104,7 +104,7 @@ def _png(data: bytes) -> InlineTensor:
 
 def _other_png(data: bytes) -> InlineTensor:
     if find_spec("PIL") is None:
-        raise MalformedFileError("a PNG that is interlaced or not of 8 bits a channel")
+        raise MalformedFileError("a PNG that is interlaced or not of 8 bits per channel")
     FORMATS[PNG] = "PNG"
     return _other(data)
 
@@ -145,7 +145,7 @@ def _paeth(left: int, above: int, corner: int) -> int:
 
 
 def _rgb(pixels: bytes, color: int, palette: bytes) -> bytes:
-    """Three bytes a pixel; what is transparent is shown as if it were not."""
+    """Three bytes per pixel; transparency is ignored."""
     channels = CHANNELS[color]
     if color == PALETTE:
         return b"".join(_three(palette, 3 * index) for index in pixels)

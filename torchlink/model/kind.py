@@ -1,6 +1,6 @@
-"""What a model file is, from its bytes: nothing is imported, unpickled or run.
+"""Identifying a model file from its bytes: nothing is imported, unpickled or run.
 
-Where the formats come from: PyTorch's `caffe2/serialize/inline_container.h` (the zip layout),
+The formats are defined in PyTorch's `caffe2/serialize/inline_container.h` (the zip layout),
 `torch/serialization.py` (pickles and tars), `torch/export/pt2_archive/` (`.pt2`), and the magic numbers of
 the other formats' specifications.
 """
@@ -18,12 +18,12 @@ from torchlink.status import not_about_the_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD = 4096  # bytes that are read to tell a kind that is no zip archive
+HEAD = 4096  # bytes that are read to identify a file that is not a zip archive
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """What a file is. `detail` is a noun phrase for a message: "a TorchScript model (file format 3)"."""
+    """The kind of a file. `detail` is a noun phrase for a message: "a TorchScript model (file format 3)"."""
 
     path: Path
     kind: ModelKind
@@ -31,7 +31,7 @@ class ModelFile:
 
 
 def identify(path: Path) -> ModelFile:
-    """Tell what a file is from its bytes; a pipe or a device is never opened.
+    """Identify a file from its bytes; a pipe or a device is never opened.
 
     Raises:
         FileError: there is no such file, or it may not be read.
@@ -63,14 +63,14 @@ def identify(path: Path) -> ModelFile:
     return ModelFile(path, kind, detail)
 
 
-RUN = ("torchscript", "aoti-package", "aoti-library")  # what a loader runs
+RUN = ("torchscript", "aoti-package", "aoti-library")  # the kinds that a loader runs
 
 
 def require_model(path: Path) -> ModelFile:
     """The file, where it is a model that a loader runs: TorchScript, or compiled by AOTInductor.
 
     Raises:
-        ModelError: it is something else; the message says what, the hint what to do.
+        ModelError: it is something else; the message names it, the hint says what to do.
         FileError: there is no such file, or it may not be read.
     """
     found = identify(path)
@@ -86,7 +86,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> FileError:
     """The error for a file that cannot be opened."""
     not_about_the_file(path, error)
     if isinstance(error, FileNotFoundError):
-        return FileError(f"There is no file {path}.", hint="Check the path of the model.")
+        return FileError(f"No such file: {path}.", hint="Check the path of the model.")
     if isinstance(error, PermissionError):
         return FileError(
             f"{path} may not be read: permission denied.", hint="Check its permissions with `ls -l`."

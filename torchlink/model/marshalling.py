@@ -1,6 +1,6 @@
 """Values as JSON, in the marshalling of docs/values.md: `{"type":"tensor","data_type":…,"shape":…,"value":[…]}`.
 
-Arrays are lists, and a number, a string, true, false or null stands for itself.
+Arrays are lists, and a number, a string, true, false or null may be written directly.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def read_json(path: Path) -> Value:
     """The value in a JSON file.
 
     Raises:
-        FileError: larger than is read.
-        MalformedFileError: no JSON, or not this marshalling; the message has the place.
+        FileError: it is too large.
+        MalformedFileError: not JSON, or not this marshalling; the message has the place.
     """
     return value_of_text(read_whole(path, LONGEST), visible(str(path)))
 
@@ -71,7 +71,7 @@ def value_of_json(document: object, source: str) -> Value:
 
 
 def is_marshalled(document: object) -> bool:
-    """Whether a JSON object is this marshalling, and no dict that somebody happens to write the same."""
+    """Whether a JSON object is this marshalling, not an ordinary dict that looks the same."""
     if not isinstance(document, dict):
         return False
     kind = document.get("type")
@@ -156,7 +156,7 @@ class _Reader:
         return dtype
 
     def scalar(self, document: Mapping[str, object], value: object, at: str) -> Value:
-        """A number of Python's: its dtype says which kind."""
+        """A Python number; the dtype determines its type."""
         dtype = self.dtype(document, at)
         number: Value = self.numbers(dtype, [value], f"{at}.value", ())[0]
         return number
@@ -191,7 +191,7 @@ class _Reader:
         if len(value) != count:
             self.wrong(
                 at,
-                f"{len(value)} element{'' if len(value) == 1 else 's'}, and shape {list(shape)} has {count}",
+                f"{len(value)} element{'' if len(value) == 1 else 's'}, but shape {list(shape)} has {count}",
             )
         return value
 
@@ -234,7 +234,7 @@ class _Reader:
             return value
         if type(value) is float and (is_floating(dtype) or (dtype != "bool" and value.is_integer())):
             return value if is_floating(dtype) else int(value)
-        return self.wrong(at, f"{shortened(_shown(value), 24)} is no {dtype}")
+        return self.wrong(at, f"{shortened(_shown(value), 24)} is not {dtype}")
 
     def packed(self, dtype: str, values: list[object], at: str, shape: tuple[int, ...]) -> bytes:
         from torchlink.model.elements import pack
@@ -250,7 +250,7 @@ class _Reader:
             except OverflowError:
                 place = f"{at}[{index}]" if shape else at
                 self.wrong(place, f"{shortened(str(number), 24)} does not fit {dtype}")
-        raise AssertionError  # one of them did not fit
+        raise AssertionError  # unreachable: one of them did not fit
 
     def image(self, text: str, at: str) -> InlineTensor:
         from torchlink.model.image import image_of_base64

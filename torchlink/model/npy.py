@@ -1,4 +1,4 @@
-"""NumPy's `.npy` and `.npz` files: the header says all, the data stay where they are.
+"""NumPy's `.npy` and `.npz` files: only the header is read, the data stay in the file.
 
 The format is NEP 1 (`numpy/lib/format.py`): magic, version, length of a header that is a Python literal.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torchlink.model.values import Value
 
 LONGEST_HEADER = 10_000  # numpy's own limit
-LONGEST_NAME = 100  # letters of a dtype that a message shows
+LONGEST_NAME = 100  # characters of a dtype that a message shows
 MOST_ARRAYS = 10_000
 MOST_UNPACKED = 16 << 20  # bytes of compressed arrays, together
 # A header is a dict of three, in the form of Python's repr; a structured dtype is a list.
@@ -52,7 +52,7 @@ def read_npy(path: Path, start: int, end: int, label: str) -> StoredTensor:
 
 
 def _described(path: Path, raw: bytes, start: int, label: str) -> StoredTensor:
-    """The array that a header describes, which stands at byte `start` of a file."""
+    """The array that the header at byte `start` of a file describes."""
     if not raw.startswith(b"\x93NUMPY") or len(raw) < 12:
         raise MalformedFileError(f"{path} is a damaged NumPy file.")
     prefix = 10 if raw[6] == 1 else 12
@@ -78,7 +78,7 @@ def _described(path: Path, raw: bytes, start: int, label: str) -> StoredTensor:
 
 
 def shape_in(text: str) -> list[int] | None:
-    """The sizes in a tuple such as `(3, 4)` or `(5L,)`; None where it is none, or that of no array."""
+    """The sizes in a tuple such as `(3, 4)` or `(5L,)`; None if it is not a tuple, or not an array's."""
     parts = text.strip("()").split(",")
     if not parts[-1].strip():
         parts.pop()
@@ -103,7 +103,7 @@ def read_npz_values(archive: Archive) -> dict[bool | int | float | str, Value]:
     """The arrays of a `.npz` archive by name; compressed ones of moderate size are unpacked.
 
     Raises:
-        MalformedFileError: damaged, or what is compressed is larger than `MOST_UNPACKED` in all.
+        MalformedFileError: damaged, or the compressed arrays are larger than `MOST_UNPACKED` in total.
     """
     found: dict[bool | int | float | str, Value] = {}
     left = MOST_UNPACKED
@@ -111,7 +111,7 @@ def read_npz_values(archive: Archive) -> dict[bool | int | float | str, Value]:
         entry = archive.entries[name]
         left -= entry.size if entry.method else 0
         if not entry.method or left < 0:
-            start = archive.offset(name)  # which refuses what is compressed
+            start = archive.offset(name)  # which rejects compressed entries
             found[_bare(name)] = read_npy(archive.path, start, start + entry.size, f"[{_bare(name)!r}]")
         else:
             found[_bare(name)] = _unpacked(archive, name)
@@ -130,7 +130,7 @@ def _unpacked(archive: Archive, name: str) -> InlineTensor:
 def _arrays(archive: Archive) -> list[str]:
     names = [name for name in archive.entries if name.endswith(".npy")]
     if len(names) > MOST_ARRAYS:
-        raise MalformedFileError(f"{archive.path} holds more than {MOST_ARRAYS} arrays.")
+        raise MalformedFileError(f"{archive.path} contains more than {MOST_ARRAYS} arrays.")
     return names
 
 

@@ -1,8 +1,8 @@
-"""Kinds of file that tell by their first bytes.
+"""Kinds of file that are identified by their first bytes.
 
 Kinds of zip archive, by the names of their entries.
 
-The kinds of file that are told apart, and what to do to get a TorchScript model from each.
+The kinds of file that are distinguished, and how to get a TorchScript model from each.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ LONGEST_PRODUCER = 64
 
 
 def head_kind(head: bytes, size: int) -> tuple[ModelKind, str]:
-    """The kind of a file that is no zip archive.
+    """The kind of a file that is not a zip archive.
 
     Args:
-        head: its first bytes (4096 where there are as many), not empty.
+        head: its first bytes (up to 4096), not empty.
         size: the whole file's size in bytes.
     """
     for prefix, kind, detail in PREFIXES:
@@ -105,7 +105,7 @@ def _is_onnx(head: bytes) -> bool:
 
 
 def _text_kind(head: bytes) -> tuple[ModelKind, str] | None:
-    """The kind of a text file; None where it is none."""
+    """The kind of a text file; None if it is not text."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "web-page", "a web page"
@@ -121,7 +121,7 @@ def _text_kind(head: bytes) -> tuple[ModelKind, str] | None:
 CONTROL = frozenset(map(chr, range(32))) - frozenset("\t\n\r\f\x1b")
 
 
-# A pickle larger than this is not read just to say more precisely what it holds.
+# A larger pickle is not read just to describe its contents more precisely.
 LARGEST_LOOK = 4 << 20
 REBUILD = "torch._utils._rebuild_"  # how a pickle makes a tensor
 SHOWN = 3
@@ -178,7 +178,7 @@ def _format(archive: Archive) -> str:
 
 
 def _torch_save(archive: Archive) -> tuple[ModelKind, str]:
-    """What a `torch.save` of today holds: a module, a state_dict, or something else."""
+    """The contents of a current `torch.save` file: a module, a state_dict, or something else."""
     from torchlink.model.pickle_reader import read_pickle
 
     general: tuple[ModelKind, str] = ("pickle", "a plain pickle written by torch.save")
@@ -206,7 +206,7 @@ def _torch_save(archive: Archive) -> tuple[ModelKind, str]:
 
 
 def _key_of_weights(checkpoint: dict[object, object]) -> object:
-    """The key of the first dict of tensors in a dict that has no tensors itself; None where there is none."""
+    """The key of the first dict of tensors in a dict that has no tensors itself; None if there is none."""
     from torchlink.model.pickle_reader import Call
 
     known: set[int] = set()  # of values without tensors: a thousand keys may share one
@@ -226,7 +226,7 @@ def _key_of_weights(checkpoint: dict[object, object]) -> object:
 
 
 def _called(value: object) -> str:
-    """The name of what a pickled value is made by; empty for a plain value."""
+    """The name of the callable that makes a pickled value; empty for a plain value."""
     from torchlink.model.pickle_reader import Call
 
     return value.name if isinstance(value, Call) else ""

@@ -1,10 +1,10 @@
 """Reading a pickle as data: its opcodes build inert records, and nothing is ever imported or called.
 
 The opcodes are those of pickle protocols 2 to 5, which `torch.save` and libtorch's own pickler write; the
-text opcodes of protocols 0 and 1 are refused.
+text opcodes of protocols 0 and 1 are rejected.
 
-A few bytes can describe a graph of a size without bounds, so nothing here walks into a value: a key of a dict is
-a plain value or stands for itself, records are shown by their names alone, and the memory of all values is bounded.
+A few bytes can describe a graph of unbounded size, so nothing here descends into a value: a key of a dict is
+a plain value or a unique object, records are shown by their names alone, and the memory of all values is bounded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 << 20  # a pickle of 10,000 tensors has 1.5 MB
 MEMORY = 96 << 20  # bytes that the values may take, by the estimate below
 OF_AN_OPCODE = 96  # bytes of memory that one takes at most: a record and its place in the memo
-OF_A_LETTER = 4  # bytes of memory, where one letter of a string is no Latin one
+OF_A_LETTER = 4  # bytes of memory per character, if one in a string is not Latin-1
 LONGEST_NUMBER = 64  # bytes
 PLAIN_INTEGERS = range(-(1 << 60), 1 << 60)  # two of them never have the same hash
 
@@ -67,14 +67,14 @@ class Persistent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OtherKey:
-    """A key of a dict that is no plain value, and equals no other."""
+    """A key of a dict that is not a plain value, and equals no other."""
 
     value: object = field(repr=False)
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A call that a pickle asks for, not made, with what the pickle then puts into its result."""
+    """A call in a pickle, which is not made, with what the pickle then puts into its result."""
 
     function: object = field(repr=False)
     arguments: object = field(repr=False)
@@ -85,15 +85,15 @@ class Call:
 
     @property
     def name(self) -> str:
-        """What is called, such as `collections.OrderedDict`; empty where it is no name."""
+        """The callable, such as `collections.OrderedDict`; empty if it is not a name."""
         return str(self.function) if isinstance(self.function, Global) else ""
 
 
 def read_pickle(data: bytes) -> object:
     """The value that a pickle describes: plain values and containers, `Global`, `Call` and `Persistent`.
 
-    Sets come as lists. A value that the pickle mentions twice is the same object twice, so what comes back
-    may contain itself: whoever walks it bounds the depth and the number of steps.
+    Sets become lists. A value that the pickle mentions twice is the same object twice, so the result may
+    contain itself: a caller that walks it must bound the depth and the number of steps.
 
     Raises:
         MalformedFileError: not a pickle of protocol 2 or later, damaged, longer than `MAX_BYTES`, or its values take
@@ -129,20 +129,22 @@ class _Machine:
                     raise MalformedFileError(f"The pickle inside has a number of {length} bytes.")
                 memory += OF_A_LETTER * length
             if memory > MEMORY:
-                raise MalformedFileError("The pickle inside holds too many values to be read.")
+                raise MalformedFileError("The pickle inside contains too many values.")
             if name == "STOP":
                 return self.stack.pop()
             step(self, name, argument)
 
     def refuse(self, name: str, _: object) -> None:
         """An opcode that no file of tensors uses; its argument is not read."""
-        raise MalformedFileError(f"The pickle inside uses the opcode {name}, which no file of tensors does.")
+        raise MalformedFileError(
+            f"The pickle inside uses the opcode {name}, which files of tensors do not use."
+        )
 
     def skip(self, _: str, __: object) -> None:
-        """PROTO and FRAME say nothing about values."""
+        """Ignore PROTO and FRAME."""
 
     def push(self, _: str, argument: object) -> None:
-        """A value that stands in the pickle itself."""
+        """A value that is in the pickle itself."""
         self.stack.append(argument)
 
     def literal(self, name: str, _: object) -> None:
@@ -154,7 +156,7 @@ class _Machine:
         self.stack.append(EMPTIES[name]())
 
     def mark(self, _: str, __: object) -> None:
-        """The place that a later opcode takes everything down to."""
+        """A mark, down to which a later opcode pops the stack."""
         self.stack.append(MARK)
 
     def remember(self, _: str, argument: object) -> None:
@@ -175,7 +177,7 @@ class _Machine:
             stack[-count:] = [tuple(stack[-count:])]
 
     def build(self, name: str, _: object) -> None:
-        """Run an opcode that makes something of what is on the stack."""
+        """Run an opcode that builds a value from those on the stack."""
         stack = self.stack
         if name == "TUPLE":
             stack.append(tuple(self.pop_mark()))
@@ -222,7 +224,7 @@ class _Machine:
             stack.pop()
 
     def pop_mark(self) -> list[object]:
-        """Everything above the topmost mark, which goes too."""
+        """Pop everything above the topmost mark, and the mark."""
         values: list[object] = []
         while (value := self.stack.pop()) is not MARK:
             values.append(value)
@@ -243,7 +245,7 @@ def _string(value: object) -> str:
 
 
 def _key(value: object) -> object:
-    """A value as a key whose hash and comparison take no time worth speaking of."""
+    """A value as a key that is cheap to hash and compare."""
     plain = isinstance(value, (str, bytes, float, Global)) or value is None
     if plain or (isinstance(value, int) and value in PLAIN_INTEGERS):
         return value
@@ -274,7 +276,7 @@ def _set_items(target: object, flat: list[object]) -> None:
 
 
 def _steps() -> Iterator[tuple[bytes, Step]]:
-    """What each opcode's byte stands for: its name, what reads its argument, and what runs it."""
+    """The table of opcodes: byte -> name, reader of its argument, and handler."""
     groups: tuple[tuple[Collection[str], Callable[[_Machine, str, object], None]], ...] = (
         (VALUES, _Machine.push),
         (LITERALS, _Machine.literal),

@@ -1,4 +1,4 @@
-"""What a loader has saved: a tree of JSON, and a raw file of its tensors' elements (templates/loader/README.md)."""
+"""Values saved by a loader: a tree of JSON, and a raw file of its tensors' elements (templates/loader/README.md)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def value_of_tree(tree: object, raw: Path) -> Value:
 
     Raises:
         InexpressibleError: a part of it is an object, or a tensor whose elements cannot be read.
-        MalformedFileError: the raw file is shorter than the tree says.
+        MalformedFileError: the raw file is shorter than the tree requires.
     """
     return _value(tree, raw, raw.stat().st_size, "output", 0)
 
@@ -60,14 +60,14 @@ def _value(tree: object, raw: Path, end: int, label: str, depth: int) -> Value:
     if kind == "tensor" and "offset" in tree:
         return _tensor(tree, raw, end, label)
     what = f"a tensor ({tree.get('note', '')})" if kind == "tensor" else f"a {shortened(str(value))}"
-    raise InexpressibleError(f"{label} is {what}, which no file can hold.", hint=MISSING)
+    raise InexpressibleError(f"{label} is {what}, which no file format can store.", hint=MISSING)
 
 
 def _tensor(tree: Mapping[str, Any], raw: Path, end: int, label: str) -> StoredTensor:
     dtype, shape = str(tree["data_type"]), tuple(tree["shape"])
     if dtype not in ITEM_SIZES:
         raise InexpressibleError(
-            f"{label} is a tensor of dtype {dtype}, which no file can hold.", hint=MISSING
+            f"{label} is a tensor of dtype {dtype}, which no file format can store.", hint=MISSING
         )
     strides, step = [1] * len(shape), 1
     for axis in range(len(shape) - 1, -1, -1):
@@ -77,12 +77,12 @@ def _tensor(tree: Mapping[str, Any], raw: Path, end: int, label: str) -> StoredT
 
 
 def _scalar(value: Any) -> bool | int | float | complex:
-    """A number: a complex one comes as a pair."""
+    """A number; a complex one is stored as a pair."""
     return complex(*map(_finite, value)) if isinstance(value, list) else _finite(value)
 
 
 def _finite(value: Any) -> bool | int | float:
-    """A real number: what is not finite comes as a string."""
+    """A real number; a non-finite one is stored as a string."""
     number: bool | int | float = NOT_FINITE[value] if isinstance(value, str) else value
     return number
 
@@ -94,7 +94,7 @@ def _key(tree: Mapping[str, Any], label: str) -> bool | int | float | str:
         number = _scalar(tree["value"])
         assert not isinstance(number, complex)  # noqa: S101 - those are pairs
         return number
-    raise InexpressibleError(f"{label} has a key that is no string, number or bool.", hint=MISSING)
+    raise InexpressibleError(f"{label} has a key that is not a string, number or bool.", hint=MISSING)
 
 
 def _shown(tree: Mapping[str, Any]) -> str:

@@ -61,14 +61,14 @@ def read_safetensors(path: Path) -> dict[bool | int | float | str, Value]:
     except ValueError as error:
         raise MalformedFileError(f"{visible(str(path))}: its header cannot be read: {error}.") from error
     if not isinstance(header, dict):
-        raise MalformedFileError(f"{visible(str(path))}: its header is no JSON object.")
+        raise MalformedFileError(f"{visible(str(path))}: its header is not a JSON object.")
     header.pop("__metadata__", None)
     found = {name: _tensor(path, name, entry, start, end) for name, entry in header.items()}
     return {name: found[name] for name in sorted(found, key=_natural)}
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Sorts `10` behind `9`, and numbers before letters."""
+    """Sort `10` after `9`, and numbers before letters."""
     parts = filter(None, re.split(r"(\d+)", name))
     return [(not part.isdecimal(), whole_number(part) if part.isdecimal() else 0, part) for part in parts]
 
@@ -88,7 +88,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, end: int) -> StoredTe
     if dtype is None:
         raise MalformedFileError(f"{place}: dtype {shortened(repr(kind))} has no counterpart in libtorch.")
     if len(shape) > MOST_DIMENSIONS or not all(type(size) is int and size in INT64 for size in shape):
-        raise MalformedFileError(f"{place}: shape {shortened(str(shape))} is no tensor's.")
+        raise MalformedFileError(f"{place}: shape {shortened(str(shape))} is not a valid shape.")
     strides, step = [1] * len(shape), 1
     for axis in range(len(shape) - 1, -1, -1):
         strides[axis] = step
@@ -96,6 +96,6 @@ def _tensor(path: Path, name: str, entry: Any, start: int, end: int) -> StoredTe
     elements = 0 if 0 in shape else step
     if not 0 <= begin <= stop or stop - begin != elements * ITEM_SIZES[dtype]:
         raise MalformedFileError(
-            f"{place}: {stop - begin} bytes of data, and its shape {shape} needs {elements * ITEM_SIZES[dtype]}."
+            f"{place}: {stop - begin} bytes of data, but its shape {shape} needs {elements * ITEM_SIZES[dtype]}."
         )
     return bounded(StoredTensor(dtype, tuple(shape), tuple(strides), start + begin, path, f"[{name!r}]"), end)

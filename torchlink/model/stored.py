@@ -1,6 +1,6 @@
-"""The dtypes of tensors: torch's names, their sizes, and how the file formats call them.
+"""The dtypes of tensors: torch's names, their sizes, and their names in the file formats.
 
-A tensor that is in a file: what is known of it without reading its data.
+A tensor that is in a file: the facts known without reading its data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# torch's name -> bytes an element, for every dtype that a loader can make; an older libtorch lacks the last of them.
+# torch's name -> bytes per element, for every dtype that a loader can create; an older libtorch lacks the last of them.
 ITEM_SIZES = {
     "float32": 4,
     "float64": 8,
@@ -84,7 +84,7 @@ NUMPY = {
 
 
 def canonical(name: str) -> str | None:
-    """Torch's own name of a dtype (`long` -> `int64`), or None where there is no such dtype."""
+    """Torch's own name of a dtype (`long` -> `int64`), or None if there is no such dtype."""
     bare = name.removeprefix("torch.")
     bare = ALIASES.get(bare, bare)
     return bare if bare in ITEM_SIZES else None
@@ -101,9 +101,9 @@ HOW_TO_SAVE = 'Save the tensors with torch.save(tensors, "tensors.pt") or numpy.
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor whose raw, little-endian elements lie uncompressed in a file.
+    """A tensor whose raw, little-endian elements are stored uncompressed in a file.
 
-    Element (i, j, …) stands at byte `offset + item_size * (i * strides[0] + j * strides[1] + …)` of `path`.
+    Element (i, j, …) is at byte `offset + item_size * (i * strides[0] + j * strides[1] + …)` of `path`.
     """
 
     dtype: str  # torch's name, one of `dtypes.ITEM_SIZES`
@@ -111,12 +111,12 @@ class StoredTensor:
     strides: tuple[int, ...]  # in elements, none negative
     offset: int  # of the first element, in bytes from the file's beginning
     path: Path
-    label: str  # where it stands in what was saved: "" for the only one, "[0]", "['boxes'][1]"
+    label: str  # its place in the saved value: "" for the only one, "[0]", "['boxes'][1]"
 
 
 @dataclass(frozen=True, slots=True)
 class InlineTensor:
-    """A tensor whose elements are at hand: little-endian, in row-major order."""
+    """A tensor whose elements are in memory: little-endian, in row-major order."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -124,7 +124,7 @@ class InlineTensor:
 
 
 def bounded(tensor: StoredTensor, end: int) -> StoredTensor:
-    """The tensor, where all its elements lie before byte `end` of its file.
+    """Check that all elements of a tensor are before byte `end` of its file, and return it.
 
     Raises:
         MalformedFileError: they do not.

@@ -1,4 +1,4 @@
-"""Tensors in files, found without reading their data: dtype, shape, strides and where the bytes lie."""
+"""Tensors in files, found without reading their data: dtype, shape, strides and the location of the bytes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def read_expected(path: Path) -> tuple[StoredTensor, ...]:
     """The tensors of a file, in the order in which they were saved.
 
     Takes `.pt` files of `torch.save` (1.6 and later), of `torch.jit.save` and C++ `torch::save`, `.npy` and
-    `.npz`. Lists, tuples and dicts are gone through in order; what is no tensor in them is left out.
+    `.npz`. Lists, tuples and dicts are traversed in order; values other than tensors are left out.
 
     Raises:
         FileError: the file cannot be read, or is of another kind.
-        MalformedFileError: it is damaged, or holds what cannot be read in place (compressed, sparse,
+        MalformedFileError: it is damaged, or contains something that cannot be read in place (compressed, sparse,
             big-endian, of a dtype that libtorch does not have).
     """
     try:
@@ -50,5 +50,5 @@ def read_expected(path: Path) -> tuple[StoredTensor, ...]:
 
         raise FileError(f"{path} is {identify(path).detail}, not a file of tensors.", hint=HOW_TO_SAVE)
     if not found:
-        raise FileError(f"{path} holds no tensors.", hint=HOW_TO_SAVE)
+        raise FileError(f"{path} contains no tensors.", hint=HOW_TO_SAVE)
     return found

@@ -1,6 +1,6 @@
 """The tensors of a `torch.save`, `torch.jit.save` or C++ `torch::save` archive.
 
-`data.pkl` describes the tensors, `data/<key>` holds each storage's raw elements (`torch/serialization.py`,
+`data.pkl` describes the tensors, `data/<key>` contains each storage's raw elements (`torch/serialization.py`,
 `torch/_utils.py: _rebuild_*`).
 """
 
@@ -31,10 +31,10 @@ PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_paramete
 
 
 def read_archive(path: Path) -> tuple[StoredTensor, ...]:
-    """The tensors of a zip archive that PyTorch or NumPy wrote, in the order of what was saved.
+    """The tensors of a zip archive that PyTorch or NumPy wrote, in the order in which they were saved.
 
     Raises:
-        FileError: the archive is of another kind, or holds objects that are no tensors.
+        FileError: the archive is of another kind, or contains objects that are not tensors.
         MalformedFileError: it is damaged, or a tensor in it cannot be read in place.
     """
     archive = _opened(path)
@@ -44,10 +44,10 @@ def read_archive(path: Path) -> tuple[StoredTensor, ...]:
 
 
 def read_archive_value(path: Path) -> Content:
-    """What was saved in such an archive, with its lists, tuples, dicts, numbers and strings.
+    """The value saved in such an archive, with its lists, tuples, dicts, numbers and strings.
 
     Raises:
-        FileError: the archive is of another kind, or holds objects of other classes.
+        FileError: the archive is of another kind, or contains objects of other classes.
         MalformedFileError: as for `read_archive`.
     """
     archive = _opened(path)
@@ -57,7 +57,7 @@ def read_archive_value(path: Path) -> Content:
 
 
 def _opened(path: Path) -> Archive:
-    """An archive with tensors in it, as far as its table of contents says."""
+    """An archive that contains tensors according to its table of contents."""
     archive = open_archive(path)
     if archive is None:
         raise MalformedFileError(f"{path} is a truncated zip archive.", hint="Copy or download it again.")
@@ -77,7 +77,7 @@ def _saved(archive: Archive) -> object:
 
 
 class _Walk:
-    """Going through an unpickled value for its tensors."""
+    """Searches an unpickled value for its tensors."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -89,7 +89,9 @@ class _Walk:
         for part, where in self.parts(value, label):
             self.looked_at += 1
             if depth > DEEPEST or self.looked_at > MOST:
-                raise MalformedFileError(f"{self.archive.path} holds too many or too deeply nested values.")
+                raise MalformedFileError(
+                    f"{self.archive.path} contains too many or too deeply nested values."
+                )
             if isinstance(part, StoredTensor):
                 yield part
             else:
@@ -99,7 +101,7 @@ class _Walk:
         """A value with its containers."""
         self.looked_at += 1
         if depth > DEEPEST or self.looked_at > MOST:
-            raise MalformedFileError(f"{self.archive.path} holds too many or too deeply nested values.")
+            raise MalformedFileError(f"{self.archive.path} contains too many or too deeply nested values.")
         if isinstance(value, dict):
             return self.mapping(value.items(), label, depth)
         if isinstance(value, (list, tuple)):
@@ -114,7 +116,7 @@ class _Walk:
         ):
             return value
         raise FileError(
-            f"{self.place(label)} holds {_what(value)}, which no argument can be.", hint=HOW_TO_SAVE
+            f"{self.place(label)} contains {_what(value)}, which cannot be an argument.", hint=HOW_TO_SAVE
         )
 
     def mapping(self, items: Iterable[tuple[object, object]], label: str, depth: int) -> Value:
@@ -130,7 +132,7 @@ class _Walk:
         return made
 
     def called_value(self, call: Call, label: str, depth: int) -> Value:
-        """What a call would give."""
+        """The result that a call would have."""
         match call.name, call.arguments:
             case ("torch.Size", (tuple() | list() as sizes,)):
                 return self.value(tuple(sizes), label, depth + 1)
@@ -146,7 +148,7 @@ class _Walk:
         return part if isinstance(part, StoredTensor) else self.value(part, where, depth + 1)
 
     def place(self, label: str) -> str:
-        """The file, and where in it."""
+        """The file, and the place in it."""
         return f"{self.archive.path}{label and f': {label}'}"
 
     def parts(self, value: object, label: str) -> Iterator[tuple[object, str]]:
@@ -159,7 +161,7 @@ class _Walk:
             yield from self.called(value, label)
 
     def called(self, call: Call, label: str) -> Iterator[tuple[object, str]]:
-        """The parts of what a call would give: a tensor, a parameter, a dict or a TorchScript object."""
+        """The parts of the result that a call would have: a tensor, a parameter, a dict or a TorchScript object."""
         name = call.name
         arguments = call.arguments if isinstance(call.arguments, tuple) else ()
         if name in (REBUILD, f"{REBUILD}_v2", f"{REBUILD}_v3"):
@@ -172,7 +174,7 @@ class _Walk:
             yield from ((part, f"{label}[{_shown(key)}]") for key, part in call.state.items())
         else:
             raise FileError(
-                f"{self.archive.path} holds a {name[:LONGEST_KEY] or 'nameless call'}, which is no plain tensor.",
+                f"{self.archive.path} contains a {name[:LONGEST_KEY] or 'call without a name'}, not a plain tensor.",
                 hint=HOW_TO_SAVE,
             )
 
@@ -223,7 +225,7 @@ class _Walk:
 
 
 def _what(value: object) -> str:
-    """A value that no argument can be, for a message."""
+    """A value that cannot be an argument, described for a message."""
     if isinstance(value, int):
         return "a number that does not fit int64"
     name = str(value)[:LONGEST_KEY] if isinstance(value, Global) else type(value).__name__.lower()
@@ -239,6 +241,6 @@ def _shown(key: object) -> str:
 
 
 def _integers(values: object) -> tuple[int, ...]:
-    """A tuple of integers; whatever else stands there becomes a -1, which `bounded` refuses."""
+    """A tuple of integers; anything else becomes -1, which `bounded` rejects."""
     given = values if isinstance(values, tuple) else (values,)
     return tuple(value if isinstance(value, int) and value in INT64 else -1 for value in given)

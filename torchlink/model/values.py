@@ -1,6 +1,6 @@
 """Values in files: tensors, and the lists, tuples, dicts, numbers and strings around them, read without unpickling.
 
-The data of a tensor stay where they are, but for those of JSON and of images.
+The data of a tensor stay in the file, except for JSON and images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Content(NamedTuple):
 
 
 def read_values(path: Path) -> Content:
-    """What a file holds; which kind of file it is, its first bytes tell.
+    """The contents of a file, whose kind is determined from its first bytes.
 
     Raises:
         FileError: it cannot be read, is of another kind, or holds something that no argument can be.

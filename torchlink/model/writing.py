@@ -28,11 +28,11 @@ NUMPY_NAMES = {dtype: ("|" if ITEM_SIZES[dtype] == 1 else "<") + name for name, 
 SAFETENSORS_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 STORAGE_NAMES = {dtype: name for name, dtype in STORAGES.items()}
 ALONE = "output"  # the name of a value that is one tensor or number
-HINT = "Save to .pt or .json, which hold every value."
+HINT = "Save to .pt or .json, which can store every value."
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a file whose name says no format that is written.
+    """Reject a file whose suffix is not that of a format that can be written.
 
     Raises:
         UsageError: it does not.
@@ -98,7 +98,7 @@ def _flat(value: Value, name: str) -> Iterator[tuple[str, StoredTensor | InlineT
         yield name or ALONE, value
     elif isinstance(value, str):
         raise InexpressibleError(
-            f"{_shown(name or ALONE)} is a string, and this format holds only tensors.", hint=HINT
+            f"{_shown(name or ALONE)} is a string, but this format stores only tensors.", hint=HINT
         )
     elif value is not None:
         kinds: tuple[tuple[type, str], ...] = (
@@ -151,7 +151,7 @@ def _behind(start: bytes, tensor: StoredTensor | InlineTensor) -> Iterator[bytes
 
 
 def _write_safetensors(value: Value, file: IO[bytes]) -> None:
-    # The widest first: then each lies where its elements are aligned.
+    # The widest first, so that all elements are aligned.
     tensors = dict(sorted(flattened(value).items(), key=lambda item: -ITEM_SIZES[item[1].dtype]))
     header: dict[str, object] = {}
     at = 0

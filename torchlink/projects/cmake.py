@@ -12,7 +12,7 @@ from torchlink.emit.templates import render
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torchlink.plan import LinkPlan
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # The directory of torchlink's prefix in a project, so that no committed file contains a path of this machine.
 PREFIX_DIR = ".torchlink"
 BUILD_DIR = "build"
+PRECOMPILE = "PRECOMPILE_TORCH"  # the option of CMakeLists.txt that precompiles libtorch's header
 TARGET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
 # Names of CMake's own targets (policy CMP0037) and of those that TorchConfig.cmake defines.
 RESERVED = frozenset({
@@ -76,8 +77,9 @@ def project(
 
 
 def presets() -> str:
-    """Return `CMakePresets.json` with the preset `default`, which is independent of the machine.
+    """Return `CMakePresets.json` with the presets `default` and `pch`, which are independent of the machine.
 
+    `pch` precompiles libtorch's header in a build directory of its own.
     From version 3 (CMake 3.21) a preset needs no generator.
     """
     variables = {
@@ -92,7 +94,14 @@ def presets() -> str:
         "binaryDir": f"${{sourceDir}}/{BUILD_DIR}",
         "cacheVariables": variables,
     }
-    return _presets("default", configure, {"cmakeMinimumRequired": {"major": 3, "minor": 21, "patch": 0}})
+    precompiled = {
+        "name": "pch",
+        "displayName": "Release, with a precompiled header",
+        "inherits": "default",
+        "binaryDir": f"${{sourceDir}}/{BUILD_DIR}-pch",
+        "cacheVariables": {PRECOMPILE: "ON"},
+    }
+    return _presets([configure, precompiled], {"cmakeMinimumRequired": {"major": 3, "minor": 21, "patch": 0}})
 
 
 def user_presets(tools: ProjectTools) -> str:
@@ -106,10 +115,10 @@ def user_presets(tools: ProjectTools) -> str:
     }
     if tools.launcher:
         configure["cacheVariables"] = {"CMAKE_CXX_COMPILER_LAUNCHER": tools.launcher}
-    return _presets("local", configure, {})
+    return _presets([configure], {})
 
 
-def _presets(name: str, configure: Mapping[str, object], more: Mapping[str, object]) -> str:
-    build = {"name": name, "configurePreset": name}
-    text = {"version": 3, **more, "configurePresets": [configure], "buildPresets": [build]}
+def _presets(configure: Sequence[Mapping[str, object]], more: Mapping[str, object]) -> str:
+    build = [{"name": each["name"], "configurePreset": each["name"]} for each in configure]
+    text = {"version": 3, **more, "configurePresets": configure, "buildPresets": build}
     return json.dumps(text, indent=2) + "\n"

@@ -16,8 +16,8 @@ class HeadersRemedy(NamedTuple):
 
     message: str  # one sentence
     names: tuple[str, ...]  # of the headers
-    command: str  # for a shell; empty where none can help
-    packages: tuple[str, ...]  # that contain them; empty where libtorch has no companion packages
+    command: str  # for a shell; empty if none can help
+    packages: tuple[str, ...]  # that contain them; empty if libtorch has no companion packages
     toolkit: str  # "a CUDA 13 toolkit (CUDA_HOME)"
 
     @property
@@ -28,7 +28,7 @@ class HeadersRemedy(NamedTuple):
 
 
 def headers_remedy(libtorch: Libtorch) -> HeadersRemedy | None:
-    """Return what installs the missing headers; None where they are complete, or not needed at all."""
+    """Return what installs the missing headers; None if they are complete, or not needed at all."""
     missing = missing_headers(libtorch)
     if missing is None:
         return None

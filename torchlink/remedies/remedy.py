@@ -27,7 +27,7 @@ class Remedy(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The command or the sentence; empty where nothing is known."""
+        """The command or the sentence; empty if nothing is known."""
         return self.command or self.sentence
 
 

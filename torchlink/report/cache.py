@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlink.compilation.cache import Kept
+    from torchlink.compilation.loader import BuiltLoader
 
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -75,3 +76,29 @@ def age_text(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
     return "now"
+
+
+def loaders_json(built: Mapping[str, BuiltLoader]) -> dict[str, object]:
+    """Return the loaders that are in the cache now as one object."""
+    return {
+        "schema": 1,
+        "loaders": [
+            {
+                "program": program,
+                "path": str(loader.path),
+                "cached": loader.cached,
+                "compile_seconds": loader.compile_seconds,
+                "command": loader.command,
+            }
+            for program, loader in built.items()
+        ],
+    }
+
+
+def loaders_text(built: Mapping[str, BuiltLoader]) -> str:
+    """Return a line for each of the loaders that are in the cache now."""
+    return "".join(
+        f"{program}: {visible(str(loader.path))} "
+        f"({'already built' if loader.cached else f'built in {loader.compile_seconds:.1f} s'})\n"
+        for program, loader in built.items()
+    )

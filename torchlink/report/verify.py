@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LABEL = 9  # columns
 DETAILS = 12  # lines of an exception's text that are shown
 PRINTED = 5  # lines of what a model printed that are shown
-LONGEST_INPUT = 400  # letters of an argument that are shown
+LONGEST_INPUT = 400  # characters of an argument that are shown
 OUTPUTS = 40  # outputs that are shown
 BRIEF = 3  # outputs that a line has room for
 NAMED = 5  # models that the last line names
@@ -33,11 +33,11 @@ WAYS = {"cxx": "", "cmake": " through a CMake project", "nim": " through a Nim p
 
 
 def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> dict[str, object]:
-    """The JSON contract's object; with exit code 2 it has the first such `error`, too.
+    """The object of the JSON contract; with exit code 2 it also has the first such `error`.
 
     Args:
         report: what to show.
-        findings: what lint says of the loader; None where it was not linted.
+        findings: lint's findings for the loader; None if it was not linted.
     """
     loader = report.loader
     result: dict[str, object] = {
@@ -73,12 +73,12 @@ def to_json(report: VerifyReport, findings: Sequence[Finding] | None = None) -> 
 
 
 def shard_to_json(report: VerifyReport) -> dict[str, object]:
-    """`shard`, where the report is on a part of the models only."""
+    """`shard`, if the report covers only a part of the models."""
     return {"shard": report.shard._asdict()} if report.shard else {}
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
-    """How many findings there are of each severity, the worst first."""
+    """The number of findings of each severity, the most severe first."""
     return {
         severity.value: sum(finding.severity is severity for finding in findings)
         for severity in reversed(Severity)
@@ -86,7 +86,7 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def model_to_json(model: ModelResult) -> dict[str, object]:
-    """One entry of `models`; of an earlier run as it was then."""
+    """One entry of `models`; an entry of an earlier run unchanged."""
     if model.recorded is not None:
         return dict(model.recorded)
     return {
@@ -118,7 +118,7 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, object]:
-    """A model's `expected` or `against`; what is infinite is a string, what could not be subtracted null."""
+    """A model's `expected` or `against`; an infinite difference is a string, one that cannot be computed is null."""
     return {
         "to": comparison.to,
         "ok": comparison.ok,
@@ -178,7 +178,7 @@ def to_text(
 
     Args:
         report: what to show.
-        findings: what lint says of the loader; None where it was not linted.
+        findings: lint's findings for the loader; None if it was not linted.
         color: write ANSI colours; only for a terminal.
         verbose: show all lines of an exception's text.
     """
@@ -202,7 +202,11 @@ def head(report: VerifyReport, findings: Sequence[Finding] | None = None, *, col
         lines.append(_row("loader", origin + WAYS[report.via]))
     if report.loader is not None and report.emulator is not None:
         command = shlex.join(report.emulator.command)
-        lines.append(_row("run by", visible(f"{command}: emulated, for it is for {report.emulator.machine}")))
+        lines.append(
+            _row(
+                "run by", visible(f"{command}: emulated, because the loader is for {report.emulator.machine}")
+            )
+        )
     if report.loader is not None and findings:
         lines += _lint(findings, str(report.loader.path), color=color)
     return "\n".join(lines) + "\n"
@@ -214,7 +218,7 @@ def model_to_text(model: ModelResult, *, color: bool = False, verbose: bool = Fa
 
 
 def tail(report: VerifyReport, findings: Sequence[Finding] | None = None, *, color: bool = False) -> str:
-    """How many of several models are ok, and why the command fails where all are."""
+    """The number of models that are ok, and why the command fails although all are."""
     lines: list[str] = []
     if len(report.models) > 1 or report.interrupted:
         good = report.ok and not report.interrupted
@@ -257,11 +261,11 @@ def counted(models: Sequence[ModelResult], *, interrupted: bool = False) -> str:
 
 def titles(width: int) -> str:
     """The line above those of `model_line`."""
-    return f"{'':<7} {'model':<{width}} {'load':>9} {'forward':>9} {'then':>9} {'memory':>9}  output"
+    return f"{'':<7} {'model':<{width}} {'load':>9} {'forward':>9} {'later':>9} {'memory':>9}  output"
 
 
 def model_line(model: ModelResult, width: int, *, color: bool = False, verbose: bool = False) -> str:
-    """One of many models, on one line; below it why it failed.
+    """One of many models on one line, and below it why it failed.
 
     Args:
         model: what to show.
@@ -314,7 +318,7 @@ def _model(model: ModelResult, *, color: bool, verbose: bool = False) -> Iterato
         yield _row("" if number else "input", visible(line))
     if model.forward_ms is not None:
         memory = "" if model.peak_rss_mb is None else f", peak memory {model.peak_rss_mb:.0f} MiB"
-        then = f" first, {_time(min(model.again_ms))} then" if model.again_ms else ""
+        then = f" first, {_time(min(model.again_ms))} later" if model.again_ms else ""
         yield _row("forward", f"{_time(model.forward_ms)}{then}{memory}")
     shown = model.outputs[:OUTPUTS]
     for output in shown:
@@ -345,7 +349,7 @@ def _compared(model: ModelResult, *, color: bool) -> Iterator[str]:
 
 
 def _comparison(comparison: Comparison, *, color: bool) -> str:
-    """How far two runs are apart, in one line; what is wrong in detail is in the model's error."""
+    """The difference of two runs in one line; the details are in the model's error."""
     wrong = sum(not output.ok for output in comparison.outputs)
     absolute, relative = comparison.max_abs_error, comparison.max_rel_error
     apart = f"greatest difference {difference(absolute)} absolute, {difference(relative)} relative"
@@ -357,7 +361,7 @@ def _comparison(comparison: Comparison, *, color: bool) -> str:
 
 
 def _inputs(model: ModelResult) -> list[str]:
-    """One line an argument; where torchlink worked them out, with the reason."""
+    """One line per argument, with the reason if torchlink worked it out."""
     reasons = {taken.why for taken in model.inputs} - {GIVEN}
     if reasons:
         tries = model.input_tries or 1
@@ -398,7 +402,7 @@ def _error(model: ModelResult, *, color: bool, verbose: bool) -> Iterator[str]:
 
 
 def _name(label: str) -> str:
-    """Where an output stands; the only one needs no name."""
+    """The label of an output; a single output needs none."""
     return "" if label == "output" else f"{label.removeprefix('output').removeprefix('.')}: "
 
 

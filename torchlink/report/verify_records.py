@@ -90,7 +90,7 @@ def read_records(path: Path) -> list[Recorded]:
         if record is None:
             if number == len(lines) - 1:
                 break
-            raise MalformedFileError(f"{path}: line {number + 1} is no JSON of torchlink.", hint=HINT)
+            raise MalformedFileError(f"{path}: line {number + 1} is not torchlink's JSON.", hint=HINT)
         if record.get("event") == "model":
             entry = {
                 key: value for key, value in record.items() if key not in ("event", "identity", "number")
@@ -131,8 +131,8 @@ def read_report(path: Path) -> dict[str, Any]:
     if "models" not in report and isinstance(report.get("error"), dict):
         error = report["error"]
         raise MalformedFileError(
-            f"{path}: this verification could not be done: {error.get('message')}",
-            hint="Run it again, and merge what it then prints.",
+            f"{path}: this verification could not run: {error.get('message')}",
+            hint="Run it again, and merge its new output.",
         )
     models = report.get("models")
     if not (isinstance(models, list) and all(isinstance(each, dict) and "path" in each for each in models)):
@@ -216,12 +216,12 @@ def _joined(reports: Sequence[tuple[Path, dict[str, Any]]]) -> list[Any]:
             continue
         number, parts = shard.get("number"), shard.get("of")
         if not (isinstance(number, int) and isinstance(parts, int) and 1 <= number <= parts):
-            raise MalformedFileError(f"{path}: its shard is no part of anything.", hint=HINT)
+            raise MalformedFileError(f"{path}: its shard number is invalid.", hint=HINT)
         if number in shards:
-            raise FileError(f"{path}: shard {number}/{parts} is there twice.", hint="Name each report once.")
+            raise FileError(f"{path}: shard {number}/{parts} is given twice.", hint="Name each report once.")
         if of not in (0, parts):
             raise FileError(
-                f"{path}: a shard of {parts}, others are of {of}.", hint="Merge the shards of one run."
+                f"{path}: one of {parts} shards, but others are of {of}.", hint="Merge the shards of one run."
             )
         of = parts
         shards[number] = report["models"]

@@ -159,6 +159,12 @@ def is_torchlink(command: str) -> bool:
     return any(word.rpartition("/")[2] in OWN_PROGRAMS for word in command.split())
 
 
+def has_launcher(compiler: Compiler) -> bool:
+    """Return whether the command starts a launcher: `ccache g++`, or a link to one (`/usr/lib/ccache/g++`)."""
+    posing = Path(os.path.realpath(compiler.path)).name in LAUNCHERS
+    return posing or _compiler_position(compiler.command) > 0
+
+
 def _compiler_position(arguments: Sequence[str]) -> int:
     """Return the index of the compiler in a command: the first program that is not a launcher."""
     for index, argument in enumerate(arguments[:-1]):
@@ -258,7 +264,7 @@ def held_back_by_library(kind: str, version: Version, libstdcxx: int | None, sta
 
 
 def first_version(kind: str, standard: int) -> str:
-    """Return the first version of a kind of compiler with a standard, `11`, for messages; empty where unknown."""
+    """Return the first version of a kind of compiler with a standard, `11`, for messages; empty if unknown."""
     for std, since in COMPILERS.get(kind, ()):
         if std == standard:
             return ".".join(map(str, since))

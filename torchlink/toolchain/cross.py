@@ -37,7 +37,7 @@ QEMU_PREFIX = "QEMU_LD_PREFIX"  # the user's root directory of another machine's
 def default_compiler(libtorch: Libtorch) -> Compiler | None:
     """Return the compiler to plan for when the user names none with an option.
 
-    For a libtorch for another machine this is an installed cross compiler. None where there is none, or where $CXX
+    For a libtorch for another machine this is an installed cross compiler. None if there is none, or if $CXX
     compiles for a machine other than libtorch's: the flags are then for a compiler elsewhere.
 
     Raises:
@@ -54,7 +54,7 @@ def default_compiler(libtorch: Libtorch) -> Compiler | None:
 
 
 def cxx_variable() -> str:
-    """Return the value of $CXX; empty where that is torchlink itself."""
+    """Return the value of $CXX; empty if that is torchlink itself."""
     named = os.environ.get("CXX", "").strip()
     return "" if is_torchlink(named) or INSIDE in os.environ else named
 
@@ -106,7 +106,7 @@ def no_compiler_for(libtorch: Libtorch, compiler: Compiler | None) -> LibtorchUn
     if libtorch.platform != "linux":
         return LibtorchUnusableError(
             f"{subject}this machine is {this_machine()}: nothing built against it can run here.",
-            hint="`torchlink flags` prints its flags all the same; verify on such a machine.",
+            hint="`torchlink flags` still prints its flags; verify on such a machine.",
         )
     if libtorch.packed:
         return LibtorchUnusableError(

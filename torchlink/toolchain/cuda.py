@@ -38,9 +38,9 @@ class MissingHeaders(NamedTuple):
     """CUDA's own headers that neither the companion packages nor a toolkit provides."""
 
     names: tuple[str, ...]
-    # As `Libtorch.missing_libraries`, one for each header; empty where libtorch has no companion packages to add to
+    # As `Libtorch.missing_libraries`, one for each header; empty if libtorch has no companion packages to add to
     packaged: tuple[MissingLibrary, ...]
-    cuda: str  # the major version of CUDA, empty where unknown
+    cuda: str  # the major version of CUDA, empty if unknown
 
 
 def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
@@ -63,7 +63,7 @@ def cuda_include_dirs(libtorch: Libtorch) -> tuple[Path, ...]:
 
 
 def missing_headers(libtorch: Libtorch) -> MissingHeaders | None:
-    """Return what `cuda_include_dirs` did not find; None where it found everything or no headers are needed."""
+    """Return what `cuda_include_dirs` did not find; None if it found everything or no headers are needed."""
     if not _has_cuda_here(libtorch) or cuda_include_dirs(libtorch):
         return None
     packages = _package_dirs(libtorch)

@@ -39,7 +39,7 @@ class Emulator(NamedTuple):
 
     program: Path  # qemu-aarch64, qemu-aarch64-static
     machine: str  # the emulated machine: "aarch64"
-    # For -L: the directory that is `/` for that machine, with its loader in `lib/`; None where its libraries are
+    # For -L: the directory that is `/` for that machine, with its loader in `lib/`; None if its libraries are
     # installed next to this machine's own
     sysroot: Path | None
     library_dirs: tuple[str, ...] = ()  # with dependencies of libtorch that only the compiler finds
@@ -84,7 +84,7 @@ def find_emulator(machine: str) -> Path | None:
 
 
 def emulator_for(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
-    """Return the emulator for programs built against a libtorch; None where they need none.
+    """Return the emulator for programs built against a libtorch; None if they need none.
 
     Raises:
         ToolMissingError: there is no emulator, or a library of that machine is missing.
@@ -111,7 +111,7 @@ def emulator_for(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
 
 
 def command_for(machine: str, compiler: Compiler) -> str | None:
-    """Return the shell command that runs a compiler's program here when put before it; None where there is none."""
+    """Return the shell command that runs a compiler's program here when put before it; None if there is none."""
     if machine in COMPATIBLE.get(this_machine().arch, ()):
         return None
     program = find_emulator(machine)
@@ -190,7 +190,7 @@ def is_for(library: Path, machine: str) -> bool:
 
 
 def packages(names: tuple[str, ...], machine: str) -> str:
-    """Return how to install libraries on Debian and Ubuntu; empty where a package is unknown."""
+    """Return how to install libraries on Debian and Ubuntu; empty if a package is unknown."""
     arch = DEBIAN_ARCH.get(machine, machine)
     known = [DEBIAN_PACKAGES.get(name) for name in names]
     if not all(known):

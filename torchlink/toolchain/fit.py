@@ -98,7 +98,7 @@ def cxx_standard(libtorch: Libtorch, compiler: Compiler | None, wanted: int | No
     library = held_back_by_library(compiler.kind, compiler.version, compiler.libstdcxx, least)
     if library and not wanted:
         raise ToolUnfitError(
-            f"{compiler.name} uses libstdc++ {compiler.libstdcxx}, which has no working C++{least}, and the headers of "
+            f"{compiler.name} uses libstdc++ {compiler.libstdcxx}, which has no working C++{least}, but the headers of "
             f"{libtorch.root} need it.",
             hint=f"Install libstdc++ {library} or newer (Debian, Ubuntu: apt install libstdc++-{library}-dev).",
         )

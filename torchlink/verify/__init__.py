@@ -1,1 +1,1 @@
-"""Running the reference loader on a model and checking what came out."""
+"""Running the reference loader on a model and checking the outputs."""

@@ -1,6 +1,6 @@
 """Why a GPU cannot be used, from the exception that libtorch throws for its first CUDA tensor.
 
-A device that stands in the model's own code, where this libtorch or this machine does not have it.
+Also a device named in the model's own code that this libtorch or this machine lacks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Cause(NamedTuple):
-    """One thing that keeps libtorch from the GPU."""
+    """A reason why libtorch cannot use the GPU."""
 
-    said: re.Pattern[str]  # what stands in the exception's sentence
-    sentence: str  # behind "This is a CUDA 13.2 build"
+    said: re.Pattern[str]  # matches the exception's sentence
+    sentence: str  # follows "This is a CUDA 13.2 build"
     hint: str
 
 
@@ -27,24 +27,24 @@ CAUSES = (
     Cause(
         re.compile(r"Found no NVIDIA driver"),
         "and {library} was loaded, but there is no NVIDIA driver",
-        "Install NVIDIA's driver, or say --device cpu.",
+        "Install NVIDIA's driver, or use --device cpu.",
     ),
     Cause(
         re.compile(r"driver on your system is too old \(found version (\d+)\)"),
-        "and {library} was loaded, but the NVIDIA driver here is too old: it serves CUDA {version} and older",
-        "Update the driver, take a libtorch of CUDA {version} or older, or say --device cpu.",
+        "and {library} was loaded, but the NVIDIA driver here is too old: it supports CUDA {version} and older",
+        "Update the driver, use a libtorch built for CUDA {version} or older, or use --device cpu.",
     ),
     Cause(
         re.compile(r"No CUDA GPUs are available|no CUDA-capable device|might not have a CUDA gpu"),
-        "and {library} was loaded, but the NVIDIA driver shows it no GPU",
-        "Look at nvidia-smi and CUDA_VISIBLE_DEVICES, or say --device cpu.",
+        "and {library} was loaded, but the NVIDIA driver reports no GPU",
+        "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu.",
     ),
     Cause(
         re.compile(
             r"without ATen_(?:cuda|hip) library|from the 'CUDA' backend|[Nn]ot linked with support for"
         ),
         "but {library} was not loaded",
-        "Leave --cpu away, or say --device cpu.",
+        "Omit --cpu, or use --device cpu.",
     ),
 )
 
@@ -53,7 +53,7 @@ def no_gpu(said: str, libtorch: Libtorch) -> DeviceFailedError:
     """The error for a GPU that libtorch cannot use.
 
     Args:
-        said: the exception's decisive sentence.
+        said: the decisive sentence of the exception.
         libtorch: for which accelerator it was built.
     """
     names = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU"}
@@ -63,7 +63,7 @@ def no_gpu(said: str, libtorch: Libtorch) -> DeviceFailedError:
     for cause in CAUSES:
         match = cause.said.search(said)
         if match:
-            # CUDA counts its versions so: 12020 is 12.2.
+            # CUDA encodes its versions: 12020 is 12.2.
             number = int(match[1]) if match.lastindex else 0
             version = f"{number // 1000}.{number % 1000 // 10}"
             return DeviceFailedError(
@@ -71,11 +71,11 @@ def no_gpu(said: str, libtorch: Libtorch) -> DeviceFailedError:
                 hint=cause.hint.format(version=version),
             )
     return DeviceFailedError(
-        f"The GPU is not usable, though this is a {build}: {said}", hint="Say --device cpu."
+        f"The GPU is not usable, although this is a {build}: {said}", hint="Use --device cpu."
     )
 
 
-# What libtorch says of a device that it was not built for, or that is not here.
+# libtorch's errors about a device that it was not built for, or that is missing.
 BACKEND = re.compile(
     r"with arguments from the '(?:Sparse|SparseCsr|Quantized|NestedTensor)?"
     r"(?P<device>CUDA|HIP|MPS|XPU|XLA|HPU|IPU|MTIA|Vulkan|Metal|Lazy|VE|PrivateUse1)' backend"
@@ -104,20 +104,20 @@ class SourceLine(NamedTuple):
 
 
 def device_in_model(message: str, libtorch: Libtorch, *, verbose: bool = False) -> DeviceFailedError | None:
-    """The error for a forward that asks for a device which is not here; None for other exceptions.
+    """The error for a forward that asks for a device that is missing; None for other exceptions.
 
     Args:
         message: the text of the exception.
         libtorch: what the loader was built against.
-        verbose: keep all of the text, libtorch's list of backends included.
+        verbose: keep the whole text, libtorch's list of backends included.
     """
     place = place_of(message)
     at = f": {place.where}: {place.code}" if place else ""
     lines = tuple(line for line in message.splitlines() if line.strip()) if verbose else ()
     if NO_VALUES in message:
         return DeviceFailedError(
-            f"forward reads a tensor on the device meta, which holds shapes and no values{at}",
-            hint="Make that tensor on the device of an input (x.device) instead.",
+            f"forward reads a tensor on the meta device, which has shapes but no values{at}",
+            hint="Create that tensor on the device of an input (x.device) instead.",
             details=lines,
         )
     device = "CUDA" if CUDA.search(message) else _named(message)
@@ -131,21 +131,21 @@ def device_in_model(message: str, libtorch: Libtorch, *, verbose: bool = False) 
     )
     asks = "Its code names" if place and device.lower() in place.code.lower() else "It needs"
     hint = (
-        f"{asks} the device: take that of an input instead (x.device), or save the model again from the CPU "
+        f"{asks} the device: use the device of an input instead (x.device), or save the model again from the CPU "
         "(model.cpu(), then script or trace again)"
     )
     hint += (
         "; or name a CUDA build with --libtorch and run it with --device cuda." if device == "CUDA" else "."
     )
     return DeviceFailedError(
-        f"forward asks for {f'the device {device}' if device != ANY else 'an accelerator'}, and {lacks}{at}",
+        f"forward asks for {f'the device {device}' if device != ANY else 'an accelerator'}, but {lacks}{at}",
         hint=hint,
         details=lines,
     )
 
 
 def _named(message: str) -> str | None:
-    """The device that libtorch does not have, in capitals; ANY where it is an accelerator of whatever kind."""
+    """The device that libtorch does not have, in capitals; ANY for an accelerator of any kind."""
     if NONE_AT_ALL in message:
         return ANY
     found = BACKEND.search(message) or OTHER.search(message)
@@ -153,7 +153,7 @@ def _named(message: str) -> str | None:
 
 
 def place_of(message: str) -> SourceLine | None:
-    """The innermost line in TorchScript's traceback: of the original code where that is told, else of the saved one."""
+    """The innermost line in TorchScript's traceback: of the original code if known, else of the saved code."""
     for title in (ORIGINAL, SERIALIZED):
         _, found, rest = message.partition(title)
         lines = rest.partition("\nTraceback of TorchScript")[0].splitlines() if found else []

@@ -1,4 +1,4 @@
-"""What a loader's death or a C++ exception means, as errors that a user can act upon."""
+"""Turning a loader's death or a C++ exception into an error that a user can act upon."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from torchlink.verify.operators import unknown_operator
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
 
-# What glibc says when it can open or map nothing; a mapping that is forbidden (noexec) has its reason behind it.
+# glibc's message when it cannot open or map anything; for a forbidden mapping (noexec) the reason follows.
 NO_RESOURCES = re.compile(
     r"error while loading shared libraries: (?P<library>[^\s:]+): "
     r"((?P<files>cannot open shared object file: (Error 2[34]|Too many open files.*))"
@@ -44,20 +44,20 @@ REFUSED = re.compile(
     r"|Symbol not found: .*|version `[^']+' not found.*|cannot execute binary file.*"
 )
 EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)): ?(?P<said>.*)$")
-# What every libtorch from 1.11 on says, mobile or not, where it meets a file with a model.json.
+# The error of every libtorch from 1.11 on, mobile or not, for a file with a model.json.
 LEGACY_FORMAT = "Legacy model format is not supported"
-# How libtorch before 1.3 dies of a file without a model.json: while it takes its reader down.
+# How libtorch before 1.3 dies of a file without a model.json: when it destroys its reader.
 UNREAD_BY_OLD = "PytorchStreamReader failed closing reader"
-# What torch says of a prim::Constant without a value: `optimize_for_inference` makes those of opaque MKLDNN tensors.
+# torch's error about a prim::Constant without a value: `optimize_for_inference` makes those of opaque MKLDNN tensors.
 UNLOADABLE_CONSTANT = "required keyword attribute 'value' is undefined"
 FRAME = re.compile(r"\s*frame #\d+: ")  # of the C++ backtrace that libtorch prints
 NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
 # libtorch counts the module itself among forward's arguments, and declares it first.
 COUNTED = re.compile(r"(Expected at most )(\d+)( argument\(s\) for operator 'forward', but received )(\d+)")
 DECLARED = re.compile(r"(Declaration: forward\()[^,()]*(?:, |(?=\)))")
-NO_FORWARD = "has no method named forward"  # what the loader says
+NO_FORWARD = "has no method named forward"  # the loader's message
 PRINTED_LINES = 5
-# What libtorch, the C++ library and the system say when they are given no memory.
+# The messages of libtorch, the C++ library and the system when memory runs out.
 MEMORY = re.compile(
     r"can't allocate memory|std::bad_alloc|[Cc]annot allocate memory|not enough memory|out of memory"
 )
@@ -70,12 +70,12 @@ STAGES = {
     "again": "in the model's forward, called again with the same inputs",
     "save": "while it saved what the model returned",
     "compare": "while it compared the outputs",
-    "end": "when it ended, after all had gone well",
+    "end": "at exit, after everything had succeeded",
 }
 
 
 def decisive_sentence(message: str) -> str:
-    """The sentence of an exception's text that says what is wrong.
+    """The sentence of an exception's text that states the problem.
 
     TorchScript's interpreter prints a traceback and the exception last (`RuntimeError: …`); elsewhere the
     first line is the sentence.
@@ -90,7 +90,7 @@ def decisive_sentence(message: str) -> str:
 
 
 def without_self(message: str) -> str:
-    """What libtorch says of forward's arguments, as its caller counts and writes them: without the module itself."""
+    """Rewrite libtorch's message about forward's arguments so that it does not count or list the module itself."""
     counted = COUNTED.sub(
         lambda found: f"{found[1]}{int(found[2]) - 1}{found[3]}{int(found[4]) - 1}", message
     )
@@ -104,7 +104,7 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
         stage: what the loader was doing: "device", "load", "describe", "input", "forward", "again", "save", "compare".
         message: the C++ exception's text.
         libtorch: what the loader was built against.
-        verbose: keep what libtorch lists besides.
+        verbose: keep everything that libtorch lists.
     """
     message = without_self(message)
     sentence = decisive_sentence(message)
@@ -114,14 +114,14 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
         return no_gpu(sentence, libtorch)
     if stage == "load" and sentence.startswith(LEGACY_FORMAT):
         return ForwardFailedError(
-            "The model is in the format of torch 1.1 and 1.2, which libtorch reads up to 1.10 only.",
-            hint="Load it with torch.jit.load of a torch 1.3 to 1.10 and save it again: newer ones read that.",
+            "The model is in the format of torch 1.1 and 1.2, which only libtorch 1.10 and older reads.",
+            hint="Load it with torch.jit.load in a torch 1.3 to 1.10 and save it again; newer ones read that file.",
             details=(message,),
         )
     if stage == "library":
         return RunFailedError(
             f"A library of operators cannot be loaded: {sentence}.".replace("..", "."),
-            hint="Name one that was built against this libtorch; `torchlink lint` on it tells what does not fit.",
+            hint="Name one that was built against this libtorch; `torchlink lint` on it reports mismatches.",
             details=details,
         )
     if stage == "load":
@@ -140,7 +140,7 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
     if stage == "save":
         return RunFailedError(
             f"What the model was given or returned cannot be saved: {sentence}",
-            hint="Make room where the cache is, or name another place with TORCHLINK_CACHE_DIR.",
+            hint="Free space on the file system of the cache, or set TORCHLINK_CACHE_DIR to another directory.",
             details=details,
         )
     elsewhere = device_in_model(message, libtorch, verbose=verbose)
@@ -151,21 +151,21 @@ def exception(stage: str, message: str, libtorch: Libtorch, *, verbose: bool = F
 
 
 def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFailedError:
-    """The error for a model that libtorch does not load."""
+    """The error for a model that libtorch cannot load."""
     unknown = unknown_operator(message)
     if unknown:
         return unknown
     if UNLOADABLE_CONSTANT in sentence:
         return ForwardFailedError(
-            "The model holds constants that no libtorch can load again: torch.jit.optimize_for_inference has made "
-            "MKLDNN tensors of its weights, and torch does not store those.",
+            "The model contains constants that no libtorch can load again: torch.jit.optimize_for_inference has turned "
+            "its weights into MKLDNN tensors, which torch does not store.",
             hint="Save the frozen model, torch.jit.freeze(torch.jit.script(model.eval())).save(…), and call "
             "torch.jit.optimize_for_inference on what torch.jit.load returns.",
             details=(message,),
         )
     return ForwardFailedError(
         f"libtorch cannot load the model: {sentence}",
-        hint=f"{NEWER_MODEL}; a damaged one a fresh copy; operators of extensions need their library linked.",
+        hint=f"{NEWER_MODEL}; a damaged one needs a fresh copy; operators of extensions need their library linked.",
         details=details,
     )
 
@@ -176,8 +176,8 @@ def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> Torc
     Args:
         returncode: its exit status, negative for a signal.
         printed: what it wrote to stderr.
-        stage: what it had been asked for, one of STAGES.
-        libtorch: tells which package brings a missing library.
+        stage: what it was doing, one of STAGES.
+        libtorch: determines which package contains a missing library.
     """
     scarce = NO_RESOURCES.search(printed)
     if scarce and returncode > 0:
@@ -208,33 +208,35 @@ def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> Torc
 
 
 def timeout(seconds: float, stage: str) -> TimedOutError:
-    """The error for a loader that was killed because its time was up.
+    """The error for a loader that was killed by the timeout.
 
     Args:
-        seconds: what it was given.
-        stage: what it had been asked for, one of STAGES.
+        seconds: the timeout.
+        stage: what it was doing, one of STAGES.
     """
     when = (
-        "its process had not ended, after all had gone well" if stage == "end" else f"stopped {STAGES[stage]}"
+        "its process did not exit after everything had succeeded"
+        if stage == "end"
+        else f"stopped {STAGES[stage]}"
     )
     return TimedOutError(
-        f"The model was not through within {seconds:g} s: {when}.",
-        hint="Give it more with --timeout, smaller inputs with --input, or look for a loop that has no end.",
+        f"The model did not finish within {seconds:g} s: {when}.",
+        hint="Raise --timeout, give smaller inputs with --input, or look for an endless loop in the model.",
     )
 
 
 def memory_limit(size: int, stage: str) -> MemoryLimitError:
-    """The error for a process that was refused memory beyond its limit of so many bytes."""
+    """The error for a process that exceeded its memory limit, in bytes."""
     when = STAGES.get(stage, "")
     return MemoryLimitError(
         f"The model needs more than the {size / (1 << 20):g} MiB of memory that its process may have"
-        f"{f': it was refused more {when}' if when else ''}.",
+        f"{f': an allocation failed {when}' if when else ''}.",
         hint="Raise --memory-limit, or give smaller inputs with --input.",
     )
 
 
 def killed_hint(number: int, stage: str) -> str:
-    """What to do about a loader that a signal has ended."""
+    """The hint for a loader that a signal has killed."""
     if number == signal.SIGKILL:
         return (
             "SIGKILL usually means that memory ran out: free some or raise the limit (`dmesg`, a container's limit), "
@@ -245,13 +247,13 @@ def killed_hint(number: int, stage: str) -> str:
     if number == signal.SIGILL:
         return "Use a libtorch for this processor: SIGILL means that it lacks an instruction (`lscpu`)."
     if number not in CRASHES:
-        return "Find out who sent it, and run it again."
+        return "Find out what sent the signal, and run it again."
     if stage == "library":
-        return "Build the library against this libtorch: `torchlink lint` on it tells whether it was."
+        return "Build the library against this libtorch: `torchlink lint` on it reports mismatches."
     if stage in {"load", "describe"}:
         return (
             "Save or download the model again: the file is damaged, or its code nests too deeply for the stack "
-            "(`ulimit -s unlimited` tells)."
+            "(run it again with `ulimit -s unlimited`)."
         )
     if stage == "end":
         return (
@@ -274,9 +276,9 @@ def signal_name(number: int) -> str:
 def _missing(name: str, libtorch: Libtorch) -> RunFailedError:
     requester = next((entry.needed_by for entry in libtorch.missing_libraries if entry.name == name), None)
     missing = [entry for entry in libtorch.missing_libraries if entry.needed_by == requester]
-    if requester is None:  # a companion of libtorch's asks for it
+    if requester is None:  # a companion library of libtorch needs it
         missing = [MissingLibrary(name, "", package_of(name, libtorch.accelerator_version))]
     return RunFailedError(
         f"The loader cannot start: the library {name} is not found.",
-        hint=remedy_for(libtorch, missing).text or f"Install what brings {name}.",
+        hint=remedy_for(libtorch, missing).text or f"Install the package that contains {name}.",
     )

@@ -1,6 +1,6 @@
 """The arguments that a user gives to a model: read from the command line, and bound to the schema of its method.
 
-What does not fit the schema is found here, before anything runs, and named as the model names it.
+Mismatches with the schema are found here, before anything runs, and reported with the model's names.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ PLAIN: dict[str, tuple[type, ...]] = {
 
 
 class Given(NamedTuple):
-    """Arguments as they were given, before the schema is known."""
+    """Arguments as given, before the schema is known."""
 
     positional: tuple[InputSpec, ...] = ()
     keywords: Keywords = ()
-    file: Path | None = None  # that all come from, with --inputs
-    whole: FileInput | None = None  # entries by name, of --inputs: in order where no name is an argument's
+    file: Path | None = None  # the file of --inputs, if that gave them
+    whole: FileInput | None = None  # entries by name, from --inputs: in order if no name is an argument
 
 
 class Bound(NamedTuple):
@@ -57,16 +57,16 @@ class Bound(NamedTuple):
 
 
 def read_given(inputs: Sequence[str] | None, file: Path | None) -> Given | None:
-    """What --input and --inputs give; None where neither is there.
+    """The arguments of --input or --inputs; None without either.
 
     Raises:
-        UsageError: both are there, an input cannot be read, or a name is given twice.
+        UsageError: both are given, an input cannot be read, or a name is given twice.
         FileError: a file cannot be read.
     """
     if file is not None:
         if inputs:
             raise UsageError(
-                "--input and --inputs exclude each other.",
+                "--input and --inputs cannot be combined.",
                 hint="Put every argument into the file of --inputs.",
             )
         return _all_of(file)
@@ -97,11 +97,11 @@ def _all_of(file: Path) -> Given:
 
 
 def bind(given: Given, schema: Sequence[Argument] | None, method: str, model: Path) -> Bound:
-    """The arguments in the places and with the types that the schema has.
+    """The arguments in the order and with the types of the schema.
 
     Args:
-        given: what the user gave.
-        schema: the method's arguments, itself left out; None where the model does not tell.
+        given: the user's arguments.
+        schema: the method's arguments, self left out; None if unknown.
         method: its name.
         model: the file, for messages.
 
@@ -140,7 +140,7 @@ class _Binding:
     def wrong(self, fact: str) -> UsageError:
         return UsageError(
             f"{self.model}: {fact}.",
-            hint=f"Give {self.source} what {visible(shortened(self.declared, 400))} takes.",
+            hint=f"Give {self.source} the arguments of {visible(shortened(self.declared, 400))}.",
         )
 
     def bound(self, given: Given) -> Bound:
@@ -151,7 +151,7 @@ class _Binding:
             counted = f"{len(ordinary)} argument{'' if len(ordinary) == 1 else 's'}"
             if len(ordinary) < len(self.schema):
                 counted += " by position"
-            raise self.wrong(f"{self.method} takes {counted}, and {self.source} gives {len(positional)}")
+            raise self.wrong(f"{self.method} takes {counted}, but {self.source} gives {len(positional)}")
         taken = set(names[: len(positional)])
         for name, _ in keywords:
             if name not in names:
@@ -178,7 +178,7 @@ class _Binding:
         )
 
     def in_places(self, given: Given) -> tuple[tuple[InputSpec, ...], Keywords]:
-        """What is given by position and by name; entries of a file by name where the names are arguments'."""
+        """The arguments by position and by name; entries of a file by name if the names are arguments."""
         if given.whole is None or not isinstance(given.whole.spec, DictInput):
             return given.positional, given.keywords
         entries = given.whole.spec.items
@@ -202,19 +202,19 @@ class _Binding:
         return f" (did you mean {close[0]!r}?)" if close else ""
 
     def fitted(self, spec: InputSpec, argument: Argument) -> InputSpec:
-        """The value as the argument takes it."""
+        """The value converted to the argument's type."""
         try:
             return fit(spec, parse_type(argument.type))
         except _MisfitError as misfit:
             where = f"argument {argument.name}{misfit.place}"
             expected = argument.type if not misfit.place else misfit.expected
             raise self.wrong(
-                f"{where} of {self.method} takes {expected}, and {misfit.given} is given"
+                f"{where} of {self.method} takes {expected}, but {misfit.given} is given"
             ) from None
 
 
 class _MisfitError(Exception):
-    """A value that is not of a type."""
+    """A value that a type does not accept."""
 
     def __init__(self, given: str, wanted: Type, place: str = "") -> None:
         super().__init__(given)
@@ -224,10 +224,10 @@ class _MisfitError(Exception):
 
 
 def fit(spec: InputSpec, wanted: Type) -> InputSpec:
-    """A value as a type takes it: lists for tuples and the reverse, the one tensor of a file or container.
+    """A value converted to a type: lists to tuples and vice versa, the single tensor of a file or container.
 
     Raises:
-        _MisfitError: it cannot be taken so.
+        _MisfitError: it cannot be converted.
     """
     kind = wanted.kind
     if kind in ("Any", "other"):
@@ -253,7 +253,7 @@ def fit(spec: InputSpec, wanted: Type) -> InputSpec:
 
 
 def _fit_container(spec: InputSpec, wanted: Type) -> InputSpec | None:
-    """A list, tuple or dict as a type takes it; None where it is not of that kind."""
+    """A list, tuple or dict converted to a type; None if it is not of that kind."""
     kind, parts = wanted.kind, wanted.parts
     if kind == "dict" and isinstance(spec, DictInput):
         count = len(spec.items)
@@ -272,7 +272,7 @@ def _fit_container(spec: InputSpec, wanted: Type) -> InputSpec | None:
 
 
 def _fit_any(spec: InputSpec, wanted: Type) -> InputSpec:
-    """A value as one of several types takes it."""
+    """A value converted to one of several types."""
     is_none = isinstance(spec, ScalarInput) and spec.value is None
     if is_none and (
         wanted.kind == "optional" or any(part.kind in ("NoneType", "optional") for part in wanted.parts)
@@ -316,7 +316,7 @@ def _fit_scalar(spec: ScalarInput, wanted: Type) -> ScalarInput:
 
 
 def described(spec: InputSpec) -> str:
-    """A value, for a message: `a tensor (float32[1,3])`, `a float (0.5)`."""
+    """A value described for a message: `a tensor (float32[1,3])`, `a float (0.5)`."""
     match spec:
         case FileInput():
             return f"{described(spec.alone)} (of {visible(str(spec.path))})"

@@ -1,4 +1,4 @@
-"""What the loader says about a model's `forward`: its schema, its inlined graph and the module's attributes.
+"""The loader's description of a model's `forward`: its schema, its inlined graph and the module's attributes.
 
 Reading a graph in TorchScript's own notation, as `torch::jit::Graph::toString` writes it.
 
@@ -57,7 +57,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class TensorFact:
-    """What is known of a parameter, a buffer or a constant tensor."""
+    """The known facts about a parameter, a buffer or a constant tensor."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -65,11 +65,11 @@ class TensorFact:
 
 @dataclass(frozen=True, slots=True)
 class PackedFact:
-    """What is known of an object that holds the weights of a layer, such as a quantized one."""
+    """The known facts about an object that contains the weights of a layer, such as a quantized one."""
 
-    weights: tuple[TensorFact, ...]  # every tensor of its state, vectors too
+    weights: tuple[TensorFact, ...]  # every tensor of its state, vectors included
     numbers: tuple[object, ...] = ()  # whole numbers and tuples of them, in the order of its state
-    groups: int = 0  # of a convolution; 0 where it does not say
+    groups: int = 0  # of a convolution; 0 if unknown
     transpose: bool = False
 
 
@@ -89,11 +89,11 @@ TYPED = re.compile(r"%([\w.\-]+) : ")
 NODE = re.compile(r"^\s*(?P<outputs>%.*?)? ?= (?P<kind>\w+::\w+)(?P<rest>.*)$")
 INPUTS = re.compile(r"\(((?:%[\w.\-]+(?:, )?)*)\)(?:, scope: .*)?(?:\s+#.*)?$")
 BLOCK = re.compile(r"^\s*block\d+\((?P<inputs>.*)\):")
-# What has an entry in the interpreter's table of constants: each constant, and the counter of each loop.
+# The nodes with an entry in the interpreter's table of constants: each constant, and the counter of each loop.
 TABLED = re.compile(r"^ *(?:%[\w.\-]+ : .*? )?= prim::(?:Constant|Loop)\b", re.MULTILINE)
 ATTRIBUTE = re.compile(r'\[name="((?:[^"\\]|\\.)*)"')
 CONSTANT = re.compile(r"\[value=(?P<value>.*)\]\(\)")
-# A tensor's type where it is known: `Float(8, 3, 3, 3, strides=[27, 9, 3, 1], requires_grad=0, device=cpu)`.
+# A tensor's type if it is known: `Float(8, 3, 3, 3, strides=[27, 9, 3, 1], requires_grad=0, device=cpu)`.
 TENSOR_TYPE = re.compile(
     r"^(?P<dtype>[A-Z]\w+)\((?P<sizes>(?:\d+(?:, )?)*)(?:strides=|requires_grad=|device=|\))"
 )
@@ -129,12 +129,12 @@ class _Open:
 
 
 def parse_graph(text: str, constants: Sequence[object] = ()) -> Block:
-    """The graph; lines that are not understood are passed over, an empty text is an empty graph.
+    """Parse a graph; lines that are not recognised are skipped, an empty text is an empty graph.
 
     Args:
         text: as TorchScript writes it.
-        constants: what is known besides of its constants and of loops' counters, in order. The text tells no
-            tensor of more than ten elements.
+        constants: further facts about its constants and loop counters, in order. The text contains no tensor of
+            more than ten elements.
     """
     if len(TABLED.findall(text)) != len(constants):
         constants = ()
@@ -191,13 +191,13 @@ def _node(line: str) -> Node | None:
 
 
 def constant(type_: str, text: str | None) -> object:
-    """The value of a constant of this type; UNKNOWN where its text does not say."""
+    """The value of a constant of this type; UNKNOWN if its text does not show it."""
     if text is None:
         return None
     tensor = TENSOR_TYPE.match(type_)
     if tensor and tensor["dtype"] in TENSOR_DTYPES:
         boxed = BOXED.match(text)
-        if boxed and not tensor["sizes"]:  # a number that tracing has made a 0-dim tensor
+        if boxed and not tensor["sizes"]:  # a number that tracing has turned into a 0-dim tensor
             return _scalar("float" if "." in boxed[1] or "e" in boxed[1] else "int", boxed[1])
         sizes = tuple(int(size) for size in re.findall(r"\d+", tensor["sizes"]))
         return TensorFact(TENSOR_DTYPES[tensor["dtype"]], sizes)

@@ -88,18 +88,18 @@ def _whole(parser: _Parser) -> InputSpec:
     return spec
 
 
-AROUND = 40  # letters of an input on either side of what is wrong with it
+AROUND = 40  # characters of an input on either side of an error
 
 
 class _Parser:
-    """Recursive descent over the text; `at` is where it stands."""
+    """A recursive descent parser; `at` is the current position."""
 
     def __init__(self, text: str, at: int = 0) -> None:
         self.text = text
         self.at = at
 
     def expected(self, what: str, at: int | None = None) -> UsageError:
-        """The error that points at the place and says what was expected there."""
+        """The error that points at the position and states what was expected."""
         place = self.at if at is None else at
         begin = max(0, place - AROUND) if len(self.text) > 2 * AROUND else 0
         before, behind = "…" * (begin > 0), "…" * (begin + 2 * AROUND < len(self.text))
@@ -118,7 +118,7 @@ class _Parser:
             self.at += 1
 
     def take(self, token: str) -> bool:
-        """Step over `token` where it stands next, white space aside."""
+        """Consume `token` if it comes next, skipping white space."""
         self.skip()
         if not self.text.startswith(token, self.at):
             return False
@@ -126,7 +126,7 @@ class _Parser:
         return True
 
     def need(self, token: str) -> None:
-        """Step over `token`, which must stand next."""
+        """Consume `token`, which must come next."""
         if not self.take(token):
             raise self.expected(f"'{token}'")
 
@@ -156,7 +156,7 @@ class _Parser:
         return self.word()
 
     def items(self, end: str, depth: int) -> tuple[InputSpec, ...]:
-        """Values separated comma-separated, up to the closing bracket."""
+        """Comma-separated values, up to the closing bracket."""
         items: list[InputSpec] = []
         while not self.take(end):
             if items:
@@ -184,7 +184,7 @@ class _Parser:
         return tuple(pairs)
 
     def marshalled(self) -> InputSpec | None:
-        """The value of a JSON object with a type; None where no such object stands next."""
+        """The value of a JSON object with a type; None if no such object comes next."""
         if not self.text.startswith("{", self.at):
             return None
         import json
@@ -278,7 +278,7 @@ class _Parser:
         return TensorInput(dtype, tuple(shape), fill)
 
     def from_file(self, *, whole: bool) -> FileInput:
-        """What a file holds; the path is quoted, or runs to the text's end, or to a comma or bracket."""
+        """The contents of a file; the path is quoted, or extends to the end of the text, a comma or a bracket."""
         from torchlink.model.values import read_values
 
         place = self.at
@@ -295,7 +295,7 @@ class _Parser:
 
 
 def wrong_fill(fill: str, dtype: str) -> str:
-    """What was expected instead of this fill; empty where it is right for the dtype."""
+    """What was expected instead of this fill; empty if it is valid for the dtype."""
     kind, *numbers = fill.split(":")
     if kind not in FILL_NUMBERS:
         return "ones, zeros, arange, full:VALUE, rand:SEED, randn:SEED or randint:LOW:HIGH:SEED"
@@ -304,7 +304,7 @@ def wrong_fill(fill: str, dtype: str) -> str:
             return f"a seed (={kind}:7)"
         return {"full": "full:VALUE", "randint": "randint:LOW:HIGH:SEED"}.get(kind, kind)
     if kind in ("rand", "randn") and not is_floating(dtype):
-        return f"randint:LOW:HIGH:SEED, because {dtype} is no floating dtype,"
+        return f"randint:LOW:HIGH:SEED, because {dtype} is not a floating-point dtype,"
     if kind == "arange" and dtype == "bool":
         return "zeros, ones or randint:0:2:SEED, because bool has no arange,"
     whole = [int(number) for number in numbers if re.fullmatch(r"[+-]?\d{1,18}", number)]

@@ -34,26 +34,26 @@ if TYPE_CHECKING:
     from torchlink.verify.session import Session
     from torchlink.verify.specs import InputSpec
 
-# What a model's own code dies of when an input is not to its taste; SIGKILL is the system's word, out of memory.
+# The signals that a model's own code may die of for an unsuitable input; SIGKILL is the kernel's, out of memory.
 CRASHES = frozenset(
     -number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
 )
 FORWARD = "forward"
-LONG = 2000.0  # milliseconds of forward after which it is not called again
+LONG = 2000.0  # milliseconds; a forward that takes longer is not called again
 SPARE = 4  # times the last call that must be left of --timeout for another one
-MOST_CALLS_AGAIN = 3  # torch.jit takes notes in the first call and optimises in the second
+MOST_CALLS_AGAIN = 3  # torch.jit profiles in the first call and optimises in the second
 MOST_CRASHES = 3  # each costs a start and a load
 # How often forward is run with inputs that are worked out: seconds count from the third try on.
 LEAST_TRIES, MOST_TRIES, MOST_SECONDS = 3, 500, 5.0
 
 
 def run_model(session: Session, path: Path, kind: str, request: Request, libtorch: Libtorch) -> ModelResult:
-    """Prove one TorchScript file; whatever goes wrong is in the result."""
+    """Verify one TorchScript file; any error is in the result."""
     return proved(ModelRun(session, request, libtorch, ModelResult(str(path), kind, None, None)), path)
 
 
 def proved(run: ModelRun, path: Path) -> ModelResult:
-    """The result of all steps; whatever goes wrong is in it."""
+    """The result of all steps, with any error."""
     session, request = run.session, run.request
     if request.timeout is not None:
         session.limit(request.timeout)
@@ -78,7 +78,7 @@ def proved(run: ModelRun, path: Path) -> ModelResult:
 
 
 class Failed(NamedTuple):
-    """Inputs that were worked out and did not fit."""
+    """Inputs that were worked out and that forward rejected."""
 
     error: TorchlinkError
     inputs: tuple[InputSpec, ...]
@@ -86,7 +86,7 @@ class Failed(NamedTuple):
 
 
 class ModelRun:
-    """The steps; `result` grows with them, and `stage` names the one that is under way."""
+    """The steps; they fill in `result`, and `stage` names the current one."""
 
     def __init__(self, session: Session, request: Request, libtorch: Libtorch, result: ModelResult) -> None:
         self.session = session
@@ -94,15 +94,13 @@ class ModelRun:
         self.libtorch = libtorch
         self.result = result
         self.stage = "load"
-        self.signal: str | None = None  # that ended the process last
+        self.signal: str | None = None  # that killed the process last
         self.names: list[str] = []  # of forward's arguments
-        self.schema: dict[str, Any] | None = None  # the same with their types, where the loader tells
+        self.schema: dict[str, Any] | None = None  # the same with their types, if the loader reports them
         self.crashes = 0
         self.arguments = ""  # of the last call of forward, as the loader reads them
-        self.loading: list[
-            str
-        ] = []  # the commands that have brought the model in, for another loader to repeat
-        self.recording: Recording | None = None  # that it is compared with
+        self.loading: list[str] = []  # the commands that loaded the model, for another loader to repeat
+        self.recording: Recording | None = None  # to compare with
 
     def ask(self, command: str, stage: str) -> dict[str, Any]:
         """Send a command; an `error` event is raised as an error."""
@@ -120,7 +118,7 @@ class ModelRun:
         return event
 
     def death(self, died: LoaderDiedError) -> TorchlinkError:
-        """The error for a loader that died at the present stage."""
+        """The error for a loader that died in the current stage."""
         self.signal = failures.signal_name(-died.returncode) if died.returncode < 0 else None
         if self.session.timed_out and self.request.timeout is not None:
             return failures.timeout(self.request.timeout, self.stage)
@@ -129,7 +127,7 @@ class ModelRun:
         return failures.death(died.returncode, died.printed, self.stage, self.libtorch)
 
     def look(self, path: Path) -> None:
-        """Read what it is compared with, and see that what is recorded has a place, before it takes any time."""
+        """Read what it is compared with, and check that a recording can be written, before any work is done."""
         call = self.request.model or self.request.method
         if self.request.golden is not None:
             from torchlink.verify.comparing.golden import read_recording
@@ -156,7 +154,7 @@ class ModelRun:
         self.result = replace(self.result, device=str(event["device"]), load_ms=float(event["load_ms"]))
 
     def load_file(self, path: Path) -> dict[str, Any]:
-        """Have the loader load the model; its answer."""
+        """Have the loader load the model; returns its answer."""
         try:
             return self.ask(f"load {self.request.device} {encoded(str(path.absolute()))}", "load")
         except UnknownOperatorError as error:
@@ -167,8 +165,7 @@ class ModelRun:
     def call(self, path: Path) -> None:
         """Call forward with the inputs that were given, else with the first that fit.
 
-        A guess that crashes the process says no more of the model than one that raises: the next is tried in a
-        new process.
+        A guess that crashes the process is treated as one that raises: the next is tried in a new process.
         """
         if self.recording is not None:
             why, strides = f"recorded in {self.recording.place}", self.recording.strides
@@ -207,14 +204,14 @@ class ModelRun:
                 guess = search.send(error.message if isinstance(error, ForwardFailedError) else "")
             except StopIteration:
                 break
-        if failed:  # the inputs that are shown are those of the error that is shown
+        if failed:  # show the inputs that belong to the error shown
             self.result = replace(failed[0].result, input_tries=len(failed))
         if failed and len(failed) == self.crashes:
             raise failed[-1].error
         raise _nothing_fits(description, failed)
 
     def try_inputs(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
-        """Run forward with a guess; where it does not fit, the error, which is then the last of `failed`, too."""
+        """Run forward with a guess; if it does not fit, return the error, which is also added to `failed`."""
         self.result = replace(self.result, input_tries=len(failed) + 1)
         try:
             self._forward(guess.inputs, guess.why)
@@ -234,7 +231,7 @@ class ModelRun:
         return failed[-1].error
 
     def save(self) -> None:
-        """Write what was returned to a file, where one was asked for."""
+        """Write the outputs to a file, if requested."""
         if self.request.save_outputs is not None:
             from torchlink.verify.saving import save_outputs
 
@@ -242,7 +239,7 @@ class ModelRun:
             self.result = replace(self.result, saved=str(self.request.save_outputs))
 
     def select(self, path: Path) -> None:
-        """Have the loader call another method than forward from now on."""
+        """Have the loader call a method other than forward from now on."""
         self.stage = "method"
         event = self.session.ask(f"method {encoded(self.request.method)}")
         if event["event"] == "error":
@@ -253,7 +250,7 @@ class ModelRun:
         self.names = [str(argument["name"]) for argument in event["schema"]["arguments"]]
 
     def check(self, path: Path) -> None:
-        """Compare with what was expected and record, where that was asked for."""
+        """Compare and record, if requested."""
         if not any((self.request.expected, self.request.against, self.request.golden, self.request.record)):
             return
         from torchlink.verify.comparing.checks import Called, check
@@ -280,16 +277,18 @@ class ModelRun:
         check(called, self.request, self.result)
 
     def call_again(self) -> None:
-        """Call forward as a program would, more than once: the first call is not what the later ones take."""
+        """Call forward as a program would, more than once: the first call takes longer than later ones."""
         while len(self.result.again_ms) < MOST_CALLS_AGAIN:
             spent = (self.result.forward_ms or 0.0) + sum(self.result.again_ms)
             if spent >= LONG or not self._again():
                 return
 
     def _again(self) -> bool:
-        """Call forward once more with the same inputs; False where too little time is left for that."""
+        """Call forward once more with the same inputs; False if too little time is left."""
         took = (self.result.forward_ms or 0.0, *self.result.again_ms)[-1]
-        if took > self.session.left * 1000 / SPARE:  # what is through in time must not fail for this
+        if (
+            took > self.session.left * 1000 / SPARE
+        ):  # a model that finished in time must not fail because of this
             return False
         took = float(self.ask(f"again {self.arguments}", "again")["forward_ms"])
         self.result = replace(self.result, again_ms=(*self.result.again_ms, took))
@@ -319,7 +318,7 @@ class ModelRun:
 
 
 def _of_damage(path: Path, error: ForwardFailedError) -> ForwardFailedError | None:
-    """The error for a file that cannot be loaded because it is damaged; None where nothing tells that it is."""
+    """The error for a file that cannot be loaded because it is damaged; None if no damage is found."""
     from torchlink.model.archive import open_archive
 
     archive = open_archive(path)
@@ -334,7 +333,7 @@ def _of_damage(path: Path, error: ForwardFailedError) -> ForwardFailedError | No
 
 
 def _nothing_fits(description: Description, failed: Sequence[Failed]) -> NoInputFitsError:
-    """The error after the last try: that of the likeliest inputs, which came first."""
+    """The error after the last try: that of the most likely inputs, which came first."""
     arguments = description.arguments
     declared = ", ".join(f"{argument.name}: {argument.type}" for argument in arguments)
     if not failed:
@@ -348,13 +347,13 @@ def _nothing_fits(description: Description, failed: Sequence[Failed]) -> NoInput
     if len(failed) > 1 and len(sentences) == 1:
         return NoInputFitsError(
             f"The model was loaded but not run: with each of {len(failed)} different inputs {first.error.message}",
-            hint="The model raises this itself, whatever it is given: look at the line of its code above. "
+            hint="The model raises this itself, for any input: see the line of its code above. "
             + first.error.hint,
             details=first.error.details,
         )
-    said = f"With the likeliest, {tried}, {first.error.message}"
+    said = f"With the most likely, {tried}, {first.error.message}"
     if isinstance(first.error, RunFailedError):
-        said = f"With the likeliest, {tried}: {first.error.message[0].lower()}{first.error.message[1:]}"
+        said = f"With the most likely, {tried}: {first.error.message[0].lower()}{first.error.message[1:]}"
     names = ", then ".join(f"{argument.name} ({argument.type})" for argument in arguments)
     return NoInputFitsError(
         f"The model was loaded but not run: none of the {len(failed)} inputs that were tried fits "

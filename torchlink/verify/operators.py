@@ -1,4 +1,4 @@
-"""Models that use operators or classes which libtorch itself does not have: which library brings them."""
+"""Models that use operators or classes that libtorch itself lacks, and the libraries that register them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNKNOWN_CLASS = re.compile(
 # How the code of a saved model calls an operator, and names a class, of a namespace that is not aten's.
 USED = re.compile(rb"\bops\.(\w+)\.\w+\(|\b__torch__\.torch\.classes\.(\w+)\.\w")
 MOST_CODE = 32 << 20  # bytes of a model's code that are searched
-# What the dynamic loader says of a library that another one needs.
+# The dynamic loader's error about a library that another one needs.
 NEEDED = re.compile(r"(?:Error in dlopen: )?(?P<name>[^\s:]+): cannot open shared object file")
 # The libraries that register the operators of well-known packages, as those packages install them.
 LIBRARIES = {
@@ -38,7 +38,7 @@ LIBRARIES = {
     "tensorrt": "torch_tensorrt/lib/libtorchtrt_runtime.so of the torch-tensorrt package",
     "torch_ipex": "libintel-ext-pt-cpu.so of the intel-extension-for-pytorch package",
 }
-# Namespaces of libtorch itself: what is not there is newer than it, or was left out when it was built.
+# Namespaces of libtorch itself: a missing operator is newer, or was left out when it was built.
 OWN = frozenset(
     ("aten", "prim", "prims", "quantized", "_quantized", "onednn", "mkldnn", "inductor", "static_runtime")
 )
@@ -46,13 +46,13 @@ XNNPACK = frozenset(("prepacked", "xnnpack"))
 
 
 class UnknownOperatorError(ForwardFailedError):
-    """A model uses an operator or a class of `namespace`, which is not there and not libtorch's own."""
+    """A model uses a missing operator or class of `namespace`, which is not one of libtorch's."""
 
     namespace = ""
 
 
 def unknown_operator(message: str) -> ForwardFailedError | None:
-    """The error for a model that cannot be loaded because of an operator or class that is not there; None for others.
+    """The error for a model that cannot be loaded because of a missing operator or class; None for other errors.
 
     Args:
         message: the text of the exception.
@@ -72,7 +72,7 @@ def unknown_operator(message: str) -> ForwardFailedError | None:
         )
     if namespace in XNNPACK:
         return ForwardFailedError(
-            f"The model uses the {what} {name} of XNNPACK, and this libtorch was built without it.",
+            f"The model uses the {what} {name} of XNNPACK, but this libtorch was built without it.",
             hint="Save the model before optimize_for_mobile, or name a libtorch built with XNNPACK with --libtorch.",
             details=details,
         )
@@ -80,12 +80,12 @@ def unknown_operator(message: str) -> ForwardFailedError | None:
     error = UnknownOperatorError(
         f"The model uses the {what} {name}, which is not part of libtorch: "
         + (
-            f"the library that brings it is {brings}."
+            f"the library that contains it is {brings}."
             if brings
             else f"the library that registers {namespace} is missing."
         ),
-        hint="Name that library with --library LIB.so, built against this libtorch; a program of yours must "
-        "link or load it, too.",
+        hint="Name that library with --library LIB.so, built against this libtorch; your own program must "
+        "link or load it as well.",
         details=details,
     )
     error.namespace = namespace
@@ -93,12 +93,12 @@ def unknown_operator(message: str) -> ForwardFailedError | None:
 
 
 def all_unknown(error: UnknownOperatorError, model: Path, libraries: Sequence[Path]) -> ForwardFailedError:
-    """The same error with what libtorch does not get to: the model's other namespaces, and what was given in vain.
+    """The same error with what libtorch does not report: the model's other namespaces, and libraries that did not help.
 
     Args:
-        error: of the first operator that is not there.
+        error: of the first missing operator.
         model: the TorchScript file.
-        libraries: of operators that were loaded before it.
+        libraries: operator libraries that were loaded before it.
     """
     others = set(_namespaces(model)) - OWN - XNNPACK - {error.namespace}
     others = {name for name in others if not any(_mentions(library, name) for library in libraries)}
@@ -113,7 +113,7 @@ def all_unknown(error: UnknownOperatorError, model: Path, libraries: Sequence[Pa
 
 
 def _namespaces(model: Path) -> Iterator[str]:
-    """Those of the operators and classes that a model's code names, as far as it can be read."""
+    """The namespaces of operators and classes in a model's code, as far as it can be read."""
     from torchlink.model.archive import open_archive
 
     archive, left = open_archive(model), MOST_CODE
@@ -131,7 +131,7 @@ def _namespaces(model: Path) -> Iterator[str]:
 
 
 def _mentions(library: Path, namespace: str) -> bool:
-    """Whether a library holds a namespace's name as a C string, as one that registers operators for it does."""
+    """Whether a library contains a namespace's name as a C string, as one that registers operators in it does."""
     import mmap
 
     from torchlink.binary.data import open_descriptor
@@ -147,11 +147,11 @@ def _mentions(library: Path, namespace: str) -> bool:
 
 
 def unloadable(library: Path, error: RunFailedError, libtorch: Libtorch) -> RunFailedError:
-    """The error for a library of operators that was given and cannot be loaded, with the reason that the files tell.
+    """The error for a given operator library that cannot be loaded, with the reason found in the files.
 
     Args:
-        library: as it was given.
-        error: what the dynamic loader says.
+        library: as given.
+        error: the dynamic loader's.
         libtorch: what the loader was built against.
     """
     from torchlink.binary.elf import ElfFile
@@ -162,14 +162,14 @@ def unloadable(library: Path, error: RunFailedError, libtorch: Libtorch) -> RunF
         machine = None
     if machine is not None and libtorch.platform == "linux" and machine != libtorch.arch:
         return RunFailedError(
-            f"{library} is for {machine}, and the libtorch of {libtorch.root} for {libtorch.arch}.",
+            f"{library} is for {machine}, but the libtorch in {libtorch.root} is for {libtorch.arch}.",
             hint=f"Name one that was built for {libtorch.arch}.",
         )
     error.message = f"{library}: {error.message[:1].lower()}{error.message[1:]}"
     needed = NEEDED.search(error.message)
     if needed and needed["name"] != str(library.absolute()):
         error.hint = (
-            f"It needs {needed['name']}, which is not found: link it with an rpath that leads there, or name that "
+            f"It needs {needed['name']}, which is not found: link it with an rpath to its directory, or name that "
             f"file with --library before {library.name}."
         )
     return error

@@ -1,4 +1,4 @@
-"""What a verification is asked for."""
+"""The options of a verification."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class VerifyOptions(NamedTuple):
 
     inputs: tuple[str, ...] | None = None  # forward's arguments as `--input` takes them; None: work them out
     inputs_file: Path | None = None  # all of forward's arguments in one file, in place of `inputs`
-    method: str = "forward"  # of the model, which is called
-    save_outputs: Path | None = None  # where what it returns is written: .npz, .pt, .json or .safetensors
-    force: bool = False  # overwrite that file, and in `record`
+    method: str = "forward"  # the method that is called
+    save_outputs: Path | None = None  # file for the outputs: .npz, .pt, .json or .safetensors
+    force: bool = False  # overwrite that file, and recordings in `record`
     expect: Path | None = None  # a file of the tensors that forward should return: .pt, .npy or .npz
     atol: float | None = (
         None  # absolute tolerance of comparisons; that of torch.testing.assert_close where None
@@ -25,19 +25,19 @@ class VerifyOptions(NamedTuple):
         None  # another run to compare with: "python", "python=EXE", "cuda", the path of a libtorch
     )
     record: Path | None = None  # a directory to keep inputs and outputs in
-    golden: Path | None = None  # one that was so made, to compare with
+    golden: Path | None = None  # such a directory, to compare with
     timeout: float | None = (
         None  # seconds for a model, from loading it to the loader's end; no limit where None
     )
     memory_limit: int | None = None  # bytes of memory of its own that a loader process may have
     libraries: tuple[Path, ...] = ()  # of operators that the models use; loaded before each model
     device: str = "cpu"  # "cpu", "cuda", or "auto": CUDA where it is usable
-    env: tuple[str, ...] = ()  # variables of the loader besides those it always has: NAME or NAME=VALUE
+    env: tuple[str, ...] = ()  # further variables of the loader: NAME or NAME=VALUE
     via: str = "cxx"  # how the loader is built: by the compiler, or through a project for "cmake" or "nim"
     plan: PlanOptions = PlanOptions()
     compiler: str | None = None  # command of the C++ compiler; $CXX, else c++, where None
     model: str | None = None  # in an AOTInductor package of several models: the one to run
-    verbose: bool = False  # keep all that libtorch lists in its exceptions
+    verbose: bool = False  # keep everything that libtorch lists in its exceptions
 
 
 DEFAULTS = VerifyOptions()

@@ -1,6 +1,6 @@
-"""What a model's forward returned: one typed object for each tensor and each plain value in it.
+"""The outputs of a model's forward: one typed object for each tensor and each plain value.
 
-Which stored tensor belongs to which output: by key where both have keys, else by position.
+A stored tensor is matched with an output by key if both have keys, else by position.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ Number: TypeAlias = "bool | int | float | complex"
 class Output:
     """A tensor or a plain value that forward returned.
 
-    Lists, tuples and dicts are taken apart: `path` says where the output stood, the outermost step first, an index
-    for a list or a tuple, a field's name for a named tuple, a key for a dict; it is empty where forward returned
-    this alone. A key that is no number and no string is there as text. `label` is the path for people.
+    Lists, tuples and dicts are flattened: `path` is the output's place, the outermost step first: an index for a
+    list or a tuple, a field's name for a named tuple, a key for a dict; it is empty if forward returned only this.
+    A key that is neither a number nor a string is given as text. `label` is the path for people.
     """
 
     label: str  # "output", "output[0]", "output.logits"
     path: tuple[str | bool | int | float, ...]
     type: str  # "tensor" | "int" | "float" | "bool" | "str" | "none", else TorchScript's word for it
     value: bool | int | float | str | None = (
-        None  # of what is no tensor; the type's name where it is none of these
+        None  # of a value that is not a tensor; the type's name for any other type
     )
-    # The others are a tensor's; without dtype and shape where it is undefined or cannot be looked at.
+    # The fields below are a tensor's; without dtype and shape if it is undefined or cannot be inspected.
     dtype: str | None = None  # "float32"
     shape: tuple[int, ...] | None = None
     device: str | None = None  # "cpu", "cuda:0"
     values: tuple[Number, ...] = ()  # the first 8
     min: float | None = (
-        None  # of the finite values, as mean and max; None where there are none, and for complex ones
+        None  # of the finite values, as mean and max; None if there are none, and for complex values
     )
     max: float | None = None
     mean: float | None = None
-    non_finite: int = 0  # how many values are not finite
-    note: str = ""  # why the values that are shown are not the tensor's own
+    non_finite: int = 0  # the number of non-finite values
+    note: str = ""  # why the values shown are not the tensor's own
 
 
 def output_from(event: Mapping[str, Any]) -> Output:
-    """The output that the loader describes so: templates/loader/README.md."""
+    """The output that the loader describes: templates/loader/README.md."""
     kind, value = str(event["type"]), event.get("value")
     shape = event.get("shape")
     return Output(
@@ -69,7 +69,7 @@ def output_from(event: Mapping[str, Any]) -> Output:
 
 
 def _number(value: Any) -> Any:
-    """A number from JSON, where one that is not finite is a string, and a complex one is a pair."""
+    """A number from JSON, where a non-finite one is a string and a complex one is a pair."""
     if isinstance(value, list):
         return complex(*map(_number, value))
     return float(value) if isinstance(value, str) else value
@@ -89,10 +89,10 @@ def positions(
         outputs: labels of the tensors that forward returned, as the loader writes them: `output.boxes[1]`.
         stored: labels of the tensors of the file: `['boxes'][1]`.
         source: the file's name.
-        what: "tensor", or "value" where there are others among them.
+        what: "tensor", or "value" if not all are tensors.
 
     Returns:
-        The numbers, or what is wrong where keys or counts differ.
+        The numbers, or the error if keys or counts differ.
     """
     named = [as_output(label) for label in stored]
     distinct = len(set(outputs)) == len(outputs) and len(set(named)) == len(named)
@@ -113,7 +113,7 @@ def positions(
         )
     if len(outputs) != len(stored):
         return MismatchError(
-            f"forward returned {_count(len(outputs), what)}, and {source} holds {len(stored)}.",
+            f"forward returned {_count(len(outputs), what)}, but {source} contains {len(stored)}.",
             hint=f"Save exactly the {what}s that forward returns, in their order.",
         )
     return tuple(range(len(outputs)))
@@ -127,9 +127,9 @@ def as_output(label: str) -> str:
 
 
 def has_keys(labels: Sequence[str]) -> bool:
-    """Whether stored tensors were named by whoever saved them.
+    """Whether stored tensors have names that the user chose.
 
-    Numbers that count them are no names: C++'s `torch::save` of a vector writes `'0'`, `'1'`, …, and
+    Consecutive numbers are not names: C++'s `torch::save` of a vector writes `'0'`, `'1'`, …, and
     `numpy.savez` of unnamed arrays `'arr_0'`, `'arr_1'`, ….
     """
     keys = [[key for _, key in _steps(label) if key is not None] for label in labels]
@@ -138,7 +138,7 @@ def has_keys(labels: Sequence[str]) -> bool:
 
 
 def _steps(label: str) -> list[tuple[str, str | None]]:
-    """The keys and indices that lead to a stored tensor: each as written, and what a string key means."""
+    """The keys and indices of a stored tensor: each as written, and as the string that a key stands for."""
     import ast
 
     written: list[str] = STEP.findall(label)

@@ -1,4 +1,4 @@
-"""The programs that run models, one for each way in which a model is stored, and running a model by its own."""
+"""The programs that run models, one for each format of models, and running a model in its program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TORCHSCRIPT, AOTI = "torchscript", "aoti"  # of compilation.recipe.PROGRAMS
 COMPILED = ("aoti-package", "aoti-library")  # kinds of files that AOTInductor has compiled
-# What a libtorch that runs packages has among its headers, from 2.6 on.
+# A header of every libtorch that can run packages, from 2.6 on.
 PACKAGES = "torch/csrc/inductor/aoti_package/model_package_loader.h"
 NAMES = {TORCHSCRIPT: "the reference loader", AOTI: "the reference loader for AOTInductor packages"}
 
@@ -28,17 +28,17 @@ def program_of(kind: str) -> str:
 
 
 def plan_for(program: str, libtorch: Libtorch, options: VerifyOptions, compiler: Compiler) -> LinkPlan:
-    """How the program is linked.
+    """The link plan of the program.
 
     Raises:
-        LibtorchUnusableError: this libtorch runs no AOTInductor packages.
+        LibtorchUnusableError: this libtorch cannot run AOTInductor packages.
     """
     from torchlink.plan import make_plan
 
     if program == AOTI and not any((directory / PACKAGES).is_file() for directory in libtorch.include_dirs):
         raise LibtorchUnusableError(
-            f"The libtorch {libtorch.version or ''} of {libtorch.root} has no loader for AOTInductor packages: "
-            f"its headers have no {PACKAGES}.",
+            f"The libtorch {libtorch.version or ''} in {libtorch.root} has no loader for AOTInductor packages: "
+            f"its headers lack {PACKAGES}.",
             hint="Name a libtorch 2.6 or newer with --libtorch.",
         )
     return make_plan(libtorch, options.plan._replace(aoti=program == AOTI), compiler)
@@ -47,12 +47,12 @@ def plan_for(program: str, libtorch: Libtorch, options: VerifyOptions, compiler:
 def run_one(
     session: Session, found: ModelResult, request: Request, libtorch: Libtorch, plan: LinkPlan
 ) -> ModelResult:
-    """Prove a model in a loader of its program; whatever goes wrong is in the result.
+    """Verify a model in a loader of its program; any error is in the result.
 
     Args:
         session: of that loader.
         found: the model's path and kind.
-        request: what is asked of it.
+        request: what to do with it.
         libtorch: what the loader was built against.
         plan: how it was linked.
     """

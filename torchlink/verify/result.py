@@ -1,4 +1,4 @@
-"""What a verification found: one frozen report, which renderers turn into text or JSON."""
+"""The result of a verification: one frozen report, which renderers turn into text or JSON."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ GIVEN = "given"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of every model."""
+    """What to do with every model."""
 
     device: str = "cpu"  # "cpu" | "cuda" | "auto"
     inputs: Given | None = None  # None: work them out
     expected: Expectation | None = None
     tolerances: Tolerances = DEFAULT
     against: Reference | None = None  # another run to compare with
-    record: Path | None = None  # where inputs and outputs are kept
-    golden: Path | None = None  # where they were, to compare with
+    record: Path | None = None  # directory for the recordings
+    golden: Path | None = None  # directory of recordings to compare with
     force: bool = False  # overwrite in `record`
     libraries: tuple[Path, ...] = ()  # of operators, loaded before the model
     timeout: float | None = None  # seconds for a model, from loading it to the loader's end
-    verbose: bool = False  # keep all that libtorch lists in its exceptions
+    verbose: bool = False  # keep everything that libtorch lists in its exceptions
     method: str = "forward"
-    save_outputs: Path | None = None  # where what it returns is written
-    model: str | None = None  # in a package of several
-    memory_limit: int | None = None  # bytes of memory of its own that its process may have
+    save_outputs: Path | None = None  # file for the outputs
+    model: str | None = None  # name of the model in a package of several
+    memory_limit: int | None = None  # bytes of private memory that its process may use
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,53 +51,53 @@ class TakenInput:
 
     name: str  # as forward declares it
     text: str  # as `--input` takes it: "float32[1,3,224,224]=randn:1"
-    why: str  # one sentence for all arguments: why they were taken; GIVEN for --input
+    why: str  # one sentence for all arguments: why they were chosen; GIVEN for --input
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """One model: loaded, run and compared, or why not. Times are in milliseconds."""
+    """One model: loaded, run and compared, or the reason why not. Times are in milliseconds."""
 
     path: str
     kind: str  # "torchscript", or what the file is instead
-    device: str | None  # "cpu", "cuda:0"; None where nothing was loaded
-    error: TorchlinkError | None  # None exactly when all went well
+    device: str | None  # "cpu", "cuda:0"; None if nothing was loaded
+    error: TorchlinkError | None  # None exactly if the model is ok
     inputs: tuple[TakenInput, ...] = ()
-    input_tries: int | None = None  # how often forward was run to find its inputs; None where they were given
+    input_tries: int | None = None  # how often forward was run to find its inputs; None if they were given
     outputs: tuple[Output, ...] = ()  # in order
-    outputs_left_out: int = 0  # how many more there were
+    outputs_left_out: int = 0  # the number of further outputs
     output: object = (
         None  # all of it in the marshalling of docs/values.md; large tensors by their first values
     )
-    method: str = "forward"  # that was called
-    saved: str | None = None  # the file that --save-outputs has written
+    method: str = "forward"  # the method that was called
+    saved: str | None = None  # the file written by --save-outputs
     expected: Comparison | None = None  # with the file of --expect
     against: Comparison | None = None  # with --against, or with --golden
-    # The greatest difference between two calls with the same inputs, where the tolerances do not allow it; None where
-    # they do, and where nothing is compared or recorded.
+    # The greatest difference between two calls with the same inputs if it exceeds the tolerances; else None, and
+    # also None if nothing is compared or recorded.
     spread: float | None = None
-    recording: str | None = None  # where --record has kept inputs and outputs
+    recording: str | None = None  # where --record has saved inputs and outputs
     load_ms: float | None = None
     forward_ms: float | None = None  # the first call, in which torch.jit optimises
-    again_ms: tuple[float, ...] = ()  # later calls with the same inputs; none where the first took long
+    again_ms: tuple[float, ...] = ()  # later calls with the same inputs; none if the first took long
     peak_rss_mb: float | None = None  # MiB
-    printed: str = ""  # what model and libtorch wrote to stdout and stderr
-    # What was done when it failed: "read", "library", "load", "device", "describe", "input", "forward", "again",
-    # "expect" or "end"; None where it did not fail.
+    printed: str = ""  # output of model and libtorch on stdout and stderr
+    # The stage at which it failed: "read", "library", "load", "device", "describe", "input", "forward", "again",
+    # "expect" or "end"; None if it did not fail.
     stage: str | None = None
-    signal: str | None = None  # that ended its process: "SIGSEGV"; of one that ran out of time, SIGKILL
-    skipped: str = ""  # why it was not run, where that was asked for
-    # The entry of an earlier run's report that this was read from; renderers of JSON give it as it was.
+    signal: str | None = None  # that killed its process: "SIGSEGV"; SIGKILL for a timeout
+    skipped: str = ""  # why it was skipped, if the settings say so
+    # The entry of an earlier run's report that this was read from; JSON renderers output it unchanged.
     recorded: Mapping[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether it loaded, ran, and gave what was expected; a skipped one is not wrong."""
+        """Whether it loaded, ran, and gave what was expected; a skipped one counts as ok."""
         return self.error is None
 
     @property
     def max_abs_error(self) -> float | None:
-        """The greatest difference of any element from what was expected; None where nothing could be compared."""
+        """The greatest difference of any element from what was expected; None if nothing could be compared."""
         comparison = self.expected or self.against
         return None if comparison is None else comparison.max_abs_error
 
@@ -115,17 +115,17 @@ class VerifyReport:
     """One run of `torchlink verify`."""
 
     libtorch: Libtorch
-    loader: BuiltLoader | None  # None where there was nothing to run
+    loader: BuiltLoader | None  # None if there was nothing to run
     via: str  # "cxx" | "cmake" | "nim"
     models: tuple[ModelResult, ...]
-    emulator: Emulator | None = None  # what ran the loader; None where this machine did
+    emulator: Emulator | None = None  # what ran the loader; None: this machine
     compiler: str | None = None  # what compiled it: `g++ 12.2.0`
-    shard: Shard | None = None  # which of all models these are
+    shard: Shard | None = None  # the part of all models that these are
     interrupted: bool = False  # before all were done
 
     @property
     def ok(self) -> bool:
-        """Whether every model is."""
+        """Whether every model is ok."""
         return all(model.ok for model in self.models)
 
     @property
@@ -137,5 +137,5 @@ class VerifyReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all fine, 1 a verification failed, 2 a model could not be looked at."""
+        """0 every model is ok, 1 one failed, 2 one could not be checked."""
         return max((model.error.exit_code for model in self.models if model.error), default=0)

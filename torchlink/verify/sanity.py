@@ -1,4 +1,4 @@
-"""What of a verification's options makes no sense: refused before anything is built."""
+"""Checks of a verification's options, made before anything is built."""
 
 from __future__ import annotations
 
@@ -16,46 +16,44 @@ if TYPE_CHECKING:
     from torchlink.verify.options import VerifyOptions
 
 DEVICES = ("cpu", "cuda", "auto")
-LONGEST = 1e6  # seconds: timers take no more everywhere
+LONGEST = 1e6  # seconds: the most that timers take on every system
 WAYS = ("cxx", "cmake", "nim")
 
 
 def check_building(options: VerifyOptions) -> None:
-    """Refuse an unknown way of building."""
+    """Reject an unknown way of building."""
     if options.via not in WAYS:
         raise UsageError(f"--via {options.via} is not known.", hint=f"Use one of {', '.join(WAYS)}.")
 
 
 def check_options(options: VerifyOptions, libtorch: Libtorch) -> None:
-    """Refuse what makes no sense before anything is built."""
+    """Reject invalid options before anything is built."""
     if options.device not in DEVICES:
         raise UsageError(f"--device {options.device} is not known.", hint=f"Use one of {', '.join(DEVICES)}.")
     if options.golden and (options.against or options.record):
         other = "--against" if options.against else "--record"
-        raise UsageError(f"--golden and {other} exclude each other.", hint="Run verify twice.")
+        raise UsageError(f"--golden and {other} cannot be combined.", hint="Run verify twice.")
     for option in ("device", "against"):
         _check_cuda(option, getattr(options, option), options, libtorch)
 
 
 def _check_cuda(option: str, named: str | None, options: VerifyOptions, libtorch: Libtorch) -> None:
-    """Refuse CUDA where libtorch or the program is without it."""
+    """Reject CUDA if libtorch or the program lacks it."""
     if named != "cuda":
         return
     if libtorch.accelerator not in ("cuda", "rocm"):
         raise DeviceError(
-            f"--{option} cuda needs a CUDA build, and the libtorch {libtorch.version or ''} of {libtorch.root} "
+            f"--{option} cuda needs a CUDA build, but the libtorch {libtorch.version or ''} in {libtorch.root} "
             f"is a {libtorch.accelerator.upper()} build.",
             hint="Name another libtorch with --libtorch"
-            + (", or say --device cpu." if option == "device" else "."),
+            + (", or use --device cpu." if option == "device" else "."),
         )
     if options.plan.cpu_only:
-        raise UsageError(
-            "--cpu leaves CUDA out of the program.", hint=f"Leave --cpu or --{option} cuda away."
-        )
+        raise UsageError("--cpu leaves CUDA out of the program.", hint=f"Omit --cpu or --{option} cuda.")
 
 
 def check_values(options: VerifyOptions) -> None:
-    """Refuse numbers out of their range or not finite, and operator libraries that are not there."""
+    """Reject numbers that are out of range or not finite, and missing operator libraries."""
     for option, tolerance in (("--atol", options.atol), ("--rtol", options.rtol)):
         if tolerance is not None and not 0 <= tolerance < inf:
             raise UsageError(
@@ -65,13 +63,13 @@ def check_values(options: VerifyOptions) -> None:
         _check_library(library)
     if options.timeout is not None and not 0 < options.timeout <= LONGEST:
         raise UsageError(
-            f"--timeout {options.timeout:g} is not a time above 0 seconds.",
-            hint="Say seconds, such as 60 or 0.5.",
+            f"--timeout {options.timeout:g}: not a number of seconds above 0 and up to {LONGEST:g}.",
+            hint="Give seconds, such as 60 or 0.5.",
         )
 
 
 def _check_library(library: Path) -> None:
-    """Refuse what the dynamic loader would wait for or refuse: what is no regular file, or holds nothing to load."""
+    """Reject what the dynamic loader would block on or reject: a file that is not regular, or is empty."""
     hint = "Give --library a shared library of operators."
     status = status_of(library)
     if status is None:

@@ -1,4 +1,4 @@
-"""Writing what a model returned to a file: the loader saves it raw beside the place, torchlink gives it its format."""
+"""Writing a model's outputs to a file: the loader saves them raw next to it, torchlink converts them to the format."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def check_place(place: Path, models: Sequence[Path], *, force: bool) -> None:
-    """Refuse a place that cannot be taken, before anything is built.
+    """Reject a file that cannot be written, before anything is built.
 
     Raises:
-        UsageError: no format ends so, several models would be written there, or it is one of them.
-        WouldOverwriteError: something stands there, and `force` is off.
-        FileError: its directory is not there.
+        UsageError: the suffix is not that of a format, there are several models, or the file is one of them.
+        WouldOverwriteError: the file exists, and `force` is off.
+        FileError: its directory does not exist.
     """
     from torchlink.model.writing import check_suffix
 
     check_suffix(place)
     if len(models) > 1:
-        raise UsageError("--save-outputs goes with one model.", hint="Verify each model by itself.")
+        raise UsageError("--save-outputs takes a single model.", hint="Verify each model separately.")
     if not place.parent.is_dir():
         raise unwritable(place, FileNotFoundError(2, os.strerror(2), str(place.parent)))
     if not os.path.lexists(place):
@@ -37,7 +37,7 @@ def check_place(place: Path, models: Sequence[Path], *, force: bool) -> None:
             f"--save-outputs {visible(str(place))} is the model itself.", hint="Name another file."
         )
     if not place.is_file():
-        raise WouldOverwriteError(f"{visible(str(place))} is no regular file.", hint="Name another file.")
+        raise WouldOverwriteError(f"{visible(str(place))} is not a regular file.", hint="Name another file.")
     if not force:
         raise WouldOverwriteError(
             f"{visible(str(place))} exists.", hint="Name another file, or give --force to overwrite it."
@@ -45,14 +45,14 @@ def check_place(place: Path, models: Sequence[Path], *, force: bool) -> None:
 
 
 def save_outputs(ask: Callable[[str], Mapping[str, Any]], place: Path) -> None:
-    """Write what the last forward returned.
+    """Write the outputs of the last call.
 
     Args:
         ask: sends the loader a command and returns the event that answers it.
-        place: the file; its name says the format.
+        place: the file; its suffix selects the format.
 
     Raises:
-        InexpressibleError: the format has no form for a part of it.
+        InexpressibleError: the format cannot express a part of them.
         FileError: it cannot be written.
     """
     from torchlink.model.raw_trees import value_of_tree

@@ -1,6 +1,6 @@
-"""Many models in several loaders at once: each serves one model after the other, in a process forked from it.
+"""Many models in several loaders at once: each runs one model after the other, in a process forked from it.
 
-Where a loader cannot be forked (no Linux, run by QEMU, with threads of its own) each model gets a new one.
+If a loader cannot be forked (not Linux, run by QEMU, with threads of its own), each model gets a new one.
 """
 
 from __future__ import annotations
@@ -20,37 +20,35 @@ if TYPE_CHECKING:
 
     from torchlink.verify.result import ModelResult
 
-MOST_JOBS = 16  # that are begun unasked
-EACH = (
-    1 << 30
-)  # bytes of memory that a model is reckoned to take, where nobody says how many jobs there are to be
+MOST_JOBS = 16  # by default
+EACH = 1 << 30  # bytes of memory that a model is estimated to need, to choose the default number of jobs
 MOST = 1024
-SLICE = 0.25  # seconds: Python runs a signal's handler in the main thread alone, which must not wait for ever
+SLICE = 0.25  # seconds: Python runs signal handlers only in the main thread, which must not block
 
 
 class Command(NamedTuple):
-    """How a loader is started."""
+    """The command that starts a loader."""
 
     program: Path
     environment: tuple[str, ...] = ()  # as for `Session`
     emulator: tuple[str, ...] = ()
-    warm: Path | None = None  # the model that it runs before it serves many; None: it cannot
+    warm: Path | None = None  # the model that it runs before it serves many; None: it cannot serve many
 
 
 def jobs_for(asked: int | None, models: int, device: str = "cpu") -> int:
-    """How many models are run at once.
+    """The number of models to run at once.
 
     Args:
-        asked: for how many; None: as many as processors and memory allow, one on a GPU, whose memory they would share.
-        models: how many there are.
+        asked: the user's number; None: as many as processors and memory allow, one on a GPU, whose memory is shared.
+        models: the number of models.
         device: where they run.
 
     Raises:
-        UsageError: so many cannot be asked for.
+        UsageError: the number is out of range.
     """
     if asked is not None:
         if not 1 <= asked <= MOST:
-            raise UsageError(f"-j {asked} is no number of models at once.", hint=f"Say 1 to {MOST}.")
+            raise UsageError(f"-j {asked}: not a number from 1 to {MOST}.", hint=f"Use 1 to {MOST}.")
         return min(asked, max(models, 1))
     if device != "cpu":
         return 1
@@ -58,14 +56,14 @@ def jobs_for(asked: int | None, models: int, device: str = "cpu") -> int:
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """The number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _free_memory() -> int:
-    """Bytes of memory that programs may still take; plenty where the system does not say."""
+    """Bytes of memory that programs may still take; plenty if the system does not report it."""
     from torchlink.bounds import first_bytes, whole_number
 
     try:
@@ -77,13 +75,13 @@ def _free_memory() -> int:
 
 
 class Loaders:
-    """The loaders of one worker: of each program that models need at most one, started when the first needs it.
+    """The loaders of one worker: at most one of each program, started when the first model needs it.
 
     Args:
-        several: whether more than one model is to be served.
-        threads: that a model may use, so that models at once do not use more than there are processors; None: as many
-            as it likes.
-        early: one that has been started already.
+        several: whether more than one model is to be run.
+        threads: that a model may use, so that concurrent models do not use more threads than there are processors;
+            None: no limit.
+        early: one that has already been started.
     """
 
     def __init__(self, *, several: bool, threads: int | None = None, early: Session | None = None) -> None:
@@ -96,7 +94,7 @@ class Loaders:
         self._stopped = False
 
     def session(self, command: Command) -> Session:
-        """A loader in which nothing has been loaded.
+        """Return a loader in which nothing has been loaded.
 
         Raises:
             RunFailedError: it cannot be started.
@@ -115,7 +113,7 @@ class Loaders:
         return self._new(command)
 
     def done(self, command: Command) -> None:
-        """The model of the last `session` is through."""
+        """Finish with the model of the last `session`."""
         session = self._kept.get(command)
         if session is not None and not session.forks:
             self._drop(command)
@@ -134,14 +132,14 @@ class Loaders:
                     command.warm, self._threads if self._few_threads(command) and self._threads else 0
                 ):
                     session.next_model()
-            except LoaderDiedError:  # it dies again, and the model that is to be run then says of what
+            except LoaderDiedError:  # it dies again when the model is run, which then reports the reason
                 self._drop(command)
                 session = Session(command.program, command.environment, command.emulator)
                 self._keep(command, session)
         return session
 
     def _few_threads(self, command: Command) -> tuple[str, ...]:
-        """The variable that limits a loader's threads, where nobody has set it."""
+        """The variable that limits a loader's threads, unless the user has set it."""
         name = "OMP_NUM_THREADS"
         named = {each.partition("=")[0] for each in command.environment}
         return (
@@ -166,7 +164,7 @@ class Loaders:
             session.close()
 
     def stop(self) -> None:
-        """Kill them all from another thread; the worker then finds its own dead, and closes it."""
+        """Kill them all from another thread; the worker then closes its dead one."""
         with self._lock:
             self._stopped = True
             for session in self._open:
@@ -179,14 +177,14 @@ class Loaders:
 
 
 class Stoppable(Protocol):
-    """What another thread can stop."""
+    """Something that another thread can stop."""
 
     def stop(self) -> None:
-        """Have whoever waits for it go on at once."""
+        """Wake up every thread that waits for it."""
 
 
 class Outcome(NamedTuple):
-    """What has become of a model, by its number."""
+    """The outcome for a model, by its number."""
 
     number: int
     result: ModelResult | None  # None: `error` was raised
@@ -201,17 +199,17 @@ def in_turn(
     begun: Callable[[int], None],
     others: Sequence[Stoppable] = (),
 ) -> Generator[tuple[int, ModelResult], None, None]:
-    """The numbers and results of models in the order in which they are through.
+    """The numbers and results of models in the order in which they finish.
 
-    Whoever stops early, or is interrupted, ends all loaders by it.
+    Closing it early, or an interrupt, ends all loaders.
 
     Args:
-        count: of models.
-        jobs: how many are run at once.
+        count: the number of models.
+        jobs: how many to run at once.
         loaders: those of each worker.
         work: runs one model, by its number.
-        begun: a model is about to be run.
-        others: what workers may be waiting for besides their loaders.
+        begun: called when a model is about to be run.
+        others: further objects that workers may be waiting for.
     """
     if jobs == 1:
         try:
@@ -241,7 +239,7 @@ def in_turn(
 
 
 class _Crew:
-    """Threads that each have a loader of their own, and take the next model as soon as theirs is through."""
+    """Threads that each have a loader of their own, and take the next model as soon as theirs is finished."""
 
     def __init__(
         self,
@@ -263,14 +261,14 @@ class _Crew:
             worker.start()
 
     def next(self) -> Outcome | int | None:
-        """An outcome, the number of a model that begins, or None where neither has come for a while."""
+        """An outcome, the number of a model that begins, or None if neither has arrived for a while."""
         try:
             return self._outcomes.get(timeout=SLICE)
         except queue.Empty:
             return None
 
     def stop(self) -> None:
-        """End the loaders and the threads; what they were at is given up."""
+        """End the loaders and the threads; their current models are abandoned."""
         self._stop.set()
         for each in self._waited_for:
             each.stop()
@@ -288,7 +286,7 @@ class _Crew:
                 self._outcomes.put(number)
                 self._outcomes.put(self._outcome(number, own))
         finally:
-            own.close()  # here: a loader ends with the thread that has started it
+            own.close()  # here, because a loader ends with the thread that started it
 
     def _outcome(self, number: int, own: Loaders) -> Outcome:
         try:

@@ -25,8 +25,8 @@ class Type:
 
 
 OTHER = Type("other")
-DEEPEST = 64  # types in each other
-LONGEST = 100_000  # letters
+DEEPEST = 64  # nested types
+LONGEST = 100_000  # characters
 
 
 def parse_type(text: str) -> Type:
@@ -47,7 +47,7 @@ def parse_type(text: str) -> Type:
 
 
 class _Parser:
-    """Recursive descent over the tokens."""
+    """A recursive descent parser of the tokens."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens
@@ -76,7 +76,7 @@ class _Parser:
         return found
 
     def parts(self, close: str) -> tuple[Type, ...]:
-        """Types separated comma-separated, up to the closing bracket."""
+        """Comma-separated types, up to the closing bracket."""
         parts: list[Type] = []
         while self.tokens and self.tokens[0] != close:
             parts.append(self.type())

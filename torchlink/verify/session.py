@@ -1,10 +1,10 @@
-"""Talking to a running loader: one command, one JSON event. The protocol is in templates/loader/README.md.
+"""Communication with a running loader: one command, one JSON event. The protocol is in templates/loader/README.md.
 
-Starting last time's loader before anything else is known.
+Also starts the loader of the last run before anything else is known.
 
 A loader needs a quarter of a second to map libtorch and then waits for a command. In that time torchlink
-finds libtorch and works out which loader is right; nearly always it is the one that was right
-last time. A wrong one is ended unused.
+finds libtorch and determines which loader is right; nearly always it is that of the last run. A wrong one is
+ended unused.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ class LoaderDiedError(Exception):
 
 
 class Session:
-    """A loader process, started at once: it maps libtorch's libraries while the caller gets ready.
+    """A loader process, started immediately: it maps libtorch's libraries while the caller prepares.
 
     Args:
         loader: the program.
-        passed: variables that it is given besides, as for `minimal_environment`.
-        emulator: command that runs it, where it is for another machine.
+        passed: additional variables for it, as for `minimal_environment`.
+        emulator: command that runs it, if it is for another machine.
         arguments: of the program.
-        environment: variables that it is given besides, whatever their names.
+        environment: additional variables for it, with any names.
 
     Raises:
         RunFailedError: the program cannot be started at all.
-        UsageError: one of `passed` is no variable to be passed.
+        UsageError: one of `passed` is not a variable that may be passed.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class Session:
         self._deadline = math.inf
         self._memory: int | None = None
         self._forks = False  # whether each model has a process forked from this one
-        self._forked = False  # whether one answers now
-        self._fresh = False  # and has not been used
-        self._overdue = False  # it was ended because it would not end
+        self._forked = False  # whether such a process answers now
+        self._fresh = False  # whether that process is unused
+        self._overdue = False  # it was killed because it did not exit
         self._start()
 
     def _start(self) -> None:
@@ -114,24 +114,26 @@ class Session:
         self._limit_memory(self._process.pid)
 
     def serve_many(self, warm: Path, threads: int = 0) -> bool:
-        """Make the process ready to serve several models, each in a process forked from it; whether it can.
+        """Prepare the process to serve several models, each in a process forked from it; returns whether it can.
 
         Args:
-            warm: a model that it runs once before.
-            threads: that a model may use; 0: as many as it likes.
+            warm: a model to run once first.
+            threads: that a model may use; 0: no limit.
 
         Raises:
             LoaderDiedError: as `ask`.
         """
         from torchlink.verify.specs import encoded
 
-        self.ask(f"warm {threads} {encoded(str(warm))}")  # what an old libtorch cannot load, it runs without
+        self.ask(
+            f"warm {threads} {encoded(str(warm))}"
+        )  # an old libtorch that cannot load it starts without it
         self._forks = True
         self._forks = self._fresh = self._fork()
         return self._forks
 
     def next_model(self) -> None:
-        """Begin with the next model where `serve_many` could: nothing is loaded or printed, and no time is limited.
+        """Begin the next model after `serve_many`: nothing is loaded or printed, without a time limit.
 
         Raises:
             LoaderDiedError: as `ask`.
@@ -152,9 +154,9 @@ class Session:
         return self._forked
 
     def limit_memory(self, size: int) -> None:
-        """Let the process have no more bytes of memory of its own; those that are started from it, too.
+        """Limit the private memory of the process, in bytes, and of those started from it.
 
-        What it maps of libtorch's libraries does not count.
+        Mapped libraries do not count.
         """
         self._memory = size
         if not self._forks:
@@ -174,11 +176,11 @@ class Session:
 
     @property
     def printed(self) -> str:
-        """What the model and libtorch have printed so far."""
+        """The output of the model and libtorch so far."""
         return self._printed
 
     def cut(self) -> str:
-        """What has been printed so far, which `printed` then no longer has.
+        """Return the output so far, and remove it from `printed`.
 
         Raises:
             LoaderDiedError: as `ask`.
@@ -191,7 +193,7 @@ class Session:
         return text
 
     def limit(self, seconds: float) -> None:
-        """Kill the process when it has not ended so many seconds from now; `timed_out` then says so."""
+        """Kill the process if it has not ended after so many seconds; `timed_out` is then true."""
         self._deadline = time.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._time_out)
         self._timer.daemon = True
@@ -203,7 +205,7 @@ class Session:
         return self._deadline - time.monotonic()
 
     def unlimited(self) -> None:
-        """Let the process take the time that it needs from now on."""
+        """Remove the time limit."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -215,10 +217,10 @@ class Session:
         return not self.timed_out and self._process.poll() is None
 
     def restart(self) -> None:
-        """Go on with a new process of the same loader, which has loaded and printed nothing; a limit stays.
+        """Continue with a new process of the same loader, which has loaded and printed nothing; a limit stays in force.
 
         Raises:
-            RunFailedError: it cannot be started any more.
+            RunFailedError: it can no longer be started.
         """
         if self._forks and not self._forked and self.alive:
             self._printed = ""
@@ -234,7 +236,7 @@ class Session:
         """Send one command and return the event that answers it.
 
         Raises:
-            LoaderDiedError: the process ended, or what it says is no event.
+            LoaderDiedError: the process ended, or its answer is not an event.
         """
         event = self._told(command)
         if event.get("event") == "ended" and self._forked:
@@ -242,7 +244,7 @@ class Session:
         return event
 
     def _told(self, command: str, seconds: float = math.inf) -> dict[str, Any]:
-        """The event that answers a command, also where it is that a forked process has ended."""
+        """The event that answers a command, or the report that a forked process has ended."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 - `spawn` makes both pipes
         try:
@@ -267,13 +269,13 @@ class Session:
         return event
 
     def _ended(self, event: dict[str, Any]) -> LoaderDiedError:
-        """A forked process has ended; from now on the one that it was forked from answers."""
+        """Note that a forked process has ended; from now on its parent answers."""
         self._forked = False
         self._settle()
         return LoaderDiedError(int(event["status"]), self._printed)
 
     def _settle(self) -> None:
-        """Read past what a command that nobody took may still be answered with, and all that has been printed."""
+        """Discard a late answer to an abandoned command, and all output so far."""
         self._marked.clear()
         self._mark = secrets.token_hex()
         event = self._told(f"mark {self._mark}")
@@ -282,27 +284,27 @@ class Session:
         self._marked.wait(TEARDOWN)
 
     def finish(self, *, thoroughly: bool = True) -> None:
-        """Let the process end by itself, as a program of the user's would.
+        """Let the process exit by itself, as a user's program would.
 
         Args:
-            thoroughly: take down libtorch and whatever a model has loaded even where another process does so.
+            thoroughly: tear down libtorch and everything that a model loaded even if another process does so.
 
         Raises:
-            LoaderDiedError: it did not end well: its libraries cannot be taken down.
+            LoaderDiedError: it did not exit cleanly: its libraries cannot be torn down.
         """
         if self._forked:
             self._end_forked("end" if thoroughly else "leave")
             return
         if self._process.stdin is not None:
             self._process.stdin.close()
-        if wait(self._process, TEARDOWN) not in (0, None):  # None: some thread of the model's does not end
+        if wait(self._process, TEARDOWN) not in (0, None):  # None: one of the model's threads does not end
             raise self._died()
 
     def _end_forked(self, command: str) -> None:
         try:
             event = self._told(command, TEARDOWN)
         except LoaderDiedError:
-            if self._overdue:  # some thread of the model's does not end
+            if self._overdue:  # one of the model's threads does not end
                 return
             raise
         died = self._ended(event)
@@ -315,11 +317,11 @@ class Session:
         return self._forks
 
     def kill(self) -> None:
-        """End the process at once, from any thread; whoever talks to it finds it dead."""
+        """Kill the process immediately, from any thread; a thread that uses it sees it die."""
         self._process.kill()
 
     def close(self) -> None:
-        """Stop the process where it still runs, and take its pipes down."""
+        """Stop the process if it still runs, and close its pipes."""
         if self._timer is not None:
             self._timer.cancel()
         self._stop()
@@ -327,7 +329,7 @@ class Session:
     def _stop(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with contextlib.suppress(OSError):  # a command that the process did not live to read
+                with contextlib.suppress(OSError):  # the process died before it read a command
                     pipe.close()
         if self._process.poll() is None:
             self._process.terminate()
@@ -361,10 +363,10 @@ class Session:
 
 
 def await_output(stream: IO[str], seconds: float = math.inf) -> bool:
-    """Wait until there is something to read, or the end, in slices; False where there is nothing after so long.
+    """Wait in slices until there is something to read, or the end; False after the timeout.
 
-    Python runs a signal's handler in the main thread alone, and a read in which that thread waits is not interrupted
-    by a signal that the system has given to another thread.
+    Python runs signal handlers only in the main thread, and a signal that the system delivers to another thread does
+    not interrupt a blocking read of the main thread.
     """
     ready = select.poll()
     ready.register(stream, select.POLLIN)
@@ -375,30 +377,30 @@ def await_output(stream: IO[str], seconds: float = math.inf) -> bool:
     return True
 
 
-# What of the environment chooses libtorch and compiler. Only a hint: what the loader depends on is in its key.
+# The variables that choose libtorch and compiler. Only a hint: the loader's key has all that it depends on.
 VARIABLES = ("TORCHLINK_LIBTORCH", "LIBTORCH", "VIRTUAL_ENV", "CONDA_PREFIX", "CXX")
 
 
 class HeadStart:
-    """A loader that was started on speculation, if one was, and the question that it may answer."""
+    """A loader that was started speculatively, if any, and the question that it may answer."""
 
     def __init__(self, asked: str, session: Session | None) -> None:
         self.asked = asked
         self.session = session
 
     def remember(self, loader: Path) -> None:
-        """Keep which loader was right."""
+        """Remember which loader was right."""
         if self.session is None or self.session.loader != loader:
             remember_recent(self.asked, loader)
 
 
 @contextlib.contextmanager
 def head_start(libtorch: Path | None, python: str | None, options: VerifyOptions) -> Iterator[HeadStart]:
-    """Start the loader that was right for such options last time; it is ended in any case.
+    """Start the loader that was right for these options last time; it is ended in any case.
 
     Args:
-        libtorch: what the command line names.
-        python: the interpreter that it names.
+        libtorch: the value of --libtorch.
+        python: the value of --python.
         options: of the verification.
     """
     asked = question(libtorch, python, options)
@@ -415,6 +417,6 @@ def head_start(libtorch: Path | None, python: str | None, options: VerifyOptions
 
 
 def question(libtorch: Path | None, python: str | None, options: VerifyOptions) -> str:
-    """The options and variables that choose a loader, as one string."""
+    """The options and variables that determine the loader, as one string."""
     chosen = (str(libtorch or ""), python, options.via, *options.plan, options.compiler)
     return repr((chosen, os.environ.get("PWD"), *map(os.environ.get, VARIABLES)))

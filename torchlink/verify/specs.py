@@ -1,4 +1,4 @@
-"""What `forward` is given: tensors and plain values, as frozen objects with two written forms.
+"""The arguments of `forward`: tensors and plain values, as frozen objects with two written forms.
 
 The text form is what a user types after `--input`; the wire form is what the loader reads: words separated by
 one space, each value led by its kind, containers by the number of their parts, strings percent-encoded.
@@ -44,10 +44,10 @@ class TensorInput(InputSpec):
         "ones"  # zeros|ones|arange|full:V|rand:SEED|randn:SEED|randint:LOW:HIGH:SEED; unused with a file
     )
     file: StoredTensor | None = None
-    data: bytes | None = None  # its elements themselves, little-endian
+    data: bytes | None = None  # its elements, little-endian
 
     def to_text(self) -> str:
-        """`float32[1,3]=ones`, `@` and the quoted path of the file, or JSON where the elements are at hand."""
+        """`float32[1,3]=ones`, `@` and the quoted path of the file, or JSON if the elements are in memory."""
         if self.file is not None:
             return "@" + quoted(str(self.file.path))
         if self.data is not None:
@@ -109,7 +109,7 @@ class ListInput(InputSpec):
 
     @property
     def element(self) -> str:
-        """The kind of its elements: tensor, int, float, bool, str, or any (also where there are none)."""
+        """The kind of its elements: tensor, int, float, bool, str, or any (also if there are none)."""
         kinds = {_kind(item) for item in self.items}
         return kinds.pop() if len(kinds) == 1 else "any"
 
@@ -155,15 +155,15 @@ class DictInput(InputSpec):
 
 @dataclass(frozen=True, slots=True)
 class FileInput(InputSpec):
-    """What a file holds."""
+    """The contents of a file."""
 
     path: Path
     spec: InputSpec
-    named: bool = False  # entries by name (.npz, .safetensors): one alone may be meant as its tensor
+    named: bool = False  # named entries (.npz, .safetensors): a single one may stand for its tensor
 
     @property
     def alone(self) -> InputSpec:
-        """The tensor where the file holds one entry, else all of it."""
+        """The tensor if the file has a single entry, else all entries."""
         if self.named and isinstance(self.spec, DictInput) and len(self.spec.items) == 1:
             return self.spec.items[0][1]
         return self.spec
@@ -178,7 +178,7 @@ class FileInput(InputSpec):
 
 
 def spec_of(value: Value) -> InputSpec:
-    """The argument that is a value of a file."""
+    """The argument for a value from a file."""
     from torchlink.model.stored import InlineTensor, StoredTensor
 
     match value:

@@ -1,11 +1,11 @@
-"""What a project has settled for its models: `[[model]]` in its settings (docs/verify.md).
+"""A project's settings for its models: the `[[model]]` tables (docs/verify.md).
 
     [[model]]
-    path = "models/*.pt"        # a glob, from the file's directory on; `**` stands for any directories
+    path = "models/*.pt"        # a glob, relative to the file's directory; `**` stands for any directories
     inputs = ["float32[1,3]"]   # as --input takes them
     timeout = 60
 
-Of several tables that fit a model the later ones count, key by key; an option of the command line before them.
+If several tables match a model, later ones take precedence, key by key; options of the command line override them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ModelTable(NamedTuple):
     """One table."""
 
     path: str  # its glob, absolute
-    options: Mapping[str, object]  # by the fields of `VerifyOptions`
+    options: Mapping[str, object]  # by field of `VerifyOptions`
     skip: str  # why such models are not run
 
 
@@ -44,12 +44,12 @@ class ModelTables(NamedTuple):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The globs, relative to the current directory where they are below it."""
+        """The globs, relative to the current directory if they are below it."""
         here = os.getcwd() + os.sep  # noqa: PTH109 - text
         return tuple(dict.fromkeys(table.path.removeprefix(here) for table in self.tables))
 
     def adjusted(self, task: ModelTask) -> ModelTask:
-        """A task with what the tables that fit its model say; what its options have set already stays."""
+        """A task with the settings of the matching tables; its own options take precedence."""
         options: dict[str, Any] = {}
         skip = task.skip
         for table in self.tables:
@@ -65,14 +65,14 @@ class ModelTables(NamedTuple):
 
 
 def load(start: Path, explicit: Path | None = None) -> ModelTables:
-    """The tables that hold in a directory.
+    """The tables that apply in a directory.
 
     Args:
         start: the directory to search from; its parents are searched too.
         explicit: the file of `--config`, which is then the only one read.
 
     Raises:
-        UsageError: the file says something that verify does not understand; the message names file and key.
+        UsageError: the file has an invalid key or value; the message names file and key.
         FileError: the file cannot be read.
     """
     path = explicit or settings.find(start)
@@ -80,7 +80,7 @@ def load(start: Path, explicit: Path | None = None) -> ModelTables:
 
 
 def parse(text: str, path: Path) -> ModelTables:
-    """The tables in the text of a settings file, `path`; what they name starts from its directory.
+    """The tables in the text of a settings file, `path`; paths in it are relative to its directory.
 
     Raises:
         UsageError: as `load`.
@@ -127,7 +127,7 @@ def _table(reader: Reader, value: object, where: str, base: str) -> ModelTable:
 
 
 def _input(text: str, base: str) -> str:
-    """An input; a file that it names starts from the settings' directory."""
+    """An input; a file in it is relative to the settings' directory."""
     return f"@{os.path.join(base, text[1:])}" if text.startswith("@") else text  # noqa: PTH118 - text
 
 

@@ -1,4 +1,4 @@
-"""Which models are to be verified: files, directories, globs and the tables of the settings, as one list of tasks."""
+"""The models to verify: files, directories, globs and the tables of the settings, as one list of tasks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of the files in a directory that are taken for models
+SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of the files in a directory that are treated as models
 GLOB = frozenset("*?[")
-RECORDED = "golden.json"  # beside the inputs and outputs that --record keeps, which are no models
+RECORDED = "golden.json"  # next to the inputs and outputs that --record saves, which are not models
 
 
 class ModelTask(NamedTuple):
-    """One model's verification, whoever runs it."""
+    """The verification of one model."""
 
     path: str
     options: VerifyOptions = DEFAULTS
-    skip: str = ""  # why it is not to be run
+    skip: str = ""  # why to skip it
 
 
 def gather(
@@ -39,13 +39,13 @@ def gather(
 
     Args:
         paths: files; directories, whose models are taken (see `models_below`); patterns, quoted so that the shell
-            leaves them as they are. What is named twice is verified twice, what a directory holds besides once.
+            does not expand them. A model named twice is verified twice, one that is also in a named directory once.
         options: for all of them.
-        adjusted: what the settings change.
-        once: what is named twice is verified once, too.
+        adjusted: applies the settings.
+        once: a model named twice is verified once as well.
 
     Raises:
-        FileError: a directory holds no model or cannot be read, or a pattern fits nothing.
+        FileError: a directory contains no model or cannot be read, or a pattern matches nothing.
     """
     named: list[str] = []
     for path in paths:
@@ -59,12 +59,12 @@ def gather(
 
 
 def is_pattern(path: Path | str) -> bool:
-    """Whether a path is a glob: a file of that very name is no pattern."""
+    """Whether a path is a glob: a file of exactly that name is not a pattern."""
     return not GLOB.isdisjoint(str(path)) and not exists(path)
 
 
 def is_several(paths: Sequence[Path | str]) -> bool:
-    """Whether one of the paths stands for as many models as are there."""
+    """Whether one of the paths stands for any number of models."""
     return any(is_pattern(path) or is_dir(path) for path in paths)
 
 
@@ -78,7 +78,7 @@ def models_below(directory: Path | str) -> list[str]:
     if not found:
         raise FileError(
             f"{directory}: no model in this directory.",
-            hint=f"Name one that holds {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files, or the files themselves.",
+            hint=f"Name one that contains {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files, or the files themselves.",
         )
     return found
 
@@ -86,7 +86,7 @@ def models_below(directory: Path | str) -> list[str]:
 def _walk(
     directory: str, wanted: Callable[[str], bool], above: tuple[tuple[int, int], ...] = ()
 ) -> Iterator[str]:
-    """The wanted files below a directory, sorted, no link entered again that leads to one of those `above` it."""
+    """The wanted files below a directory, sorted, links to a directory `above` are not followed."""
     try:
         status = os.stat(directory)  # noqa: PTH116 - plain strings: there may be very many
         this = (status.st_dev, status.st_ino)
@@ -103,20 +103,20 @@ def _walk(
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry.path, wanted, (*above, this))
-        elif wanted(entry.path):  # a dangling link, too: whoever looks at it says so
+        elif wanted(entry.path):  # a dangling link as well: it is reported when it is read
             yield entry.path
 
 
 def fitting(pattern: str) -> list[str]:
-    """What a glob fits, sorted; `**` stands for any directories. Of directories that fit the models.
+    """The files that match a glob, sorted; `**` matches any directories. A matching directory yields its models.
 
     Raises:
-        FileError: nothing fits it.
+        FileError: nothing matches.
     """
     from glob import glob
 
     fixed, deep, _ = f"/{pattern}".partition("/**")
-    if deep:  # Python's own would follow links in circles
+    if deep:  # Python's own glob would follow links in circles
         bases = sorted(glob(fixed[1:])) if fixed[1:] else ["/" if pattern.startswith("/") else "."]  # noqa: PTH207
         whole = os.path.normpath(os.path.abspath(pattern))  # noqa: PTH100 - a pattern is text
         found = [path for base in bases for path in _walk(base, lambda path: fits(path, whole))]
@@ -124,7 +124,7 @@ def fitting(pattern: str) -> list[str]:
     else:
         found = sorted(glob(pattern))  # noqa: PTH207 - absolute patterns, too
     if not found:
-        raise FileError(f"{pattern}: nothing fits this pattern.", hint="Check it with `ls`.")
+        raise FileError(f"{pattern}: no model matches this pattern.", hint="Check it with `ls`.")
     files = [path for path in found if not is_dir(path)]
     return files or list(dict.fromkeys(model for path in found for model in models_below(path)))
 
@@ -133,7 +133,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """`2/3` as its numbers.
 
     Raises:
-        UsageError: it is no such part.
+        UsageError: it is not of that form.
     """
     number, slash, of = text.partition("/")
     if slash and number.isascii() and of.isascii() and number.isdigit() and of.isdigit() and len(text) < 16:
@@ -141,17 +141,18 @@ def parse_shard(text: str) -> tuple[int, int]:
         if 1 <= numbers[0] <= numbers[1]:
             return numbers
     raise UsageError(
-        f"--shard {text} is no part of the models.", hint="Write --shard 1/2 for the first of two."
+        f"--shard {text}: not of the form I/N with I from 1 to N.",
+        hint="Write --shard 1/2 for the first of two.",
     )
 
 
 def shard_of(tasks: Sequence[ModelTask], number: int, of: int) -> tuple[list[ModelTask], Shard]:
-    """The tasks of one of several runs that share them: every `of`-th, so that large neighbours are spread."""
+    """The tasks of one shard: every `of`-th, so that large neighbours are spread over the shards."""
     return list(tasks[number - 1 :: of]), Shard(number, of, len(tasks))
 
 
 def fits(path: str, pattern: str) -> bool:
-    """Whether an absolute glob fits a path; `*` and `?` stop at a `/`, and `**` stands for any directories."""
+    """Whether an absolute glob matches a path; `*` and `?` stop at a `/`, and `**` matches any directories."""
     place = os.path.abspath(path)  # noqa: PTH100 - a link counts by its own name
     return re.fullmatch(_expression(pattern), place, re.DOTALL) is not None
 

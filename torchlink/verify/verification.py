@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
-    BuildFailedError,
-    LibtorchUnusableError,
     ResourcesError,
     TorchlinkError,
     UsageError,
 )
-from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_model
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
+from torchlink.verify.building import build_program, command_of, emulator_of, is_before, link_plan
 from torchlink.verify.comparing.tolerances import Tolerances
 from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
-from torchlink.verify.programs import COMPILED, NAMES, TORCHSCRIPT, plan_for, program_of, run_one
+from torchlink.verify.programs import COMPILED, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.sanity import check_building, check_options, check_values
 from torchlink.verify.scheduling import Command, Loaders, in_turn, jobs_for, processors
@@ -31,11 +28,8 @@ from torchlink.verify.tasks import ModelTask, gather
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
     from torchlink.plan import LinkPlan
-    from torchlink.toolchain.emulator import Emulator
-    from torchlink.toolchain.types import Compiler
     from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.options import VerifyOptions
@@ -44,24 +38,23 @@ if TYPE_CHECKING:
     from torchlink.verify.session import Session
 
 
-# Headers of other Debian packages that libtorch's own include there, in gcc's words and in clang's.
-MISSING_HEADER = re.compile(r"\b(gflags|glog|google)/[^\n]*(No such file|file not found)")
-OLDEST = (1, 1)  # that the reference loader is written for
 OLD_FORMAT = (1, 11)  # before it the tiny model is one in 1.1's format, which no later libtorch reads
 
 
 class Hooks(NamedTuple):
-    """What a caller of `verify` wants to hear of while it runs."""
+    """Callbacks for progress while `verify` runs."""
 
-    compiling: Callable[[str], None] = lambda _: None  # the loader begins to be compiled: a sentence
-    # A model begins: it, how many are done, the report without models, and how many models there are in all.
+    compiling: Callable[[str], None] = lambda _: (
+        None
+    )  # called with a sentence when compiling the loader begins
+    # A model begins: the model, the number done, the report without models, and the total number of models.
     begun: Callable[[ModelResult, int, VerifyReport, int], None] = lambda *_: None
-    # A model is done: its number, what came out, and as above.
+    # A model is done: its number, its result, and as above.
     ended: Callable[[int, ModelResult, VerifyReport, int], None] = lambda *_: None
-    interrupted: Callable[[VerifyReport], None] = lambda _: None  # before all were done: what was
+    interrupted: Callable[[VerifyReport], None] = lambda _: None  # before all were done: the report so far
     noted: Callable[[Sequence[str]], None] = lambda _: None  # the plan's notes, before anything is built
-    meanwhile: Callable[[], None] = lambda: None  # a loader is starting: time to import what is needed later
-    early: Session | None = None  # started on speculation; serves the first model where it is the right one
+    meanwhile: Callable[[], None] = lambda: None  # a loader is starting: time to import modules needed later
+    early: Session | None = None  # started speculatively; runs the first model if it is the right one
 
 
 def verify(
@@ -73,34 +66,34 @@ def verify(
     jobs: int | None = None,
     remote: Remote | None = None,
 ) -> VerifyReport:
-    """Build the reference loader with the flags of the plan and prove models with it.
+    """Build the reference loader with the flags of the plan and verify models with it.
 
     Args:
-        models: TorchScript files, directories of them, globs; the tiny model that torchlink carries where empty.
+        models: TorchScript files, directories of them, globs; the bundled tiny model if empty.
         libtorch: what to build against.
         options: how.
-        hooks: what the caller wants to hear of while it runs.
+        hooks: callbacks for progress.
         jobs: how many models at once; None: as many as processors and memory allow.
         remote: the executor whose workers run the models; None: processes of this one.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim; for a libtorch of another machine no QEMU, or a
-            library of that machine is not here.
+            library for that machine is missing.
         ToolUnfitError: the compiler cannot build against this libtorch.
         LibtorchUnusableError: libtorch is for another machine or a newer system, not extracted, or older than the
             loader.
-        DeviceError: CUDA is asked of a libtorch that was built without it.
-        UsageError: an option has no such value, or an input cannot be read.
-        FileError: `expect` or a library cannot be read, a directory holds no model, or the cache cannot be written.
-        RunFailedError: the loader is not allowed to run where the cache is.
+        DeviceError: CUDA is requested, but libtorch was built without it.
+        UsageError: an option has an invalid value, or an input cannot be read.
+        FileError: `expect` or a library cannot be read, a directory contains no model, or the cache cannot be written.
+        RunFailedError: the loader may not be executed in the cache directory.
     """
     tasks = gather(models, options) if models else [bundled(libtorch, options)]
     return verify_tasks(tasks, libtorch, options, hooks=hooks, jobs=jobs, remote=remote)
 
 
 def bundled(libtorch: Libtorch, options: VerifyOptions) -> ModelTask:
-    """The task for the model that torchlink carries."""
+    """The task for the bundled model."""
     return ModelTask(str(_tiny(libtorch)), options)
 
 
@@ -115,26 +108,26 @@ def verify_tasks(
     shard: Shard | None = None,
     remote: Remote | None = None,
 ) -> VerifyReport:
-    """As `verify`, of models that may have options of their own.
+    """Like `verify`, for models that may have options of their own.
 
     Args:
-        tasks: the models; of their options those that concern the building of the loader do not count.
+        tasks: the models; those of their options that concern building the loader are ignored.
         libtorch: what to build against.
-        options: with which the loader is built.
-        hooks: what the caller wants to hear of while it runs.
+        options: for building the loader.
+        hooks: callbacks for progress.
         jobs: how many models at once; None: as many as processors and memory allow.
-        known: results that an earlier run has brought, by the numbers of their tasks.
-        shard: which of all models these are.
+        known: results of an earlier run, by task number.
+        shard: the part of all models that these are.
         remote: the executor whose workers run the models; None: processes of this one.
 
     Raises:
         TorchlinkError: as `verify`.
-        KeyboardInterrupt: it was interrupted, after `hooks` has heard of what was done.
+        KeyboardInterrupt: it was interrupted; `hooks.interrupted` has been called.
     """
     check_building(options)
     of_command = sum(task.options.expect == options.expect for task in tasks)
     if options.expect and of_command > 1:
-        raise UsageError("--expect goes with one model.", hint="Verify each model by itself.")
+        raise UsageError("--expect takes a single model.", hint="Verify each model separately.")
     if options.save_outputs:
         from torchlink.verify.saving import check_place
 
@@ -169,7 +162,7 @@ def _verify(
     workers = jobs_for(
         jobs, len(tasks), max((request.device for request in requests.values()), default="cpu")
     )
-    minimal_environment(options.env)  # what is wrong with it is said before anything is compiled
+    minimal_environment(options.env)  # errors in it are reported before anything is compiled
     plan, tool = link_plan(libtorch, options)
     emulator = emulator_of(libtorch, tool)
     short = shortfall(libtorch, linked(tool), thorough=True)
@@ -185,7 +178,7 @@ def _verify(
         if number not in results
     }
     waiting = [number for number, result in looked_at.items() if not (result.error or result.skipped)]
-    # Where nothing waits nothing runs: nobody has to wait for a compiler.
+    # If there is nothing to run, no compiler is needed.
     wanted = sorted({program_of(looked_at[number].kind) for number in waiting}, reverse=True)
     plans = {
         program: plan if program == TORCHSCRIPT else plan_for(program, libtorch, options, tool)
@@ -195,7 +188,7 @@ def _verify(
     loader = next(iter(built.values()), None)
     early = None
     if loader is not None:
-        # One that was started before it was rebuilt, in the same place, is not this one.
+        # A process started before the loader was rebuilt in the same place is not this one.
         right = (
             hooks.early is not None and not emulator and loader.cached and hooks.early.loader == loader.path
         )
@@ -229,15 +222,8 @@ def _verify(
     return progress.report
 
 
-def command_of(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
-    """How a loader is started."""
-    if emulator:
-        return Command(loader.path, options.env, tuple(emulator.command))
-    return Command(loader.path, options.env, warm=data_dir("templates") / "loader" / "warm.pt")
-
-
 class _Progress:
-    """What is done of all models, in their order."""
+    """The progress on all models, in their order."""
 
     def __init__(
         self, report: VerifyReport, hooks: Hooks, count: int, results: dict[int, ModelResult]
@@ -250,7 +236,7 @@ class _Progress:
 
     @property
     def report(self) -> VerifyReport:
-        """The report on what is done."""
+        """The report on the models done so far."""
         return replace(self._report, models=tuple(self._results[number] for number in sorted(self._results)))
 
     def begun(self, result: ModelResult) -> None:
@@ -291,7 +277,7 @@ class _Progress:
 
 
 class _Prover(NamedTuple):
-    """What proves a model needs to know."""
+    """Everything that verifying one of the models needs."""
 
     tasks: Sequence[ModelTask]
     found: Mapping[int, ModelResult]  # what the files are
@@ -302,7 +288,7 @@ class _Prover(NamedTuple):
     hooks: Hooks
 
     def references(self, waiting: Sequence[int]) -> dict[Reference, set[str]]:
-        """What the models are compared with, and the kinds of those models."""
+        """The runs that the models are compared with, and the kinds of those models."""
         found: dict[Reference, set[str]] = {}
         for number in waiting:
             reference = self.requests[self.tasks[number].options].against
@@ -311,11 +297,11 @@ class _Prover(NamedTuple):
         return found
 
     def prove(self, number: int, loaders: Loaders) -> ModelResult:
-        """Run a model; whatever goes wrong with it is in the result."""
+        """Run a model; any error is in the result."""
         found, request = self.found[number], self.requests[self.tasks[number].options]
         program = program_of(found.kind)
         session = loaders.session(self.commands[program])
-        # The process maps libtorch's libraries while this one imports what it will need.
+        # The process maps libtorch's libraries while this one imports the modules that it will need.
         self.hooks.meanwhile()
         result = run_one(session, found, request, self.libtorch, self.plans[program])
         loaders.done(self.commands[program])
@@ -323,7 +309,7 @@ class _Prover(NamedTuple):
 
 
 def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Reference | None:
-    """What the models are run by besides, to be compared with."""
+    """The other run to compare the models with."""
     if options.against is None:
         return None
     from torchlink.verify.comparing.references import reference_for
@@ -340,7 +326,7 @@ def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Refe
 def requests_of(
     tasks: Sequence[ModelTask], libtorch: Libtorch, hooks: Hooks
 ) -> tuple[dict[VerifyOptions, Request], list[Reference]]:
-    """What is asked of the models, by their options, and what they are compared with.
+    """The requests for the models, by their options, and the runs that they are compared with.
 
     Raises:
         TorchlinkError: as `_request`, and as `reference_for`.
@@ -357,12 +343,12 @@ def requests_of(
 
 
 def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | None) -> Request:
-    """What is asked of the models with these options.
+    """The request for models with these options.
 
     Raises:
-        UsageError: an option has no such value, or an input cannot be read.
+        UsageError: an option has an invalid value, or an input cannot be read.
         FileError: `expect` or a library cannot be read.
-        DeviceError: CUDA is asked of a libtorch that was built without it.
+        DeviceError: CUDA is requested, but libtorch was built without it.
     """
     check_options(options, libtorch)
     check_values(options)
@@ -385,85 +371,15 @@ def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | 
     )
 
 
-def link_plan(
-    libtorch: Libtorch, options: VerifyOptions, program: str = TORCHSCRIPT
-) -> tuple[LinkPlan, Compiler]:
-    """How a program is linked, and the compiler that it is built with."""
-    from torchlink.toolchain.cross import compiler_for
-
-    compiler = compiler_for(libtorch, options.compiler)
-    return plan_for(program, libtorch, options, compiler), compiler
-
-
-def emulator_of(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
-    """What runs the loader where it is for another machine."""
-    if not is_foreign(libtorch):
-        return None
-    from torchlink.toolchain.emulator import emulator_for
-
-    return emulator_for(libtorch, compiler)
-
-
-def build_program(
-    plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks, program: str = TORCHSCRIPT
-) -> BuiltLoader:
-    """A program, from the cache where it is there.
-
-    Raises:
-        BuildFailedError: it does not compile or link, with what helps.
-        LibtorchUnusableError: this libtorch is older than the reference loader.
-    """
-    from torchlink.compilation.loader import build_loader
-    from torchlink.libtorch.floor import glibc_conflict
-    from torchlink.plan import missing_of
-    from torchlink.remedies.debian import DEBIAN, is_debians
-    from torchlink.remedies.remedy import remedy_for
-
-    def say() -> None:
-        hooks.compiling(f"compiling {NAMES[program]} with {compiler.name} (about 10 s, once)")
-
-    try:
-        return build_loader(plan, compiler, via, say, program)
-    except BuildFailedError as error:
-        if _is_before(plan.libtorch, OLDEST):
-            raise LibtorchUnusableError(
-                f"The reference loader needs libtorch 1.1 or newer, and the one of {plan.libtorch.root} is "
-                f"{plan.libtorch.version}.",
-                hint="The flags of `torchlink flags` hold for older ones too: build a program of your own.",
-            ) from error
-        conflict = glibc_conflict(plan.libtorch)
-        if conflict:
-            error.hint = f"{conflict}."
-            raise
-        # The linkers that look into libtorch's libraries refuse what those cannot find. One command brings all,
-        # that of the plan's note.
-        lacking = missing_of(plan.libraries, plan.libtorch)
-        if lacking and not plan.options.cpu_only:
-            lacking = plan.libtorch.missing_libraries
-        remedy = remedy_for(plan.libtorch, lacking).text
-        if not remedy and is_debians(plan.libtorch) and MISSING_HEADER.search("\n".join(error.details)):
-            remedy = DEBIAN
-        if remedy:
-            error.hint = f"Get what libtorch's libraries need: {remedy}"
-        raise
-
-
 def _tiny(libtorch: Libtorch) -> Path:
-    """The model that torchlink carries, in a file format that this libtorch reads."""
+    """The bundled model, in a file format that this libtorch reads."""
     return (
-        data_dir("templates") / "loader" / ("tiny-1.1.pt" if _is_before(libtorch, OLD_FORMAT) else "tiny.pt")
+        data_dir("templates") / "loader" / ("tiny-1.1.pt" if is_before(libtorch, OLD_FORMAT) else "tiny.pt")
     )
 
 
-def _is_before(libtorch: Libtorch, limit: tuple[int, int]) -> bool:
-    from torchlink.libtorch.version import release
-
-    number = release(libtorch.version) if libtorch.version else None
-    return number is not None and number < limit
-
-
 def look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
-    """What a file is, with the error where it is no model that a loader can load."""
+    """The kind of a file, with the error if it is not a model that a loader can load."""
     kind = "unreadable"
     try:
         kind = identify(path).kind

@@ -130,7 +130,7 @@ def test_the_page_is_written_beside_the_text(torchlink: Torchlink, shop: Path, t
 def test_two_forms_for_one_output_are_refused(torchlink: Torchlink, shop: Path) -> None:
     shown = torchlink("lint", "--tree", "--format", "sarif", shop / "sound")
     assert shown.code == 2
-    assert "exclude one another" in shown.err
+    assert "cannot be combined" in shown.err
 
 
 def test_the_only_file_is_in_a_report_for_ci_though_it_cannot_be_judged(

@@ -47,28 +47,28 @@ def test_what_fits_is_taken_in_its_place() -> None:
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        (["3"], "m.pt: argument x of forward takes Tensor, and an int (3) is given."),
+        (["3"], "m.pt: argument x of forward takes Tensor, but an int (3) is given."),
         (["n=3"], "m.pt: argument x (Tensor) of forward is missing."),
         (
             ["float32[1]", "1", "1", "none", "3"],
-            "m.pt: forward takes 4 arguments by position, and --input gives 5.",
+            "m.pt: forward takes 4 arguments by position, but --input gives 5.",
         ),
         (["float32[1]", "mask=3"], "m.pt: forward has no argument 'mask' (did you mean 'masks'?)."),
         (["float32[1]", "x=float32[1]"], "m.pt: argument x is given by position and by name."),
-        (["float32[1]", "0.5"], "m.pt: argument n of forward takes int, and a float (0.5) is given."),
-        (["float32[1]", "true"], "m.pt: argument n of forward takes int, and a bool (true) is given."),
-        (["float32[1]", "none"], "m.pt: argument n of forward takes int, and None is given."),
+        (["float32[1]", "0.5"], "m.pt: argument n of forward takes int, but a float (0.5) is given."),
+        (["float32[1]", "true"], "m.pt: argument n of forward takes int, but a bool (true) is given."),
+        (["float32[1]", "none"], "m.pt: argument n of forward takes int, but None is given."),
         (
             ["float32[1]", "masks={'a': [3]}"],
-            "m.pt: argument masks['a'][0] of forward takes Tensor, and an int (3) is given.",
+            "m.pt: argument masks['a'][0] of forward takes Tensor, but an int (3) is given.",
         ),
         (
             ["float32[1]", "masks={1: []}"],
-            "m.pt: argument masks[0] of forward takes str, and an int (1) is given.",
+            "m.pt: argument masks[0] of forward takes str, but an int (1) is given.",
         ),
         (
             ["float32[1]", "state=(int8[1],)"],
-            "m.pt: argument state of forward takes Tuple[Tensor, Tensor], and a tuple of 1 is given.",
+            "m.pt: argument state of forward takes Tuple[Tensor, Tensor], but a tuple of 1 is given.",
         ),
     ],
 )
@@ -102,7 +102,7 @@ def test_all_arguments_come_from_one_file(tmp_path: Path) -> None:
 
 
 def test_input_and_inputs_exclude_each_other_and_no_name_is_given_twice() -> None:
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         read_given(["3"], Path("in.json"))
     with pytest.raises(UsageError, match="given twice"):
         read_given(["n=3", "n=4"], None)

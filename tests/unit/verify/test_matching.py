@@ -48,7 +48,7 @@ def test_keys_go_before_positions(outputs: list[str], stored: list[str], order: 
         (["output.a"], ["['a']", "['b']"], "output.b is missing."),
         (["output.a", "output.b"], ["['a']"], "output.b is not in the file."),
         (["output.a", "output.b"], ["['a']", "['c']"], "output.c is missing; output.b is not in the file."),
-        (["output[0]", "output[1]"], ["[0]"], "2 tensors, and y.pt holds 1."),
+        (["output[0]", "output[1]"], ["[0]"], "2 tensors, but y.pt contains 1."),
     ],
 )
 def test_what_does_not_match_is_named(outputs: list[str], stored: list[str], said: str) -> None:

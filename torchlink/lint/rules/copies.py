@@ -9,7 +9,7 @@ from torchlink.libtorch.names import CUDA_NUMBERED, CUDA_OTHERS
 from torchlink.lint.context import file_name, is_unseen, real_dir
 from torchlink.lint.finding import Severity, rule
 from torchlink.lint.torch_symbols import mixed
-from torchlink.lint.unused import EDGES
+from torchlink.lint.unused import LINKER_SYMBOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,7 +180,7 @@ def overlap(one: LoadedObject, other: LoadedObject) -> bool:
     defined = (
         symbol for symbol in other.elf.dynamic_symbols() if symbol.defined and symbol.binding == "global"
     )
-    return any(one.elf.defines(symbol.name) for symbol in defined if symbol.name not in EDGES)
+    return any(one.elf.defines(symbol.name) for symbol in defined if symbol.name not in LINKER_SYMBOLS)
 
 
 @rule("cuda-major-mix", Severity.ERROR, "CUDA libraries of two major versions in one process.")

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from torchlink.lint.finding import Finding, Rule
 
 
-SHOWN = 5  # symbols named of one object
+SHOWN = 5  # symbols listed per object
 VERSION = r"(GLIBC|GLIBCXX|CXXABI)_(\d+(?:\.\d+)*)$"
 # Version names of glibc that stand for a linking feature rather than for symbols, and the release that introduced each.
-MARKS = {"GLIBC_ABI_DT_RELR": (2, 36), "GLIBC_ABI_GNU2_TLS": (2, 42), "GLIBC_ABI_GNU_TLS": (2, 42)}
+FEATURE_VERSIONS = {"GLIBC_ABI_DT_RELR": (2, 36), "GLIBC_ABI_GNU2_TLS": (2, 42), "GLIBC_ABI_GNU_TLS": (2, 42)}
 LIBRARY = {"GLIBC": "glibc", "GLIBCXX": "libstdc++", "CXXABI": "libstdc++"}
 
 
-def where_built(target: str) -> str:
+def where_to_build(target: str) -> str:
     """Return where to build a program for a target with a different C library."""
     image = "Alpine, or in an image such as quay.io/pypa/musllinux_1_2_x86_64"
     return image if target.startswith("musllinux") else f"{target} itself or in its container image"
@@ -44,7 +44,7 @@ def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding for glibc and one for libstdc++, whose GLIBCXX and CXXABI versions advance together."""
     if not context.options.floors:
         return
-    if (other := other_c_library_there(context)) is not None:
+    if (other := mismatched_c_library(context)) is not None:
         theirs, ours = other
         torch = bool(context.torch) and theirs == "glibc"
         yield rule.finding(
@@ -53,7 +53,7 @@ def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
             f"Choose a target with glibc, or build PyTorch from source on {context.options.target} and link "
             f"{context.name} with it: no published libtorch is for musl."
             if torch
-            else f"Build it on {where_built(context.options.target or '')}.",
+            else f"Build it on {where_to_build(context.options.target or '')}.",
         )
         return
     found: dict[str, list[TooNewVersion]] = {}
@@ -62,7 +62,7 @@ def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
             for family, excess in above(each, context):
                 found.setdefault(LIBRARY[family], []).append(excess)
     for library, excesses in found.items():
-        # GLIBCXX is more telling than CXXABI, and their numbers cannot be compared.
+        # GLIBCXX is more informative than CXXABI, and their numbers cannot be compared.
         top = max(excesses, key=lambda each: (not each.version.startswith("CXXABI"), each.number))
         setting = [each.object for each in excesses if each.version == top.version]
         names = list(dict.fromkeys(file_name(each.path) for each in setting))
@@ -77,7 +77,7 @@ def floor_above_target(rule: Rule, context: LintContext) -> Iterator[Finding]:
         )
 
 
-def other_c_library_there(context: LintContext) -> tuple[str, str] | None:
+def mismatched_c_library(context: LintContext) -> tuple[str, str] | None:
     """Return the C library of the binary and that of the target if they differ."""
     there = "musl" if context.options.floors.get("GLIBC") == () else "glibc"
     here = context.system.family
@@ -102,8 +102,8 @@ def above(each: LoadedObject, context: LintContext) -> Iterator[tuple[str, TooNe
 
 def parse(need: VersionNeed) -> tuple[str, tuple[int, ...]] | None:
     """Return the family and number of a version that can be compared, else None."""
-    if need.version in MARKS:
-        return "GLIBC", MARKS[need.version]
+    if need.version in FEATURE_VERSIONS:
+        return "GLIBC", FEATURE_VERSIONS[need.version]
     match = re.match(VERSION, need.version)
     return (match[1], tuple(whole_number(part) for part in match[2].split("."))) if match else None
 

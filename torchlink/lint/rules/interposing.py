@@ -1,8 +1,7 @@
 """The rule about objects that interpose libtorch's own functions because they are loaded before it.
 
 A library binds calls to its own exported functions by name, and the first object in load order that defines the name
-wins. libtorch_cpu.so contains and exports a BLAS, libuv, miniz and more, so a library that is loaded earlier can take
-the place of those.
+wins. libtorch_cpu.so contains and exports a BLAS, libuv, miniz and more, so a library loaded earlier can replace those.
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ def interposed(context: LintContext) -> dict[str, list[BoundSymbols]]:
     if (
         context.imported is not None
         or not context.scope.ordered
-        or is_of_torch(context.subject)
-        or is_torchs_program(context)
+        or is_torch_library(context.subject)
+        or is_torch_test_program(context)
     ):
         return found
     own, definitions = torch_and_dependencies(context), _Definitions()
@@ -75,12 +74,12 @@ def interposed(context: LintContext) -> dict[str, list[BoundSymbols]]:
     return found
 
 
-def is_of_torch(each: LoadedObject) -> bool:
+def is_torch_library(each: LoadedObject) -> bool:
     """Whether an object is one of libtorch's libraries, by its name."""
     return bare_name(each.elf.dynamic.soname or file_name(each.path)) in OF_TORCH
 
 
-def is_torchs_program(context: LintContext) -> bool:
+def is_torch_test_program(context: LintContext) -> bool:
     """Whether the binary is one of the test programs in a wheel's or zip's `bin`, which contain parts of libtorch."""
     directory, name = posixpath.split(real_dir(context.subject))
     roots = {posixpath.dirname(each) for each in context.torch_dirs}
@@ -107,7 +106,10 @@ def may_interpose(each: LoadedObject, own: set[str]) -> bool:
     """Whether the definitions of an object that is loaded before libtorch matter."""
     name = each.elf.dynamic.soname or file_name(each.path)
     return not (
-        each.path in own or each.found_via.kind == "interpreter" or RUNTIMES.match(name) or is_of_torch(each)
+        each.path in own
+        or each.found_via.kind == "interpreter"
+        or RUNTIMES.match(name)
+        or is_torch_library(each)
     )
 
 
@@ -258,7 +260,7 @@ def interposition(interposer: LoadedObject, bound: list[BoundSymbols], context: 
         if itself
         else f"{file_name(interposer.path)} is loaded before libtorch and interposes"
     )
-    return f"{subject} {' and '.join(counts)}: libtorch's own calls go there."
+    return f"{subject} {' and '.join(counts)}: libtorch's own calls go to it."
 
 
 def consequence(bound: BoundSymbols) -> str:
@@ -267,8 +269,8 @@ def consequence(bound: BoundSymbols) -> str:
     if not bound.kept:
         families = some([family for family, _ in largest_first(bound.symbols)])
         return (
-            f"It has all that {library} uses of {families}, so libtorch runs with a different implementation than the "
-            "one it was built and tested with."
+            f"It defines everything that {library} uses of {families}, so libtorch runs a different implementation "
+            "than the one it was built and tested with."
         )
     kept = [f"{len(names)} of {family}" for family, names in largest_first(bound.kept)]
     return (
@@ -313,10 +315,14 @@ def object_to_relink(interposer: LoadedObject, context: LintContext) -> tuple[Lo
     """
     named = interposer
     while True:
-        asking = context.closure.object(named.needed_by or "")
-        if asking is None or asking is context.subject or (named is interposer and asking in context.own):
-            return asking or context.subject, named
-        named = asking
+        requester = context.closure.object(named.needed_by or "")
+        if (
+            requester is None
+            or requester is context.subject
+            or (named is interposer and requester in context.own)
+        ):
+            return requester or context.subject, named
+        named = requester
 
 
 def uses_torch(owner: LoadedObject, context: LintContext) -> bool:
@@ -324,7 +330,7 @@ def uses_torch(owner: LoadedObject, context: LintContext) -> bool:
     if not owner.elf.dynamic.present:  # only a text names it
         return True
     providers = map(context.scope.provider, context.scope.references(owner.path))
-    return any(each is not None and is_of_torch(each) for each in providers)
+    return any(each is not None and is_torch_library(each) for each in providers)
 
 
 def evidence(interposer: LoadedObject, bound: list[BoundSymbols], context: LintContext) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Rules about libraries that are on the link line but should not be, and the other way round."""
+"""Rules about libraries that are linked but should not be, and about those that should be but are not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchlink.libtorch.names import (
 from torchlink.lint.context import file_name
 from torchlink.lint.finding import Severity, rule
 from torchlink.lint.missing import PYTHON, missing_names, registers
-from torchlink.lint.rules.symbols import kept_on_the_line
+from torchlink.lint.rules.symbols import no_as_needed_flags
 from torchlink.lint.torch_symbols import accelerator_of, unlinked
 from torchlink.lint.unused import IMPLIED, PARTS_OF_LIBC, unused
 
@@ -93,7 +93,7 @@ def load_bearing_lost(rule: Rule, context: LintContext) -> Iterator[Finding]:
         signs = {
             file_name(each.path): sign for each in users if (sign := sign_of_use(each, accelerator, context))
         }
-        fix = f"Link with {kept_on_the_line(accelerator.library)}, as `torchlink flags --link` prints it."
+        fix = f"Link with {no_as_needed_flags(accelerator.library)}, as `torchlink flags --link` prints it."
         if signs:
             use = "uses" if len(signs) == 1 else "use"
             yield rule.finding(
@@ -154,13 +154,15 @@ def unused_library(rule: Rule, context: LintContext) -> Iterator[Finding]:
         if library is context.subject or registers(library, context):  # an empty name is the program itself
             continue
         others = (each for each in context.closure.edges if each.path == library.path)
-        besides = next((each.needed_by for each in others if each.needed_by != context.subject.path), None)
-        if besides is None:
+        other_user = next((each.needed_by for each in others if each.needed_by != context.subject.path), None)
+        if other_user is None:
             effect = (
                 "it is loaded at every start, and the program fails to start without it or anything it needs"
             )
         else:
-            effect = f"{file_name(besides)} needs it too, but should that change, it must still be installed"
+            effect = (
+                f"{file_name(other_user)} needs it too, but should that change, it must still be installed"
+            )
         stub = re.match(STUBS, edge.name)
         if stub:
             effect = "it is empty in glibc 2.34 and newer, and every glibc has it"
@@ -169,7 +171,7 @@ def unused_library(rule: Rule, context: LintContext) -> Iterator[Finding]:
             f"{context.name} links {edge.name} but uses nothing from it: {effect} ({library.path}).",
             f"Remove -l{bare}, or put -Wl,--as-needed before the libraries on the link line.",
             (f"{library.path}: {library.found_via}",),
-            severity=None if besides is None and not stub else Severity.NOTE,
+            severity=None if other_user is None and not stub else Severity.NOTE,
         )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchlink.lint.context import LintContext
     from torchlink.lint.finding import Finding, Rule
 
-NOT_THERE = "not there"  # why an interpreter is missing, for which the loader does not search
+NO_SUCH_FILE = "no such file"  # why an interpreter is missing: the loader does not search for it
 # `cmake --install` removes every search path that the project does not request.
 IN_CMAKE = (
     " If `cmake --install` installed it: set(CMAKE_INSTALL_RPATH_USE_LINK_PATH TRUE) before add_executable()."
@@ -36,11 +36,11 @@ def library_not_found(rule: Rule, context: LintContext) -> Iterator[Finding]:
     causes: dict[tuple[str, str], list[tuple[Edge, ...]]] = {}
     for edges in missing_names(context).get(rule.id, ()):
         edge = edges[0]
-        asking = context.closure.object(edge.needed_by) or context.subject
-        place = None if "/" in edge.name or edge.fatal else nearby(edge, asking, context.closure, context)
+        requester = context.closure.object(edge.needed_by) or context.subject
+        place = None if "/" in edge.name or edge.fatal else nearby(edge, requester, context.closure, context)
         of_torch = of_libtorch(edge)
         cause = place or because(edge) or ("libtorch" if of_torch else edge.name)
-        # A search path serves the object that has it; a libtorch found nowhere is one cause for all objects.
+        # A search path is used for the object that has it; a libtorch found nowhere is one cause for all objects.
         user = "" if cause == "libtorch" else edge.needed_by
         causes.setdefault((cause, user), []).append(edges)
     for (cause, _), group in causes.items():
@@ -51,7 +51,7 @@ def library_not_found(rule: Rule, context: LintContext) -> Iterator[Finding]:
         users = " and ".join(dict.fromkeys(file_name(edges[0].needed_by) for edges in group))
         asked = needed_by(edge for edges in group for edge in edges)
         what = f"{', '.join(names)}, needed by {asked}, {'is' if len(names) == 1 else 'are'} not found"
-        if edge.fatal and edge.tried and edge.fatal != NOT_THERE:
+        if edge.fatal and edge.tried and edge.fatal != NO_SUCH_FILE:
             what = f"{edge.name}, needed by {asked}, is found, but {edge.tried[-1].path} {edge.fatal}"
         yield rule.finding(
             " + ".join(names),
@@ -93,7 +93,7 @@ def how_to_find(edge: Edge, place: str | None, names: list[str], users: str, con
             f"Install the package that contains {name}, or link on the system that the program will run on."
         )
     if edge.fatal:
-        return "Replace the file by the library itself: the loader cannot load what is there now."
+        return "Replace the file with the library itself: the loader cannot load the present file."
     if re.match(DRIVER, name):
         return f"Run it where NVIDIA's driver, which installs {name}, is present, or load the library with dlopen."
     user = file_name(edge.needed_by)
@@ -123,11 +123,11 @@ def how_to_find(edge: Edge, place: str | None, names: list[str], users: str, con
     return f"Install {name}, or link {user} with -Wl,-rpath,DIR, where DIR is the directory that holds it."
 
 
-def found_nearby(asking: LoadedObject, place: str, context: LintContext) -> str:
-    """Return the fix that makes the libraries in a place found, and what those need in turn."""
+def found_nearby(requester: LoadedObject, place: str, context: LintContext) -> str:
+    """Return the fix that lets the loader find the libraries in a directory, and their own dependencies."""
     from torchlink.lint.relinking import advice
 
-    links, missing = advice(asking, place, context)
+    links, missing = advice(requester, place, context)
     fix = f"It is nearby: link {' and '.join(map(str, links))}."
     if any(link.inherited for link in links):
         fix += " The libraries there have dependencies of their own, which an RPATH finds and a RUNPATH does not."
@@ -211,11 +211,11 @@ def is_of_system(path: str, context: LintContext) -> bool:
 @rule("found-through-environment", Severity.WARNING, "A library is found only through LD_LIBRARY_PATH.")
 def found_through_environment(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding per directory of LD_LIBRARY_PATH without which its libraries, or the same copies, are not found."""
-    bare = context.without_environment
+    bare = context.without_library_path
     if bare is None:
         return
     elsewhere = {edge.name: edge.path for edge in bare.edges}
-    # A search path in place of the variable would not fix a mix.
+    # Replacing the variable with a search path would not fix mixed libraries.
     mix = (
         {each.path for objects in context.torch.values() for each in objects}
         if context.once(mixed)
@@ -248,7 +248,7 @@ def fix_without_variable(
     directory: str, names: list[str], through: Iterable[str], context: LintContext
 ) -> str:
     """Return the fix that makes one directory of LD_LIBRARY_PATH unnecessary."""
-    bare = context.bare
+    bare = context.without_variables
     if bare is not None and starts(bare):
         without = f"{context.name} finds all its libraries without it"
         return f"Unset LD_LIBRARY_PATH, or remove {directory} from it: {without}."
@@ -276,37 +276,38 @@ def starts(context: LintContext) -> bool:
 @rule(
     "runpath-not-inherited",
     Severity.ERROR,
-    "An indirect dependency is in a RUNPATH directory, but a RUNPATH serves only direct dependencies.",
+    "An indirect dependency is in a RUNPATH directory, but a RUNPATH is searched only for direct dependencies.",
 )
 def runpath_not_inherited(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """A RUNPATH serves only the NEEDED entries of its own object, not what those libraries need in turn."""
+    """A RUNPATH is searched only for the NEEDED entries of its own object, not for theirs in turn."""
     for edges in missing_names(context).get(rule.id, ()):
         edge = edges[0]
         entry = not_inherited(edge.name, edge.needed_by, context)
         if entry is not None:
             user = file_name(edge.needed_by)
             owner = file_name(entry.owner.path)
-            asking = context.closure.object(edge.needed_by)
-            place = None if asking is None else nearby(edge, asking, context.closure, context)
+            requester = context.closure.object(edge.needed_by)
+            place = None if requester is None else nearby(edge, requester, context.closure, context)
             flag = "" if place is None else f" (link it with -Wl,-rpath,'{place}')"
             or_rpath = (
-                f", or link {owner} with -Wl,--disable-new-dtags: an RPATH serves indirect dependencies too"
+                f", or link {owner} with -Wl,--disable-new-dtags: an RPATH also covers indirect dependencies"
             )
-            if asking is None or asking.elf.dynamic.runpath_present:  # with one of its own it inherits none
+            # An object with its own RUNPATH inherits no RPATH.
+            if requester is None or requester.elf.dynamic.runpath_present:
                 or_rpath = ""
             yield rule.finding(
                 edge.name,
                 f"{edge.name}, needed by {needed_by(edges)}, is not found although it is in {entry.text}: that is "
-                f"the RUNPATH of {owner}, which serves only {owner}'s own dependencies, not those of {user}. "
+                f"the RUNPATH of {owner}, searched only for {owner}'s own dependencies, not for those of {user}. "
                 f"{context.name} does not start.",
                 f"Give {user} a search path of its own{flag}{or_rpath}.",
                 searched(edge),
                 severity=severity_of(edge.name, None, context),
             )
-    yield from taken_elsewhere(rule, context)
+    yield from system_copy_loaded(rule, context)
 
 
-def taken_elsewhere(rule: Rule, context: LintContext) -> Iterator[Finding]:
+def system_copy_loaded(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """Report a library loaded from the system although a RUNPATH further up the chain has one of that name."""
     above = {each.path for each in context.own}
     for each in context.closure.objects:
@@ -321,7 +322,7 @@ def taken_elsewhere(rule: Rule, context: LintContext) -> Iterator[Finding]:
             yield rule.finding(
                 each.name,
                 f"{file_name(each.needed_by)} loads {each.path}, not the {each.name} in {entry.text}: that is the "
-                f"RUNPATH of {file_name(entry.owner.path)}, which serves only that object's own dependencies.",
+                f"RUNPATH of {file_name(entry.owner.path)}, which is searched only for that object's own dependencies.",
                 f"Give {file_name(each.needed_by)} a search path of its own, or link "
                 f"{file_name(entry.owner.path)} with -Wl,--disable-new-dtags.",
                 (f"{each.path}: {each.found_via}",),
@@ -329,16 +330,16 @@ def taken_elsewhere(rule: Rule, context: LintContext) -> Iterator[Finding]:
             )
 
 
-@rule("loader-error", Severity.ERROR, "A text contains a loader error that no other rule explains.")
+@rule("loader-error", Severity.ERROR, "The input contains a loader error that no other rule explains.")
 def loader_error(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding for all such lines, so that the binary does not pass as sound."""
+    """One finding for all such lines, so that the binary is not reported as clean."""
     if context.errors:
         errors = "an error" if len(context.errors) == 1 else f"{len(context.errors)} errors"
         yield rule.finding(
             context.name,
-            f"The text contains {errors} that torchlink does not recognise: {context.errors[0]}",
-            "Resolve the error that the line describes; `torchlink lint FILE` on the machine that printed it can check "
-            "more than the text.",
+            f"The input contains {errors} that torchlink does not recognise: {context.errors[0]}",
+            "Resolve the error that the line describes; `torchlink lint FILE` on the machine that printed it checks "
+            "more than its output shows.",
             context.errors,
         )
 

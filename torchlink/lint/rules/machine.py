@@ -95,9 +95,9 @@ def wrong_architecture(rule: Rule, context: LintContext) -> Iterator[Finding]:
             severity=Severity.WARNING,
         )
     else:
-        yield from system_of_another_machine(rule, context)
+        yield from system_libraries_for_another_machine(rule, context)
     for edge in context.closure.edges:
-        if of_the_system(edge):
+        if is_system_library_for_another_machine(edge):
             continue
         for path, reason in skipped_files(edge, context):
             if path not in named:
@@ -119,9 +119,9 @@ def wrong_architecture(rule: Rule, context: LintContext) -> Iterator[Finding]:
             )
 
 
-def system_of_another_machine(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """One finding for all libraries that the system has only for another machine: the binary is the cause."""
-    missing = [edge for edge in context.closure.edges if of_the_system(edge)]
+def system_libraries_for_another_machine(rule: Rule, context: LintContext) -> Iterator[Finding]:
+    """One finding for all libraries that the system has only for another machine: the cause is the binary."""
+    missing = [edge for edge in context.closure.edges if is_system_library_for_another_machine(edge)]
     if missing:
         names = ", ".join(dict.fromkeys(edge.name for edge in missing))
         reason = next(tried.reason for tried in missing[0].tried if tried.reason.startswith(OTHER_MACHINE))
@@ -141,7 +141,7 @@ def system_of_another_machine(rule: Rule, context: LintContext) -> Iterator[Find
         )
 
 
-def of_the_system(edge: Edge) -> bool:
+def is_system_library_for_another_machine(edge: Edge) -> bool:
     """Whether a library is missing because the only candidates, all of the system, are for another machine."""
     skipped = [tried for tried in edge.tried if tried.reason.startswith(OTHER_MACHINE)]
     return (
@@ -162,7 +162,7 @@ def skipped_files(edge: Edge, context: LintContext) -> Iterator[tuple[str, str]]
 
 
 def mapped(context: LintContext) -> Iterator[LoadedObject]:
-    """Return the binary and the libraries that it ships, libtorch included, but not those of the system."""
+    """Return the binary and the libraries shipped with it, libtorch included, but not the system's."""
     for each in context.closure.objects:
         if each is context.subject or not context.is_system(each):
             yield each

@@ -156,7 +156,7 @@ def rpath_missing_directory(rule: Rule, context: LintContext) -> Iterator[Findin
 
 @rule("rpath-unused", Severity.NOTE, "A search path entry holds none of the libraries that are needed.")
 def rpath_unused(rule: Rule, context: LintContext) -> Iterator[Finding]:
-    """The loader searches it in vain for every library."""
+    """The loader searches it for every library and finds nothing."""
     for text, where, _ in flawed(rule, context):
         yield rule.finding(
             text,

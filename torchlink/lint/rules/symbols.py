@@ -12,7 +12,6 @@ from torchlink.lint.missing import GLIBC_PART, other_c_library
 from torchlink.lint.torch_symbols import (
     TORCH_TYPE,
     accelerator_of,
-    beside,
     mixed,
     not_linked,
     of_libcxx,
@@ -20,6 +19,7 @@ from torchlink.lint.torch_symbols import (
     other_abi,
     torch_abi,
     torch_c10,
+    torch_outside_closure,
     undefined,
     unlinked,
 )
@@ -51,26 +51,26 @@ def abi_mismatch(rule: Rule, context: LintContext) -> Iterator[Finding]:
     c10 = torch_c10(context)
     if c10 is None or context.once(mixed):
         return
-    if telling := other_abi(symbols, context):
+    if evidence := other_abi(symbols, context):
         abi = torch_abi(context)
         yield rule.finding(
             f"_GLIBCXX_USE_CXX11_ABI={abi}",
-            f"{verb({symbol.object for symbol in telling}, 'was', 'were')} compiled with "
+            f"{verb({symbol.object for symbol in evidence}, 'was', 'were')} compiled with "
             f"_GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}, but {c10[0]} was built with {abi}: "
-            f"{absent(telling)}, and {context.fails}.",
+            f"{absent(evidence)}, and {context.fails}.",
             f"Compile with -D_GLIBCXX_USE_CXX11_ABI={abi}, as `torchlink flags --compile` prints it, or link a "
             f"libtorch that was built with _GLIBCXX_USE_CXX11_ABI={1 - (abi or 0)}.",
-            tuple(symbol.symbol for symbol in telling[:SHOWN]),
+            tuple(symbol.symbol for symbol in evidence[:SHOWN]),
         )
-    if telling := of_libcxx(symbols, context):
+    if evidence := of_libcxx(symbols, context):
         yield rule.finding(
             "libc++",
-            f"{verb({symbol.object for symbol in telling}, 'was', 'were')} compiled with libc++ "
+            f"{verb({symbol.object for symbol in evidence}, 'was', 'were')} compiled with libc++ "
             f"(-stdlib=libc++), but {c10[0]} was built with libstdc++, whose std::string is a different type: "
-            f"{absent(telling)}, and {context.fails}.",
+            f"{absent(evidence)}, and {context.fails}.",
             "Compile and link everything that uses libtorch with -stdlib=libstdc++ and "
             f"-D_GLIBCXX_USE_CXX11_ABI={torch_abi(context)}: no libtorch for Linux is built with libc++.",
-            tuple(symbol.symbol for symbol in telling[:SHOWN]),
+            tuple(symbol.symbol for symbol in evidence[:SHOWN]),
         )
 
 
@@ -92,21 +92,26 @@ def header_library_mismatch(rule: Rule, context: LintContext) -> Iterator[Findin
     if other_abi(symbols, context) or of_libcxx(symbols, context) or context.once(mixed):
         return
     elsewhere = {symbol for group in not_linked(symbols, context).values() for symbol in group}
-    telling = [symbol for symbol in of_torch(symbols, context) if symbol not in elsewhere]
-    if not telling:
+    evidence = [symbol for symbol in of_torch(symbols, context) if symbol not in elsewhere]
+    if not evidence:
         return
     directory = next(
-        iter((*context.torch_dirs, *(elf.name.rpartition("/")[0] for elf in beside(context).values())))
+        iter(
+            (
+                *context.torch_dirs,
+                *(elf.name.rpartition("/")[0] for elf in torch_outside_closure(context).values()),
+            )
+        )
     )
-    objects = {symbol.object for symbol in telling}
+    objects = {symbol.object for symbol in evidence}
     yield rule.finding(
         directory,
-        f"{verb(objects, 'uses', 'use')} {len(telling)} function{'s' * (len(telling) > 1)} that the libtorch in "
+        f"{verb(objects, 'uses', 'use')} {len(evidence)} function{'s' * (len(evidence) > 1)} that the libtorch in "
         f"{directory} does not have: {'it was' if len(objects) == 1 else 'they were'} compiled against the headers of "
         f"another version, and {context.fails}.",
         "Rebuild with the headers of the libtorch that is loaded (`torchlink find --print include_dirs`), or make the "
         "search path lead to the libtorch that it was built with.",
-        tuple(symbol.symbol for symbol in telling[:SHOWN]),
+        tuple(symbol.symbol for symbol in evidence[:SHOWN]),
     )
 
 
@@ -117,8 +122,8 @@ def torch_library_not_linked(rule: Rule, context: LintContext) -> Iterator[Findi
     if not used:
         return
     libraries = sorted(used)
-    telling = [symbol for library in libraries for symbol in used[library]]
-    users = verb({symbol.object for symbol in telling}, "uses", "use")
+    evidence = [symbol for library in libraries for symbol in used[library]]
+    users = verb({symbol.object for symbol in evidence}, "uses", "use")
     outcome = "importing it fails" if context.is_extension else "it fails at start or at the first call"
     if context.imported is not None:
         outcome += (
@@ -131,7 +136,7 @@ def torch_library_not_linked(rule: Rule, context: LintContext) -> Iterator[Findi
         f"{users} functions of {' and '.join(libraries)}, but neither {context.name} nor anything that it loads needs "
         f"{'that library' if len(used) == 1 else 'those libraries'}: {outcome}.",
         fix_of_unlinked(libraries, context),
-        tuple(symbol.symbol for symbol in telling[:SHOWN]),
+        tuple(symbol.symbol for symbol in evidence[:SHOWN]),
         # A program that loads a plain library may have loaded the other one; Python loads libtorch with RTLD_LOCAL.
         severity=None if context.is_program or context.is_extension else Severity.WARNING,
     )
@@ -142,10 +147,10 @@ def fix_of_unlinked(libraries: Sequence[str], context: LintContext) -> str:
     torch_python = next((name for name in libraries if is_torch_python(name)), None)
     if torch_python is None:
         return (
-            f"Add {link_flags(libraries, context)} behind the objects that use it on the link line; `torchlink flags "
+            f"Add {link_flags(libraries, context)} after the objects that use it on the link line; `torchlink flags "
             "--link` prints all flags for libtorch."
         )
-    directory = beside(context)[torch_python].name.rpartition("/")[0]
+    directory = torch_outside_closure(context)[torch_python].name.rpartition("/")[0]
     setup = " setup.py: build it as a torch.utils.cpp_extension.CppExtension, which does so."
     return (
         f"Add {quoted(f'-L{directory}')} {link_flags(libraries, context)} to the link line, in addition to what "
@@ -163,10 +168,10 @@ def link_flags(libraries: Iterable[str], context: LintContext) -> str:
         return " ".join(f"-l{bare_name(name)}" for name in libraries)
     accelerators = {name for name in map(accelerator_of, libraries) if name and name not in context.torch}
     plain = (bare for bare in map(bare_name, libraries) if bare not in accelerators)
-    return " ".join([*map(kept_on_the_line, sorted(accelerators)), *(f"-l{bare}" for bare in plain)])
+    return " ".join([*map(no_as_needed_flags, sorted(accelerators)), *(f"-l{bare}" for bare in plain)])
 
 
-def kept_on_the_line(bare: str) -> str:
+def no_as_needed_flags(bare: str) -> str:
     """Return the flags that link a library even if no symbol references it."""
     return f"-Wl,--push-state,--no-as-needed,-l{bare},--pop-state"
 
@@ -176,19 +181,19 @@ def undefined_symbol(rule: Rule, context: LintContext) -> Iterator[Finding]:
     """One finding per object; only a note for a library, which may rely on the program that loads it."""
     symbols = undefined(context)
     explained = {symbol.symbol for symbol in of_torch(symbols, context)}
-    asking: dict[str, list[str]] = {}
+    unexplained: dict[str, list[str]] = {}
     private: dict[str, list[str]] = {}
     for symbol in symbols:
         if symbol.object in context.once(other_c_library):  # `c-library-mismatch` reports it
             continue
-        # The interpreter also serves an extension's libraries, such as libtorch_python; a text may not say what
-        # loads that one.
+        # The interpreter also provides symbols to an extension's libraries, such as libtorch_python; a text may
+        # not say what loads that library.
         in_python = not context.is_program or is_torch_python(symbol.object)
         of_python = in_python and re.match(PYTHON_NAME, symbol.symbol)
         if symbol.version == PRIVATE:
             private.setdefault(symbol.object, []).append(symbol.symbol)
         elif symbol.symbol not in explained and not of_python:
-            asking.setdefault(symbol.object, []).append(symbol.symbol)
+            unexplained.setdefault(symbol.object, []).append(symbol.symbol)
     for path, names in private.items():
         yield rule.finding(
             file_name(path),
@@ -197,7 +202,7 @@ def undefined_symbol(rule: Rule, context: LintContext) -> Iterator[Finding]:
             older_library("libc.so.6", [path], context),
             tuple(names[:SHOWN]),
         )._replace(parts=tuple(names))
-    for path, names in asking.items():
+    for path, names in unexplained.items():
         name = file_name(path)
         program = context.kind == "executable"
         of_its_own = [each for each in names if re.search(TORCH_TYPE, each)] if context.imported else []
@@ -258,8 +263,8 @@ def symbol_version_missing(rule: Rule, context: LintContext) -> Iterator[Finding
     lacking: dict[str, dict[str, list[str]]] = {}
     for missing in context.missing_versions:
         if not missing.weak:
-            asking = lacking.setdefault(missing.provider, {})
-            asking.setdefault(missing.version, []).append(file_name(missing.object))
+            needing = lacking.setdefault(missing.provider, {})
+            needing.setdefault(missing.version, []).append(file_name(missing.object))
     for provider, versions in lacking.items():
         users = sorted({user for users in versions.values() for user in users})
         need = "needs" if len(users) == 1 else "need"
@@ -280,14 +285,14 @@ def symbol_version_missing(rule: Rule, context: LintContext) -> Iterator[Finding
 def older_library(provider: str, users: list[str], context: LintContext) -> str:
     """Return the fix for a library that lacks symbol versions.
 
-    The parts of glibc belong together: the fix for a stray copy of one is to delete it, not to replace it.
+    The parts of glibc must match: the fix for a stray copy of one is to delete it, not to replace it.
     """
     copies = [
         each.path
         for path in dict.fromkeys((provider, *users))
         if (each := context.closure.object(path))
         and re.match(GLIBC_PART, file_name(path))
-        and is_brought(each, context)
+        and is_stray_copy(each, context)
     ]
     if copies:
         names = " ".join(map(quoted, copies))
@@ -306,7 +311,7 @@ def older_library(provider: str, users: list[str], context: LintContext) -> str:
     )
 
 
-def is_brought(each: LoadedObject, context: LintContext) -> bool:
+def is_stray_copy(each: LoadedObject, context: LintContext) -> bool:
     """Whether a part of glibc was found somewhere other than where the system has its own."""
     return (
         each.found_via.kind != "interpreter"

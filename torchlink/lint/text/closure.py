@@ -262,14 +262,14 @@ class TextScope(Scope):
         }
         missing = {each for each in missing if not self._has_no_versions(*each[:2])}
         return tuple(
-            MissingVersion(asking, provider.rpartition("/")[2], provider, version, weak=False)
-            for asking, provider, version in sorted(missing)
+            MissingVersion(needed_by, provider.rpartition("/")[2], provider, version, weak=False)
+            for needed_by, provider, version in sorted(missing)
         )
 
-    def _has_no_versions(self, asking: str, provider: str) -> bool:
+    def _has_no_versions(self, requester: str, provider: str) -> bool:
         """Whether the files of both were read, and the library has no versions at all."""
-        if asking == provider or any(
-            isinstance(self._objects[each].elf, Unseen) for each in (asking, provider)
+        if requester == provider or any(
+            isinstance(self._objects[each].elf, Unseen) for each in (requester, provider)
         ):
             return False
         return not self._objects[provider].elf.version_definitions()

@@ -19,7 +19,7 @@ ADDRESS = r"(?:\(0x[0-9a-f]+\))"
 FOUND = re.compile(rf"\s*(?P<name>\S.*?) => (?P<path>.*?)\s*{ADDRESS}?")
 ALONE = re.compile(rf"\s*(?P<name>\S.*?) {ADDRESS}")
 NOT_FOUND = "not found"
-KERNELS = re.compile(r"linux-(vdso|gate)")  # mapped by the kernel, without a file
+VDSO = re.compile(r"linux-(vdso|gate)")  # mapped by the kernel, without a file
 HEADER = re.compile(r"(?P<path>\S.*):")
 
 VERSIONS = re.compile(r"\s+Version information:")
@@ -61,7 +61,7 @@ WARNING = re.compile(r"(?:\S*/)?ldd: warning: .*")
 NO_VERSIONS = re.compile(
     r".*: no version information available \(required by .*\)|.*: weak version .* not found \(required by .*\)"
 )
-LOADERS_OWN = re.compile(
+LOADER_FAILURE = re.compile(
     r"Fatal glibc error: |dyld(\[\d+\])?: |qemu-\w+: |.*: Exec format error$"
 )  # errors that concern only the program
 ERROR = re.compile(
@@ -107,7 +107,7 @@ def listing(lines: Sequence[str], subject: str | None) -> Iterator[Listing]:
     static = reader.static or (len(lines) == 1 == len(reader.unknown) and lines[0].startswith("\t"))
     known = (
         *(reader.libraries, reader.interpreter, reader.undefined, reader.versions),
-        *(reader.complaints, [line for line in reader.errors if LOADERS_OWN.match(line)]),
+        *(reader.complaints, [line for line in reader.errors if LOADER_FAILURE.match(line)]),
     )
     if not (static or any(known)):
         return
@@ -233,12 +233,12 @@ class Reader:
         failed = LOOKUP_ERROR.match(before)
         if failed and ": " not in failed["program"]:
             self.program = self.program or failed["program"]
-        asking = symbol["object"] or before.rpartition(": ")[2] or None
-        self.undefined.append(ListedSymbol(symbol["symbol"], symbol["version"], asking))
+        requester = symbol["object"] or before.rpartition(": ")[2] or None
+        self.undefined.append(ListedSymbol(symbol["symbol"], symbol["version"], requester))
 
     def _library(self, line: str) -> bool:
         if alone := ALONE.fullmatch(line):
-            if not KERNELS.match(alone["name"]):
+            if not VDSO.match(alone["name"]):
                 if "=>" in alone["name"]:
                     return self._found(line)
                 self._interpreter_or_path(alone["name"])
@@ -253,7 +253,7 @@ class Reader:
         # A path has a slash, or an address after it; anything else means "not found", in some language.
         if path == NOT_FOUND or (path and "/" not in path and not line.rstrip().endswith(")")):
             self.libraries.append(ListedLibrary(name, None))
-        elif path and not KERNELS.match(name):
+        elif path and not VDSO.match(name):
             self.libraries.append(ListedLibrary(name, path))
         return True
 

@@ -1,4 +1,4 @@
-"""Checking the output of `ldd`, `lddtree` or `readelf -d`, and saying what such a text cannot answer.
+"""Checking the output of `ldd`, `lddtree` or `readelf -d`, and listing what cannot be checked from it.
 
 A file of the text that exists on this machine is read as well. If the binary of an lddtree output exists, its own
 search is checked instead: lddtree treats a RUNPATH as inherited, so it finds libraries that the loader does not, and it
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     from torchlink.lint.text.listing import Listing
 
 STREAM = "-"  # standard input, on the command line
-HINT = "Pipe it in whole: `ldd -r ./app 2>&1 | torchlink lint -`; or name the file itself: `torchlink lint ./app`."
+HINT = "Pipe in the complete output: `ldd -r ./app 2>&1 | torchlink lint -`; or name the file: `torchlink lint ./app`."
 LARGEST_TEXT = 64 << 20  # bytes; ldd on all programs of a large machine writes some 10 MiB
 WIDE = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # what PowerShell's > writes
 NOT_INHERITED = "runpath-not-inherited"
 SHOWN = 3  # names in a sentence
 LONGEST_LINE = 120  # characters of a line that a sentence quotes
 LDD_ALONE = "ldd loads an extension without torch; the file itself was checked instead, as Python imports it."
-STATIC = "It is statically linked, or not an ELF file: there are no libraries to check in a text."
+STATIC = "It is statically linked, or not an ELF file: there are no libraries to check."
 NOT_IN_A_TEXT = (
     "search path, unused and indirectly used libraries, text relocations and stack were not checked"
 )
@@ -181,7 +181,7 @@ def check_listing(
         errors=listing.errors,
     )
     assumed: tuple[str, ...] = ()
-    # Undefined symbols of libtorch are looked up in one, to tell why they are undefined.
+    # Undefined symbols of libtorch are looked up in an installed libtorch, to find out why they are undefined.
     of_torch = not context.torch and any(is_of_torch(each.symbol) for each in listing.undefined)
     if listing.undefined and (context.is_extension or of_torch):
         from torchlink.lint.importing import after_import_in_text
@@ -245,8 +245,8 @@ def check_itself(
     different = [name for name, where in from_text.items() if name in own and not same(own[name], where)]
     if different:
         sentence = (
-            f"lddtree finds {', '.join(different)} elsewhere than the loader does; {path} exists here, so its own "
-            "search was checked."
+            f"lddtree finds {', '.join(different)} in a different place than the loader; {path} exists here, so its "
+            "own search was checked."
         )
         report = report._replace(not_checked=(*report.not_checked, sentence))
     return report
@@ -273,7 +273,7 @@ def check_imported(
     symbols, them = ("symbols are", "them") if len(beyond) > 1 else ("symbol is", "it")
     finding = chosen.finding(
         report.path.rpartition("/")[2],
-        f"The text says that {len(beyond)} {symbols} undefined, but {directory} has {them}: another libtorch was "
+        f"The message says that {len(beyond)} {symbols} undefined, but {directory} has {them}: another libtorch was "
         "loaded.",
         "Name the libtorch of the Python that failed with --libtorch or --python, or rebuild the extension for it.",
         beyond,
@@ -367,7 +367,7 @@ def kind_in(listing: Listing, described: Described) -> str:
 
 
 def unchecked(listing: Listing, described: Described) -> Iterator[str]:
-    """Return sentences about what this text, unlike others of its kind, cannot answer."""
+    """Return sentences about what cannot be checked from this text, unlike from others of its kind."""
     if listing.kind == READELF:
         yield (
             "readelf -d shows what a binary needs, not what the loader finds: missing libraries and symbols were not "
@@ -376,7 +376,7 @@ def unchecked(listing: Listing, described: Described) -> Iterator[str]:
         return
     if described.at_odds:
         yield (
-            f"{listing.subject} on this machine needs {some(described.at_odds)}, which the text does not list: it is "
+            f"{listing.subject} on this machine needs {some(described.at_odds)}, which the input does not list: it is "
             "from another build and was not read."
         )
     if listing.musl and not listing.undefined and all(each.path for each in listing.libraries):
@@ -384,12 +384,12 @@ def unchecked(listing: Listing, described: Described) -> Iterator[str]:
 
 
 def always_unchecked(listing: Listing, described: Described) -> Iterator[str]:
-    """Return sentences about what no text of a linked binary can answer if its files are not on this machine."""
+    """Return sentences about what no text can show about a linked binary whose files are not on this machine."""
     if listing.kind == READELF:
         return
     name = listing.subject
     if not described.at_odds and not described.subject_read:
-        why = f"{name} does not exist here" if name else "The text does not name the binary"
+        why = f"{name} does not exist here" if name else "The input does not name the binary"
         yield f"{why}: its {NOT_IN_A_TEXT}. Run `torchlink lint FILE` to check them."
     if described.absent:
         one = len(described.absent) == 1
@@ -399,8 +399,8 @@ def always_unchecked(listing: Listing, described: Described) -> Iterator[str]:
             "checked."
         )
     if not listing.undefined and not (described.whole and described.subject_read):
-        yield "Undefined symbols are checked only if the text lists them, as the output of `ldd -r` does."
-    yield "The text does not say how a library was found: through an RPATH, LD_LIBRARY_PATH or the system."
+        yield "Undefined symbols are checked only if the input lists them, as the output of `ldd -r` does."
+    yield "The input does not say how a library was found:  through an RPATH, LD_LIBRARY_PATH or the system."
 
 
 def some(names: tuple[str, ...]) -> str:

@@ -1,1 +1,1 @@
-"""Models compiled by AOTInductor: whether they fit what is here, which inputs they take, running them."""
+"""Models compiled by AOTInductor: whether they can run here, which inputs they take, running them."""

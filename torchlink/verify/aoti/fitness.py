@@ -1,7 +1,7 @@
 """Whether a compiled model can run here: what it was compiled for, and which symbols it needs of libtorch.
 
 A package says for which device, platform, machine and instruction set it was compiled (`torch/_inductor/codecache.py`,
-`get_device_information`), but not by which torch: that its library's symbols tell.
+`get_device_information`), but not by which torch: its library's symbols show that.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.model.aoti import CompiledModel
 
-PLATFORMS = {"darwin": "macos", "win32": "windows"}  # sys.platform where it is not our name
+PLATFORMS = {"darwin": "macos", "win32": "windows"}  # sys.platform, where our name differs
 ACCELERATORS = {"cuda": ("cuda", "rocm"), "xpu": ("xpu",)}
-# Instruction sets as torch/_inductor/cpu_vec_isa.py names them -> flags of /proc/cpuinfo that they need. Names that are
-# not here count only where they are a flag themselves.
+# Instruction sets as torch/_inductor/cpu_vec_isa.py names them -> flags of /proc/cpuinfo that they need. Names that
+# are not listed count only if they are themselves flags.
 ISA_FLAGS = {
     "AVX2": ("avx2", "fma"),
     "AVX512": ("avx512f", "avx512dq", "avx512vl", "avx512bw"),
@@ -51,10 +51,10 @@ COMPILE_AGAIN = "Compile it again with the torch of this libtorch"
 
 
 def check_target(model: CompiledModel, libtorch: Libtorch, device: str) -> str:
-    """Refuse a model that was compiled for something else than what is here; returns the device to load it on.
+    """Refuse a model that was compiled for another system or device; returns the device to load it on.
 
     Args:
-        model: with what its metadata says; a bare library may have none.
+        model: with its metadata; a bare library may have none.
         libtorch: what will run it.
         device: "cpu", "cuda", "cuda:1", "auto".
 
@@ -66,13 +66,13 @@ def check_target(model: CompiledModel, libtorch: Libtorch, device: str) -> str:
     wanted = device.partition(":")[0]
     if compiled in ACCELERATORS and libtorch.accelerator not in ACCELERATORS[compiled]:
         raise CompiledForOtherError(
-            f"{model.label}: compiled for the device {compiled}, and this libtorch is a "
+            f"{model.label}: compiled for the device {compiled}, but this libtorch is a "
             f"{libtorch.accelerator.upper()} build.",
             hint="Name a libtorch built for that device with --libtorch, or compile the model again on the CPU.",
         )
     if compiled and wanted not in ("auto", compiled):
         raise CompiledForOtherError(
-            f"{model.label}: compiled for the device {compiled}, and it is to run on {wanted}.",
+            f"{model.label}: compiled for the device {compiled}, but requested to run on {wanted}.",
             hint=f"Run it with --device {compiled}, or compile it again from a model on {wanted}.",
         )
     platform = told.get("AOTI_PLATFORM", "")
@@ -83,7 +83,7 @@ def check_target(model: CompiledModel, libtorch: Libtorch, device: str) -> str:
     if any(wrong):
         target = " ".join(filter(None, (machine, PLATFORM_NAMES.get(platform, platform))))
         raise CompiledForOtherError(
-            f"{model.label}: compiled for {shortened(target)}, and this libtorch is for {libtorch.arch} "
+            f"{model.label}: compiled for {shortened(target)}, but this libtorch is for {libtorch.arch} "
             f"{PLATFORM_NAMES[libtorch.platform]}.",
             hint="Compile it again on a machine of this kind, or name a libtorch of its machine with --libtorch.",
         )
@@ -99,7 +99,7 @@ def check_target(model: CompiledModel, libtorch: Libtorch, device: str) -> str:
 def lacking_instructions(isa: str) -> tuple[str, ...]:
     """Which of the instruction sets, as the metadata lists them, this machine's processor lacks."""
     flags = host_cpu().flags
-    if not flags:  # the system does not say
+    if not flags:  # the system does not report them
         return ()
     names = isa.upper().split()
     return tuple(name for name in names if name in ISA_FLAGS and not set(ISA_FLAGS[name]) <= flags)
@@ -115,8 +115,8 @@ def check_symbols(model: CompiledModel, library: Path, libtorch: Libtorch, linke
         linked: libtorch's libraries that its program links.
 
     Raises:
-        CompiledForOtherError: a symbol, a version of one or a library is not to be had, or the machine is another.
-        ModelError: it is no shared library.
+        CompiledForOtherError: a symbol, a symbol version or a library is not available, or the machine differs.
+        ModelError: it is not a shared library.
     """
     if libtorch.platform != "linux":
         return
@@ -128,13 +128,13 @@ def check_symbols(model: CompiledModel, library: Path, libtorch: Libtorch, linke
         raise
     except (MalformedFileError, TorchlinkError) as error:
         raise ModelError(
-            f"{model.label}: its library is no ELF library: {error.message}",
+            f"{model.label}: its library is not an ELF file: {error.message}",
             hint="Compile the package again.",
         ) from error
     machine = closure.subject.elf.machine
     if machine != libtorch.arch:
         raise CompiledForOtherError(
-            f"{model.label}: its library is for {machine}, and this libtorch is for {libtorch.arch}.",
+            f"{model.label}: its library is for {machine}, but this libtorch is for {libtorch.arch}.",
             hint="Compile it again on a machine of this kind.",
         )
     _check_libraries(model, closure, libtorch)
@@ -143,7 +143,7 @@ def check_symbols(model: CompiledModel, library: Path, libtorch: Libtorch, linke
 
 
 def _loaded(linked: Sequence[Path], files: OpenFiles) -> tuple[LoadedObject, ...]:
-    """What is in the loader's process before the model's library comes."""
+    """The objects in the loader's process before the model's library is loaded."""
     found: dict[str, LoadedObject] = {}
     for library in linked:
         for each in resolve(library, files=files, loaded=tuple(found.values())).objects:
@@ -200,7 +200,7 @@ def _check_names(
 
 
 def _why(names: Sequence[str], libtorch: Libtorch) -> str:
-    """What the kinds of missing symbols tell, and what to do."""
+    """A hint that depends on the kinds of missing symbols."""
     modern = any("__cxx11" in name or "B5cxx11" in name for name in names)
     if libtorch.cxx11_abi == 0 and modern:
         return f"{COMPILE_AGAIN}: that has C++ ABI 0, and the model has C++ ABI 1 (_GLIBCXX_USE_CXX11_ABI=1)."

@@ -1,4 +1,4 @@
-"""Which inputs a compiled model takes: the structure from its call spec, dtypes and sizes from its own checks."""
+"""The inputs that a compiled model takes: the structure from its call spec, dtypes and sizes from its own checks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torchlink.verify.specs import DictInput, InputSpec, ListInput, ScalarInput,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-LEAST = 2  # of a dynamic size: many kernels treat 0 and 1 as cases of their own
+LEAST = 2  # for a dynamic size: many kernels treat 0 and 1 as special cases
 MOST_DIMENSIONS, MOST_INPUTS = 64, 10_000
-OTHER_SIZES = (8, 16, 64)  # of dynamic dimensions, where the smallest does not do
+OTHER_SIZES = (8, 16, 64)  # of dynamic dimensions, if the smallest does not work
 # What `generate_input_output_runtime_checks` of torch/_inductor/codegen/cpp_wrapper_cpu.py writes into `*.wrapper.cpp`.
 AT = r'"input_handles\[(?P<input>\d{1,6})\]: '
 DTYPE = re.compile(
@@ -38,15 +38,15 @@ class Asked(NamedTuple):
     """One tensor that a compiled model takes."""
 
     dtype: str
-    shape: tuple[int, ...]  # where a size is dynamic: the smallest from 2 on that is allowed
+    shape: tuple[int, ...]  # for a dynamic size the smallest that is allowed, at least 2
     strides: tuple[int, ...]  # in elements
     dynamic: Mapping[int, tuple[int, int | None]] = {}  # dimension -> smallest and largest size
 
     def tensor(self, size: int | None = None, fill: str = "ones") -> TensorInput:
-        """An input like that.
+        """An input that satisfies the checks.
 
         Args:
-            size: of every dynamic dimension, as far as its bounds allow; the smallest where None.
+            size: of every dynamic dimension, within its bounds; None: the smallest.
             fill: what whole numbers are filled with.
         """
         shape = list(self.shape)
@@ -57,7 +57,7 @@ class Asked(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether its values are whole numbers, which may be indices."""
+        """Whether its values are integers, which may be indices."""
         return self.dtype.startswith(("int", "uint"))
 
     @property
@@ -77,7 +77,7 @@ def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def asked_in_source(source: str) -> tuple[Asked, ...] | None:
-    """The tensors that a model takes, from the checks in its source; None where it has none."""
+    """The tensors that a model takes, from the checks in its source; None if it has none."""
     dtypes = {int(found["input"]): found["dtype"] for found in DTYPE.finditer(source)}
     count = len(set(COUNT.findall(source)))
     if not dtypes and count == 0 and "inputs_info_" not in source and "input_handles" in source:
@@ -104,7 +104,7 @@ def _smallest(low: int, high: int | None) -> int:
 
 
 def _strides(shape: tuple[int, ...], told: Mapping[int, int]) -> tuple[int, ...]:
-    """Those that the model checks, and the others as they follow from the sizes."""
+    """The strides that the model checks; the others follow from the sizes."""
     strides: list[int] = []
     next_ = 1
     for at in range(len(shape) - 1, -1, -1):
@@ -137,9 +137,9 @@ def asked_of_loader(event: Mapping[str, Any]) -> tuple[Asked, ...]:
 
 
 def places_of(source: str, leaves: int) -> tuple[int, ...] | None:
-    """Which of the arguments' values each tensor is; None where all are tensors, or where it cannot be told.
+    """Which of the arguments' values each tensor is; None if all are tensors, or if that is unknown.
 
-    The other values were no tensors, and were fixed when the model was exported. The names of the inputs are numbered
+    The other values were not tensors, and were fixed when the model was exported. The names of the inputs are numbered
     through all placeholders of the exported graph, the weights first.
 
     Args:
@@ -155,7 +155,7 @@ def places_of(source: str, leaves: int) -> tuple[int, ...] | None:
     return places if places[0] >= 0 and places[-1] < leaves else None
 
 
-# What a compiled model says of an input that is not as it asks: the same checks, when they run.
+# The errors of a compiled model about an unsuitable input: the same checks, at run time.
 REFUSED = re.compile(
     r"input_handles\[(?P<input>\d+)\]: (?:unmatched (?P<what>dtype|dim value|stride value|device type)"
     r"|dim value is too (?P<size>small|large))(?: at (?P<at>\d+))?, "
@@ -187,11 +187,11 @@ SCALAR_TYPES = dict(
 
 
 def refused(said: str, names: Sequence[str]) -> str | None:
-    """What a model says of a wrong input, as a sentence; None where it says something else.
+    """A sentence from a model's error about a wrong input; None for any other error.
 
     Args:
-        said: its message.
-        names: of its tensors, as far as they are known.
+        said: the error message.
+        names: of its tensors, as far as known.
     """
     found = REFUSED.search(said)
     if found is None:
@@ -215,7 +215,7 @@ def refused(said: str, names: Sequence[str]) -> str | None:
 
 
 def labels_of(tree: Mapping[str, Any], names: Sequence[str], places: Sequence[int] | None) -> list[str]:
-    """Where each of the model's tensors stands in the arguments: `argument 2[0]`, `options['scale']`."""
+    """The place of each of the model's tensors in the arguments: `argument 2[0]`, `options['scale']`."""
     labels = [
         label for part, name in zip(arguments_of(tree), names, strict=False) for label in _labels(part, name)
     ]
@@ -231,7 +231,7 @@ def _labels(tree: Mapping[str, Any], label: str) -> Iterator[str]:
 
 
 def leaves_of(tree: Mapping[str, Any]) -> int:
-    """How many values a structure has."""
+    """The number of values in a structure."""
     return 1 if tree["kind"] == "leaf" else sum(map(leaves_of, tree["parts"]))
 
 
@@ -242,14 +242,14 @@ def guesses(
     where: str,
     places: Sequence[int] | None = None,
 ) -> Iterator[Guess]:
-    """Arguments to try, likeliest first: positional ones, then keyword arguments in the model's order.
+    """Arguments to try, the most likely first: positional ones, then keyword arguments in the model's order.
 
     Args:
-        tree: `((args…), {kwargs…})` as the loader describes it; None where every argument is a tensor.
+        tree: `((args…), {kwargs…})` as the loader describes it; None if every argument is a tensor.
         asked: the tensors that the model takes.
         names: of the arguments.
-        where: where that was read.
-        places: as `places_of` tells them.
+        where: where that was found.
+        places: as `places_of` returns them.
     """
     seen = set()
     plans: list[tuple[int | None, str]] = [(None, "ones"), (None, "zeros")]
@@ -274,7 +274,7 @@ def arguments_of(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def arranged(tree: Mapping[str, Any], tensors: Iterator[InputSpec]) -> InputSpec:
-    """An argument of this structure; where tensors run out, what was no tensor at export is None."""
+    """An argument of this structure; values that were not tensors at export are None once tensors run out."""
     kind = tree["kind"]
     if kind == "leaf":
         return next(tensors, ScalarInput(None))

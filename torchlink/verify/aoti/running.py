@@ -54,7 +54,7 @@ JUST_MADE = 60.0  # seconds in which a directory may not be locked yet by whoeve
 
 
 def read_compiled(path: Path, kind: str, name: str | None) -> CompiledModel:
-    """What a compiled file holds; `name` is the model's in a package.
+    """The contents of a compiled file; `name` is the model's name in a package.
 
     Raises:
         ModelError, UsageError, MalformedFileError: as `read_package` and `read_library`.
@@ -63,7 +63,7 @@ def read_compiled(path: Path, kind: str, name: str | None) -> CompiledModel:
 
 
 def check_compiled(path: Path, kind: str, name: str | None, libtorch: Libtorch, device: str) -> None:
-    """Refuse a compiled model that cannot run here, as far as its metadata tells.
+    """Refuse a compiled model that cannot run here according to its metadata.
 
     Raises:
         CompiledForOtherError: it was compiled for something else.
@@ -154,7 +154,7 @@ class CompiledRun(ModelRun):
         self.places: tuple[int, ...] | None = None  # which of their values are tensors; None: all, or unknown
 
     def ask(self, command: str, stage: str) -> dict[str, Any]:
-        """Send a command; what the model says of a wrong input is said by the argument's name."""
+        """Send a command; the model's error about a wrong input is reported with the argument's name."""
         try:
             return super().ask(command, stage)
         except ForwardFailedError as error:
@@ -166,7 +166,7 @@ class CompiledRun(ModelRun):
             raise
 
     def death(self, died: LoaderDiedError) -> TorchlinkError:
-        """The error for a loader that died: of an instruction that this processor lacks it is the compiled model's."""
+        """The error for a loader that died; a missing processor instruction is blamed on the compiled model."""
         error = super().death(died)
         if died.returncode == -signal.SIGILL:
             error.hint = (
@@ -175,7 +175,7 @@ class CompiledRun(ModelRun):
         return error
 
     def load_file(self, path: Path) -> dict[str, Any]:
-        """Check and unpack the model once, and load it; its weights, too, where they are beside it."""
+        """Check and unpack the model once, and load it, with its weights if they are in a file next to it."""
         if self.model is None:
             self.model = self._prepared(path)
         try:
@@ -208,7 +208,7 @@ class CompiledRun(ModelRun):
         return model
 
     def work_out(self, path: Path) -> None:
-        """Call it with the inputs that its own checks ask for."""
+        """Call it with the inputs that its own checks require."""
         asked, where = self._asked()
         failed: list[Failed] = []
         for guess in guesses(self.takes, asked, self.names, where, self.places):
@@ -228,17 +228,19 @@ class CompiledRun(ModelRun):
         )
 
     def _asked(self) -> tuple[tuple[Asked, ...], str]:
-        """The tensors that the model takes, and where that was read."""
+        """The tensors that the model takes, and how that was determined."""
         asked = asked_in_source(self.model.source) if self.model is not None and self.model.source else None
         if asked is not None:
             return asked, "from the checks in the package's source"
         try:
-            return asked_of_loader(self.ask("inputs", "describe")), "from what the model says of other inputs"
+            return asked_of_loader(
+                self.ask("inputs", "describe")
+            ), "from the model's errors about other inputs"
         except (TorchlinkError, LoaderDiedError) as error:
             if self.session.timed_out:
                 raise
             said = f": {error.message}" if isinstance(error, TorchlinkError) else ""
             raise NoInputFitsError(
-                f"The model was loaded but not run: it does not tell which inputs it takes{said}",
+                f"The model was loaded but not run: its inputs could not be determined{said}",
                 hint=f"Give them with --input, in this order: {', '.join(self.names)}.",
             ) from None

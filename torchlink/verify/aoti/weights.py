@@ -1,4 +1,4 @@
-"""The weights of a compiled model that are not in its library: in the package, or in a file beside it."""
+"""The weights of a compiled model that are not in its library: in the package, or in a file next to it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from torchlink.model.aoti import CompiledModel
     from torchlink.model.stored import StoredTensor
 
-# A state dict beside `model.pt2`: `model.safetensors`, `model_weights.pt`, …
+# A state dict next to `model.pt2`: `model.safetensors`, `model_weights.pt`, …
 ENDINGS = (".safetensors", ".pt", ".pth", "_weights.safetensors", "_weights.pt", "_weights.pth")
 SHOWN = 5
 
 
 def weights_of(model: CompiledModel, unset: Sequence[str], unpacked: Path) -> dict[str, StoredTensor]:
-    """Where the weights are that the library does not have.
+    """Where to find the weights that are not in the library.
 
     Args:
         model: the compiled model.
@@ -33,7 +33,7 @@ def weights_of(model: CompiledModel, unset: Sequence[str], unpacked: Path) -> di
         unpacked: the directory that its package was unpacked to.
 
     Raises:
-        ForwardFailedError: they are nowhere.
+        ForwardFailedError: they were not found.
         MalformedFileError: one of the package cannot be read.
     """
     if set(unset) <= set(model.weights):
@@ -50,16 +50,16 @@ def weights_of(model: CompiledModel, unset: Sequence[str], unpacked: Path) -> di
     names = ", ".join(map(shortened, unset[:SHOWN])) + (
         f" and {len(unset) - SHOWN} more" if len(unset) > SHOWN else ""
     )
-    beside = f", nor in {', '.join(looked_at)} beside it" if looked_at else ""
+    beside = f", nor in {', '.join(looked_at)}next to it" if looked_at else ""
     raise ForwardFailedError(
         f"{model.label}: compiled without its weights, which are not in the package{beside}: {names}.",
-        hint=f"Put its state dict beside it as {model.path.stem}.safetensors or {model.path.stem}.pt, or compile it "
+        hint=f"Put its state dict next to it as {model.path.stem}.safetensors or {model.path.stem}.pt, or compile it "
         "with aot_inductor.package_constants_in_so or package_constants_on_disk_format.",
     )
 
 
 def command(weights: Mapping[str, StoredTensor]) -> str:
-    """The loader's command that sets them: templates/loader/README.md."""
+    """The loader's command that sets the weights: templates/loader/README.md."""
     words = [f"weights {len(weights)}"]
     for name, tensor in weights.items():
         words += [
@@ -74,7 +74,7 @@ def command(weights: Mapping[str, StoredTensor]) -> str:
 
 
 def _packaged(model: CompiledModel, name: str, unpacked: Path) -> StoredTensor:
-    """A weight of `data/weights/`: a part of a tensor that torch.save wrote."""
+    """A weight in `data/weights/`: a part of a tensor that torch.save wrote."""
     place = model.weights[name]
     file = unpacked / "data" / "weights" / place.file
     try:
@@ -93,7 +93,7 @@ def _packaged(model: CompiledModel, name: str, unpacked: Path) -> StoredTensor:
 
 
 def _state_dict(file: Path) -> dict[str, StoredTensor] | None:
-    """The tensors of a file of weights by name; None where it is none."""
+    """The tensors in a file of weights, by name; None if it is not such a file."""
     try:
         tensors = read_expected(file)
     except ResourcesError:

@@ -1,1 +1,1 @@
-"""Whether the numbers are right: other runs of a model, files of expected values, and the comparison with them."""
+"""Checking the outputs: other runs of a model, files of expected values, and the comparison with them."""

@@ -1,4 +1,4 @@
-"""What is done with a model's outputs: compared with a file, with another run or with a recording, and recorded."""
+"""Comparing a model's outputs with a file, another run or a recording, and recording them."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ REPRODUCIBLE = (
 
 
 class Called(NamedTuple):
-    """The loader that has called a model, as far as the checks need it."""
+    """The part of a loader that has called a model that the checks need."""
 
-    ask: Callable[[str, str], Mapping[str, Any]]  # a command and the stage; an `error` event is raised
-    plain: Callable[[str], Mapping[str, Any]]  # a command, whatever answers it
-    again: Callable[[], bool]  # calls it once more with the same inputs; False where no time is left for that
-    found: Callable[..., None]  # takes fields of the model's result as they are known
+    ask: Callable[[str, str], Mapping[str, Any]]  # takes a command and the stage; raises an `error` event
+    plain: Callable[[str], Mapping[str, Any]]  # takes a command; returns the answer, also an `error`
+    again: Callable[[], bool]  # calls it once more with the same inputs; False if the time is up
+    found: Callable[..., None]  # takes fields of the model's result as soon as they are known
     path: Path
     words: str  # the arguments as the loader reads them
-    loading: tuple[str, ...]  # the commands that have brought the model into the loader
+    loading: tuple[str, ...]  # the commands that loaded the model into the loader
     libtorch: Libtorch
-    recording: Recording | None = None  # that it is compared with
-    entry: str = ""  # which model of an AOTInductor package
+    recording: Recording | None = None  # to compare with
+    entry: str = ""  # the model's name in an AOTInductor package
 
 
 def check(called: Called, request: Request, result: ModelResult) -> None:
-    """Compare and record what a model has returned, as the request asks for.
+    """Compare and record what a model has returned, as requested.
 
     Raises:
-        MismatchError: it is not what it should be.
-        NondeterministicError: it is not the same twice.
+        MismatchError: the outputs differ.
+        NondeterministicError: two calls differ.
         ReferenceFailedError: the other run failed.
         DeviceError: the other run's device cannot be used.
     """
@@ -78,14 +78,14 @@ class _Checks:
         self.result = result
         self.work = work
         self.given: Mapping[str, Any] | None = None  # the inputs
-        self.failed: list[TorchlinkError] = []  # what could not be compared at all
+        self.failed: list[TorchlinkError] = []  # comparisons that could not be made
         self.unequal = ""  # how two calls differ
         self.tolerances = request.tolerances
         if called.recording is not None:
             self.tolerances = request.tolerances.or_else(called.recording.tolerances)
 
     def errors(self) -> list[TorchlinkError]:
-        """Compare, call the model again, record; what is wrong."""
+        """Compare, call the model again, record; returns the errors."""
         outputs = self.saved("outputs")
         expected, against = self.expected(outputs), self.against(outputs)
         self.again(outputs)
@@ -99,18 +99,18 @@ class _Checks:
         return errors
 
     def saved(self, what: str) -> Any:
-        """The value of the loader's outputs, whose tensors are then in a file."""
+        """The loader's outputs as a value; their tensors are written to a file."""
         raw = self.work / what
         event = self.called.ask(f"save {what} {encoded(str(raw))}", "save")
         return value_of(event["value"], raw)
 
     def compared(self, actual: Any, wanted: Any) -> Iterator[OutputComparison]:
-        """Part by part; what an AOTInductor package returns, leaf by leaf."""
+        """Compare part by part, or leaf by leaf for an AOTInductor package."""
         how = compare_values if self.result.kind == "torchscript" else compare_flat
         return how(actual, wanted, self.tolerances, self.called.plain)
 
     def expected(self, outputs: Any) -> Comparison | None:
-        """With the file of --expect."""
+        """Compare with the file of --expect."""
         if self.request.expected is None:
             return None
         try:
@@ -124,7 +124,7 @@ class _Checks:
         return found
 
     def against(self, outputs: Any) -> Comparison | None:
-        """With --against, or with a recording."""
+        """Compare with the run of --against, or with a recording."""
         if self.called.recording is not None:
             wanted = self.called.recording.outputs
             found = Comparison(self.called.recording.name, tuple(self.compared(plain(outputs), wanted)))
@@ -157,13 +157,13 @@ class _Checks:
         return found
 
     def inputs(self) -> Mapping[str, Any]:
-        """What the loader says of the inputs, whose tensors are then in a file."""
+        """The loader's description of the inputs; their tensors are written to a file."""
         if self.given is None:
             self.given = self.called.ask(f"save inputs {encoded(str(self.work / 'inputs'))}", "save")
         return self.given
 
     def record(self, directory: Path, outputs: Any) -> Iterator[TorchlinkError]:
-        """Keep inputs and outputs, unless another call gave other numbers."""
+        """Record inputs and outputs, unless a second call gave other numbers."""
         if self.unequal:
             yield NondeterministicError(
                 "The model is nondeterministic: two calls with the same inputs differ "
@@ -205,7 +205,7 @@ class _Checks:
         self.called.found(recording=str(place))
 
     def again(self, outputs: Any) -> None:
-        """Call the model once more with the same inputs: what differs from itself cannot be compared with anything."""
+        """Call the model once more with the same inputs: a model that differs from itself cannot be compared."""
         if not self.called.again():
             return
         second = Comparison("", tuple(self.compared(self.saved("again"), outputs)))
@@ -215,7 +215,7 @@ class _Checks:
             self.unequal = next(output.sentence() for output in second.outputs if not output.ok)
 
     def wrong(self, comparison: Comparison, gives: str) -> MismatchError:
-        """The error for outputs that are not what they should be."""
+        """The error for outputs that differ from the expected ones."""
         wrong = [output.sentence() for output in comparison.outputs if not output.ok]
         more = (f"and {len(wrong) - SHOWN} more",) if len(wrong) > SHOWN else ()
         details = (*wrong[:SHOWN], *more)
@@ -227,15 +227,15 @@ class _Checks:
                 details=details,
             )
         return MismatchError(
-            f"What came out is not what {comparison.to} {gives}.",
-            hint="Allow more with --atol and --rtol where the difference is rounding."
+            f"The outputs differ from what {comparison.to} {gives}.",
+            hint="If the difference is due to rounding, raise --atol and --rtol."
             if comparison.comparable
-            else "Look at what forward returns for these inputs there.",
+            else "Compare the types and shapes that forward returns for these inputs.",
             details=details,
         )
 
     def with_inputs(self, error: MismatchError) -> MismatchError:
-        """A file of expected values was made with inputs; where those here were worked out, they may be others."""
+        """Add that the inputs were worked out: the file of expected values may have been made with others."""
         if self.request.inputs is None and self.result.inputs:
             taken = ", ".join(f"{each.name} = {each.text}" for each in self.result.inputs)
             error.message += f" The inputs were worked out by torchlink: {taken}."

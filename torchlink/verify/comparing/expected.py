@@ -1,4 +1,4 @@
-"""Comparing what a model returned with what a file holds: `--expect`."""
+"""Comparing what a model returned with the contents of a file: `--expect`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ ALIGNMENT = 64
 
 
 class Expectation(NamedTuple):
-    """What a file holds: each tensor and plain value with where it stands, `['boxes'][1]`."""
+    """The contents of a file: each tensor and plain value with its place, `['boxes'][1]`."""
 
     source: str  # the file's name
     parts: tuple[tuple[str, Any], ...]
 
     @property
     def only_tensors(self) -> bool:
-        """Whether nothing else is in the file."""
+        """Whether the file contains only tensors."""
         return all(isinstance(part, TENSORS) for _, part in self.parts)
 
 
 def read_expectation(path: Path) -> Expectation:
-    """What a file holds that a model should return.
+    """Read a file with the values that a model should return.
 
     Raises:
-        FileError: the file cannot be read, is of another kind, or holds nothing to compare.
+        FileError: the file cannot be read, is of another kind, or contains nothing to compare.
         MalformedFileError: it is damaged, or a tensor in it cannot be read in place.
     """
     from torchlink.model.tensors import read_expected
@@ -44,10 +44,12 @@ def read_expectation(path: Path) -> Expectation:
 
     try:
         parts = tuple(_parts(read_values(path).value, ""))
-    except FileError:  # a module's tensors; it also says best what is wrong with a file
+    except FileError:  # a module's tensors; `read_expected` also has the best error for a bad file
         parts = tuple((tensor.label, tensor) for tensor in read_expected(path))
     if not parts:
-        parts = tuple((tensor.label, tensor) for tensor in read_expected(path))  # says that there are none
+        parts = tuple(
+            (tensor.label, tensor) for tensor in read_expected(path)
+        )  # raises the error that there are none
     return Expectation(path.name, parts)
 
 
@@ -62,23 +64,25 @@ def _parts(value: Any, label: str) -> Iterator[tuple[str, Any]]:
 def compare_expected(
     outputs: Any, expected: Expectation, tolerances: Tolerances, ask: Ask, raw: Path
 ) -> Comparison:
-    """Compare the outputs with the expected ones, by key where both have keys, else in order.
+    """Compare the outputs with the expected ones, by key if both have keys, else in order.
 
-    Shapes must be equal; dtypes may differ. Where the file holds tensors alone, so do the outputs that count.
+    Shapes must be equal; dtypes may differ. If the file contains only tensors, only tensor outputs are compared.
 
     Args:
         outputs: what forward returned.
-        expected: of the file.
+        expected: the values of the file.
         tolerances: of the comparison.
         ask: sends the loader a command and returns the event that answers it.
-        raw: a file for tensors that the file has in text.
+        raw: a file for tensors that the file stores as text.
 
     Raises:
-        MismatchError: there are others, or another number of them.
+        MismatchError: the keys or the number of outputs differ.
     """
     labels = [label for label, _ in expected.parts]
     returned = _counted(leaves(outputs), expected)
-    unnamed = _counted(leaves(outputs, fields=False), expected)  # as a file has the fields of a named tuple
+    unnamed = _counted(
+        leaves(outputs, fields=False), expected
+    )  # a file stores the fields of a named tuple by position
     mine = [leaf.label for leaf in returned]
     if {leaf.label for leaf in unnamed} == set(map(as_output, labels)):
         mine = [leaf.label for leaf in unnamed]
@@ -100,7 +104,7 @@ def _counted(outputs: Iterable[Leaf], expected: Expectation) -> list[Leaf]:
 
 
 def _stored(part: Any, raw: Path, file: Any) -> Any:
-    """A part whose elements, where they are at hand, are then in the raw file."""
+    """A part; elements that are in memory are moved to the raw file."""
     if not isinstance(part, InlineTensor):
         return part
     offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT

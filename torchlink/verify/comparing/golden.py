@@ -1,8 +1,8 @@
-"""Recordings of a model: the inputs and outputs of one call, in files that a user can open, and read back.
+"""Recordings of a model: the inputs and outputs of one call, in files that a user can open, and reading them back.
 
-`DIR/<path of the model>/<method>/` holds `inputs.pt`, `outputs.pt` and `golden.json`. The path is the one from DIR's
-parent directory, so that a checkout may lie anywhere, with `..` and `%` written as `%2E%2E` and `%25`: two models
-never share a place.
+`DIR/<path of the model>/<method>/` contains `inputs.pt`, `outputs.pt` and `golden.json`. The path is the one from DIR's
+parent directory, so that a checkout may be anywhere, with `..` and `%` written as `%2E%2E` and `%25`: two models
+never share a directory.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ STRIDES = re.compile(r"-|\d{1,18}(x\d{1,18}){0,63}", re.ASCII)
 
 
 class Recording(NamedTuple):
-    """What was recorded of a model."""
+    """The recording of a model."""
 
     place: Path
     torch: str  # the version of the libtorch that ran it
     positional: tuple[InputSpec, ...]
     keywords: tuple[tuple[str, InputSpec], ...]
     outputs: Any
-    tolerances: Tolerances  # that it was recorded with
+    tolerances: Tolerances  # in effect when it was recorded
     strides: tuple[str, ...] = ()  # of a compiled model's tensors, as the loader reads them; none: contiguous
 
     @property
     def name(self) -> str:
-        """How reports call it."""
+        """Its name in reports."""
         return f"{self.place} (libtorch {self.torch})"
 
 
@@ -62,10 +62,10 @@ def _component(name: str) -> str:
 
 
 def check_free(place: Path, *, force: bool) -> None:
-    """See that a recording may be written.
+    """Check that a recording may be written.
 
     Raises:
-        WouldOverwriteError: something is there that must stay.
+        WouldOverwriteError: a file that must not be overwritten is in the way.
     """
     try:
         there = {entry.name for entry in os.scandir(place)}
@@ -77,12 +77,12 @@ def check_free(place: Path, *, force: bool) -> None:
         ) from error
     if there - FILES:
         raise WouldOverwriteError(
-            f"{place}: holds what is no recording: {', '.join(sorted(there - FILES)[:3])}.",
+            f"{place}: contains files that are not part of a recording: {', '.join(sorted(there - FILES)[:3])}.",
             hint="Name another directory with --record.",
         )
     if there and not force:
         raise WouldOverwriteError(
-            f"{place}: already holds a recording.",
+            f"{place}: already contains a recording.",
             hint="Overwrite it with --force, or name another directory.",
         )
 
@@ -95,13 +95,13 @@ def record(
     Args:
         place: the model's directory.
         positional: the values of the arguments.
-        keywords: those that were given by name.
+        keywords: those given by name.
         outputs: what was returned.
-        about: what else is kept of it.
-        force: overwrite what is there.
+        about: further facts to record.
+        force: overwrite an existing recording.
 
     Raises:
-        WouldOverwriteError: something is there that must stay.
+        WouldOverwriteError: a file that must not be overwritten is in the way.
         FileError: it cannot be written.
         InexpressibleError: an argument or an output cannot be written.
     """
@@ -130,13 +130,13 @@ def record(
 
 
 def plain(value: Any) -> Any:
-    """A value that files can hold: what cannot be looked into is None."""
+    """A value that files can store; opaque parts become None."""
     if isinstance(value, Opaque):
         return None
     if isinstance(value, dict):
         if any(isinstance(key, Opaque) for key in value):
             raise InexpressibleError(
-                "A dict whose keys are no strings, numbers or bools cannot be recorded.",
+                "A dict whose keys are not strings, numbers or bools cannot be recorded.",
                 hint="Leave this model out of what is recorded.",
             )
         return {key: plain(each) for key, each in value.items()}
@@ -146,10 +146,10 @@ def plain(value: Any) -> Any:
 
 
 def read_recording(directory: Path, model: Path, call: str) -> Recording:
-    """What was recorded of a model.
+    """Read the recording of a model.
 
     Raises:
-        FileError: nothing was, or it cannot be read.
+        FileError: there is none, or it cannot be read.
         MalformedFileError: it is damaged.
     """
     from torchlink.bounds import load_json, read_whole
@@ -159,7 +159,7 @@ def read_recording(directory: Path, model: Path, call: str) -> Recording:
     place = place_of(directory, model, call)
     if not (place / RECORDED).is_file():
         raise FileError(
-            f"{directory}: holds no recording of {model}: no such file: {place / RECORDED}.",
+            f"{directory}: contains no recording of {model}: no such file: {place / RECORDED}.",
             hint=f"Record one with --record {directory}.",
         )
     try:
@@ -173,10 +173,10 @@ def read_recording(directory: Path, model: Path, call: str) -> Recording:
         ) from error
     inputs = read_values(place / INPUTS).value
     if not (isinstance(inputs, dict) and set(inputs) == {"positional", "keywords"}):
-        raise MalformedFileError(f"{place / INPUTS}: holds no inputs of a recording.")
+        raise MalformedFileError(f"{place / INPUTS}: not the inputs of a recording.")
     positional, keywords = inputs["positional"], inputs["keywords"]
     if not isinstance(positional, (list, tuple)) or not isinstance(keywords, dict):
-        raise MalformedFileError(f"{place / INPUTS}: holds no inputs of a recording.")
+        raise MalformedFileError(f"{place / INPUTS}: not the inputs of a recording.")
     return Recording(
         place,
         torch,

@@ -1,6 +1,7 @@
-"""What a model's outputs are compared with on `--against`: Python, another libtorch, another device.
+"""The other runs of a model for `--against`: in Python, with another libtorch, on another device.
 
-Each runs in processes of its own, which are kept from one model to the next. A model that ends one costs only itself.
+Each runs in processes of its own, which are reused from one model to the next. A crash affects only the model that
+causes it.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 Build: TypeAlias = "Callable[[Libtorch, str], tuple[Path, Sequence[str]]]"
 
 IMPORT = 300.0  # seconds for importing torch from a cold disk
-LINES = 12  # of a Python exception's text that are kept
+LINES = 12  # of a Python exception's text that are shown
 PYTHON = "python"
 DEVICES = ("cuda",)
-# What an interpreter may need to start and to find its packages, besides what every program that is run is given.
+# What an interpreter may need to start and to find its packages, besides what every program gets.
 PYTHON_VARIABLES = (
     *("PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYENV_VERSION", "PYENV_ROOT", "VIRTUAL_ENV"),
     *("CONDA_PREFIX", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
@@ -53,44 +54,44 @@ PYTHON_VARIABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that the loader has made, for another run to repeat."""
+    """A call made by the loader, to be repeated by another run."""
 
     path: Path  # the model
     kind: str  # "torchscript" | "aoti-package" | "aoti-library"
     device: str  # where it ran: "cpu", "cuda:0"
     libraries: Sequence[Path]
-    method: str  # "forward", where nothing else was asked for
-    entry: str  # which model of an AOTInductor package; empty for the only one
+    method: str  # "forward" by default
+    entry: str  # the model's name in an AOTInductor package; empty for the only one
     words: str  # the arguments as the loader reads them
     loading: Sequence[str]  # the commands that have brought the model into the loader
-    inputs: Mapping[str, Any]  # as they came to `saved` in the loader's answer: `value` and `keywords`
+    inputs: Mapping[str, Any]  # as in the loader's `saved` event: `value` and `keywords`
     raw: Path  # with the tensors of `inputs`
     timeout: float | None
 
 
 class Reference(ABC):
-    """Another run of the same model with the same inputs; several threads may ask at once."""
+    """Another run of the same model with the same inputs; thread-safe."""
 
     def __init__(self) -> None:
-        self.name = ""  # how reports call it, as far as it is known
-        self.threads: int | None = None  # that a model may use; None: as many as it likes
+        self.name = ""  # in reports, as far as known
+        self.threads: int | None = None  # that a model may use; None: no limit
         self._lock = threading.Lock()
         self._idle: dict[str, deque[Session]] = {}  # by the kind of model that they run
         self._open: set[Session] = set()
         self._stopped = False
-        # A process ends with the thread that has started it, and those that ask come and go.
+        # A process ends with the thread that started it, and the calling threads are short-lived.
         self._starter = ThreadPoolExecutor(1)
 
     @abstractmethod
     def outputs(self, call: Call, raw: Path) -> Any:
-        """What the model returns there.
+        """Return what the model returns in the other run.
 
         Args:
-            call: what was called with what.
+            call: the call to repeat.
             raw: a file to write tensors to.
 
         Raises:
-            ReferenceFailedError: it did not run there.
+            ReferenceFailedError: it did not run.
         """
 
     @abstractmethod
@@ -98,11 +99,11 @@ class Reference(ABC):
         """A new process for a kind of model."""
 
     def prepare(self, kinds: Iterable[str], threads: int | None) -> None:
-        """See that it can serve models of these kinds, before any is run.
+        """Prepare for models of these kinds, before any is run.
 
         Args:
             kinds: of the models.
-            threads: that a model may use; None: as many as it likes.
+            threads: that a model may use; None: no limit.
         """
         self.threads = threads
         self._prepared(kinds)
@@ -112,7 +113,7 @@ class Reference(ABC):
         """Build or start what is needed."""
 
     def _new(self, make: Callable[[], Session]) -> Session:
-        """A process that is ended by `stop` and `close`."""
+        """Start a process that `stop` and `close` will end."""
 
         def start() -> Session:
             session = make()
@@ -131,7 +132,7 @@ class Reference(ABC):
 
     @contextlib.contextmanager
     def _session(self, kind: str, timeout: float | None) -> Iterator[Session]:
-        """A process for one model of a kind, which is kept for the next where it has survived.
+        """A process for one model of a kind, reused for the next one if it survives.
 
         Raises:
             ReferenceFailedError: it ended, or ran out of time.
@@ -159,7 +160,7 @@ class Reference(ABC):
                 self._drop(session)
 
     def _through(self, session: Session) -> bool:
-        """A model is through; whether the process can serve another."""
+        """Finish with a model; returns whether the process can run another one."""
         session.unlimited()
         if session.printed:
             session.cut()
@@ -169,8 +170,8 @@ class Reference(ABC):
         lines = tuple(line for line in died.printed.splitlines() if line.strip())[-failures.PRINTED_LINES :]
         if session.timed_out and timeout is not None:
             return ReferenceFailedError(
-                f"{self.name} was not through within {timeout:g} s.",
-                hint="Give it more with --timeout.",
+                f"{self.name} did not finish within {timeout:g} s.",
+                hint="Raise --timeout.",
                 details=lines,
             )
         how = (
@@ -181,7 +182,7 @@ class Reference(ABC):
         return ReferenceFailedError(f"{self.name} {how} while it ran the model.", details=lines)
 
     def stop(self) -> None:
-        """Kill the processes from another thread; whoever waits for one finds it dead."""
+        """Kill the processes from another thread; threads that wait for one see it die."""
         with self._lock:
             self._stopped = True
             for session in self._open:
@@ -203,13 +204,13 @@ class PythonSession(Session):
         super().__init__(python, passed, arguments=(str(runner),), environment=python_environment())
 
     def cut(self) -> str:
-        """What has been printed goes with the model; Python knows no marks."""
+        """Return what the model has printed; Python has no markers."""
         text, self._printed = self._printed, ""
         return text
 
 
 def python_environment() -> dict[str, str]:
-    """The variables that an interpreter needs to find its packages; no directory relative to the present one."""
+    """The variables that an interpreter needs to find its packages; no directory relative to the current one."""
     kept = {name: os.environ[name] for name in PYTHON_VARIABLES if name in os.environ}
     path = [
         entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()
@@ -220,7 +221,7 @@ def python_environment() -> dict[str, str]:
 
 
 class PythonReference(Reference):
-    """The same file loaded by Python.
+    """The model loaded by Python.
 
     Args:
         python: the interpreter.
@@ -249,7 +250,7 @@ class PythonReference(Reference):
         except RunFailedError as error:
             raise ToolMissingError(
                 f"{self.python}: cannot be started.",
-                hint="Name another: --against python=EXE.",
+                hint="Name another one: --against python=EXE.",
                 details=error.details,
             ) from None
         session.limit(IMPORT)
@@ -273,7 +274,7 @@ class PythonReference(Reference):
         return session
 
     def outputs(self, call: Call, raw: Path) -> Any:
-        """As for every reference; the tensors of the inputs are the very bytes that the loader used."""
+        """As in `Reference`; the tensors of the inputs are exactly the bytes that the loader used."""
         load = {
             "do": "load",
             "kind": call.kind,
@@ -317,14 +318,14 @@ def _ending(died: LoaderDiedError) -> str:
 
 
 class LoaderReference(Reference):
-    """The same file in a reference loader: of another libtorch, or on another device.
+    """The model in a reference loader: with another libtorch, or on another device.
 
     Args:
-        name: how reports call it.
-        libtorch: what it is built against.
+        name: its name in reports.
+        libtorch: what the loader is built against.
         build: makes the loader for a kind of model: the program, and the command that runs it.
         passed: variables of `--env`.
-        device: where it runs the model; None for where the model ran here.
+        device: where it runs the model; None: the device of the first run.
     """
 
     def __init__(
@@ -359,20 +360,20 @@ class LoaderReference(Reference):
         program, emulator = self._program(kind)
         session = self._new(lambda: Session(program, self._passed, emulator))
         if not emulator:
-            with contextlib.suppress(LoaderDiedError):  # the model that is to be run then says of what
+            with contextlib.suppress(LoaderDiedError):  # the model then reports the reason
                 session.serve_many(data_dir("templates") / "loader" / "warm.pt", self.threads or 0)
         return session
 
     def _through(self, session: Session) -> bool:
-        """Each model has a process forked from this one; where that cannot be, the process has served."""
+        """Each model gets a process forked from this one; if it cannot fork, it is not reused."""
         session.unlimited()
         return session.forks
 
     def outputs(self, call: Call, raw: Path) -> Any:
-        """As for every reference; what makes random inputs gives the same numbers in every loader."""
+        """As in `Reference`; random inputs are the same in every loader."""
         if call.kind != "torchscript" and self.device:
             raise DeviceError(
-                f"{call.path}: an AOTInductor package is compiled for one device, and runs on no other.",
+                f"{call.path}: an AOTInductor package is compiled for one device and runs only there.",
                 hint=f"Compile it for {self.device} too, and verify each --against python.",
             )
         commands = [f"library {encoded(str(library.absolute()))}" for library in call.libraries]
@@ -392,12 +393,12 @@ class LoaderReference(Reference):
             return value_of(answer["value"], raw)
 
     def _loading(self, command: str) -> str:
-        """A command that brings the model in, for the device of this run."""
+        """A command that loads the model, for the device of this run."""
         word, _, rest = command.partition(" ")
         return f"load {self.device} {rest.partition(' ')[2]}" if self.device and word == "load" else command
 
     def _refused(self, answer: Mapping[str, Any]) -> TorchlinkError:
-        """The error for a model that this loader does not load or run."""
+        """The error for a model that this loader cannot load or run."""
         error = failures.exception(str(answer["stage"]), str(answer["message"]), self._libtorch)
         if isinstance(error, DeviceError):
             return error
@@ -405,19 +406,19 @@ class LoaderReference(Reference):
 
 
 def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequence[str]) -> Reference:
-    """What `--against` names.
+    """The run that `--against` names.
 
     Args:
-        against: as the user writes it.
-        libtorch: that runs the models.
+        against: the option's value.
+        libtorch: the one that runs the models.
         build: makes a loader for a libtorch and a kind of model.
         passed: variables of `--env`.
 
     Raises:
-        UsageError: there is no such thing.
+        UsageError: the value is invalid.
         ToolMissingError: there is no such interpreter.
         LibtorchNotFoundError: there is no libtorch at the path.
-        LibtorchUnusableError: it cannot serve.
+        LibtorchUnusableError: that libtorch cannot be used.
     """
     if against.partition("=")[0] == PYTHON:
         return PythonReference(python_of(against, libtorch), passed)
@@ -427,7 +428,7 @@ def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequen
     if not path.exists():
         raise UsageError(
             f"--against {against}: no such file or directory.",
-            hint="Say python, python=EXE, cuda, or the path of a libtorch.",
+            hint="Use python, python=EXE, cuda, or the path of a libtorch.",
         )
     from torchlink.libtorch.choose import choose
 
@@ -439,8 +440,8 @@ def python_of(named: str, libtorch: Libtorch) -> Path:
     """The interpreter for `--against python` or `python=EXE`.
 
     Raises:
-        UsageError: this libtorch belongs to no interpreter.
-        ToolMissingError: there is none where it was named.
+        UsageError: this libtorch does not belong to an interpreter.
+        ToolMissingError: there is no interpreter at that path.
     """
     _, equals, exe = named.partition("=")
     hint = "Name an interpreter that can import torch: --against python=EXE."
@@ -451,12 +452,12 @@ def python_of(named: str, libtorch: Libtorch) -> Path:
         return Path(found)
     if libtorch.python is None:
         raise UsageError(
-            f"--against python: the libtorch of {libtorch.root} belongs to no Python.", hint=hint
+            f"--against python: the libtorch in {libtorch.root} does not belong to a Python.", hint=hint
         )
     if is_foreign(libtorch):
         raise UsageError(
-            f"--against python: the libtorch of {libtorch.root} is for {libtorch.platform} {libtorch.arch}, and so "
-            "is its Python, which cannot run here.",
+            f"--against python: the libtorch in {libtorch.root} and its Python are for {libtorch.platform} "
+            f"{libtorch.arch} and cannot run here.",
             hint=hint,
         )
     return libtorch.python

@@ -1,4 +1,4 @@
-"""How much numbers may differ."""
+"""Tolerances of comparisons."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ EXACT = (0.0, 0.0)
 
 
 class Tolerances(NamedTuple):
-    """What may differ: |actual - expected| <= atol + rtol * |expected|; None takes the default of the dtype."""
+    """The tolerated difference: |actual - expected| <= atol + rtol * |expected|; None: the default of the dtype."""
 
     atol: float | None = None
     rtol: float | None = None
 
     def or_else(self, others: Tolerances) -> Tolerances:
-        """These, and others where one of them is None."""
+        """These tolerances, with those of `others` for each that is None."""
         atol = others.atol if self.atol is None else self.atol
         return Tolerances(atol, others.rtol if self.rtol is None else self.rtol)
 
     def of(self, *dtypes: str) -> tuple[float, float]:
-        """`(atol, rtol)` for tensors of these dtypes: the greater ones where they differ."""
+        """`(atol, rtol)` for tensors of these dtypes: the larger ones if they differ."""
         found = [PRECISIONS.get(dtype, EXACT) for dtype in dtypes]
         return (
             max(atol for _, atol in found) if self.atol is None else self.atol,

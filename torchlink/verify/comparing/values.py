@@ -1,4 +1,4 @@
-"""Comparing what a model returned with what it should have: values that may nest, tensors that lie in files.
+"""Comparing what a model returned with what it should return: nested values, with tensors in files.
 
 Values are Python's own lists, tuples, dicts, numbers and strings, with a `StoredTensor` for each tensor. The elements
 of tensors are compared by the loader, which reads both files piece by piece.
@@ -25,10 +25,10 @@ Ask: TypeAlias = "Callable[[str], Mapping[str, Any]]"
 
 @dataclass(frozen=True, slots=True)
 class OutputComparison:
-    """One tensor or plain value compared; differences are None where there was nothing to subtract."""
+    """One tensor or plain value compared; differences are None if nothing could be subtracted."""
 
-    label: str  # where it stands: "output", "output[0]", "output.logits"
-    problem: str = ""  # why it is wrong, where it is not by numbers: another shape, dtype, type or text
+    label: str  # its place: "output", "output[0]", "output.logits"
+    problem: str = ""  # why it is wrong, other than by its numbers: another shape, dtype, type or text
     max_abs_error: float | None = None
     worst_at: tuple[int, ...] | None = None  # the index of the greatest absolute difference; None without one
     max_rel_error: float | None = None  # divided by what was expected
@@ -40,11 +40,11 @@ class OutputComparison:
 
     @property
     def ok(self) -> bool:
-        """Whether it is what was expected."""
+        """Whether it is as expected."""
         return not self.problem and not self.mismatched
 
     def sentence(self) -> str:
-        """What is wrong with it, or how much it differs."""
+        """A sentence: what is wrong with it, or how much it differs."""
         if self.problem:
             return f"{self.label}: {self.problem}"
         if self.elements == 1 and not self.worst_at:
@@ -62,13 +62,13 @@ class Comparison:
 
     to: str  # with what: "python (torch 2.13.0)", "libtorch 2.6.0 of /opt/libtorch", "golden/m.pt"
     outputs: tuple[OutputComparison, ...] = ()
-    failed: str = ""  # why there was nothing to compare with: the other side did not run
-    # How much two runs of the loader with the same inputs differ, where that is more than the tolerances allow.
+    failed: str = ""  # why there is nothing to compare with: the other run failed
+    # How much two runs of the loader with the same inputs differ, if that exceeds the tolerances.
     spread: float | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether everything is what was expected."""
+        """Whether everything is as expected."""
         return not self.failed and all(output.ok for output in self.outputs)
 
     @property
@@ -78,12 +78,12 @@ class Comparison:
 
     @property
     def max_abs_error(self) -> float | None:
-        """The greatest absolute difference of any element; None where something was not comparable."""
+        """The greatest absolute difference of any element; None if something was not comparable."""
         return self._greatest([output.max_abs_error for output in self.outputs])
 
     @property
     def max_rel_error(self) -> float | None:
-        """The greatest relative difference of any element; None where something was not comparable."""
+        """The greatest relative difference of any element; None if something was not comparable."""
         return self._greatest([output.max_rel_error for output in self.outputs])
 
     def _greatest(self, errors: Sequence[float | None]) -> float | None:
@@ -111,13 +111,13 @@ class Fields(tuple[Any, ...]):  # noqa: SLOT001 - a tuple takes no slots that ar
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A value that cannot be looked into: an object, a device, a tensor without elements."""
+    """A value that cannot be inspected: an object, a device, a tensor without elements."""
 
     type: str
 
 
 def value_of(tree: Any, raw: Path) -> Any:
-    """The value of a tree as the loader or Python wrote it (docs/values.md); its tensors lie in the raw file."""
+    """The value of a tree as the loader or Python wrote it (docs/values.md); its tensors are in the raw file."""
     if isinstance(tree, list):
         return [value_of(each, raw) for each in tree]
     kind, value = tree["type"], tree.get("value")
@@ -150,7 +150,7 @@ def _scalar(dtype: str, value: Any) -> bool | int | float | complex:
 
 
 def _key(key: Any, index: int) -> Any:
-    """A key of a dict; one that is no plain value goes by its position."""
+    """A key of a dict; one that is not a plain value is replaced by its position."""
     return key if isinstance(key, (bool, int, float, str)) else Opaque(f"entry {index}")
 
 
@@ -160,7 +160,7 @@ def strides_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def children(value: Any) -> list[tuple[str, Any]] | None:
-    """What a container holds, with the step that a label has for it: `.key`, `[0]`; None for what is no container."""
+    """The parts of a container, each with its step in a label: `.key`, `[0]`; None if it is not a container."""
     if isinstance(value, (list, tuple)):
         names = value.names if isinstance(value, Fields) and len(value.names) == len(value) else None
         steps = [f".{name}" for name in names] if names else [f"[{index}]" for index in range(len(value))]
@@ -171,7 +171,7 @@ def children(value: Any) -> list[tuple[str, Any]] | None:
 
 
 def step(key: Any) -> str:
-    """How a label names an entry of a dict, as the loader does."""
+    """The step of a dict's entry in a label, as the loader writes it."""
     if isinstance(key, str):
         return f".{key}"
     if isinstance(key, bool):
@@ -180,14 +180,14 @@ def step(key: Any) -> str:
 
 
 class Leaf(NamedTuple):
-    """A tensor or a plain value, and where it stands."""
+    """A tensor or a plain value, and its label."""
 
     label: str
     value: Any
 
 
 def leaves(value: Any, label: str = "output", *, fields: bool = True) -> Iterator[Leaf]:
-    """What a value holds that is no container, in order; without `fields` a named tuple's have numbers."""
+    """The leaves of a value, in order; without `fields`, those of a named tuple are numbered."""
     parts = children(value if fields or not isinstance(value, Fields) else tuple(value))
     if parts is None:
         yield Leaf(label, value)
@@ -197,7 +197,7 @@ def leaves(value: Any, label: str = "output", *, fields: bool = True) -> Iterato
 
 
 def described(value: Any) -> str:
-    """What a value is, for people: `a tuple of 2`, `a float32 tensor`, `int 3`, `'text'`."""
+    """A value described for people: `a tuple of 2`, `a float32 tensor`, `int 3`, `'text'`."""
     if isinstance(value, StoredTensor):
         return f"a {value.dtype} tensor"
     if isinstance(value, Opaque):
@@ -216,23 +216,23 @@ def _container(value: Any) -> str:
 def compare_values(
     actual: Any, expected: Any, tolerances: Tolerances, ask: Ask, label: str = "output"
 ) -> Iterator[OutputComparison]:
-    """Compare two values part by part; containers must be of one kind and have the same parts.
+    """Compare two values part by part; containers must be of the same kind and have the same parts.
 
     Args:
-        actual: what came out.
-        expected: what should have.
+        actual: what was returned.
+        expected: what should be returned.
         tolerances: of the comparison.
         ask: sends the loader a command and returns the event that answers it.
-        label: where both stand.
+        label: the label of both.
     """
     ours, theirs = children(actual), children(expected)
     if ours is None and theirs is None:
         yield compare_leaves(Leaf(label, actual), expected, tolerances, ask)
         return
     if ours is None or theirs is None or _container(actual) != _container(expected):
-        yield OutputComparison(label, f"it is {described(actual)}, expected is {described(expected)}")
+        yield OutputComparison(label, f"it is {described(actual)}, expected {described(expected)}")
         return
-    if not isinstance(actual, dict):  # by position: the fields of a named tuple are numbers elsewhere
+    if not isinstance(actual, dict):  # by position: elsewhere the fields of a named tuple are numbered
         theirs = [(each, part) for (each, _), (_, part) in zip(ours, theirs, strict=False)] + theirs[
             len(ours) :
         ]
@@ -249,13 +249,13 @@ def compare_values(
 
 
 def compare_flat(actual: Any, expected: Any, tolerances: Tolerances, ask: Ask) -> Iterator[OutputComparison]:
-    """Compare two values leaf by leaf, whatever the containers: by label where the labels are the same, else in order.
+    """Compare two values leaf by leaf, whatever the containers: by label if the labels are the same, else in order.
 
-    What an AOTInductor package returns has a structure in Python (a dict, a dataclass) that C++ need not know.
+    What an AOTInductor package returns has a structure in Python (a dict, a dataclass) that C++ may not know.
     """
     ours, theirs = list(leaves(actual)), list(leaves(expected))
     if len(ours) != len(theirs):
-        yield OutputComparison("output", f"it has {len(ours)} values, expected are {len(theirs)}")
+        yield OutputComparison("output", f"it has {len(ours)} values, expected {len(theirs)}")
         return
     labels = {leaf.label: leaf for leaf in theirs}
     same = len(labels) == len(theirs) and all(leaf.label in labels for leaf in ours)
@@ -270,8 +270,8 @@ def compare_leaves(
     """Compare two tensors or two plain values.
 
     Args:
-        actual: what came out; its label is the result's.
-        wanted: what should have.
+        actual: what was returned; its label is the result's.
+        wanted: what should be returned.
         tolerances: of the comparison.
         ask: sends the loader a command and returns the event that answers it.
         any_dtype: tensors may be of different dtypes, as long as their values are the same.
@@ -279,20 +279,18 @@ def compare_leaves(
     label, got = actual
     if isinstance(got, StoredTensor) and isinstance(wanted, StoredTensor):
         if got.shape != wanted.shape:
-            return OutputComparison(
-                label, f"its shape is {list(got.shape)}, expected is {list(wanted.shape)}"
-            )
+            return OutputComparison(label, f"its shape is {list(got.shape)}, expected {list(wanted.shape)}")
         if got.dtype != wanted.dtype and not any_dtype:
-            return OutputComparison(label, f"its dtype is {got.dtype}, expected is {wanted.dtype}")
+            return OutputComparison(label, f"its dtype is {got.dtype}, expected {wanted.dtype}")
         return _tensors(label, got, wanted, tolerances.of(got.dtype, wanted.dtype), ask)
-    if isinstance(got, Opaque) and isinstance(wanted, Opaque):  # neither can be looked into
+    if isinstance(got, Opaque) and isinstance(wanted, Opaque):  # neither can be inspected
         return OutputComparison(label)
     if type(got) is not type(wanted):
-        return OutputComparison(label, f"it is {described(got)}, expected is {described(wanted)}")
+        return OutputComparison(label, f"it is {described(got)}, expected {described(wanted)}")
     if isinstance(got, float | complex):
         return _numbers(label, got, wanted, tolerances)
     if got != wanted:
-        return OutputComparison(label, f"it is {described(got)}, expected is {described(wanted)}")
+        return OutputComparison(label, f"it is {described(got)}, expected {described(wanted)}")
     return OutputComparison(label)
 
 
@@ -333,7 +331,7 @@ def _numbers(label: str, got: complex, wanted: complex, tolerances: Tolerances) 
 
 
 def _difference(got: complex, wanted: complex) -> float:
-    """How far two numbers are apart, as the loader has it."""
+    """The difference of two numbers, computed as the loader does."""
     error = 0.0
     for one, other in ((got.real, wanted.real), (got.imag, wanted.imag)):
         if isfinite(one) and isfinite(other):

@@ -1,4 +1,4 @@
-"""What may be tried for one argument, best first: from its type, and from the clues that the graph gave."""
+"""The candidates for one argument, best first: from its type, and from the clues in the graph."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 MOST_OPTIONS = 24  # of one argument
-LIST_LENGTH = 2  # where nothing tells
+LIST_LENGTH = 2  # if nothing is known
 NOTHING_KNOWN = "nothing in the graph fixes its shape"
 # Tried where nothing is known, in this order: as many dimensions as there are, then other sizes.
 GENERIC: tuple[Template, ...] = (
@@ -57,13 +57,13 @@ PLAIN: dict[str, tuple[bool | int | float | str | None, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorOption:
-    """A tensor whose open sizes are yet to be chosen, and why it is this one."""
+    """A tensor whose open sizes are yet to be chosen, and the reason for it."""
 
     dtype: str
     template: Template
     fill: str
     reason: str
-    told: bool = False  # an operator that this very argument meets tells its shape
+    told: bool = False  # an operator that uses this very argument determines its shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def letters_of(options: Iterable[Option]) -> frozenset[str]:
 
 
 class Chooser:
-    """The options of every argument, by what a probing run has found."""
+    """The options of every argument, according to a probing run."""
 
     def __init__(self, prober: Prober) -> None:
         self.prober = prober
@@ -123,7 +123,7 @@ class Chooser:
         self.lost = [clue for clue in prober.clues if clue.path is None]
 
     def options(self, type_: Type, path: Path) -> list[Option]:
-        """What may be tried for a value of this type at this place; empty where nothing can be written."""
+        """The options for a value of this type at this place; empty if none can be written."""
         match type_.kind:
             case "Tensor" | "Any":
                 return list(self.tensors(path))
@@ -141,7 +141,7 @@ class Chooser:
 
     @staticmethod
     def optional(options: list[Option]) -> list[Option]:
-        """What may be tried where None may stand, too: a tensor that the graph says about first, else None."""
+        """The options for an optional value: a tensor first if the graph has clues about it, else None first."""
         told = [option for option in options[:1] if isinstance(option, TensorOption) and option.told]
         return [*told, ScalarOption(None), *options[len(told) :]]
 
@@ -171,7 +171,7 @@ class Chooser:
         ]
 
     def tensors(self, path: Path) -> list[TensorOption]:
-        """What may be tried for a tensor: by its own clues, its neighbours', lost ones, and by habit."""
+        """The options for a tensor: from its own clues, its neighbours', those of unknown origin, and defaults."""
         own = _at(self.strong, path)
         dtype = next((clue.dtype for clue in own if clue.dtype), None)
         shapeless = next((clue for clue in own if clue.template is None), None)
@@ -217,11 +217,11 @@ def _at(clues: Sequence[Clue], path: Path) -> list[Clue]:
 
 
 def _option(clue: Clue, dtype: str | None = None, fill: str = "ones") -> TensorOption:
-    """A clue as an option."""
+    """The option for a clue."""
     chosen = clue.fill if clue.fill != "ones" else fill
     return TensorOption(dtype or clue.dtype or "float32", clue.template or (), chosen, clue.reason, told=True)
 
 
 def _floating(clue: Clue) -> str:
-    """The dtype of a neighbour, where it is a floating one."""
+    """The dtype of a neighbour, if it is a floating-point dtype."""
     return clue.dtype if clue.dtype and ("float" in clue.dtype or "complex" in clue.dtype) else "float32"

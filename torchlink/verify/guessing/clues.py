@@ -1,6 +1,6 @@
-"""What is followed through a graph, and what is learnt on the way.
+"""The values that are followed through a graph, and the clues that result.
 
-What operators say about their inputs: for each, the shapes and the dtype of a value that it would take.
+The clues of operators about their inputs: the shapes and the dtype of a value that each accepts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ArgumentPart:
 
     path: Path
     steps: tuple[InvertedStep, ...] = ()
-    cast: bool = False  # its dtype was changed on the way, so any will do
+    cast: bool = False  # its dtype was converted on the way, so any is accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class KnownSize:
-    """A tensor of which only the size of its last dimension, or its channels', is known."""
+    """A tensor of which only the size of the last dimension, or of the channels, is known."""
 
     last: int | None = None
     channels: int | None = None
@@ -64,19 +64,19 @@ class KnownSize:
 
 @dataclass(frozen=True, slots=True)
 class Clue:
-    """What an operator says about a tensor that came from an argument."""
+    """A fact from an operator about a tensor that came from an argument."""
 
-    path: Path | None  # None: of a tensor whose origin was lost on the way
+    path: Path | None  # None: a tensor whose origin is unknown
     dtype: str | None  # None: any
     template: Template | None  # None: any shape
     fill: str
     reason: str  # "conv1.weight takes 3 channels"
-    weak: bool = False  # an elementwise operator told, which broadcasts
+    weak: bool = False  # from an elementwise operator, which broadcasts
 
 
 @dataclass(frozen=True, slots=True)
 class ArgumentClue:
-    """What an operator says about one of its arguments; `templates` in order of preference, None any shape."""
+    """A fact from an operator about one of its arguments; `templates` in order of preference, None: any shape."""
 
     value: object
     templates: tuple[Template | None, ...]
@@ -86,10 +86,10 @@ class ArgumentClue:
     weak: bool = False
 
 
-PASS = object()  # as the result of a clue rule: the value goes on as through any other operator
+PASS = object()  # as the result of a clue rule: treat the value as for any other operator
 
-# What an operator tells and its result as far as known (`PASS`: the value goes on unchanged); None where it
-# can tell nothing. A rule takes the operator's arguments.
+# The clues of an operator and its result as far as known (`PASS`: the value is unchanged); None if it
+# has none. A rule takes the operator's arguments.
 Told: TypeAlias = tuple[tuple[ArgumentClue, ...], object] | None
 ClueRule: TypeAlias = Callable[..., Told]
 
@@ -100,7 +100,7 @@ def named(parameter: Shaped) -> str:
 
 
 def among(*values: object) -> object:
-    """What goes on after an operator that chooses from these values by a mask or an index."""
+    """The result of an operator that chooses from these values by a mask or an index."""
     sources = [source for value in values if isinstance(value, Derived) for source in value.sources]
     if sources:
         return Derived(tuple(dict.fromkeys(sources)))
@@ -121,7 +121,7 @@ def linear(x: object, weight: object, *_: object) -> Told:
     if not isinstance(weight, Shaped):
         return None
     telling = ArgumentClue(
-        x, rows(weight.shape[-1]), weight.dtype, f"{named(weight)} takes vectors of {weight.shape[-1]}"
+        x, rows(weight.shape[-1]), weight.dtype, f"{named(weight)} takes vectors of size {weight.shape[-1]}"
     )
     return (telling,), KnownSize(last=weight.shape[0])
 
@@ -130,9 +130,9 @@ def matmul(x: object, y: object, *_: object) -> Told:
     """The inner dimensions agree; the other side may be a parameter or a matrix that is known."""
     if isinstance(y, Shaped) and y.rank > 0:
         width = y.shape[-2] if y.rank > 1 else y.shape[0]
-        return (ArgumentClue(x, rows(width), y.dtype, f"{named(y)} takes vectors of {width}"),), KnownSize(
-            last=y.shape[-1]
-        )
+        return (
+            ArgumentClue(x, rows(width), y.dtype, f"{named(y)} takes vectors of size {width}"),
+        ), KnownSize(last=y.shape[-1])
     if isinstance(x, Shaped) and x.rank > 0:
         reason = f"{named(x)} has {x.shape[-1]} columns"
         return (ArgumentClue(y, ((x.shape[-1], LENGTH), (x.shape[-1],)), x.dtype, reason),), UNKNOWN
@@ -150,7 +150,7 @@ def bilinear(x: object, y: object, weight: object, *_: object) -> Told:
     """The widths of both inputs."""
     if not isinstance(weight, Shaped):
         return None
-    reason = f"{named(weight)} takes vectors of {weight.shape[1]} and of {weight.shape[2]}"
+    reason = f"{named(weight)} takes vectors of sizes {weight.shape[1]} and {weight.shape[2]}"
     first = ArgumentClue(x, rows(weight.shape[1]), weight.dtype, reason)
     second = ArgumentClue(y, rows(weight.shape[2]), weight.dtype, reason)
     return (first, second), KnownSize(last=weight.shape[0])
@@ -187,7 +187,7 @@ def any_conv(x: object, weight: object, *rest: object) -> Told:
 
 
 def channels(x: object, parameters: tuple[object, ...], *templates: Template) -> Told:
-    """Channels in dimension 1, as many as the parameters have elements; "C" in the templates."""
+    """Channels in dimension 1, the number of elements of the parameters; "C" in the templates."""
     for parameter in parameters:
         if isinstance(parameter, Shaped):
             filled = tuple(
@@ -215,7 +215,7 @@ def group_norm(x: object, _groups: object, weight: object, *_: object) -> Told:
 
 
 def prelu(x: object, weight: object, *_: object) -> Told:
-    """One slope a channel."""
+    """One slope per channel."""
     if isinstance(weight, Shaped) and weight.numel == 1:
         return None
     return channels(x, (weight,), (BATCH, "C", HEIGHT, WIDTH), (BATCH, "C"))
@@ -243,13 +243,13 @@ def embedding(weight: object, indices: object, *_: object) -> Told:
 
 
 def embedding_bag(weight: object, indices: object, offsets: object, *_: object) -> Told:
-    """Indices in a row, and where each bag begins."""
+    """Consecutive indices, and the offset of each bag."""
     if not isinstance(weight, Shaped):
         return None
     fill = "ones" if weight.shape[0] > 1 else "zeros"
     reason = f"it indexes {weight.origin or 'a table'} of {weight.shape[0]} rows"
     telling = ArgumentClue(indices, ((LENGTH,), (BATCH, LENGTH)), "int64", reason, fill)
-    starts = ArgumentClue(offsets, ((BATCH,),), "int64", "it says where bags of indices begin", "zeros")
+    starts = ArgumentClue(offsets, ((BATCH,),), "int64", "it holds the offsets of bags of indices", "zeros")
     known = KnownSize(last=weight.shape[-1])
     return (telling, starts), (known, UNKNOWN, UNKNOWN, UNKNOWN)
 
@@ -270,7 +270,7 @@ def recurrent(gates: int) -> ClueRule:
         width, hidden, last = weights[0].shape[-1], weights[0].shape[0] // gates, weights[1].shape[-1]
         directions = 2 if both_ways else 1
         template: Template = (BATCH, LENGTH, width) if batch_first else (LENGTH, BATCH, width)
-        reason = f"{named(weights[0])} takes vectors of {width}"
+        reason = f"{named(weights[0])} takes vectors of size {width}"
         tellings = [ArgumentClue(x, ((LENGTH, width),) if packed else (template,), weights[0].dtype, reason)]
         for state, size in zip(
             states if isinstance(states, list) else [states], (last, hidden), strict=False
@@ -293,7 +293,7 @@ def cell(gates: int) -> ClueRule:
             return None
         size = w_hh.shape[-1]
         width = w_ih.shape[-1]
-        reason = f"{named(w_ih)} takes vectors of {width}"
+        reason = f"{named(w_ih)} takes vectors of size {width}"
         tellings = [ArgumentClue(x, ((BATCH, width), (width,)), w_ih.dtype, reason)]
         tellings += [
             ArgumentClue(
@@ -309,7 +309,7 @@ def cell(gates: int) -> ClueRule:
 
 def attention(query: object, key: object, value: object, *_: object) -> Told:
     """Queries, keys and values of one width."""
-    reason = "it takes part in attention"
+    reason = "it is an operand of attention"
     return tuple(
         ArgumentClue(each, ((BATCH, 2, LENGTH, 8),), None, reason) for each in (query, key, value)
     ), PASS
@@ -331,7 +331,7 @@ def pack(x: object, lengths: object, batch_first: object, *_: object) -> Told:
 
 
 def einsum(equation: object, operands: object, *_: object) -> Told:
-    """One letter a dimension; letters that a parameter has too are known."""
+    """One letter per dimension; letters that a parameter also has are known."""
     if not isinstance(equation, str) or not isinstance(operands, list) or "." in equation:
         return None
     terms = equation.replace(" ", "").partition("->")[0].split(",")
@@ -365,7 +365,7 @@ def index_at(x: object, _dim: object, indices: object, *_: object) -> Told:
 
 
 def masked_fill(x: object, mask: object, *_: object) -> Told:
-    """A mask of bools; none set, because what is masked out everywhere is not a number."""
+    """A mask of bools, all false, because masking out everything gives NaN."""
     return (ArgumentClue(mask, (None,), "bool", "it is used as a mask", "zeros"),), among(x)
 
 

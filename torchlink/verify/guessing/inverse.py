@@ -1,7 +1,7 @@
-"""From the shape that an operator must give back to the shape that it must be given.
+"""From the shape that an operator must return to the shape that it must be given.
 
-Only operators that are undone by name are listed. Those that leave a shape as it is when it is already right
-(`view`, `flatten`, `reshape`, elementwise ones, pooling as far as channels go) need no undoing.
+Only operators that need inverting are listed. Those that keep a shape that is already right (`view`, `flatten`,
+`reshape`, elementwise ones, pooling for channels) need not be inverted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class InvertedStep:
 
 
 def step_of(kind: str, arguments: list[object]) -> InvertedStep | None:
-    """The step that an operator makes; None where the shape need not be undone, or cannot be.
+    """The step of an operator; None if the shape need not be inverted, or cannot be.
 
     Args:
         kind: the operator's name without `aten::` and without a trailing underscore.
@@ -73,7 +73,7 @@ def _slice(dim: object, start: object = None, end: object = None, step: object =
 
 
 def undone(template: Template, step: InvertedStep) -> Template | None:
-    """The shape before the step; None where no shape before it gives this one."""
+    """The shape before the step; None if no shape before it gives this one."""
     try:
         return UNDOING[step.kind](template, *step.numbers)
     except (IndexError, ValueError):
@@ -129,7 +129,7 @@ def _cat(template: Template, dim: int, parts: int, known: int) -> Template | Non
 
 
 def _cat_first(template: Template, dim: int, parts: int, known: int) -> Template | None:
-    """The first of the joined parts takes what does not divide."""
+    """The first of the joined parts takes the remainder."""
     size = template[dim]
     if isinstance(size, str):
         return template
@@ -176,7 +176,7 @@ UNDOING: dict[str, Callable[..., Template | None]] = {
 
 
 def known_size(value: object, dim: int) -> int | None:
-    """The size of a tensor along a dimension, where it is known."""
+    """The size of a tensor along a dimension, if known."""
     if isinstance(value, Shaped) and -value.rank <= dim < value.rank:
         return value.shape[dim]
     return None

@@ -1,6 +1,6 @@
-"""Operators as far as following an input needs them: on numbers and containers, and on views of parameters.
+"""The operators that following an input needs: on numbers and containers, and on views of parameters.
 
-What an operator does to the shape of an input is not told here: libtorch says it, when the model is run.
+The effect of an operator on the shape of an input is not modelled here: libtorch decides when the model is run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAMES = {
         logical_not isnan isinf isfinite zeros_like ones_like empty_like rand_like randn_like full_like masked_fill
         where to type_as bool bfloat16 float double half long int sort""",
     "creating": "zeros ones empty rand randn full",
-    # Of a tensor they give what has no shape.
+    # They return something without a shape from a tensor.
     "telling": """
         size dim ndimension numel len Int IntImplicit Float FloatImplicit ScalarImplicit Bool item str format
         is_floating_point is_complex __contains__ keys values items dtype requires_grad device type is_cuda is_nested
@@ -82,7 +82,7 @@ def plain_name(kind: str) -> str:
 
 
 def apply(kind: str, arguments: list[object]) -> object:
-    """What an operator gives; UNKNOWN where no rule, or not enough, is known."""
+    """The result of an operator; UNKNOWN if there is no rule, or too little is known."""
     bare = plain_name(kind)
     try:
         if any(isinstance(value, Shaped) for value in (*arguments[:3], *_first_list(arguments))):
@@ -105,7 +105,7 @@ def _first_list(arguments: list[object]) -> list[object]:
 
 
 def _of_parameters(bare: str, arguments: list[object]) -> object:
-    """What an operator gives for parameters and constants."""
+    """The result of an operator for parameters and constants."""
     if bare in CONTAINERS and not isinstance(arguments[0], Shaped):
         return CONTAINERS[bare](*arguments)
     if bare in VIEWS:
@@ -303,7 +303,7 @@ NUMBERS: dict[str, Callable[..., object]] = {
     "ScalarImplicit": lambda value: value,
     "Bool": bool,
     "str": str,
-    "format": lambda template, *_: template,  # what matters is at most whether it is empty
+    "format": lambda template, *_: template,  # only whether it is empty matters
 }
 ONE_OPERAND = frozenset(NAMES["of one number"].split())
 ALWAYS: dict[str, object] = {

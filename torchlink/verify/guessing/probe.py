@@ -1,7 +1,7 @@
-"""Following a model's inputs through its graph to the first operators that tell their shapes.
+"""Following a model's inputs through its graph to the first operators that determine their shapes.
 
 A run of the graph in which each argument is a `Probe`: operators that keep or move dimensions pass it on with
-a note of how to undo them; an operator with parameters leaves a `Clue` and ends the way.
+a note of how to undo them; an operator with parameters gives a `Clue`, and the probe ends there.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ LOOKING_UP = frozenset(("aten::__getitem__", "prim::TupleIndex", "aten::get"))
 IDENTITY = frozenset(("aten::__is__", "aten::__isnot__"))
 UNPACKING = frozenset(("prim::TupleUnpack", "prim::ListUnpack"))
 JOINING = frozenset(("cat", "concat", "stack"))
-# After these the size of the last dimension, or the channels', is as it was.
+# These keep the size of the last dimension, or of the channels.
 KEEPING_LAST = KEEPING_SIZES | frozenset(
     ("unsqueeze", "select", "slice", "expand", "batch_norm", "layer_norm", "group_norm", "native_dropout")
 )
-LONGEST_WAY = 64  # steps of one probe: a loop must not make it grow for ever
+LONGEST_WAY = 64  # steps of one probe: a loop must not make it grow without bound
 MOST_CLUES = 100
 MOST_ARGUMENTS = 14  # of an operator that a clue rule names; older versions have fewer
 
 
 class Prober:
-    """The observer of the probing run: answers for the operators that see a probe, and collects clues."""
+    """The observer of the probing run: computes the operators that take a probe, and collects clues."""
 
     def __init__(self) -> None:
         self.clues: list[Clue] = []
         self.elements: dict[
             Path, set[int | str]
-        ] = {}  # keys and indices that container arguments are asked for
+        ] = {}  # keys and indices that are read from container arguments
         self.words: dict[Path, list[str]] = {}  # strings that an argument is compared with
 
     def answer(self, kind: str, arguments: list[object], results: int) -> tuple[object] | None:
-        """What an operator gives for probes; None where no probe takes part."""
+        """The result of an operator for probes; None if none is among its arguments."""
         bare = plain_name(kind)
         told = self.told(bare, arguments)
         if told is not None:
@@ -69,7 +69,7 @@ class Prober:
             known = [value for value in arguments if isinstance(value, KnownSize)]
             return (known[0],) if known and bare in KEEPING_LAST else None
         if bare not in JOINING and isinstance(arguments[0], (list, tuple, dict)):
-            return None  # a container that merely holds probes
+            return None  # a container that merely contains probes
         if kind in UNPACKING:
             return (tuple(self.element(probes[0], index) for index in range(results)),)
         if kind in LOOKING_UP and isinstance(arguments[0], Derived):
@@ -84,11 +84,11 @@ class Prober:
         return (value if results == 1 else (value,) * results,)
 
     def agreed(self, values: Sequence[object]) -> object:
-        """What the branches of an unknown condition give together: the probes of all of them."""
+        """The joint result of the branches of an unknown condition: the probes of all of them."""
         return among(*values)
 
     def told(self, bare: str, arguments: list[object]) -> tuple[object] | None:
-        """Take note of what an operator tells; its result, unless the value just passes through it."""
+        """Record the clues of an operator; returns its result, unless the value just passes through it."""
         rule = CLUE_RULES.get(bare)
         if rule is None:
             return None
@@ -113,7 +113,7 @@ class Prober:
         return Derived((ArgumentPart((*path, named)),))
 
     def passed(self, bare: str, arguments: list[object]) -> object:
-        """The value after an operator that moves dimensions, or leaves them."""
+        """The value after an operator that moves dimensions or keeps them."""
         if bare in JOINING and isinstance(arguments[0], (list, tuple)):
             return _joined("stack" if bare == "stack" else "cat", list(arguments[0]), arguments[1])
         probes = [each for each in _flat(arguments) if isinstance(each, Derived)]
@@ -126,7 +126,7 @@ class Prober:
         return Derived(tuple(sources))
 
     def note(self, tellings: Iterable[ArgumentClue]) -> None:
-        """Turn what an operator says about a value into clues about the arguments that it came from."""
+        """Turn an operator's facts about a value into clues about the arguments that it came from."""
         for telling in tellings:
             for template in telling.templates:
                 if isinstance(telling.value, Derived):
@@ -136,7 +136,7 @@ class Prober:
                     self.add(Clue(None, telling.dtype, template, telling.fill, telling.reason))
 
     def note_source(self, source: ArgumentPart, template: Template | None, telling: ArgumentClue) -> None:
-        """One clue, with the shape taken back to where the argument stands."""
+        """Add one clue, with the shape converted back to that of the argument."""
         before = template
         for step in reversed(source.steps):
             if before is None:
@@ -147,7 +147,7 @@ class Prober:
         dtype, fill = telling.dtype, telling.fill
         if source.cast and dtype is not None and is_floating(dtype):
             dtype = "float32"
-        elif source.cast and dtype == "bool":  # compared on the way: any dtype, and ones are what is kept
+        elif source.cast and dtype == "bool":  # compared on the way: any dtype, and ones pass the comparison
             dtype, fill = None, "ones"
         self.add(Clue(source.path, dtype, before, fill, telling.reason, telling.weak))
 
@@ -158,7 +158,7 @@ class Prober:
 
 
 def _flat(arguments: Iterable[object]) -> Iterable[object]:
-    """The arguments, with lists and tuples opened."""
+    """The arguments, with lists and tuples flattened."""
     for argument in arguments:
         if isinstance(argument, (list, tuple)):
             yield from argument
@@ -175,7 +175,7 @@ def _stepped(sources: Iterable[ArgumentPart], step: InvertedStep) -> list[Argume
 
 
 def _joined(kind: str, parts: list[object], dim: object) -> object:
-    """Several values joined along a dimension; the first takes what does not divide evenly."""
+    """Several values joined along a dimension; the first takes the remainder."""
     place = dim if isinstance(dim, int) else 0
     sought = [part for part in parts if isinstance(part, Derived)]
     known = sum(

@@ -1,7 +1,7 @@
-"""Inputs that a model's `forward` may take, likeliest first, each with the reason why.
+"""Inputs that a model's `forward` may take, the most likely first, each with the reason.
 
-Candidates come from the operators with parameters that each input meets first. Which of them fits is for libtorch to
-say: each is run, and what it raises guides the choice of the next.
+Candidates come from the operators with parameters that each input reaches first. libtorch decides which of them
+fits: each is run, and the error that it raises guides the choice of the next.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 MOST_COMBINATIONS = 300  # of the arguments' options
-LIKELY = 6  # combinations that are tried with many sizes before others are looked at
-SAME = 4  # sizes that raise the same: the others of the combination are left for later
-# Combinations, or candidates, that raise the same: the model raises it whatever it is given.
+LIKELY = 6  # combinations that are tried with many sizes before others
+SAME = 4  # sizes that raise the same error: the other sizes of the combination are postponed
+# Combinations, or candidates, that raise the same error: the model raises it for any input.
 SAME_EVERYWHERE, SAME_ALWAYS = 12, 80
 # How many sizes are tried of a combination in each round: of the likely ones, and of the others.
 ROUNDS = ((80, 3), (2000, 80))
@@ -42,7 +42,7 @@ DEVICES = (ScalarOption("cpu"), ScalarOption("cuda"))
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """Arguments for `forward`, in order, and one sentence that says what was taken and why."""
+    """Arguments for `forward`, in order, and one sentence that states the choice and the reason."""
 
     inputs: tuple[InputSpec, ...]
     why: str
@@ -57,7 +57,7 @@ class Combination:
 
     @property
     def told(self) -> int:
-        """How many of its arguments are told by the graph, or need no telling."""
+        """How many of its arguments the graph determines, or need no clue."""
         return sum(all(tensor.told for tensor in tensors_of(option)) for option in self.options)
 
     def guess(self, sizes: Sizes) -> Guess:
@@ -71,11 +71,11 @@ class Combination:
 
 
 def guesses(description: Description) -> Generator[Guess, str, None]:
-    """Inputs to try, likeliest first; none where an argument cannot be written.
+    """Inputs to try, the most likely first; none if an argument cannot be written.
 
-    Each one is answered, through `send`, with the message of the error that it raised, or with an empty one where the
-    process died of it. It ends when all were tried, or when enough were to say that the model raises the same
-    whatever it is given.
+    Each one is answered, through `send`, with the message of the error that it raised, or with an empty one if the
+    process died. It ends when all were tried, or when enough were tried to conclude that the model raises the
+    same error for any input.
     """
     combinations = _combinations(description)
     if not combinations:
@@ -94,7 +94,7 @@ def guesses(description: Description) -> Generator[Guess, str, None]:
 
 
 class _Search:
-    """What has been tried, and what was raised."""
+    """The inputs tried so far, and the errors raised."""
 
     def __init__(self) -> None:
         self.sizes: dict[Combination, Narrowing] = {}
@@ -103,13 +103,13 @@ class _Search:
 
     @property
     def hopeless(self) -> bool:
-        """Whether so many have raised the same that the model does so whatever it is given."""
+        """Whether so many have raised the same error that the model does so for any input."""
         return len(self.messages) == 1 and (
             len(self.sizes) >= SAME_EVERYWHERE or len(self.seen) >= SAME_ALWAYS
         )
 
     def tries(self, combination: Combination, most: int, *, patient: bool) -> Generator[Guess, str, None]:
-        """A combination with the next few sizes, at most until a few raise the same, unless `patient`."""
+        """A combination with the next few sizes, until a few raise the same error, unless `patient`."""
         if combination not in self.sizes:
             self.sizes[combination] = Narrowing(letters_of(combination.options))
         narrowing = self.sizes[combination]
@@ -129,7 +129,7 @@ class _Search:
 
 
 def _combinations(description: Description) -> list[Combination]:
-    """Options for all arguments, the best first; none where one of them has no option."""
+    """Options for all arguments, the best first; none if one of them has no option."""
     arguments = _given(description.arguments)
     chooser = Chooser(probed(description))
     choices: list[Sequence[Option]] = [
@@ -153,7 +153,7 @@ def _given(arguments: Sequence[Argument]) -> list[Argument]:
 
 
 def _default(argument: Argument) -> ScalarOption | None:
-    """The default of an argument that must be written because a later one has none; None where it is no plain value."""
+    """The default of an argument that must be written because a later one has none; None if it is not a plain value."""
     if not argument.has_default or argument.default is None:
         return None
     text = argument.default.strip()
@@ -185,7 +185,7 @@ def _ordered(choices: Sequence[Sequence[Option]]) -> list[tuple[Option, ...]]:
 
 
 def _because(name: str, option: Option, spec: InputSpec, sizes: Sizes) -> str:
-    """Why this argument is as it is: "x = float32[1,3,64,64]: conv.weight takes 3 channels, …"."""
+    """The reason for this argument: "x = float32[1,3,64,64]: conv.weight takes 3 channels, …"."""
     reasons = list(dict.fromkeys(tensor.reason for tensor in tensors_of(option)))
     if not reasons:
         return f"{name} = {spec.to_text()}"

@@ -1,4 +1,4 @@
-"""Which open sizes to try, and in which order: the usual ones first, then those that the model's errors point to."""
+"""The open sizes to try, in order: the usual ones first, then those that the model's errors point to."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MOST_GROWTH = 32  # of a side, from one try to the next
 LARGEST = {**dict.fromkeys((HEIGHT, WIDTH), 1024), DEPTH: 128, LENGTH: 4096, SAMPLES: 1 << 20}  # sides
 LOOSE = 0.8  # how far the area of images that are not square may lie outside the bounds that squares have set
 BEFORE_TWO = 3  # sizes that are tried before a batch of two
-# What libtorch says where a size is not the one that a layer needs: how large it is, and how large it must be.
+# libtorch's errors about a size that does not fit a layer: the actual and the required size.
 EXACT = (
     re.compile(r"\(\d+x(?P<got>\d+) and (?P<want>\d+)x\d+\)"),
     re.compile(r"m1: \[\d+ x (?P<got>\d+)\], m2: \[(?P<want>\d+) x \d+\]"),  # libtorch up to 1.7
@@ -56,14 +56,14 @@ TOO_SMALL = re.compile(
 
 
 class Amounts(NamedTuple):
-    """How much reached a layer, and how much it takes."""
+    """The size that reached a layer, and the size that it takes."""
 
     got: int
     want: int
 
 
 def amounts(message: str) -> Amounts | None:
-    """What an error says of a size; None where it says nothing."""
+    """The sizes in an error; None if it has none."""
     for pattern in EXACT:
         found = pattern.search(message)
         if found:
@@ -76,7 +76,7 @@ def amounts(message: str) -> Amounts | None:
 
 
 class Narrowing:
-    """An iterator over the sizes to try; what the model says of one narrows down the next.
+    """An iterator over the sizes to try; the model's error about one narrows down the next.
 
     Most models that take one size only flatten an image or a sequence, or add positions: the larger the input, the more
     reaches the layer that refuses it. The sides of images are equal until that is ruled out.
@@ -113,16 +113,16 @@ class Narrowing:
             yield sizes
 
     def told(self, sizes: Sizes, message: str) -> None:
-        """Take note of what the model says of these sizes; those of an image that is not square bound nothing."""
+        """Record the model's error about these sizes; those of a non-square image give no bound."""
         sides = {sizes[letter] for letter in self.letters}
         if not self.useful or len(sides) != 1:
             return
         side, found = sides.pop(), amounts(message)
-        if found and found.want == side:  # the position embedding stands on the left: `positions + x`
+        if found and found.want == side:  # the position embedding is on the left: `positions + x`
             found = Amounts(found.want, found.got)
         for known in (self.low, self.high):
             if known and found and known[1] == found and not 0.7 < side / known[0] < 1.5:
-                self.useful = False  # another size of the input changes nothing at the layer that refuses it
+                self.useful = False  # another input size changes nothing at the layer that rejects it
         if found is None:
             if TOO_SMALL.search(message) and (self.low is None or self.low[0] < side):
                 self.low = (side, None)
@@ -134,7 +134,7 @@ class Narrowing:
             self.useful = self.useful and self.low[0] < self.high[0]
 
     def _next_side(self) -> int | None:
-        """The side that the errors so far point to; None where they point to none."""
+        """The side that the errors so far point to; None if they point to none."""
         if not self.useful or not (self.low or self.high):
             return None
         low = self.low[0] if self.low else 0
@@ -151,7 +151,7 @@ class Narrowing:
         return side if low < side < high and side not in self.tried else None
 
     def _target(self) -> float | None:
-        """The side that is needed, as far as the errors tell."""
+        """The side that is needed, as far as the errors show."""
         low, high, root = self.low, self.high, 1 / len(self.letters)
         if high and low and low[1] and low[1].got >= 0:
             # What arrives grows as the sides do, less what the layers take off the edges.
@@ -162,7 +162,7 @@ class Narrowing:
         return float(side * (known.want / known.got) ** root) if known and known.got > 0 else None
 
     def _rectangles(self) -> list[Sizes]:
-        """Images of about the size that squares have missed, the least oblong first."""
+        """Images of about the size that square ones could not match, the least elongated first."""
         target = self._target()
         low, high = self.low[0] if self.low else 1, self.high[0] if self.high else LARGEST[HEIGHT]
         area = target**2 if target else low * high
@@ -187,7 +187,7 @@ def _plan(open_: frozenset[str]) -> Iterator[Sizes]:
 
 
 def _usual(open_: frozenset[str], batch: int) -> Iterator[dict[str, int]]:
-    """Square images, sequences and signals of usual sizes; those that are not open stay at their first."""
+    """Square images, sequences and signals of usual sizes; sizes that are not open keep their first value."""
     kinds: tuple[Sequence[int], ...] = (
         (VOLUME_SIZES if DEPTH in open_ else IMAGE_SIZES)[: None if open_ & {*IMAGE, DEPTH} else 1],
         LENGTHS[: None if LENGTH in open_ else 1],
@@ -215,7 +215,7 @@ def _every(base: Sizes, open_: frozenset[str]) -> Iterator[dict[str, int]]:
 
 
 def in_words(open_: frozenset[str], sizes: Sizes) -> str:
-    """The chosen sizes, for a reason: "64x64 pixels, a length of 8"; empty where none was open."""
+    """The chosen sizes, for a reason: "64x64 pixels, a length of 8"; empty if none was open."""
     words = []
     places = [sizes[letter] for letter in (DEPTH, HEIGHT, WIDTH) if letter in open_]
     if places:

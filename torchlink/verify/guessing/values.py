@@ -1,4 +1,4 @@
-"""What a graph's values are while it is followed: numbers and lists as they are, tensors as facts.
+"""The values of a graph while it is followed: numbers and lists as they are, tensors as facts.
 
 Shapes with sizes left open: which sizes are open, and which values are tried for them.
 """
@@ -13,7 +13,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class Unknown:
-    """A value of which nothing is known."""
+    """A value about which nothing is known."""
 
     __slots__ = ()
 
@@ -57,7 +57,7 @@ def whole(value: object) -> int:
     """The value as an int.
 
     Raises:
-        TypeError: it is none, or unknown.
+        TypeError: it is not an int, or is unknown.
     """
     if isinstance(value, (int, float)):
         return int(value)
@@ -65,10 +65,10 @@ def whole(value: object) -> int:
 
 
 def wholes(value: object) -> list[int]:
-    """A list of ints; one int stands for a list of one.
+    """A list of ints; a single int is a list of one.
 
     Raises:
-        TypeError: it is no such list, or unknown.
+        TypeError: it is not such a list, or is unknown.
     """
     if isinstance(value, int):
         return [value]
@@ -93,7 +93,7 @@ VOLUME_SIZES = (16, 32, 64, 8, 4, 2, 1)
 SAMPLE_SIZES = (64, 128, 16, 256, 1024, 8000, 16000, 32, 8, 4, 2, 1)
 LENGTHS = (8, 4, 16, 2, 3, 5, 6, 7, 10, 12, 20, 32, 50, 64, 100, 128, 197, 256, 512, 1)
 BATCHES = (1, 2)
-LARGEST_IMAGE = 512  # every side up to here is tried where none of the usual ones fits
+LARGEST_IMAGE = 512  # every side up to here is tried if none of the usual ones fits
 LARGEST_LENGTH = 128
 
 

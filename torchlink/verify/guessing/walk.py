@@ -1,7 +1,7 @@
-"""Quantized and prepacked operators as the plain ones that they stand for.
+"""Quantized and prepacked operators rewritten as the plain ones.
 
-`quantized::conv2d_relu(x, packed, scale, zero_point)` takes the shapes of `aten::conv2d(x, weight, …)`: a rule for the
-plain operator serves for both, and for what an input must be.
+`quantized::conv2d_relu(x, packed, scale, zero_point)` takes the shapes of `aten::conv2d(x, weight, …)`: the rules for
+the plain operator apply to both.
 
 Following the arguments through a graph: nodes in order, branches and loops, with values as in `values`.
 """
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 NAMESPACES = ("quantized::", "prepacked::", "mkldnn_prepacked::", "onednn::", "_quantized::", "sparse::")
-# What a name says besides the operator: how its input is quantized, what is fused behind it.
+# The parts of a name other than the operator: how its input is quantized, what is fused behind it.
 SUFFIXES = re.compile(
     r"(_dynamic|_fp16|_run|_clamp|_relu6?|_tanh|_leaky|_gelu|_add|_unpacked_weight|_byte|_[248]bit|_rowwise_offsets"
     r"|_with_input_q_dq_qweight_dq_output_fp32|_out|_prepacked|_qdq|_qlinear)+$"
 )
-# These change the representation of a tensor, not its shape: `relu` stands for all of them.
+# These change the representation of a tensor, not its shape: `relu` represents all of them.
 SAME_SHAPE = re.compile(
     r"aten::(quantize_per_(tensor|channel)(_dynamic)?|dequantize|to_mkldnn|to_dense|contiguous|fake_quantize_\w+)$"
 )
@@ -53,20 +53,20 @@ SAME = (
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """An object that holds the weights of a layer; vectors are left out."""
+    """An object that contains the weights of a layer; vectors are left out."""
 
     weights: tuple[Shaped, ...]
     fact: PackedFact
 
 
 def packed(fact: PackedFact, origin: str = "") -> Packed:
-    """The object as a value of a run on shapes; its weights take float inputs, whatever they are stored as."""
+    """The object as a value of a run on shapes; its weights take float inputs, however they are stored."""
     weights = [each for each in fact.weights if len(each.shape) > 1]
     return Packed(tuple(Shaped(each.shape, "float32", origin) for each in weights), fact)
 
 
 def value_of(fact: object, origin: str = "") -> object:
-    """What the loader knows of an attribute or constant, as a value of a run on shapes."""
+    """The loader's facts about an attribute or constant, as a value of a run on shapes."""
     if isinstance(fact, TensorFact):
         return Shaped(fact.shape, fact.dtype, origin)
     if isinstance(fact, PackedFact):
@@ -77,7 +77,7 @@ def value_of(fact: object, origin: str = "") -> object:
 
 
 def plain(kind: str, arguments: list[object]) -> tuple[str, list[object]]:
-    """The operator and its arguments, as plain ones where they are quantized or prepacked."""
+    """The operator and its arguments, as plain ones if they are quantized or prepacked."""
     if SAME_SHAPE.match(kind):
         return "aten::relu", arguments[:1]
     recurrent = RECURRENT.match(SUFFIXES.sub("", kind))
@@ -124,7 +124,7 @@ def _weights(value: object, *, cell: bool) -> object:
     if isinstance(value, list) and any(isinstance(each, Packed) for each in value):
         flat: list[object] = []
         for each in value:
-            # Of every cell two matrices and their two vectors, as plain parameters are listed.
+            # Two matrices and their two vectors per cell, in the order of plain parameters.
             matrices = list(each.weights) if isinstance(each, Packed) else [each]
             flat += [
                 *matrices,
@@ -135,11 +135,11 @@ def _weights(value: object, *, cell: bool) -> object:
 
 
 def _convolution(layer: Packed, x: object, *, flat: bool, transposed: bool) -> tuple[str, list[object]]:
-    """`_convolution` with the weight, direction and groups of the packed object, which is all that a clue needs."""
+    """`_convolution` with the weight, direction and groups of the packed object, the only ones that a clue needs."""
     fact, weight = layer.fact, layer.weights[0]
     if flat and weight.rank == 4:  # kept as an image of height 1
         weight = Shaped((*weight.shape[:2], *weight.shape[3:]), weight.dtype, weight.origin)
-    # XNNPACK's objects have no method that tells the groups: they are the first number of their state.
+    # XNNPACK's objects have no method that returns the groups: they are the first number of their state.
     groups = fact.groups or next((each for each in fact.numbers if isinstance(each, int)), 1)
     return "aten::_convolution", [x, weight, *[None] * 4, transposed or fact.transpose, None, groups]
 
@@ -149,15 +149,15 @@ MOST_STEPS = 100_000  # nodes
 
 
 class DeadEndError(Exception):
-    """Here the model raises an exception."""
+    """The model raises an exception at this point."""
 
 
 class OutOfStepsError(Exception):
-    """The graph was longer than it may be."""
+    """The graph has too many steps."""
 
 
 def probed(description: Description) -> Prober:
-    """What is learnt on the way through the graph; one that ends early has learnt what it has."""
+    """The clues from following the graph; also those found before an early end."""
     prober = Prober()
     probes = [Derived((ArgumentPart((number,)),)) for number in range(len(description.arguments))]
     with suppress(DeadEndError, OutOfStepsError, RecursionError):
@@ -166,7 +166,7 @@ def probed(description: Description) -> Prober:
 
 
 class _Walk:
-    """One way through a graph."""
+    """One pass through a graph."""
 
     def __init__(self, attributes: Mapping[str, object], prober: Prober) -> None:
         self.attributes = attributes
@@ -175,7 +175,7 @@ class _Walk:
         self.values: dict[str, object] = {}
 
     def block(self, block: Block, arguments: Sequence[object]) -> list[object]:
-        """Follow a block; what it gives."""
+        """Follow a block; returns its results."""
         self.values.update(zip(block.inputs, arguments, strict=False))
         for node in block.nodes:
             self.steps_left -= 1
@@ -202,7 +202,7 @@ class _Walk:
         self.values.update(zip(node.outputs, results, strict=True))
 
     def result(self, node: Node, arguments: list[object]) -> object:
-        """What a node without blocks gives."""
+        """The result of a node without blocks."""
         match node.kind:
             case "prim::Constant":
                 return _constant(node.value)
@@ -244,7 +244,7 @@ class _Walk:
         return None if node.type.endswith("?") or node.type == "NoneType" else UNKNOWN
 
     def branch(self, node: Node, condition: object) -> list[object]:
-        """A branch that is known, or both."""
+        """The branch that is taken, or both if that is unknown."""
         if isinstance(condition, (bool, int, float)):
             return self.block(node.blocks[0 if condition else 1], ())
         outcomes = []
@@ -258,13 +258,13 @@ class _Walk:
         return [self.agreed(values) for values in zip(*outcomes, strict=True)]
 
     def agreed(self, values: Sequence[object]) -> object:
-        """What branches agree on, or what is known of both."""
+        """The value that branches agree on, or what is known about both."""
         if all(value is values[0] or value == values[0] for value in values[1:]):
             return values[0]
         return self.prober.agreed(values)
 
     def loop(self, node: Node, arguments: list[object]) -> list[object]:
-        """A loop whose length is known, or one pass through the body of another."""
+        """A loop of known length, or one pass through the body of any other."""
         limit, going, *carried = arguments
         body = node.blocks[0]
         if not isinstance(limit, int) or not isinstance(going, bool):

@@ -8,21 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import ExecutorError, LibtorchDiffersError, TorchlinkError
+from torchlink.verify.building import build_program, command_of, emulator_of, link_plan
 from torchlink.verify.inputs import OPENED
 from torchlink.verify.programs import TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.remote.identity import identity_of
 from torchlink.verify.remote.units import machine, moved, named_as, placed, version
 from torchlink.verify.scheduling import Loaders, processors
 from torchlink.verify.tasks import ModelTask
-from torchlink.verify.verification import (
-    Hooks,
-    build_program,
-    command_of,
-    emulator_of,
-    link_plan,
-    look,
-    requests_of,
-)
+from torchlink.verify.verification import Hooks, look, requests_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
