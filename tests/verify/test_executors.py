@@ -238,7 +238,7 @@ def test_what_is_compared_and_written_is_where_it_was_asked_for(
     assert recorded["ok"], recorded
     assert recorded["recording"].startswith("golden")
     checked = json.loads(verify("a.pt", "--golden", "golden", "--against", "python", *executor).out)
-    assert "exclude each other" in checked["error"]["message"]
+    assert "cannot be combined" in checked["error"]["message"]
     checked = json.loads(verify("a.pt", "--golden", "golden", "--save-outputs", "o.npz", *executor).out)[
         "models"
     ][0]
@@ -318,7 +318,7 @@ def test_the_api_takes_a_function(torch_root: Path) -> None:
         (["--executor", "my_pool:absent"], "has no attribute 'absent'"),
         (["--executor", "my_pool:no_executor"], "returned int, which is no concurrent.futures.Executor"),
         (["--executor", "my_pool:failing"], "RuntimeError: no license"),
-        (["--executor", THREADS, "-j", "2"], "-j and --executor exclude each other."),
+        (["--executor", THREADS, "-j", "2"], "-j and --executor cannot be combined."),
         (["--executor", THREADS, "--executor-files", "mail"], "--executor-files mail is not known."),
         (["--executor-files", "send"], "--executor-files goes with --executor."),
     ],

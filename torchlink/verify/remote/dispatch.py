@@ -220,7 +220,7 @@ def check_remote(
     """
     if jobs is not None:
         raise UsageError(
-            "-j and --executor exclude each other.", hint="The executor has as many workers as it was given."
+            "-j and --executor cannot be combined.", hint="The executor has as many workers as it was given."
         )
     for asked in {options, *(task.options for task in tasks)}:
         check_way(remote.files, asked)
