@@ -41,6 +41,7 @@ bench: $(VENV)/.dev       ## measure the ratios of docs/performance.md
 	$(BIN)/python benchmarks/verify.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/lint.py
+	$(BIN)/python benchmarks/executors.py
 	$(BIN)/python benchmarks/precompiled_header.py
 	$(BIN)/python benchmarks/many_models.py
 

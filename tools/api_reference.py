@@ -25,6 +25,8 @@ RESULTS = (
     torchlink.ModelResult,
     torchlink.TakenInput,
     torchlink.Output,
+    torchlink.Comparison,
+    torchlink.OutputComparison,
     torchlink.LintReport,
     torchlink.FileReport,
     torchlink.Finding,

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from torchlink.compilation.loader import BuiltLoader
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.lint.finding import FileReport, Finding, LintReport, Severity
     from torchlink.plan import LinkPlan, PlanLibrary
+    from torchlink.verify.comparing.values import Comparison, OutputComparison
     from torchlink.verify.outputs import Output
     from torchlink.verify.result import ModelResult, TakenInput, VerifyReport
 
 __version__ = "0.1.0"
 __all__ = [
     "BuiltLoader",
+    "Comparison",
     "FileReport",
     "Finding",
     "Libtorch",
@@ -39,6 +42,7 @@ __all__ = [
     "LintReport",
     "ModelResult",
     "Output",
+    "OutputComparison",
     "PlanLibrary",
     "Severity",
     "TakenInput",
@@ -56,6 +60,7 @@ __all__ = [
 # The modules of the API's classes, which are imported on first use to keep start-up short.
 _CLASSES = {
     "BuiltLoader": "compilation.loader",
+    "Comparison": "verify.comparing.values",
     "FileReport": "lint.finding",
     "Finding": "lint.finding",
     "Libtorch": "libtorch.facts",
@@ -63,6 +68,7 @@ _CLASSES = {
     "LintReport": "lint.finding",
     "ModelResult": "verify.result",
     "Output": "verify.outputs",
+    "OutputComparison": "verify.comparing.values",
     "PlanLibrary": "plan",
     "Severity": "lint.finding",
     "TakenInput": "verify.result",
@@ -218,6 +224,7 @@ def verify(
     golden: str | Path | None = None,
     model: str | None = None,
     timeout: float | None = None,
+    memory_limit: int | None = None,
     env: str | Iterable[str] = (),
     libraries: str | Path | Iterable[str | Path] = (),
     compiler: str | None = None,
@@ -228,12 +235,18 @@ def verify(
     bench_warmup: int | None = None,
     bench_threads: int | None = None,
     bench_batch: str | None = None,
+    headers: str = "system",
+    cxx_standard: int | None = None,
+    verbose: bool = False,
+    jobs: int | None = None,
+    executor: str | Callable[[], Executor] | None = None,
+    executor_files: str = "shared",
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan, run it on each model and report the outputs.
 
     Args:
-        models: a TorchScript file, AOTInductor package or library, or several, at least one; the bundled test model
-            if omitted or None.
+        models: a TorchScript file, AOTInductor package or library, a directory of them, a glob, or several of these;
+            the bundled test model if omitted or None. Settings files are not read.
         libtorch: what `find` or `inspect` returned; `find()` if omitted.
         device: "cpu", "cuda", "cuda:1", "mps", "xpu" or "auto".
         inputs: forward's arguments, each as `--input` takes it: "float32[1,3,224,224]=randn:7", "mask=mask.npy"; worked
@@ -250,6 +263,7 @@ def verify(
         golden: a directory written with `record`, to compare with.
         model: the model to run in an AOTInductor package that contains several.
         timeout: seconds after which a model that has not finished is stopped.
+        memory_limit: bytes of memory of its own that a loader process may have.
         env: environment variables passed to the loader in addition to those in docs/security.md: NAME or NAME=VALUE.
         libraries: shared libraries with operators that the models use, loaded before them.
         compiler: a C++ compiler command; $CXX, else c++, if omitted.
@@ -260,16 +274,26 @@ def verify(
         bench_warmup: the number of calls before them; 10 if omitted.
         bench_threads: libtorch's number of threads.
         bench_batch: sizes of a dimension of an argument to time: "x:0=1,8,32".
+        headers: "system" or "after", as for `plan`.
+        cxx_standard: of the loader, such as 20; the newest that libtorch prefers and the compiler supports if
+            omitted.
+        verbose: keep all that libtorch lists in its exceptions.
+        jobs: how many models at once; as many as processors and memory allow if omitted.
+        executor: run the models in its workers, not in processes of this one: "dask=ADDRESS",
+            "PACKAGE.MODULE:FACTORY", or a function that returns a `concurrent.futures.Executor`, which is shut down
+            at the end.
+        executor_files: how workers get the models: "shared" (they read the same paths) or "send".
 
     Returns:
-        `report.ok`, `report.exit_code` and for each model a `ModelResult`: its `error` (None on success),
-        `inputs`, `outputs` (each an `Output`), times.
+        `report.ok`, `report.exit_code`, `report.summary` and for each model, in their order, a `ModelResult`: its
+        `error` (None on success), `stage`, `signal`, `inputs`, `outputs` (each an `Output`), `against`, times.
 
     Raises:
         BuildFailedError: the loader did not compile or link.
         ToolMissingError: there is no C++ compiler, no CMake, no Nim.
         UsageError: an argument has an invalid value, an input cannot be parsed, or the sequence of models is empty.
-        FileError: `expect` or a library cannot be read.
+        ExecutorError: the executor cannot be opened.
+        FileError: `expect` or a library cannot be read, or a directory or glob has no model.
         LibtorchNotFoundError: `against` names a directory without a libtorch.
     """
     from torchlink import arguments
@@ -292,11 +316,16 @@ def verify(
         golden=None if golden is None else arguments.path(golden, "golden"),
         model=None if model is None else arguments.text(model, "model"),
         timeout=None if timeout is None else arguments.number(timeout, "timeout"),
+        memory_limit=None if memory_limit is None else arguments.count(memory_limit, "memory_limit"),
         libraries=arguments.paths(libraries, "libraries"),
         device=arguments.text(device, "device"),
         env=arguments.texts(env, "env"),
         via=arguments.text(via, "via"),
-        plan=PlanOptions(cpu_only=arguments.instance(cpu_only, bool, "cpu_only", _A_BOOL)),
+        plan=PlanOptions(
+            cpu_only=arguments.instance(cpu_only, bool, "cpu_only", _A_BOOL),
+            headers=arguments.text(headers, "headers"),
+            cxx_standard=None if cxx_standard is None else arguments.count(cxx_standard, "cxx_standard"),
+        ),
         compiler=None if compiler is None else arguments.text(compiler, "compiler"),
         bench=BenchOptions(
             arguments.instance(bench, bool, "bench", _A_BOOL),
@@ -307,10 +336,19 @@ def verify(
             else arguments.instance(bench_threads, int, "bench_threads", _AN_INT),
             None if bench_batch is None else arguments.text(bench_batch, "bench_batch"),
         ),
+        verbose=arguments.instance(verbose, bool, "verbose", _A_BOOL),
     )
+    at_once = None if jobs is None else arguments.count(jobs, "jobs")
     if models is not None and not files:
         raise _nothing_named("models", "Leave it out, or pass None, for the bundled model.")
-    return prove(files, _libtorch(libtorch), options)
+    remote = None
+    if executor is not None:
+        from torchlink.verify.remote.dispatch import Remote
+
+        if not callable(executor):
+            executor = arguments.text(executor, "executor")
+        remote = Remote(executor, arguments.text(executor_files, "executor_files"))
+    return prove(files, _libtorch(libtorch), options, jobs=at_once, remote=remote)
 
 
 def _libtorch(given: Libtorch | None) -> Libtorch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,6 +52,21 @@ def number(value: object, name: str) -> float:
     if not isinstance(value, Real):
         raise wrong(name, "a number", value)
     return float(value)
+
+
+def count(value: object, name: str) -> int:
+    """Check a whole number above 0, including numpy's.
+
+    Raises:
+        TypeError: it is no whole number.
+        UsageError: it is 0 or below.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise wrong(name, "an int", value)
+    number = int(value)
+    if number < 1:
+        raise UsageError(f"{name} must be above 0, not {number}.", hint="Leave it out for the default.")
+    return number
 
 
 def instance(value: object, kind: type[T], name: str, what: str) -> T:

@@ -229,3 +229,15 @@ class CompiledForOtherError(TorchlinkError):
 
     code = "compiled-for-other"
     exit_code = 1
+
+
+class ExecutorError(TorchlinkError):
+    """An executor cannot be used, or one of its workers has failed."""
+
+    code = "executor"
+
+
+class LibtorchDiffersError(TorchlinkError):
+    """A worker of an executor has another libtorch, or none."""
+
+    code = "libtorch-differs"

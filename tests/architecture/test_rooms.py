@@ -83,6 +83,7 @@ WRITERS = {
     "verify/aoti/running.py",
     "verify/comparing/expected.py",
     "verify/comparing/golden.py",
+    "verify/remote/units.py",
     "verify/saving.py",
     "cli/verify_output.py",
     "lint/linting.py",

@@ -65,10 +65,10 @@ def test_every_input_is_used_and_every_used_input_exists(action: Any) -> None:
 
 
 class Runner:
-    """Runs the action's lint step as the runner does: bash, inputs as environment, in a checkout."""
+    """Runs the action's step as the runner does: bash, inputs as environment, in a checkout."""
 
     def __init__(self, action: Any, directory: Path) -> None:
-        self.script = step(action, "Lint")["run"]
+        self.script = step(action, "Run")["run"]
         self.checkout = directory / "check out"
         self.bin = directory / "bin"
         self.log = directory / "log"
@@ -80,7 +80,13 @@ class Runner:
         (self.bin / "python").symlink_to(sys.executable)
 
     def run(
-        self, files: str, args: str = "", sarif: str = "", status: int | None = 0
+        self,
+        files: str,
+        args: str = "",
+        sarif: str = "",
+        status: int | None = 0,
+        mode: str = "lint",
+        junit: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """Run the step with a torchlink that records its arguments and exits with `status`; None: with the real one."""
         fake = self.bin / "torchlink"
@@ -94,7 +100,14 @@ class Runner:
         return subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
             cwd=self.checkout,
-            env={**self.environment, "FILES": files, "ARGS": args, "SARIF": sarif},
+            env={
+                **self.environment,
+                "FILES": files,
+                "ARGS": args,
+                "SARIF": sarif,
+                "MODE": mode,
+                "JUNIT": junit,
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -169,10 +182,41 @@ def test_a_pattern_without_a_match_is_reported_by_lint(runner: Runner) -> None:
 def test_no_files_and_broken_options_are_errors(runner: Runner) -> None:
     done = runner.run(" \n\n")
     assert done.returncode == 2
-    assert "::error title=torchlink lint::" in done.stdout
+    assert "::error title=torchlink::" in done.stdout
     done = runner.run("build/app", "--x 'unbalanced")
     assert done.returncode == 2
     assert "not closed" in done.stdout
+    assert not runner.calls()
+
+
+def test_models_are_verified(runner: Runner) -> None:
+    done = runner.run("build/app\nmodels", "--timeout 60", mode="verify", junit="out put/r.xml")
+    assert done.returncode == 0, done.stderr
+    assert runner.calls() == [
+        ["verify", "--timeout", "60", "--junit", "out put/r.xml", "--github", "--", "build/app", "models"]
+    ]
+    assert (runner.checkout / "out put").is_dir()
+    assert runner.run("build/app", mode="verify", status=1).returncode == 1
+
+
+@pytest.mark.compile
+def test_a_file_that_is_no_model_is_an_annotation(runner: Runner, torch_root: Path) -> None:
+    args = f"--libtorch '{torch_root}'"
+    done = runner.run("build/app", args, mode="verify", junit="r.xml", status=None)
+    assert done.returncode == 2, done.stderr
+    assert "::error file=build/app,title=" in done.stdout
+    assert (runner.checkout / "r.xml").read_text().count("<testcase") == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "others"), [("$(id)", {}), ("verify", {"sarif": "x"}), ("lint", {"junit": "x"})]
+)
+def test_inputs_that_do_not_go_together_are_refused(
+    runner: Runner, mode: str, others: dict[str, str]
+) -> None:
+    done = runner.run("build/app", mode=mode, **others)  # type: ignore[arg-type] # they are all str
+    assert done.returncode == 2
+    assert done.stdout.startswith("::error title=torchlink::")
     assert not runner.calls()
 
 
@@ -200,7 +244,9 @@ def test_the_hooks_are_valid_and_take_the_files_they_name(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     from identify.identify import tags_from_path
 
-    programs, libraries = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    programs, libraries, models = yaml.safe_load(
+        (REPOSITORY / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
+    )
     program = tmp_path / "program"
     shutil.copy(os.path.realpath("/bin/true"), program)
     script = tmp_path / "script"
@@ -215,3 +261,5 @@ def test_the_hooks_are_valid_and_take_the_files_they_name(tmp_path: Path) -> Non
     left = ["x.sor", "so", "x.so.py", "x.whl.txt"]
     assert all(re.search(libraries["files"], name) for name in taken)
     assert not any(re.search(libraries["files"], name) for name in left)
+    assert all(re.search(models["files"], name) for name in ["a.pt", "b/c.pth", "e.pt2", "f.ptl"])
+    assert not any(re.search(models["files"], name) for name in ["a.pt.py", "pt", "a.onnx", "typescript.ts"])

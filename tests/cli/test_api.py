@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import torchlink
+from torchlink.cli import options
 from torchlink.errors import UsageError
+from torchlink.paths import data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +33,12 @@ WRONG_TYPES: dict[str, Callable[[Any], object]] = {
     "inputs must be a str, not int": lambda api: api.verify("m", inputs=[3]),
     "inputs must be a str or a sequence of them, not float": lambda api: api.verify("m", inputs=1.5),
     "timeout must be a number, not str": lambda api: api.verify("m", timeout="x"),
-    "atol must be a number, not NoneType": lambda api: api.verify("m", atol=None),
+    "atol must be a number, not list": lambda api: api.verify("m", atol=[]),
     "env must be a str or a sequence of them, not dict": lambda api: api.verify("m", env={"A": "b"}),
+    "jobs must be an int, not float": lambda api: api.verify("m", jobs=1.0),
+    "memory_limit must be an int, not str": lambda api: api.verify("m", memory_limit="2G"),
+    "executor must be a str, not int": lambda api: api.verify("m", executor=3),
+    "force must be a bool, not int": lambda api: api.verify("m", force=1),
     "expect must be a path .*, not list": lambda api: api.verify("m", expect=["a.npy"]),
     "cpu_only must be a bool, not str": lambda api: api.plan(cpu_only="no"),
     "paths must be a path .* or a sequence of them, not NoneType": lambda api: api.lint(None),
@@ -73,6 +81,45 @@ def test_a_null_character_is_refused(name: str) -> None:
 def test_an_empty_list_is_an_error(name: str) -> None:
     with pytest.raises(UsageError, match=f"^{name.partition(' ')[0]} is empty"):
         EMPTY[name]()
+
+
+def test_verify_takes_every_option_of_the_command() -> None:
+    taken = set(inspect.signature(torchlink.verify).parameters)
+    assert set(options.VERIFY) - {"plan"} <= taken
+    assert set(options.VERIFY["plan"]) <= taken
+
+
+@pytest.mark.compile
+def test_verify_returns_every_field_of_the_report(torch_root: Path, tmp_path: Path) -> None:
+    tiny = data_dir("templates") / "loader" / "tiny.pt"
+    models = tmp_path / "models"
+    models.mkdir()
+    shutil.copy(tiny, models / "a.pt")
+    (models / "b.pt").write_text("nothing")
+    libtorch = torchlink.find(torch_root)
+    kept = tmp_path / "golden"
+    report = torchlink.verify(
+        models, libtorch, against="python", record=kept, jobs=2, memory_limit=8 << 30, timeout=500
+    )
+    assert (report.ok, report.exit_code, report.summary) == (False, 2, {"ok": 1, "failed": 1, "skipped": 0})
+    good, bad = report.models
+    assert isinstance(good, torchlink.ModelResult)
+    assert isinstance(good.against, torchlink.Comparison)
+    assert isinstance(good.against.outputs[0], torchlink.OutputComparison)
+    assert (good.ok, good.against.ok, good.stage, good.signal, good.method) == (
+        True,
+        True,
+        None,
+        None,
+        "forward",
+    )
+    assert good.against.max_abs_error is not None
+    assert good.recording is not None
+    assert (bad.ok, bad.stage, bad.error and bad.error.code) == (False, "read", "not-a-model")
+    with pytest.raises(UsageError, match="jobs must be above 0"):
+        torchlink.verify(models, libtorch, jobs=0)
+    with pytest.raises(torchlink.TorchlinkError, match="no model matches this pattern"):
+        torchlink.verify(str(tmp_path / "*.pt"), libtorch)
 
 
 def test_every_name_of_the_api_exists() -> None:

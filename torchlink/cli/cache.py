@@ -77,8 +77,9 @@ def warm(arguments: WarmArguments) -> int:
     from torchlink.errors import FileError
     from torchlink.paths import ELSEWHERE, cache_dir
     from torchlink.report.cache import loaders_json, loaders_text
+    from torchlink.verify.building import build_loaders
     from torchlink.verify.programs import AOTI, TORCHSCRIPT
-    from torchlink.verify.verification import Hooks, build_loaders
+    from torchlink.verify.verification import Hooks
 
     libtorch = locate(arguments.libtorch, arguments.python)
     programs = (TORCHSCRIPT, AOTI) if arguments.aoti else (TORCHSCRIPT,)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torchlink.cli.progress import Display
     from torchlink.lint.finding import Finding
+    from torchlink.verify.remote.dispatch import Remote
     from torchlink.verify.result import ModelResult, VerifyReport
     from torchlink.verify.session import HeadStart
 
@@ -43,6 +44,7 @@ Examples:
   torchlink verify models/ 'more/**/*.pt' --timeout 60 --memory-limit 8G
   torchlink verify models/ -j 4 --quiet --junit verify.xml --github   # for CI
   torchlink verify models/ --resume run.jsonl   # continues where it was stopped
+  torchlink verify models/ --executor dask=tcp://scheduler:8786
   torchlink verify models/ --shard 1/2 --json > a.json   # then: torchlink report merge a.json b.json
 
 \b
@@ -88,6 +90,25 @@ class VerifyArguments(NamedTuple):
             metavar="N",
         ),
     ] = None
+    executor: Annotated[
+        str | None,
+        Option(
+            "--executor",
+            "Run the models in the workers of a dask.distributed scheduler, or of the concurrent.futures.Executor that "
+            "a function of yours returns.",
+            metavar="dask=ADDRESS|MODULE:FACTORY",
+            complete=options.offering("dask=tcp://"),
+        ),
+    ] = None
+    executor_files: Annotated[
+        str,
+        Option(
+            "--executor-files",
+            "How workers get the models. shared: they read the same paths; send: they are sent the files.",
+            metavar="shared|send",
+            complete=options.offering("shared", "send"),
+        ),
+    ] = "shared"
     quiet: Annotated[
         bool, Option("--quiet -q", "With several models, print only those that failed, and the summary line.")
     ] = False
@@ -140,8 +161,10 @@ def verify(arguments: VerifyArguments) -> int:
     works in your own program, and with few other variables (docs/security.md), so that a model cannot read
     secrets from the environment.
     """
-    from torchlink.verify.session import head_start
+    from torchlink.verify.session import HeadStart, head_start
 
+    if arguments.executor is not None:  # no loader runs here
+        return prove(arguments, HeadStart("", None))
     with head_start(arguments.libtorch, arguments.python, arguments.verify) as early:
         return prove(arguments, early)
 
@@ -193,12 +216,32 @@ def prove(arguments: VerifyArguments, early: HeadStart) -> int:
             jobs=arguments.jobs,
             known=output.known,
             shard=shard,
+            remote=remote_of(arguments),
         )
         if report.loader is not None:
             early.remember(report.loader.path)
         findings = linted.of(report)
         printer.finish(report)
     return max(report.exit_code, int(has_errors(findings)))
+
+
+def remote_of(arguments: VerifyArguments) -> Remote | None:
+    """Where the models are run, if not here.
+
+    Raises:
+        UsageError: --executor-files stands alone.
+    """
+    if arguments.executor is None:
+        if arguments.executor_files != "shared":
+            from torchlink.errors import UsageError
+
+            raise UsageError(
+                "--executor-files goes with --executor.", hint="Name one, such as dask=tcp://HOST:8786."
+            )
+        return None
+    from torchlink.verify.remote.dispatch import Remote
+
+    return Remote(arguments.executor, arguments.executor_files)
 
 
 def check_forms(arguments: VerifyArguments) -> None:

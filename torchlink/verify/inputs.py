@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchlink.errors import MalformedFileError, UsageError
 from torchlink.model.stored import ITEM_SIZES, canonical, is_floating
@@ -20,7 +22,18 @@ from torchlink.verify.specs import (
     spec_of,
 )
 
-__all__ = ["InputSpec", "parse_argument", "parse_input"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["OPENED", "InputSpec", "parse_argument", "parse_input"]
+
+
+def _here(name: str) -> Path:
+    return Path(name).expanduser()
+
+
+# Where a file is that an input names: a worker of an executor has it elsewhere.
+OPENED: ContextVar[Callable[[str], Path]] = ContextVar("OPENED", default=_here)
 
 EXAMPLE = (
     "An input looks like 'float32[1,3,224,224]', 'int64[1,8]=randint:0:100:7', '@image.npy', '3' or '[…, …]'."
@@ -277,7 +290,7 @@ class _Parser:
             self.at = match.end() if match else len(self.text)
         if not path:
             raise self.expected("the path of a file", place)
-        found = read_values(Path(path).expanduser())
+        found = read_values(OPENED.get()(path))
         return FileInput(found.path, spec_of(found.value), found.named)
 
 

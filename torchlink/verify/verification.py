@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
-    BuildFailedError,
-    LibtorchUnusableError,
     ResourcesError,
     TorchlinkError,
     UsageError,
 )
-from torchlink.libtorch.machine import is_foreign
 from torchlink.model.kind import identify, require_model
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.verify.benching.figures import bench_request
+from torchlink.verify.building import build_program, command_of, emulator_of, is_before, link_plan
 from torchlink.verify.comparing.tolerances import Tolerances
 from torchlink.verify.given import read_given
 from torchlink.verify.options import DEFAULTS
-from torchlink.verify.programs import COMPILED, NAMES, TORCHSCRIPT, plan_for, program_of, run_one
+from torchlink.verify.programs import COMPILED, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.sanity import check_building, check_options, check_values
 from torchlink.verify.scheduling import Command, Loaders, in_turn, processors, workers_for
@@ -32,21 +29,16 @@ from torchlink.verify.tasks import ModelTask, gather
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from torchlink.compilation.loader import BuiltLoader
     from torchlink.libtorch.facts import Libtorch
     from torchlink.plan import LinkPlan
-    from torchlink.toolchain.emulator import Emulator
-    from torchlink.toolchain.types import Compiler
     from torchlink.verify.comparing.expected import Expectation
     from torchlink.verify.comparing.references import Reference
     from torchlink.verify.options import VerifyOptions
+    from torchlink.verify.remote.dispatch import Dispatch, Remote
     from torchlink.verify.result import Shard
     from torchlink.verify.session import Session
 
 
-# Headers of other Debian packages that libtorch's own include there, in gcc's wording and in clang's.
-MISSING_HEADER = re.compile(r"\b(gflags|glog|google)/[^\n]*(No such file|file not found)")
-OLDEST = (1, 1)  # the oldest that the reference loader supports
 OLD_FORMAT = (1, 11)  # before it the tiny model is one in 1.1's format, which no later libtorch reads
 
 
@@ -73,6 +65,7 @@ def verify(
     *,
     hooks: Hooks | None = None,
     jobs: int | None = None,
+    remote: Remote | None = None,
 ) -> VerifyReport:
     """Build the reference loader with the flags of the plan and verify models with it.
 
@@ -82,6 +75,7 @@ def verify(
         options: how.
         hooks: callbacks for progress.
         jobs: how many models at once; None: as many as processors and memory allow.
+        remote: the executor whose workers run the models; None: processes of this one.
 
     Raises:
         BuildFailedError: the loader does not compile or link.
@@ -96,7 +90,7 @@ def verify(
         RunFailedError: the loader may not be executed in the cache directory.
     """
     tasks = gather(models, options) if models else [bundled(libtorch, options)]
-    return verify_tasks(tasks, libtorch, options, hooks=hooks, jobs=jobs)
+    return verify_tasks(tasks, libtorch, options, hooks=hooks, jobs=jobs, remote=remote)
 
 
 def bundled(libtorch: Libtorch, options: VerifyOptions) -> ModelTask:
@@ -113,6 +107,7 @@ def verify_tasks(
     jobs: int | None = None,
     known: Mapping[int, ModelResult] | None = None,
     shard: Shard | None = None,
+    remote: Remote | None = None,
 ) -> VerifyReport:
     """Like `verify`, for models that may have options of their own.
 
@@ -124,15 +119,12 @@ def verify_tasks(
         jobs: how many models at once; None: as many as processors and memory allow.
         known: results of an earlier run, by task number.
         shard: the part of all models that these are.
+        remote: the executor whose workers run the models; None: processes of this one.
 
     Raises:
         TorchlinkError: as `verify`.
         KeyboardInterrupt: it was interrupted; `hooks.interrupted` has been called.
     """
-    from torchlink.libtorch.floor import shortfall
-    from torchlink.remedies.notes import notes_on
-    from torchlink.toolchain.directories import linked
-
     check_building(options)
     of_command = sum(task.options.expect == options.expect for task in tasks)
     if options.expect and of_command > 1:
@@ -142,20 +134,45 @@ def verify_tasks(
 
         check_place(options.save_outputs, [Path(task.path) for task in tasks], force=options.force)
     hooks = hooks or Hooks()
-    requests, references = _requests(tasks, libtorch, hooks)
+    known = known or {}
+    if remote is None:
+        return _verify(tasks, libtorch, options, hooks, jobs, known, shard)
+    from torchlink.verify.remote.dispatch import Dispatch, check_remote
+
+    check_remote(remote, tasks, options, jobs)
+    with Dispatch(remote, libtorch, options) as dispatch:
+        return _verify(tasks, libtorch, options, hooks, None, known, shard, dispatch)
+
+
+def _verify(
+    tasks: Sequence[ModelTask],
+    libtorch: Libtorch,
+    options: VerifyOptions,
+    hooks: Hooks,
+    jobs: int | None,
+    known: Mapping[int, ModelResult],
+    shard: Shard | None,
+    dispatch: Dispatch | None = None,
+) -> VerifyReport:
+    """As `verify_tasks`, after its first checks, and with the executor open."""
+    from torchlink.libtorch.floor import shortfall
+    from torchlink.remedies.notes import notes_on
+    from torchlink.toolchain.directories import linked
+
+    requests, references = requests_of(tasks, libtorch, hooks)
     workers = workers_for(list(requests.values()), jobs, len(tasks), libtorch)
     minimal_environment(options.env)  # errors in it are reported before anything is compiled
-    plan, tool = _plan(libtorch, options)
-    emulator = _emulator(libtorch, tool)
+    plan, tool = link_plan(libtorch, options)
+    emulator = emulator_of(libtorch, tool)
     short = shortfall(libtorch, linked(tool), thorough=True)
     if short is not None:
         raise short.error
     hooks.noted(notes_on(plan))
-    results: dict[int, ModelResult] = dict(known or {})
+    results: dict[int, ModelResult] = dict(known)
     looked_at = {
         number: ModelResult(task.path, "torchscript", None, None, skipped=task.skip)
         if task.skip
-        else _look(Path(task.path), libtorch, task.options)
+        else look(Path(task.path), libtorch, task.options)
         for number, task in enumerate(tasks)
         if number not in results
     }
@@ -166,7 +183,7 @@ def verify_tasks(
         program: plan if program == TORCHSCRIPT else plan_for(program, libtorch, options, tool)
         for program in wanted
     }
-    built = {program: _build(plans[program], tool, options.via, hooks, program) for program in wanted}
+    built = {program: build_program(plans[program], tool, options.via, hooks, program) for program in wanted}
     loader = next(iter(built.values()), None)
     early = None
     if loader is not None:
@@ -185,7 +202,7 @@ def verify_tasks(
         shard=shard,
     )
     progress = _Progress(report, hooks, len(tasks), results)
-    commands = {program: _command(each, options, emulator) for program, each in built.items()}
+    commands = {program: command_of(each, options, emulator) for program, each in built.items()}
     prover = _Prover(tasks, looked_at, requests, libtorch, commands, plans, hooks)
     try:
         with contextlib.ExitStack() as ending:
@@ -194,19 +211,14 @@ def verify_tasks(
             for number in range(len(tasks)):
                 if number not in waiting:
                     progress.ended(number, results.get(number) or looked_at[number])
-            if waiting:
+            if dispatch is not None:
+                progress.follow({number: tasks[number] for number in waiting}, looked_at, dispatch)
+            elif waiting:
                 progress.prove(waiting, min(workers, len(waiting)), prover, early)
     except KeyboardInterrupt:
         hooks.interrupted(replace(progress.report, interrupted=True))
         raise
     return progress.report
-
-
-def _command(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
-    """The command that starts a loader."""
-    if emulator:
-        return Command(loader.path, options.env, tuple(emulator.command))
-    return Command(loader.path, options.env, warm=data_dir("templates") / "loader" / "warm.pt")
 
 
 class _Progress:
@@ -258,6 +270,13 @@ class _Progress:
             for turn, result in outcomes:
                 self.ended(waiting[turn], result)
 
+    def follow(
+        self, waiting: Mapping[int, ModelTask], found: Mapping[int, ModelResult], dispatch: Dispatch
+    ) -> None:
+        """Have models run elsewhere."""
+        for number, result in dispatch.results(waiting, found, lambda number: self.begun(found[number])):
+            self.ended(number, result)
+
 
 class _Prover(NamedTuple):
     """Everything that verifying one of the models needs."""
@@ -299,14 +318,14 @@ def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Refe
 
     def build(other: Libtorch, kind: str) -> tuple[Path, Sequence[str]]:
         program = program_of(kind)
-        plan, tool = _plan(other, options, program)
-        emulator = _emulator(other, tool)
-        return _build(plan, tool, "cxx", hooks, program).path, emulator.command if emulator else ()
+        plan, tool = link_plan(other, options, program)
+        emulator = emulator_of(other, tool)
+        return build_program(plan, tool, "cxx", hooks, program).path, emulator.command if emulator else ()
 
     return reference_for(options.against, libtorch, build, options.env)
 
 
-def _requests(
+def requests_of(
     tasks: Sequence[ModelTask], libtorch: Libtorch, hooks: Hooks
 ) -> tuple[dict[VerifyOptions, Request], list[Reference]]:
     """The requests for the models, by their options, and the runs that they are compared with.
@@ -356,108 +375,14 @@ def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | 
     )
 
 
-def _plan(
-    libtorch: Libtorch, options: VerifyOptions, program: str = TORCHSCRIPT
-) -> tuple[LinkPlan, Compiler]:
-    from torchlink.toolchain.cross import compiler_for
-
-    compiler = compiler_for(libtorch, options.compiler)
-    return plan_for(program, libtorch, options, compiler), compiler
-
-
-def build_loaders(
-    libtorch: Libtorch, options: VerifyOptions, programs: Sequence[str], hooks: Hooks
-) -> dict[str, BuiltLoader]:
-    """Build the loaders that a verification with these options would use; nothing is run.
-
-    Args:
-        libtorch: what to build against.
-        options: of the building; the others do not count.
-        programs: names of `compilation.recipe.PROGRAMS`.
-        hooks: what the caller wants to hear of.
-
-    Raises:
-        TorchlinkError: as `verify`, where it concerns the building.
-    """
-    from torchlink.libtorch.floor import shortfall
-    from torchlink.remedies.notes import notes_on
-    from torchlink.toolchain.directories import linked
-
-    check_building(options)
-    plans = {program: _plan(libtorch, options, program) for program in programs}
-    for _, tool in plans.values():
-        short = shortfall(libtorch, linked(tool), thorough=True)
-        if short is not None:
-            raise short.error
-    hooks.noted(list(dict.fromkeys(note for plan, _ in plans.values() for note in notes_on(plan))))
-    return {program: _build(*plan, options.via, hooks, program) for program, plan in plans.items()}
-
-
-def _emulator(libtorch: Libtorch, compiler: Compiler) -> Emulator | None:
-    """The emulator for a loader that is for another machine."""
-    if not is_foreign(libtorch):
-        return None
-    from torchlink.toolchain.emulator import emulator_for
-
-    return emulator_for(libtorch, compiler)
-
-
-def _build(
-    plan: LinkPlan, compiler: Compiler, via: str, hooks: Hooks, program: str = TORCHSCRIPT
-) -> BuiltLoader:
-    from torchlink.compilation.loader import build_loader
-    from torchlink.libtorch.floor import glibc_conflict
-    from torchlink.plan import missing_of
-    from torchlink.remedies.debian import DEBIAN, is_debians
-    from torchlink.remedies.remedy import remedy_for
-
-    def say() -> None:
-        hooks.compiling(f"compiling {NAMES[program]} with {compiler.name} (about 10 s, once)")
-
-    try:
-        built = build_loader(plan, compiler, via, say, program)
-    except BuildFailedError as error:
-        if _is_before(plan.libtorch, OLDEST):
-            raise LibtorchUnusableError(
-                f"The reference loader needs libtorch 1.1 or newer, and the one in {plan.libtorch.root} is "
-                f"{plan.libtorch.version}.",
-                hint="The flags of `torchlink flags` are right for older ones too: build your own program with them.",
-            ) from error
-        conflict = glibc_conflict(plan.libtorch)
-        if conflict:
-            error.hint = f"{conflict}."
-            raise
-        # Linkers that read libtorch's libraries reject what those cannot find. One command installs everything,
-        # that of the plan's note.
-        lacking = missing_of(plan.libraries, plan.libtorch)
-        if lacking and not plan.options.cpu_only:
-            lacking = plan.libtorch.missing_libraries
-        remedy = remedy_for(plan.libtorch, lacking).text
-        if not remedy and is_debians(plan.libtorch) and MISSING_HEADER.search("\n".join(error.details)):
-            remedy = DEBIAN
-        if remedy:
-            error.hint = f"Get what libtorch's libraries need: {remedy}"
-        raise
-    if built.remark:
-        hooks.noted((built.remark,))
-    return built
-
-
 def _tiny(libtorch: Libtorch) -> Path:
     """The bundled model, in a file format that this libtorch reads."""
     return (
-        data_dir("templates") / "loader" / ("tiny-1.1.pt" if _is_before(libtorch, OLD_FORMAT) else "tiny.pt")
+        data_dir("templates") / "loader" / ("tiny-1.1.pt" if is_before(libtorch, OLD_FORMAT) else "tiny.pt")
     )
 
 
-def _is_before(libtorch: Libtorch, limit: tuple[int, int]) -> bool:
-    from torchlink.libtorch.version import release
-
-    number = release(libtorch.version) if libtorch.version else None
-    return number is not None and number < limit
-
-
-def _look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
+def look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
     """The kind of a file, with the error if it is not a model that a loader can load."""
     kind = "unreadable"
     try:
