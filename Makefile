@@ -2,6 +2,7 @@
 # PYTHON: the interpreter that creates the environment.  TORCH: what pip installs for the tests.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+TORCHVISION ?= torchvision==0.28.0
 # JOBS: how many tests run at once; one that compiles against libtorch needs about a gigabyte of memory.
 JOBS ?= 2
 VENV := .venv
@@ -68,7 +69,14 @@ $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.torch $(VENV)/.test
+# torchvision and timm without their dependencies: pip would replace torch by the one that the newest torchvision wants.
+$(VENV)/.models: $(VENV)/.torch
+	@echo "make: installing timm and transformers into $(VENV), for real architectures"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(TORCHVISION)" timm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "transformers<5" pillow
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch $(VENV)/.test $(VENV)/.models
 	@echo "make: installing the tools of the static checks into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -65,6 +66,14 @@ def needed(module: str) -> Any:
         if os.environ.get("TORCHLINK_TEST_REQUIRE") == "1":
             pytest.fail(f"{error.name} is missing and TORCHLINK_TEST_REQUIRE=1", pytrace=False)
         pytest.skip(f"{error.name} is missing", allow_module_level=True)
+
+
+def installed(module: str) -> None:
+    """Skip, or fail under `TORCHLINK_TEST_REQUIRE=1`, if a module is not installed; it is not imported."""
+    if importlib.util.find_spec(module) is None:
+        if os.environ.get("TORCHLINK_TEST_REQUIRE") == "1":
+            pytest.fail(f"{module} is missing and TORCHLINK_TEST_REQUIRE=1", pytrace=False)
+        pytest.skip(f"{module} is missing")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

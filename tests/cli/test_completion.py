@@ -78,15 +78,15 @@ def completed(*words: str, last: str = "", libtorch: Path | None = None) -> list
     ("words", "offered"),
     [
         (("verify", "--via"), ["cxx", "cmake", "nim"]),
-        (("verify", "--device"), ["cpu", "cuda", "auto"]),
+        (("verify", "--device"), ["cpu", "cuda", "cuda:1", "mps", "xpu", "auto"]),
         (("flags", "--rpath"), ["absolute", "origin=", "none"]),
         (("flags", "--headers"), ["system", "after"]),
         (("c++", "--headers"), ["system", "after"]),
         (("c++", "--cpu", "--rpath"), ["absolute", "origin=", "none"]),
         (("cmake", "init", "--headers"), ["system", "after"]),
-        (("cache",), ["show", "clear"]),
+        (("cache",), ["show", "warm", "clear"]),
         (("matrix", "--via"), ["cxx", "cmake", "nim"]),
-        (("matrix", "--device"), ["cpu", "cuda", "auto"]),
+        (("matrix", "--device"), ["cpu", "cuda", "cuda:1", "mps", "xpu", "auto"]),
         (("verify", "--std"), ["17", "20", "23", "c++17", "c++20", "c++23"]),
     ],
 )
