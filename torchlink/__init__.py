@@ -238,6 +238,7 @@ def verify(
     headers: str = "system",
     cxx_standard: int | None = None,
     verbose: bool = False,
+    exclude: str | Iterable[str] = (),
     jobs: int | None = None,
     executor: str | Callable[[], Executor] | None = None,
     executor_files: str = "shared",
@@ -278,6 +279,7 @@ def verify(
         cxx_standard: of the loader, such as 20; the newest that libtorch prefers and the compiler supports if
             omitted.
         verbose: keep all that libtorch lists in its exceptions.
+        exclude: globs; models of directories and globs whose paths match are left out.
         jobs: how many models at once; as many as processors and memory allow if omitted.
         executor: run the models in its workers, not in processes of this one: "dask=ADDRESS",
             "PACKAGE.MODULE:FACTORY", or a function that returns a `concurrent.futures.Executor`, which is shut down
@@ -337,6 +339,7 @@ def verify(
             None if bench_batch is None else arguments.text(bench_batch, "bench_batch"),
         ),
         verbose=arguments.instance(verbose, bool, "verbose", _A_BOOL),
+        exclude=arguments.texts(exclude, "exclude"),
     )
     at_once = None if jobs is None else arguments.count(jobs, "jobs")
     if models is not None and not files:

@@ -137,6 +137,11 @@ PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}
 
 # The options of a verification, by the fields of `verify.options.VerifyOptions`.
 VERIFY = {
+    "exclude": Option(
+        "--exclude",
+        "Leave out models of directories and globs whose path matches; may be repeated.",
+        metavar="GLOB",
+    ),
     "inputs": Option(
         "--input",
         "One argument of forward, in order or as NAME=VALUE; repeat it for each. [default: worked out]",

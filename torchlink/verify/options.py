@@ -49,6 +49,7 @@ class VerifyOptions(NamedTuple):
     compiler: str | None = None  # command of the C++ compiler; $CXX, else c++, where None
     model: str | None = None  # in an AOTInductor package of several models: the one to run
     verbose: bool = False  # keep everything that libtorch lists in its exceptions
+    exclude: tuple[str, ...] = ()  # globs of paths: models of directories and patterns that are left out
 
 
 DEFAULTS = VerifyOptions()

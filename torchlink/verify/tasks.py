@@ -40,6 +40,7 @@ def gather(
     Args:
         paths: files; directories, whose models are taken (see `models_below`); patterns, quoted so that the shell
             does not expand them. A model named twice is verified twice, one that is also in a named directory once.
+            `options.exclude` leaves out models of directories and patterns, never a file that is named itself.
         options: for all of them.
         adjusted: applies the settings.
         once: a model named twice is verified once as well.
@@ -53,6 +54,12 @@ def gather(
             found = [str(path)] if not is_dir(path) else models_below(path)
         else:
             found = fitting(str(path))
+        if found != [str(path)]:
+            found = [each for each in found if not _excluded(each, options.exclude)]
+            if not found:
+                raise FileError(
+                    f"{path}: --exclude leaves no model.", hint="Check the patterns, or name other models."
+                )
         known = set(named) if once or found != [str(path)] else set()
         named += [each for each in found if each not in known]
     return [adjusted(ModelTask(each, options)) for each in named]
@@ -149,6 +156,11 @@ def parse_shard(text: str) -> tuple[int, int]:
 def shard_of(tasks: Sequence[ModelTask], number: int, of: int) -> tuple[list[ModelTask], Shard]:
     """The tasks of one shard: every `of`-th, so that large neighbours are spread over the shards."""
     return list(tasks[number - 1 :: of]), Shard(number, of, len(tasks))
+
+
+def _excluded(path: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the globs matches a path; a relative one may match at any depth, as in .gitignore."""
+    return any(fits(path, each if each.startswith("/") else f"/**/{each}") for each in patterns)
 
 
 def fits(path: str, pattern: str) -> bool:
