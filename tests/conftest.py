@@ -138,6 +138,21 @@ def torch_root() -> Path:
     unmet("a pip torch")
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Make a directory of test data that takes long, once for all the workers of a run, and return it."""
+    from filelock import FileLock
+
+    base = factory.getbasetemp()
+    directory = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / name
+    with FileLock(f"{directory}.lock"):
+        made = Path(f"{directory}.made")
+        if not made.exists():
+            directory.mkdir(exist_ok=True)
+            make(directory)
+            made.touch()
+    return directory
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache for the tests, shared by the workers of one run so that no loader is compiled twice."""

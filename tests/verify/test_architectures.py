@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import installed
+from tests.conftest import installed, made_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,19 +27,21 @@ FORMS = {
     "aoti": ("lstm", "gru"),
 }
 
-pytestmark = [pytest.mark.compile, pytest.mark.xdist_group("architectures")]
+pytestmark = pytest.mark.compile
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed("timm")
     installed("transformers")
-    directory = tmp_path_factory.mktemp("architectures")
+    return made_once(tmp_path_factory, "architectures", write)
+
+
+def write(directory: Path) -> None:
     for form, names in FORMS.items():
         command = [sys.executable, str(TOOL), str(directory), "--only", ",".join(names), "--forms", form]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    return directory
 
 
 def test_each_form_agrees_with_python_without_inputs(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import needed, program
+from tests.conftest import made_once, needed, program
 
 torch = needed("torch")
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from tests.conftest import Result
 
-pytestmark = [pytest.mark.compile, pytest.mark.xdist_group("compiled")]  # one worker compiles the models
+pytestmark = pytest.mark.compile
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_models(tmp_path_factory.mktemp("compiled"))
+    return made_once(tmp_path_factory, "compiled", compile_models)
 
 
 @pytest.fixture
