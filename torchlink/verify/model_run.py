@@ -191,6 +191,7 @@ class ModelRun:
             from torchlink.verify.graph import arguments_of
 
             schema = None if self.schema is None else arguments_of(self.schema)
+            self.stage = "input"
             bound = bind(self.request.inputs, schema, self.request.method, path)
             self._forward(bound.positional, GIVEN, bound.keywords)
             return

@@ -64,7 +64,7 @@ def test_what_fits_is_taken_in_its_place() -> None:
         ),
         (
             ["float32[1]", "masks={1: []}"],
-            "m.pt: argument masks[0] of forward takes str, but an int (1) is given.",
+            "m.pt: argument masks (key 1) of forward takes str, but an int (1) is given.",
         ),
         (
             ["float32[1]", "state=(int8[1],)"],
@@ -97,6 +97,13 @@ def test_all_arguments_come_from_one_file(tmp_path: Path) -> None:
         "x=tensor uint8 2 hex:0102",
     )
     assert from_json(tensor) == ("tensor uint8 2 hex:0102",)
+    recorded = f'"positional":[{tensor}],"keywords":{{"type":"generic_dict","value":{{"n":3}}}}'
+    assert from_json(f'{{"type":"generic_dict","value":{{{recorded}}}}}') == (
+        "tensor uint8 2 hex:0102",
+        "n=int 3",
+    )
+    with pytest.raises(UsageError, match="argument x of forward takes Tensor, but a dict of 1"):
+        from_json('{"type":"dict","value":[[1,2]]}')
     with pytest.raises(UsageError, match="has no argument 'y'"):
         from_json(f'{{"type":"generic_dict","value":{{"y":3,"x":{tensor}}}}}')
 
