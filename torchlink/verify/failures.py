@@ -67,6 +67,7 @@ STAGES = {
     "library": "while it loaded a library of operators",
     "load": "while it loaded the model",
     "describe": "while it read the model's graph",
+    "input": "while the inputs were made",
     "forward": "in the model's forward",
     "again": "in the model's forward, called again with the same inputs",
     "save": "while it saved what the model returned",

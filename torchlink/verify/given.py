@@ -192,10 +192,12 @@ class _Binding:
             return (given.whole.spec,), ()
         first = parse_type(self.schema[0].type) if self.schema else Type("other")
         only = [argument for argument in self.schema if not argument.has_default]
-        if len(only) <= 1 and _inner(first).kind in ("dict", "Any"):
+        if len(only) <= 1 and _inner(first).kind == "dict":
             return (given.whole.spec,), ()
         if given.whole.named:
             return tuple(spec for _, spec in entries), ()
+        if len(only) <= 1 and first.kind == "Any":
+            return (given.whole.spec,), ()
         return (), tuple((str(key.value), spec) for key, spec in entries)
 
     def recorded(self, parts: Mapping[object, InputSpec]) -> tuple[tuple[InputSpec, ...], Keywords]:
