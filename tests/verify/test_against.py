@@ -323,6 +323,9 @@ def test_a_changed_model_is_found_by_its_output(verify: Callable[..., Result], t
     missing = verify(saved(Two(), tmp_path / "new.pt"), "--golden", golden)
     assert missing.code == 2
     assert "contains no recording of" in missing.err
+    nowhere = verify(path, "--golden", tmp_path / "nowhere")
+    assert nowhere.code == 2
+    assert f"--golden: no such directory: {tmp_path / 'nowhere'}." in nowhere.err
     (golden / "two.pt" / "forward" / "golden.json").write_text("{}")
     assert verify(path, "--golden", golden).code == 2
 
