@@ -59,7 +59,7 @@ class Two(nn.Module):
 
 
 class Placed(nn.Module):
-    def forward(self, x: Tensor, where: torch.device) -> Tensor:
+    def forward(self, x: Tensor, where: torch.device) -> Tensor:  # type: ignore[name-defined]
         return x.to(where) + 1
 
 
