@@ -88,6 +88,7 @@ class Model {
       if (!known) throw std::runtime_error("there is no keyword argument named " + keyword.first);
     }
     if (taken != keywords.size()) throw std::runtime_error("an argument is given twice");
+    if (called_by_spec()) flat(arguments); // throws where the structure is not that of the export
     return arguments;
   }
 

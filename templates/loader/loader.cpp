@@ -174,8 +174,10 @@ class Loader {
       Words given(words_); // created again: forward may have modified the first ones in place
       const Call call = call_from(given);
       JsonObject keywords;
-      for (const auto& keyword : call.keywords) keywords.add(keyword.first, tree_of(keyword.second, file));
-      answer.add("value", json_array(trees_of(call.positional, file, 0))).add("keywords", keywords.text());
+      std::vector<std::string> positional;
+      for (const c10::IValue& argument : call.positional) positional.push_back(argument_tree(argument, file));
+      for (const auto& keyword : call.keywords) keywords.add(keyword.first, argument_tree(keyword.second, file));
+      answer.add("value", json_array(positional)).add("keywords", keywords.text());
     }
     stage = "save";
     file.finish();

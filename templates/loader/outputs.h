@@ -95,6 +95,14 @@ inline std::string tensor_json(const Place& place, const at::Tensor& tensor) {
 inline std::string output_json(const Output& output) {
   const c10::IValue& value = output.value;
   if (value.isTensor()) return tensor_json(output.place, value.toTensor());
+#if LOADER_API >= 111
+  if (value.isComplexDouble()) {
+    const c10::complex<double> number = value.toComplexDouble();
+    JsonObject out;
+    begun(out, output.place, "complex").add("value", "[" + json_number(number.real()) + "," + json_number(number.imag()) + "]");
+    return out.text();
+  }
+#endif
   const bool known = value.isInt() || value.isDouble() || value.isBool() || value.isString() || value.isNone();
   const std::string type = value.isInt() ? "int"
       : value.isDouble()                 ? "float"

@@ -278,18 +278,23 @@ inline Summary summary(const at::Tensor& tensor) {
   Summary out;
   if (is_integral(type)) {
     const bool boolean = type == c10::ScalarType::Bool;
+    const bool no_sign = dtype_name(type) == "uint64"; // as int64_t its upper half would be negative
     const auto written = [&](int64_t value) -> std::string {
       if (boolean) return value != 0 ? "true" : "false";
+      if (no_sign) return std::to_string(static_cast<uint64_t>(value));
       return json_number(static_cast<long long>(value));
     };
-    int64_t low = std::numeric_limits<int64_t>::max(), high = std::numeric_limits<int64_t>::min();
+    const auto less = [&](int64_t a, int64_t b) {
+      return no_sign ? static_cast<uint64_t>(a) < static_cast<uint64_t>(b) : a < b;
+    };
+    int64_t low = 0, high = 0;
     double sum = 0;
     for_elements<int64_t>(tensor, c10::ScalarType::Long, 1, [&](int64_t i, const int64_t* element) {
       const int64_t value = *element;
       if (i < shown) out.values.push_back(written(value));
-      low = value < low ? value : low;
-      high = value > high ? value : high;
-      sum += static_cast<double>(value);
+      if (i == 0 || less(value, low)) low = value;
+      if (i == 0 || less(high, value)) high = value;
+      sum += no_sign ? static_cast<double>(static_cast<uint64_t>(value)) : static_cast<double>(value);
     });
     if (tensor.numel() > 0) {
       out.min = written(low);

@@ -220,3 +220,8 @@ inline std::string tree_of(const c10::IValue& value, TensorSink& sink, int depth
   if (value.isGenericDict()) return dict_tree(value, sink, depth + 1);
   return typed("other", json_string(type_text(*type_of(value)))); // an object, a device, a future
 }
+
+// Of an argument, which unlike an output may be a device.
+inline std::string argument_tree(const c10::IValue& value, TensorSink& sink) {
+  return value.isDevice() ? typed("device", json_string(device_text(value.toDevice()))) : tree_of(value, sink);
+}

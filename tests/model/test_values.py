@@ -311,6 +311,16 @@ def test_an_image_is_its_pixels(text: str, shape: tuple[int, ...], pixels: list[
     assert found == InlineTensor("uint8", shape, bytes(pixels))
 
 
+def test_an_image_file_is_its_pixels(tmp_path: Path) -> None:
+    (tmp_path / "i.png").write_bytes(base64.b64decode(png(2, 1, 2, bytes([0, 1, 2, 3, 4, 5, 6]))))
+    assert read_values(tmp_path / "i.png").value == InlineTensor(
+        "uint8", (1, 2, 3), bytes([1, 2, 3, 4, 5, 6])
+    )
+    (tmp_path / "i.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(MalformedFileError, match=r"i\.jpg: a (damaged )?JPEG image"):
+        read_values(tmp_path / "i.jpg")
+
+
 def test_a_bomb_in_an_image_is_refused() -> None:
     huge = png(60_000, 60_000, 2, b"\0" * 1000)
     with pytest.raises(MalformedFileError, match="too large"):

@@ -58,6 +58,11 @@ class Two(nn.Module):
         return {"same": x + 1, "scaled": x * self.factor}
 
 
+class Placed(nn.Module):
+    def forward(self, x: Tensor, where: torch.device) -> Tensor:  # type: ignore[name-defined]
+        return x.to(where) + 1
+
+
 class Noise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.rand(4)
@@ -318,6 +323,9 @@ def test_a_changed_model_is_found_by_its_output(verify: Callable[..., Result], t
     missing = verify(saved(Two(), tmp_path / "new.pt"), "--golden", golden)
     assert missing.code == 2
     assert "contains no recording of" in missing.err
+    nowhere = verify(path, "--golden", tmp_path / "nowhere")
+    assert nowhere.code == 2
+    assert f"--golden: no such directory: {tmp_path / 'nowhere'}." in nowhere.err
     (golden / "two.pt" / "forward" / "golden.json").write_text("{}")
     assert verify(path, "--golden", golden).code == 2
 
@@ -410,3 +418,13 @@ def test_a_golden_excludes_other_comparisons(verify: Callable[..., Result], tmp_
         result = verify("--golden", tmp_path, *other)
         assert result.code == 2
         assert "cannot be combined" in result.err
+
+
+def test_a_device_among_the_inputs_reaches_python_and_a_recording(
+    verify: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = saved(Placed(), tmp_path / "m.pt")
+    given = ("--input", "float32[2]", "--input", "'cpu'")
+    done = verify(path, *given, "--against", "python=" + sys.executable, "--record", tmp_path / "golden")
+    assert done.code == 0, done.out
+    assert verify(path, "--golden", tmp_path / "golden").code == 0

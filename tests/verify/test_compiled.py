@@ -111,6 +111,17 @@ def test_given_inputs_are_taken_by_keyword_and_a_wrong_one_is_named(
     assert "argument 1 must be float32, and is int64" in result.out
 
 
+def test_another_structure_than_that_of_the_export_is_refused_before_the_call(
+    verify: Callable[..., Result], compiled: Path
+) -> None:
+    result = verify(compiled / "layer.pt2", "--input", "[float32[2,4], float32[2,4]]")
+    assert result.code == 2
+    assert "layer.pt2: argument 1 must be one tensor, and is a list, tuple or dict." in result.err
+    result = verify(compiled / "layer.pt2", "--input", "3")
+    assert result.code == 2
+    assert "layer.pt2: forward takes 1 tensor, but the arguments have 0." in result.err
+
+
 def test_calls_are_timed_with_sizes_that_it_takes(verify: Callable[..., Result], compiled: Path) -> None:
     arguments = (compiled / "layer.pt2", "--bench", "--bench-runs", "10", "--json")
     result = verify(*arguments, "--bench-batch", "argument 1:0=2,16")

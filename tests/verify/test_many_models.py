@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,9 +80,10 @@ def names(report: dict[str, Any]) -> list[str]:
 @ONLY_LINUX
 @pytest.mark.parametrize("jobs", ["1", "3"])
 def test_a_crash_a_hang_and_no_model_are_failures_of_their_own(
-    verify: Callable[..., Result], models: Path, jobs: str
+    verify: Callable[..., Result], models: Path, jobs: str, tmp_path: Path
 ) -> None:
-    done = verify(models, "--input", "float32[1,4]", "--timeout", "5", "-j", jobs, "--json")
+    junit = tmp_path / "j.xml"
+    done = verify(models, "--input", "float32[1,4]", "--timeout", "5", "-j", jobs, "--json", "--junit", junit)
     report = json.loads(done.out)
     assert done.code == 2
     assert report["summary"] == {"ok": 4, "failed": 3, "skipped": 0}
@@ -96,6 +98,9 @@ def test_a_crash_a_hang_and_no_model_are_failures_of_their_own(
         "f-crashes.pt": ("run-failed", "forward", "SIGSEGV"),
         "g-no-model.pt": ("not-a-model", "read", None),
     }
+    hung = next(model for model in report["models"] if model["path"].endswith("b-hangs.pt"))
+    assert hung["seconds"] >= 5
+    assert re.search(rf'b-hangs\.pt" time="{hung["seconds"]:.3f}"', junit.read_text())
     good = next(model for model in report["models"] if model["error"] is None)
     assert (good["ok"], good["stage"], good["signal"], len(good["again_ms"])) == (True, None, None, 3)
 

@@ -66,7 +66,7 @@ for model in several.models:
         dtype: str | None = output.dtype
         values: tuple[Number, ...] = output.values
         lowest: float | None = output.min
-        plain: bool | int | float | str | None = output.value
+        plain: bool | int | float | complex | str | None = output.value
 """
 
 

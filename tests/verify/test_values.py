@@ -55,11 +55,17 @@ class Echo(nn.Module):
         return x
 
 
+class Number(nn.Module):
+    def forward(self, x: complex) -> complex:
+        return x
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
     torch.jit.script(Many()).save(str(directory / "many.pt"))
     torch.jit.script(Echo()).save(str(directory / "echo.pt"))
+    torch.jit.script(Number()).save(str(directory / "number.pt"))
     return directory
 
 
@@ -145,6 +151,18 @@ def test_every_kind_of_element_goes_through(
     out = torch.load(tmp_path / "out.pt", weights_only=True)
     assert out.dtype is tensor.dtype
     assert out.to(torch.complex128).tolist() == tensor.to(torch.complex128).tolist()
+
+
+def test_whole_numbers_without_a_sign_and_complex_ones_are_shown_as_they_are(
+    models: Path, torch_root: Path
+) -> None:
+    huge = '{"type":"tensor","data_type":"uint64","shape":[2],"value":[18446744073709551615,7]}'
+    (output,) = proved(models / "echo.pt", torch_root, inputs=[huge]).outputs
+    assert output.values == (2**64 - 1, 7)
+    assert (output.min, output.max, output.mean) == (7, 2**64 - 1, 2.0**63)
+    number = '{"type":"scalar","data_type":"complex128","value":[1,"-Infinity"]}'
+    (output,) = proved(models / "number.pt", torch_root, inputs=[number]).outputs
+    assert (output.type, output.value) == ("complex", complex(1, float("-inf")))
 
 
 def test_a_method_takes_its_keyword_only_argument(models: Path, torch_root: Path) -> None:

@@ -53,7 +53,7 @@ def test_without_a_model_the_tiny_one_is_proved_and_the_json_is_the_contract_s(
     assert (
         " ".join(model)
         == "path kind method device ok stage signal error inputs input_tries outputs output saved_outputs max_abs_error"
-        " expected against nondeterministic recording load_ms forward_ms again_ms peak_rss_mb gpu bench"
+        " expected against nondeterministic recording load_ms forward_ms again_ms peak_rss_mb seconds gpu bench"
         " printed"
     )
     assert model["path"] == str(TINY)

@@ -52,7 +52,8 @@ Inputs:
   float32[1,3,224,224]        ones; also =zeros =arange =full:0.5 =rand:SEED =randn:SEED
   int64[1,16]=randint:0:100:7 random from 0 to 99; the generators are torchlink's own,
                               not those of torch.manual_seed(7)
-  image.npy  batch.pt         the contents of a file: .npy .npz .pt .safetensors .json (@FILE inside […])
+  image.npy  batch.pt         the contents of a file: .npy .npz .pt .safetensors .json .png .jpg
+                                (@FILE inside […])
   mask=bool[1,8]              the argument named mask
   '{"type":"tensor","data_type":"float32","shape":[2],"value":[1.5,"NaN"]}'
                               JSON; its other types are in docs/values.md

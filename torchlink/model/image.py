@@ -13,11 +13,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from torchlink.errors import MalformedFileError
+from torchlink.errors import FileError, MalformedFileError
 from torchlink.model.stored import InlineTensor
+from torchlink.shown import visible
+from torchlink.status import not_about_the_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST = 64 << 20  # bytes of an image that is unpacked
@@ -52,6 +55,36 @@ def image_of_base64(text: str, source: str) -> InlineTensor:
         raise MalformedFileError(
             f"{source}: not base64.", hint="Encode the bytes of the image's file."
         ) from error
+    return _image(data, source)
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file begins like an image."""
+    return head.startswith((PNG, *FORMATS))
+
+
+def read_image(path: Path) -> InlineTensor:
+    """The pixels of an image's file.
+
+    Raises:
+        FileError: it cannot be read.
+        MalformedFileError: it is damaged, too large or of an unsupported format.
+    """
+    source = visible(str(path))
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        not_about_the_file(path, error)
+        raise FileError(
+            f"Cannot read {source}: {error.strerror or error}.", hint="Check the path."
+        ) from error
+    if len(data) > LARGEST:
+        raise MalformedFileError(f"{source}: an image of more than 64 MB.", hint=HINT)
+    return _image(data, source)
+
+
+def _image(data: bytes, source: str) -> InlineTensor:
     try:
         return _png(data) if data.startswith(PNG) else _other(data)
     except (MalformedFileError, NotImplementedError) as error:

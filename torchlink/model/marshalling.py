@@ -113,7 +113,7 @@ class _Reader:
         if kind == "none":
             return None
         if "value" not in document:
-            self.wrong(at, f"a {kind} without a value")
+            self.wrong(at, f"{'an' if kind == 'image' else 'a'} {kind} without a value")
         value, inside = document["value"], f"{at}.value"
         if kind == "tensor":
             return self.tensor(document, value, at)

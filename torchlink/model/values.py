@@ -22,8 +22,8 @@ Scalar: TypeAlias = "bool | int | float | complex | str | None"
 Key: TypeAlias = "bool | int | float | str"
 Value: TypeAlias = "StoredTensor | InlineTensor | Scalar | list[Value] | tuple[Value, ...] | dict[Key, Value]"
 
-SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json")
-KINDS = "a .npy, .npz, .pt (of torch.save), .safetensors or .json file"
+SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json", ".png", ".jpg", ".jpeg")
+KINDS = "a .npy, .npz, .pt (of torch.save), .safetensors or .json file, or an image"
 HEAD = 64  # bytes
 
 
@@ -60,6 +60,10 @@ def read_values(path: Path) -> Content:
         from torchlink.model.safetensors import read_safetensors
 
         return Content(read_safetensors(path), path, named=True)
+    from torchlink.model.image import is_image, read_image
+
+    if is_image(head):
+        return Content(read_image(path), path)
     from torchlink.model.kind import identify
 
     raise FileError(

@@ -113,6 +113,7 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
         "forward_ms": model.forward_ms,
         "again_ms": list(model.again_ms),
         "peak_rss_mb": model.peak_rss_mb,
+        "seconds": model.seconds,
         "gpu": model.gpu._asdict() if model.gpu else None,
         "bench": _bench(model),
         "printed": model.printed,

@@ -42,7 +42,9 @@ def _is_error(model: ModelResult) -> bool:
 
 
 def _seconds(model: ModelResult) -> float:
-    """What loading and calling it took."""
+    """What all of it took; of a report without it, what loading and calling it took."""
+    if model.seconds is not None:
+        return model.seconds
     return sum(filter(None, (model.load_ms, model.forward_ms, *model.again_ms))) / 1000
 
 

@@ -284,6 +284,7 @@ def result_of(entry: Mapping[str, Any]) -> ModelResult:
         forward_ms=_number(entry.get("forward_ms")),
         again_ms=tuple(filter(None, map(_number, _list(entry.get("again_ms"))))),
         peak_rss_mb=_number(entry.get("peak_rss_mb")),
+        seconds=_number(entry.get("seconds")),
         expected=_comparison(entry.get("expected")),
         against=_comparison(entry.get("against")),
         spread=_difference(entry.get("nondeterministic")),

@@ -55,6 +55,7 @@ NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
 # libtorch counts the module itself among forward's arguments, and declares it first.
 COUNTED = re.compile(r"(Expected at most )(\d+)( argument\(s\) for operator 'forward', but received )(\d+)")
 DECLARED = re.compile(r"(Declaration: forward\()[^,()]*(?:, |(?=\)))")
+NOT_MADE = "An input cannot be made: "
 NO_FORWARD = "has no method named forward"  # the loader's message
 PRINTED_LINES = 5
 # The messages of libtorch, the C++ library and the system when memory runs out.
@@ -66,6 +67,7 @@ STAGES = {
     "library": "while it loaded a library of operators",
     "load": "while it loaded the model",
     "describe": "while it read the model's graph",
+    "input": "while the inputs were made",
     "forward": "in the model's forward",
     "again": "in the model's forward, called again with the same inputs",
     "save": "while it saved what the model returned",
@@ -138,9 +140,7 @@ def exception(
     if stage == "describe":
         return ForwardFailedError(f"The graph of forward cannot be read: {sentence}", hint="Give --input.")
     if stage == "input":
-        return ForwardFailedError(
-            f"An input cannot be made: {sentence}", hint="Change its --input.", details=details
-        )
+        return ForwardFailedError(f"{NOT_MADE}{sentence}", hint="Change its --input.", details=details)
     if stage == "save":
         return RunFailedError(
             f"What the model was given or returned cannot be saved: {sentence}",

@@ -22,7 +22,7 @@ from torchlink.verify.specs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torchlink.verify.graph import Argument
@@ -186,13 +186,26 @@ class _Binding:
         keys = [key.value for key, _ in entries]
         if any(key in names for key in keys):
             return (), tuple((str(key.value), spec) for key, spec in entries)
+        if set(keys) == {"positional", "keywords"}:  # as --record writes it
+            return self.recorded(dict(zip(keys, (spec for _, spec in entries), strict=True)))
+        if not all(isinstance(key, str) for key in keys):
+            return (given.whole.spec,), ()
         first = parse_type(self.schema[0].type) if self.schema else Type("other")
         only = [argument for argument in self.schema if not argument.has_default]
         if len(only) <= 1 and _inner(first).kind == "dict":
             return (given.whole.spec,), ()
         if given.whole.named:
             return tuple(spec for _, spec in entries), ()
+        if len(only) <= 1 and first.kind == "Any":
+            return (given.whole.spec,), ()
         return (), tuple((str(key.value), spec) for key, spec in entries)
+
+    def recorded(self, parts: Mapping[object, InputSpec]) -> tuple[tuple[InputSpec, ...], Keywords]:
+        """The arguments in a file of --record."""
+        positional, keywords = parts["positional"], parts["keywords"]
+        if not isinstance(positional, (ListInput, TupleInput)) or not isinstance(keywords, DictInput):
+            raise self.wrong("'positional' must be a list or tuple, and 'keywords' a dict")
+        return positional.items, tuple((str(key.value), spec) for key, spec in keywords.items)
 
     @staticmethod
     def nearest(name: str, names: Sequence[str]) -> str:
@@ -257,7 +270,8 @@ def _fit_container(spec: InputSpec, wanted: Type) -> InputSpec | None:
     kind, parts = wanted.kind, wanted.parts
     if kind == "dict" and isinstance(spec, DictInput):
         count = len(spec.items)
-        keys = _fit_parts([key for key, _ in spec.items], [parts[0]] * count)
+        written = [f" (key {visible(shortened(key.to_text(), 24))})" for key, _ in spec.items]
+        keys = _fit_parts([key for key, _ in spec.items], [parts[0]] * count, written)
         places = [f"[{key.to_text()}]" for key, _ in spec.items]
         values = _fit_parts([value for _, value in spec.items], [parts[1]] * count, places)
         pairs = zip(keys, values, strict=True)

@@ -54,7 +54,9 @@ FILL = re.compile(r"[^\s,\])}]*")
 FILL_NUMBERS = {"ones": 0, "zeros": 0, "arange": 0, "full": 1, "rand": 1, "randn": 1, "randint": 3}
 INT64 = range(-(1 << 63), 1 << 63)
 NAME = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*")  # of a keyword argument
-FILE = re.compile(r"[^'\"\[({@\s].*\.(?:npy|npz|pt|pth|safetensors|json)\s*", re.DOTALL | re.IGNORECASE)
+FILE = re.compile(
+    r"[^'\"\[({@\s].*\.(?:npy|npz|pt|pth|safetensors|json|png|jpe?g)\s*", re.DOTALL | re.IGNORECASE
+)
 MARSHALLED = re.compile(
     r'\{\s*"type"\s*:\s*"(?:tensor|scalar|string|none|tuple|list|generic_dict|dict|image)"'
 )

@@ -56,6 +56,7 @@ def run_model(session: Session, path: Path, kind: str, request: Request, libtorc
 def proved(run: ModelRun, path: Path) -> ModelResult:
     """The result of all steps, with any error."""
     session, request = run.session, run.request
+    start = time.monotonic()
     if request.timeout is not None:
         session.limit(request.timeout)
     if request.memory_limit is not None:
@@ -77,7 +78,8 @@ def proved(run: ModelRun, path: Path) -> ModelResult:
         run.result = replace(run.result, error=error, stage=run.stage)
     except LoaderDiedError as died:
         run.result = replace(run.result, error=run.death(died), stage=run.stage, signal=run.signal)
-    return replace(run.result, printed=run.result.printed or session.printed)
+    seconds = round(time.monotonic() - start, 3)
+    return replace(run.result, printed=run.result.printed or session.printed, seconds=seconds)
 
 
 class Failed(NamedTuple):
@@ -191,6 +193,7 @@ class ModelRun:
             from torchlink.verify.graph import arguments_of
 
             schema = None if self.schema is None else arguments_of(self.schema)
+            self.stage = "input"
             bound = bind(self.request.inputs, schema, self.request.method, path)
             self._forward(bound.positional, GIVEN, bound.keywords)
             return

@@ -29,8 +29,8 @@ class Output:
 
     label: str  # "output", "output[0]", "output.logits"
     path: tuple[str | bool | int | float, ...]
-    type: str  # "tensor" | "int" | "float" | "bool" | "str" | "none", else TorchScript's word for it
-    value: bool | int | float | str | None = (
+    type: str  # "tensor" | "int" | "float" | "complex" | "bool" | "str" | "none", else TorchScript's word for it
+    value: bool | int | float | complex | str | None = (
         None  # of a value that is not a tensor; the type's name for any other type
     )
     # The fields below are a tensor's; without dtype and shape if it is undefined or cannot be inspected.
@@ -55,7 +55,7 @@ def output_from(event: Mapping[str, Any]) -> Output:
         label=str(event["label"]),
         path=tuple(event["path"]),
         type=kind,
-        value=_number(value) if kind == "float" else value,
+        value=_number(value) if kind in ("float", "complex") else value,
         dtype=event.get("dtype"),
         shape=None if shape is None else tuple(shape),
         device=event.get("device"),

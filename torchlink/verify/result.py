@@ -93,6 +93,7 @@ class ModelResult:
     forward_ms: float | None = None  # the first call, in which torch.jit optimises
     again_ms: tuple[float, ...] = ()  # later calls with the same inputs; none if the first took long
     peak_rss_mb: float | None = None  # MiB
+    seconds: float | None = None  # what all of it took; None if nothing was loaded
     gpu: Gpu | None = None  # None on the CPU
     bench: Bench | None = None  # how long calls take; None without --bench
     printed: str = ""  # output of model and libtorch on stdout and stderr

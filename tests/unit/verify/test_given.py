@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import needed
 from torchlink.errors import UsageError
 from torchlink.verify.given import bind, read_given
 from torchlink.verify.graph import Argument
@@ -64,7 +65,7 @@ def test_what_fits_is_taken_in_its_place() -> None:
         ),
         (
             ["float32[1]", "masks={1: []}"],
-            "m.pt: argument masks[0] of forward takes str, but an int (1) is given.",
+            "m.pt: argument masks (key 1) of forward takes str, but an int (1) is given.",
         ),
         (
             ["float32[1]", "state=(int8[1],)"],
@@ -97,8 +98,30 @@ def test_all_arguments_come_from_one_file(tmp_path: Path) -> None:
         "x=tensor uint8 2 hex:0102",
     )
     assert from_json(tensor) == ("tensor uint8 2 hex:0102",)
+    recorded = f'"positional":[{tensor}],"keywords":{{"type":"generic_dict","value":{{"n":3}}}}'
+    assert from_json(f'{{"type":"generic_dict","value":{{{recorded}}}}}') == (
+        "tensor uint8 2 hex:0102",
+        "n=int 3",
+    )
+    with pytest.raises(UsageError, match="argument x of forward takes Tensor, but a dict of 1"):
+        from_json('{"type":"dict","value":[[1,2]]}')
     with pytest.raises(UsageError, match="has no argument 'y'"):
         from_json(f'{{"type":"generic_dict","value":{{"y":3,"x":{tensor}}}}}')
+
+
+def test_a_dict_is_an_argument_of_any_type_and_arrays_are_taken_in_order(tmp_path: Path) -> None:
+    numpy = needed("numpy")
+
+    def only(name: str) -> str:
+        given = read_given(None, tmp_path / name)
+        assert given is not None
+        (spec,) = bind(given, (Argument("x", "Any"),), "forward", Path("m.pt")).positional
+        return spec.to_text()
+
+    (tmp_path / "in.json").write_text('{"type":"generic_dict","value":{"a":3}}')
+    assert only("in.json") == "{'a': 3}"
+    numpy.savez(tmp_path / "in.npz", a=numpy.ones(2, "f4"))
+    assert only("in.npz") == f"@'{tmp_path / 'in.npz'}'"
 
 
 def test_input_and_inputs_exclude_each_other_and_no_name_is_given_twice() -> None:

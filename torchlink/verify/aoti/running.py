@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import stat
@@ -20,10 +21,13 @@ from torchlink.errors import (
     ForwardFailedError,
     NoInputFitsError,
     TorchlinkError,
+    UsageError,
     out_of_resources,
 )
 from torchlink.model.aoti import read_library, read_package, unpack
+from torchlink.shown import visible
 from torchlink.status import not_about_the_file
+from torchlink.verify import failures
 from torchlink.verify.aoti.fitness import check_symbols, check_target
 from torchlink.verify.aoti.inputs import (
     asked_in_source,
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from torchlink.verify.session import Session
 
 UNPACKED = "torchlink-model-"
+COUNTED = re.compile(r"expected inputs vector size to be (?P<taken>\d+), but got (?P<given>\d+)")
 NO_EXEC = "failed to map segment"  # what glibc says of a library on a file system that forbids programs
 JUST_MADE = 60.0  # seconds in which a directory may not be locked yet by whoever has made it
 
@@ -158,12 +163,27 @@ class CompiledRun(ModelRun):
         try:
             return super().ask(command, stage)
         except ForwardFailedError as error:
+            if self.stage == "input":
+                raise self._unfit(error.message.removeprefix(failures.NOT_MADE)) from None
+            counted = COUNTED.search(error.message)
+            if counted:
+                plural = "" if counted["taken"] == "1" else "s"
+                raise self._unfit(
+                    f"forward takes {counted['taken']} tensor{plural}, but the arguments have {counted['given']}"
+                ) from None
             names = labels_of(self.takes, self.names, self.places) if self.takes else self.names
             said = refused(error.message, names)
             if said is not None and stage in ("forward", "again", "bench"):
                 error.message = f"The model does not take this input: {said}."
                 error.details = ()
             raise
+
+    def _unfit(self, fact: str) -> UsageError:
+        """The error for arguments of another structure than those of the export."""
+        return UsageError(
+            f"{visible(str(self.result.path))}: {fact}.",
+            hint="Give --input values with the structure of the export's example inputs.",
+        )
 
     def death(self, died: LoaderDiedError) -> TorchlinkError:
         """The error for a loader that died; a missing processor instruction is blamed on the compiled model."""

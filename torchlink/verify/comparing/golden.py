@@ -157,6 +157,10 @@ def read_recording(directory: Path, model: Path, call: str) -> Recording:
     from torchlink.verify.specs import spec_of
 
     place = place_of(directory, model, call)
+    if not directory.is_dir():
+        raise FileError(
+            f"--golden: no such directory: {directory}.", hint=f"Record one with --record {directory}."
+        )
     if not (place / RECORDED).is_file():
         raise FileError(
             f"{directory}: contains no recording of {model}: no such file: {place / RECORDED}.",

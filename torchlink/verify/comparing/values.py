@@ -140,7 +140,7 @@ def value_of(tree: Any, raw: Path) -> Any:
         }
     if kind == "none":
         return None
-    return str(value) if kind == "string" else Opaque(str(value))
+    return str(value) if kind in ("string", "device") else Opaque(str(value))
 
 
 def _scalar(dtype: str, value: Any) -> bool | int | float | complex:
