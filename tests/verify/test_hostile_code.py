@@ -13,7 +13,7 @@ from tests.conftest import needed, program, until
 
 torch = needed("torch")
 
-from torch import nn  # noqa: E402 - needs torch
+from torch import Tensor, nn  # noqa: E402 - needs torch
 
 from tests.verify.small_models import save  # noqa: E402 - needs torch
 from torchlink import find, verify  # noqa: E402 - after torch
@@ -35,6 +35,20 @@ LIBRARY = """
 #include <unistd.h>
 __attribute__((constructor)) static void act(void) { %s }
 """
+
+
+class Verbose(nn.Module):
+    """Raises an error of 1 MB."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("é".join([str(x.size(0)) for _ in range(400000)]))
+
+
+class Meta(nn.Module):
+    """Returns a tensor without values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.empty([x.size(0)], device="meta")
 
 
 @pytest.fixture
@@ -97,3 +111,12 @@ def test_what_is_written_in_the_place_of_an_answer_is_the_models_failure(run, an
 def test_pipes_that_no_longer_block_do_not_hurt_the_next_model(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     code = f'if (!access("{tmp_path}/once", 0)) return; creat("{tmp_path}/once", 0600); fcntl(0, F_SETFL, O_NONBLOCK);'
     assert run(code).models[1].ok
+
+
+def test_a_message_of_any_size_is_cut_and_has_no_backtrace(tmp_path: Path, torch_root: Path) -> None:
+    models = [save(Verbose(), tmp_path / "verbose.pt"), save(Meta(), tmp_path / "meta.pt")]
+    verbose, meta = verify(models, libtorch=find(torch_root), inputs="float32[1]").models
+    assert verbose.error is not None
+    assert len(str(verbose.error)) + len(str(verbose.error.details)) < 300_000
+    assert "cannot be shown" in str(meta.outputs[0].note)
+    assert "frame #0" not in str(meta.outputs[0].note)
