@@ -267,7 +267,7 @@ class Session:
         if event.get("event") == "ended" and self._forked:
             raise self._ended(event)
         expected = ANSWERS.get(command.partition(" ")[0], event.get("event"))
-        if event.get("event") not in (expected, "error") or not isinstance(event.get("event"), str):
+        if event.get("event") not in (expected, "error"):
             raise self._garbled()
         return Event(event)
 
