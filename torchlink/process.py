@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -178,7 +179,8 @@ def spawn(
 ) -> subprocess.Popen[str]:
     """Start a program to communicate with over text pipes (line buffered); stderr is a pipe too.
 
-    The program must exit when its standard input is closed.
+    The program must exit when its standard input is closed. It has a session of its own: a signal to its process
+    group, as a model may send one, does not reach this process. End it with `kill_tree`.
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
@@ -194,10 +196,35 @@ def spawn(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=1,
+            start_new_session=True,
             **TEXT,
         )
     except OSError as error:
         raise missing_tool(words[0], error) from error
+
+
+def kill_tree(process: subprocess.Popen[str]) -> None:
+    """Kill a process and, on Linux, all that it started, whatever their sessions."""
+    tree = _descendants(process.pid) if process.poll() is None else []
+    process.kill()
+    for descendant in tree:
+        with contextlib.suppress(OSError):  # it ended with its parent
+            os.kill(descendant, signal.SIGKILL)
+
+
+def _descendants(process: int) -> list[int]:
+    """The processes that a process and its children started: `/proc` is Linux's."""
+    from pathlib import Path
+
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat") if sys.platform == "linux" else ():
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it ended meanwhile
+            parent = int(stat.read_bytes().rpartition(b") ")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = list(children.get(process, ()))
+    for child in found:  # grows meanwhile
+        found += children.get(child, ())
+    return found
 
 
 def limit_memory(process: int, size: int) -> None:

@@ -409,13 +409,6 @@ std::string answer(Loader& loader, const std::string& line) {
   throw std::runtime_error("'" + command + "' is no command");
 }
 
-// The message without the C++ backtrace that libtorch appends to it; 1.1 does so in errors of other classes, too.
-std::string message_of(const std::exception& error) {
-  const c10::Error* const own = dynamic_cast<const c10::Error*>(&error);
-  const std::string message = own != nullptr ? own->what_without_backtrace() : error.what();
-  return message.substr(0, message.find("\nframe #0: "));
-}
-
 int serve(FILE* out) {
   Loader loader;
   return Serving(

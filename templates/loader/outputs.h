@@ -71,6 +71,21 @@ inline JsonObject& begun(JsonObject& out, const Place& place, const std::string&
   return out.add("label", json_string(place.label)).add("path", json_array(place.path)).add("type", json_string(type));
 }
 
+constexpr size_t LONGEST_MESSAGE = 65536; // bytes
+
+// The message without the C++ backtrace that libtorch appends to it; 1.1 does so in errors of other classes, too.
+inline std::string message_of(const std::exception& error) {
+  const c10::Error* const own = dynamic_cast<const c10::Error*>(&error);
+  const std::string message = own != nullptr ? own->what_without_backtrace() : error.what();
+  size_t size = message.find("\nframe #0: ");
+  if (size > LONGEST_MESSAGE && message.size() > LONGEST_MESSAGE) { // a model may raise a text of any size
+    size = LONGEST_MESSAGE;
+    while (size > 0 && (message[size] & 0xC0) == 0x80) --size; // not within a character
+    return message.substr(0, size) + " …";
+  }
+  return message.substr(0, size);
+}
+
 inline std::string tensor_json(const Place& place, const at::Tensor& tensor) {
   JsonObject out;
   begun(out, place, "tensor");
@@ -87,7 +102,7 @@ inline std::string tensor_json(const Place& place, const at::Tensor& tensor) {
     if (quantized(tensor)) out.add("note", "\"quantized; its values are shown dequantized\"");
     if (tensor.layout() != at::kStrided) out.add("note", "\"sparse; its values are shown dense\"");
   } catch (const std::exception& error) { // a meta or nested tensor, a dtype that cannot be converted
-    out.add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("note", json_string(std::string("its values cannot be shown: ") + error.what()));
+    out.add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("note", json_string("its values cannot be shown: " + message_of(error)));
   }
   return out.text();
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <iostream>
@@ -16,9 +17,11 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <unistd.h>
 #include <cerrno>
 #include <csignal>
+#include <fstream>
 #endif
 
 #include "json.h"
@@ -32,6 +35,13 @@ class Serving {
   Serving(FILE* out, Answer answer, Error error) : out_(out), answer_(std::move(answer)), error_(std::move(error)) {}
 
   int run() {
+    const int status = answer_all();
+    end_what_is_left();
+    return status;
+  }
+
+ private:
+  int answer_all() {
     dies_with_its_parent();
     for (std::string line; std::getline(std::cin, line);) {
       if (line == "end" && forked_) return 0;
@@ -53,15 +63,41 @@ class Serving {
     return 0;
   }
 
- private:
   void send(const std::string& event) {
+    leave_if_copied();
     std::fprintf(out_, "%s\n", event.c_str());
     std::fflush(out_);
   }
 
 #ifdef __linux__
-  static void dies_with_its_parent() {
+  void dies_with_its_parent() {
+    process_ = getpid();
     prctl(PR_SET_PDEATHSIG, SIGKILL); // a model that never returns must not outlive a verify that was killed
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+  }
+
+  // A model that forks and returns in both processes: only one of them answers.
+  void leave_if_copied() const {
+    if (getpid() != process_) _exit(0);
+  }
+
+  // What a model started and did not end: this process has become the parent of all that, whatever its session.
+  static void end_what_is_left() {
+    for (int round = 0; round < 2000 && waitpid(-1, nullptr, WNOHANG) >= 0; ++round) { // there are children
+      DIR* const processes = opendir("/proc");
+      if (processes == nullptr) return;
+      while (const dirent* const entry = readdir(processes)) {
+        if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
+        std::ifstream file(std::string("/proc/") + entry->d_name + "/stat");
+        std::string text;
+        std::getline(file, text, '\0');
+        const size_t name_end = text.rfind(") "); // a name may contain anything
+        if (name_end == std::string::npos || name_end + 4 >= text.size()) continue;
+        if (std::atol(text.c_str() + name_end + 4) == static_cast<long>(getpid())) kill(static_cast<pid_t>(std::atol(entry->d_name)), SIGKILL);
+      }
+      closedir(processes);
+      usleep(1000);
+    }
   }
 
   // A forked process has the thread that forked alone: what others held or were about to do would be lost.
@@ -78,6 +114,7 @@ class Serving {
   [[noreturn]] static void leave() {
     std::cout.flush();
     std::fflush(nullptr);
+    end_what_is_left();
     _exit(0);
   }
 
@@ -100,6 +137,7 @@ class Serving {
       forks_ = false;
       dies_with_its_parent();
       if (getppid() != parent) _exit(0);
+      setsid(); // what a model sends to its process group reaches nobody else
       send(JsonObject().add("event", "\"forked\"").add("process", json_number(static_cast<long long>(getpid()))).text());
       return;
     }
@@ -107,11 +145,19 @@ class Serving {
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
+    end_what_is_left();
+    for (const int file : {0, fileno(out_)}) { // the model shared them
+      fcntl(file, F_SETFL, fcntl(file, F_GETFL) & ~O_NONBLOCK);
+    }
     const long long code = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
     send(JsonObject().add("event", "\"ended\"").add("status", json_number(code)).text());
   }
 #else
   static void dies_with_its_parent() {}
+
+  static void leave_if_copied() {}
+
+  static void end_what_is_left() {}
 
   static void leave() {}
 
@@ -123,6 +169,9 @@ class Serving {
   FILE* out_;
   Answer answer_;
   Error error_;
+#ifdef __linux__
+  pid_t process_ = 0;
+#endif
   bool forks_ = false; // processes have been forked from this one
   bool forked_ = false; // this one has been forked
 };

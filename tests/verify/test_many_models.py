@@ -212,6 +212,9 @@ def test_shards_merge_into_the_report_of_the_whole(
     assert (missing.code, "shard 2 of 2 is missing" in missing.err) == (2, True)
     (tmp_path / "no").write_text("{}")
     assert torchlink("report", "merge", tmp_path / "no").code == 2
+    merged["models"][0]["load_ms"] = 10**400
+    (tmp_path / "huge").write_text(json.dumps(merged))
+    assert "4 of 5 models ok" in torchlink("report", "merge", tmp_path / "huge", "--text").out
 
 
 def test_a_run_is_resumed_where_it_was_stopped(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -308,7 +309,11 @@ def _list(value: object) -> list[Any]:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return (
+        float(value) if abs(value) <= sys.float_info.max else None
+    )  # an int may be larger; not finite: null
 
 
 def _text_or_none(value: object) -> str | None:

@@ -174,6 +174,15 @@ def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFa
     )
 
 
+def garbled(printed: str) -> TorchlinkError:
+    """The error for an answer that the loader did not write."""
+    return ForwardFailedError(
+        "The loader's answer is not one: the model, or a library that it uses, wrote to the loader's file descriptors.",
+        hint="Look for code that writes to descriptors which it did not open.",
+        details=tuple(printed.splitlines()[-PRINTED_LINES:]),
+    )
+
+
 def death(returncode: int, printed: str, stage: str, libtorch: Libtorch) -> TorchlinkError:
     """The error for a loader that ended without an answer.
 

@@ -132,6 +132,9 @@ class ModelRun:
 
     def death(self, died: LoaderDiedError) -> TorchlinkError:
         """The error for a loader that died in the current stage."""
+        if died.garbled:
+            self.session.kill()
+            return failures.garbled(died.printed)
         self.signal = failures.signal_name(-died.returncode) if died.returncode < 0 else None
         if self.session.timed_out and self.request.timeout is not None:
             return failures.timeout(self.request.timeout, self.stage)

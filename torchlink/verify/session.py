@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from torchlink.compilation.cache import recent, remember_recent
 from torchlink.errors import RunFailedError, ToolMissingError, UsageError
-from torchlink.process import limit_memory, minimal_environment, spawn, wait
+from torchlink.process import kill_tree, limit_memory, minimal_environment, spawn, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 TEARDOWN = 30.0  # seconds
+GRACE = 2.0  # seconds for a process to end when told to, and for its last output
 SLICE = 250  # milliseconds
 LONGEST_EVENT = 32 << 20  # characters
 PRINTED = 64 * 1024  # characters of the loader's stderr that are kept: the last ones
@@ -46,12 +47,36 @@ class LoaderDiedError(Exception):
     Args:
         returncode: as `subprocess` has it: negative for a signal.
         printed: what it wrote to stderr.
+        garbled: it was killed, because something else than an answer came.
     """
 
-    def __init__(self, returncode: int, printed: str) -> None:
+    def __init__(self, returncode: int, printed: str, *, garbled: bool = False) -> None:
         super().__init__(f"the loader ended with {returncode}")
         self.returncode = returncode
         self.printed = printed
+        self.garbled = garbled
+
+
+class Event(dict[str, Any]):
+    """An answer; a part that is missing means that something else than the loader wrote it, as a model can."""
+
+    def __missing__(self, key: str) -> Any:
+        raise LoaderDiedError(0, f"{key} is missing", garbled=True)
+
+
+# The events that answer the commands during which code of a model or a library runs.
+ANSWERS = {
+    "library": "added",
+    "load": "loaded",
+    "method": "selected",
+    "describe": "described",
+    "inputs": "inputs",
+    "forward": "result",
+    "again": "again",
+    "bench": "benched",
+    "save": "saved",
+    "compare": "compared",
+}
 
 
 class Session:
@@ -241,7 +266,16 @@ class Session:
         event = self._told(command)
         if event.get("event") == "ended" and self._forked:
             raise self._ended(event)
-        return event
+        expected = ANSWERS.get(command.partition(" ")[0], event.get("event"))
+        if event.get("event") not in (expected, "error"):
+            raise self._garbled()
+        return Event(event)
+
+    def _garbled(self) -> LoaderDiedError:
+        kill_tree(self._process)
+        self._process.wait()
+        self._reader.join(GRACE)
+        return LoaderDiedError(0, self._printed, garbled=True)
 
     def _told(self, command: str, seconds: float = math.inf) -> dict[str, Any]:
         """The event that answers a command, or the report that a forked process has ended."""
@@ -260,12 +294,15 @@ class Session:
         try:
             if not await_output(stdout, seconds):
                 self._overdue = True
-                self._process.kill()
-            event = json.loads(stdout.readline(LONGEST_EVENT))
-        except (OSError, ValueError, RecursionError):
+                kill_tree(self._process)
+            line = stdout.readline(LONGEST_EVENT)
+            event = json.loads(line) if line else None
+        except OSError:
             raise self._died() from None
+        except (ValueError, RecursionError):
+            raise (self._garbled() if line.endswith("\n") else self._died()) from None
         if not isinstance(event, dict):
-            raise self._died()
+            raise self._died() if event is None else self._garbled()
         return event
 
     def _ended(self, event: dict[str, Any]) -> LoaderDiedError:
@@ -323,7 +360,7 @@ class Session:
 
     def kill(self) -> None:
         """Kill the process immediately, from any thread; a thread that uses it sees it die."""
-        self._process.kill()
+        kill_tree(self._process)
 
     def close(self) -> None:
         """Stop the process if it still runs, and close its pipes."""
@@ -338,21 +375,27 @@ class Session:
                     pipe.close()
         if self._process.poll() is None:
             self._process.terminate()
+            if wait(self._process, GRACE) is None:
+                kill_tree(self._process)
         self._process.wait()
-        self._reader.join()
-        if self._process.stderr is not None:
+        self._reader.join(GRACE)
+        # What the model left behind may hold the pipe open; closing it would wait for its reader.
+        if self._process.stderr is not None and not self._reader.is_alive():
             self._process.stderr.close()
 
     def _time_out(self) -> None:
         self.timed_out = True
-        self._process.kill()
+        kill_tree(self._process)
 
     def _died(self) -> LoaderDiedError:
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-        code = self._process.wait()
-        self._reader.join()
+        code = wait(self._process, TEARDOWN)
+        if code is None:  # it closed its pipes, or does not answer in the protocol, and goes on
+            kill_tree(self._process)
+            code = self._process.wait()
+        self._reader.join(GRACE)
         return LoaderDiedError(code, self._printed)
 
     def _collect(self) -> None:
