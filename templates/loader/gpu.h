@@ -44,7 +44,7 @@ inline c10::Device usable_device(const std::string& wanted) {
   return c10::Device(c10::DeviceType::CPU);
 }
 
-// An NVIDIA GPU in the words of its driver, which is asked in libtorch's own context.
+// An NVIDIA GPU as its driver describes it; the driver is asked in libtorch's own context.
 class Driver {
  public:
   // Throws where there is no driver, or none of such functions.
