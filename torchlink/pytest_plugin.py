@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torchlink.verify.tables import ModelTables
     from torchlink.verify.tasks import ModelTask
 
+
 MARKER = "torchlink_model"
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of files that `pytest FILE` takes for models
 # Of --torchlink-args: the others say what is verified and where results go, which is pytest's affair here.
@@ -191,7 +192,7 @@ def pytest_make_collect_report(
         for task in collector.config.stash.get(ASKED, []):
             path = Path(task.path)
             if not collector.isinitpath(path):  # else it is there already
-                report.result.append(ModelFile.from_parent(collector, path=path, task=task))
+                report.result.append(ModelCollector.from_parent(collector, path=path, task=task))
     return report
 
 
@@ -199,11 +200,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     """Take a model that is named like a test: `pytest models/a.pt`."""
     if file_path.suffix in SUFFIXES and parent.session.isinitpath(file_path):
         (task,) = _verification(parent.config).tasks([file_path])
-        return ModelFile.from_parent(parent, path=file_path, task=task)
+        return ModelCollector.from_parent(parent, path=file_path, task=task)
     return None
 
 
-class ModelFile(pytest.File):
+class ModelCollector(pytest.File):
     """A model's file, with the one test that it is."""
 
     def __init__(self, *, task: ModelTask, **others: Any) -> None:
@@ -224,7 +225,7 @@ class ModelItem(pytest.Item):
 
     def runtest(self) -> None:
         """Verify it."""
-        assert isinstance(self.parent, ModelFile)  # for the type checker  # noqa: S101
+        assert isinstance(self.parent, ModelCollector)  # for the type checker  # noqa: S101
         task = self.parent.task
         if task.skip:
             pytest.skip(task.skip)

@@ -20,10 +20,10 @@ NAMES = ("torchlink.toml", "pyproject.toml")  # where both are in one directory,
 TABLES = ("lint", "model")
 
 
-class Settings(NamedTuple):
+class SettingsTable(NamedTuple):
     """One table of a settings file, for a `Reader` to take values from."""
 
-    reader: Reader
+    reader: TableReader
     value: object  # the table, or list of tables; None if the file has none
     where: str  # its name there: "tool.torchlink.lint"
 
@@ -38,7 +38,7 @@ def find(start: Path) -> Path | None:
     return None
 
 
-def table(text: str, path: Path, name: str) -> Settings:
+def table(text: str, path: Path, name: str) -> SettingsTable:
     """The table of a settings file under a name; `path` tells its kind by its name and is named in errors.
 
     Raises:
@@ -57,9 +57,9 @@ def table(text: str, path: Path, name: str) -> Settings:
         raise UsageError(
             f"{path}: [tool.torchlink] belongs in pyproject.toml.", hint=f"Write [{name}] in {path.name}."
         )
-    reader = Reader(path)
+    reader = TableReader(path)
     reader.check_keys(document, TABLES, where)
-    return Settings(reader, document.get(name), f"{where}.{name}" if where else name)
+    return SettingsTable(reader, document.get(name), f"{where}.{name}" if where else name)
 
 
 def read(path: Path) -> str:
@@ -82,7 +82,7 @@ LONGEST = 1 << 20  # bytes of a file
 DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:"[^"\n]*"|'[^'\n]*'|[\w-]+)[ \t]*\.[ \t]*){100}""")
 
 
-class Reader:
+class TableReader:
     """Takes values out of TOML tables and says, in one form, which key of which file is wrong."""
 
     def __init__(self, path: Path) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from tests.doctor.drivers import build_driver
 from torchlink.doctor.driver import cuda_fit, cuda_version, has_nvidia_gpu, read_driver, read_smi
-from torchlink.doctor.report import Driver, Gpu
+from torchlink.doctor.report import Driver, InstalledGpu
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SAID = {"DRIVER": "580.65.06", "CUDA": "13000", "GPUS": "2", "CAPABILITY": "90"}
-H100 = Gpu("NVIDIA H100", (9, 0), 81559)
+H100 = InstalledGpu("NVIDIA H100", (9, 0), 81559)
 
 
 def doctor(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
@@ -101,14 +101,14 @@ class TestDriverLibraries:
 def test_a_cuda_build_is_checked_against_driver_and_gpu(
     build: tuple[int, int], cuda: tuple[int, int], capability: tuple[int, int], runs: bool, why: str
 ) -> None:
-    gpu = Gpu("GPU", capability, None)
+    gpu = InstalledGpu("GPU", capability, None)
     verdict, reason = cuda_fit(build, Driver("1.2.3", cuda, (gpu,), "NVML", None))
     assert verdict is runs
     assert why in reason
 
 
 def test_one_supported_gpu_is_enough() -> None:
-    old = Gpu("old", (6, 0), None)
+    old = InstalledGpu("old", (6, 0), None)
     assert cuda_fit((13, 0), Driver("580", (13, 0), (old, H100), "NVML", None))[0] is True
 
 
@@ -124,7 +124,7 @@ def test_the_output_of_nvidia_smi_is_parsed() -> None:
     assert read_smi(table, page) == Driver(
         "550.54.15",
         (12, 4),
-        (Gpu("NVIDIA H100 80GB HBM3", (9, 0), 81559), Gpu("Tesla K80", None, None)),
+        (InstalledGpu("NVIDIA H100 80GB HBM3", (9, 0), 81559), InstalledGpu("Tesla K80", None, None)),
         "nvidia-smi",
         None,
     )

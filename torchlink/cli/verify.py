@@ -10,7 +10,7 @@ from torchlink.cli.declaration import Command, Option, Positional
 from torchlink.cli.output import colored, flush, notes
 from torchlink.cli.output import say as print_text
 from torchlink.cli.planning import locate
-from torchlink.cli.verify_output import Output
+from torchlink.cli.verify_output import ReportOutput
 from torchlink.shown import visible
 from torchlink.verify.options import DEFAULTS, VerifyOptions
 
@@ -191,7 +191,7 @@ def prove(arguments: VerifyArguments, early: HeadStart) -> int:
 
         check_page(arguments.html, tasks, bench=arguments.verify.bench.bench, force=arguments.verify.force)
     linted = Linted(cpu=arguments.verify.plan.cpu_only)
-    with Display() as display, Output(arguments, tasks, libtorch) as output:
+    with Display() as display, ReportOutput(arguments, tasks, libtorch) as output:
         printer = VerifyPrinter(
             display,
             linted,
@@ -324,7 +324,7 @@ class VerifyPrinter:
         self,
         display: Display,
         linted: Linted,
-        output: Output,
+        output: ReportOutput,
         *,
         verbose: bool,
         silent: bool,

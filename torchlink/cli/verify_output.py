@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torchlink.verify.tasks import ModelTask
 
 
-class Output:
+class ReportOutput:
     """The outputs of a run in addition to the text for people, as the command line requests them.
 
     Args:

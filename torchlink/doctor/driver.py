@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchlink.bounds import whole_number
-from torchlink.doctor.report import AcceleratorFit, Driver, Gpu
+from torchlink.doctor.report import AcceleratorFit, Driver, InstalledGpu
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.process import run, which
 from torchlink.status import not_about_the_file
@@ -123,7 +123,7 @@ def ask_nvml(library: Any) -> Driver:
             memory = (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
             call("nvmlDeviceGetMemoryInfo", device, memory)
             name = text.value.decode(errors="replace")
-            gpus.append(Gpu(name, (major.value, minor.value), memory[0] >> 20))
+            gpus.append(InstalledGpu(name, (major.value, minor.value), memory[0] >> 20))
     finally:
         library.nvmlShutdown()
     return Driver(
@@ -162,7 +162,7 @@ def ask_libcuda(library: Any) -> Driver:
             memory = ctypes.c_size_t()
             call("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
             name = text.value.decode(errors="replace")
-            gpus.append(Gpu(name, (parts[0], parts[1]), memory.value >> 20))
+            gpus.append(InstalledGpu(name, (parts[0], parts[1]), memory.value >> 20))
     except _CallFailed as error:
         return Driver(None, cuda, (), "libcuda", str(error))
     return Driver(None, cuda, tuple(gpus), "libcuda", None if gpus else "there is no GPU")
@@ -194,7 +194,7 @@ def read_smi(table: str, page: str) -> Driver:
         version = cells[0]
         capability = re.fullmatch(r"(\d+)\.(\d+)", cells[2])
         gpus.append(
-            Gpu(
+            InstalledGpu(
                 cells[1],
                 (int(capability[1]), int(capability[2])) if capability else None,
                 int(cells[3]) if cells[3].isdigit() else None,
@@ -271,7 +271,7 @@ def cuda_fit(build: Version | None, driver: Driver) -> tuple[bool | None, str]:
     return True, f"{driver.gpus[0].name}; the driver supports up to CUDA {dotted(driver.cuda)}"
 
 
-def gpu_misfit(build: Version, gpu: Gpu) -> str | None:
+def gpu_misfit(build: Version, gpu: InstalledGpu) -> str | None:
     """Return why a build has no kernels for a GPU, or None."""
     if gpu.capability is None:
         return None

@@ -28,7 +28,7 @@ class FoundCompiler:
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
+class InstalledGpu:
     """One GPU that the driver reports."""
 
     name: str
@@ -42,7 +42,7 @@ class Driver:
 
     version: str | None  # "580.65.06"
     cuda: tuple[int, int] | None  # the newest CUDA that it supports: (13, 0)
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[InstalledGpu, ...]
     source: str | None  # "NVML" | "libcuda" | "nvidia-smi"; None if none is available
     problem: str | None  # a sentence without a final full stop: why no GPU can be used
 

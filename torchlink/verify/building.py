@@ -10,7 +10,7 @@ from torchlink.libtorch.machine import is_foreign
 from torchlink.paths import data_dir
 from torchlink.verify.programs import NAMES, TORCHSCRIPT, plan_for
 from torchlink.verify.sanity import check_building
-from torchlink.verify.scheduling import Command
+from torchlink.verify.scheduling import LoaderCommand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +28,11 @@ MISSING_HEADER = re.compile(r"\b(gflags|glog|google)/[^\n]*(No such file|file no
 OLDEST = (1, 1)  # the oldest that the reference loader supports
 
 
-def command_of(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> Command:
+def command_of(loader: BuiltLoader, options: VerifyOptions, emulator: Emulator | None) -> LoaderCommand:
     """The command that starts a loader."""
     if emulator:
-        return Command(loader.path, options.env, tuple(emulator.command))
-    return Command(loader.path, options.env, warm=data_dir("templates") / "loader" / "warm.pt")
+        return LoaderCommand(loader.path, options.env, tuple(emulator.command))
+    return LoaderCommand(loader.path, options.env, warm=data_dir("templates") / "loader" / "warm.pt")
 
 
 def link_plan(

@@ -311,12 +311,12 @@ class ModelRun:
         if self.request.bench is None:
             return
         from torchlink.verify.benching.measuring import Measured, measure
-        from torchlink.verify.comparing.references import Call
+        from torchlink.verify.comparing.references import ReferenceCall
 
         def found(bench: Bench) -> None:
             self.result = replace(self.result, bench=bench)
 
-        call = Call(
+        call = ReferenceCall(
             path,
             self.result.kind,
             self.result.device or "cpu",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchlink.toolchain.emulator import Emulator
     from torchlink.verify.benching.figures import Bench, BenchRequest
     from torchlink.verify.comparing.expected import Expectation
-    from torchlink.verify.comparing.references import Reference
+    from torchlink.verify.comparing.references import ReferenceRun
     from torchlink.verify.comparing.values import Comparison
     from torchlink.verify.given import Given
     from torchlink.verify.outputs import Output
@@ -33,7 +33,7 @@ class Request:
     inputs: Given | None = None  # None: work them out
     expected: Expectation | None = None
     tolerances: Tolerances = DEFAULT
-    against: Reference | None = None  # another run to compare with
+    against: ReferenceRun | None = None  # another run to compare with
     record: Path | None = None  # directory for the recordings
     golden: Path | None = None  # directory of recordings to compare with
     force: bool = False  # overwrite in `record`

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.verify.result import ModelResult, Request
 
+
 MOST_JOBS = 16  # by default
 EACH = 1 << 30  # bytes of memory that a model is estimated to need, to choose the default number of jobs
 MOST = 1024
 SLICE = 0.25  # seconds: Python runs signal handlers only in the main thread, which must not block
 
 
-class Command(NamedTuple):
+class LoaderCommand(NamedTuple):
     """The command that starts a loader."""
 
     program: Path
@@ -109,13 +110,13 @@ class Loaders:
     def __init__(self, *, several: bool, threads: int | None = None, early: Session | None = None) -> None:
         self._several = several
         self._threads = threads
-        self._kept: dict[Command, Session] = {}
+        self._kept: dict[LoaderCommand, Session] = {}
         self._early = early
         self._lock = threading.Lock()
         self._open: set[Session] = set()
         self._stopped = False
 
-    def session(self, command: Command) -> Session:
+    def session(self, command: LoaderCommand) -> Session:
         """Return a loader in which nothing has been loaded.
 
         Raises:
@@ -134,13 +135,13 @@ class Loaders:
             self._drop(command)
         return self._new(command)
 
-    def done(self, command: Command) -> None:
+    def done(self, command: LoaderCommand) -> None:
         """Finish with the model of the last `session`."""
         session = self._kept.get(command)
         if session is not None and not session.forks:
             self._drop(command)
 
-    def _new(self, command: Command) -> Session:
+    def _new(self, command: LoaderCommand) -> Session:
         early, self._early = self._early, None
         if early is not None and early.loader == command.program and not command.emulator:
             session = early
@@ -160,7 +161,7 @@ class Loaders:
                 self._keep(command, session)
         return session
 
-    def _few_threads(self, command: Command) -> tuple[str, ...]:
+    def _few_threads(self, command: LoaderCommand) -> tuple[str, ...]:
         """The variable that limits a loader's threads, unless the user has set it."""
         name = "OMP_NUM_THREADS"
         named = {each.partition("=")[0] for each in command.environment}
@@ -170,14 +171,14 @@ class Loaders:
             else (f"{name}={self._threads}",)
         )
 
-    def _keep(self, command: Command, session: Session) -> None:
+    def _keep(self, command: LoaderCommand, session: Session) -> None:
         with self._lock:
             self._open.add(session)
             self._kept[command] = session
             if self._stopped:
                 session.kill()
 
-    def _drop(self, command: Command) -> None:
+    def _drop(self, command: LoaderCommand) -> None:
         with self._lock:
             session = self._kept.pop(command, None)
             if session is not None:

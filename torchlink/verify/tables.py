@@ -22,7 +22,7 @@ from torchlink.verify.tasks import fits
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torchlink.settings import Reader
+    from torchlink.settings import TableReader
     from torchlink.verify.tasks import ModelTask
 
 KEYS = ("path", "inputs", "expect", "atol", "rtol", "device", "method", "library", "timeout", "skip")
@@ -96,7 +96,7 @@ def parse(text: str, path: Path) -> ModelTables:
     )
 
 
-def _table(reader: Reader, value: object, where: str, base: str) -> ModelTable:
+def _table(reader: TableReader, value: object, where: str, base: str) -> ModelTable:
     table = reader.table(value, where)
     reader.check_keys(table, KEYS, where)
     pattern = reader.text(table, where, "path")
@@ -131,7 +131,7 @@ def _input(text: str, base: str) -> str:
     return f"@{os.path.join(base, text[1:])}" if text.startswith("@") else text  # noqa: PTH118 - text
 
 
-def _number(reader: Reader, value: object, key: str, *, zero: bool) -> float:
+def _number(reader: TableReader, value: object, key: str, *, zero: bool) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         reader.wrong(
             key, f"must be a number, not {settings.kind_of(value)}", f"Write {key.rpartition('.')[2]} = 1."

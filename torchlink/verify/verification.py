@@ -23,7 +23,7 @@ from torchlink.verify.options import DEFAULTS
 from torchlink.verify.programs import COMPILED, TORCHSCRIPT, plan_for, program_of, run_one
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.sanity import check_building, check_options, check_values
-from torchlink.verify.scheduling import Command, Loaders, in_turn, processors, workers_for
+from torchlink.verify.scheduling import LoaderCommand, Loaders, in_turn, processors, workers_for
 from torchlink.verify.tasks import ModelTask, gather
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
     from torchlink.plan import LinkPlan
     from torchlink.verify.comparing.expected import Expectation
-    from torchlink.verify.comparing.references import Reference
+    from torchlink.verify.comparing.references import ReferenceRun
     from torchlink.verify.options import VerifyOptions
     from torchlink.verify.remote.dispatch import Dispatch, Remote
     from torchlink.verify.result import Shard
@@ -285,13 +285,13 @@ class _Prover(NamedTuple):
     found: Mapping[int, ModelResult]  # what the files are
     requests: Mapping[VerifyOptions, Request]
     libtorch: Libtorch
-    commands: Mapping[str, Command]  # of each program
+    commands: Mapping[str, LoaderCommand]  # of each program
     plans: Mapping[str, LinkPlan]
     hooks: Hooks
 
-    def references(self, waiting: Sequence[int]) -> dict[Reference, set[str]]:
+    def references(self, waiting: Sequence[int]) -> dict[ReferenceRun, set[str]]:
         """The runs that the models are compared with, and the kinds of those models."""
-        found: dict[Reference, set[str]] = {}
+        found: dict[ReferenceRun, set[str]] = {}
         for number in waiting:
             reference = self.requests[self.tasks[number].options].against
             if reference is not None:
@@ -310,7 +310,7 @@ class _Prover(NamedTuple):
         return result
 
 
-def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Reference | None:
+def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> ReferenceRun | None:
     """The other run to compare the models with."""
     if options.against is None:
         return None
@@ -327,14 +327,14 @@ def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> Refe
 
 def requests_of(
     tasks: Sequence[ModelTask], libtorch: Libtorch, hooks: Hooks
-) -> tuple[dict[VerifyOptions, Request], list[Reference]]:
+) -> tuple[dict[VerifyOptions, Request], list[ReferenceRun]]:
     """The requests for the models, by their options, and the runs that they are compared with.
 
     Raises:
         TorchlinkError: as `_request`, and as `reference_for`.
     """
     requests: dict[VerifyOptions, Request] = {}
-    references: dict[tuple[str | None, tuple[str, ...]], Reference | None] = {}
+    references: dict[tuple[str | None, tuple[str, ...]], ReferenceRun | None] = {}
     for task in tasks:
         if task.options not in requests:
             other = (task.options.against, task.options.env)
@@ -344,7 +344,7 @@ def requests_of(
     return requests, [each for each in references.values() if each]
 
 
-def _request(options: VerifyOptions, libtorch: Libtorch, reference: Reference | None) -> Request:
+def _request(options: VerifyOptions, libtorch: Libtorch, reference: ReferenceRun | None) -> Request:
     """The request for models with these options.
 
     Raises:

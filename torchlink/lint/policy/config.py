@@ -77,7 +77,7 @@ def parse(text: str, path: Path, *, rules: Collection[str] = ()) -> LintConfig:
     )
 
 
-class _LintReader(settings.Reader):
+class _LintReader(settings.TableReader):
     """Reads values from lint's tables; errors name the file and the key."""
 
     def __init__(self, path: Path, rules: Collection[str]) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torchlink.errors import ForwardFailedError
 from torchlink.verify.benching.figures import Batch, Bench, BenchRequest, Case, Figures, sized
 from torchlink.verify.benching.settings import notes_on, settings_of
-from torchlink.verify.comparing.references import Benched, Call
+from torchlink.verify.comparing.references import Benched, ReferenceCall
 from torchlink.verify.specs import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from torchlink.verify.comparing.references import Reference
+    from torchlink.verify.comparing.references import ReferenceRun
     from torchlink.verify.specs import InputSpec
 
 
@@ -28,7 +28,7 @@ class Measured(NamedTuple):
     names: Sequence[str]  # of the positional ones
     first_ms: float  # the first call of all
     device: str
-    call: Call  # without inputs
+    call: ReferenceCall  # without inputs
     environment: Mapping[str, str]  # of the loader
     emulated: str  # the command that runs the loader, where one does
 
@@ -41,7 +41,7 @@ def words_of(positional: Sequence[InputSpec], keywords: Sequence[tuple[str, Inpu
     return " ".join(words)
 
 
-def measure(model: Measured, request: BenchRequest, reference: Reference | None) -> None:
+def measure(model: Measured, request: BenchRequest, reference: ReferenceRun | None) -> None:
     """Measure in the loader, and where there is another run in that.
 
     Raises:

@@ -16,7 +16,7 @@ from torchlink.errors import (
 )
 from torchlink.verify.comparing.expected import compare_expected
 from torchlink.verify.comparing.golden import place_of, plain, record
-from torchlink.verify.comparing.references import Call
+from torchlink.verify.comparing.references import ReferenceCall
 from torchlink.verify.comparing.values import Comparison, compare_flat, compare_values, value_of
 from torchlink.verify.specs import encoded
 
@@ -133,7 +133,7 @@ class _Checks:
         reference = self.request.against
         if reference is None:
             return None
-        call = Call(
+        call = ReferenceCall(
             self.called.path,
             self.result.kind,
             self.result.device or "cpu",

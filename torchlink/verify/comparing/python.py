@@ -19,7 +19,7 @@ from torchlink.libtorch.machine import is_foreign
 from torchlink.paths import data_dir
 from torchlink.process import which
 from torchlink.verify import failures
-from torchlink.verify.comparing.references import PYTHON, Reference, Timings
+from torchlink.verify.comparing.references import PYTHON, ReferenceRun, Timings
 from torchlink.verify.comparing.values import value_of
 from torchlink.verify.session import LoaderDiedError, Session
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from torchlink.libtorch.facts import Libtorch
-    from torchlink.verify.comparing.references import Benched, Call
+    from torchlink.verify.comparing.references import Benched, ReferenceCall
 
 LINES = 12  # of a Python exception's text that are kept
 IMPORT = 300.0  # seconds for importing torch from a cold disk
@@ -63,7 +63,7 @@ def python_environment() -> dict[str, str]:
     return {**kept, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-class PythonReference(Reference):
+class PythonReference(ReferenceRun):
     """The model loaded by Python.
 
     Args:
@@ -116,7 +116,7 @@ class PythonReference(Reference):
         self.name = f"python (torch {answer['torch']})"
         return session
 
-    def outputs(self, call: Call, raw: Path) -> Any:
+    def outputs(self, call: ReferenceCall, raw: Path) -> Any:
         """As in `Reference`; the tensors of the inputs are exactly the bytes that the loader used."""
         load = _load(call)
         run = {
@@ -134,7 +134,7 @@ class PythonReference(Reference):
                     raise self._raised(answer)
             return value_of(answer["value"], raw)
 
-    def timings(self, call: Call, calls: Sequence[Benched], threads: int) -> Timings:
+    def timings(self, call: ReferenceCall, calls: Sequence[Benched], threads: int) -> Timings:
         """As for every reference."""
         with self._fresh(lambda: self._started(PYTHON), call.timeout) as session:
 
@@ -174,7 +174,7 @@ class PythonReference(Reference):
         )
 
 
-def _load(call: Call) -> dict[str, Any]:
+def _load(call: ReferenceCall) -> dict[str, Any]:
     """What Python is asked, to load a model."""
     return {
         "do": "load",

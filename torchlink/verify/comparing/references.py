@@ -15,12 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from torchlink.errors import (
-    DeviceError,
-    ReferenceFailedError,
-    TorchlinkError,
-    UsageError,
-)
+from torchlink.errors import DeviceError, ReferenceFailedError, TorchlinkError, UsageError
 from torchlink.paths import data_dir
 from torchlink.verify import failures
 from torchlink.verify.comparing.values import value_of
@@ -33,13 +28,14 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
 
+
 Build: TypeAlias = "Callable[[Libtorch, str], tuple[Path, Sequence[str]]]"
 
 PYTHON = "python"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ReferenceCall:
     """A call made by the loader, to be repeated by another run."""
 
     path: Path  # the model
@@ -74,7 +70,7 @@ class Timings(NamedTuple):
     settings: Mapping[str, Any]
 
 
-class Reference(ABC):
+class ReferenceRun(ABC):
     """Another run of the same model with the same inputs; thread-safe."""
 
     def __init__(self) -> None:
@@ -88,7 +84,7 @@ class Reference(ABC):
         self._starter = ThreadPoolExecutor(1)
 
     @abstractmethod
-    def outputs(self, call: Call, raw: Path) -> Any:
+    def outputs(self, call: ReferenceCall, raw: Path) -> Any:
         """Return what the model returns in the other run.
 
         Args:
@@ -104,7 +100,7 @@ class Reference(ABC):
         """A new process for a kind of model."""
 
     @abstractmethod
-    def timings(self, call: Call, calls: Sequence[Benched], threads: int) -> Timings:
+    def timings(self, call: ReferenceCall, calls: Sequence[Benched], threads: int) -> Timings:
         """Time calls of a model in a process that has run nothing before.
 
         Args:
@@ -231,7 +227,7 @@ class Reference(ABC):
             self._drop(session)
 
 
-class LoaderReference(Reference):
+class LoaderReference(ReferenceRun):
     """The model in a reference loader: with another libtorch, or on another device.
 
     Args:
@@ -283,7 +279,7 @@ class LoaderReference(Reference):
         session.unlimited()
         return session.forks
 
-    def outputs(self, call: Call, raw: Path) -> Any:
+    def outputs(self, call: ReferenceCall, raw: Path) -> Any:
         """As in `Reference`; random inputs are the same in every loader."""
         if call.kind != "torchscript" and self.device:
             raise DeviceError(
@@ -303,7 +299,7 @@ class LoaderReference(Reference):
                     raise self._refused(answer)
             return value_of(answer["value"], raw)
 
-    def timings(self, call: Call, calls: Sequence[Benched], threads: int) -> Timings:
+    def timings(self, call: ReferenceCall, calls: Sequence[Benched], threads: int) -> Timings:
         """As for every reference."""
         program, emulator = self._program(call.kind)
         with self._fresh(
@@ -322,7 +318,7 @@ class LoaderReference(Reference):
             events = [ask(f"bench {each.warmup} {each.runs} {each.seconds:g} {each.words}") for each in calls]
             return Timings(load, events, settings)
 
-    def _bringing(self, call: Call) -> list[str]:
+    def _bringing(self, call: ReferenceCall) -> list[str]:
         """The commands that bring the model in."""
         commands = [f"library {encoded(str(library.absolute()))}" for library in call.libraries]
         commands += [self._loading(command) for command in call.loading]
@@ -341,7 +337,7 @@ class LoaderReference(Reference):
         return ReferenceFailedError(f"{self.name}: {error.message}", error.hint, error.details)
 
 
-def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequence[str]) -> Reference:
+def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequence[str]) -> ReferenceRun:
     """The run that `--against` names.
 
     Args:

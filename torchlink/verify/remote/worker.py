@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import Libtorch
     from torchlink.plan import LinkPlan
-    from torchlink.verify.comparing.references import Reference
+    from torchlink.verify.comparing.references import ReferenceRun
     from torchlink.verify.options import VerifyOptions
     from torchlink.verify.remote.identity import Identity
     from torchlink.verify.remote.units import Unit
     from torchlink.verify.result import ModelResult, Request
-    from torchlink.verify.scheduling import Command
+    from torchlink.verify.scheduling import LoaderCommand
 
 IDLE = 5.0  # seconds without a model after which the loaders are ended
 
@@ -59,10 +59,10 @@ class _Bench:
         self._building = unit.building
         self._plan, self._tool = link_plan(self.libtorch, unit.building)
         self._emulator = emulator_of(self.libtorch, self._tool)
-        self._programs: dict[str, tuple[LinkPlan, Command]] = {}
+        self._programs: dict[str, tuple[LinkPlan, LoaderCommand]] = {}
         self._lock = threading.Lock()
 
-    def program(self, program: str) -> tuple[LinkPlan, Command]:
+    def program(self, program: str) -> tuple[LinkPlan, LoaderCommand]:
         """How a program is linked and started; it is built where it is not there."""
         with self._lock:
             if program not in self._programs:
@@ -109,7 +109,7 @@ class _Kept(NamedTuple):
 
     key: tuple[object, ...]
     request: Request
-    references: list[Reference]
+    references: list[ReferenceRun]
 
 
 class _Own:
