@@ -77,7 +77,11 @@ torch._inductor.aoti_compile_and_package(exported, package_path=f"{sys.argv[1]}/
 
 def built(factory: pytest.TempPathFactory) -> Path:
     """Return the directory of the project, built and tested by its own commands."""
-    present = {path for path in HEADERS if any((Path(root) / path).is_file() for root in ("/usr/include", *_multiarch()))}
+    present = {
+        path
+        for path in HEADERS
+        if any((Path(root) / path).is_file() for root in ("/usr/include", *_multiarch()))
+    }
     missing = sorted(set(HEADERS) - present)
     if missing:
         unmet(" and ".join(missing))

@@ -182,7 +182,14 @@ WRONG_VALUES = [
     '[{"type":"dict","value":[["a",1],[1,1]]}]',
     '[{"type":"scalar","data_type":"uint8","value":256}]',
 ]  # fmt: skip
-WRONG_BYTES = [b"\xff\xfe", b"\0", b'["\xc0\x80"]', b'["\xed\xa0\x80"]', b'["' + b"\x01" + b'"]', b'["\\ud800"]']
+WRONG_BYTES = [
+    b"\xff\xfe",
+    b"\0",
+    b'["\xc0\x80"]',
+    b'["\xed\xa0\x80"]',
+    b'["' + b"\x01" + b'"]',
+    b'["\\ud800"]',
+]
 WRONG_PATHS = [
     "/serve",
     "/serve?",

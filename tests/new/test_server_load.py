@@ -76,7 +76,9 @@ def test_memory_stays_flat(project: Path, tmp_path: Path) -> None:
 
         def until_answered(count: int) -> int:
             while server.metric('server_requests_total{route="/predictions",code="200"}') < count:
-                subprocess.run([wrk, "-t1", "-c64", "-d1s", "-s", script, url], check=True, capture_output=True)
+                subprocess.run(
+                    [wrk, "-t1", "-c64", "-d1s", "-s", script, url], check=True, capture_output=True
+                )
             return resident(server)
 
         before = until_answered(20_000)
@@ -87,7 +89,9 @@ def test_memory_stays_flat(project: Path, tmp_path: Path) -> None:
 def test_64_clients_load_a_cold_model_once(project: Path) -> None:
     with serving(project, project / "models") as server:
         with ThreadPoolExecutor(64) as pool:
-            answers = list(pool.map(lambda _: server.ask("/predictions/large", _rows(1024)).status, range(64)))
+            answers = list(
+                pool.map(lambda _: server.ask("/predictions/large", _rows(1024)).status, range(64))
+            )
         assert answers == [200] * 64
         assert server.metric('server_model_loads_total{model="large.pt"}') == 1
 
@@ -220,7 +224,9 @@ def test_killed_in_the_middle_and_started_again_it_is_right(project: Path) -> No
     with serving(project, project / "models") as server:
         first = server.ask("/predictions/linear", ONE).json
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(lambda: pytest.raises((OSError, http.client.HTTPException), load, server, 200_000))
+            loading = pool.submit(
+                lambda: pytest.raises((OSError, http.client.HTTPException), load, server, 200_000)
+            )
             until(lambda: server.metric('server_requests_total{route="/predictions",code="200"}') > 500)
             server.process.kill()
             loading.result()
