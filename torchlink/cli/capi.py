@@ -13,7 +13,11 @@ from torchlink.plan import PlanOptions
 from torchlink.shown import quoted, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torchlink.compilation.capi import CApi
+    from torchlink.libtorch.facts import Libtorch
+    from torchlink.plan import LinkPlan
 
 EPILOG = """\b
 Examples:
@@ -45,45 +49,50 @@ def capi(arguments: CApiArguments) -> int:
     TorchScript models and AOTInductor packages, without a C++ compiler or libtorch's headers. The library is compiled
     once for each libtorch, and cached.
     """
-    from torchlink import atomic
-    from torchlink.compilation.capi import c_api
+    from torchlink.compilation.capi import write
     from torchlink.libtorch.tree import check_unpacked
-    from torchlink.plan import make_plan
-    from torchlink.projects.writing import write_project
-    from torchlink.toolchain.compiler import find_compiler
-    from torchlink.toolchain.cross import default_compiler
 
     found = locate(arguments.libtorch, arguments.python)
     check_unpacked(found)
-    compiler = (
-        find_compiler(arguments.compiler)
-        if arguments.compiler
-        else default_compiler(found) or find_compiler()
+    made, plan = build(
+        found, arguments.plan, arguments.compiler, arguments.directory, static=arguments.static
     )
-    plan = make_plan(found, arguments.plan._replace(aoti=True), compiler)
-    directory = arguments.directory
-    made = c_api(
-        plan,
-        compiler,
-        directory.absolute(),
-        static=arguments.static,
-        started=lambda: note("compiling the C API (once for each libtorch) …"),
-    )
-    files = {**made.files, made.file_name: made.library.path.read_bytes()}
-    written = [*write_project(files, directory, force=arguments.force)]
-    if made.link_name != made.file_name:
-        link = directory / made.link_name
-        try:
-            atomic.write_link(link, made.file_name)
-        except OSError as error:
-            raise atomic.unwritable(link, error) from error
-        written.append(link)
-    print_result(made, directory, written, json=arguments.json)
+    written = write(made, arguments.directory, force=arguments.force)
+    print_result(made, arguments.directory, written, json=arguments.json)
     print_notes(plan)
     return 0
 
 
-def print_result(made: CApi, directory: Path, written: list[Path], *, json: bool) -> None:
+def build(
+    found: Libtorch, wanted: PlanOptions, command: str | None, directory: Path, *, static: bool = False
+) -> tuple[CApi, LinkPlan]:
+    """Build the C API for a directory, or take it from the cache; return the plan that it was built with, too.
+
+    Args:
+        found: the libtorch.
+        wanted: options of the plan.
+        command: the compiler's; None: the default one.
+        directory: where it will be.
+        static: an archive instead of a shared library.
+    """
+    from torchlink.compilation.capi import c_api
+    from torchlink.plan import make_plan
+    from torchlink.toolchain.compiler import find_compiler
+    from torchlink.toolchain.cross import default_compiler
+
+    compiler = find_compiler(command) if command else default_compiler(found) or find_compiler()
+    plan = make_plan(found, wanted._replace(aoti=True), compiler)
+    made = c_api(
+        plan,
+        compiler,
+        directory.absolute(),
+        static=static,
+        started=lambda: note("compiling the C API, once for each libtorch …"),
+    )
+    return made, plan
+
+
+def print_result(made: CApi, directory: Path, written: Sequence[Path], *, json: bool) -> None:
     """Print what was written, and a command that uses it."""
     if json:
         import json as json_format

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink import atomic
 from torchlink.compilation.loader import built
 from torchlink.compilation.recipe import Recipe, source_dir
 from torchlink.emit import cxx, pkg_config, quoting
 from torchlink.errors import LibtorchUnusableError
 from torchlink.libtorch.version import release
 from torchlink.paths import data_dir
+from torchlink.projects.writing import write_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +75,25 @@ def c_api(
         f"{NAME}.pc": pc_file(plan, directory, static=static),
     }
     return CApi(library, files, STATIC if static else SHARED, STATIC if static else SONAME)
+
+
+def write(made: CApi, directory: Path, *, force: bool = False) -> tuple[Path, ...]:
+    """Write the C API to a directory, and return the files.
+
+    Raises:
+        WouldOverwriteError: a file has other content and `force` is off; nothing was written.
+        FileError: the directory cannot be written.
+    """
+    files = {**made.files, made.file_name: made.library.path.read_bytes()}
+    written = write_project(files, directory, force=force)
+    if made.link_name == made.file_name:
+        return written
+    link = directory / made.link_name
+    try:
+        atomic.write_link(link, made.file_name)
+    except OSError as error:
+        raise atomic.unwritable(link, error) from error
+    return (*written, link)
 
 
 def recipe(plan: LinkPlan, compiler: Compiler, *, static: bool) -> Recipe:

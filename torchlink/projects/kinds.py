@@ -7,7 +7,8 @@ A kind.toml:
     summary = "A program in Nim that runs a model"
     commands = ["…", "…", "…"]   # shell lines that build, test and run it, from inside its directory
     serves = false               # true: the last command keeps running
-    build = "nim"                # "cmake", "nim", "python": which files of a build tool are added
+    build = "nim"                # "cmake", "nim", "python": whose files are added; "own": all are in the directory
+    capi = false                 # true: it calls libtorch through the C API, which is built into .torchlink/capi
     name = "default:app"         # "fixed:X": always X; "default:X": X without --name; "directory": DIR's without --name
     form = "cmake"               # a valid name: "cmake" (of a target), "identifier" (in C++ and Python), "nim"
     libtorch = "1.10"            # the oldest libtorch that it builds with
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DESCRIPTION = "kind.toml"
-BUILDS = ("cmake", "nim", "python")
+BUILDS = ("cmake", "nim", "python", "own")
 FORMS = ("cmake", "identifier", "nim")
 
 
@@ -45,6 +46,7 @@ class Kind(NamedTuple):
     commands: tuple[str, ...]
     serves: bool
     build: str  # one of BUILDS
+    capi: bool
     naming: str  # "fixed:NAME", "default:NAME" or "directory"
     form: str  # one of FORMS
     libtorch: str | None  # the oldest release that it builds with
@@ -92,6 +94,7 @@ def _read(file: Path) -> Kind:
         commands=tuple(table["commands"]),
         serves=table.get("serves", False),
         build=table["build"],
+        capi=table.get("capi", False),
         naming=table["name"],
         form=table.get("form", "cmake"),
         libtorch=table.get("libtorch"),
