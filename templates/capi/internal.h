@@ -52,6 +52,9 @@ struct tm_model {
   virtual ~tm_model() = default;
   virtual c10::IValue call(const std::string& method, Values arguments, const Keywords& keywords) const = 0;
 
+  // A shape that fits many models of this kind; see tm_model_example_shape.
+  virtual std::vector<int64_t> example_shape(size_t index) const = 0;
+
   std::vector<Method> methods; // filled when the model is loaded, unchanged afterwards
 
   const Method& method(const char* name) const {

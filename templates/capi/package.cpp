@@ -14,15 +14,17 @@
 #include <iostream>
 #include <sstream>
 
+#include "aoti_inputs.h"
 #include "aoti_spec.h"
 
 namespace {
 
+std::mutex errors_mutex; // of std::cerr, while its text is kept
+
 // A package throws inside its library; libtorch throws again without the sentence, which the library has printed on
 // std::cerr. What has failed is run once more to read it, by one thread at a time.
 std::string reason(torch::inductor::AOTIModelContainerRunner& runner, std::vector<at::Tensor> tensors, const std::string& otherwise) {
-  static std::mutex mutex;
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(errors_mutex);
   std::ostringstream kept;
   std::streambuf* const before = std::cerr.rdbuf(kept.rdbuf());
   try {
@@ -35,6 +37,17 @@ std::string reason(torch::inductor::AOTIModelContainerRunner& runner, std::vecto
   if (at == std::string::npos) return otherwise;
   const std::string sentence = text.substr(at + 7);
   return sentence.substr(0, sentence.find('\n'));
+}
+
+// The shape that a package asks of an input, found out by calling it with tensors that it rejects.
+std::vector<int64_t> asked_shape(torch::inductor::AOTIModelContainerRunner& runner, size_t inputs, size_t index) {
+  const std::lock_guard<std::mutex> lock(errors_mutex);
+  const JsonValue all = JsonValue::read(inputs_of(runner, c10::Device(c10::DeviceType::CPU), inputs));
+  std::vector<int64_t> sizes;
+  const JsonValue* const shape = index < all.items.size() ? all.items[index].find("shape") : nullptr;
+  if (shape == nullptr) throw Failure(TM_ERROR_ARGUMENT, "the package has no input number " + std::to_string(index));
+  for (const JsonValue& size : shape->items) sizes.push_back(std::atoll(size.text.c_str()));
+  return sizes;
 }
 
 struct PackagedModel : tm_model {
@@ -54,6 +67,11 @@ struct PackagedModel : tm_model {
       for (const c10::IValue& key : taken.parts[1].keys) add(forward, key.toStringRef(), true);
     }
     methods.push_back(std::move(forward));
+  }
+
+  std::vector<int64_t> example_shape(size_t index) const override {
+    const size_t inputs = has_spec ? taken.leaves() : index + 1;
+    return asked_shape(*runner, inputs, index < inputs ? index : 0);
   }
 
   c10::IValue call(const std::string& name, Values arguments, const Keywords& keywords) const override {

@@ -118,6 +118,17 @@ struct ScriptModel : tm_model {
     return (*function)(std::move(stack), named);
   }
 
+  // By the first weight: a convolution's is [out, in, …], a linear layer's [out, in].
+  std::vector<int64_t> example_shape(size_t) const override {
+    for (const at::Tensor& weight : module.parameters()) {
+      if (weight.dim() == 5) return {1, weight.size(1), 16, 112, 112};
+      if (weight.dim() == 4) return {1, weight.size(1), 224, 224};
+      if (weight.dim() == 3) return {1, weight.size(1), 64};
+      if (weight.dim() == 2) return {1, weight.size(1)};
+    }
+    return {1, 4};
+  }
+
   torch::jit::Module module;
 };
 

@@ -17,6 +17,7 @@
 #include <torch/csrc/api/include/torch/version.h>
 #endif
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -370,6 +371,20 @@ tm_status tm_model_return_type(const tm_model* model, const char* method, const 
     need(method, "the method");
     need(type, "the out parameter");
     *type = model->method(method).returns.c_str();
+  });
+}
+
+tm_status tm_model_example_shape(const tm_model* model, const char* method, size_t index, int64_t* shape, int32_t* dimensions) {
+  return guarded([&] {
+    const Method::Argument& argument = argument_at(model, method, index);
+    need(shape, "the shape");
+    need(dimensions, "the out parameter");
+    const bool tensor = argument.type == "Tensor" || argument.type == "Optional[Tensor]" || argument.type == "Any";
+    if (!tensor) throw Failure(TM_ERROR_TYPE, "the argument " + argument.name + " is of the type " + argument.type + ", not Tensor");
+    const std::vector<int64_t> sizes = model->example_shape(index);
+    if (sizes.size() > TM_MOST_DIMENSIONS) throw Failure(TM_ERROR_UNSUPPORTED, "the argument " + argument.name + " has too many dimensions");
+    std::copy(sizes.begin(), sizes.end(), shape);
+    *dimensions = static_cast<int32_t>(sizes.size());
   });
 }
 

@@ -150,6 +150,14 @@ TM_API tm_status tm_model_argument_default(const tm_model *model, const char *me
 /* The type that a method returns, as TorchScript writes it; "Any" for a package. */
 TM_API tm_status tm_model_return_type(const tm_model *model, const char *method, const char **type);
 
+/*
+ * A shape that the tensor argument number `index` may have, for first programs and smoke tests: a guess from the model's weights, or
+ * what a package says of its input. `shape` has room for TM_MOST_DIMENSIONS sizes. TM_ERROR_TYPE where the argument is no tensor.
+ */
+#define TM_MOST_DIMENSIONS 64
+TM_API tm_status tm_model_example_shape(const tm_model *model, const char *method, size_t index, int64_t *shape,
+                                        int32_t *dimensions);
+
 /* Call forward with `count` positional arguments; missing ones take their defaults. */
 TM_API tm_status tm_model_forward(const tm_model *model, const tm_value *const *arguments, size_t count, tm_value **result);
 /* Call any method, also with keyword arguments. */

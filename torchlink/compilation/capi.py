@@ -27,7 +27,7 @@ SONAME = f"lib{NAME}.so.1"  # 1: TM_VERSION of torchmodel.h
 SHARED = f"lib{NAME}.so"
 STATIC = f"lib{NAME}.a"
 UNITS = ("torchmodel", "package")  # each a .cpp
-FROM_LOADER = ("api.h", "json.h", "values.h", "aoti_spec.h", "older_values.h")
+FROM_LOADER = ("api.h", "json.h", "values.h", "aoti_spec.h", "aoti_inputs.h", "tensors.h", "older_values.h")
 OLDEST = (2, 0)
 OPTIONS = ("-O2", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden")
 

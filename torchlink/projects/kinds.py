@@ -16,6 +16,7 @@ A kind.toml:
     lint = ["build/{name}"]      # the binaries that its CI lints, after a build
     variants = []                # options of `new` that change it; the first is the default
     model = "model.pt"           # where the bundled model goes; "": none
+    tools = ["nim"]              # the programs that build and run it, besides a C++ compiler and CMake
     system = ["nlohmann-json3-dev"]  # Debian packages that the build needs besides a C++ compiler and CMake
 
 `{name}` in commands and lint is the project's name.
@@ -53,6 +54,7 @@ class Kind(NamedTuple):
     aoti: bool
     lint: tuple[str, ...]
     variants: tuple[str, ...]
+    tools: tuple[str, ...]
     system: tuple[str, ...]
     model: str
     directory: Path  # of its files
@@ -101,6 +103,7 @@ def _read(file: Path) -> Kind:
         aoti=table.get("aoti", False),
         lint=tuple(table.get("lint", ())),
         variants=tuple(table.get("variants", ())),
+        tools=tuple(table.get("tools", ())),
         system=tuple(table.get("system", ())),
         model=table.get("model", "model.pt"),
         directory=file.parent,

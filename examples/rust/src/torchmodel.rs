@@ -25,10 +25,22 @@ mod ffi {
         pub is_cpu: i32,
     }
 
+    #[repr(C)]
+    pub struct Argument {
+        pub name: *const c_char,
+        pub type_: *const c_char,
+        pub default_text: *const c_char,
+        pub has_default: i32,
+        pub keyword_only: i32,
+    }
+
     extern "C" {
         pub fn tm_last_error() -> *const c_char;
         pub fn tm_model_load(path: *const c_char, device: *const c_char, model: *mut *mut Model) -> i32;
         pub fn tm_model_free(model: *mut Model) -> i32;
+        pub fn tm_model_argument_count(model: *const Model, method: *const c_char, count: *mut usize) -> i32;
+        pub fn tm_model_argument(model: *const Model, method: *const c_char, index: usize, argument: *mut Argument) -> i32;
+        pub fn tm_model_example_shape(model: *const Model, method: *const c_char, index: usize, shape: *mut i64, dimensions: *mut i32) -> i32;
         pub fn tm_model_forward(model: *const Model, arguments: *const *const Value, count: usize, result: *mut *mut Value) -> i32;
         pub fn tm_value_none(value: *mut *mut Value) -> i32;
         pub fn tm_value_bool(boolean: i32, value: *mut *mut Value) -> i32;
@@ -47,6 +59,7 @@ mod ffi {
         pub fn tm_value_key(dict: *const Value, index: usize, key: *mut *mut Value) -> i32;
         pub fn tm_tensor_copy(data: *const c_void, dtype: i32, shape: *const i64, dimensions: i32, strides: *const i64, value: *mut *mut Value) -> i32;
         pub fn tm_tensor_get_info(value: *const Value, info: *mut TensorInfo) -> i32;
+        pub fn tm_tensor_to_dtype(value: *const Value, dtype: i32, result: *mut *mut Value) -> i32;
         pub fn tm_tensor_to_cpu(value: *const Value, result: *mut *mut Value) -> i32;
     }
 }
@@ -67,6 +80,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+const FORWARD: &str = "forward\0";
 
 fn check(status: i32) -> Result<()> {
     if status == 0 {
@@ -205,6 +220,11 @@ impl Value {
         Ok(unsafe { slice::from_raw_parts(info.data.cast::<T>(), info.elements as usize) }.to_vec())
     }
 
+    /// The elements of a tensor of any real type, converted.
+    pub fn to_f64(&self) -> Result<Vec<f64>> {
+        made(|out| unsafe { ffi::tm_tensor_to_dtype(self.0, f64::DTYPE, out) })?.to_vec()
+    }
+
     /// The items of a list, a tuple or a dict.
     pub fn items(&self) -> Result<Vec<Value>> {
         let mut length = 0;
@@ -277,6 +297,25 @@ impl Model {
         let mut handle = ptr::null_mut();
         check(unsafe { ffi::tm_model_load(path.as_ptr(), device.as_ptr(), &mut handle) })?;
         Ok(Model(handle))
+    }
+
+    /// A shape for each argument of forward that has no default: a guess from the weights.
+    pub fn example_shapes(&self) -> Result<Vec<Vec<i64>>> {
+        let forward = FORWARD.as_ptr().cast::<c_char>();
+        let mut count = 0;
+        check(unsafe { ffi::tm_model_argument_count(self.0, forward, &mut count) })?;
+        let mut shapes = Vec::new();
+        for index in 0..count {
+            let mut argument = std::mem::MaybeUninit::<ffi::Argument>::uninit();
+            check(unsafe { ffi::tm_model_argument(self.0, forward, index, argument.as_mut_ptr()) })?;
+            if unsafe { argument.assume_init() }.has_default != 0 {
+                break;
+            }
+            let (mut shape, mut dimensions) = ([0; 64], 0);
+            check(unsafe { ffi::tm_model_example_shape(self.0, forward, index, shape.as_mut_ptr(), &mut dimensions) })?;
+            shapes.push(shape[..dimensions as usize].to_vec());
+        }
+        Ok(shapes)
     }
 
     /// Call forward; missing arguments take their defaults.

@@ -12,7 +12,7 @@ from torchlink.settings import toml_document
 
 KEYS = {
     "kind", "language", "summary", "commands", "serves", "build", "name", "form", "libtorch", "aoti", "lint",
-    "variants", "model", "system", "capi",
+    "variants", "model", "system", "capi", "tools",
 }  # fmt: skip
 FILES = sorted(data_dir("examples").glob(f"*/{DESCRIPTION}"))
 
@@ -32,6 +32,7 @@ def a_kind(naming: str, form: str) -> Kind:
         aoti=False,
         lint=(),
         variants=(),
+        tools=(),
         system=(),
         model="",
         directory=Path(),
