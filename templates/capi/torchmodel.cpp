@@ -43,7 +43,6 @@ tm_status failed(tm_status status, const std::string& message) noexcept {
   try {
     last_error = message;
   } catch (...) {
-    last_error.clear();
   }
   return status;
 }
@@ -52,7 +51,6 @@ tm_status failed(tm_status status, const std::string& message) noexcept {
 template <typename Body>
 tm_status guarded(Body body) noexcept {
   try {
-    last_error.clear();
     body();
     return TM_OK;
   } catch (const Failure& failure) {

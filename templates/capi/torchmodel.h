@@ -111,7 +111,7 @@ typedef struct tm_argument {
 TM_API int32_t tm_version(void);
 /* The version of the libtorch that it was built for, such as "2.13.0". */
 TM_API const char *tm_libtorch_version(void);
-/* The message of this thread's last failure, in UTF-8; valid until this thread's next call. "" where there was none. */
+/* The message of this thread's last failure, in UTF-8; valid until its next failure. "" where there was none. */
 TM_API const char *tm_last_error(void);
 
 /* How many threads one operator uses. */
