@@ -2,8 +2,8 @@
 
     python benchmarks/server.py [--rounds N] [--seconds S] [--server build/server]
 
-Needs wrk, cpp-httplib and nlohmann/json (Debian packages), and `uvicorn[standard]`. Everything runs at the same time scale, in
-turns; medians count.
+Needs wrk, cpp-httplib and nlohmann/json (Debian packages), and `uvicorn[standard]`. All are measured in turns;
+medians count.
 """
 
 from __future__ import annotations
@@ -167,25 +167,23 @@ def main() -> None:
     median = {each: 1e6 * statistics.median(found) for each, found in medians.items()}
     part = {each: statistics.median(found[each] for found in parts) for each in parts[0]}
     row = {each: statistics.median(found[each] for found in large) for each in large[0]}
-    print(
-        f"{rate['throughput']:.0f} requests/s at 64 connections; uvicorn {rate['uvicorn']:.0f}, ratio {rate['throughput'] / rate['uvicorn']:.1f}"
-    )
-    print(
-        f"torch-serving's design {rate['torch-serving']:.0f}, ratio {rate['throughput'] / rate['torch-serving']:.2f}"
-    )
-    print(
-        f"GET /ping {rate['ping, 64']:.0f}/s; cpp-httplib {rate['cpp-httplib ping, 64']:.0f}, ratio {rate['ping, 64'] / rate['cpp-httplib ping, 64']:.2f}"
-    )
     alone = part["parsed"] + part["forward"] + part["printed"]
-    print(
-        f"p50 {median['latency']:.0f} us; ping {median['ping']:.0f} us + bare {alone:.1f} us, ratio {median['latency'] / (median['ping'] + alone):.2f}"
+
+    def compare(what: str, ours: float, name: str, other: float, unit: str) -> None:
+        print(f"{what}: {ours:.0f} {unit}; {name}: {other:.0f}; ratio {ours / other:.2f}")
+
+    compare("throughput, 64 connections", rate["throughput"], "uvicorn", rate["uvicorn"], "requests/s")
+    compare("the same", rate["throughput"], "torch-serving's design", rate["torch-serving"], "requests/s")
+    compare(
+        "GET /ping, 64 connections",
+        rate["ping, 64"],
+        "cpp-httplib",
+        rate["cpp-httplib ping, 64"],
+        "requests/s",
     )
-    print(
-        f"matmul {rate['matmul']:.0f}/s, in batches {rate['matmul, batches']:.0f}/s, ratio {rate['matmul, batches'] / rate['matmul']:.2f}"
-    )
-    print(
-        f"a body of 64 numbers read in {row['parsed']:.1f} us; by nlohmann/json {row['nlohmann_parsed']:.1f} us, ratio {row['nlohmann_parsed'] / row['parsed']:.1f}"
-    )
+    compare("p50, 1 connection", median["latency"], "ping and bare", median["ping"] + alone, "us")
+    compare("matmul in batches", rate["matmul, batches"], "alone", rate["matmul"], "requests/s")
+    compare("a body of 64 numbers, nlohmann/json", row["nlohmann_parsed"], "simdjson", row["parsed"], "us")
     print(f"parts of a small request in us: {part}")
     print(f"{arguments.rounds} rounds of {arguments.seconds} s")
 
