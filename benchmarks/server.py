@@ -83,11 +83,14 @@ def started(stack: ExitStack, command: list[str | Path], **environment: str) -> 
 
 
 def compiled(source: Path, out: Path) -> Path:
-    """Build one of the programs next to this script."""
+    """Build one of the programs next to this script, unless it is there."""
+    if out.is_file() and out.stat().st_mtime > source.stat().st_mtime:
+        return out
+    out.parent.mkdir(exist_ok=True)
     flags = subprocess.run(
         [TORCHLINK, "flags", "--cxx"], check=True, capture_output=True, text=True
     ).stdout.split()
-    libraries = ["-lsimdjson", "-lpng", "-ljpeg", "-pthread"]
+    libraries = ["-lsimdjson", "-lpng", "-ljpeg", "-lcpp-httplib", "-pthread"]
     subprocess.run(
         ["c++", "-O3", "-DNDEBUG", f"-I{SOURCES}", source, "-o", out, *flags, *libraries], check=True
     )
@@ -100,6 +103,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--server", type=Path, required=True, help="build/server of a project")
+    parser.add_argument("--build", type=Path, help="where to keep the programs that are compared")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="torchlink-benchmark-") as name, ExitStack() as stack:
         directory = Path(name)
@@ -108,8 +112,9 @@ def main() -> None:
         torch.jit.script(torch.nn.Linear(3, 2).eval()).save(models / "small.pt")
         torch.jit.script(Matmul().eval()).save(models / "matmul.pt")
         load = Load(directory, arguments.seconds)
-        bare = compiled(HERE / "server_bare.cpp", directory / "bare")
-        baseline = compiled(HERE / "server_baseline.cpp", directory / "baseline")
+        programs = arguments.build or directory
+        bare = compiled(HERE / "server_bare.cpp", programs / "bare")
+        baseline = compiled(HERE / "server_baseline.cpp", programs / "baseline")
         ours = started(stack, [arguments.server, "--models", models, "--port", "0"])
         batching = started(
             stack,

@@ -44,7 +44,7 @@ struct Model {
   std::shared_ptr<Servable> servable;
   std::shared_ptr<Batcher> batcher;
   ModelMetrics& metrics;
-  Lately lately;
+  Lately lately{};
 };
 
 struct CacheOptions {
