@@ -97,6 +97,29 @@ def compiled(source: Path, out: Path) -> Path:
     return out
 
 
+def report(
+    rate: dict[str, float], median: dict[str, float], part: dict[str, float], row: dict[str, float]
+) -> None:
+    """Print the ratios."""
+    alone = part["parsed"] + part["forward"] + part["printed"]
+
+    def compare(what: str, ours: float, name: str, other: float, unit: str) -> None:
+        print(f"{what}: {ours:.0f} {unit}; {name}: {other:.0f}; ratio {ours / other:.2f}")
+
+    compare("throughput, 64 connections", rate["throughput"], "uvicorn", rate["uvicorn"], "requests/s")
+    compare("the same", rate["throughput"], "torch-serving's design", rate["torch-serving"], "requests/s")
+    compare(
+        "GET /ping, 64 connections",
+        rate["ping, 64"],
+        "cpp-httplib",
+        rate["cpp-httplib ping, 64"],
+        "requests/s",
+    )
+    compare("p50, 1 connection", median["latency"], "ping and bare", median["ping"] + alone, "us")
+    compare("matmul in batches", rate["matmul, batches"], "alone", rate["matmul"], "requests/s")
+    compare("a body of 64 numbers, nlohmann/json", row["nlohmann_parsed"], "simdjson", row["parsed"], "us")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -172,23 +195,7 @@ def main() -> None:
     median = {each: 1e6 * statistics.median(found) for each, found in medians.items()}
     part = {each: statistics.median(found[each] for found in parts) for each in parts[0]}
     row = {each: statistics.median(found[each] for found in large) for each in large[0]}
-    alone = part["parsed"] + part["forward"] + part["printed"]
-
-    def compare(what: str, ours: float, name: str, other: float, unit: str) -> None:
-        print(f"{what}: {ours:.0f} {unit}; {name}: {other:.0f}; ratio {ours / other:.2f}")
-
-    compare("throughput, 64 connections", rate["throughput"], "uvicorn", rate["uvicorn"], "requests/s")
-    compare("the same", rate["throughput"], "torch-serving's design", rate["torch-serving"], "requests/s")
-    compare(
-        "GET /ping, 64 connections",
-        rate["ping, 64"],
-        "cpp-httplib",
-        rate["cpp-httplib ping, 64"],
-        "requests/s",
-    )
-    compare("p50, 1 connection", median["latency"], "ping and bare", median["ping"] + alone, "us")
-    compare("matmul in batches", rate["matmul, batches"], "alone", rate["matmul"], "requests/s")
-    compare("a body of 64 numbers, nlohmann/json", row["nlohmann_parsed"], "simdjson", row["parsed"], "us")
+    report(rate, median, part, row)
     print(f"parts of a small request in us: {part}")
     print(f"{arguments.rounds} rounds of {arguments.seconds} s")
 

@@ -7,12 +7,13 @@ import gzip
 import json
 import struct
 import subprocess
+import urllib.request
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import needed, program, run_clean
+from tests.conftest import needed, program, run_clean, until
 from tests.new.malformed import INPUT, ONE, WRONG_BYTES, WRONG_INFERENCES, WRONG_PATHS, WRONG_VALUES
 from tests.new.server_tools import TORCHLINK, Server, built, copied, environment, serving, tensor
 
@@ -248,18 +249,42 @@ def test_models_are_loaded_and_unloaded_on_purpose(project: Path, tmp_path: Path
         assert server.ask("/predictions/linear", ONE).status == 200
 
 
-def test_the_page_shows_each_model_and_its_signature(server: Server, tmp_path: Path) -> None:
-    browser = program("chromium")
+def test_the_page_shows_each_model_and_tries_it(server: Server, tmp_path: Path) -> None:
+    connect = needed("websockets.sync.client").connect
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
     assert server.predict("linear", tensor([1, 2, 3], [1, 3])).status == 200
-    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom")
-    address = f"http://127.0.0.1:{server.port}/"
-    dump = subprocess.run(
-        [browser, *options, f"--user-data-dir={tmp_path}", address],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert "<h2>linear</h2>" in dump.stdout
-    assert "<td>output0</td><td>FP32</td>" in dump.stdout
-    assert "linear.pt, loaded, pytorch_torchscript" in dump.stdout
+    command = [program("chromium"), *options, f"--user-data-dir={tmp_path}", "about:blank"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+        try:
+            address = tmp_path / "DevToolsActivePort"
+            until(lambda: address.is_file() and address.read_text().count("\n") == 1)
+            port = address.read_text().split()[0]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as listed:
+                (page,) = [each for each in json.load(listed) if each["type"] == "page"]
+            with connect(page["webSocketDebuggerUrl"], max_size=None) as socket:
+
+                def call(method: str, **parameters: object) -> Any:
+                    socket.send(json.dumps({"id": 1, "method": method, "params": parameters}))
+                    while True:
+                        answer = json.loads(socket.recv(60))
+                        if answer.get("id") == 1:
+                            return answer["result"]
+
+                def evaluated(expression: str) -> Any:
+                    return call("Runtime.evaluate", expression=expression)["result"].get("value")
+
+                call("Page.navigate", url=f"http://127.0.0.1:{server.port}/")
+                part = "[...document.querySelectorAll('section')].find(each => each.innerText.startsWith('linear'))"
+                until(lambda: evaluated(f"{part}.querySelectorAll('td').length === 8"))
+                text = evaluated(f"{part}.innerText")
+                assert "linear.pt, loaded, pytorch_torchscript" in text
+                assert "output0\tFP32" in text
+                given = json.dumps(json.dumps([tensor([1, 2, 3], [1, 3])]))
+                evaluated(f"{part}.querySelector('details').open = true")
+                evaluated(f"{part}.querySelector('textarea').value = {given}")
+                evaluated(f"{part}.querySelector('details button').click()")
+                until(
+                    lambda: '"shape":[1,2]' in (evaluated(f"{part}.querySelector('pre').textContent") or "")
+                )
+        finally:
+            browser.kill()
