@@ -61,7 +61,16 @@ class Load:
         """Return requests per second, and the median latency in seconds."""
         script = self.directory / "post.lua"
         script.write_text(f"wrk.method = 'POST'\nwrk.body = '{posted}'\n" if posted else "")
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{self.seconds}s", "--latency", "-s", script, url]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{self.seconds}s",
+            "--latency",
+            "-s",
+            str(script),
+            url,
+        ]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         if "Non-2xx" in text or "Socket errors" in text:
             sys.exit(f"{url}: {text}")
@@ -183,9 +192,9 @@ def main() -> None:
         large: list[dict[str, float]] = []
         for _ in range(arguments.rounds):
             for plan, (url, connections, posted) in plans.items():
-                rate, median = load.run(url, connections, posted)
-                rates[plan].append(rate)
-                medians[plan].append(median)
+                per_second, latency = load.run(url, connections, posted)
+                rates[plan].append(per_second)
+                medians[plan].append(latency)
             for found, model, floats in ((parts, "small", 3), (large, "matmul", 64)):
                 ran = subprocess.run(
                     [bare, models / f"{model}.pt", str(floats)], check=True, capture_output=True, text=True
