@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import shutil
 import struct
 import subprocess
 import urllib.request
@@ -253,7 +254,7 @@ def test_the_page_shows_each_model_and_tries_it(server: Server, tmp_path: Path) 
     connect = needed("websockets.sync.client").connect
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
     assert server.predict("linear", tensor([1, 2, 3], [1, 3])).status == 200
-    command = [program("chromium"), *options, f"--user-data-dir={tmp_path}", "about:blank"]
+    command = [shutil.which("google-chrome") or program("chromium"), *options, f"--user-data-dir={tmp_path}", "about:blank"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
         try:
             address = tmp_path / "DevToolsActivePort"
