@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -89,6 +90,18 @@ def started(stack: ExitStack, command: list[str | Path], **environment: str) -> 
     stack.callback(process.kill)
     assert process.stdout
     return f"http://127.0.0.1:{int(process.stdout.readline().rsplit(':', 1)[1])}"
+
+
+def wait_for(url: str) -> None:
+    """Wait until a server answers."""
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(url).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    sys.exit(f"{url} does not answer")
 
 
 def compiled(source: Path, out: Path) -> Path:
@@ -173,7 +186,7 @@ def main() -> None:
         )
         stack.callback(uvicorn.kill)
         asgi = f"http://127.0.0.1:{socket}"
-        time.sleep(8)  # it imports torch
+        wait_for(f"{asgi}/ping")  # it imports torch
         small, wide = body(3), body(64)
         plans = {
             "throughput": (f"{ours}/predictions/small", 64, small),

@@ -254,7 +254,8 @@ def test_the_page_shows_each_model_and_tries_it(server: Server, tmp_path: Path) 
     connect = needed("websockets.sync.client").connect
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
     assert server.predict("linear", tensor([1, 2, 3], [1, 3])).status == 200
-    command = [shutil.which("google-chrome") or program("chromium"), *options, f"--user-data-dir={tmp_path}", "about:blank"]
+    chrome = shutil.which("google-chrome") or program("chromium")
+    command = [chrome, *options, f"--user-data-dir={tmp_path}", "about:blank"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
         try:
             address = tmp_path / "DevToolsActivePort"
