@@ -32,7 +32,7 @@ function(torchlink_add_python_module target)
   add_library(${target} MODULE ${arg_UNPARSED_ARGUMENTS})
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} Python::Module)
   set_target_properties(${target} PROPERTIES
-    PREFIX "" CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    TORCHLINK_PYTHON_MODULE TRUE PREFIX "" CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   if(arg_STABLE_ABI)
     string(REGEX MATCH "^([0-9]+)[.]([0-9]+)" matched "${arg_STABLE_ABI}")
     if(NOT matched OR arg_STABLE_ABI VERSION_LESS 2.9)
