@@ -139,6 +139,9 @@ def plan(
     rpath: str = "absolute",
     headers: str = "system",
     aoti: bool = False,
+    python_extension: bool = False,
+    tensors: bool = False,
+    python: str | Path | None = None,
     compiler: str | None = None,
 ) -> LinkPlan:
     """Return everything a build needs to know, in no tool's syntax.
@@ -149,6 +152,9 @@ def plan(
         rpath: "absolute", "none" or "origin=DIR" (DIR relative to the program's directory).
         headers: "system" (-isystem) or "after" (-idirafter: after the system's own fmt, protobuf, …).
         aoti: the program loads AOTInductor packages.
+        python_extension: an extension module of Python instead of a program.
+        tensors: torch.Tensor crosses between Python and that module.
+        python: the interpreter that the module is for; if omitted, the one that libtorch is installed for.
         compiler: a C++ compiler command that the plan must suit; if omitted, the preferred C++ standard is used
             unchecked.
 
@@ -165,6 +171,9 @@ def plan(
         rpath=arguments.text(rpath, "rpath"),
         headers=arguments.text(headers, "headers"),
         aoti=arguments.instance(aoti, bool, "aoti", _A_BOOL),
+        python_extension=arguments.instance(python_extension, bool, "python_extension", _A_BOOL),
+        tensors=arguments.instance(tensors, bool, "tensors", _A_BOOL),
+        python=None if python is None else str(arguments.path(python, "python")),
     )
     command = None if compiler is None else arguments.text(compiler, "compiler")
     return make_plan(_libtorch(libtorch), options, find_compiler(command) if command else None)

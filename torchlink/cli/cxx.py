@@ -141,7 +141,7 @@ def prepare(call: CompilerCall, step: Step, *, needed: bool) -> tuple[Compiler, 
     compiler = as_used = find_compiler(call.compiler) if explicit else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
-    plan = make_plan(libtorch, call.plan, as_used)
+    plan = make_plan(libtorch, call.plan._replace(python=call.python), as_used)
     print_notes(plan)
     return compiler, with_abi(plan, step)
 

@@ -23,6 +23,7 @@ Examples:
   torchlink flags --response-file w.rsp && c++ main.cpp -o app @w.rsp
   c++ -c main.cpp $(torchlink flags --compile)
   torchlink flags --cpu --rpath origin=lib
+  eval c++ module.cpp -o module.so $(torchlink flags --python-extension --tensors --rpath origin=torch/lib)
   torchlink flags --pkg-config > torch.pc
 """
 HEAD = 4096  # bytes of a file that are read to recognise a response file of torchlink's
@@ -38,6 +39,7 @@ OWN_BEGINNINGS = (
     "-Xlinker",
     "/MD",
     "/LIBPATH:",
+    "-shared",
 )
 
 
@@ -79,7 +81,8 @@ def flags(arguments: FlagsArguments) -> int:
         )
     phase = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
     libtorch = locate(arguments.libtorch, arguments.python)
-    plan = plan_for(libtorch, arguments.plan._replace(compiles=phase != "link"), arguments.compiler)
+    wanted = arguments.plan._replace(compiles=phase != "link", python=arguments.python)
+    plan = plan_for(libtorch, wanted, arguments.compiler)
     if arguments.response_file:
         write_response_file(plan, phase, arguments.response_file, force=arguments.force)
     else:

@@ -131,6 +131,16 @@ PLAN = {
         parse=cxx_standard,
         complete=offering("17", "20", "23", "c++17", "c++20", "c++23"),
     ),
+    "python_extension": Option(
+        "--python-extension",
+        "Build an extension module of Python, that of --python or the one that torch is installed for: with its "
+        "headers, without libpython, and with the libraries of libtorch that it uses. CMake: "
+        "torchlink_add_python_module().",
+    ),
+    "tensors": Option(
+        "--tensors",
+        "torch.Tensor crosses between Python and the --python-extension: libtorch_python is linked.",
+    ),
 }
 # Those that a CMake or Nim project has; the others are set in the build tool.
 PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
 TARGET = "torchlink::torch"
+MODULE_LINES = (
+    "# A Python extension module: add_library(app MODULE app.cpp), and",
+    '# set_target_properties(app PROPERTIES PREFIX "" CXX_VISIBILITY_PRESET hidden)',
+)
 
 
 def emit(plan: LinkPlan, phase: str = "both") -> str:
@@ -25,6 +29,7 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
     }
     lines = [
         f"# libtorch {comment(plan.libtorch.version or 'of unknown version')}",
+        *(MODULE_LINES if plan.options.python_extension else ()),
         f"# Then: target_link_libraries(app PRIVATE {TARGET})",
         *(_search_path(plan) if phase != "compile" else ()),
         f"if(NOT TARGET {TARGET})",
@@ -45,6 +50,7 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
         options = [*(f"-U{name}" for name in plan.undefines), *(f"-D{define}" for define in defines)]
     elif defines:
         properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(";".join(defines))
+    options += plan.compile_flags
     after = plan.options.headers == "after"
     if after and plan.all_include_dirs:
         options.append(include_after(plan))
@@ -71,7 +77,10 @@ def _link_properties(plan: LinkPlan) -> dict[str, str]:
     else:  # CMake adds the directory of a library that it recognises to the program's search path
         items = [syntax.unlisted(library) for library in libraries]
     items = [*kept_items(plan), *items, *search_items(plan)]
-    return {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
+    properties = {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
+    if plan.link_flags:
+        properties["INTERFACE_LINK_OPTIONS"] = syntax.quote(";".join(plan.link_flags))
+    return properties
 
 
 def kept_items(plan: LinkPlan) -> list[str]:

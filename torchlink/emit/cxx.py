@@ -44,18 +44,28 @@ def _compile(plan: LinkPlan) -> tuple[str, ...]:
         *(f"-U{name}" for name in plan.undefines),
         *(f"-D{name}={value}" for name, value in plan.defines),
         *(flag for directory in plan.all_include_dirs for flag in (option, str(directory))),
+        *plan.compile_flags,
         f"-std=c++{plan.cxx_standard}",
     )
 
 
 def _link(plan: LinkPlan) -> tuple[str, ...]:
     return (
+        *module_flags(plan),
+        *plan.link_flags,
         *(f"-L{directory}" for directory in plan.library_dirs),
         *(("-Wl,--disable-new-dtags",) if plan.runtime_as_rpath else ()),
         *(flag for entry in plan.runtime_dirs for flag in _for_linker("-rpath", entry)),
         *(flag for directory in plan.linker_dirs for flag in _for_linker("-rpath-link", str(directory))),
         *(flag for library in plan.libraries for flag in _library(plan, library)),
     )
+
+
+def module_flags(plan: LinkPlan) -> tuple[str, ...]:
+    """Return the flags that make a Python extension module, whose undefined symbols the interpreter has."""
+    if not plan.options.python_extension:
+        return ()
+    return ("-bundle", "-undefined", "dynamic_lookup") if plan.platform == "macos" else ("-shared",)
 
 
 def _for_linker(*arguments: str) -> tuple[str, ...]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # The user named the libtorch by one of these: a broken one is an error, and no other is used instead.
 NAMED = ("--libtorch", "--python", "--python front-end", "TORCHLINK_LIBTORCH")
-FRONT_END = "front-end"  # the value of --python for the interpreter that runs pip, build or uv (libtorch/frontend.py)
+FRONT_END = (
+    "front-end"  # the value of --python for the interpreter that runs pip, build or uv (libtorch/frontend.py)
+)
 # Variables with one path each; other tools read them too (tch-rs, torch-sys, upstream's TorchConfig).
 VARIABLES = ("TORCHLINK_LIBTORCH", "LIBTORCH", "TORCH_INSTALL_PREFIX", "Torch_DIR")
 # Where projects that vendor a libtorch unpack it, according to the sources and READMEs of C++, Rust, Go,

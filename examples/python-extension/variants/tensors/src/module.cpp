@@ -1,6 +1,7 @@
-// Functions on torch.Tensor. This header's type casters turn a torch.Tensor into an at::Tensor and back: the same tensor,
+// Functions on torch.Tensor. The type casters of pybind.h turn a torch.Tensor into an at::Tensor and back: the same tensor,
 // with its graph, not a copy.
 #include <ATen/ATen.h>
+#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
 
 namespace {

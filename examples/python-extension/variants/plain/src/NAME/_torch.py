@@ -15,7 +15,8 @@ def installed() -> "tuple[str | None, Path | None]":
     if spec is None or not spec.origin:
         return None, None
     directory = Path(spec.origin).parent
-    found = re.search(r"""^__version__ *(?:: *\w+ *)?= *['"]([^'"]+)""", (directory / "version.py").read_text(), re.M)
+    text = (directory / "version.py").read_text(encoding="utf-8")
+    found = re.search(r"""^__version__ *(?:: *\w+ *)?= *['"]([^'"]+)""", text, re.MULTILINE)
     return (found[1] if found else None), directory
 
 
@@ -31,7 +32,9 @@ def check(package: str) -> None:
             f"Rebuild it (pip install --force-reinstall --no-deps SOURCE), or install torch=={TORCH}."
         )
     if here != built:
-        warnings.warn(f"{package} was built with torch {TORCH}, and torch {version} is installed.", RuntimeWarning, 3)
+        warnings.warn(
+            f"{package} was built with torch {TORCH}, and torch {version} is installed.", RuntimeWarning, 3
+        )
     if directory.parent != Path(__file__).parent.parent:
         # Torch is in another site-packages directory than this package, where the module's search path does not lead.
         import ctypes

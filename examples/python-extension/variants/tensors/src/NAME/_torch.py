@@ -13,7 +13,9 @@ def check(package: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ImportError(f"{package} needs torch, which is not installed: pip install torch=={TORCH}") from None
+        raise ImportError(
+            f"{package} needs torch, which is not installed: pip install torch=={TORCH}"
+        ) from None
     here, built = (re.findall(r"\d+", text)[:3] for text in (torch.__version__, TORCH))
     if here[:2] != built[:2]:
         raise ImportError(
@@ -22,5 +24,7 @@ def check(package: str) -> None:
         )
     if here != built:
         warnings.warn(
-            f"{package} was built with torch {TORCH}, and torch {torch.__version__} is installed.", RuntimeWarning, 3
+            f"{package} was built with torch {TORCH}, and torch {torch.__version__} is installed.",
+            RuntimeWarning,
+            3,
         )
