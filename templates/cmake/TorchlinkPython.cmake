@@ -47,7 +47,12 @@ function(torchlink_add_python_module target)
   endif()
 
   get_property(libraries GLOBAL PROPERTY TORCHLINK_EXTENSION_LIBRARIES)
-  if(arg_TENSORS) # by its path: the target would keep libraries that Python has loaded already
+  if(arg_STABLE_ABI) # only the library with the stable interface; the targets would add others
+    target_include_directories(${target} SYSTEM PRIVATE ${TORCH_INCLUDE_DIRS})
+    get_property(standard GLOBAL PROPERTY TORCHLINK_STANDARD)
+    target_compile_features(${target} PRIVATE cxx_std_${standard})
+    set(libraries "${TORCH_LIBRARY}")
+  elseif(arg_TENSORS) # by its path: the target would keep libraries that Python has loaded already
     target_link_libraries(${target} PRIVATE "$<TARGET_FILE:torch_python>")
     target_compile_definitions(${target} PRIVATE TORCH_EXTENSION_NAME=${target})
   endif()

@@ -89,7 +89,12 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "bundled_dirs": () if plan.options.headers == "after" else plan.include_dirs,
         "cuda_targets": [name for name in CUDA if name in names],
         "cuda_include_dirs": () if plan.options.headers == "after" else plan.cuda_include_dirs,
-        "extension_libraries": [library.name for library in plan.libraries if library.name in names],
+        # Without the target `torch`, which keeps libraries linked.
+        "extension_libraries": [
+            library.name
+            for library in plan.libraries
+            if library.name in names and (library.name != "torch" or main.name == "torch")
+        ],
         "python": plan.libtorch.python,
         "link_items": [
             *cmake.kept_items(plan),
