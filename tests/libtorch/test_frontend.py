@@ -53,6 +53,7 @@ def torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy = build_toy(directory / "torch", companion_dirs=())
     (toy.root / "__init__.py").touch()
     (toy.root / "version.py").write_text("__version__ = '2.13.0'\n")
+    (toy.root / "include" / "c10").mkdir()
     (toy.root / "include" / "ATen").mkdir()
     (toy.root / "include" / "ATen" / "ATen.h").write_text(
         "#if __cplusplus < 201703L\n#error C++17 or later\n#endif\n"
