@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import venv
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.conftest import REPOSITORY, made_once, needed
+from tests.conftest import REPOSITORY, made_once
+from tests.new.environments import site_of, surroundings
 from torchlink.binary.elf import ElfFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.compile, pytest.mark.xdist_group("python-extension")]
-# What `import torch` needs, and pytest, as top-level names in site-packages.
-PACKAGES = (
-    "torch", "torch-", "torchgen", "functorch", "numpy", "filelock", "typing_extensions", "sympy", "mpmath",
-    "networkx", "jinja2", "markupsafe", "fsspec", "setuptools", "pytest", "_pytest", "pluggy", "iniconfig",
-    "packaging", "pygments",
-)  # fmt: skip
 
 
 class Built(NamedTuple):
@@ -42,78 +35,6 @@ class Built(NamedTuple):
     @property
     def module(self) -> Path:
         return next((self.site / self.name).glob("_C*.so"))
-
-
-def site_of(environment: Path) -> Path:
-    return next((environment / "lib").glob("python3*/site-packages"))
-
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with torchlink's wheel, for PIP_FIND_LINKS."""
-    needed("build")
-
-    def make(directory: Path) -> None:
-        words = [sys.executable, "-m", "build", "--wheel", "--outdir", directory, REPOSITORY]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    return made_once(tmp_path_factory, "wheels of torchlink", make)
-
-
-@pytest.fixture(scope="session")
-def torch_environment(tmp_path_factory: pytest.TempPathFactory, torch_root: Path) -> Path:
-    """A fresh environment with pip, pytest and the torch of these tests, hard-linked."""
-
-    def make(directory: Path) -> None:
-        venv.create(directory, with_pip=True)
-        site = site_of(directory)
-        for entry in torch_root.parent.iterdir():
-            name = entry.name.lower()
-            if not any(
-                name == each or name.startswith((f"{each.rstrip('-')}-", f"{each}.")) for each in PACKAGES
-            ):
-                continue
-            if (site / entry.name).exists():
-                continue
-            if entry.is_dir():
-                shutil.copytree(entry, site / entry.name, copy_function=link, symlinks=True)
-            else:
-                link(entry, site / entry.name)
-
-    return made_once(tmp_path_factory, "an environment with torch", make)
-
-
-def link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
-
-
-@pytest.fixture(scope="session")
-def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment with pip and without torch."""
-    return made_once(tmp_path_factory, "an environment", lambda made: venv.create(made, with_pip=True))
-
-
-def surroundings(environment: Path, wheels: Path, **variables: str) -> dict[str, str]:
-    """The variables of a shell in which an environment is active."""
-    links = " ".join(filter(None, (wheels.as_uri(), os.environ.get("PIP_FIND_LINKS"))))
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("PIP_", "SSL_", "HTTP", "REQUESTS_"))
-    }
-    return {
-        **kept,
-        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "HOME": os.environ["HOME"],
-        "VIRTUAL_ENV": str(environment),
-        "PIP_FIND_LINKS": links,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        **variables,
-    }
 
 
 def shell(command: str, project: Path, environment: Path, wheels: Path, **variables: str) -> str:
