@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PACKAGES = (
     "torch", "torch-", "torchgen", "functorch", "numpy", "filelock", "typing_extensions", "sympy", "mpmath",
     "networkx", "jinja2", "markupsafe", "fsspec", "setuptools", "pytest", "_pytest", "pluggy", "iniconfig",
-    "packaging", "pygments",
+    "packaging", "pygments", "build", "pyproject_hooks",
 )  # fmt: skip
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
+import venv
+import zipfile
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.conftest import REPOSITORY, made_once
+from tests.conftest import REPOSITORY, made_once, program
 from tests.new.environments import site_of, surroundings
 from torchlink.binary.elf import ElfFile
 
@@ -160,3 +165,53 @@ def test_another_patch_release_is_a_warning(built: Built, tmp_path: Path) -> Non
     done = imported(built.environment / "bin" / "python", tmp_path, built.name)
     assert done.returncode == 0  # the package is elsewhere than torch, too
     assert f"RuntimeWarning: {built.name} was built with torch {major}.{minor}.99" in done.stderr
+
+
+@pytest.fixture(scope="session")
+def stable_dist(tmp_path_factory: pytest.TempPathFactory, torch_environment: Path, wheels: Path) -> Path:
+    """An sdist of the stable-ABI variant, and the wheel that `build` makes from it in its own environment."""
+
+    def make(directory: Path) -> None:
+        create(directory, "portable", "stable-abi")
+        shell("python -m build --outdir dist .", directory, torch_environment, wheels)
+
+    return made_once(tmp_path_factory, "an extension in an sdist", make) / "dist"
+
+
+def test_a_wheel_made_from_an_sdist_is_the_same(stable_dist: Path) -> None:
+    (wheel,) = stable_dist.glob("*.whl")
+    assert "-cp310-abi3-" in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.startswith("portable-")}
+    assert names == {"portable/__init__.py", "portable/_C.abi3.so"}
+    (sdist,) = stable_dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        assert "portable-0.1.0/src/module.cpp" in archive.getnames()
+
+
+def test_a_repaired_wheel_has_no_libtorch_and_lint_finds_nothing(stable_dist: Path, tmp_path: Path) -> None:
+    (wheel,) = stable_dist.glob("*.whl")
+    exclude = ["--exclude", "libtorch*", "--exclude", "libc10*"]  # as in the project's README
+    done = subprocess.run(
+        [program("auditwheel"), "repair", *exclude, "--wheel-dir", tmp_path, wheel],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (repaired,) = tmp_path.glob("*manylinux*.whl")
+    with zipfile.ZipFile(repaired) as archive:
+        assert not [name for name in archive.namelist() if "libtorch" in name or ".libs/" in name]
+    linted = subprocess.run(
+        [sys.executable, "-m", "torchlink", "lint", repaired], capture_output=True, text=True, check=False
+    )
+    assert linted.returncode == 0, linted.stdout
+    assert "no findings" in linted.stdout, linted.stdout
+
+
+@pytest.mark.matrix
+def test_one_stable_wheel_works_with_another_torch(stable_dist: Path, wheels: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    venv.create(other, with_pip=True)
+    (wheel,) = stable_dist.glob("*.whl")
+    requirement = os.environ.get("TORCHLINK_TEST_OTHER_TORCH", "torch==2.14.1")
+    shell(f"pip install {requirement} numpy pytest {shlex.quote(str(wheel))}", tmp_path, other, wheels)
+    shell("pytest", stable_dist.parent, other, wheels)
