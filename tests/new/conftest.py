@@ -31,7 +31,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def torch_environment(tmp_path_factory: pytest.TempPathFactory, torch_root: Path) -> Path:
-    """A fresh environment with pip, pytest and the torch of these tests, hard-linked."""
+    """A fresh environment with pip, build and the torch of these tests, hard-linked."""
 
     return made_once(
         tmp_path_factory, "an environment with torch", lambda directory: with_torch(directory, torch_root)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import venv
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-# What `import torch` needs, and pytest, as top-level names in site-packages.
+# What `import torch` and `python -m build` need, as top-level names in site-packages.
 PACKAGES = (
     "torch", "torch-", "torchgen", "functorch", "numpy", "filelock", "typing_extensions", "sympy", "mpmath",
-    "networkx", "jinja2", "markupsafe", "fsspec", "setuptools", "pytest", "_pytest", "pluggy", "iniconfig",
+    "networkx", "jinja2", "markupsafe", "fsspec", "setuptools",
     "packaging", "pygments", "build", "pyproject_hooks",
 )  # fmt: skip
 
@@ -23,7 +21,7 @@ def site_of(environment: Path) -> Path:
 
 
 def with_torch(directory: Path, torch_root: Path) -> None:
-    """Make an environment with pip, pytest and a torch, hard-linked from where the torch is installed."""
+    """Make an environment with pip, build and a torch, hard-linked from where the torch is installed."""
     venv.create(directory, with_pip=True)
     site = site_of(directory)
     for entry in torch_root.parent.iterdir():
@@ -55,9 +53,12 @@ def surroundings(environment: Path, wheels: Path, **variables: str) -> dict[str,
         for name, value in os.environ.items()
         if name.startswith(("PIP_", "SSL_", "HTTP", "REQUESTS_"))
     }
+    # Not the programs of the environment that runs the tests.
+    own = str(Path(sys.executable).parent)
+    outside = [each for each in os.environ["PATH"].split(os.pathsep) if each != own]
     return {
         **kept,
-        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join((str(environment / "bin"), *outside)),
         "HOME": os.environ["HOME"],
         "VIRTUAL_ENV": str(environment),
         "PIP_FIND_LINKS": links,
