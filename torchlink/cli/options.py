@@ -90,7 +90,12 @@ Libtorch = Annotated[
 ]
 Python = Annotated[
     str | None,
-    Option("--python", "Use the torch that this Python interpreter would import.", metavar="EXE"),
+    Option(
+        "--python",
+        "Use the torch that this Python interpreter would import. front-end: the one that runs pip, build or uv, in "
+        "a package's isolated build.",
+        metavar="EXE",
+    ),
 ]
 Json = Annotated[bool, Option("--json", "Print one JSON object on stdout.")]
 COMPILER = Option("--compiler", "The C++ compiler to use. [default: $CXX, else c++]", metavar="EXE")
