@@ -166,6 +166,18 @@ def test_a_libtorch_outside_site_packages_is_found_where_it_is(tmp_path: Path) -
     assert imported(site, "_A", "_A.value()") == "4"
 
 
+def test_condas_libtorch_is_in_the_environments_lib(tmp_path: Path) -> None:
+    environment = tmp_path / "an environment"
+    (environment / "conda-meta").mkdir(parents=True)
+    toy = build_toy(environment, companion_dirs=(), python=environment / "bin" / "python")
+    site = environment / "lib" / "python3.11" / "site-packages"
+    calls = f"torchlink_add_python_module(_C module.cpp DESTINATION package)\n{definitions('_C', '_C')}"
+    install(toy, tmp_path, calls, CMAKE_INSTALL_PREFIX=str(site))
+    (module,) = site.glob("package/_C*.so")
+    assert dynamic(module).runpath == "$ORIGIN/../../.."
+    assert imported(site, "package._C", "package._C.value()") == "4"
+
+
 @pytest.mark.parametrize(
     ("call", "reason"),
     [

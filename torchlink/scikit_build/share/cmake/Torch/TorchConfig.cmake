@@ -2,6 +2,7 @@
 
 include("${CMAKE_CURRENT_LIST_DIR}/TorchlinkLocate.cmake")
 if(_torchlink_error)
-  message(FATAL_ERROR "${_torchlink_error}")
+  string(REPLACE "\n" "\n  " _torchlink_error "${_torchlink_error}")
+  message(FATAL_ERROR "  ${_torchlink_error}") # indented lines are not wrapped
 endif()
 include("${_torchlink_dir}/TorchConfig.cmake")

@@ -15,7 +15,10 @@ def installed() -> "tuple[str | None, Path | None]":
     if spec is None or not spec.origin:
         return None, None
     directory = Path(spec.origin).parent
-    text = (directory / "version.py").read_text(encoding="utf-8")
+    try:
+        text = (directory / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None, directory
     found = re.search(r"""^__version__ *(?:: *\w+ *)?= *['"]([^'"]+)""", text, re.MULTILINE)
     return (found[1] if found else None), directory
 
@@ -23,7 +26,7 @@ def installed() -> "tuple[str | None, Path | None]":
 def check(package: str) -> None:
     """Compare the versions, and make the dynamic loader use the libtorch of the torch that Python would import."""
     version, directory = installed()
-    if version is None or directory is None:
+    if version is None or directory is None:  # the module itself shows whether there is a libtorch
         return
     here, built = (re.findall(r"\d+", text)[:3] for text in (version, TORCH))
     if here[:2] != built[:2]:
