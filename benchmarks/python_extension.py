@@ -44,7 +44,7 @@ def build(directory: Path) -> Path:
          directory / "wheels", "measured"],
     ):  # fmt: skip
         subprocess.run(
-            [sys.executable, "-m", *map(str, words)],
+            [sys.executable, "-m", *(str(word) for word in words)],
             env=environment,
             check=True,
             stdout=subprocess.DEVNULL,
@@ -63,7 +63,7 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in SCRIPTS}
         for turn in range(runs + 1):
             for name, script in SCRIPTS.items():
-                words = [sys.executable, "-c", script, site]
+                words = [sys.executable, "-c", script, str(site)]
                 done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
                 if turn:  # the first warms the page cache and writes bytecode
                     times[name].append(float(done.stdout))

@@ -22,7 +22,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needed("build")
 
     def make(directory: Path) -> None:
-        words = [sys.executable, "-m", "build", "--wheel", "--outdir", directory, REPOSITORY]
+        words = [sys.executable, "-m", "build", "--wheel", "--outdir", str(directory), str(REPOSITORY)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -59,7 +59,7 @@ def create(project: Path, name: str, variant: str) -> list[str]:
         "torchlink",
         "new",
         "python-extension",
-        project,
+        str(project),
         "--name",
         name,
         f"--{variant}",
