@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option
 from torchlink.cli.output import answer
-from torchlink.cli.planning import locate, plan_for, print_notes
+from torchlink.cli.planning import interpreter, locate, plan_for, print_notes
 from torchlink.emit import TARGETS, emit
 from torchlink.errors import UsageError, WouldOverwriteError
 from torchlink.plan import PlanOptions
@@ -81,7 +81,9 @@ def flags(arguments: FlagsArguments) -> int:
         )
     phase = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
     libtorch = locate(arguments.libtorch, arguments.python)
-    wanted = arguments.plan._replace(compiles=phase != "link", python=arguments.python)
+    wanted = arguments.plan._replace(compiles=phase != "link")
+    if wanted.python_extension:
+        wanted = wanted._replace(python=interpreter(arguments.python))
     plan = plan_for(libtorch, wanted, arguments.compiler)
     if arguments.response_file:
         write_response_file(plan, phase, arguments.response_file, force=arguments.force)

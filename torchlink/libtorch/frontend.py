@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchlink.libtorch.disk import is_file, read_bytes
+from torchlink.libtorch.disk import is_dir, is_file, read_bytes
 from torchlink.libtorch.environment import read_pyvenv, running_sites
 from torchlink.libtorch.resolve import unique
 
@@ -62,9 +62,8 @@ def outer_environment() -> Environment:
         environment = environment_of(python, thorough=True)
     finally:
         assign(before, before)
-    return environment._replace(
-        python=Path(python), sites=tuple(unique([*environment.sites, *running_sites()]))
-    )
+    own = environment.python if is_dir(python) else Path(python)
+    return environment._replace(python=own, sites=tuple(unique([*environment.sites, *running_sites()])))
 
 
 def assign(values: Mapping[str, str | None], names: Mapping[str, object]) -> None:
