@@ -265,6 +265,7 @@ def _compared(entry: Mapping[str, Any]) -> OutputComparison:
         max_rel_error=_difference(entry.get("max_rel_error")),
         mismatched=int(_number(entry.get("mismatched")) or 0),
         elements=int(_number(entry.get("elements")) or 0),
+        note=str(entry.get("note") or ""),
     )
 
 
