@@ -145,6 +145,7 @@ class _Checks:
             self.inputs(),
             self.work / "inputs",
             self.request.timeout,
+            ((self.result.load_ms or 0.0) + (self.result.forward_ms or 0.0)) / 1000,
         )
         try:
             wanted = reference.outputs(call, self.work / "reference")
