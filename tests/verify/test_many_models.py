@@ -301,6 +301,34 @@ def test_tables_of_the_settings_give_models_their_options(
     assert "torchlink.toml: model[0].timout is not a setting of torchlink" in wrong.err
 
 
+@pytest.mark.parametrize(
+    ("table", "options", "said"),
+    [
+        ('path = "*.pt"\ndevice = "cudaa"', (), "torchlink.toml: model[0]: --device cudaa is not known"),
+        ('path = "no/*.pt"', (), "torchlink.toml: model[0]: no/*.pt: no model matches"),
+        ('path = "*.pt"\nexpect = "no.pt"', (), "torchlink.toml: model[0]: Cannot read"),
+        ('path = "*.pt"\ninputs = ["float32[2"]', ("tiny.pt",), "model[0]: Cannot read the input"),
+        ('path = "*.pt"\nmethod = "no"\ninputs = ["3"]', (), "model[0]: tiny.pt has no method named no"),
+        ('path = "*.pt"\ntimeout = 9', ("tiny.pt", "--device", "cudaa"), "torchlink: --device cudaa is not"),
+        ('path = "*.pt"\ntimeout = 9', ("no/*.pt",), "torchlink: no/*.pt: no model matches"),
+    ],
+)
+def test_what_is_wrong_with_an_option_names_the_table_that_it_is_from(
+    verify: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    shutil.copy(TINY, tmp_path / "tiny.pt")
+    (tmp_path / "torchlink.toml").write_text(f"[[model]]\n{table}\n")
+    monkeypatch.chdir(tmp_path)
+    done = verify(*options)
+    assert done.code == 2
+    assert said in done.err
+
+
 def running_in(group: int) -> list[str]:
     """The processes of a group, but for those that have ended and wait to be reaped by whoever inherits them."""
     stats = []
