@@ -68,10 +68,7 @@ def gather(
 
 def _models_of(path: Path | str, excluded: Sequence[str]) -> list[str]:
     """The models that one path names."""
-    if is_pattern(path):
-        found = fitting(str(path))
-    else:
-        found = models_below(path) if is_dir(path) else [str(path)]
+    found = fitting(str(path)) if is_pattern(path) else models_below(path) if is_dir(path) else [str(path)]
     if found != [str(path)]:
         found = [each for each in found if not _excluded(each, excluded)]
         if not found:
