@@ -52,7 +52,7 @@ class Where(nn.Module):
         super().__init__()
         self.device = device
 
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, list[torch.device]]]:
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, list[torch.device]]]:  # type: ignore[name-defined]
         return x, {"a": [x.device], "b": [torch.device(self.device)]}
 
 

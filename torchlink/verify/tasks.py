@@ -127,10 +127,17 @@ def _walk(
     if any(entry.name == RECORDED for entry in entries):
         return
     for entry in entries:
-        if entry.is_dir():
+        if _is_directory(entry):
             yield from _walk(entry.path, wanted, (*above, this))
         elif wanted(entry.path):  # a dangling link as well: it is reported when it is read
             yield entry.path
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def fitting(pattern: str) -> list[str]:

@@ -340,7 +340,8 @@ class LoaderReference(ReferenceRun):
         error = failures.exception(str(answer["stage"]), str(answer["message"]), self._libtorch)
         if isinstance(error, DeviceError):
             return error
-        return ReferenceFailedError(f"{self.name}: {error.message}", error.hint, error.details)
+        hint = error.hint.replace("--libtorch", "--against")  # it is that option that names this libtorch
+        return ReferenceFailedError(f"{self.name}: {error.message}", hint, error.details)
 
 
 def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequence[str]) -> ReferenceRun:
