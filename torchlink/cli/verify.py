@@ -191,6 +191,8 @@ def prove(arguments: VerifyArguments, early: HeadStart) -> int:
     tasks = tasks or [bundled(libtorch, arguments.verify)]
     several = len(tasks) > FEW or is_several(paths)
     tasks, shard = shard_of(tasks, *part) if part else (tasks, None)
+    if shard is not None and not tasks:
+        notes([f"--shard {arguments.shard}: no models, because there are only {shard.models}."])
     if arguments.html is not None:
         from torchlink.cli.verify_output import check_page
 
