@@ -14,6 +14,7 @@
 #include <string>
 
 #ifdef __linux__
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <dirent.h>
@@ -118,12 +119,28 @@ class Serving {
     _exit(0);
   }
 
+  // Memory in huge pages is shared with a forked process in a fraction of the time: the heap is 15,000 pages, or 28 huge
+  // ones. Only what is there already is put into them, so that a model's own memory is as it is in any program.
+  static void share_heap_cheaply() {
+    const int collapse = 25; // MADV_COLLAPSE, since Linux 6.1; an older one refuses it
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line);) {
+      if (line.find("[heap]") == std::string::npos) continue;
+      char* end = nullptr;
+      const size_t huge = size_t(1) << 21;
+      const size_t begin = (std::strtoull(line.c_str(), &end, 16) + huge - 1) / huge * huge;
+      const size_t stop = std::strtoull(end + 1, nullptr, 16) / huge * huge;
+      if (begin < stop) madvise(reinterpret_cast<void*>(begin), stop - begin, collapse);
+    }
+  }
+
   // The child answers from now on; this process waits for its end, and says how that was.
   void fork_one() {
     if (threads() != 1) {
       send(error_(std::runtime_error("this process has several threads and cannot be forked")));
       return;
     }
+    if (!forks_) share_heap_cheaply();
     std::cout.flush();
     std::fflush(nullptr);
     const pid_t parent = getpid();
