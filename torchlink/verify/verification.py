@@ -12,7 +12,7 @@ from torchlink.errors import (
     TorchlinkError,
     UsageError,
 )
-from torchlink.model.kind import identify, require_model
+from torchlink.model.kind import identify, refusal
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.verify.benching.figures import bench_request
@@ -386,8 +386,11 @@ def look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
     """The kind of a file, with the error if it is not a model that a loader can load."""
     kind = "unreadable"
     try:
-        kind = identify(path).kind
-        require_model(path)
+        model = identify(path)
+        kind = model.kind
+        refused = refusal(model)
+        if refused is not None:
+            raise refused
         if kind in COMPILED:
             from torchlink.verify.aoti.running import check_compiled
 
