@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torchlink import signals
 from torchlink.errors import (
@@ -203,7 +203,22 @@ def spawn(
         raise missing_tool(words[0], error) from error
 
 
-def kill_tree(process: subprocess.Popen[str]) -> None:
+class Child(Protocol):
+    """What is used here of a `subprocess.Popen`."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Its exit status, or None if it still runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+
+
+def kill_tree(process: Child) -> None:
     """Kill a process and, on Linux, all that it started, whatever their sessions."""
     tree = _descendants(process.pid) if process.poll() is None else []
     process.kill()
@@ -239,7 +254,7 @@ def limit_memory(process: int, size: int) -> None:
             resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
 
 
-def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
+def wait(process: Child, seconds: float) -> int | None:
     """Return the exit status of a process (negative for a signal), or None if it still runs after `seconds`."""
     if hasattr(os, "pidfd_open"):  # Popen itself polls every 50 ms
         with contextlib.suppress(OSError):

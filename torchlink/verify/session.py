@@ -25,6 +25,7 @@ from torchlink.errors import RunFailedError, ToolMissingError, UsageError
 from torchlink.process import kill_tree, limit_memory, minimal_environment, spawn, wait
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from torchlink.verify.options import VerifyOptions
+    from torchlink.verify.twins import Adopted
 
 
 TEARDOWN = 30.0  # seconds
@@ -88,6 +90,7 @@ class Session:
         emulator: command that runs it, if it is for another machine.
         arguments: of the program.
         environment: additional variables for it, with any names.
+        process: it runs already; it is started anew only by `restart`.
 
     Raises:
         RunFailedError: the program cannot be started at all.
@@ -101,8 +104,10 @@ class Session:
         emulator: Sequence[str] = (),
         arguments: Sequence[str] = ("--serve",),
         environment: Mapping[str, str] | None = None,
+        process: Adopted | None = None,
     ) -> None:
         self.loader = loader
+        self._options = (passed, emulator, arguments, environment)
         self._command = (*emulator, str(loader), *arguments)
         self._environment = {**minimal_environment(passed), **(environment or {})}
         self.timed_out = False
@@ -116,7 +121,16 @@ class Session:
         self._forked = False  # whether such a process answers now
         self._fresh = False  # whether that process is unused
         self._overdue = False  # it was killed because it did not exit
-        self._start()
+        self._process: subprocess.Popen[str] | Adopted
+        if process is None:
+            self._start()
+        else:
+            self._process = process
+            self._attend()
+
+    def twin(self, process: Adopted) -> Session:
+        """A session with another process of the same loader."""
+        return Session(self.loader, *self._options, process=process)
 
     def _start(self) -> None:
         try:
@@ -132,6 +146,9 @@ class Session:
                 hint="If its file system forbids programs (noexec), name another with TORCHLINK_CACHE_DIR.",
                 details=(error.message,),
             ) from error
+        self._attend()
+
+    def _attend(self) -> None:
         # A pipe holds 64 KB: a model that prints more would block while nobody reads.
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
@@ -148,11 +165,18 @@ class Session:
         Raises:
             LoaderDiedError: as `ask`.
         """
+        self.warm(warm, threads)
+        return self.fork_each()
+
+    def warm(self, warm: Path, threads: int = 0) -> None:
+        """The first part of `serve_many`, after which the process may get twins."""
         from torchlink.verify.specs import encoded
 
-        self.ask(
-            f"warm {threads} {encoded(str(warm))}"
-        )  # an old libtorch that cannot load it starts without it
+        # An old libtorch that cannot load it starts without it.
+        self.ask(f"warm {threads} {encoded(str(warm))}")
+
+    def fork_each(self) -> bool:
+        """The second part."""
         self._forks = True
         self._forks = self._fresh = self._fork()
         return self._forks
