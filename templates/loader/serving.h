@@ -126,7 +126,8 @@ class Serving {
   }
 
   // Memory in huge pages is shared with a forked process in a fraction of the time: the heap is 15,000 pages, or 28 huge
-  // ones. Only what is there already is put into them, so that a model's own memory is as it is in any program.
+  // ones. Only what is there already is put into them, so that a model's own memory is as it is in any program; and not
+  // before the twins are made, because huge pages that two processes write to become small ones again.
   void share_heap_cheaply() {
     if (heap_shared_) return;
     heap_shared_ = true;
@@ -159,7 +160,6 @@ class Serving {
       if (files[i] < 0) problem = path + ": " + std::strerror(errno);
     }
     if (problem.empty()) {
-      share_heap_cheaply();
       std::cout.flush();
       std::fflush(nullptr);
       const long child = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
