@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torchlink import signals
 from torchlink.errors import (
@@ -83,6 +83,7 @@ LONGEST_END = 10.0  # seconds to wait for the watcher
 
 LARGER = "File size limit exceeded"  # compilers print it of a child killed by `ulimit -f`
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
+TimeoutExpired = subprocess.TimeoutExpired
 TEXT: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
 
 
@@ -207,6 +208,9 @@ class Child(Protocol):
     """What is used here of a `subprocess.Popen`."""
 
     pid: int
+    stdin: IO[str] | None
+    stdout: IO[str] | None
+    stderr: IO[str] | None
 
     def poll(self) -> int | None:
         """Its exit status, or None if it still runs."""
@@ -216,6 +220,9 @@ class Child(Protocol):
 
     def kill(self) -> None:
         """Send it SIGKILL."""
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
 
 
 def kill_tree(process: Child) -> None:

@@ -14,7 +14,6 @@ import errno
 import json
 import math
 import os
-import secrets
 import select
 import threading
 import time
@@ -25,15 +24,14 @@ from torchlink.errors import RunFailedError, ToolMissingError, UsageError
 from torchlink.process import kill_tree, limit_memory, minimal_environment, spawn, wait
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from torchlink.process import Child
     from torchlink.verify.options import VerifyOptions
-    from torchlink.verify.twins import Adopted
 
 
 TEARDOWN = 30.0  # seconds
@@ -104,7 +102,7 @@ class Session:
         emulator: Sequence[str] = (),
         arguments: Sequence[str] = ("--serve",),
         environment: Mapping[str, str] | None = None,
-        process: Adopted | None = None,
+        process: Child | None = None,
     ) -> None:
         self.loader = loader
         self._options = (passed, emulator, arguments, environment)
@@ -121,14 +119,14 @@ class Session:
         self._forked = False  # whether such a process answers now
         self._fresh = False  # whether that process is unused
         self._overdue = False  # it was killed because it did not exit
-        self._process: subprocess.Popen[str] | Adopted
+        self._process: Child
         if process is None:
             self._start()
         else:
             self._process = process
             self._attend()
 
-    def twin(self, process: Adopted) -> Session:
+    def twin(self, process: Child) -> Session:
         """A session with another process of the same loader."""
         return Session(self.loader, *self._options, process=process)
 
@@ -235,7 +233,7 @@ class Session:
             LoaderDiedError: as `ask`.
         """
         self._marked.clear()
-        self._mark = secrets.token_hex()
+        self._mark = os.urandom(16).hex()
         self.ask(f"mark {self._mark}")
         self._marked.wait(TEARDOWN)
         text, self._printed = self._printed, ""
@@ -338,7 +336,7 @@ class Session:
     def _settle(self) -> None:
         """Discard a late answer to an abandoned command, and all output so far."""
         self._marked.clear()
-        self._mark = secrets.token_hex()
+        self._mark = os.urandom(16).hex()
         event = self._told(f"mark {self._mark}")
         while event.get("event") != "marked":
             event = self._read()

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from typing import IO, TYPE_CHECKING
+
+from torchlink.process import TimeoutExpired
 
 if TYPE_CHECKING:
     from torchlink.verify.scheduling import LoaderCommand
@@ -46,7 +47,9 @@ class Adopted:
 
     def __init__(self, pid: int, stdin: IO[str], stdout: IO[str], stderr: IO[str]) -> None:
         self.pid = pid
-        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self.stdin: IO[str] | None = stdin
+        self.stdout: IO[str] | None = stdout
+        self.stderr: IO[str] | None = stderr
         self.returncode: int | None = None
         self._lock = threading.Lock()
 
@@ -63,12 +66,12 @@ class Adopted:
         """Wait for its end.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs after so many seconds.
+            TimeoutExpired: it still runs after so many seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while (code := self.poll()) is None:
             if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+                raise TimeoutExpired(str(self.pid), timeout or 0.0)
             time.sleep(0.001)
         return code
 
