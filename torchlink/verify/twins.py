@@ -57,7 +57,12 @@ class Adopted:
         """Its exit status (negative for a signal), or None if it still runs."""
         with self._lock:
             if self.returncode is None:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                try:
+                    pid, status = os.waitpid(self.pid, os.WNOHANG)
+                except (
+                    ChildProcessError
+                ):  # whoever started torchlink ignores SIGCHLD: as `subprocess`, a success
+                    pid, status = self.pid, 0
                 if pid == self.pid:
                     self.returncode = os.waitstatus_to_exitcode(status)
             return self.returncode
