@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 
@@ -27,12 +28,15 @@ def typed(page: str) -> list[list[str]]:
     ]
     found = []
     for line in lines:
-        for part in re.split(r"&&|;|\||>|\$\(", line):
-            words = shlex.split(part.strip().removesuffix(")"))
-            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                words.pop(0)
-            if words and words[0] == "torchlink":
-                found.append(words[1:])
+        if "torchlink " not in line:
+            continue
+        tokens = shlex.shlex(line, posix=True, punctuation_chars=True)
+        tokens.whitespace_split = True
+        words = list(itertools.takewhile(lambda word: word not in {">", "|", "&&", ";"}, tokens))
+        while re.match(r"[A-Z_]+=", words[0]):
+            words.pop(0)
+        if words[0] == "torchlink":
+            found.append(words[1:])
     return found
 
 
