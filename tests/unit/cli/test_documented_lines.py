@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from torchlink.cli import plain
+from torchlink.cli.app import typer_command
 from torchlink.cli.commands import command_for
 
 # Every page with sessions: blocks in which a line that starts with "$ " was typed.
@@ -48,4 +49,6 @@ def test_the_command_lines_of_a_page_are_accepted(page: str) -> None:
         found = command_for(words)
         assert found is not None, words
         command, rest = found
-        assert (command.read(rest) if command.read else plain.read(command, rest)) is not None, words
+        if (command.read(rest) if command.read else plain.read(command, rest)) is None:
+            # Raises a usage error for what typer does not accept either.
+            typer_command("x", command._replace(run=lambda _: 0)).main(args=list(rest), standalone_mode=False)
