@@ -8,6 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.conftest import made_once
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def environment(torch_root: Path, **more: str) -> dict[str, str]:
@@ -57,3 +63,16 @@ def new(kind: str, directory: Path, env: dict[str, str], *options: str) -> Proje
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return Project(directory, tuple(json.loads(done.stdout)["commands"]), env)
+
+
+def made_and_built(factory: pytest.TempPathFactory, kind: str, env: dict[str, str], *options: str) -> Project:
+    """A project of a kind in a directory with a space, built by the first of its commands; once for a whole run."""
+
+    def build(directory: Path) -> None:
+        made = new(kind, directory / "my project", env, *options)
+        made.run(made.commands[0])
+        (directory / "commands.json").write_text(json.dumps(made.commands))
+
+    directory = made_once(factory, f"kind-{kind}", build)
+    commands = json.loads((directory / "commands.json").read_text())
+    return Project(directory / "my project", tuple(commands), env)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import made_once, run_clean
+from tests.conftest import run_clean
 from tests.libtorch.trees import Fake, make
-from tests.new.small_projects import Project, environment, new
+from tests.new.small_projects import Project, environment, made_and_built
 from torchlink.cli.main import main
 
 if TYPE_CHECKING:
@@ -25,15 +25,7 @@ PRINTS = " 2.5000 -0.7500\n[ CPUFloatType{1,2} ]\n"
 @pytest.fixture(scope="module")
 def app(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in a directory with a space, built."""
-    env = environment(torch_root)
-    made: list[Project] = []
-
-    def build(directory: Path) -> None:
-        made.append(new("app", directory / "my app", env, "--name", "runs"))
-        made[0].run(made[0].commands[0])
-
-    directory = made_once(tmp_path_factory, "kind-app", build)
-    return made[0] if made else new("app", directory / "my app", env, "--name", "runs")
+    return made_and_built(tmp_path_factory, "app", environment(torch_root), "--name", "runs")
 
 
 def test_the_printed_commands_test_and_run_it(app: Project) -> None:

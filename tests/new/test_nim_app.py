@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import made_once, program, run_clean
-from tests.new.small_projects import Project, environment, new
+from tests.conftest import program, run_clean
+from tests.new.small_projects import Project, environment, made_and_built
 from torchlink.cli.main import main
 
 if TYPE_CHECKING:
@@ -21,14 +21,7 @@ PRINTS = "float32 [1, 2]: 2.5 -0.75\n"
 @pytest.fixture(scope="module")
 def app(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in a directory with a space, built."""
-    env = environment(torch_root)
-
-    def build(directory: Path) -> None:
-        made = new("nim-app", directory / "my app", env, "--name", "runs")
-        made.run(made.commands[0])
-
-    directory = made_once(tmp_path_factory, "kind-nim-app", build)
-    return new("nim-app", directory / "my app", env, "--name", "runs")  # again: nothing of it is changed
+    return made_and_built(tmp_path_factory, "nim-app", environment(torch_root), "--name", "runs")
 
 
 def test_the_printed_commands_test_and_run_it(app: Project) -> None:
@@ -43,10 +36,7 @@ def test_nimble_installs_a_program_that_starts(app: Project, tmp_path: Path) -> 
     """Without a network: it needs Nim alone."""
     program("nimble")
     home = {**app.env, "HOME": str(tmp_path), "NIMBLE_DIR": str(tmp_path / "nimble")}
-    done = Project(app.directory, app.commands, home).run("nimble --accept --offline install", check=False)
-    if "Unknown option: --offline" in done.stdout + done.stderr:  # older than 0.14
-        done = Project(app.directory, app.commands, home).run("nimble --accept install")
-    assert done.returncode == 0, done.stdout + done.stderr
+    Project(app.directory, app.commands, home).run("nimble --accept install")
     assert run_clean(tmp_path / "nimble/bin/runs", app.directory / "model.pt").stdout == PRINTS
 
 

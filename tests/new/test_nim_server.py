@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import made_once, program, run_clean
-from tests.new.small_projects import Project, environment, new
+from tests.new.small_projects import Project, environment, made_and_built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,21 +74,19 @@ def answer_on(connection: socket.socket) -> tuple[int, Any]:
 @pytest.fixture(scope="module")
 def project(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project, built, with more models than its own."""
-    env = environment(torch_root)
+    return made_and_built(tmp_path_factory, "nim-server", environment(torch_root))
 
-    def build(directory: Path) -> None:
-        made = new("nim-server", directory / "my server", env)
-        made.run(made.commands[0])
-        served = directory / "served"
-        served.mkdir()
+
+@pytest.fixture(scope="module")
+def models(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of TorchScript models, and what Python answers."""
+
+    def make(directory: Path) -> None:
         script = Path(__file__).parent / "make_served_models.py"
-        with_torch = {**os.environ, "PYTHONPATH": str(torch_root.parent)}
-        subprocess.run(
-            [sys.executable, "-W", "ignore", script, served], env=with_torch, check=True, timeout=120
-        )
+        env = {**os.environ, "PYTHONPATH": str(torch_root.parent)}
+        subprocess.run([sys.executable, "-W", "ignore", script, directory], env=env, check=True, timeout=120)
 
-    directory = made_once(tmp_path_factory, "kind-nim-server", build)
-    return new("nim-server", directory / "my server", env)  # again: nothing of it is changed
+    return made_once(tmp_path_factory, "served", make)
 
 
 @contextmanager
@@ -98,19 +96,14 @@ def serving(project: Project, models: Path, *options: str) -> Iterator[Server]:
         command, cwd=project.directory, env={"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
     )
     try:
-        assert process.stdout
+        assert process.stdout is not None
         line = process.stdout.readline()
         yield Server(process, int(line.rpartition(":")[2]))
     finally:
         process.kill()
         process.wait()
-        assert process.stdout
+        assert process.stdout is not None
         process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def models(project: Project) -> Path:
-    return project.directory.parent / "served"
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +236,8 @@ NOT_PATHS = (
     "/serve?servable_identifier=../served/same.pt", "/serve?servable_identifier=%2e%2e/served/same.pt",
     "/serve?servable_identifier=/etc/passwd", "/serve?servable_identifier=%2fetc%2fx.pt",
     "/serve?servable_identifier=./same.pt", "/serve?servable_identifier=same.pt%00",
-    "/serve?servable_identifier=link.pt", "/serve?servable_identifier=fifo.pt", "/serve?servable_identifier=directory.pt",
+    "/serve?servable_identifier=link.pt", "/serve?servable_identifier=fifo.pt",
+    "/serve?servable_identifier=directory.pt",
     "/serve?servable_identifier=a//b.pt", "/serve?servable_identifier=same.json", "/serve?servable_identifier=.pt",
     "/serve?servable_identifier=" + "a" * 5000 + ".pt",
     "/", "/v3", "/ping", "/models", "/predictions",

@@ -5,7 +5,7 @@
 ## here; `Request`, `respond` and the status codes are asynchttpserver's.
 
 import std/[asyncdispatch, asynchttpserver, asyncnet, json, monotimes, nativesockets, strutils, times, uri]
-from std/posix import SHUT_RD, SHUT_RDWR, SHUT_WR
+from std/posix import MSG_PEEK, SHUT_RD, SHUT_RDWR, SHUT_WR
 
 type
   Limits* = object
@@ -39,7 +39,6 @@ type
     limits: Limits
     listener: AsyncSocket
     connections: seq[Connection]
-    accepted: int         # since the start
     stopping, listening: bool
 
 const
@@ -62,6 +61,11 @@ proc seconds(number: int): Duration = initDuration(seconds = number)
 proc halt(connection: Connection, how: cint) =
   ## Make a pending read return what has arrived, and then the end of the stream.
   discard posix.shutdown(connection.socket.getFd, how)
+
+proc hasBegun(connection: Connection): bool =
+  ## Whether a request has begun, be it that its first bytes are still with the system.
+  var byte: char
+  connection.busy or posix.recv(connection.socket.getFd, addr byte, 1, MSG_PEEK) > 0
 
 # --- reading ---
 
@@ -258,7 +262,7 @@ proc converse(server: Server, connection: Connection) {.async.} =
       connection.busy = connection.left > 0
       let patience = if connection.busy: server.limits.seconds else: server.limits.idleSeconds
       connection.deadline = getMonoTime() + patience.seconds
-      if server.stopping: connection.halt(SHUT_RD)
+      if server.stopping and not connection.hasBegun: connection.halt(SHUT_RD)
       let open = await server.answerOne(connection)
       if not open: break
   except OSError:
@@ -271,6 +275,11 @@ proc converse(server: Server, connection: Connection) {.async.} =
     discard
   server.connections.del server.connections.find(connection)
 
+proc take(server: Server, socket: AsyncSocket, address: string) =
+  let connection = Connection(socket: socket, address: address)
+  server.connections.add connection
+  asyncCheck server.converse(connection)
+
 proc acceptAll(server: Server) {.async.} =
   while server.listening:
     if server.connections.len >= server.limits.connections:
@@ -278,13 +287,19 @@ proc acceptAll(server: Server) {.async.} =
       continue
     try:
       let (address, socket) = await server.listener.acceptAddr()
-      inc server.accepted
       socket.setSockOpt(OptNoDelay, true, level = posix.IPPROTO_TCP)
-      let connection = Connection(socket: socket, address: address, deadline: getMonoTime() + 60.seconds)
-      server.connections.add connection
-      asyncCheck server.converse(connection)
+      server.take(socket, address)
     except OSError:  # too many open files, or a client that has gone already
       await sleepAsync(20)
+
+proc acceptWaiting(server: Server) =
+  ## Take the connections that the system has taken already.
+  while true:
+    let handle = posix.accept(server.listener.getFd, nil, nil)
+    if handle == osInvalidSocket: break
+    handle.setBlocking(false)
+    register(handle.AsyncFD)
+    server.take(newAsyncSocket(handle.AsyncFD, buffered = false), "")
 
 proc watch(server: Server) {.async.} =
   ## Wake the connections whose time is over.
@@ -319,13 +334,10 @@ proc listen*(server: Server, host: string, port: Port): Port =
 proc stop*(server: Server) {.async.} =
   ## Take no more connections, and answer every request of those that there are.
   if server.stopping: return
-  var seen = -1
-  while seen != server.accepted:  # those that the system has taken for us
-    seen = server.accepted
-    await sleepAsync(50)
   server.stopping = true
   server.listening = false
+  server.acceptWaiting()
   server.listener.close()
   for connection in server.connections:
-    if not connection.busy: connection.halt(SHUT_RD)
+    if not connection.hasBegun: connection.halt(SHUT_RD)
   while server.connections.len > 0: await sleepAsync(10)
