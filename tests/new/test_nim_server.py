@@ -311,7 +311,7 @@ def test_an_error_names_the_place_and_the_fact(server: Server) -> None:
     x = json.loads(tensor())[0]
     bad = [x, 1, 2.5, True, "t", ["a"], {"type": "generic_dict", "value": {}}, [1, "x"]]
     assert server.ask("/predictions/mixed", bad) == (400, {"error": "at $[5][0]: must be int"})
-    assert server.ask("/predictions/raises", [x]) == (400, {"error": "the model says no"})
+    assert server.ask("/predictions/raises", [x]) == (400, {"error": "ValueError: the model says no"})
 
 
 def test_a_large_body_is_refused_although_the_client_sends_all_of_it(server: Server) -> None:

@@ -98,6 +98,9 @@ proc readHead(connection: Connection, limits: Limits): Future[string] {.async.} 
   ## The request line and the headers, without the empty line behind them; "" if the connection ends before a request.
   var searched = 0
   while true:
+    if not connection.busy and connection.left > 0:
+      connection.busy = true
+      connection.deadline = getMonoTime() + limits.seconds.seconds
     while connection.find("\r\n") == 0: discard connection.take(2)
     let stop = connection.find("\r\n\r\n", searched)
     let length = if stop < 0: connection.left else: stop
@@ -107,9 +110,6 @@ proc readHead(connection: Connection, limits: Limits): Future[string] {.async.} 
       return head[0 ..< stop]
     if connection.find("\n\n") >= 0: refuse(Http400, "a line does not end with CR LF")
     searched = max(0, connection.left - 3)
-    if not connection.busy and connection.left > 0:
-      connection.busy = true
-      connection.deadline = getMonoTime() + limits.seconds.seconds
     if not await connection.more:
       if connection.late and connection.busy: refuse(Http408, "the request did not arrive in time")
       if connection.left > 0: refuse(Http400, "the request ends too early")
@@ -243,7 +243,6 @@ proc answerOne(server: Server, connection: Connection): Future[bool] {.async.} =
   try:
     let head = await connection.readHead(server.limits)
     if head.len == 0: return false
-    connection.busy = true
     parseHead(head, request, server.limits)
     request.body = await connection.readBody(request, server.limits)
     answer = server.handler(request)
