@@ -19,7 +19,7 @@
 #include <ATen/core/function_schema.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
@@ -296,15 +296,17 @@ int torch_carrier(const char* name) {
 }
 
 // The elements are copied; a number that the dtype cannot hold is an error. uint64 is passed by its bits.
-char* torch_tensor(const char* name, void* elements, int64_t rank, const int64_t* sizes, Value** out) {
+char* torch_tensor(const char* name, const void* elements, int64_t rank, const int64_t* sizes, Value** out) {
   return text_of_failure([&] {
     const torch::autograd::AutoGradMode no_gradients(false);
     for (const Dtype& dtype : dtypes) {
       if (std::strcmp(name, dtype.name) != 0) continue;
       const c10::ScalarType type = scalar_type(dtype);
       const bool bits = std::strcmp(name, "uint64") == 0;
-      const at::Tensor given = at::from_blob(elements, {sizes, static_cast<std::size_t>(rank)}, at::TensorOptions().dtype(bits ? type : carrier_type(dtype.carrier)));
-      at::Tensor copy = given.to(type, /*non_blocking=*/false, /*copy=*/true);
+      // Not from_blob: Nim's memory is not aligned as libtorch's complex numbers must be.
+      const at::Tensor given = at::empty({sizes, static_cast<std::size_t>(rank)}, at::TensorOptions().dtype(bits ? type : carrier_type(dtype.carrier)));
+      if (given.numel() > 0) std::memcpy(given.data_ptr(), elements, given.nbytes());
+      at::Tensor copy = given.to(type);
       if (dtype.carrier != 'i') {
         const at::Tensor back = copy.to(given.scalar_type());
         if (!back.isinf().equal(given.isinf()) || !back.isnan().equal(given.isnan()))
@@ -358,7 +360,8 @@ char* torch_elements(const Value* value, void* memory) {
     if (!dtype) throw std::runtime_error(std::string("JSON cannot express a tensor of ") + c10::toString(held.scalar_type()));
     const bool bits = std::strcmp(dtype->name, "uint64") == 0;
     const c10::ScalarType type = bits ? held.scalar_type() : carrier_type(dtype->carrier);
-    at::from_blob(memory, held.sizes(), at::TensorOptions().dtype(type)).copy_(held);
+    const at::Tensor copy = held.to(type).contiguous();
+    if (copy.numel() > 0) std::memcpy(memory, copy.data_ptr(), copy.nbytes());
     if (dtype->carrier == 'i' || held.scalar_type() == c10::ScalarType::Double || held.scalar_type() == c10::ScalarType::ComplexDouble) return;
     double* const numbers = static_cast<double*>(memory);
     for (int64_t i = 0; i < held.numel() * (dtype->carrier == 'c' ? 2 : 1); ++i) numbers[i] = with_digits_of_float(numbers[i]);
