@@ -301,6 +301,66 @@ def test_tables_of_the_settings_give_models_their_options(
     assert "torchlink.toml: model[0].timout is not a setting of torchlink" in wrong.err
 
 
+@pytest.mark.parametrize(
+    ("shard", "others", "said"),
+    [
+        ({"number": 1, "of": 10**12, "models": 1}, (), "2, 3, 4, 5, 6, 7, 8, 9 and 999999999991 more of 10"),
+        ({"number": True, "of": True, "models": 1}, (), "its shard number is invalid"),
+        ({"number": 1, "of": 2, "models": 1}, ({"number": 2, "of": 2, "models": 3},), "a shard of 3 models"),
+    ],
+)
+def test_shards_that_do_not_belong_together_are_one_error(
+    torchlink: Callable[..., Result], tmp_path: Path, shard: object, others: tuple[object, ...], said: str
+) -> None:
+    files = []
+    for number, each in enumerate((shard, *others)):
+        report = {
+            "schema": 1,
+            "ok": True,
+            "libtorch": {"version": []},
+            "models": [{"path": "m"}],
+            "shard": each,
+        }
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(report))
+    done = torchlink("report", "merge", *files)
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err) < 1000
+    (tmp_path / "whole.json").write_text(
+        '{"schema":1,"ok":true,"libtorch":{"version":[[]]},"models":[{"path":1}]}'
+    )
+    assert torchlink("report", "merge", tmp_path / "whole.json", "--junit", tmp_path / "j.xml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "said"),
+    [
+        ('path = "*.pt"\ndevice = "cudaa"', (), "torchlink.toml: model[0]: --device cudaa is not known"),
+        ('path = "no/*.pt"', (), "torchlink.toml: model[0]: no/*.pt: no model matches"),
+        ('path = "*.pt"\nexpect = "no.pt"', (), "torchlink.toml: model[0]: Cannot read"),
+        ('path = "*.pt"\ninputs = ["float32[2"]', ("tiny.pt",), "model[0]: Cannot read the input"),
+        ('path = "*.pt"\nmethod = "no"\ninputs = ["3"]', (), "model[0]: tiny.pt has no method named no"),
+        ('path = "*.pt"\ntimeout = 9', ("tiny.pt", "--device", "cudaa"), "torchlink: --device cudaa is not"),
+        ('path = "*.pt"\ntimeout = 9', ("no/*.pt",), "torchlink: no/*.pt: no model matches"),
+    ],
+)
+def test_what_is_wrong_with_an_option_names_the_table_that_it_is_from(
+    verify: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    shutil.copy(TINY, tmp_path / "tiny.pt")
+    (tmp_path / "torchlink.toml").write_text(f"[[model]]\n{table}\n")
+    monkeypatch.chdir(tmp_path)
+    done = verify(*options)
+    assert done.code == 2
+    assert said in done.err
+
+
 def running_in(group: int) -> list[str]:
     """The processes of a group, but for those that have ended and wait to be reaped by whoever inherits them."""
     stats = []

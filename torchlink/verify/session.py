@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from torchlink.compilation.cache import recent, remember_recent
 from torchlink.errors import RunFailedError, ToolMissingError, UsageError
-from torchlink.process import kill_tree, limit_memory, minimal_environment, spawn, wait
+from torchlink.process import dismiss, end_all, kill_tree, limit_memory, minimal_environment, spawn, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -120,7 +120,7 @@ class Session:
 
     def _start(self) -> None:
         try:
-            self._process = spawn(self._command, env=self._environment)
+            self._process, self._watcher = spawn(self._command, env=self._environment)
         except ToolMissingError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOEXEC:
                 raise RunFailedError(
@@ -377,7 +377,9 @@ class Session:
             self._process.terminate()
             if wait(self._process, GRACE) is None:
                 kill_tree(self._process)
+            end_all(self._watcher)
         self._process.wait()
+        dismiss(self._watcher)
         self._reader.join(GRACE)
         # What the model left behind may hold the pipe open; closing it would wait for its reader.
         if self._process.stderr is not None and not self._reader.is_alive():

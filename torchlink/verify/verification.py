@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
+    DeviceError,
     ResourcesError,
     TorchlinkError,
     UsageError,
@@ -24,7 +25,7 @@ from torchlink.verify.programs import COMPILED, TORCHSCRIPT, plan_for, program_o
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.sanity import check_building, check_options, check_values
 from torchlink.verify.scheduling import LoaderCommand, Loaders, in_turn, processors, workers_for
-from torchlink.verify.tasks import ModelTask, gather
+from torchlink.verify.tasks import ModelTask, attribute, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -275,7 +276,7 @@ class _Progress:
     ) -> None:
         """Have models run elsewhere."""
         for number, result in dispatch.results(waiting, found, lambda number: self.begun(found[number])):
-            self.ended(number, result)
+            self.ended(number, _attributed(result, waiting[number]))
 
 
 class _Prover(NamedTuple):
@@ -307,7 +308,14 @@ class _Prover(NamedTuple):
         self.hooks.meanwhile()
         result = run_one(session, found, request, self.libtorch, self.plans[program])
         loaders.done(self.commands[program])
-        return result
+        return _attributed(result, self.tasks[number])
+
+
+def _attributed(result: ModelResult, task: ModelTask) -> ModelResult:
+    """A result whose error, if it is about an option, names the settings that have given it options."""
+    if isinstance(result.error, (UsageError, DeviceError)) and task.given not in (None, task.options):
+        attribute(result.error, task.settings)
+    return result
 
 
 def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> ReferenceRun | None:
@@ -340,8 +348,22 @@ def requests_of(
             other = (task.options.against, task.options.env)
             if other not in references:
                 references[other] = _reference(task.options, libtorch, hooks)
-            requests[task.options] = _request(task.options, libtorch, references[other])
+            try:
+                requests[task.options] = _request(task.options, libtorch, references[other])
+            except TorchlinkError as error:
+                if not _is_of_command(error, task, libtorch):
+                    attribute(error, task.settings)
+                raise
     return requests, [each for each in references.values() if each]
+
+
+def _is_of_command(error: TorchlinkError, task: ModelTask, libtorch: Libtorch) -> bool:
+    """Whether the options without those of the settings have the same error."""
+    try:
+        _request(task.given or task.options, libtorch, None)
+    except TorchlinkError as other:
+        return other.message == error.message
+    return False
 
 
 def _request(options: VerifyOptions, libtorch: Libtorch, reference: ReferenceRun | None) -> Request:
