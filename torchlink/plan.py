@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from pathlib import Path  # noqa: TC003 - the annotations of PlanOptions are evaluated
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
@@ -15,6 +14,7 @@ from torchlink.libtorch.floor import glibc_conflict, shortfall
 from torchlink.libtorch.machine import is_foreign
 from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
 from torchlink.libtorch.tree import check_unpacked
+from torchlink.plan_options import PlanOptions as PlanOptions  # noqa: PLC0414 - others import it from here
 from torchlink.status import is_file
 from torchlink.toolchain.directories import (
     header_position,
@@ -26,23 +26,11 @@ from torchlink.toolchain.directories import (
 from torchlink.toolchain.fit import check_compiler, cxx_standard
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
     from torchlink.libtorch.floor import GlibcConflict, Shortfall
     from torchlink.toolchain.types import Compiler
-
-
-class PlanOptions(NamedTuple):
-    """What the user wants from the build."""
-
-    cpu_only: bool = False  # link only what a CPU program needs, even on a CUDA build
-    rpath: str = "absolute"  # "absolute" | "none" | "origin=DIR": DIR relative to the program's own directory
-    headers: str = "system"  # "system": -isystem | "after": -idirafter, after the system's own headers
-    aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
-    cxx_standard: int | None = None  # None: the best that libtorch and the compiler support
-    plugin: bool = False  # a shared library for dlopen instead of a program
-    soname: str | None = None  # of the plugin; None: the build tool knows it, or there is none
-    whole_archive: tuple[Path, ...] = ()  # static libraries whose unreferenced objects are linked, too
-    compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers
 
 
 class PlanLibrary(NamedTuple):

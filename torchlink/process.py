@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from torchlink import signals
 from torchlink.errors import (
@@ -83,6 +83,7 @@ LONGEST_END = 10.0  # seconds to wait for the watcher
 
 LARGER = "File size limit exceeded"  # compilers print it of a child killed by `ulimit -f`
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
+TimeoutExpired = subprocess.TimeoutExpired
 TEXT: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
 
 
@@ -215,7 +216,28 @@ def _new_mark() -> tuple[str, str]:
     return MARK, f"{os.getpid()}-{os.urandom(8).hex()}"
 
 
-def kill_tree(process: subprocess.Popen[str]) -> None:
+class Child(Protocol):
+    """What is used here of a `subprocess.Popen`."""
+
+    pid: int
+    stdin: IO[str] | None
+    stdout: IO[str] | None
+    stderr: IO[str] | None
+
+    def poll(self) -> int | None:
+        """Its exit status, or None if it still runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+
+
+def kill_tree(process: Child) -> None:
     """Kill a process and, on Linux, all that it started, whatever their sessions."""
     tree = _descendants(process.pid) if process.poll() is None else []
     process.kill()
@@ -251,7 +273,7 @@ def limit_memory(process: int, size: int) -> None:
             resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
 
 
-def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
+def wait(process: Child, seconds: float) -> int | None:
     """Return the exit status of a process (negative for a signal), or None if it still runs after `seconds`."""
     if hasattr(os, "pidfd_open"):  # Popen itself polls every 50 ms
         with contextlib.suppress(OSError):
@@ -396,6 +418,31 @@ def end_all(watcher: Watcher) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
             watcher.communicate(b"1\n", LONGEST_END)
         dismiss(watcher)
+
+
+class SharedWatcher:
+    """A watcher of several processes with one mark, each of which calls `leave` once when it has ended."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._users = 1
+        self._lock = threading.Lock()
+
+    def join(self) -> SharedWatcher:
+        """Count one process more."""
+        with self._lock:
+            self._users += 1
+        return self
+
+    def leave(self, *, killed: bool) -> None:
+        """Count one less; the last has the watcher kill what is left of a process that was killed."""
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last and killed:
+            end_all(self._watcher)
+        if last:
+            dismiss(self._watcher)
 
 
 def which(name: str) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import platform
 import re
 import shutil
 import signal
@@ -17,6 +19,7 @@ import pytest
 
 from tests.conftest import needed, until
 from torchlink.paths import data_dir
+from torchlink.verify import session
 
 torch = needed("torch")
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Result
+    from torchlink.process import Child
 
 pytestmark = pytest.mark.compile
 TINY = data_dir("templates") / "loader" / "tiny.pt"
@@ -119,8 +123,6 @@ def test_what_a_model_leaves_behind_does_not_reach_the_next(
 def test_one_loader_process_serves_them_all(
     verify: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchlink.verify import session
-
     started: list[session.Session] = []
     start = session.Session._start
 
@@ -135,6 +137,65 @@ def test_one_loader_process_serves_them_all(
     started.clear()
     assert verify(tmp_path, "-j", "1").code == 0
     assert len(started) == 1
+
+
+@ONLY_LINUX
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no twins on this machine")
+def test_the_other_workers_get_twins_of_the_first_loader(
+    verify: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[session.Session] = []
+    twins: list[session.Session] = []
+    start, twin = session.Session._start, session.Session.twin
+
+    def counted(own: session.Session) -> None:
+        started.append(own)
+        start(own)
+
+    def kept(own: session.Session, process: Child) -> session.Session:
+        twins.append(twin(own, process))
+        return twins[-1]
+
+    for number in range(6):
+        shutil.copy(TINY, tmp_path / f"{number}.pt")
+    save(Endless(), tmp_path / "1-hangs.pt")
+    save(AlwaysCrashes(), tmp_path / "2-crashes.pt")
+    verify(TINY)
+    monkeypatch.setattr(session.Session, "_start", counted)
+    monkeypatch.setattr(session.Session, "twin", kept)
+    words = ("--input", "float32[1,4]", "--timeout", "5", "--json")
+    report = json.loads(verify(tmp_path, "-j", "3", *words).out)
+    bad = {name for name, model in zip(names(report), report["models"], strict=True) if not model["ok"]}
+    assert bad == {"1-hangs.pt", "2-crashes.pt"}
+    assert len(twins) == 2
+    assert all(own._process.poll() is not None for own in twins)
+    assert len(started) <= 2, "the first, and one after the loader that was killed because its model hung"
+
+
+@ONLY_LINUX
+def test_a_loader_shares_its_heap_with_forked_processes_in_huge_pages(
+    verify: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.write(bytes(8 << 20))
+        try:
+            memory.madvise(25)  # MADV_COLLAPSE
+        except OSError:
+            pytest.skip("this kernel makes no huge pages on demand")
+    sizes: list[int] = []
+    fork = session.Session._fork
+
+    def measured(own: session.Session) -> bool:
+        done = fork(own)
+        for line in Path(f"/proc/{own._process.pid}/smaps_rollup").read_text().splitlines():
+            sizes.extend(int(line.split()[1]) for _ in range(line.startswith("AnonHugePages:")))
+        return done
+
+    monkeypatch.setattr(session.Session, "_fork", measured)
+    for number in range(3):
+        shutil.copy(TINY, tmp_path / f"{number}.pt")
+    assert verify(tmp_path, "-j", "1").code == 0
+    assert min(sizes) > 10 << 10  # KiB
 
 
 def test_globs_and_directories_are_taken_apart(

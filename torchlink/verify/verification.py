@@ -13,7 +13,7 @@ from torchlink.errors import (
     TorchlinkError,
     UsageError,
 )
-from torchlink.model.kind import identify, require_model
+from torchlink.model.kind import identify, refusal
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.verify.benching.figures import bench_request
@@ -26,6 +26,7 @@ from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.sanity import check_building, check_options, check_values
 from torchlink.verify.scheduling import LoaderCommand, Loaders, in_turn, processors, workers_for
 from torchlink.verify.tasks import ModelTask, attribute, gather
+from torchlink.verify.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -250,9 +251,15 @@ class _Progress:
         """Run the models with these numbers; those that are timed each in a process that has run nothing else."""
         timed = any(request.bench for request in prover.requests.values())
         threads = max(1, processors() // jobs) if jobs > 1 else None
+        several = len(waiting) > jobs and not timed
+        twins = Twins(early if several else None, jobs - 1)
         loaders = [
             Loaders(
-                several=len(waiting) > jobs and not timed, threads=threads, early=None if number else early
+                several=several,
+                threads=threads,
+                early=None if number else early,
+                twins=twins,
+                meanwhile=self._hooks.meanwhile,
             )
             for number in range(jobs)
         ]
@@ -265,7 +272,7 @@ class _Progress:
             loaders,
             lambda turn, own: prover.prove(waiting[turn], own),
             lambda turn: self.begun(prover.found[waiting[turn]]),
-            tuple(references),
+            (twins, *references),
         )
         with contextlib.closing(outcomes):
             for turn, result in outcomes:
@@ -304,8 +311,6 @@ class _Prover(NamedTuple):
         found, request = self.found[number], self.requests[self.tasks[number].options]
         program = program_of(found.kind)
         session = loaders.session(self.commands[program])
-        # The process maps libtorch's libraries while this one imports the modules that it will need.
-        self.hooks.meanwhile()
         result = run_one(session, found, request, self.libtorch, self.plans[program])
         loaders.done(self.commands[program])
         return _attributed(result, self.tasks[number])
@@ -408,8 +413,11 @@ def look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
     """The kind of a file, with the error if it is not a model that a loader can load."""
     kind = "unreadable"
     try:
-        kind = identify(path).kind
-        require_model(path)
+        model = identify(path)
+        kind = model.kind
+        refused = refusal(model)
+        if refused is not None:
+            raise refused
         if kind in COMPILED:
             from torchlink.verify.aoti.running import check_compiled
 
