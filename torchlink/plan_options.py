@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 - the annotations are evaluated
 from typing import NamedTuple
 
 
@@ -16,4 +17,7 @@ class PlanOptions(NamedTuple):
     python_extension: bool = False  # an extension module of Python instead of a program
     tensors: bool = False  # torch.Tensor crosses between Python and that module
     python: str | None = None  # the module's interpreter; None: the one that libtorch belongs to
+    plugin: bool = False  # a shared library for dlopen instead of a program
+    soname: str | None = None  # of the plugin; None: the build tool knows it, or there is none
+    whole_archive: tuple[Path, ...] = ()  # static libraries whose unreferenced objects are linked, too
     compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers

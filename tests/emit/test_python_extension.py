@@ -151,6 +151,7 @@ def test_the_compiler_wrapper_builds_a_module(
     ("options", "error", "reason"),
     [
         (PlanOptions(tensors=True), UsageError, "--tensors is an option of --python-extension"),
+        (PlanOptions(python_extension=True, plugin=True), UsageError, "--plugin and --python-extension"),
         (PlanOptions(python_extension=True), UsageError, "the interpreter is unknown"),
         (PlanOptions(python_extension=True, python="/nonexistent/python"), TorchlinkError, "does not start"),
         (PlanOptions(python_extension=True, python="/bin/false"), TorchlinkError, "is no Python 3"),

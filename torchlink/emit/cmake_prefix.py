@@ -26,7 +26,7 @@ FILES = (
     "TorchlinkProvider.cmake",
 )
 # Functions for projects; the same for all plans.
-MODULES = ("TorchlinkLint.cmake", "TorchlinkPython.cmake")
+MODULES = ("TorchlinkLint.cmake", "TorchlinkPlugin.cmake", "TorchlinkPython.cmake")
 # The variables of upstream's file that name one library; TORCH_LIBRARY is set separately.
 VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
 # Upstream also has a target NAME_library for these, which keeps the library linked.
