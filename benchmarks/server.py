@@ -29,18 +29,10 @@ TORCHLINK = Path(sys.executable).parent / "torchlink"
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
-class Matmul(torch.nn.Module):
-    """Bound by the memory that its weights are read from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one = torch.nn.Linear(64, 2048)
-        self.two = torch.nn.Linear(2048, 2048)
-        self.three = torch.nn.Linear(2048, 8)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Three products."""
-        return self.three(torch.relu(self.two(torch.relu(self.one(x)))))
+def matmul() -> torch.nn.Module:
+    """Return a model that is bound by the memory that its weights are read from."""
+    sizes = (64, 2048, 2048, 8)
+    return torch.nn.Sequential(*(torch.nn.Linear(*each) for each in zip(sizes, sizes[1:], strict=False)))
 
 
 def body(floats: int) -> str:
@@ -155,7 +147,7 @@ def main() -> None:
         models = directory / "models"
         models.mkdir()
         torch.jit.script(torch.nn.Linear(3, 2).eval()).save(models / "small.pt")
-        torch.jit.script(Matmul().eval()).save(models / "matmul.pt")
+        torch.jit.script(matmul().eval()).save(models / "matmul.pt")
         load = Load(directory, arguments.seconds)
         programs = arguments.build or directory
         bare = compiled(HERE / "server_bare.cpp", programs / "bare")

@@ -141,9 +141,10 @@ def test_a_model_that_throws_is_a_json_error_with_its_sentence(server: Server) -
 
 
 def test_two_hundred_malformed_requests_are_each_a_4xx(server: Server) -> None:
+    values: list[str | bytes] = [*WRONG_VALUES, *WRONG_BYTES]
     answers: list[tuple[str, str | bytes]] = [
-        *(("/predictions/linear", body) for body in (*WRONG_VALUES, *WRONG_BYTES)),
-        *(("/predictions/compiled", body) for body in (*WRONG_VALUES, *WRONG_BYTES)),
+        *(("/predictions/linear", body) for body in values),
+        *(("/predictions/compiled", body) for body in values),
         *((path, ONE) for path in WRONG_PATHS),
         *(("/v2/models/linear/infer", body) for body in WRONG_INFERENCES),
     ]
