@@ -9,6 +9,7 @@ medians count.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -32,7 +33,7 @@ UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 def matmul() -> torch.nn.Module:
     """Return a model that is bound by the memory that its weights are read from."""
     sizes = (64, 2048, 2048, 8)
-    return torch.nn.Sequential(*(torch.nn.Linear(*each) for each in zip(sizes, sizes[1:], strict=False)))
+    return torch.nn.Sequential(*(torch.nn.Linear(*each) for each in itertools.pairwise(sizes)))
 
 
 def body(floats: int) -> str:
