@@ -22,13 +22,21 @@
 #define HANDLER_CXX11_ABI HANDLER_TEXT(_GLIBCXX_USE_CXX11_ABI)
 #endif
 #if defined(__clang__)
-#define HANDLER_COMPILER "Clang"
+#define HANDLER_COMPILER __VERSION__
 #else
-#define HANDLER_COMPILER "GCC"
+#define HANDLER_COMPILER "GCC " __VERSION__
 #endif
 #define HANDLER_FACTS(name)                                                         \
   "class=" name "\ninterface=" HANDLER_TEXT(HANDLER_INTERFACE) "\ntorch=" TORCH_VERSION \
   "\ncxx11_abi=" HANDLER_CXX11_ABI "\nstandard_library=" HANDLER_LIBRARY             \
-  "\nstandard_library_version=" HANDLER_LIBRARY_VERSION "\ncompiler=" HANDLER_COMPILER " " __VERSION__ "\n"
+  "\nstandard_library_version=" HANDLER_LIBRARY_VERSION "\ncompiler=" HANDLER_COMPILER "\n"
 #define HANDLER_NOTE_NAME "Handler"
 #define HANDLER_NOTE_TYPE 1
+
+#define HANDLER_NOTE(Class)                                                                            \
+  __attribute__((used, section(".note.handler"), aligned(4))) static const struct {                    \
+    std::uint32_t name_size, text_size, type;                                                          \
+    char name[sizeof(HANDLER_NOTE_NAME)];                                                              \
+    alignas(4) char text[sizeof(HANDLER_FACTS(#Class))];                                               \
+  } handler_note_##Class = {sizeof(HANDLER_NOTE_NAME), sizeof(HANDLER_FACTS(#Class)), HANDLER_NOTE_TYPE, \
+                            HANDLER_NOTE_NAME, HANDLER_FACTS(#Class)}

@@ -111,15 +111,11 @@ class AOTInductorHandler : public BaseHandler {
 
 }  // namespace handlers
 
-// Exports a class of handlers: the functions that make and end one, and the note. Once for each class, in a source file.
-#define HANDLER(Class)                                                                                              \
-  extern "C" {                                                                                                      \
-  __attribute__((visibility("default"))) handlers::BaseHandler* allocator##Class() { return new Class; }             \
-  __attribute__((visibility("default"))) void deleter##Class(handlers::BaseHandler* handler) { delete handler; }     \
-  }                                                                                                                 \
-  __attribute__((used, section(".note.handler"), aligned(4))) static const struct {                                 \
-    std::uint32_t name_size, text_size, type;                                                                       \
-    char name[sizeof(HANDLER_NOTE_NAME)];                                                                           \
-    alignas(4) char text[sizeof(HANDLER_FACTS(#Class))];                                                            \
-  } handler_note_##Class = {sizeof(HANDLER_NOTE_NAME), sizeof(HANDLER_FACTS(#Class)), HANDLER_NOTE_TYPE,             \
-                            HANDLER_NOTE_NAME, HANDLER_FACTS(#Class)}
+// Exports a class of handlers: the functions that make and end one, under TorchServe's names for them, and the note. Once for
+// each class, in a source file.
+#define HANDLER(Class)                                                                                          \
+  extern "C" {                                                                                                  \
+  __attribute__((visibility("default"))) handlers::BaseHandler* allocator##Class() { return new Class; }         \
+  __attribute__((visibility("default"))) void deleter##Class(handlers::BaseHandler* handler) { delete handler; } \
+  }                                                                                                             \
+  HANDLER_NOTE(Class)

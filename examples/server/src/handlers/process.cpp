@@ -7,7 +7,7 @@
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <torch/csrc/jit/frontend/function_schema_parser.h>
+#include <torch/csrc/jit/frontend/script_type_parser.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -61,7 +61,7 @@ std::vector<Port> ports_of(Reader& in) {
     const std::string type = in.text();
     port.required = in.number() != 0;
     try {
-      if (!type.empty()) port.type = torch::jit::parseType(type);
+      if (!type.empty()) port.type = torch::jit::ScriptTypeParser().parseType(type);
     } catch (const std::exception&) {
       // A type of the model's own: the handler checks it.
     }

@@ -79,7 +79,7 @@ std::string written(const Signature& signature) {
   Writer out(frame::ready);
   for (const auto* const ports : {&signature.inputs, &signature.outputs}) {
     out.number(ports->size());
-    for (const Port& port : *ports) out.text(port.name).text(port.type ? port.type->str() : "").number(port.required ? 1 : 0);
+    for (const Port& port : *ports) out.text(port.name).text(port.type ? port.type->annotation_str() : "").number(port.required ? 1 : 0);
   }
   return out.bytes();
 }
@@ -121,7 +121,11 @@ class Worker {
     manifest.serialized_file = load.text();
     manifest.handler = load.text();
     const auto [name, class_name] = handlers::library_and_class(manifest.handler);
-    handler_ = handlers::make_handler(library, name + ".so", class_name);
+    try {
+      handler_ = handlers::make_handler(library, name + ".so", class_name);
+    } catch (const std::exception& error) {
+      throw RequestError(422, error.what());
+    }
     handler_->Initialize(directory, manifest);
     handler_->LoadModel(c10::kCPU);
     signature_ = signature_of(handler_->Schema());
