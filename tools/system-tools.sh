@@ -30,6 +30,7 @@ if command -v apt-get >/dev/null 2>&1; then
     aarch64) need x86_64-linux-gnu-g++ g++-x86-64-linux-gnu; need qemu-x86_64-static qemu-user-static ;;
     esac
     [ -f /usr/include/spdlog/spdlog.h ] || missing="$missing libspdlog-dev"
+    [ -f /usr/include/zip.h ] || missing="$missing libzip-dev"
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
 elif command -v dnf >/dev/null 2>&1; then
