@@ -21,6 +21,7 @@
 #include <unordered_set>
 
 #include "../json.h"
+#include "inflate.h"
 
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
@@ -121,7 +122,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (parser_->is_done()) return answer();
     if (parser_->is_header_done() && !continued_) {
       continued_ = true;
-      if (parser_->content_length() && *parser_->content_length() > shared_.options.max_body) return fail(413, "the body is too large");
       if (parser_->content_length()) parser_->get().body().reserve(static_cast<std::size_t>(*parser_->content_length()) + padding);
       const auto expect = parser_->get()[http::field::expect];
       if (boost::beast::iequals(expect, "100-continue")) {
@@ -170,7 +170,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
     enter(Phase::answering, shared_.options.timeout_seconds);
     const std::uint64_t turn = ++turn_;
     if (!coding.empty() && coding != "identity") {
-      return finish(turn, error(415, "Content-Encoding is not supported: send the body as it is"));
+      if (coding != "gzip" && coding != "deflate") return finish(turn, error(415, "Content-Encoding must be gzip, deflate or identity"));
+      std::string inflated;
+      const Inflated ended = inflate_body(message.body(), shared_.options.max_body, inflated);
+      if (ended == Inflated::too_large) return finish(turn, error(413, "the body is too large"));
+      if (ended == Inflated::damaged) return finish(turn, error(400, "the body is not compressed as Content-Encoding says"));
+      message.body() = std::move(inflated);
     }
     if (request.body->capacity() < request.body->size() + padding) request.body->reserve(request.body->size() + padding);
     thread_ = std::this_thread::get_id();

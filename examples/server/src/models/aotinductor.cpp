@@ -4,6 +4,7 @@
 #if __has_include(<torch/csrc/inductor/aoti_package/model_package_loader.h>)
 
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
@@ -12,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 
 #include "../values/dtypes.h"
 #include "aotinductor_spec.h"
@@ -39,8 +41,19 @@ struct Asked {
   static constexpr std::int64_t no_stride = std::int64_t(1) << 40;     // one that nothing asks for
   c10::ScalarType dtype = c10::ScalarType::Float;
   std::vector<int64_t> sizes = std::vector<int64_t>(most, 0), strides = std::vector<int64_t>(most, no_stride);
+  std::vector<int64_t> least = std::vector<int64_t>(most, 0);  // of a dynamic size
   std::vector<bool> dynamic = std::vector<bool>(most, false);
   std::size_t dimensions = 0;  // that were spoken of
+
+  // Whether its elements lie in row-major order.
+  bool is_plain() const {
+    int64_t next = 1;
+    for (std::size_t i = sizes.size(); i-- > 0;) {
+      if (sizes[i] != 1 && strides[i] != next) return false;
+      next *= sizes[i];
+    }
+    return true;
+  }
 
   void finish() {
     sizes.resize(dimensions);
@@ -101,6 +114,7 @@ std::vector<Asked> asked_by(Runner& runner, std::size_t count) {
       one.sizes[dimension] = number;
     } else if (about("input_handles[%*u]: dim value is too small at %zu, expected it to be >= %lld")) {
       one.sizes[dimension] = std::max<long long>(number, 2);
+      one.least[dimension] = number;
       one.dynamic[dimension] = true;
     } else if (about("input_handles[%*u]: dim value is too large at %zu, expected to be <= %lld")) {
       one.sizes[dimension] = number;
@@ -120,18 +134,21 @@ std::vector<Asked> asked_by(Runner& runner, std::size_t count) {
 class AotInductor : public Servable {
  public:
   explicit AotInductor(const std::string& path) {
-    // Without these checks a wrong size would be read from behind the tensor.
+    // The environment is one for all threads, and a model reads it at its first call.
+    static std::mutex one_at_a_time;
+    const std::lock_guard<std::mutex> held(one_at_a_time);
     setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", 1);
-    loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path);
-    runner_ = loader_->get_runner();
-    bytes_ = static_cast<std::size_t>(std::filesystem::file_size(path));
-    const std::vector<std::string> spec = runner_->get_call_spec();
-    if (spec.size() == 2 && !spec[0].empty() && !spec[1].empty()) {
-      taken_ = Spec::read(spec[0]);
-      given_ = Spec::read(spec[1]);
-      has_spec_ = true;
+    open(path);
+    asked_ = asked_by(*runner_, has_spec_ ? taken_.leaves() : 1);
+    // torch.export takes a free size to be at least 2, which these checks then insist on; the code itself runs with one row, as
+    // in Python. So where it is known what to check, it is checked here, and the model is loaded again without.
+    if (!asked_.empty()) {
+      unsetenv("AOTI_RUNTIME_CHECK_INPUTS");
+      open(path);
     }
     describe();
+    try_out();
+    bytes_ = static_cast<std::size_t>(std::filesystem::file_size(path));
   }
 
   const char* platform() const override { return "pytorch_aotinductor"; }
@@ -163,6 +180,39 @@ class AotInductor : public Servable {
   }
 
  private:
+  void open(const std::string& path) {
+    runner_ = nullptr;
+    loader_.reset();
+    loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path);
+    runner_ = loader_->get_runner();
+    const std::vector<std::string> spec = runner_->get_call_spec();
+    has_spec_ = spec.size() == 2 && !spec[0].empty() && !spec[1].empty();
+    if (!has_spec_) return;
+    taken_ = Spec::read(spec[0]);
+    given_ = Spec::read(spec[1]);
+  }
+
+  // Zeros of the sizes that it takes: what comes out tells the dtypes and ranks of the outputs.
+  void try_out() {
+    if (asked_.empty()) return;
+    std::vector<at::Tensor> tensors;
+    for (const Asked& each : asked_) tensors.push_back(at::zeros(each.sizes, at::TensorOptions(each.dtype)));
+    std::vector<at::Tensor> results;
+    try {
+      const c10::InferenceMode guard;
+      results = run(*runner_, tensors);
+    } catch (const std::exception&) {
+      return;  // zeros are not for it
+    }
+    for (std::size_t i = 0; i < results.size() && i < signature_.outputs.size(); ++i) {
+      Port& port = signature_.outputs[i];
+      port.data_type = dtype_name(results[i].scalar_type());
+      port.ranked = true;
+      const bool rows = std::all_of(asked_.begin(), asked_.end(), [](const Asked& each) { return !each.dynamic.empty() && each.dynamic[0]; });
+      for (int64_t d = 0; d < results[i].dim(); ++d) port.shape.push_back(d == 0 && rows && results[i].size(0) == asked_[0].sizes[0] ? -1 : results[i].size(d));
+    }
+  }
+
   bool called_by_spec() const { return has_spec_ && taken_.parts.size() == 2; }  // ((arguments…), {keywords…})
 
   const Spec& part(std::size_t index) const {
@@ -170,20 +220,33 @@ class AotInductor : public Servable {
     return index < positions ? taken_.parts[0].parts[index] : taken_.parts[1].parts[index - positions];
   }
 
-  // Better words than the model's own.
-  static void check(const at::Tensor& tensor, const Asked& asked, std::size_t index) {
+  // Without this a wrong size would be read from behind the tensor.
+  static void check(at::Tensor& tensor, const Asked& asked, std::size_t index) {
     const std::string which = "tensor " + std::to_string(index + 1) + " of the model ";
     if (tensor.scalar_type() != asked.dtype) throw RequestError(400, which + "must be " + dtype_name(asked.dtype) + ", and is " + dtype_name(tensor.scalar_type()));
     bool fits = static_cast<std::size_t>(tensor.dim()) == asked.sizes.size();
-    for (std::size_t i = 0; fits && i < asked.sizes.size(); ++i) fits = asked.dynamic[i] || tensor.size(static_cast<int64_t>(i)) == asked.sizes[i];
-    if (fits) return;
-    std::string shape;
-    for (std::size_t i = 0; i < asked.sizes.size(); ++i) shape += (i > 0 ? ", " : "") + (asked.dynamic[i] ? std::string("-1") : std::to_string(asked.sizes[i]));
-    throw RequestError(400, which + "must have the shape [" + shape + "]");
+    for (std::size_t i = 0; fits && i < asked.sizes.size(); ++i) {
+      const int64_t size = tensor.size(static_cast<int64_t>(i)), least = asked.least[i] <= 2 ? 1 : asked.least[i];
+      fits = asked.dynamic[i] ? size >= least : size == asked.sizes[i];
+    }
+    if (!fits) {
+      std::string shape;
+      for (std::size_t i = 0; i < asked.sizes.size(); ++i) shape += (i > 0 ? ", " : "") + (asked.dynamic[i] ? std::string("-1") : std::to_string(asked.sizes[i]));
+      throw RequestError(400, which + "must have the shape [" + shape + "]");
+    }
+    if (asked.is_plain()) {
+      tensor = tensor.contiguous();
+      return;
+    }
+    // Compiled for a transposed tensor, or the like.
+    if (tensor.sizes() == c10::IntArrayRef(asked.sizes)) {
+      const at::Tensor laid = at::empty_strided(asked.sizes, asked.strides, tensor.options());
+      laid.copy_(tensor);
+      tensor = laid;
+    }
   }
 
   void describe() {
-    asked_ = asked_by(*runner_, has_spec_ ? taken_.leaves() : 1);
     std::size_t at = 0;
     const std::size_t count = called_by_spec() ? taken_.parts[0].parts.size() + taken_.parts[1].parts.size() : asked_.size();
     for (std::size_t i = 0; i < count; ++i) {

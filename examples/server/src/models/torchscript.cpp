@@ -62,6 +62,7 @@ class TorchScript : public Servable {
   c10::IValue call(std::vector<c10::IValue> arguments) override {
     const c10::InferenceMode guard;
     const c10::FunctionSchema& schema = forward_->function().getSchema();
+    check_count(arguments.size());
     arguments.insert(arguments.begin(), module_._ivalue());
     try {
       schema.checkAndNormalizeInputs(arguments, {});
@@ -79,6 +80,17 @@ class TorchScript : public Servable {
   }
 
  private:
+  void check_count(std::size_t given) const {
+    const std::vector<Port>& inputs = signature_.inputs;
+    std::string missing;
+    for (std::size_t i = given; i < inputs.size(); ++i) {
+      if (inputs[i].required) missing += (missing.empty() ? "" : ", ") + inputs[i].name;
+    }
+    if (!missing.empty()) throw RequestError(400, "missing arguments: " + missing);
+    if (given <= inputs.size()) return;
+    throw RequestError(400, "the model takes " + std::to_string(inputs.size()) + (inputs.size() == 1 ? " argument" : " arguments") + ", and " + std::to_string(given) + " are given");
+  }
+
   static std::size_t size_of(const at::Tensor& tensor) {
     return tensor.defined() ? static_cast<std::size_t>(tensor.numel()) * tensor.element_size() : 0;
   }
