@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     import pytest
 
 ONES = [{"type": "tensor", "data_type": "float32", "shape": [1, 4], "value": [1, 1, 1, 1]}]
-# Does what its request says. VERSION is replaced in the built library.
+# Does what its request says. Its version is replaced in the built library.
 SAMPLE = r"""
 #include "handler.h"
 
 #include <unistd.h>
 
 #include <csignal>
+
+// Not constant, so that it stands in the library as it is here.
+__attribute__((visibility("default"))) char version[] = "version-1 ";
 
 class SampleHandler : public handlers::TorchScriptHandler {
  public:
@@ -39,7 +42,7 @@ class SampleHandler : public handlers::TorchScriptHandler {
     if (request.body == "throw") throw std::runtime_error("on demand");
     if (request.body == "refuse") throw handlers::BadRequest("not this");
     response.content_type = "text/plain";
-    response.body = "version-1 " + std::to_string(getpid());
+    response.body = version + std::to_string(getpid());
   }
 };
 
@@ -76,7 +79,10 @@ def handler_project(factory: pytest.TempPathFactory) -> Path:
 
 
 def sample_library(factory: pytest.TempPathFactory) -> Path:
-    """`libsample_handler.so` with the class SampleHandler above."""
+    """`libsample_handler.so` with the // Not constant, so that it stands in the library as it is here.
+    __attribute__((visibility("default"))) char version[] = "version-1 ";
+
+    class SampleHandler above."""
 
     def make(directory: Path) -> None:
         project = directory / "sample"

@@ -111,7 +111,15 @@ def other_library(directory: Path, torch_root: Path, *flags: str, more: str = ""
     source = directory / "other.cpp"
     source.write_text(f'#include "handler_note.h"\nHANDLER_NOTE(OtherHandler);\n{more}\n')
     library = directory / "libother_handler.so"
-    words = ["c++", "-std=c++17", "-shared", "-fPIC", f"-I{SOURCE}", f"-I{torch_root}/include", str(source)]
+    words = [
+        "c++",
+        "-std=c++17",
+        "-shared",
+        "-fPIC",
+        f"-I{SOURCE}",
+        f"-I{torch_root}/include/torch/csrc/api/include",
+        str(source),
+    ]
     subprocess.run([*words, *flags, "-o", str(library)], check=True, timeout=120)
     return library
 

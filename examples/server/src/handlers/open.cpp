@@ -1,6 +1,5 @@
 // Archives as models: without a handler of their own like any model, else with a handler in its processes.
 #include <sys/stat.h>
-#include <torch/csrc/jit/serialization/pickle.h>
 
 #include <atomic>
 #include <cstdio>
@@ -15,6 +14,7 @@
 #include "archive.h"
 #include "library.h"
 #include "scratch.h"
+#include "values.h"
 #include "workers.h"
 
 namespace fs = std::filesystem;
@@ -54,10 +54,7 @@ class HandlerModel : public Servable {
   bool takes_bodies() const override { return true; }
 
   c10::IValue call(std::vector<c10::IValue> arguments) override {
-    const std::vector<char> values = torch::jit::pickle_save(c10::ivalue::Tuple::create(std::move(arguments)));
-    const std::string answer = ask(Writer(frame::values).text(std::string_view(values.data(), values.size())).bytes());
-    const std::string result = Reader(answer).text();
-    return torch::jit::pickle_load(std::vector<char>(result.begin(), result.end()));
+    return unpacked(ask(packed(c10::ivalue::Tuple::create(std::move(arguments)))));
   }
 
   Message call(const Message& message) override {

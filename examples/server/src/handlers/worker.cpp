@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <torch/csrc/jit/serialization/pickle.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -20,6 +19,7 @@
 #include "../values/writing.h"
 #include "handler.h"
 #include "library.h"
+#include "values.h"
 #include "wire.h"
 
 namespace {
@@ -138,11 +138,7 @@ class Worker {
     handlers::Request request;
     request.id = std::to_string(++count_);
     if (in.kind == frame::values) {
-      const std::string values = in.text();
-      request.arguments = [&values] {
-        const c10::IValue all = torch::jit::pickle_load(std::vector<char>(values.begin(), values.end()));
-        return all.toTupleRef().elements().vec();
-      };
+      request.arguments = [&bytes] { return unpacked(bytes).toTupleRef().elements().vec(); };
     } else {
       request.content_type = in.text();
       request.body = in.text();
@@ -161,8 +157,7 @@ class Worker {
     }
     if (in.kind == frame::values) {
       if (!as_value) throw RequestError(400, "this handler answers with " + response.content_type + "; ask it through /predictions");
-      const std::vector<char> values = torch::jit::pickle_save(response.value);
-      return Writer(frame::values).text(std::string_view(values.data(), values.size())).bytes();
+      return packed(response.value);
     }
     if (as_value) {
       response.content_type = "application/json";

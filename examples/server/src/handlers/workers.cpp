@@ -43,7 +43,7 @@ struct Workers::State {
   std::condition_variable changed;
   std::deque<Job> jobs;
   int threads = 0;
-  int idle = 0;
+  int busy = 0;  // of the threads; the others wait for a job, or will in a moment
   bool closing = false;
 };
 
@@ -94,7 +94,7 @@ Workers::~Workers() {
 void Workers::ask(std::string frame, Done done) {
   const std::lock_guard<std::mutex> held(state_->lock);
   state_->jobs.push_back({std::move(frame), std::move(done), std::chrono::steady_clock::now() + state_->time_limit});
-  if (static_cast<std::size_t>(state_->idle) < state_->jobs.size() && state_->threads < state_->most) {
+  if (static_cast<std::size_t>(state_->threads - state_->busy) < state_->jobs.size() && state_->threads < state_->most) {
     ++state_->threads;
     std::thread([shared = state_]() mutable {
       const Live live;
@@ -108,10 +108,9 @@ void Workers::ask(std::string frame, Done done) {
 void Workers::work(State& state, std::unique_ptr<Process> process) {
   std::unique_lock<std::mutex> held(state.lock);
   for (;;) {
-    ++state.idle;
     state.changed.wait(held, [&] { return state.closing || !state.jobs.empty(); });
-    --state.idle;
     if (state.jobs.empty()) break;
+    ++state.busy;
     Job job = std::move(state.jobs.front());
     state.jobs.pop_front();
     held.unlock();
@@ -144,5 +143,6 @@ void Workers::work(State& state, std::unique_ptr<Process> process) {
       }
     }
     held.lock();
+    --state.busy;
   }
 }
