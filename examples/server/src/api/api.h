@@ -50,6 +50,9 @@ class Api {
   Metrics& metrics_;
 };
 
+// Throws RequestError(405) where the request has another method.
+void only(const Request& request, std::string_view method);
+
 Response json_response(std::string body, int status = 200);
 Response error_response(int status, std::string_view fact);
 Response response_of(std::exception_ptr failed);

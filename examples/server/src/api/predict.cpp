@@ -7,7 +7,7 @@
 
 namespace {
 
-Response written(const c10::IValue& result) {
+Response marshalled(const c10::IValue& result) {
   Response response;
   append_value(response.body, result);
   return response;
@@ -34,6 +34,6 @@ void Api::predict(const std::string& file, const Request& request, const Reply& 
       const Json json(body);
       arguments = read_arguments(json.root(), model->servable->signature());
     }
-    call(model, std::move(arguments), size, answer, written);
+    call(model, std::move(arguments), size, answer, marshalled);
   });
 }

@@ -6,10 +6,6 @@
 
 namespace {
 
-void only(const Request& request, std::string_view method) {
-  if (request.method != method) throw RequestError(405, "use " + std::string(method));
-}
-
 // `NAME/rest` taken apart; the version, of which there is only one, is left out.
 std::string take_name(std::string_view& path) {
   const std::size_t slash = path.find('/');

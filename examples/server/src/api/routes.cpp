@@ -10,15 +10,15 @@ namespace {
 constexpr std::int64_t quick_nanoseconds = 1000000;  // a call that takes less is made where its request was read
 constexpr std::size_t small_body = 64 << 10;
 
-void only(const Request& request, std::string_view method) {
-  if (request.method != method) throw RequestError(405, "use " + std::string(method));
-}
-
 std::string last_part(std::string_view path, std::string_view prefix) { return percent_decoded(path.substr(prefix.size())); }
 
 bool starts(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
 
 }  // namespace
+
+void only(const Request& request, std::string_view method) {
+  if (request.method != method) throw RequestError(405, "use " + std::string(method));
+}
 
 Response json_response(std::string body, int status) {
   Response response;

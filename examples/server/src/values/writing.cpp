@@ -8,7 +8,7 @@
 
 namespace {
 
-constexpr int deepest = 200;
+constexpr int deepest_written = 200;
 
 template <typename Number>
 void append_all(std::string& out, const at::Tensor& tensor) {
@@ -155,7 +155,7 @@ void append_elements(std::string& out, const at::Tensor& tensor) {
 }
 
 void append_value(std::string& out, const c10::IValue& value, int depth) {
-  if (depth > deepest) throw std::runtime_error("the answer is nested more than 200 levels deep");
+  if (depth > deepest_written) throw std::runtime_error("the answer is nested more than 200 levels deep");
   if (value.isTensor()) return append_tensor(out, value.toTensor());
   if (value.isNone()) {
     out += "{\"type\":\"none\"}";
