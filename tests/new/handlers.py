@@ -93,15 +93,6 @@ def sample_library(factory: pytest.TempPathFactory) -> Path:
     return made_once(factory, "sample-handler", make) / "sample/build/libsample_handler.so"
 
 
-def server_program(factory: pytest.TempPathFactory) -> Path:
-    """The program of the kind `server`."""
-
-    def make(directory: Path) -> None:
-        run(created("server", directory / "server")[0], directory / "server")
-
-    return made_once(factory, "new-server", make) / "server/build/server"
-
-
 def archive(directory: Path, name: str, handler: str, *more: str, model: Path | None = None) -> Path:
     """A `.mar` by the real torch-model-archiver, which takes the library from its current directory."""
     model = model or REPOSITORY / "templates/loader/tiny.pt"

@@ -111,15 +111,8 @@ def other_library(directory: Path, torch_root: Path, *flags: str, more: str = ""
     source = directory / "other.cpp"
     source.write_text(f'#include "handler_note.h"\nHANDLER_NOTE(OtherHandler);\n{more}\n')
     library = directory / "libother_handler.so"
-    words = [
-        "c++",
-        "-std=c++17",
-        "-shared",
-        "-fPIC",
-        f"-I{SOURCE}",
-        f"-I{torch_root}/include/torch/csrc/api/include",
-        str(source),
-    ]
+    include = [f"-I{torch_root}/include/{part}" for part in (".", "torch/csrc/api/include")]
+    words = ["c++", "-std=c++17", "-shared", "-fPIC", f"-I{SOURCE}", *include, str(source)]
     subprocess.run([*words, *flags, "-o", str(library)], check=True, timeout=120)
     return library
 
@@ -142,7 +135,7 @@ def other_library(directory: Path, torch_root: Path, *flags: str, more: str = ""
             'extern "C" void* f(); namespace c10 { void gone(int); } void* f() { c10::gone(1); return nullptr; }',
             r"needs 1 symbol that the loaded libtorch \(.*\) does not have, such as c10::gone\(int\)",
         ),
-        (["-nostdlib", "-Wl,--remove-section=.note.handler"], "", None),
+        ([], "", None),
     ],
     ids=["cxx11-abi", "version", "symbol", "fits"],
 )

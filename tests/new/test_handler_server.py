@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import REPOSITORY, until
-from tests.new.handlers import ONES, Server, archive, sample_library, server_program, serving
+from tests.new.handlers import ONES, Server, archive, sample_library, serving
+from tests.new.server_tools import built
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ ANSWER = [2.5, -0.75]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program."""
-    return server_program(tmp_path_factory)
+    return built(tmp_path_factory) / "project/build/server"
 
 
 @pytest.fixture(scope="module")
@@ -382,7 +383,8 @@ def test_a_mismatch_is_an_error_that_names_both_sides(
     source = models / "old.cpp"
     source.write_text('#include "handler_note.h"\nHANDLER_NOTE(OldHandler);\n')
     words = ["c++", "-shared", "-fPIC", "-D_GLIBCXX_USE_CXX11_ABI=0", f"-I{torch_root}/include"]
-    include = [f"-I{torch_root}/include/torch/csrc/api/include", f"-I{REPOSITORY}/examples/handler/src"]
+    parts = (".", "torch/csrc/api/include")
+    include = [*(f"-I{torch_root}/include/{part}" for part in parts), f"-I{REPOSITORY}/examples/handler/src"]
     subprocess.run(
         [*words, *include, "old.cpp", "-o", "libold_handler.so"], cwd=models, check=True, timeout=60
     )
