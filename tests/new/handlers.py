@@ -32,10 +32,10 @@ SAMPLE = r"""
 // Not constant, so that it stands in the library as it is here.
 __attribute__((visibility("default"))) char version[] = "version-1 ";
 
-class SampleHandler : public handlers::TorchScriptHandler {
+class SampleHandler : public handlers::BaseHandler {
  public:
   void Handle(const handlers::Request& request, handlers::Response& response) override {
-    if (request.content_type != "text/plain") return TorchScriptHandler::Handle(request, response);
+    if (request.content_type != "text/plain") return BaseHandler::Handle(request, response);
     if (request.body == "crash") std::raise(SIGSEGV);
     if (request.body == "hang") for (;;) pause();
     if (request.body == "slow") sleep(1);

@@ -77,7 +77,11 @@ torch._inductor.aoti_compile_and_package(exported, package_path=f"{sys.argv[1]}/
 
 def built(factory: pytest.TempPathFactory) -> Path:
     """Return the directory of the project, built and tested by its own commands."""
-    present = {path for path in HEADERS if any((Path(root) / path).is_file() for root in ("/usr/include", *_multiarch()))}
+    present = {
+        path
+        for path in HEADERS
+        if any((Path(root) / path).is_file() for root in ("/usr/include", *_multiarch()))
+    }
     missing = sorted(set(HEADERS) - present)
     if missing:
         unmet(" and ".join(missing))
@@ -105,7 +109,7 @@ def _build(directory: Path) -> None:
     for command in kind["commands"][:-1]:
         ran = subprocess.run(
             command, shell=True, cwd=project, env=environment(), capture_output=True, text=True, check=False
-        )  # noqa: S602 - the commands are shell lines
+        )
         assert ran.returncode == 0, f"{command}\n{ran.stdout[-4000:]}{ran.stderr[-4000:]}"
     models = directory / "models"
     models.mkdir()

@@ -115,6 +115,26 @@ def test_an_archive_with_its_library(running: Server) -> None:
     assert answered(running.predict("own")) == ANSWER
 
 
+def test_compiled_models(
+    server: Path, models: Path, library: Path, scratch: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """AOTInductor's packages, with the archiver's default handler and with one of their own."""
+    package = built(tmp_path_factory) / "models/compiled.pt2"
+    shutil.copy(library, models)
+    archive(models, "without", "TorchScriptHandler", model=package)
+    archive(models, "with", "libsample_handler:SampleHandler", model=package)
+    with serving(server, models, scratch) as it:
+        body = [{**ONES[0], "shape": [1, 3], "value": [1, 1, 1]}]
+        expected = answered(it.predict("without", body))
+        assert len(expected) == 2
+        assert answered(it.predict("with", body)) == expected
+        for name in ("without", "with"):
+            status, text = it.predict(name, ONES)
+            assert 400 <= status < 500, text
+            assert it.predict(name, [])[0] == 400
+        assert len(it.workers()) == 1
+
+
 def test_a_crash_is_its_own_process(running: Server) -> None:
     """The request is answered 500, another process starts by itself, and other models notice nothing."""
     first = running.predict("own", "version")[1].split()[1]

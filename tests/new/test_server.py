@@ -7,12 +7,14 @@ import gzip
 import json
 import struct
 import subprocess
+import urllib.request
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import needed, program, run_clean
+from tests.conftest import needed, program, run_clean, until
+from tests.new.malformed import INPUT, ONE, WRONG_BYTES, WRONG_INFERENCES, WRONG_PATHS, WRONG_VALUES
 from tests.new.server_tools import TORCHLINK, Server, built, copied, environment, serving, tensor
 
 if TYPE_CHECKING:
@@ -137,102 +139,6 @@ def test_a_model_that_throws_is_a_json_error_with_its_sentence(server: Server) -
     assert "mat1 and mat2 shapes cannot be multiplied" in shapes.json["error"]
 
 
-ONE = '[{"type":"tensor","data_type":"float32","shape":[1,3],"value":[1,2,3]}]'
-WRONG_VALUES = [
-    "",
-    "{",
-    "null",
-    "[null]",
-    "1",
-    '"x"',
-    "{}",
-    "[]",
-    "[[]]",
-    "[{}]",
-    "[NaN]",
-    "[1e999]",
-    "[-1e999]",
-    f"[{10**40}]",
-    "[" * 100_000,
-    "[" * 300 + "]" * 300,
-    ONE + " x",
-    ONE + ONE,
-    ONE[:-1],
-    "[true]",
-    "[1,2,3,4]",
-    *(ONE.replace("[1,3]", shape) for shape in (
-        "[-1]", "[-1,-3]", "[3,1]", "[1,4]", "[4294967296,4294967296]", "[9223372036854775807]", "[1e3]", "[1.5]",
-        "[9223372036854775808]", '["1"]', "null", "{}", "3", "[1099511627776]", f"[{','.join(['1'] * 100)}]", "[[1,3]]",
-    )),
-    *(ONE.replace("[1,2,3]", value) for value in (
-        "[1,2]", "[1,2,3,4]", "[]", "null", "{}", '"123"', '["1",2,3]', "[null,2,3]", "[[1,2],[3]]", "[[[1,2,3]]]", "[1e39,2,3]",
-        "[true,2,3]", "[{},2,3]", "1",
-    )),
-    *(ONE.replace('"float32"', dtype) for dtype in (
-        '"float31"', "null", "3", '"int64"', '""', '"qint8"', '"Float"', '"complex64"',
-    )),
-    *(ONE.replace('"tensor"', kind) for kind in (
-        '"tenser"', "null", "1", '"scalar"', '"string"', '"tuple"', '"list"', '"dict"', '"generic_dict"', '"none"', '"image"',
-    )),
-    *(f'[{{"type":"{kind}"}}]' for kind in ("tensor", "scalar", "string", "tuple", "dict", "image", "other")),
-    '[{"type":"image","value":"====" }]',
-    '[{"type":"image","value":"aGVsbG8="}]',
-    '[{"type":"dict","value":[[1]]}]',
-    '[{"type":"dict","value":[[[1],1]]}]',
-    '[{"type":"dict","value":[["a",1],[1,1]]}]',
-    '[{"type":"scalar","data_type":"uint8","value":256}]',
-]  # fmt: skip
-WRONG_BYTES = [b"\xff\xfe", b"\0", b'["\xc0\x80"]', b'["\xed\xa0\x80"]', b'["' + b"\x01" + b'"]', b'["\\ud800"]']
-WRONG_PATHS = [
-    "/serve",
-    "/serve?",
-    "/serve?servable_identifier",
-    "/serve?servable_identifier=",
-    "/serve?x=linear.pt",
-    *(f"/serve?servable_identifier={name}" for name in (
-        "../models/linear.pt", "..", ".", "/etc/passwd", "none.pt", "linear", "linear.pt%00", "%00", "%2e%2e%2flinear.pt", "a%2flinear.pt",
-        "./linear.pt", "a//linear.pt", "%", "%z1", "%2", "linear.pt/", "..%5clinear.pt", "x" * 5000 + ".pt", "linear.txt",
-    )),
-    *(f"/predictions/{name}" for name in ("", "none", "..", "%2e%2e", "a%2fb", "linear%00", "linear/x", "%ff%fe", "linear.pt", "%")),
-    *(f"/v2/models/{name}/infer" for name in ("none", "..", "%2e%2e%2flinear", "linear%00", "linear/versions/2", "linear/versions/x")),
-    "/v2/models/linear/generate",
-    "/v2/repository/models/none/load",
-    "/v2/repository/models/none/unload",
-    "/v2/repository/models/linear/frobnicate",
-    "/v2/nothing",
-    "/nothing",
-    "/ping",
-    "/models",
-    "/metrics",
-    "/",
-]  # fmt: skip
-INPUT = '{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]}'
-WRONG_INFERENCES = [
-    "",
-    "null",
-    "[]",
-    "{}",
-    '{"inputs":null}',
-    '{"inputs":[]}',
-    '{"inputs":[1]}',
-    '{"inputs":[{}]}',
-    *(INPUT.replace('"x"', name) for name in ('"y"', "null", "1", '""')),
-    *(INPUT.replace('"FP32"', name) for name in ('"FP31"', "null", '"BYTES"', '"INT64"', '"float32"')),
-    *(INPUT.replace("[1,3]", shape) for shape in (
-        "[-1,3]", "[1,2]", "[3]", "null", "[4294967296,4294967296]", "[1e9]", "[1099511627776]", '"x"',
-    )),
-    *(INPUT.replace("[1,2,3]", data) for data in ("[1]", "null", '["a",2,3]', "[1e40,2,3]", "[[1],[2],[3]]", "{}")),
-    INPUT.replace('"data":[1,2,3]', '"parameters":{"binary_data_size":12}'),
-    INPUT.replace('"data":[1,2,3]', '"parameters":{"binary_data_size":-1}'),
-    INPUT.replace('"data":[1,2,3]', '"parameters":{"binary_data_size":9223372036854775807}'),
-    INPUT[:-1] + ',"outputs":[{"name":"output7"}]}',
-    INPUT[:-1] + ',"outputs":1}',
-    INPUT[:-1] + ',"outputs":[1]}',
-    INPUT[:-1] + ',"id":1}',
-    INPUT.replace("}]", '},{"name":"x","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]'),
-]  # fmt: skip
-
-
 def test_two_hundred_malformed_requests_are_each_a_4xx(server: Server) -> None:
     answers = [
         *(("/predictions/linear", body) for body in (*WRONG_VALUES, *WRONG_BYTES)),
@@ -343,16 +249,42 @@ def test_models_are_loaded_and_unloaded_on_purpose(project: Path, tmp_path: Path
         assert server.ask("/predictions/linear", ONE).status == 200
 
 
-def test_the_page_shows_a_model_and_tries_it(server: Server, tmp_path: Path) -> None:
-    browser = program("chromium")
+def test_the_page_shows_each_model_and_tries_it(server: Server, tmp_path: Path) -> None:
+    connect = needed("websockets.sync.client").connect
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
     assert server.predict("linear", tensor([1, 2, 3], [1, 3])).status == 200
-    dump = subprocess.run(
-        [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000", "--dump-dom", f"http://127.0.0.1:{server.port}/"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )  # fmt: skip
-    assert "<h2>linear</h2>" in dump.stdout
-    assert "<td>output0</td><td>FP32</td>" in dump.stdout
-    assert "linear.pt, loaded, pytorch_torchscript" in dump.stdout
+    command = [program("chromium"), *options, f"--user-data-dir={tmp_path}", "about:blank"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+        try:
+            address = tmp_path / "DevToolsActivePort"
+            until(lambda: address.is_file() and address.read_text().count("\n") == 1)
+            port = address.read_text().split()[0]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as listed:
+                (page,) = [each for each in json.load(listed) if each["type"] == "page"]
+            with connect(page["webSocketDebuggerUrl"], max_size=None) as socket:
+
+                def call(method: str, **parameters: object) -> Any:
+                    socket.send(json.dumps({"id": 1, "method": method, "params": parameters}))
+                    while True:
+                        answer = json.loads(socket.recv(60))
+                        if answer.get("id") == 1:
+                            return answer["result"]
+
+                def evaluated(expression: str) -> Any:
+                    return call("Runtime.evaluate", expression=expression)["result"].get("value")
+
+                call("Page.navigate", url=f"http://127.0.0.1:{server.port}/")
+                part = "[...document.querySelectorAll('section')].find(each => each.innerText.startsWith('linear'))"
+                until(lambda: evaluated(f"{part}.querySelectorAll('td').length === 8"))
+                text = evaluated(f"{part}.innerText")
+                assert "linear.pt, loaded, pytorch_torchscript" in text
+                assert "output0\tFP32" in text
+                given = json.dumps(json.dumps([tensor([1, 2, 3], [1, 3])]))
+                evaluated(f"{part}.querySelector('details').open = true")
+                evaluated(f"{part}.querySelector('textarea').value = {given}")
+                evaluated(f"{part}.querySelector('details button').click()")
+                until(
+                    lambda: '"shape":[1,2]' in (evaluated(f"{part}.querySelector('pre').textContent") or "")
+                )
+        finally:
+            browser.kill()

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,8 +20,6 @@ from tests.conftest import program, until
 from tests.new.server_tools import built, copied, serving, tensor
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.new.server_tools import Server
 
 pytestmark = [pytest.mark.cmake, pytest.mark.xdist_group("server")]
@@ -39,8 +38,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def resident(server: Server) -> int:
     """The server's memory, in KiB."""
-    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as status:
-        return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+    status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
 
 
 def load(server: Server, requests: int, path: str = "/predictions/linear") -> int:
@@ -76,7 +75,9 @@ def test_memory_stays_flat(project: Path, tmp_path: Path) -> None:
 
         def until_answered(count: int) -> int:
             while server.metric('server_requests_total{route="/predictions",code="200"}') < count:
-                subprocess.run([wrk, "-t1", "-c64", "-d1s", "-s", script, url], check=True, capture_output=True)
+                subprocess.run(
+                    [wrk, "-t1", "-c64", "-d1s", "-s", script, url], check=True, capture_output=True
+                )
             return resident(server)
 
         before = until_answered(20_000)
@@ -87,7 +88,9 @@ def test_memory_stays_flat(project: Path, tmp_path: Path) -> None:
 def test_64_clients_load_a_cold_model_once(project: Path) -> None:
     with serving(project, project / "models") as server:
         with ThreadPoolExecutor(64) as pool:
-            answers = list(pool.map(lambda _: server.ask("/predictions/large", _rows(1024)).status, range(64)))
+            answers = list(
+                pool.map(lambda _: server.ask("/predictions/large", _rows(1024)).status, range(64))
+            )
         assert answers == [200] * 64
         assert server.metric('server_model_loads_total{model="large.pt"}') == 1
 
@@ -152,17 +155,21 @@ def test_the_budget_drops_what_was_used_least_recently(project: Path, tmp_path: 
 def test_requests_are_joined_where_that_changes_nothing(project: Path) -> None:
     with serving(project, project / "models", "--max-batch", "8", "--batch-wait-ms", "20") as server:
         rows = {each: json.dumps([tensor([each, 2, 3], [1, 3])]) for each in range(64)}
-        alone = {each: server.ask("/predictions/linear", rows[each]).json for each in range(3)}
-        # Of a model that mixes its rows, nothing may be joined.
-        for name in ("linear", "centered"):
-            for _ in range(3):
-                with ThreadPoolExecutor(64) as pool:
-                    answers = list(pool.map(lambda each, to=name: server.ask(f"/predictions/{to}", rows[each]).json, rows))  # fmt: skip
-                if name == "centered":
-                    assert all(answer["value"] == [0.0, 0.0, 0.0] for answer in answers)
-                else:
-                    for each, answer in alone.items():
-                        assert answers[each]["value"] == pytest.approx(answer["value"], rel=1e-4, abs=1e-5)
+
+        def at_once(name: str) -> dict[int, list[float]]:
+            with ThreadPoolExecutor(64) as pool:
+                answers = pool.map(
+                    lambda body: server.ask(f"/predictions/{name}", body).json["value"], rows.values()
+                )
+                return dict(zip(rows, answers, strict=True))
+
+        alone = {each: server.ask("/predictions/linear", rows[each]).json["value"] for each in range(3)}
+        for _ in range(3):
+            joined = at_once("linear")
+            for each, value in alone.items():
+                assert joined[each] == pytest.approx(value, rel=1e-4, abs=1e-5)
+            # Of a model that mixes its rows nothing may be joined.
+            assert all(value == [0.0, 0.0, 0.0] for value in at_once("centered").values())
 
         def batches(name: str, bound: str) -> float:
             return server.metric(f'server_batch_size_bucket{{model="{name}.pt",le="{bound}"}}')
@@ -220,10 +227,11 @@ def test_killed_in_the_middle_and_started_again_it_is_right(project: Path) -> No
     with serving(project, project / "models") as server:
         first = server.ask("/predictions/linear", ONE).json
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(lambda: pytest.raises((OSError, http.client.HTTPException), load, server, 200_000))
+            loading = pool.submit(load, server, 200_000)
             until(lambda: server.metric('server_requests_total{route="/predictions",code="200"}') > 500)
             server.process.kill()
-            loading.result()
+            with pytest.raises((OSError, http.client.HTTPException)):
+                loading.result()
     with serving(project, project / "models") as server:
         assert server.ask("/predictions/linear", ONE).json == first
         assert load(server, 1000) == 1000

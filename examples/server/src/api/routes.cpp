@@ -206,7 +206,7 @@ void Api::call(const std::shared_ptr<Model>& model, std::vector<c10::IValue> arg
     }
     reply(std::move(response));
   };
-  const auto alone = [model, answer](std::vector<c10::IValue> values) {
+  const auto alone = [model, answer, body_size](std::vector<c10::IValue> values) {
     c10::IValue result;
     std::exception_ptr failed;
     const auto start = std::chrono::steady_clock::now();
@@ -216,8 +216,7 @@ void Api::call(const std::shared_ptr<Model>& model, std::vector<c10::IValue> arg
       failed = std::current_exception();
     }
     const std::int64_t took = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
-    const std::int64_t before = model->nanoseconds.load(std::memory_order_relaxed);
-    model->nanoseconds.store(before < 0 ? took : (7 * before + took) / 8, std::memory_order_relaxed);
+    model->lately.add(body_size, took);
     model->metrics.batches.observe(1, batch_bounds);
     answer(result, failed);
   };
@@ -232,7 +231,10 @@ void Api::call(const std::shared_ptr<Model>& model, std::vector<c10::IValue> arg
     }
     --metrics_.queued;
   }
-  const std::int64_t lately = model->nanoseconds.load(std::memory_order_relaxed);
-  if (lately >= 0 && lately < quick_nanoseconds && body_size <= small_body) return alone(std::move(arguments));
+  // A number may say how long to compute, so that the last call tells nothing of this one.
+  bool tensors = true;
+  for (const c10::IValue& each : arguments) tensors = tensors && each.isTensor();
+  const std::int64_t lately = model->lately.of(body_size);
+  if (tensors && lately >= 0 && lately < quick_nanoseconds && body_size <= small_body) return alone(std::move(arguments));
   later(reply, [alone, values = std::make_shared<std::vector<c10::IValue>>(std::move(arguments))] { alone(std::move(*values)); });
 }

@@ -56,7 +56,6 @@ struct Shared {
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(tcp::socket socket, Loop& loop, Shared& shared) : socket_(std::move(socket)), loop_(loop), shared_(shared) {
-    ++shared_.open;
     loop_.connections.insert(this);
   }
   ~Connection() {
@@ -76,6 +75,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (shared_.draining && phase_ == Phase::idle && deadline_ > now + tick) deadline_ = now + tick;
     if (now < deadline_) return;
     if (phase_ == Phase::reading) {
+      error_code ignored;
+      socket_.cancel(ignored);  // what is still being read
       fail(408, "the request was not complete in time");
     } else if (phase_ == Phase::answering) {
       close_after_ = true;
@@ -155,6 +156,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     continued_ = false;
     auto& message = parser_->get();
     close_after_ = !message.keep_alive();
+    old_ = message.version() < 11;
     const std::string_view target = view(message.target());
     const std::size_t question = target.find('?');
     Request request;
@@ -220,7 +222,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
       header_ += ": ";
       header_ += value;
     }
-    if (close_after_) header_ += "\r\nConnection: close";
+    if (close_after_) {
+      header_ += "\r\nConnection: close";
+    } else if (old_) {
+      header_ += "\r\nConnection: keep-alive";
+    }
     header_ += "\r\n\r\n";
     if (head_) body_.clear();
     const std::array<asio::const_buffer, 2> parts = {asio::buffer(header_), asio::buffer(body_)};
@@ -265,7 +271,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Clock::time_point deadline_;
   std::thread::id thread_;
   std::uint64_t turn_ = 0;  // which request is being answered
-  bool close_after_ = false, continued_ = false, head_ = false;
+  bool close_after_ = false, continued_ = false, head_ = false, old_ = false;
 };
 
 }  // namespace
@@ -294,6 +300,7 @@ struct HttpServer::State {
 
   void take(Loop& loop, tcp::socket socket) {
     if (shared.open >= shared.options.max_connections) return;  // closes it
+    ++shared.open;  // before it is on its thread: until then, too, the end has to wait for it
     auto kept = std::make_shared<tcp::socket>(std::move(socket));
     asio::post(loop.context, [this, &loop, kept] { std::make_shared<Connection>(std::move(*kept), loop, shared)->start(); });
   }

@@ -1,6 +1,7 @@
 // The models in memory: loaded when they are first asked for, once, and dropped when others need the room.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <exception>
@@ -16,13 +17,34 @@
 #include "batcher.h"
 #include "catalog.h"
 
+// How long calls took lately, by the size of the body: a power of two. -1: there was none yet.
+class Lately {
+ public:
+  Lately() {
+    for (auto& each : nanoseconds_) each = -1;
+  }
+  std::int64_t of(std::size_t body) const { return nanoseconds_[place(body)].load(std::memory_order_relaxed); }
+  void add(std::size_t body, std::int64_t took) {
+    const std::int64_t before = of(body);
+    nanoseconds_[place(body)].store(before < 0 ? took : (3 * before + took) / 4, std::memory_order_relaxed);
+  }
+
+ private:
+  static std::size_t place(std::size_t body) {
+    std::size_t bits = 0;
+    while (body >>= 1) ++bits;
+    return bits;
+  }
+  std::array<std::atomic<std::int64_t>, 64> nanoseconds_;
+};
+
 // A loaded model and what is known of its calls.
 struct Model {
   std::string file;
   std::shared_ptr<Servable> servable;
   std::shared_ptr<Batcher> batcher;
   ModelMetrics& metrics;
-  std::atomic<std::int64_t> nanoseconds{-1};  // that a call took lately; -1: there was none yet
+  Lately lately{};
 };
 
 struct CacheOptions {
