@@ -14,6 +14,7 @@ from torchlink.libtorch.floor import glibc_conflict, shortfall
 from torchlink.libtorch.machine import is_foreign
 from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
 from torchlink.libtorch.tree import check_unpacked
+from torchlink.plan_options import PlanOptions as PlanOptions  # noqa: PLC0414 - others import it from here
 from torchlink.status import is_file
 from torchlink.toolchain.directories import (
     header_position,
@@ -30,17 +31,6 @@ if TYPE_CHECKING:
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
     from torchlink.libtorch.floor import GlibcConflict, Shortfall
     from torchlink.toolchain.types import Compiler
-
-
-class PlanOptions(NamedTuple):
-    """What the user wants from the build."""
-
-    cpu_only: bool = False  # link only what a CPU program needs, even on a CUDA build
-    rpath: str = "absolute"  # "absolute" | "none" | "origin=DIR": DIR relative to the program's own directory
-    headers: str = "system"  # "system": -isystem | "after": -idirafter, after the system's own headers
-    aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
-    cxx_standard: int | None = None  # None: the best that libtorch and the compiler support
-    compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers
 
 
 class PlanLibrary(NamedTuple):

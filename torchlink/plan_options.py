@@ -1,0 +1,16 @@
+"""The options of a link plan; `verify` reads them before it has time to import all of `plan.py`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class PlanOptions(NamedTuple):
+    """What the user wants from the build."""
+
+    cpu_only: bool = False  # link only what a CPU program needs, even on a CUDA build
+    rpath: str = "absolute"  # "absolute" | "none" | "origin=DIR": DIR relative to the program's own directory
+    headers: str = "system"  # "system": -isystem | "after": -idirafter, after the system's own headers
+    aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
+    cxx_standard: int | None = None  # None: the best that libtorch and the compiler support
+    compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers
