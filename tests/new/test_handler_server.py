@@ -124,9 +124,9 @@ def test_compiled_models(
     archive(models, "without", "TorchScriptHandler", model=package)
     archive(models, "with", "libsample_handler:SampleHandler", model=package)
     with serving(server, models, scratch) as it:
-        body = [{**ONES[0], "shape": [1, 3], "value": [1, 1, 1]}]
+        body = [{**ONES[0], "shape": [2, 3], "value": [1, 1, 1, 2, 2, 2]}]
         expected = answered(it.predict("without", body))
-        assert len(expected) == 2
+        assert len(expected) == 4
         assert answered(it.predict("with", body)) == expected
         for name in ("without", "with"):
             status, text = it.predict(name, ONES)
