@@ -135,6 +135,20 @@ def test_compiled_models(
         assert len(it.workers()) == 1
 
 
+def test_a_model_that_the_handler_cannot_load(
+    server: Path, models: Path, library: Path, scratch: Path
+) -> None:
+    """Is a 422 with libtorch's reason, and leaves nothing."""
+    shutil.copy(library, models)
+    (models / "text.pt").write_text("no model")
+    archive(models, "bad", "libsample_handler:SampleHandler", model=models / "text.pt")
+    with serving(server, models, scratch) as it:
+        status, text = it.predict("bad")
+        assert status == 422
+        assert "the handler failed: PytorchStreamReader failed" in json.loads(text)["error"]
+        until(lambda: not it.workers() and not list(scratch.iterdir()))
+
+
 def test_a_crash_is_its_own_process(running: Server) -> None:
     """The request is answered 500, another process starts by itself, and other models notice nothing."""
     first = running.predict("own", "version")[1].split()[1]

@@ -88,9 +88,9 @@ std::string failure(int status, const std::string& text) {
   return Writer(frame::failed).number(static_cast<std::uint64_t>(status)).text(text).bytes();
 }
 
-// The frame that `answer` returns, or the one that reports its exception.
+// The frame that `answer` returns, or the one that reports its exception: with `status` where the exception has none.
 template <typename Answer>
-std::string guarded(const Answer& answer) {
+std::string guarded(int status, const Answer& answer) {
   try {
     return answer();
   } catch (const RequestError& error) {
@@ -98,11 +98,11 @@ std::string guarded(const Answer& answer) {
   } catch (const BadRequest& error) {
     return failure(400, error.what());
   } catch (const c10::Error& error) {
-    return failure(500, "the handler failed: " + first_line(error.what_without_backtrace()));
+    return failure(status, "the handler failed: " + first_line(error.what_without_backtrace()));
   } catch (const std::exception& error) {
-    return failure(500, "the handler failed: " + first_line(error.what()));
+    return failure(status, "the handler failed: " + first_line(error.what()));
   } catch (...) {
-    return failure(500, "the handler failed with an exception that says nothing");
+    return failure(status, "the handler failed with an exception that says nothing");
   }
 }
 
@@ -124,7 +124,7 @@ class Worker {
     try {
       handler_ = handlers::make_handler(library, name + ".so", class_name);
     } catch (const std::exception& error) {
-      throw RequestError(422, error.what());
+      throw RequestError(422, error.what());  // without a word of the handler, which has not run
     }
     handler_->Initialize(directory, manifest);
     handler_->LoadModel(c10::kCPU);
@@ -180,14 +180,14 @@ int handler_worker() {
   try {
     const std::string load = receive_frame(worker_socket, Deadline::max());
     std::unique_ptr<Worker> worker;
-    const std::string first = guarded([&] {
+    const std::string first = guarded(422, [&] {
       worker = std::make_unique<Worker>(Reader(load));
       return written(worker->signature());
     });
     send_frame(worker_socket, first, Deadline::max());
     while (worker) {
       const std::string request = receive_frame(worker_socket, Deadline::max());
-      send_frame(worker_socket, guarded([&] { return worker->answer(request); }), Deadline::max());
+      send_frame(worker_socket, guarded(500, [&] { return worker->answer(request); }), Deadline::max());
     }
   } catch (const WireError&) {
     // The server has closed the socket; the handler has ended in good order.
