@@ -28,6 +28,7 @@ SAMPLE = r"""
 #include <unistd.h>
 
 #include <csignal>
+#include <fstream>
 
 // Not constant, so that it stands in the library as it is here.
 __attribute__((visibility("default"))) char version[] = "version-1 ";
@@ -38,7 +39,10 @@ class SampleHandler : public handlers::BaseHandler {
     if (request.content_type != "text/plain") return BaseHandler::Handle(request, response);
     if (request.body == "crash") std::raise(SIGSEGV);
     if (request.body == "hang") for (;;) pause();
-    if (request.body == "slow") sleep(1);
+    if (request.body == "slow") {
+      std::ofstream(model_dir_ + "/slow") << "started";
+      sleep(1);
+    }
     if (request.body == "throw") throw std::runtime_error("on demand");
     if (request.body == "refuse") throw handlers::BadRequest("not this");
     response.content_type = "text/plain";

@@ -278,6 +278,21 @@ def test_an_archive_is_replaced_while_requests_run(
         until(lambda: not old & it.workers())
 
 
+def test_an_accepted_request_is_answered_at_the_end(running: Server, scratch: Path) -> None:
+    """Also where a service manager signals every process of the service."""
+    running.predict("own", "version")
+    replies: list[tuple[int, str]] = []
+    thread = threading.Thread(target=lambda: replies.append(running.predict("own", "slow")))
+    thread.start()
+    (worker,) = running.workers()
+    until(lambda: list(scratch.rglob("slow")))
+    os.kill(worker, signal.SIGTERM)
+    assert running.stop() == 0
+    thread.join()
+    assert replies[0][0] == 200, replies
+    assert not Path(f"/proc/{worker}").exists()
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left(server: Path, models: Path, own: Path, scratch: Path, end: signal.Signals) -> None:
     """No process, even of a handler that hangs; no file, at the latest when the next server unpacks."""
