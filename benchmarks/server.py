@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -61,7 +62,16 @@ class Load:
         """Return requests per second, and the median latency in seconds."""
         script = self.directory / "post.lua"
         script.write_text(f"wrk.method = 'POST'\nwrk.body = '{posted}'\n" if posted else "")
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{self.seconds}s", "--latency", "-s", script, url]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{self.seconds}s",
+            "--latency",
+            "-s",
+            str(script),
+            url,
+        ]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         if "Non-2xx" in text or "Socket errors" in text:
             sys.exit(f"{url}: {text}")
@@ -80,6 +90,18 @@ def started(stack: ExitStack, command: list[str | Path], **environment: str) -> 
     stack.callback(process.kill)
     assert process.stdout
     return f"http://127.0.0.1:{int(process.stdout.readline().rsplit(':', 1)[1])}"
+
+
+def wait_for(url: str) -> None:
+    """Wait until a server answers."""
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(url).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    sys.exit(f"{url} does not answer")
 
 
 def compiled(source: Path, out: Path) -> Path:
@@ -164,7 +186,7 @@ def main() -> None:
         )
         stack.callback(uvicorn.kill)
         asgi = f"http://127.0.0.1:{socket}"
-        time.sleep(8)  # it imports torch
+        wait_for(f"{asgi}/ping")  # it imports torch
         small, wide = body(3), body(64)
         plans = {
             "throughput": (f"{ours}/predictions/small", 64, small),
@@ -183,9 +205,9 @@ def main() -> None:
         large: list[dict[str, float]] = []
         for _ in range(arguments.rounds):
             for plan, (url, connections, posted) in plans.items():
-                rate, median = load.run(url, connections, posted)
-                rates[plan].append(rate)
-                medians[plan].append(median)
+                per_second, latency = load.run(url, connections, posted)
+                rates[plan].append(per_second)
+                medians[plan].append(latency)
             for found, model, floats in ((parts, "small", 3), (large, "matmul", 64)):
                 ran = subprocess.run(
                     [bare, models / f"{model}.pt", str(floats)], check=True, capture_output=True, text=True

@@ -40,7 +40,7 @@ if command -v apt-get >/dev/null 2>&1; then
     need curl curl
     need wrk wrk
     need strace strace
-    need chromium chromium
+    command -v google-chrome >/dev/null 2>&1 || need chromium chromium
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
 elif command -v dnf >/dev/null 2>&1; then

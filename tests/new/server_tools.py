@@ -165,7 +165,7 @@ class Server(NamedTuple):
 @contextmanager
 def serving(project: Path, models: Path, *options: str) -> Iterator[Server]:
     """Run the server on a free port."""
-    command = [project / "project/build/server", "--models", models, "--port", "0", *options]
+    command = [str(project / "project/build/server"), "--models", str(models), "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={}) as process:
         try:
             assert process.stdout is not None

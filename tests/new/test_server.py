@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import shutil
 import struct
 import subprocess
 import urllib.request
@@ -140,7 +141,7 @@ def test_a_model_that_throws_is_a_json_error_with_its_sentence(server: Server) -
 
 
 def test_two_hundred_malformed_requests_are_each_a_4xx(server: Server) -> None:
-    answers = [
+    answers: list[tuple[str, str | bytes]] = [
         *(("/predictions/linear", body) for body in (*WRONG_VALUES, *WRONG_BYTES)),
         *(("/predictions/compiled", body) for body in (*WRONG_VALUES, *WRONG_BYTES)),
         *((path, ONE) for path in WRONG_PATHS),
@@ -253,7 +254,8 @@ def test_the_page_shows_each_model_and_tries_it(server: Server, tmp_path: Path) 
     connect = needed("websockets.sync.client").connect
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
     assert server.predict("linear", tensor([1, 2, 3], [1, 3])).status == 200
-    command = [program("chromium"), *options, f"--user-data-dir={tmp_path}", "about:blank"]
+    chrome = shutil.which("google-chrome") or program("chromium")
+    command = [chrome, *options, f"--user-data-dir={tmp_path}", "about:blank"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
         try:
             address = tmp_path / "DevToolsActivePort"

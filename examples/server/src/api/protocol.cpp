@@ -71,7 +71,7 @@ void Api::protocol(const Request& request, const Reply& reply, Route& which) {
     only(request, "POST");
     return infer(name, request, reply);
   }
-  if (path == "generate" || path == "generate_stream" || path == "config" || path == "stats" || !(path.empty() || path == "ready")) throw RequestError(404, "no such route");
+  if (!path.empty() && path != "ready") throw RequestError(404, "no such route");
   only(request, "GET");
   if (path.empty()) return metadata(name, reply);
   // Ready is what can be loaded: a model that nobody has asked for yet is loaded now.

@@ -79,21 +79,19 @@ std::string query_value(std::string_view query, std::string_view name) {
 
 void Api::handle(const Request& request, const Reply& reply) {
   const auto start = std::chrono::steady_clock::now();
-  Route which = Route::other;
   ++metrics_.in_flight;
   // The route is known before anything is answered, but not yet here.
-  const auto shared = std::make_shared<Route>(Route::other);
-  const Reply counted = [this, reply, start, shared](Response response) {
-    metrics_.answered(*shared, response.status, std::chrono::steady_clock::now() - start);
+  const auto which = std::make_shared<Route>(Route::other);
+  const Reply counted = [this, reply, start, which](Response response) {
+    metrics_.answered(*which, response.status, std::chrono::steady_clock::now() - start);
     --metrics_.in_flight;
     reply(std::move(response));
   };
   try {
-    route(request, counted, *shared);
+    route(request, counted, *which);
   } catch (...) {
     counted(response_of(std::current_exception()));
   }
-  (void)which;
 }
 
 void Api::route(const Request& request, const Reply& reply, Route& which) {
