@@ -59,6 +59,8 @@ class LinkPlan(NamedTuple):
     compiler: Compiler | None  # the one the flags are for; None: any current compiler
     # -rpath-link: searched by the linker only, for the dependencies of libtorch's libraries
     linker_dirs: tuple[Path, ...] = ()
+    # Static libraries that are linked whole, before all others: objects in them may need libtorch
+    whole_archives: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty if they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
     # The standard to set in projects that have one of their own; None if the compiler's default suffices
@@ -81,6 +83,7 @@ class LinkPlan(NamedTuple):
 DEFAULTS = PlanOptions()
 
 ABI_MACRO = "_GLIBCXX_USE_CXX11_ABI"
+SONAME = r"[^/,:\s\x00-\x1f\x7f]+"
 # What glibc's loader replaces in a search path entry.
 LOADER_TOKENS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 
@@ -101,6 +104,7 @@ def make_plan(
         ToolUnfitError: the compiler cannot build against this libtorch.
         InexpressibleError: libtorch's directory cannot be written in a search path.
         UsageError: an option has an unknown value.
+        FileError: what is to be linked whole is no static library.
     """
     if compiler is not None or not is_foreign(libtorch):
         check_unpacked(libtorch)  # flags for another platform are only looked at here
@@ -113,6 +117,7 @@ def make_plan(
         check_compiler(libtorch, compiler)
     if options.headers not in {"system", "after"}:
         raise UsageError(f"Unknown --headers value: {options.headers}.", hint="Use system or after.")
+    _check_soname(options)
     options = options._replace(headers=header_position(options.headers, libtorch, compiler))
     standard = cxx_standard(libtorch, compiler, options.cxx_standard)
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
@@ -138,6 +143,7 @@ def make_plan(
         runtime_as_rpath=bool(away) and libtorch.platform == "linux" and options.rpath == "absolute",
         compiler=compiler,
         linker_dirs=linker_dirs(libtorch),
+        whole_archives=_whole_archives(options),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
         shared_standard=options.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
         missing=missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries,
@@ -147,6 +153,26 @@ def make_plan(
         if libtorch.layout == "system" and options.rpath == "absolute"
         else None,
     )
+
+
+def _check_soname(options: PlanOptions) -> None:
+    if options.soname is None:
+        return
+    if not options.plugin:
+        raise UsageError("--soname: a program has no soname.", hint="Add --plugin, or omit --soname.")
+    if not re.fullmatch(SONAME, options.soname):
+        raise UsageError(
+            f"--soname {options.soname!r}: a soname is a file name without directory, spaces, commas and colons.",
+            hint="Use one such as libops.so.",
+        )
+
+
+def _whole_archives(options: PlanOptions) -> tuple[Path, ...]:
+    if not options.whole_archive:
+        return ()
+    from torchlink.toolchain.archives import static_libraries
+
+    return static_libraries(options.whole_archive)
 
 
 def _unlike_default(compiler: Compiler | None, required: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 - the annotations are evaluated
 from typing import NamedTuple
 
 
@@ -13,4 +14,7 @@ class PlanOptions(NamedTuple):
     headers: str = "system"  # "system": -isystem | "after": -idirafter, after the system's own headers
     aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
     cxx_standard: int | None = None  # None: the best that libtorch and the compiler support
+    plugin: bool = False  # a shared library for dlopen instead of a program
+    soname: str | None = None  # of the plugin; None: the build tool knows it, or there is none
+    whole_archive: tuple[Path, ...] = ()  # static libraries whose unreferenced objects are linked, too
     compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers

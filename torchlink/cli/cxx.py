@@ -141,9 +141,20 @@ def prepare(call: CompilerCall, step: Step, *, needed: bool) -> tuple[Compiler, 
     compiler = as_used = find_compiler(call.compiler) if explicit else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
-    plan = make_plan(libtorch, call.plan, as_used)
+    plan = make_plan(libtorch, suited(call.plan, step), as_used)
     print_notes(plan)
     return compiler, with_abi(plan, step)
+
+
+def suited(wanted: PlanOptions, step: Step) -> PlanOptions:
+    """Return the options for this command line: a plugin's soname is its file's name."""
+    from pathlib import PurePath
+
+    if not step.links:
+        wanted = wanted._replace(whole_archive=())  # they may not be built yet
+    if wanted.plugin and wanted.soname is None and step.links and step.output:
+        wanted = wanted._replace(soname=PurePath(step.output).name)
+    return wanted
 
 
 def with_abi(plan: LinkPlan, step: Step) -> LinkPlan:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option
-from torchlink.cli.output import answer
+from torchlink.cli.output import answer, note
 from torchlink.cli.planning import locate, plan_for, print_notes
 from torchlink.emit import TARGETS, emit
 from torchlink.errors import UsageError, WouldOverwriteError
@@ -23,6 +23,8 @@ Examples:
   torchlink flags --response-file w.rsp && c++ main.cpp -o app @w.rsp
   c++ -c main.cpp $(torchlink flags --compile)
   torchlink flags --cpu --rpath origin=lib
+  eval c++ ops.cpp -o libops.so $(torchlink flags --plugin --soname libops.so)
+  eval c++ main.cpp -o app $(torchlink flags --whole-archive libops.a)
   torchlink flags --pkg-config > torch.pc
 """
 HEAD = 4096  # bytes of a file that are read to recognise a response file of torchlink's
@@ -38,6 +40,10 @@ OWN_BEGINNINGS = (
     "-Xlinker",
     "/MD",
     "/LIBPATH:",
+    "-shared",
+    "-dynamiclib",
+    "/DLL",
+    "-fPIC",
 )
 
 
@@ -79,12 +85,17 @@ def flags(arguments: FlagsArguments) -> int:
         )
     phase = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
     libtorch = locate(arguments.libtorch, arguments.python)
-    plan = plan_for(libtorch, arguments.plan._replace(compiles=phase != "link"), arguments.compiler)
+    wanted = arguments.plan._replace(compiles=phase != "link")
+    if phase == "compile":
+        wanted = wanted._replace(whole_archive=())  # they may not be built yet
+    plan = plan_for(libtorch, wanted, arguments.compiler)
     if arguments.response_file:
         write_response_file(plan, phase, arguments.response_file, force=arguments.force)
     else:
         answer(emit(plan, targets[0], phase))
     print_notes(plan)
+    if wanted.plugin and not wanted.soname and phase != "compile" and targets != ["cmake"]:
+        note("the plugin gets no soname, which is its file's name: add --soname libNAME.so.")
     return 0
 
 

@@ -131,6 +131,22 @@ PLAN = {
         parse=cxx_standard,
         complete=offering("17", "20", "23", "c++17", "c++20", "c++23"),
     ),
+    "plugin": Option(
+        "--plugin",
+        "Build a shared library that a program opens with dlopen: -fPIC, -shared, and an undefined symbol is an error "
+        "of the linker. In CMake, use torchlink_add_plugin().",
+    ),
+    "soname": Option(
+        "--soname",
+        "The soname of the --plugin, which is its file's name. [default: none; torchlink c++: the name after -o]",
+        metavar="libNAME.so",
+    ),
+    "whole_archive": Option(
+        "--whole-archive",
+        "Link all objects of a static library, also those that nothing references because they only register "
+        "operators; may be repeated.",
+        metavar="LIB",
+    ),
 }
 # Those that a CMake or Nim project has; the others are set in the build tool.
 PROJECT = {name: PLAN[name] for name in ("cpu_only", "headers", "aoti")}

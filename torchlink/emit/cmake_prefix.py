@@ -25,7 +25,7 @@ FILES = (
     "TorchlinkConsumers.cmake",
     "TorchlinkProvider.cmake",
 )
-LINT = "TorchlinkLint.cmake"  # torchlink_lint(<target>); the same for all plans
+MODULES = ("TorchlinkLint.cmake", "TorchlinkPlugin.cmake")  # functions for projects; the same for all plans
 # The variables of upstream's file that name one library; TORCH_LIBRARY is set separately.
 VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
 # Upstream also has a target NAME_library for these, which keeps the library linked.
@@ -105,8 +105,9 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "path_list": cmake_syntax.path_list,
     }
     texts = {f"{CONFIG_DIR}/{name}": render(f"cmake/prefix/{name}.j2", values, filters) for name in FILES}
-    module = (data_dir("templates") / "cmake" / LINT).read_text(encoding="utf-8")
-    texts[f"{CONFIG_DIR}/{LINT}"] = f"# Written by torchlink; the same for all libtorchs.\n#\n{module}"
+    for name in MODULES:
+        module = (data_dir("templates") / "cmake" / name).read_text(encoding="utf-8")
+        texts[f"{CONFIG_DIR}/{name}"] = f"# Written by torchlink; the same for all libtorchs.\n#\n{module}"
     return texts
 
 

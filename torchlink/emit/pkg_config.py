@@ -45,6 +45,13 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
             "-Xlinker that a path with a comma needs.",
             hint="Reach libtorch through a path without commas, or use --rpath none.",
         )
+    for archive in plan.whole_archives:
+        if "," in str(archive):
+            raise InexpressibleError(
+                f"{archive} cannot be written in a .pc file: pkg-config merges the repeated flags that a path with a "
+                "comma needs.",
+                hint="Reach it through a path without commas.",
+            )
     special = any(quoting.pkg_config(flag) != flag for flag in (*compile_flags, *linking))
     needed = plan.libtorch.cxx_standard_required
     silent = plan.shared_standard is None and phase != "link"
