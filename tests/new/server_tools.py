@@ -113,7 +113,9 @@ def _build(directory: Path) -> None:
         assert ran.returncode == 0, f"{command}\n{ran.stdout[-4000:]}{ran.stderr[-4000:]}"
     models = directory / "models"
     models.mkdir()
-    subprocess.run([sys.executable, "-W", "ignore", "-c", MODELS, str(models)], check=True)
+    script = directory / "models.py"  # TorchScript reads the source of its classes
+    script.write_text(MODELS)
+    subprocess.run([sys.executable, "-W", "ignore", script, models], check=True)
 
 
 class Answer(NamedTuple):

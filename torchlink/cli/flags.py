@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option
 from torchlink.cli.output import answer, note
-from torchlink.cli.planning import locate, plan_for, print_notes
+from torchlink.cli.planning import interpreter, locate, plan_for, print_notes
 from torchlink.emit import TARGETS, emit
 from torchlink.errors import UsageError, WouldOverwriteError
 from torchlink.plan import PlanOptions
@@ -23,6 +23,7 @@ Examples:
   torchlink flags --response-file w.rsp && c++ main.cpp -o app @w.rsp
   c++ -c main.cpp $(torchlink flags --compile)
   torchlink flags --cpu --rpath origin=lib
+  eval c++ module.cpp -o module.so $(torchlink flags --python-extension --tensors --rpath origin=torch/lib)
   eval c++ ops.cpp -o libops.so $(torchlink flags --plugin --soname libops.so)
   eval c++ main.cpp -o app $(torchlink flags --whole-archive libops.a)
   torchlink flags --pkg-config > torch.pc
@@ -86,6 +87,8 @@ def flags(arguments: FlagsArguments) -> int:
     phase = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
     libtorch = locate(arguments.libtorch, arguments.python)
     wanted = arguments.plan._replace(compiles=phase != "link")
+    if wanted.python_extension:
+        wanted = wanted._replace(python=interpreter(arguments.python))
     if phase == "compile":
         wanted = wanted._replace(whole_archive=())  # they may not be built yet
     plan = plan_for(libtorch, wanted, arguments.compiler)
