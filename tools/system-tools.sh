@@ -37,6 +37,7 @@ if command -v apt-get >/dev/null 2>&1; then
     [ -f /usr/include/png.h ] || missing="$missing libpng-dev"
     [ -f /usr/include/jpeglib.h ] || missing="$missing libjpeg-dev"
     [ -f /usr/include/zlib.h ] || missing="$missing zlib1g-dev"
+    [ -f /usr/include/zip.h ] || missing="$missing libzip-dev"
     need curl curl
     need wrk wrk
     need strace strace

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pytest
 
 TORCHLINK = Path(sys.executable).parent / "torchlink"
-HEADERS = ("boost/beast.hpp", "simdjson.h", "png.h", "jpeglib.h", "zlib.h")
+HEADERS = ("boost/beast.hpp", "simdjson.h", "png.h", "jpeglib.h", "zlib.h", "zip.h")
 
 MODELS = """
 import sys

@@ -2,13 +2,16 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 
 #include "api/api.h"
+#include "handlers/worker.h"
 #include "http/server.h"
 #include "options.h"
 
 int main(int count, char** words) {
+  if (count == 2 && std::strcmp(words[1], worker_argument) == 0) return handler_worker();
   Options options = read_options(count, words);
   std::signal(SIGPIPE, SIG_IGN);
   try {

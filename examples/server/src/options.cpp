@@ -86,6 +86,7 @@ Options read_options(int count, char** words) {
     found->set(value);
   }
   if (options.models.empty()) refuse("--models DIR is missing");
+  options.cache.open.timeout_seconds = options.http.timeout_seconds;
   options.cache.ttl = std::chrono::seconds(ttl);
   options.cache.batch.wait = std::chrono::milliseconds(wait_ms);
   return options;

@@ -5,6 +5,8 @@
 #include <ATen/core/jit_type.h>
 
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -61,11 +63,16 @@ class Servable {
   // the answer is sent as it is.
   virtual bool takes_bodies() const { return false; }
   virtual Message call(const Message&) { throw RequestError(500, "this model takes no raw bodies"); }
+
+  // The same without waiting: `answered` is called once, mostly from another thread.
+  using Answered = std::function<void(Message, std::exception_ptr)>;
+  virtual void call_later(const Message&, Answered) { throw RequestError(500, "this model takes no raw bodies"); }
 };
 
 struct OpenOptions {
   std::string handlers;  // --handlers DIR; empty: none
   int workers = 1;       // --workers: processes for each handler
+  int timeout_seconds = 30;  // --timeout: after which a handler that does not answer is ended
 };
 
 // Loads the model in a file: by its suffix one of the functions below. Throws RequestError(422, …) where that fails.

@@ -19,9 +19,8 @@ void Api::predict(const std::string& file, const Request& request, const Reply& 
   const std::string content_type(request.content_type);
   with_model(file, std::move(*request.body), reply, [this, content_type](const std::shared_ptr<Model>& model, std::string& body, const Reply& answer) {
     if (model->servable->takes_bodies()) {
-      auto message = std::make_shared<Message>(Message{content_type, std::move(body)});
-      return later(answer, [model, message, answer] {
-        Message out = model->servable->call(*message);
+      return model->servable->call_later(Message{content_type, std::move(body)}, [model, answer](Message out, std::exception_ptr failed) {
+        if (failed) return answer(response_of(failed));
         Response response;
         response.content_type = std::move(out.content_type);
         response.body = std::move(out.body);
