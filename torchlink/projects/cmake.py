@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # The directory of torchlink's prefix in a project, so that no committed file contains a path of this machine.
 PREFIX_DIR = ".torchlink"
 BUILD_DIR = "build"
+# How many files `default` compiles at once, on any machine: make alone would take one at a time, and each takes about
+# 1 GB. The preset `local` leaves it to this machine's generator.
+BUILD_JOBS = 4
 PRECOMPILE = "PRECOMPILE_TORCH"  # the option of CMakeLists.txt that precompiles libtorch's header
 
 
@@ -94,7 +97,9 @@ def presets(*, precompiled_header: bool = False) -> str:
         "cacheVariables": {PRECOMPILE: "ON"},
     }
     all_presets = [configure, precompiled] if precompiled_header else [configure]
-    return _presets(all_presets, {"cmakeMinimumRequired": {"major": 3, "minor": 21, "patch": 0}})
+    return _presets(
+        all_presets, {"cmakeMinimumRequired": {"major": 3, "minor": 21, "patch": 0}}, {"jobs": BUILD_JOBS}
+    )
 
 
 def user_presets(tools: ProjectTools) -> str:
@@ -108,10 +113,12 @@ def user_presets(tools: ProjectTools) -> str:
     }
     if tools.launcher:
         configure["cacheVariables"] = {"CMAKE_CXX_COMPILER_LAUNCHER": tools.launcher}
-    return _presets([configure], {})
+    return _presets([configure], {}, {})
 
 
-def _presets(configure: Sequence[Mapping[str, object]], more: Mapping[str, object]) -> str:
-    build = [{"name": each["name"], "configurePreset": each["name"]} for each in configure]
+def _presets(
+    configure: Sequence[Mapping[str, object]], more: Mapping[str, object], build_with: Mapping[str, object]
+) -> str:
+    build = [{"name": each["name"], "configurePreset": each["name"], **build_with} for each in configure]
     text = {"version": 3, **more, "configurePresets": configure, "buildPresets": build}
     return json.dumps(text, indent=2) + "\n"
