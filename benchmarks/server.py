@@ -99,7 +99,8 @@ def wait_for(url: str) -> None:
 
 def compiled(source: Path, out: Path) -> Path:
     """Build one of the programs next to this script, unless it is there."""
-    if out.is_file() and out.stat().st_mtime > source.stat().st_mtime:
+    newest = max(each.stat().st_mtime for each in (source, *SOURCES.rglob("*.cpp"), *SOURCES.rglob("*.h")))
+    if out.is_file() and out.stat().st_mtime > newest:
         return out
     out.parent.mkdir(exist_ok=True)
     flags = subprocess.run(
@@ -112,11 +113,13 @@ def compiled(source: Path, out: Path) -> Path:
     return out
 
 
-def report(
-    rate: dict[str, float], median: dict[str, float], part: dict[str, float], row: dict[str, float]
-) -> None:
+def latency_ratio(latency: float, ping: float, part: dict[str, float]) -> float:
+    """Compare a round's median latency to its own `GET /ping` and bare parts, measured right behind it."""
+    return 1e6 * latency / (1e6 * ping + part["parsed"] + part["forward"] + part["printed"])
+
+
+def report(rate: dict[str, float], row: dict[str, float]) -> None:
     """Print the ratios."""
-    alone = part["parsed"] + part["forward"] + part["printed"]
 
     def compare(what: str, ours: float, name: str, other: float, unit: str) -> None:
         print(f"{what}: {ours:.0f} {unit}; {name}: {other:.0f}; ratio {ours / other:.2f}")
@@ -130,7 +133,6 @@ def report(
         rate["cpp-httplib ping, 64"],
         "requests/s",
     )
-    compare("p50, 1 connection", median["latency"], "ping and bare", median["ping"] + alone, "us")
     compare("matmul in batches", rate["matmul, batches"], "alone", rate["matmul"], "requests/s")
     compare("a body of 64 numbers, nlohmann/json", row["nlohmann_parsed"], "simdjson", row["parsed"], "us")
 
@@ -210,7 +212,12 @@ def main() -> None:
     median = {each: 1e6 * statistics.median(found) for each, found in medians.items()}
     part = {each: statistics.median(found[each] for found in parts) for each in parts[0]}
     row = {each: statistics.median(found[each] for found in large) for each in large[0]}
-    report(rate, median, part, row)
+    report(rate, row)
+    ratios = sorted(map(latency_ratio, medians["latency"], medians["ping"], parts))
+    print(
+        f"p50, 1 connection: {median['latency']:.0f} us; ping: {median['ping']:.0f} us; to ping and bare in each round: "
+        f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
     print(f"parts of a small request in us: {part}")
     print(f"{arguments.rounds} rounds of {arguments.seconds} s")
 

@@ -24,18 +24,19 @@ class Api {
   void handle(const Request& request, const Reply& reply);
 
  private:
+  using Written = std::function<Response(const c10::IValue&)>;
   using Work = std::function<void(const std::shared_ptr<Model>&, std::string& body, const Reply&)>;
 
   // routes.cpp
   void route(const Request& request, const Reply& reply, Route& which);
-  void with_model(const std::string& file, std::string body, const Reply& reply, Work work);
-  void call(const std::shared_ptr<Model>& model, std::vector<c10::IValue> arguments, std::size_t body_size, const Reply& reply, std::function<Response(const c10::IValue&)> written);
+  void with_model(const Found& found, std::string& body, const Reply& reply, const Work& work);
+  void call(const std::shared_ptr<Model>& model, std::vector<c10::IValue> arguments, std::size_t body_size, const Reply& reply, const Written& written);
   void later(const Reply& reply, std::function<void()> work);
   std::string models_json();
   std::string page();
 
   // predict.cpp
-  void predict(const std::string& file, const Request& request, const Reply& reply);
+  void predict(const Found& found, const Request& request, const Reply& reply);
 
   // protocol.cpp
   void protocol(const Request& request, const Reply& reply, Route& which);

@@ -323,7 +323,7 @@ std::size_t json_length(std::string_view header, std::size_t body) {
 
 void Api::infer(const std::string& name, const Request& request, const Reply& reply) {
   const std::size_t length = json_length(request.inference_header_length, request.body->size());
-  with_model(catalog_.file_of(name), std::move(*request.body), reply, [this, name, length](const std::shared_ptr<Model>& model, std::string& body, const Reply& answer) {
+  with_model(catalog_.find_named(name), *request.body, reply, [this, name, length](const std::shared_ptr<Model>& model, std::string& body, const Reply& answer) {
     std::vector<c10::IValue> arguments;
     Asked asked;
     {

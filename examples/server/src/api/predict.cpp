@@ -15,9 +15,9 @@ Response marshalled(const c10::IValue& result) {
 
 }  // namespace
 
-void Api::predict(const std::string& file, const Request& request, const Reply& reply) {
+void Api::predict(const Found& found, const Request& request, const Reply& reply) {
   const std::string content_type(request.content_type);
-  with_model(file, std::move(*request.body), reply, [this, content_type](const std::shared_ptr<Model>& model, std::string& body, const Reply& answer) {
+  with_model(found, *request.body, reply, [this, content_type](const std::shared_ptr<Model>& model, std::string& body, const Reply& answer) {
     if (model->servable->takes_bodies()) {
       return model->servable->call_later(Message{content_type, std::move(body)}, [model, answer](Message out, std::exception_ptr failed) {
         if (failed) return answer(response_of(failed));

@@ -75,14 +75,14 @@ void Api::protocol(const Request& request, const Reply& reply, Route& which) {
   only(request, "GET");
   if (path.empty()) return metadata(name, reply);
   // Ready is what can be loaded: a model that nobody has asked for yet is loaded now.
-  cache_.get(catalog_.file_of(name), [reply, name](const std::shared_ptr<Model>&, std::exception_ptr failed) {
+  cache_.get(catalog_.find_named(name), [reply, name](const std::shared_ptr<Model>&, std::exception_ptr failed) {
     if (failed) return reply(response_of(failed));
     reply(json_response("{\"name\":" + json_string(name) + ",\"ready\":true}"));
   });
 }
 
 void Api::metadata(const std::string& name, const Reply& reply) {
-  cache_.get(catalog_.file_of(name), [reply, name](const std::shared_ptr<Model>& model, std::exception_ptr failed) {
+  cache_.get(catalog_.find_named(name), [reply, name](const std::shared_ptr<Model>& model, std::exception_ptr failed) {
     if (failed) return reply(response_of(failed));
     const Signature& signature = model->servable->signature();
     reply(json_response("{\"name\":" + json_string(name) + ",\"versions\":[\"1\"],\"platform\":\"" + model->servable->platform() + "\",\"inputs\":" + ports_json(signature.inputs) +
@@ -116,12 +116,12 @@ void Api::repository(std::string_view path, const Request& request, const Reply&
   if (path.substr(0, 7) != "models/") throw RequestError(404, "no such route");
   path.remove_prefix(7);
   const std::string name = take_name(path);
-  const std::string file = catalog_.file_of(name);
+  const Found found = catalog_.find_named(name);
   if (path == "load") {
     if (loads_parameters(request)) throw RequestError(400, "a model has no config that could be given");
-    return cache_.load(file, [reply](const std::shared_ptr<Model>&, std::exception_ptr failed) { reply(failed ? response_of(failed) : json_response("{}")); });
+    return cache_.load(found, [reply](const std::shared_ptr<Model>&, std::exception_ptr failed) { reply(failed ? response_of(failed) : json_response("{}")); });
   }
   if (path != "unload") throw RequestError(404, "no such route");
-  cache_.unload(file);
+  cache_.unload(found.file);
   reply(json_response("{}"));
 }

@@ -1,4 +1,3 @@
-#include <atomic>
 #include <new>
 
 #include "../json.h"
@@ -80,15 +79,20 @@ std::string query_value(std::string_view query, std::string_view name) {
 void Api::handle(const Request& request, const Reply& reply) {
   const auto start = std::chrono::steady_clock::now();
   ++metrics_.in_flight;
-  // The route is known before anything is answered, but not yet here.
-  const auto which = std::make_shared<Route>(Route::other);
-  const Reply counted = [this, reply, start, which](Response response) {
-    metrics_.answered(*which, response.status, std::chrono::steady_clock::now() - start);
-    --metrics_.in_flight;
-    reply(std::move(response));
+  struct Asked {
+    Metrics& metrics;
+    Reply reply;
+    std::chrono::steady_clock::time_point start;
+    Route route;  // known before anything is answered, but not yet here
+  };
+  const auto asked = std::make_shared<Asked>(Asked{metrics_, reply, start, Route::other});
+  const Reply counted = [asked](Response response) {
+    asked->metrics.answered(asked->route, response.status, std::chrono::steady_clock::now() - asked->start);
+    --asked->metrics.in_flight;
+    asked->reply(std::move(response));
   };
   try {
-    route(request, counted, *which);
+    route(request, counted, asked->route);
   } catch (...) {
     counted(response_of(std::current_exception()));
   }
@@ -104,12 +108,13 @@ void Api::route(const Request& request, const Reply& reply, Route& which) {
   if (path == "/serve") {
     which = Route::serve;
     only(request, "POST");
-    return predict(query_value(request.query, "servable_identifier"), request, reply);
+    const std::string file = query_value(request.query, "servable_identifier");
+    return predict({file, catalog_.find(file)}, request, reply);
   }
   if (starts(path, "/predictions/")) {
     which = Route::predictions;
     only(request, "POST");
-    return predict(catalog_.file_of(last_part(path, "/predictions/")), request, reply);
+    return predict(catalog_.find_named(last_part(path, "/predictions/")), request, reply);
   }
   if (path == "/v2" || starts(path, "/v2/")) {
     which = Route::protocol;
@@ -172,58 +177,63 @@ void Api::later(const Reply& reply, std::function<void()> work) {
   });
 }
 
-void Api::with_model(const std::string& file, std::string body, const Reply& reply, Work work) {
+void Api::with_model(const Found& found, std::string& body, const Reply& reply, const Work& work) {
+  const auto worked = [](const std::shared_ptr<Model>& model, std::string& text, const Reply& answer, const Work& todo) {
+    ++model->metrics.requests;
+    try {
+      todo(model, text, answer);
+    } catch (...) {
+      ++model->metrics.errors;
+      answer(response_of(std::current_exception()));
+    }
+  };
+  // Mostly it is in memory: then nothing has to be kept until it is.
+  if (const std::shared_ptr<Model> model = cache_.loaded(found)) return worked(model, body, reply, work);
   const auto kept = std::make_shared<std::string>(std::move(body));
   // Requests that wait for a model to be loaded wait, too.
   if (metrics_.queued >= options_.max_queue) throw RequestError(503, "too many requests wait");
   ++metrics_.queued;
   const auto counted = std::shared_ptr<void>(nullptr, [this](void*) { --metrics_.queued; });
   auto token = std::make_shared<std::shared_ptr<void>>(counted);
-  cache_.get(file, [this, kept, reply, token, work = std::move(work)](const std::shared_ptr<Model>& model, std::exception_ptr failed) {
+  cache_.get(found, [kept, reply, token, work, worked](const std::shared_ptr<Model>& model, std::exception_ptr failed) {
     token->reset();
     if (failed) return reply(response_of(failed));
-    ++model->metrics.requests;
-    try {
-      work(model, *kept, reply);
-    } catch (...) {
-      ++model->metrics.errors;
-      reply(response_of(std::current_exception()));
-    }
+    worked(model, *kept, reply, work);
   });
 }
 
-void Api::call(const std::shared_ptr<Model>& model, std::vector<c10::IValue> arguments, std::size_t body_size, const Reply& reply, std::function<Response(const c10::IValue&)> written) {
-  const auto answer = [model, reply, written = std::move(written)](const c10::IValue& result, std::exception_ptr failed) {
+void Api::call(const std::shared_ptr<Model>& model, std::vector<c10::IValue> arguments, std::size_t body_size, const Reply& reply, const Written& written) {
+  // Functions that outlive this one get copies of what they need; a quick call makes none.
+  const auto answer = [](Model& called, const Reply& to, const Written& write, const c10::IValue& result, const std::exception_ptr& failed) {
     Response response;
     try {
       if (failed) std::rethrow_exception(failed);
-      response = written(result);
+      response = write(result);
     } catch (...) {
-      ++model->metrics.errors;
+      ++called.metrics.errors;
       response = response_of(std::current_exception());
     }
-    reply(std::move(response));
+    to(std::move(response));
   };
-  const auto alone = [model, answer, body_size](std::vector<c10::IValue> values) {
+  const auto alone = [answer](Model& called, const Reply& to, const Written& write, std::vector<c10::IValue> values, std::size_t size) {
     c10::IValue result;
     std::exception_ptr failed;
     const auto start = std::chrono::steady_clock::now();
     try {
-      result = model->servable->call(std::move(values));
+      result = called.servable->call(std::move(values));
     } catch (...) {
       failed = std::current_exception();
     }
     const std::int64_t took = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
-    model->lately.add(body_size, took);
-    model->metrics.batches.observe(1, batch_bounds);
-    answer(result, failed);
+    called.lately.add(size, took);
+    called.metrics.batches.observe(1, batch_bounds);
+    answer(called, to, write, result, failed);
   };
-  if (metrics_.queued < options_.max_queue) {
+  if (model->batcher->joins() && metrics_.queued < options_.max_queue) {
     ++metrics_.queued;
-    auto waiting = std::make_shared<std::atomic<bool>>(true);
-    if (model->batcher->take(arguments, [this, answer](c10::IValue result, std::exception_ptr failed) {
+    if (model->batcher->take(arguments, [this, answer, model, reply, written](c10::IValue result, std::exception_ptr failed) {
           --metrics_.queued;
-          answer(result, failed);
+          answer(*model, reply, written, result, failed);
         })) {
       return;
     }
@@ -233,6 +243,9 @@ void Api::call(const std::shared_ptr<Model>& model, std::vector<c10::IValue> arg
   bool tensors = true;
   for (const c10::IValue& each : arguments) tensors = tensors && each.isTensor();
   const std::int64_t lately = model->lately.of(body_size);
-  if (tensors && lately >= 0 && lately < quick_nanoseconds && body_size <= small_body) return alone(std::move(arguments));
-  later(reply, [alone, values = std::make_shared<std::vector<c10::IValue>>(std::move(arguments))] { alone(std::move(*values)); });
+  const bool quick = tensors && lately >= 0 && lately < quick_nanoseconds && body_size <= small_body;
+  if (quick) return alone(*model, reply, written, std::move(arguments), body_size);
+  later(reply, [alone, model, reply, written, body_size, values = std::make_shared<std::vector<c10::IValue>>(std::move(arguments))] {
+    alone(*model, reply, written, std::move(*values), body_size);
+  });
 }

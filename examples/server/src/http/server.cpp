@@ -12,6 +12,9 @@
 #include <boost/beast/http/status.hpp>
 #include <boost/beast/http/string_body.hpp>
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -33,6 +36,7 @@ namespace {
 
 constexpr std::size_t max_header = 16 << 10;
 constexpr std::size_t padding = 64;  // bytes behind a body that simdjson may read
+constexpr std::size_t spare_descriptors = 128;  // beside those of connections
 constexpr auto tick = std::chrono::milliseconds(200);
 
 std::string_view view(boost::beast::string_view text) { return {text.data(), text.size()}; }
@@ -66,6 +70,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void start() {
     error_code ignored;
     socket_.set_option(tcp::no_delay(true), ignored);
+    socket_.non_blocking(true, ignored);
     read();
   }
 
@@ -157,7 +162,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     auto& message = parser_->get();
     close_after_ = !message.keep_alive();
     old_ = message.version() < 11;
-    const std::string_view target = view(message.target());
+    std::string_view target = view(message.target());
+    if (target.substr(0, 7) == "http://") {  // the absolute form, as a proxy sends it
+      const std::size_t slash = target.find_first_of("/?", 7);
+      target = slash == std::string_view::npos ? "/" : target.substr(slash);
+    }
     const std::size_t question = target.find('?');
     Request request;
     request.method = view(message.method_string());
@@ -181,10 +190,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     if (request.body->capacity() < request.body->size() + padding) request.body->reserve(request.body->size() + padding);
     thread_ = std::this_thread::get_id();
+    in_handler_ = true;
     shared_.handler(request, [self = shared_from_this(), turn](Response response) {
       if (std::this_thread::get_id() == self->thread_) return self->finish(turn, std::move(response));
       asio::post(self->loop_.context, [self, turn, response = std::move(response)]() mutable { self->finish(turn, std::move(response)); });
     });
+    in_handler_ = false;
+    if (written_) next();
   }
 
   static Response error(int status, const std::string& fact) {
@@ -230,11 +242,33 @@ class Connection : public std::enable_shared_from_this<Connection> {
     header_ += "\r\n\r\n";
     if (head_) body_.clear();
     const std::array<asio::const_buffer, 2> parts = {asio::buffer(header_), asio::buffer(body_)};
-    asio::async_write(socket_, parts, [self = shared_from_this()](error_code broken, std::size_t) {
+    // Mostly the kernel takes it all at once: then nothing has to wait.
+    error_code failed;
+    std::size_t sent = socket_.write_some(parts, failed);
+    if (failed == asio::error::would_block || failed == asio::error::try_again || failed == asio::error::interrupted) sent = 0, failed = {};
+    if (failed) return close();
+    if (sent == header_.size() + body_.size()) {
+      written_ = true;
+      if (!in_handler_) next();  // it still looks at the request
+      return;
+    }
+    const std::size_t of_header = std::min(sent, header_.size());
+    const std::array<asio::const_buffer, 2> rest = {parts[0] + of_header, parts[1] + (sent - of_header)};
+    asio::async_write(socket_, rest, [self = shared_from_this()](error_code broken, std::size_t) {
       if (broken || self->phase_ == Phase::closed) return self->close();
-      if (self->close_after_) return self->hang_up();
-      if (self->body_.capacity() > (1u << 20)) self->body_ = {};
-      self->read();
+      self->next();
+    });
+  }
+
+  // Behind an answer.
+  void next() {
+    written_ = false;
+    if (close_after_) return hang_up();
+    if (body_.capacity() > (1u << 20)) body_ = {};
+    if (buffer_.size() == 0) return read();
+    // Of pipelined requests, each has its own turn: one within the other would need a stack of any depth.
+    asio::post(loop_.context, [self = shared_from_this()] {
+      if (self->phase_ != Phase::closed) self->read();
     });
   }
 
@@ -272,6 +306,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::thread::id thread_;
   std::uint64_t turn_ = 0;  // which request is being answered
   bool close_after_ = false, continued_ = false, head_ = false, old_ = false;
+  bool in_handler_ = false, written_ = false;
 };
 
 }  // namespace
@@ -298,8 +333,21 @@ struct HttpServer::State {
     });
   }
 
+  // As far as that goes without waiting; then it is closed.
+  static void turn_away(tcp::socket& socket) {
+    static const std::string answer =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 32\r\n\r\n"
+        "{\"error\":\"too many connections\"}";
+    error_code ignored;
+    socket.non_blocking(true, ignored);
+    char asked[4096];
+    socket.read_some(asio::buffer(asked), ignored);  // closed with unread bytes, it would be reset
+    socket.write_some(asio::buffer(answer), ignored);
+    socket.shutdown(tcp::socket::shutdown_send, ignored);
+  }
+
   void take(Loop& loop, tcp::socket socket) {
-    if (shared.open >= shared.options.max_connections) return;  // closes it
+    if (shared.open >= shared.options.max_connections) return turn_away(socket);
     ++shared.open;  // before it is on its thread: until then, too, the end has to wait for it
     auto kept = std::make_shared<tcp::socket>(std::move(socket));
     asio::post(loop.context, [this, &loop, kept] { std::make_shared<Connection>(std::move(*kept), loop, shared)->start(); });
@@ -346,6 +394,18 @@ struct HttpServer::State {
 
 HttpServer::HttpServer(const HttpOptions& options, Handler handler) : state_(std::make_unique<State>()) {
   state_->shared.options = options;
+  // Each connection is a descriptor, and models need some, too.
+  rlimit descriptors{};
+  if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+    const rlim_t wanted = options.max_connections + spare_descriptors;
+    if (descriptors.rlim_cur < wanted) {
+      descriptors.rlim_cur = std::min(wanted, descriptors.rlim_max);
+      setrlimit(RLIMIT_NOFILE, &descriptors);
+      getrlimit(RLIMIT_NOFILE, &descriptors);
+    }
+    const rlim_t room = descriptors.rlim_cur > 2 * spare_descriptors ? descriptors.rlim_cur - spare_descriptors : descriptors.rlim_cur / 2;
+    state_->shared.options.max_connections = static_cast<std::size_t>(std::min<rlim_t>(options.max_connections, room));
+  }
   state_->shared.handler = std::move(handler);
   for (int i = 0; i < options.threads; ++i) state_->loops.push_back(std::make_unique<Loop>());
   asio::io_context& first = state_->loops[0]->context;

@@ -119,7 +119,7 @@ at::Tensor varied(const at::Tensor& tensor) {
 }  // namespace
 
 bool Batcher::take(std::vector<c10::IValue>& arguments, const Done& done) {
-  if (options_.max_batch <= 1 || !model_->may_batch()) return false;
+  if (!joins()) return false;
   int64_t rows = 0;
   const std::string key = key_of(arguments, rows);
   if (key.empty() || rows >= options_.max_batch) return false;

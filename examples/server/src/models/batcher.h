@@ -30,6 +30,9 @@ class Batcher : public std::enable_shared_from_this<Batcher> {
   Batcher(std::shared_ptr<Servable> model, const BatchOptions& options, Pool& pool, ModelMetrics& metrics)
       : model_(std::move(model)), options_(options), pool_(pool), metrics_(metrics) {}
 
+  // Whether any requests are joined.
+  bool joins() const { return options_.max_batch > 1 && model_->may_batch(); }
+
   // Takes the arguments and calls `done` later, from the pool; or returns false where they are to be called alone.
   bool take(std::vector<c10::IValue>& arguments, const Done& done);
 

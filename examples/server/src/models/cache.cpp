@@ -6,8 +6,21 @@ Cache::Cache(const CacheOptions& options, Catalog& catalog, Pool& pool, Metrics&
   if (options_.ttl.count() > 0) pool_.post_at(Clock::now() + std::chrono::seconds(1), [this] { age(); });
 }
 
-void Cache::get(const std::string& file, Ready ready) {
-  const ModelFile found = catalog_.find(file);
+std::shared_ptr<Model> Cache::loaded(const Found& asked) {
+  const std::lock_guard<std::mutex> held(lock_);
+  if (!unloaded_.empty() && unloaded_.count(asked.file) != 0) return nullptr;
+  const auto before = identities_.find(asked.file);
+  if (before == identities_.end() || !(before->second == asked.model.identity)) return nullptr;
+  const auto entry = entries_.find(asked.model.identity);
+  if (entry == entries_.end() || !entry->second.model) return nullptr;
+  entry->second.used = Clock::now();
+  order_.splice(order_.end(), order_, entry->second.place);
+  return entry->second.model;
+}
+
+void Cache::get(const Found& asked, Ready ready) {
+  const std::string& file = asked.file;
+  const ModelFile& found = asked.model;
   std::shared_ptr<Model> model;
   {
     const std::lock_guard<std::mutex> held(lock_);
@@ -38,12 +51,12 @@ void Cache::get(const std::string& file, Ready ready) {
   ready(std::move(model), nullptr);
 }
 
-void Cache::load(const std::string& file, Ready ready) {
+void Cache::load(const Found& found, Ready ready) {
   {
     const std::lock_guard<std::mutex> held(lock_);
-    unloaded_.erase(file);
+    unloaded_.erase(found.file);
   }
-  get(file, std::move(ready));
+  get(found, std::move(ready));
 }
 
 bool Cache::unload(const std::string& file) {
@@ -73,8 +86,9 @@ void Cache::start(const ModelFile& found, const std::string& file) {
     ModelMetrics& metrics = metrics_.model(file);
     std::shared_ptr<Model> model;
     std::exception_ptr failed;
+    ModelFile read = found;
     try {
-      std::shared_ptr<Servable> servable = open_model(found.path, options_.open);
+      std::shared_ptr<Servable> servable = opened(read, file);
       auto batcher = std::make_shared<Batcher>(servable, options_.batch, pool_, metrics);
       model = std::shared_ptr<Model>(new Model{file, std::move(servable), std::move(batcher), metrics});
       ++metrics.loads;
@@ -82,11 +96,31 @@ void Cache::start(const ModelFile& found, const std::string& file) {
       failed = std::current_exception();
       ++metrics.failed_loads;
     }
-    finish(found.identity, file, std::move(model), failed);
+    finish(found.identity, file, std::move(model), failed, read.identity == found.identity);
   });
 }
 
-void Cache::finish(const Identity& identity, const std::string& file, std::shared_ptr<Model> model, std::exception_ptr failed) {
+// Another file may take its place while it is read, or a link that leads out: then what was read counts for nothing.
+std::shared_ptr<Servable> Cache::opened(ModelFile& found, const std::string& file) {
+  for (int i = 0; i < 20; ++i) {
+    std::shared_ptr<Servable> servable;
+    std::exception_ptr failed;
+    try {
+      servable = open_model(found.path, options_.open);
+    } catch (...) {
+      failed = std::current_exception();
+    }
+    const ModelFile now = catalog_.find(file);
+    if (now.identity == found.identity) {
+      if (failed) std::rethrow_exception(failed);
+      return servable;
+    }
+    found = now;
+  }
+  throw RequestError(503, "the model's file is being replaced again and again");
+}
+
+void Cache::finish(const Identity& identity, const std::string& file, std::shared_ptr<Model> model, std::exception_ptr failed, bool keep) {
   std::vector<Ready> waiting;
   {
     const std::lock_guard<std::mutex> held(lock_);
@@ -95,7 +129,7 @@ void Cache::finish(const Identity& identity, const std::string& file, std::share
     waiting.swap(entry.waiting);
     // A file is never smaller than what is loaded of it.
     entry.bytes = model ? std::max(model->servable->bytes(), static_cast<std::size_t>(identity.size)) : 0;
-    if (!model || entry.bytes > options_.bytes || unloaded_.count(file) != 0) {
+    if (!model || !keep || entry.bytes > options_.bytes || unloaded_.count(file) != 0) {
       entries_.erase(found);  // a model beyond the budget serves those who wait for it, and is not kept
     } else {
       entry.model = model;

@@ -60,11 +60,14 @@ class Cache {
 
   Cache(const CacheOptions& options, Catalog& catalog, Pool& pool, Metrics& metrics);
 
+  // The model that is in memory; null where it is not, or is to be loaded again.
+  std::shared_ptr<Model> loaded(const Found& found);
+
   // Calls `ready` at once where the model is in memory, else later from the pool.
-  void get(const std::string& file, Ready ready);
+  void get(const Found& found, Ready ready);
 
   // Until it is loaded again on purpose, an unloaded model is not served.
-  void load(const std::string& file, Ready ready);
+  void load(const Found& found, Ready ready);
   bool unload(const std::string& file);
   bool is_loaded(const std::string& file);
   bool is_unloaded(const std::string& file);
@@ -79,7 +82,8 @@ class Cache {
   };
 
   void start(const ModelFile& found, const std::string& file);
-  void finish(const Identity& identity, const std::string& file, std::shared_ptr<Model> model, std::exception_ptr failed);
+  std::shared_ptr<Servable> opened(ModelFile& found, const std::string& file);
+  void finish(const Identity& identity, const std::string& file, std::shared_ptr<Model> model, std::exception_ptr failed, bool keep);
   void drop(std::map<Identity, Entry>::iterator entry);
   void shrink();
   void age();

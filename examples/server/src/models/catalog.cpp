@@ -100,6 +100,17 @@ Catalog::~Catalog() {
 ModelFile Catalog::find(const std::string& file) {
   const std::lock_guard<std::mutex> held(lock_);
   hear();
+  return known(file);
+}
+
+Found Catalog::find_named(const std::string& name) {
+  const std::lock_guard<std::mutex> held(lock_);
+  scan();  // hears
+  const std::string& file = named(name);
+  return {file, known(file)};
+}
+
+ModelFile Catalog::known(const std::string& file) {
   const auto found = known_.find(file);
   if (found != known_.end()) return found->second;
   const ModelFile model = look_up(file);
@@ -180,12 +191,16 @@ void Catalog::scan() {
   std::sort(listed_.begin(), listed_.end(), [](const Listed& a, const Listed& b) { return std::tie(a.name, a.file) < std::tie(b.name, b.file); });
 }
 
-std::string Catalog::file_of(const std::string& name) {
-  const std::lock_guard<std::mutex> held(lock_);
-  scan();
+const std::string& Catalog::named(const std::string& name) {
   const auto found = files_.find(name);
   if (found == files_.end()) throw RequestError(404, "no such model");
   return found->second;
+}
+
+std::string Catalog::file_of(const std::string& name) {
+  const std::lock_guard<std::mutex> held(lock_);
+  scan();
+  return named(name);
 }
 
 std::vector<Listed> Catalog::list() {

@@ -30,6 +30,12 @@ struct ModelFile {
   Identity identity;
 };
 
+// What a request has named.
+struct Found {
+  std::string file;  // for /serve
+  ModelFile model;
+};
+
 // One model as it is listed.
 struct Listed {
   std::string name;  // for /predictions and /v2
@@ -48,12 +54,17 @@ class Catalog {
   // What was asked for before is answered from memory until inotify reports a change.
   ModelFile find(const std::string& file);
 
+  // The same by the name under which it is offered.
+  Found find_named(const std::string& name);
+
   // The file that is offered under a name. Throws RequestError(404).
   std::string file_of(const std::string& name);
 
   std::vector<Listed> list();
 
  private:
+  ModelFile known(const std::string& file);
+  const std::string& named(const std::string& name);
   ModelFile look_up(const std::string& file);
   void scan();
   void hear();

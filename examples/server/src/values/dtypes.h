@@ -3,13 +3,15 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <array>
 #include <cctype>
 #include <string>
 #include <string_view>
 #include <utility>
 
-// As Python prints them: c10's name in lower case where the two do not differ.
-inline std::string dtype_name(c10::ScalarType type) {
+inline constexpr std::size_t dtype_count = static_cast<std::size_t>(c10::ScalarType::NumOptions);
+
+inline std::string new_dtype_name(c10::ScalarType type) {
   static const std::pair<const char*, const char*> names[] = {
       {"Byte", "uint8"}, {"Char", "int8"}, {"Short", "int16"}, {"Int", "int32"}, {"Long", "int64"},
       {"Half", "float16"}, {"Float", "float32"}, {"Double", "float64"}, {"ComplexHalf", "complex32"},
@@ -22,6 +24,18 @@ inline std::string dtype_name(c10::ScalarType type) {
   return name;
 }
 
+// As Python prints them: c10's name in lower case where the two do not differ.
+inline const std::string& dtype_name(c10::ScalarType type) {
+  static const std::array<std::string, dtype_count> names = [] {
+    std::array<std::string, dtype_count> all;
+    for (std::size_t i = 0; i < dtype_count; ++i) all[i] = new_dtype_name(static_cast<c10::ScalarType>(i));
+    return all;
+  }();
+  static const std::string none = "undefined";
+  const auto index = static_cast<std::size_t>(type);
+  return index < dtype_count ? names[index] : none;
+}
+
 // Undefined where there is none, or where its elements are no plain numbers.
 inline c10::ScalarType dtype_named(std::string_view name) {
   if (name == "half") name = "float16";
@@ -29,9 +43,9 @@ inline c10::ScalarType dtype_named(std::string_view name) {
   if (name == "double") name = "float64";
   if (name == "int") name = "int32";
   if (name == "long") name = "int64";
-  for (int i = 0; i < static_cast<int>(c10::ScalarType::NumOptions); ++i) {
+  for (std::size_t i = 0; i < dtype_count; ++i) {
     const auto type = static_cast<c10::ScalarType>(i);
-    const std::string known = dtype_name(type);
+    const std::string& known = dtype_name(type);
     if (known != name) continue;
     const bool plain = known.compare(0, 3, "int") == 0 || known.compare(0, 4, "uint") == 0 || known.compare(0, 5, "float") == 0 ||
         known.compare(0, 7, "complex") == 0 || known == "bool" || known == "bfloat16";

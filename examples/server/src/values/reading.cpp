@@ -247,7 +247,7 @@ std::vector<int64_t> read_shape(element json, const Place& place) {
 
 at::Tensor read_tensor(c10::ScalarType dtype, const std::vector<int64_t>& shape, element json, const Place& place) {
   using Type = c10::ScalarType;
-  const std::string name = dtype_name(dtype);
+  const std::string& name = dtype_name(dtype);
   switch (dtype) {
     case Type::Float: return filled<float>(dtype, shape, json, name, place);
     case Type::Double: return filled<double>(dtype, shape, json, name, place);
