@@ -215,7 +215,7 @@ def main() -> None:
     report(rate, row)
     ratios = sorted(map(latency_ratio, medians["latency"], medians["ping"], parts))
     print(
-        f"p50, 1 connection: {median['latency']:.0f} us; ping: {median['ping']:.0f} us; to ping and bare in each round: "
+        f"p50, 1 connection: {median['latency']:.0f} us; ping: {median['ping']:.0f} us; ping and bare, each round: "
         f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
     print(f"parts of a small request in us: {part}")
