@@ -163,8 +163,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     close_after_ = !message.keep_alive();
     old_ = message.version() < 11;
     std::string_view target = view(message.target());
-    if (target.substr(0, 7) == "http://") {  // the absolute form, as a proxy sends it
-      const std::size_t slash = target.find_first_of("/?", 7);
+    const std::size_t scheme = target.find("://");
+    if (scheme < target.find('/')) {  // the absolute form, as it is sent to a proxy
+      const std::size_t slash = target.find_first_of("/?", scheme + 3);
       target = slash == std::string_view::npos ? "/" : target.substr(slash);
     }
     const std::size_t question = target.find('?');
