@@ -23,6 +23,24 @@ if command -v apt-get >/dev/null 2>&1; then
     need faketime faketime
     need musl-gcc musl-tools
     need lddtree pax-utils
+    # The languages of `torchlink new`; zig comes from PyPI.
+    need cargo cargo
+    need go golang-go
+    need ldc2 ldc
+    need dub dub
+    need gfortran gfortran
+    need javac default-jdk-headless
+    need mcs mono-mcs
+    need mono mono-runtime
+    [ -n "$(find /usr/lib/mono -name System.Core.dll 2>/dev/null)" ] || missing="$missing libmono-system-core4.0-cil"
+    need ruby ruby
+    need luajit luajit
+    need ocamlopt ocaml-nox
+    need dune ocaml-dune
+    need ocamlfind ocaml-findlib
+    need crystal crystal
+    need gprbuild gprbuild
+    need gnatmake gnat
     echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing libopenblas-dev"
     # For a libtorch of another architecture: its cross compiler, and QEMU to run the result.
     case $(uname -m) in

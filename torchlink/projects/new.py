@@ -89,6 +89,7 @@ def new_project(
         "capi_command": f"torchlink capi {CAPI_DIR}",
         "lint": tuple(path.replace("{name}", name) for path in kind.lint),
         "system": kind.system,
+        "pip": kind.pip,
         "variant": chosen,
         "prefix_dir": cmake.PREFIX_DIR,
         "prefix_command": prefix_command(kind),
