@@ -45,7 +45,7 @@ def table(text: str, path: Path, name: str) -> SettingsTable:
         UsageError: the text is no TOML, or says something that no command of torchlink reads.
     """
     try:
-        document = _toml(text)
+        document = toml_document(text)
     except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.", hint="Correct the file.") from error
     where = ""
@@ -142,7 +142,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
-def _toml(text: str) -> dict[str, Any]:
+def toml_document(text: str) -> dict[str, Any]:
     """A TOML document; the parser is imported where there is a file to read, for most runs have none.
 
     Raises:
@@ -171,7 +171,7 @@ def _speaks_of_torchlink(path: Path) -> bool:
     if "torchlink" not in text:
         return False
     try:
-        tool = _toml(text).get("tool", {})
+        tool = toml_document(text).get("tool", {})
     except ValueError:
         return "[tool.torchlink" in text  # ours, and `parse` says what is wrong with it
     return isinstance(tool, dict) and "torchlink" in tool

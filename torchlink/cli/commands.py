@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "run",
     "cmake": "cmake",
     "nim": "nim",
+    "new": "new",
     "verify": "verify",
     "report": "report",
     "matrix": "matrix",

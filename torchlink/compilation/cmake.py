@@ -110,7 +110,7 @@ def write_prefix(plan: LinkPlan, directory: Path | None = None, *, force: bool =
 
 
 def write_with_prefix(
-    files: Mapping[str, str], plan: LinkPlan, directory: Path, place: str, *, force: bool = False
+    files: Mapping[str, str | bytes], plan: LinkPlan, directory: Path, place: str, *, force: bool = False
 ) -> tuple[Path, ...]:
     """Write a project and the prefix that it uses: both, or nothing.
 

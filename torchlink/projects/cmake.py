@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.emit.cmake_prefix import CONFIG_DIR
 from torchlink.emit.templates import render
 from torchlink.errors import UsageError
+from torchlink.projects.naming import target_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 PREFIX_DIR = ".torchlink"
 BUILD_DIR = "build"
 PRECOMPILE = "PRECOMPILE_TORCH"  # the option of CMakeLists.txt that precompiles libtorch's header
-TARGET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
-# Names of CMake's own targets (policy CMP0037) and of those that TorchConfig.cmake defines.
-RESERVED = frozenset({
-    "all", "ALL_BUILD", "help", "install", "INSTALL", "preinstall", "clean", "edit_cache", "rebuild_cache",
-    "test", "RUN_TESTS", "package", "PACKAGE", "package_source", "ZERO_CHECK",
-    "torch", "torch_library", "torch_cpu", "torch_cpu_library", "torch_cuda", "torch_cuda_library",
-    "torch_python", "c10", "c10_cuda",
-})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +46,10 @@ def project(
     Raises:
         UsageError: the name is not possible for a target.
     """
-    if not TARGET_NAME.fullmatch(name) or name in RESERVED:
+    problem = target_problem(name)
+    if problem:
         raise UsageError(
-            f"{name!r} cannot be the name of the program: CMake or libtorch has a target of that name, or it "
-            "has characters other than letters, digits and _ . + -.",
-            hint="Choose another one with --name.",
+            f"{name!r} cannot be the name of the program: {problem}.", hint="Choose another one with --name."
         )
     values = {
         "name": name,
@@ -69,17 +60,17 @@ def project(
     }
     return {
         "CMakeLists.txt": render("cmake/project/CMakeLists.txt.j2", values),
-        "CMakePresets.json": presets(),
+        "CMakePresets.json": presets(precompiled_header=True),
         "CMakeUserPresets.json": user_presets(tools),
         **sources,
         ".gitignore": render("cmake/project/gitignore.j2", values),
     }
 
 
-def presets() -> str:
-    """Return `CMakePresets.json` with the presets `default` and `pch`, which are independent of the machine.
+def presets(*, precompiled_header: bool = False) -> str:
+    """Return `CMakePresets.json` with the preset `default`, which is independent of the machine.
 
-    `pch` precompiles libtorch's header in a build directory of its own.
+    With `precompiled_header`, also `pch`, which precompiles libtorch's header in a build directory of its own.
     From version 3 (CMake 3.21) a preset needs no generator.
     """
     variables = {
@@ -101,7 +92,8 @@ def presets() -> str:
         "binaryDir": f"${{sourceDir}}/{BUILD_DIR}-pch",
         "cacheVariables": {PRECOMPILE: "ON"},
     }
-    return _presets([configure, precompiled], {"cmakeMinimumRequired": {"major": 3, "minor": 21, "patch": 0}})
+    all_presets = [configure, precompiled] if precompiled_header else [configure]
+    return _presets(all_presets, {"cmakeMinimumRequired": {"major": 3, "minor": 21, "patch": 0}})
 
 
 def user_presets(tools: ProjectTools) -> str:

@@ -27,8 +27,21 @@ def project(plan: LinkPlan, name: str) -> dict[str, str]:
         plan: whose flags go into nim.cfg.
         name: of the Nimble package, for example the directory's name.
     """
+    return {"nim.cfg": nim_cfg(plan), **_common(name, local_paths=True)}
+
+
+def build_files(plan: LinkPlan, name: str) -> dict[str, str]:
+    """Return the files of Nim's own tools for any project: the flags for this machine, and the Nimble package."""
+    return {
+        "nim.cfg": nim_cfg(plan),
+        f"{package_name(name)}.nimble": render("nim/package.nimble.j2", {}),
+    }
+
+
+def nim_cfg(plan: LinkPlan) -> str:
+    """Return the text of nim.cfg with the flags of a plan."""
     values = {"flags": nim.emit(plan), "version": comment(plan.libtorch.version or "of an unknown version")}
-    return {"nim.cfg": render("nim/nim.cfg.j2", values), **_common(name, local_paths=True)}
+    return render("nim/nim.cfg.j2", values)
 
 
 def shared_project(name: str, options: tuple[str, ...] = ()) -> dict[str, str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_project(
-    files: Mapping[str, str],
+    files: Mapping[str, str | bytes],
     directory: Path,
     *,
     force: bool = False,
@@ -48,9 +48,9 @@ def write_project(
     return tuple(directory / name for name in files)
 
 
-def encoded(text: str) -> bytes:
+def encoded(content: str | bytes) -> bytes:
     """Encode a file's content; paths in it may have bytes that are not UTF-8."""
-    return text.encode(errors="surrogateescape")
+    return content if isinstance(content, bytes) else content.encode(errors="surrogateescape")
 
 
 def _merged(path: Path, text: bytes) -> bytes:
