@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ class Rules(torch.nn.Module):
 def main() -> None:
     """Write the package."""
     target = sys.argv[1] if len(sys.argv) > 1 else "package.pt"
+    warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch.package uses it itself
     with tempfile.TemporaryDirectory() as directory:
         # A module of its own, because torch.package takes the source of a class from its file.
         (Path(directory) / "rules.py").write_text(SOURCE)

@@ -5,6 +5,7 @@
 #include <ATen/core/ivalue.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -73,6 +74,8 @@ class Backend : public std::enable_shared_from_this<Backend> {
   virtual at::IValue call_replica(const Pickled& pickled, const Arguments& arguments) = 0;
   virtual void unload(std::int64_t number) = 0;
   virtual void flush() = 0;
+
+  std::function<void()> restarted;  // called after a new worker process took the place of one that died
 };
 
 /// `n` interpreters of this process that no other manager uses, started and with torch imported.

@@ -231,7 +231,10 @@ InterpreterManager::InterpreterManager(std::size_t nInterp, std::shared_ptr<Envi
   const auto backends =
       isolation == Isolation::Process ? detail::start_processes(nInterp, paths) : detail::acquire_in_process(nInterp, paths);
   for (const auto& backend : backends) instances_.push_back(Interpreter(backend, this));
-  for (Interpreter& each : instances_) env->configureInterpreter(&each);
+  for (Interpreter& each : instances_) {
+    env->configureInterpreter(&each);
+    each.backend_->restarted = [env, &each] { env->configureInterpreter(&each); };
+  }
   registerModuleSource(
       "GetArgumentNamesModule",
       "from inspect import signature\n"
@@ -246,6 +249,7 @@ InterpreterManager::~InterpreterManager() {
       each.backend_->flush();
     } catch (const std::exception&) {  // an interpreter that has died has printed what it had
     }
+    each.backend_->restarted = nullptr;
     backends.push_back(each.backend_);
   }
   instances_.clear();

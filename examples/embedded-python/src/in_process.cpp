@@ -344,13 +344,11 @@ class InProcess : public Backend {
 
   PyObject* from_tensor(const at::Tensor& given) const {
     if (!given.defined()) return none();
-    if (given.layout() != at::kStrided || given.is_quantized() || !given.device().is_cpu())
-      throw std::invalid_argument(
-          c10::str("a ", given.toString(), " on ", given.device(), " cannot be handed to Python: only dense CPU tensors can"));
+    check_dense(given);
     at::Tensor tensor = given.detach().resolve_conj().resolve_neg();
     std::string dtype;
     if (!crosses(tensor.scalar_type())) {
-      dtype = name_of(tensor.scalar_type());
+      dtype = dtype_name(tensor.scalar_type());
       tensor = tensor.view(of_same_size(tensor.element_size()));
     }
     DLManagedTensor* managed = at::toDLPack(tensor);
@@ -376,18 +374,7 @@ class InProcess : public Backend {
                       },
                       managed});
     });
-    return dtype.empty() ? tensor : tensor.view(type_of(dtype));
-  }
-
-  static std::string name_of(at::ScalarType type) {
-    for (const auto& [known, name] : other_dtypes())
-      if (known == type) return name;
-    throw std::invalid_argument(c10::str("tensors of ", type, " cannot be handed to Python"));
-  }
-  static at::ScalarType type_of(const std::string& name) {
-    for (const auto& [type, known] : other_dtypes())
-      if (known == name) return type;
-    throw std::invalid_argument("tensors of torch." + name + " cannot be handed to the program");
+    return dtype.empty() ? tensor : tensor.view(dtype_of(dtype));
   }
 
   // ---- values
@@ -534,7 +521,7 @@ std::vector<std::shared_ptr<Backend>> acquire_in_process(std::size_t n, const st
 void release_in_process(const std::vector<std::shared_ptr<Backend>>& backends) {
   const std::lock_guard<std::mutex> guard(idle().mutex);
   for (auto each = backends.rbegin(); each != backends.rend(); ++each)
-    if (static_cast<InProcess&>(**each).started()) idle().backends.push_back(*each);
+    if (auto* own = dynamic_cast<InProcess*>(each->get()); own && own->started()) idle().backends.push_back(*each);
 }
 
 }  // namespace torch::deploy::detail

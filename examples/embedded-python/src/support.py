@@ -1,10 +1,12 @@
 """What runs inside an interpreter on the program's behalf: in a namespace of its process and in a worker process."""
 
+import ctypes
 import importlib.abc
 import importlib.util
 import io
 import sys
 import traceback
+import warnings
 
 sources = {}  # name -> source of a module that the program registered
 packages = {}  # key of an open package -> its PackageImporter
@@ -23,7 +25,6 @@ class RegisteredSources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoade
 
 def confine():
     """Keep libraries from being opened with RTLD_GLOBAL, which crashes glibc in a namespace; torch tries to."""
-    import ctypes
     import os
 
     def without_global(function):
@@ -41,6 +42,7 @@ def start(index, paths, threads):
         sys.stdout.reconfigure(line_buffering=True)  # nothing is lost when the program ends
     sys.meta_path.insert(0, RegisteredSources())
     sys.path[:0] = paths
+    warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch.package uses it itself
     import torch
     import torch.package
     import torch.utils.dlpack
@@ -96,7 +98,9 @@ def open_package(key, path):
 
 def open_package_bytes(key, tensor):
     if key not in packages:
-        packages[key] = torch.package.PackageImporter(io.BytesIO(bytes(tensor.numpy())))
+        packages[key] = torch.package.PackageImporter(
+            io.BytesIO(ctypes.string_at(tensor.data_ptr(), tensor.numel()))
+        )
     return packages[key]
 
 

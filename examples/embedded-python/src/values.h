@@ -1,9 +1,11 @@
 // Lists and dicts as TorchScript types them.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
 #include <c10/core/ScalarType.h>
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,7 +15,10 @@ namespace torch::deploy::detail {
 at::IValue list_of(const std::vector<at::IValue>& elements);
 /// A dict; its keys must be strings, integers, floats, booleans or tensors.
 at::IValue dict_of(const std::vector<std::pair<at::IValue, at::IValue>>& entries);
-/// The dtypes that DLPack lacks, with Python's names.
-const std::vector<std::pair<at::ScalarType, const char*>>& other_dtypes();
+/// Python's name of a dtype, and back. Throw std::invalid_argument for those that cannot be handed over.
+const std::string& dtype_name(at::ScalarType type);
+at::ScalarType dtype_of(const std::string& name);
+/// Throws std::invalid_argument for tensors that cannot be handed over: sparse, quantized, on another device.
+void check_dense(const at::Tensor& tensor);
 
 }  // namespace torch::deploy::detail
