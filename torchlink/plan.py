@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.floor import glibc_conflict, shortfall
 from torchlink.libtorch.machine import is_foreign
-from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
+from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, PYTHON_LIBRARY, REQUIRED
 from torchlink.libtorch.tree import check_unpacked
 from torchlink.status import is_file
 from torchlink.toolchain.directories import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
     from torchlink.libtorch.floor import GlibcConflict, Shortfall
+    from torchlink.toolchain.embedding import Embedding
     from torchlink.toolchain.types import Compiler
 
 
@@ -40,6 +41,8 @@ class PlanOptions(NamedTuple):
     headers: str = "system"  # "system": -isystem | "after": -idirafter, after the system's own headers
     aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
     cxx_standard: int | None = None  # None: the best that libtorch and the compiler support
+    # The Python interpreter that the program embeds; "": the one that libtorch belongs to; None: none
+    embed_python: str | None = None
     compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers
 
 
@@ -71,6 +74,10 @@ class LinkPlan(NamedTuple):
     linker_dirs: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty if they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
+    # Python's headers, for a program that embeds it
+    python_include_dirs: tuple[Path, ...] = ()
+    # Link flags of a program that embeds Python
+    program_flags: tuple[str, ...] = ()
     # The standard to set in projects that have one of their own; None if the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # those of `defines` that the compiler's own command defines differently
@@ -84,8 +91,8 @@ class LinkPlan(NamedTuple):
 
     @property
     def all_include_dirs(self) -> tuple[Path, ...]:
-        """Libtorch's include directories, followed by CUDA's."""
-        return self.include_dirs + self.cuda_include_dirs
+        """Libtorch's include directories, followed by CUDA's and Python's."""
+        return self.include_dirs + self.cuda_include_dirs + self.python_include_dirs
 
 
 DEFAULTS = PlanOptions()
@@ -128,8 +135,12 @@ def make_plan(
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
     libraries = _libraries(libtorch, options)
     libraries += _companion_libraries(libtorch, away, options, libraries)
+    python = _embedded_python(libtorch, options)
+    libraries = (*_python_libraries(libtorch, python), *libraries)
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
-    absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
+    absolute = tuple(
+        dict.fromkeys((*own_dir, *(companion.path for companion in away), *_python_dirs(python)))
+    )
     runtime_dirs = _runtime_dirs(libtorch, options, absolute)
     cuda_dirs = () if options.cpu_only else _cuda_headers(libtorch)
     has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
@@ -149,6 +160,8 @@ def make_plan(
         compiler=compiler,
         linker_dirs=linker_dirs(libtorch),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
+        python_include_dirs=usable_include_dirs((python.include_dir,), libtorch, compiler) if python else (),
+        program_flags=_program_flags(python),
         shared_standard=options.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
         missing=missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries,
         unreached_dirs=tuple(companion.path for companion in away) if options.rpath != "absolute" else (),
@@ -172,6 +185,70 @@ def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
     from torchlink.toolchain.cuda import cuda_include_dirs
 
     return cuda_include_dirs(libtorch)
+
+
+def _embedded_python(libtorch: Libtorch, options: PlanOptions) -> Embedding | None:
+    """Return what the embedded interpreter is linked with."""
+    if options.embed_python is None:
+        return None
+    if libtorch.platform != "linux" or is_foreign(libtorch):
+        raise UsageError(
+            f"--embed-python: {libtorch.root} is not a libtorch for this Linux system.",
+            hint="Build the program where its Python runs.",
+        )
+    interpreter = options.embed_python or libtorch.python
+    if not interpreter:
+        raise UsageError(
+            f"--embed-python: {libtorch.root} belongs to no Python environment, so the interpreter is unknown.",
+            hint="Name the interpreter: --embed-python EXE.",
+        )
+    from torchlink.toolchain.embedding import embedding
+
+    return embedding(interpreter)
+
+
+def _python_libraries(libtorch: Libtorch, python: Embedding | None) -> tuple[PlanLibrary, ...]:
+    """Return libtorch_python, through which tensors reach Python, and a shared libpython."""
+    if python is None:
+        return ()
+    if not _file_name(libtorch, PYTHON_LIBRARY):
+        raise LibtorchUnusableError(
+            f"{libtorch.library_dir} has no libtorch_python, through which tensors reach Python.",
+            hint="Use a torch that pip or conda installed: --python EXE.",
+        )
+    shared = (
+        () if python.static else (PlanLibrary(name=python.library.name, file=python.library, keep=False),)
+    )
+    return (_library(libtorch, PYTHON_LIBRARY), *shared)
+
+
+def _python_dirs(python: Embedding | None) -> tuple[Path, ...]:
+    """Return the directory of a shared libpython that the dynamic loader does not search by itself."""
+    if python is None or python.static or is_system_dir(python.library.parent):
+        return ()
+    return (python.library.parent,)
+
+
+def _program_flags(python: Embedding | None) -> tuple[str, ...]:
+    """Return the flags that make a program an interpreter to extension modules.
+
+    They are not linked with libpython. One that is in the program itself must be there whole, because nothing in the
+    program refers to most of it, and must be exported.
+    """
+    if python is None:
+        return ()
+    if not python.static:
+        return ("-rdynamic",)
+    if "," in str(python.library):
+        raise InexpressibleError(
+            f"{python.library} cannot be linked whole: its path has a comma.",
+            hint="Reach it through a path without commas.",
+        )
+    return (
+        "-rdynamic",
+        f"-Wl,--push-state,--whole-archive,{python.library},--pop-state",
+        *(f"-l{name}" for name in python.system_libraries),
+    )
 
 
 def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, ...]:

@@ -70,7 +70,7 @@ def _link_properties(plan: LinkPlan) -> dict[str, str]:
         items = [syntax.path(library.file) for library in libraries]
     else:  # CMake adds the directory of a library that it recognises to the program's search path
         items = [syntax.unlisted(library) for library in libraries]
-    items = [*kept_items(plan), *items, *search_items(plan)]
+    items = [*kept_items(plan), *items, *plan.program_flags, *search_items(plan)]
     return {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
 
 

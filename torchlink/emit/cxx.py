@@ -55,6 +55,7 @@ def _link(plan: LinkPlan) -> tuple[str, ...]:
         *(flag for entry in plan.runtime_dirs for flag in _for_linker("-rpath", entry)),
         *(flag for directory in plan.linker_dirs for flag in _for_linker("-rpath-link", str(directory))),
         *(flag for library in plan.libraries for flag in _library(plan, library)),
+        *plan.program_flags,
     )
 
 

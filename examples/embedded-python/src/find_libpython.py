@@ -22,7 +22,9 @@ candidates = [os.path.join(directory, name) for directory in directories for nam
 library = next((os.path.abspath(path) for path in candidates if os.path.isfile(path)), "")
 
 if os.path.isdir(os.path.join(prefix, "conda-meta")):
-    advice = f"conda's package python has it: conda install --prefix {prefix} --force-reinstall python={version}"
+    advice = (
+        f"conda's package python has it: conda install --prefix {prefix} --force-reinstall python={version}"
+    )
 elif prefix == "/usr" and os.path.exists("/etc/debian_version"):
     advice = f"the package libpython{version} has it: apt-get install libpython{version}"
 elif prefix == "/usr":

@@ -89,10 +89,11 @@ class InProcess : public Backend {
       for (std::size_t i = 0; i < paths.size(); ++i)
         py_.PyList_SetItem(list.get(), static_cast<Py_ssize_t>(i), text(paths[i]));
       support("start", {number(index), list.release(), number(threads)});
-      for (const char* name : {"export_tensor", "import_tensor"})
-        (name[0] == 'e' ? export_tensor_ : import_tensor_) = py_.PyDict_GetItemString(globals_, name);
+      export_tensor_ = py_.PyDict_GetItemString(globals_, "export_tensor");
+      import_tensor_ = py_.PyDict_GetItemString(globals_, "import_tensor");
       torch_ = py_.PyDict_GetItemString(globals_, "torch");
       tensor_type_ = checked(py_.PyObject_GetAttrString(torch_, "Tensor"));
+      device_type_ = checked(py_.PyObject_GetAttrString(torch_, "device"));
       set_grad_enabled_ = checked(py_.PyObject_GetAttrString(
           Held(py_, checked(py_.PyObject_GetAttrString(torch_, "_C"))).get(), "_set_grad_enabled"));
     });
@@ -392,7 +393,7 @@ class InProcess : public Backend {
     if (value.isString()) return text(value.toStringRef());
     if (value.isDevice()) {
       const Held name(py_, text(value.toDevice().str()));
-      return invoke(Held(py_, checked(py_.PyObject_GetAttrString(torch_, "device"))).get(), name.get());
+      return invoke(device_type_, name.get());
     }
     if (value.isTuple()) {
       const auto& elements = value.toTupleRef().elements();
@@ -455,6 +456,7 @@ class InProcess : public Backend {
         entries.emplace_back(to_value(key, depth + 1), to_value(item, depth + 1));
       return dict_of(entries);
     }
+    if (is(object, device_type_)) return c10::Device(string(Held(py_, checked(py_.PyObject_Str(object))).get()));
     const Held type(py_, py_.PyObject_Type(object));
     const Held name(py_, py_.PyObject_GetAttrString(type.get(), "__name__"));
     throw std::invalid_argument("a Python " + (name.get() ? string(name.get()) : "object") +
@@ -466,6 +468,7 @@ class InProcess : public Backend {
   PyObject* globals_ = nullptr;  // of support.py
   PyObject* torch_ = nullptr;
   PyObject* tensor_type_ = nullptr;
+  PyObject* device_type_ = nullptr;
   PyObject* export_tensor_ = nullptr;
   PyObject* import_tensor_ = nullptr;
   PyObject* set_grad_enabled_ = nullptr;

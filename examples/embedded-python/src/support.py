@@ -75,7 +75,9 @@ def find(module, name):
 def export_tensor(tensor):
     """Return a DLPack capsule of a tensor, and the name of its dtype if DLPack does not have that dtype."""
     if tensor.layout is not torch.strided or tensor.is_quantized:
-        raise TypeError(f"a {tensor.layout} tensor of {tensor.dtype} cannot be handed over: only dense tensors can")
+        raise TypeError(
+            f"a {tensor.layout} tensor of {tensor.dtype} cannot be handed over: only dense tensors can"
+        )
     if tensor.device.type != "cpu":
         raise TypeError(f"a tensor on {tensor.device} cannot be handed over: return tensor.cpu()")
     tensor = tensor.detach().resolve_conj().resolve_neg()
@@ -110,7 +112,11 @@ def close_package(key):
 
 def importer_of(key):
     known = packages.get(key)
-    return torch.package.OrderedImporter(known, torch.package.sys_importer) if known else torch.package.sys_importer
+    return (
+        torch.package.OrderedImporter(known, torch.package.sys_importer)
+        if known
+        else torch.package.sys_importer
+    )
 
 
 def pack(key, value):

@@ -305,6 +305,7 @@ at::IValue Connection::value_with(char tag, int depth) {
       return c10::complex<double>(real, raw<double>());
     }
     case 's': case 'b': return text();
+    case 'v': return c10::Device(text());
     case 't': return tensor();
     case 'u': case 'l': {
       std::vector<at::IValue> elements;

@@ -92,13 +92,17 @@ READERS = {
 
 def write_tensor(out, tensor):
     if tensor.layout is not torch.strided or tensor.is_quantized:
-        raise TypeError(f"a {tensor.layout} tensor of {tensor.dtype} cannot be handed over: only dense tensors can")
+        raise TypeError(
+            f"a {tensor.layout} tensor of {tensor.dtype} cannot be handed over: only dense tensors can"
+        )
     if tensor.device.type != "cpu":
         raise TypeError(f"a tensor on {tensor.device} cannot be handed over: return tensor.cpu()")
     tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
     size = tensor.numel() * tensor.element_size()
     dtype = str(tensor.dtype).removeprefix("torch.").encode()
-    out += struct.pack(f"<cQ{len(dtype)}sI{tensor.dim()}qQ", b"t", len(dtype), dtype, tensor.dim(), *tensor.shape, size)
+    out += struct.pack(
+        f"<cQ{len(dtype)}sI{tensor.dim()}qQ", b"t", len(dtype), dtype, tensor.dim(), *tensor.shape, size
+    )
     if size <= INLINE:
         out += struct.pack("<Q", 0) + ctypes.string_at(tensor.data_ptr(), size)
         return
@@ -142,6 +146,9 @@ def write(out, value, depth=0):
     elif isinstance(value, (str, bytes)):
         data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         out += struct.pack("<cQ", b"s" if isinstance(value, str) else b"b", len(data)) + data
+    elif isinstance(value, torch.device):
+        name = str(value).encode()
+        out += struct.pack("<cQ", b"v", len(name)) + name
     elif isinstance(value, (tuple, list)):
         out += struct.pack("<cI", b"u" if isinstance(value, tuple) else b"l", len(value))
         for item in value:
@@ -277,7 +284,9 @@ def send(connection, body):
     while True:
         part, descriptors = descriptors[:MOST_DESCRIPTORS], descriptors[MOST_DESCRIPTORS:]
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", part))] if part else []
-        connection.sendmsg([struct.pack("<II", 0 if descriptors else len(head) + len(body), len(part))], rights)
+        connection.sendmsg(
+            [struct.pack("<II", 0 if descriptors else len(head) + len(body), len(part))], rights
+        )
         if not descriptors:
             break
     connection.sendall(head + body)

@@ -27,10 +27,15 @@ for line in lines:
     done = run(*line)
     assert done.returncode == 0, (line, done.stderr)
     printed = [float(number) for number in done.stdout.splitlines()[0].split()]
-    assert all(abs(one - other) < 1e-4 for one, other in zip(printed, expected, strict=True)), (printed, expected)
+    assert all(abs(one - other) < 1e-4 for one, other in zip(printed, expected, strict=True)), (
+        printed,
+        expected,
+    )
 
 failed = run(program, package, "--shape", "3")
-assert failed.returncode == 1 and "Traceback" in failed.stderr and "shape" in failed.stderr, failed.stderr
+assert failed.returncode == 1, failed.stderr
+assert "Traceback" in failed.stderr, failed.stderr
+assert "shape" in failed.stderr, failed.stderr
 assert run(program, "/no/such/file.pt").returncode == 1
 assert run(program, package, "--interpreters", "none").returncode == 2
 print("ok")
