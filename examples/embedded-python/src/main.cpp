@@ -125,6 +125,7 @@ int run(const Options& options) {
   const multipy::runtime::ReplicatedObj model = package.loadPickle("model", "model.pkl");
   const at::Tensor input = at::ones(options.shape);
   print_first(model({input}));
+  std::fflush(stdout);
   for (const auto& each : manager.allInstances()) model.acquireSession(&each).self({input});  // send it to all of them
 
   std::atomic<std::int64_t> left{options.repeat};
