@@ -139,6 +139,7 @@ def plan(
     rpath: str = "absolute",
     headers: str = "system",
     aoti: bool = False,
+    embed_python: str | Path | None = None,
     compiler: str | None = None,
 ) -> LinkPlan:
     """Return everything a build needs to know, in no tool's syntax.
@@ -149,12 +150,14 @@ def plan(
         rpath: "absolute", "none" or "origin=DIR" (DIR relative to the program's directory).
         headers: "system" (-isystem) or "after" (-idirafter: after the system's own fmt, protobuf, …).
         aoti: the program loads AOTInductor packages.
+        embed_python: the Python interpreter that the program embeds; "": the one that libtorch is installed for.
         compiler: a C++ compiler command that the plan must suit; if omitted, the preferred C++ standard is used
             unchecked.
 
     Raises:
         ToolUnfitError: the compiler is too old for this libtorch.
         LibtorchUnusableError: this libtorch cannot be linked.
+        ToolMissingError: the interpreter to embed has no headers or no libpython.
     """
     from torchlink import arguments
     from torchlink.plan import PlanOptions, make_plan
@@ -165,6 +168,9 @@ def plan(
         rpath=arguments.text(rpath, "rpath"),
         headers=arguments.text(headers, "headers"),
         aoti=arguments.instance(aoti, bool, "aoti", _A_BOOL),
+        embed_python=embed_python
+        if embed_python is None or embed_python == ""
+        else str(arguments.path(embed_python, "embed_python")),
     )
     command = None if compiler is None else arguments.text(compiler, "compiler")
     return make_plan(_libtorch(libtorch), options, find_compiler(command) if command else None)

@@ -69,7 +69,7 @@ LIKE_A_STATIC_BUILD = """#!/bin/sh
 exec {python} -c '
 import sys, sysconfig
 own = sysconfig.get_config_var
-hidden = {{"INSTSONAME": "libpython.a", "LIBDIR": "/nonexistent"}}
+hidden = {{"INSTSONAME": "libpython.a", "LIBDIR": "/nonexistent", "MULTIARCH": "nowhere"}}
 sysconfig.get_config_var = lambda name: hidden.get(name) or own(name)
 sys.base_prefix = "/usr"
 exec(sys.argv[-1])

@@ -298,12 +298,17 @@ ReplicatedObj InterpreterManager::replicate(detail::Pickled pickled) {
 
 // ---- environments
 
-PathEnvironment::PathEnvironment(std::string path) : path_(std::move(path)) {}
+// On sys.path before torch is imported, so that torch may be there as well.
+PathEnvironment::PathEnvironment(std::string path) {
+  if (!path.empty()) extraPythonPaths_.push_back(std::move(path));
+}
 
 void PathEnvironment::configureInterpreter(Interpreter* interpreter) {
-  if (path_.empty()) return;
   InterpreterSession session = interpreter->acquireSession();
-  session.global("sys", "path").attr("append")({path_});
+  Obj paths = session.global("sys", "path");
+  // An interpreter that an earlier manager started may not have it.
+  for (const std::string& path : extraPythonPaths_)
+    if (!paths.attr("__contains__")({path}).toIValue().toBool()) paths.attr("append")({path});
 }
 
 // ---- methods

@@ -41,7 +41,7 @@ def start(index, paths, threads):
     if sys.stdout is not None:
         sys.stdout.reconfigure(line_buffering=True)  # nothing is lost when the program ends
     sys.meta_path.insert(0, RegisteredSources())
-    sys.path[:0] = paths
+    sys.path += paths
     warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch.package uses it itself
     import torch
     import torch.package

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import warnings
 
 import torch
 from torch.package import PackageImporter
 
+warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch.package uses it itself
 program, package, plain = sys.argv[1:]
 
 
@@ -32,7 +34,7 @@ for line in lines:
         expected,
     )
 
-failed = run(program, package, "--shape", "3")
+failed = run(program, package, "--shape", "1,1,10,3")
 assert failed.returncode == 1, failed.stderr
 assert "Traceback" in failed.stderr, failed.stderr
 assert "shape" in failed.stderr, failed.stderr

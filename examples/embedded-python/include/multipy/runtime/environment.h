@@ -13,7 +13,7 @@ class Environment {
  public:
   virtual ~Environment() = default;
 
-  /// Directories that are put on each interpreter's sys.path before anything is imported.
+  /// Directories that are added to the end of each interpreter's sys.path before torch is imported.
   virtual const std::vector<std::string>& getExtraPythonPaths() { return extraPythonPaths_; }
 
   /// Called once for each interpreter, after torch was imported in it.

@@ -15,9 +15,6 @@ class PathEnvironment : public Environment {
   explicit PathEnvironment(const char* path) : PathEnvironment(std::string(path ? path : "")) {}
 
   void configureInterpreter(Interpreter* interpreter) override;
-
- private:
-  std::string path_;
 };
 
 }  // namespace deploy
