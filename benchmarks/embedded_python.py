@@ -116,8 +116,17 @@ def main() -> None:
         print(f"a call that does nothing, {isolation}: {1e6 / rate(*empty):.0f} us")
         large = [program, small, "--repeat", "500", "--shape", "1024,1024", "--isolate", isolation]
         print(f"the same with 4 MB in and out, {isolation}: {1e6 / rate(*large):.0f} us")
-        for n in (1, 4):
-            command = [program, small, "--interpreters", str(n), "--repeat", "10000", "--isolate", isolation]
+        for count in (1, 4):
+            command = [
+                program,
+                small,
+                "--interpreters",
+                str(count),
+                "--repeat",
+                "10000",
+                "--isolate",
+                isolation,
+            ]
             begin = time.perf_counter()
             with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True) as process:
                 assert process.stdout is not None
@@ -128,7 +137,7 @@ def main() -> None:
                     after = memory(process) or after
                     time.sleep(0.05)
             print(
-                f"{n} interpreters, {isolation}: started in {started:.1f} s, {before} MB, {after} MB 10,000 calls later"
+                f"{count} interpreters, {isolation}: started in {started:.1f} s, {before} MB, {after} MB 10,000 calls later"
             )
     begin = time.perf_counter()
     for _ in range(arguments.cycles):
