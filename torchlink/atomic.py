@@ -167,6 +167,26 @@ def write_file(path: Path, data: bytes, *, mode: int | None = None, durable: boo
         real.write_bytes(data)
 
 
+def write_link(path: Path, target: str) -> None:
+    """Make a symlink, or point an existing one elsewhere, atomically.
+
+    Args:
+        path: the link.
+        target: what it contains, relative to its directory.
+
+    Raises:
+        FileExistsError: there is something other than a symlink.
+        OSError: it cannot be written.
+    """
+    if path.is_symlink() and os.readlink(path) == target:  # noqa: PTH115 - text
+        return
+    if os.path.lexists(path) and not path.is_symlink():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    with beside(path) as work:
+        (work / "link").symlink_to(target)
+        (work / "link").replace(path)
+
+
 def write_tree(files: Callable[[], Mapping[str, bytes]], directory: Path) -> None:
     """Write files to a directory: all or none.
 

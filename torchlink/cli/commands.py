@@ -21,6 +21,7 @@ COMMANDS = {
     "cmake": "cmake",
     "nim": "nim",
     "new": "new",
+    "capi": "capi",
     "verify": "verify",
     "report": "report",
     "matrix": "matrix",

@@ -104,12 +104,14 @@ def new(arguments: NewArguments) -> int:
 
 def write(kind: Kind, arguments: NewArguments) -> tuple[NewProject, LinkPlan | None, tuple[Path, ...]]:
     """Write a project of a kind; return it, the plan it was made from, if any, and its files."""
+    from torchlink.cli.capi import build
+    from torchlink.compilation.capi import write as write_c_api
     from torchlink.compilation.cmake import project_tools, write_with_prefix
     from torchlink.errors import UsageError
     from torchlink.libtorch.tree import check_unpacked
     from torchlink.projects.cmake import PREFIX_DIR
     from torchlink.projects.naming import name_for
-    from torchlink.projects.new import new_project
+    from torchlink.projects.new import CAPI_DIR, new_project
     from torchlink.projects.writing import write_project
 
     named = {"plain": arguments.plain, "tensors": arguments.tensors, "stable-abi": arguments.stable_abi}
@@ -126,12 +128,17 @@ def write(kind: Kind, arguments: NewArguments) -> tuple[NewProject, LinkPlan | N
         check_unpacked(found)
         wanted = arguments.plan._replace(aoti=arguments.plan.aoti or kind.aoti)
         plan = plan_for(found, wanted, None)
+    made = None
+    if plan is not None and kind.capi:
+        made, plan = build(plan.libtorch, arguments.plan, None, directory / CAPI_DIR)
     tools = project_tools() if kind.build == "cmake" else None
     project = new_project(kind, name, plan, tools, next(iter(variants), None))
     if plan is not None and kind.build == "cmake":
         written = write_with_prefix(project.files, plan, directory, PREFIX_DIR, force=arguments.force)
     else:
         written = write_project(project.files, directory, force=arguments.force)
+    if made is not None:
+        write_c_api(made, directory / CAPI_DIR, force=True)  # torchlink's own, not the user's
     return project, plan, written
 
 

@@ -55,7 +55,18 @@ def build_loader(
         ToolMissingError: a program that is needed is missing.
         InexpressibleError: the target's syntax cannot carry a path of the plan.
     """
-    way = recipe(via, plan, compiler, program)
+    return built(recipe(via, plan, compiler, program), plan, compiler, started)
+
+
+def built(
+    way: Recipe, plan: LinkPlan, compiler: Compiler, started: Callable[[], None] = lambda: None
+) -> BuiltLoader:
+    """Return what a recipe builds: from the cache, else built under a lock and cached.
+
+    Raises:
+        BuildFailedError: it does not compile, link or configure.
+        FileError: the cache cannot be written.
+    """
     name = key(plan, compiler, way.key_parts())
     entry = cache.find(name)
     if entry is None:

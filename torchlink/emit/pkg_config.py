@@ -38,14 +38,14 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
         InexpressibleError: a path has a line break, a comma in a linker argument, or a space after `-idirafter`.
     """
     compile_flags = () if phase == "link" else _compile_flags(plan)
-    link_flags = () if phase == "compile" else _link_flags(plan)
-    if "-Xlinker" in link_flags:
+    linking = () if phase == "compile" else link_flags(plan)
+    if "-Xlinker" in linking:
         raise InexpressibleError(
             f"{plan.libtorch.library_dir} cannot be written in a .pc file: pkg-config merges the repeated "
             "-Xlinker that a path with a comma needs.",
             hint="Reach libtorch through a path without commas, or use --rpath none.",
         )
-    special = any(quoting.pkg_config(flag) != flag for flag in (*compile_flags, *link_flags))
+    special = any(quoting.pkg_config(flag) != flag for flag in (*compile_flags, *linking))
     needed = plan.libtorch.cxx_standard_required
     silent = plan.shared_standard is None and phase != "link"
     shown = any(re.match(r"-I.*\s", flag, re.DOTALL) for flag in compile_flags)
@@ -57,7 +57,7 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
             f"Description: LibTorch, the C++ distribution of PyTorch; its headers need C++{needed} or later",
             f"Version: {_version(plan.libtorch.version)}",
             f"Cflags: {_field(compile_flags)}",
-            f"Libs: {_field(link_flags)}",
+            f"Libs: {_field(linking)}",
             *((LEFT_OUT.format(needed=needed),) if silent else ()),
         )
     )
@@ -69,7 +69,7 @@ def _version(version: str | None) -> str:
     return found[0] if found else "0"
 
 
-def _link_flags(plan: LinkPlan) -> tuple[str, ...]:
+def link_flags(plan: LinkPlan) -> tuple[str, ...]:
     """Return the link flags of `cxx`, arranged so that pkgconf does not join any two.
 
     pkgconf 1.8 (not 3.0) joins two adjacent flags that begin with -Wl, and prints their spaces unquoted. A -L between

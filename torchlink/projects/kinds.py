@@ -7,7 +7,8 @@ A kind.toml:
     summary = "A program in Nim that runs a model"
     commands = ["…", "…", "…"]   # shell lines that build, test and run it, from inside its directory
     serves = false               # true: the last command keeps running
-    build = "nim"                # "cmake", "nim", "python": which files of a build tool are added
+    build = "nim"                # "cmake", "nim", "python": whose files are added; "own": all are in the directory
+    capi = false                 # true: it calls libtorch through the C API, which is built into .torchlink/capi
     name = "default:app"         # "fixed:X": always X; "default:X": X without --name; "directory": DIR's without --name
     form = "cmake"               # a valid name: "cmake" (of a target), "identifier" (in C++ and Python), "nim"
     libtorch = "1.10"            # the oldest libtorch that it builds with
@@ -15,6 +16,7 @@ A kind.toml:
     lint = ["build/{name}"]      # the binaries that its CI lints, after a build
     variants = []                # options of `new` that change it; the first is the default
     model = "model.pt"           # where the bundled model goes; "": none
+    tools = ["nim"]              # the programs that build and run it, besides a C++ compiler and CMake
     system = ["nlohmann-json3-dev"]  # Debian packages that the build needs besides a C++ compiler and CMake
 
 `{name}` in commands and lint is the project's name.
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DESCRIPTION = "kind.toml"
-BUILDS = ("cmake", "nim", "python")
+BUILDS = ("cmake", "nim", "python", "own")
 FORMS = ("cmake", "identifier", "nim")
 
 
@@ -45,12 +47,14 @@ class Kind(NamedTuple):
     commands: tuple[str, ...]
     serves: bool
     build: str  # one of BUILDS
+    capi: bool
     naming: str  # "fixed:NAME", "default:NAME" or "directory"
     form: str  # one of FORMS
     libtorch: str | None  # the oldest release that it builds with
     aoti: bool
     lint: tuple[str, ...]
     variants: tuple[str, ...]
+    tools: tuple[str, ...]
     system: tuple[str, ...]
     model: str
     directory: Path  # of its files
@@ -92,12 +96,14 @@ def _read(file: Path) -> Kind:
         commands=tuple(table["commands"]),
         serves=table.get("serves", False),
         build=table["build"],
+        capi=table.get("capi", False),
         naming=table["name"],
         form=table.get("form", "cmake"),
         libtorch=table.get("libtorch"),
         aoti=table.get("aoti", False),
         lint=tuple(table.get("lint", ())),
         variants=tuple(table.get("variants", ())),
+        tools=tuple(table.get("tools", ())),
         system=tuple(table.get("system", ())),
         model=table.get("model", "model.pt"),
         directory=file.parent,

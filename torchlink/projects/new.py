@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 VARIANTS = "variants"
 RENDERED = ".j2"
+CAPI_DIR = f"{cmake.PREFIX_DIR}/capi"  # of the C API, relative to the project's directory
 MODEL = "loader/tiny.pt"  # in templates/: forward(x: float32[N,4]) -> float32[N,2]
 # What building or running a kind inside torchlink's own repository leaves in its directory.
 LEFTOVERS = re.compile(
@@ -83,6 +84,9 @@ def new_project(
         "commands": commands,
         "serves": kind.serves,
         "build": kind.build,
+        "capi": kind.capi,
+        "capi_dir": CAPI_DIR,
+        "capi_command": f"torchlink capi {CAPI_DIR}",
         "lint": tuple(path.replace("{name}", name) for path in kind.lint),
         "system": kind.system,
         "variant": chosen,

@@ -12,7 +12,7 @@ from torchlink.settings import toml_document
 
 KEYS = {
     "kind", "language", "summary", "commands", "serves", "build", "name", "form", "libtorch", "aoti", "lint",
-    "variants", "model", "system",
+    "variants", "model", "system", "capi", "tools",
 }  # fmt: skip
 FILES = sorted(data_dir("examples").glob(f"*/{DESCRIPTION}"))
 
@@ -25,12 +25,14 @@ def a_kind(naming: str, form: str) -> Kind:
         commands=("a", "b", "c"),
         serves=False,
         build="cmake",
+        capi=False,
         naming=naming,
         form=form,
         libtorch=None,
         aoti=False,
         lint=(),
         variants=(),
+        tools=(),
         system=(),
         model="",
         directory=Path(),

@@ -1,0 +1,210 @@
+// AOTInductor packages (.pt2).
+#include "internal.h"
+
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#if __has_include(<torch/csrc/inductor/aoti_package/model_package_loader.h>)
+
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+
+#include <iostream>
+#include <sstream>
+
+#include "aoti_inputs.h"
+#include "aoti_spec.h"
+
+namespace {
+
+std::mutex errors_mutex; // of std::cerr, while its text is kept
+
+// A package throws inside its library; libtorch throws again without the sentence, which the library has printed on
+// std::cerr. What has failed is run once more to read it, by one thread at a time.
+std::string reason(torch::inductor::AOTIModelContainerRunner& runner, std::vector<at::Tensor> tensors, const std::string& otherwise) {
+  const std::lock_guard<std::mutex> lock(errors_mutex);
+  std::ostringstream kept;
+  std::streambuf* const before = std::cerr.rdbuf(kept.rdbuf());
+  try {
+    runner.run(tensors);
+  } catch (...) {
+  }
+  std::cerr.rdbuf(before);
+  const std::string text = kept.str();
+  const size_t at = text.find("Error: ");
+  if (at == std::string::npos) return otherwise;
+  const std::string sentence = text.substr(at + 7);
+  return sentence.substr(0, sentence.find('\n'));
+}
+
+// The shape that a package asks of an input, found out by calling it with tensors that it rejects.
+std::vector<int64_t> asked_shape(torch::inductor::AOTIModelContainerRunner& runner, size_t inputs, size_t index) {
+  const std::lock_guard<std::mutex> lock(errors_mutex);
+  const JsonValue all = JsonValue::read(inputs_of(runner, c10::Device(c10::DeviceType::CPU), inputs));
+  std::vector<int64_t> sizes;
+  const JsonValue* const shape = index < all.items.size() ? all.items[index].find("shape") : nullptr;
+  if (shape == nullptr) throw Failure(TM_ERROR_ARGUMENT, "the package has no input number " + std::to_string(index));
+  for (const JsonValue& size : shape->items) sizes.push_back(std::atoll(size.text.c_str()));
+  return sizes;
+}
+
+struct PackagedModel : tm_model {
+  PackagedModel(const std::string& path, const std::string& name, c10::DeviceIndex device)
+      : package(path, name, /*run_single_threaded=*/false, /*num_runners=*/1, device), runner(package.get_runner()) {
+    const std::vector<std::string> spec = runner->get_call_spec();
+    if (spec.size() == 2 && !spec[0].empty() && !spec[1].empty()) {
+      taken = Spec::read(spec[0]);
+      given = Spec::read(spec[1]);
+      has_spec = taken.parts.size() == 2;
+    }
+    Method forward;
+    forward.name = "forward";
+    forward.returns = "Any";
+    if (has_spec) {
+      for (size_t i = 0; i < taken.parts[0].parts.size(); ++i) add(forward, "argument " + std::to_string(i + 1), false);
+      for (const c10::IValue& key : taken.parts[1].keys) add(forward, key.toStringRef(), true);
+    }
+    methods.push_back(std::move(forward));
+  }
+
+  std::vector<int64_t> example_shape(size_t index) const override {
+    const size_t inputs = has_spec ? taken.leaves() : index + 1;
+    return asked_shape(*runner, inputs, index < inputs ? index : 0);
+  }
+
+  c10::IValue call(const std::string& name, Values arguments, const Keywords& keywords) const override {
+    const Method& forward = method(name.c_str());
+    std::vector<at::Tensor> tensors;
+    try {
+      tensors = flat(forward, std::move(arguments), keywords);
+    } catch (const Failure&) {
+      throw;
+    } catch (const std::exception& error) { // a structure other than that of the export
+      throw Failure(TM_ERROR_TYPE, error.what());
+    }
+    std::vector<at::Tensor> results;
+    try {
+      std::vector<at::Tensor> inputs = tensors;
+      results = runner->run(inputs);
+    } catch (const std::exception& error) {
+      throw Failure(TM_ERROR_MODEL, reason(*runner, tensors, error.what()));
+    }
+    if (has_spec && given.leaves() == results.size()) {
+      size_t at = 0;
+      return given.unflatten(results, at);
+    }
+    Values all;
+    for (const at::Tensor& result : results) all.push_back(result.defined() ? c10::IValue(result) : c10::IValue());
+    return all.size() == 1 ? all.front() : c10::IValue(c10::ivalue::Tuple::create(std::move(all)));
+  }
+
+ private:
+  static void add(Method& method, const std::string& name, bool keyword_only) {
+    Method::Argument argument;
+    argument.name = name;
+    argument.type = "Any";
+    argument.keyword_only = keyword_only;
+    method.arguments.push_back(std::move(argument));
+  }
+
+  std::vector<at::Tensor> flat(const Method& forward, Values arguments, const Keywords& keywords) const {
+    std::vector<at::Tensor> tensors;
+    if (!has_spec) {
+      if (!keywords.empty()) throw Failure(TM_ERROR_ARGUMENT, "the package takes no keyword arguments");
+      for (size_t i = 0; i < arguments.size(); ++i) Spec().flatten(arguments[i], "argument " + std::to_string(i + 1), tensors);
+      return tensors;
+    }
+    const auto& declared = forward.arguments;
+    size_t taken_keywords = 0;
+    for (size_t i = arguments.size(); i < declared.size() && declared[i].keyword_only; ++i, ++taken_keywords) {
+      const auto found = keywords.find(declared[i].name);
+      if (found == keywords.end()) throw Failure(TM_ERROR_TYPE, "the argument " + declared[i].name + " is missing");
+      arguments.push_back(found->second);
+    }
+    if (taken_keywords != keywords.size()) throw Failure(TM_ERROR_TYPE, "the package has no such keyword argument, or it is given twice");
+    if (arguments.size() != declared.size()) {
+      throw Failure(TM_ERROR_TYPE, "the package takes " + std::to_string(declared.size()) + " arguments, and " + std::to_string(arguments.size()) + " were given");
+    }
+    const size_t positions = taken.parts[0].parts.size();
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      const Spec& spec = i < positions ? taken.parts[0].parts[i] : taken.parts[1].parts[i - positions];
+      spec.flatten(arguments[i], declared[i].name, tensors);
+    }
+    return tensors;
+  }
+
+  torch::inductor::AOTIModelPackageLoader package;
+  torch::inductor::AOTIModelContainerRunner* runner;
+  bool has_spec = false;
+  Spec taken, given;
+};
+
+} // namespace
+
+std::unique_ptr<tm_model> load_package(const std::string& path, const std::vector<std::string>& models, const std::string& name, const char* device) {
+  std::string chosen = name, all;
+  bool known = false;
+  for (const std::string& each : models) {
+    all += (all.empty() ? "" : ", ") + each;
+    known = known || each == name;
+    if (name.empty() && (each == "model" || models.size() == 1)) chosen = each;
+  }
+  if (chosen.empty()) throw Failure(TM_ERROR_ARGUMENT, path + ": the package has several models; name one of: " + all);
+  if (!name.empty() && !known) throw Failure(TM_ERROR_ARGUMENT, path + ": the package has no model named " + name + "; it has " + all);
+  c10::DeviceIndex index = -1;
+  if (device != nullptr) index = device_named(device).index();
+  // Without it a package reads whatever memory follows a tensor of a wrong shape.
+  static std::once_flag once;
+  std::call_once(once, [] { setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", /*overwrite=*/0); });
+  try {
+    return std::make_unique<PackagedModel>(path, chosen, index);
+  } catch (const Failure&) {
+    throw;
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    throw Failure(TM_ERROR_FILE, path + ": " + text.substr(0, text.find("\nException raised from ")));
+  }
+}
+
+#else
+
+std::unique_ptr<tm_model> load_package(const std::string& path, const std::vector<std::string>&, const std::string&, const char*) {
+  throw Failure(TM_ERROR_UNSUPPORTED, path + ": this libtorch loads no AOTInductor packages: they need 2.6 or newer");
+}
+
+#endif
+
+// The names of a zip file's entries are at its end. Of a package they begin with `NAME/data/aotinductor/MODEL/`.
+std::vector<std::string> models_in_package(const std::string& path) {
+  std::FILE* const file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) throw Failure(TM_ERROR_FILE, path + ": " + std::strerror(errno));
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> closing(file, std::fclose);
+  const long most = 1 << 20;
+  std::string tail;
+  if (std::fseek(file, 0, SEEK_END) == 0) {
+    const long size = std::ftell(file), length = size < most ? size : most;
+    if (length > 0 && std::fseek(file, size - length, SEEK_SET) == 0) {
+      tail.resize(static_cast<size_t>(length));
+      tail.resize(std::fread(&tail[0], 1, tail.size(), file));
+    }
+  }
+  static const std::string entry = "PK\001\002", place = "data/aotinductor/";
+  const size_t header = 46; // bytes of a central directory entry before its name (APPNOTE 4.3.12)
+  std::vector<std::string> names;
+  for (size_t at = tail.find(entry); at != std::string::npos; at = tail.find(entry, at + 4)) {
+    if (at + header > tail.size()) break;
+    const size_t length = static_cast<unsigned char>(tail[at + 28]) | static_cast<size_t>(static_cast<unsigned char>(tail[at + 29])) << 8;
+    const std::string name = tail.substr(at + header, length);
+    const size_t found = name.find(place);
+    if (found == std::string::npos || (found != 0 && name[found - 1] != '/')) continue;
+    const size_t begin = found + place.size(), end = name.find('/', begin);
+    if (end == std::string::npos || end == begin) continue;
+    const std::string model = name.substr(begin, end - begin);
+    bool known = false;
+    for (const std::string& each : names) known = known || each == model;
+    if (!known) names.push_back(model);
+  }
+  return names;
+}
