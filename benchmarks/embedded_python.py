@@ -137,7 +137,8 @@ def main() -> None:
                     after = memory(process) or after
                     time.sleep(0.05)
             print(
-                f"{count} interpreters, {isolation}: started in {started:.1f} s, {before} MB, {after} MB 10,000 calls later"
+                f"{count} interpreters, {isolation}: started in {started:.1f} s, {before} MB, "
+                f"{after} MB 10,000 calls later"
             )
     begin = time.perf_counter()
     for _ in range(arguments.cycles):
