@@ -308,13 +308,17 @@ def work():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
     connection = socket.socket(fileno=3)
     threading.Thread(target=leave_with, args=(connection,), daemon=True).start()
-    while True:
-        body, descriptors = receive(connection)
-        if body is None:
-            flush()
-            os._exit(0)
-        rest, files = accept(body, descriptors)
-        send(connection, answer(rest, files))
+    try:
+        while True:
+            body, descriptors = receive(connection)
+            if body is None:
+                break
+            rest, files = accept(body, descriptors)
+            send(connection, answer(rest, files))
+    except ConnectionError:  # the program was killed
+        pass
+    flush()
+    os._exit(0)
 
 
 work()
