@@ -74,17 +74,8 @@ def project(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project, built by the first of its commands."""
 
     def make(directory: Path) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "torchlink",
-            "new",
-            "embedded-python",
-            directory,
-            "--libtorch",
-            torch_root,
-        ]
-        subprocess.run(command, check=True, capture_output=True)
+        new = ["new", "embedded-python", str(directory), "--libtorch", str(torch_root)]
+        subprocess.run([sys.executable, "-m", "torchlink", *new], check=True, capture_output=True)
         done = shell(commands()[0], directory)
         assert done.returncode == 0, done.stdout + done.stderr
 
