@@ -14,6 +14,7 @@ if command -v apt-get >/dev/null 2>&1; then
     need ninja ninja-build
     need make make
     need nim nim
+    need curl curl
     need pkg-config pkg-config
     need ld.gold binutils
     need ld.lld lld
@@ -39,6 +40,7 @@ elif command -v dnf >/dev/null 2>&1; then
     need ninja ninja-build
     need make make
     need nim nim
+    need curl curl
     need pkg-config pkgconf-pkg-config
     need ld.lld lld
     need mold mold
@@ -52,6 +54,7 @@ elif command -v brew >/dev/null 2>&1; then
     need cmake cmake
     need ninja ninja
     need nim nim
+    need curl curl
     need pkg-config pkg-config
     install="brew install"
     refresh=true

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option, Positional
-from torchlink.cli.output import answer
-from torchlink.cli.planning import locate, plan_for, print_notes
+from torchlink.cli.output import answer, note
+from torchlink.cli.planning import interpreter, locate, plan_for, print_notes
 from torchlink.emit import TARGETS, emit
 from torchlink.errors import UsageError, WouldOverwriteError
 from torchlink.plan import PlanOptions
@@ -23,6 +23,9 @@ Examples:
   torchlink flags --response-file w.rsp && c++ main.cpp -o app @w.rsp
   c++ -c main.cpp $(torchlink flags --compile)
   torchlink flags --cpu --rpath origin=lib
+  eval c++ module.cpp -o module.so $(torchlink flags --python-extension --tensors --rpath origin=torch/lib)
+  eval c++ ops.cpp -o libops.so $(torchlink flags --plugin --soname libops.so)
+  eval c++ main.cpp -o app $(torchlink flags --whole-archive libops.a)
   torchlink flags --pkg-config > torch.pc
   torchlink flags --embed-python .venv/bin/python
 """
@@ -39,6 +42,10 @@ OWN_BEGINNINGS = (
     "-Xlinker",
     "/MD",
     "/LIBPATH:",
+    "-shared",
+    "-dynamiclib",
+    "/DLL",
+    "-fPIC",
 )
 
 
@@ -97,12 +104,18 @@ def flags(arguments: FlagsArguments) -> int:
     libtorch = locate(arguments.libtorch, python)
     embedded = (arguments.exe or arguments.python or "") if arguments.embed_python else None
     wanted = arguments.plan._replace(compiles=phase != "link", embed_python=embedded)
+    if wanted.python_extension:
+        wanted = wanted._replace(python=interpreter(arguments.python))
+    if phase == "compile":
+        wanted = wanted._replace(whole_archive=())  # they may not be built yet
     plan = plan_for(libtorch, wanted, arguments.compiler)
     if arguments.response_file:
         write_response_file(plan, phase, arguments.response_file, force=arguments.force)
     else:
         answer(emit(plan, targets[0], phase))
     print_notes(plan)
+    if wanted.plugin and not wanted.soname and phase != "compile" and targets != ["cmake"]:
+        note("the plugin gets no soname, which is its file's name: add --soname libNAME.so.")
     return 0
 
 
