@@ -81,7 +81,7 @@ def _link_properties(plan: LinkPlan) -> dict[str, str]:
     else:  # CMake adds the directory of a library that it recognises to the program's search path
         items = [syntax.unlisted(library) for library in libraries]
     whole = [syntax.whole(archive, plan.platform) for archive in plan.whole_archives]
-    items = [*whole, *kept_items(plan), *items, *search_items(plan)]
+    items = [*whole, *kept_items(plan), *items, *plan.program_flags, *search_items(plan)]
     if (
         plan.options.soname and plan.platform == "linux"
     ):  # the last one counts; CMake's own is the target's name

@@ -61,6 +61,7 @@ def _link(plan: LinkPlan) -> tuple[str, ...]:
         *(flag for directory in plan.linker_dirs for flag in _for_linker("-rpath-link", str(directory))),
         *(flag for archive in plan.whole_archives for flag in _whole(plan, str(archive))),
         *(flag for library in plan.libraries for flag in _library(plan, library)),
+        *plan.program_flags,
     )
 
 
