@@ -8,7 +8,7 @@ from torchlink import atomic
 from torchlink.compilation.loader import built
 from torchlink.compilation.recipe import Recipe, source_dir
 from torchlink.emit import cxx, pkg_config, quoting
-from torchlink.errors import LibtorchUnusableError
+from torchlink.errors import InexpressibleError, LibtorchUnusableError
 from torchlink.libtorch.version import release
 from torchlink.paths import data_dir
 from torchlink.projects.writing import write_project
@@ -69,10 +69,11 @@ def c_api(
             f"{plan.libtorch.root}: libtorch {plan.libtorch.version} is too old for the C API.",
             hint="Name libtorch 2.0 or newer with --libtorch.",
         )
+    pc = pc_file(plan, directory, static=static)
     library = built(recipe(plan, compiler, static=static), plan, compiler, started)
     files: dict[str, str | bytes] = {
         HEADER: (source_directory() / HEADER).read_bytes(),
-        f"{NAME}.pc": pc_file(plan, directory, static=static),
+        f"{NAME}.pc": pc,
     }
     return CApi(library, files, STATIC if static else SHARED, STATIC if static else SONAME)
 
@@ -136,6 +137,11 @@ def pc_file(plan: LinkPlan, directory: Path, *, static: bool) -> str:
         InexpressibleError: a path cannot be written in a .pc file.
     """
     place = str(directory)
+    if "," in place and not static:
+        raise InexpressibleError(
+            f"{place} cannot be written in a .pc file: a comma ends the argument of -Wl,-rpath.",
+            hint="Choose a directory without commas in its path, or add --static.",
+        )
     flags = [f"-L{place}", f"-l{NAME}"] if static else [f"-L{place}", f"-Wl,-rpath,{place}", f"-l{NAME}"]
     if static:
         flags += [*pkg_config.link_flags(plan), "-lstdc++", "-lm"]
