@@ -1049,8 +1049,8 @@ static tm_status not_a_package(const Source *source, const Archive *archive) {
 
 /* ---- Whether a package fits this machine and this libtorch ---- */
 
-/* Text of a member of a flat JSON object; null where it has none. The caller frees it. */
-static char *told(const Source *source, const Archive *archive, const char *model, const char *name) {
+/* Text of a member of the model's metadata, in the entry that ends so; null where it has none. The caller frees it. */
+static char *told_by(const Source *source, const Archive *archive, const char *model, const char *ending, const char *name) {
   char *text = NULL;
   for (size_t i = 0; text == NULL && i < archive->count; ++i) {
     const Entry *const entry = &archive->entries[i];
@@ -1058,7 +1058,7 @@ static char *told(const Source *source, const Archive *archive, const char *mode
     size_t found_length = 0, length = 0;
     unsigned char *content = NULL;
     if (in_model(entry, &found, &found_length, &length) == NULL || found_length != strlen(model) || memcmp(found, model, found_length) != 0) continue;
-    if (!entry_ends(entry, "_metadata.json") || entry->size > (1 << 20) || unpack(source, entry, &content) != TM_OK) continue;
+    if (!entry_ends(entry, ending) || entry->size > (1 << 20) || unpack(source, entry, &content) != TM_OK) continue;
     Json *const json = whole_json((const char *)content);
     const Json *const value = json != NULL ? member(json, name) : NULL;
     if (value != NULL && value->kind == JSON_STRING) text = strdup(value->text);
@@ -1066,6 +1066,11 @@ static char *told(const Source *source, const Archive *archive, const char *mode
     free(content);
   }
   return text;
+}
+
+static char *told(const Source *source, const Archive *archive, const char *model, const char *name) {
+  char *const text = told_by(source, archive, model, ".wrapper_metadata.json", name);
+  return text != NULL ? text : told_by(source, archive, model, "_metadata.json", name); /* the name before 2.7 */
 }
 
 static int has_flag(const char *flags, const char *wanted, size_t length) {

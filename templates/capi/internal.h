@@ -70,8 +70,8 @@ struct tm_model {
 // The end of a file, of at most `most` bytes; `start` gets its first 8. Throws Failure where it cannot be read.
 std::string end_of_file(const std::string& path, size_t most, std::string& start);
 
-// The names of a zip archive's entries, from its end; none where it is no archive.
-std::vector<std::string> entries_of(const char* data, size_t size);
+// The names of a zip archive's entries, from its end; none where it is no archive. Throws Failure where it is cut off.
+std::vector<std::string> entries_of(const std::string& path, const char* data, size_t size);
 
 // The names of the models in an AOTInductor package with these entries; none where it is no package.
 std::vector<std::string> models_among(const std::vector<std::string>& entries);

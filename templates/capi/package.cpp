@@ -60,6 +60,12 @@ struct PackagedModel : tm_model {
       given = Spec::read(spec[1]);
       has_spec = taken.parts.size() == 2;
     }
+    const auto set = runner->extract_constants_map(/*use_inactive=*/false);
+    for (const auto& pair : runner->getConstantNamesToOriginalFQNs()) { // it would read them from nowhere
+      if (!pair.second.empty() && set.find(pair.second) == set.end()) {
+        throw Failure(TM_ERROR_UNSUPPORTED, path + ": its weights are not in its library: " + pair.second + " is missing; compile it with package_constants_in_so");
+      }
+    }
     Method forward;
     forward.name = "forward";
     forward.returns = "Any";
@@ -90,7 +96,9 @@ struct PackagedModel : tm_model {
       std::vector<at::Tensor> inputs = tensors;
       results = runner->run(inputs);
     } catch (const std::exception& error) {
-      throw Failure(TM_ERROR_MODEL, reason(*runner, tensors, error.what()));
+      const std::string text = reason(*runner, tensors, error.what());
+      const bool count = text.find("inputs vector size to be") != std::string::npos;
+      throw Failure(count ? TM_ERROR_TYPE : TM_ERROR_MODEL, text);
     }
     if (has_spec && given.leaves() == results.size()) {
       size_t at = 0;
@@ -198,7 +206,7 @@ std::string end_of_file(const std::string& path, size_t most, std::string& start
   return tail;
 }
 
-std::vector<std::string> entries_of(const char* data, size_t size) {
+std::vector<std::string> entries_of(const std::string& path, const char* data, size_t size) {
   static const char entry[] = "PK\001\002";
   const size_t header = 46; // bytes of a central directory entry before its name (APPNOTE 4.3.12)
   std::vector<std::string> names;
@@ -211,6 +219,7 @@ std::vector<std::string> entries_of(const char* data, size_t size) {
     if (length <= size - at - header) names.emplace_back(data + at + header, length);
     at += 4;
   }
+  if (!names.empty() && memmem(data, size, "PK\005\006", 4) == nullptr) throw Failure(TM_ERROR_FILE, path + ": a damaged archive: it ends too early");
   return names;
 }
 
@@ -242,5 +251,6 @@ void refuse_other_kinds(const std::string& path, const std::string& start, const
     throw Failure(TM_ERROR_FILE, path + ": an ExportedProgram (torch.export.save), which is not compiled; compile it with torch._inductor.aoti_compile_and_package()");
   }
   if (has("/data.pkl")) throw Failure(TM_ERROR_FILE, path + ": weights or a pickled module (torch.save), not a model; write one with torch.jit.script(model).save()");
+  if (entries.empty() && start.compare(0, 4, "PK\003\004") == 0) throw Failure(TM_ERROR_FILE, path + ": a damaged archive: it ends too early");
   throw Failure(TM_ERROR_FILE, path + ": neither a TorchScript model nor an AOTInductor package");
 }

@@ -157,7 +157,7 @@ struct Layout {
 std::unique_ptr<tm_model> load(const std::string& path, const std::string& name, const char* device) {
   std::string start;
   const std::string tail = end_of_file(path, 4 << 20, start);
-  const std::vector<std::string> entries = entries_of(tail.data(), tail.size());
+  const std::vector<std::string> entries = entries_of(path, tail.data(), tail.size());
   const std::vector<std::string> models = models_among(entries);
   if (!models.empty()) return load_package(path, models, name, device);
   refuse_other_kinds(path, start, entries);
@@ -297,7 +297,7 @@ tm_status tm_model_load_memory(const void* data, size_t size, const char* device
   return guarded([&] {
     need(data, "the data");
     need(model, "the out parameter");
-    const std::vector<std::string> entries = entries_of(static_cast<const char*>(data), size);
+    const std::vector<std::string> entries = entries_of("the model in memory", static_cast<const char*>(data), size);
     if (!models_among(entries).empty()) {
       const TemporaryFile file(data, size);
       *model = load(file.path, "", device).release();

@@ -23,6 +23,8 @@ library.tm_last_error.restype = c_char_p
 
 
 def call(model, method, *arguments, **keywords):
+    if model is None:  # a library for packages, which has no TorchScript: the value itself
+        return tm.Value(c.tm_value_copy, tm.value(arguments[0])._handle)
     values, named = [tm.value(each) for each in arguments], [tm.value(each) for each in keywords.values()]
     names = (c_char_p * len(keywords))(*(name.encode() for name in keywords))
     out = c_void_p()
@@ -50,8 +52,11 @@ def refused(status, *expected):
     assert "Exception raised from" not in message, message
 
 
+PACKAGES_ONLY = (tm.LIBRARY.parent / "torchmodel.c").exists()  # of torchlink capi --aoti-only
+
+
 def everything():
-    return tm.Model(models / "everything.pt")
+    return None if PACKAGES_ONLY else tm.Model(models / "everything.pt")
 
 
 def complex_value(number):
@@ -80,6 +85,8 @@ def check_values():
     assert call(model, "echo", complex_value(1 - 2j)).plain() == 1 - 2j
     out = call(model, "echo", (ones, [ones], {"t": ones}))
     assert shown(out.plain()) == ([1, 2], [[1, 2]], {"t": [1, 2]})
+    if model is None:
+        return
     given = (None, True, 1.5, complex_value(2j), "text", [ones], (1, "x"), {"k": [1, 2]})
     back = (None, False, 3.0, 4j, "text!", [[1, 2]], (2, "x"), {"k": [1, 2]})
     assert shown(call(model, "typed", *given).plain()) == back
@@ -108,7 +115,8 @@ def check_dtypes():
         refused(library.tm_tensor_read(back._handle, buffer, c_size_t(len(data) - 1)), ARGUMENT, "bytes")
     for dtype in (-1, 12, 13, 14, 1000, 2**31 - 1):
         refused(library.tm_dtype_size(dtype, byref(c_size_t())), ARGUMENT, str(dtype))
-    wide = tm.Value(c.tm_tensor_to_dtype, tm.tensor([1.75, -2.5])._handle, 3)
+    numbers = tm.tensor([1.75, -2.5])
+    wide = tm.Value(c.tm_tensor_to_dtype, numbers._handle, 3)
     assert (wide._info().dtype, list(wide.numbers())) == (3, [1, -2])
 
 
@@ -120,7 +128,7 @@ def check_strides():
     info = columns._info()
     assert (info.is_contiguous, info.data, info.strides[:2]) == (0, address, [1, 3])
     assert list(columns.numbers()) == [0, 3, 1, 4, 2, 5]
-    assert list(call(model, "forward", columns).numbers()) == [1, 7, 3, 9, 5, 11]
+    assert model is None or list(call(model, "forward", columns).numbers()) == [1, 7, 3, 9, 5, 11]
     broadcast = tm.Value(c.tm_tensor_copy, address, 6, (c_int64 * 2)(2, 2), 2, (c_int64 * 2)(0, 1))
     assert list(broadcast.numbers()) == [0, 1, 0, 1]
     dense = tm.Value(c.tm_tensor_to_cpu, columns._handle)
@@ -129,6 +137,8 @@ def check_strides():
     assert (scalar.shape, list(scalar.numbers())) == ((), [0])
     empty = tm.Value(c.tm_tensor_copy, None, 6, (c_int64 * 2)(0, 3), 2, None)
     assert (empty.shape, list(call(model, "forward", empty).numbers())) == ((0, 3), [])
+    if model is None:
+        return
     # A lazily conjugated tensor is written out, wherever its data is read.
     made = tm.Value(c.tm_tensor_copy, array("f", [1, 2]).tobytes(), 9, (c_int64 * 1)(1), 1, None)
     conjugated = call(model, "lazily", made)._info()
@@ -137,15 +147,14 @@ def check_strides():
 
 def check_borrowed():
     model, calls = everything(), []
-    release = RELEASE(calls.append)
+    callback = RELEASE(calls.append)
+    release = ctypes.cast(callback, c_void_p)
     data = array("f", [1, 2, 3])
     address, _ = data.buffer_info()
 
     def borrowed():
         return tm.Value(c.tm_tensor_borrow, address, 6, (c_int64 * 1)(3), 1, None, release, c_void_p(42))
 
-    library_borrow = c.tm_tensor_borrow
-    library_borrow.argtypes = [c_void_p, c_int32, c_void_p, c_int32, c_void_p, RELEASE, c_void_p, c_void_p]
     tensor = borrowed()
     assert tensor._info().data == address
     data[0] = 5
@@ -155,8 +164,11 @@ def check_borrowed():
     assert calls == []
     del copy
     assert calls == [42]
-    assert call(model, "keep", borrowed()).plain() == 1
+    call(model, "keep", borrowed())
     gc.collect()
+    if model is None:
+        assert calls == [42, 42]
+        return
     assert calls == [42]  # the model has it
     assert call(model, "keep", tm.tensor([0.0])).plain() == 1
     assert calls == [42, 42]
@@ -325,7 +337,7 @@ def check_files():
         (".", "directory"),
         ("empty.pt", "empty"),
         ("garbage.pt", "neither a TorchScript model nor an AOTInductor package"),
-        ("broken.pt", "neither a TorchScript model nor an AOTInductor package"),
+        ("broken.pt", "a damaged archive: it ends too early"),
         ("exported.pt2", "ExportedProgram", "aoti_compile_and_package"),
         ("weights.pt", "torch.save", "torch.jit.script"),
     ):
@@ -352,6 +364,8 @@ def check_packages():
         library.tm_model_load_named(str(models / "two.pt2").encode(), b"third", None, byref(two)),
         *(ARGUMENT, "third", "one", "other"),
     )
+    outside = str(models / "outside.pt2").encode()
+    refused(library.tm_model_load(outside, None, byref(NULL)), UNSUPPORTED, "weights", "fc.")
     many = tm.Model(models / "many.pt2")
     raw = {name: many_tensor(*shape) for name, shape in MANY.items()}
     positions = (raw["ids"], (raw["pair0"], raw["pair1"]), 2.0, raw["channels"])
@@ -390,6 +404,49 @@ def check_packages():
     assert wrong == []
 
 
+def check_packages_only():
+    """What a library of torchlink capi --aoti-only does not do; and archives that are none."""
+    status = library.tm_model_load(str(models / "everything.pt").encode(), None, byref(NULL))
+    refused(status, UNSUPPORTED, "a TorchScript model", "--aoti-only")
+    refused(library.tm_seed(1), UNSUPPORTED, "--aoti-only")
+    for name in ("missing.pt", "empty.pt", "garbage.pt", "broken.pt", "exported.pt2", "weights.pt", "."):
+        refused(library.tm_model_load(str(models / name).encode(), None, byref(NULL)), FILE, name)
+    refused(library.tm_model_load(str(models / "layer.pt2").encode(), b"cuda", byref(NULL)), ARGUMENT, "cuda")
+    count, threads = c_int32(), c_int32()
+    assert library.tm_device_count(byref(count)) == OK
+    assert count.value == 1
+    assert library.tm_set_threads(3) == OK
+    assert library.tm_get_threads(byref(threads)) == OK
+    assert threads.value == 3
+
+
+def check_changed():
+    """Packages that were changed: files named as `STATUS-TEXT…`, with `_` for a space; those of status 0 run."""
+    for path in sorted((models / "changed").iterdir()):
+        status, _, text = path.stem.partition("-")
+        out = c_void_p()
+        got = library.tm_model_load(str(path).encode(), None, byref(out))
+        if status == "0":
+            assert got == OK, (path, library.tm_last_error())
+            library.tm_model_free(out)
+        else:
+            refused(got, int(status), *text.split("-")[0].replace("_", " ").split("~"))
+
+
+def check_flipped():
+    """No byte of an archive's table of contents can be changed so that reading it crashes."""
+    whole = (models / "layer.pt2").read_bytes()
+    table = whole.index(b"PK\1\2")
+    state = 1
+    for _ in range(1500):
+        data = bytearray(whole[:200] + whole[table:] if _ % 2 else whole[table - 100 :])
+        for _ in range(3):
+            state = state * 6364136223846793005 + 1442695040888963407 & (2**64 - 1)
+            data[len(data) - 1 - (state >> 33) % min(len(data), 1500)] = state >> 24 & 255
+        out = c_void_p()
+        assert library.tm_model_load_memory(bytes(data), c_size_t(len(data)), None, byref(out)) != OK
+
+
 # shape, dtype of the C API, bytes of one element that is 1
 MANY = {
     "ids": ((2, 5), 4, (1).to_bytes(8, "little")),
@@ -423,6 +480,8 @@ def refuse(model, status, *arguments, **keywords):
         raise AssertionError(arguments)
 
 
+c.tm_tensor_borrow.argtypes = [c_void_p, c_int32, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_void_p]
+c.tm_value_copy.argtypes = c.tm_tensor_to_cpu.argtypes = [c_void_p, c_void_p]
 c.tm_value_copy.errcheck = c.tm_tensor_borrow.errcheck = c.tm_tensor_to_cpu.errcheck = tm._raise
 globals()[f"check_{sys.argv[3]}"]()
 print("checked")

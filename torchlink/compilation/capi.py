@@ -14,7 +14,7 @@ from torchlink.paths import data_dir
 from torchlink.projects.writing import write_project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torchlink.compilation.loader import BuiltLoader
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "torchmodel"
 HEADER = f"{NAME}.h"
+EXPORTS = "exports.map"
 SONAME = f"lib{NAME}.so.1"  # 1: TM_VERSION of torchmodel.h
 SHARED = f"lib{NAME}.so"
 STATIC = f"lib{NAME}.a"
@@ -115,7 +116,7 @@ def recipe(plan: LinkPlan, compiler: Compiler, *, static: bool) -> Recipe:
     if static:
         finish: tuple[str, ...] = ("ar", "rcs", STATIC, *objects)
     else:
-        exports = source_directory() / "exports.map"
+        exports = source_directory() / EXPORTS
         finish = (
             *compiler.command,
             *("-shared", "-o", SONAME, *objects),
@@ -136,15 +137,23 @@ def pc_file(plan: LinkPlan, directory: Path, *, static: bool) -> str:
     Raises:
         InexpressibleError: a path cannot be written in a .pc file.
     """
+    return pc_text(directory, (*pkg_config.link_flags(plan), "-lstdc++", "-lm") if static else None)
+
+
+def pc_text(directory: Path, behind: Sequence[str] | None) -> str:
+    """Return the text of torchmodel.pc: for a shared library, or for an archive with the flags behind it.
+
+    Raises:
+        InexpressibleError: a path cannot be written in a .pc file.
+    """
     place = str(directory)
-    if "," in place and not static:
+    if "," in place and behind is None:
         raise InexpressibleError(
             f"{place} cannot be written in a .pc file: a comma ends the argument of -Wl,-rpath.",
             hint="Choose a directory without commas in its path, or add --static.",
         )
-    flags = [f"-L{place}", f"-l{NAME}"] if static else [f"-L{place}", f"-Wl,-rpath,{place}", f"-l{NAME}"]
-    if static:
-        flags += [*pkg_config.link_flags(plan), "-lstdc++", "-lm"]
+    rpath = () if behind is not None else (f"-Wl,-rpath,{place}",)
+    flags = (f"-L{place}", *rpath, f"-l{NAME}", *(behind or ()))
     return "\n".join((
         f"Name: {NAME}",
         "Description: a C API over libtorch, written by torchlink",
