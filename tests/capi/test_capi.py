@@ -180,6 +180,10 @@ def test_nothing_of_the_user_is_overwritten(torchlink: Callable[..., Result], ca
     assert refused.code == 2
     assert "torchmodel.h" in refused.err
     assert [path.name for path in tmp_path.iterdir()] == ["torchmodel.h"]
+    (tmp_path / "torchmodel.h").rename(tmp_path / "libtorchmodel.so")
+    assert torchlink("capi", tmp_path).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["libtorchmodel.so"]
+    (tmp_path / "torchmodel.h").write_text("mine")
     assert torchlink("capi", tmp_path, "--force").code == 0
     assert (tmp_path / "torchmodel.h").read_text() == (capi / "torchmodel.h").read_text()
 

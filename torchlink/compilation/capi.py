@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink import atomic
 from torchlink.compilation.loader import built
 from torchlink.compilation.recipe import Recipe, source_dir
 from torchlink.emit import cxx, pkg_config, quoting
-from torchlink.errors import InexpressibleError, LibtorchUnusableError
+from torchlink.errors import InexpressibleError, LibtorchUnusableError, WouldOverwriteError
 from torchlink.libtorch.version import release
 from torchlink.paths import data_dir
 from torchlink.projects.writing import write_project
@@ -87,11 +88,19 @@ def write(made: CApi, directory: Path, *, force: bool = False) -> tuple[Path, ..
         FileError: the directory cannot be written.
     """
     files = {**made.files, made.file_name: made.library.path.read_bytes()}
+    link = directory / made.link_name
+    in_the_way = made.link_name != made.file_name and not link.is_symlink() and os.path.lexists(link)
+    if in_the_way and not force:
+        raise WouldOverwriteError(
+            f"{directory} already contains {made.link_name}; nothing was written.",
+            hint="Name another directory, or use --force to overwrite.",
+        )
     written = write_project(files, directory, force=force)
     if made.link_name == made.file_name:
         return written
-    link = directory / made.link_name
     try:
+        if in_the_way:
+            link.unlink()
         atomic.write_link(link, made.file_name)
     except OSError as error:
         raise atomic.unwritable(link, error) from error
