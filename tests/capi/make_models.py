@@ -37,7 +37,9 @@ class Everything(torch.nn.Module):
         f: list[torch.Tensor],
         g: tuple[int, str],
         h: dict[str, list[int]],
-    ) -> tuple[int | None, bool, float, complex, str, list[torch.Tensor], tuple[int, str], dict[str, list[int]]]:
+    ) -> tuple[
+        int | None, bool, float, complex, str, list[torch.Tensor], tuple[int, str], dict[str, list[int]]
+    ]:
         return (a, not b, c * 2, d * 2, e + "!", f, (g[0] + 1, g[1]), h)
 
     @torch.jit.export

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ from tests.conftest import needed, program, run_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.conftest import Result
 
@@ -47,7 +47,14 @@ def project(tmp_path_factory: pytest.TempPathFactory, path_without_cxx: str) -> 
     """The wrapper of the kind `python`, over the library in C."""
     directory = tmp_path_factory.mktemp("in C")
     shutil.copy(ROOT / "examples" / "python" / "torchmodel.py", directory)
-    command = [sys.executable, "-m", "torchlink", "capi", str(directory / ".torchlink" / "capi"), "--aoti-only"]
+    command = [
+        sys.executable,
+        "-m",
+        "torchlink",
+        "capi",
+        str(directory / ".torchlink" / "capi"),
+        "--aoti-only",
+    ]
     environment = {**os.environ, "PATH": path_without_cxx, "TORCHLINK_CACHE_DIR": str(directory / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -56,7 +63,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, path_without_cxx: str) -> 
 
 
 def check(project: Path, models: Path, name: str, temporary: Path) -> None:
-    command = [sys.executable, str(HERE / "through_ctypes.py"), str(project / "torchmodel.py"), str(models), name]
+    command = [
+        sys.executable,
+        str(HERE / "through_ctypes.py"),
+        str(project / "torchmodel.py"),
+        str(models),
+        name,
+    ]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
     assert (done.returncode, done.stdout) == (0, "checked\n"), done.stderr
@@ -115,7 +128,9 @@ def test_packages_that_were_changed(project: Path, models: Path, tmp_path: Path)
 
     def renamed(entries: dict[str, bytes]) -> None:
         name = entry(entries, ".wrapper.so")
-        entries[name] = entries[name].replace(b"\0aoti_torch_empty_strided\0", b"\0aoti_torch_empty_stridez\0")
+        entries[name] = entries[name].replace(
+            b"\0aoti_torch_empty_strided\0", b"\0aoti_torch_empty_stridez\0"
+        )
 
     changed(layer, made / "6-it_needs_aoti_torch_empty_stridez.pt2", renamed)
 
@@ -123,14 +138,19 @@ def test_packages_that_were_changed(project: Path, models: Path, tmp_path: Path)
         entries["data/aotinductor/model/../../../climbed.so"] = b"x"
 
     changed(layer, made / "2-a_name_in_it_is_not_valid.pt2", climbing)
-    for path, name, method in ((layer, "0-deflated", zipfile.ZIP_DEFLATED), (layer, "0-stored", zipfile.ZIP_STORED)):
+    for path, name, method in (
+        (layer, "0-deflated", zipfile.ZIP_DEFLATED),
+        (layer, "0-stored", zipfile.ZIP_STORED),
+    ):
         with zipfile.ZipFile(path) as archive, zipfile.ZipFile(made / f"{name}.pt2", "w", method) as target:
             for info in archive.infolist():
                 target.writestr(info.filename, archive.read(info))
     whole = layer.read_bytes()
     (made / "2-not_a_zip_archive.pt2").write_bytes(whole[:-100])
     middle = whole.index(b"\x7fELF") + 5000
-    (made / "2-the_checksum_of_an_entry_is_wrong.pt2").write_bytes(whole[:middle] + b"?!" + whole[middle + 2 :])
+    (made / "2-the_checksum_of_an_entry_is_wrong.pt2").write_bytes(
+        whole[:middle] + b"?!" + whole[middle + 2 :]
+    )
 
     def bomb(entries: dict[str, bytes]) -> None:
         entries["data/aotinductor/model/zeros.so"] = bytes(200 << 20)

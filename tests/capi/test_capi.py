@@ -174,7 +174,9 @@ def test_static(torchlink: Callable[..., Result], tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "2 2.5\n"), done.stderr
 
 
-def test_nothing_of_the_user_is_overwritten(torchlink: Callable[..., Result], capi: Path, tmp_path: Path) -> None:
+def test_nothing_of_the_user_is_overwritten(
+    torchlink: Callable[..., Result], capi: Path, tmp_path: Path
+) -> None:
     (tmp_path / "torchmodel.h").write_text("mine")
     refused = torchlink("capi", tmp_path)
     assert refused.code == 2
@@ -188,7 +190,9 @@ def test_nothing_of_the_user_is_overwritten(torchlink: Callable[..., Result], ca
     assert (tmp_path / "torchmodel.h").read_text() == (capi / "torchmodel.h").read_text()
 
 
-def test_paths_that_a_pc_file_cannot_express(torchlink: Callable[..., Result], capi: Path, tmp_path: Path) -> None:
+def test_paths_that_a_pc_file_cannot_express(
+    torchlink: Callable[..., Result], capi: Path, tmp_path: Path
+) -> None:
     refused = torchlink("capi", tmp_path / "a,b")
     assert (refused.code, "comma" in refused.err) == (2, True), refused.err
     assert not (tmp_path / "a,b").exists()

@@ -1,11 +1,12 @@
-"""What the C API does, through ctypes: python through_ctypes.py WRAPPER MODELS CHECK. The wrapper is that of the kind `python`."""
+"""What the C API does: python through_ctypes.py WRAPPER MODELS CHECK. The wrapper is that of the kind `python`."""
 
+import concurrent.futures
 import ctypes
+import functools
 import gc
 import importlib.util
 import resource
 import sys
-import threading
 from array import array
 from ctypes import byref, c_char_p, c_double, c_int32, c_int64, c_size_t, c_void_p
 from pathlib import Path
@@ -54,6 +55,20 @@ def refused(status, *expected):
 
 
 PACKAGES_ONLY = (tm.LIBRARY.parent / "torchmodel.c").exists()  # of torchlink capi --aoti-only
+
+
+def error_of(action):
+    try:
+        action()
+    except tm.TorchError as error:
+        return str(error)
+    raise AssertionError("it did not fail")
+
+
+def together(work):
+    """Call it with 0 to 7 in as many threads at once."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
 
 
 def everything():
@@ -125,7 +140,9 @@ def check_strides():
     model = everything()
     data = array("f", range(6))
     address, _ = data.buffer_info()
-    columns = tm.Value(c.tm_tensor_borrow, address, 6, (c_int64 * 2)(3, 2), 2, (c_int64 * 2)(1, 3), None, None)
+    columns = tm.Value(
+        c.tm_tensor_borrow, address, 6, (c_int64 * 2)(3, 2), 2, (c_int64 * 2)(1, 3), None, None
+    )
     info = columns._info()
     assert (info.is_contiguous, info.data, info.strides[:2]) == (0, address, [1, 3])
     assert list(columns.numbers()) == [0, 3, 1, 4, 2, 5]
@@ -196,7 +213,9 @@ def check_shapes():
             refused(function(data, 6, sizes, len(shape), steps, *more, byref(c_void_p())), ARGUMENT)
         for dimensions in (-1, 65, 2**31 - 1):
             refused(function(data, 6, (c_int64 * 1)(1), dimensions, None, *more, byref(c_void_p())), ARGUMENT)
-        refused(function(None, 6, (c_int64 * 1)(1), 1, None, *more, byref(c_void_p())), ARGUMENT, "data is null")
+        refused(
+            function(None, 6, (c_int64 * 1)(1), 1, None, *more, byref(c_void_p())), ARGUMENT, "data is null"
+        )
         refused(function(data, 6, None, 1, None, *more, byref(c_void_p())), ARGUMENT, "shape is null")
 
 
@@ -212,7 +231,9 @@ def check_null():
             continue
         status = getattr(library, name)(*[NULL] * 8)
         assert status == ARGUMENT, name
-        assert "null" in library.tm_last_error().decode() or "dimensions" in library.tm_last_error().decode(), name
+        assert (
+            "null" in library.tm_last_error().decode() or "dimensions" in library.tm_last_error().decode()
+        ), name
     assert library.tm_model_free(None) == OK
     assert library.tm_value_free(None) == OK
     refused(library.tm_set_threads(0), ARGUMENT, "0")
@@ -234,14 +255,10 @@ def check_calls():
         ((ones,), {"x": ones}, "x"),
         ((ones, 1.0, 2, 3), {}, "forward"),
     ]:
-        try:
-            call(model, "forward", *arguments, **keywords)
-        except tm.TorchError as error:
-            assert str(error).startswith(f"{TYPE}: "), error
-            assert text in str(error), error
-            assert "Exception raised from" not in str(error), error
-        else:
-            raise AssertionError(arguments)
+        error = error_of(functools.partial(call, model, "forward", *arguments, **keywords))
+        assert error.startswith(f"{TYPE}: "), error
+        assert text in error, error
+        assert "Exception raised from" not in error, error
     pair, right = call(model, "named", ones), c_void_p()
     assert shown(pair.plain()) == ([1], 7)
     c_get = library.tm_value_get
@@ -263,46 +280,45 @@ def check_calls():
         argument = tm.Argument()
         c.tm_model_argument(model._handle, b"forward", index, byref(argument))
         arguments.append((argument.name, argument.type, argument.default_text, argument.keyword_only))
-    assert arguments == [(b"x", b"Tensor", b"", 0), (b"scale", b"float", b"2.", 0), (b"offset", b"int", b"1", 0)]
+    assert arguments == [
+        (b"x", b"Tensor", b"", 0),
+        (b"scale", b"float", b"2.", 0),
+        (b"offset", b"int", b"1", 0),
+    ]
     default = tm.Value(library.tm_model_argument_default, model._handle, b"forward", c_size_t(1))
     assert default.plain() == 2.0
     kind = c_char_p()
     assert library.tm_model_return_type(model._handle, b"named", byref(kind)) == OK
     assert b"Pair" in kind.value
-    refused(library.tm_model_argument_count(model._handle, b"missing", byref(count)), ARGUMENT, "missing", "forward")
+    refused(
+        library.tm_model_argument_count(model._handle, b"missing", byref(count)),
+        ARGUMENT,
+        "missing",
+        "forward",
+    )
 
 
 def check_exceptions():
     model = everything()
-    for method, text in (("fails", "the model says no"), ("forward", "")):
-        value = tm.tensor([1.0]) if method == "fails" else {"a": 1}
-        try:
-            call(model, method, value)
-        except tm.TorchError as error:
-            assert text in str(error), error
-        else:
-            raise AssertionError(method)
-    assert list(call(model, "forward", tm.tensor([1.0])).numbers()) == [3]
+    ones = tm.tensor([1.0])
+    error = error_of(lambda: call(model, "fails", ones))
+    assert error.startswith(f"{MODEL}: "), error
+    assert "the model says no" in error, error
+    assert list(call(model, "forward", ones).numbers()) == [3]
 
 
 def check_threads():
-    model, wrong = everything(), []
+    model = everything()
 
     def work(number):
-        try:
-            for _ in range(50):
-                got = list(call(model, "forward", tm.tensor([float(number)]), 1.0).numbers())
-                assert got == [number + 1], got
-                refused(library.tm_model_method_name(model._handle, c_size_t(1000 + number), byref(NULL)), ARGUMENT, str(1000 + number))
-        except BaseException as error:
-            wrong.append(error)
+        for _ in range(50):
+            got = list(call(model, "forward", tm.tensor([float(number)]), 1.0).numbers())
+            assert got == [number + 1], got
+            index = 1000 + number
+            status = library.tm_model_method_name(model._handle, c_size_t(index), byref(NULL))
+            refused(status, ARGUMENT, str(index))
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    together(work)
 
 
 def check_memory():
@@ -357,7 +373,9 @@ def check_packages():
     refuse(layer, TYPE, 5)
     refuse(layer, MODEL, tm.tensor([[1.0, 2, 3]] * 5))
     refuse(layer, TYPE, tm.tensor([1.0]), tm.tensor([1.0]))
-    refused(library.tm_model_load(str(models / "two.pt2").encode(), None, byref(NULL)), ARGUMENT, "one", "other")
+    refused(
+        library.tm_model_load(str(models / "two.pt2").encode(), None, byref(NULL)), ARGUMENT, "one", "other"
+    )
     two = c_void_p()
     assert library.tm_model_load_named(str(models / "two.pt2").encode(), b"other", None, byref(two)) == OK
     library.tm_model_free(two)
@@ -379,30 +397,28 @@ def check_packages():
     assert list(plain["rest"][1][1].numbers()) == [0.5, 0.5]
     assert plain["rest"][2].shape == (1, 3, 4, 4)
     refuse(many, TYPE, *positions)
-    refuse(many, TYPE, positions[0], raw["a"], 2.0, raw["channels"], mask=raw["mask"], options={"b": raw["b"], "a": raw["a"]})
-    try:
-        call(many, "forward", *positions, mask=raw["mask"], options={"b": raw["b"]})
-    except tm.TorchError as error:
-        assert "options" in str(error), error
+    refuse(
+        many,
+        TYPE,
+        positions[0],
+        raw["a"],
+        2.0,
+        raw["channels"],
+        mask=raw["mask"],
+        options={"b": raw["b"], "a": raw["a"]},
+    )
+    error = error_of(lambda: call(many, "forward", *positions, mask=raw["mask"], options={"b": raw["b"]}))
+    assert "options must be a dict with the keys" in error, error
     data = (models / "layer.pt2").read_bytes()
     out = c_void_p()
     assert library.tm_model_load_memory(data, c_size_t(len(data)), None, byref(out)) == OK
     library.tm_model_free(out)
-    wrong = []
 
-    def work():
-        try:
-            for _ in range(20):
-                layer.forward(tm.tensor([[1.0, 2, 3, 4]] * 5))
-        except BaseException as error:
-            wrong.append(error)
+    def work(_):
+        for _ in range(20):
+            layer.forward(tm.tensor([[1.0, 2, 3, 4]] * 5))
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    together(work)
 
 
 def check_packages_only():
@@ -466,19 +482,17 @@ def many_tensor(shape, dtype, one):
         elements *= size
     strides = (c_int64 * 4)(48, 1, 12, 3) if len(shape) == 4 else None
     data = ctypes.create_string_buffer(one * elements, len(one) * elements)
-    value = tm.Value(c.tm_tensor_borrow, data, dtype, (c_int64 * len(shape))(*shape), len(shape), strides, None, None)
+    value = tm.Value(
+        c.tm_tensor_borrow, data, dtype, (c_int64 * len(shape))(*shape), len(shape), strides, None, None
+    )
     value.data = data
     return value
 
 
 def refuse(model, status, *arguments, **keywords):
-    try:
-        call(model, "forward", *arguments, **keywords)
-    except tm.TorchError as error:
-        assert str(error).startswith(f"{status}: "), error
-        assert len(str(error).splitlines()) == 1, error
-    else:
-        raise AssertionError(arguments)
+    error = error_of(lambda: call(model, "forward", *arguments, **keywords))
+    assert error.startswith(f"{status}: "), error
+    assert len(error.splitlines()) == 1, error
 
 
 c.tm_tensor_borrow.argtypes = [c_void_p, c_int32, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_void_p]

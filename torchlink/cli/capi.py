@@ -54,8 +54,8 @@ def capi(arguments: CApiArguments) -> int:
     TorchScript models and AOTInductor packages, without a C++ compiler or libtorch's headers. The library is compiled
     once for each libtorch, and cached.
 
-    With --aoti-only the same header is served by one C file over the C functions of libtorch_cpu.so: a C compiler builds
-    it in a second, and DIR gets that file, too (torchmodel.c). It runs AOTInductor packages (.pt2) on the CPU.
+    With --aoti-only the same header is served by one C file over the C functions of libtorch_cpu.so: a C compiler
+    builds it in a second, and DIR gets that file, too (torchmodel.c). It runs AOTInductor packages (.pt2) on the CPU.
     """
     from torchlink.compilation.capi import write
     from torchlink.libtorch.tree import check_unpacked
