@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 VARIANTS = "variants"
 RENDERED = ".j2"
+NAME = re.compile("NAME(?![A-Z])")  # but not in R's NAMESPACE
 CAPI_DIR = f"{cmake.PREFIX_DIR}/capi"  # of the C API, relative to the project's directory
 MODEL = "loader/tiny.pt"  # in templates/: forward(x: float32[N,4]) -> float32[N,2]
 # What building or running a kind inside torchlink's own repository leaves in its directory.
@@ -102,12 +103,12 @@ def new_project(
         inner = path.split("/")
         if inner[0] == VARIANTS and inner[1] != chosen:
             continue
-        place = "/".join(inner[2:] if inner[0] == VARIANTS else inner).replace("NAME", name)
+        place = NAME.sub(name, "/".join(inner[2:] if inner[0] == VARIANTS else inner))
         own[place.removesuffix(RENDERED)] = (
             render_file(file, values) if place.endswith(RENDERED) else file.read_bytes()
         )
     files = {
-        **_of_build_tool(kind, name, plan, tools),
+        **_of_build_tool(kind, name, plan, tools, own.get("CMakeLists.txt", "")),
         ".gitignore": render("project/gitignore.j2", values),
         ".github/workflows/ci.yml": render("project/ci.yml.j2", values),
         **({kind.model: (data_dir("templates") / MODEL).read_bytes()} if kind.model else {}),
@@ -145,12 +146,12 @@ def camel_case(name: str) -> str:
 
 
 def _of_build_tool(
-    kind: Kind, name: str, plan: LinkPlan | None, tools: ProjectTools | None
+    kind: Kind, name: str, plan: LinkPlan | None, tools: ProjectTools | None, cmake_lists: str | bytes
 ) -> dict[str, str | bytes]:
     """Return the files that a build tool needs for this machine's libtorch."""
     if kind.build == "cmake" and tools is not None:
         return {
-            "CMakePresets.json": cmake.presets(),
+            "CMakePresets.json": cmake.presets(precompiled_header=cmake.PRECOMPILE in str(cmake_lists)),
             "CMakeUserPresets.json": cmake.user_presets(tools),
         }
     if kind.build == "nim" and plan is not None:
