@@ -4,6 +4,7 @@
 with Ada.Command_Line; use Ada.Command_Line;
 with Ada.Exceptions;
 with Ada.Long_Float_Text_IO;
+with Ada.Strings.Fixed; use Ada.Strings.Fixed;
 with Ada.Text_IO;      use Ada.Text_IO;
 with Ada.Unchecked_Deallocation;
 with Interfaces;       use Interfaces;
@@ -44,7 +45,7 @@ procedure App is
                Show (Item.Item (Index));
             end loop;
          when A_String       => Put_Line (Item.As_String);
-         when An_Int         => Put_Line (Item.As_Int'Image);
+         when An_Int         => Put_Line (Trim (Item.As_Int'Image, Ada.Strings.Left));
          when A_Float        => Put_Number (Item.As_Float); New_Line;
          when A_Bool         => Put_Line (if Item.As_Boolean then "true" else "false");
          when others         => Put_Line ("none");
