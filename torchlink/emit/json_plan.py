@@ -33,7 +33,10 @@ def to_json(plan: LinkPlan, phase: str = "both") -> dict[str, object]:
             "accelerator_version": libtorch.accelerator_version,
             "found_by": libtorch.found_by,
         },
-        "options": {name: value for name, value in plan.options._asdict().items() if name != "compiles"},
+        "options": {
+            **{name: value for name, value in plan.options._asdict().items() if name != "compiles"},
+            "whole_archive": [str(archive) for archive in plan.whole_archives],
+        },
     }
     if phase != "link":
         result["compile"] = {
