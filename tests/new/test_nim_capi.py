@@ -1,4 +1,4 @@
-"""The kind `nim`: its wrapper over the C API with Nim 1.6 and 2, as C and as C++; test_languages.py has what all languages do."""
+"""The kind `nim` with Nim 1.6 and 2, as C and as C++; test_languages.py has what is tested of all languages."""
 
 from __future__ import annotations
 
