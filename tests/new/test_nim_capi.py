@@ -48,3 +48,10 @@ def test_the_wrapper_with_other_compilers(
     assert done.stdout.count("[OK]") == 5
     assert "Warning" not in done.stdout + done.stderr
     assert "[FAILED]" not in done.stdout
+
+
+def test_what_nim_2_caches_stays_in_the_project(project: Project) -> None:
+    """From a nim.cfg, Nim 2 takes `$projectdir` for a name below it."""
+    project.run(f"'{nim_2()}' c --cc:gcc --hints:off --compileOnly main.nim")
+    assert (project.directory / "nimcache").is_dir()
+    assert not (project.directory / "tmp").exists()
