@@ -15,6 +15,11 @@ if command -v apt-get >/dev/null 2>&1; then
     need make make
     need nim nim
     need curl curl
+    # For the kinds of `torchlink new` in other languages.
+    need node "nodejs libnode-dev"
+    need Rscript r-base-core
+    need ghc ghc
+    need cabal cabal-install
     need pkg-config pkg-config
     need ld.gold binutils
     need ld.lld lld

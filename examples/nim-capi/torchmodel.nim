@@ -104,15 +104,21 @@ proc close*(model: Model) =
   ## Free it now rather than when Nim collects it.
   freeModel(model)
 
+{.push warning[Deprecated]: off.}  # Nim 2.2 has another form of `new`, which older ones lack.
 proc owned(handle: ptr CValue): Value =
   new(result, free)
   result.handle = handle
 
+proc owned(handle: ptr CModel): Model =
+  new(result, freeModel)
+  result.handle = handle
+{.pop.}
+
 template made(call: untyped): Value =
-  ## The value that a call writes through `handle`, which it injects.
-  var handle {.inject.}: ptr CValue
+  ## The value that a call writes to `produced`.
+  var produced {.inject.}: ptr CValue
   check(call)
-  owned(handle)
+  owned(produced)
 
 template open(value: Value): ptr CValue =
   if value.isNil or value.handle.isNil: raise newException(ValueError, "the value was closed")
@@ -156,7 +162,7 @@ proc tensor*[T: Element](data: openArray[T], shape: openArray[int]): Value =
   for size in shape: elements *= size
   if elements != data.len:
     raise newException(ValueError, "the shape " & $shape & " does not have " & $data.len & " elements")
-  made tm_tensor_copy(data.first, dtypeOf(T), sizes.first, sizes.len.int32, nil, addr handle)
+  made tm_tensor_copy(data.first, dtypeOf(T), sizes.first, sizes.len.int32, nil, addr produced)
 
 proc innermost[T](_: typedesc[T]): auto =
   when T is Element: default(T) else: innermost(typeof(default(T)[0]))
@@ -187,32 +193,32 @@ proc borrow*[T: Element](data: ptr T, shape: openArray[int], strides: openArray[
   var steps: seq[int64]
   for step in strides: steps.add step.int64
   if steps.len notin [0, sizes.len]: raise newException(ValueError, "a tensor has as many strides as dimensions")
-  made tm_tensor_borrow(data, dtypeOf(T), sizes.first, sizes.len.int32, steps.first, release, context, addr handle)
+  made tm_tensor_borrow(data, dtypeOf(T), sizes.first, sizes.len.int32, steps.first, release, context, addr produced)
 
 proc toValue*(value: Value): Value = value
-proc toValue*(number: SomeInteger): Value = made tm_value_int(number.int64, addr handle)
-proc toValue*(number: SomeFloat): Value = made tm_value_float(number.cdouble, addr handle)
-proc toValue*(flag: bool): Value = made tm_value_bool(flag.int32, addr handle)
-proc toValue*(words: string): Value = made tm_value_string(words.cstring, words.len.csize_t, addr handle)
+proc toValue*(number: SomeInteger): Value = made tm_value_int(number.int64, addr produced)
+proc toValue*(number: SomeFloat): Value = made tm_value_float(number.cdouble, addr produced)
+proc toValue*(flag: bool): Value = made tm_value_bool(flag.int32, addr produced)
+proc toValue*(words: string): Value = made tm_value_string(words.cstring, words.len.csize_t, addr produced)
 
 proc toValue*(items: openArray[Value]): Value =
   ## A list.
   let pointers = items.handles
-  made tm_value_list(pointers.first, pointers.len.csize_t, addr handle)
+  made tm_value_list(pointers.first, pointers.len.csize_t, addr produced)
 
 proc toTuple*(items: varargs[Value, toValue]): Value =
   let pointers = items.handles
-  made tm_value_tuple(pointers.first, pointers.len.csize_t, addr handle)
+  made tm_value_tuple(pointers.first, pointers.len.csize_t, addr produced)
 
 proc toDict*(entries: openArray[(string, Value)]): Value =
-  result = made tm_value_dict(addr handle)
+  result = made tm_value_dict(addr produced)
   for (name, item) in entries:
     let key = toValue(name)
     check tm_value_dict_set(result.handle, key.handle, item.open)
 
 proc noValue*(): Value =
   ## None.
-  made tm_value_none(addr handle)
+  made tm_value_none(addr produced)
 
 proc kind*(value: Value): Kind =
   var number: int32
@@ -249,14 +255,14 @@ proc len*(value: Value): int =
 proc `[]`*(value: Value, index: int): Value =
   ## An item of a list, a tuple or, in its order, a dict.
   if index < 0: raise newException(IndexDefect, "no item " & $index)
-  made tm_value_item(value.open, index.csize_t, addr handle)
+  made tm_value_item(value.open, index.csize_t, addr produced)
 
 iterator items*(value: Value): Value =
   for index in 0 ..< value.len: yield value[index]
 
 proc keys*(value: Value): seq[Value] =
   ## The keys of a dict, in the order of its items.
-  for index in 0 ..< value.len: result.add(made tm_value_key(value.open, index.csize_t, addr handle))
+  for index in 0 ..< value.len: result.add(made tm_value_key(value.open, index.csize_t, addr produced))
 
 # --- tensors ---
 
@@ -282,7 +288,7 @@ proc strides*(value: Value): seq[int] =
 
 proc elements*[T: Element](value: Value, _: typedesc[T]): seq[T] =
   ## The elements of a tensor in row-major order, converted.
-  let converted = made tm_tensor_to_dtype(value.open, dtypeOf(T), addr handle)
+  let converted = made tm_tensor_to_dtype(value.open, dtypeOf(T), addr produced)
   result = newSeq[T](converted.info.elements.int)
   if result.len > 0:
     check tm_tensor_read(converted.handle, addr result[0], csize_t(result.len * sizeof(T)))
@@ -299,8 +305,7 @@ proc loadModel*(path: string, device = "cpu"): Model =
   ## Load a model onto a device: "cpu", "cuda:0", …
   var handle: ptr CModel
   check tm_model_load(path.cstring, device.cstring, addr handle)
-  new(result, freeModel)
-  result.handle = handle
+  owned(handle)
 
 proc exampleShapes*(model: Model): seq[seq[int]] =
   ## A shape for each argument of forward that has no default: a guess from the weights.
@@ -320,4 +325,4 @@ proc exampleShapes*(model: Model): seq[seq[int]] =
 proc forward*(model: Model, arguments: varargs[Value, toValue]): Value =
   ## Call the model; missing arguments take their defaults.
   let pointers = arguments.handles
-  made tm_model_forward(model.open, pointers.first, pointers.len.csize_t, addr handle)
+  made tm_model_forward(model.open, pointers.first, pointers.len.csize_t, addr produced)

@@ -31,7 +31,8 @@ CAPI_DIR = f"{cmake.PREFIX_DIR}/capi"  # of the C API, relative to the project's
 MODEL = "loader/tiny.pt"  # in templates/: forward(x: float32[N,4]) -> float32[N,2]
 # What building or running a kind inside torchlink's own repository leaves in its directory.
 LEFTOVERS = re.compile(
-    r"(^|/)(build(-[^/]+)?|\.torchlink|__pycache__|\.pytest_cache|\.cache|nimcache|target)/|\.pyc$"
+    r"(^|/)(build(-[^/]+)?|\.torchlink|__pycache__|\.pytest_cache|\.cache|nimcache|target"
+    r"|dist-newstyle|node_modules|library)/|\.(pyc|o|so)$"
 )
 
 

@@ -1,2 +1,2 @@
 # Nim's default cache directory is shared by all programs called main.
---nimcache:"$projectdir/nimcache"
+switch("nimcache", projectDir() & "/nimcache")
