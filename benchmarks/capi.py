@@ -115,9 +115,13 @@ def main() -> None:
         took = json.loads(text(str(directory / "main"), *models, rounds))
         again = json.loads(text(TORCHLINK, "capi", str(directory / "again"), "--json"))
     print(f"forward in C++              {took['direct']:8.1f} µs")
-    print(f"forward through the C API   {took['through']:8.1f} µs   {took['through'] / took['direct']:.3f} of C++")
+    print(
+        f"forward through the C API   {took['through']:8.1f} µs   {took['through'] / took['direct']:.3f} of C++"
+    )
     print(f"100 MB in, and a call       {took['large']:8.1f} µs")
-    print(f"second torchlink capi       {again['compile_seconds']:8.1f} s compiling, cached: {again['cached']}")
+    print(
+        f"second torchlink capi       {again['compile_seconds']:8.1f} s compiling, cached: {again['cached']}"
+    )
 
 
 if __name__ == "__main__":

@@ -438,7 +438,7 @@ def check_packages_only():
 
 
 def check_changed():
-    """Packages that were changed: files named as `STATUS-TEXT…`, with `_` for a space; those of status 0 run."""
+    """Packages that were changed: files named as `STATUS-TEXT.pt2`; those of status 0 load."""
     for path in sorted((models / "changed").iterdir()):
         status, _, text = path.stem.partition("-")
         out = c_void_p()
@@ -447,7 +447,7 @@ def check_changed():
             assert got == OK, (path, library.tm_last_error())
             library.tm_model_free(out)
         else:
-            refused(got, int(status), *text.split("-")[0].replace("_", " ").split("~"))
+            refused(got, int(status), text)
 
 
 def check_flipped():
