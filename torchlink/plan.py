@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.floor import glibc_conflict, shortfall
 from torchlink.libtorch.machine import is_foreign
-from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
+from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, PYTHON_LIBRARY, REQUIRED
 from torchlink.libtorch.tree import check_unpacked
 from torchlink.plan_options import PlanOptions as PlanOptions  # noqa: PLC0414 - others import it from here
 from torchlink.status import is_file
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
     from torchlink.libtorch.floor import GlibcConflict, Shortfall
+    from torchlink.toolchain.embedding import Embedding
     from torchlink.toolchain.types import Compiler
 
 
@@ -63,6 +64,13 @@ class LinkPlan(NamedTuple):
     whole_archives: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty if they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
+    # Python's headers, for an extension module or a program that embeds it
+    python_include_dirs: tuple[Path, ...] = ()
+    # Further flags of an extension module; emitters quote them, and know themselves how a library is made
+    compile_flags: tuple[str, ...] = ()
+    link_flags: tuple[str, ...] = ()
+    # Link flags of a program that embeds Python
+    program_flags: tuple[str, ...] = ()
     # The standard to set in projects that have one of their own; None if the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # those of `defines` that the compiler's own command defines differently
@@ -76,8 +84,8 @@ class LinkPlan(NamedTuple):
 
     @property
     def all_include_dirs(self) -> tuple[Path, ...]:
-        """Libtorch's include directories, followed by CUDA's."""
-        return self.include_dirs + self.cuda_include_dirs
+        """Libtorch's include directories, followed by CUDA's and Python's."""
+        return self.include_dirs + self.cuda_include_dirs + self.python_include_dirs
 
 
 DEFAULTS = PlanOptions()
@@ -123,11 +131,17 @@ def make_plan(
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
     libraries = _libraries(libtorch, options)
     libraries += _companion_libraries(libtorch, away, options, libraries)
+    python = _embedded_python(libtorch, options)
+    libraries = (*_python_libraries(libtorch, python), *libraries)
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
-    absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
+    absolute = tuple(
+        dict.fromkeys((*own_dir, *(companion.path for companion in away), *_python_dirs(python)))
+    )
     runtime_dirs = _runtime_dirs(libtorch, options, absolute)
     cuda_dirs = () if options.cpu_only else _cuda_headers(libtorch)
-    has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
+    python_dirs = _python_headers(libtorch, options)
+    on_linux = libtorch.platform == "linux"
+    has_abi_flag = on_linux and libtorch.cxx11_abi is not None
     abi_clashes = compiler and compiler.abi_predefined and compiler.default_cxx11_abi != libtorch.cxx11_abi
     return LinkPlan(
         libtorch=libtorch,
@@ -140,11 +154,18 @@ def make_plan(
         library_dirs=own_dir,
         libraries=libraries,
         runtime_dirs=runtime_dirs,
-        runtime_as_rpath=bool(away) and libtorch.platform == "linux" and options.rpath == "absolute",
+        runtime_as_rpath=bool(away) and on_linux and options.rpath == "absolute",
         compiler=compiler,
         linker_dirs=linker_dirs(libtorch),
         whole_archives=_whole_archives(options),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
+        python_include_dirs=usable_include_dirs(
+            (python.include_dir,) if python else python_dirs, libtorch, compiler
+        ),
+        program_flags=_program_flags(python),
+        compile_flags=("-fPIC", "-fvisibility=hidden") if options.python_extension else (),
+        # Python has loaded libtorch's libraries: only those whose symbols the module uses are linked.
+        link_flags=("-Wl,--as-needed",) if options.python_extension and on_linux else (),
         shared_standard=options.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
         missing=missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries,
         unreached_dirs=tuple(companion.path for companion in away) if options.rpath != "absolute" else (),
@@ -190,15 +211,120 @@ def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
     return cuda_include_dirs(libtorch)
 
 
+def _embedded_python(libtorch: Libtorch, options: PlanOptions) -> Embedding | None:
+    """Return what the embedded interpreter is linked with."""
+    if options.embed_python is None:
+        return None
+    if options.python_extension or options.plugin:
+        raise UsageError(
+            "--embed-python is for programs, --python-extension and --plugin are for libraries.",
+            hint="Use only one of them.",
+        )
+    if libtorch.platform != "linux" or is_foreign(libtorch):
+        raise UsageError(
+            f"--embed-python: {libtorch.root} is not a libtorch for this Linux system.",
+            hint="Build the program where its Python runs.",
+        )
+    interpreter = options.embed_python or libtorch.python
+    if not interpreter:
+        raise UsageError(
+            f"--embed-python: {libtorch.root} belongs to no Python environment, so the interpreter is unknown.",
+            hint="Name the interpreter: --embed-python EXE.",
+        )
+    from torchlink.toolchain.embedding import embedding
+
+    return embedding(interpreter)
+
+
+def _python_libraries(libtorch: Libtorch, python: Embedding | None) -> tuple[PlanLibrary, ...]:
+    """Return libtorch_python, through which tensors reach Python, and a shared libpython."""
+    if python is None:
+        return ()
+    if not _file_name(libtorch, PYTHON_LIBRARY):
+        raise LibtorchUnusableError(
+            f"{libtorch.library_dir} has no libtorch_python, through which tensors reach Python.",
+            hint="Use a torch that pip or conda installed: --python EXE.",
+        )
+    shared = (
+        () if python.static else (PlanLibrary(name=python.library.name, file=python.library, keep=False),)
+    )
+    return (_library(libtorch, PYTHON_LIBRARY), *shared)
+
+
+def _python_dirs(python: Embedding | None) -> tuple[Path, ...]:
+    """Return the directory of a shared libpython that the dynamic loader does not search by itself."""
+    if python is None or python.static or is_system_dir(python.library.parent):
+        return ()
+    return (python.library.parent,)
+
+
+def _program_flags(python: Embedding | None) -> tuple[str, ...]:
+    """Return the flags that make a program an interpreter to extension modules.
+
+    They are not linked with libpython. One that is in the program itself must be there whole, because nothing in the
+    program refers to most of it, and must be exported.
+    """
+    if python is None:
+        return ()
+    if not python.static:
+        return ("-rdynamic",)
+    if "," in str(python.library):
+        raise InexpressibleError(
+            f"{python.library} cannot be linked whole: its path has a comma.",
+            hint="Reach it through a path without commas.",
+        )
+    return (
+        "-rdynamic",
+        f"-Wl,--push-state,--whole-archive,{python.library},--pop-state",
+        *(f"-l{name}" for name in python.system_libraries),
+    )
+
+
+def _python_headers(libtorch: Libtorch, options: PlanOptions) -> tuple[Path, ...]:
+    """Return Python's include directories, for an extension module."""
+    if options.tensors and not options.python_extension:
+        raise UsageError("--tensors is an option of --python-extension.", hint="Use both, or neither.")
+    if not options.python_extension:
+        return ()
+    if options.plugin:
+        raise UsageError(
+            "--plugin and --python-extension: a plugin has no undefined symbols, and an extension has Python's.",
+            hint="Use only one of them.",
+        )
+    if libtorch.platform == "windows" or is_foreign(libtorch):
+        raise UsageError(
+            f"--python-extension: {libtorch.root} is built for another system than this one.",
+            hint="Build the extension where its Python runs.",
+        )
+    if not options.compiles:
+        return ()
+    python = options.python or libtorch.python
+    if python is None:
+        raise UsageError(
+            f"--python-extension: {libtorch.root} belongs to no Python environment, so the interpreter is unknown.",
+            hint="Name the interpreter whose torch is used with --python EXE.",
+        )
+    from torchlink.toolchain.python import python_headers
+
+    return python_headers(python).include_dirs
+
+
 def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, ...]:
     """Return the libraries in link order: each before those that it depends on."""
     libraries: list[PlanLibrary] = []
+    if options.tensors:
+        if not _file_name(libtorch, PYTHON_LIBRARY):
+            raise LibtorchUnusableError(
+                f"{libtorch.library_dir} has no libtorch_python, through which tensors reach Python.",
+                hint="Use a torch that pip or conda installed: --python EXE.",
+            )
+        libraries.append(_library(libtorch, PYTHON_LIBRARY))
     if options.aoti:
         # An AOTInductor package needs libtorch.so by its bare name.
         libraries += [_library(libtorch, "torch", keep=True)] if _file_name(libtorch, "torch") else []
     if not options.cpu_only:
         libraries += [
-            _library(libtorch, name, keep=True, symbol=symbol)
+            _library(libtorch, name, keep=not options.python_extension, symbol=symbol)
             for name, symbol in REQUIRED.items()
             if _file_name(libtorch, name)
         ]

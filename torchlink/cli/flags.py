@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Command, Option
+from torchlink.cli.declaration import Command, Option, Positional
 from torchlink.cli.output import answer, note
-from torchlink.cli.planning import locate, plan_for, print_notes
+from torchlink.cli.planning import interpreter, locate, plan_for, print_notes
 from torchlink.emit import TARGETS, emit
 from torchlink.errors import UsageError, WouldOverwriteError
 from torchlink.plan import PlanOptions
@@ -23,9 +23,11 @@ Examples:
   torchlink flags --response-file w.rsp && c++ main.cpp -o app @w.rsp
   c++ -c main.cpp $(torchlink flags --compile)
   torchlink flags --cpu --rpath origin=lib
+  eval c++ module.cpp -o module.so $(torchlink flags --python-extension --tensors --rpath origin=torch/lib)
   eval c++ ops.cpp -o libops.so $(torchlink flags --plugin --soname libops.so)
   eval c++ main.cpp -o app $(torchlink flags --whole-archive libops.a)
   torchlink flags --pkg-config > torch.pc
+  torchlink flags --embed-python .venv/bin/python
 """
 HEAD = 4096  # bytes of a file that are read to recognise a response file of torchlink's
 # How such a file begins; anything else belongs to the user.
@@ -62,6 +64,15 @@ class FlagsArguments(NamedTuple):
     compile: Annotated[bool, Option("--compile", "Print only the flags for compiling.")] = False
     link: Annotated[bool, Option("--link", "Print only the flags for linking.")] = False
     plan: Annotated[PlanOptions, options.PLAN] = PlanOptions()
+    embed_python: Annotated[
+        bool,
+        Option(
+            "--embed-python",
+            "For a program that embeds one Python interpreter, EXE or the one that libtorch belongs to: its headers, "
+            "libpython (a static one whole), libtorch_python, and exported symbols.",
+        ),
+    ] = False
+    exe: Annotated[str | None, Positional("[EXE]", "The interpreter of --embed-python.")] = None
     compiler: options.Compiler = None
     response_file: Annotated[
         Path | None,
@@ -84,8 +95,17 @@ def flags(arguments: FlagsArguments) -> int:
             f"--response-file works only with --cxx, not with --{targets[0]}.", hint="Use only one of them."
         )
     phase = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
-    libtorch = locate(arguments.libtorch, arguments.python)
-    wanted = arguments.plan._replace(compiles=phase != "link")
+    if arguments.exe and not arguments.embed_python:
+        raise UsageError(
+            f"Unexpected argument: {arguments.exe}.", hint="`torchlink flags` takes options only; see --help."
+        )
+    # The torch of an interpreter that is embedded, unless another one is named.
+    python = arguments.python or (None if arguments.libtorch else arguments.exe)
+    libtorch = locate(arguments.libtorch, python)
+    embedded = (arguments.exe or arguments.python or "") if arguments.embed_python else None
+    wanted = arguments.plan._replace(compiles=phase != "link", embed_python=embedded)
+    if wanted.python_extension:
+        wanted = wanted._replace(python=interpreter(arguments.python))
     if phase == "compile":
         wanted = wanted._replace(whole_archive=())  # they may not be built yet
     plan = plan_for(libtorch, wanted, arguments.compiler)

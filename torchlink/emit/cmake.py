@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
 
 TARGET = "torchlink::torch"
+MODULE_LINES = (
+    "# A Python extension module: add_library(app MODULE app.cpp), and",
+    '# set_target_properties(app PROPERTIES PREFIX "" CXX_VISIBILITY_PRESET hidden)',
+)
 NO_UNDEFINED = {"linux": "LINKER:-z,defs", "macos": "LINKER:-undefined,error"}  # the default on Windows
 
 
@@ -26,6 +30,7 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
     }
     lines = [
         f"# libtorch {comment(plan.libtorch.version or 'of unknown version')}",
+        *(MODULE_LINES if plan.options.python_extension else ()),
         *(("# Then: add_library(app SHARED app.cpp)",) if plan.options.plugin else ()),
         f"# {'     ' if plan.options.plugin else 'Then:'} target_link_libraries(app PRIVATE {TARGET})",
         *(_search_path(plan) if phase != "compile" else ()),
@@ -49,6 +54,7 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
         options = [*(f"-U{name}" for name in plan.undefines), *(f"-D{define}" for define in defines)]
     elif defines:
         properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(";".join(defines))
+    options += plan.compile_flags
     after = plan.options.headers == "after"
     if after and plan.all_include_dirs:
         options.append(include_after(plan))
@@ -75,7 +81,7 @@ def _link_properties(plan: LinkPlan) -> dict[str, str]:
     else:  # CMake adds the directory of a library that it recognises to the program's search path
         items = [syntax.unlisted(library) for library in libraries]
     whole = [syntax.whole(archive, plan.platform) for archive in plan.whole_archives]
-    items = [*whole, *kept_items(plan), *items, *search_items(plan)]
+    items = [*whole, *kept_items(plan), *items, *plan.program_flags, *search_items(plan)]
     if (
         plan.options.soname and plan.platform == "linux"
     ):  # the last one counts; CMake's own is the target's name
@@ -83,6 +89,8 @@ def _link_properties(plan: LinkPlan) -> dict[str, str]:
     properties = {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
     if plan.whole_archives:
         properties["INTERFACE_LINK_DEPENDS"] = syntax.path_list(plan.whole_archives)
+    if plan.link_flags:
+        properties["INTERFACE_LINK_OPTIONS"] = syntax.quote(";".join(plan.link_flags))
     if plan.options.plugin and plan.platform in NO_UNDEFINED:
         properties["INTERFACE_LINK_OPTIONS"] = syntax.quote(NO_UNDEFINED[plan.platform])
     return properties

@@ -25,7 +25,8 @@ FILES = (
     "TorchlinkConsumers.cmake",
     "TorchlinkProvider.cmake",
 )
-MODULES = ("TorchlinkLint.cmake", "TorchlinkPlugin.cmake")  # functions for projects; the same for all plans
+# Functions for projects; the same for all plans.
+MODULES = ("TorchlinkLint.cmake", "TorchlinkPlugin.cmake", "TorchlinkPython.cmake")
 # The variables of upstream's file that name one library; TORCH_LIBRARY is set separately.
 VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
 # Upstream also has a target NAME_library for these, which keeps the library linked.
@@ -88,6 +89,13 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "bundled_dirs": () if plan.options.headers == "after" else plan.include_dirs,
         "cuda_targets": [name for name in CUDA if name in names],
         "cuda_include_dirs": () if plan.options.headers == "after" else plan.cuda_include_dirs,
+        # Without the target `torch`, which keeps libraries linked.
+        "extension_libraries": [
+            library.name
+            for library in plan.libraries
+            if library.name in names and (library.name != "torch" or main.name == "torch")
+        ],
+        "python": plan.libtorch.python,
         "link_items": [
             *cmake.kept_items(plan),
             # The file of torch, because the target `torch` links these items.

@@ -44,6 +44,7 @@ def _compile(plan: LinkPlan) -> tuple[str, ...]:
         *(f"-U{name}" for name in plan.undefines),
         *(f"-D{name}={value}" for name, value in plan.defines),
         *(flag for directory in plan.all_include_dirs for flag in (option, str(directory))),
+        *plan.compile_flags,
         *(("-fPIC",) if plan.options.plugin else ()),
         f"-std=c++{plan.cxx_standard}",
     )
@@ -51,6 +52,8 @@ def _compile(plan: LinkPlan) -> tuple[str, ...]:
 
 def _link(plan: LinkPlan) -> tuple[str, ...]:
     return (
+        *module_flags(plan),
+        *plan.link_flags,
         *(_shared(plan) if plan.options.plugin else ()),
         *(f"-L{directory}" for directory in plan.library_dirs),
         *(("-Wl,--disable-new-dtags",) if plan.runtime_as_rpath else ()),
@@ -58,7 +61,15 @@ def _link(plan: LinkPlan) -> tuple[str, ...]:
         *(flag for directory in plan.linker_dirs for flag in _for_linker("-rpath-link", str(directory))),
         *(flag for archive in plan.whole_archives for flag in _whole(plan, str(archive))),
         *(flag for library in plan.libraries for flag in _library(plan, library)),
+        *plan.program_flags,
     )
+
+
+def module_flags(plan: LinkPlan) -> tuple[str, ...]:
+    """Return the flags that make a Python extension module, whose undefined symbols the interpreter has."""
+    if not plan.options.python_extension:
+        return ()
+    return ("-bundle", "-undefined", "dynamic_lookup") if plan.platform == "macos" else ("-shared",)
 
 
 def _shared(plan: LinkPlan) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
     """
     windows = plan.platform == "windows"
     lines = ["--cc:vcc"] if windows else []  # libtorch for Windows needs MSVC; Nim's default there is MinGW
+    if plan.options.python_extension:
+        lines.append("--app:lib")
     if plan.options.plugin:
         lines.append("--app:lib")  # so that the C++ has no main
     if phase != "link":

@@ -82,7 +82,9 @@ def link_flags(plan: LinkPlan) -> tuple[str, ...]:
     pkgconf 1.8 (not 3.0) joins two adjacent flags that begin with -Wl, and prints their spaces unquoted. A -L between
     them prevents that, and pkgconf does not print a repeated -L.
     """
-    flags = tuple(_by_path(plan, flag) for flag in cxx.flags(plan, "link"))
+    # How a module is made is for the build tool to know (Meson: py.extension_module).
+    making = cxx.module_flags(plan)
+    flags = tuple(_by_path(plan, flag) for flag in cxx.flags(plan, "link")[len(making) :])
     if not plan.library_dirs or not any(re.search(r"\s", flag) for flag in flags):
         return flags
     apart: list[str] = []
