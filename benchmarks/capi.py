@@ -1,9 +1,10 @@
-"""Measure the C API against C++, in one process: `forward` of a small model, a large input, and a warm `torchlink capi`.
+"""Measure the C API against C++: `forward` of a small model, a large input, and a warm `torchlink capi`.
 
     python benchmarks/capi.py [ROUNDS]
 
-One C++ program calls the same model directly and through the C API, in turns (A B, A B, …), so that changes in the machine's speed
-affect both; medians and ratios are printed. Needs a C++ compiler, and a Python that has both torchlink and torch.
+One C++ program calls the same model directly and through the C API, in turns (A B, A B, …), so that changes in the
+machine's speed affect both; medians and ratios are printed. Needs a C++ compiler, and a Python that has both torchlink
+and torch.
 """
 
 from __future__ import annotations
