@@ -28,6 +28,7 @@ class Ends(torch.nn.Module):
 torch.jit.script(Ends().eval()).save(sys.argv[2])
 """
 PROGRAM = r"""
+#include <ATen/Parallel.h>
 #include <torch/script.h>
 #include <algorithm>
 #include <chrono>

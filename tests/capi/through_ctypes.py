@@ -370,6 +370,7 @@ def check_packages():
     layer = tm.Model(models / "layer.pt2")
     assert layer.forward(tm.tensor([[1.0, 2, 3, 4]] * 5)).shape == (5, 3)
     assert layer.example_shapes() == [(2, 4)]
+    assert library.tm_last_error() == b""
     refuse(layer, TYPE, 5)
     refuse(layer, MODEL, tm.tensor([[1.0, 2, 3]] * 5))
     refuse(layer, TYPE, tm.tensor([1.0]), tm.tensor([1.0]))
