@@ -20,7 +20,7 @@ TORCHLINK = str(Path(sys.executable).parent / "torchlink")
 MODEL = """
 import sys, torch
 torch.manual_seed(0)
-layers = [torch.nn.Linear(256, 256), torch.nn.ReLU()] * 3
+layers = [torch.nn.Linear(256, 256), torch.nn.ReLU()] * 6
 torch.jit.script(torch.nn.Sequential(*layers).eval()).save(sys.argv[1])
 class Ends(torch.nn.Module):
     def forward(self, x):
