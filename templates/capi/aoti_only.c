@@ -1134,7 +1134,7 @@ static tm_status check_told(const Source *source, const Archive *archive, const 
   const char *const here = "", *const alias = "";
 #endif
   tm_status status = TM_OK;
-  if (compiled != NULL && strcmp(compiled, "cpu") != 0) {
+  if (compiled != NULL && *compiled != '\0' && strcmp(compiled, "cpu") != 0) {
     status = fail(TM_ERROR_UNSUPPORTED, "%s: compiled for the device %s; this library (torchlink capi --aoti-only) runs packages for the CPU", source->label, compiled);
   } else if (device != NULL && strcmp(device, "cpu") != 0) {
     status = fail(TM_ERROR_ARGUMENT, "%s: compiled for the device cpu, not for %s", source->label, device);
@@ -1829,10 +1829,13 @@ tm_status tm_model_example_shape(const tm_model *model, const char *method, size
   if (index >= model->inputs) return fail(TM_ERROR_ARGUMENT, "the package has no input number %zu", index);
   Asked *const all = calloc(model->inputs + 1, sizeof *all);
   if (all == NULL) return no_memory();
+  char before[sizeof last_error]; /* what the package rejected is no failure of this function */
+  memcpy(before, last_error, sizeof before);
   pthread_mutex_lock(&asking);
   silence(model, 1);
   const tm_status status = ask(model, all, index, shape, dimensions);
   silence(model, 0);
+  if (status == TM_OK) memcpy(last_error, before, sizeof before);
   pthread_mutex_unlock(&asking);
   free(all);
   return status;

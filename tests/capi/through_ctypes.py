@@ -10,9 +10,12 @@ import sys
 from array import array
 from ctypes import byref, c_char_p, c_double, c_int32, c_int64, c_size_t, c_void_p
 from pathlib import Path
+from typing import Any
 
 spec = importlib.util.spec_from_file_location("torchmodel", sys.argv[1])
-tm = importlib.util.module_from_spec(spec)
+assert spec is not None
+assert spec.loader is not None
+tm: Any = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tm)
 c = tm._c
 models = Path(sys.argv[2])
@@ -23,7 +26,7 @@ library = ctypes.CDLL(str(tm.LIBRARY))  # the same functions, whose statuses are
 library.tm_last_error.restype = c_char_p
 
 
-def call(model, method, *arguments, **keywords):
+def call(model: Any, method: Any, *arguments: Any, **keywords: Any) -> Any:
     if model is None:  # a library for packages, which has no TorchScript: the value itself
         given = tm.value(arguments[0])
         return tm.Value(c.tm_value_copy, given._handle)
@@ -47,7 +50,7 @@ def call(model, method, *arguments, **keywords):
     return value
 
 
-def refused(status, *expected):
+def refused(status: Any, *expected: Any) -> None:
     message = library.tm_last_error().decode()
     assert status == expected[0], (status, message)
     assert all(text in message for text in expected[1:]), message
@@ -57,7 +60,7 @@ def refused(status, *expected):
 PACKAGES_ONLY = (tm.LIBRARY.parent / "torchmodel.c").exists()  # of torchlink capi --aoti-only
 
 
-def error_of(action):
+def error_of(action: Any) -> Any:
     try:
         action()
     except tm.TorchError as error:
@@ -65,21 +68,21 @@ def error_of(action):
     raise AssertionError("it did not fail")
 
 
-def together(work):
+def together(work: Any) -> None:
     """Call it with 0 to 7 in as many threads at once."""
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
 
 
-def everything():
+def everything() -> Any:
     return None if PACKAGES_ONLY else tm.Model(models / "everything.pt")
 
 
-def complex_value(number):
+def complex_value(number: Any) -> Any:
     return tm.Value(library.tm_value_complex, c_double(number.real), c_double(number.imag))
 
 
-def shown(plain):
+def shown(plain: Any) -> Any:
     if isinstance(plain, tm.Value):
         return list(plain.numbers())
     if isinstance(plain, (list, tuple)):
@@ -89,7 +92,7 @@ def shown(plain):
     return plain
 
 
-def check_values():
+def check_values() -> None:
     model = everything()
     ones = tm.tensor([[1.0, 2.0]])
     plain = [
@@ -103,7 +106,7 @@ def check_values():
     assert shown(out.plain()) == ([1, 2], [[1, 2]], {"t": [1, 2]})
     if model is None:
         return
-    given = (None, True, 1.5, complex_value(2j), "text", [ones], (1, "x"), {"k": [1, 2]})
+    given: Any = (None, True, 1.5, complex_value(2j), "text", [ones], (1, "x"), {"k": [1, 2]})
     back = (None, False, 3.0, 4j, "text!", [[1, 2]], (2, "x"), {"k": [1, 2]})
     assert shown(call(model, "typed", *given).plain()) == back
     # A whole number stands for a float, a list for a tuple, as in Python; an empty list has the declared type.
@@ -111,7 +114,7 @@ def check_values():
     assert shown(call(model, "typed", *given).plain()) == (3, True, 2.0, 4, "!", [], (6, "y"), {})
 
 
-def check_dtypes():
+def check_dtypes() -> None:
     sizes = {0: 1, 1: 1, 2: 2, 3: 4, 4: 8, 5: 2, 6: 4, 7: 8, 8: 4, 9: 8, 10: 16, 11: 1, 15: 2, 23: 1, 24: 1}
     sizes |= {27: 2, 28: 4, 29: 8}
     model = everything()
@@ -136,7 +139,7 @@ def check_dtypes():
     assert (wide._info().dtype, list(wide.numbers())) == (3, [1, -2])
 
 
-def check_strides():
+def check_strides() -> None:
     model = everything()
     data = array("f", range(6))
     address, _ = data.buffer_info()
@@ -163,14 +166,15 @@ def check_strides():
     assert array("f", ctypes.string_at(conjugated._info().data, 8)).tolist() == [1, -2]
 
 
-def check_borrowed():
-    model, calls = everything(), []
+def check_borrowed() -> None:
+    model = everything()
+    calls: list[Any] = []
     callback = RELEASE(calls.append)
     release = ctypes.cast(callback, c_void_p)
     data = array("f", [1, 2, 3])
     address, _ = data.buffer_info()
 
-    def borrowed():
+    def borrowed() -> Any:
         return tm.Value(c.tm_tensor_borrow, address, 6, (c_int64 * 1)(3), 1, None, release, c_void_p(42))
 
     tensor = borrowed()
@@ -200,10 +204,16 @@ def check_borrowed():
     assert calls == [42] * 3
 
 
-def check_shapes():
+def check_shapes() -> None:
     data = (ctypes.c_float * 4)()
     most = 2**63 - 1
-    bad = [((-1,), None), ((2**62, 4), None), ((most,), None), ((2**32, 2**32), None), ((2, 2), (-1, 1))]
+    bad: list[Any] = [
+        ((-1,), None),
+        ((2**62, 4), None),
+        ((most,), None),
+        ((2**32, 2**32), None),
+        ((2, 2), (-1, 1)),
+    ]
     bad += [((2, 2), (most, 1)), ((3,), (2**62,)), ((most, most, 2), None)]
     for function in (library.tm_tensor_copy, library.tm_tensor_borrow):
         more = (None, None) if function is library.tm_tensor_borrow else ()
@@ -219,7 +229,7 @@ def check_shapes():
         refused(function(data, 6, None, 1, None, *more, byref(c_void_p())), ARGUMENT, "shape is null")
 
 
-def check_null():
+def check_null() -> None:
     """Every function with every pointer null returns a status."""
     header = (Path(sys.argv[1]).parent / ".torchlink" / "capi" / "torchmodel.h").read_text()
     names = {word for word in header.replace("(", " ").split() if word.startswith("tm_") and "(" not in word}
@@ -239,7 +249,7 @@ def check_null():
     refused(library.tm_set_threads(0), ARGUMENT, "0")
 
 
-def check_calls():
+def check_calls() -> None:
     model = everything()
     ones = tm.tensor([1.0])
     assert list(call(model, "forward", ones).numbers()) == [3]
@@ -273,14 +283,14 @@ def check_calls():
     for index in range(count.value):
         name = c_char_p()
         assert library.tm_model_method_name(model._handle, c_size_t(index), byref(name)) == OK
-        names.append(name.value.decode())
+        names.append(str(name.value, "utf-8") if name.value else "")
     assert {"forward", "echo", "typed", "keep", "named", "fails"} <= set(names)
-    arguments = []
+    listed: list[Any] = []
     for index in range(3):
         argument = tm.Argument()
         c.tm_model_argument(model._handle, b"forward", index, byref(argument))
-        arguments.append((argument.name, argument.type, argument.default_text, argument.keyword_only))
-    assert arguments == [
+        listed.append((argument.name, argument.type, argument.default_text, argument.keyword_only))
+    assert listed == [
         (b"x", b"Tensor", b"", 0),
         (b"scale", b"float", b"2.", 0),
         (b"offset", b"int", b"1", 0),
@@ -289,7 +299,7 @@ def check_calls():
     assert default.plain() == 2.0
     kind = c_char_p()
     assert library.tm_model_return_type(model._handle, b"named", byref(kind)) == OK
-    assert b"Pair" in kind.value
+    assert "Pair" in str(kind.value)
     refused(
         library.tm_model_argument_count(model._handle, b"missing", byref(count)),
         ARGUMENT,
@@ -298,7 +308,7 @@ def check_calls():
     )
 
 
-def check_exceptions():
+def check_exceptions() -> None:
     model = everything()
     ones = tm.tensor([1.0])
     error = error_of(lambda: call(model, "fails", ones))
@@ -307,10 +317,10 @@ def check_exceptions():
     assert list(call(model, "forward", ones).numbers()) == [3]
 
 
-def check_threads():
+def check_threads() -> None:
     model = everything()
 
-    def work(number):
+    def work(number: Any) -> None:
         for _ in range(50):
             got = list(call(model, "forward", tm.tensor([float(number)]), 1.0).numbers())
             assert got == [number + 1], got
@@ -321,7 +331,7 @@ def check_threads():
     together(work)
 
 
-def check_memory():
+def check_memory() -> None:
     data = (models / "everything.pt").read_bytes()
     out = c_void_p()
     assert library.tm_model_load_memory(data, c_size_t(len(data)), b"cpu", byref(out)) == OK
@@ -335,8 +345,8 @@ def check_memory():
     refused(library.tm_model_load_memory(b"", c_size_t(0), None, byref(out)), FILE, "in memory")
 
 
-def check_growth():
-    def used():
+def check_growth() -> None:
+    def used() -> Any:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 10
 
     for number in range(200):
@@ -348,7 +358,7 @@ def check_growth():
     assert used() - before < 5000, used() - before
 
 
-def check_files():
+def check_files() -> None:
     for name, *texts in (
         ("missing.pt", "No such file"),
         (".", "directory"),
@@ -361,15 +371,16 @@ def check_files():
         path = str(models / name)
         refused(library.tm_model_load(path.encode(), None, byref(NULL)), FILE, path, *texts)
         assert "\n" not in library.tm_last_error().decode().strip(), library.tm_last_error()
-    path = str(models / "everything.pt").encode()
-    refused(library.tm_model_load(path, b"nowhere", byref(NULL)), ARGUMENT, "nowhere")
-    refused(library.tm_model_load_named(path, b"one", None, byref(NULL)), ARGUMENT, "one")
+    model = str(models / "everything.pt").encode()
+    refused(library.tm_model_load(model, b"nowhere", byref(NULL)), ARGUMENT, "nowhere")
+    refused(library.tm_model_load_named(model, b"one", None, byref(NULL)), ARGUMENT, "one")
 
 
-def check_packages():
+def check_packages() -> None:
     layer = tm.Model(models / "layer.pt2")
     assert layer.forward(tm.tensor([[1.0, 2, 3, 4]] * 5)).shape == (5, 3)
     assert layer.example_shapes() == [(2, 4)]
+    assert library.tm_last_error() == b""
     refuse(layer, TYPE, 5)
     refuse(layer, MODEL, tm.tensor([[1.0, 2, 3]] * 5))
     refuse(layer, TYPE, tm.tensor([1.0]), tm.tensor([1.0]))
@@ -414,14 +425,14 @@ def check_packages():
     assert library.tm_model_load_memory(data, c_size_t(len(data)), None, byref(out)) == OK
     library.tm_model_free(out)
 
-    def work(_):
+    def work(_: Any) -> None:
         for _ in range(20):
             layer.forward(tm.tensor([[1.0, 2, 3, 4]] * 5))
 
     together(work)
 
 
-def check_packages_only():
+def check_packages_only() -> None:
     """What a library of torchlink capi --aoti-only does not do; and archives that are none."""
     status = library.tm_model_load(str(models / "everything.pt").encode(), None, byref(NULL))
     refused(status, UNSUPPORTED, "a TorchScript model", "--aoti-only")
@@ -437,8 +448,8 @@ def check_packages_only():
     assert threads.value == 3
 
 
-def check_changed():
-    """Packages that were changed: files named as `STATUS-TEXT…`, with `_` for a space; those of status 0 run."""
+def check_changed() -> None:
+    """Packages that were changed: files named as `STATUS-TEXT.pt2`; those of status 0 load."""
     for path in sorted((models / "changed").iterdir()):
         status, _, text = path.stem.partition("-")
         out = c_void_p()
@@ -447,10 +458,10 @@ def check_changed():
             assert got == OK, (path, library.tm_last_error())
             library.tm_model_free(out)
         else:
-            refused(got, int(status), *text.split("-")[0].replace("_", " ").split("~"))
+            refused(got, int(status), text)
 
 
-def check_flipped():
+def check_flipped() -> None:
     """No byte of an archive's table of contents can be changed so that reading it crashes."""
     whole = (models / "layer.pt2").read_bytes()
     table = whole.index(b"PK\1\2")
@@ -476,7 +487,7 @@ MANY = {
 }
 
 
-def many_tensor(shape, dtype, one):
+def many_tensor(shape: Any, dtype: Any, one: Any) -> Any:
     elements = 1
     for size in shape:
         elements *= size
@@ -489,7 +500,7 @@ def many_tensor(shape, dtype, one):
     return value
 
 
-def refuse(model, status, *arguments, **keywords):
+def refuse(model: Any, status: Any, *arguments: Any, **keywords: Any) -> None:
     error = error_of(lambda: call(model, "forward", *arguments, **keywords))
     assert error.startswith(f"{status}: "), error
     assert len(error.splitlines()) == 1, error

@@ -143,8 +143,8 @@ def _built(
     """Return the library: from the cache, else built under a lock and cached."""
     from torchlink.compilation import cache
     from torchlink.compilation.cmake import run_steps
-    from torchlink.compilation.loader import PROGRAM, BuiltLoader
-    from torchlink.compilation.recipe import LIST, stamp
+    from torchlink.compilation.loader import BuiltLoader
+    from torchlink.compilation.recipe import LIST, PROGRAM, stamp
     from torchlink.toolchain.tools import identity_of
 
     sources = source_directory()
