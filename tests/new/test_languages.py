@@ -50,7 +50,7 @@ def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=800,
     )
 
 
@@ -79,7 +79,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=800,
     )
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["commands"] == list(kind_commands(kind))
@@ -158,7 +158,7 @@ def test_memory_stays_level(built: tuple[Kind, Path], many: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=280,
+            timeout=800,
         )
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
