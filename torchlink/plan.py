@@ -87,8 +87,59 @@ class LinkPlan(NamedTuple):
         """Libtorch's include directories, followed by CUDA's."""
         return self.include_dirs + self.cuda_include_dirs
 
+    @property
+    def is_c(self) -> bool:
+        """Whether the program is C, or calls C: False, it is C++."""
+        return False
+
+    @property
+    def package(self) -> str:
+        """What the program uses, as a name for targets and variables."""
+        return "torch"
+
+    @property
+    def runtime_libraries(self) -> tuple[str, ...]:
+        """The C++ runtime, for a linker that is not started by a C++ compiler."""
+        return {"linux": ("stdc++", "m"), "macos": ("c++",)}.get(self.platform, ())
+
+
+class CApiPlan(NamedTuple):
+    """The flags of a program that uses the C API of `torchlink capi`; it has what emitters read of a LinkPlan."""
+
+    options: PlanOptions
+    include_dirs: tuple[Path, ...]
+    library_dirs: tuple[Path, ...]
+    libraries: tuple[PlanLibrary, ...]
+    runtime_dirs: tuple[str, ...]
+    version: str  # of the API
+    runtime_libraries: tuple[str, ...] = ()  # the C++ runtime, where the library is an archive
+    runtime_as_rpath: bool = False
+    linker_dirs: tuple[Path, ...] = ()
+    cuda_include_dirs: tuple[Path, ...] = ()
+    platform: str = "linux"
+    defines: tuple[tuple[str, str], ...] = ()
+    undefines: tuple[str, ...] = ()
+    cxx_standard: None = None
+    compiler: None = None
+
+    @property
+    def all_include_dirs(self) -> tuple[Path, ...]:
+        """The directory of the header."""
+        return self.include_dirs
+
+    @property
+    def is_c(self) -> bool:
+        """True: the program is C, or calls C."""
+        return True
+
+    @property
+    def package(self) -> str:
+        """What the program uses, as a name for targets and variables."""
+        return C_API
+
 
 DEFAULTS = PlanOptions()
+C_API = "torchmodel"
 
 ABI_MACRO = "_GLIBCXX_USE_CXX11_ABI"
 # What glibc's loader replaces in a search path entry.
@@ -130,7 +181,7 @@ def make_plan(
     libraries += _companion_libraries(libtorch, away, options, libraries)
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
     absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
-    runtime_dirs = _runtime_dirs(libtorch, options, absolute)
+    runtime_dirs = _runtime_dirs(libtorch.platform, options, absolute)
     cuda_dirs = () if options.cpu_only else _cuda_headers(libtorch)
     has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
     abi_clashes = compiler and compiler.abi_predefined and compiler.default_cxx11_abi != libtorch.cxx11_abi
@@ -156,6 +207,43 @@ def make_plan(
         glibc_conflict=glibc_conflict(libtorch)
         if libtorch.layout == "system" and options.rpath == "absolute"
         else None,
+    )
+
+
+def c_api_plan(
+    directory: Path, options: PlanOptions = DEFAULTS, archive_plan: LinkPlan | None = None
+) -> CApiPlan:
+    """Decide the flags of a program that uses a C API.
+
+    Args:
+        directory: what `torchlink capi` wrote, an absolute path.
+        options: `rpath` is where the program finds the C API.
+        archive_plan: where the C API is an archive, the plan of the libtorch that it is linked with; None: it is a
+            shared library, which finds libtorch itself.
+
+    Raises:
+        InexpressibleError: the directory cannot be written in a search path.
+        UsageError: an option has an unknown value.
+    """
+    if archive_plan is None:
+        return CApiPlan(
+            options=options,
+            include_dirs=(directory,),
+            library_dirs=(directory,),
+            libraries=(PlanLibrary(C_API, directory / f"lib{C_API}.so", keep=False),),
+            runtime_dirs=_runtime_dirs("linux", options, (directory,)),
+            version="1",
+        )
+    return CApiPlan(
+        options=options,
+        include_dirs=(directory,),
+        library_dirs=archive_plan.library_dirs,
+        libraries=(PlanLibrary(C_API, directory / f"lib{C_API}.a", keep=False), *archive_plan.libraries),
+        runtime_dirs=archive_plan.runtime_dirs,
+        version="1",
+        runtime_libraries=archive_plan.runtime_libraries,
+        runtime_as_rpath=archive_plan.runtime_as_rpath,
+        linker_dirs=archive_plan.linker_dirs,
     )
 
 
@@ -236,7 +324,7 @@ def _file_name(libtorch: Libtorch, name: str) -> str:
     return next((file for file in libtorch.libraries if file.startswith(f"{wanted}.")), "")
 
 
-def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
+def _runtime_dirs(platform: str, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
     """Return the entries of the program's search path."""
     kind, _, directory = options.rpath.partition("=")
     if (
@@ -248,18 +336,18 @@ def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path
             f"Unknown --rpath value: {options.rpath}.",
             hint="Use absolute, none, or origin=DIR with a relative DIR.",
         )
-    if kind == "none" or libtorch.platform == "windows":
+    if kind == "none" or platform == "windows":
         return ()
     entries: tuple[str, ...]
     written: tuple[str, ...]
     if kind == "origin":
-        origin = "@loader_path" if libtorch.platform == "macos" else "$ORIGIN"
+        origin = "@loader_path" if platform == "macos" else "$ORIGIN"
         relative = posixpath.normpath(directory)
         entries = (origin if relative == "." else f"{origin}/{relative}",)
         written = (directory,)
     else:
         entries = written = tuple(str(path) for path in absolute)
-    if libtorch.platform == "linux":
+    if platform == "linux":
         for path in written:
             _check_search_path(path)
     return entries

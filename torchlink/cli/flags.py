@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options
-from torchlink.cli.declaration import Command, Option
+from torchlink.cli.declaration import Command, Option, Positional
 from torchlink.cli.output import answer
 from torchlink.cli.planning import locate, plan_for, print_notes
 from torchlink.emit import TARGETS, emit
-from torchlink.errors import UsageError, WouldOverwriteError
-from torchlink.plan import PlanOptions
+from torchlink.errors import FileError, UsageError, WouldOverwriteError
+from torchlink.plan import C_API, DEFAULTS, LinkPlan, PlanOptions, c_api_plan
+from torchlink.shown import quoted
 
 if TYPE_CHECKING:
-    from torchlink.plan import LinkPlan
+    from torchlink.plan import CApiPlan
 
 EPILOG = """\b
 Examples:
@@ -24,7 +25,10 @@ Examples:
   c++ -c main.cpp $(torchlink flags --compile)
   torchlink flags --cpu --rpath origin=lib
   torchlink flags --pkg-config > torch.pc
+  eval "$(torchlink flags --go)" && go build
+  torchlink capi out && cc main.c -o app $(torchlink flags --capi out)
 """
+PC_FILE = 1 << 20  # bytes of a .pc file that are read
 HEAD = 4096  # bytes of a file that are read to recognise a response file of torchlink's
 # How such a file begins; anything else belongs to the user.
 OWN_BEGINNINGS = (
@@ -57,6 +61,43 @@ class FlagsArguments(NamedTuple):
     link: Annotated[bool, Option("--link", "Print only the flags for linking.")] = False
     plan: Annotated[PlanOptions, options.PLAN] = PlanOptions()
     compiler: options.Compiler = None
+    make: Annotated[bool, Option("--make", "Print a file that a Makefile includes.")] = False
+    rust: Annotated[bool, Option("--rust", "Print what a build.rs prints for cargo.")] = False
+    go: Annotated[bool, Option("--go", "Print cgo's variables, and the same as #cgo lines.")] = False
+    d: Annotated[bool, Option("--d", "Print options for ldc2 and dmd.")] = False
+    zig: Annotated[bool, Option("--zig", "Print options for zig build-exe.")] = False
+    fortran: Annotated[bool, Option("--fortran", "Print options for gfortran.")] = False
+    ocaml: Annotated[
+        bool, Option("--ocaml", "Print fields for a dune file, and options for ocamlopt in a comment.")
+    ] = False
+    haskell: Annotated[bool, Option("--haskell", "Print fields for a .cabal file.")] = False
+    crystal: Annotated[bool, Option("--crystal", "Print a Link annotation.")] = False
+    ada: Annotated[bool, Option("--ada", "Print switches for gprbuild.")] = False
+    r: Annotated[bool, Option("--r", "Print lines for an R package's src/Makevars.")] = False
+    ruby: Annotated[bool, Option("--ruby", "Print lines for an extconf.rb.")] = False
+    node: Annotated[bool, Option("--node", "Print a .gypi file for a target of binding.gyp.")] = False
+    qmake: Annotated[bool, Option("--qmake", "Print a .pri file.")] = False
+    bazel: Annotated[
+        bool, Option("--bazel", "Print the BUILD file of a new_local_repository, and what declares it.")
+    ] = False
+    nvcc: Annotated[
+        bool,
+        Option(
+            "--nvcc", "Print flags for nvcc, with the architectures of $TORCH_CUDA_ARCH_LIST or of libtorch."
+        ),
+    ] = False
+    capi: Annotated[
+        bool,
+        Option("--capi", "Print the flags of the C API in DIR, which `torchlink capi DIR` wrote, instead."),
+    ] = False
+    directory: Annotated[
+        Path | None,
+        Positional(
+            "[DIR]",
+            "With --capi: where the C API is. [default: this directory, else .torchlink/capi]",
+            show_default=False,
+        ),
+    ] = None
     response_file: Annotated[
         Path | None,
         Option("--response-file", "Write the flags to PATH, to be used as `c++ … @PATH`.", metavar="PATH"),
@@ -78,17 +119,80 @@ def flags(arguments: FlagsArguments) -> int:
             f"--response-file works only with --cxx, not with --{targets[0]}.", hint="Use only one of them."
         )
     phase = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
-    libtorch = locate(arguments.libtorch, arguments.python)
-    plan = plan_for(libtorch, arguments.plan._replace(compiles=phase != "link"), arguments.compiler)
+    if arguments.directory and not arguments.capi:
+        raise UsageError(
+            f"{arguments.directory}: only --capi takes a directory.", hint="Name a libtorch with --libtorch."
+        )
+    plan = c_api(arguments) if arguments.capi else of_libtorch(arguments, compiles=phase != "link")
     if arguments.response_file:
         write_response_file(plan, phase, arguments.response_file, force=arguments.force)
     else:
         answer(emit(plan, targets[0], phase))
-    print_notes(plan)
+    if isinstance(plan, LinkPlan):
+        print_notes(plan)
     return 0
 
 
-def write_response_file(plan: LinkPlan, phase: str, path: Path, *, force: bool) -> None:
+def of_libtorch(arguments: FlagsArguments, *, compiles: bool = True) -> LinkPlan:
+    """Return the plan for the libtorch that the options select."""
+    libtorch = locate(arguments.libtorch, arguments.python)
+    return plan_for(libtorch, arguments.plan._replace(compiles=compiles), arguments.compiler)
+
+
+def c_api(arguments: FlagsArguments) -> CApiPlan:
+    """Return the plan of a program that uses the C API in a directory.
+
+    Raises:
+        FileError: no C API is there.
+        UsageError: an option is for C++ programs, or an archive is of another libtorch.
+    """
+    directory = c_api_directory(arguments.directory)
+    wanted = arguments.plan
+    if (directory / f"lib{C_API}.so").exists():
+        of_cxx = {
+            "--cpu": wanted.cpu_only,
+            "--headers": wanted.headers != DEFAULTS.headers,
+            "--aoti": wanted.aoti,
+            "--std": wanted.cxx_standard is not None,
+        }
+        for option, given in of_cxx.items():
+            if given:
+                raise UsageError(
+                    f"{option} is for C++ programs and has no meaning with --capi.", hint=f"Omit {option}."
+                )
+        return c_api_plan(directory, wanted)
+    plan = of_libtorch(arguments._replace(plan=wanted._replace(aoti=True)), compiles=False)
+    described = directory / f"{C_API}.pc"
+    from torchlink.bounds import first_bytes
+    from torchlink.emit import pkg_config
+
+    text = os.fsdecode(first_bytes(described, PC_FILE)) if described.is_file() else ""
+    if pkg_config.field(f"-L{place}" for place in plan.library_dirs) not in text:
+        raise UsageError(
+            f"lib{C_API}.a in {directory} was built for another libtorch than {plan.libtorch.root}.",
+            hint="Name that libtorch with --libtorch, or write the C API again with `torchlink capi --static`.",
+        )
+    return c_api_plan(directory, wanted, plan)
+
+
+def c_api_directory(given: Path | None) -> Path:
+    """Return the absolute path of a directory with a C API.
+
+    Raises:
+        FileError: there is none.
+    """
+    places = (given,) if given else (Path(), Path(".torchlink", "capi"))
+    for place in places:
+        files = (place / f"{C_API}.h", place / f"lib{C_API}.so", place / f"lib{C_API}.a")
+        if files[0].is_file() and (files[1].exists() or files[2].exists()):
+            return place.absolute()
+    raise FileError(
+        f"No C API in {' or '.join(str(place.absolute()) for place in places)}.",
+        hint=f"Write it with `torchlink capi {quoted(str(given or 'DIR'))}`.",
+    )
+
+
+def write_response_file(plan: LinkPlan | CApiPlan, phase: str, path: Path, *, force: bool) -> None:
     """Write the flags for `c++ @PATH`; overwrite an older response file, but no other file."""
     from torchlink.atomic import unwritable, write_file
     from torchlink.bounds import first_bytes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torchlink.errors import UsageError
 
 if TYPE_CHECKING:
-    from torchlink.plan import LinkPlan
+    from torchlink.plan import CApiPlan, LinkPlan
 
 # Target -> the module below torchlink.emit that writes it; the order is the order of messages and help.
 TARGETS = {
@@ -20,11 +20,27 @@ TARGETS = {
     "nim": "nim",
     "pkg-config": "pkg_config",
     "json": "json_plan",
+    "make": "make",
+    "rust": "rust",
+    "go": "go",
+    "d": "d",
+    "zig": "zig",
+    "fortran": "fortran",
+    "ocaml": "ocaml",
+    "haskell": "haskell",
+    "crystal": "crystal",
+    "ada": "ada",
+    "r": "r",
+    "ruby": "ruby",
+    "node": "node",
+    "qmake": "qmake",
+    "bazel": "bazel",
+    "nvcc": "nvcc",
 }
 PHASES = ("both", "compile", "link")
 
 
-def emit(plan: LinkPlan, target: str, phase: str = "both") -> str:
+def emit(plan: LinkPlan | CApiPlan, target: str, phase: str = "both") -> str:
     """Return the text of a plan in one syntax, without a final newline.
 
     Args:

@@ -9,7 +9,7 @@ from torchlink.emit import cxx, quoting
 from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from torchlink.plan import LinkPlan
 
@@ -56,8 +56,8 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
             "Name: torch",
             f"Description: LibTorch, the C++ distribution of PyTorch; its headers need C++{needed} or later",
             f"Version: {_version(plan.libtorch.version)}",
-            f"Cflags: {_field(compile_flags)}",
-            f"Libs: {_field(linking)}",
+            f"Cflags: {field(compile_flags)}",
+            f"Libs: {field(linking)}",
             *((LEFT_OUT.format(needed=needed),) if silent else ()),
         )
     )
@@ -121,5 +121,6 @@ def _include(option: str, directory: str) -> str:
     )
 
 
-def _field(flags: Sequence[str]) -> str:
-    return " ".join(quoting.pkg_config(flag) for flag in flags)
+def field(flags: Iterable[object]) -> str:
+    """Return the text of a field with flags or paths."""
+    return " ".join(quoting.pkg_config(str(flag)) for flag in flags)

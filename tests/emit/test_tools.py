@@ -1,0 +1,254 @@
+"""The flags in the syntax of each language's tool: the tool builds a program, which runs with an empty environment."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import installed, program, run_clean
+from tests.emit.conftest import Use, run
+from torchlink.errors import InexpressibleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.emit.conftest import Uses
+
+pytestmark = pytest.mark.compile
+
+ODD_NAMES = (
+    "with space", "com,ma", "dol$lar", "sq'uote", 'dq"uote', "ha#sh", "back\\slash", "tick`x", "per%cent%{x}",
+    "(paren)", "semi;colon", "#{x}", "$(id)", "ünïcödé", "two  spaces", "@at", "a=b", "<lt>", "$$", "<(x)",
+)  # fmt: skip
+
+
+def build_make(place: Path, use: Use) -> Path:
+    (place / "use.mk").write_text(use.text("make") + "\n")
+    (place / "app.c").write_text(
+        "#include <stdint.h>\n#include <stdio.h>\nint32_t tm_version(void);\n"
+        'int main(void) { printf("%d\\n", tm_version()); }\n'
+    )
+    own = place / use.source.with_stem("own").name
+    own.write_bytes(use.source.read_bytes())
+    (place / "Makefile").write_text("include use.mk\napp: own.o app.o\n")
+    run(program("make"), "app", cwd=place)
+    return place / "app"
+
+
+def build_rust(place: Path, use: Use) -> Path:
+    (place / "src").mkdir()
+    (place / "Cargo.toml").write_text('[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n')
+    (place / "lines.txt").write_text(use.text("rust") + "\n")
+    objects = "".join(f"cargo:rustc-link-arg={file}\n" for file in use.objects)
+    (place / "objects.txt").write_text(objects)
+    (place / "build.rs").write_text(
+        'fn main() { print!("{}{}", include_str!("objects.txt"), include_str!("lines.txt")); }\n'
+    )
+    (place / "src/main.rs").write_text(
+        'extern "C" { fn tm_version() -> i32; }\nfn main() { println!("{}", unsafe { tm_version() }); }\n'
+    )
+    run(program("cargo"), "build", "--offline", "--quiet", cwd=place)
+    return place / "target/debug/app"
+
+
+GO = """package main
+
+/*
+%s
+#include <stdint.h>
+int32_t tm_version(void);
+*/
+import "C"
+import "fmt"
+
+func main() { fmt.Println(C.tm_version()) }
+"""
+
+
+def go_module(place: Path, use: Use, lines: str) -> None:
+    (place / "go.mod").write_text("module app\n\ngo 1.19\n")
+    (place / "main.go").write_text(GO % lines)
+    if use.objects:
+        (place / "shim.cpp").write_bytes(use.source.read_bytes())
+
+
+def go_environment(place: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return {**kept, "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOCACHE": str(place.parent / "go-cache")}
+
+
+def build_go(place: Path, use: Use) -> Path:
+    program("go")
+    go_module(place, use, "")
+    script = f"{use.text('go')}\ngo build -o app ."
+    run("sh", "-c", script, cwd=place, env=go_environment(place))
+    return place / "app"
+
+
+def build_cgo(place: Path, use: Use) -> Path:
+    lines = [line for line in use.text("go").splitlines() if not line.startswith("export ")]
+    if lines[0].startswith("# No"):
+        raise InexpressibleError(lines[0])
+    go_module(place, use, "\n".join(lines))
+    run(program("go"), "build", "-o", "app", ".", cwd=place, env=go_environment(place))
+    return place / "app"
+
+
+def build_d(place: Path, use: Use) -> Path:
+    (place / "app.d").write_text(
+        "import core.stdc.stdio;\nextern(C) int tm_version();\n"
+        'void main() { printf("%d\\n", tm_version()); }\n'
+    )
+    objects = shlex.join(map(str, use.objects))
+    run("sh", "-c", f"{program('ldc2')} -of=app app.d {objects} {use.text('d')}", cwd=place)
+    return place / "app"
+
+
+def build_zig(place: Path, use: Use) -> Path:
+    installed("ziglang")
+    (place / "app.zig").write_text(
+        "extern fn tm_version() c_int;\nextern fn printf(format: [*:0]const u8, ...) c_int;\n"
+        'pub fn main() void { _ = printf("%d\\n", tm_version()); }\n'
+    )
+    zig = f"{shlex.quote(sys.executable)} -m ziglang build-exe"
+    cache = shlex.quote(str(place.parent / "zig-cache"))
+    caches = f"--global-cache-dir {cache} --cache-dir {cache}"
+    objects = shlex.join(map(str, use.objects))
+    run("sh", "-c", f"{zig} {caches} -femit-bin=app app.zig {objects} {use.text('zig')}", cwd=place)
+    return place / "app"
+
+
+def build_fortran(place: Path, use: Use) -> Path:
+    (place / "app.f90").write_text(
+        "program app\n  use iso_c_binding\n  interface\n    function tm_version() bind(c)\n"
+        "      import :: c_int32_t\n      integer(c_int32_t) :: tm_version\n    end function\n  end interface\n"
+        "  print '(i0)', tm_version()\nend program\n"
+    )
+    objects = shlex.join(map(str, use.objects))
+    run("sh", "-c", f"{program('gfortran')} app.f90 {objects} -o app {use.text('fortran')}", cwd=place)
+    return place / "app"
+
+
+OCAML_STUBS = """
+#include <caml/mlvalues.h>
+#ifdef __cplusplus
+extern "C"
+#endif
+value app_version(value unit) { (void)unit; return Val_int(tm_version()); }
+"""
+
+
+def ocaml_sources(place: Path, use: Use) -> str:
+    """The name of the stubs."""
+    stubs = f"stubs{use.source.suffix}"
+    (place / stubs).write_text(use.source.read_text() + OCAML_STUBS)
+    (place / "app.ml").write_text(
+        'external version : unit -> int = "app_version"\nlet () = Printf.printf "%d\\n" (version ())\n'
+    )
+    return stubs
+
+
+def build_ocaml(place: Path, use: Use) -> Path:
+    ocaml_sources(place, use)
+    (place / "dune-project").write_text("(lang dune 2.9)\n")
+    (place / "dune").write_text(f"(executable\n (name app)\n{use.text('ocaml')})\n")
+    run(program("dune"), "build", "--root=.", "--display=quiet", "./app.exe", cwd=place)
+    return place / "_build/default/app.exe"
+
+
+def build_ocamlopt(place: Path, use: Use) -> Path:
+    stubs = ocaml_sources(place, use)
+    options = use.text("ocaml").splitlines()[0].removeprefix("; ocamlopt: ")
+    compiled = use.text("cxx", "compile")
+    where = run(program("ocamlfind"), "ocamlopt", "-where").strip()
+    run("sh", "-c", f"c++ -x {'c' if use.source.suffix == '.c' else 'c++'} -c {stubs} -I{where} {compiled}", cwd=place)
+    run("sh", "-c", f"ocamlfind ocamlopt app.ml stubs.o -o app {options}", cwd=place)
+    return place / "app"
+
+
+def build_haskell(place: Path, use: Use) -> Path:
+    stubs = f"stubs{use.source.suffix}"
+    (place / stubs).write_bytes(use.source.read_bytes())
+    (place / "Main.hs").write_text(
+        "module Main where\nimport Data.Int\n"
+        'foreign import ccall "tm_version" version :: IO Int32\nmain :: IO ()\nmain = version >>= print\n'
+    )
+    fields = "".join(f"  {line}\n" for line in use.text("haskell").splitlines())
+    kind = "c-sources" if use.source.suffix == ".c" else "cxx-sources"
+    (place / "app.cabal").write_text(
+        "cabal-version: 2.2\nname: app\nversion: 0.1\nbuild-type: Simple\n\nexecutable app\n"
+        f"  main-is: Main.hs\n  build-depends: base\n  default-language: Haskell2010\n  {kind}: {stubs}\n{fields}"
+    )
+    home = place.parent / "cabal-home"
+    (home / ".cabal/packages").mkdir(parents=True, exist_ok=True)
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}
+    # The build tool that GHC comes with, and that cabal runs: it needs no index of packages.
+    (place / "Setup.hs").write_text("import Distribution.Simple\nmain :: IO ()\nmain = defaultMain\n")
+    setup = (program("runghc"), "Setup.hs")
+    run(*setup, "configure", "--disable-library-profiling", cwd=place, env=env)
+    run(*setup, "build", cwd=place, env=env)
+    return place / "dist/build/app/app"
+
+
+def build_crystal(place: Path, use: Use) -> Path:
+    (place / "objects.cr").write_text(
+        "".join(f'@[Link(ldflags: "{file}")]\nlib Objects\nend\n' for file in use.objects)
+    )
+    (place / "app.cr").write_text(
+        f'require "./objects"\n{use.text("crystal")}\nlib LibTM\n  fun tm_version : Int32\nend\n'
+        "puts LibTM.tm_version\n"
+    )
+    env = {**os.environ, "CRYSTAL_CACHE_DIR": str(place.parent / "crystal-cache")}
+    run(program("crystal"), "build", "app.cr", "-o", "app", cwd=place, env=env)
+    return place / "app"
+
+
+def build_ada(place: Path, use: Use) -> Path:
+    own = place / use.source.with_stem("own").name
+    own.write_bytes(use.source.read_bytes())
+    (place / "app.adb").write_text(
+        "with Ada.Text_IO; with Interfaces;\nprocedure App is\n"
+        "   function Version return Interfaces.Integer_32 with Import, Convention => C,\n"
+        '     External_Name => "tm_version";\nbegin\n'
+        "   Ada.Text_IO.Put_Line (Interfaces.Integer_32'Image (Version)(2 .. 2));\nend App;\n"
+    )
+    language = "C" if own.suffix == ".c" else "C++"
+    (place / "app.gpr").write_text(
+        f'project App is\n   for Languages use ("Ada", "{language}");\n   for Main use ("app.adb");\n'
+        f"   package Naming is\n      for Body_Suffix (\"{language}\") use \"{own.suffix}\";\n   end Naming;\n"
+        "end App;\n"
+    )
+    run("sh", "-c", f"{program('gprbuild')} -q -P app.gpr {use.text('ada')}", cwd=place)
+    return place / "app"
+
+
+# How a tool builds a program, and which of ODD_NAMES it or its syntax cannot take.
+BUILDERS: dict[str, tuple[Callable[[Path, Use], Path], tuple[str, ...]]] = {
+    "make": (build_make, ()),
+    "rust": (build_rust, ()),
+    "go": (build_go, ()),
+    "cgo": (build_cgo, ()),
+    "d": (build_d, ()),
+    "zig": (build_zig, ()),
+    "fortran": (build_fortran, ()),
+    "ocaml": (build_ocaml, ()),
+    "ocamlopt": (build_ocamlopt, ()),
+    "haskell": (build_haskell, ()),
+    "crystal": (build_crystal, ()),
+    "ada": (build_ada, ()),
+}
+
+
+@pytest.mark.parametrize("what", ["torch", "c"])
+@pytest.mark.parametrize("tool", BUILDERS)
+def test_a_program_is_built_and_runs(uses: Uses, tmp_path: Path, tool: str, what: str) -> None:
+    place = tmp_path / "project"
+    place.mkdir()
+    use = getattr(uses, what)(tmp_path)
+    done = run_clean(BUILDERS[tool][0](place, use))
+    assert (done.returncode, done.stdout) == (0, use.says), done.stderr

@@ -1,0 +1,46 @@
+"""Target `zig`: options of `zig build-exe` and `zig build-lib`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.emit import quoting
+from torchlink.errors import InexpressibleError
+
+if TYPE_CHECKING:
+    from torchlink.plan import CApiPlan, LinkPlan, PlanLibrary
+
+# `-lstdc++` means zig's own libc++ there, whose ABI is another one; a file is what it says.
+RUNTIME = {"stdc++": "-l:libstdc++.so.6"}
+
+
+def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+    """Return a line for a shell.
+
+    zig compiles C++ with its own libc++, so C++ that uses libtorch itself is compiled by another compiler, and its
+    object is linked with these options.
+
+    Raises:
+        InexpressibleError: a path has a tab or a line break, or a flag has no form in zig.
+    """
+    words: list[str] = []
+    if phase != "link":
+        words += [f"-D{name}={value}" for name, value in plan.defines]
+        words += [word for directory in plan.all_include_dirs for word in ("-isystem", str(directory))]
+    if phase != "compile":
+        if plan.runtime_as_rpath:
+            raise InexpressibleError(
+                "zig cannot write the search path that this libtorch needs: it has no --disable-new-dtags.",
+                hint="Use --rpath none and `torchlink run`.",
+            )
+        words += ["-lc", *(f"-L{directory}" for directory in plan.library_dirs)]
+        words += [word for entry in plan.runtime_dirs for word in ("-rpath", entry)]
+        words += [_library(library) for library in plan.libraries]
+        words += [RUNTIME.get(name, f"-l{name}") for name in plan.runtime_libraries]
+    return " ".join(quoting.shell(word) for word in words)
+
+
+def _library(library: PlanLibrary) -> str:
+    if library.file.name not in {f"lib{library.name}.so", f"lib{library.name}.dylib"}:
+        return str(library.file)
+    return f"-needed-l{library.name}" if library.keep else f"-l{library.name}"
