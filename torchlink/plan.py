@@ -120,7 +120,7 @@ class CApiPlan(NamedTuple):
     defines: tuple[tuple[str, str], ...] = ()
     undefines: tuple[str, ...] = ()
     cxx_standard: None = None
-    compiler: None = None
+    compiler: Compiler | None = None  # of the archive
 
     @property
     def all_include_dirs(self) -> tuple[Path, ...]:
@@ -244,6 +244,7 @@ def c_api_plan(
         runtime_libraries=archive_plan.runtime_libraries,
         runtime_as_rpath=archive_plan.runtime_as_rpath,
         linker_dirs=archive_plan.linker_dirs,
+        compiler=archive_plan.compiler,
     )
 
 

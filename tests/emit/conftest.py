@@ -13,6 +13,7 @@ from tests.conftest import made_once
 from torchlink.emit import cxx, emit
 from torchlink.libtorch.inspect import inspect
 from torchlink.plan import CApiPlan, LinkPlan, PlanOptions, c_api_plan, make_plan
+from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
     from torchlink.libtorch.facts import Libtorch
@@ -32,7 +33,10 @@ extern "C" int32_t tm_version() {
   }
 }
 """
-CUDA = '#include <cstdio>\n__attribute__((constructor)) static void registers() { std::puts("cuda"); }\n'
+CUDA = """
+#include <unistd.h>
+__attribute__((constructor)) static void registers() { if (write(1, "cuda\\n", 5) < 0) _exit(1); }
+"""
 
 
 class Use(NamedTuple):
@@ -41,7 +45,7 @@ class Use(NamedTuple):
     plan: LinkPlan | CApiPlan
     objects: tuple[Path, ...]  # to link too
     source: Path  # a C++ or C file with the same, for tools that compile
-    says: str  # what the program prints
+    says: list[str]  # what the program prints, sorted
 
     def text(self, target: str, phase: str = "both") -> str:
         return emit(self.plan, target, phase)
@@ -98,13 +102,13 @@ class Uses(NamedTuple):
         include_dirs = (root / "include", root / "include/torch/csrc/api/include")
         reached = self.libtorch._replace(root=root, library_dir=root / "lib", include_dirs=include_dirs)
         made = self.libtorch.root
-        plan = make_plan(reached, options or PlanOptions())
-        return Use(plan, (made / "shim.o",), made / "shim.cpp", "cuda\n1\n")
+        plan = make_plan(reached, options or PlanOptions(), find_compiler())
+        return Use(plan, (made / "shim.o",), made / "shim.cpp", ["1", "cuda"])
 
     def c(self, place: Path, *names: str, options: PlanOptions | None = None) -> Use:
         source = place / "shim.c"
         source.write_text("#include <torchmodel.h>\nint shim(void) { return tm_version() * TM_VERSION; }\n")
-        return Use(c_api_plan(reach(self.c_api, place, *names), options or PlanOptions()), (), source, "1\n")
+        return Use(c_api_plan(reach(self.c_api, place, *names), options or PlanOptions()), (), source, ["1"])
 
 
 def reach(target: Path, place: Path, *names: str) -> Path:

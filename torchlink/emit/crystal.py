@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
-    """Return a line to put above `lib NAME`; crystal gives its text to a shell. Crystal compiles no header.
+    """Return a line to put above `lib NAME`; crystal gives its text to a shell, that of the last line first.
+
+    Crystal compiles no header, so that step has no flags.
 
     Raises:
         InexpressibleError: a path has a tab or a line break.

@@ -10,8 +10,7 @@ from torchlink.errors import InexpressibleError
 if TYPE_CHECKING:
     from torchlink.plan import CApiPlan, LinkPlan, PlanLibrary
 
-# `-lstdc++` means zig's own libc++ there, whose ABI is another one; a file is what it says.
-RUNTIME = {"stdc++": "-l:libstdc++.so.6"}
+STDCXX = "libstdc++.so.6"
 
 
 def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
@@ -36,7 +35,7 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
         words += ["-lc", *(f"-L{directory}" for directory in plan.library_dirs)]
         words += [word for entry in plan.runtime_dirs for word in ("-rpath", entry)]
         words += [_library(library) for library in plan.libraries]
-        words += [RUNTIME.get(name, f"-l{name}") for name in plan.runtime_libraries]
+        words += [_runtime(plan, name) for name in plan.runtime_libraries]
     return " ".join(quoting.shell(word) for word in words)
 
 
@@ -44,3 +43,12 @@ def _library(library: PlanLibrary) -> str:
     if library.file.name not in {f"lib{library.name}.so", f"lib{library.name}.dylib"}:
         return str(library.file)
     return f"-needed-l{library.name}" if library.keep else f"-l{library.name}"
+
+
+def _runtime(plan: LinkPlan | CApiPlan, name: str) -> str:
+    """Return the file of GNU's C++ runtime: `-lstdc++` would be zig's own libc++, which has another ABI."""
+    if name != "stdc++":
+        return f"-l{name}"
+    from torchlink.toolchain.compiler import runtime_libraries
+
+    return runtime_libraries(plan.compiler).get(STDCXX, STDCXX) if plan.compiler else STDCXX
