@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import installed, program, run_clean
+from tests.conftest import installed, program, run_clean, unmet
 from tests.emit.conftest import Use, run
 from torchlink.errors import InexpressibleError
 
@@ -225,6 +225,127 @@ def build_ada(place: Path, use: Use) -> Path:
     return place / "app"
 
 
+def build_r(place: Path, use: Use) -> Path:
+    """A shared library; the program that is returned loads it in R."""
+    entry = '#include <R.h>\n' if use.source.suffix == ".c" else 'extern "C"\n'
+    (place / f"use{use.source.suffix}").write_text(
+        f"{use.source.read_text()}{entry}void version(int *to) {{ *to = tm_version(); }}\n"
+    )
+    (place / "Makevars").write_text(use.text("r") + "\n")
+    r = program("R")
+    run(r, "CMD", "SHLIB", "-o", "use.so", f"use{use.source.suffix}", cwd=place)
+    return script(place, f"{r} --vanilla --slave -e 'dyn.load(\"use.so\"); cat(.C(\"version\", 0L)[[1]], fill = TRUE)'")
+
+
+def script(place: Path, command: str) -> Path:
+    """A program that runs a command in the project's directory."""
+    app = place / "run.sh"
+    app.write_text(f"#!/bin/sh\nPATH={os.environ['PATH']}\nexport PATH\ncd {shlex.quote(str(place))}\n{command}\n")
+    app.chmod(0o755)
+    return app
+
+
+def build_ruby(place: Path, use: Use) -> Path:
+    begin = 'extern "C" ' if use.objects else ""
+    (place / f"use{use.source.suffix}").write_text(
+        f"{use.source.read_text()}#include <ruby.h>\n"
+        "static VALUE version(VALUE self) { return INT2FIX(tm_version()); }\n"
+        f"{begin}void Init_use(void) {{ rb_define_global_function(\"version\", version, 0); }}\n"
+    )
+    (place / "extconf.rb").write_text(f"require 'mkmf'\n{use.text('ruby')}\ncreate_makefile('use')\n")
+    ruby = program("ruby")
+    run(ruby, "extconf.rb", cwd=place)
+    run(program("make"), cwd=place)
+    return script(place, f"{ruby} -I. -e 'require \"use\"; puts version'")
+
+
+NODE = """
+#include <node_api.h>
+static napi_value version(napi_env env, napi_callback_info info) {
+  napi_value value;
+  (void)info;
+  napi_create_int32(env, tm_version(), &value);
+  return value;
+}
+NAPI_MODULE_INIT() {
+  napi_value function;
+  napi_create_function(env, "version", NAPI_AUTO_LENGTH, version, 0, &function);
+  return function;
+}
+"""
+
+
+def build_node(place: Path, use: Use) -> Path:
+    node = Path(program("node")).resolve()
+    gyp = node.parent.parent / "lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js"
+    if not gyp.is_file():
+        unmet("npm's node-gyp")
+    source = f"use{use.source.suffix}"
+    (place / source).write_text(use.source.read_text() + NODE)
+    (place / "use.gypi").write_text(use.text("node") + "\n")
+    (place / "package.json").write_text('{"name": "use", "version": "1.0.0"}\n')
+    (place / "binding.gyp").write_text(
+        f'{{"targets": [{{"target_name": "use", "sources": ["{source}"], "includes": ["use.gypi"]}}]}}\n'
+    )
+    run(node, gyp, "rebuild", f"--nodedir={node.parent.parent}", "--offline", cwd=place)
+    return script(place, f"{node} -e 'console.log(require(\"./build/Release/use.node\")())'")
+
+
+def build_qmake(place: Path, use: Use) -> Path:
+    """Qt's macros are on; the standard of the project is too low."""
+    checks = f"static_assert(__cplusplus >= 20{use.plan.cxx_standard}00L);\n" if use.plan.cxx_standard else ""
+    (place / "app.cpp").write_text(
+        f"#include <QtGlobal>\n#include <QObject>\n{checks}struct Table {{ int slots; }};\n"
+        '#include <cstdio>\nextern "C" int tm_version();\n'
+        'int main() { Table table{tm_version()}; std::printf("%d\\n", table.slots); }\n'
+        if use.objects
+        else f'extern "C" {{\n{use.source.read_text()}}}\n#include <cstdio>\n'
+        'int main() { std::printf("%d\\n", shim()); }\n'
+    )
+    (place / "use.pri").write_text(use.text("qmake") + "\n")
+    objects = " ".join(map(str, use.objects))
+    (place / "app.pro").write_text(
+        f"QT = core\nCONFIG += c++11\nCONFIG -= app_bundle\nSOURCES = app.cpp\nOBJECTS += {objects}\ninclude(use.pri)\n"
+    )
+    run(program("qmake"), "app.pro", cwd=place)
+    run(program("make"), cwd=place)
+    return place / "app"
+
+
+def build_bazel(place: Path, use: Use) -> Path:
+    text = use.text("bazel")
+    name = use.plan.package
+    declared = [line.removeprefix("# ").removeprefix("#") for line in text.splitlines()]
+    begin = declared.index("new_local_repository(")
+    (place / "WORKSPACE").write_text("\n".join(declared[begin : declared.index(")", begin) + 1]) + "\n")
+    (place / f"{name}.BUILD").write_text(text + "\n")
+    (place / f"app{use.source.suffix}").write_text(
+        f"{use.source.read_text()}#include <stdio.h>\n"
+        'int main() { printf("%d\\n", tm_version()); return 0; }\n'
+    )
+    (place / "BUILD").write_text(
+        f'cc_binary(name = "app", srcs = ["app{use.source.suffix}"], deps = ["@{name}"])\n'
+    )
+    (place / ".bazelrc").write_text(
+        "".join(f"{line.partition(': ')[2]}\n" for line in text.splitlines() if line.startswith("# In .bazelrc"))
+    )
+    root = place.parent / "bazel-root"
+    bazel = (program("bazel"), "--batch", f"--output_user_root={root}")
+    env = {"PATH": os.environ["PATH"], "HOME": str(place.parent), "CC": program("gcc")}
+    run(*bazel, "build", "--spawn_strategy=local", "//:app", cwd=place, env=env)
+    return place / "bazel-bin/app"
+
+
+def build_nvcc(place: Path, use: Use) -> Path:
+    (place / "app.cu").write_text(
+        '#include <cstdio>\nextern "C" int tm_version();\n__global__ void kernel(int *to) { *to = 1; }\n'
+        'int main() { std::printf("%d\\n", tm_version()); }\n'
+    )
+    objects = shlex.join(map(str, use.objects))
+    run("sh", "-c", f"{program('nvcc')} app.cu {objects} -o app {use.text('nvcc')}", cwd=place)
+    return place / "app"
+
+
 # How a tool builds a program, and which of ODD_NAMES it or its syntax cannot take.
 BUILDERS: dict[str, tuple[Callable[[Path, Use], Path], tuple[str, ...]]] = {
     "make": (build_make, ()),
@@ -239,6 +360,12 @@ BUILDERS: dict[str, tuple[Callable[[Path, Use], Path], tuple[str, ...]]] = {
     "haskell": (build_haskell, ()),
     "crystal": (build_crystal, ()),
     "ada": (build_ada, ()),
+    "r": (build_r, ()),
+    "ruby": (build_ruby, ()),
+    "node": (build_node, ()),
+    "qmake": (build_qmake, ()),
+    "bazel": (build_bazel, ()),
+    "nvcc": (build_nvcc, ()),
 }
 
 

@@ -10,7 +10,7 @@ from torchlink.errors import InexpressibleError
 if TYPE_CHECKING:
     from torchlink.plan import CApiPlan, LinkPlan, PlanLibrary
 
-STDCXX = "libstdc++.so.6"
+GNU_RUNTIME = ("libstdc++.so.6", "libgcc_s.so.1")
 
 
 def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
@@ -35,7 +35,7 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
         words += ["-lc", *(f"-L{directory}" for directory in plan.library_dirs)]
         words += [word for entry in plan.runtime_dirs for word in ("-rpath", entry)]
         words += [_library(library) for library in plan.libraries]
-        words += [_runtime(plan, name) for name in plan.runtime_libraries]
+        words += [word for name in plan.runtime_libraries for word in _runtime(plan, name)]
     return " ".join(quoting.shell(word) for word in words)
 
 
@@ -45,10 +45,10 @@ def _library(library: PlanLibrary) -> str:
     return f"-needed-l{library.name}" if library.keep else f"-l{library.name}"
 
 
-def _runtime(plan: LinkPlan | CApiPlan, name: str) -> str:
-    """Return the file of GNU's C++ runtime: `-lstdc++` would be zig's own libc++, which has another ABI."""
+def _runtime(plan: LinkPlan | CApiPlan, name: str) -> list[str]:
+    """Return the files of GNU's C++ runtime: `-lstdc++` would be zig's own libc++, which has another ABI."""
     if name != "stdc++":
-        return f"-l{name}"
-    from torchlink.toolchain.compiler import runtime_libraries
+        return [f"-l{name}"]
+    from torchlink.toolchain.compiler import library_of
 
-    return runtime_libraries(plan.compiler).get(STDCXX, STDCXX) if plan.compiler else STDCXX
+    return [(plan.compiler and library_of(plan.compiler, file)) or file for file in GNU_RUNTIME]

@@ -1,0 +1,61 @@
+"""Target `nvcc`: flags for CUDA's compiler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlink.emit import cxx, quoting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torchlink.plan import CApiPlan, LinkPlan
+
+UNSAFE = r"[,\"\\$`]"
+WHERE = "on nvcc's command line: it splits at commas, and a shell reads quotes, backslashes and dollar signs again"
+
+
+def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+    """Return a line for a shell; the architectures are those of $TORCH_CUDA_ARCH_LIST, else libtorch's own.
+
+    Raises:
+        InexpressibleError: nvcc would change a path.
+        UsageError: $TORCH_CUDA_ARCH_LIST has an unknown architecture.
+    """
+    words: list[str] = []
+    if phase != "link":
+        words += [*_architectures(plan), *_compile(plan)]
+    if phase != "compile":
+        words += _link(plan)
+    return " ".join(quoting.shell(word) for word in words)
+
+
+def _architectures(plan: LinkPlan | CApiPlan) -> tuple[str, ...]:
+    from torchlink.plan import LinkPlan as OfLibtorch
+    from torchlink.toolchain.cuda_architectures import architectures
+
+    return architectures(plan.libtorch if isinstance(plan, OfLibtorch) else None)
+
+
+def _compile(plan: LinkPlan | CApiPlan) -> Iterator[str]:
+    if not plan.is_c:
+        yield "--expt-relaxed-constexpr"  # the headers call constexpr functions in device code
+    flags = iter(cxx.flags(plan, "compile"))
+    for flag in flags:
+        quoting.expressible(flag, UNSAFE, WHERE)
+        yield from ("-Xcompiler", f"-idirafter,{_directory(next(flags))}") if flag == "-idirafter" else (flag,)
+
+
+def _directory(text: str) -> str:
+    return quoting.expressible(text, rf"\s|{UNSAFE}", WHERE)
+
+
+def _link(plan: LinkPlan | CApiPlan) -> Iterator[str]:
+    for flag in cxx.flags(plan, "link"):
+        if flag.startswith("-Wl,"):
+            words = flag.split(",")[1:]
+            for word in words:
+                _directory(word) if word.startswith("/") else quoting.expressible(word, r'["\\`]', WHERE)
+            yield from ("-Xlinker", ",".join(words))
+        else:
+            yield quoting.expressible(flag, UNSAFE, WHERE)
