@@ -312,6 +312,19 @@ def build_qmake(place: Path, use: Use) -> Path:
     return place / "app"
 
 
+# What bazel 4 would download, of which Debian's package is for a newer one: the rules that are built into it, by name.
+RULES_CC = "".join(
+    f"{name} = native.{name}\n"
+    for name in (
+        "cc_binary",
+        "cc_import",
+        "cc_library",
+        "cc_toolchain",
+        "cc_toolchain_suite",
+    )
+)
+
+
 def build_bazel(place: Path, use: Use) -> Path:
     text = use.text("bazel")
     name = use.plan.package
@@ -332,7 +345,13 @@ def build_bazel(place: Path, use: Use) -> Path:
     root = place.parent / "bazel-root"
     bazel = (program("bazel"), "--batch", f"--output_user_root={root}")
     env = {"PATH": os.environ["PATH"], "HOME": str(place.parent), "CC": program("gcc")}
-    run(*bazel, "build", "--spawn_strategy=local", "//:app", cwd=place, env=env)
+    rules = place.parent / "rules_cc"
+    (rules / "cc").mkdir(parents=True)
+    (rules / "WORKSPACE").touch()
+    (rules / "cc/BUILD").touch()
+    (rules / "cc/defs.bzl").write_text(RULES_CC)
+    offline = [f"--override_repository=rules_cc={rules}", "--distdir=/usr/share/bazel"]
+    run(*bazel, "build", "--spawn_strategy=local", *offline, "//:app", cwd=place, env=env)
     return place / "bazel-bin/app"
 
 
