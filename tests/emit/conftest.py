@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -16,6 +15,8 @@ from torchlink.plan import CApiPlan, LinkPlan, PlanOptions, c_api_plan, make_pla
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torchlink.libtorch.facts import Libtorch
 
 # The C API's first function, from libtorch itself: an exported function of libtorch, by a name that says the C++ ABI.

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import installed, program, run_clean, unmet
 from tests.emit.conftest import Use, run
 from torchlink.errors import InexpressibleError
+from torchlink.plan import PlanOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.compile
 
+# What a tool's syntax cannot express.
+REFUSED: dict[str, tuple[str, ...]] = {}
 ODD_NAMES = (
     "with space", "com,ma", "dol$lar", "sq'uote", 'dq"uote', "ha#sh", "back\\slash", "tick`x", "per%cent%{x}",
     "(paren)", "semi;colon", "#{x}", "$(id)", "ünïcödé", "two  spaces", "@at", "a=b", "<lt>", "$$", "<(x)",
@@ -166,7 +169,12 @@ def build_ocamlopt(place: Path, use: Use) -> Path:
     options = use.text("ocaml").splitlines()[0].removeprefix("; ocamlopt: ")
     compiled = use.text("cxx", "compile")
     where = run(program("ocamlfind"), "ocamlopt", "-where").strip()
-    run("sh", "-c", f"c++ -x {'c' if use.source.suffix == '.c' else 'c++'} -c {stubs} -I{where} {compiled}", cwd=place)
+    run(
+        "sh",
+        "-c",
+        f"c++ -x {'c' if use.source.suffix == '.c' else 'c++'} -c {stubs} -I{where} {compiled}",
+        cwd=place,
+    )
     run("sh", "-c", f"ocamlfind ocamlopt app.ml stubs.o -o app {options}", cwd=place)
     return place / "app"
 
@@ -198,8 +206,7 @@ def build_haskell(place: Path, use: Use) -> Path:
 def build_crystal(place: Path, use: Use) -> Path:
     objects = "".join(f'@[Link(ldflags: "{file}")]\n' for file in use.objects)
     (place / "app.cr").write_text(
-        f'{use.text("crystal")}\n{objects}lib LibTM\n  fun tm_version : Int32\nend\n'
-        "puts LibTM.tm_version\n"
+        f"{use.text('crystal')}\n{objects}lib LibTM\n  fun tm_version : Int32\nend\nputs LibTM.tm_version\n"
     )
     env = {**os.environ, "CRYSTAL_CACHE_DIR": str(place.parent / "crystal-cache")}
     run(program("crystal"), "build", "app.cr", "-o", "app", cwd=place, env=env)
@@ -218,7 +225,7 @@ def build_ada(place: Path, use: Use) -> Path:
     language = "C" if own.suffix == ".c" else "C++"
     (place / "app.gpr").write_text(
         f'project App is\n   for Languages use ("Ada", "{language}");\n   for Main use ("app.adb");\n'
-        f"   package Naming is\n      for Body_Suffix (\"{language}\") use \"{own.suffix}\";\n   end Naming;\n"
+        f'   package Naming is\n      for Body_Suffix ("{language}") use "{own.suffix}";\n   end Naming;\n'
         "end App;\n"
     )
     run("sh", "-c", f"{program('gprbuild')} -q -P app.gpr {use.text('ada')}", cwd=place)
@@ -227,20 +234,24 @@ def build_ada(place: Path, use: Use) -> Path:
 
 def build_r(place: Path, use: Use) -> Path:
     """A shared library; the program that is returned loads it in R."""
-    entry = '#include <R.h>\n' if use.source.suffix == ".c" else 'extern "C"\n'
+    entry = "#include <R.h>\n" if use.source.suffix == ".c" else 'extern "C"\n'
     (place / f"use{use.source.suffix}").write_text(
         f"{use.source.read_text()}{entry}void version(int *to) {{ *to = tm_version(); }}\n"
     )
     (place / "Makevars").write_text(use.text("r") + "\n")
     r = program("R")
     run(r, "CMD", "SHLIB", "-o", "use.so", f"use{use.source.suffix}", cwd=place)
-    return script(place, f"{r} --vanilla --slave -e 'dyn.load(\"use.so\"); cat(.C(\"version\", 0L)[[1]], fill = TRUE)'")
+    return script(
+        place, f'{r} --vanilla --slave -e \'dyn.load("use.so"); cat(.C("version", 0L)[[1]], fill = TRUE)\''
+    )
 
 
 def script(place: Path, command: str) -> Path:
     """A program that runs a command in the project's directory."""
     app = place / "run.sh"
-    app.write_text(f"#!/bin/sh\nPATH={os.environ['PATH']}\nexport PATH\ncd {shlex.quote(str(place))}\n{command}\n")
+    app.write_text(
+        f"#!/bin/sh\nPATH={os.environ['PATH']}\nexport PATH\ncd {shlex.quote(str(place))}\n{command}\n"
+    )
     app.chmod(0o755)
     return app
 
@@ -250,7 +261,7 @@ def build_ruby(place: Path, use: Use) -> Path:
     (place / f"use{use.source.suffix}").write_text(
         f"{use.source.read_text()}#include <ruby.h>\n"
         "static VALUE version(VALUE self) { return INT2FIX(tm_version()); }\n"
-        f"{begin}void Init_use(void) {{ rb_define_global_function(\"version\", version, 0); }}\n"
+        f'{begin}void Init_use(void) {{ rb_define_global_function("version", version, 0); }}\n'
     )
     (place / "extconf.rb").write_text(f"require 'mkmf'\n{use.text('ruby')}\ncreate_makefile('use')\n")
     ruby = program("ruby")
@@ -340,7 +351,9 @@ def build_bazel(place: Path, use: Use) -> Path:
         f'cc_binary(name = "app", srcs = ["app{use.source.suffix}"], deps = ["@{name}"])\n'
     )
     (place / ".bazelrc").write_text(
-        "".join(f"{line.partition(': ')[2]}\n" for line in text.splitlines() if line.startswith("# In .bazelrc"))
+        "".join(
+            f"{line.partition(': ')[2]}\n" for line in text.splitlines() if line.startswith("# In .bazelrc")
+        )
     )
     root = place.parent / "bazel-root"
     bazel = (program("bazel"), "--batch", f"--output_user_root={root}")
@@ -350,7 +363,8 @@ def build_bazel(place: Path, use: Use) -> Path:
     (rules / "WORKSPACE").touch()
     (rules / "cc/BUILD").touch()
     (rules / "cc/defs.bzl").write_text(RULES_CC)
-    offline = [f"--override_repository=rules_cc={rules}", "--distdir=/usr/share/bazel"]
+    java = "/usr/share/bazel/rules/java"
+    offline = [f"--override_repository=rules_cc={rules}", f"--override_repository=rules_java={java}"]
     run(*bazel, "build", "--spawn_strategy=local", *offline, "//:app", cwd=place, env=env)
     return place / "bazel-bin/app"
 
@@ -365,34 +379,79 @@ def build_nvcc(place: Path, use: Use) -> Path:
     return place / "app"
 
 
-# How a tool builds a program, and which of ODD_NAMES it or its syntax cannot take.
-BUILDERS: dict[str, tuple[Callable[[Path, Use], Path], tuple[str, ...]]] = {
-    "make": (build_make, ()),
-    "rust": (build_rust, ()),
-    "go": (build_go, ()),
-    "cgo": (build_cgo, ()),
-    "d": (build_d, ()),
-    "zig": (build_zig, ()),
-    "fortran": (build_fortran, ()),
-    "ocaml": (build_ocaml, ()),
-    "ocamlopt": (build_ocamlopt, ()),
-    "haskell": (build_haskell, ()),
-    "crystal": (build_crystal, ()),
-    "ada": (build_ada, ()),
-    "r": (build_r, ()),
-    "ruby": (build_ruby, ()),
-    "node": (build_node, ()),
-    "qmake": (build_qmake, ()),
-    "bazel": (build_bazel, ()),
-    "nvcc": (build_nvcc, ()),
+BUILDERS: dict[str, Callable[[Path, Use], Path]] = {
+    "make": build_make,
+    "rust": build_rust,
+    "go": build_go,
+    "cgo": build_cgo,
+    "d": build_d,
+    "zig": build_zig,
+    "fortran": build_fortran,
+    "ocaml": build_ocaml,
+    "ocamlopt": build_ocamlopt,
+    "haskell": build_haskell,
+    "crystal": build_crystal,
+    "ada": build_ada,
+    "r": build_r,
+    "ruby": build_ruby,
+    "node": build_node,
+    "qmake": build_qmake,
+    "bazel": build_bazel,
+    "nvcc": build_nvcc,
 }
 
 
-@pytest.mark.parametrize("what", ["torch", "c"])
-@pytest.mark.parametrize("tool", BUILDERS)
-def test_a_program_is_built_and_runs(uses: Uses, tmp_path: Path, tool: str, what: str) -> None:
-    place = tmp_path / "project"
-    place.mkdir()
-    use = getattr(uses, what)(tmp_path)
-    done = run_clean(BUILDERS[tool][0](place, use))
+def runs(app: Path, use: Use) -> None:
+    done = run_clean(app)
     assert (done.returncode, sorted(done.stdout.split())) == (0, use.says), done.stderr
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    directory = tmp_path / "project"
+    directory.mkdir()
+    return directory
+
+
+@pytest.mark.parametrize("tool", BUILDERS)
+def test_a_program_links_libtorch_and_keeps_required_libraries(
+    uses: Uses, tmp_path: Path, project: Path, tool: str
+) -> None:
+    use = uses.torch(tmp_path)
+    runs(BUILDERS[tool](project, use), use)
+
+
+@pytest.mark.parametrize("tool", BUILDERS)
+def test_a_program_links_the_c_api_in_a_directory_with_a_difficult_name(
+    uses: Uses, tmp_path: Path, project: Path, tool: str
+) -> None:
+    """Each name works in each tool, or is refused; those that work do so together."""
+    target = {"cgo": "go", "ocamlopt": "ocaml"}.get(tool, tool)
+    expressible = []
+    for number, name in enumerate(ODD_NAMES):
+        place = tmp_path / str(number)
+        place.mkdir()
+        try:
+            text = uses.c(place, name).text(target)
+        except InexpressibleError:
+            continue
+        if tool != "cgo" or "# No #cgo lines" not in text:
+            expressible.append(name)
+    assert set(ODD_NAMES) - set(expressible) == set(REFUSED.get(tool, ()))
+    together = [name for name in expressible if tool != "go" or name != "sq'uote"]  # refused next to a space
+    use = uses.c(tmp_path, *together)
+    runs(BUILDERS[tool](project, use), use)
+
+
+@pytest.mark.parametrize("tool", [tool for tool in BUILDERS if tool not in {"bazel", "cgo", "ocamlopt"}])
+def test_a_program_finds_the_c_api_next_to_itself(
+    uses: Uses, tmp_path: Path, project: Path, tool: str
+) -> None:
+    use = uses.c(tmp_path, options=PlanOptions(rpath="origin=beside"))
+    app = BUILDERS[tool](project, use)
+    if tool != "ada":  # gprbuild adds the directories of -L to the search path
+        assert run_clean(app).returncode != 0
+    for directory in (app.parent, project / "build/Release"):
+        if directory.is_dir():
+            (directory / "beside").symlink_to(uses.c_api)
+    runs(app, use)

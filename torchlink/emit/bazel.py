@@ -9,11 +9,12 @@ from torchlink.emit import cxx, quoting
 from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from torchlink.plan import CApiPlan, LinkPlan
 
+RULES = "@bazel_tools//tools/build_defs/repo:local.bzl"
 UNSAFE = r"[\x00-\x1f\x7f\ud800-\udfff]"
 
 
@@ -42,7 +43,7 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
         "#",
         "# In MODULE.bazel the same, after:",
         "#",
-        '# new_local_repository = use_repo_rule("@bazel_tools//tools/build_defs/repo:local.bzl", "new_local_repository")',
+        f'# new_local_repository = use_repo_rule("{RULES}", "new_local_repository")',
         "#",
         f'# Then: deps = ["@{name}"]',
         *((f"# In .bazelrc: build --cxxopt=-std=c++{plan.cxx_standard}",) if plan.cxx_standard else ()),
@@ -74,8 +75,10 @@ def _headers(place: str) -> str:
 
 
 def _list(values: Iterable[str]) -> str:
-    texts: Sequence[str] = list(map(_string, values))
-    return f"[{', '.join(texts)}]" if len(texts) < 2 else "\n        ".join(("[", *(f"{text}," for text in texts))) + "\n    ]"
+    texts = [_string(value) for value in values]
+    if len(texts) < 2:
+        return f"[{', '.join(texts)}]"
+    return "\n        ".join(("[", *(f"{text}," for text in texts))) + "\n    ]"
 
 
 def _linkopt(flag: str) -> str:

@@ -8,13 +8,15 @@ from torchlink.emit import cmake_syntax as syntax
 from torchlink.emit.quoting import comment
 
 if TYPE_CHECKING:
-    from torchlink.plan import LinkPlan
+    from torchlink.plan import CApiPlan, LinkPlan
+
+    Plan = LinkPlan | CApiPlan
 
 TARGET = "torchlink::torch"
 
 
-def emit(plan: LinkPlan, phase: str = "both") -> str:
-    """Return CMake text (3.13 and newer) that defines `torchlink::torch`.
+def emit(plan: Plan, phase: str = "both") -> str:
+    """Return CMake text (3.13 and newer) that defines `torchlink::torch`, or `torchlink::torchmodel` for the C API.
 
     Raises:
         InexpressibleError: CMake cannot pass on a path of the plan.
@@ -23,13 +25,14 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
         **(_compile_properties(plan) if phase != "link" else {}),
         **(_link_properties(plan) if phase != "compile" else {}),
     }
+    target = f"torchlink::{plan.package}"
     lines = [
-        f"# libtorch {comment(plan.libtorch.version or 'of unknown version')}",
-        f"# Then: target_link_libraries(app PRIVATE {TARGET})",
+        f"# {_described(plan)}",
+        f"# Then: target_link_libraries(app PRIVATE {target})",
         *(_search_path(plan) if phase != "compile" else ()),
-        f"if(NOT TARGET {TARGET})",
-        f"  add_library({TARGET} INTERFACE IMPORTED)",
-        f"  set_target_properties({TARGET} PROPERTIES",
+        f"if(NOT TARGET {target})",
+        f"  add_library({target} INTERFACE IMPORTED)",
+        f"  set_target_properties({target} PROPERTIES",
         *(f"    {name} {value}" for name, value in properties.items()),
         "  )",
         "endif()",
@@ -37,8 +40,18 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
     return "\n".join(lines)
 
 
-def _compile_properties(plan: LinkPlan) -> dict[str, str]:
-    properties = {"INTERFACE_COMPILE_FEATURES": syntax.quote(f"cxx_std_{plan.cxx_standard}")}
+def _described(plan: Plan) -> str:
+    from torchlink.plan import LinkPlan as OfLibtorch
+
+    if not isinstance(plan, OfLibtorch):
+        return f"The C API of torchlink, version {plan.version}"
+    return f"libtorch {comment(plan.libtorch.version or 'of unknown version')}"
+
+
+def _compile_properties(plan: Plan) -> dict[str, str]:
+    properties = {}
+    if plan.cxx_standard:
+        properties["INTERFACE_COMPILE_FEATURES"] = syntax.quote(f"cxx_std_{plan.cxx_standard}")
     defines = [f"{name}={value}" for name, value in plan.defines]
     options = []
     if plan.undefines:  # -U must come first, and CMake puts definitions before all options
@@ -58,23 +71,24 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
     return properties
 
 
-def include_after(plan: LinkPlan) -> str:
+def include_after(plan: Plan) -> str:
     """Return the compile options that put the include directories after the compiler's own."""
     directories = (syntax.path(directory).replace('"', '\\"') for directory in plan.all_include_dirs)
     return ";".join(f'SHELL:-idirafter "{directory}"' for directory in directories)
 
 
-def _link_properties(plan: LinkPlan) -> dict[str, str]:
+def _link_properties(plan: Plan) -> dict[str, str]:
     libraries = [library for library in plan.libraries if not library.keep]
     if plan.options.rpath == "absolute" or plan.platform == "windows":
         items = [syntax.path(library.file) for library in libraries]
     else:  # CMake adds the directory of a library that it recognises to the program's search path
         items = [syntax.unlisted(library) for library in libraries]
-    items = [*kept_items(plan), *items, *search_items(plan)]
+    runtime = [f"-l{name}" for name in plan.runtime_libraries] if plan.is_c else []
+    items = [*kept_items(plan), *items, *runtime, *search_items(plan)]
     return {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
 
 
-def kept_items(plan: LinkPlan) -> list[str]:
+def kept_items(plan: Plan) -> list[str]:
     """Return the required libraries as items for `target_link_libraries`."""
     if plan.platform == "linux":
         return [syntax.kept(library) for library in plan.libraries if library.keep]
@@ -83,19 +97,19 @@ def kept_items(plan: LinkPlan) -> list[str]:
     return [*files, *(f"-INCLUDE:{library.symbol}" for library in plan.libraries if library.symbol)]
 
 
-def search_items(plan: LinkPlan) -> list[str]:
+def search_items(plan: Plan) -> list[str]:
     """Return the search path entries that CMake does not add itself, as items for `target_link_libraries`."""
     if plan.options.rpath != "absolute":
         companions: list[str] = []
     else:
-        own = {str(plan.libtorch.library_dir)}
+        own = set(map(str, plan.library_dirs))
         companions = [entry for entry in plan.runtime_dirs if entry not in own]
     items = [syntax.linker_flag("-rpath", entry) for entry in companions]
     items += [syntax.linker_flag("-rpath-link", str(directory)) for directory in plan.linker_dirs]
     return ["-Wl,--disable-new-dtags", *items] if plan.runtime_as_rpath else items
 
 
-def _search_path(plan: LinkPlan) -> list[str]:
+def _search_path(plan: Plan) -> list[str]:
     """Return lines that set the run-time search path of the targets defined after them."""
     if plan.platform == "windows":
         return []

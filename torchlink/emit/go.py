@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torchlink.plan import CApiPlan, LinkPlan
 
 DEFAULT = ("-g", "-O2")  # of $CGO_CFLAGS and $CGO_CXXFLAGS; setting them replaces it
+WHERE = "in cgo's variables, which have no escapes: it has quotes, a backslash or a line break"
 # The characters that `go build` accepts in a #cgo line, and -Wl, options of the linker that it does not.
 CGO_SAFE = re.compile(r"[-+.,/0-9=A-Za-z_:$@%! ~^\u0080-\uffff]+")
 KEEP = ("-Wl,--push-state,--no-as-needed,", ",--pop-state")
@@ -27,7 +28,7 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
     Where `#cgo` lines cannot express a path or a flag, a comment there says so: go checks them, but not the variables.
 
     Raises:
-        InexpressibleError: a path has a space and both kinds of quotes, or a line break.
+        InexpressibleError: a path has a double quote, a backslash, a line break, or a space and a single quote.
     """
     steps: list[tuple[str, tuple[str, ...]]] = []
     if phase != "link":
@@ -48,16 +49,11 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
 
 def _word(flag: str) -> str:
     """Quote for cgo's variables: there are no escapes, and a quote counts only at the beginning of a word."""
-    quoting.expressible(flag, r"[\n\r]", "in cgo's variables: it has a line break")
-    if not re.search(r"\s", flag) and flag[0] not in "'\"":
+    quoting.expressible(flag, r'[\n\r"\\]', WHERE)
+    if not re.search(r"\s", flag):
         return flag
-    for quote in "'\"":
-        if quote not in flag:
-            return f"{quote}{flag}{quote}"
-    raise InexpressibleError(
-        f"{flag} cannot be written in cgo's variables: it has a space and both kinds of quotes.",
-        hint="Reach it through a path without them.",
-    )
+    quoting.expressible(flag, "'", WHERE)
+    return f"'{flag}'"
 
 
 def _cgo(flags: tuple[str, ...]) -> str:

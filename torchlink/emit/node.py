@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from torchlink.plan import CApiPlan, LinkPlan
 
 # What node's common.gypi sets and libtorch's headers do not compile with.
-NODES_OWN = ("-fno-rtti", "-fno-exceptions", *(f"-std=gnu++{year}" for year in ("14", "1y", "17", "1z", "20")))
+NODES_OWN = (
+    "-fno-rtti",
+    "-fno-exceptions",
+    *(f"-std=gnu++{year}" for year in ("14", "1y", "17", "1z", "20")),
+)
 # gyp expands `<(…)` and its like, merges repeated flags, and quotes a double quote once more.
 UNSAFE = r"[<>^][|!@(]|[\"\x00-\x1f\x7f\ud800-\udfff]|^-Xlinker$"
 WHERE = "in a .gyp file: gyp expands or merges a comma, a double quote, `<(` and its like"

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from torchlink.plan import CApiPlan, LinkPlan
 
-UNSAFE = r"[,\"\\$`]"
-WHERE = "on nvcc's command line: it splits at commas, and a shell reads quotes, backslashes and dollar signs again"
+UNSAFE = r"[^\w+./=:@%~-]"
+WHERE = "on nvcc's command line: nvcc splits at commas and gives its commands to a shell without quotes"
 
 
 def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
@@ -42,20 +42,23 @@ def _compile(plan: LinkPlan | CApiPlan) -> Iterator[str]:
         yield "--expt-relaxed-constexpr"  # the headers call constexpr functions in device code
     flags = iter(cxx.flags(plan, "compile"))
     for flag in flags:
-        quoting.expressible(flag, UNSAFE, WHERE)
-        yield from ("-Xcompiler", f"-idirafter,{_directory(next(flags))}") if flag == "-idirafter" else (flag,)
-
-
-def _directory(text: str) -> str:
-    return quoting.expressible(text, rf"\s|{UNSAFE}", WHERE)
+        if flag == "-idirafter":
+            yield from ("-Xcompiler", f"-idirafter,{_checked(next(flags))}")
+        else:
+            yield _checked(flag)
 
 
 def _link(plan: LinkPlan | CApiPlan) -> Iterator[str]:
     for flag in cxx.flags(plan, "link"):
         if flag.startswith("-Wl,"):
             words = flag.split(",")[1:]
-            for word in words:
-                _directory(word) if word.startswith("/") else quoting.expressible(word, r'["\\`]', WHERE)
-            yield from ("-Xlinker", ",".join(words))
+            yield from ("-Xlinker", ",".join(_checked(word) for word in words))
         else:
-            yield quoting.expressible(flag, UNSAFE, WHERE)
+            yield _checked(flag)
+
+
+def _checked(word: str) -> str:
+    """Return a word for nvcc; of the loader's variables, `$ORIGIN` is written by torchlink itself."""
+    variable = "$ORIGIN" if word.startswith("$ORIGIN") else ""
+    quoting.expressible(word[len(variable) :], UNSAFE, WHERE)
+    return word

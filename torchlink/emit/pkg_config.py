@@ -10,8 +10,9 @@ from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-    from torchlink.plan import LinkPlan
+    from torchlink.plan import CApiPlan, LinkPlan
 
 # pkg-config puts a backslash before most special characters, which the shell keeps in $(pkg-config …), but not before
 # `$` and `(`, which `eval` would expand; xargs only removes the backslashes.
@@ -31,20 +32,19 @@ LEFT_OUT = (
 )
 
 
-def emit(plan: LinkPlan, phase: str = "both") -> str:
-    """Return the text of a `torch.pc`; `phase` leaves the other step's field empty.
+def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+    """Return the text of a `torch.pc` or, of the C API, a `torchmodel.pc`; `phase` leaves the other step's field empty.
 
     Raises:
         InexpressibleError: a path has a line break, a comma in a linker argument, or a space after `-idirafter`.
     """
+    from torchlink.plan import LinkPlan as OfLibtorch
+
+    if not isinstance(plan, OfLibtorch):
+        return _c_api(plan, phase)
     compile_flags = () if phase == "link" else _compile_flags(plan)
     linking = () if phase == "compile" else link_flags(plan)
-    if "-Xlinker" in linking:
-        raise InexpressibleError(
-            f"{plan.libtorch.library_dir} cannot be written in a .pc file: pkg-config merges the repeated "
-            "-Xlinker that a path with a comma needs.",
-            hint="Reach libtorch through a path without commas, or use --rpath none.",
-        )
+    _check_commas(linking, plan.libtorch.library_dir)
     special = any(quoting.pkg_config(flag) != flag for flag in (*compile_flags, *linking))
     needed = plan.libtorch.cxx_standard_required
     silent = plan.shared_standard is None and phase != "link"
@@ -61,6 +61,29 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
             *((LEFT_OUT.format(needed=needed),) if silent else ()),
         )
     )
+
+
+def _c_api(plan: CApiPlan, phase: str) -> str:
+    """Return the text of a .pc file for the C API."""
+    place = plan.include_dirs[0]
+    linking = () if phase == "compile" else cxx.flags(plan, "link")
+    _check_commas(linking, place)
+    return "\n".join((
+        f"Name: {plan.package}",
+        "Description: a C API over libtorch, written by torchlink",
+        f"Version: {plan.version}",
+        f"Cflags: {'' if phase == 'link' else field([f'-I{place}'])}",
+        f"Libs: {field(linking)}",
+    ))  # fmt: skip
+
+
+def _check_commas(linking: tuple[str, ...], place: Path) -> None:
+    if "-Xlinker" in linking:
+        raise InexpressibleError(
+            f"{place} cannot be written in a .pc file: pkg-config merges the repeated "
+            "-Xlinker that a path with a comma needs.",
+            hint="Reach libtorch through a path without commas, or use --rpath none.",
+        )
 
 
 def _version(version: str | None) -> str:

@@ -20,8 +20,8 @@ WHERE = "in a .pri file: it has a quote or a control character"
 def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
     """Return assignments to qmake's variables.
 
-    `QT_NO_KEYWORDS`, because Qt's macros `slots`, `signals` and `emit` break libtorch's headers. qmake appends a standard
-    of its own to the flags, so those that are too low are replaced in its variables.
+    `QT_NO_KEYWORDS`, because Qt's macros `slots`, `signals` and `emit` break libtorch's headers. qmake appends a
+    standard of its own to the flags, so those that are too low are replaced in its variables.
 
     Raises:
         InexpressibleError: a path cannot be written in a .pri file.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
-    """Return R's own variables; its `CXX_STD` sets the standard, so that `R CMD check` finds no flag that is not portable.
+    """Return R's own variables; `CXX_STD` sets the standard, because `R CMD check` complains of a flag that does.
 
     Raises:
         InexpressibleError: a path cannot be written in a Makefile.

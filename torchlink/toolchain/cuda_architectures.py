@@ -1,8 +1,8 @@
 """For which GPU architectures nvcc compiles: those that the user names, else those of libtorch's own kernels.
 
-The format of .nv_fatbin is not documented; this was found by compiling with `-gencode`. It is a sequence of containers: a
-header of 16 bytes (magic, version, its size, bytes that follow) and entries, each with a header that has its kind, its
-own size, the bytes that follow, and the architecture.
+The format of .nv_fatbin is not documented; this was found by compiling with `-gencode`. It is a sequence of containers:
+a header of 16 bytes (magic, version, its size, bytes that follow) and entries, each with a header that has its kind,
+its own size, the bytes that follow, and the architecture.
 """
 
 from __future__ import annotations
@@ -129,6 +129,6 @@ def _sections(image: Image) -> Iterator[tuple[int, int]]:
         if position + shape.size > image.data.size:
             return
         _, kind, _, _, start, size, *_ = image.data.unpack(shape, position)
-        if kind == PROGBITS and CONTAINER.size <= size and start + size <= image.data.size:
-            if image.data.unpack(CONTAINER, start)[0] == MAGIC:
-                yield start, size
+        inside = CONTAINER.size <= size and start + size <= image.data.size
+        if kind == PROGBITS and inside and image.data.unpack(CONTAINER, start)[0] == MAGIC:
+            yield start, size
