@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.compile
 
 # What a tool's syntax cannot express.
-REFUSED: dict[str, tuple[str, ...]] = {}
+REFUSED: dict[str, tuple[str, ...]] = {
+    "go": ('dq"uote', "back\\slash"),
+    "node": ("com,ma", "sq'uote", 'dq"uote', "<(x)"),
+}
 ODD_NAMES = (
     "with space", "com,ma", "dol$lar", "sq'uote", 'dq"uote', "ha#sh", "back\\slash", "tick`x", "per%cent%{x}",
     "(paren)", "semi;colon", "#{x}", "$(id)", "ünïcödé", "two  spaces", "@at", "a=b", "<lt>", "$$", "<(x)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from torchlink.errors import UsageError
+from torchlink.errors import InexpressibleError, UsageError
 
 if TYPE_CHECKING:
     from torchlink.plan import CApiPlan, LinkPlan
@@ -37,6 +37,8 @@ TARGETS = {
     "bazel": "bazel",
     "nvcc": "nvcc",
 }
+# Those that know Microsoft's compiler and linker.
+FOR_WINDOWS = ("cxx", "cmake", "nim", "pkg-config", "json", "rust")
 PHASES = ("both", "compile", "link")
 
 
@@ -49,13 +51,17 @@ def emit(plan: LinkPlan | CApiPlan, target: str, phase: str = "both") -> str:
         phase: "both", or only what a compile or a link step needs.
 
     Raises:
-        InexpressibleError: a path of the plan cannot be written in this syntax.
+        InexpressibleError: a path of the plan, or the platform, cannot be written in this syntax.
         UsageError: no such target or phase.
     """
     if target not in TARGETS or phase not in PHASES:
         raise UsageError(
             f"No such target or phase: {target!r}, {phase!r}.",
             hint=f"Targets: {', '.join(TARGETS)}; phases: {', '.join(PHASES)}.",
+        )
+    if plan.platform == "windows" and target not in FOR_WINDOWS:
+        raise InexpressibleError(
+            f"{target} has no flags for a libtorch for Windows.", hint=f"Use --{' or --'.join(FOR_WINDOWS)}."
         )
     text: str = importlib.import_module(f"torchlink.emit.{TARGETS[target]}").emit(plan, phase)
     return text

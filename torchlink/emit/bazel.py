@@ -29,7 +29,8 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
     fields: list[tuple[str, str]] = [("name", _string(name))]
     if phase != "link":
         places = [_below(root, directory) for directory in plan.all_include_dirs]
-        fields.append(("hdrs", f"glob({_list([_headers(place) for place in places if place])})"))
+        outermost = [place for place in places if not any(place.startswith(f"{other}/") for other in places)]
+        fields.append(("hdrs", f"glob({_list(map(_headers, outermost))})"))
         fields.append(("includes", _list(places)))
         if plan.defines:
             fields.append(("defines", _list(f"{macro}={value}" for macro, value in plan.defines)))
