@@ -138,6 +138,7 @@ class CApiPlan(NamedTuple):
         return C_API
 
 
+AnyPlan = LinkPlan | CApiPlan
 DEFAULTS = PlanOptions()
 C_API = "torchmodel"
 

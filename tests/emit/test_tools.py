@@ -22,15 +22,23 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.compile
 
-# What a tool's syntax cannot express.
-REFUSED: dict[str, tuple[str, ...]] = {
-    "go": ('dq"uote', "back\\slash"),
-    "node": ("com,ma", "sq'uote", 'dq"uote', "<(x)"),
-}
 ODD_NAMES = (
     "with space", "com,ma", "dol$lar", "sq'uote", 'dq"uote', "ha#sh", "back\\slash", "tick`x", "per%cent%{x}",
     "(paren)", "semi;colon", "#{x}", "$(id)", "ünïcödé", "two  spaces", "@at", "a=b", "<lt>", "$$", "<(x)",
 )  # fmt: skip
+# What a tool's syntax cannot express.
+REFUSED: dict[str, tuple[str, ...]] = {
+    "go": ('dq"uote', "back\\slash"),
+    "cgo": tuple(
+        name
+        for name in ODD_NAMES
+        if name not in {"with space", "dol$lar", "ünïcödé", "two  spaces", "@at", "a=b", "$$"}
+    ),
+    "ada": ("com,ma", "back\\slash"),
+    "qmake": ("sq'uote", 'dq"uote'),
+    "nvcc": tuple(name for name in ODD_NAMES if name not in {"ünïcödé", "@at", "a=b"}),
+    "node": ("com,ma", "sq'uote", 'dq"uote', "<(x)"),
+}
 
 
 def build_make(place: Path, use: Use) -> Path:

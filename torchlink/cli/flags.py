@@ -16,7 +16,7 @@ from torchlink.plan import C_API, DEFAULTS, LinkPlan, PlanOptions, c_api_plan
 from torchlink.shown import quoted
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan
+    from torchlink.plan import AnyPlan, CApiPlan
 
 EPILOG = """\b
 Examples:
@@ -192,7 +192,7 @@ def c_api_directory(given: Path | None) -> Path:
     )
 
 
-def write_response_file(plan: LinkPlan | CApiPlan, phase: str, path: Path, *, force: bool) -> None:
+def write_response_file(plan: AnyPlan, phase: str, path: Path, *, force: bool) -> None:
     """Write the flags for `c++ @PATH`; overwrite an older response file, but no other file."""
     from torchlink.atomic import unwritable, write_file
     from torchlink.bounds import first_bytes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torchlink.errors import InexpressibleError, UsageError
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 # Target -> the module below torchlink.emit that writes it; the order is the order of messages and help.
 TARGETS = {
@@ -42,7 +42,7 @@ FOR_WINDOWS = ("cxx", "cmake", "nim", "pkg-config", "json", "rust")
 PHASES = ("both", "compile", "link")
 
 
-def emit(plan: LinkPlan | CApiPlan, target: str, phase: str = "both") -> str:
+def emit(plan: AnyPlan, target: str, phase: str = "both") -> str:
     """Return the text of a plan in one syntax, without a final newline.
 
     Args:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 RULES = "@bazel_tools//tools/build_defs/repo:local.bzl"
 UNSAFE = r"[\x00-\x1f\x7f\ud800-\udfff]"
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return the text of the BUILD file; the comments at its top declare it in WORKSPACE or MODULE.bazel.
 
     Raises:
@@ -56,7 +56,7 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
     ))  # fmt: skip
 
 
-def _root(plan: LinkPlan | CApiPlan) -> Path:
+def _root(plan: AnyPlan) -> Path:
     from torchlink.plan import LinkPlan as OfLibtorch
 
     return plan.libtorch.root if isinstance(plan, OfLibtorch) else plan.include_dirs[0]

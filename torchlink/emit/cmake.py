@@ -8,14 +8,12 @@ from torchlink.emit import cmake_syntax as syntax
 from torchlink.emit.quoting import comment
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
-
-    Plan = LinkPlan | CApiPlan
+    from torchlink.plan import AnyPlan
 
 TARGET = "torchlink::torch"
 
 
-def emit(plan: Plan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return CMake text (3.13 and newer) that defines `torchlink::torch`, or `torchlink::torchmodel` for the C API.
 
     Raises:
@@ -40,7 +38,7 @@ def emit(plan: Plan, phase: str = "both") -> str:
     return "\n".join(lines)
 
 
-def _described(plan: Plan) -> str:
+def _described(plan: AnyPlan) -> str:
     from torchlink.plan import LinkPlan as OfLibtorch
 
     if not isinstance(plan, OfLibtorch):
@@ -48,7 +46,7 @@ def _described(plan: Plan) -> str:
     return f"libtorch {comment(plan.libtorch.version or 'of unknown version')}"
 
 
-def _compile_properties(plan: Plan) -> dict[str, str]:
+def _compile_properties(plan: AnyPlan) -> dict[str, str]:
     properties = {}
     if plan.cxx_standard:
         properties["INTERFACE_COMPILE_FEATURES"] = syntax.quote(f"cxx_std_{plan.cxx_standard}")
@@ -71,13 +69,13 @@ def _compile_properties(plan: Plan) -> dict[str, str]:
     return properties
 
 
-def include_after(plan: Plan) -> str:
+def include_after(plan: AnyPlan) -> str:
     """Return the compile options that put the include directories after the compiler's own."""
     directories = (syntax.path(directory).replace('"', '\\"') for directory in plan.all_include_dirs)
     return ";".join(f'SHELL:-idirafter "{directory}"' for directory in directories)
 
 
-def _link_properties(plan: Plan) -> dict[str, str]:
+def _link_properties(plan: AnyPlan) -> dict[str, str]:
     libraries = [library for library in plan.libraries if not library.keep]
     if plan.options.rpath == "absolute" or plan.platform == "windows":
         items = [syntax.path(library.file) for library in libraries]
@@ -88,7 +86,7 @@ def _link_properties(plan: Plan) -> dict[str, str]:
     return {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
 
 
-def kept_items(plan: Plan) -> list[str]:
+def kept_items(plan: AnyPlan) -> list[str]:
     """Return the required libraries as items for `target_link_libraries`."""
     if plan.platform == "linux":
         return [syntax.kept(library) for library in plan.libraries if library.keep]
@@ -97,7 +95,7 @@ def kept_items(plan: Plan) -> list[str]:
     return [*files, *(f"-INCLUDE:{library.symbol}" for library in plan.libraries if library.symbol)]
 
 
-def search_items(plan: Plan) -> list[str]:
+def search_items(plan: AnyPlan) -> list[str]:
     """Return the search path entries that CMake does not add itself, as items for `target_link_libraries`."""
     if plan.options.rpath != "absolute":
         companions: list[str] = []
@@ -109,7 +107,7 @@ def search_items(plan: Plan) -> list[str]:
     return ["-Wl,--disable-new-dtags", *items] if plan.runtime_as_rpath else items
 
 
-def _search_path(plan: Plan) -> list[str]:
+def _search_path(plan: AnyPlan) -> list[str]:
     """Return lines that set the run-time search path of the targets defined after them."""
     if plan.platform == "windows":
         return []

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return a line to put above `lib NAME`; crystal gives its text to a shell, that of the last line first.
 
     Crystal compiles no header, so that step has no flags.

@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING
 from torchlink.emit import quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan, PlanLibrary
-
-    Plan = LinkPlan | CApiPlan
+    from torchlink.plan import AnyPlan, PlanLibrary
 
 
-def emit(plan: Plan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return one quoted line: for a POSIX shell, or for cmd.exe where the plan is for Windows."""
     quote = quoting.windows if plan.platform == "windows" else quoting.shell
     return " ".join(quote(flag) for flag in flags(plan, phase))
 
 
-def response_file(plan: Plan, phase: str = "both") -> str:
+def response_file(plan: AnyPlan, phase: str = "both") -> str:
     """Return the text of a response file for `c++ @PATH`, one flag per line."""
     quote = quoting.windows if plan.platform == "windows" else quoting.response_file
     return "".join(f"{quote(flag)}\n" for flag in flags(plan, phase))
 
 
-def flags(plan: Plan, phase: str = "both") -> tuple[str, ...]:
+def flags(plan: AnyPlan, phase: str = "both") -> tuple[str, ...]:
     """Return the flags, unquoted; they belong at the end of a command, after its sources and objects.
 
     The standard is the last compile flag, because projects and other tools put a lower one before it.
@@ -40,7 +38,7 @@ def flags(plan: Plan, phase: str = "both") -> tuple[str, ...]:
     return (*compile_flags, "/link", *link_flags) if windows else (*compile_flags, *link_flags)
 
 
-def _compile(plan: Plan) -> tuple[str, ...]:
+def _compile(plan: AnyPlan) -> tuple[str, ...]:
     option = "-idirafter" if plan.options.headers == "after" else "-isystem"
     return (
         *(f"-U{name}" for name in plan.undefines),
@@ -50,7 +48,7 @@ def _compile(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _link(plan: Plan) -> tuple[str, ...]:
+def _link(plan: AnyPlan) -> tuple[str, ...]:
     return (
         *(f"-L{directory}" for directory in plan.library_dirs),
         *(("-Wl,--disable-new-dtags",) if plan.runtime_as_rpath else ()),
@@ -68,13 +66,13 @@ def _for_linker(*arguments: str) -> tuple[str, ...]:
     return (f"-Wl,{','.join(arguments)}",)
 
 
-def by_c_driver(plan: Plan) -> tuple[str, ...]:
+def by_c_driver(plan: AnyPlan) -> tuple[str, ...]:
     """Return the link flags for a driver that adds no C++ runtime: cc, such as cc, gfortran, rustc and ghc."""
     runtime = () if plan.is_c else tuple(f"-l{name}" for name in plan.runtime_libraries)
     return (*flags(plan, "link"), *runtime)
 
 
-def linker_arguments(plan: Plan) -> tuple[str, ...]:
+def linker_arguments(plan: AnyPlan) -> tuple[str, ...]:
     """Return the link flags as the linker itself gets them, for tools that pass on one argument at a time."""
     arguments: list[str] = []
     for flag in by_c_driver(plan):
@@ -85,13 +83,13 @@ def linker_arguments(plan: Plan) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def linked_by_name(plan: Plan, library: PlanLibrary) -> bool:
+def linked_by_name(plan: AnyPlan, library: PlanLibrary) -> bool:
     """Whether `-lNAME` finds a library and nothing more is needed, so that a tool's own field for names can have it."""
     kept = library.keep and plan.platform == "linux"
     return not kept and library.file.name in {f"lib{library.name}.so", f"lib{library.name}.dylib"}
 
 
-def library_flags(plan: Plan, library: PlanLibrary) -> tuple[str, ...]:
+def library_flags(plan: AnyPlan, library: PlanLibrary) -> tuple[str, ...]:
     """Return the flags of one library."""
     by_name = library.file.name in {f"lib{library.name}.so", f"lib{library.name}.dylib"}
     flag = f"-l{library.name}" if by_name else str(library.file)
@@ -103,7 +101,7 @@ def library_flags(plan: Plan, library: PlanLibrary) -> tuple[str, ...]:
     return (f"-Wl,--push-state,--no-as-needed,{flag},--pop-state",)
 
 
-def _msvc_compile(plan: Plan) -> tuple[str, ...]:
+def _msvc_compile(plan: AnyPlan) -> tuple[str, ...]:
     # /MD: libtorch's C runtime, whose std::string crosses the DLL boundary; /EHsc: its headers throw exceptions.
     return (
         "/MD",
@@ -113,7 +111,7 @@ def _msvc_compile(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _msvc_link(plan: Plan) -> tuple[str, ...]:
+def _msvc_link(plan: AnyPlan) -> tuple[str, ...]:
     symbols = dict.fromkeys(library.symbol for library in plan.libraries if library.symbol)
     return (
         *(f"/LIBPATH:{directory}" for directory in plan.library_dirs),

@@ -9,7 +9,7 @@ from torchlink.emit import cxx, quoting
 from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 DEFAULT = ("-g", "-O2")  # of $CGO_CFLAGS and $CGO_CXXFLAGS; setting them replaces it
 WHERE = "in cgo's variables, which have no escapes: it has quotes, a backslash or a line break"
@@ -22,7 +22,7 @@ CGO_FLAGS = re.compile(
 )
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return `export` lines, followed by `#cgo` lines, which a shell reads as comments.
 
     Where `#cgo` lines cannot express a path or a flag, a comment there says so: go checks them, but not the variables.

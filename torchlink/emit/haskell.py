@@ -10,12 +10,12 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 PLAIN = re.compile(r"[-+./0-9=A-Za-z_:]+")
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return fields for an executable or a library (cabal-version 2.2 and newer).
 
     Raises:

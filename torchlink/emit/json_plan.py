@@ -9,15 +9,15 @@ from torchlink.emit import cxx
 from torchlink.remedies.notes import notes_on
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return the plan as indented JSON (`schema` 1): the flags of `cxx`, and what they are made from."""
     return json.dumps(to_json(plan, phase), indent=2)
 
 
-def to_json(plan: LinkPlan | CApiPlan, phase: str = "both") -> dict[str, object]:
+def to_json(plan: AnyPlan, phase: str = "both") -> dict[str, object]:
     """Return the plan as a JSON object; `phase` limits it to what a compile or a link step needs."""
     result: dict[str, object] = {
         "schema": 1,
@@ -51,7 +51,7 @@ def to_json(plan: LinkPlan | CApiPlan, phase: str = "both") -> dict[str, object]
     return result
 
 
-def _subject(plan: LinkPlan | CApiPlan) -> dict[str, object]:
+def _subject(plan: AnyPlan) -> dict[str, object]:
     """Return the description of what is linked: libtorch, or the C API over it."""
     from torchlink.plan import LinkPlan as OfLibtorch
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return variables of its own, and lines that add them to those of make's built-in rules.
 
     The link flags have the C++ runtime, because make links `app` of `app.o` with $(CC).

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 # Characters that a Nim string literal must escape; the surrogates are bytes that are not UTF-8.
 LITERAL_SPECIAL = re.compile('[\x00-\x1f\x7f"\\\\\udc80-\udcff]')
 SPLIT_COMMENT_END = "*''/"
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     r"""Return one switch per line: `--backend:cpp`, `--passC:"…"` for the compiler, `--passL:"…"` for the linker.
 
     The string literals use only the escapes `\\`, `\"` and `\xHH`, which `strutils.unescape` knows too, so that a
@@ -35,7 +35,7 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
     return "\n".join(lines)
 
 
-def line(plan: LinkPlan | CApiPlan, phase: str) -> str:
+def line(plan: AnyPlan, phase: str) -> str:
     """Return the flags for the shell that Nim starts; without an `eval` in between, any character is possible."""
     flags = cxx.flags(plan, phase)
     return " ".join(map(quoting.windows, flags)) if plan.platform == "windows" else shlex.join(flags)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 # What node's common.gypi sets and libtorch's headers do not compile with.
 NODES_OWN = (
@@ -21,7 +21,7 @@ UNSAFE = r"[<>^][|!@(]|[\"\x00-\x1f\x7f\ud800-\udfff]|^-Xlinker$"
 WHERE = "in a .gyp file: gyp expands or merges a comma, a double quote, `<(` and its like"
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return a dictionary for `"includes": ["torch.gypi"]` of a target; gyp writes its text into a Makefile as it is.
 
     Raises:

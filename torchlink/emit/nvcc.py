@@ -9,13 +9,13 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 UNSAFE = r"[^\w+./=:@%~-]"
 WHERE = "on nvcc's command line: nvcc splits at commas and gives its commands to a shell without quotes"
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return a line for a shell; the architectures are those of $TORCH_CUDA_ARCH_LIST, else libtorch's own.
 
     Raises:
@@ -30,14 +30,14 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
     return " ".join(quoting.shell(word) for word in words)
 
 
-def _architectures(plan: LinkPlan | CApiPlan) -> tuple[str, ...]:
+def _architectures(plan: AnyPlan) -> tuple[str, ...]:
     from torchlink.plan import LinkPlan as OfLibtorch
     from torchlink.toolchain.cuda_architectures import architectures
 
     return architectures(plan.libtorch if isinstance(plan, OfLibtorch) else None)
 
 
-def _compile(plan: LinkPlan | CApiPlan) -> Iterator[str]:
+def _compile(plan: AnyPlan) -> Iterator[str]:
     if not plan.is_c:
         yield "--expt-relaxed-constexpr"  # the headers call constexpr functions in device code
     flags = iter(cxx.flags(plan, "compile"))
@@ -48,7 +48,7 @@ def _compile(plan: LinkPlan | CApiPlan) -> Iterator[str]:
             yield _checked(flag)
 
 
-def _link(plan: LinkPlan | CApiPlan) -> Iterator[str]:
+def _link(plan: AnyPlan) -> Iterator[str]:
     for flag in cxx.flags(plan, "link"):
         if flag.startswith("-Wl,"):
             words = flag.split(",")[1:]

@@ -11,12 +11,12 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 PLAIN = re.compile(r"[-+.,/0-9=A-Za-z_:@~^]+")  # atoms that dune reads without quotes
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return fields for an `(executable …)`; of one step, the list alone, for `(:include FILE)`.
 
     Raises:
@@ -36,7 +36,7 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
     ))  # fmt: skip
 
 
-def link_options(plan: LinkPlan | CApiPlan) -> list[str]:
+def link_options(plan: AnyPlan) -> list[str]:
     """Return options of ocamlopt: what comes before the objects in `-ccopt`, libraries after them in `-cclib`.
 
     ocamlopt gives `-ccopt` to a shell as it is, and splits `-cclib` at blanks.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan, CApiPlan, LinkPlan
 
 # pkg-config puts a backslash before most special characters, which the shell keeps in $(pkg-config …), but not before
 # `$` and `(`, which `eval` would expand; xargs only removes the backslashes.
@@ -32,7 +32,7 @@ LEFT_OUT = (
 )
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return the text of a `torch.pc` or, of the C API, a `torchmodel.pc`; `phase` leaves the other step's field empty.
 
     Raises:

@@ -9,7 +9,7 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 STANDARDS = {"11": 11, "14": 14, "1Z": 17, "2A": 20}  # qmake's names of C++ standards
 # qmake takes quotes for its own once more where it writes the Makefile.
@@ -17,7 +17,7 @@ UNSAFE = r"[\"'\x00-\x1f\x7f]"
 WHERE = "in a .pri file: it has a quote or a control character"
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return assignments to qmake's variables.
 
     `QT_NO_KEYWORDS`, because Qt's macros `slots`, `signals` and `emit` break libtorch's headers. qmake appends a
@@ -39,9 +39,9 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
             for kind in ("", "GNU")
         ]
     if phase != "compile":
-        flags = cxx.by_c_driver(plan)
-        libraries = [flag for flag in flags if flag.startswith(("-l", "-Wl,--push-state"))]
-        paths = [flag for flag in flags if flag not in libraries]
+        link_flags = cxx.by_c_driver(plan)
+        libraries = [flag for flag in link_flags if flag.startswith(("-l", "-Wl,--push-state"))]
+        paths = [flag for flag in link_flags if flag not in libraries]
         lines += [f"QMAKE_LFLAGS += {_values(paths)}", f"LIBS += {_values(libraries)}"]
     return "\n".join(lines)
 

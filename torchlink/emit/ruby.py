@@ -8,10 +8,10 @@ from torchlink.emit import cxx
 from torchlink.emit.make import line
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return assignments to mkmf's variables, which it writes into a Makefile.
 
     Raises:

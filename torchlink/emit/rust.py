@@ -9,10 +9,10 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchlink.plan import CApiPlan, LinkPlan
+    from torchlink.plan import AnyPlan
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return one instruction a line.
 
     The crate's own programs are linked by `rustc-link-arg`, whose flags come after all objects and libraries. Crates
@@ -25,7 +25,7 @@ def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
     return "\n".join(f"cargo:{_checked(line)}" for line in _lines(plan, phase))
 
 
-def _lines(plan: LinkPlan | CApiPlan, phase: str) -> Iterator[str]:
+def _lines(plan: AnyPlan, phase: str) -> Iterator[str]:
     if phase != "link":
         name = "cflags" if plan.is_c else "cxxflags"
         yield f"{name}={' '.join(quoting.shell(flag) for flag in cxx.flags(plan, 'compile'))}"

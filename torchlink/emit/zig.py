@@ -8,12 +8,12 @@ from torchlink.emit import quoting
 from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
-    from torchlink.plan import CApiPlan, LinkPlan, PlanLibrary
+    from torchlink.plan import AnyPlan, PlanLibrary
 
 GNU_RUNTIME = ("libstdc++.so.6", "libgcc_s.so.1")
 
 
-def emit(plan: LinkPlan | CApiPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return a line for a shell.
 
     zig compiles C++ with its own libc++, so C++ that uses libtorch itself is compiled by another compiler, and its
@@ -45,7 +45,7 @@ def _library(library: PlanLibrary) -> str:
     return f"-needed-l{library.name}" if library.keep else f"-l{library.name}"
 
 
-def _runtime(plan: LinkPlan | CApiPlan, name: str) -> list[str]:
+def _runtime(plan: AnyPlan, name: str) -> list[str]:
     """Return the files of GNU's C++ runtime: `-lstdc++` would be zig's own libc++, which has another ABI."""
     if name != "stdc++":
         return [f"-l{name}"]
