@@ -45,6 +45,7 @@ bench: $(VENV)/.dev       ## measure the ratios of docs/performance.md
 	$(BIN)/python benchmarks/executors.py
 	$(BIN)/python benchmarks/precompiled_header.py
 	$(BIN)/python benchmarks/many_models.py
+	$(BIN)/python benchmarks/python_extension.py
 
 wheel: $(VENV)/.dev       ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

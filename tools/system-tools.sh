@@ -14,6 +14,7 @@ if command -v apt-get >/dev/null 2>&1; then
     need ninja ninja-build
     need make make
     need nim nim
+    need curl curl
     need pkg-config pkg-config
     need ld.gold binutils
     need ld.lld lld
@@ -30,6 +31,17 @@ if command -v apt-get >/dev/null 2>&1; then
     aarch64) need x86_64-linux-gnu-g++ g++-x86-64-linux-gnu; need qemu-x86_64-static qemu-user-static ;;
     esac
     [ -f /usr/include/spdlog/spdlog.h ] || missing="$missing libspdlog-dev"
+    # The server of `torchlink new server`, and the clients of its tests.
+    [ -f /usr/include/boost/beast.hpp ] || missing="$missing libboost-dev"
+    [ -f /usr/include/simdjson.h ] || missing="$missing libsimdjson-dev"
+    [ -f /usr/include/png.h ] || missing="$missing libpng-dev"
+    [ -f /usr/include/jpeglib.h ] || missing="$missing libjpeg-dev"
+    [ -f /usr/include/zlib.h ] || missing="$missing zlib1g-dev"
+    [ -f /usr/include/zip.h ] || missing="$missing libzip-dev"
+    need curl curl
+    need wrk wrk
+    need strace strace
+    command -v google-chrome >/dev/null 2>&1 || need chromium chromium
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
 elif command -v dnf >/dev/null 2>&1; then
@@ -39,6 +51,7 @@ elif command -v dnf >/dev/null 2>&1; then
     need ninja ninja-build
     need make make
     need nim nim
+    need curl curl
     need pkg-config pkgconf-pkg-config
     need ld.lld lld
     need mold mold
@@ -52,6 +65,7 @@ elif command -v brew >/dev/null 2>&1; then
     need cmake cmake
     need ninja ninja
     need nim nim
+    need curl curl
     need pkg-config pkg-config
     install="brew install"
     refresh=true

@@ -139,6 +139,13 @@ def plan(
     rpath: str = "absolute",
     headers: str = "system",
     aoti: bool = False,
+    embed_python: str | Path | None = None,
+    python_extension: bool = False,
+    tensors: bool = False,
+    python: str | Path | None = None,
+    plugin: bool = False,
+    soname: str | None = None,
+    whole_archive: Iterable[str | Path] = (),
     compiler: str | None = None,
 ) -> LinkPlan:
     """Return everything a build needs to know, in no tool's syntax.
@@ -149,12 +156,21 @@ def plan(
         rpath: "absolute", "none" or "origin=DIR" (DIR relative to the program's directory).
         headers: "system" (-isystem) or "after" (-idirafter: after the system's own fmt, protobuf, …).
         aoti: the program loads AOTInductor packages.
+        embed_python: the Python interpreter that the program embeds; "": the one that libtorch is installed for.
+        python_extension: an extension module of Python instead of a program.
+        tensors: torch.Tensor crosses between Python and that module.
+        python: the interpreter that the module is for; if omitted, the one that libtorch is installed for.
+        plugin: a shared library for dlopen instead of a program, without undefined symbols.
+        soname: of the plugin.
+        whole_archive: static libraries of which all objects are linked.
         compiler: a C++ compiler command that the plan must suit; if omitted, the preferred C++ standard is used
             unchecked.
 
     Raises:
         ToolUnfitError: the compiler is too old for this libtorch.
         LibtorchUnusableError: this libtorch cannot be linked.
+        ToolMissingError: the interpreter to embed has no headers or no libpython.
+        FileError: what is to be linked whole is no static library.
     """
     from torchlink import arguments
     from torchlink.plan import PlanOptions, make_plan
@@ -165,6 +181,15 @@ def plan(
         rpath=arguments.text(rpath, "rpath"),
         headers=arguments.text(headers, "headers"),
         aoti=arguments.instance(aoti, bool, "aoti", _A_BOOL),
+        embed_python=embed_python
+        if embed_python is None or embed_python == ""
+        else str(arguments.path(embed_python, "embed_python")),
+        python_extension=arguments.instance(python_extension, bool, "python_extension", _A_BOOL),
+        tensors=arguments.instance(tensors, bool, "tensors", _A_BOOL),
+        python=None if python is None else str(arguments.path(python, "python")),
+        plugin=arguments.instance(plugin, bool, "plugin", _A_BOOL),
+        soname=None if soname is None else arguments.text(soname, "soname"),
+        whole_archive=arguments.paths(whole_archive, "whole_archive"),
     )
     command = None if compiler is None else arguments.text(compiler, "compiler")
     return make_plan(_libtorch(libtorch), options, find_compiler(command) if command else None)

@@ -90,12 +90,21 @@ def load_json(text: str | bytes, limit: int = LONGEST_JSON) -> Any:
     if len(text) > limit:
         raise ValueError(f"it is larger than {limit >> 20} MB")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=not_json)
     except RecursionError:
         raise ValueError("it is too deeply nested") from None
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, ConstantError):
         raise
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except ValueError:  # Python's limit on digits, whose message is for programmers
         raise ValueError("a number in it is too long") from None
+
+
+class ConstantError(ValueError):
+    """A number that Python's parser accepts and JSON does not have."""
+
+
+def not_json(name: str) -> Any:
+    """Reject `NaN`, `Infinity` and `-Infinity` outside strings: the `parse_constant` of Python's parser."""
+    raise ConstantError(f"{name} is no number of JSON")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, UsageError
 from torchlink.libtorch.floor import glibc_conflict, shortfall
 from torchlink.libtorch.machine import is_foreign
-from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, REQUIRED
+from torchlink.libtorch.names import ACCELERATOR_CORES, CPU_LIBRARIES, PYTHON_LIBRARY, REQUIRED
 from torchlink.libtorch.tree import check_unpacked
+from torchlink.plan_options import PlanOptions as PlanOptions  # noqa: PLC0414 - others import it from here
 from torchlink.status import is_file
 from torchlink.toolchain.directories import (
     header_position,
@@ -29,18 +30,8 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
     from torchlink.libtorch.floor import GlibcConflict, Shortfall
+    from torchlink.toolchain.embedding import Embedding
     from torchlink.toolchain.types import Compiler
-
-
-class PlanOptions(NamedTuple):
-    """What the user wants from the build."""
-
-    cpu_only: bool = False  # link only what a CPU program needs, even on a CUDA build
-    rpath: str = "absolute"  # "absolute" | "none" | "origin=DIR": DIR relative to the program's own directory
-    headers: str = "system"  # "system": -isystem | "after": -idirafter, after the system's own headers
-    aoti: bool = False  # the program loads AOTInductor packages, which look for libtorch.so by name
-    cxx_standard: int | None = None  # None: the best that libtorch and the compiler support
-    compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers
 
 
 class PlanLibrary(NamedTuple):
@@ -69,8 +60,17 @@ class LinkPlan(NamedTuple):
     compiler: Compiler | None  # the one the flags are for; None: any current compiler
     # -rpath-link: searched by the linker only, for the dependencies of libtorch's libraries
     linker_dirs: tuple[Path, ...] = ()
+    # Static libraries that are linked whole, before all others: objects in them may need libtorch
+    whole_archives: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty if they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
+    # Python's headers, for an extension module or a program that embeds it
+    python_include_dirs: tuple[Path, ...] = ()
+    # Further flags of an extension module; emitters quote them, and know themselves how a library is made
+    compile_flags: tuple[str, ...] = ()
+    link_flags: tuple[str, ...] = ()
+    # Link flags of a program that embeds Python
+    program_flags: tuple[str, ...] = ()
     # The standard to set in projects that have one of their own; None if the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # those of `defines` that the compiler's own command defines differently
@@ -84,8 +84,8 @@ class LinkPlan(NamedTuple):
 
     @property
     def all_include_dirs(self) -> tuple[Path, ...]:
-        """Libtorch's include directories, followed by CUDA's."""
-        return self.include_dirs + self.cuda_include_dirs
+        """Libtorch's include directories, followed by CUDA's and Python's."""
+        return self.include_dirs + self.cuda_include_dirs + self.python_include_dirs
 
     @property
     def is_c(self) -> bool:
@@ -103,46 +103,10 @@ class LinkPlan(NamedTuple):
         return {"linux": ("stdc++", "m"), "macos": ("c++",)}.get(self.platform, ())
 
 
-class CApiPlan(NamedTuple):
-    """The flags of a program that uses the C API of `torchlink capi`; it has what emitters read of a LinkPlan."""
-
-    options: PlanOptions
-    include_dirs: tuple[Path, ...]
-    library_dirs: tuple[Path, ...]
-    libraries: tuple[PlanLibrary, ...]
-    runtime_dirs: tuple[str, ...]
-    version: str  # of the API
-    runtime_libraries: tuple[str, ...] = ()  # the C++ runtime, where the library is an archive
-    runtime_as_rpath: bool = False
-    linker_dirs: tuple[Path, ...] = ()
-    cuda_include_dirs: tuple[Path, ...] = ()
-    platform: str = "linux"
-    defines: tuple[tuple[str, str], ...] = ()
-    undefines: tuple[str, ...] = ()
-    cxx_standard: None = None
-    compiler: Compiler | None = None  # of the archive
-
-    @property
-    def all_include_dirs(self) -> tuple[Path, ...]:
-        """The directory of the header."""
-        return self.include_dirs
-
-    @property
-    def is_c(self) -> bool:
-        """True: the program is C, or calls C."""
-        return True
-
-    @property
-    def package(self) -> str:
-        """What the program uses, as a name for targets and variables."""
-        return C_API
-
-
-AnyPlan = LinkPlan | CApiPlan
 DEFAULTS = PlanOptions()
-C_API = "torchmodel"
 
 ABI_MACRO = "_GLIBCXX_USE_CXX11_ABI"
+SONAME = r"[^/,:\s\x00-\x1f\x7f]+"
 # What glibc's loader replaces in a search path entry.
 LOADER_TOKENS = r"\$\{?(ORIGIN|LIB|PLATFORM)\b"
 
@@ -163,6 +127,7 @@ def make_plan(
         ToolUnfitError: the compiler cannot build against this libtorch.
         InexpressibleError: libtorch's directory cannot be written in a search path.
         UsageError: an option has an unknown value.
+        FileError: what is to be linked whole is no static library.
     """
     if compiler is not None or not is_foreign(libtorch):
         check_unpacked(libtorch)  # flags for another platform are only looked at here
@@ -175,16 +140,23 @@ def make_plan(
         check_compiler(libtorch, compiler)
     if options.headers not in {"system", "after"}:
         raise UsageError(f"Unknown --headers value: {options.headers}.", hint="Use system or after.")
+    _check_soname(options)
     options = options._replace(headers=header_position(options.headers, libtorch, compiler))
     standard = cxx_standard(libtorch, compiler, options.cxx_standard)
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
     libraries = _libraries(libtorch, options)
     libraries += _companion_libraries(libtorch, away, options, libraries)
+    python = _embedded_python(libtorch, options)
+    libraries = (*_python_libraries(libtorch, python), *libraries)
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
-    absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
-    runtime_dirs = _runtime_dirs(libtorch.platform, options, absolute)
+    absolute = tuple(
+        dict.fromkeys((*own_dir, *(companion.path for companion in away), *_python_dirs(python)))
+    )
+    searched = runtime_dirs(libtorch.platform, options, absolute)
     cuda_dirs = () if options.cpu_only else _cuda_headers(libtorch)
-    has_abi_flag = libtorch.platform == "linux" and libtorch.cxx11_abi is not None
+    python_dirs = _python_headers(libtorch, options)
+    on_linux = libtorch.platform == "linux"
+    has_abi_flag = on_linux and libtorch.cxx11_abi is not None
     abi_clashes = compiler and compiler.abi_predefined and compiler.default_cxx11_abi != libtorch.cxx11_abi
     return LinkPlan(
         libtorch=libtorch,
@@ -196,11 +168,19 @@ def make_plan(
         cxx_standard=standard,
         library_dirs=own_dir,
         libraries=libraries,
-        runtime_dirs=runtime_dirs,
-        runtime_as_rpath=bool(away) and libtorch.platform == "linux" and options.rpath == "absolute",
+        runtime_dirs=searched,
+        runtime_as_rpath=bool(away) and on_linux and options.rpath == "absolute",
         compiler=compiler,
         linker_dirs=linker_dirs(libtorch),
+        whole_archives=_whole_archives(options),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
+        python_include_dirs=usable_include_dirs(
+            (python.include_dir,) if python else python_dirs, libtorch, compiler
+        ),
+        program_flags=_program_flags(python),
+        compile_flags=("-fPIC", "-fvisibility=hidden") if options.python_extension else (),
+        # Python has loaded libtorch's libraries: only those whose symbols the module uses are linked.
+        link_flags=("-Wl,--as-needed",) if options.python_extension and on_linux else (),
         shared_standard=options.cxx_standard or _unlike_default(compiler, libtorch.cxx_standard_required),
         missing=missing_of(libraries, libtorch) if options.cpu_only else libtorch.missing_libraries,
         unreached_dirs=tuple(companion.path for companion in away) if options.rpath != "absolute" else (),
@@ -211,42 +191,24 @@ def make_plan(
     )
 
 
-def c_api_plan(
-    directory: Path, options: PlanOptions = DEFAULTS, archive_plan: LinkPlan | None = None
-) -> CApiPlan:
-    """Decide the flags of a program that uses a C API.
-
-    Args:
-        directory: what `torchlink capi` wrote, an absolute path.
-        options: `rpath` is where the program finds the C API.
-        archive_plan: where the C API is an archive, the plan of the libtorch that it is linked with; None: it is a
-            shared library, which finds libtorch itself.
-
-    Raises:
-        InexpressibleError: the directory cannot be written in a search path.
-        UsageError: an option has an unknown value.
-    """
-    if archive_plan is None:
-        return CApiPlan(
-            options=options,
-            include_dirs=(directory,),
-            library_dirs=(directory,),
-            libraries=(PlanLibrary(C_API, directory / f"lib{C_API}.so", keep=False),),
-            runtime_dirs=_runtime_dirs("linux", options, (directory,)),
-            version="1",
+def _check_soname(options: PlanOptions) -> None:
+    if options.soname is None:
+        return
+    if not options.plugin:
+        raise UsageError("--soname: a program has no soname.", hint="Add --plugin, or omit --soname.")
+    if not re.fullmatch(SONAME, options.soname):
+        raise UsageError(
+            f"--soname {options.soname!r}: a soname is a file name without directory, spaces, commas and colons.",
+            hint="Use one such as libops.so.",
         )
-    return CApiPlan(
-        options=options,
-        include_dirs=(directory,),
-        library_dirs=archive_plan.library_dirs,
-        libraries=(PlanLibrary(C_API, directory / f"lib{C_API}.a", keep=False), *archive_plan.libraries),
-        runtime_dirs=archive_plan.runtime_dirs,
-        version="1",
-        runtime_libraries=archive_plan.runtime_libraries,
-        runtime_as_rpath=archive_plan.runtime_as_rpath,
-        linker_dirs=archive_plan.linker_dirs,
-        compiler=archive_plan.compiler,
-    )
+
+
+def _whole_archives(options: PlanOptions) -> tuple[Path, ...]:
+    if not options.whole_archive:
+        return ()
+    from torchlink.toolchain.archives import static_libraries
+
+    return static_libraries(options.whole_archive)
 
 
 def _unlike_default(compiler: Compiler | None, required: int) -> int | None:
@@ -264,15 +226,120 @@ def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
     return cuda_include_dirs(libtorch)
 
 
+def _embedded_python(libtorch: Libtorch, options: PlanOptions) -> Embedding | None:
+    """Return what the embedded interpreter is linked with."""
+    if options.embed_python is None:
+        return None
+    if options.python_extension or options.plugin:
+        raise UsageError(
+            "--embed-python is for programs, --python-extension and --plugin are for libraries.",
+            hint="Use only one of them.",
+        )
+    if libtorch.platform != "linux" or is_foreign(libtorch):
+        raise UsageError(
+            f"--embed-python: {libtorch.root} is not a libtorch for this Linux system.",
+            hint="Build the program where its Python runs.",
+        )
+    interpreter = options.embed_python or libtorch.python
+    if not interpreter:
+        raise UsageError(
+            f"--embed-python: {libtorch.root} belongs to no Python environment, so the interpreter is unknown.",
+            hint="Name the interpreter: --embed-python EXE.",
+        )
+    from torchlink.toolchain.embedding import embedding
+
+    return embedding(interpreter)
+
+
+def _python_libraries(libtorch: Libtorch, python: Embedding | None) -> tuple[PlanLibrary, ...]:
+    """Return libtorch_python, through which tensors reach Python, and a shared libpython."""
+    if python is None:
+        return ()
+    if not _file_name(libtorch, PYTHON_LIBRARY):
+        raise LibtorchUnusableError(
+            f"{libtorch.library_dir} has no libtorch_python, through which tensors reach Python.",
+            hint="Use a torch that pip or conda installed: --python EXE.",
+        )
+    shared = (
+        () if python.static else (PlanLibrary(name=python.library.name, file=python.library, keep=False),)
+    )
+    return (_library(libtorch, PYTHON_LIBRARY), *shared)
+
+
+def _python_dirs(python: Embedding | None) -> tuple[Path, ...]:
+    """Return the directory of a shared libpython that the dynamic loader does not search by itself."""
+    if python is None or python.static or is_system_dir(python.library.parent):
+        return ()
+    return (python.library.parent,)
+
+
+def _program_flags(python: Embedding | None) -> tuple[str, ...]:
+    """Return the flags that make a program an interpreter to extension modules.
+
+    They are not linked with libpython. One that is in the program itself must be there whole, because nothing in the
+    program refers to most of it, and must be exported.
+    """
+    if python is None:
+        return ()
+    if not python.static:
+        return ("-rdynamic",)
+    if "," in str(python.library):
+        raise InexpressibleError(
+            f"{python.library} cannot be linked whole: its path has a comma.",
+            hint="Reach it through a path without commas.",
+        )
+    return (
+        "-rdynamic",
+        f"-Wl,--push-state,--whole-archive,{python.library},--pop-state",
+        *(f"-l{name}" for name in python.system_libraries),
+    )
+
+
+def _python_headers(libtorch: Libtorch, options: PlanOptions) -> tuple[Path, ...]:
+    """Return Python's include directories, for an extension module."""
+    if options.tensors and not options.python_extension:
+        raise UsageError("--tensors is an option of --python-extension.", hint="Use both, or neither.")
+    if not options.python_extension:
+        return ()
+    if options.plugin:
+        raise UsageError(
+            "--plugin and --python-extension: a plugin has no undefined symbols, and an extension has Python's.",
+            hint="Use only one of them.",
+        )
+    if libtorch.platform == "windows" or is_foreign(libtorch):
+        raise UsageError(
+            f"--python-extension: {libtorch.root} is built for another system than this one.",
+            hint="Build the extension where its Python runs.",
+        )
+    if not options.compiles:
+        return ()
+    python = options.python or libtorch.python
+    if python is None:
+        raise UsageError(
+            f"--python-extension: {libtorch.root} belongs to no Python environment, so the interpreter is unknown.",
+            hint="Name the interpreter whose torch is used with --python EXE.",
+        )
+    from torchlink.toolchain.python import python_headers
+
+    return python_headers(python).include_dirs
+
+
 def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, ...]:
     """Return the libraries in link order: each before those that it depends on."""
     libraries: list[PlanLibrary] = []
+    if options.tensors:
+        if not _file_name(libtorch, PYTHON_LIBRARY):
+            raise LibtorchUnusableError(
+                f"{libtorch.library_dir} has no libtorch_python, through which tensors reach Python.",
+                hint="Use a torch that pip or conda installed: --python EXE.",
+            )
+        libraries.append(_library(libtorch, PYTHON_LIBRARY))
     if options.aoti:
         # An AOTInductor package needs libtorch.so by its bare name.
         libraries += [_library(libtorch, "torch", keep=True)] if _file_name(libtorch, "torch") else []
     if not options.cpu_only:
         libraries += [
-            _library(libtorch, name, keep=True, symbol=symbol)
+            _library(libtorch, name, keep=not options.python_extension, symbol=symbol)
             for name, symbol in REQUIRED.items()
             if _file_name(libtorch, name)
         ]
@@ -326,8 +393,18 @@ def _file_name(libtorch: Libtorch, name: str) -> str:
     return next((file for file in libtorch.libraries if file.startswith(f"{wanted}.")), "")
 
 
-def _runtime_dirs(platform: str, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return the entries of the program's search path."""
+def runtime_dirs(platform: str, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return the entries of a program's search path.
+
+    Args:
+        platform: of the program.
+        options: `rpath` is used.
+        absolute: the directories that it needs.
+
+    Raises:
+        InexpressibleError: a directory cannot be written in a search path.
+        UsageError: `rpath` has an unknown value.
+    """
     kind, _, directory = options.rpath.partition("=")
     if (
         kind not in {"absolute", "none", "origin"}

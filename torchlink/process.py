@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from torchlink import signals
 from torchlink.errors import (
@@ -83,7 +83,11 @@ LONGEST_END = 10.0  # seconds to wait for the watcher
 
 LARGER = "File size limit exceeded"  # compilers print it of a child killed by `ulimit -f`
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
+TimeoutExpired = subprocess.TimeoutExpired
 TEXT: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
+
+
+Watcher: TypeAlias = "subprocess.Popen[bytes] | None"  # see WATCH
 
 
 class Completed(NamedTuple):
@@ -176,34 +180,64 @@ def filtered(argv: Sequence[str | Path], text: str, *, timeout: float, memory: i
 
 def spawn(
     argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> subprocess.Popen[str]:
+) -> tuple[subprocess.Popen[str], Watcher]:
     """Start a program to communicate with over text pipes (line buffered); stderr is a pipe too.
 
     The program must exit when its standard input is closed. It has a session of its own: a signal to its process
-    group, as a model may send one, does not reach this process. End it with `kill_tree`.
+    group, as a model may send one, does not reach this process. End it with `kill_tree`, then `dismiss` its watcher,
+    which kills what it has started if this process is killed.
 
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
         ResourcesError: the system cannot start anything just now.
     """
     words = [str(word) for word in argv]
+    watcher = None
+    name, value = _new_mark()
     try:
+        watcher = _watcher(f"{name}={value}")
         return subprocess.Popen(
             words,
             cwd=cwd,
-            env=None if env is None else dict(env),
+            env={**(os.environ if env is None else env), name: value},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=1,
             start_new_session=True,
             **TEXT,
-        )
+        ), watcher
     except OSError as error:
+        dismiss(watcher)
         raise missing_tool(words[0], error) from error
 
 
-def kill_tree(process: subprocess.Popen[str]) -> None:
+def _new_mark() -> tuple[str, str]:
+    return MARK, f"{os.getpid()}-{os.urandom(8).hex()}"
+
+
+class Child(Protocol):
+    """What is used here of a `subprocess.Popen`."""
+
+    pid: int
+    stdin: IO[str] | None
+    stdout: IO[str] | None
+    stderr: IO[str] | None
+
+    def poll(self) -> int | None:
+        """Its exit status, or None if it still runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+
+
+def kill_tree(process: Child) -> None:
     """Kill a process and, on Linux, all that it started, whatever their sessions."""
     tree = _descendants(process.pid) if process.poll() is None else []
     process.kill()
@@ -239,7 +273,7 @@ def limit_memory(process: int, size: int) -> None:
             resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
 
 
-def wait(process: subprocess.Popen[str], seconds: float) -> int | None:
+def wait(process: Child, seconds: float) -> int | None:
     """Return the exit status of a process (negative for a signal), or None if it still runs after `seconds`."""
     if hasattr(os, "pidfd_open"):  # Popen itself polls every 50 ms
         with contextlib.suppress(OSError):
@@ -272,7 +306,7 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
             signals.forget()  # from here on the program's exit status counts
             process.send_signal(stopped.number)
             code = process.wait()
-            _end_all(watcher)  # g++ does not wait for its cc1plus
+            end_all(watcher)  # g++ does not wait for its cc1plus
     return 128 - code if code < 0 else code
 
 
@@ -308,7 +342,7 @@ def _ended(process: subprocess.Popen[str]) -> int:
 @contextlib.contextmanager
 def _child(
     words: Sequence[str], env: Mapping[str, str] | None, **options: Any
-) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[bytes] | None]]:
+) -> Iterator[tuple[subprocess.Popen[str], Watcher]]:
     """Run a program during the block, with a watcher; where an exception leaves the block, it is killed.
 
     So are its descendants. When this process is killed (even by `kill -9`) they are killed too, within a second. A
@@ -318,8 +352,7 @@ def _child(
         ToolMissingError: the program does not exist or may not be executed.
         ResourcesError: the system cannot start anything just now.
     """
-    mark = f"{MARK}={os.getpid()}-{os.urandom(8).hex()}"
-    name, _, value = mark.partition("=")
+    name, value = _new_mark()
     watcher = None
     main = threading.current_thread() is threading.main_thread()
     if main and sys.exc_info()[1] is None:  # else this is the cleanup after the signal
@@ -327,12 +360,12 @@ def _child(
     try:
         if main:
             signals.hold()
-        watcher = _watcher(mark)
+        watcher = _watcher(f"{name}={value}")
         process = subprocess.Popen(
             words, env={**(os.environ if env is None else env), name: value}, **options
         )
     except BaseException as error:
-        _dismiss(watcher)
+        dismiss(watcher)
         if main:
             signals.release()
         if isinstance(error, OSError):
@@ -344,16 +377,16 @@ def _child(
         yield process, watcher
     except BaseException:
         try:
-            _end_all(watcher)
+            end_all(watcher)
         finally:
             process.kill()
             with process:  # closes its pipes and waits for its end
                 pass
         raise
-    _dismiss(watcher)
+    dismiss(watcher)
 
 
-def _watcher(mark: str) -> subprocess.Popen[bytes] | None:
+def _watcher(mark: str) -> Watcher:
     """Start the watcher that kills processes with a mark when this one ends; None if there is no /bin/sh."""
     if sys.platform != "linux":
         return None
@@ -371,7 +404,7 @@ def _watcher(mark: str) -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _dismiss(watcher: subprocess.Popen[bytes] | None) -> None:
+def dismiss(watcher: Watcher) -> None:
     """Stop a watcher whose program has ended."""
     if watcher is not None:
         watcher.kill()
@@ -379,12 +412,37 @@ def _dismiss(watcher: subprocess.Popen[bytes] | None) -> None:
             pass
 
 
-def _end_all(watcher: subprocess.Popen[bytes] | None) -> None:
+def end_all(watcher: Watcher) -> None:
     """Have a watcher kill all marked processes now."""
     if watcher is not None:
         with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
             watcher.communicate(b"1\n", LONGEST_END)
-        _dismiss(watcher)
+        dismiss(watcher)
+
+
+class SharedWatcher:
+    """A watcher of several processes with one mark, each of which calls `leave` once when it has ended."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._users = 1
+        self._lock = threading.Lock()
+
+    def join(self) -> SharedWatcher:
+        """Count one process more."""
+        with self._lock:
+            self._users += 1
+        return self
+
+    def leave(self, *, killed: bool) -> None:
+        """Count one less; the last has the watcher kill what is left of a process that was killed."""
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last and killed:
+            end_all(self._watcher)
+        if last:
+            dismiss(self._watcher)
 
 
 def which(name: str) -> str | None:

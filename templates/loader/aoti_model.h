@@ -183,9 +183,10 @@ class Model {
     for (const auto& entry : fs::directory_iterator(fs::path(path) / "data" / "aotinductor")) name = entry.path().filename().string();
     try {
       return std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, name, false, 1, index);
-    } catch (const std::exception&) {
+    } catch (const std::exception& error) {
       const std::string package = path + ".pt2";
-      if (!fs::exists(package)) throw;
+      const bool was_read = std::string(error.what()).find("dlopen") != std::string::npos; // libtorch would leave what it unpacks
+      if (was_read || !fs::exists(package)) throw;
       return std::make_unique<torch::inductor::AOTIModelPackageLoader>(package, name, false, 1, index);
     }
   }

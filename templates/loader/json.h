@@ -24,7 +24,15 @@ inline size_t utf8_length(const std::string& text, size_t at) {
 // A string with its quotes; bytes that are not UTF-8 become U+FFFD.
 inline std::string json_string(const std::string& text) {
   std::string out = "\"";
+  const char* const bytes = text.data();
   for (size_t i = 0; i < text.size();) {
+    size_t plain = i; // as they are in one go: a graph has thousands, and loaders are compiled without optimisation
+    while (plain < text.size() && bytes[plain] >= 0x20 && bytes[plain] < 0x7F && bytes[plain] != '"' && bytes[plain] != '\\') ++plain;
+    if (plain > i) {
+      out.append(bytes + i, plain - i);
+      i = plain;
+      continue;
+    }
     const size_t length = utf8_length(text, i);
     const unsigned char byte = static_cast<unsigned char>(text[i]);
     if (length == 0) {

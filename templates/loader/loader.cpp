@@ -110,23 +110,6 @@ class Muted {
   int kept_;
 };
 
-// What a process does once, done before models get processes forked from it: a model is loaded and called until
-// torch.jit has optimised it. One thread: those of a pool would not be there in a forked process.
-void warm(int threads, const std::string& path) {
-  if (threads == 0) threads = at::get_num_threads();
-  at::set_num_threads(1);
-#ifndef LOADER_AOTI // a compiled model optimises nothing when it is called
-  try {
-    const AutoGradMode no_gradients(false);
-    const Muted nothing_printed;
-    const Model model(path, c10::Device(c10::DeviceType::CPU));
-    for (int i = 0; i < 3; ++i) model({filled(c10::ScalarType::Float, {1, 4}, "ones")});
-  } catch (const std::exception&) { // what an old libtorch cannot load, it serves without
-  }
-#endif
-  at::set_num_threads(threads);
-}
-
 // A loader's life: load, then describe, forward and again as often as asked for.
 class Loader {
  public:
@@ -321,6 +304,8 @@ class Loader {
   std::unique_ptr<c10::IValue> again_; // by the last `again`
 };
 
+void warm(int threads, const std::string& path);
+
 std::string answer(Loader& loader, const std::string& line) {
   Words words(split(line, ' '));
   const std::string command = words.next();
@@ -334,7 +319,7 @@ std::string answer(Loader& loader, const std::string& line) {
   if (command == "warm") {
     loader.stage = "warm";
     const int threads = static_cast<int>(words.count());
-    warm(threads, string_from(words.next()));
+    warm(threads, words.next());
     return JsonObject().add("event", "\"warmed\"").text();
   }
   if (command == "library") {
@@ -407,6 +392,27 @@ std::string answer(Loader& loader, const std::string& line) {
   }
   loader.stage = "command";
   throw std::runtime_error("'" + command + "' is no command");
+}
+
+// What a process does once, done before models get processes forked from it: a small model takes the way of every
+// model, until torch.jit has optimised it, so that libtorch's tables are filled, the functions on that way are bound
+// and their pages are there. One thread: those of a pool would not be there in a forked process.
+void warm(int threads, const std::string& path) {
+  if (threads == 0) threads = at::get_num_threads();
+  at::set_num_threads(1);
+#ifndef LOADER_AOTI // a compiled model optimises nothing when it is called
+  try {
+    const Muted nothing_printed;
+    Loader loader;
+    const std::string input = " 1 tensor float32 1x4 ones";
+    answer(loader, "load cpu " + path);
+    answer(loader, "describe");
+    answer(loader, "forward" + input);
+    for (int i = 0; i < 3; ++i) answer(loader, "again" + input);
+  } catch (const std::exception&) { // what an old libtorch cannot load, it serves without
+  }
+#endif
+  at::set_num_threads(threads);
 }
 
 int serve(FILE* out) {

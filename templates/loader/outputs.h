@@ -91,18 +91,18 @@ inline std::string tensor_json(const Place& place, const at::Tensor& tensor) {
   begun(out, place, "tensor");
   if (!tensor.defined()) return out.add("note", "\"an undefined tensor\"").text();
   out.add("device", json_string(device_text(tensor.device())));
+  out.add("dtype", json_string(dtype_name(tensor.scalar_type())));
   try {
-    const at::Tensor plain = dense(tensor);
-    const Summary sum = summary(plain);
     std::vector<std::string> sizes;
-    for (const int64_t size : plain.sizes()) sizes.push_back(json_number(static_cast<long long>(size)));
-    out.add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("shape", json_array(sizes));
+    for (const int64_t size : tensor.sizes()) sizes.push_back(json_number(static_cast<long long>(size)));
+    out.add("shape", json_array(sizes));
+    const Summary sum = summary(tensor);
     out.add("values", json_array(sum.values)).add("min", sum.min).add("max", sum.max).add("mean", sum.mean);
     out.add("non_finite", json_number(static_cast<long long>(sum.non_finite)));
     if (quantized(tensor)) out.add("note", "\"quantized; its values are shown dequantized\"");
     if (tensor.layout() != at::kStrided) out.add("note", "\"sparse; its values are shown dense\"");
   } catch (const std::exception& error) { // a meta or nested tensor, a dtype that cannot be converted
-    out.add("dtype", json_string(dtype_name(tensor.scalar_type()))).add("note", json_string("its values cannot be shown: " + message_of(error)));
+    out.add("note", json_string("its values cannot be shown: " + message_of(error)));
   }
   return out.text();
 }
@@ -128,6 +128,7 @@ inline std::string output_json(const Output& output) {
   const std::string json = value.isString() ? json_string(value.toStringRef())
       : value.isNone()                      ? "null"
       : known                               ? Outputs::plain(value)
+      : value.isDevice()                    ? json_string(device_text(value.toDevice()))
                                             : json_string(type_text(*type_of(value)));
   JsonObject out;
   return begun(out, output.place, type).add("value", json).text();

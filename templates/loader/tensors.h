@@ -245,17 +245,72 @@ inline bool quantized(const at::Tensor& tensor) {
 }
 #endif
 
+// Bytes that are made of fewer at most: an expanded or sparse tensor may have 2^40 elements, and memory for one.
+const int64_t most_made = int64_t(1) << 32;
+
+// Raises where the elements of a tensor, one after the other, would take more than that, and take less where they are.
+inline void check_made(const at::Tensor& tensor) {
+  double bytes = 0;
+  try {
+    double held = 1; // elements from the first to the last
+    if (tensor.layout() == at::kStrided) {
+      for (int64_t i = 0; i < tensor.dim(); ++i) held += static_cast<double>(tensor.size(i) - 1) * static_cast<double>(tensor.stride(i));
+#if LOADER_API > 101
+    } else if (tensor.is_mkldnn()) {
+      return;
+#endif
+    }
+    const double elements = static_cast<double>(tensor.numel());
+    if (elements > held) bytes = elements * static_cast<double>(c10::elementSize(tensor.scalar_type()));
+  } catch (const std::exception&) { // a nested tensor has neither
+    return;
+  }
+  if (bytes <= static_cast<double>(most_made)) return;
+  char text[200];
+  std::snprintf(text, sizeof text, "a tensor that is %s would take %.6g GiB, above the limit of %lld GiB",
+      tensor.layout() == at::kStrided ? "expanded or overlaps itself" : "sparse", bytes / (1 << 30), static_cast<long long>(most_made >> 30));
+  throw std::runtime_error(text);
+}
+
 // The tensor with every element in memory, as other kinds of layout do not have them.
 inline at::Tensor dense(at::Tensor tensor) {
   tensor = tensor.detach();
 #if LOADER_API > 101
   if (quantized(tensor)) tensor = tensor.dequantize();
 #endif
-  if (tensor.layout() != at::kStrided) tensor = tensor.to_dense();
+  if (tensor.layout() != at::kStrided) {
+    check_made(tensor);
+    tensor = tensor.to_dense();
+  }
 #if LOADER_API >= 111
   tensor = tensor.resolve_conj().resolve_neg();
 #endif
   return tensor;
+}
+
+inline at::Tensor strided(const at::Tensor& tensor) {
+  return tensor.layout() == at::kStrided ? tensor.detach() : dense(tensor);
+}
+
+// A strided tensor without its repetitions: one slice of every dimension that `expand` has made.
+inline at::Tensor unexpanded(at::Tensor tensor) {
+  for (int64_t i = 0; i < tensor.dim(); ++i) {
+    if (tensor.size(i) > 1 && tensor.stride(i) == 0) tensor = tensor.narrow(i, 0, 1);
+  }
+  return tensor;
+}
+
+// The first elements of a strided tensor in row-major order, on the CPU; nothing else of it is read.
+inline at::Tensor first_elements(at::Tensor tensor, int64_t number) {
+  for (int64_t i = 0; i < tensor.dim() && tensor.numel() > 0; ++i) {
+    int64_t inner = 1;
+    for (int64_t j = i + 1; j < tensor.dim() && inner < number; ++j) inner *= tensor.size(j);
+    const int64_t slices = inner < number ? (number + inner - 1) / inner : 1;
+    if (slices < tensor.size(i)) tensor = tensor.narrow(i, 0, slices);
+    if (slices > 1) break; // all that is within them is wanted
+  }
+  tensor = dense(tensor).to(at::Device(at::kCPU)).contiguous().view({-1});
+  return tensor.narrow(0, 0, tensor.numel() < number ? tensor.numel() : number);
 }
 
 inline JsonObject about(const at::Tensor& tensor) {
@@ -272,8 +327,13 @@ struct Summary {
   int64_t non_finite = 0;
 };
 
-inline Summary summary(const at::Tensor& tensor) {
+inline Summary summary(const at::Tensor& given) {
   const int64_t shown = 8;
+  const at::Tensor held = strided(given), first = first_elements(held, shown);
+  at::Tensor tensor = unexpanded(held);
+  const int64_t repeated = tensor.numel() > 0 ? held.numel() / tensor.numel() : 1; // each of its elements
+  check_made(tensor);
+  tensor = dense(tensor);
   const c10::ScalarType type = tensor.scalar_type();
   Summary out;
   if (is_integral(type)) {
@@ -287,11 +347,11 @@ inline Summary summary(const at::Tensor& tensor) {
     const auto less = [&](int64_t a, int64_t b) {
       return no_sign ? static_cast<uint64_t>(a) < static_cast<uint64_t>(b) : a < b;
     };
+    for_elements<int64_t>(first, c10::ScalarType::Long, 1, [&](int64_t, const int64_t* element) { out.values.push_back(written(*element)); });
     int64_t low = 0, high = 0;
     double sum = 0;
     for_elements<int64_t>(tensor, c10::ScalarType::Long, 1, [&](int64_t i, const int64_t* element) {
       const int64_t value = *element;
-      if (i < shown) out.values.push_back(written(value));
       if (i == 0 || less(value, low)) low = value;
       if (i == 0 || less(high, value)) high = value;
       sum += no_sign ? static_cast<double>(static_cast<uint64_t>(value)) : static_cast<double>(value);
@@ -305,30 +365,31 @@ inline Summary summary(const at::Tensor& tensor) {
   }
   if (c10::isComplexType(type)) {
     const bool single = type != c10::ScalarType::ComplexDouble;
-    for_elements<double>(tensor, c10::ScalarType::ComplexDouble, 2, [&](int64_t i, const double* element) {
-      const double re = element[0], im = element[1];
-      if (i < shown) out.values.push_back("[" + json_number(re, single) + "," + json_number(im, single) + "]");
-      out.non_finite += std::isfinite(re) && std::isfinite(im) ? 0 : 1;
+    for_elements<double>(first, c10::ScalarType::ComplexDouble, 2, [&](int64_t, const double* element) {
+      out.values.push_back("[" + json_number(element[0], single) + "," + json_number(element[1], single) + "]");
+    });
+    for_elements<double>(tensor, c10::ScalarType::ComplexDouble, 2, [&](int64_t, const double* element) {
+      out.non_finite += std::isfinite(element[0]) && std::isfinite(element[1]) ? 0 : repeated;
     });
     return out;
   }
   const bool single = type != c10::ScalarType::Double;
+  for_elements<double>(first, c10::ScalarType::Double, 1, [&](int64_t, const double* element) { out.values.push_back(json_number(*element, single)); });
   double low = std::numeric_limits<double>::infinity(), high = -low, sum = 0;
-  for_elements<double>(tensor, c10::ScalarType::Double, 1, [&](int64_t i, const double* element) {
+  int64_t finite = 0;
+  for_elements<double>(tensor, c10::ScalarType::Double, 1, [&](int64_t, const double* element) {
     const double value = *element;
-    if (i < shown) out.values.push_back(json_number(value, single));
-    if (!std::isfinite(value)) {
-      ++out.non_finite;
-      return;
-    }
+    if (!std::isfinite(value)) return;
+    ++finite;
     low = value < low ? value : low;
     high = value > high ? value : high;
     sum += value;
   });
-  if (out.non_finite < tensor.numel()) {
+  out.non_finite = (tensor.numel() - finite) * repeated;
+  if (finite > 0) {
     out.min = json_number(low, single);
     out.max = json_number(high, single);
-    out.mean = json_number(sum / static_cast<double>(tensor.numel() - out.non_finite));
+    out.mean = json_number(sum / static_cast<double>(finite));
   }
   return out;
 }

@@ -17,8 +17,12 @@
 class TensorSink {
  public:
   virtual ~TensorSink() = default;
-  // Adds what the sink knows of a tensor: dense, on the CPU, contiguous.
-  virtual void add(const at::Tensor& tensor, JsonObject& entry) = 0;
+  // What it takes of a strided tensor, on the CPU and contiguous.
+  virtual at::Tensor part(const at::Tensor& tensor) = 0;
+  // Adds what it knows of a tensor of so many elements, of which it has taken a part.
+  virtual void add(const at::Tensor& part, int64_t count, JsonObject& entry) = 0;
+  // Raises where it can take no part of a tensor.
+  virtual void check(const at::Tensor&) {}
   // Whether the tree is to say how the tensor itself is laid out.
   virtual bool keeps_layout() {
     return false;
@@ -45,7 +49,15 @@ class RawFile : public TensorSink {
     return true;
   }
 
-  void add(const at::Tensor& tensor, JsonObject& entry) override {
+  void check(const at::Tensor& tensor) override {
+    check_made(tensor);
+  }
+
+  at::Tensor part(const at::Tensor& tensor) override {
+    return dense(tensor).to(at::Device(at::kCPU)).contiguous();
+  }
+
+  void add(const at::Tensor& tensor, int64_t, JsonObject& entry) override {
     static const char zeros[alignment] = {};
     write(zeros, static_cast<size_t>((alignment - at_ % alignment) % alignment));
     entry.add("offset", json_number(static_cast<long long>(at_)));
@@ -83,12 +95,15 @@ class InText : public TensorSink {
     return values_++ < most_values;
   }
 
-  void add(const at::Tensor& tensor, JsonObject& entry) override {
+  at::Tensor part(const at::Tensor& tensor) override {
     const int64_t count = tensor.numel();
+    return first_elements(tensor, count <= most_whole && elements_ + count <= most_elements ? count : few);
+  }
+
+  void add(const at::Tensor& part, int64_t count, JsonObject& entry) override {
     const bool whole = count <= most_whole && elements_ + count <= most_elements;
-    const int64_t shown = whole ? count : count < few ? count : few;
-    elements_ += shown;
-    entry.add("value", json_array(texts(tensor.reshape({-1}).narrow(0, 0, shown))));
+    elements_ += part.numel();
+    entry.add("value", json_array(texts(part)));
     if (!whole) entry.add("truncated", "true");
   }
 
@@ -147,16 +162,17 @@ inline std::string tensor_tree(const at::Tensor& tensor, TensorSink& sink) {
   if (!tensor.defined()) return out.add("type", "\"none\"").add("note", "\"an undefined tensor\"").text();
   out.add("type", "\"tensor\"");
   at::Tensor plain;
+  sink.check(tensor);
   try {
-    plain = dense(tensor).to(at::Device(at::kCPU)).contiguous();
+    plain = sink.part(strided(tensor));
   } catch (const std::exception& error) { // a meta or nested tensor
     return out.add("data_type", json_string(dtype_name(tensor.scalar_type()))).add("note", json_string(std::string("its values cannot be read: ") + error.what())).text();
   }
-  out.add("data_type", json_string(dtype_name(plain.scalar_type()))).add("shape", sizes_json(plain));
+  out.add("data_type", json_string(dtype_name(plain.scalar_type()))).add("shape", sizes_json(tensor));
 #if LOADER_API >= 111
   if (sink.keeps_layout() && tensor.layout() == at::kStrided && !tensor.is_contiguous() && tensor.is_non_overlapping_and_dense()) out.add("strides", strides_json(tensor));
 #endif
-  sink.add(plain, out);
+  sink.add(plain, tensor.numel(), out);
   if (quantized(tensor)) out.add("note", "\"quantized; its values are dequantized\"");
   if (tensor.layout() != at::kStrided) out.add("note", "\"sparse; its values are dense\"");
   return out.text();
@@ -218,7 +234,10 @@ inline std::string tree_of(const c10::IValue& value, TensorSink& sink, int depth
     return json_array(trees_of(std::vector<c10::IValue>(elements.begin(), elements.end()), sink, depth + 1));
   }
   if (value.isGenericDict()) return dict_tree(value, sink, depth + 1);
-  return typed("other", json_string(type_text(*type_of(value)))); // an object, a device, a future
+  JsonObject other; // an object, a device, a future
+  other.add("type", "\"other\"").add("value", json_string(type_text(*type_of(value))));
+  if (value.isDevice()) other.add("text", json_string(device_text(value.toDevice())));
+  return other.text();
 }
 
 // Of an argument, which unlike an output may be a device.

@@ -14,6 +14,7 @@ import sys
 import time
 
 ALIGNMENT = 64
+MOST_MADE = 1 << 32  # bytes that are made of fewer, as in templates/loader/tensors.h
 NAMES = {
     "half": "float16",
     "float": "float32",
@@ -55,6 +56,9 @@ class Files:
             notes.append("made dense")
         if hasattr(tensor, "resolve_conj"):
             tensor = tensor.resolve_conj().resolve_neg()
+        held = 1 + sum((size - 1) * abs(stride) for size, stride in zip(tensor.shape, tensor.stride()))  # noqa: B905
+        if tensor.numel() > held and tensor.numel() * tensor.element_size() > MOST_MADE:
+            raise MemoryError("an output is expanded or overlaps itself, and too large to be compared")
         tensor = tensor.cpu().contiguous()
         size = tensor.numel() * tensor.element_size()
         offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
@@ -130,7 +134,9 @@ class Values:
             return self.mapping(list(value.items()))
         if isinstance(value, list):
             return [self.write(each) for each in value]
-        return {"type": "other", "value": type(value).__name__}
+        if isinstance(value, torch.device):
+            return {"type": "other", "value": "Device", "text": str(value)}
+        return {"type": "other", "value": ""}  # Python's name of a type is not that of TorchScript
 
     def mapping(self, pairs):
         """The description of a dict."""

@@ -104,6 +104,28 @@ def test_the_users_own_arguments_win(configure: Callable[..., Result], tmp_path:
 
 
 @pytest.mark.cmake
+def test_a_project_keeps_its_own_policies(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    project(tmp_path, f'{HEAD}cmake_policy(GET CMP0128 policy)\nmessage(STATUS "policy=<${{policy}}>")\n')
+    words = ("-S", tmp_path, "-B", tmp_path / "build")
+    assert "policy=<>" in torchlink("cmake", "configure", "--libtorch", torch_root, *words).out
+
+
+@pytest.mark.cmake
+@pytest.mark.parametrize("version", ["2.8.6", "3.0 FATAL_ERROR"])
+def test_a_project_for_an_old_cmake_is_configured(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result], version: str
+) -> None:
+    head = f"cmake_minimum_required(VERSION {version})\nproject(old LANGUAGES CXX)\n"
+    project(tmp_path, f"{head}find_package(Torch REQUIRED)\n{TELL}")
+    words = ("-S", tmp_path, "-B", tmp_path / "build")
+    done = torchlink("cmake", "configure", "--libtorch", torch_root, *words)
+    assert done.code == 0, done.err
+    assert "/cmake/libtorch-" in done.out
+
+
+@pytest.mark.cmake
 def test_a_libtorch_found_earlier_is_replaced(configure: Callable[..., Result], tmp_path: Path) -> None:
     assert configure(TELL, f"-DTorch_DIR={tmp_path}").code == 0
     assert "/cmake/libtorch-" in configure(TELL).out

@@ -131,7 +131,7 @@ def test_a_name_that_cannot_be_a_target_is_refused(tmp_path: Path, name: str) ->
 
 
 def test_the_committed_presets_name_no_tool_and_those_of_the_machine_do() -> None:
-    committed = json.loads(presets())
+    committed = json.loads(presets(precompiled_header=True))
     local = json.loads(user_presets(ProjectTools((4, 1), "Ninja", "ccache")))
     bare = json.loads(user_presets(ProjectTools((3, 25), "Unix Makefiles", None)))
     assert [each["name"] for each in committed["configurePresets"]] == ["default", "pch"]

@@ -42,6 +42,22 @@ FILES = {
     "plain.cpp": "#include <c10/macros/Macros.h>\n",
 }
 FIND = "find_package(spdlog REQUIRED)"
+# The include path of every target in the directory, as many projects for upstream's TorchConfig.cmake set it.
+BY_VARIABLE = """\
+cmake_minimum_required(VERSION 3.18)
+project(existing LANGUAGES CXX)
+find_package(Torch REQUIRED)
+include_directories(${TORCH_INCLUDE_DIRS})
+add_library(fmt STATIC fmt.cpp)
+target_include_directories(fmt PUBLIC own)
+add_library(app STATIC app.cpp)
+target_link_libraries(app PRIVATE fmt ${TORCH_LIBRARIES})
+"""
+OWN_FMT = {
+    "own/fmt/format.h": "constexpr int own_fmt = 1;\n",
+    "fmt.cpp": "#include <fmt/format.h>\nint f() { return own_fmt; }\n",
+    "app.cpp": "#include <c10/macros/Macros.h>\n#include <fmt/format.h>\nint g() { return own_fmt; }\n",
+}
 
 
 @pytest.fixture
@@ -68,3 +84,12 @@ def test_targets_that_use_spdlog_and_libtorch_are_named_and_headers_after_builds
     done = configure(project(tmp_path / "after", lists, **FILES), f"-DCMAKE_PREFIX_PATH={prefix}")
     assert "--headers after" not in done.stdout
     built(tmp_path / "after")
+
+
+def test_headers_after_also_holds_for_projects_that_use_torch_include_dirs(
+    torch_root: Path, tmp_path: Path, torchlink: Callable[..., Result]
+) -> None:
+    prefix = torchlink("cmake", "prefix", "--headers", "after", "--libtorch", torch_root).out.strip()
+    done = configure(project(tmp_path / "p", BY_VARIABLE, **OWN_FMT), f"-DCMAKE_PREFIX_PATH={prefix}")
+    assert done.returncode == 0, done.stderr
+    built(tmp_path / "p")

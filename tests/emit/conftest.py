@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.conftest import made_once
+from torchlink.capi_plan import CApiPlan, c_api_plan
 from torchlink.emit import cxx, emit
 from torchlink.libtorch.inspect import inspect
-from torchlink.plan import CApiPlan, LinkPlan, PlanOptions, c_api_plan, make_plan
+from torchlink.plan import LinkPlan, PlanOptions, make_plan
 from torchlink.toolchain.compiler import find_compiler
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         if name not in {"with space", "dol$lar", "ünïcödé", "two  spaces", "@at", "a=b", "$$"}
     ),
     "ada": ("com,ma", "back\\slash"),
+    "bazel": ("with space", "sq'uote", 'dq"uote', "back\\slash", "two  spaces"),
     "qmake": ("sq'uote", 'dq"uote'),
     "nvcc": tuple(name for name in ODD_NAMES if name not in {"ünïcödé", "@at", "a=b"}),
     "node": ("com,ma", "sq'uote", 'dq"uote', "<(x)"),

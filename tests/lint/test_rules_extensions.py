@@ -121,6 +121,18 @@ def test_the_verdict_is_what_python_says(built: Built, torch_root: Path, name: s
     assert str(torch_root) in sentence
 
 
+@pytest.mark.parametrize(("directory", "leftover"), [("torch/lib", False), ("gone/lib", True)])
+def test_the_path_to_the_torch_beside_a_package_is_no_leftover_before_it_is_installed(
+    builder: Builder, torch_root: Path, directory: str, leftover: bool
+) -> None:
+    source = SOURCE.format(name="clean", use=PARSE)
+    flags = ("-std=c++17", "-shared", "-fPIC", f"-L{torch_root / 'lib'}", "-ltorch_cpu", "-lc10")
+    words = (*flags, f"-Wl,-rpath,$ORIGIN/../{directory}")
+    path = builder.build(f"pack/clean{TAIL}", source, *words, language="c++", compiler="g++")
+    rules = [each.rule for each in verdict(path, torch_root).findings]
+    assert ("rpath-missing-directory" in rules) == leftover
+
+
 def test_the_fix_of_an_extension_without_libtorch_python_works(
     built: Built, torch_root: Path, tmp_path: Path
 ) -> None:

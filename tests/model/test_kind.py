@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import needed
-from torchlink.errors import FileError, ModelError
+from torchlink.errors import FileError, MalformedFileError, ModelError
+from torchlink.model.archive import open_archive
 from torchlink.model.kind import RUN, identify, require_model
 from torchlink.model.other_files import REMEDIES
+from torchlink.paths import data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,3 +267,30 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     )
     assert identify(tmp_path / "trap.pkl").kind == "pickle"
     assert not (tmp_path / "sprung").exists()
+
+
+def test_the_table_of_contents_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+
+    class Counted(zipfile.ZipFile):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            opened.append(arguments)
+            super().__init__(*arguments, **keywords)
+
+    monkeypatch.setattr(zipfile, "ZipFile", Counted)
+    model = data_dir("templates") / "loader" / "tiny.pt"
+    assert identify(model).detail == "a TorchScript model (file format 3)"
+    assert len(opened) == 1
+
+
+def test_a_stored_entry_is_checked_against_its_checksum(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/version", "3\n")
+        archive.writestr("a/other", "4\n")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(b"3\n", b"5\n", 1))
+    found = open_archive(tmp_path / "a.zip")
+    assert found is not None
+    assert found.read("other") == b"4\n"
+    with pytest.raises(MalformedFileError, match="version is damaged"):
+        found.read("version")

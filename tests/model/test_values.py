@@ -238,6 +238,15 @@ WRONG = [
     ("[" * 100_000, "too deeply nested"),
     ("9" * 30, "does not fit int64"),
     ("[1" + "0" * 10_000 + "]", "a number in it is too long"),
+    ("[1e999]", r"at \$\[0\]: a number that float64 cannot hold"),
+    (json.dumps(tensor("float32", [2], [1, 0])).replace("0]", "-1e999]"), r"at \$.value\[1\]: a number that"),
+    (
+        json.dumps(tensor("complex64", [1], [[1, 7.5]])).replace("7.5", "1e999"),
+        r"value\[0\]\[1\]: a number that",
+    ),
+    (json.dumps(tensor("float64", [1], [float("nan")])), "not JSON: NaN is no number of JSON"),
+    (json.dumps(tensor("float64", [1], [float("-inf")])), "not JSON: -Infinity is no number of JSON"),
+    (json.dumps(tensor("float64", [1], ["inf"])), r'at \$.value\[0\]: "inf" is not float64'),
 ]
 
 

@@ -92,7 +92,7 @@ def test_odd_paths_survive_nim_cfg_and_config_nims(
     # The same lines from a command that config.nims calls.
     (tmp_path / "probe").unlink()
     (tmp_path / "nim.cfg").rename(tmp_path / "words")
-    shutil.copy(REPOSITORY / "examples" / "nim" / "config.nims", tmp_path)
+    shutil.copy(REPOSITORY / "templates" / "nim" / "config.nims", tmp_path)
     script = tmp_path / "torchlink"
     script.write_text(f'#!/bin/sh\necho "torchlink: note: one" >&2\ncat "{tmp_path}/words"\n')
     script.chmod(0o755)

@@ -16,6 +16,7 @@ torch = needed("torch")
 
 from torch import Tensor, nn  # noqa: E402 - needs torch
 
+from torchlink.verify.comparing import references  # noqa: E402 - after torch
 from torchlink.verify.comparing.tolerances import PRECISIONS, Tolerances  # noqa: E402 - after torch
 
 if TYPE_CHECKING:
@@ -109,6 +110,23 @@ def python_with(tmp_path: Path, patch: str) -> str:
     exe.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(program)} "$@"\n')
     exe.chmod(0o755)
     return f"python={exe}"
+
+
+def test_an_interpreter_that_never_answers_is_given_up_without_a_time_limit(
+    verify: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references, "PATIENCE", 1.0)
+    silent = tmp_path / "python-silent"
+    silent.write_text(
+        '#!/bin/sh\nread line\necho \'{"event":"imported","torch":"9"}\'\nread line\nexec sleep 1000\n'
+    )
+    silent.chmod(0o755)
+    words = (saved(Two(), tmp_path / "m.pt"), "--input", "float32[3]", "--against", f"python={silent}")
+    for options in ((), ("--bench", "--bench-runs", "1")):
+        error = model_of(verify(*words, *options, "--json"))["error"]
+        assert error["code"] == "reference-failed"
+        assert "did not finish within" in error["message"]
+        assert "--timeout" in error["hint"]
 
 
 def test_the_tolerances_are_torch_s_own() -> None:

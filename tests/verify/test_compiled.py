@@ -253,6 +253,10 @@ def bomb(entries: dict[str, bytes]) -> None:
     entries[f"{MODEL}zeros.bin"] = bytes(300 << 20)
 
 
+def many(entries: dict[str, bytes]) -> None:
+    entries.update({f"{MODEL}{number}": b"" for number in range(20_001)})
+
+
 def no_json(entries: dict[str, bytes]) -> None:
     entries[entry(entries, ".wrapper_metadata.json")] = b"{"
 
@@ -279,11 +283,31 @@ def text_for_library(entries: dict[str, bytes]) -> None:
     entries[entry(entries, ".wrapper.so")] = b"no library\n" * 100
 
 
+def test_a_source_without_checks_and_a_library_that_cannot_be_loaded(
+    verify: Callable[..., Result], compiled: Path, tmp_path: Path
+) -> None:
+    def garbage(entries: dict[str, bytes]) -> None:
+        entries[entry(entries, ".wrapper.cpp")] = b"\xff\xfe" * 1000
+
+    result = verify(changed(compiled / "layer.pt2", tmp_path / "garbage.pt2", garbage))
+    assert result.code == 0, result.out + result.err
+
+    def hollow(entries: dict[str, bytes]) -> None:
+        library = entry(entries, ".wrapper.so")
+        entries[library] = entries[library][:64] + bytes(100_000)
+
+    result = verify(changed(compiled / "layer.pt2", tmp_path / "hollow.pt2", hollow))
+    assert result.code == 1
+    assert "no loadable segments" in result.out
+    assert "/tmp/aotinductor_" not in result.out  # libtorch unpacks there, and leaves it behind
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (evil, "points outside the package"),
         (bomb, "far more than a package of its size"),
+        (many, "entries, far more than a package has"),
         (no_json, "is not JSON"),
         (a_list, "not a JSON object of strings"),
         (no_library, "has no compiled library"),

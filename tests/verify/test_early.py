@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,3 +93,12 @@ def test_a_wrong_guess_is_not_used(torchlink: Callable[..., Result], torch_root:
     report = json.loads(result.out)
     assert result.code == 0
     assert report["models"][0]["outputs"] == right["models"][0]["outputs"]
+
+
+def test_what_the_start_does_not_need_is_imported_after_it() -> None:
+    code = (
+        "import sys, torchlink.cli.verify, torchlink.verify.session\n"
+        "print(*({'torchlink.plan', 'torchlink.toolchain', 'shutil', 'secrets', 'dataclasses'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

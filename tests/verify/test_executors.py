@@ -247,7 +247,7 @@ def test_what_is_compared_and_written_is_where_it_was_asked_for(
     assert (checked["ok"], checked["against"]["ok"], checked["saved_outputs"]) == (True, True, "o.npz")
     assert (tmp_path / "o.npz").is_file()
     sent = verify("a.pt", "--golden", "golden", *executor, "--executor-files", "send")
-    assert "--golden needs files that the workers share" in sent.out
+    assert "--golden and --executor-files send cannot be combined: the recordings are not sent" in sent.out
 
 
 def test_variables_have_their_values_of_here(monkeypatch: pytest.MonkeyPatch) -> None:

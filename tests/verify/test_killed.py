@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import needed, until
+from tests.conftest import needed, program, until
 
 torch = needed("torch")
 
@@ -49,13 +49,13 @@ def endless(tmp_path: Path, torch_root: Path, private_cache: Path) -> Callable[.
     subprocess.run(
         [*command, "float32[1,4]"], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300
     )
-    return lambda jobs, **options: subprocess.Popen(
-        [*command, "float32[4]", "-j", str(jobs), *models[:jobs]],
+    return lambda jobs, options=(), **how: subprocess.Popen(
+        [*command, "float32[4]", "-j", str(jobs), *models[:jobs], *options],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        **how,
     )
 
 
@@ -68,6 +68,44 @@ def test_a_model_that_never_returns_does_not_outlive_a_killed_verify(
     running.kill()
     running.communicate(timeout=60)
     until(lambda: not any(Path(f"/proc/{loader}").exists() for loader in loaders))
+
+
+ESCAPES = """
+#include <unistd.h>
+__attribute__((constructor)) static void act(void) {
+  if (fork() != 0) return;
+  setsid();
+  if (fork() == 0) execlp("sleep", "sleep", "%d", (char *)0);
+  pause();
+}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
+def test_what_a_model_starts_in_a_session_of_its_own_ends_with_verify(
+    endless: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
+) -> None:
+    seconds = 100_000 + os.getpid() * 10 + number % 10  # names the process
+    source, library = tmp_path / "act.c", tmp_path / "act.so"
+    source.write_text(ESCAPES % seconds, encoding="utf-8")
+    subprocess.run([program("cc"), "-shared", "-fPIC", source, "-o", library], check=True, timeout=60)
+
+    def sleeping() -> bool:
+        wanted = f"sleep\0{seconds}\0".encode()
+        return any(_content(file) == wanted for file in Path("/proc").glob("[0-9]*/cmdline"))
+
+    running = endless(1, options=("--library", library))
+    until(sleeping)
+    running.send_signal(number)
+    running.communicate(timeout=60)
+    until(lambda: not sleeping())
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 @pytest.mark.parametrize("group", [True, False], ids=["the whole group", "the process alone"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import platform
 import re
 import shutil
 import signal
@@ -17,6 +19,7 @@ import pytest
 
 from tests.conftest import needed, until
 from torchlink.paths import data_dir
+from torchlink.verify import session
 
 torch = needed("torch")
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Result
+    from torchlink.process import Child
 
 pytestmark = pytest.mark.compile
 TINY = data_dir("templates") / "loader" / "tiny.pt"
@@ -119,8 +123,6 @@ def test_what_a_model_leaves_behind_does_not_reach_the_next(
 def test_one_loader_process_serves_them_all(
     verify: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchlink.verify import session
-
     started: list[session.Session] = []
     start = session.Session._start
 
@@ -135,6 +137,65 @@ def test_one_loader_process_serves_them_all(
     started.clear()
     assert verify(tmp_path, "-j", "1").code == 0
     assert len(started) == 1
+
+
+@ONLY_LINUX
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no twins on this machine")
+def test_the_other_workers_get_twins_of_the_first_loader(
+    verify: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[session.Session] = []
+    twins: list[session.Session] = []
+    start, twin = session.Session._start, session.Session.twin
+
+    def counted(own: session.Session) -> None:
+        started.append(own)
+        start(own)
+
+    def kept(own: session.Session, process: Child) -> session.Session:
+        twins.append(twin(own, process))
+        return twins[-1]
+
+    for number in range(6):
+        shutil.copy(TINY, tmp_path / f"{number}.pt")
+    save(Endless(), tmp_path / "1-hangs.pt")
+    save(AlwaysCrashes(), tmp_path / "2-crashes.pt")
+    verify(TINY)
+    monkeypatch.setattr(session.Session, "_start", counted)
+    monkeypatch.setattr(session.Session, "twin", kept)
+    words = ("--input", "float32[1,4]", "--timeout", "5", "--json")
+    report = json.loads(verify(tmp_path, "-j", "3", *words).out)
+    bad = {name for name, model in zip(names(report), report["models"], strict=True) if not model["ok"]}
+    assert bad == {"1-hangs.pt", "2-crashes.pt"}
+    assert len(twins) == 2
+    assert all(own._process.poll() is not None for own in twins)
+    assert len(started) <= 2, "the first, and one after the loader that was killed because its model hung"
+
+
+@ONLY_LINUX
+def test_a_loader_shares_its_heap_with_forked_processes_in_huge_pages(
+    verify: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.write(bytes(8 << 20))
+        try:
+            memory.madvise(25)  # MADV_COLLAPSE
+        except OSError:
+            pytest.skip("this kernel makes no huge pages on demand")
+    sizes: list[int] = []
+    fork = session.Session._fork
+
+    def measured(own: session.Session) -> bool:
+        done = fork(own)
+        for line in Path(f"/proc/{own._process.pid}/smaps_rollup").read_text().splitlines():
+            sizes.extend(int(line.split()[1]) for _ in range(line.startswith("AnonHugePages:")))
+        return done
+
+    monkeypatch.setattr(session.Session, "_fork", measured)
+    for number in range(3):
+        shutil.copy(TINY, tmp_path / f"{number}.pt")
+    assert verify(tmp_path, "-j", "1").code == 0
+    assert min(sizes) > 10 << 10  # KiB
 
 
 def test_globs_and_directories_are_taken_apart(
@@ -299,6 +360,66 @@ def test_tables_of_the_settings_give_models_their_options(
     wrong = verify()
     assert wrong.code == 2
     assert "torchlink.toml: model[0].timout is not a setting of torchlink" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("shard", "others", "said"),
+    [
+        ({"number": 1, "of": 10**12, "models": 1}, (), "2, 3, 4, 5, 6, 7, 8, 9 and 999999999991 more of 10"),
+        ({"number": True, "of": True, "models": 1}, (), "its shard number is invalid"),
+        ({"number": 1, "of": 2, "models": 1}, ({"number": 2, "of": 2, "models": 3},), "a shard of 3 models"),
+    ],
+)
+def test_shards_that_do_not_belong_together_are_one_error(
+    torchlink: Callable[..., Result], tmp_path: Path, shard: object, others: tuple[object, ...], said: str
+) -> None:
+    files = []
+    for number, each in enumerate((shard, *others)):
+        report = {
+            "schema": 1,
+            "ok": True,
+            "libtorch": {"version": []},
+            "models": [{"path": "m"}],
+            "shard": each,
+        }
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(report))
+    done = torchlink("report", "merge", *files)
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err) < 1000
+    (tmp_path / "whole.json").write_text(
+        '{"schema":1,"ok":true,"libtorch":{"version":[[]]},"models":[{"path":1}]}'
+    )
+    assert torchlink("report", "merge", tmp_path / "whole.json", "--junit", tmp_path / "j.xml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "said"),
+    [
+        ('path = "*.pt"\ndevice = "cudaa"', (), "torchlink.toml: model[0]: --device cudaa is not known"),
+        ('path = "no/*.pt"', (), "torchlink.toml: model[0]: no/*.pt: no model matches"),
+        ('path = "*.pt"\nexpect = "no.pt"', (), "torchlink.toml: model[0]: Cannot read"),
+        ('path = "*.pt"\ninputs = ["float32[2"]', ("tiny.pt",), "model[0]: Cannot read the input"),
+        ('path = "*.pt"\nmethod = "no"\ninputs = ["3"]', (), "model[0]: tiny.pt has no method named no"),
+        ('path = "*.pt"\ntimeout = 9', ("tiny.pt", "--device", "cudaa"), "torchlink: --device cudaa is not"),
+        ('path = "*.pt"\ntimeout = 9', ("no/*.pt",), "torchlink: no/*.pt: no model matches"),
+    ],
+)
+def test_what_is_wrong_with_an_option_names_the_table_that_it_is_from(
+    verify: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    shutil.copy(TINY, tmp_path / "tiny.pt")
+    (tmp_path / "torchlink.toml").write_text(f"[[model]]\n{table}\n")
+    monkeypatch.chdir(tmp_path)
+    done = verify(*options)
+    assert done.code == 2
+    assert said in done.err
 
 
 def running_in(group: int) -> list[str]:

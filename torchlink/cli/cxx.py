@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from torchlink.cli import options, plain
 from torchlink.cli.declaration import Command, Positional, fields_of, make
 from torchlink.cli.output import answer, note
-from torchlink.cli.planning import locate, print_notes
+from torchlink.cli.planning import interpreter, locate, print_notes
 from torchlink.errors import UsageError
 from torchlink.plan import PlanOptions, make_plan
 
@@ -141,9 +141,21 @@ def prepare(call: CompilerCall, step: Step, *, needed: bool) -> tuple[Compiler, 
     compiler = as_used = find_compiler(call.compiler) if explicit else compiler_for(libtorch, None)
     if step.target_options:
         as_used = find_compiler(shlex.join((*compiler.command, *step.target_options)))
-    plan = make_plan(libtorch, call.plan, as_used)
+    python = interpreter(call.python) if call.plan.python_extension else None
+    plan = make_plan(libtorch, suited(call.plan, step)._replace(python=python), as_used)
     print_notes(plan)
     return compiler, with_abi(plan, step)
+
+
+def suited(wanted: PlanOptions, step: Step) -> PlanOptions:
+    """Return the options for this command line: a plugin's soname is its file's name."""
+    from pathlib import PurePath
+
+    if not step.links:
+        wanted = wanted._replace(whole_archive=())  # they may not be built yet
+    if wanted.plugin and wanted.soname is None and step.links and step.output:
+        wanted = wanted._replace(soname=PurePath(step.output).name)
+    return wanted
 
 
 def with_abi(plan: LinkPlan, step: Step) -> LinkPlan:

@@ -6,17 +6,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+from torchlink.capi_plan import C_API, c_api_plan
 from torchlink.cli import options
-from torchlink.cli.declaration import Command, Option, Positional
-from torchlink.cli.output import answer
-from torchlink.cli.planning import locate, plan_for, print_notes
+from torchlink.cli.declaration import Command, Option, Positional, command_line
+from torchlink.cli.output import answer, note
+from torchlink.cli.planning import interpreter, locate, plan_for, print_notes
 from torchlink.emit import TARGETS, emit
 from torchlink.errors import FileError, UsageError, WouldOverwriteError
-from torchlink.plan import C_API, DEFAULTS, LinkPlan, PlanOptions, c_api_plan
+from torchlink.plan import DEFAULTS, LinkPlan, PlanOptions
 from torchlink.shown import quoted
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan, CApiPlan
+    from torchlink.capi_plan import AnyPlan, CApiPlan
 
 EPILOG = """\b
 Examples:
@@ -24,9 +25,13 @@ Examples:
   torchlink flags --response-file w.rsp && c++ main.cpp -o app @w.rsp
   c++ -c main.cpp $(torchlink flags --compile)
   torchlink flags --cpu --rpath origin=lib
+  eval c++ module.cpp -o module.so $(torchlink flags --python-extension --tensors --rpath origin=torch/lib)
+  eval c++ ops.cpp -o libops.so $(torchlink flags --plugin --soname libops.so)
+  eval c++ main.cpp -o app $(torchlink flags --whole-archive libops.a)
   torchlink flags --pkg-config > torch.pc
   eval "$(torchlink flags --go)" && go build
   torchlink capi out && cc main.c -o app $(torchlink flags --capi out)
+  torchlink flags --embed-python .venv/bin/python
 """
 PC_FILE = 1 << 20  # bytes of a .pc file that are read
 HEAD = 4096  # bytes of a file that are read to recognise a response file of torchlink's
@@ -42,6 +47,10 @@ OWN_BEGINNINGS = (
     "-Xlinker",
     "/MD",
     "/LIBPATH:",
+    "-shared",
+    "-dynamiclib",
+    "/DLL",
+    "-fPIC",
 )
 
 
@@ -60,6 +69,23 @@ class FlagsArguments(NamedTuple):
     compile: Annotated[bool, Option("--compile", "Print only the flags for compiling.")] = False
     link: Annotated[bool, Option("--link", "Print only the flags for linking.")] = False
     plan: Annotated[PlanOptions, options.PLAN] = PlanOptions()
+    embed_python: Annotated[
+        bool,
+        Option(
+            "--embed-python",
+            "For a program that embeds one Python interpreter, EXE or the one that libtorch belongs to: its headers, "
+            "libpython (a static one whole), libtorch_python, and exported symbols.",
+        ),
+    ] = False
+    operand: Annotated[
+        str | None,
+        Positional(
+            "[EXE|DIR]",
+            "The interpreter of --embed-python; or with --capi where the C API is, by default this directory, else "
+            ".torchlink/capi.",
+            show_default=False,
+        ),
+    ] = None
     compiler: options.Compiler = None
     make: Annotated[bool, Option("--make", "Print a file that a Makefile includes.")] = False
     rust: Annotated[bool, Option("--rust", "Print what a build.rs prints for cargo.")] = False
@@ -90,14 +116,6 @@ class FlagsArguments(NamedTuple):
         bool,
         Option("--capi", "Print the flags of the C API in DIR, which `torchlink capi DIR` wrote, instead."),
     ] = False
-    directory: Annotated[
-        Path | None,
-        Positional(
-            "[DIR]",
-            "With --capi: where the C API is. [default: this directory, else .torchlink/capi]",
-            show_default=False,
-        ),
-    ] = None
     response_file: Annotated[
         Path | None,
         Option("--response-file", "Write the flags to PATH, to be used as `c++ … @PATH`.", metavar="PATH"),
@@ -119,24 +137,44 @@ def flags(arguments: FlagsArguments) -> int:
             f"--response-file works only with --cxx, not with --{targets[0]}.", hint="Use only one of them."
         )
     phase = "both" if arguments.compile == arguments.link else "compile" if arguments.compile else "link"
-    if arguments.directory and not arguments.capi:
+    operand = arguments.operand
+    if operand and not (arguments.embed_python or arguments.capi):
         raise UsageError(
-            f"{arguments.directory}: only --capi takes a directory.", hint="Name a libtorch with --libtorch."
+            f"Unexpected argument: {operand}.", hint="`torchlink flags` takes options only; see --help."
         )
-    plan = c_api(arguments) if arguments.capi else of_libtorch(arguments, compiles=phase != "link")
+    if arguments.capi:
+        plan: AnyPlan = c_api(arguments)
+        wanted = DEFAULTS
+    else:
+        wanted = wanted_of(arguments, phase)
+        plan = of_libtorch(arguments, wanted)
     if arguments.response_file:
         write_response_file(plan, phase, arguments.response_file, force=arguments.force)
     else:
         answer(emit(plan, targets[0], phase))
     if isinstance(plan, LinkPlan):
         print_notes(plan)
+    if wanted.plugin and not wanted.soname and phase != "compile" and targets != ["cmake"]:
+        note("the plugin gets no soname, which is its file's name: add --soname libNAME.so.")
     return 0
 
 
-def of_libtorch(arguments: FlagsArguments, *, compiles: bool = True) -> LinkPlan:
+def wanted_of(arguments: FlagsArguments, phase: str) -> PlanOptions:
+    """Return the options of the plan."""
+    embedded = (arguments.operand or arguments.python or "") if arguments.embed_python else None
+    wanted = arguments.plan._replace(compiles=phase != "link", embed_python=embedded)
+    if wanted.python_extension:
+        wanted = wanted._replace(python=interpreter(arguments.python))
+    if phase == "compile":
+        wanted = wanted._replace(whole_archive=())  # they may not be built yet
+    return wanted
+
+
+def of_libtorch(arguments: FlagsArguments, wanted: PlanOptions) -> LinkPlan:
     """Return the plan for the libtorch that the options select."""
-    libtorch = locate(arguments.libtorch, arguments.python)
-    return plan_for(libtorch, arguments.plan._replace(compiles=compiles), arguments.compiler)
+    # The torch of an interpreter that is embedded, unless another one is named.
+    embedded = arguments.operand if arguments.embed_python and not arguments.libtorch else None
+    return plan_for(locate(arguments.libtorch, arguments.python or embedded), wanted, arguments.compiler)
 
 
 def c_api(arguments: FlagsArguments) -> CApiPlan:
@@ -146,26 +184,24 @@ def c_api(arguments: FlagsArguments) -> CApiPlan:
         FileError: no C API is there.
         UsageError: an option is for C++ programs, or an archive is of another libtorch.
     """
-    directory = c_api_directory(arguments.directory)
-    wanted = arguments.plan
-    if (directory / f"lib{C_API}.so").exists():
-        of_cxx = {
-            "--cpu": wanted.cpu_only,
-            "--headers": wanted.headers != DEFAULTS.headers,
-            "--aoti": wanted.aoti,
-            "--std": wanted.cxx_standard is not None,
-        }
-        for option, given in of_cxx.items():
-            if given:
-                raise UsageError(
-                    f"{option} is for C++ programs and has no meaning with --capi.", hint=f"Omit {option}."
-                )
+    given = command_line(options.PLAN, arguments.plan._replace(rpath=DEFAULTS.rpath))
+    given += ["--embed-python"] if arguments.embed_python else []
+    directory = c_api_directory(arguments.operand)
+    wanted = PlanOptions(rpath=arguments.plan.rpath)
+    if (directory / f"lib{C_API}.a").exists() and not (directory / f"lib{C_API}.so").exists():
+        wanted = wanted._replace(cpu_only=arguments.plan.cpu_only, aoti=True, compiles=False)
+        given = [option for option in given if option != "--cpu"]
+    if given:
+        raise UsageError(
+            f"{given[0]} is for C++ programs and has no meaning with --capi.", hint=f"Omit {given[0]}."
+        )
+    if not wanted.aoti:
         return c_api_plan(directory, wanted)
-    plan = of_libtorch(arguments._replace(plan=wanted._replace(aoti=True)), compiles=False)
-    described = directory / f"{C_API}.pc"
+    plan = of_libtorch(arguments, wanted)
     from torchlink.bounds import first_bytes
     from torchlink.emit import pkg_config
 
+    described = directory / f"{C_API}.pc"
     text = os.fsdecode(first_bytes(described, PC_FILE)) if described.is_file() else ""
     if pkg_config.field(f"-L{place}" for place in plan.library_dirs) not in text:
         raise UsageError(
@@ -175,20 +211,20 @@ def c_api(arguments: FlagsArguments) -> CApiPlan:
     return c_api_plan(directory, wanted, plan)
 
 
-def c_api_directory(given: Path | None) -> Path:
+def c_api_directory(given: str | None) -> Path:
     """Return the absolute path of a directory with a C API.
 
     Raises:
         FileError: there is none.
     """
-    places = (given,) if given else (Path(), Path(".torchlink", "capi"))
+    places = (Path(given),) if given else (Path(), Path(".torchlink", "capi"))
     for place in places:
         files = (place / f"{C_API}.h", place / f"lib{C_API}.so", place / f"lib{C_API}.a")
         if files[0].is_file() and (files[1].exists() or files[2].exists()):
             return place.absolute()
     raise FileError(
         f"No C API in {' or '.join(str(place.absolute()) for place in places)}.",
-        hint=f"Write it with `torchlink capi {quoted(str(given or 'DIR'))}`.",
+        hint=f"Write it with `torchlink capi {quoted(given or 'DIR')}`.",
     )
 
 

@@ -90,7 +90,12 @@ Libtorch = Annotated[
 ]
 Python = Annotated[
     str | None,
-    Option("--python", "Use the torch that this Python interpreter would import.", metavar="EXE"),
+    Option(
+        "--python",
+        "Use the torch that this Python interpreter would import. front-end: the one that runs pip, build or uv, in "
+        "a package's isolated build.",
+        metavar="EXE",
+    ),
 ]
 Json = Annotated[bool, Option("--json", "Print one JSON object on stdout.")]
 COMPILER = Option("--compiler", "The C++ compiler to use. [default: $CXX, else c++]", metavar="EXE")
@@ -130,6 +135,32 @@ PLAN = {
         metavar="N",
         parse=cxx_standard,
         complete=offering("17", "20", "23", "c++17", "c++20", "c++23"),
+    ),
+    "python_extension": Option(
+        "--python-extension",
+        "Build an extension module of Python, that of --python or the one that torch is installed for: with its "
+        "headers, without libpython, and with the libraries of libtorch that it uses. CMake: "
+        "torchlink_add_python_module().",
+    ),
+    "tensors": Option(
+        "--tensors",
+        "torch.Tensor crosses between Python and the --python-extension: libtorch_python is linked.",
+    ),
+    "plugin": Option(
+        "--plugin",
+        "Build a shared library that a program opens with dlopen: -fPIC, -shared, and an undefined symbol is an error "
+        "of the linker. In CMake, use torchlink_add_plugin().",
+    ),
+    "soname": Option(
+        "--soname",
+        "The soname of the --plugin, which is its file's name. [default: none; torchlink c++: the name after -o]",
+        metavar="libNAME.so",
+    ),
+    "whole_archive": Option(
+        "--whole-archive",
+        "Link all objects of a static library, also those that nothing references because they only register "
+        "operators; may be repeated.",
+        metavar="LIB",
     ),
 }
 # Those that a CMake or Nim project has; the others are set in the build tool.

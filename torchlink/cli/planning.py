@@ -26,6 +26,22 @@ def locate(libtorch: Path | None, python: str | None) -> Libtorch:
     return choose(libtorch=libtorch, python=python)
 
 
+def interpreter(python: str | None) -> str | None:
+    """Return the interpreter that --python names: also by an environment's directory, or as pip's own."""
+    from torchlink.libtorch.disk import is_dir
+    from torchlink.libtorch.places import FRONT_END
+
+    if python == FRONT_END:
+        from torchlink.libtorch.frontend import outer_environment
+
+        return str(outer_environment().python)
+    if python is not None and is_dir(python):
+        from torchlink.libtorch.interpreter import environment_of
+
+        return str(environment_of(python).python or python)
+    return python
+
+
 def plan_for(libtorch: Libtorch, options: PlanOptions, compiler: str | None) -> LinkPlan:
     """Return the plan for a compiler command, or for the default compiler if it can build for this libtorch.
 

@@ -48,7 +48,8 @@ def merge(arguments: MergeArguments) -> int:
         from torchlink.cli.verify_output import write_junit
 
         libtorch = report["libtorch"]
-        write_junit(arguments.junit, models, libtorch.get("version") if isinstance(libtorch, dict) else None)
+        version = libtorch.get("version") if isinstance(libtorch, dict) else None
+        write_junit(arguments.junit, models, version if isinstance(version, str) else None)
     if arguments.text:
         from torchlink.report.verify import models_to_text
 

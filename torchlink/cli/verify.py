@@ -181,11 +181,18 @@ def prove(arguments: VerifyArguments, early: HeadStart) -> int:
     part = parse_shard(arguments.shard) if arguments.shard is not None else None
     settled = tables.load(Path.cwd(), arguments.config)
     paths: Sequence[Path | str] = arguments.models or settled.paths
-    tasks = gather(paths, arguments.verify, settled.adjusted, once=not arguments.models) if paths else []
+    origins = {} if arguments.models else settled.origins
+    tasks = (
+        gather(paths, arguments.verify, settled.adjusted, once=not arguments.models, origins=origins)
+        if paths
+        else []
+    )
     libtorch = locate(arguments.libtorch, arguments.python)
     tasks = tasks or [bundled(libtorch, arguments.verify)]
     several = len(tasks) > FEW or is_several(paths)
     tasks, shard = shard_of(tasks, *part) if part else (tasks, None)
+    if shard is not None and not tasks:
+        notes([f"--shard {arguments.shard}: no models, because there are only {shard.models}."])
     if arguments.html is not None:
         from torchlink.cli.verify_output import check_page
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -223,6 +222,8 @@ def clear() -> int:
     try:
         for kind in KINDS:
             if (root / kind).is_dir() and not (root / kind).is_symlink():
+                import shutil  # a warm `verify` does not need it
+
                 shutil.rmtree(root / kind)
         with contextlib.suppress(OSError):  # it contains something else, or does not exist
             root.rmdir()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torchlink.errors import InexpressibleError, UsageError
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 # Target -> the module below torchlink.emit that writes it; the order is the order of messages and help.
 TARGETS = {
@@ -39,6 +39,7 @@ TARGETS = {
 }
 # Those that know Microsoft's compiler and linker.
 FOR_WINDOWS = ("cxx", "cmake", "nim", "pkg-config", "json", "rust")
+CXX_TARGETS = ("cxx", "cmake", "nim", "pkg-config", "json")  # for whatever is made of C++
 PHASES = ("both", "compile", "link")
 
 
@@ -62,6 +63,12 @@ def emit(plan: AnyPlan, target: str, phase: str = "both") -> str:
     if plan.platform == "windows" and target not in FOR_WINDOWS:
         raise InexpressibleError(
             f"{target} has no flags for a libtorch for Windows.", hint=f"Use --{' or --'.join(FOR_WINDOWS)}."
+        )
+    made = plan.options
+    if target not in CXX_TARGETS and (made.plugin or made.python_extension or made.embed_python is not None):
+        raise InexpressibleError(
+            f"{target} has flags for programs, not for plugins, Python extensions and programs that embed Python.",
+            hint=f"Use --{' or --'.join(CXX_TARGETS)}.",
         )
     text: str = importlib.import_module(f"torchlink.emit.{TARGETS[target]}").emit(plan, phase)
     return text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 WHERE = "in switches of gprbuild, which adds the directory of -L to -rpath without quotes"
 

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 RULES = "@bazel_tools//tools/build_defs/repo:local.bzl"
+UNSAFE_OPTION = r"[\s'\"\\]"
 UNSAFE = r"[\x00-\x1f\x7f\ud800-\udfff]"
 
 
@@ -84,6 +85,9 @@ def _list(values: Iterable[str]) -> str:
 
 def _linkopt(flag: str) -> str:
     """Quote for the shell-like splitting of `linkopts` and for its `$(variables)`."""
+    quoting.expressible(
+        flag, UNSAFE_OPTION, "in linkopts: bazel writes it into a file that gcc splits at blanks"
+    )
     return shlex.quote(flag).replace("$", "$$")
 
 

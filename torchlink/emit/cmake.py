@@ -8,9 +8,14 @@ from torchlink.emit import cmake_syntax as syntax
 from torchlink.emit.quoting import comment
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 TARGET = "torchlink::torch"
+MODULE_LINES = (
+    "# A Python extension module: add_library(app MODULE app.cpp), and",
+    '# set_target_properties(app PROPERTIES PREFIX "" CXX_VISIBILITY_PRESET hidden)',
+)
+NO_UNDEFINED = {"linux": "LINKER:-z,defs", "macos": "LINKER:-undefined,error"}  # the default on Windows
 
 
 def emit(plan: AnyPlan, phase: str = "both") -> str:
@@ -26,7 +31,9 @@ def emit(plan: AnyPlan, phase: str = "both") -> str:
     target = f"torchlink::{plan.package}"
     lines = [
         f"# {_described(plan)}",
-        f"# Then: target_link_libraries(app PRIVATE {target})",
+        *(MODULE_LINES if plan.options.python_extension else ()),
+        *(("# Then: add_library(app SHARED app.cpp)",) if plan.options.plugin else ()),
+        f"# {'     ' if plan.options.plugin else 'Then:'} target_link_libraries(app PRIVATE {target})",
         *(_search_path(plan) if phase != "compile" else ()),
         f"if(NOT TARGET {target})",
         f"  add_library({target} INTERFACE IMPORTED)",
@@ -51,11 +58,14 @@ def _compile_properties(plan: AnyPlan) -> dict[str, str]:
     if plan.cxx_standard:
         properties["INTERFACE_COMPILE_FEATURES"] = syntax.quote(f"cxx_std_{plan.cxx_standard}")
     defines = [f"{name}={value}" for name, value in plan.defines]
+    if plan.options.plugin:
+        properties["INTERFACE_POSITION_INDEPENDENT_CODE"] = "ON"
     options = []
     if plan.undefines:  # -U must come first, and CMake puts definitions before all options
         options = [*(f"-U{name}" for name in plan.undefines), *(f"-D{define}" for define in defines)]
     elif defines:
         properties["INTERFACE_COMPILE_DEFINITIONS"] = syntax.quote(";".join(defines))
+    options += plan.compile_flags
     after = plan.options.headers == "after"
     if after and plan.all_include_dirs:
         options.append(include_after(plan))
@@ -81,9 +91,21 @@ def _link_properties(plan: AnyPlan) -> dict[str, str]:
         items = [syntax.path(library.file) for library in libraries]
     else:  # CMake adds the directory of a library that it recognises to the program's search path
         items = [syntax.unlisted(library) for library in libraries]
+    whole = [syntax.whole(archive, plan.platform) for archive in plan.whole_archives]
     runtime = [f"-l{name}" for name in plan.runtime_libraries] if plan.is_c else []
-    items = [*kept_items(plan), *items, *runtime, *search_items(plan)]
-    return {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
+    items = [*whole, *kept_items(plan), *items, *runtime, *plan.program_flags, *search_items(plan)]
+    if (
+        plan.options.soname and plan.platform == "linux"
+    ):  # the last one counts; CMake's own is the target's name
+        items.append(syntax.linker_flag("-soname", plan.options.soname))
+    properties = {"INTERFACE_LINK_LIBRARIES": syntax.quote(";".join(items))}
+    if plan.whole_archives:
+        properties["INTERFACE_LINK_DEPENDS"] = syntax.path_list(plan.whole_archives)
+    if plan.link_flags:
+        properties["INTERFACE_LINK_OPTIONS"] = syntax.quote(";".join(plan.link_flags))
+    if plan.options.plugin and plan.platform in NO_UNDEFINED:
+        properties["INTERFACE_LINK_OPTIONS"] = syntax.quote(NO_UNDEFINED[plan.platform])
+    return properties
 
 
 def kept_items(plan: AnyPlan) -> list[str]:

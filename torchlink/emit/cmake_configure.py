@@ -21,6 +21,8 @@ FETCHED = ("LIBTORCH", "TORCH")
 # The variables of FindPython3, of FindPython, and of FindPythonInterp and pybind11.
 PYTHON = ("Python3_EXECUTABLE", "Python_EXECUTABLE", "PYTHON_EXECUTABLE")
 OWN = "Set by torchlink"
+# The oldest policies that CMake 4 has. It rejects a project, or a library built with it, that requests older ones.
+OLDEST_POLICIES = "3.5"
 # Options whose value is the next argument unless joined to them.
 DIRECTORY_OPTIONS = frozenset({"-S", "-B", "-H"})
 VALUE_OPTIONS = frozenset({"-C", "-D", "-U", "-G", "-T", "-A", "--preset", "--toolchain", "--install-prefix"})
@@ -79,6 +81,13 @@ def initial_cache(
             if name not in taken
         ),
     ]
+    policies = "CMAKE_POLICY_VERSION_MINIMUM"
+    if policies not in taken:
+        lines += [
+            f"if(NOT DEFINED ENV{{{policies}}})",
+            f"  _torchlink_set({policies} STRING {OLDEST_POLICIES})",
+            "endif()",
+        ]
     return "\n".join(lines) + "\n"
 
 

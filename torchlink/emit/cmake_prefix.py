@@ -25,7 +25,8 @@ FILES = (
     "TorchlinkConsumers.cmake",
     "TorchlinkProvider.cmake",
 )
-LINT = "TorchlinkLint.cmake"  # torchlink_lint(<target>); the same for all plans
+# Functions for projects; the same for all plans.
+MODULES = ("TorchlinkLint.cmake", "TorchlinkPlugin.cmake", "TorchlinkPython.cmake")
 # The variables of upstream's file that name one library; TORCH_LIBRARY is set separately.
 VARIABLES = {"c10": "C10_LIBRARY", "c10_cuda": "C10_CUDA_LIBRARY"}
 # Upstream also has a target NAME_library for these, which keeps the library linked.
@@ -88,6 +89,13 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "bundled_dirs": () if plan.options.headers == "after" else plan.include_dirs,
         "cuda_targets": [name for name in CUDA if name in names],
         "cuda_include_dirs": () if plan.options.headers == "after" else plan.cuda_include_dirs,
+        # Without the target `torch`, which keeps libraries linked.
+        "extension_libraries": [
+            library.name
+            for library in plan.libraries
+            if library.name in names and (library.name != "torch" or main.name == "torch")
+        ],
+        "python": plan.libtorch.python,
         "link_items": [
             *cmake.kept_items(plan),
             # The file of torch, because the target `torch` links these items.
@@ -105,8 +113,9 @@ def files(plan: LinkPlan, definitions: Sequence[str] = (), main_size: int | None
         "path_list": cmake_syntax.path_list,
     }
     texts = {f"{CONFIG_DIR}/{name}": render(f"cmake/prefix/{name}.j2", values, filters) for name in FILES}
-    module = (data_dir("templates") / "cmake" / LINT).read_text(encoding="utf-8")
-    texts[f"{CONFIG_DIR}/{LINT}"] = f"# Written by torchlink; the same for all libtorchs.\n#\n{module}"
+    for name in MODULES:
+        module = (data_dir("templates") / "cmake" / name).read_text(encoding="utf-8")
+        texts[f"{CONFIG_DIR}/{name}"] = f"# Written by torchlink; the same for all libtorchs.\n#\n{module}"
     return texts
 
 

@@ -75,6 +75,15 @@ def kept(library: PlanLibrary) -> str:
     return f"-Wl,--push-state,--no-as-needed,{_in_flag(library.file)},--pop-state"
 
 
+def whole(archive: Path, platform: str) -> str:
+    """Return one item for `target_link_libraries` that links all objects of a static library."""
+    if platform == "windows":
+        return f"-WHOLEARCHIVE:{_in_flag(archive)}"
+    if platform == "macos":
+        return linker_flag("-force_load", str(archive))
+    return f"-Wl,--push-state,--whole-archive,{_in_flag(archive)},--pop-state"
+
+
 def linker_flag(option: str, value: str) -> str:
     """Return one item for `target_link_libraries` that passes an option with a value to the linker."""
     return f"-Wl,{option},{_in_flag(value)}"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from torchlink.emit import quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan, PlanLibrary
+    from torchlink.capi_plan import AnyPlan
+    from torchlink.plan import PlanLibrary
 
 
 def emit(plan: AnyPlan, phase: str = "both") -> str:
@@ -44,19 +45,51 @@ def _compile(plan: AnyPlan) -> tuple[str, ...]:
         *(f"-U{name}" for name in plan.undefines),
         *(f"-D{name}={value}" for name, value in plan.defines),
         *(flag for directory in plan.all_include_dirs for flag in (option, str(directory))),
+        *plan.compile_flags,
+        *(("-fPIC",) if plan.options.plugin else ()),
         *((f"-std=c++{plan.cxx_standard}",) if plan.cxx_standard else ()),
     )
 
 
 def _link(plan: AnyPlan) -> tuple[str, ...]:
     return (
+        *module_flags(plan),
+        *plan.link_flags,
+        *(_shared(plan) if plan.options.plugin else ()),
         *(f"-L{directory}" for directory in plan.library_dirs),
         *(("-Wl,--disable-new-dtags",) if plan.runtime_as_rpath else ()),
         *(flag for entry in plan.runtime_dirs for flag in _for_linker("-rpath", entry)),
         *(flag for directory in plan.linker_dirs for flag in _for_linker("-rpath-link", str(directory))),
+        *(flag for archive in plan.whole_archives for flag in _whole(plan, str(archive))),
         *(flag for library in plan.libraries for flag in library_flags(plan, library)),
         *((f"-l{name}" for name in plan.runtime_libraries) if plan.is_c else ()),
+        *plan.program_flags,
     )
+
+
+def module_flags(plan: AnyPlan) -> tuple[str, ...]:
+    """Return the flags that make a Python extension module, whose undefined symbols the interpreter has."""
+    if not plan.options.python_extension:
+        return ()
+    return ("-bundle", "-undefined", "dynamic_lookup") if plan.platform == "macos" else ("-shared",)
+
+
+def _shared(plan: AnyPlan) -> tuple[str, ...]:
+    """Make a shared library; an undefined symbol is an error of the linker rather than of dlopen."""
+    name = plan.options.soname
+    if plan.platform == "macos":
+        own = ("-Wl,-install_name,@rpath/" + name,) if name else ()
+        return ("-dynamiclib", "-Wl,-undefined,error", *own)
+    return ("-shared", "-Wl,-z,defs", *((f"-Wl,-soname,{name}",) if name else ()))
+
+
+def _whole(plan: AnyPlan, archive: str) -> tuple[str, ...]:
+    """Link all objects of a static library, and of no other: the linker's state is restored."""
+    if plan.platform == "macos":
+        return _for_linker("-force_load", archive)
+    if "," in archive:
+        return ("-Wl,--push-state,--whole-archive", archive, "-Wl,--pop-state")
+    return (f"-Wl,--push-state,--whole-archive,{archive},--pop-state",)
 
 
 def _for_linker(*arguments: str) -> tuple[str, ...]:
@@ -114,7 +147,9 @@ def _msvc_compile(plan: AnyPlan) -> tuple[str, ...]:
 def _msvc_link(plan: AnyPlan) -> tuple[str, ...]:
     symbols = dict.fromkeys(library.symbol for library in plan.libraries if library.symbol)
     return (
+        *(("/DLL",) if plan.options.plugin else ()),
         *(f"/LIBPATH:{directory}" for directory in plan.library_dirs),
+        *(f"/WHOLEARCHIVE:{archive}" for archive in plan.whole_archives),
         *(library.file.name for library in plan.libraries),
         *(f"/INCLUDE:{symbol}" for symbol in symbols),
     )

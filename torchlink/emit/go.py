@@ -9,7 +9,7 @@ from torchlink.emit import cxx, quoting
 from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 DEFAULT = ("-g", "-O2")  # of $CGO_CFLAGS and $CGO_CXXFLAGS; setting them replaces it
 WHERE = "in cgo's variables, which have no escapes: it has quotes, a backslash or a line break"

@@ -10,7 +10,7 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 PLAIN = re.compile(r"[-+./0-9=A-Za-z_:]+")
 

@@ -9,7 +9,7 @@ from torchlink.emit import cxx
 from torchlink.remedies.notes import notes_on
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 
 def emit(plan: AnyPlan, phase: str = "both") -> str:
@@ -23,7 +23,10 @@ def to_json(plan: AnyPlan, phase: str = "both") -> dict[str, object]:
         "schema": 1,
         "platform": plan.platform,
         **_subject(plan),
-        "options": {name: value for name, value in plan.options._asdict().items() if name != "compiles"},
+        "options": {
+            **{name: value for name, value in plan.options._asdict().items() if name != "compiles"},
+            "whole_archive": [str(archive) for archive in plan.whole_archives],
+        },
     }
     if phase != "link":
         result["compile"] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 
 def emit(plan: AnyPlan, phase: str = "both") -> str:

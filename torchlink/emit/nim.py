@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 # Characters that a Nim string literal must escape; the surrogates are bytes that are not UTF-8.
 LITERAL_SPECIAL = re.compile('[\x00-\x1f\x7f"\\\\\udc80-\udcff]')
@@ -26,6 +26,10 @@ def emit(plan: AnyPlan, phase: str = "both") -> str:
     """
     windows = plan.platform == "windows"
     lines = ["--cc:vcc"] if windows else []  # libtorch for Windows needs MSVC; Nim's default there is MinGW
+    if plan.options.python_extension:
+        lines.append("--app:lib")
+    if plan.options.plugin:
+        lines.append("--app:lib")  # so that the C++ has no main
     if phase != "link":
         if not plan.is_c:
             lines.append("--backend:cpp")  # so that `nim c`, `nim r` and editors compile C++ too

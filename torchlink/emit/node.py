@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 # What node's common.gypi sets and libtorch's headers do not compile with.
 NODES_OWN = (

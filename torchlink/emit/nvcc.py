@@ -9,7 +9,7 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 UNSAFE = r"[^\w+./=:@%~-]"
 WHERE = "on nvcc's command line: nvcc splits at commas and gives its commands to a shell without quotes"

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from torchlink.plan import AnyPlan, CApiPlan, LinkPlan
+    from torchlink.capi_plan import AnyPlan, CApiPlan
+    from torchlink.plan import LinkPlan
 
 # pkg-config puts a backslash before most special characters, which the shell keeps in $(pkg-config …), but not before
 # `$` and `(`, which `eval` would expand; xargs only removes the backslashes.
@@ -45,6 +46,13 @@ def emit(plan: AnyPlan, phase: str = "both") -> str:
     compile_flags = () if phase == "link" else _compile_flags(plan)
     linking = () if phase == "compile" else link_flags(plan)
     _check_commas(linking, plan.libtorch.library_dir)
+    for archive in plan.whole_archives:
+        if "," in str(archive):
+            raise InexpressibleError(
+                f"{archive} cannot be written in a .pc file: pkg-config merges the repeated flags that a path with a "
+                "comma needs.",
+                hint="Reach it through a path without commas.",
+            )
     special = any(quoting.pkg_config(flag) != flag for flag in (*compile_flags, *linking))
     needed = plan.libtorch.cxx_standard_required
     silent = plan.shared_standard is None and phase != "link"
@@ -98,7 +106,9 @@ def link_flags(plan: LinkPlan) -> tuple[str, ...]:
     pkgconf 1.8 (not 3.0) joins two adjacent flags that begin with -Wl, and prints their spaces unquoted. A -L between
     them prevents that, and pkgconf does not print a repeated -L.
     """
-    flags = tuple(_by_path(plan, flag) for flag in cxx.flags(plan, "link"))
+    # How a module is made is for the build tool to know (Meson: py.extension_module).
+    making = cxx.module_flags(plan)
+    flags = tuple(_by_path(plan, flag) for flag in cxx.flags(plan, "link")[len(making) :])
     if not plan.library_dirs or not any(re.search(r"\s", flag) for flag in flags):
         return flags
     apart: list[str] = []

@@ -9,7 +9,7 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 STANDARDS = {"11": 11, "14": 14, "1Z": 17, "2A": 20}  # qmake's names of C++ standards
 # qmake takes quotes for its own once more where it writes the Makefile.
@@ -53,5 +53,5 @@ def _values(flags: Iterable[str]) -> str:
 def _value(flag: str) -> str:
     """Quote for a shell, for the Makefile and for qmake, which writes a value there as it is."""
     text = quoting.makefile(quoting.expressible(flag, UNSAFE, WHERE))
-    text = text.replace("\\", "\\\\").replace("$", "\\$").replace("#", "$$LITERAL_HASH")
+    text = text.replace("\\", "\\\\").replace("$", "\\$").replace("#", "$${LITERAL_HASH}")
     return f'"{text}"' if text != flag else text

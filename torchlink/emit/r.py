@@ -8,7 +8,7 @@ from torchlink.emit import cxx
 from torchlink.emit.make import line
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 
 def emit(plan: AnyPlan, phase: str = "both") -> str:

@@ -9,7 +9,7 @@ from torchlink.emit import cxx, quoting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchlink.plan import AnyPlan
+    from torchlink.capi_plan import AnyPlan
 
 
 def emit(plan: AnyPlan, phase: str = "both") -> str:

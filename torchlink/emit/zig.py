@@ -8,7 +8,8 @@ from torchlink.emit import quoting
 from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
-    from torchlink.plan import AnyPlan, PlanLibrary
+    from torchlink.capi_plan import AnyPlan
+    from torchlink.plan import PlanLibrary
 
 GNU_RUNTIME = ("libstdc++.so.6", "libgcc_s.so.1")
 
@@ -27,6 +28,11 @@ def emit(plan: AnyPlan, phase: str = "both") -> str:
         words += [f"-D{name}={value}" for name, value in plan.defines]
         words += [word for directory in plan.all_include_dirs for word in ("-isystem", str(directory))]
     if phase != "compile":
+        if plan.whole_archives:
+            raise InexpressibleError(
+                "zig has no flag that links one archive whole.",
+                hint="Link the objects of the archive themselves.",
+            )
         if plan.runtime_as_rpath:
             raise InexpressibleError(
                 "zig cannot write the search path that this libtorch needs: it has no --disable-new-dtags.",

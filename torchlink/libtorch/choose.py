@@ -10,7 +10,7 @@ from torchlink.libtorch.facts import Candidate, Libtorch, Search
 from torchlink.libtorch.inspect import NAME_ANOTHER, inspect_layout
 from torchlink.libtorch.layout import NOTHING, NoLibtorch
 from torchlink.libtorch.machine import Machine, this_machine
-from torchlink.libtorch.places import NAMED, Place, named_places, places
+from torchlink.libtorch.places import FRONT_END, NAMED, Place, named_places, places
 from torchlink.libtorch.resolve import resolve
 
 if TYPE_CHECKING:
@@ -109,6 +109,12 @@ def examine(place: Place, here: Machine) -> Candidate | None:
 def failure(found: Search) -> LibtorchNotFoundError | LibtorchUnusableError:
     """Return the error for a search that chose nothing."""
     requested = next((each for each in reversed(found.candidates) if each.found_by in NAMED), None)
+    if requested is not None and requested.found_by == f"--python {FRONT_END}":
+        return LibtorchNotFoundError(
+            f"No libtorch to build for: {requested.path}: {requested.rejected}.",
+            hint="Install torch for this interpreter before you build the package, or set TORCHLINK_LIBTORCH to the "
+            "directory of a libtorch.",
+        )
     if requested is not None:
         return LibtorchUnusableError(
             f"{requested.path} ({requested.found_by}) is not a usable libtorch: {requested.rejected}.",

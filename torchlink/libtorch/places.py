@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 # The user named the libtorch by one of these: a broken one is an error, and no other is used instead.
-NAMED = ("--libtorch", "--python", "TORCHLINK_LIBTORCH")
+NAMED = ("--libtorch", "--python", "--python front-end", "TORCHLINK_LIBTORCH")
+FRONT_END = (
+    "front-end"  # the value of --python for the interpreter that runs pip, build or uv (libtorch/frontend.py)
+)
 # Variables with one path each; other tools read them too (tch-rs, torch-sys, upstream's TorchConfig).
 VARIABLES = ("TORCHLINK_LIBTORCH", "LIBTORCH", "TORCH_INSTALL_PREFIX", "Torch_DIR")
 # Where projects that vendor a libtorch unpack it, according to the sources and READMEs of C++, Rust, Go,
@@ -69,7 +72,12 @@ def named_places(libtorch: Sequence[Path], python: str | None) -> Iterator[Place
     """
     for path in libtorch:
         yield Place(path.expanduser(), "--libtorch", expected=True)
-    if python is not None:
+    if python == FRONT_END:
+        from torchlink.libtorch.frontend import outer_environment
+
+        outer = outer_environment()
+        yield from of_environment(outer, "--python front-end", str(outer.python))
+    elif python is not None:
         yield from of_environment(environment_of(python, thorough=True), "--python", python)
 
 

@@ -77,11 +77,20 @@ def flaw(entry: SearchDir, context: LintContext) -> str | None:
         return None
     # While a library is missing, the entry may be meant for it, and the missing library is the finding.
     if not exists:
-        return "rpath-missing-directory" if context.complete else None
+        return "rpath-missing-directory" if context.complete and not is_for_torch(entry, context) else None
     if context.complete and not is_used(entry, context):
         return "rpath-unused"
     system = any(begins(entry.directory, directory) for directory in context.system.default_dirs)
     return None if entry.portable or allowed or system else "rpath-absolute"
+
+
+def is_for_torch(entry: SearchDir, context: LintContext) -> bool:
+    """Whether an extension's entry leads to the torch beside its package, which is not there before it is installed."""
+    return (
+        context.imported is not None
+        and entry.portable
+        and components(entry.directory)[-2:] == ["torch", "lib"]
+    )
 
 
 def is_padding(entry: SearchDir) -> bool:

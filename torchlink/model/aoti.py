@@ -35,6 +35,7 @@ DEFAULT = "model"  # the name of a single model
 ENTRY_POINT = "AOTInductorModelContainerCreateWithDevice"
 LARGEST_METADATA = 1 << 20  # bytes
 LARGEST_SOURCE = 64 << 20
+MOST_ENTRIES = 20_000  # a weight outside the library is one
 GROWTH, ALLOWANCE = 16, 128 << 20  # limits on the unpacked size of a package
 PIECE = 1 << 20
 SHOWN = 8  # names of models
@@ -135,6 +136,11 @@ def check_names(archive: Archive) -> None:
     Raises:
         MalformedFileError: there is such an entry, or two have the same name.
     """
+    if len(archive.entries) > MOST_ENTRIES:
+        raise MalformedFileError(
+            f"{archive.path}: it has {len(archive.entries)} entries, far more than a package has.",
+            hint="Do not load it: torch does not write such packages.",
+        )
     try:
         with zipfile.ZipFile(archive.path) as file:
             names = [member.filename for member in file.infolist()]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
+ENCRYPTED = 1  # the flag of an entry
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
 PIECE = 1 << 20  # bytes
@@ -36,6 +37,7 @@ class Member:
     size: int
     method: int  # of compression: 0 stored, 8 deflated
     header_offset: int
+    crc: int | None = None  # the checksum of its bytes; None where they are encrypted
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,32 @@ class Archive:
             )
         if entry is None or entry.method not in READABLE:
             raise MalformedFileError(f"{self.path} has no entry {name} that can be read.")
+        if entry.method == zipfile.ZIP_STORED and entry.crc is not None:
+            return self._stored(entry, entry.crc)
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self.root + name) as file:
                 return file.read(entry.size)  # without a size it would unpack more than the entry says
         except DAMAGE as error:
             not_about_the_file(self.path, error)
             raise MalformedFileError(f"{self.path}: the entry {name} is damaged.") from error
+
+    def _stored(self, entry: Member, crc: int) -> bytes:
+        """The bytes of an entry that is not compressed; `zipfile` would read the table of contents again.
+
+        Raises:
+            MalformedFileError: it is damaged.
+        """
+        try:
+            start = self.offset(entry.name)
+            with self.path.open("rb") as file:
+                file.seek(start)
+                content = file.read(entry.size)
+        except DAMAGE as error:
+            not_about_the_file(self.path, error)
+            raise MalformedFileError(f"{self.path}: the entry {entry.name} is damaged.") from error
+        if zlib.crc32(content) != crc:
+            raise MalformedFileError(f"{self.path}: the entry {entry.name} is damaged.")
+        return content
 
     def damaged(self) -> str | None:
         """The first entry up to `LARGEST_RECORD` whose bytes are not those of its checksum; None if all are."""
@@ -176,7 +198,13 @@ def open_archive(path: Path) -> Archive | None:
     if not all(member.filename.startswith(root) for member in members):
         root = ""
     entries = {
-        name: Member(name, member.file_size, member.compress_type, member.header_offset)
+        name: Member(
+            name,
+            member.file_size,
+            member.compress_type,
+            member.header_offset,
+            None if member.flag_bits & ENCRYPTED else member.CRC,
+        )
         for member in members
         if (name := member.filename[len(root) :])
     }

@@ -74,12 +74,20 @@ def require_model(path: Path) -> ModelFile:
         FileError: there is no such file, or it may not be read.
     """
     found = identify(path)
-    if found.kind not in RUN:
-        raise ModelError(
-            f"{path} is {found.detail}, neither a TorchScript model nor an AOTInductor package.",
-            hint=remedy(found.kind, str(path)),
-        )
+    error = refusal(found)
+    if error is not None:
+        raise error
     return found
+
+
+def refusal(found: ModelFile) -> ModelError | None:
+    """The error for a file that no loader runs; None for one that a loader runs."""
+    if found.kind in RUN:
+        return None
+    return ModelError(
+        f"{found.path} is {found.detail}, neither a TorchScript model nor an AOTInductor package.",
+        hint=remedy(found.kind, str(found.path)),
+    )
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> FileError:

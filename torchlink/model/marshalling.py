@@ -23,14 +23,8 @@ LONGEST = 64 << 20  # bytes of a file
 DEEPEST = 64  # levels of containers
 LARGEST = 1 << 40  # elements of a tensor, as in the loader
 INT64 = range(-(1 << 63), 1 << 63)
-NOT_FINITE = {
-    "NaN": math.nan,
-    "Infinity": math.inf,
-    "-Infinity": -math.inf,
-    "nan": math.nan,
-    "inf": math.inf,
-    "-inf": -math.inf,
-}
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+TOO_LARGE = "a number that float64 cannot hold"  # which Python's parser has made an infinity
 TYPES = ("tensor", "scalar", "string", "none", "tuple", "list", "generic_dict", "dict", "image")
 ALIASES = {"generic_list": "list", "str": "string", "null": "none"}
 HINT = (
@@ -97,6 +91,8 @@ class _Reader:
             return self.typed(document, at, depth)
         if isinstance(document, int) and not isinstance(document, bool) and document not in INT64:
             self.wrong(at, f"{shortened(str(document), 24)} does not fit int64")
+        if isinstance(document, float) and math.isinf(document):
+            self.wrong(at, TOO_LARGE)
         assert document is None or isinstance(document, (bool, int, float, str))  # noqa: S101 - JSON has no more
         return document
 
@@ -214,13 +210,15 @@ class _Reader:
             wanted = {float, int}
         else:
             wanted = {int}
-        if {*map(type, values)} <= wanted:
+        if {*map(type, values)} <= wanted and math.inf not in values and -math.inf not in values:
             return values
         return [
             self.number(dtype, value, f"{at}[{index}]" if shape else at) for index, value in enumerate(values)
         ]
 
     def number(self, dtype: str, value: object, at: str) -> bool | int | float | complex:
+        if type(value) is float and math.isinf(value):
+            self.wrong(at, TOO_LARGE)
         if "complex" in dtype and isinstance(value, list):
             if not _is_pair(value):
                 self.wrong(at, "a complex number is [re, im]")

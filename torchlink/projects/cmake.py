@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchlink.emit.cmake_prefix import CONFIG_DIR
-from torchlink.emit.templates import render
+from torchlink.emit.templates import render, render_file
 from torchlink.errors import UsageError
+from torchlink.paths import data_dir
 from torchlink.projects.naming import target_problem
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def project(
         "build_dir": BUILD_DIR,
     }
     return {
-        "CMakeLists.txt": render("cmake/project/CMakeLists.txt.j2", values),
+        "CMakeLists.txt": render_file(data_dir("examples") / "cpp" / "CMakeLists.txt.j2", values),
         "CMakePresets.json": presets(precompiled_header=True),
         "CMakeUserPresets.json": user_presets(tools),
         **sources,

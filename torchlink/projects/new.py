@@ -106,7 +106,7 @@ def new_project(
             render_file(file, values) if place.endswith(RENDERED) else file.read_bytes()
         )
     files = {
-        **_of_build_tool(kind, name, plan, tools),
+        **_of_build_tool(kind, name, plan, tools, own.get("CMakeLists.txt", "")),
         ".gitignore": render("project/gitignore.j2", values),
         ".github/workflows/ci.yml": render("project/ci.yml.j2", values),
         **({kind.model: (data_dir("templates") / MODEL).read_bytes()} if kind.model else {}),
@@ -144,12 +144,12 @@ def camel_case(name: str) -> str:
 
 
 def _of_build_tool(
-    kind: Kind, name: str, plan: LinkPlan | None, tools: ProjectTools | None
+    kind: Kind, name: str, plan: LinkPlan | None, tools: ProjectTools | None, cmake_lists: str | bytes
 ) -> dict[str, str | bytes]:
     """Return the files that a build tool needs for this machine's libtorch."""
     if kind.build == "cmake" and tools is not None:
         return {
-            "CMakePresets.json": cmake.presets(),
+            "CMakePresets.json": cmake.presets(precompiled_header=cmake.PRECOMPILE in str(cmake_lists)),
             "CMakeUserPresets.json": cmake.user_presets(tools),
         }
     if kind.build == "nim" and plan is not None:

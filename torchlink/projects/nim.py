@@ -51,7 +51,8 @@ def shared_project(name: str, options: tuple[str, ...] = ()) -> dict[str, str]:
         name: of the Nimble package.
         options: options for `torchlink flags`, such as `--cpu`.
     """
-    config = _example("config.nims").replace(COMMAND, " ".join((COMMAND, *options)))
+    template = (data_dir("templates") / "nim" / "config.nims").read_text(encoding="utf-8")
+    config = template.replace(COMMAND, " ".join((COMMAND, *options)))
     return {"config.nims": config, **_common(name, local_paths=False)}
 
 

@@ -142,6 +142,7 @@ def comparison_to_json(comparison: Comparison) -> dict[str, object]:
                 "label": output.label,
                 "ok": output.ok,
                 "problem": output.problem or None,
+                "note": output.note or None,
                 "max_abs_error": _difference(output.max_abs_error),
                 "worst_at": output.worst_at,
                 "max_rel_error": _difference(output.max_rel_error),
@@ -374,6 +375,8 @@ def _compared(model: ModelResult, *, color: bool) -> Iterator[str]:
     for comparison in (model.expected, model.against):
         if comparison is not None and not comparison.failed:
             yield _row("compared", _comparison(comparison, color=color))
+            for note in comparison.notes:
+                yield _row("", visible(note))
     if model.spread is not None and model.ok:
         fact = f"nondeterministic: two calls differ by up to {difference(model.spread)}"
         yield _row("", paint(fact, RED, color=color))

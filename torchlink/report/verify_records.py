@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torchlink.verify.tasks import ModelTask
 
 LARGEST = 1 << 28  # bytes of a file of reports
+LISTED = 8  # missing shards that an error names
 HINT = "Name the JSON, or the JSON lines, of a `torchlink verify`."
 
 
@@ -209,14 +211,14 @@ def _joined(reports: Sequence[tuple[Path, dict[str, Any]]]) -> list[Any]:
     """The models of all reports, those of shards interleaved as they were dealt out."""
     shards: dict[int, list[Any]] = {}
     plain: list[Any] = []
-    of = 0
+    of, total = 0, None
     for path, report in reports:
         shard = report.get("shard")
         if not isinstance(shard, dict):
             plain += report["models"]
             continue
         number, parts = shard.get("number"), shard.get("of")
-        if not (isinstance(number, int) and isinstance(parts, int) and 1 <= number <= parts):
+        if not (type(number) is int and type(parts) is int and 1 <= number <= parts):
             raise MalformedFileError(f"{path}: its shard number is invalid.", hint=HINT)
         if number in shards:
             raise FileError(f"{path}: shard {number}/{parts} is given twice.", hint="Name each report once.")
@@ -224,12 +226,18 @@ def _joined(reports: Sequence[tuple[Path, dict[str, Any]]]) -> list[Any]:
             raise FileError(
                 f"{path}: one of {parts} shards, but others are of {of}.", hint="Merge the shards of one run."
             )
-        of = parts
+        if shards and shard.get("models") != total:
+            raise FileError(
+                f"{path}: a shard of {shard.get('models')} models, but others are of {total}.",
+                hint="Merge the shards of one run.",
+            )
+        of, total = parts, shard.get("models")
         shards[number] = report["models"]
-    missing = [str(number) for number in range(1, of + 1) if number not in shards]
-    if missing:
+    if len(shards) < of:  # the number of shards is the file's own: it may be any
+        missing = itertools.islice((str(each) for each in range(1, of + 1) if each not in shards), LISTED)
+        more = of - len(shards) - LISTED
         raise FileError(
-            f"The report of shard {', '.join(missing)} of {of} is missing.",
+            f"The report of shard {', '.join(missing)}{f' and {more} more' if more > 0 else ''} of {of} is missing.",
             hint="Name the reports of all shards.",
         )
     longest = max(map(len, shards.values()), default=0)
@@ -265,6 +273,7 @@ def _compared(entry: Mapping[str, Any]) -> OutputComparison:
         max_rel_error=_difference(entry.get("max_rel_error")),
         mismatched=int(_number(entry.get("mismatched")) or 0),
         elements=int(_number(entry.get("elements")) or 0),
+        note=str(entry.get("note") or ""),
     )
 
 

@@ -59,6 +59,7 @@ class Step:
     standard: int | None  # the last C++ standard set, 3 for C++98 and C++03; None: the compiler's default
     target_options: tuple[str, ...]  # those that choose the machine or the standard library
     cxx11_abi: str | None = None  # the last value of _GLIBCXX_USE_CXX11_ABI; None: the compiler's default
+    output: str | None = None  # the file of -o
 
 
 def read_arguments(arguments: Sequence[str]) -> Step:
@@ -69,12 +70,15 @@ def read_arguments(arguments: Sequence[str]) -> Step:
     inputs: set[str] = set()
     target_options: list[str] = []
     abi = None
+    output = None
     rest = expand(arguments)
     for argument in rest:
         if argument in WITH_ARGUMENT:
             value = next(rest, "")
             if argument in {"-x", "--language"}:
                 language = value
+            elif argument in {"-o", "--output"}:
+                output = value
             elif argument == "-target":
                 target_options += [argument, value]
             elif argument in {"-D", "-U", "--define-macro", "--undefine-macro"}:
@@ -85,6 +89,8 @@ def read_arguments(arguments: Sequence[str]) -> Step:
             stops = stops or argument in NO_LINK
             standard = _standard(argument, standard)
             abi = _abi(argument, abi)
+            if argument.startswith(("-o", "--output=")):
+                output = argument.removeprefix("--output=").removeprefix("-o")
             target_options += [argument] if TARGET_OPTION.fullmatch(argument) else []
         else:
             inputs.add(_kind(argument, language))
@@ -95,6 +101,7 @@ def read_arguments(arguments: Sequence[str]) -> Step:
         standard=standard,
         target_options=tuple(target_options),
         cxx11_abi=abi,
+        output=output,
     )
 
 

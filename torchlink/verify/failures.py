@@ -55,6 +55,7 @@ NEWER_MODEL = "A model saved by a newer torch needs a libtorch at least as new"
 # libtorch counts the module itself among forward's arguments, and declares it first.
 COUNTED = re.compile(r"(Expected at most )(\d+)( argument\(s\) for operator 'forward', but received )(\d+)")
 DECLARED = re.compile(r"(Declaration: forward\()[^,()]*(?:, |(?=\)))")
+TOO_LARGE = " GiB, above the limit of "  # of templates/loader/tensors.h
 NOT_MADE = "An input cannot be made: "
 NO_FORWARD = "has no method named forward"  # the loader's message
 PRINTED_LINES = 5
@@ -142,16 +143,26 @@ def exception(
     if stage == "input":
         return ForwardFailedError(f"{NOT_MADE}{sentence}", hint="Change its --input.", details=details)
     if stage == "save":
-        return RunFailedError(
-            f"What the model was given or returned cannot be saved: {sentence}",
-            hint="Free space on the file system of the cache, or set TORCHLINK_CACHE_DIR to another directory.",
-            details=details,
-        )
+        return _of_save(sentence, details)
     elsewhere = device_in_model(message, libtorch, verbose=verbose)
     if elsewhere:
         return elsewhere
     again = " when it was called again with the same inputs" if stage == "again" else ""
     return ForwardFailedError(f"forward raised{again}: {sentence}", details=details)
+
+
+def _of_save(sentence: str, details: tuple[str, ...]) -> RunFailedError:
+    """The error for inputs or outputs that the loader cannot write to a file."""
+    if TOO_LARGE in sentence:
+        return RunFailedError(
+            f"What the model was given or returned can be neither saved nor compared: {sentence}.",
+            hint="Let the model return the tensor before it is expanded, or take a smaller input.",
+        )
+    return RunFailedError(
+        f"What the model was given or returned cannot be saved: {sentence}",
+        hint="Free space on the file system of the cache, or set TORCHLINK_CACHE_DIR to another directory.",
+        details=details,
+    )
 
 
 def _of_load(message: str, sentence: str, details: tuple[str, ...]) -> ForwardFailedError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
+from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlink.bounds import ConstantError, not_json
 from torchlink.errors import MalformedFileError, UsageError
 from torchlink.model.stored import ITEM_SIZES, canonical, is_floating
 from torchlink.shown import shortened
@@ -194,12 +196,14 @@ class _Parser:
         from torchlink.model.marshalling import is_marshalled, value_of_json
 
         try:
-            document, end = json.JSONDecoder().raw_decode(self.text, self.at)
+            document, end = json.JSONDecoder(parse_constant=not_json).raw_decode(self.text, self.at)
         except (ValueError, RecursionError) as error:
             if not MARSHALLED.match(self.text, self.at):
                 return None
             if isinstance(error, json.JSONDecodeError):
                 raise self.expected(f"JSON ({error.msg})", error.pos) from None
+            if isinstance(error, ConstantError):
+                raise self.expected(f"JSON ({error})") from None
             raise self.expected("less nesting and shorter numbers") from None
         if not is_marshalled(document):
             return None
@@ -218,6 +222,8 @@ class _Parser:
             if len(text) > 20 or int(text) not in INT64:
                 raise self.expected("a number that fits 64 bits", place)
             return ScalarInput(int(text))
+        if overflows(text):
+            raise self.expected("a number that float64 can hold (infinity is inf)", place)
         return ScalarInput(float(text))
 
     def string(self) -> str:
@@ -321,11 +327,26 @@ def wrong_fill(fill: str, dtype: str) -> str:
     return ""
 
 
+def overflows(number: str) -> bool:
+    """Whether a number in text is finite and too large for a float64."""
+    return isinf(float(number)) and not number.endswith("inf")
+
+
+def _fits_float(number: str, dtype: str) -> bool:
+    from torchlink.model.elements import pack
+
+    try:
+        pack(dtype, [float(number)])
+    except OverflowError:
+        return False
+    return not overflows(number)
+
+
 def _fits(number: str, dtype: str) -> bool:
     """Whether a number in text is a value of the dtype."""
     match = NUMBER.fullmatch(number)
     if is_floating(dtype):
-        return bool(match) or number == "nan"
+        return number == "nan" or (bool(match) and _fits_float(number, dtype))
     if not re.fullmatch(r"[+-]?\d{1,19}", number):
         return False
     bits = 8 * ITEM_SIZES[dtype]

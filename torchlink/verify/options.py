@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from torchlink.plan import PlanOptions
+from torchlink.plan_options import PlanOptions
 
 
 class BenchOptions(NamedTuple):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from torchlink import signals
 from torchlink.errors import TorchlinkError, UsageError
 from torchlink.verify.session import LoaderDiedError, Session
+from torchlink.verify.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -105,13 +106,26 @@ class Loaders:
         threads: that a model may use, so that concurrent models do not use more threads than there are processors;
             None: no limit.
         early: one that has already been started.
+        twins: of the first worker's loader.
+        meanwhile: called while a loader starts.
     """
 
-    def __init__(self, *, several: bool, threads: int | None = None, early: Session | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        several: bool,
+        threads: int | None = None,
+        early: Session | None = None,
+        twins: Twins | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         self._several = several
         self._threads = threads
         self._kept: dict[LoaderCommand, Session] = {}
         self._early = early
+        self._first = early is not None  # whose loader gets twins
+        self._twins = twins or Twins(None, 0)
+        self._meanwhile = meanwhile
         self._lock = threading.Lock()
         self._open: set[Session] = set()
         self._stopped = False
@@ -143,17 +157,32 @@ class Loaders:
 
     def _new(self, command: LoaderCommand) -> Session:
         early, self._early = self._early, None
+        try:
+            return self._prepared(command, early)
+        finally:
+            if self._first:
+                self._twins.end()
+
+    def _prepared(self, command: LoaderCommand, early: Session | None) -> Session:
+        several = self._several and command.warm is not None
+        twin = self._twins.take(command) if several and not self._first else None
         if early is not None and early.loader == command.program and not command.emulator:
             session = early
+        elif twin is not None:
+            session = twin
         else:
             passed = (*self._few_threads(command), *command.environment)
             session = Session(command.program, passed, command.emulator)
         self._keep(command, session)
-        if self._several and command.warm is not None:
+        self._meanwhile()
+        if several and command.warm is not None:
             try:
-                if session.serve_many(
-                    command.warm, self._threads if self._few_threads(command) and self._threads else 0
-                ):
+                if twin is None:
+                    threads = self._threads if self._few_threads(command) else None
+                    session.warm(command.warm, threads or 0)
+                    self._twins.fill(session)
+                    self._twins.end()
+                if session.fork_each():
                     session.next_model()
             except LoaderDiedError:  # it dies again when the model is run, which then reports the reason
                 self._drop(command)
@@ -195,6 +224,8 @@ class Loaders:
 
     def close(self) -> None:
         """End them all."""
+        if self._first:
+            self._twins.end()
         for command in list(self._kept):
             self._drop(command)
 

@@ -14,7 +14,6 @@ import errno
 import json
 import math
 import os
-import secrets
 import select
 import threading
 import time
@@ -22,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from torchlink.compilation.cache import recent, remember_recent
 from torchlink.errors import RunFailedError, ToolMissingError, UsageError
-from torchlink.process import kill_tree, limit_memory, minimal_environment, spawn, wait
+from torchlink.process import SharedWatcher, kill_tree, limit_memory, minimal_environment, spawn, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from torchlink.process import Child
     from torchlink.verify.options import VerifyOptions
 
 
@@ -88,6 +88,7 @@ class Session:
         emulator: command that runs it, if it is for another machine.
         arguments: of the program.
         environment: additional variables for it, with any names.
+        process: it runs already, with this watcher; it is started anew only by `restart`.
 
     Raises:
         RunFailedError: the program cannot be started at all.
@@ -101,8 +102,10 @@ class Session:
         emulator: Sequence[str] = (),
         arguments: Sequence[str] = ("--serve",),
         environment: Mapping[str, str] | None = None,
+        process: tuple[Child, SharedWatcher | None] | None = None,
     ) -> None:
         self.loader = loader
+        self._options = (passed, emulator, arguments, environment)
         self._command = (*emulator, str(loader), *arguments)
         self._environment = {**minimal_environment(passed), **(environment or {})}
         self.timed_out = False
@@ -116,11 +119,23 @@ class Session:
         self._forked = False  # whether such a process answers now
         self._fresh = False  # whether that process is unused
         self._overdue = False  # it was killed because it did not exit
-        self._start()
+        self._process: Child
+        self._watcher: SharedWatcher | None
+        if process is None:
+            self._start()
+        else:
+            self._process, self._watcher = process
+            self._attend()
+
+    def twin(self, process: Child) -> Session:
+        """A session with another process of the same loader."""
+        shared = self._watcher.join() if self._watcher else None
+        return Session(self.loader, *self._options, process=(process, shared))
 
     def _start(self) -> None:
         try:
-            self._process = spawn(self._command, env=self._environment)
+            self._process, watcher = spawn(self._command, env=self._environment)
+            self._watcher = SharedWatcher(watcher)
         except ToolMissingError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOEXEC:
                 raise RunFailedError(
@@ -132,6 +147,9 @@ class Session:
                 hint="If its file system forbids programs (noexec), name another with TORCHLINK_CACHE_DIR.",
                 details=(error.message,),
             ) from error
+        self._attend()
+
+    def _attend(self) -> None:
         # A pipe holds 64 KB: a model that prints more would block while nobody reads.
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
@@ -148,11 +166,18 @@ class Session:
         Raises:
             LoaderDiedError: as `ask`.
         """
+        self.warm(warm, threads)
+        return self.fork_each()
+
+    def warm(self, warm: Path, threads: int = 0) -> None:
+        """The first part of `serve_many`, after which the process may get twins."""
         from torchlink.verify.specs import encoded
 
-        self.ask(
-            f"warm {threads} {encoded(str(warm))}"
-        )  # an old libtorch that cannot load it starts without it
+        # An old libtorch that cannot load it starts without it.
+        self.ask(f"warm {threads} {encoded(str(warm))}")
+
+    def fork_each(self) -> bool:
+        """The second part."""
         self._forks = True
         self._forks = self._fresh = self._fork()
         return self._forks
@@ -211,7 +236,7 @@ class Session:
             LoaderDiedError: as `ask`.
         """
         self._marked.clear()
-        self._mark = secrets.token_hex()
+        self._mark = os.urandom(16).hex()
         self.ask(f"mark {self._mark}")
         self._marked.wait(TEARDOWN)
         text, self._printed = self._printed, ""
@@ -314,7 +339,7 @@ class Session:
     def _settle(self) -> None:
         """Discard a late answer to an abandoned command, and all output so far."""
         self._marked.clear()
-        self._mark = secrets.token_hex()
+        self._mark = os.urandom(16).hex()
         event = self._told(f"mark {self._mark}")
         while event.get("event") != "marked":
             event = self._read()
@@ -373,11 +398,15 @@ class Session:
             if pipe is not None:
                 with contextlib.suppress(OSError):  # the process died before it read a command
                     pipe.close()
-        if self._process.poll() is None:
+        runs = self._process.poll() is None
+        if runs:
             self._process.terminate()
             if wait(self._process, GRACE) is None:
                 kill_tree(self._process)
         self._process.wait()
+        if self._watcher is not None:
+            self._watcher.leave(killed=runs)
+        self._watcher = None
         self._reader.join(GRACE)
         # What the model left behind may hold the pipe open; closing it would wait for its reader.
         if self._process.stderr is not None and not self._reader.is_alive():

@@ -34,6 +34,7 @@ class ModelTable(NamedTuple):
     path: str  # its glob, absolute
     options: Mapping[str, object]  # by field of `VerifyOptions`
     skip: str  # why such models are not run
+    where: str = ""  # the table, for messages: "model[0]"
 
 
 class ModelTables(NamedTuple):
@@ -50,18 +51,32 @@ class ModelTables(NamedTuple):
 
     def adjusted(self, task: ModelTask) -> ModelTask:
         """A task with the settings of the matching tables; its own options take precedence."""
+        matching = [table for table in self.tables if fits(task.path, table.path)]
+        if not matching:
+            return task
         options: dict[str, Any] = {}
         skip = task.skip
-        for table in self.tables:
-            if fits(task.path, table.path):
-                options.update(table.options)
-                skip = table.skip or skip
+        for table in matching:
+            options.update(table.options)
+            skip = table.skip or skip
         left = {
             name: value
             for name, value in options.items()
             if getattr(task.options, name) == getattr(DEFAULTS, name)
         }
-        return task._replace(options=task.options._replace(**left), skip=skip) if left or skip else task
+        return task._replace(
+            options=task.options._replace(**left),
+            skip=skip,
+            settings=f"{self.source}: {', '.join(table.where for table in matching)}",
+            given=task.options,
+        )
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """For each of `paths` the table that names it."""
+        tables = {table.path: table.where for table in reversed(self.tables)}
+        here = os.getcwd() + os.sep  # noqa: PTH109 - text
+        return {path.removeprefix(here): f"{self.source}: {where}" for path, where in tables.items()}
 
 
 def load(start: Path, explicit: Path | None = None) -> ModelTables:
@@ -123,6 +138,7 @@ def _table(reader: TableReader, value: object, where: str, base: str) -> ModelTa
         os.path.normpath(os.path.join(base, pattern)),  # noqa: PTH118 - a pattern is text
         options,
         reader.text(table, where, "skip") or "",
+        where,
     )
 
 

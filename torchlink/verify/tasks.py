@@ -12,8 +12,10 @@ from torchlink.verify.options import DEFAULTS, VerifyOptions
 from torchlink.verify.result import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from torchlink.errors import TorchlinkError
 
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".ptl")  # of the files in a directory that are treated as models
 GLOB = frozenset("*?[")
@@ -26,6 +28,8 @@ class ModelTask(NamedTuple):
     path: str
     options: VerifyOptions = DEFAULTS
     skip: str = ""  # why to skip it
+    settings: str = ""  # the tables of the settings that match it: "torchlink.toml: model[0]"
+    given: VerifyOptions | None = None  # the options without those of the tables; None: the same
 
 
 def gather(
@@ -34,6 +38,7 @@ def gather(
     adjusted: Callable[[ModelTask], ModelTask] = lambda task: task,
     *,
     once: bool = False,
+    origins: Mapping[str, str] | None = None,
 ) -> list[ModelTask]:
     """A task for each model that paths name.
 
@@ -44,25 +49,39 @@ def gather(
         options: for all of them.
         adjusted: applies the settings.
         once: a model named twice is verified once as well.
+        origins: where paths come from that the command line does not name, for messages.
 
     Raises:
         FileError: a directory contains no model or cannot be read, or a pattern matches nothing.
     """
     named: list[str] = []
     for path in paths:
-        if not is_pattern(path):
-            found = [str(path)] if not is_dir(path) else models_below(path)
-        else:
-            found = fitting(str(path))
-        if found != [str(path)]:
-            found = [each for each in found if not _excluded(each, options.exclude)]
-            if not found:
-                raise FileError(
-                    f"{path}: --exclude leaves no model.", hint="Check the patterns, or name other models."
-                )
+        try:
+            found = _models_of(path, options.exclude)
+        except FileError as error:
+            attribute(error, (origins or {}).get(str(path), ""))
+            raise
         known = set(named) if once or found != [str(path)] else set()
         named += [each for each in found if each not in known]
     return [adjusted(ModelTask(each, options)) for each in named]
+
+
+def _models_of(path: Path | str, excluded: Sequence[str]) -> list[str]:
+    """The models that one path names."""
+    found = fitting(str(path)) if is_pattern(path) else models_below(path) if is_dir(path) else [str(path)]
+    if found != [str(path)]:
+        found = [each for each in found if not _excluded(each, excluded)]
+        if not found:
+            raise FileError(
+                f"{path}: --exclude leaves no model.", hint="Check the patterns, or name other models."
+            )
+    return found
+
+
+def attribute(error: TorchlinkError, origin: str) -> None:
+    """Make an error name the settings that it comes from; nothing for an empty `origin`."""
+    if origin:
+        error.message = f"{origin}: {error.message}"
 
 
 def is_pattern(path: Path | str) -> bool:
@@ -108,10 +127,17 @@ def _walk(
     if any(entry.name == RECORDED for entry in entries):
         return
     for entry in entries:
-        if entry.is_dir():
+        if _is_directory(entry):
             yield from _walk(entry.path, wanted, (*above, this))
         elif wanted(entry.path):  # a dangling link as well: it is reported when it is read
             yield entry.path
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def fitting(pattern: str) -> list[str]:

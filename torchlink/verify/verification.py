@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink.errors import (
+    DeviceError,
     ResourcesError,
     TorchlinkError,
     UsageError,
 )
-from torchlink.model.kind import identify, require_model
+from torchlink.model.kind import identify, refusal
 from torchlink.paths import data_dir
 from torchlink.process import minimal_environment
 from torchlink.verify.benching.figures import bench_request
@@ -24,7 +25,8 @@ from torchlink.verify.programs import COMPILED, TORCHSCRIPT, plan_for, program_o
 from torchlink.verify.result import ModelResult, Request, VerifyReport
 from torchlink.verify.sanity import check_building, check_options, check_values
 from torchlink.verify.scheduling import LoaderCommand, Loaders, in_turn, processors, workers_for
-from torchlink.verify.tasks import ModelTask, gather
+from torchlink.verify.tasks import ModelTask, attribute, gather
+from torchlink.verify.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -249,9 +251,15 @@ class _Progress:
         """Run the models with these numbers; those that are timed each in a process that has run nothing else."""
         timed = any(request.bench for request in prover.requests.values())
         threads = max(1, processors() // jobs) if jobs > 1 else None
+        several = len(waiting) > jobs and not timed
+        twins = Twins(early if several else None, jobs - 1)
         loaders = [
             Loaders(
-                several=len(waiting) > jobs and not timed, threads=threads, early=None if number else early
+                several=several,
+                threads=threads,
+                early=None if number else early,
+                twins=twins,
+                meanwhile=self._hooks.meanwhile,
             )
             for number in range(jobs)
         ]
@@ -264,7 +272,7 @@ class _Progress:
             loaders,
             lambda turn, own: prover.prove(waiting[turn], own),
             lambda turn: self.begun(prover.found[waiting[turn]]),
-            tuple(references),
+            (twins, *references),
         )
         with contextlib.closing(outcomes):
             for turn, result in outcomes:
@@ -275,7 +283,7 @@ class _Progress:
     ) -> None:
         """Have models run elsewhere."""
         for number, result in dispatch.results(waiting, found, lambda number: self.begun(found[number])):
-            self.ended(number, result)
+            self.ended(number, _attributed(result, waiting[number]))
 
 
 class _Prover(NamedTuple):
@@ -303,11 +311,16 @@ class _Prover(NamedTuple):
         found, request = self.found[number], self.requests[self.tasks[number].options]
         program = program_of(found.kind)
         session = loaders.session(self.commands[program])
-        # The process maps libtorch's libraries while this one imports the modules that it will need.
-        self.hooks.meanwhile()
         result = run_one(session, found, request, self.libtorch, self.plans[program])
         loaders.done(self.commands[program])
-        return result
+        return _attributed(result, self.tasks[number])
+
+
+def _attributed(result: ModelResult, task: ModelTask) -> ModelResult:
+    """A result whose error, if it is about an option, names the settings that have given it options."""
+    if isinstance(result.error, (UsageError, DeviceError)) and task.given not in (None, task.options):
+        attribute(result.error, task.settings)
+    return result
 
 
 def _reference(options: VerifyOptions, libtorch: Libtorch, hooks: Hooks) -> ReferenceRun | None:
@@ -340,8 +353,22 @@ def requests_of(
             other = (task.options.against, task.options.env)
             if other not in references:
                 references[other] = _reference(task.options, libtorch, hooks)
-            requests[task.options] = _request(task.options, libtorch, references[other])
+            try:
+                requests[task.options] = _request(task.options, libtorch, references[other])
+            except TorchlinkError as error:
+                if not _is_of_command(error, task, libtorch):
+                    attribute(error, task.settings)
+                raise
     return requests, [each for each in references.values() if each]
+
+
+def _is_of_command(error: TorchlinkError, task: ModelTask, libtorch: Libtorch) -> bool:
+    """Whether the options without those of the settings have the same error."""
+    try:
+        _request(task.given or task.options, libtorch, None)
+    except TorchlinkError as other:
+        return other.message == error.message
+    return False
 
 
 def _request(options: VerifyOptions, libtorch: Libtorch, reference: ReferenceRun | None) -> Request:
@@ -386,8 +413,11 @@ def look(path: Path, libtorch: Libtorch, options: VerifyOptions) -> ModelResult:
     """The kind of a file, with the error if it is not a model that a loader can load."""
     kind = "unreadable"
     try:
-        kind = identify(path).kind
-        require_model(path)
+        model = identify(path)
+        kind = model.kind
+        refused = refusal(model)
+        if refused is not None:
+            raise refused
         if kind in COMPILED:
             from torchlink.verify.aoti.running import check_compiled
 

@@ -11,9 +11,10 @@ import pytest
 
 from tests.conftest import program
 from tests.fake_libtorch import CUDA, fake_libtorch
+from torchlink.capi_plan import c_api_plan
 from torchlink.emit import FOR_WINDOWS, TARGETS, emit
 from torchlink.errors import InexpressibleError, UsageError
-from torchlink.plan import PlanOptions, c_api_plan, make_plan
+from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.cuda_architectures import architectures
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ def asked_in_source(source: str) -> tuple[Asked, ...] | None:
     count = len(set(COUNT.findall(source)))
     if not dtypes and count == 0 and "inputs_info_" not in source and "input_handles" in source:
         return ()
-    if set(dtypes) != set(range(count)) or count > MOST_INPUTS:
+    if count == 0 or set(dtypes) != set(range(count)) or count > MOST_INPUTS:
         return None
     sizes, low, high, strides = (_numbers(pattern, source) for pattern in (SIZE, SMALLEST, LARGEST, STRIDE))
     asked = []

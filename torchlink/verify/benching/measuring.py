@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchlink.errors import ForwardFailedError
@@ -53,6 +55,7 @@ def measure(model: Measured, request: BenchRequest, reference: ReferenceRun | No
     from torchlink.compilation.cache import workspace
     from torchlink.verify.scheduling import processors
 
+    start = time.monotonic()
     settings = settings_of(model.ask("threads 0", "bench"))
     sizes = request.batch.sizes if request.batch else (None,)
     label = request.batch.label if request.batch else ""
@@ -80,7 +83,8 @@ def measure(model: Measured, request: BenchRequest, reference: ReferenceRun | No
         bench = Bench(tuple(cases), settings, processors(), label)
         model.found(bench)
         if reference is not None:
-            timings = reference.timings(model.call, calls, settings.threads)
+            call = replace(model.call, spent=time.monotonic() - start)
+            timings = reference.timings(call, calls, settings.threads)
             events = timings.events[len(calls) - len(cases) :]
             bench = bench._replace(
                 cases=tuple(

@@ -15,7 +15,7 @@ from torchlink.errors import (
     ReferenceFailedError,
 )
 from torchlink.verify.comparing.expected import compare_expected
-from torchlink.verify.comparing.golden import place_of, plain, record
+from torchlink.verify.comparing.golden import place_of, record
 from torchlink.verify.comparing.references import ReferenceCall
 from torchlink.verify.comparing.values import Comparison, compare_flat, compare_values, value_of
 from torchlink.verify.specs import encoded
@@ -127,7 +127,7 @@ class _Checks:
         """Compare with the run of --against, or with a recording."""
         if self.called.recording is not None:
             wanted = self.called.recording.outputs
-            found = Comparison(self.called.recording.name, tuple(self.compared(plain(outputs), wanted)))
+            found = Comparison(self.called.recording.name, tuple(self.compared(outputs, wanted)))
             self.called.found(against=found)
             return found
         reference = self.request.against
@@ -145,6 +145,7 @@ class _Checks:
             self.inputs(),
             self.work / "inputs",
             self.request.timeout,
+            ((self.result.load_ms or 0.0) + (self.result.forward_ms or 0.0)) / 1000,
         )
         try:
             wanted = reference.outputs(call, self.work / "reference")

@@ -19,6 +19,8 @@ from torchlink.verify.comparing.values import Opaque
 from torchlink.verify.tasks import RECORDED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torchlink.verify.specs import InputSpec
 
 INPUTS, OUTPUTS = "inputs.pt", "outputs.pt"
@@ -121,7 +123,10 @@ def record(
                     write_values(plain(value), filled / name, file)
                     file.flush()
                     os.fsync(file.fileno())
-            text = json.dumps({"schema": SCHEMA, **about}, indent=1)
+            opaque = [
+                {"at": at, "type": part.type, "text": part.text} for at, part in _opaque_parts(outputs, ())
+            ]
+            text = json.dumps({"schema": SCHEMA, **about, "opaque": opaque}, indent=1)
             (filled / RECORDED).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise unwritable(place, error) from error
@@ -143,6 +148,28 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value] if isinstance(value, list) else tuple(map(plain, value))
     return value
+
+
+def _opaque_parts(value: Any, at: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Opaque]]:
+    """The parts that `plain` loses, each with its position: one number for each level."""
+    if isinstance(value, Opaque):
+        yield at, value
+    elif isinstance(value, (dict, list, tuple)):
+        for index, part in enumerate(value.values() if isinstance(value, dict) else value):
+            yield from _opaque_parts(part, (*at, index))
+
+
+def _with_opaque(value: Any, at: Sequence[int], part: Opaque) -> Any:
+    """The value with an opaque part put back."""
+    if not at:
+        if value is not None:
+            raise ValueError(value)
+        return part
+    parts: list[Any] = list(value.values() if isinstance(value, dict) else value)
+    parts[at[0]] = _with_opaque(parts[at[0]], at[1:], part)
+    if isinstance(value, dict):
+        return dict(zip(value, parts, strict=True))
+    return parts if isinstance(value, list) else tuple(parts)
 
 
 def read_recording(directory: Path, model: Path, call: str) -> Recording:
@@ -171,6 +198,7 @@ def read_recording(directory: Path, model: Path, call: str) -> Recording:
         torch = str(about["torch"])
         tolerances = Tolerances(_tolerance(about["atol"]), _tolerance(about["rtol"]))
         strides = tuple(map(_strides, about["strides"]))
+        opaque = tuple(map(_opaque, about["opaque"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedFileError(
             f"{place / RECORDED}: damaged.", hint=f"Record it again with --record {directory} --force."
@@ -181,15 +209,30 @@ def read_recording(directory: Path, model: Path, call: str) -> Recording:
     positional, keywords = inputs["positional"], inputs["keywords"]
     if not isinstance(positional, (list, tuple)) or not isinstance(keywords, dict):
         raise MalformedFileError(f"{place / INPUTS}: not the inputs of a recording.")
+    outputs = read_values(place / OUTPUTS).value
+    try:
+        for at, part in opaque:
+            outputs = _with_opaque(outputs, at, part)
+    except (ValueError, TypeError, IndexError) as error:
+        raise MalformedFileError(
+            f"{place / RECORDED}: damaged.", hint=f"Record it again with --record {directory} --force."
+        ) from error
     return Recording(
         place,
         torch,
         tuple(map(spec_of, positional)),
         tuple((str(name), spec_of(value)) for name, value in keywords.items()),
-        read_values(place / OUTPUTS).value,
+        outputs,
         tolerances,
         strides,
     )
+
+
+def _opaque(entry: Any) -> tuple[tuple[int, ...], Opaque]:
+    at = tuple(entry["at"])
+    if not all(type(index) is int and index >= 0 for index in at):
+        raise ValueError(at)
+    return at, Opaque(str(entry["type"]), str(entry["text"]))
 
 
 def _strides(value: object) -> str:

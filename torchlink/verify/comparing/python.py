@@ -127,7 +127,7 @@ class PythonReference(ReferenceRun):
             "from": str(call.raw),
             "to": str(raw),
         }
-        with self._session(PYTHON, call.timeout) as session:
+        with self._session(PYTHON, call) as session:
             for asked in (load, run):
                 answer = session.ask(json.dumps(asked))
                 if answer["event"] == "error":
@@ -136,7 +136,7 @@ class PythonReference(ReferenceRun):
 
     def timings(self, call: ReferenceCall, calls: Sequence[Benched], threads: int) -> Timings:
         """As for every reference."""
-        with self._fresh(lambda: self._started(PYTHON), call.timeout) as session:
+        with self._fresh(lambda: self._started(PYTHON), call) as session:
 
             def ask(**asked: Any) -> Mapping[str, Any]:
                 answer = session.ask(json.dumps(asked))

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Build: TypeAlias = "Callable[[Libtorch, str], tuple[Path, Sequence[str]]]"
 
 PYTHON = "python"
+# A run that is still silent after so many seconds, and so many times what the loader took, will never answer.
+PATIENCE, TIMES_SLOWER = 300.0, 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ class ReferenceCall:
     inputs: Mapping[str, Any]  # as in the loader's `saved` event: `value` and `keywords`
     raw: Path  # with the tensors of `inputs`
     timeout: float | None
+    spent: float = 0.0  # seconds that the loader took for the same
+
+    @property
+    def limit(self) -> float:
+        """Seconds that the other run may take: without --timeout many times what the loader took."""
+        return PATIENCE + TIMES_SLOWER * self.spent if self.timeout is None else self.timeout
 
 
 class Benched(NamedTuple):
@@ -145,7 +153,7 @@ class ReferenceRun(ABC):
         session.close()
 
     @contextlib.contextmanager
-    def _session(self, kind: str, timeout: float | None) -> Iterator[Session]:
+    def _session(self, kind: str, call: ReferenceCall) -> Iterator[Session]:
         """A process for one model of a kind, reused for the next one if it survives.
 
         Raises:
@@ -157,12 +165,11 @@ class ReferenceRun(ABC):
         session = session or self._started(kind)
         kept = False
         try:
-            if timeout is not None:
-                session.limit(timeout)
+            session.limit(call.limit)
             yield session
             kept = self._through(session)
         except LoaderDiedError as died:
-            raise self._death(session, died, timeout) from None
+            raise self._death(session, died, call) from None
         except ReferenceFailedError:  # the process has answered
             with contextlib.suppress(LoaderDiedError):
                 kept = self._through(session)
@@ -174,7 +181,7 @@ class ReferenceRun(ABC):
                 self._drop(session)
 
     @contextlib.contextmanager
-    def _fresh(self, start: Callable[[], Session], timeout: float | None) -> Iterator[Session]:
+    def _fresh(self, start: Callable[[], Session], call: ReferenceCall) -> Iterator[Session]:
         """A process of its own, which is ended with the block.
 
         Raises:
@@ -182,11 +189,10 @@ class ReferenceRun(ABC):
         """
         session = start()
         try:
-            if timeout is not None:
-                session.limit(timeout)
+            session.limit(call.limit)
             yield session
         except LoaderDiedError as died:
-            raise self._death(session, died, timeout) from None
+            raise self._death(session, died, call) from None
         finally:
             self._drop(session)
 
@@ -197,12 +203,13 @@ class ReferenceRun(ABC):
             session.cut()
         return True
 
-    def _death(self, session: Session, died: LoaderDiedError, timeout: float | None) -> ReferenceFailedError:
+    def _death(self, session: Session, died: LoaderDiedError, call: ReferenceCall) -> ReferenceFailedError:
         lines = tuple(line for line in died.printed.splitlines() if line.strip())[-failures.PRINTED_LINES :]
-        if session.timed_out and timeout is not None:
+        if session.timed_out:
+            took = "" if call.timeout is not None else f"; the loader took {call.spent:.3g} s"
             return ReferenceFailedError(
-                f"{self.name} did not finish within {timeout:g} s.",
-                hint="Raise --timeout.",
+                f"{self.name} did not finish within {call.limit:g} s{took}.",
+                hint="Raise --timeout." if call.timeout is not None else "Give it longer with --timeout.",
                 details=lines,
             )
         how = (
@@ -288,11 +295,10 @@ class LoaderReference(ReferenceRun):
             )
         commands = self._bringing(call)
         commands += [f"forward {call.words}", f"save outputs {encoded(str(raw))}"]
-        with self._session(call.kind, call.timeout) as session:
+        with self._session(call.kind, call) as session:
             if session.forks:
                 session.next_model()
-                if call.timeout is not None:
-                    session.limit(call.timeout)
+                session.limit(call.limit)
             for command in commands:
                 answer = session.ask(command)
                 if answer["event"] == "error":
@@ -303,7 +309,7 @@ class LoaderReference(ReferenceRun):
         """As for every reference."""
         program, emulator = self._program(call.kind)
         with self._fresh(
-            lambda: self._new(lambda: Session(program, self._passed, emulator)), call.timeout
+            lambda: self._new(lambda: Session(program, self._passed, emulator)), call
         ) as session:
 
             def ask(command: str) -> Mapping[str, Any]:
@@ -334,7 +340,8 @@ class LoaderReference(ReferenceRun):
         error = failures.exception(str(answer["stage"]), str(answer["message"]), self._libtorch)
         if isinstance(error, DeviceError):
             return error
-        return ReferenceFailedError(f"{self.name}: {error.message}", error.hint, error.details)
+        hint = error.hint.replace("--libtorch", "--against")  # it is that option that names this libtorch
+        return ReferenceFailedError(f"{self.name}: {error.message}", hint, error.details)
 
 
 def reference_for(against: str, libtorch: Libtorch, build: Build, passed: Sequence[str]) -> ReferenceRun:

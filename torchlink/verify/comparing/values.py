@@ -37,6 +37,7 @@ class OutputComparison:
     elements: int = 0
     atol: float = 0.0
     rtol: float = 0.0
+    note: str = ""  # why it has not been compared, although it is not wrong
 
     @property
     def ok(self) -> bool:
@@ -77,6 +78,11 @@ class Comparison:
         return not self.failed and not any(output.problem for output in self.outputs)
 
     @property
+    def notes(self) -> list[str]:
+        """What has not been compared, one sentence for each output."""
+        return [f"{output.label} is {output.note}" for output in self.outputs if output.note]
+
+    @property
     def max_abs_error(self) -> float | None:
         """The greatest absolute difference of any element; None if something was not comparable."""
         return self._greatest([output.max_abs_error for output in self.outputs])
@@ -111,9 +117,10 @@ class Fields(tuple[Any, ...]):  # noqa: SLOT001 - a tuple takes no slots that ar
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A value that cannot be inspected: an object, a device, a tensor without elements."""
+    """A value of which only little is known: an object, a device, a tensor without elements."""
 
-    type: str
+    type: str  # in TorchScript's notation; empty if Python returned it and has no such name
+    text: str = ""  # all that there is to it, `cuda:0` of a device; empty: its contents cannot be compared
 
 
 def value_of(tree: Any, raw: Path) -> Any:
@@ -140,7 +147,9 @@ def value_of(tree: Any, raw: Path) -> Any:
         }
     if kind == "none":
         return None
-    return str(value) if kind in ("string", "device") else Opaque(str(value))
+    if kind in ("string", "device"):
+        return str(value)
+    return Opaque(str(value), str(tree.get("text") or ""))
 
 
 def _scalar(dtype: str, value: Any) -> bool | int | float | complex:
@@ -201,7 +210,7 @@ def described(value: Any) -> str:
     if isinstance(value, StoredTensor):
         return f"a {value.dtype} tensor"
     if isinstance(value, Opaque):
-        return f"a {value.type}"
+        return f"a {value.type} {value.text}".rstrip() if value.type else "an object"
     if isinstance(value, str):
         return repr(shortened(value))
     if isinstance(value, (list, tuple, dict)):
@@ -283,8 +292,8 @@ def compare_leaves(
         if got.dtype != wanted.dtype and not any_dtype:
             return OutputComparison(label, f"its dtype is {got.dtype}, expected {wanted.dtype}")
         return _tensors(label, got, wanted, tolerances.of(got.dtype, wanted.dtype), ask)
-    if isinstance(got, Opaque) and isinstance(wanted, Opaque):  # neither can be inspected
-        return OutputComparison(label)
+    if isinstance(got, Opaque) and isinstance(wanted, Opaque):
+        return _opaque(label, got, wanted)
     if type(got) is not type(wanted):
         return OutputComparison(label, f"it is {described(got)}, expected {described(wanted)}")
     if isinstance(got, float | complex):
@@ -292,6 +301,17 @@ def compare_leaves(
     if got != wanted:
         return OutputComparison(label, f"it is {described(got)}, expected {described(wanted)}")
     return OutputComparison(label)
+
+
+def _opaque(label: str, got: Opaque, wanted: Opaque) -> OutputComparison:
+    """Two values by their types and texts, as far as both are known."""
+    if (got.type and wanted.type and got.type != wanted.type) or (
+        got.text and wanted.text and got.text != wanted.text
+    ):
+        return OutputComparison(label, f"it is {described(got)}, expected {described(wanted)}")
+    if got.text and wanted.text:
+        return OutputComparison(label)
+    return OutputComparison(label, note=f"{described(got)}, whose contents cannot be compared")
 
 
 def _tensors(

@@ -24,11 +24,11 @@ T = TypeVar("T")
 SHARED, SEND = "shared", "send"
 WAYS = (SHARED, SEND)
 LARGEST = 512 << 20  # bytes of all files of a model that are sent: they are in memory on the way
-ONLY_SHARED = (
-    "record",
-    "golden",
-    "save_outputs",
-)  # directories and files that workers read or write in place
+ONLY_SHARED = {  # directories and files that workers read or write in place
+    "record": "the recordings would be written on the workers' machines",
+    "golden": "the recordings are not sent with the models",
+    "save_outputs": "the file would be written on a worker's machine",
+}
 
 
 class Sent(NamedTuple):
@@ -66,7 +66,10 @@ def check_way(way: str, options: VerifyOptions) -> None:
     asked = next((name for name in ONLY_SHARED if getattr(options, name)), None)
     if way == SEND and asked:
         option = f"--{asked.replace('_', '-')}"
-        raise UsageError(f"{option} needs files that the workers share.", hint="Use --executor-files shared.")
+        raise UsageError(
+            f"{option} and --executor-files send cannot be combined: {ONLY_SHARED[asked]}.",
+            hint="Use --executor-files shared, and paths at which all workers find the same files.",
+        )
 
 
 def read_by(task: ModelTask) -> list[str]:
