@@ -314,10 +314,11 @@ def test_capi_finds_the_c_api_here_or_in_the_project(
 def test_what_capi_cannot_do_is_an_error(torchlink: Torchlink, c_api: Path) -> None:
     mistakes = {
         "No C API in": ("--capi", c_api.parent),
-        "only --capi takes a directory": (c_api,),
+        "Unexpected argument": (c_api,),
         "--std is for C++ programs": ("--capi", c_api, "--std", "20"),
         "--cpu is for C++ programs": ("--capi", c_api, "--cpu"),
         "cannot be combined": ("--capi", c_api, "--go", "--rust"),
+        "--plugin is for C++ programs": ("--capi", c_api, "--plugin"),
     }
     for message, arguments in mistakes.items():
         done = torchlink("flags", *arguments)

@@ -140,7 +140,7 @@ def flags(arguments: FlagsArguments) -> int:
     operand = arguments.operand
     if operand and not (arguments.embed_python or arguments.capi):
         raise UsageError(
-            f"Unexpected argument: {operand}.", hint="`torchlink flags` takes options only; see --help."
+            f"Unexpected argument: {operand}.", hint="Only --embed-python and --capi take one; see --help."
         )
     if arguments.capi:
         plan: AnyPlan = c_api(arguments)

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import program
 from tests.fake_libtorch import CUDA, fake_libtorch
 from torchlink.capi_plan import c_api_plan
-from torchlink.emit import FOR_WINDOWS, TARGETS, emit
+from torchlink.emit import CXX_TARGETS, FOR_WINDOWS, TARGETS, emit
 from torchlink.errors import InexpressibleError, UsageError
 from torchlink.plan import PlanOptions, make_plan
 from torchlink.toolchain.cuda_architectures import architectures
@@ -327,3 +327,17 @@ def test_the_architectures_of_libtorch_are_read_from_its_kernels(
     libtorch = fake_libtorch(tmp_path / "torch", CUDA, accelerator="cuda")
     shutil.copy(library, libtorch.library_dir / "libtorch_cuda.so")
     assert architectures(libtorch) == flags
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target not in CXX_TARGETS])
+def test_a_plugin_is_made_by_a_cxx_compiler(tmp_path: Path, target: str) -> None:
+    plan = make_plan(fake_libtorch(tmp_path), PlanOptions(plugin=True))
+    with pytest.raises(InexpressibleError, match="not for plugins"):
+        emit(plan, target)
+
+
+def test_zig_links_no_archive_whole(tmp_path: Path) -> None:
+    plan = make_plan(fake_libtorch(tmp_path))._replace(whole_archives=(tmp_path / "libops.a",))
+    assert "--whole-archive," in emit(plan, "fortran")
+    with pytest.raises(InexpressibleError, match="whole"):
+        emit(plan, "zig")
