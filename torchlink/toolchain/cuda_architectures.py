@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from torchlink.binary.data import Data
@@ -46,8 +47,9 @@ CONTAINER = struct.Struct("<IHHQ")
 ENTRY = struct.Struct("<HHIQIIII")
 PTX, ELF = 1, 2
 PROGBITS = 1
-MOST_SECTIONS = 1 << 16
+MOST_SECTIONS = 1 << 10
 MOST_CONTAINERS = 1 << 12  # the first kernels; every file of libtorch's is compiled for the same list
+MOST_ENTRIES = 1 << 6  # of a container: one for each architecture
 NEWEST = 200  # architectures beyond this are not any
 
 
@@ -101,7 +103,7 @@ def _named(listed: str) -> Iterator[str]:
 
 def _compiled(data: Data) -> Iterator[tuple[int, int]]:
     """Yield (architecture, PTX or ELF) of the first kernels."""
-    for start, size in _sections(Image(data)):
+    for start, size in islice(_sections(Image(data)), 1):
         position, end = start, min(start + size, data.size)
         for _ in range(MOST_CONTAINERS):
             if position + CONTAINER.size > end:
@@ -111,7 +113,7 @@ def _compiled(data: Data) -> Iterator[tuple[int, int]]:
                 position += 8  # padding
                 continue
             entry, position = position + header, position + header + follows
-            for _ in range(MOST_CONTAINERS):
+            for _ in range(MOST_ENTRIES):
                 if entry + ENTRY.size > min(position, end):
                     break
                 kind, _, own, content, _, _, _, number = data.unpack(ENTRY, entry)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import program
 from tests.fake_libtorch import CUDA, fake_libtorch
 from torchlink.capi_plan import c_api_plan
 from torchlink.emit import CXX_TARGETS, FOR_WINDOWS, TARGETS, emit
@@ -322,7 +321,9 @@ def test_the_architectures_of_libtorch_are_read_from_its_kernels(
     for name in ("one", "two"):
         (tmp_path / f"{name}.cu").write_text(f"__global__ void {name}(int *to) {{ *to = 1; }}\n")
     library = tmp_path / "kernels.so"
-    command = [program("nvcc"), "-shared", "-Xcompiler", "-fPIC", "-cudart", "none", *flags]
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not in Debian")
+    command = ["nvcc", "-shared", "-Xcompiler", "-fPIC", "-cudart", "none", *flags]
     subprocess.run([*command, "one.cu", "two.cu", "-o", library], cwd=tmp_path, check=True, timeout=280)
     libtorch = fake_libtorch(tmp_path / "torch", CUDA, accelerator="cuda")
     shutil.copy(library, libtorch.library_dir / "libtorch_cuda.so")
