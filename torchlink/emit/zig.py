@@ -38,7 +38,7 @@ def emit(plan: AnyPlan, phase: str = "both") -> str:
                 "zig cannot write the search path that this libtorch needs: it has no --disable-new-dtags.",
                 hint="Use --rpath none and `torchlink run`.",
             )
-        words += ["-lc", *(f"-L{directory}" for directory in plan.library_dirs)]
+        words += ["-lc", "-fno-each-lib-rpath", *(f"-L{directory}" for directory in plan.library_dirs)]
         words += [word for entry in plan.runtime_dirs for word in ("-rpath", entry)]
         words += [_library(library) for library in plan.libraries]
         words += [word for name in plan.runtime_libraries for word in _runtime(plan, name)]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 VARIANTS = "variants"
 RENDERED = ".j2"
+NAME = re.compile("NAME(?![A-Z])")  # but not in R's NAMESPACE
 CAPI_DIR = f"{cmake.PREFIX_DIR}/capi"  # of the C API, relative to the project's directory
 MODEL = "loader/tiny.pt"  # in templates/: forward(x: float32[N,4]) -> float32[N,2]
 # What building or running a kind inside torchlink's own repository leaves in its directory.
@@ -101,7 +102,7 @@ def new_project(
         inner = path.split("/")
         if inner[0] == VARIANTS and inner[1] != chosen:
             continue
-        place = "/".join(inner[2:] if inner[0] == VARIANTS else inner).replace("NAME", name)
+        place = NAME.sub(name, "/".join(inner[2:] if inner[0] == VARIANTS else inner))
         own[place.removesuffix(RENDERED)] = (
             render_file(file, values) if place.endswith(RENDERED) else file.read_bytes()
         )

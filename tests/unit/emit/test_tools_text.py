@@ -56,7 +56,7 @@ export CGO_LDFLAGS='-LT/lib -Wl,-rpath,T/lib KEPT -lc10_cuda -ltorch_cpu -lc10 -
 -L-LT/lib -L-rpath -LT/lib -L--push-state -L--no-as-needed -L-ltorch_cuda -L--pop-state -L-lc10_cuda -L-ltorch_cpu -L-lc10 -L-lstdc++ -L-lm
 """,
     "zig": """\
--D_GLIBCXX_USE_CXX11_ABI=1 HEADERS -lc -LT/lib -rpath T/lib -needed-ltorch_cuda -lc10_cuda -ltorch_cpu -lc10 libstdc++.so.6 libgcc_s.so.1 -lm
+-D_GLIBCXX_USE_CXX11_ABI=1 HEADERS -lc -fno-each-lib-rpath -LT/lib -rpath T/lib -needed-ltorch_cuda -lc10_cuda -ltorch_cpu -lc10 libstdc++.so.6 libgcc_s.so.1 -lm
 """,
     "fortran": """\
 -LT/lib -Wl,-rpath,T/lib KEPT -lc10_cuda -ltorch_cpu -lc10 -lstdc++ -lm
@@ -190,7 +190,7 @@ export CGO_LDFLAGS='-LT -Wl,-rpath,T -ltorchmodel'
 -L-LT -L-rpath -LT -L-ltorchmodel
 """,
     "zig": """\
--isystem T -lc -LT -rpath T -ltorchmodel
+-isystem T -lc -fno-each-lib-rpath -LT -rpath T -ltorchmodel
 """,
     "fortran": """\
 -LT -Wl,-rpath,T -ltorchmodel
@@ -342,3 +342,11 @@ def test_zig_links_no_archive_whole(tmp_path: Path) -> None:
     assert "--whole-archive," in emit(plan, "fortran")
     with pytest.raises(InexpressibleError, match="whole"):
         emit(plan, "zig")
+
+
+def test_macos_has_its_own_runtime_and_search_path(tmp_path: Path) -> None:
+    libraries = ("libc10.dylib", "libtorch_cpu.dylib", "libtorch.dylib")
+    libtorch = fake_libtorch(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None)
+    plan = make_plan(libtorch, PlanOptions(rpath="origin=../lib"))
+    assert emit(plan, "fortran") == f"-L{tmp_path}/lib -Wl,-rpath,@loader_path/../lib -ltorch_cpu -lc10 -lc++"
+    assert "cargo:rustc-link-lib=dylib=c++" in emit(plan, "rust").splitlines()
