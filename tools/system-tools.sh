@@ -64,6 +64,23 @@ if command -v apt-get >/dev/null 2>&1; then
     need curl curl
     need wrk wrk
     need strace strace
+    # The tools for which `torchlink flags` has a syntax; nvcc is not in Debian, and its tests are left out without it.
+    need cargo cargo
+    need go golang-go
+    need ldc2 ldc
+    need gfortran gfortran
+    need dune ocaml-dune
+    need ocamlfind ocaml-findlib
+    need ghc ghc
+    need crystal crystal
+    need gprbuild gprbuild
+    need gnatmake gnat
+    need R r-base-core
+    need ruby "ruby ruby-dev"
+    need node "nodejs node-gyp libnode-dev"
+    need qmake qtbase5-dev
+    need bazel bazel-bootstrap
+    [ -d /usr/share/bazel/rules/java ] || missing="$missing bazel-rules-java"
     command -v google-chrome >/dev/null 2>&1 || need chromium chromium
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"
