@@ -139,6 +139,7 @@ def plan(
     rpath: str = "absolute",
     headers: str = "system",
     aoti: bool = False,
+    embed_python: str | Path | None = None,
     python_extension: bool = False,
     tensors: bool = False,
     python: str | Path | None = None,
@@ -155,6 +156,7 @@ def plan(
         rpath: "absolute", "none" or "origin=DIR" (DIR relative to the program's directory).
         headers: "system" (-isystem) or "after" (-idirafter: after the system's own fmt, protobuf, …).
         aoti: the program loads AOTInductor packages.
+        embed_python: the Python interpreter that the program embeds; "": the one that libtorch is installed for.
         python_extension: an extension module of Python instead of a program.
         tensors: torch.Tensor crosses between Python and that module.
         python: the interpreter that the module is for; if omitted, the one that libtorch is installed for.
@@ -167,6 +169,7 @@ def plan(
     Raises:
         ToolUnfitError: the compiler is too old for this libtorch.
         LibtorchUnusableError: this libtorch cannot be linked.
+        ToolMissingError: the interpreter to embed has no headers or no libpython.
         FileError: what is to be linked whole is no static library.
     """
     from torchlink import arguments
@@ -178,6 +181,9 @@ def plan(
         rpath=arguments.text(rpath, "rpath"),
         headers=arguments.text(headers, "headers"),
         aoti=arguments.instance(aoti, bool, "aoti", _A_BOOL),
+        embed_python=embed_python
+        if embed_python is None or embed_python == ""
+        else str(arguments.path(embed_python, "embed_python")),
         python_extension=arguments.instance(python_extension, bool, "python_extension", _A_BOOL),
         tensors=arguments.instance(tensors, bool, "tensors", _A_BOOL),
         python=None if python is None else str(arguments.path(python, "python")),
@@ -194,7 +200,8 @@ def emit(plan: LinkPlan, target: str = "cxx", phase: str = "both") -> str:
 
     Args:
         plan: what `torchlink.plan` returned.
-        target: "cxx", "cmake", "nim", "pkg-config" or "json".
+        target: "cxx", "cmake", "nim", "pkg-config", "json", "make", "rust", "go", "d", "zig", "fortran", "ocaml",
+            "haskell", "crystal", "ada", "r", "ruby", "node", "qmake", "bazel" or "nvcc".
         phase: "both", "compile" or "link".
 
     Raises:

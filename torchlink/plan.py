@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from torchlink.libtorch.facts import CompanionDir, Libtorch, MissingLibrary
     from torchlink.libtorch.floor import GlibcConflict, Shortfall
+    from torchlink.toolchain.embedding import Embedding
     from torchlink.toolchain.types import Compiler
 
 
@@ -63,11 +64,13 @@ class LinkPlan(NamedTuple):
     whole_archives: tuple[Path, ...] = ()
     # CUDA's own headers, for programs that include c10/cuda or ATen/cuda; empty if they are not complete
     cuda_include_dirs: tuple[Path, ...] = ()
-    # Python's headers, for an extension module
+    # Python's headers, for an extension module or a program that embeds it
     python_include_dirs: tuple[Path, ...] = ()
     # Further flags of an extension module; emitters quote them, and know themselves how a library is made
     compile_flags: tuple[str, ...] = ()
     link_flags: tuple[str, ...] = ()
+    # Link flags of a program that embeds Python
+    program_flags: tuple[str, ...] = ()
     # The standard to set in projects that have one of their own; None if the compiler's default suffices
     shared_standard: int | None = None
     undefines: tuple[str, ...] = ()  # those of `defines` that the compiler's own command defines differently
@@ -83,6 +86,21 @@ class LinkPlan(NamedTuple):
     def all_include_dirs(self) -> tuple[Path, ...]:
         """Libtorch's include directories, followed by CUDA's and Python's."""
         return self.include_dirs + self.cuda_include_dirs + self.python_include_dirs
+
+    @property
+    def is_c(self) -> bool:
+        """Whether the program is C, or calls C: False, it is C++."""
+        return False
+
+    @property
+    def package(self) -> str:
+        """What the program uses, as a name for targets and variables."""
+        return "torch"
+
+    @property
+    def runtime_libraries(self) -> tuple[str, ...]:
+        """The C++ runtime, for a linker that is not started by a C++ compiler."""
+        return {"linux": ("stdc++", "m"), "macos": ("c++",)}.get(self.platform, ())
 
 
 DEFAULTS = PlanOptions()
@@ -128,9 +146,13 @@ def make_plan(
     away = tuple(companion for companion in libtorch.companion_dirs if not companion.in_place)
     libraries = _libraries(libtorch, options)
     libraries += _companion_libraries(libtorch, away, options, libraries)
+    python = _embedded_python(libtorch, options)
+    libraries = (*_python_libraries(libtorch, python), *libraries)
     own_dir = () if is_system_dir(libtorch.library_dir) else (libtorch.library_dir,)
-    absolute = tuple(dict.fromkeys((*own_dir, *(companion.path for companion in away))))
-    runtime_dirs = _runtime_dirs(libtorch, options, absolute)
+    absolute = tuple(
+        dict.fromkeys((*own_dir, *(companion.path for companion in away), *_python_dirs(python)))
+    )
+    searched = runtime_dirs(libtorch.platform, options, absolute)
     cuda_dirs = () if options.cpu_only else _cuda_headers(libtorch)
     python_dirs = _python_headers(libtorch, options)
     on_linux = libtorch.platform == "linux"
@@ -146,13 +168,16 @@ def make_plan(
         cxx_standard=standard,
         library_dirs=own_dir,
         libraries=libraries,
-        runtime_dirs=runtime_dirs,
+        runtime_dirs=searched,
         runtime_as_rpath=bool(away) and on_linux and options.rpath == "absolute",
         compiler=compiler,
         linker_dirs=linker_dirs(libtorch),
         whole_archives=_whole_archives(options),
         cuda_include_dirs=usable_include_dirs(cuda_dirs, libtorch, compiler),
-        python_include_dirs=usable_include_dirs(python_dirs, libtorch, compiler),
+        python_include_dirs=usable_include_dirs(
+            (python.include_dir,) if python else python_dirs, libtorch, compiler
+        ),
+        program_flags=_program_flags(python),
         compile_flags=("-fPIC", "-fvisibility=hidden") if options.python_extension else (),
         # Python has loaded libtorch's libraries: only those whose symbols the module uses are linked.
         link_flags=("-Wl,--as-needed",) if options.python_extension and on_linux else (),
@@ -199,6 +224,75 @@ def _cuda_headers(libtorch: Libtorch) -> tuple[Path, ...]:
     from torchlink.toolchain.cuda import cuda_include_dirs
 
     return cuda_include_dirs(libtorch)
+
+
+def _embedded_python(libtorch: Libtorch, options: PlanOptions) -> Embedding | None:
+    """Return what the embedded interpreter is linked with."""
+    if options.embed_python is None:
+        return None
+    if options.python_extension or options.plugin:
+        raise UsageError(
+            "--embed-python is for programs, --python-extension and --plugin are for libraries.",
+            hint="Use only one of them.",
+        )
+    if libtorch.platform != "linux" or is_foreign(libtorch):
+        raise UsageError(
+            f"--embed-python: {libtorch.root} is not a libtorch for this Linux system.",
+            hint="Build the program where its Python runs.",
+        )
+    interpreter = options.embed_python or libtorch.python
+    if not interpreter:
+        raise UsageError(
+            f"--embed-python: {libtorch.root} belongs to no Python environment, so the interpreter is unknown.",
+            hint="Name the interpreter: --embed-python EXE.",
+        )
+    from torchlink.toolchain.embedding import embedding
+
+    return embedding(interpreter)
+
+
+def _python_libraries(libtorch: Libtorch, python: Embedding | None) -> tuple[PlanLibrary, ...]:
+    """Return libtorch_python, through which tensors reach Python, and a shared libpython."""
+    if python is None:
+        return ()
+    if not _file_name(libtorch, PYTHON_LIBRARY):
+        raise LibtorchUnusableError(
+            f"{libtorch.library_dir} has no libtorch_python, through which tensors reach Python.",
+            hint="Use a torch that pip or conda installed: --python EXE.",
+        )
+    shared = (
+        () if python.static else (PlanLibrary(name=python.library.name, file=python.library, keep=False),)
+    )
+    return (_library(libtorch, PYTHON_LIBRARY), *shared)
+
+
+def _python_dirs(python: Embedding | None) -> tuple[Path, ...]:
+    """Return the directory of a shared libpython that the dynamic loader does not search by itself."""
+    if python is None or python.static or is_system_dir(python.library.parent):
+        return ()
+    return (python.library.parent,)
+
+
+def _program_flags(python: Embedding | None) -> tuple[str, ...]:
+    """Return the flags that make a program an interpreter to extension modules.
+
+    They are not linked with libpython. One that is in the program itself must be there whole, because nothing in the
+    program refers to most of it, and must be exported.
+    """
+    if python is None:
+        return ()
+    if not python.static:
+        return ("-rdynamic",)
+    if "," in str(python.library):
+        raise InexpressibleError(
+            f"{python.library} cannot be linked whole: its path has a comma.",
+            hint="Reach it through a path without commas.",
+        )
+    return (
+        "-rdynamic",
+        f"-Wl,--push-state,--whole-archive,{python.library},--pop-state",
+        *(f"-l{name}" for name in python.system_libraries),
+    )
 
 
 def _python_headers(libtorch: Libtorch, options: PlanOptions) -> tuple[Path, ...]:
@@ -299,8 +393,18 @@ def _file_name(libtorch: Libtorch, name: str) -> str:
     return next((file for file in libtorch.libraries if file.startswith(f"{wanted}.")), "")
 
 
-def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return the entries of the program's search path."""
+def runtime_dirs(platform: str, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return the entries of a program's search path.
+
+    Args:
+        platform: of the program.
+        options: `rpath` is used.
+        absolute: the directories that it needs.
+
+    Raises:
+        InexpressibleError: a directory cannot be written in a search path.
+        UsageError: `rpath` has an unknown value.
+    """
     kind, _, directory = options.rpath.partition("=")
     if (
         kind not in {"absolute", "none", "origin"}
@@ -311,18 +415,18 @@ def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path
             f"Unknown --rpath value: {options.rpath}.",
             hint="Use absolute, none, or origin=DIR with a relative DIR.",
         )
-    if kind == "none" or libtorch.platform == "windows":
+    if kind == "none" or platform == "windows":
         return ()
     entries: tuple[str, ...]
     written: tuple[str, ...]
     if kind == "origin":
-        origin = "@loader_path" if libtorch.platform == "macos" else "$ORIGIN"
+        origin = "@loader_path" if platform == "macos" else "$ORIGIN"
         relative = posixpath.normpath(directory)
         entries = (origin if relative == "." else f"{origin}/{relative}",)
         written = (directory,)
     else:
         entries = written = tuple(str(path) for path in absolute)
-    if libtorch.platform == "linux":
+    if platform == "linux":
         for path in written:
             _check_search_path(path)
     return entries

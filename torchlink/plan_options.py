@@ -20,4 +20,6 @@ class PlanOptions(NamedTuple):
     plugin: bool = False  # a shared library for dlopen instead of a program
     soname: str | None = None  # of the plugin; None: the build tool knows it, or there is none
     whole_archive: tuple[Path, ...] = ()  # static libraries whose unreferenced objects are linked, too
+    # The Python interpreter that the program embeds; "": the one that libtorch belongs to; None: none
+    embed_python: str | None = None
     compiles: bool = True  # False: only link flags are needed, so libtorch may lack headers
