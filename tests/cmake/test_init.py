@@ -136,7 +136,9 @@ def test_the_committed_presets_name_no_tool_and_those_of_the_machine_do() -> Non
     bare = json.loads(user_presets(ProjectTools((3, 25), "Unix Makefiles", None)))
     assert [each["name"] for each in committed["configurePresets"]] == ["default", "pch"]
     assert [each["configurePreset"] for each in committed["buildPresets"]] == ["default", "pch"]
-    assert all(each["jobs"] > 1 for each in committed["buildPresets"])  # make alone compiles one file at a time
+    assert all(
+        each["jobs"] > 1 for each in committed["buildPresets"]
+    )  # make alone compiles one file at a time
     assert "jobs" not in local["buildPresets"][0]  # Ninja knows the machine
     assert not {"generator", "toolset"} & {name for each in committed["configurePresets"] for name in each}
     assert "CMAKE_CXX_COMPILER_LAUNCHER" not in json.dumps(committed)
