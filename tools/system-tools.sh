@@ -15,6 +15,11 @@ if command -v apt-get >/dev/null 2>&1; then
     need make make
     need nim nim
     need curl curl
+    # For the kinds of `torchlink new` in other languages.
+    need node "nodejs libnode-dev"
+    need Rscript r-base-core
+    need ghc ghc
+    need cabal cabal-install
     need pkg-config pkg-config
     need ld.gold binutils
     need ld.lld lld
@@ -24,6 +29,24 @@ if command -v apt-get >/dev/null 2>&1; then
     need faketime faketime
     need musl-gcc musl-tools
     need lddtree pax-utils
+    # The languages of `torchlink new`; zig comes from PyPI.
+    need cargo cargo
+    need go golang-go
+    need ldc2 ldc
+    need dub dub
+    need gfortran gfortran
+    need javac default-jdk-headless
+    need mcs mono-mcs
+    need mono mono-runtime
+    [ -n "$(find /usr/lib/mono -name System.Core.dll 2>/dev/null)" ] || missing="$missing libmono-system-core4.0-cil"
+    need ruby ruby
+    need luajit luajit
+    need ocamlopt ocaml-nox
+    need dune ocaml-dune
+    need ocamlfind ocaml-findlib
+    need crystal crystal
+    need gprbuild gprbuild
+    need gnatmake gnat
     echo 'int main(){}' | c++ -x c++ - -o /dev/null -lopenblas 2>/dev/null || missing="$missing libopenblas-dev"
     # For a libtorch of another architecture: its cross compiler, and QEMU to run the result.
     case $(uname -m) in
@@ -41,6 +64,23 @@ if command -v apt-get >/dev/null 2>&1; then
     need curl curl
     need wrk wrk
     need strace strace
+    # The tools for which `torchlink flags` has a syntax; nvcc is not in Debian, and its tests are left out without it.
+    need cargo cargo
+    need go golang-go
+    need ldc2 ldc
+    need gfortran gfortran
+    need dune ocaml-dune
+    need ocamlfind ocaml-findlib
+    need ghc ghc
+    need crystal crystal
+    need gprbuild gprbuild
+    need gnatmake gnat
+    need R r-base-core
+    need ruby "ruby ruby-dev"
+    need node "nodejs node-gyp libnode-dev"
+    need qmake qtbase5-dev
+    need bazel bazel-bootstrap
+    [ -d /usr/share/bazel/rules/java ] || missing="$missing bazel-rules-java"
     command -v google-chrome >/dev/null 2>&1 || need chromium chromium
     install="apt-get install -y -q --no-install-recommends"
     refresh="apt-get update -q"

@@ -87,6 +87,21 @@ class LinkPlan(NamedTuple):
         """Libtorch's include directories, followed by CUDA's and Python's."""
         return self.include_dirs + self.cuda_include_dirs + self.python_include_dirs
 
+    @property
+    def is_c(self) -> bool:
+        """Whether the program is C, or calls C: False, it is C++."""
+        return False
+
+    @property
+    def package(self) -> str:
+        """What the program uses, as a name for targets and variables."""
+        return "torch"
+
+    @property
+    def runtime_libraries(self) -> tuple[str, ...]:
+        """The C++ runtime, for a linker that is not started by a C++ compiler."""
+        return {"linux": ("stdc++", "m"), "macos": ("c++",)}.get(self.platform, ())
+
 
 DEFAULTS = PlanOptions()
 
@@ -137,7 +152,7 @@ def make_plan(
     absolute = tuple(
         dict.fromkeys((*own_dir, *(companion.path for companion in away), *_python_dirs(python)))
     )
-    runtime_dirs = _runtime_dirs(libtorch, options, absolute)
+    searched = runtime_dirs(libtorch.platform, options, absolute)
     cuda_dirs = () if options.cpu_only else _cuda_headers(libtorch)
     python_dirs = _python_headers(libtorch, options)
     on_linux = libtorch.platform == "linux"
@@ -153,7 +168,7 @@ def make_plan(
         cxx_standard=standard,
         library_dirs=own_dir,
         libraries=libraries,
-        runtime_dirs=runtime_dirs,
+        runtime_dirs=searched,
         runtime_as_rpath=bool(away) and on_linux and options.rpath == "absolute",
         compiler=compiler,
         linker_dirs=linker_dirs(libtorch),
@@ -378,8 +393,18 @@ def _file_name(libtorch: Libtorch, name: str) -> str:
     return next((file for file in libtorch.libraries if file.startswith(f"{wanted}.")), "")
 
 
-def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return the entries of the program's search path."""
+def runtime_dirs(platform: str, options: PlanOptions, absolute: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return the entries of a program's search path.
+
+    Args:
+        platform: of the program.
+        options: `rpath` is used.
+        absolute: the directories that it needs.
+
+    Raises:
+        InexpressibleError: a directory cannot be written in a search path.
+        UsageError: `rpath` has an unknown value.
+    """
     kind, _, directory = options.rpath.partition("=")
     if (
         kind not in {"absolute", "none", "origin"}
@@ -390,18 +415,18 @@ def _runtime_dirs(libtorch: Libtorch, options: PlanOptions, absolute: tuple[Path
             f"Unknown --rpath value: {options.rpath}.",
             hint="Use absolute, none, or origin=DIR with a relative DIR.",
         )
-    if kind == "none" or libtorch.platform == "windows":
+    if kind == "none" or platform == "windows":
         return ()
     entries: tuple[str, ...]
     written: tuple[str, ...]
     if kind == "origin":
-        origin = "@loader_path" if libtorch.platform == "macos" else "$ORIGIN"
+        origin = "@loader_path" if platform == "macos" else "$ORIGIN"
         relative = posixpath.normpath(directory)
         entries = (origin if relative == "." else f"{origin}/{relative}",)
         written = (directory,)
     else:
         entries = written = tuple(str(path) for path in absolute)
-    if libtorch.platform == "linux":
+    if platform == "linux":
         for path in written:
             _check_search_path(path)
     return entries

@@ -67,9 +67,17 @@ struct tm_model {
   }
 };
 
-// The names of the models in an AOTInductor package; none where the file is no package. Throws Failure where it cannot
-// be read.
-std::vector<std::string> models_in_package(const std::string& path);
+// The end of a file, of at most `most` bytes; `start` gets its first 8. Throws Failure where it cannot be read.
+std::string end_of_file(const std::string& path, size_t most, std::string& start);
+
+// The names of a zip archive's entries, from its end; none where it is no archive. Throws Failure where it is cut off.
+std::vector<std::string> entries_of(const std::string& path, const char* data, size_t size);
+
+// The names of the models in an AOTInductor package with these entries; none where it is no package.
+std::vector<std::string> models_among(const std::vector<std::string>& entries);
+
+// Throws a Failure that says what a file is, where these entries are not those of a TorchScript model.
+void refuse_other_kinds(const std::string& path, const std::string& start, const std::vector<std::string>& entries);
 
 // `name` is empty where the caller gave none. `device` is null likewise.
 std::unique_ptr<tm_model> load_package(const std::string& path, const std::vector<std::string>& models, const std::string& name, const char* device);

@@ -1,6 +1,7 @@
 // AOTInductor packages (.pt2).
 #include "internal.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <cstdio>
@@ -59,6 +60,12 @@ struct PackagedModel : tm_model {
       given = Spec::read(spec[1]);
       has_spec = taken.parts.size() == 2;
     }
+    const auto set = runner->extract_constants_map(/*use_inactive=*/false);
+    for (const auto& pair : runner->getConstantNamesToOriginalFQNs()) { // it would read them from nowhere
+      if (!pair.second.empty() && set.find(pair.second) == set.end()) {
+        throw Failure(TM_ERROR_UNSUPPORTED, path + ": its weights are not in its library: " + pair.second + " is missing; compile it with package_constants_in_so");
+      }
+    }
     Method forward;
     forward.name = "forward";
     forward.returns = "Any";
@@ -89,7 +96,9 @@ struct PackagedModel : tm_model {
       std::vector<at::Tensor> inputs = tensors;
       results = runner->run(inputs);
     } catch (const std::exception& error) {
-      throw Failure(TM_ERROR_MODEL, reason(*runner, tensors, error.what()));
+      const std::string text = reason(*runner, tensors, error.what());
+      const bool count = text.find("inputs vector size to be") != std::string::npos;
+      throw Failure(count ? TM_ERROR_TYPE : TM_ERROR_MODEL, text);
     }
     if (has_spec && given.leaves() == results.size()) {
       size_t at = 0;
@@ -176,35 +185,72 @@ std::unique_ptr<tm_model> load_package(const std::string& path, const std::vecto
 
 #endif
 
-// The names of a zip file's entries are at its end. Of a package they begin with `NAME/data/aotinductor/MODEL/`.
-std::vector<std::string> models_in_package(const std::string& path) {
+std::string end_of_file(const std::string& path, size_t most, std::string& start) {
   std::FILE* const file = std::fopen(path.c_str(), "rb");
   if (file == nullptr) throw Failure(TM_ERROR_FILE, path + ": " + std::strerror(errno));
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> closing(file, std::fclose);
-  const long most = 1 << 20;
-  std::string tail;
-  if (std::fseek(file, 0, SEEK_END) == 0) {
-    const long size = std::ftell(file), length = size < most ? size : most;
-    if (length > 0 && std::fseek(file, size - length, SEEK_SET) == 0) {
-      tail.resize(static_cast<size_t>(length));
-      tail.resize(std::fread(&tail[0], 1, tail.size(), file));
-    }
+  const auto unreadable = [&path] { throw Failure(TM_ERROR_FILE, path + ": " + std::strerror(errno)); };
+  start.assign(8, '\0');
+  start.resize(std::fread(&start[0], 1, start.size(), file));
+  if (start.empty()) {
+    if (std::ferror(file)) unreadable();
+    throw Failure(TM_ERROR_FILE, path + ": not a model: the file is empty");
   }
-  static const std::string entry = "PK\001\002", place = "data/aotinductor/";
+  if (std::fseek(file, 0, SEEK_END) != 0) unreadable();
+  const long size = std::ftell(file);
+  if (size < 0) unreadable();
+  const size_t length = std::min(static_cast<size_t>(size), most);
+  if (std::fseek(file, size - static_cast<long>(length), SEEK_SET) != 0) unreadable();
+  std::string tail(length, '\0');
+  tail.resize(std::fread(&tail[0], 1, tail.size(), file));
+  return tail;
+}
+
+std::vector<std::string> entries_of(const std::string& path, const char* data, size_t size) {
+  static const char entry[] = "PK\001\002";
   const size_t header = 46; // bytes of a central directory entry before its name (APPNOTE 4.3.12)
   std::vector<std::string> names;
-  for (size_t at = tail.find(entry); at != std::string::npos; at = tail.find(entry, at + 4)) {
-    if (at + header > tail.size()) break;
-    const size_t length = static_cast<unsigned char>(tail[at + 28]) | static_cast<size_t>(static_cast<unsigned char>(tail[at + 29])) << 8;
-    const std::string name = tail.substr(at + header, length);
+  for (size_t at = 0; at + header <= size;) {
+    const void* const found = memmem(data + at, size - at, entry, 4);
+    if (found == nullptr) break;
+    at = static_cast<size_t>(static_cast<const char*>(found) - data);
+    if (at + header > size) break;
+    const size_t length = static_cast<unsigned char>(data[at + 28]) | static_cast<size_t>(static_cast<unsigned char>(data[at + 29])) << 8;
+    if (length <= size - at - header) names.emplace_back(data + at + header, length);
+    at += 4;
+  }
+  if (!names.empty() && memmem(data, size, "PK\005\006", 4) == nullptr) throw Failure(TM_ERROR_FILE, path + ": a damaged archive: it ends too early");
+  return names;
+}
+
+// Of a package they begin with `NAME/data/aotinductor/MODEL/`.
+std::vector<std::string> models_among(const std::vector<std::string>& entries) {
+  static const std::string place = "data/aotinductor/";
+  std::vector<std::string> names;
+  for (const std::string& name : entries) {
     const size_t found = name.find(place);
     if (found == std::string::npos || (found != 0 && name[found - 1] != '/')) continue;
     const size_t begin = found + place.size(), end = name.find('/', begin);
     if (end == std::string::npos || end == begin) continue;
     const std::string model = name.substr(begin, end - begin);
-    bool known = false;
-    for (const std::string& each : names) known = known || each == model;
-    if (!known) names.push_back(model);
+    if (std::find(names.begin(), names.end(), model) == names.end()) names.push_back(model);
   }
   return names;
+}
+
+void refuse_other_kinds(const std::string& path, const std::string& start, const std::vector<std::string>& entries) {
+  if (start.size() == 8 && start.compare(4, 4, "PTMF") == 0) return; // TorchScript as a FlatBuffer
+  const auto has = [&entries](const std::string& ending) {
+    return std::any_of(entries.begin(), entries.end(), [&ending](const std::string& name) {
+      return name.size() >= ending.size() && name.compare(name.size() - ending.size(), ending.size(), ending) == 0;
+    });
+  };
+  const bool exported = has("/models/model.json");
+  if (!exported && (has("/constants.pkl") || has("/model.json"))) return; // the second is that of the oldest TorchScript
+  if (exported || has("serialized_exported_program.json") || has("/archive_format")) {
+    throw Failure(TM_ERROR_FILE, path + ": an ExportedProgram (torch.export.save), which is not compiled; compile it with torch._inductor.aoti_compile_and_package()");
+  }
+  if (has("/data.pkl")) throw Failure(TM_ERROR_FILE, path + ": weights or a pickled module (torch.save), not a model; write one with torch.jit.script(model).save()");
+  if (entries.empty() && start.compare(0, 4, "PK\003\004") == 0) throw Failure(TM_ERROR_FILE, path + ": a damaged archive: it ends too early");
+  throw Failure(TM_ERROR_FILE, path + ": neither a TorchScript model nor an AOTInductor package");
 }

@@ -71,6 +71,13 @@ std::string text_of(const c10::IValue& value) {
   return text.str();
 }
 
+// libtorch's message without its C++ backtrace.
+std::string plain(const std::exception& error) {
+  const auto* const own = dynamic_cast<const c10::Error*>(&error);
+  const std::string message = own != nullptr ? own->what_without_backtrace() : error.what();
+  return message.substr(0, message.find("\nException raised from "));
+}
+
 struct ScriptModel : tm_model {
   explicit ScriptModel(torch::jit::Module loaded) : module(std::move(loaded)) {
     module.eval();
@@ -106,7 +113,6 @@ struct ScriptModel : tm_model {
     for (size_t i = 0; i < arguments.size(); ++i) {
       stack.push_back(i + 1 < declared.size() ? fitted(arguments[i], declared[i + 1].type()) : std::move(arguments[i]));
     }
-    if (keywords.empty()) return (*function)(std::move(stack));
     Keywords named;
     for (const auto& keyword : keywords) {
       const c10::Argument* found = nullptr;
@@ -115,7 +121,13 @@ struct ScriptModel : tm_model {
       }
       named.emplace(keyword.first, found != nullptr ? fitted(keyword.second, found->type()) : keyword.second);
     }
-    return (*function)(std::move(stack), named);
+    try {
+      function->getSchema().checkAndNormalizeInputs(stack, named);
+    } catch (const c10::Error& error) {
+      throw Failure(TM_ERROR_TYPE, error.what_without_backtrace());
+    }
+    function->run(stack);
+    return stack.front();
   }
 
   // By the first weight: a convolution's is [out, in, …], a linear layer's [out, in].
@@ -158,8 +170,10 @@ inline std::unique_ptr<tm_model> load_script(const std::string& path, const char
   const c10::Device where = device_named(device != nullptr ? device : "cpu");
   try {
     return std::make_unique<ScriptModel>(torch::jit::load(path, where));
-  } catch (const c10::Error& error) {
-    throw Failure(TM_ERROR_FILE, path + ": " + error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Failure(TM_ERROR_FILE, path + ": " + plain(error));
   }
 }
 
@@ -169,7 +183,9 @@ inline std::unique_ptr<tm_model> load_script(const void* data, size_t size, cons
   std::istream stream(&memory);
   try {
     return std::make_unique<ScriptModel>(torch::jit::load(stream, where));
-  } catch (const c10::Error& error) {
-    throw Failure(TM_ERROR_FILE, std::string("the model in memory: ") + error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Failure(TM_ERROR_FILE, "the model in memory: " + plain(error));
   }
 }

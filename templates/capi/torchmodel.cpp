@@ -33,12 +33,6 @@ namespace {
 thread_local std::string last_error;
 thread_local bool inference_mode = true;
 
-// libtorch's message without its C++ backtrace.
-std::string plain(const std::string& message) {
-  const size_t end = message.find("\nException raised from ");
-  return message.substr(0, end);
-}
-
 tm_status failed(tm_status status, const std::string& message) noexcept {
   try {
     last_error = message;
@@ -58,11 +52,11 @@ tm_status guarded(Body body) noexcept {
   } catch (const std::bad_alloc&) {
     return failed(TM_ERROR_MEMORY, "out of memory");
   } catch (const c10::NotImplementedError& error) {
-    return failed(TM_ERROR_UNSUPPORTED, plain(error.what_without_backtrace()));
+    return failed(TM_ERROR_UNSUPPORTED, plain(error));
   } catch (const c10::Error& error) {
-    return failed(TM_ERROR_MODEL, plain(error.what_without_backtrace()));
+    return failed(TM_ERROR_MODEL, plain(error));
   } catch (const std::exception& error) {
-    return failed(TM_ERROR_MODEL, plain(error.what()));
+    return failed(TM_ERROR_MODEL, plain(error));
   } catch (...) {
     return failed(TM_ERROR_MODEL, "an exception that is no std::exception");
   }
@@ -73,8 +67,12 @@ void need(Pointer* pointer, const char* name) {
   if (pointer == nullptr) throw Failure(TM_ERROR_ARGUMENT, std::string(name) + " is null");
 }
 
+// A tensor that libtorch would conjugate or negate when it is read (`x.conj()`) is written out, so that its data is what it says.
 void give(c10::IValue value, tm_value** out) {
   need(out, "the out parameter");
+  if (value.isTensor() && value.toTensor().defined() && (value.toTensor().is_conj() || value.toTensor().is_neg())) {
+    value = value.toTensor().resolve_conj().resolve_neg();
+  }
   *out = new tm_value{std::move(value)};
 }
 
@@ -156,20 +154,13 @@ struct Layout {
   }
 };
 
-std::string read_file(const char* path, size_t most) {
-  std::FILE* const file = std::fopen(path, "rb");
-  if (file == nullptr) throw Failure(TM_ERROR_FILE, std::string(path) + ": " + std::strerror(errno));
-  std::string text(most, '\0');
-  text.resize(std::fread(&text[0], 1, most, file));
-  std::fclose(file);
-  return text;
-}
-
 std::unique_ptr<tm_model> load(const std::string& path, const std::string& name, const char* device) {
-  const std::string start = read_file(path.c_str(), 4);
-  if (start.empty()) throw Failure(TM_ERROR_FILE, path + ": not a model: the file is empty");
-  const std::vector<std::string> models = models_in_package(path);
+  std::string start;
+  const std::string tail = end_of_file(path, 4 << 20, start);
+  const std::vector<std::string> entries = entries_of(path, tail.data(), tail.size());
+  const std::vector<std::string> models = models_among(entries);
   if (!models.empty()) return load_package(path, models, name, device);
+  refuse_other_kinds(path, start, entries);
   if (!name.empty()) throw Failure(TM_ERROR_ARGUMENT, path + ": not an AOTInductor package: it has no model named " + name);
   return load_script(path, device);
 }
@@ -306,12 +297,12 @@ tm_status tm_model_load_memory(const void* data, size_t size, const char* device
   return guarded([&] {
     need(data, "the data");
     need(model, "the out parameter");
-    static const char mark[] = "data/aotinductor/";
-    const bool package = memmem(data, size, mark, sizeof mark - 1) != nullptr;
-    if (package) {
+    const std::vector<std::string> entries = entries_of("the model in memory", static_cast<const char*>(data), size);
+    if (!models_among(entries).empty()) {
       const TemporaryFile file(data, size);
       *model = load(file.path, "", device).release();
     } else {
+      refuse_other_kinds("the model in memory", std::string(static_cast<const char*>(data), std::min<size_t>(size, 8)), entries);
       *model = load_script(data, size, device).release();
     }
   });

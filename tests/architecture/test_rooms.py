@@ -144,8 +144,9 @@ def test_the_api_stays_callable_when_rooms_are_imported() -> None:
     assert all(callable(getattr(torchlink, name)) for name in torchlink.__all__ if not name.startswith("__"))
 
 
-def test_the_api_reference_is_what_the_docstrings_say() -> None:
-    tool = REPOSITORY / "tools" / "api_reference.py"
+@pytest.mark.parametrize("name", ["api_reference", "capi_reference", "languages_table"])
+def test_generated_pages_are_current(name: str) -> None:
+    tool = REPOSITORY / "tools" / f"{name}.py"
     done = subprocess.run(
         [sys.executable, tool, "--check"], capture_output=True, text=True, check=False, timeout=60
     )

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import run_clean
 from torchlink.cli import flags, plain
+from torchlink.emit import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -272,3 +273,96 @@ def test_notes_go_to_stderr(
     elif told["cxx_standard"] > 17:
         assert "-std=c++17" in done.out
         assert done.err.startswith("torchlink: note: C++17 is used")
+
+
+@pytest.fixture
+def c_api(tmp_path: Path) -> Path:
+    """A directory with the names of the files that `torchlink capi` writes; `flags` reads none of them."""
+    directory = tmp_path / "the api"
+    directory.mkdir()
+    for name in ("torchmodel.h", "libtorchmodel.so.1"):
+        (directory / name).touch()
+    (directory / "libtorchmodel.so").symlink_to("libtorchmodel.so.1")
+    return directory
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_capi_prints_the_flags_of_the_c_api_in_any_syntax(
+    torchlink: Torchlink, c_api: Path, target: str
+) -> None:
+    short = c_api.rename(c_api.parent / "api")
+    for order in ((f"--{target}", "--capi", short), ("--capi", short, f"--{target}")):
+        done = torchlink("flags", *order)
+        assert (done.code, done.err) == (0, "")
+        assert "torchmodel" in done.out
+        assert str(short) in done.out
+        assert "torch_cpu" not in done.out
+
+
+def test_capi_finds_the_c_api_here_or_in_the_project(
+    torchlink: Torchlink, c_api: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(c_api)
+    assert f"-isystem '{c_api}'" in torchlink("flags", "--capi").out
+    project = c_api.parent / "project"
+    (project / ".torchlink").mkdir(parents=True)
+    c_api.rename(project / ".torchlink/capi")
+    monkeypatch.chdir(project)
+    assert f"-L{project}/.torchlink/capi" in torchlink("flags", "--capi").out
+
+
+def test_what_capi_cannot_do_is_an_error(torchlink: Torchlink, c_api: Path) -> None:
+    mistakes = {
+        "No C API in": ("--capi", c_api.parent),
+        "Unexpected argument": (c_api,),
+        "--std is for C++ programs": ("--capi", c_api, "--std", "20"),
+        "--cpu is for C++ programs": ("--capi", c_api, "--cpu"),
+        "cannot be combined": ("--capi", c_api, "--go", "--rust"),
+        "--plugin is for C++ programs": ("--capi", c_api, "--plugin"),
+    }
+    for message, arguments in mistakes.items():
+        done = torchlink("flags", *arguments)
+        assert (done.code, done.out) == (2, ""), arguments
+        assert message in done.err
+
+
+def test_an_archive_is_linked_with_its_own_libtorch(
+    torchlink: Torchlink, c_api: Path, torch_root: Path
+) -> None:
+    (c_api / "libtorchmodel.so").unlink()
+    (c_api / "libtorchmodel.a").touch()
+    pc = c_api / "torchmodel.pc"
+    pc.write_text(f"Libs: -L{c_api} -ltorchmodel -L{torch_root}/lib -ltorch_cpu\n")
+    done = torchlink("flags", "--fortran", "--capi", c_api, "--libtorch", torch_root)
+    assert done.code == 0
+    assert done.out.rstrip().endswith("-ltorch_cpu -lc10 -lstdc++ -lm")
+    pc.write_text(f"Libs: -L{c_api} -ltorchmodel -L/opt/libtorch/lib -ltorch_cpu\n")
+    done = torchlink("flags", "--fortran", "--capi", c_api, "--libtorch", torch_root)
+    assert (done.code, done.out) == (2, "")
+    assert "was built for another libtorch" in done.err
+
+
+def test_nvcc_takes_the_architectures_of_torchs_variable(
+    torchlink: Torchlink, torch_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    assert torchlink("flags", "--nvcc", "--cpu", "--libtorch", torch_root).code == 0
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
+    assert (
+        "-gencode=arch=compute_90,code=sm_90 " in torchlink("flags", "--nvcc", "--libtorch", torch_root).out
+    )
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "nine")
+    done = torchlink("flags", "--nvcc", "--libtorch", torch_root)
+    assert (done.code, done.out) == (2, "")
+    assert "$TORCH_CUDA_ARCH_LIST has 'nine'" in done.err
+
+
+def test_a_path_that_a_syntax_cannot_express_is_refused(
+    torchlink: Torchlink, torch_root: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "a, b"
+    link.symlink_to(torch_root)
+    for target in ("--nvcc", "--node"):
+        done = torchlink("flags", target, "--libtorch", link)
+        assert (done.code, done.out) == (2, "")
+        assert "cannot be written" in done.err

@@ -60,7 +60,7 @@ class Project:
 def new(kind: str, directory: Path, env: dict[str, str], *options: str) -> Project:
     """Make a project of a kind."""
     words = [sys.executable, "-m", "torchlink", "new", kind, str(directory), *options, "--json"]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     return Project(directory, tuple(json.loads(done.stdout)["commands"]), env)
 

@@ -23,6 +23,7 @@ EPILOG = """\b
 Examples:
   torchlink capi out && cc main.c -o app $(PKG_CONFIG_PATH=out pkg-config --cflags --libs torchmodel)
   torchlink capi out --static
+  torchlink capi out --aoti-only
   torchlink capi out --libtorch /opt/libtorch --rpath none
 """
 
@@ -33,6 +34,10 @@ class CApiArguments(NamedTuple):
     directory: Annotated[Path, Positional("[DIR]", "Where to write; it is created if missing.")] = Path()
     static: Annotated[
         bool, Option("--static", "Write the archive libtorchmodel.a instead of a shared library.")
+    ] = False
+    aoti_only: Annotated[
+        bool,
+        Option("--aoti-only", "For AOTInductor packages alone, in C: it takes no C++ compiler."),
     ] = False
     force: Annotated[bool, Option("--force", "Overwrite existing files.")] = False
     libtorch: options.Libtorch = None
@@ -48,12 +53,20 @@ def capi(arguments: CApiArguments) -> int:
     DIR gets torchmodel.h (C99), libtorchmodel.so and torchmodel.pc. Through them a program in any language loads
     TorchScript models and AOTInductor packages, without a C++ compiler or libtorch's headers. The library is compiled
     once for each libtorch, and cached.
+
+    With --aoti-only the same header is served by one C file over the C functions of libtorch_cpu.so: a C compiler
+    builds it in a second, and DIR gets that file, too (torchmodel.c). It runs AOTInductor packages (.pt2) on the CPU.
     """
     from torchlink.compilation.capi import write
     from torchlink.libtorch.tree import check_unpacked
 
     found = locate(arguments.libtorch, arguments.python)
     check_unpacked(found)
+    if arguments.aoti_only:
+        made = build_for_packages(found, arguments)
+        written = write(made, arguments.directory, force=arguments.force)
+        print_result(made, arguments.directory, written, json=arguments.json)
+        return 0
     made, plan = build(
         found, arguments.plan, arguments.compiler, arguments.directory, static=arguments.static
     )
@@ -61,6 +74,26 @@ def capi(arguments: CApiArguments) -> int:
     print_result(made, arguments.directory, written, json=arguments.json)
     print_notes(plan)
     return 0
+
+
+def build_for_packages(found: Libtorch, arguments: CApiArguments) -> CApi:
+    """Build the C API in C, or take it from the cache."""
+    from torchlink.compilation.capi_c import c_api_for_packages
+    from torchlink.errors import UsageError
+
+    rpath = arguments.plan.rpath
+    if rpath not in ("absolute", "none"):
+        raise UsageError(
+            f"--rpath {rpath} is not for --aoti-only.", hint="Use --rpath absolute or --rpath none."
+        )
+    return c_api_for_packages(
+        found,
+        arguments.compiler,
+        arguments.directory.absolute(),
+        rpath=rpath,
+        static=arguments.static,
+        started=lambda: note("compiling the C API for packages, once for each libtorch …"),
+    )
 
 
 def build(

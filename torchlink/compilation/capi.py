@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink import atomic
 from torchlink.compilation.loader import built
 from torchlink.compilation.recipe import Recipe, source_dir
 from torchlink.emit import cxx, pkg_config, quoting
-from torchlink.errors import LibtorchUnusableError
+from torchlink.errors import InexpressibleError, LibtorchUnusableError, WouldOverwriteError
 from torchlink.libtorch.version import release
 from torchlink.paths import data_dir
 from torchlink.projects.writing import write_project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torchlink.compilation.loader import BuiltLoader
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "torchmodel"
 HEADER = f"{NAME}.h"
+EXPORTS = "exports.map"
 SONAME = f"lib{NAME}.so.1"  # 1: TM_VERSION of torchmodel.h
 SHARED = f"lib{NAME}.so"
 STATIC = f"lib{NAME}.a"
@@ -69,10 +71,11 @@ def c_api(
             f"{plan.libtorch.root}: libtorch {plan.libtorch.version} is too old for the C API.",
             hint="Name libtorch 2.0 or newer with --libtorch.",
         )
+    pc = pc_file(plan, directory, static=static)
     library = built(recipe(plan, compiler, static=static), plan, compiler, started)
     files: dict[str, str | bytes] = {
         HEADER: (source_directory() / HEADER).read_bytes(),
-        f"{NAME}.pc": pc_file(plan, directory, static=static),
+        f"{NAME}.pc": pc,
     }
     return CApi(library, files, STATIC if static else SHARED, STATIC if static else SONAME)
 
@@ -85,11 +88,19 @@ def write(made: CApi, directory: Path, *, force: bool = False) -> tuple[Path, ..
         FileError: the directory cannot be written.
     """
     files = {**made.files, made.file_name: made.library.path.read_bytes()}
+    link = directory / made.link_name
+    in_the_way = made.link_name != made.file_name and not link.is_symlink() and os.path.lexists(link)
+    if in_the_way and not force:
+        raise WouldOverwriteError(
+            f"{directory} already contains {made.link_name}; nothing was written.",
+            hint="Name another directory, or use --force to overwrite.",
+        )
     written = write_project(files, directory, force=force)
     if made.link_name == made.file_name:
         return written
-    link = directory / made.link_name
     try:
+        if in_the_way:
+            link.unlink()
         atomic.write_link(link, made.file_name)
     except OSError as error:
         raise atomic.unwritable(link, error) from error
@@ -114,7 +125,7 @@ def recipe(plan: LinkPlan, compiler: Compiler, *, static: bool) -> Recipe:
     if static:
         finish: tuple[str, ...] = ("ar", "rcs", STATIC, *objects)
     else:
-        exports = source_directory() / "exports.map"
+        exports = source_directory() / EXPORTS
         finish = (
             *compiler.command,
             *("-shared", "-o", SONAME, *objects),
@@ -135,10 +146,23 @@ def pc_file(plan: LinkPlan, directory: Path, *, static: bool) -> str:
     Raises:
         InexpressibleError: a path cannot be written in a .pc file.
     """
+    return pc_text(directory, (*pkg_config.link_flags(plan), "-lstdc++", "-lm") if static else None)
+
+
+def pc_text(directory: Path, behind: Sequence[str] | None) -> str:
+    """Return the text of torchmodel.pc: for a shared library, or for an archive with the flags behind it.
+
+    Raises:
+        InexpressibleError: a path cannot be written in a .pc file.
+    """
     place = str(directory)
-    flags = [f"-L{place}", f"-l{NAME}"] if static else [f"-L{place}", f"-Wl,-rpath,{place}", f"-l{NAME}"]
-    if static:
-        flags += [*pkg_config.link_flags(plan), "-lstdc++", "-lm"]
+    if "," in place and behind is None:
+        raise InexpressibleError(
+            f"{place} cannot be written in a .pc file: a comma ends the argument of -Wl,-rpath.",
+            hint="Choose a directory without commas in its path, or add --static.",
+        )
+    rpath = () if behind is not None else (f"-Wl,-rpath,{place}",)
+    flags = (f"-L{place}", *rpath, f"-l{NAME}", *(behind or ()))
     return "\n".join((
         f"Name: {NAME}",
         "Description: a C API over libtorch, written by torchlink",

@@ -8,7 +8,7 @@ from torchlink.emit import cmake_syntax as syntax
 from torchlink.emit.quoting import comment
 
 if TYPE_CHECKING:
-    from torchlink.plan import LinkPlan
+    from torchlink.capi_plan import AnyPlan
 
 TARGET = "torchlink::torch"
 MODULE_LINES = (
@@ -18,8 +18,8 @@ MODULE_LINES = (
 NO_UNDEFINED = {"linux": "LINKER:-z,defs", "macos": "LINKER:-undefined,error"}  # the default on Windows
 
 
-def emit(plan: LinkPlan, phase: str = "both") -> str:
-    """Return CMake text (3.13 and newer) that defines `torchlink::torch`.
+def emit(plan: AnyPlan, phase: str = "both") -> str:
+    """Return CMake text (3.13 and newer) that defines `torchlink::torch`, or `torchlink::torchmodel` for the C API.
 
     Raises:
         InexpressibleError: CMake cannot pass on a path of the plan.
@@ -28,15 +28,16 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
         **(_compile_properties(plan) if phase != "link" else {}),
         **(_link_properties(plan) if phase != "compile" else {}),
     }
+    target = f"torchlink::{plan.package}"
     lines = [
-        f"# libtorch {comment(plan.libtorch.version or 'of unknown version')}",
+        f"# {_described(plan)}",
         *(MODULE_LINES if plan.options.python_extension else ()),
         *(("# Then: add_library(app SHARED app.cpp)",) if plan.options.plugin else ()),
-        f"# {'     ' if plan.options.plugin else 'Then:'} target_link_libraries(app PRIVATE {TARGET})",
+        f"# {'     ' if plan.options.plugin else 'Then:'} target_link_libraries(app PRIVATE {target})",
         *(_search_path(plan) if phase != "compile" else ()),
-        f"if(NOT TARGET {TARGET})",
-        f"  add_library({TARGET} INTERFACE IMPORTED)",
-        f"  set_target_properties({TARGET} PROPERTIES",
+        f"if(NOT TARGET {target})",
+        f"  add_library({target} INTERFACE IMPORTED)",
+        f"  set_target_properties({target} PROPERTIES",
         *(f"    {name} {value}" for name, value in properties.items()),
         "  )",
         "endif()",
@@ -44,8 +45,18 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
     return "\n".join(lines)
 
 
-def _compile_properties(plan: LinkPlan) -> dict[str, str]:
-    properties = {"INTERFACE_COMPILE_FEATURES": syntax.quote(f"cxx_std_{plan.cxx_standard}")}
+def _described(plan: AnyPlan) -> str:
+    from torchlink.plan import LinkPlan as OfLibtorch
+
+    if not isinstance(plan, OfLibtorch):
+        return f"The C API of torchlink, version {plan.version}"
+    return f"libtorch {comment(plan.libtorch.version or 'of unknown version')}"
+
+
+def _compile_properties(plan: AnyPlan) -> dict[str, str]:
+    properties = {}
+    if plan.cxx_standard:
+        properties["INTERFACE_COMPILE_FEATURES"] = syntax.quote(f"cxx_std_{plan.cxx_standard}")
     defines = [f"{name}={value}" for name, value in plan.defines]
     if plan.options.plugin:
         properties["INTERFACE_POSITION_INDEPENDENT_CODE"] = "ON"
@@ -68,20 +79,21 @@ def _compile_properties(plan: LinkPlan) -> dict[str, str]:
     return properties
 
 
-def include_after(plan: LinkPlan) -> str:
+def include_after(plan: AnyPlan) -> str:
     """Return the compile options that put the include directories after the compiler's own."""
     directories = (syntax.path(directory).replace('"', '\\"') for directory in plan.all_include_dirs)
     return ";".join(f'SHELL:-idirafter "{directory}"' for directory in directories)
 
 
-def _link_properties(plan: LinkPlan) -> dict[str, str]:
+def _link_properties(plan: AnyPlan) -> dict[str, str]:
     libraries = [library for library in plan.libraries if not library.keep]
     if plan.options.rpath == "absolute" or plan.platform == "windows":
         items = [syntax.path(library.file) for library in libraries]
     else:  # CMake adds the directory of a library that it recognises to the program's search path
         items = [syntax.unlisted(library) for library in libraries]
     whole = [syntax.whole(archive, plan.platform) for archive in plan.whole_archives]
-    items = [*whole, *kept_items(plan), *items, *plan.program_flags, *search_items(plan)]
+    runtime = [f"-l{name}" for name in plan.runtime_libraries] if plan.is_c else []
+    items = [*whole, *kept_items(plan), *items, *runtime, *plan.program_flags, *search_items(plan)]
     if (
         plan.options.soname and plan.platform == "linux"
     ):  # the last one counts; CMake's own is the target's name
@@ -96,7 +108,7 @@ def _link_properties(plan: LinkPlan) -> dict[str, str]:
     return properties
 
 
-def kept_items(plan: LinkPlan) -> list[str]:
+def kept_items(plan: AnyPlan) -> list[str]:
     """Return the required libraries as items for `target_link_libraries`."""
     if plan.platform == "linux":
         return [syntax.kept(library) for library in plan.libraries if library.keep]
@@ -105,19 +117,19 @@ def kept_items(plan: LinkPlan) -> list[str]:
     return [*files, *(f"-INCLUDE:{library.symbol}" for library in plan.libraries if library.symbol)]
 
 
-def search_items(plan: LinkPlan) -> list[str]:
+def search_items(plan: AnyPlan) -> list[str]:
     """Return the search path entries that CMake does not add itself, as items for `target_link_libraries`."""
     if plan.options.rpath != "absolute":
         companions: list[str] = []
     else:
-        own = {str(plan.libtorch.library_dir)}
+        own = set(map(str, plan.library_dirs))
         companions = [entry for entry in plan.runtime_dirs if entry not in own]
     items = [syntax.linker_flag("-rpath", entry) for entry in companions]
     items += [syntax.linker_flag("-rpath-link", str(directory)) for directory in plan.linker_dirs]
     return ["-Wl,--disable-new-dtags", *items] if plan.runtime_as_rpath else items
 
 
-def _search_path(plan: LinkPlan) -> list[str]:
+def _search_path(plan: AnyPlan) -> list[str]:
     """Return lines that set the run-time search path of the targets defined after them."""
     if plan.platform == "windows":
         return []

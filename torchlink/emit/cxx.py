@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 from torchlink.emit import quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import LinkPlan, PlanLibrary
+    from torchlink.capi_plan import AnyPlan
+    from torchlink.plan import PlanLibrary
 
 
-def emit(plan: LinkPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     """Return one quoted line: for a POSIX shell, or for cmd.exe where the plan is for Windows."""
     quote = quoting.windows if plan.platform == "windows" else quoting.shell
     return " ".join(quote(flag) for flag in flags(plan, phase))
 
 
-def response_file(plan: LinkPlan, phase: str = "both") -> str:
+def response_file(plan: AnyPlan, phase: str = "both") -> str:
     """Return the text of a response file for `c++ @PATH`, one flag per line."""
     quote = quoting.windows if plan.platform == "windows" else quoting.response_file
     return "".join(f"{quote(flag)}\n" for flag in flags(plan, phase))
 
 
-def flags(plan: LinkPlan, phase: str = "both") -> tuple[str, ...]:
+def flags(plan: AnyPlan, phase: str = "both") -> tuple[str, ...]:
     """Return the flags, unquoted; they belong at the end of a command, after its sources and objects.
 
     The standard is the last compile flag, because projects and other tools put a lower one before it.
@@ -38,7 +39,7 @@ def flags(plan: LinkPlan, phase: str = "both") -> tuple[str, ...]:
     return (*compile_flags, "/link", *link_flags) if windows else (*compile_flags, *link_flags)
 
 
-def _compile(plan: LinkPlan) -> tuple[str, ...]:
+def _compile(plan: AnyPlan) -> tuple[str, ...]:
     option = "-idirafter" if plan.options.headers == "after" else "-isystem"
     return (
         *(f"-U{name}" for name in plan.undefines),
@@ -46,11 +47,11 @@ def _compile(plan: LinkPlan) -> tuple[str, ...]:
         *(flag for directory in plan.all_include_dirs for flag in (option, str(directory))),
         *plan.compile_flags,
         *(("-fPIC",) if plan.options.plugin else ()),
-        f"-std=c++{plan.cxx_standard}",
+        *((f"-std=c++{plan.cxx_standard}",) if plan.cxx_standard else ()),
     )
 
 
-def _link(plan: LinkPlan) -> tuple[str, ...]:
+def _link(plan: AnyPlan) -> tuple[str, ...]:
     return (
         *module_flags(plan),
         *plan.link_flags,
@@ -60,19 +61,20 @@ def _link(plan: LinkPlan) -> tuple[str, ...]:
         *(flag for entry in plan.runtime_dirs for flag in _for_linker("-rpath", entry)),
         *(flag for directory in plan.linker_dirs for flag in _for_linker("-rpath-link", str(directory))),
         *(flag for archive in plan.whole_archives for flag in _whole(plan, str(archive))),
-        *(flag for library in plan.libraries for flag in _library(plan, library)),
+        *(flag for library in plan.libraries for flag in library_flags(plan, library)),
+        *((f"-l{name}" for name in plan.runtime_libraries) if plan.is_c else ()),
         *plan.program_flags,
     )
 
 
-def module_flags(plan: LinkPlan) -> tuple[str, ...]:
+def module_flags(plan: AnyPlan) -> tuple[str, ...]:
     """Return the flags that make a Python extension module, whose undefined symbols the interpreter has."""
     if not plan.options.python_extension:
         return ()
     return ("-bundle", "-undefined", "dynamic_lookup") if plan.platform == "macos" else ("-shared",)
 
 
-def _shared(plan: LinkPlan) -> tuple[str, ...]:
+def _shared(plan: AnyPlan) -> tuple[str, ...]:
     """Make a shared library; an undefined symbol is an error of the linker rather than of dlopen."""
     name = plan.options.soname
     if plan.platform == "macos":
@@ -81,7 +83,7 @@ def _shared(plan: LinkPlan) -> tuple[str, ...]:
     return ("-shared", "-Wl,-z,defs", *((f"-Wl,-soname,{name}",) if name else ()))
 
 
-def _whole(plan: LinkPlan, archive: str) -> tuple[str, ...]:
+def _whole(plan: AnyPlan, archive: str) -> tuple[str, ...]:
     """Link all objects of a static library, and of no other: the linker's state is restored."""
     if plan.platform == "macos":
         return _for_linker("-force_load", archive)
@@ -97,7 +99,31 @@ def _for_linker(*arguments: str) -> tuple[str, ...]:
     return (f"-Wl,{','.join(arguments)}",)
 
 
-def _library(plan: LinkPlan, library: PlanLibrary) -> tuple[str, ...]:
+def by_c_driver(plan: AnyPlan) -> tuple[str, ...]:
+    """Return the link flags for a driver that adds no C++ runtime: cc, such as cc, gfortran, rustc and ghc."""
+    runtime = () if plan.is_c else tuple(f"-l{name}" for name in plan.runtime_libraries)
+    return (*flags(plan, "link"), *runtime)
+
+
+def linker_arguments(plan: AnyPlan) -> tuple[str, ...]:
+    """Return the link flags as the linker itself gets them, for tools that pass on one argument at a time."""
+    arguments: list[str] = []
+    for flag in by_c_driver(plan):
+        if flag.startswith("-Wl,"):
+            arguments += flag.split(",")[1:]
+        elif flag != "-Xlinker":
+            arguments.append(flag)
+    return tuple(arguments)
+
+
+def linked_by_name(plan: AnyPlan, library: PlanLibrary) -> bool:
+    """Whether `-lNAME` finds a library and nothing more is needed, so that a tool's own field for names can have it."""
+    kept = library.keep and plan.platform == "linux"
+    return not kept and library.file.name in {f"lib{library.name}.so", f"lib{library.name}.dylib"}
+
+
+def library_flags(plan: AnyPlan, library: PlanLibrary) -> tuple[str, ...]:
+    """Return the flags of one library."""
     by_name = library.file.name in {f"lib{library.name}.so", f"lib{library.name}.dylib"}
     flag = f"-l{library.name}" if by_name else str(library.file)
     if not library.keep or plan.platform != "linux":
@@ -108,7 +134,7 @@ def _library(plan: LinkPlan, library: PlanLibrary) -> tuple[str, ...]:
     return (f"-Wl,--push-state,--no-as-needed,{flag},--pop-state",)
 
 
-def _msvc_compile(plan: LinkPlan) -> tuple[str, ...]:
+def _msvc_compile(plan: AnyPlan) -> tuple[str, ...]:
     # /MD: libtorch's C runtime, whose std::string crosses the DLL boundary; /EHsc: its headers throw exceptions.
     return (
         "/MD",
@@ -118,7 +144,7 @@ def _msvc_compile(plan: LinkPlan) -> tuple[str, ...]:
     )
 
 
-def _msvc_link(plan: LinkPlan) -> tuple[str, ...]:
+def _msvc_link(plan: AnyPlan) -> tuple[str, ...]:
     symbols = dict.fromkeys(library.symbol for library in plan.libraries if library.symbol)
     return (
         *(("/DLL",) if plan.options.plugin else ()),

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from torchlink.emit import cxx, quoting
 
 if TYPE_CHECKING:
-    from torchlink.plan import LinkPlan
+    from torchlink.capi_plan import AnyPlan
 
 # Characters that a Nim string literal must escape; the surrogates are bytes that are not UTF-8.
 LITERAL_SPECIAL = re.compile('[\x00-\x1f\x7f"\\\\\udc80-\udcff]')
 SPLIT_COMMENT_END = "*''/"
 
 
-def emit(plan: LinkPlan, phase: str = "both") -> str:
+def emit(plan: AnyPlan, phase: str = "both") -> str:
     r"""Return one switch per line: `--backend:cpp`, `--passC:"…"` for the compiler, `--passL:"…"` for the linker.
 
     The string literals use only the escapes `\\`, `\"` and `\xHH`, which `strutils.unescape` knows too, so that a
@@ -31,14 +31,15 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
     if plan.options.plugin:
         lines.append("--app:lib")  # so that the C++ has no main
     if phase != "link":
-        lines.append("--backend:cpp")  # so that `nim c`, `nim r` and editors compile C++ too
+        if not plan.is_c:
+            lines.append("--backend:cpp")  # so that `nim c`, `nim r` and editors compile C++ too
         lines.append(f"--passC:{literal(line(plan, 'compile'))}")
     if phase != "compile":
         lines.append(f"--passL:{literal(('/link ' if windows else '') + line(plan, 'link'))}")
     return "\n".join(lines)
 
 
-def line(plan: LinkPlan, phase: str) -> str:
+def line(plan: AnyPlan, phase: str) -> str:
     """Return the flags for the shell that Nim starts; without an `eval` in between, any character is possible."""
     flags = cxx.flags(plan, phase)
     return " ".join(map(quoting.windows, flags)) if plan.platform == "windows" else shlex.join(flags)

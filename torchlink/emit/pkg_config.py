@@ -9,8 +9,10 @@ from torchlink.emit import cxx, quoting
 from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
+    from pathlib import Path
 
+    from torchlink.capi_plan import AnyPlan, CApiPlan
     from torchlink.plan import LinkPlan
 
 # pkg-config puts a backslash before most special characters, which the shell keeps in $(pkg-config …), but not before
@@ -31,20 +33,19 @@ LEFT_OUT = (
 )
 
 
-def emit(plan: LinkPlan, phase: str = "both") -> str:
-    """Return the text of a `torch.pc`; `phase` leaves the other step's field empty.
+def emit(plan: AnyPlan, phase: str = "both") -> str:
+    """Return the text of a `torch.pc` or, of the C API, a `torchmodel.pc`; `phase` leaves the other step's field empty.
 
     Raises:
         InexpressibleError: a path has a line break, a comma in a linker argument, or a space after `-idirafter`.
     """
+    from torchlink.plan import LinkPlan as OfLibtorch
+
+    if not isinstance(plan, OfLibtorch):
+        return _c_api(plan, phase)
     compile_flags = () if phase == "link" else _compile_flags(plan)
     linking = () if phase == "compile" else link_flags(plan)
-    if "-Xlinker" in linking:
-        raise InexpressibleError(
-            f"{plan.libtorch.library_dir} cannot be written in a .pc file: pkg-config merges the repeated "
-            "-Xlinker that a path with a comma needs.",
-            hint="Reach libtorch through a path without commas, or use --rpath none.",
-        )
+    _check_commas(linking, plan.libtorch.library_dir)
     for archive in plan.whole_archives:
         if "," in str(archive):
             raise InexpressibleError(
@@ -63,11 +64,34 @@ def emit(plan: LinkPlan, phase: str = "both") -> str:
             "Name: torch",
             f"Description: LibTorch, the C++ distribution of PyTorch; its headers need C++{needed} or later",
             f"Version: {_version(plan.libtorch.version)}",
-            f"Cflags: {_field(compile_flags)}",
-            f"Libs: {_field(linking)}",
+            f"Cflags: {field(compile_flags)}",
+            f"Libs: {field(linking)}",
             *((LEFT_OUT.format(needed=needed),) if silent else ()),
         )
     )
+
+
+def _c_api(plan: CApiPlan, phase: str) -> str:
+    """Return the text of a .pc file for the C API."""
+    place = plan.include_dirs[0]
+    linking = () if phase == "compile" else cxx.flags(plan, "link")
+    _check_commas(linking, place)
+    return "\n".join((
+        f"Name: {plan.package}",
+        "Description: a C API over libtorch, written by torchlink",
+        f"Version: {plan.version}",
+        f"Cflags: {'' if phase == 'link' else field([f'-I{place}'])}",
+        f"Libs: {field(linking)}",
+    ))  # fmt: skip
+
+
+def _check_commas(linking: tuple[str, ...], place: Path) -> None:
+    if "-Xlinker" in linking:
+        raise InexpressibleError(
+            f"{place} cannot be written in a .pc file: pkg-config merges the repeated "
+            "-Xlinker that a path with a comma needs.",
+            hint="Reach libtorch through a path without commas, or use --rpath none.",
+        )
 
 
 def _version(version: str | None) -> str:
@@ -130,5 +154,6 @@ def _include(option: str, directory: str) -> str:
     )
 
 
-def _field(flags: Sequence[str]) -> str:
-    return " ".join(quoting.pkg_config(flag) for flag in flags)
+def field(flags: Iterable[object]) -> str:
+    """Return the text of a field with flags or paths."""
+    return " ".join(quoting.pkg_config(str(flag)) for flag in flags)

@@ -67,3 +67,31 @@ def pkg_config(word: str) -> str:
             hint="Reach libtorch through a path without it.",
         )
     return re.sub(PKG_CONFIG_SPECIAL, r"\\\1", word, flags=re.ASCII)
+
+
+def makefile(word: str) -> str:
+    """Quote for a variable of a Makefile that is used in a recipe, which a shell reads.
+
+    Raises:
+        InexpressibleError: it has a tab or a line break.
+    """
+    return re.sub(r"(\\*)#", r"\1\1\#", shell(word)).replace("$", "$$")
+
+
+def expressible(word: str, unsafe: str, where: str) -> str:
+    """Return a word if it has nothing that a syntax cannot express.
+
+    Args:
+        word: what will be written.
+        unsafe: a pattern of what cannot be.
+        where: continues "PATH cannot be written …", with the reason.
+
+    Raises:
+        InexpressibleError: the pattern matches.
+    """
+    if re.search(unsafe, word):
+        raise InexpressibleError(
+            f"{word!a} cannot be written {where}.",
+            hint="Reach it through a path without that, such as a symlink.",
+        )
+    return word

@@ -16,8 +16,9 @@ A kind.toml:
     lint = ["build/{name}"]      # the binaries that its CI lints, after a build
     variants = []                # options of `new` that change it; the first is the default
     model = "model.pt"           # where the bundled model goes; "": none
-    tools = ["nim"]              # the programs that build and run it, besides a C++ compiler and CMake
+    tools = ["nim"]              # the programs that build and run it, besides a C++ compiler and CMake; "a|b": either
     system = ["nlohmann-json3-dev"]  # Debian packages that the build needs besides a C++ compiler and CMake
+    pip = ["ziglang"]            # the same of PyPI
 
 `{name}` in commands and lint is the project's name.
 """
@@ -56,6 +57,7 @@ class Kind(NamedTuple):
     variants: tuple[str, ...]
     tools: tuple[str, ...]
     system: tuple[str, ...]
+    pip: tuple[str, ...]
     model: str
     directory: Path  # of its files
 
@@ -105,6 +107,7 @@ def _read(file: Path) -> Kind:
         variants=tuple(table.get("variants", ())),
         tools=tuple(table.get("tools", ())),
         system=tuple(table.get("system", ())),
+        pip=tuple(table.get("pip", ())),
         model=table.get("model", "model.pt"),
         directory=file.parent,
     )

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 VARIANTS = "variants"
 RENDERED = ".j2"
+NAME = re.compile("NAME(?![A-Z])")  # but not in R's NAMESPACE
 CAPI_DIR = f"{cmake.PREFIX_DIR}/capi"  # of the C API, relative to the project's directory
 MODEL = "loader/tiny.pt"  # in templates/: forward(x: float32[N,4]) -> float32[N,2]
 # What building or running a kind inside torchlink's own repository leaves in its directory.
 LEFTOVERS = re.compile(
-    r"(^|/)(build(-[^/]+)?|\.torchlink|__pycache__|\.pytest_cache|\.cache|nimcache|target)/|\.pyc$"
+    r"(^|/)(build(-[^/]+)?|\.torchlink|__pycache__|\.pytest_cache|\.cache|nimcache|target"
+    r"|dist-newstyle|node_modules|library)/|\.(pyc|o|so)$"
 )
 
 
@@ -89,6 +91,7 @@ def new_project(
         "capi_command": f"torchlink capi {CAPI_DIR}",
         "lint": tuple(path.replace("{name}", name) for path in kind.lint),
         "system": kind.system,
+        "pip": kind.pip,
         "variant": chosen,
         "prefix_dir": cmake.PREFIX_DIR,
         "prefix_command": prefix_command(kind),
@@ -101,7 +104,7 @@ def new_project(
         inner = path.split("/")
         if inner[0] == VARIANTS and inner[1] != chosen:
             continue
-        place = "/".join(inner[2:] if inner[0] == VARIANTS else inner).replace("NAME", name)
+        place = NAME.sub(name, "/".join(inner[2:] if inner[0] == VARIANTS else inner))
         own[place.removesuffix(RENDERED)] = (
             render_file(file, values) if place.endswith(RENDERED) else file.read_bytes()
         )

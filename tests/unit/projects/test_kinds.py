@@ -12,7 +12,7 @@ from torchlink.settings import toml_document
 
 KEYS = {
     "kind", "language", "summary", "commands", "serves", "build", "name", "form", "libtorch", "aoti", "lint",
-    "variants", "model", "system", "capi", "tools",
+    "variants", "model", "system", "capi", "tools", "pip",
 }  # fmt: skip
 FILES = sorted(data_dir("examples").glob(f"*/{DESCRIPTION}"))
 
@@ -34,6 +34,7 @@ def a_kind(naming: str, form: str) -> Kind:
         variants=(),
         tools=(),
         system=(),
+        pip=(),
         model="",
         directory=Path(),
     )
