@@ -40,7 +40,7 @@ proc run(path: string, dimensions: seq[int]) =
     outputs = model.forward(tensor(ones, shape))
   except TorchError as error:
     let advice = if dimensions.len == 0: "\nGive the dimensions of its input after the model." else: ""
-    quit "main: " & error.msg.sentence & advice, 1
+    quit paramStr(0) & ": " & error.msg.sentence & advice, 1
   for output in outputs:
     case output.dtype
     of dtFloat32: output.show float32
@@ -50,8 +50,8 @@ proc run(path: string, dimensions: seq[int]) =
 
 when isMainModule:
   if paramCount() == 0:
-    quit "usage: main MODEL.pt [DIMENSION…]", 2
+    quit "usage: " & paramStr(0) & " MODEL.pt [DIMENSION…]", 2
   try:
     run(paramStr(1), commandLineParams()[1 .. ^1].map(parseInt))
   except TorchError, ValueError:
-    quit "main: " & getCurrentExceptionMsg().sentence, 1
+    quit paramStr(0) & ": " & getCurrentExceptionMsg().sentence, 1

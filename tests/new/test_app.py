@@ -56,6 +56,17 @@ def test_the_installed_program_starts_and_both_are_clean(app: Project, tmp_path:
         assert command in steps
 
 
+def test_with_torchs_own_configuration_it_finds_libtorch_as_well(
+    app: Project, torch_root: Path, tmp_path: Path
+) -> None:
+    command = (
+        f"cmake -S . -B '{tmp_path}' -G 'Unix Makefiles' -DCMAKE_PREFIX_PATH='{torch_root}' -DTorch_DIR="
+    )
+    app.run(f"{command}'{torch_root}/share/cmake/Torch'")
+    link = (tmp_path / "CMakeFiles/runs.dir/link.txt").read_text()
+    assert str(torch_root / "lib") in link.partition("-rpath,")[2].split()[0].split(":")
+
+
 def test_its_readme_names_the_printed_commands(app: Project) -> None:
     readme = (app.directory / "README.md").read_text()
     assert "\n".join(app.commands) in readme

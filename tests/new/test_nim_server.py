@@ -366,6 +366,12 @@ def test_a_replaced_model_is_loaded_again(project: Project, models: Path, tmp_pa
         assert running.ask("/models")[1]["models"][0]["loaded"] is False
         assert running.ask("/predictions/model", tensor())[1]["value"] == [2, 4]
         assert running.ask("/serve?servable_identifier=sub/model.pt", tensor())[1]["value"] == [1, 2]
+        shutil.copy(models / "twice.pt", tmp_path / "a b.pt")
+        assert running.ask("/serve?servable_identifier=a+b.pt", tensor())[1]["value"] == [
+            2,
+            4,
+        ]  # as forms do
+        assert running.ask("/predictions/a+b", tensor())[0] == 404  # in a path it is a plus
         (tmp_path / "model.pt").unlink()
         assert running.ask("/predictions/model", tensor())[0] == 404
 

@@ -11,6 +11,7 @@ import subprocess
 import urllib.request
 import zlib
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -47,6 +48,7 @@ def test_its_program_is_lint_clean(project: Path) -> None:
         env=environment(),
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "rpath-relative" not in ran.stdout  # CMake's padding makes the loader search the current directory
 
 
 def test_installed_it_still_starts(project: Path, tmp_path: Path) -> None:
@@ -177,6 +179,15 @@ def test_what_is_no_http_is_an_error(server: Server) -> None:
             answer = connection.recv(4096)
         assert answer.startswith(b"HTTP/1.1 4"), (text[:50], answer)
         assert b'{"error":' in answer
+
+
+def test_a_plus_in_a_query_is_a_space_and_in_a_path_a_plus(project: Path, tmp_path: Path) -> None:
+    models = copied(project, tmp_path / "models", "linear.pt")
+    shutil.copy(models / "linear.pt", models / "a b+c.pt")
+    with serving(project, models) as server:
+        for query in (urlencode({"servable_identifier": "a b+c.pt"}), "servable_identifier=a%20b%2Bc.pt"):
+            assert server.ask(f"/serve?{query}", ONE).status == 200, query
+        assert server.ask("/predictions/a%20b+c", ONE).status == 200
 
 
 def test_no_link_leads_out_of_the_directory(project: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_program_reports_errors_without_a_stack_trace(project: Nim, models: 
     assert project.build("main").returncode == 0
     program = project.directory / "main"
     for arguments, status, sentence in (
-        ([], 2, "usage: main"),
+        ([], 2, f"usage: {program} "),  # as it was started: 'torchlink new nim-app' builds build/app
         (["none.pt"], 1, "none.pt"),
         ([models / "Linear.pt", "2", "5"], 1, "mat1 and mat2"),
         ([models / "Add.pt"], 1, "Give the dimensions of its input"),

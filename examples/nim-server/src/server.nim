@@ -25,9 +25,10 @@ proc decoded(text: string): string =
   if result.count('/') != text.count('/') or '\\' in result: refuse(Http400, "a name cannot hold an encoded slash")
 
 proc queried(query, name: string): string =
+  ## In which `+` is a space, as HTML forms and the clients of most languages write it.
   for part in query.split('&'):
     let equals = part.find('=')
-    if equals > 0 and part[0 ..< equals] == name: return decoded(part[equals + 1 .. ^1])
+    if equals > 0 and part[0 ..< equals] == name: return decoded(part[equals + 1 .. ^1].replace('+', ' '))
   refuse(Http400, "the query has no " & name & "=…")
 
 proc call(catalog: Catalog, file: string, body: string): JsonNode =

@@ -2,7 +2,8 @@
 //!
 //! `Model` and `Value` free what they own when they are dropped. A model may be called from many threads at once.
 
-use std::ffi::{c_char, c_void, CStr, CString};
+use std::ffi::{CStr, CString};
+use std::os::raw::{c_char, c_void};
 use std::{fmt, ptr, slice};
 
 mod ffi {

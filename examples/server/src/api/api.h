@@ -62,7 +62,7 @@ Response response_of(std::exception_ptr failed);
 // not an encoding.
 std::string percent_decoded(std::string_view text);
 
-// The value of `name=…`. Throws RequestError(400) where it is missing.
+// The value of `name=…`, in which `+` is a space. Throws RequestError(400) where it is missing.
 std::string query_value(std::string_view query, std::string_view name);
 
 // A model's inputs and outputs as JSON, in the protocol's words.

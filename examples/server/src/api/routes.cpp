@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <atomic>
 #include <new>
 
 #include "../json.h"
@@ -71,7 +73,11 @@ std::string query_value(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::string_view pair = query.substr(0, query.find('&'));
     query.remove_prefix(std::min(query.size(), pair.size() + 1));
-    if (starts(pair, name) && pair.size() > name.size() && pair[name.size()] == '=') return percent_decoded(pair.substr(name.size() + 1));
+    if (starts(pair, name) && pair.size() > name.size() && pair[name.size()] == '=') {
+      std::string value(pair.substr(name.size() + 1));
+      std::replace(value.begin(), value.end(), '+', ' ');  // as HTML forms and the clients of most languages write a space
+      return percent_decoded(value);
+    }
   }
   throw RequestError(400, "the query has no " + std::string(name) + "=…");
 }
