@@ -202,8 +202,18 @@ def test_what_cannot_be_is_one_error(
     assert fact in done.err
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_target_writes_both(tmp_path: Path, target: str) -> None:
+OF_PLUGINS = ("cxx", "cmake", "json", "nim", "pkg-config")
+
+
+@pytest.mark.parametrize("target", sorted(set(TARGETS) - set(OF_PLUGINS)))
+def test_a_target_for_programs_refuses_a_plugin(tmp_path: Path, target: str) -> None:
+    plan = make_plan(fake_libtorch(tmp_path / "torch"), PlanOptions(plugin=True))
+    with pytest.raises(InexpressibleError, match="has flags for programs"):
+        emit(plan, target, "link")
+
+
+@pytest.mark.parametrize("target", OF_PLUGINS)
+def test_every_target_of_plugins_writes_both(tmp_path: Path, target: str) -> None:
     archive = tmp_path / "it's an archive.a"
     archive.write_bytes(b"!<arch>\n")
     options = PlanOptions(plugin=True, soname="libops.so", whole_archive=(archive,))

@@ -154,7 +154,12 @@ def strangers_libtorch(root: Path, text: str) -> Libtorch:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_every_emitter_and_project_quotes_what_it_writes(tmp_path: Path, text: str) -> None:
+def test_every_emitter_and_project_quotes_what_it_writes(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "TORCH_CUDA_ARCH_LIST", "8.6"
+    )  # of nvcc, which else reads libtorch_cuda: here it is empty
     plan = make_plan(strangers_libtorch(tmp_path / "lt", text))
     for target in TARGETS:
         harmless(emit(plan, target))
