@@ -11,7 +11,7 @@ import pytest
 
 from torchlink.compilation import cache
 from torchlink.errors import UsageError
-from torchlink.process import MARK, KEPT, minimal_environment
+from torchlink.process import KEPT, MARK, minimal_environment
 from torchlink.verify import session
 from torchlink.verify.options import VerifyOptions
 from torchlink.verify.session import Session
