@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help verify test unit matrix lint bench wheel clean
+.PHONY: help verify test unit matrix lint docs bench wheel clean
 
 help:                     ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -37,6 +37,9 @@ lint: $(VENV)/.dev        ## run ruff, mypy --strict, and the check of the rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+docs: $(VENV)/.docs       ## build the documentation's site into build/docs/site; a broken link is an error
+	$(BIN)/python tools/docs_site.py
+
 bench: $(VENV)/.dev       ## measure the ratios of docs/performance.md
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/verify.py
@@ -46,6 +49,7 @@ bench: $(VENV)/.dev       ## measure the ratios of docs/performance.md
 	$(BIN)/python benchmarks/precompiled_header.py
 	$(BIN)/python benchmarks/many_models.py
 	$(BIN)/python benchmarks/python_extension.py
+	$(BIN)/python benchmarks/capi.py
 
 wheel: $(VENV)/.dev       ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
@@ -68,6 +72,11 @@ $(VENV)/.torch: $(VENV)/.base
 $(VENV)/.test: $(VENV)/.base
 	@echo "make: installing the dependencies of the tests into $(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	@echo "make: installing the site's builder into $(VENV)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 # torchvision and timm without their dependencies: pip would replace torch by the one that the newest torchvision wants.

@@ -74,16 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="torchlink-benchmark-") as name:
         work = Path(name)
         environment = {**os.environ, "TORCHLINK_CACHE_DIR": str(work / "cache"), "CCACHE_DISABLE": "1"}
-        verify = [
-            sys.executable,
-            "-m",
-            "torchlink",
-            "verify",
-            str(MODEL),
-            *INPUT,
-            "--libtorch",
-            str(libtorch.root),
-        ]
+        command = str(Path(sys.executable).parent / "torchlink")
+        verify = [command, "verify", str(MODEL), *INPUT, "--libtorch", str(libtorch.root)]
 
         def cold() -> None:
             shutil.rmtree(work / "cache", ignore_errors=True)
@@ -104,7 +96,7 @@ def main() -> None:
             ("torchlink verify", lambda: run(verify, environment)),
             ("loader by hand", lambda: run(by_hand, environment)),
             7 * arguments.rounds,
-            "at most 2.0, aim 1.3",
+            "at most 1.3",
         )
 
 

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parent.parent
 LIMITS = {"compile": 900, "cmake": 900, "nim": 900, "gpu": 1800, "matrix": 7200}  # seconds, on a slow CI
 TOOLS = {"compile": ("c++",), "cmake": ("cmake", "c++"), "nim": ("nim", "c++"), "gpu": ("nvidia-smi",)}
+
+
+# A shell starts background jobs, and nohup a program, with these ignored, which children inherit: nothing would stop.
+for _ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_ignored) == signal.SIG_IGN:
+        signal.signal(_ignored, signal.default_int_handler if _ignored == signal.SIGINT else signal.SIG_DFL)
 
 
 def unmet(need: str) -> NoReturn:

@@ -201,7 +201,7 @@ def emit(plan: LinkPlan, target: str = "cxx", phase: str = "both") -> str:
     Args:
         plan: what `torchlink.plan` returned.
         target: "cxx", "cmake", "nim", "pkg-config", "json", "make", "rust", "go", "d", "zig", "fortran", "ocaml",
-            "haskell", "crystal", "ada", "r", "ruby", "node", "qmake", "bazel" or "nvcc".
+            "haskell", "crystal", "ada", "r", "ruby", "node", "qmake", "bazel", "nvcc", "julia" or "swift".
         phase: "both", "compile" or "link".
 
     Raises:

@@ -60,7 +60,10 @@ AnyPlan = LinkPlan | CApiPlan
 
 
 def c_api_plan(
-    directory: Path, options: PlanOptions = DEFAULTS, archive_plan: LinkPlan | None = None
+    directory: Path,
+    options: PlanOptions = DEFAULTS,
+    archive_plan: LinkPlan | None = None,
+    linker_dirs: tuple[Path, ...] = (),
 ) -> CApiPlan:
     """Decide the flags of a program that uses a C API.
 
@@ -69,6 +72,7 @@ def c_api_plan(
         options: `rpath` is where the program finds the C API.
         archive_plan: where the C API is an archive, the plan of the libtorch that it is linked with; None: it is a
             shared library, which finds libtorch itself.
+        linker_dirs: where the linker looks for what a shared library needs, if it does not find that itself.
 
     Raises:
         InexpressibleError: the directory cannot be written in a search path.
@@ -82,6 +86,7 @@ def c_api_plan(
             libraries=(PlanLibrary(C_API, directory / f"lib{C_API}.so", keep=False),),
             runtime_dirs=runtime_dirs("linux", options, (directory,)),
             version="1",
+            linker_dirs=linker_dirs,
         )
     return CApiPlan(
         options=options,

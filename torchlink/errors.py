@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Errors of the system rather than of a file or program: none of them means that something does not exist.
 RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
@@ -41,12 +44,18 @@ class TorchlinkError(Exception):
         self.message = message
         self.hint = hint
         self.details = details
+        self.cause = ""  # id of a cause that `torchlink explain` knows; only `cli/` looks for it
 
     def to_json(self) -> dict[str, object]:
-        """Return the `error` object of the JSON output: `{code, message, hint}`, and `details` where there are any."""
+        """Return the `error` object of the JSON output: `{code, message, hint}`.
+
+        `details` are added where there are any, and `cause`, the name of a page of `torchlink docs`, if it is known.
+        """
         error: dict[str, object] = {"code": self.code, "message": self.message, "hint": self.hint}
         if self.details:
             error["details"] = list(self.details)
+        if self.cause:
+            error["cause"] = self.cause
         return error
 
 
@@ -145,6 +154,7 @@ class BuildFailedError(TorchlinkError):
 
     code = "build-failed"
     exit_code = 1
+    log: Path | None = None  # everything that it printed
 
 
 class RunFailedError(TorchlinkError):

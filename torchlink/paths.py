@@ -9,12 +9,13 @@ root and not be writable by others, unless they are sticky like /tmp.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlink.errors import FileError
+from torchlink.errors import FileError, UsageError
 from torchlink.shown import quoted, visible
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ MOST_STEPS = 200  # directories and links above a path that are checked
 ROOM = 16 << 20  # bytes that must be free: a loader needs one or two MiB, its build a few more
 ON_FULL_DISK = "is on a full disk"
 ELSEWHERE = "Set TORCHLINK_CACHE_DIR to another directory."
+# The address of the published documentation, with a slash at its end; "": it is not published.
+SITE = ""
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+")
+SITE_VARIABLE = "TORCHLINK_DOCS_URL"  # replaces SITE: for a company's own copy
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _lasting: dict[Path, Path] = {}  # unusable caches, and their replacements that outlast this process
 _instead: dict[
@@ -328,10 +333,35 @@ def _delete(directory: Path, process: int) -> None:
 
 
 def data_dir(kind: str) -> Path:
-    """Return the directory of a kind of data files: `templates` or `examples`.
+    """Return the directory of a kind of data files: `templates`, `examples`, `docs` or `causes`.
 
     In a wheel they are inside the package; in a checkout (and an editable install) at the top level.
     """
     package = Path(__file__).parent
     packed = package / "_data" / kind
     return packed if packed.is_dir() else package.parent / kind
+
+
+def page_address(page: str) -> str:
+    """Return where a page of the documentation is: its address, else the command that prints it.
+
+    Args:
+        page: its name, such as `rules/abi-mismatch`.
+
+    Raises:
+        UsageError: TORCHLINK_DOCS_URL is not an address.
+    """
+    site = os.environ.get(SITE_VARIABLE) or SITE
+    if site and not ADDRESS.fullmatch(site):
+        raise UsageError(
+            f"{SITE_VARIABLE}: not an address: {visible(site)}.",
+            hint="Set it to one such as https://docs.example.org/torchlink.",
+        )
+    return f"{site.rstrip('/')}/{page}/" if site else f"torchlink docs {page}"
+
+
+def page_reference(page: str) -> str:
+    """Return what a report for people says about where a page is: the command that prints it, and its address."""
+    address = page_address(page)
+    command = f"torchlink docs {page}"
+    return command if address == command else f"{address} ({command})"

@@ -255,15 +255,19 @@ def _python_libraries(libtorch: Libtorch, python: Embedding | None) -> tuple[Pla
     """Return libtorch_python, through which tensors reach Python, and a shared libpython."""
     if python is None:
         return ()
+    shared = (
+        () if python.static else (PlanLibrary(name=python.library.name, file=python.library, keep=False),)
+    )
+    return (_torch_python(libtorch), *shared)
+
+
+def _torch_python(libtorch: Libtorch) -> PlanLibrary:
     if not _file_name(libtorch, PYTHON_LIBRARY):
         raise LibtorchUnusableError(
             f"{libtorch.library_dir} has no libtorch_python, through which tensors reach Python.",
             hint="Use a torch that pip or conda installed: --python EXE.",
         )
-    shared = (
-        () if python.static else (PlanLibrary(name=python.library.name, file=python.library, keep=False),)
-    )
-    return (_library(libtorch, PYTHON_LIBRARY), *shared)
+    return _library(libtorch, PYTHON_LIBRARY)
 
 
 def _python_dirs(python: Embedding | None) -> tuple[Path, ...]:
@@ -328,12 +332,7 @@ def _libraries(libtorch: Libtorch, options: PlanOptions) -> tuple[PlanLibrary, .
     """Return the libraries in link order: each before those that it depends on."""
     libraries: list[PlanLibrary] = []
     if options.tensors:
-        if not _file_name(libtorch, PYTHON_LIBRARY):
-            raise LibtorchUnusableError(
-                f"{libtorch.library_dir} has no libtorch_python, through which tensors reach Python.",
-                hint="Use a torch that pip or conda installed: --python EXE.",
-            )
-        libraries.append(_library(libtorch, PYTHON_LIBRARY))
+        libraries.append(_torch_python(libtorch))
     if options.aoti:
         # An AOTInductor package needs libtorch.so by its bare name.
         libraries += [_library(libtorch, "torch", keep=True)] if _file_name(libtorch, "torch") else []

@@ -14,6 +14,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from torchlink import signals
+from torchlink.environment import minimal_environment
 from torchlink.errors import (
     FULL,
     RESOURCES,
@@ -21,7 +22,6 @@ from torchlink.errors import (
     Stopped,
     ToolMissingError,
     TorchlinkError,
-    UsageError,
     out_of_resources,
 )
 
@@ -29,28 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-# These change which libraries the dynamic loader loads, so none is passed to a program under test.
-LOADER_VARIABLES = (
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "LD_AUDIT",
-    "LD_BIND_NOW",
-    "DYLD_LIBRARY_PATH",
-    "DYLD_INSERT_LIBRARIES",
-    "DYLD_FALLBACK_LIBRARY_PATH",
-)
-
-# The only variables that are passed to a program under test; docs/security.md lists them. The rest, which may hold a CI
-# job's tokens and passwords, is not passed.
-KEPT = """
-PATH HOME USER LOGNAME TMPDIR TMP TEMP LANG LANGUAGE TZ LC_* XDG_CACHE_HOME GLIBC_TUNABLES MALLOC_* QEMU_LD_PREFIX
-OMP_* GOMP_* KMP_* MKL_* OPENBLAS_* BLIS_* DNNL_* ONEDNN_* ATEN_* TORCH_* PYTORCH_*
-CUDA_* CUBLAS_* CUDNN_* NCCL_* NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES NVIDIA_TF32_OVERRIDE
-HIP_* ROCR_* HSA_* MIOPEN_* GPU_DEVICE_ORDINAL ZE_* SYCL_* ONEAPI_* SYSTEMROOT WINDIR COMSPEC PATHEXT
-"""
-KEPT_VARIABLES = frozenset(name for name in KEPT.split() if name[-1] != "*")
-KEPT_PREFIXES = tuple(name[:-1] for name in KEPT.split() if name[-1] == "*")
-SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY")  # anywhere in a name: never passed
+    from torchlink.streams import Copies
 
 # Every program is started with a variable of this name, which its children inherit.
 MARK = "TORCHLINK_STARTED"
@@ -78,8 +57,9 @@ while [ $round -lt 300 ]; do
   sleep 0.1
 done
 """
-SLICE = 0.25  # seconds of one wait for a program
+SLICE = 0.1  # seconds of one wait for a program
 LONGEST_END = 10.0  # seconds to wait for the watcher
+NAMES = {1: "stdout", 2: "stderr"}
 
 LARGER = "File size limit exceeded"  # compilers print it of a child killed by `ulimit -f`
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
@@ -192,11 +172,9 @@ def spawn(
         ResourcesError: the system cannot start anything just now.
     """
     words = [str(word) for word in argv]
-    watcher = None
     name, value = _new_mark()
     try:
-        watcher = _watcher(f"{name}={value}")
-        return subprocess.Popen(
+        process = subprocess.Popen(
             words,
             cwd=cwd,
             env={**(os.environ if env is None else env), name: value},
@@ -206,10 +184,22 @@ def spawn(
             bufsize=1,
             start_new_session=True,
             **TEXT,
-        ), watcher
+        )
+        # Second: the program, which ends with its standard input, starts meanwhile.
+        return process, _watcher_of(process, f"{name}={value}")
     except OSError as error:
-        dismiss(watcher)
         raise missing_tool(words[0], error) from error
+
+
+def _watcher_of(process: subprocess.Popen[str], mark: str) -> Watcher:
+    """Start the watcher of a process that has been started; where that fails, end the process."""
+    try:
+        return _watcher(mark)
+    except OSError:
+        process.kill()
+        with process:
+            pass
+        raise
 
 
 def _new_mark() -> tuple[str, str]:
@@ -299,22 +289,57 @@ def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None)
     Raises:
         ToolMissingError: the program does not exist or may not be executed.
     """
-    with _child([str(word) for word in argv], env) as (process, watcher):
-        try:
-            code = _ended(process)
-        except Stopped as stopped:
-            signals.forget()  # from here on the program's exit status counts
-            process.send_signal(stopped.number)
-            code = process.wait()
-            end_all(watcher)  # g++ does not wait for its cc1plus
-    return 128 - code if code < 0 else code
+    return copied(argv, env=env, streams=())[0]
+
+
+def copied(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, streams: Sequence[int] = (1, 2)
+) -> tuple[int, bytes]:
+    """Do what `replace` does, and also return the end of what the program wrote to some of these streams.
+
+    Args:
+        argv: the program and its arguments.
+        env: its environment.
+        streams: 1 and 2 for stdout and stderr.
+
+    Raises:
+        ToolMissingError: the program does not exist or may not be executed.
+    """
+    copies: Copies | None = None
+    if streams:
+        from torchlink.streams import Copies  # most commands copy nothing
+
+        copies = Copies(streams)
+    given = {NAMES[number]: end for number, end in copies.of.items()} if copies else {}
+    started = False
+    try:
+        with _child([str(word) for word in argv], env, **given) as (process, watcher):
+            try:
+                started = True
+                if copies:
+                    signals.hold()  # with only some of its streams copied, the program could wait for ever
+                    try:
+                        copies.start()
+                    finally:
+                        signals.release()
+                code = _ended(process)
+            except Stopped as stopped:
+                signals.forget()  # from here on the program's exit status counts
+                process.send_signal(stopped.number)
+                code = process.wait()
+                end_all(watcher)  # g++ does not wait for its cc1plus
+            output = copies.finish() if copies else b""
+    finally:
+        if copies and not started:
+            copies.close()
+    return 128 - code if code < 0 else code, output
 
 
 def _communicate(process: subprocess.Popen[str], stdin: str | None, timeout: float | None) -> tuple[str, str]:
     """Do what `Popen.communicate` does, and wake up in between.
 
-    A signal that arrives just before the system call that waits does not interrupt it, and Python drops what a
-    handler raises inside some callbacks.
+    A signal waits for `subprocess` to return (`signals.UNINTERRUPTED`), and Python drops what a handler raises inside
+    some callbacks.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     text = stdin  # taken over by the first call
@@ -453,43 +478,16 @@ def which(name: str) -> str | None:
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a symlink such as ccache's must stay one
 
 
-def minimal_environment(passed: Sequence[str] = ()) -> dict[str, str]:
-    """Return the environment for a program under test: without variables of the dynamic loader, and without secrets.
-
-    Args:
-        passed: further variables, as in `--env`: NAME (ignored if it is not set) or NAME=VALUE.
-
-    Raises:
-        UsageError: one has no name, or is one of the dynamic loader's.
-    """
-    kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
-    for each in passed:
-        name, equals, value = each.partition("=")
-        if not name or "\0" in each:
-            raise UsageError(
-                f"--env {each!r}: missing variable name.", hint="Use --env NAME or --env NAME=VALUE."
-            )
-        if name in LOADER_VARIABLES:
-            raise UsageError(
-                f"--env {name}: not allowed: it would change which libraries the program under test loads.",
-                hint=f"Omit it; use `torchlink lint --env {name}=…` to see its effect.",
-            )
-        if equals or name in os.environ:
-            kept[name] = value if equals else os.environ[name]
-    return kept
-
-
-def _is_kept(name: str) -> bool:
-    if name in KEPT_VARIABLES:
-        return True
-    return name.startswith(KEPT_PREFIXES) and not any(word in name.upper() for word in SECRET)
-
-
 def missing_tool(name: str, error: OSError) -> TorchlinkError:
     """Return the error for a program that could not be started."""
     if error.errno in RESOURCES or error.errno == errno.EAGAIN:  # EAGAIN: no more processes
         return out_of_resources(f"Cannot start {name}", error)
-    return ToolMissingError(
-        f"Cannot start {name}: {error.strerror or error}.",
-        hint=f"Install {name}, or name another program.",
-    )
+    reason, hint = error.strerror or str(error), f"Install {name}, or name another program."
+    if os.path.dirname(name) and os.path.isdir(name):  # noqa: PTH112, PTH120 - plain strings
+        reason, hint = "it is a directory", "Name a program in it, or another one."
+    elif error.errno == errno.EACCES and os.path.isfile(name):  # noqa: PTH113
+        reason = f"{reason}: it is not executable"
+        hint = "Name a program; if it is one, make it executable with `chmod +x`."
+    elif error.errno == errno.ENOEXEC:
+        hint = "Name a program for this machine; start a script with its interpreter."
+    return ToolMissingError(f"Cannot start {name}: {reason}.", hint=hint)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 NAMES = ("torchlink.toml", "pyproject.toml")  # where both are in one directory, the first wins
-TABLES = ("lint", "model")
+TABLES = ("lint", "model", "explain")
 
 
 class SettingsTable(NamedTuple):

@@ -1,24 +1,100 @@
-"""Signals that arrive while a program is being started are held back until that program can be stopped, too.
+"""A signal ends the command by an exception, which waits while it would do harm.
 
-This module contains only state and imports nothing, because every start of the command line imports it.
+That is while a program is being started, until that program can be stopped, too; and within `UNINTERRUPTED`. This
+module contains only state and imports nothing until there is a signal, because every start of the command line imports
+it.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+# Modules that are not interrupted. Python handles a signal between any two instructions, also between taking a lock and
+# the `try` that releases it: the clean-up would wait for the locks of the first three for ever. An interrupted import
+# leaves half a module; what is raised in callbacks of weak references, and in `__del__`, is printed and dropped.
+UNINTERRUPTED = (
+    "subprocess",
+    "threading",
+    "torchlink.verify.twins",
+    "_frozen_importlib",
+    "importlib._bootstrap",
+    "weakref",
+    "_weakrefset",
+)
+PAUSE = 0.01  # seconds until it is tried again
+LONGEST = 3.0  # seconds; longer waits in there, as of an executor's library in `threading`, are interrupted
 
 _held = False
 _received: BaseException | None = (
     None  # Python drops what a handler raises inside some callbacks (weakref, __del__)
 )
 _waiting: list[BaseException] = []
+_postponed: tuple[BaseException, float] | None = None  # and when it is raised at the latest
 
 
-def deliver(stop: BaseException) -> None:
-    """Raise a signal's exception, or keep it for `release` while signals are held back."""
+def deliver(stop: BaseException, frame: FrameType | None) -> None:
+    """Raise a signal's exception, or keep it for `release` while signals are held back.
+
+    Args:
+        stop: the exception.
+        frame: what is to be interrupted; if that is in `UNINTERRUPTED`, it is when that has returned.
+    """
     global _received  # noqa: PLW0603 - one process has one set of signal handlers
     _received = _received or stop
-    if not _held:
+    if _held:
+        _waiting.append(stop)
+    elif _uninterrupted(frame) and _postpone(stop):
+        return
+    else:
         raise stop
-    _waiting.append(stop)
+
+
+def _uninterrupted(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") in UNINTERRUPTED or frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _postpone(stop: BaseException) -> bool:
+    """Try again after a pause; False where the system has no such timers (Windows)."""
+    global _postponed  # noqa: PLW0603 - as above
+    import signal
+    import time
+
+    if not hasattr(signal, "setitimer"):
+        return False
+    if _postponed is None:
+        _postponed = stop, time.monotonic() + LONGEST
+    signal.signal(signal.SIGALRM, _again)
+    signal.setitimer(signal.ITIMER_REAL, PAUSE)
+    return True
+
+
+def _again(_: int, frame: FrameType | None) -> None:
+    import time
+
+    if _postponed is None:  # `check` has raised it
+        return
+    stop, latest = _postponed
+    if _uninterrupted(frame) and time.monotonic() < latest:
+        _postpone(stop)
+    else:
+        _forget_postponed()
+        deliver(stop, None)
+
+
+def _forget_postponed() -> None:
+    global _postponed  # noqa: PLW0603 - as above
+    if _postponed is not None:
+        import signal
+
+        signal.setitimer(signal.ITIMER_REAL, 0)  # at exit, Python gives SIGALRM back its default action
+        _postponed = None
 
 
 def received() -> BaseException | None:
@@ -33,6 +109,7 @@ def check() -> None:
         BaseException: that exception.
     """
     if _received is not None:
+        _forget_postponed()
         raise _received
 
 
@@ -40,6 +117,7 @@ def forget() -> None:
     """Forget the signals received so far."""
     global _received  # noqa: PLW0603 - as above
     _received = None
+    _forget_postponed()
 
 
 def hold() -> None:

@@ -32,8 +32,6 @@
 
 typedef struct AtenTensorOpaque *Tensor;
 extern int32_t aoti_torch_device_type_cpu(void);
-extern int32_t aoti_torch_device_type_meta(void);
-extern size_t aoti_torch_dtype_element_size(int32_t dtype);
 extern int32_t aoti_torch_layout_strided(void);
 extern int32_t aoti_torch_delete_tensor_object(Tensor tensor);
 extern int32_t aoti_torch_get_data_ptr(Tensor tensor, void **data);
@@ -43,14 +41,37 @@ extern int32_t aoti_torch_get_sizes(Tensor tensor, int64_t **sizes);
 extern int32_t aoti_torch_get_strides(Tensor tensor, int64_t **strides);
 extern int32_t aoti_torch_get_dtype(Tensor tensor, int32_t *dtype);
 extern int32_t aoti_torch_get_device_type(Tensor tensor, int32_t *type);
-extern int32_t aoti_torch_get_layout(Tensor tensor, int32_t *layout);
-extern int32_t aoti_torch_new_tensor_handle(Tensor original, Tensor *handle);
 extern int32_t aoti_torch_empty_strided(int64_t dimensions, const int64_t *sizes, const int64_t *strides, int32_t dtype,
                                         int32_t device_type, int32_t device_index, Tensor *tensor);
 extern int32_t aoti_torch_create_tensor_from_blob(void *data, int64_t dimensions, const int64_t *sizes,
                                                   const int64_t *strides, int64_t offset, int32_t dtype,
                                                   int32_t device_type, int32_t device_index, Tensor *tensor);
 extern int32_t aoti_torch_copy_(Tensor self, Tensor source, int32_t non_blocking);
+extern int32_t aoti_torch_assign_tensors_out(Tensor original, Tensor *handle);
+
+/* Null in the first libtorchs that load packages: 2.6 lacks all, 2.7 the first three, 2.8 the first. */
+#define SINCE_LATER __attribute__((weak))
+extern SINCE_LATER int32_t aoti_torch_get_layout(Tensor tensor, int32_t *layout);
+extern SINCE_LATER size_t aoti_torch_dtype_element_size(int32_t dtype);
+extern SINCE_LATER int32_t aoti_torch_device_type_meta(void);
+extern SINCE_LATER int32_t aoti_torch_new_tensor_handle(Tensor original, Tensor *handle);
+
+static size_t bytes_of(tm_dtype dtype) {
+  static const unsigned char sizes[] = {1, 1, 2, 4, 8, 2, 4, 8, 4, 8, 16, 1};
+  if (dtype >= 0 && dtype <= TM_BOOL8) return sizes[dtype];
+  if (dtype == TM_BFLOAT16) return 2;
+  if (dtype >= TM_UINT16 && dtype <= TM_UINT64) return (size_t)2 << (dtype - TM_UINT16);
+  return aoti_torch_dtype_element_size != NULL ? aoti_torch_dtype_element_size(dtype) : 1;
+}
+
+static int32_t meta_device(void) {
+  return aoti_torch_device_type_meta != NULL ? aoti_torch_device_type_meta() : 14; /* c10::DeviceType::Meta */
+}
+
+static int32_t another_handle(Tensor original, Tensor *handle) {
+  if (aoti_torch_new_tensor_handle != NULL) return aoti_torch_new_tensor_handle(original, handle);
+  return aoti_torch_assign_tensors_out(original, handle);
+}
 
 /* ---- What a package's library exports ---- */
 
@@ -69,11 +90,27 @@ typedef struct Functions {
 
 static __thread char last_error[4096];
 
+/* How many bytes the UTF-8 character at the beginning has; 0: there is none. */
+static size_t character(const unsigned char *text) {
+  const size_t length = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((text[i] & 0xc0) != 0x80) return 0; /* the zero at the end, too */
+  }
+  const int overlong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xf0 && text[1] < 0x90);
+  const int none = (text[0] == 0xed && text[1] > 0x9f) || (text[0] == 0xf4 && text[1] > 0x8f);
+  return overlong || none ? 0 : length;
+}
+
 static tm_status fail(tm_status status, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(last_error, sizeof last_error, format, arguments);
   va_end(arguments);
+  for (char *at = last_error; *at != '\0';) { /* names of files may be anything, and the end is cut off */
+    const size_t length = character((const unsigned char *)at);
+    if (length == 0) *at = '?';
+    at += length == 0 ? 1 : length;
+  }
   return status;
 }
 
@@ -95,6 +132,7 @@ static tm_status no_memory(void) {
 
 struct tm_value {
   int references;
+  int depth; /* of a list, tuple or dict: at most so many in each other */
   tm_kind kind;
   int64_t number; /* of a bool and an int */
   double real, imaginary;
@@ -152,6 +190,7 @@ static tm_status wrong_kind(const tm_value *value, const char *wanted) {
 
 static tm_status new_text(const char *text, size_t size, tm_value **value) {
   tm_value *made = NULL;
+  if (size > SIZE_MAX / 2) return no_memory();
   TRY(new_value(TM_STRING, &made));
   made->text = malloc(size + 1);
   if (made->text == NULL) {
@@ -166,14 +205,27 @@ static tm_status new_text(const char *text, size_t size, tm_value **value) {
   return TM_OK;
 }
 
+/* What is freed and converted item by item takes the stack of a thread. */
+static tm_status depth_around(const tm_value *const *items, size_t count, int *depth) {
+  *depth = 1;
+  for (size_t i = 0; i < count; ++i) {
+    if (items[i]->depth >= *depth) *depth = items[i]->depth + 1;
+  }
+  if (*depth <= 1000) return TM_OK;
+  return fail(TM_ERROR_ARGUMENT, "more than 1000 lists, tuples and dicts are in each other");
+}
+
 static tm_status new_sequence(tm_kind kind, const tm_value *const *items, size_t count, tm_value **value) {
   NEED(value, "the out parameter");
   if (count > 0) NEED(items, "the array of values");
   for (size_t i = 0; i < count; ++i) {
     if (items[i] == NULL) return fail(TM_ERROR_ARGUMENT, "value %zu is null", i);
   }
+  int depth = 0;
+  TRY(depth_around(items, count, &depth));
   tm_value *made = NULL;
   TRY(new_value(kind, &made));
+  made->depth = depth;
   made->items = calloc(count + 1, sizeof *made->items);
   if (made->items == NULL) {
     drop(made);
@@ -240,7 +292,7 @@ static tm_status element_size(tm_dtype dtype, size_t *size) {
   const int known = (dtype >= 0 && dtype <= TM_BOOL8) || dtype == TM_BFLOAT16 ||
                     (dtype >= TM_FLOAT8_E5M2 && dtype <= TM_FLOAT8_E4M3FN) || (dtype >= TM_UINT16 && dtype <= TM_UINT64);
   if (!known) return fail(TM_ERROR_ARGUMENT, "there is no dtype %d", (int)dtype);
-  *size = aoti_torch_dtype_element_size(dtype);
+  *size = bytes_of(dtype);
   return TM_OK;
 }
 
@@ -291,8 +343,9 @@ static tm_status describe(Tensor tensor, tm_tensor_info *info) {
   int64_t dimensions = 0, *sizes = NULL, *strides = NULL;
   int32_t layout = 0, device = 0;
   memset(info, 0, sizeof *info);
-  if (aoti_torch_get_layout(tensor, &layout) || aoti_torch_get_device_type(tensor, &device)) return not_done("describe");
-  if (layout != aoti_torch_layout_strided()) return fail(TM_ERROR_UNSUPPORTED, "the tensor is sparse");
+  const int has_layout = aoti_torch_get_layout != NULL;
+  if ((has_layout && aoti_torch_get_layout(tensor, &layout)) || aoti_torch_get_device_type(tensor, &device)) return not_done("describe");
+  if (has_layout && layout != aoti_torch_layout_strided()) return fail(TM_ERROR_UNSUPPORTED, "the tensor is sparse");
   info->is_cpu = device == aoti_torch_device_type_cpu();
   if (aoti_torch_get_dim(tensor, &dimensions) || aoti_torch_get_sizes(tensor, &sizes) ||
       aoti_torch_get_strides(tensor, &strides) || aoti_torch_get_numel(tensor, &info->elements) ||
@@ -302,7 +355,7 @@ static tm_status describe(Tensor tensor, tm_tensor_info *info) {
   info->shape = sizes;
   info->strides = strides;
   info->dimensions = (int32_t)dimensions;
-  info->element_size = (int32_t)aoti_torch_dtype_element_size(info->dtype);
+  info->element_size = (int32_t)bytes_of(info->dtype);
   info->is_contiguous = 1;
   int64_t next = 1;
   for (int32_t i = info->dimensions; i-- > 0 && info->elements > 0;) {
@@ -1451,7 +1504,7 @@ static tm_status load_file(const char *path, const char *name, const char *devic
   struct stat status;
   NEED(path, "the path");
   NEED(model, "the out parameter");
-  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer would block */
   if (descriptor < 0 || fstat(descriptor, &status) != 0) {
     const int reason = errno;
     if (descriptor >= 0) close(descriptor);
@@ -1564,7 +1617,7 @@ static tm_status call(const tm_model *model, const Flat *flat, tm_value **result
   Tensor *const inputs = calloc(flat->count + 1, sizeof *inputs), *const outputs = calloc(model->outputs + 1, sizeof *outputs);
   tm_status status = inputs == NULL || outputs == NULL ? no_memory() : TM_OK;
   for (size_t i = 0; status == TM_OK && i < flat->count; ++i) {
-    if (aoti_torch_new_tensor_handle(flat->tensors[i]->tensor, &inputs[i])) {
+    if (another_handle(flat->tensors[i]->tensor, &inputs[i])) {
       delete_all(inputs, 0, i);
       status = no_memory();
     }
@@ -1618,7 +1671,7 @@ static tm_status ask(const tm_model *model, Asked *all, size_t index, int64_t *s
   for (int tries = 0; status == TM_OK && known <= index; ++tries) {
     size_t made = 0;
     for (; status == TM_OK && made < model->inputs; ++made) {
-      const int32_t device = made < known ? aoti_torch_device_type_cpu() : aoti_torch_device_type_meta();
+      const int32_t device = made < known ? aoti_torch_device_type_cpu() : meta_device();
       const int64_t count = made < known ? (int64_t)all[made].dimensions : MOST_ASKED;
       if (aoti_torch_empty_strided(count, all[made].sizes, all[made].strides, all[made].dtype, device, 0, &tensors[made])) {
         delete_all(tensors, 0, made);
@@ -1924,7 +1977,11 @@ tm_status tm_value_dict_set(tm_value *dict, const tm_value *key, const tm_value 
   NEED(item, "the item");
   if (dict->kind != TM_DICT) return wrong_kind(dict, "a dict");
   if (key->kind < TM_BOOL || key->kind > TM_STRING) return fail(TM_ERROR_TYPE, "%s cannot be a key of a dict", kind_name(key));
-  return put(dict, key, item);
+  int depth = 0;
+  TRY(depth_around(&item, 1, &depth));
+  TRY(put(dict, key, item));
+  if (depth > dict->depth) dict->depth = depth;
+  return TM_OK;
 }
 
 tm_status tm_value_copy(const tm_value *value, tm_value **copy) {

@@ -24,6 +24,7 @@ class Failure : public std::runtime_error {
 
 struct tm_value {
   c10::IValue value;
+  int depth = 0; // at most so many lists, tuples and dicts in each other, of those that the caller has made
 };
 
 inline c10::Device device_named(const std::string& name) {

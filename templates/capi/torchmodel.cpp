@@ -26,6 +26,7 @@
 
 #include <unistd.h>
 
+#include "package.h"
 #include "script.h"
 
 namespace {
@@ -33,9 +34,26 @@ namespace {
 thread_local std::string last_error;
 thread_local bool inference_mode = true;
 
-tm_status failed(tm_status status, const std::string& message) noexcept {
+// How many bytes the UTF-8 character at the beginning has; 0: there is none.
+size_t character(const unsigned char* text, size_t size) {
+  const size_t length = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+  if (length == 0 || length > size) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((text[i] & 0xc0) != 0x80) return 0;
+  }
+  const bool overlong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xf0 && text[1] < 0x90);
+  const bool none = (text[0] == 0xed && text[1] > 0x9f) || (text[0] == 0xf4 && text[1] > 0x8f);
+  return overlong || none ? 0 : length;
+}
+
+tm_status failed(tm_status status, std::string message) noexcept {
+  for (size_t at = 0; at < message.size();) { // names of files and devices may be anything
+    const size_t length = character(reinterpret_cast<const unsigned char*>(message.data()) + at, message.size() - at);
+    if (length == 0) message[at] = '?';
+    at += length == 0 ? 1 : length;
+  }
   try {
-    last_error = message;
+    last_error = std::move(message);
   } catch (...) {
   }
   return status;
@@ -51,10 +69,13 @@ tm_status guarded(Body body) noexcept {
     return failed(failure.status, failure.what());
   } catch (const std::bad_alloc&) {
     return failed(TM_ERROR_MEMORY, "out of memory");
+  } catch (const std::length_error&) { // longer than a string or an array can be
+    return failed(TM_ERROR_MEMORY, "out of memory");
   } catch (const c10::NotImplementedError& error) {
     return failed(TM_ERROR_UNSUPPORTED, plain(error));
   } catch (const c10::Error& error) {
-    return failed(TM_ERROR_MODEL, plain(error));
+    const bool memory = std::strstr(error.what_without_backtrace(), "DefaultCPUAllocator: ") != nullptr;
+    return failed(memory ? TM_ERROR_MEMORY : TM_ERROR_MODEL, plain(error));
   } catch (const std::exception& error) {
     return failed(TM_ERROR_MODEL, plain(error));
   } catch (...) {
@@ -68,12 +89,12 @@ void need(Pointer* pointer, const char* name) {
 }
 
 // A tensor that libtorch would conjugate or negate when it is read (`x.conj()`) is written out, so that its data is what it says.
-void give(c10::IValue value, tm_value** out) {
+void give(c10::IValue value, tm_value** out, int depth = 0) {
   need(out, "the out parameter");
   if (value.isTensor() && value.toTensor().defined() && (value.toTensor().is_conj() || value.toTensor().is_neg())) {
     value = value.toTensor().resolve_conj().resolve_neg();
   }
-  *out = new tm_value{std::move(value)};
+  *out = new tm_value{std::move(value), depth};
 }
 
 Values values_of(const tm_value* const* items, size_t count) {
@@ -85,6 +106,18 @@ Values values_of(const tm_value* const* items, size_t count) {
     values.push_back(items[i]->value);
   }
   return values;
+}
+
+// How deep a value of these items is. What is freed, converted and checked item by item takes the stack of a thread.
+int depth_around(const tm_value* const* items, size_t count) {
+  int depth = 1;
+  for (size_t i = 0; i < count; ++i) depth = std::max(depth, items[i]->depth + 1);
+  if (depth > 1000) throw Failure(TM_ERROR_ARGUMENT, "more than 1000 lists, tuples and dicts are in each other");
+  return depth;
+}
+
+int depth_within(const tm_value* value) {
+  return std::max(0, value->depth - 1);
 }
 
 tm_kind kind_of(const c10::IValue& value) {
@@ -425,12 +458,15 @@ tm_status tm_value_list(const tm_value* const* items, size_t count, tm_value** v
   return guarded([&] {
     c10::impl::GenericList list(c10::AnyType::get());
     for (c10::IValue& item : values_of(items, count)) list.push_back(std::move(item));
-    give(std::move(list), value);
+    give(std::move(list), value, depth_around(items, count));
   });
 }
 
 tm_status tm_value_tuple(const tm_value* const* items, size_t count, tm_value** value) {
-  return guarded([&] { give(c10::ivalue::Tuple::create(values_of(items, count)), value); });
+  return guarded([&] {
+    Values all = values_of(items, count);
+    give(c10::ivalue::Tuple::create(std::move(all)), value, depth_around(items, count));
+  });
 }
 
 tm_status tm_value_dict(tm_value** value) {
@@ -445,14 +481,16 @@ tm_status tm_value_dict_set(tm_value* dict, const tm_value* key, const tm_value*
     if (!dict->value.isGenericDict()) wrong_kind(dict->value, "a dict");
     const tm_kind kind = kind_of(key->value);
     if (kind < TM_BOOL || kind > TM_STRING) throw Failure(TM_ERROR_TYPE, std::string(kind_name(key->value)) + " cannot be a key of a dict");
+    const int depth = depth_around(&item, 1);
     dict->value.toGenericDict().insert_or_assign(key->value, item->value);
+    dict->depth = std::max(dict->depth, depth);
   });
 }
 
 tm_status tm_value_copy(const tm_value* value, tm_value** copy) {
   return guarded([&] {
     need(value, "the value");
-    give(value->value, copy);
+    give(value->value, copy, value->depth);
   });
 }
 
@@ -550,11 +588,11 @@ tm_status tm_value_item(const tm_value* value, size_t index, tm_value** item) {
   return guarded([&] {
     need(value, "the value");
     const c10::IValue& inner = value->value;
-    if (inner.isGenericDict()) return give(entry_at(inner.toGenericDict(), index)->value(), item);
+    if (inner.isGenericDict()) return give(entry_at(inner.toGenericDict(), index)->value(), item, depth_within(value));
     if (!inner.isList() && !inner.isTuple()) wrong_kind(inner, "a list, tuple or dict");
     const size_t length = inner.isList() ? inner.toListRef().size() : inner.toTupleRef().elements().size();
     if (index >= length) throw Failure(TM_ERROR_ARGUMENT, "there is no item number " + std::to_string(index));
-    give(inner.isList() ? inner.toListRef()[index] : inner.toTupleRef().elements()[index], item);
+    give(inner.isList() ? inner.toListRef()[index] : inner.toTupleRef().elements()[index], item, depth_within(value));
   });
 }
 
@@ -574,14 +612,14 @@ tm_status tm_value_get(const tm_value* value, const char* key, tm_value** item) 
     if (inner.isGenericDict()) {
       const auto dict = inner.toGenericDict();
       for (const auto& entry : dict) {
-        if (entry.key().isString() && entry.key().toStringRef() == key) return give(entry.value(), item);
+        if (entry.key().isString() && entry.key().toStringRef() == key) return give(entry.value(), item, depth_within(value));
       }
     } else if (inner.isTuple()) {
       const auto type = inner.type()->cast<c10::TupleType>();
       if (type && type->schema()) {
         const auto& fields = type->schema()->arguments();
         for (size_t i = 0; i < fields.size(); ++i) {
-          if (fields[i].name() == key) return give(inner.toTupleRef().elements()[i], item);
+          if (fields[i].name() == key) return give(inner.toTupleRef().elements()[i], item, depth_within(value));
         }
       }
     } else {

@@ -4,7 +4,6 @@
 #include "api.h"
 
 #include <ATen/core/function_schema.h>
-#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
 
 #include <algorithm>
@@ -19,6 +18,7 @@
 #include <vector>
 
 #include "aoti_inputs.h"
+#include "aoti_package.h"
 #include "aoti_spec.h"
 #include "json.h"
 #include "tensors.h"
@@ -178,25 +178,21 @@ class Model {
   static PackagePtr opened(const std::string& path, c10::Device device) {
     namespace fs = std::filesystem;
     const int index = device.is_cpu() ? -1 : device.index();
-    if (!fs::is_directory(path)) return std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, "model", false, 1, index);
+    if (!fs::is_directory(path)) return packaged_model(path, "model", index);
     std::string name = "model";
     for (const auto& entry : fs::directory_iterator(fs::path(path) / "data" / "aotinductor")) name = entry.path().filename().string();
     try {
-      return std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, name, false, 1, index);
+      return packaged_model(path, name, index);
     } catch (const std::exception& error) {
       const std::string package = path + ".pt2";
       const bool was_read = std::string(error.what()).find("dlopen") != std::string::npos; // libtorch would leave what it unpacks
       if (was_read || !fs::exists(package)) throw;
-      return std::make_unique<torch::inductor::AOTIModelPackageLoader>(package, name, false, 1, index);
+      return packaged_model(package, name, index);
     }
   }
 
   std::vector<std::string> unset_weights() const {
-    std::vector<std::string> names;
-    const auto set = used_->extract_constants_map(/*use_inactive=*/false);
-    for (const auto& pair : used_->getConstantNamesToOriginalFQNs()) {
-      if (!pair.second.empty() && set.find(pair.second) == set.end()) names.push_back(pair.second);
-    }
+    std::vector<std::string> names = weights_without_values(*used_, 0);
     std::sort(names.begin(), names.end());
     return names;
   }

@@ -19,6 +19,7 @@
 #include "outputs.h"
 #include "serving.h"
 #include "trees.h"
+#include "unchanged.h"
 
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
@@ -136,6 +137,34 @@ class Loader {
     outputs.add(*returned_);
   }
 
+  // In a forked process, before its first model. Fields of the event that answers: `most_mb`, where it may run several.
+  void begin(JsonObject& event) {
+    // libtorch replaces one of its thread pools at the first use after a fork; two threads at once would both fail.
+    at::set_num_threads(at::get_num_threads());
+#ifdef LOADER_REUSE
+    at_first_.reset(new Unchanged());
+    event.add("most_mb", json_number(at_first_->most_mib()));
+#else
+    static_cast<void>(event);
+#endif
+  }
+
+  // Lets go of the model. Whether this process may run another one: it is as it was at first.
+  bool reset() {
+    stage = "reset";
+    returned_.reset();
+    again_.reset();
+    model_.reset();
+    gpu_.reset();
+    words_.clear();
+    outputs = Outputs(most_outputs);
+#ifdef LOADER_REUSE
+    return device_.is_cpu() && at_first_ && at_first_->holds();
+#else
+    return false;
+#endif
+  }
+
   // Which method `forward` calls from now on.
   void select(const std::string& method) {
     stage = "method";
@@ -173,13 +202,26 @@ class Loader {
     return *returned_;
   }
 
-  // Once more, with new arguments: what the first call prints has been printed, and its outputs are kept.
-  void forward_again(Words& words) {
-    const std::vector<c10::IValue> arguments = arguments_from(words);
-    stage = "again";
-    again_.reset();
+  // `COUNT MOST LEFT N VALUE…`: so many calls more, each with new arguments, unless all have taken MOST milliseconds or the
+  // last took a quarter of what remains of LEFT. What the first call prints has been printed, and its outputs are kept.
+  std::vector<std::string> forward_again(Words& words) {
+    const int64_t count = words.count();
+    const double most = real(words.next()), left = real(words.next());
+    words_ = words.rest();
     const Muted nothing_printed;
-    again_.reset(new c10::IValue(timed(arguments)));
+    std::vector<std::string> times;
+    double spent = 0;
+    while (static_cast<int64_t>(times.size()) < count) {
+      Words given(words_);
+      const std::vector<c10::IValue> arguments = arguments_from(given);
+      stage = "again";
+      again_.reset();
+      again_.reset(new c10::IValue(timed(arguments)));
+      times.push_back(json_number(forward_ms));
+      spent += forward_ms;
+      if (spent >= most || forward_ms > (left - spent) / 4) break;
+    }
+    return times;
   }
 
   // `WARMUP RUNS SECONDS N VALUE…`: once more and again, with the same arguments.
@@ -296,6 +338,9 @@ class Loader {
     if (!device_.is_cpu()) filled(c10::ScalarType::Float, {1}, "zeros").to(device_).to(at::Device(at::kCPU));
   }
 
+#ifdef LOADER_REUSE
+  std::unique_ptr<const Unchanged> at_first_;
+#endif
   c10::Device device_{c10::DeviceType::CPU};
   std::unique_ptr<Gpu> gpu_;
   std::unique_ptr<Model> model_;
@@ -305,6 +350,13 @@ class Loader {
 };
 
 void warm(int threads, const std::string& path);
+
+// Tells apart what is printed before and behind it.
+void mark(const std::string& text) {
+  std::cout.flush();
+  std::fflush(stdout);
+  std::fprintf(stderr, "%s\n", text.c_str());
+}
 
 std::string answer(Loader& loader, const std::string& line) {
   Words words(split(line, ' '));
@@ -364,8 +416,7 @@ std::string answer(Loader& loader, const std::string& line) {
     return result.add("peak_rss_mb", json_number(peak_rss_mib())).text();
   }
   if (command == "again") {
-    loader.forward_again(words);
-    return JsonObject().add("event", "\"again\"").add("forward_ms", json_number(loader.forward_ms)).text();
+    return JsonObject().add("event", "\"again\"").add("forward_ms", json_array(loader.forward_again(words))).text();
   }
   if (command == "bench") {
     const BenchTimes times = loader.bench(words);
@@ -380,10 +431,17 @@ std::string answer(Loader& loader, const std::string& line) {
     return settings_json(static_cast<int>(words.count()));
   }
   if (command == "gpu") return loader.gpu();
-  if (command == "mark") { // tells apart what is printed before and behind it
-    std::cout.flush();
-    std::fflush(stdout);
-    std::fprintf(stderr, "%s\n", words.next().c_str());
+  if (command == "reset") {
+    bool reusable = false;
+    try {
+      reusable = loader.reset();
+    } catch (const std::exception&) { // of a destructor: then it is not
+    }
+    mark(words.next());
+    return JsonObject().add("event", "\"reset\"").add("reusable", reusable ? "true" : "false").text();
+  }
+  if (command == "mark") {
+    mark(words.next());
     return JsonObject().add("event", "\"marked\"").text();
   }
   if (command == "compare") {
@@ -408,7 +466,7 @@ void warm(int threads, const std::string& path) {
     answer(loader, "load cpu " + path);
     answer(loader, "describe");
     answer(loader, "forward" + input);
-    for (int i = 0; i < 3; ++i) answer(loader, "again" + input);
+    answer(loader, "again 3 1e9 1e9" + input);
   } catch (const std::exception&) { // what an old libtorch cannot load, it serves without
   }
 #endif
@@ -424,7 +482,8 @@ int serve(FILE* out) {
                JsonObject event;
                event.add("event", "\"error\"").add("stage", json_string(loader.stage));
                return event.add("message", json_string(message_of(error))).text();
-             })
+             },
+             [&](JsonObject& event) { loader.begin(event); })
       .run();
 }
 

@@ -2,7 +2,8 @@
 //
 // A model that crashes, hangs, runs out of memory or changes global state (the random numbers' seed, the gradient mode,
 // operators registered by a library) must neither help nor harm the next. A new process would cost each the start of
-// libtorch; a forked one starts with it as it was before any model was loaded.
+// libtorch; a forked one starts with it as it was before any model was loaded. One that a model has not changed may be
+// given another (unchanged.h).
 #pragma once
 
 #include <cstdio>
@@ -35,7 +36,11 @@ class Serving {
   using Answer = std::function<std::string(const std::string&)>;
   using Error = std::function<std::string(const std::exception&)>;
 
-  Serving(FILE* out, Answer answer, Error error) : out_(out), answer_(std::move(answer)), error_(std::move(error)) {}
+  using Begin = std::function<void(JsonObject&)>;
+
+  // `begin` is called in each forked process before its first command, and may add to the event that it begins with.
+  Serving(FILE* out, Answer answer, Error error, Begin begin)
+      : out_(out), answer_(std::move(answer)), error_(std::move(error)), begin_(std::move(begin)) {}
 
   int run() {
     const int status = answer_all();
@@ -127,10 +132,11 @@ class Serving {
 
   // Memory in huge pages is shared with a forked process in a fraction of the time: the heap is 15,000 pages, or 28 huge
   // ones. Only what is there already is put into them, so that a model's own memory is as it is in any program; and not
-  // before the twins are made, because huge pages that two processes write to become small ones again.
+  // before the twins are made, because huge pages that two processes write to become small ones again. That takes as long
+  // as a few forks save, and small models share processes.
   void share_heap_cheaply() {
-    if (heap_shared_) return;
-    heap_shared_ = true;
+    const int worth_it = 8; // forks
+    if (++forks_made_ != worth_it) return;
     const int collapse = 25; // MADV_COLLAPSE, since Linux 6.1; an older one refuses it
     std::ifstream maps("/proc/self/maps");
     for (std::string line; std::getline(maps, line);) {
@@ -208,7 +214,10 @@ class Serving {
       dies_with_its_parent();
       if (getppid() != parent) _exit(0);
       setsid(); // what a model sends to its process group reaches nobody else
-      send(JsonObject().add("event", "\"forked\"").add("process", json_number(static_cast<long long>(getpid()))).text());
+      JsonObject event;
+      event.add("event", "\"forked\"").add("process", json_number(static_cast<long long>(getpid())));
+      begin_(event);
+      send(event.text());
       return;
     }
     forks_ = true;
@@ -243,9 +252,10 @@ class Serving {
   FILE* out_;
   Answer answer_;
   Error error_;
+  Begin begin_;
 #ifdef __linux__
   pid_t process_ = 0;
-  bool heap_shared_ = false;
+  int forks_made_ = 0;
 #endif
   bool forks_ = false; // processes have been forked from this one
   bool forked_ = false; // this one has been forked

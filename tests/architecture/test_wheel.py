@@ -61,7 +61,7 @@ def outside(installed: Path, directory: Path, *arguments: str) -> subprocess.Com
 
 def test_the_wheel_carries_templates_examples_and_docs_and_no_stray_files(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for kind in ("templates", "examples", "docs"):
+    for kind in ("templates", "examples", "docs", "causes"):
         ours = {
             path.relative_to(REPOSITORY).as_posix()
             for path in (REPOSITORY / kind).rglob("*")
@@ -81,6 +81,29 @@ def test_the_wheel_carries_templates_examples_and_docs_and_no_stray_files(wheel:
     assert "torchlink/py.typed" in names
     assert "torchlink/_data/docs/security.md" in names  # which --help names
     assert not [name for name in names if name.startswith("tests/")]
+
+
+def test_the_documentation_in_the_wheel_is_under_two_megabytes(wheel: Path) -> None:
+    packed = [
+        entry
+        for entry in zipfile.ZipFile(wheel).infolist()
+        if entry.filename.startswith(("torchlink/_data/docs/", "torchlink/_data/causes/"))
+    ]
+    assert {entry.filename.rpartition(".")[2] for entry in packed} == {"md", "toml"}  # no built site
+    assert sum(entry.file_size for entry in packed) < 2_000_000
+
+
+def test_an_installed_wheel_prints_every_page_without_a_network(installed: Path, tmp_path: Path) -> None:
+    listed = outside(installed, tmp_path, "docs")
+    assert listed.returncode == 0, listed.stderr
+    names = [line.split()[0] for line in listed.stdout.splitlines()]
+    kinds = {name.partition("/")[0] for name in names if "/" in name}
+    assert kinds == {"causes", "commands", "languages", "originals", "rules"}
+    for name in ("index", "rules/abi-mismatch", "causes/std-too-low", "languages/rust", "commands/verify"):
+        assert name in names
+        done = outside(installed, tmp_path, "docs", name)
+        assert (done.returncode, done.stderr) == (0, ""), name
+        assert done.stdout.startswith("# ")
 
 
 def test_an_installed_wheel_prints_flags_for_a_libtorch(

@@ -30,7 +30,19 @@ from tests.verify.compiled_models import (  # noqa: E402 - needs torch
 
 __all__ = ["models"]  # a fixture
 pytestmark = pytest.mark.compile
-CHECKS = ("values", "dtypes", "strides", "borrowed", "shapes", "null", "packages", "packages_only", "flipped")
+CHECKS = (
+    "values",
+    "dtypes",
+    "strides",
+    "borrowed",
+    "shapes",
+    "null",
+    "nested",
+    "messages",
+    "packages",
+    "packages_only",
+    "flipped",
+)
 
 
 @pytest.fixture(scope="session")

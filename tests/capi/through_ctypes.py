@@ -5,8 +5,10 @@ import ctypes
 import functools
 import gc
 import importlib.util
+import os
 import resource
 import sys
+import tempfile
 from array import array
 from ctypes import byref, c_char_p, c_double, c_int32, c_int64, c_size_t, c_void_p
 from pathlib import Path
@@ -247,6 +249,48 @@ def check_null() -> None:
     assert library.tm_model_free(None) == OK
     assert library.tm_value_free(None) == OK
     refused(library.tm_set_threads(0), ARGUMENT, "0")
+
+
+def check_nested() -> None:
+    """What is freed item by item is bounded; a whole stack would not do for any depth."""
+    key = tm.value("key")
+    for maker in (library.tm_value_list, library.tm_value_tuple, None):
+        value = tm.value(1)
+        for depth in range(1, 1002):
+            out = c_void_p()
+            handles = tm._handles([value])
+            if maker is not None:
+                status = maker(handles, c_size_t(1), byref(out))
+            else:
+                assert library.tm_value_dict(byref(out)) == OK
+                status = library.tm_value_dict_set(out, key._handle, value._handle)
+            if depth == 1001:
+                refused(status, ARGUMENT, "1000")
+                break
+            assert status == OK, library.tm_last_error()
+            value = object.__new__(tm.Value)
+            value._handle = out
+        inner = c_void_p()
+        assert library.tm_value_item(value._handle, c_size_t(0), byref(inner)) == OK
+        assert (
+            library.tm_value_list((c_void_p * 1)(inner), c_size_t(1), byref(c_void_p())) == OK
+        )  # one less, one more
+
+
+def check_messages() -> None:
+    """In UTF-8 whatever the caller gives; and nothing waits for the writer of a pipe."""
+    for name in (b"\xff\xfe.pt", b"\xe2\x82", b"\xed\xa0\x80", b"x\xf4\x90\x80\x80"):
+        assert library.tm_model_load(name, None, byref(NULL)) == FILE
+        assert "?" in library.tm_last_error().decode()
+    assert library.tm_model_load("ü€😀.pt".encode(), None, byref(NULL)) == FILE
+    assert library.tm_last_error().decode().startswith("ü€😀.pt: ")
+    with tempfile.TemporaryDirectory() as directory:
+        pipe = Path(directory) / "pipe"
+        os.mkfifo(pipe)
+        for path in (pipe, Path("/dev/zero")):
+            refused(library.tm_model_load(str(path).encode(), None, byref(NULL)), FILE, "not a regular file")
+    for size in (2**62, 2**64 - 2, 2**64 - 1):
+        assert library.tm_value_string(b"x", c_size_t(size), byref(NULL)) == MEMORY, size
 
 
 def check_calls() -> None:

@@ -208,8 +208,24 @@ def test_a_file_that_is_no_model_is_an_annotation(runner: Runner, torch_root: Pa
     assert (runner.checkout / "r.xml").read_text().count("<testcase") == 1
 
 
+def test_a_log_is_explained(runner: Runner) -> None:
+    log = "./app: error while loading shared libraries: libtorch_cpu.so: cannot open shared object file\n"
+    (runner.checkout / "-build.log").write_text(log)
+    assert runner.run("-build.log", "-v", mode="explain", status=1).returncode == 0, "no cause is no failure"
+    assert runner.calls() == [["explain", "-v", "--format", "github", "./-build.log"]]
+    assert runner.run("-build.log", mode="explain", status=2).returncode == 2
+    done = runner.run("missing.log", mode="explain", status=None)
+    assert done.returncode == 2
+    assert done.stdout.startswith("::error title=torchlink explain::Cannot read missing.log: No such file"), (
+        done
+    )
+    done = runner.run("*.log", "--no-machine-facts", mode="explain", status=None)
+    assert done.stdout.startswith("::error title="), done
+
+
 @pytest.mark.parametrize(
-    ("mode", "others"), [("$(id)", {}), ("verify", {"sarif": "x"}), ("lint", {"junit": "x"})]
+    ("mode", "others"),
+    [("$(id)", {}), ("verify", {"sarif": "x"}), ("lint", {"junit": "x"}), ("explain", {"junit": "x"})],
 )
 def test_inputs_that_do_not_go_together_are_refused(
     runner: Runner, mode: str, others: dict[str, str]

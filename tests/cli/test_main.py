@@ -103,6 +103,23 @@ def test_an_interruption_is_reported_and_exits_130(tmp_path: Path, torch_root: P
     assert (running.returncode, said.splitlines()[-1]) == (130, "torchlink: interrupted")
 
 
+def test_an_interruption_of_what_defines_a_dataclass_exits_130(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "from torchlink.cli import main\n"
+        "main.dispatch = lambda _: exec('raise KeyboardInterrupt')\n"  # dataclasses execute such texts
+        "main.entry(['find'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (130, "torchlink: interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [("find", 2), ("find --json", 2), ("--version", 2), ("flags --response-file w.rsp", 0)],

@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import until
 from tests.extract.wheels import CUDA, torch_wheel
+from torchlink import signals
+from torchlink.verify.twins import Adopted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +62,112 @@ def test_a_program_that_is_run_gets_the_signal_and_its_exit_status_counts(tmp_pa
     wait_for(tmp_path, "up", process)
     process.terminate()
     assert process.wait(30) == 5
+
+
+# The signal arrives within Thread.start, at a point where the standard library does not survive an exception: it has
+# released a lock that it is about to take again.
+AT_A_THREADS_START = """
+import os, signal, sys, threading, time
+from torchlink.cli.main import unwind_when_stopped
+from torchlink.process import copied
+
+regain = threading.Condition._acquire_restore
+
+def interrupted(condition, state):
+    threading.Condition._acquire_restore = regain
+    while not os.path.exists("up"):
+        time.sleep(0.01)
+    open("sent", "w").close()
+    os.kill(os.getpid(), signal.SIGHUP)
+    regain(condition, state)
+
+unwind_when_stopped()
+threading.Condition._acquire_restore = interrupted
+sys.exit(copied(sys.argv[1:])[0])
+"""
+
+
+def test_a_signal_while_the_output_begins_to_be_copied_is_passed_on(tmp_path: Path) -> None:
+    script = "trap 'exit 5' HUP; touch up; while :; do sleep 0.05; done"
+    command = [sys.executable, "-c", AT_A_THREADS_START, "sh", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (5, "")
+    assert (tmp_path / "sent").exists()
+
+
+# The signal arrives when subprocess has just taken the lock that it needs to wait for a process, before it is ready to
+# release it.
+WITHIN_A_LOCK = """
+import os, signal, sys, threading
+from torchlink.cli import main
+
+class Lock:
+    def __init__(self):
+        self.lock = real()
+    def acquire(self, *arguments):
+        taken = self.lock.acquire(*arguments)
+        if taken and os.path.exists("up") and not os.path.exists("sent"):
+            open("sent", "w").close()
+            os.kill(os.getpid(), int(sys.argv[1]))
+        return taken
+    def release(self):
+        self.lock.release()
+    __enter__, __exit__ = acquire, lambda self, *_: self.release()
+
+real = threading.Lock
+from torchlink import process
+main.dispatch = lambda words: process.run(words)
+threading.Lock = Lock
+main.entry(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_while_a_lock_is_being_taken_does_not_leave_it_locked(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    script = "exec >&- 2>&-; touch up; sleep 600"
+    command = [sys.executable, "-c", WITHIN_A_LOCK, str(int(number)), "sh", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    said = "interrupted" if number == signal.SIGINT else "stopped"
+    assert (done.returncode, done.stderr) == (128 + number, f"torchlink: {said}\n")
+    assert (tmp_path / "sent").exists()
+
+
+def test_the_lock_of_a_forked_loader_is_one_of_those() -> None:
+    assert Adopted.__module__ in signals.UNINTERRUPTED
+
+
+IN_A_DEL = """
+import signal, time
+from torchlink.cli import main
+
+class Thing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+main.dispatch = lambda _: (Thing() and None, time.sleep(600))
+main.entry(["cache", "show"])
+"""
+AT_EXIT = """
+import atexit, signal
+from torchlink.cli import main
+
+atexit.register(signal.raise_signal, signal.SIGTERM)
+main.entry(["cache", "show", "--json"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [(IN_A_DEL, 128 + signal.SIGTERM, "torchlink: stopped\n"), (AT_EXIT, -signal.SIGTERM, "")],
+    ids=["in __del__", "at exit"],
+)
+def test_a_signal_where_python_would_print_an_exception(script: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (code, said)
 
 
 def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:

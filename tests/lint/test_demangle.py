@@ -7,8 +7,9 @@ import pytest
 from tests.conftest import program
 from torchlink import process
 from torchlink.errors import RunFailedError
-from torchlink.lint.demangle import LONGEST, demangled
+from torchlink.lint.demangle import demangled
 from torchlink.lint.finding import Allowed, FileReport, Finding, LintReport, Severity
+from torchlink.toolchain.demangler import LONGEST
 
 NAME = "_ZN2at11show_configB5cxx11Ev"
 READABLE = "at::show_config[abi:cxx11]()"

@@ -83,10 +83,7 @@ def handler_project(factory: pytest.TempPathFactory) -> Path:
 
 
 def sample_library(factory: pytest.TempPathFactory) -> Path:
-    """`libsample_handler.so` with the // Not constant, so that it stands in the library as it is here.
-    __attribute__((visibility("default"))) char version[] = "version-1 ";
-
-    class SampleHandler above."""
+    """`libsample_handler.so` with the handler above."""
 
     def make(directory: Path) -> None:
         project = directory / "sample"

@@ -179,7 +179,7 @@ def serving(project: Path, models: Path, *options: str) -> Iterator[Server]:
 
 def copied(project: Path, to: Path, *names: str) -> Path:
     """Return a directory with some of the models."""
-    to.mkdir(exist_ok=True)
+    to.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copy(project / "models" / name, to / name)
     return to

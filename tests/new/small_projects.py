@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 from tests.conftest import made_once
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
 
@@ -76,3 +79,12 @@ def made_and_built(factory: pytest.TempPathFactory, kind: str, env: dict[str, st
     directory = made_once(factory, f"kind-{kind}", build)
     commands = json.loads((directory / "commands.json").read_text())
     return Project(directory / "my project", tuple(commands), env)
+
+
+@contextmanager
+def alone(project: Project) -> Iterator[Project]:
+    """Keep the other workers of the run from a project that a test changes or builds in."""
+    from filelock import FileLock
+
+    with FileLock(f"{project.directory.parent}.in-use"):
+        yield project

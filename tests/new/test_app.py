@@ -9,11 +9,11 @@ import pytest
 
 from tests.conftest import run_clean
 from tests.libtorch.trees import Fake, make
-from tests.new.small_projects import Project, environment, made_and_built
+from tests.new.small_projects import Project, alone, environment, made_and_built
 from torchlink.cli.main import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import Result
@@ -22,10 +22,11 @@ pytestmark = [pytest.mark.cmake, pytest.mark.compile]
 PRINTS = " 2.5000 -0.7500\n[ CPUFloatType{1,2} ]\n"
 
 
-@pytest.fixture(scope="module")
-def app(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+@pytest.fixture
+def app(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project in a directory with a space, built."""
-    return made_and_built(tmp_path_factory, "app", environment(torch_root), "--name", "runs")
+    with alone(made_and_built(tmp_path_factory, "app", environment(torch_root), "--name", "runs")) as project:
+        yield project
 
 
 def test_the_printed_commands_test_and_run_it(app: Project) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import http.client
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
+import termios
 import threading
 import zipfile
 from pathlib import Path
@@ -68,10 +72,29 @@ def scratch(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def running(server: Path, models: Path, own: Path, scratch: Path) -> Iterator[Server]:
-    """A server with the archive `own`; a request may take three seconds."""
+    """A server with the archive `own`; a request may take ten seconds."""
     assert own.parent == models
-    with serving(server, models, scratch, "--timeout", "3") as it:
+    with serving(server, models, scratch, "--timeout", "10") as it:
         yield it
+
+
+def state(pid: int) -> str:
+    """The letter of a process's state in proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def unread(pid: int) -> int:
+    """How many bytes the server has sent to a handler's process (descriptor 3) that it has not read."""
+    pidfd = os.pidfd_open(pid)
+    system = ctypes.CDLL(None, use_errno=True)
+    copy = system.syscall(438, pidfd, 3, 0)  # pidfd_getfd
+    assert copy >= 0, os.strerror(ctypes.get_errno())
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(copy, termios.FIONREAD, bytes(4)))
+        return int(count)
+    finally:
+        os.close(copy)
+        os.close(pidfd)
 
 
 def answered(reply: tuple[int, str]) -> list[float]:
@@ -159,9 +182,26 @@ def test_a_crash_is_its_own_process(running: Server) -> None:
     assert answered(running.predict("plain")) == ANSWER
     second = running.predict("own", "version")[1].split()[1]
     assert second != first
-    os.kill(int(second), signal.SIGKILL)  # while it is idle: nobody need notice
-    until(lambda: Path(f"/proc/{second}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
-    assert answered(running.predict("own")) == ANSWER
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_process_killed_before_it_reads_a_request(running: Server, *, asked: bool) -> None:
+    """Another one answers, whether or not the request was already sent to it."""
+    first = int(running.predict("own", "version")[1].split()[1])
+    replies: list[tuple[int, str]] = []
+    thread = threading.Thread(target=lambda: replies.append(running.predict("own", "version")))
+    if asked:
+        os.kill(first, signal.SIGSTOP)
+        until(lambda: state(first) == "T")
+        thread.start()
+        until(lambda: unread(first))
+    os.kill(first, signal.SIGKILL)
+    if not asked:
+        until(lambda: state(first) == "Z")
+        thread.start()
+    thread.join()
+    assert replies[0][0] == 200, replies
+    assert int(replies[0][1].split()[1]) != first
 
 
 def test_a_hang_ends_with_the_time_limit(running: Server) -> None:
@@ -433,7 +473,8 @@ def test_a_mismatch_is_an_error_that_names_both_sides(
     source.write_text('#include "handler_note.h"\nHANDLER_NOTE(OldHandler);\n')
     words = ["c++", "-shared", "-fPIC", "-D_GLIBCXX_USE_CXX11_ABI=0", f"-I{torch_root}/include"]
     parts = (".", "torch/csrc/api/include")
-    include = [*(f"-I{torch_root}/include/{part}" for part in parts), f"-I{REPOSITORY}/examples/handler/src"]
+    own = REPOSITORY / "examples/server/src/handlers"
+    include = [*(f"-I{torch_root}/include/{part}" for part in parts), f"-I{own}"]
     subprocess.run(
         [*words, *include, "old.cpp", "-o", "libold_handler.so"], cwd=models, check=True, timeout=60
     )

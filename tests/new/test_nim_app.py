@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import program, run_clean
-from tests.new.small_projects import Project, environment, made_and_built
+from tests.new.small_projects import Project, alone, environment, made_and_built
 from torchlink.cli.main import main
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.nim, pytest.mark.compile]
 PRINTS = "float32 [1, 2]: 2.5 -0.75\n"
 
 
-@pytest.fixture(scope="module")
-def app(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+@pytest.fixture
+def app(torch_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project in a directory with a space, built."""
-    return made_and_built(tmp_path_factory, "nim-app", environment(torch_root), "--name", "runs")
+    with alone(
+        made_and_built(tmp_path_factory, "nim-app", environment(torch_root), "--name", "runs")
+    ) as project:
+        yield project
 
 
 def test_the_printed_commands_test_and_run_it(app: Project) -> None:
@@ -36,7 +40,7 @@ def test_nimble_installs_a_program_that_starts(app: Project, tmp_path: Path) -> 
     """Without a network: it needs Nim alone."""
     program("nimble")
     home = {**app.env, "HOME": str(tmp_path), "NIMBLE_DIR": str(tmp_path / "nimble")}
-    copy = tmp_path / "copy"  # another worker may compile in the project itself
+    copy = tmp_path / "copy"
     shutil.copytree(app.directory, copy, ignore=shutil.ignore_patterns("nimcache", "build"))
     Project(copy, app.commands, home).run("nimble --accept install")
     assert run_clean(tmp_path / "nimble/bin/runs", app.directory / "model.pt").stdout == PRINTS

@@ -208,10 +208,23 @@ def test_a_repaired_wheel_has_no_libtorch_and_lint_finds_nothing(stable_dist: Pa
 
 
 @pytest.mark.matrix
-def test_one_stable_wheel_works_with_another_torch(stable_dist: Path, wheels: Path, tmp_path: Path) -> None:
+def test_one_stable_wheel_works_with_another_torch(
+    stable_dist: Path, torch_environment: Path, wheels: Path, tmp_path: Path
+) -> None:
+    """The same file, built once, beside the torch that it was built with and beside another one."""
     other = tmp_path / "other"
     venv.create(other, with_pip=True)
+    shell(
+        f"pip install {os.environ.get('TORCHLINK_TEST_OTHER_TORCH', 'torch==2.14.1')}",
+        tmp_path,
+        other,
+        wheels,
+    )
     (wheel,) = stable_dist.glob("*.whl")
-    requirement = os.environ.get("TORCHLINK_TEST_OTHER_TORCH", "torch==2.14.1")
-    shell(f"pip install {requirement} numpy pytest {shlex.quote(str(wheel))}", tmp_path, other, wheels)
-    shell("pytest", stable_dist.parent, other, wheels)
+    torchs = set()
+    for environment in (torch_environment, other):
+        shell(f"pip install numpy pytest {shlex.quote(str(wheel))}", tmp_path, environment, wheels)
+        shell("pytest", stable_dist.parent, environment, wheels)
+        which = "import portable, torch; print(torch.__version__)"
+        torchs.add(shell(f"python -c '{which}'", tmp_path, environment, wheels))
+    assert len(torchs) == 2

@@ -11,7 +11,7 @@ import subprocess
 import urllib.request
 import zlib
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -203,6 +203,66 @@ def test_no_link_leads_out_of_the_directory(project: Path, tmp_path: Path) -> No
         assert server.ask("/predictions/out", ONE).status == 404
         names = [each["name"] for each in server.ask("/models").json["models"]]
         assert names == ["linear", "same"]
+
+
+def test_models_in_directories_are_listed_and_answer_to_their_names(project: Path, tmp_path: Path) -> None:
+    """At any depth, also in a directory that is made later; a link to a directory is no second one."""
+    models = copied(project, tmp_path / "models", "linear.pt")
+    copied(project, models / "a b/c", "linear.pt", "other.pt")
+    copied(project, models / ".hidden", "linear.pt")
+    (models / "again").symlink_to("a b")
+    (models / "round").symlink_to("..")
+    with serving(project, models) as server:
+
+        def listed() -> dict[str, str]:
+            return {each["name"]: each["file"] for each in server.ask("/models").json["models"]}
+
+        before = {each: f"{each}.pt" for each in ("linear", "a b/c/linear", "a b/c/other")}
+        assert listed() == before
+        copied(project, models / "late/infer", "linear.pt")
+        assert listed() == {**before, "late/infer/linear": "late/infer/linear.pt"}
+        client = needed("tritonclient.http").InferenceServerClient(f"127.0.0.1:{server.port}")
+        for name, file in listed().items():
+            query = urlencode({"servable_identifier": file}, safe="/")
+            assert server.ask(f"/serve?{query}", ONE).status == 200, name
+            assert server.ask(f"/predictions/{quote(name)}", ONE).status == 200, name
+            assert client.is_model_ready(name), name
+            assert client.is_model_ready(name, "1"), name
+            assert client.get_model_metadata(name)["name"] == name
+            assert server.ask(f"/v2/models/{quote(name)}/infer", INPUT).json["model_name"] == name
+            client.unload_model(name)
+            assert not client.is_model_ready(name)
+        assert server.ask("/v2/models/a%20b/c/versions/2/ready").status == 404
+        assert server.ask("/predictions/a%20b%2Fc%2Flinear", ONE).status == 400
+        (models / "late/infer/linear.pt").unlink()
+        assert listed() == before
+
+
+def test_the_repository_says_why_a_model_is_unavailable(project: Path, tmp_path: Path) -> None:
+    """What loading it answered, until the file is another one or is loaded."""
+    models = copied(project, tmp_path / "models", "linear.pt")
+    (models / "damaged.pt").write_bytes((models / "linear.pt").read_bytes()[:100])
+    (models / "archive.mar").write_bytes(b"no archive")
+    with serving(project, models) as server:
+
+        def states() -> dict[str, tuple[str, str]]:
+            index = server.ask("/v2/repository/index", "{}").json
+            return {each["name"]: (each["state"], each["reason"]) for each in index}
+
+        assert states() == dict.fromkeys(("archive", "damaged", "linear"), ("UNAVAILABLE", "not loaded yet"))
+        for name in ("archive", "damaged"):
+            answer = server.ask(f"/v2/repository/models/{name}/load", "{}")
+            assert answer.status == 422
+            assert states()[name] == ("UNAVAILABLE", answer.json["error"])
+        assert server.ask("/v2/repository/models/linear/load", "{}").status == 200
+        assert states()["linear"] == ("READY", "")
+        assert server.ask("/v2/repository/models/linear/unload", "{}").status == 200
+        assert states()["linear"] == ("UNAVAILABLE", "unloaded")
+        shutil.copy(models / "linear.pt", models / "new.pt")
+        (models / "new.pt").replace(models / "damaged.pt")
+        assert states()["damaged"] == ("UNAVAILABLE", "not loaded yet")
+        assert server.ask("/predictions/damaged", ONE).status == 200
+        assert states()["damaged"] == ("READY", "")
 
 
 def test_tritons_client_works_unchanged(server: Server) -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,13 +47,12 @@ def load(server: Server, requests: int, path: str = "/predictions/linear") -> in
     """Send so many requests over 64 connections that stay open; how many were answered with 200."""
 
     def some(count: int) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         good = 0
-        for _ in range(count):
-            connection.request("POST", path, ONE)
-            answer = connection.getresponse()
-            good += answer.status == 200 and answer.read().startswith(b'{"type":"tensor"')
-        connection.close()
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+            for _ in range(count):
+                connection.request("POST", path, ONE)
+                answer = connection.getresponse()
+                good += answer.status == 200 and answer.read().startswith(b'{"type":"tensor"')
         return good
 
     with ThreadPoolExecutor(64) as pool:

@@ -75,14 +75,6 @@ class Counting(nn.Module):
         return x, wide + 1
 
 
-@pytest.fixture
-def verify(torchlink: Callable[..., Result], torch_root: Path) -> Callable[..., Result]:
-    def call(*arguments: str | Path) -> Result:
-        return torchlink("verify", *arguments, "--libtorch", torch_root)
-
-    return call
-
-
 def saved(module: nn.Module, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

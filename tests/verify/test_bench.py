@@ -52,14 +52,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def verify(torchlink: Callable[..., Result], torch_root: Path) -> Callable[..., Result]:
-    def call(*arguments: str | Path) -> Result:
-        return torchlink("verify", *arguments, "--libtorch", torch_root)
-
-    return call
-
-
 def model_of(result: Result) -> Any:
     (model,) = json.loads(result.out)["models"]
     return model

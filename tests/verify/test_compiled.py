@@ -39,14 +39,6 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "compiled", compile_models)
 
 
-@pytest.fixture
-def verify(torchlink: Callable[..., Result], torch_root: Path) -> Callable[..., Result]:
-    def call(*arguments: str | Path) -> Result:
-        return torchlink("verify", *arguments, "--libtorch", torch_root)
-
-    return call
-
-
 def model_of(result: Result) -> Any:
     (model,) = json.loads(result.out)["models"]
     return model

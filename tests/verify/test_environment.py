@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torchlink.compilation import cache
+from torchlink.environment import KEPT, minimal_environment
 from torchlink.errors import UsageError
-from torchlink.process import KEPT, MARK, minimal_environment
-from torchlink.verify import session
+from torchlink.process import MARK
+from torchlink.verify import head_start
 from torchlink.verify.options import VerifyOptions
 from torchlink.verify.session import Session
 
@@ -96,8 +97,8 @@ def test_a_loader_that_is_started_on_speculation_is_given_what_is_passed_and_no_
         entry = cache.publish("k", work / "entry", "loader", {})
     for env, given in ((), False), (("MY_OWN",), True), (("OTHER=1",), False):
         options = VerifyOptions(env=env)
-        cache.remember_recent(session.question(None, None, options), entry.program)
-        with session.head_start(None, None, options) as start:
+        cache.remember_recent(head_start.question(None, None, options), entry.program)
+        with head_start.head_start(None, None, options) as start:
             assert start.session is not None
             assert ("MY_OWN" in start.session.ask("environment")) == given
 

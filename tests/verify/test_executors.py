@@ -81,14 +81,6 @@ def slow_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def verify(torchlink: Callable[..., Result], torch_root: Path) -> Callable[..., Result]:
-    def call(*arguments: str | Path) -> Result:
-        return torchlink("verify", *arguments, "--libtorch", torch_root)
-
-    return call
-
-
 class Cluster:
     """A scheduler with two workers, each a process."""
 
@@ -96,8 +88,8 @@ class Cluster:
         self._file = directory / "scheduler.json"
         self._directory = directory
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        until(self._file.exists)
-        self.address = str(json.loads(self._file.read_text())["address"])
+        self.address = ""
+        until(self._read_address)
         self.workers = [
             self._start(
                 "worker",
@@ -110,6 +102,13 @@ class Cluster:
 
         with distributed.Client(self.address, timeout=120, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=120)
+
+    def _read_address(self) -> bool:
+        try:
+            self.address = str(json.loads(self._file.read_text())["address"])
+        except (OSError, ValueError):  # not written yet, or not whole
+            return False
+        return True
 
     def _start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
         words = ["-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(self._file), *options]

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from torchlink.compilation.loader import build_loader
 from torchlink.errors import RunFailedError
 from torchlink.libtorch.facts import MissingLibrary
 from torchlink.libtorch.inspect import inspect
 from torchlink.paths import data_dir
+from torchlink.verify.building import link_plan
 from torchlink.verify.failures import death, decisive_sentence, exception
 from torchlink.verify.given import Given
 from torchlink.verify.model_run import run_model
+from torchlink.verify.options import VerifyOptions
 from torchlink.verify.result import Request
 from torchlink.verify.session import Session
+from torchlink.verify.specs import encoded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,15 +133,15 @@ def test_a_crash_at_the_very_end_counts(tmp_path: Path, torch_root: Path) -> Non
 
 @pytest.mark.parametrize(
     ("milliseconds", "timeout", "again"),
-    [(1, None, 3), (1, 600.0, 3), (700, None, 2), (9000, None, 0), (1900, 7.0, 0)],
+    [(1, None, True), (1, 600.0, True), (700, None, True), (9000, None, False), (1900, 7.0, False)],
 )
 def test_forward_is_called_again_as_long_as_that_takes_little(
-    tmp_path: Path, torch_root: Path, milliseconds: int, timeout: float | None, again: int
+    tmp_path: Path, torch_root: Path, milliseconds: int, timeout: float | None, *, again: bool
 ) -> None:
     result = f'"forward_ms":{milliseconds},"outputs":[],"outputs_left_out":0,"peak_rss_mb":1'
     answers = (
         f"load*) echo '{LOADED}' ;; forward*) echo '{{\"event\":\"result\",{result}}}' ;; "
-        f'again*) echo \'{{"event":"again","forward_ms":{milliseconds}}}\' ;;'
+        f'again\\ 3*) echo \'{{"event":"again","forward_ms":[1,2]}}\' ;;'
     )
     loader = program(tmp_path / "a", f'while read x; do case "$x" in {answers} esac; done')
     request = Request(inputs=Given(), timeout=timeout)
@@ -146,7 +150,7 @@ def test_forward_is_called_again_as_long_as_that_takes_little(
             session, tmp_path / "m", "torchscript", request, inspect(torch_root, found_by="test")
         )
     assert model.error is None
-    assert model.again_ms == (float(milliseconds),) * again
+    assert model.again_ms == ((1.0, 2.0) if again else ())
 
 
 def test_an_exit_without_an_answer_is_told(tmp_path: Path, torch_root: Path) -> None:
@@ -246,3 +250,16 @@ def test_a_model_in_a_format_that_was_given_up_is_told(torch_root: Path) -> None
     error = exception("load", "Legacy model format is not supported on mobile.", libtorch)
     assert "format of torch 1.1 and 1.2" in error.message
     assert "save it again" in error.hint
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize(("most", "left", "calls"), [("1e9", "1e9", 3), ("0", "1e9", 1), ("1e9", "0", 1)])
+def test_the_loader_stops_calling_when_its_time_is_up(
+    torch_root: Path, most: str, left: str, calls: int
+) -> None:
+    libtorch = inspect(torch_root, found_by="test")
+    with Session(build_loader(*link_plan(libtorch, VerifyOptions())).path) as session:
+        session.ask(f"load cpu {encoded(str(TINY))}")
+        session.ask("forward 1 tensor float32 1x4 ones")
+        event = session.ask(f"again 3 {most} {left} 1 tensor float32 1x4 ones")
+    assert len(event["forward_ms"]) == calls

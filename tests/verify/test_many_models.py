@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import platform
 import re
@@ -40,15 +39,6 @@ TINY = data_dir("templates") / "loader" / "tiny.pt"
 ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forked loaders and their limits are Linux's")
 
 
-class Random(nn.Module):
-    """Takes from, and seeds, the random numbers of the process."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        drawn = torch.rand(2) + x.sum() * 0
-        torch.manual_seed(7)
-        return drawn
-
-
 class Hungry(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.ones(3_000_000_000, dtype=torch.uint8)[:2] + x[0].int()
@@ -67,14 +57,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "README.md").write_text("not looked at")
     (directory / "sub" / "loop").symlink_to(".")
     return directory
-
-
-@pytest.fixture
-def verify(torchlink: Callable[..., Result], torch_root: Path) -> Callable[..., Result]:
-    def call(*arguments: str | Path) -> Result:
-        return torchlink("verify", *arguments, "--libtorch", torch_root)
-
-    return call
 
 
 def names(report: dict[str, Any]) -> list[str]:
@@ -107,16 +89,6 @@ def test_a_crash_a_hang_and_no_model_are_failures_of_their_own(
     assert re.search(rf'b-hangs\.pt" time="{hung["seconds"]:.3f}"', junit.read_text())
     good = next(model for model in report["models"] if model["error"] is None)
     assert (good["ok"], good["stage"], good["signal"], len(good["again_ms"])) == (True, None, None, 3)
-
-
-def test_what_a_model_leaves_behind_does_not_reach_the_next(
-    verify: Callable[..., Result], tmp_path: Path
-) -> None:
-    for number in range(4):
-        save(Random(), tmp_path / f"{number}.pt")
-    report = json.loads(verify(tmp_path, "-j", "1", "--json").out)
-    drawn = [model["outputs"][0]["values"] for model in report["models"]]
-    assert len({tuple(values) for values in drawn}) == 4  # else a seed of the one before holds
 
 
 @ONLY_LINUX
@@ -170,32 +142,6 @@ def test_the_other_workers_get_twins_of_the_first_loader(
     assert len(twins) == 2
     assert all(own._process.poll() is not None for own in twins)
     assert len(started) <= 2, "the first, and one after the loader that was killed because its model hung"
-
-
-@ONLY_LINUX
-def test_a_loader_shares_its_heap_with_forked_processes_in_huge_pages(
-    verify: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory.write(bytes(8 << 20))
-        try:
-            memory.madvise(25)  # MADV_COLLAPSE
-        except OSError:
-            pytest.skip("this kernel makes no huge pages on demand")
-    sizes: list[int] = []
-    fork = session.Session._fork
-
-    def measured(own: session.Session) -> bool:
-        done = fork(own)
-        for line in Path(f"/proc/{own._process.pid}/smaps_rollup").read_text().splitlines():
-            sizes.extend(int(line.split()[1]) for _ in range(line.startswith("AnonHugePages:")))
-        return done
-
-    monkeypatch.setattr(session.Session, "_fork", measured)
-    for number in range(3):
-        shutil.copy(TINY, tmp_path / f"{number}.pt")
-    assert verify(tmp_path, "-j", "1").code == 0
-    assert min(sizes) > 10 << 10  # KiB
 
 
 def test_globs_and_directories_are_taken_apart(

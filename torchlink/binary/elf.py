@@ -43,6 +43,7 @@ from torchlink.binary.elf_versions import VersionDefinition, VersionNeed, Versio
 from torchlink.binary.reader import BinaryFile
 
 if TYPE_CHECKING:
+    import re
     from array import array
     from collections.abc import Iterable, Iterator
 
@@ -306,6 +307,16 @@ class ElfFile(BinaryFile):
     def exports(self) -> frozenset[bytes]:
         """Return the mangled names that references may bind to; the cost grows with the library."""
         return self._symbols.exports()
+
+    def exports_like(self, pattern: re.Pattern[bytes], most: int) -> list[str]:
+        """Return up to `most` of the mangled names that match and that references may bind to.
+
+        Args:
+            pattern: matches a whole name, and no NUL. Beginning with fixed letters, it is found fast.
+            most: how many names are looked at.
+        """
+        names = [name.decode(errors="replace") for name in self._symbols.named_like(pattern, most)]
+        return [name for name in names if self.defines(name)]
 
     def definitions(self) -> list[Definition]:
         """Return what it defines for others; the cost grows with the library."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from torchlink.binary.data import LazyBytes, LazyNumbers
@@ -36,6 +37,7 @@ from torchlink.binary.elf_layout import (
 from torchlink.binary.elf_versions import HIDDEN
 
 if TYPE_CHECKING:
+    import re
     from array import array
     from collections.abc import Iterable, Iterator
 
@@ -287,6 +289,15 @@ class SymbolTable:
             return frozenset()
         first = self._hash.first if isinstance(self._hash, GnuTable) and self._hash.covers_symbols else 1
         return frozenset(self._columns.texts(self._columns.read(first, self.count)[0]))
+
+    def named_like(self, pattern: re.Pattern[bytes], most: int) -> list[bytes]:
+        """Return up to `most` names in the string table that match, whether they are of definitions or references."""
+        if self._start is None:
+            return []
+        buffer, base = self._image.data.window(*self._strings)
+        start, end = (place - base for place in self._strings)
+        names = (found[0] for found in pattern.finditer(buffer, start, end))
+        return list(islice(dict.fromkeys(names), most))
 
     def definitions(self, numbers: Iterable[int] | None, *, preemptible: bool) -> list[Definition]:
         """The definitions among the symbols with these numbers; None for all that a look-up may find here.

@@ -113,6 +113,7 @@ First steps:
   torchlink cmake init app              # or: torchlink nim init app
   torchlink verify model.pt             # does my model run in C++ on this machine?
   torchlink doctor                      # what is missing on this machine?
+  torchlink docs                        # the pages of the documentation
   torchlink --install-completion        # for your shell; for another one: --install-completion zsh
 """
 

@@ -209,7 +209,7 @@ def configure(arguments: ConfigureArguments) -> int:
     from torchlink.emit.cmake_configure import check_arguments, given_variables, initial_cache
     from torchlink.errors import ToolMissingError
     from torchlink.paths import working_directory
-    from torchlink.process import replace
+    from torchlink.process import copied
     from torchlink.toolchain.tools import find_tool
 
     given = arguments.cmake_arguments
@@ -232,7 +232,12 @@ def configure(arguments: ConfigureArguments) -> int:
     if arguments.show:
         print_answer(shlex.join(command))
         return 0
-    return replace(command)
+    code, output = copied(command)
+    if code:
+        from torchlink.cli.causes import explain_output
+
+        explain_output(output, plan.libtorch.root, "cmake", ("torchlink", "cmake", "configure", *given))
+    return code
 
 
 def cross_variables(libtorch: Libtorch, given: Sequence[str]) -> dict[str, str]:

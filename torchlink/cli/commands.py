@@ -28,7 +28,9 @@ COMMANDS = {
     "doctor": "doctor",
     "extract": "extract",
     "lint": "lint",
+    "explain": "explain",
     "bundle": "bundle",
+    "docs": "docs",
     "cache": "cache",
     "help": "help",
 }

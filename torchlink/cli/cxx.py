@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from torchlink.cli import options, plain
-from torchlink.cli.declaration import Command, Positional, fields_of, make
+from torchlink.cli.declaration import Command, Positional, command_line, fields_of, make
 from torchlink.cli.output import answer, note
 from torchlink.cli.planning import interpreter, locate, print_notes
 from torchlink.errors import UsageError
@@ -30,6 +30,7 @@ Examples:
 """
 SHOW = {"-show": "command", "--show": "command", "-show:compile": "compile", "-show:link": "link"}
 SIGNALLED = 128  # a higher exit code means that a signal ended the compiler: the source is not at fault
+OF_TORCH = rb"(?i)torch|c10|caffe2|\bat::|\baten\b|cudn|cuda"  # nothing else that a compiler prints has a known cause
 # All options of a plan but the C++ standard, which is set with the compiler's own -std.
 PLAN = {name: option for name, option in options.PLAN.items() if name != "cxx_standard"}
 
@@ -61,10 +62,11 @@ def cxx(call: CompilerCall) -> int:
     --libtorch.
     """
     import os
+    import re
     import shlex
 
     from torchlink.emit.cxx import flags
-    from torchlink.process import replace
+    from torchlink.process import copied
     from torchlink.toolchain.arguments import read_arguments
     from torchlink.toolchain.compiler import INSIDE
 
@@ -75,12 +77,17 @@ def cxx(call: CompilerCall) -> int:
     command = [*compiler.command, *arguments, *added_flags(plan, step)]
     if show is None:
         environment = {**os.environ, INSIDE: "1"}
-        code = replace(command, env=environment)
+        code, output = copied(command, env=environment, streams=(2,))
         if 0 < code < SIGNALLED and plan is not None:
             note_missing_libraries(arguments, plan)
             note_missing_cuda_headers(arguments, plan)
             if step.compiles:
                 note_shadowing_headers(command[len(compiler.command) :], plan, compiler, environment)
+            if re.search(OF_TORCH, output):  # configure scripts compile much that is meant to fail
+                from torchlink.cli.causes import explain_output
+
+                typed = ("torchlink", "c++", *command_line(PLAN, call.plan), *call.compiler_arguments)
+                explain_output(output, plan.libtorch.root, "c++", typed)
         return code
     shown = command if show == "command" else flags(plan, show) if plan else ()
     answer(shlex.join(shown))

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from torchlink.capi_plan import C_API, c_api_plan
 from torchlink.cli import options
 from torchlink.cli.declaration import Command, Option, Positional, command_line
 from torchlink.cli.output import answer, note
@@ -112,6 +111,12 @@ class FlagsArguments(NamedTuple):
             "--nvcc", "Print flags for nvcc, with the architectures of $TORCH_CUDA_ARCH_LIST or of libtorch."
         ),
     ] = False
+    julia: Annotated[
+        bool, Option("--julia", "Print a constant for a Julia program (nobody has run Julia with it).")
+    ] = False
+    swift: Annotated[
+        bool, Option("--swift", "Print options for swiftc (nobody has run swiftc with them).")
+    ] = False
     capi: Annotated[
         bool,
         Option("--capi", "Print the flags of the C API in DIR, which `torchlink capi DIR` wrote, instead."),
@@ -184,6 +189,8 @@ def c_api(arguments: FlagsArguments) -> CApiPlan:
         FileError: no C API is there.
         UsageError: an option is for C++ programs, or an archive is of another libtorch.
     """
+    from torchlink.capi_plan import C_API, c_api_plan
+
     given = command_line(options.PLAN, arguments.plan._replace(rpath=DEFAULTS.rpath))
     given += ["--embed-python"] if arguments.embed_python else []
     directory = c_api_directory(arguments.operand)
@@ -195,14 +202,14 @@ def c_api(arguments: FlagsArguments) -> CApiPlan:
         raise UsageError(
             f"{given[0]} is for C++ programs and has no meaning with --capi.", hint=f"Omit {given[0]}."
         )
-    if not wanted.aoti:
-        return c_api_plan(directory, wanted)
-    plan = of_libtorch(arguments, wanted)
     from torchlink.bounds import first_bytes
     from torchlink.emit import pkg_config
 
     described = directory / f"{C_API}.pc"
     text = os.fsdecode(first_bytes(described, PC_FILE)) if described.is_file() else ""
+    if not wanted.aoti:
+        return c_api_plan(directory, wanted, linker_dirs=pkg_config.linker_dirs(text))
+    plan = of_libtorch(arguments, wanted)
     if pkg_config.field(f"-L{place}" for place in plan.library_dirs) not in text:
         raise UsageError(
             f"lib{C_API}.a in {directory} was built for another libtorch than {plan.libtorch.root}.",
@@ -217,6 +224,8 @@ def c_api_directory(given: str | None) -> Path:
     Raises:
         FileError: there is none.
     """
+    from torchlink.capi_plan import C_API
+
     places = (Path(given),) if given else (Path(), Path(".torchlink", "capi"))
     for place in places:
         files = (place / f"{C_API}.h", place / f"lib{C_API}.so", place / f"lib{C_API}.a")

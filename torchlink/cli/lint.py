@@ -196,6 +196,7 @@ def lint(arguments: LintArguments) -> int:
         raise UsageError("Missing argument 'FILE...'.", hint="See 'torchlink lint --help'.")
     from torchlink.cli.lint_output import show, write_page
     from torchlink.cli.progress import working
+    from torchlink.errors import MalformedFileError
     from torchlink.lint.context import LintOptions
     from torchlink.lint.finding import Severity
     from torchlink.lint.importing import Torches
@@ -221,16 +222,23 @@ def lint(arguments: LintArguments) -> int:
     piped = standard_input() if any(str(path) == "-" for path in arguments.files) else b""
     # Readers of these formats see neither stderr nor the exit code: unreadable files must be in the report.
     keep_going = form in {"sarif", "github", "junit"}
-    with working("reading binaries"):
-        report = run(
-            arguments.files,
-            wanted,
-            rules=rules,
-            root=arguments.root,
-            standard_input=piped,
-            keep_going=keep_going,
-            torches=torches,
-        )
+    try:
+        with working("reading binaries"):
+            report = run(
+                arguments.files,
+                wanted,
+                rules=rules,
+                root=arguments.root,
+                standard_input=piped,
+                keep_going=keep_going,
+                torches=torches,
+            )
+    except MalformedFileError as error:
+        if not is_text(arguments.files[0]):
+            raise
+        from torchlink.cli.causes import explain_log
+
+        return explain_log(error, arguments.files[0], piped, as_json=form == "json")
     if setting.allow or arguments.baseline or arguments.write_baseline:
         from torchlink.lint.policy import allow, baseline
 
@@ -251,6 +259,11 @@ def lint(arguments: LintArguments) -> int:
     if arguments.html is not None:
         write_page(report, arguments.html)
     return 2 if report.unreadable else int(report.fails(threshold))
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file may be the text of a tool."""
+    return str(path) == "-" or path.suffix in {".txt", ".log"}
 
 
 def about_rules(arguments: LintArguments) -> int:

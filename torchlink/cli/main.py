@@ -49,15 +49,15 @@ def unwind_when_stopped() -> None:
         signal.signal(signal.SIGINT, _interrupt)
 
 
-def _unwind(number: int, _: FrameType | None) -> None:
+def _unwind(number: int, frame: FrameType | None) -> None:
     # `timeout` and closing terminals send a second one, which must not interrupt the clean-up.
     for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
-    deliver(Stopped(number))
+    deliver(Stopped(number), frame)
 
 
-def _interrupt(_: int, __: FrameType | None) -> None:
-    deliver(KeyboardInterrupt())
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    deliver(KeyboardInterrupt(), frame)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,13 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ResourcesError as error:
         return report_fault(error, arguments)
     except TorchlinkError as error:
-        shorten(error, arguments)
-        render_error(error, as_json="--json" in arguments)
-        return error.exit_code
+        return report_error(error, arguments)
     except KeyboardInterrupt as interrupt:
         asked = signals.received()  # click turns any KeyboardInterrupt into Abort, which loses the signal
         number = asked.number if isinstance(asked, Stopped) else getattr(interrupt, "number", signal.SIGINT)
         say(f"torchlink: {'interrupted' if number == signal.SIGINT else 'stopped'}", err=True)
+        # CPython notes that a KeyboardInterrupt left a text that was being executed, as those of dataclasses are, and
+        # then ends `python -m` by SIGINT whatever the exit code. Executing another text clears the note.
+        eval("0")  # noqa: S307 - a constant
         return 128 + int(number)
     except BrokenPipeError:
         discard_stdout()  # the reader has closed the pipe (`torchlink flags | head -0`)
@@ -130,6 +131,21 @@ def unwritable_stdout() -> TextIO:
 def discard_stdout() -> None:
     """Send what is still buffered for stdout to /dev/null, so that the flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def report_error(error: TorchlinkError, arguments: Sequence[str]) -> int:
+    """Print an error, and the cause of what a tool has printed; return the exit code."""
+    shorten(error, arguments)
+    as_json = "--json" in arguments
+    found = None
+    if error.exit_code == 1:
+        from torchlink.cli.causes import explain_error, print_cause
+
+        found = explain_error(error, ("torchlink", *arguments))
+    render_error(error, as_json=as_json)
+    if found is not None and not as_json:
+        print_cause(found)
+    return error.exit_code
 
 
 def report_fault(error: Exception, arguments: Sequence[str]) -> int:
@@ -248,6 +264,9 @@ def entry(argv: Sequence[str] | None = None) -> None:
     except (OSError, ImportError) as error:
         sys.exit(report_fault(error, arguments))
     code = main(argv)
+    for number in (*STOPPING, signal.SIGINT):
+        if signal.getsignal(number) in {_unwind, _interrupt}:
+            signal.signal(number, signal.SIG_DFL)  # an exception would now only be printed
     gc.freeze()
     sys.exit(code)
 

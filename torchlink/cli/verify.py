@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torchlink.cli.progress import Display
+    from torchlink.explain.explanation import Found
     from torchlink.lint.finding import Finding
+    from torchlink.verify.head_start import HeadStart
     from torchlink.verify.remote.dispatch import Remote
     from torchlink.verify.result import ModelResult, VerifyReport
-    from torchlink.verify.session import HeadStart
 
 FEW = 5  # models that are shown with all their inputs and outputs
+MOST_EXPLAINED = 50  # failed models whose cause is looked for
 WIDEST = 60  # columns of a path in the table
 
 EPILOG = """\b
@@ -162,7 +164,7 @@ def verify(arguments: VerifyArguments) -> int:
     works in your own program, and with few other variables (docs/security.md), so that a model cannot read
     secrets from the environment.
     """
-    from torchlink.verify.session import HeadStart, head_start
+    from torchlink.verify.head_start import HeadStart, head_start
 
     if arguments.executor is not None:  # no loader runs here
         return prove(arguments, HeadStart("", None))
@@ -350,6 +352,8 @@ class VerifyPrinter:
         self._under_way: list[str] = []
         self._done = 0
         self._headed = False
+        self._causes: dict[str, Found] = {}
+        self._explained = 0
 
     def compiling(self, sentence: str) -> None:
         """The loader is being compiled."""
@@ -370,8 +374,10 @@ class VerifyPrinter:
             self._display.show(f"verifying {self._under_way[0]}", **several)
 
     def meanwhile(self) -> None:
-        """Its loader is starting: import what the end needs, and lint the loader."""
-        import torchlink.report.verify  # noqa: F401 - for the import alone
+        """Its loader is starting: import what the models and the end need, and lint the loader."""
+        import torchlink.report.verify
+        import torchlink.verify.guessing.search
+        import torchlink.verify.model_run  # noqa: F401 - for the imports alone
 
         if self._running is not None:
             self._linted.of(self._running)
@@ -382,6 +388,13 @@ class VerifyPrinter:
         self._done += 1
         if model.path in self._under_way:
             self._under_way.remove(model.path)
+        if model.error is not None and model.error.exit_code == 1 and self._explained < MOST_EXPLAINED:
+            from torchlink.cli.causes import explain_error
+
+            self._explained += 1
+            found = explain_error(model.error, ("torchlink", "verify"))
+            if found is not None:
+                self._causes.setdefault(found.cause.id, found)
         self._output.add(number, model, report)
         self._print(model, report, count)
         self._show(self._done, count)
@@ -420,6 +433,12 @@ class VerifyPrinter:
         if len(models) == 1 and models[0].error and not could_look(models[0]) and not report.interrupted:
             raise models[0].error
         print_text(tail(report, findings, color=self._color), color=self._color, end="")
+        if self._causes:
+            from torchlink.cli.causes import print_cause
+
+            flush()
+            for found in self._causes.values():
+                print_cause(found)
 
 
 COMMAND = Command(VerifyArguments, verify, EPILOG)

@@ -33,6 +33,7 @@ KINDS = {
     "toolchain": "properties of compilers and tools",
     "cmake": "prefixes and initial caches for CMake",
     LOGS: "logs of failed builds",
+    "causes": "the index of the causes that explain names",
 }
 
 

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from torchlink import atomic
+from torchlink.capi_plan import C_API as NAME
 from torchlink.compilation.loader import built
 from torchlink.compilation.recipe import Recipe, source_dir
 from torchlink.emit import cxx, pkg_config, quoting
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
     from torchlink.plan import LinkPlan
     from torchlink.toolchain.types import Compiler
 
-NAME = "torchmodel"
 HEADER = f"{NAME}.h"
 EXPORTS = "exports.map"
 SONAME = f"lib{NAME}.so.1"  # 1: TM_VERSION of torchmodel.h
 SHARED = f"lib{NAME}.so"
 STATIC = f"lib{NAME}.a"
-UNITS = ("torchmodel", "package")  # each a .cpp
-FROM_LOADER = ("api.h", "json.h", "values.h", "aoti_spec.h", "aoti_inputs.h", "tensors.h", "older_values.h")
+OBJECT = f"{NAME}.o"
+FROM_LOADER = (
+    *("api.h", "json.h", "values.h", "tensors.h", "older_values.h"),
+    *("aoti_spec.h", "aoti_inputs.h", "aoti_package.h"),
+)
 OLDEST = (2, 0)
-OPTIONS = ("-O2", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden")
+OPTIONS = ("-O1", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden")
 
 
 class CApi(NamedTuple):
@@ -110,32 +113,28 @@ def write(made: CApi, directory: Path, *, force: bool = False) -> tuple[Path, ..
 def recipe(plan: LinkPlan, compiler: Compiler, *, static: bool) -> Recipe:
     """Return how the library is built in an empty directory, with exactly the flags of the plan."""
     flags = cxx.flags(plan, "compile")
-    compile_steps = tuple(
-        (
-            *compiler.command,
-            *OPTIONS,
-            *("-I", str(source_directory()), "-I", str(source_dir())),
-            *("-c", str(source_directory() / f"{unit}.cpp"), "-o", f"{unit}.o"),
-            *("-MD", "-MF", f"{unit}.d"),
-            *flags,
-        )
-        for unit in UNITS
+    compiling = (
+        *compiler.command,
+        *OPTIONS,
+        *("-I", str(source_directory()), "-I", str(source_dir())),
+        *("-c", str(source_directory() / f"{NAME}.cpp"), "-o", OBJECT),
+        *("-MD", "-MF", f"{NAME}.d"),
+        *flags,
     )
-    objects = tuple(f"{unit}.o" for unit in UNITS)
     if static:
-        finish: tuple[str, ...] = ("ar", "rcs", STATIC, *objects)
+        finish: tuple[str, ...] = ("ar", "rcs", STATIC, OBJECT)
     else:
         exports = source_directory() / EXPORTS
         finish = (
             *compiler.command,
-            *("-shared", "-o", SONAME, *objects),
+            *("-shared", "-o", SONAME, OBJECT),
             *(f"-Wl,-soname,{SONAME}", f"-Wl,--version-script={exports}", "-Wl,--no-undefined"),
             *cxx.flags(plan, "link"),
         )
     return Recipe(
         "capi-static" if static else "capi",
         sources(),
-        (*compile_steps, finish),
+        (compiling, finish),
         STATIC if static else SONAME,
     )
 
@@ -146,23 +145,34 @@ def pc_file(plan: LinkPlan, directory: Path, *, static: bool) -> str:
     Raises:
         InexpressibleError: a path cannot be written in a .pc file.
     """
-    return pc_text(directory, (*pkg_config.link_flags(plan), "-lstdc++", "-lm") if static else None)
+    if static:
+        return pc_text(directory, (*pkg_config.link_flags(plan), "-lstdc++", "-lm"))
+    return pc_text(directory, None, plan.linker_dirs)
 
 
-def pc_text(directory: Path, behind: Sequence[str] | None) -> str:
-    """Return the text of torchmodel.pc: for a shared library, or for an archive with the flags behind it.
+def pc_text(directory: Path, behind: Sequence[str] | None, searched: Sequence[Path] = ()) -> str:
+    """Return the text of torchmodel.pc.
+
+    Args:
+        directory: where the library will be.
+        behind: the flags behind an archive; None: it is a shared library.
+        searched: where the linker looks for what a shared library needs, if it does not find that itself.
 
     Raises:
         InexpressibleError: a path cannot be written in a .pc file.
     """
     place = str(directory)
-    if "," in place and behind is None:
-        raise InexpressibleError(
-            f"{place} cannot be written in a .pc file: a comma ends the argument of -Wl,-rpath.",
-            hint="Choose a directory without commas in its path, or add --static.",
-        )
-    rpath = () if behind is not None else (f"-Wl,-rpath,{place}",)
-    flags = (f"-L{place}", *rpath, f"-l{NAME}", *(behind or ()))
+    paths = (
+        () if behind is not None else (("-rpath", place), *(("-rpath-link", str(each)) for each in searched))
+    )
+    for option, path in paths:
+        if "," in path:
+            raise InexpressibleError(
+                f"{path} cannot be written in a .pc file: a comma ends the argument of -Wl,{option}.",
+                hint="Choose a directory without commas in its path, or add --static.",
+            )
+    search = (f"-Wl,{option},{path}" for option, path in paths)
+    flags = (f"-L{place}", *search, f"-l{NAME}", *(behind or ()))
     return "\n".join((
         f"Name: {NAME}",
         "Description: a C API over libtorch, written by torchlink",

@@ -8,10 +8,10 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING
 
+from torchlink.capi_plan import C_API as NAME
 from torchlink.compilation.capi import (
     EXPORTS,
     HEADER,
-    NAME,
     SHARED,
     SONAME,
     STATIC,
@@ -21,6 +21,7 @@ from torchlink.compilation.capi import (
 )
 from torchlink.errors import InexpressibleError, LibtorchUnusableError, ToolMissingError
 from torchlink.libtorch.version import release
+from torchlink.toolchain.directories import linker_dirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def c_api_for_packages(
         )
     compiler = c_compiler(command)
     linking = link_flags(found, rpath)
-    pc = pc_text(directory, (*linking, "-lpthread", "-ldl") if static else None)
+    pc = pc_text(directory, (*linking, "-lpthread", "-ldl") if static else None, linker_dirs(found))
     library = _built(compiler, found, linking, static=static, started=started)
     files: dict[str, str | bytes] = {
         HEADER: (source_directory() / HEADER).read_bytes(),
@@ -143,7 +144,7 @@ def _built(
     """Return the library: from the cache, else built under a lock and cached."""
     from torchlink.compilation import cache
     from torchlink.compilation.cmake import run_steps
-    from torchlink.compilation.loader import BuiltLoader
+    from torchlink.compilation.loader import BuiltLoader, cached
     from torchlink.compilation.recipe import LIST, PROGRAM, stamp
     from torchlink.toolchain.tools import identity_of
 
@@ -170,24 +171,22 @@ def _built(
     parts = (*compiling, *finishing, *identities, *texts)
     name = hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:32]
     line = shlex.join(compiling)
-    with cache.lock(name):
-        entry = cache.find(name)
-        if entry is not None:
-            return BuiltLoader(entry.program, cached=True, compile_seconds=0.0, command=line)
-        started()
-        with cache.workspace() as work:
-            (work / "work").mkdir()
-            seconds = run_steps((compiling, finishing), work / "work", log_name=f"{name}.txt")
-            finished = work / "entry"
-            finished.mkdir()
-            (work / "work" / product).rename(finished / PROGRAM)
-            (finished / LIST).touch()
-            facts = {
-                "libtorch": {"root": str(found.root), "version": found.version},
-                "compiler": compiler[0],
-                "command": line,
-                "compile_seconds": round(seconds, 3),
-                "headers": stamp(()),
-            }
-            entry = cache.publish(name, finished, PROGRAM, facts)
-    return BuiltLoader(entry.program, cached=False, compile_seconds=round(seconds, 3), command=line)
+
+    def build(work: Path) -> BuiltLoader:
+        directory, finished = work / "work", work / "entry"
+        directory.mkdir()
+        seconds = round(run_steps((compiling, finishing), directory, log_name=f"{name}.txt"), 3)
+        finished.mkdir()
+        (directory / product).rename(finished / PROGRAM)
+        (finished / LIST).touch()
+        facts = {
+            "libtorch": {"root": str(found.root), "version": found.version},
+            "compiler": compiler[0],
+            "command": line,
+            "compile_seconds": seconds,
+            "headers": stamp(()),
+        }
+        entry = cache.publish(name, finished, PROGRAM, facts)
+        return BuiltLoader(entry.program, cached=False, compile_seconds=seconds, command=line)
+
+    return cached(name, build, started)

@@ -208,9 +208,11 @@ def run_steps(steps: Sequence[Sequence[str]], directory: Path, *, log_name: str)
         if done.returncode != 0:
             path = keep_log(log_name, log)
             killed = f" (killed by signal {-done.returncode})" if done.returncode < 0 else ""
-            raise BuildFailedError(
+            error = BuildFailedError(
                 f"The reference loader could not be built{killed}.",
                 hint="Your own program would fail in the same way; check the libtorch with `torchlink find`.",
                 details=(*decisive_lines(output), f"command: {command}", f"full log: {path}"),
             )
+            error.log = path
+            raise error
     return seconds

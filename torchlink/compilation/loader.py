@@ -68,22 +68,39 @@ def built(
         FileError: the cache cannot be written.
     """
     name = key(plan, compiler, way.key_parts())
+    return cached(name, lambda work: _build_in(work, way, name, plan, compiler), started)
+
+
+def cached(
+    name: str, build: Callable[[Path], BuiltLoader], started: Callable[[], None] = lambda: None
+) -> BuiltLoader:
+    """Return a cache entry; where there is none, have it built in a workspace under a lock.
+
+    Args:
+        name: of the entry.
+        build: builds in a directory and publishes the entry.
+        started: called before that.
+
+    Raises:
+        BuildFailedError: it does not compile, link or configure.
+        FileError: the cache cannot be written.
+    """
     entry = cache.find(name)
     if entry is None:
         with cache.lock(name):
             entry = cache.find(name)  # another process may have built it meanwhile
             if entry is None:
                 started()
-                return _build(way, name, plan, compiler)
+                return _build(build)
     return BuiltLoader(entry.program, cached=True, compile_seconds=0.0, command=str(entry.facts["command"]))
 
 
-def _build(way: Recipe, name: str, plan: LinkPlan, compiler: Compiler) -> BuiltLoader:
+def _build(build: Callable[[Path], BuiltLoader]) -> BuiltLoader:
     """Build in a workspace; try again where somebody clears the cache meanwhile, or where its disk fills up."""
     for last in (False, False, True):
         with cache.workspace() as work:
             try:
-                return _build_in(work, way, name, plan, compiler)
+                return build(work)
             except (TorchlinkError, OSError) as error:
                 if lacks_space(error) and leave_cache(ON_FULL_DISK):
                     continue

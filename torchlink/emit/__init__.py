@@ -36,6 +36,8 @@ TARGETS = {
     "qmake": "qmake",
     "bazel": "bazel",
     "nvcc": "nvcc",
+    "julia": "julia",
+    "swift": "swift",
 }
 # Those that know Microsoft's compiler and linker.
 FOR_WINDOWS = ("cxx", "cmake", "nim", "pkg-config", "json", "rust")

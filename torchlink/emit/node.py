@@ -29,12 +29,23 @@ def emit(plan: AnyPlan, phase: str = "both") -> str:
     """
     lines: list[str] = []
     if phase != "link":
-        if not plan.is_c:
+        flags = cxx.flags(plan, "compile")
+        if plan.platform == "macos":
+            lines.append(_for_xcode(flags))
+        elif plan.is_c:
+            lines.append(_entry("cflags", flags))
+        else:
             lines += [_entry("cflags!", NODES_OWN[:2]), _entry("cflags_cc!", NODES_OWN)]
-        lines.append(_entry("cflags" if plan.is_c else "cflags_cc", cxx.flags(plan, "compile")))
+            lines.append(_entry("cflags_cc", flags))
     if phase != "compile":
         lines.append(_entry("libraries", cxx.by_c_driver(plan)))
     return "\n".join(("{", *(f"  {line}," for line in lines), "}"))
+
+
+def _for_xcode(flags: tuple[str, ...]) -> str:
+    """Return the same for macOS, where gyp ignores `cflags` and takes the settings of an Xcode project."""
+    on = ", ".join(f'"GCC_ENABLE_CPP_{name}": "YES"' for name in ("EXCEPTIONS", "RTTI"))
+    return f'"xcode_settings": {{{on}, {_entry("OTHER_CPLUSPLUSFLAGS", flags)}}}'
 
 
 def _entry(name: str, values: tuple[str, ...]) -> str:

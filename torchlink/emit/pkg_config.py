@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlink.emit import cxx, quoting
@@ -10,7 +11,6 @@ from torchlink.errors import InexpressibleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from torchlink.capi_plan import AnyPlan, CApiPlan
     from torchlink.plan import LinkPlan
@@ -157,3 +157,9 @@ def _include(option: str, directory: str) -> str:
 def field(flags: Iterable[object]) -> str:
     """Return the text of a field with flags or paths."""
     return " ".join(quoting.pkg_config(str(flag)) for flag in flags)
+
+
+def linker_dirs(text: str) -> tuple[Path, ...]:
+    """Return the directories of `-rpath-link` in the text of a .pc file that torchlink wrote."""
+    quoted = re.findall(r"(?<= )-Wl,-rpath-link,((?:\\.|[^\s\\])+)", text)
+    return tuple(Path(re.sub(r"\\(.)", r"\1", each)) for each in quoted)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from torchlink.bounds import load_json
 from torchlink.errors import RunFailedError, ToolMissingError
 from torchlink.libtorch.disk import absolute, exists, is_dir, is_file, names_in, read_bytes, read_text
 from torchlink.libtorch.environment import Environment, environment_at, python_version
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TIMEOUT = 30.0  # seconds; an interpreter on a cold network disk is slow
-WHICH = "import sys; print(sys.executable)"
+WHICH = "import json, sys; print(json.dumps({'executable': sys.executable}))"
 # Started with -I, so that no module of the working directory is imported. What -I hides besides that is put back: the
 # absolute entries of PYTHONPATH, including a wrapper's, and the user's site-packages where Python would use them.
 SYS_PATH = """
-import importlib.util, os, site, sys
+import importlib.util, json, os, site, sys
 venv = sys.prefix != sys.base_prefix and sys.base_prefix not in site.PREFIXES
 own = site.getusersitepackages()
 if os.path.isabs(own) and not (os.environ.get("PYTHONNOUSERSITE") or venv or sys.flags.no_site):
@@ -33,10 +34,8 @@ if os.path.isabs(own) and not (os.environ.get("PYTHONNOUSERSITE") or venv or sys
 named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 sys.path[:0] = [entry for entry in named if os.path.isabs(entry)]
 spec = importlib.util.find_spec("torch")
-for place in (spec.submodule_search_locations or ()) if spec else ():
-    print("torch", place)
-for entry in sys.path:
-    print("path", entry)
+torchs = [os.path.dirname(place) for place in (spec.submodule_search_locations or ())] if spec else []
+print(json.dumps({"sites": torchs + sys.path}))
 """
 
 
@@ -127,21 +126,47 @@ def pyenv_versions(root: Path) -> Iterator[str]:
             yield words[0]
 
 
+def asked(python: str, question: str, *, site: bool = False) -> dict[str, Any]:
+    """Start an interpreter, isolated from the working directory and the environment, and return what it prints.
+
+    Args:
+        python: a path, or a name on PATH.
+        question: a program whose last line of output is a JSON object.
+        site: whether to import its `site`, as it does by default.
+
+    Raises:
+        ToolMissingError: it does not start, or is no Python 3.
+    """
+    from torchlink.process import run
+
+    options = ["-I"] if site else ["-I", "-S"]
+    try:
+        done = run([python, *options, "-c", question], timeout=TIMEOUT)
+    except (ToolMissingError, RunFailedError) as error:
+        raise ToolMissingError(
+            f"{python} does not start: {error.message}", hint="Name another interpreter."
+        ) from error
+    try:
+        answer = load_json(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    except (IndexError, ValueError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise ToolMissingError(f"{python} is no Python 3.", hint="Name another interpreter.")
+    return answer
+
+
 def from_process(python: str) -> Environment:
     """Start an interpreter whose files do not suffice, and return its environment.
 
     A shim (pyenv's, asdf's) only chooses an interpreter, so it is enough to ask which one it starts. Any other script
     may set variables too, so its whole sys.path is read.
     """
-    from torchlink.process import run
-
     if Path(python).parent.name == "shims":
         try:
-            done = run([python, "-I", "-S", "-c", WHICH], timeout=TIMEOUT)
-        except (ToolMissingError, RunFailedError):
+            real = asked(python, WHICH)["executable"]
+        except ToolMissingError:
             return empty_environment(python)
-        real = done.stdout.strip()
-        found = from_files(Path(real)) if done.returncode == 0 and real and real != python else None
+        found = from_files(Path(real)) if real and real != python else None
         if found is not None:
             return found
     return from_sys_path(python) or empty_environment(python)
@@ -154,18 +179,11 @@ def empty_environment(python: str) -> Environment:
 
 def from_sys_path(python: str) -> Environment | None:
     """Return the environment as the interpreter itself sees it, .pth files included; torch is not imported."""
-    from torchlink.process import run
-
     try:
-        done = run([python, "-I", "-c", SYS_PATH], timeout=TIMEOUT)
-    except (ToolMissingError, RunFailedError):
+        entries = asked(python, SYS_PATH, site=True)["sites"]
+    except ToolMissingError:
         return None
-    if done.returncode != 0:
-        return None
-    pairs = [line.split(" ", 1) for line in done.stdout.splitlines() if " " in line]
-    torchs = [Path(path).parent for kind, path in pairs if kind == "torch"]
-    entries = [Path(path) for kind, path in pairs if kind == "path"]
-    sites = [path for path in (*torchs, *entries) if is_dir(path)]
+    sites = [path for path in map(Path, filter(None, entries)) if is_dir(path)]
     return Environment(Path(python).parent.parent, Path(python), tuple(unique(sites)))
 
 

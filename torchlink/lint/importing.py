@@ -16,9 +16,9 @@ from torchlink.binary.bindings import Scope
 from torchlink.binary.loader import resolve
 from torchlink.errors import ResourcesError, TorchlinkError
 from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
+from torchlink.libtorch.symbols import TORCH_TYPE, is_of_torch
 from torchlink.lint.context import LintContext, file_name, holds_torch, names_in
 from torchlink.lint.missing import is_foreign
-from torchlink.lint.torch_symbols import TORCH_TYPE, is_of_torch
 from torchlink.status import is_dir, is_file
 
 if TYPE_CHECKING:

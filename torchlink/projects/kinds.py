@@ -20,6 +20,9 @@ A kind.toml:
     system = ["nlohmann-json3-dev"]  # Debian packages that the build needs besides a C++ compiler and CMake
     pip = ["ziglang"]            # the same of PyPI
 
+    [shared]                     # files in common with another one: name here = "DIRECTORY/FILE" of examples/
+    "src/handler.h" = "server/src/handlers/handler.h"
+
 `{name}` in commands and lint is the project's name.
 """
 
@@ -32,6 +35,7 @@ from torchlink.paths import data_dir
 from torchlink.settings import nearest, toml_document
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 DESCRIPTION = "kind.toml"
@@ -60,6 +64,7 @@ class Kind(NamedTuple):
     pip: tuple[str, ...]
     model: str
     directory: Path  # of its files
+    shared: Mapping[str, Path]  # files elsewhere, by what they would be called in that directory
 
     @property
     def usual_name(self) -> str | None:
@@ -110,4 +115,5 @@ def _read(file: Path) -> Kind:
         pip=tuple(table.get("pip", ())),
         model=table.get("model", "model.pt"),
         directory=file.parent,
+        shared={name: file.parent.parent / other for name, other in table.get("shared", {}).items()},
     )

@@ -1,7 +1,8 @@
 """The files of a new project: its kind's own, rendered, and those of its build tool; nothing is written here.
 
 In a kind's directory (see `kinds.py`), `X.j2` is rendered to `X` and any other file is copied. `NAME` in a path stands
-for the project's name, and `variants/V/` is laid over the project for the variant V.
+for the project's name, and `variants/V/` is laid over the project for the variant V. A file that kind.toml names under
+`[shared]` is handled as if it were in that directory.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def new_project(
         "version": ".".join(map(str, version)) if version else None,
     }
     own: dict[str, str | bytes] = {}
-    for path, file in _files(kind.directory):
+    for path, file in _files(kind):
         inner = path.split("/")
         if inner[0] == VARIANTS and inner[1] != chosen:
             continue
@@ -160,9 +161,10 @@ def _of_build_tool(
     return {}
 
 
-def _files(directory: Path) -> Iterator[tuple[str, Path]]:
+def _files(kind: Kind) -> Iterator[tuple[str, Path]]:
     """Yield a kind's files with their paths relative to its directory, in order; variants after the others."""
-    for file in sorted(directory.rglob("*"), key=lambda file: (VARIANTS in file.parts, file)):
-        path = file.relative_to(directory).as_posix()
-        if file.is_file() and path != DESCRIPTION and not LEFTOVERS.search(path):
-            yield path, file
+    own = {file.relative_to(kind.directory).as_posix(): file for file in kind.directory.rglob("*")}
+    both = {**own, **kind.shared}
+    for path in sorted(both, key=lambda path: (path.split("/")[0] == VARIANTS, path.split("/"))):
+        if both[path].is_file() and path != DESCRIPTION and not LEFTOVERS.search(path):
+            yield path, both[path]

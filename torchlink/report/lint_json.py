@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from torchlink.lint.finding import Severity
+from torchlink.paths import page_address
 from torchlink.report.plain import encodable
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def finding_to_json(finding: Finding) -> dict[str, object]:
         "fix": finding.fix,
         "evidence": list(finding.evidence),
         "demangled": list(finding.demangled),
+        "page": page_address(f"rules/{finding.rule}"),
     }
 
 

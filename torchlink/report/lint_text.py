@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from torchlink.lint.finding import Severity
+from torchlink.paths import page_reference
 from torchlink.report.plain import BOLD, DIM, GREEN, SEVERITY, lines, paint, plural, totals, visible
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ def render(report: LintReport, *, color: bool = False, verbose: bool = False, wi
     """
     width = max(width, 40)
     parts: list[str] = []
+    pages: set[str] = set()  # rules whose page is named
     for file in report.files:
-        parts.extend(_file(file, color=color, verbose=verbose, width=width))
+        parts.extend(_file(file, pages, color=color, verbose=verbose, width=width))
         parts.append("")
     parts.extend(line for stale in report.stale for line in _wrapped(f"stale: {visible(stale)}", "", width))
     worst = max((f.severity for file in report.files for f in file.findings), default=None)
@@ -39,7 +41,7 @@ def render(report: LintReport, *, color: bool = False, verbose: bool = False, wi
     return "\n".join(parts) + "\n"
 
 
-def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterator[str]:
+def _file(file: FileReport, pages: set[str], *, color: bool, verbose: bool, width: int) -> Iterator[str]:
     closure = f", closure of {plural(len(file.closure), 'object')}" if file.closure else ""
     clean = "" if file.findings or file.unreadable else ": clean"
     yield paint(visible(file.path), BOLD, color=color) + f" ({visible(file.kind)}{closure}){clean}"
@@ -47,6 +49,9 @@ def _file(file: FileReport, *, color: bool, verbose: bool, width: int) -> Iterat
     for finding in file.findings:
         yield ""
         yield from _finding(finding, rules, color=color, verbose=verbose, width=width)
+        if finding.rule not in pages:
+            pages.add(finding.rule)
+            yield paint(f"{INDENT}page: {page_reference(f'rules/{visible(finding.rule)}')}", DIM, color=color)
     if file.findings and (file.not_checked or file.assumed or file.allowed):
         yield ""
     for sentence in file.assumed:

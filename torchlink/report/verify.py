@@ -98,6 +98,7 @@ def model_to_json(model: ModelResult) -> dict[str, object]:
         "stage": model.stage,
         "signal": model.signal,
         **({"skipped": model.skipped} if model.skipped else {}),
+        **({"failed_first": model.failed_first} if model.failed_first else {}),
         "error": model.error.to_json() if model.error else None,
         "inputs": [{"name": taken.name, "input": taken.text, "why": taken.why} for taken in model.inputs],
         "input_tries": model.input_tries,
@@ -292,7 +293,11 @@ def model_line(model: ModelResult, width: int, *, color: bool = False, verbose: 
     cells.append(f"{'' if model.peak_rss_mb is None else f'{model.peak_rss_mb:.0f} MiB':>9}")
     said = visible(model.skipped) if model.skipped else _brief_outputs(model)
     line = f"{paint(f'{verdict:<7}', paints, color=color)} {visible(model.path):<{width}} {' '.join(cells)}  {said}"
-    return "\n".join([line.rstrip(), *_error(model, color=color, verbose=verbose)]) + "\n"
+    lines = [line.rstrip(), *_error(model, color=color, verbose=verbose)]
+    if model.failed_first:
+        first = f"It failed first, in a process that had run other models: {model.failed_first}"
+        lines.append(_row("note", visible(first)))
+    return "\n".join(lines) + "\n"
 
 
 def _brief_outputs(model: ModelResult) -> str:

@@ -303,6 +303,7 @@ def result_of(entry: Mapping[str, Any]) -> ModelResult:
         stage=_text_or_none(entry.get("stage")),
         signal=_text_or_none(entry.get("signal")),
         skipped=str(entry.get("skipped") or ""),
+        failed_first=str(entry.get("failed_first") or ""),
         recorded=entry,
     )
 

@@ -6,23 +6,26 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from torchlink.errors import RunFailedError, ToolMissingError
+from torchlink.errors import ToolMissingError
 from torchlink.libtorch.disk import is_file
+from torchlink.libtorch.interpreter import asked
 from torchlink.paths import data_dir
-from torchlink.process import run
 
-TIMEOUT = 30.0  # seconds; an interpreter on a cold network disk is slow
-# Part of the project that `torchlink new embedded-python` writes: prints the interpreter, its shared libpython and how
-# to get one.
+# Part of the project that `torchlink new embedded-python` writes: finds the shared libpython (`library`), or else how
+# to get one (`advice`).
 FIND_LIBRARY = "embedded-python/src/find_libpython.py"
 ASK = """
-print(sysconfig.get_path("include"))
-print(version)
+import json
 archive = os.path.join(sysconfig.get_config_var("LIBPL") or "", sysconfig.get_config_var("LIBRARY") or "")
-print(archive if archive.endswith(".a") and os.path.isfile(archive) else "")
-print(" ".join(sysconfig.get_config_var(name) or "" for name in ("MODLIBS", "LIBS", "SYSLIBS")))
+print(json.dumps({
+    "library": library,
+    "advice": advice,
+    "include": sysconfig.get_path("include"),
+    "version": version,
+    "archive": archive if archive.endswith(".a") and os.path.isfile(archive) else "",
+    "needed": " ".join(sysconfig.get_config_var(name) or "" for name in ("MODLIBS", "LIBS", "SYSLIBS")),
+}))
 """
-LINES = 7
 
 
 class Embedding(NamedTuple):
@@ -42,28 +45,21 @@ def embedding(python: Path | str) -> Embedding:
         ToolMissingError: it does not start, or has no headers or no libpython.
     """
     source = (data_dir("examples") / FIND_LIBRARY).read_text(encoding="utf-8")
-    try:
-        done = run([str(python), "-I", "-S", "-c", source + ASK], timeout=TIMEOUT)
-    except (ToolMissingError, RunFailedError) as error:
+    about = asked(str(python), source + ASK)
+    include = Path(about["include"])
+    if not is_file(include / "Python.h"):
         raise ToolMissingError(
-            f"{python} does not start: {error.message}", hint="Name an interpreter."
-        ) from error
-    lines = done.stdout.splitlines()
-    if done.returncode != 0 or len(lines) != LINES:
-        raise ToolMissingError(f"{python}: not a Python 3 interpreter.", hint="Name an interpreter.")
-    _, library, advice, include, version, archive, needed = lines
-    if not is_file(Path(include) / "Python.h"):
-        raise ToolMissingError(
-            f"{python} has no headers: {Path(include) / 'Python.h'} is missing.",
+            f"{python} has no headers: {include / 'Python.h'} is missing.",
             hint="Install them (Debian and Ubuntu: python3-dev), or name another interpreter.",
         )
-    if not (library or archive):
+    library, advice = about["library"], about["advice"]
+    if not (library or about["archive"]):
         raise ToolMissingError(f"{python} has no libpython.", hint=f"{advice[:1].upper()}{advice[1:]}.")
-    system = dict.fromkeys(flag[2:] for flag in shlex.split(needed) if flag.startswith("-l"))
+    system = dict.fromkeys(flag[2:] for flag in shlex.split(about["needed"]) if flag.startswith("-l"))
     return Embedding(
-        version=version,
-        include_dir=Path(include),
-        library=Path(library or archive),
+        version=about["version"],
+        include_dir=include,
+        library=Path(library or about["archive"]),
         static=not library,
         system_libraries=() if library else tuple(system),
     )

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from torchlink.errors import RunFailedError, ToolMissingError
+from torchlink.errors import ToolMissingError
 from torchlink.libtorch.disk import is_file
-from torchlink.process import run
+from torchlink.libtorch.interpreter import asked
 
-TIMEOUT = 30.0  # seconds; an interpreter on a cold network disk is slow
 # An interpreter knows its own paths: distributions, frameworks and free-threaded builds each have their own.
 ASK = """
-import sysconfig
-for name in ("include", "platinclude"):
-    print(sysconfig.get_path(name))
-print(sysconfig.get_config_var("EXT_SUFFIX"))
+import json, sysconfig
+print(json.dumps({
+    "include": [sysconfig.get_path(name) for name in ("include", "platinclude")],
+    "suffix": sysconfig.get_config_var("EXT_SUFFIX"),
+}))
 """
 
 
@@ -32,19 +32,11 @@ def python_headers(python: Path | str) -> PythonHeaders:
     Raises:
         ToolMissingError: it has no headers, or does not start.
     """
-    try:
-        done = run([str(python), "-I", "-S", "-c", ASK], timeout=TIMEOUT)
-    except (ToolMissingError, RunFailedError) as error:
-        raise ToolMissingError(
-            f"{python} does not start: {error.message}", hint="Name an interpreter with --python."
-        ) from error
-    lines = done.stdout.splitlines()
-    if done.returncode != 0 or len(lines) != 3:
-        raise ToolMissingError(f"{python} is no Python 3.", hint="Name an interpreter with --python.")
-    directories = tuple(dict.fromkeys(Path(line) for line in lines[:2]))
+    about = asked(str(python), ASK)
+    directories = tuple(dict.fromkeys(map(Path, about["include"])))
     if not any(is_file(directory / "Python.h") for directory in directories):
         raise ToolMissingError(
             f"{python} has no headers: {directories[0] / 'Python.h'} is missing.",
             hint="Install them (Debian and Ubuntu: python3-dev), or name another interpreter with --python.",
         )
-    return PythonHeaders(directories, lines[2])
+    return PythonHeaders(directories, about["suffix"])

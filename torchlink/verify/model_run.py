@@ -41,7 +41,8 @@ CRASHES = frozenset(
 )
 FORWARD = "forward"
 LONG = 2000.0  # milliseconds; a forward that takes longer is not called again
-SPARE = 4  # times the last call that must be left of --timeout for another one
+SPARE = 4  # times the last call that must be left of --timeout for another one; the loader has it, too
+MOST_LEFT = 1e12  # milliseconds, where there is no limit
 MOST_CALLS_AGAIN = 3  # torch.jit profiles in the first call and optimises in the second
 MOST_CRASHES = 3  # each costs a start and a load
 # How often forward is run with inputs that are worked out: seconds count from the third try on.
@@ -71,7 +72,7 @@ def proved(run: ModelRun, path: Path) -> ModelResult:
         run.look_at_device()
         run.bench(path)
         run.stage = "end"
-        session.finish(thoroughly=bool(request.libraries))
+        session.finish(thoroughly=bool(request.libraries), keep=run.process_stays_unchanged)
     except ResourcesError:
         raise
     except TorchlinkError as error:
@@ -110,6 +111,11 @@ class ModelRun:
         self.arguments = ""  # of the last call of forward, as the loader reads them
         self.loading: list[str] = []  # the commands that loaded the model, for another loader to repeat
         self.recording: Recording | None = None  # to compare with
+
+    @property
+    def process_stays_unchanged(self) -> bool:
+        """Whether the model's process may be one that other models can be run in."""
+        return self.result.device == "cpu" and self.request.may_share
 
     def ask(self, command: str, stage: str) -> dict[str, Any]:
         """Send a command; an `error` event is raised as an error."""
@@ -231,9 +237,8 @@ class ModelRun:
 
     def try_inputs(self, guess: Guess, path: Path, failed: list[Failed]) -> TorchlinkError | None:
         """Run forward with a guess; if it does not fit, return the error, which is also added to `failed`."""
-        self.result = replace(self.result, input_tries=len(failed) + 1)
         try:
-            self._forward(guess.inputs, guess.why)
+            self._forward(guess.inputs, guess.why, tries=len(failed) + 1)
         except ForwardFailedError as error:
             printed = self.session.cut()
             failed.append(Failed(error, guess.inputs, replace(self.result, printed=printed)))
@@ -347,24 +352,27 @@ class ModelRun:
 
     def call_again(self) -> None:
         """Call forward as a program would, more than once: the first call takes longer than later ones."""
-        while len(self.result.again_ms) < MOST_CALLS_AGAIN:
-            spent = (self.result.forward_ms or 0.0) + sum(self.result.again_ms)
-            if spent >= LONG or not self._again():
-                return
+        spent = (self.result.forward_ms or 0.0) + sum(self.result.again_ms)
+        if spent < LONG:
+            self._again(MOST_CALLS_AGAIN - len(self.result.again_ms), LONG - spent)
 
-    def _again(self) -> bool:
-        """Call forward once more with the same inputs; False if too little time is left."""
+    def _again(self, count: int = 1, most: float = LONG) -> bool:
+        """Call forward with the same inputs so often, or for so many milliseconds; False if too little time is left."""
         took = (self.result.forward_ms or 0.0, *self.result.again_ms)[-1]
-        if (
-            took > self.session.left * 1000 / SPARE
-        ):  # a model that finished in time must not fail because of this
+        left = min(self.session.left * 1000, MOST_LEFT)
+        if took > left / SPARE:  # a model that finished in time must not fail because of this
             return False
-        took = float(self.ask(f"again {self.arguments}", "again")["forward_ms"])
-        self.result = replace(self.result, again_ms=(*self.result.again_ms, took))
+        event = self.ask(f"again {count} {most!r} {left!r} {self.arguments}", "again")
+        again = tuple(float(each) for each in event["forward_ms"])
+        self.result = replace(self.result, again_ms=(*self.result.again_ms, *again))
         return True
 
     def _forward(
-        self, inputs: Sequence[InputSpec], why: str, keywords: Sequence[tuple[str, InputSpec]] = ()
+        self,
+        inputs: Sequence[InputSpec],
+        why: str,
+        keywords: Sequence[tuple[str, InputSpec]] = (),
+        tries: int | None = None,
     ) -> None:
         extra = [f"argument {number + 1}" for number in range(len(self.names), len(inputs))]
         named = [*zip([*self.names, *extra], inputs, strict=False), *keywords]
@@ -374,7 +382,7 @@ class ModelRun:
             words += [str(len(keywords)), *(f"{encoded(name)} {spec.to_wire()}" for name, spec in keywords)]
         self.arguments = " ".join(words)
         taken = tuple(TakenInput(name, spec.to_text(), why) for name, spec in named)
-        self.result = replace(self.result, inputs=taken)
+        self.result = replace(self.result, inputs=taken, input_tries=tries)
         event = self.ask(f"forward {self.arguments}", "forward")
         peak = float(event["peak_rss_mb"])
         self.result = replace(

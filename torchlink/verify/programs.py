@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     from torchlink.toolchain.types import Compiler
     from torchlink.verify.options import VerifyOptions
     from torchlink.verify.result import ModelResult, Request
+    from torchlink.verify.scheduling import LoaderCommand, Loaders
     from torchlink.verify.session import Session
 
 TORCHSCRIPT, AOTI = "torchscript", "aoti"  # of compilation.recipe.PROGRAMS
 COMPILED = ("aoti-package", "aoti-library")  # kinds of files that AOTInductor has compiled
 # A header of every libtorch that can run packages, from 2.6 on.
 PACKAGES = "torch/csrc/inductor/aoti_package/model_package_loader.h"
+SMALL = 1 << 20  # bytes of a model's file
 NAMES = {TORCHSCRIPT: "the reference loader", AOTI: "the reference loader for AOTInductor packages"}
 
 
@@ -45,17 +48,48 @@ def plan_for(program: str, libtorch: Libtorch, options: VerifyOptions, compiler:
 
 
 def run_one(
-    session: Session, found: ModelResult, request: Request, libtorch: Libtorch, plan: LinkPlan
+    loaders: Loaders,
+    command: LoaderCommand,
+    found: ModelResult,
+    request: Request,
+    libtorch: Libtorch,
+    plan: LinkPlan,
 ) -> ModelResult:
     """Verify a model in a loader of its program; any error is in the result.
 
+    A small model may be run in a process that has run others. Where it fails there, or takes so much memory that theirs
+    may be in the figure, it is run again in a process of its own, and only that counts.
+
     Args:
-        session: of that loader.
+        loaders: those of this worker.
+        command: the command of that program.
         found: the model's path and kind.
         request: what to do with it.
         libtorch: what the loader was built against.
         plan: how it was linked.
     """
+    session = loaders.session(command, shared=request.may_share and _is_small(found))
+    result = _run(session, found, request, libtorch, plan)
+    if session.reused and (result.error is not None or session.is_too_much(result.peak_rss_mb)):
+        first = result
+        result = _run(loaders.session(command), found, request, libtorch, plan)
+        result = replace(result, seconds=round((first.seconds or 0) + (result.seconds or 0), 3))
+        if first.error is not None and result.error is None:
+            result = replace(result, failed_first=first.error.message)
+    loaders.done(command)
+    return result
+
+
+def _is_small(found: ModelResult) -> bool:
+    try:
+        return found.kind not in COMPILED and Path(found.path).stat().st_size <= SMALL
+    except OSError:  # whoever loads it says so
+        return False
+
+
+def _run(
+    session: Session, found: ModelResult, request: Request, libtorch: Libtorch, plan: LinkPlan
+) -> ModelResult:
     if found.kind not in COMPILED:
         from torchlink.verify.model_run import run_model
 

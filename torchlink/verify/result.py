@@ -47,6 +47,15 @@ class Request:
     bench: BenchRequest | None = None  # how its calls are timed; None: they are not
     environment: Mapping[str, str] | None = None  # of its process
 
+    @property
+    def may_share(self) -> bool:
+        """Whether a model may be run in a process that runs others.
+
+        Only TorchScript's own operators run there, without a limit that the process keeps; and nothing is written, so
+        that the model can be run again in a process of its own.
+        """
+        return not any((self.libraries, self.memory_limit, self.bench, self.save_outputs, self.record))
+
 
 @dataclass(frozen=True, slots=True)
 class TakenInput:
@@ -102,6 +111,8 @@ class ModelResult:
     stage: str | None = None
     signal: str | None = None  # that killed its process: "SIGSEGV"; SIGKILL for a timeout
     skipped: str = ""  # why it was skipped, if the settings say so
+    # How it failed in a process that had run other models, if it was then ok in its own.
+    failed_first: str = ""
     # The entry of an earlier run's report that this was read from; JSON renderers output it unchanged.
     recorded: Mapping[str, Any] | None = None
 

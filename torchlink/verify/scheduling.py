@@ -130,8 +130,12 @@ class Loaders:
         self._open: set[Session] = set()
         self._stopped = False
 
-    def session(self, command: LoaderCommand) -> Session:
+    def session(self, command: LoaderCommand, *, shared: bool = False) -> Session:
         """Return a loader in which nothing has been loaded.
+
+        Args:
+            command: which.
+            shared: its process may have run models before that have not changed it.
 
         Raises:
             RunFailedError: it cannot be started.
@@ -142,7 +146,7 @@ class Loaders:
                 break
             try:
                 if kept.alive:
-                    kept.next_model()
+                    kept.next_model(shared=shared)
                     return kept
             except LoaderDiedError:
                 pass
@@ -174,12 +178,13 @@ class Loaders:
             passed = (*self._few_threads(command), *command.environment)
             session = Session(command.program, passed, command.emulator)
         self._keep(command, session)
-        self._meanwhile()
+        if not several or twin is not None:
+            self._meanwhile()
         if several and command.warm is not None:
             try:
                 if twin is None:
                     threads = self._threads if self._few_threads(command) else None
-                    session.warm(command.warm, threads or 0)
+                    session.warm(command.warm, threads or 0, self._meanwhile)
                     self._twins.fill(session)
                     self._twins.end()
                 if session.fork_each():
@@ -252,6 +257,7 @@ def in_turn(
     work: Callable[[int, Loaders], ModelResult],
     begun: Callable[[int], None],
     others: Sequence[Stoppable] = (),
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[int, ModelResult], None, None]:
     """The numbers and results of models in the order in which they finish.
 
@@ -264,6 +270,7 @@ def in_turn(
         work: runs one model, by its number.
         begun: called when a model is about to be run.
         others: further objects that workers may be waiting for.
+        meanwhile: called while the loaders of several workers start.
     """
     if jobs == 1:
         try:
@@ -276,12 +283,15 @@ def in_turn(
     crew = _Crew(count, loaders, work, others)
     try:
         crew.start()
-        left = count
+        left, started = count, False
         while left:
             outcome = crew.next()
             signals.check()
             if isinstance(outcome, int):
                 begun(outcome)
+                if not started:
+                    started = True
+                    meanwhile()
             elif outcome is not None:
                 left -= 1
                 if outcome.error is not None:

@@ -1,11 +1,4 @@
-"""Communication with a running loader: one command, one JSON event. The protocol is in templates/loader/README.md.
-
-Also starts the loader of the last run before anything else is known.
-
-A loader needs a quarter of a second to map libtorch and then waits for a command. In that time torchlink
-finds libtorch and determines which loader is right; nearly always it is that of the last run. A wrong one is
-ended unused.
-"""
+"""Communication with a running loader: one command, one JSON event. The protocol is in templates/loader/README.md."""
 
 from __future__ import annotations
 
@@ -19,24 +12,24 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from torchlink.compilation.cache import recent, remember_recent
-from torchlink.errors import RunFailedError, ToolMissingError, UsageError
-from torchlink.process import SharedWatcher, kill_tree, limit_memory, minimal_environment, spawn, wait
+from torchlink.environment import minimal_environment
+from torchlink.errors import RunFailedError, ToolMissingError
+from torchlink.process import SharedWatcher, kill_tree, limit_memory, spawn, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
     from torchlink.process import Child
-    from torchlink.verify.options import VerifyOptions
 
 
 TEARDOWN = 30.0  # seconds
 GRACE = 2.0  # seconds for a process to end when told to, and for its last output
 SLICE = 250  # milliseconds
+MOST_MODELS = 16  # for one forked process: more save nothing more
 LONGEST_EVENT = 32 << 20  # characters
 PRINTED = 64 * 1024  # characters of the loader's stderr that are kept: the last ones
 
@@ -110,6 +103,7 @@ class Session:
         self._environment = {**minimal_environment(passed), **(environment or {})}
         self.timed_out = False
         self._printed = ""
+        self._has_printed = False  # in the current model's process, also what `cut` has removed
         self._mark = ""
         self._marked = threading.Event()
         self._timer: threading.Timer | None = None
@@ -117,7 +111,9 @@ class Session:
         self._memory: int | None = None
         self._forks = False  # whether each model has a process forked from this one
         self._forked = False  # whether such a process answers now
-        self._fresh = False  # whether that process is unused
+        self._fresh = False  # whether that process can take a model
+        self._models = 0  # how many it has been given
+        self._most = math.inf  # MiB of memory up to which one counts as small
         self._overdue = False  # it was killed because it did not exit
         self._process: Child
         self._watcher: SharedWatcher | None
@@ -169,12 +165,14 @@ class Session:
         self.warm(warm, threads)
         return self.fork_each()
 
-    def warm(self, warm: Path, threads: int = 0) -> None:
+    def warm(self, warm: Path, threads: int = 0, meanwhile: Callable[[], None] = lambda: None) -> None:
         """The first part of `serve_many`, after which the process may get twins."""
         from torchlink.verify.specs import encoded
 
-        # An old libtorch that cannot load it starts without it.
-        self.ask(f"warm {threads} {encoded(str(warm))}")
+        command = f"warm {threads} {encoded(str(warm))}"
+        self._tell(command)
+        meanwhile()
+        self._answer(command, self._read())  # an old libtorch that cannot load it starts without it
 
     def fork_each(self) -> bool:
         """The second part."""
@@ -182,24 +180,40 @@ class Session:
         self._forks = self._fresh = self._fork()
         return self._forks
 
-    def next_model(self) -> None:
+    def next_model(self, *, shared: bool = False) -> None:
         """Begin the next model after `serve_many`: nothing is loaded or printed, without a time limit.
+
+        Args:
+            shared: it may have a process that `finish` has kept, instead of a new one.
 
         Raises:
             LoaderDiedError: as `ask`.
         """
         self.unlimited()
-        if self._forked and not self._fresh:
+        if self._forked and not (self._fresh and (shared or not self._models)):
             self.finish(thoroughly=False)
         if not self._forked and not self._fork():
             raise self._died()
         self._fresh = False
+        self._models += 1
         self._printed = ""
+        self._has_printed = False
+
+    @property
+    def reused(self) -> bool:
+        """Whether the process of the current model has run another before."""
+        return self._models > 1
+
+    def is_too_much(self, peak: float | None) -> bool:
+        """Whether so many MiB are more than a model may take of a process that runs several."""
+        return peak is not None and peak > self._most
 
     def _fork(self) -> bool:
         event = self._told("fork")
         self._forked = event.get("event") == "forked"
         if self._forked:
+            self._models = 0
+            self._most = float(event.get("most_mb", math.inf))
             self._limit_memory(int(event["process"]))
         return self._forked
 
@@ -235,9 +249,7 @@ class Session:
         Raises:
             LoaderDiedError: as `ask`.
         """
-        self._marked.clear()
-        self._mark = os.urandom(16).hex()
-        self.ask(f"mark {self._mark}")
+        self.ask(f"mark {self._new_mark()}")
         self._marked.wait(TEARDOWN)
         text, self._printed = self._printed, ""
         return text
@@ -276,6 +288,7 @@ class Session:
             self._printed = ""
             with contextlib.suppress(LoaderDiedError):
                 if self._fork():
+                    self._models = 1
                     return
         self._stop()
         self._printed = ""
@@ -288,7 +301,9 @@ class Session:
         Raises:
             LoaderDiedError: the process ended, or its answer is not an event.
         """
-        event = self._told(command)
+        return self._answer(command, self._told(command))
+
+    def _answer(self, command: str, event: dict[str, Any]) -> dict[str, Any]:
         if event.get("event") == "ended" and self._forked:
             raise self._ended(event)
         expected = ANSWERS.get(command.partition(" ")[0], event.get("event"))
@@ -304,14 +319,17 @@ class Session:
 
     def _told(self, command: str, seconds: float = math.inf) -> dict[str, Any]:
         """The event that answers a command, or the report that a forked process has ended."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # noqa: S101, PT018 - `spawn` makes both pipes
+        self._tell(command)
+        return self._read(seconds)
+
+    def _tell(self, command: str) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - `spawn` makes the pipes
         try:
             stdin.write(command + "\n")
             stdin.flush()
         except (OSError, ValueError):
             raise self._died() from None
-        return self._read(seconds)
 
     def _read(self, seconds: float = math.inf) -> dict[str, Any]:
         stdout = self._process.stdout
@@ -338,31 +356,50 @@ class Session:
 
     def _settle(self) -> None:
         """Discard a late answer to an abandoned command, and all output so far."""
-        self._marked.clear()
-        self._mark = os.urandom(16).hex()
-        event = self._told(f"mark {self._mark}")
+        event = self._told(f"mark {self._new_mark()}")
         while event.get("event") != "marked":
             event = self._read()
         self._marked.wait(TEARDOWN)
 
-    def finish(self, *, thoroughly: bool = True) -> None:
+    def finish(self, *, thoroughly: bool = True, keep: bool = False) -> None:
         """Let the process exit by itself, as a user's program would.
 
         Args:
             thoroughly: tear down libtorch and everything that a model loaded even if another process does so.
+            keep: instead, keep a forked process for the next model if this one has changed nothing in it.
 
         Raises:
             LoaderDiedError: it did not exit cleanly: its libraries cannot be torn down.
         """
         if self._forked:
-            self._end_forked("end" if thoroughly else "leave")
+            if keep and self._models < MOST_MODELS and self._reset():
+                self._fresh = True
+            else:
+                self._end_forked("end" if thoroughly else "leave")
             return
         if self._process.stdin is not None:
             self._process.stdin.close()
         if wait(self._process, TEARDOWN) not in (0, None):  # None: one of the model's threads does not end
             raise self._died()
 
+    def _reset(self) -> bool:
+        """Have the process let go of its model; whether it is then as new: nothing was printed, either."""
+        mark = self._new_mark()
+        event = self._told(f"reset {mark}")
+        if event.get("event") == "ended":  # as with `leave`, what happens after the last call does not count
+            self._ended(event)
+            return False
+        self._marked.wait(TEARDOWN)
+        return event.get("reusable") is True and not self._has_printed
+
+    def _new_mark(self) -> str:
+        self._marked.clear()
+        self._mark = os.urandom(16).hex()
+        return self._mark
+
     def _end_forked(self, command: str) -> None:
+        if not self._forked:  # it has ended by itself
+            return
         try:
             event = self._told(command, TEARDOWN)
         except LoaderDiedError:
@@ -434,6 +471,7 @@ class Session:
         for line in stderr:
             text, found, _ = line.partition(self._mark + "\n") if self._mark else (line, "", "")
             self._printed = (self._printed + text)[-PRINTED:]
+            self._has_printed = self._has_printed or bool(text)
             if found:
                 self._mark = ""
                 self._marked.set()
@@ -452,48 +490,3 @@ def await_output(stream: IO[str], seconds: float = math.inf) -> bool:
         if seconds < 0:
             return False
     return True
-
-
-# The variables that choose libtorch and compiler. Only a hint: the loader's key has all that it depends on.
-VARIABLES = ("TORCHLINK_LIBTORCH", "LIBTORCH", "VIRTUAL_ENV", "CONDA_PREFIX", "CXX")
-
-
-class HeadStart:
-    """A loader that was started speculatively, if any, and the question that it may answer."""
-
-    def __init__(self, asked: str, session: Session | None) -> None:
-        self.asked = asked
-        self.session = session
-
-    def remember(self, loader: Path) -> None:
-        """Remember which loader was right."""
-        if self.session is None or self.session.loader != loader:
-            remember_recent(self.asked, loader)
-
-
-@contextlib.contextmanager
-def head_start(libtorch: Path | None, python: str | None, options: VerifyOptions) -> Iterator[HeadStart]:
-    """Start the loader that was right for these options last time; it is ended in any case.
-
-    Args:
-        libtorch: the value of --libtorch.
-        python: the value of --python.
-        options: of the verification.
-    """
-    asked = question(libtorch, python, options)
-    loader = recent(asked)
-    session = None
-    if loader is not None:
-        with contextlib.suppress(RunFailedError, UsageError):  # reported when the right one is started
-            session = Session(loader.program, options.env)
-    try:
-        yield HeadStart(asked, session)
-    finally:
-        if session is not None:
-            session.close()
-
-
-def question(libtorch: Path | None, python: str | None, options: VerifyOptions) -> str:
-    """The options and variables that determine the loader, as one string."""
-    chosen = (str(libtorch or ""), python, options.via, *options.plan, options.compiler)
-    return repr((chosen, os.environ.get("PWD"), *map(os.environ.get, VARIABLES)))

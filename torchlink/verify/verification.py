@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from torchlink.environment import minimal_environment
 from torchlink.errors import (
     DeviceError,
     ResourcesError,
@@ -15,7 +16,6 @@ from torchlink.errors import (
 )
 from torchlink.model.kind import identify, refusal
 from torchlink.paths import data_dir
-from torchlink.process import minimal_environment
 from torchlink.verify.benching.figures import bench_request
 from torchlink.verify.building import build_program, command_of, emulator_of, is_before, link_plan
 from torchlink.verify.comparing.tolerances import Tolerances
@@ -259,7 +259,7 @@ class _Progress:
                 threads=threads,
                 early=None if number else early,
                 twins=twins,
-                meanwhile=self._hooks.meanwhile,
+                meanwhile=self._hooks.meanwhile if jobs == 1 else lambda: None,
             )
             for number in range(jobs)
         ]
@@ -273,6 +273,7 @@ class _Progress:
             lambda turn, own: prover.prove(waiting[turn], own),
             lambda turn: self.begun(prover.found[waiting[turn]]),
             (twins, *references),
+            self._hooks.meanwhile,
         )
         with contextlib.closing(outcomes):
             for turn, result in outcomes:
@@ -310,9 +311,7 @@ class _Prover(NamedTuple):
         """Run a model; any error is in the result."""
         found, request = self.found[number], self.requests[self.tasks[number].options]
         program = program_of(found.kind)
-        session = loaders.session(self.commands[program])
-        result = run_one(session, found, request, self.libtorch, self.plans[program])
-        loaders.done(self.commands[program])
+        result = run_one(loaders, self.commands[program], found, request, self.libtorch, self.plans[program])
         return _attributed(result, self.tasks[number])
 
 

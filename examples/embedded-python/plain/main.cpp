@@ -57,10 +57,15 @@ int main(int argc, char** argv) {
   }
   try {
     start_python(PYTHON_EXECUTABLE);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "plain-embedding: %s\n", error.what());
+    return 1;
+  }
+  try {
     run(argv[1]);
     return Py_FinalizeEx() == 0 ? 0 : 1;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "plain-embedding: %s\n", error.what());
+    std::fprintf(stderr, "plain-embedding: %s: %s\n", argv[1], error.what());
     return 1;
   }
 }

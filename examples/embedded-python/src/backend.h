@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
+#include <multipy/runtime/errors.h>
 
 #include <cstdint>
 #include <functional>
@@ -28,15 +29,29 @@ using ObjectPtr = std::shared_ptr<Object>;
 /// An open package. Interpreters open `path` again, so that a file that is replaced later changes nothing.
 class PackageFile {
  public:
-  explicit PackageFile(const std::string& path);  // throws c10::Error
-  explicit PackageFile(at::Tensor bytes);
+  explicit PackageFile(const std::string& path);  // throws c10::Error unless torch.package wrote it
+  explicit PackageFile(at::Tensor bytes);         // the same
   ~PackageFile();
   PackageFile(const PackageFile&) = delete;
   PackageFile& operator=(const PackageFile&) = delete;
 
+  /// Does something with it; what Python raises names the package.
+  template <typename Work>
+  auto reading(const Work& work) const {
+    try {
+      return work();
+    } catch (const PythonError& error) {
+      throw PythonError(error.type(), name + ": " + error.message(), name + ": " + error.what());
+    }
+  }
+
   const std::int64_t key;  // unique in this process
-  int descriptor = -1;     // of a package that is a file
-  at::Tensor bytes;        // of one that is not
+  const std::string name;  // for errors: the path as it was given
+  const int descriptor;    // of a package that is a file; else -1
+  const at::Tensor bytes;  // of one that is not
+
+ private:
+  PackageFile(std::string name, int descriptor, at::Tensor bytes);
 };
 
 struct Pickled {

@@ -9,6 +9,7 @@
 #include <multipy/runtime/path_environment.h>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,13 +35,51 @@ detail::Arguments with_values(std::vector<at::IValue> values, std::unordered_map
 
 namespace detail {
 
-PackageFile::PackageFile(const std::string& path) : key(++last_number) {
-  caffe2::serialize::PyTorchStreamReader check(path);  // throws if it is none
-  descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  TORCH_CHECK(descriptor >= 0, "cannot open ", path, ": ", std::strerror(errno));
+namespace {
+
+template <typename Source>
+void check_package(const std::string& name, const Source& source) {
+  bool found = false;
+  try {
+    found = caffe2::serialize::PyTorchStreamReader(source).hasRecord(".data/extern_modules");
+  } catch (const c10::Error& error) {
+    const std::string what = error.what_without_backtrace();
+    TORCH_CHECK(false, name, ": not a package of torch.package: ", what.substr(0, std::min(what.find('\n'), what.find(". "))));
+  }
+  TORCH_CHECK(found, name, ": not a package of torch.package: it has no .data/extern_modules");
 }
 
-PackageFile::PackageFile(at::Tensor content) : key(++last_number), bytes(std::move(content)) {}
+class Bytes : public caffe2::serialize::ReadAdapterInterface {
+ public:
+  explicit Bytes(at::Tensor bytes) : bytes_(std::move(bytes)) {}
+  size_t size() const override { return static_cast<size_t>(bytes_.numel()); }
+  size_t read(std::uint64_t position, void* into, size_t count, const char*) const override {
+    const size_t there = position < size() ? std::min(count, size() - static_cast<size_t>(position)) : 0;
+    if (there) std::memcpy(into, static_cast<const char*>(bytes_.data_ptr()) + position, there);
+    return there;
+  }
+
+ private:
+  at::Tensor bytes_;
+};
+
+}  // namespace
+
+PackageFile::PackageFile(std::string given, int opened, at::Tensor content)
+    : key(++last_number), name(std::move(given)), descriptor(opened), bytes(std::move(content)) {}
+
+// Where the constructor that did the work has ended, the destructor closes what the check refuses.
+PackageFile::PackageFile(const std::string& path)
+    : PackageFile(path, open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK), {}) {
+  TORCH_CHECK(descriptor >= 0, path, ": ", std::strerror(errno));
+  struct stat about;
+  TORCH_CHECK(fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode), path, ": not a regular file");
+  check_package(path, "/proc/self/fd/" + std::to_string(descriptor));
+}
+
+PackageFile::PackageFile(at::Tensor content) : PackageFile("a package in memory", -1, std::move(content)) {
+  check_package(name, std::shared_ptr<caffe2::serialize::ReadAdapterInterface>(std::make_shared<Bytes>(bytes)));
+}
 
 PackageFile::~PackageFile() {
   if (descriptor >= 0) close(descriptor);
@@ -164,7 +203,7 @@ InterpreterSession Package::acquireSession() {
 
 ReplicatedObj Package::loadPickle(const std::string& module, const std::string& file) {
   InterpreterSession session = acquireSession();
-  const Obj loaded = session.self.attr("load_pickle")({module, file});
+  const Obj loaded = file_->reading([&] { return session.self.attr("load_pickle")({module, file}); });
   try {
     return createMovable(loaded, &session);
   } catch (const PythonError&) {
@@ -178,11 +217,13 @@ ReplicatedObj Package::loadPickle(const std::string& module, const std::string& 
 }
 
 std::string Package::loadText(const std::string& package, const std::string& key) {
-  return acquireSession().self.attr("load_text")({package, key}).toIValue().toStringRef();
+  InterpreterSession session = acquireSession();
+  return file_->reading([&] { return session.self.attr("load_text")({package, key}).toIValue().toStringRef(); });
 }
 
 std::string Package::loadBinary(const std::string& package, const std::string& key) {
-  return acquireSession().self.attr("load_binary")({package, key}).toIValue().toStringRef();
+  InterpreterSession session = acquireSession();
+  return file_->reading([&] { return session.self.attr("load_binary")({package, key}).toIValue().toStringRef(); });
 }
 
 ReplicatedObj Package::createMovable(Obj obj, InterpreterSession* session) {

@@ -284,9 +284,11 @@ class InProcess : public Backend {
   }
 
   PyObject* package_object(const PackageFile& package) {
-    if (package.bytes.defined()) return support("open_package_bytes", {number(package.key), from_tensor(package.bytes)});
-    return support(
-        "open_package", {number(package.key), text("/proc/self/fd/" + std::to_string(package.descriptor))});
+    return package.reading([&] {
+      if (package.bytes.defined()) return support("open_package_bytes", {number(package.key), from_tensor(package.bytes)});
+      return support(
+          "open_package", {number(package.key), text("/proc/self/fd/" + std::to_string(package.descriptor))});
+    });
   }
 
   /// Returns a borrowed reference, which support.py keeps.
@@ -297,27 +299,29 @@ class InProcess : public Backend {
       if (known != replicas_.end()) return known->second;
     }
     if (pickled.package) Held(py_, package_object(*pickled.package));
-    PyObject* object;
-    if (!pickled.module.empty()) {
-      object = support("load_replica", {number(pickled.number), key_of(pickled.package.get()), text(pickled.module),
-                                        text(pickled.file)});
-    } else {
-      const auto count = static_cast<Py_ssize_t>(pickled.storages.size());
-      Held storages(py_, py_.PyList_New(count));
-      Held dtypes(py_, py_.PyList_New(count));
-      for (Py_ssize_t i = 0; i < count; ++i) {
-        py_.PyList_SetItem(storages.get(), i, from_tensor(pickled.storages[static_cast<std::size_t>(i)]));
-        py_.PyList_SetItem(dtypes.get(), i, text(pickled.dtypes[static_cast<std::size_t>(i)]));
-      }
-      object = support("unpack", {number(pickled.number), key_of(pickled.package.get()),
-                                  checked(py_.PyBytes_FromStringAndSize(
-                                      pickled.data.data(), static_cast<Py_ssize_t>(pickled.data.size()))),
-                                  storages.release(), dtypes.release()});
-    }
+    PyObject* object = pickled.package ? pickled.package->reading([&] { return unpacked(pickled); }) : unpacked(pickled);
     py_.Py_DecRef(object);  // support.replicas has another reference
     const std::lock_guard<std::mutex> guard(mutex_);
     replicas_[pickled.number] = object;
     return object;
+  }
+
+  PyObject* unpacked(const Pickled& pickled) {
+    if (!pickled.module.empty()) {
+      return support("load_replica", {number(pickled.number), key_of(pickled.package.get()), text(pickled.module),
+                                      text(pickled.file)});
+    }
+    const auto count = static_cast<Py_ssize_t>(pickled.storages.size());
+    Held storages(py_, py_.PyList_New(count));
+    Held dtypes(py_, py_.PyList_New(count));
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      py_.PyList_SetItem(storages.get(), i, from_tensor(pickled.storages[static_cast<std::size_t>(i)]));
+      py_.PyList_SetItem(dtypes.get(), i, text(pickled.dtypes[static_cast<std::size_t>(i)]));
+    }
+    return support("unpack", {number(pickled.number), key_of(pickled.package.get()),
+                              checked(py_.PyBytes_FromStringAndSize(
+                                  pickled.data.data(), static_cast<Py_ssize_t>(pickled.data.size()))),
+                              storages.release(), dtypes.release()});
   }
 
   PyObject* call_object(PyObject* callable, const Arguments& arguments) {

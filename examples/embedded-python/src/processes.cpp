@@ -147,7 +147,7 @@ class InWorker : public Backend {
   }
 
   ObjectPtr open_package(const std::shared_ptr<PackageFile>& package) override {
-    return object("package", [&](Message& message) { put(message, *package); });
+    return opened(*package);
   }
 
   Pickled pickle(const Object& of, const std::shared_ptr<PackageFile>& package) override {
@@ -292,17 +292,24 @@ class InWorker : public Backend {
     package.bytes.defined() ? message.tensor(package.bytes) : message.file(package.descriptor);
   }
 
+  ObjectPtr opened(const PackageFile& package) {
+    return package.reading([&] { return object("package", [&](Message& message) { put(message, package); }); });
+  }
+
   void send_replica(const Pickled& pickled) {
     if (replicas_.count(pickled.number)) return;
-    if (pickled.package) object("package", [&](Message& message) { put(message, *pickled.package); });
-    request("load", [&](Message& message) {
-      message.integer(pickled.number);
-      pickled.package ? message.integer(pickled.package->key) : message.none();
-      message.text(pickled.module).text(pickled.file).bytes(pickled.data).list(pickled.storages.size());
-      for (const at::Tensor& each : pickled.storages) message.tensor(each);
-      message.list(pickled.dtypes.size());
-      for (const std::string& each : pickled.dtypes) message.text(each);
-    });
+    if (pickled.package) opened(*pickled.package);
+    const auto load = [&] {
+      request("load", [&](Message& message) {
+        message.integer(pickled.number);
+        pickled.package ? message.integer(pickled.package->key) : message.none();
+        message.text(pickled.module).text(pickled.file).bytes(pickled.data).list(pickled.storages.size());
+        for (const at::Tensor& each : pickled.storages) message.tensor(each);
+        message.list(pickled.dtypes.size());
+        for (const std::string& each : pickled.dtypes) message.text(each);
+      });
+    };
+    pickled.package ? pickled.package->reading(load) : load();
     replicas_.insert(pickled.number);
   }
 

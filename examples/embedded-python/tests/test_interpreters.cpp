@@ -86,8 +86,29 @@ static void errors(InterpreterManager& manager) {
   EXPECT(!message_of<std::exception>([&] { kept.toIValue(); }).empty());
   auto other = manager.acquireOne();
   EXPECT(!message_of<std::runtime_error>([&] { manager.createMovable(kept, &other); }).empty());
-  EXPECT(!message_of<c10::Error>([&] { manager.loadPackage("/no/such/package.pt"); }).empty());
   EXPECT(session.global("helpers", "identity")({1}).toIValue().toInt() == 1);  // all of it still works
+}
+
+// Of whatever cannot be loaded, the error names the file.
+static void packages(InterpreterManager& manager, const std::string& path, const std::string& no_package) {
+  const auto names = [](const std::string& message, const std::string& file, const char* fact) {
+    return message.rfind(file + ": ", 0) == 0 && message.find(fact) != std::string::npos;
+  };
+  const auto refused = [&](const std::string& file) {
+    try {
+      manager.loadPackage(file);
+    } catch (const c10::Error& error) {
+      return std::string(error.what_without_backtrace());
+    }
+    return std::string();
+  };
+  EXPECT(names(refused("/no/such/package.pt"), "/no/such/package.pt", "No such file"));
+  EXPECT(names(refused("/"), "/", "not a regular file"));
+  EXPECT(names(refused(no_package), no_package, "not a package of torch.package"));
+  Package package = manager.loadPackage(path);
+  EXPECT(names(message_of<PythonError>([&] { package.loadPickle("model", "none.pkl"); }), path, "none.pkl"));
+  EXPECT(names(message_of<PythonError>([&] { package.loadText("model", "none.txt"); }), path, "none.txt"));
+  EXPECT(names(message_of<PythonError>([&] { package.loadBinary("model", "none.bin"); }), path, "none.bin"));
 }
 
 static void movables(InterpreterManager& manager, bool one_process) {
@@ -145,6 +166,7 @@ int main(int argc, char** argv) {
     Package package = manager.loadPackage(argv[1]);
     values(manager);
     errors(manager);
+    packages(manager, argv[1], argv[0]);
     movables(manager, one_process);
     threads(package);
     one_process ? in_one_process(manager) : in_processes(manager, package);

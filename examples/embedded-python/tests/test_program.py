@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import torch
 from torch.package import PackageImporter
@@ -38,6 +40,16 @@ failed = run(program, package, "--shape", "1,1,10,3")
 assert failed.returncode == 1, failed.stderr
 assert "Traceback" in failed.stderr, failed.stderr
 assert "shape" in failed.stderr, failed.stderr
-assert run(program, "/no/such/file.pt").returncode == 1
+with tempfile.TemporaryDirectory() as directory:
+    archive = Path(directory, "archive.pt")
+    torch.save({}, archive)  # of another kind
+    for file, part in (
+        (Path("/no/such/file.pt"), "No such file"),
+        (archive, "not a package of torch.package"),
+    ):
+        failed = run(program, str(file))
+        assert failed.returncode == 1, file
+        last = failed.stderr.splitlines()[-1]  # behind the warnings of torch without NumPy
+        assert last.startswith(f"embedded-python: {file}: {part}"), failed.stderr
 assert run(program, package, "--interpreters", "none").returncode == 2
 print("ok")

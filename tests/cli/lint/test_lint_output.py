@@ -54,6 +54,7 @@ def test_json_holds_to_its_schema(torchlink: Torchlink, shop: Path) -> None:
             "fix",
             "evidence",
             "demangled",
+            "page",
         }
         assert {"name", "path", "how", "needed_by"} <= set(file["closure"][0])
 

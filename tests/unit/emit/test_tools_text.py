@@ -23,6 +23,12 @@ KEPT = "-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state"
 HEADERS = "-isystem T/include -isystem T/include/torch/csrc/api/include"
 # T is the root of libtorch, or the directory of the C API.
 TEXTS = {
+    "julia": """\
+const torch_flags = String["-D_GLIBCXX_USE_CXX11_ABI=1", "-isystem", "T/include", "-isystem", "T/include/torch/csrc/api/include", "-std=c++20", "-LT/lib", "-Wl,-rpath,T/lib", "KEPT", "-lc10_cuda", "-ltorch_cpu", "-lc10"]
+""",
+    "swift": """\
+-Xlinker -LT/lib -Xlinker -rpath -Xlinker T/lib -Xlinker --push-state -Xlinker --no-as-needed -Xlinker -ltorch_cuda -Xlinker --pop-state -Xlinker -lc10_cuda -Xlinker -ltorch_cpu -Xlinker -lc10 -Xlinker -lstdc++ -Xlinker -lm
+""",
     "make": """\
 TORCH_CXXFLAGS := -D_GLIBCXX_USE_CXX11_ABI=1 HEADERS -std=c++20
 CXXFLAGS += $(TORCH_CXXFLAGS)
@@ -238,6 +244,12 @@ LIBS += -ltorchmodel
     "nvcc": """\
 -isystem T -LT -Xlinker -rpath,T -ltorchmodel
 """,
+    "julia": """\
+const libtorchmodel = "T/libtorchmodel.so"
+""",
+    "swift": """\
+-import-objc-header T/torchmodel.h -Xlinker -LT -Xlinker -rpath -Xlinker T -Xlinker -ltorchmodel
+""",
 }
 
 
@@ -342,6 +354,39 @@ def test_zig_links_no_archive_whole(tmp_path: Path) -> None:
     assert "--whole-archive," in emit(plan, "fortran")
     with pytest.raises(InexpressibleError, match="whole"):
         emit(plan, "zig")
+
+
+def test_julia_finds_the_library_next_to_its_file_or_by_name(tmp_path: Path) -> None:
+    def text(rpath: str, place: Path = tmp_path) -> str:
+        return emit(c_api_plan(place, PlanOptions(rpath=rpath)), "julia").removeprefix(
+            "const libtorchmodel = "
+        )
+
+    assert text("origin=lib") == 'joinpath(@__DIR__, "lib", "libtorchmodel.so")'
+    assert text("origin=.") == 'joinpath(@__DIR__, "libtorchmodel.so")'
+    assert text("none") == '"libtorchmodel.so"'
+    odd = tmp_path / 'a "$x" \\ b'
+    assert text("absolute", odd) == f'"{tmp_path}/a \\"\\$x\\" \\\\ b/libtorchmodel.so"'
+    archive = c_api_plan(tmp_path, archive_plan=make_plan(fake_libtorch(tmp_path), PlanOptions(aoti=True)))
+    with pytest.raises(InexpressibleError, match="archive"):
+        emit(archive, "julia")
+
+
+def test_a_linker_that_does_not_find_libtorch_by_itself_is_given_its_directory(tmp_path: Path) -> None:
+    plan = c_api_plan(tmp_path, linker_dirs=(tmp_path / "torch/lib",))
+    assert f" -Wl,-rpath-link,{tmp_path}/torch/lib " in emit(plan, "cxx")
+
+
+def test_gyp_has_other_settings_on_macos(tmp_path: Path) -> None:
+    libraries = ("libc10.dylib", "libtorch_cpu.dylib", "libtorch.dylib")
+    plan = make_plan(fake_libtorch(tmp_path, libraries, platform="macos", arch="arm64", cxx11_abi=None))
+    assert emit(plan, "node", "compile").splitlines() == [
+        "{",
+        '  "xcode_settings": {"GCC_ENABLE_CPP_EXCEPTIONS": "YES", "GCC_ENABLE_CPP_RTTI": "YES", '
+        f'"OTHER_CPLUSPLUSFLAGS": ["-isystem", "{tmp_path}/include", "-isystem", '
+        f'"{tmp_path}/include/torch/csrc/api/include", "-std=c++20"]}},',
+        "}",
+    ]
 
 
 def test_macos_has_its_own_runtime_and_search_path(tmp_path: Path) -> None:

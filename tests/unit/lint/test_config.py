@@ -63,7 +63,7 @@ def test_an_empty_file_has_the_defaults() -> None:
         ("[lint]\nselct = []", "lint.selct", "Did you mean 'select'?"),
         ("[lint]\nfail_on = 'error'", "lint.fail_on", "Did you mean 'fail-on'?"),
         ("[lnt]\n", "lnt", "Did you mean 'lint'?"),
-        ("[zzz]\n", "zzz", "Use one of: lint, model."),
+        ("[zzz]\n", "zzz", "Use one of: lint, model, explain."),
         ("lint = 3", "lint", "[lint]"),
         ("[lint]\nselect = 'rpath-absolute'", "lint.select", '["…"]'),
         ("[lint]\nselect = [1]", "lint.select[0]", '["…"]'),

@@ -1,5 +1,6 @@
 """The registry of `torchlink new`: what each kind.toml says, and the names of projects."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ from torchlink.errors import UsageError
 from torchlink.paths import data_dir
 from torchlink.projects.kinds import BUILDS, DESCRIPTION, FORMS, Kind, kind_named, kinds
 from torchlink.projects.naming import FITTING, PROBLEMS, name_for
+from torchlink.projects.new import new_project
 from torchlink.settings import toml_document
 
 KEYS = {
     "kind", "language", "summary", "commands", "serves", "build", "name", "form", "libtorch", "aoti", "lint",
-    "variants", "model", "system", "capi", "tools", "pip",
+    "variants", "model", "system", "capi", "tools", "pip", "shared",
 }  # fmt: skip
 FILES = sorted(data_dir("examples").glob(f"*/{DESCRIPTION}"))
 
@@ -37,6 +39,7 @@ def a_kind(naming: str, form: str) -> Kind:
         pip=(),
         model="",
         directory=Path(),
+        shared={},
     )
 
 
@@ -58,6 +61,33 @@ def test_a_description_has_only_known_keys_and_values(file: Path) -> None:
 def test_kinds_have_different_names() -> None:
     names = [kind.name for kind in kinds()]
     assert len(names) == len(set(names))
+
+
+def test_shared_files_exist_once() -> None:
+    """A file of two kinds is in one of their directories, and the other names it under `[shared]`."""
+    for kind in kinds():
+        for name, file in kind.shared.items():
+            assert file.is_file(), f"{kind.name}: {name}"
+            assert not (kind.directory / name).exists(), f"{kind.name}: {name}"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=data_dir("examples"), capture_output=True, text=True, check=False
+    ).stdout
+    places: dict[bytes, list[str]] = {}
+    for name in tracked.split("\0")[:-1]:
+        if not name.endswith(".gitignore"):  # git reads it where it is
+            places.setdefault((data_dir("examples") / name).read_bytes(), []).append(name)
+    assert not [names for names in places.values() if len(names) > 1]
+
+
+def test_a_project_has_the_shared_files_of_its_kind() -> None:
+    """Treated as its own: rendered, laid over the project for a variant, and in the place that kind.toml names."""
+    kind = kind_named("python-extension")
+    ((name, file),) = kind.shared.items()
+    assert name == "variants/stable-abi/example.py.j2"
+    shared = new_project(kind, "ops", None, None, "stable-abi").files["example.py"]
+    assert shared == new_project(kind, "ops", None, None, "tensors").files["example.py"]
+    assert shared == file.read_text().replace("{{ name }}", "ops")
+    assert shared != new_project(kind, "ops", None, None, "plain").files["example.py"]
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -69,6 +69,7 @@ def test_json_holds_what_the_contract_promises(torch_report: LintReport) -> None
         "fix": "Use $ORIGIN.",
         "evidence": ["DT_RUNPATH: /home/someone/project/build/lib"],
         "demangled": [],
+        "page": "torchlink docs rules/rpath-absolute",
     }
     missing = app["closure"][-1]
     assert (missing["name"], missing["path"], missing["how"]) == ("libcudart.so.12", None, "not found")

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from torchlink.libtorch.names import bare_name
+from torchlink.libtorch.symbols import TORCH_TYPE
 from torchlink.lint.context import PYTHON_NAME, file_name
 from torchlink.lint.finding import Severity, rule
 from torchlink.lint.missing import GLIBC_PART, other_c_library
 from torchlink.lint.torch_symbols import (
-    TORCH_TYPE,
     accelerator_of,
     mixed,
     not_linked,

@@ -18,6 +18,7 @@ from torchlink.binary.loader import OpenFiles, resolve
 from torchlink.binary.system import system_for
 from torchlink.errors import FileError, MalformedFileError
 from torchlink.libtorch.names import TORCH_LIBRARIES, bare_name
+from torchlink.libtorch.symbols import is_of_torch
 from torchlink.lint.checking import (
     EXTENSION_NAME,
     check_binary,
@@ -34,7 +35,6 @@ from torchlink.lint.rules import RULES
 from torchlink.lint.text import ldd, lddtree, readelf
 from torchlink.lint.text.closure import describe
 from torchlink.lint.text.listing import LDD, LDDTREE, LOADER, READELF
-from torchlink.lint.torch_symbols import is_of_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

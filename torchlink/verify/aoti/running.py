@@ -158,6 +158,11 @@ class CompiledRun(ModelRun):
         self.takes: dict[str, Any] | None = None  # the structure of the arguments
         self.places: tuple[int, ...] | None = None  # which of their values are tensors; None: all, or unknown
 
+    @property
+    def process_stays_unchanged(self) -> bool:
+        """Never: its code is not TorchScript's own."""
+        return False
+
     def ask(self, command: str, stage: str) -> dict[str, Any]:
         """Send a command; the model's error about a wrong input is reported with the argument's name."""
         try:

@@ -80,9 +80,11 @@ def guesses(description: Description) -> Generator[Guess, str, None]:
     combinations = _combinations(description)
     if not combinations:
         return
-    most = max(combination.told for combination in combinations)
-    likely = [combination for combination in combinations if combination.told == most][:LIKELY]
-    others = [combination for combination in combinations if combination not in likely]
+    told = [combination.told for combination in combinations]
+    most = max(told)
+    best = [number for number, count in enumerate(told) if count == most][:LIKELY]
+    likely = [combinations[number] for number in best]
+    others = [combination for number, combination in enumerate(combinations) if number not in best]
     search = _Search()
     for round_, limits in enumerate(ROUNDS):
         for group, limit in zip((likely, others), limits, strict=True):

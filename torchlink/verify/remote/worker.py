@@ -168,10 +168,7 @@ class _Own:
             reference.prepare({found.kind}, threads)
         if self._loaders is None:
             self._loaders = Loaders(several=True, threads=threads)
-        session = self._loaders.session(command)
-        result = run_one(session, found, kept.request, bench.libtorch, plan)
-        self._loaders.done(command)
-        return result
+        return run_one(self._loaders, command, found, kept.request, bench.libtorch, plan)
 
     def _asked(self, bench: _Bench, options: VerifyOptions, files: tuple[Path, ...]) -> _Kept:
         key = (options, files)

@@ -1,4 +1,7 @@
 // The Open Inference Protocol, version 2: health, metadata, the repository. infer.cpp has the inference.
+#include <algorithm>
+#include <initializer_list>
+
 #include "../json.h"
 #include "../values/dtypes.h"
 #include "../values/reading.h"
@@ -6,18 +9,24 @@
 
 namespace {
 
-// `NAME/rest` taken apart; the version, of which there is only one, is left out.
-std::string take_name(std::string_view& path) {
-  const std::size_t slash = path.find('/');
-  const std::string name = percent_decoded(path.substr(0, slash));
-  path = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
-  if (path.substr(0, 9) == "versions/") {
-    path.remove_prefix(9);
-    const std::string_view version = path.substr(0, path.find('/'));
-    if (version != "1") throw RequestError(404, "the model has no version " + std::string(version) + ", only 1");
-    path.remove_prefix(std::min(path.size(), version.size() + 1));
+// Takes `NAME/versions/1/VERB` apart, where the version and the verb may be missing; `path` is the verb afterwards. A name has the
+// directories that the model is in, so that it is what is left of the rest.
+std::string take_name(std::string_view& path, std::initializer_list<std::string_view> verbs) {
+  std::string_view name = path, verb;
+  const std::size_t slash = name.rfind('/');
+  if (slash != std::string_view::npos && std::find(verbs.begin(), verbs.end(), name.substr(slash + 1)) != verbs.end()) {
+    verb = name.substr(slash + 1);
+    name = name.substr(0, slash);
   }
-  return name;
+  const std::size_t before = name.rfind('/');
+  constexpr std::string_view versions = "/versions";
+  if (before != std::string_view::npos && before > versions.size() && name.substr(before - versions.size(), versions.size()) == versions) {
+    const std::string_view version = name.substr(before + 1);
+    if (version != "1") throw RequestError(404, "the model has no version " + std::string(version) + ", only 1");
+    name = name.substr(0, before - versions.size());
+  }
+  path = verb;
+  return percent_decoded(name);
 }
 
 bool loads_parameters(const Request& request) {
@@ -65,13 +74,12 @@ void Api::protocol(const Request& request, const Reply& reply, Route& which) {
   if (path.substr(0, 11) == "repository/") return repository(path.substr(11), request, reply);
   if (path.substr(0, 7) != "models/") throw RequestError(404, "no such route");
   path.remove_prefix(7);
-  const std::string name = take_name(path);
+  const std::string name = take_name(path, {"infer", "ready"});
   if (path == "infer") {
     which = Route::infer;
     only(request, "POST");
     return infer(name, request, reply);
   }
-  if (!path.empty() && path != "ready") throw RequestError(404, "no such route");
   only(request, "GET");
   if (path.empty()) return metadata(name, reply);
   // Ready is what can be loaded: a model that nobody has asked for yet is loaded now.
@@ -103,25 +111,26 @@ void Api::repository(std::string_view path, const Request& request, const Reply&
     std::string before;
     for (const Listed& each : catalog_.list()) {
       if (each.name == before || catalog_.file_of(each.name) != each.file) continue;  // another file has this name
-      const bool loaded = cache_.is_loaded(each.file);
-      if (ready_only && !loaded) continue;
+      const Cache::State state = cache_.state(each.file);
+      if (ready_only && state.name != std::string_view("READY")) continue;
       before = each.name;
       out += out.size() > 1 ? ",{\"name\":" : "{\"name\":";
       append_json(out, std::string_view(each.name));
-      out += ",\"version\":\"1\",\"state\":";
-      out += loaded ? "\"READY\",\"reason\":\"\"}" : cache_.is_unloaded(each.file) ? "\"UNAVAILABLE\",\"reason\":\"unloaded\"}" : "\"UNAVAILABLE\",\"reason\":\"not loaded yet\"}";
+      out += std::string(",\"version\":\"1\",\"state\":\"") + state.name + "\",\"reason\":";
+      append_json(out, std::string_view(state.reason));
+      out += '}';
     }
     return reply(json_response(out + "]"));
   }
   if (path.substr(0, 7) != "models/") throw RequestError(404, "no such route");
   path.remove_prefix(7);
-  const std::string name = take_name(path);
+  const std::string name = take_name(path, {"load", "unload"});
   const Found found = catalog_.find_named(name);
   if (path == "load") {
     if (loads_parameters(request)) throw RequestError(400, "a model has no config that could be given");
     return cache_.load(found, [reply](const std::shared_ptr<Model>&, std::exception_ptr failed) { reply(failed ? response_of(failed) : json_response("{}")); });
   }
-  if (path != "unload") throw RequestError(404, "no such route");
+  if (path.empty()) throw RequestError(404, "no such route");
   cache_.unload(found.file);
   reply(json_response("{}"));
 }

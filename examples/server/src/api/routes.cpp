@@ -158,11 +158,7 @@ std::string Api::models_json() {
     append_json(out, std::string_view(each.name));
     out += ",\"file\":";
     append_json(out, std::string_view(each.file));
-    bool loaded = false;
-    try {
-      loaded = cache_.is_loaded(each.file);
-    } catch (const RequestError&) {  // it vanished just now
-    }
+    const bool loaded = cache_.state(each.file).name == std::string_view("READY");
     out += loaded ? ",\"loaded\":true}" : ",\"loaded\":false}";
   }
   return out + "]}";

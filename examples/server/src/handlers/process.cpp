@@ -104,8 +104,10 @@ std::string Process::ask(const std::string& request, Deadline deadline) {
   } catch (const TooLate&) {
     end(/*at_once=*/true);
     throw;
+  } catch (const NotRead&) {
+    throw ProcessDied(end(/*at_once=*/false), /*read=*/false);
   } catch (const WireError&) {
-    throw ProcessDied(end(/*at_once=*/false));
+    throw ProcessDied(end(/*at_once=*/false), /*read=*/true);
   }
   Reader in(answer);
   if (in.kind == frame::failed) {

@@ -22,7 +22,8 @@ struct HandlerFiles {
 // The process has ended before it answered; what() says how.
 class ProcessDied : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  ProcessDied(const std::string& how, bool read) : std::runtime_error(how), read(read) {}
+  const bool read;  // whether it may have begun what it was asked
 };
 
 class Process {

@@ -34,6 +34,8 @@ void send_all(int socket, const char* bytes, std::size_t size, Deadline deadline
       size -= static_cast<std::size_t>(count);
     } else if (errno == EAGAIN) {
       wait_for(socket, POLLOUT, deadline);
+    } else if (errno == EPIPE || errno == ECONNRESET) {
+      throw NotRead(std::strerror(errno));
     } else if (errno != EINTR) {
       throw WireError(std::strerror(errno));
     }
@@ -48,6 +50,8 @@ void receive_all(int socket, char* bytes, std::size_t size, Deadline deadline) {
     if (count > 0) {
       bytes += count;
       size -= static_cast<std::size_t>(count);
+    } else if (errno == ECONNRESET) {  // Linux's answer where the other side's queue was not empty when it was closed
+      throw NotRead(std::strerror(errno));
     } else if (errno != EINTR && errno != EAGAIN) {
       throw WireError(std::strerror(errno));
     }

@@ -15,12 +15,18 @@ class WireError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// The other side has gone before it had read the whole frame that it was sent.
+class NotRead : public WireError {
+ public:
+  using WireError::WireError;
+};
+
 class TooLate : public std::runtime_error {
  public:
   TooLate() : std::runtime_error("no answer in time") {}
 };
 
-// Throw WireError or TooLate. A deadline of Deadline::max() never passes.
+// Throw WireError, NotRead or TooLate; receive_frame throws NotRead of what was sent before. A deadline of Deadline::max() never passes.
 void send_frame(int socket, std::string_view bytes, Deadline deadline);
 std::string receive_frame(int socket, Deadline deadline);
 

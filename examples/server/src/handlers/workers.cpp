@@ -59,6 +59,20 @@ std::unique_ptr<Process> started(const HandlerFiles& files) {
   }
 }
 
+// What a process answers, in `process`: the same, or another where it was not alive. It may end while it is being asked; if it
+// had not read the request by then, a new one is asked, once.
+std::string answer_of(std::unique_ptr<Process>& process, const HandlerFiles& files, const std::string& frame, Deadline deadline) {
+  for (bool again = false;; again = true) {
+    if (process && !process->alive()) process.reset();
+    if (!process) process = started(files);
+    try {
+      return process->ask(frame, deadline);
+    } catch (const ProcessDied& error) {
+      if (error.read || again) throw;
+    }
+  }
+}
+
 }  // namespace
 
 Workers::Workers(HandlerFiles files, int most, std::chrono::seconds time_limit) : state_(std::make_shared<State>()) {
@@ -120,9 +134,7 @@ void Workers::work(State& state, std::unique_ptr<Process> process) {
     bool died = false;
     try {
       if (std::chrono::steady_clock::now() >= job.deadline) throw TooLate();
-      if (process && !process->alive()) process.reset();
-      if (!process) process = started(state.files);
-      answer = process->ask(job.frame, job.deadline);
+      answer = answer_of(process, state.files, job.frame, job.deadline);
     } catch (const ProcessDied& error) {
       died = true;
       failed = std::make_exception_ptr(RequestError(500, std::string(error.what()) + "; a new one is started"));

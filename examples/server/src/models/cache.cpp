@@ -69,16 +69,20 @@ bool Cache::unload(const std::string& file) {
   return true;
 }
 
-bool Cache::is_loaded(const std::string& file) {
-  const Identity identity = catalog_.find(file).identity;
+Cache::State Cache::state(const std::string& file) {
+  Identity identity;
+  try {
+    identity = catalog_.find(file).identity;
+  } catch (const RequestError& error) {  // it vanished just now
+    return {"UNAVAILABLE", error.what()};
+  }
   const std::lock_guard<std::mutex> held(lock_);
   const auto entry = entries_.find(identity);
-  return entry != entries_.end() && entry->second.model;
-}
-
-bool Cache::is_unloaded(const std::string& file) {
-  const std::lock_guard<std::mutex> held(lock_);
-  return unloaded_.count(file) != 0;
+  if (entry != entries_.end()) return {entry->second.model ? "READY" : "LOADING", ""};
+  if (unloaded_.count(file) != 0) return {"UNAVAILABLE", "unloaded"};
+  const auto failure = failures_.find(file);
+  if (failure == failures_.end() || !(failure->second.first == identity)) return {"UNAVAILABLE", "not loaded yet"};
+  return {"UNAVAILABLE", failure->second.second};
 }
 
 void Cache::start(const ModelFile& found, const std::string& file) {
@@ -96,8 +100,28 @@ void Cache::start(const ModelFile& found, const std::string& file) {
       failed = std::current_exception();
       ++metrics.failed_loads;
     }
+    note(file, read.identity, failed);
     finish(found.identity, file, std::move(model), failed, read.identity == found.identity);
   });
+}
+
+// How loading a file went.
+void Cache::note(const std::string& file, const Identity& identity, std::exception_ptr failed) {
+  std::string reason;
+  try {
+    if (failed) std::rethrow_exception(failed);
+  } catch (const std::exception& error) {
+    reason = error.what();
+  } catch (...) {
+    reason = "an unknown error";
+  }
+  const std::lock_guard<std::mutex> held(lock_);
+  if (failures_.size() > 10000) failures_.clear();
+  if (failed) {
+    failures_[file] = {identity, std::move(reason)};
+  } else {
+    failures_.erase(file);
+  }
 }
 
 // Another file may take its place while it is read, or a link that leads out: then what was read counts for nothing.

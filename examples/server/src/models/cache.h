@@ -12,6 +12,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "batcher.h"
@@ -69,8 +70,13 @@ class Cache {
   // Until it is loaded again on purpose, an unloaded model is not served.
   void load(const Found& found, Ready ready);
   bool unload(const std::string& file);
-  bool is_loaded(const std::string& file);
-  bool is_unloaded(const std::string& file);
+
+  // In the protocol's words. The reason says why a model is unavailable: why it could not be loaded, mostly.
+  struct State {
+    const char* name = "UNAVAILABLE";  // or "READY", "LOADING"
+    std::string reason;
+  };
+  State state(const std::string& file);
 
  private:
   struct Entry {
@@ -83,6 +89,7 @@ class Cache {
 
   void start(const ModelFile& found, const std::string& file);
   std::shared_ptr<Servable> opened(ModelFile& found, const std::string& file);
+  void note(const std::string& file, const Identity& identity, std::exception_ptr failed);
   void finish(const Identity& identity, const std::string& file, std::shared_ptr<Model> model, std::exception_ptr failed, bool keep);
   void drop(std::map<Identity, Entry>::iterator entry);
   void shrink();
@@ -98,5 +105,6 @@ class Cache {
   std::list<Identity> order_;                   // the least recently used first
   std::map<std::string, Identity> identities_;  // of each file when it was last asked for
   std::set<std::string> unloaded_;
+  std::map<std::string, std::pair<Identity, std::string>> failures_;  // of each file: what was tried last, and why that failed
   std::size_t bytes_ = 0;
 };

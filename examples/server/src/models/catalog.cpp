@@ -59,14 +59,15 @@ std::string real_path_of(int descriptor) {
 }
 
 // The kernel refuses every way out, symbolic links included. One before 5.6 has no openat2: then the real path is compared.
-int open_beneath(int root, const std::string& root_path, const std::string& file) {
+int open_beneath(int root, const std::string& root_path, const std::string& file, int more_flags = 0) {
+  const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | more_flags;
   open_how how{};
-  how.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+  how.flags = static_cast<std::uint64_t>(flags);
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
   const long opened = syscall(SYS_openat2, root, file.c_str(), &how, sizeof how);
   if (opened >= 0 || (errno != ENOSYS && errno != EPERM)) return static_cast<int>(opened);
-  const int descriptor = openat(root, file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor >= 0 && real_path_of(descriptor).compare(0, root_path.size() + 1, root_path + "/") != 0) {
+  const int descriptor = openat(root, file.c_str(), flags);
+  if (descriptor >= 0 && (real_path_of(descriptor) + "/").compare(0, root_path.size() + 1, root_path + "/") != 0) {
     close(descriptor);
     errno = EXDEV;
     return -1;
@@ -160,18 +161,39 @@ void Catalog::hear() {
   }
 }
 
+// The files below the directory that are called as models are; false where changes will not be heard. Links to directories are
+// not followed, so that a file is found once, and hidden directories are left out.
+bool Catalog::collect(std::set<std::string>& files) {
+  bool heard = inotify_ >= 0;
+  std::vector<std::string> directories = {""};  // each with a slash behind it
+  while (!directories.empty()) {
+    const std::string below = std::move(directories.back());
+    directories.pop_back();
+    const int opened = open_beneath(root_fd_, root_, below.empty() ? "." : below.substr(0, below.size() - 1), O_DIRECTORY | O_NOFOLLOW);
+    DIR* const directory = opened < 0 ? nullptr : fdopendir(opened);
+    if (directory == nullptr) {
+      if (opened >= 0) close(opened);
+      if (below.empty()) throw RequestError(500, "the directory of models cannot be read");
+      continue;  // it vanished, or may not be read
+    }
+    heard = heard && watch(root_ + "/" + below);  // before it is read
+    while (const dirent* entry = readdir(directory)) {
+      const std::string name = entry->d_name;
+      if (is_model(name)) files.insert(below + name);
+      struct stat about {};
+      const bool known = entry->d_type != DT_UNKNOWN || fstatat(dirfd(directory), entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0;
+      if (name[0] != '.' && (known ? entry->d_type == DT_DIR : S_ISDIR(about.st_mode))) directories.push_back(below + name + "/");
+    }
+    closedir(directory);
+  }
+  return heard;
+}
+
 void Catalog::scan() {
   hear();
   if (scanned_) return;
-  if (inotify_ >= 0) scanned_ = watch(root_);
   std::set<std::string> names;
-  const Descriptor again{openat(root_fd_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  DIR* const directory = again.number < 0 ? nullptr : fdopendir(dup(again.number));
-  if (directory == nullptr) throw RequestError(500, "the directory of models cannot be read");
-  while (const dirent* entry = readdir(directory)) {
-    if (is_model(entry->d_name)) names.insert(entry->d_name);
-  }
-  closedir(directory);
+  scanned_ = collect(names);
   listed_.clear();
   files_.clear();
   for (const char* const suffix : suffixes) {
@@ -180,7 +202,7 @@ void Catalog::scan() {
       std::string name = file.substr(0, file.size() - std::strlen(suffix));
       try {
         const ModelFile model = look_up(file);
-        if (suffix == std::string(".mar")) name = name_of_archive(model.path);
+        if (suffix == std::string(".mar")) name = file.substr(0, file.rfind('/') + 1) + name_of_archive(model.path);
       } catch (const RequestError&) {
         continue;  // a link that leads out, a directory
       }

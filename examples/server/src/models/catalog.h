@@ -38,7 +38,7 @@ struct Found {
 
 // One model as it is listed.
 struct Listed {
-  std::string name;  // for /predictions and /v2
+  std::string name;  // for /predictions and /v2: "directory/stem"
   std::string file;  // for /serve
 };
 
@@ -67,6 +67,7 @@ class Catalog {
   const std::string& named(const std::string& name);
   ModelFile look_up(const std::string& file);
   void scan();
+  bool collect(std::set<std::string>& files);
   void hear();
   bool watch(const std::string& directory);
 

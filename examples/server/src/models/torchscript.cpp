@@ -25,7 +25,7 @@ void describe(Port& port, const c10::TypePtr& type) {
 
 class TorchScript : public Servable {
  public:
-  explicit TorchScript(const std::string& path) : module_(torch::jit::load(path, c10::Device(c10::kCPU))) {
+  explicit TorchScript(const std::string& path) : module_(loaded(path)) {
     module_.eval();
     const auto method = module_.find_method("forward");
     if (!method) throw RequestError(422, "the model has no method forward");
@@ -80,6 +80,12 @@ class TorchScript : public Servable {
   }
 
  private:
+  // Calls are made in inference mode: of weights that were made in it, too, no operator keeps track for gradients.
+  static torch::jit::Module loaded(const std::string& path) {
+    const c10::InferenceMode guard;
+    return torch::jit::load(path, c10::Device(c10::kCPU));
+  }
+
   void check_count(std::size_t given) const {
     const std::vector<Port>& inputs = signature_.inputs;
     std::string missing;

@@ -1,5 +1,6 @@
 #include "reading.h"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/Functions.h>
 #include <ATen/core/function_schema.h>
 
@@ -204,7 +205,7 @@ at::Tensor filled(c10::ScalarType held, const std::vector<int64_t>& shape, eleme
   if (count > 1 && static_cast<std::size_t>(count) > document_bytes) {
     wrong(place, "fewer elements than the " + std::to_string(count) + " of the shape");
   }
-  at::Tensor out = at::empty(shape, at::TensorOptions(held));
+  at::Tensor out(at::detail::empty_cpu(shape, at::TensorOptions(held)));
   Filler<Number>(static_cast<Number*>(out.data_ptr()), shape, dtype, place).fill(json);
   return out;
 }

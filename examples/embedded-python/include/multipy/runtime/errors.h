@@ -8,7 +8,7 @@
 namespace torch {
 namespace deploy {
 
-/// An exception that Python raised. what() is its traceback, as Python prints it.
+/// An exception that Python raised. what() is its traceback, as Python prints it; where a package was read, its path comes first.
 class PythonError : public std::runtime_error {
  public:
   PythonError(std::string type, std::string message, const std::string& traceback)
