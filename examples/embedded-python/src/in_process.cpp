@@ -156,23 +156,20 @@ class InProcess : public Backend {
   }
 
   ObjectPtr replica(const Pickled& pickled) override {
-    return object_job([&] {
-      PyObject* object = replica_object(pickled);
-      py_.Py_IncRef(object);
-      return object;
-    });
+    return object_job([&] { return replica_object(pickled); });
   }
 
   at::IValue call_replica(const Pickled& pickled, const Arguments& arguments) override {
     at::IValue result;
-    job([&] { result = to_value(Held(py_, call_object(replica_object(pickled), arguments)).get()); });
+    job([&] {
+      const Held object(py_, replica_object(pickled));  // another thread may unload it meanwhile
+      result = to_value(Held(py_, call_object(object.get(), arguments)).get());
+    });
     return result;
   }
 
   void unload(std::int64_t id) override {
     job([&] { Held(py_, support("unload", {number(id)})); });
-    const std::lock_guard<std::mutex> guard(mutex_);
-    replicas_.erase(id);
   }
 
   void flush() override {
@@ -291,19 +288,17 @@ class InProcess : public Backend {
     });
   }
 
-  /// Returns a borrowed reference, which support.py keeps.
   PyObject* replica_object(const Pickled& pickled) {
     {
-      const std::lock_guard<std::mutex> guard(mutex_);
-      const auto known = replicas_.find(pickled.number);
-      if (known != replicas_.end()) return known->second;
+      const Held key(py_, number(pickled.number));
+      if (PyObject* known = py_.PyDict_GetItem(py_.PyDict_GetItemString(globals_, "replicas"), key.get())) {
+        py_.Py_IncRef(known);
+        return known;
+      }
     }
-    if (pickled.package) Held(py_, package_object(*pickled.package));
-    PyObject* object = pickled.package ? pickled.package->reading([&] { return unpacked(pickled); }) : unpacked(pickled);
-    py_.Py_DecRef(object);  // support.replicas has another reference
-    const std::lock_guard<std::mutex> guard(mutex_);
-    replicas_[pickled.number] = object;
-    return object;
+    if (!pickled.package) return unpacked(pickled);
+    Held(py_, package_object(*pickled.package));
+    return pickled.package->reading([&] { return unpacked(pickled); });
   }
 
   PyObject* unpacked(const Pickled& pickled) {
@@ -340,8 +335,6 @@ class InProcess : public Backend {
     const Held named(py_, arguments.named.empty() ? nullptr : py_.PyDict_New());
     for (const auto& [name, value] : arguments.named)
       check(py_.PyDict_SetItemString(named.get(), name.c_str(), Held(py_, to_python(value)).get()));
-    py_.Py_IncRef(callable);  // a replicated object may be unloaded meanwhile
-    const Held kept(py_, callable);
     return checked(py_.PyObject_Call(callable, positional.get(), named.get()));
   }
 
@@ -425,6 +418,25 @@ class InProcess : public Backend {
     throw std::invalid_argument("a value of type " + value.tagKind() + " cannot be handed to Python");
   }
 
+  Held held(PyObject* borrowed) const {
+    py_.Py_IncRef(borrowed);
+    return {py_, borrowed};
+  }
+
+  // All items at once: another thread may change a list or a dict while a tensor in it is converted.
+  std::vector<Held> items_of_list(PyObject* list) const {
+    std::vector<Held> items;
+    for (Py_ssize_t i = 0; i < py_.PyList_Size(list); ++i) items.push_back(held(py_.PyList_GetItem(list, i)));
+    return items;
+  }
+  std::vector<std::pair<Held, Held>> items_of_dict(PyObject* dict) const {
+    std::vector<std::pair<Held, Held>> items;
+    Py_ssize_t position = 0;
+    PyObject *key = nullptr, *item = nullptr;
+    while (py_.PyDict_Next(dict, &position, &key, &item)) items.emplace_back(held(key), held(item));
+    return items;
+  }
+
   at::IValue to_value(PyObject* object, int depth = 0) {
     if (depth > 100) throw std::invalid_argument("a value is nested more than 100 levels deep");
     if (object == py_._Py_NoneStruct) return {};
@@ -448,16 +460,13 @@ class InProcess : public Backend {
     }
     if (is(object, py_.PyList_Type)) {
       std::vector<at::IValue> elements;
-      for (Py_ssize_t i = 0; i < py_.PyList_Size(object); ++i)
-        elements.push_back(to_value(py_.PyList_GetItem(object, i), depth + 1));
+      for (const Held& item : items_of_list(object)) elements.push_back(to_value(item.get(), depth + 1));
       return list_of(elements);
     }
     if (is(object, py_.PyDict_Type)) {
       std::vector<std::pair<at::IValue, at::IValue>> entries;
-      Py_ssize_t position = 0;
-      PyObject *key = nullptr, *item = nullptr;
-      while (py_.PyDict_Next(object, &position, &key, &item))
-        entries.emplace_back(to_value(key, depth + 1), to_value(item, depth + 1));
+      for (const auto& [key, item] : items_of_dict(object))
+        entries.emplace_back(to_value(key.get(), depth + 1), to_value(item.get(), depth + 1));
       return dict_of(entries);
     }
     if (is(object, device_type_)) return c10::Device(string(Held(py_, checked(py_.PyObject_Str(object))).get()));
@@ -477,8 +486,6 @@ class InProcess : public Backend {
   PyObject* import_tensor_ = nullptr;
   PyObject* set_grad_enabled_ = nullptr;
   std::atomic<bool> started_{false};
-  std::mutex mutex_;
-  std::unordered_map<std::int64_t, PyObject*> replicas_;  // borrowed
 };
 
 // Never destroyed: neither Python with torch nor a namespace can be unloaded, and threads of both still exist when the

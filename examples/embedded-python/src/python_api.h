@@ -41,6 +41,7 @@ using Py_ssize_t = std::ptrdiff_t;
   X(PyObject*, PyDict_New, ())                                           \
   X(int, PyDict_SetItem, (PyObject*, PyObject*, PyObject*))              \
   X(int, PyDict_SetItemString, (PyObject*, const char*, PyObject*))      \
+  X(PyObject*, PyDict_GetItem, (PyObject*, PyObject*))                   \
   X(PyObject*, PyDict_GetItemString, (PyObject*, const char*))           \
   X(int, PyDict_Next, (PyObject*, Py_ssize_t*, PyObject**, PyObject**))  \
   X(PyObject*, PyUnicode_FromStringAndSize, (const char*, Py_ssize_t))   \

@@ -5,12 +5,14 @@ import importlib.abc
 import importlib.util
 import io
 import sys
+import threading
 import traceback
 import warnings
 
 sources = {}  # name -> source of a module that the program registered
 packages = {}  # key of an open package -> its PackageImporter
 replicas = {}  # id of a replicated object -> the object
+loading = threading.RLock()  # held while modules of packages are executed and objects are loaded
 
 
 class RegisteredSources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -37,7 +39,7 @@ def confine():
 
 def start(index, paths, threads):
     """Import torch; `index` becomes torch.version.interp, `threads` is the number of threads of one operation."""
-    global torch, plain_dtypes
+    global torch, plain_dtypes, Importer
     if sys.stdout is not None:
         sys.stdout.reconfigure(line_buffering=True)  # nothing is lost when the program ends
     sys.meta_path.insert(0, RegisteredSources())
@@ -50,8 +52,24 @@ def start(index, paths, threads):
     # The dtypes that DLPack has had from its beginning; others cross as integers of the same size.
     names = "uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128"
     plain_dtypes = frozenset(getattr(torch, name) for name in names.split())
+    Importer = for_several_threads(torch.package.PackageImporter)
     torch.set_num_threads(threads)
     torch.version.interp = index
+
+
+def for_several_threads(base):
+    """Return torch.package's importer for use by several threads: its own gives one a module that another executes."""
+
+    class Importer(base):
+        def _gcd_import(self, *args, **kwargs):
+            with loading:
+                return super()._gcd_import(*args, **kwargs)
+
+        def load_pickle(self, *args, **kwargs):
+            with loading:
+                return super().load_pickle(*args, **kwargs)
+
+    return Importer
 
 
 def describe(kind, value, trace):
@@ -93,21 +111,17 @@ def import_tensor(capsule, dtype):
 
 
 def open_package(key, path):
-    if key not in packages:
-        packages[key] = torch.package.PackageImporter(path)
-    return packages[key]
+    with loading:
+        if key not in packages:
+            packages[key] = Importer(path)
+        return packages[key]
 
 
 def open_package_bytes(key, tensor):
-    if key not in packages:
-        packages[key] = torch.package.PackageImporter(
-            io.BytesIO(ctypes.string_at(tensor.data_ptr(), tensor.numel()))
-        )
-    return packages[key]
-
-
-def close_package(key):
-    packages.pop(key, None)
+    with loading:
+        if key not in packages:
+            packages[key] = Importer(io.BytesIO(ctypes.string_at(tensor.data_ptr(), tensor.numel())))
+        return packages[key]
 
 
 def importer_of(key):
@@ -150,7 +164,7 @@ def pack(key, value):
 
 
 def unpack(number, key, data, storages, dtypes):
-    """Rebuild a pickled object on the given storages, and keep it as the replica with this number."""
+    """Rebuild a pickled object on the given storages; keep it as the replica with this number unless there is one."""
     from torch.package._package_unpickler import PackageUnpickler
 
     made = {}
@@ -168,24 +182,23 @@ def unpack(number, key, data, storages, dtypes):
 
     unpickler = PackageUnpickler(importer_of(key), io.BytesIO(data))
     unpickler.persistent_load = persistent_load
-    replicas[number] = unpickler.load()
-    return replicas[number]
+    return replica(number, unpickler.load)
 
 
 def load_replica(number, key, module, file):
-    """Load a pickle of a package as the replica with this number."""
-    replicas[number] = packages[key].load_pickle(module, file)
-    return replicas[number]
+    """Load a pickle of a package as the replica with this number unless there is one."""
+    return replica(number, lambda: packages[key].load_pickle(module, file))
+
+
+def replica(number, load):
+    with loading:
+        if number not in replicas:
+            replicas[number] = load()
+        return replicas[number]
 
 
 def unload(number):
     replicas.pop(number, None)
-
-
-def argument_names(function):
-    from inspect import signature
-
-    return list(signature(function).parameters)
 
 
 def flush():

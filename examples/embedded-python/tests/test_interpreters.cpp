@@ -144,15 +144,22 @@ static void in_processes(InterpreterManager& manager, Package& package) {
   }
 }
 
-static void threads(Package& package) {
-  const ReplicatedObj model = package.loadPickle("model", "model.pkl");
-  const at::Tensor expected = model({at::ones({1, 1, 10, 10})}).toTensor();
-  std::vector<std::thread> all;
-  for (int i = 0; i < 4; ++i)
-    all.emplace_back([&] {
-      for (int call = 0; call < 20; ++call) EXPECT(model({at::ones({1, 1, 10, 10})}).toTensor().equal(expected));
-    });
-  for (std::thread& each : all) each.join();
+static void threads(InterpreterManager& manager, const std::string& path) {
+  const at::Tensor image = at::ones({1, 1, 10, 10});
+  const at::Tensor expected = manager.loadPackage(path).loadPickle("model", "model.pkl")({image}).toTensor();
+  for (int time = 0; time < 10; ++time) {  // all of them need the package's modules and the model at once
+    Package package = manager.loadPackage(path);
+    ReplicatedObj model = package.loadPickle("model", "model.pkl");
+    std::vector<std::thread> all;
+    for (int i = 0; i < 4; ++i)
+      all.emplace_back([&] {
+        for (int call = 0; call < 4; ++call) {
+          EXPECT(model({image}).toTensor().equal(expected));
+          if (call == 1) model.unload();
+        }
+      });
+    for (std::thread& each : all) each.join();
+  }
 }
 
 int main(int argc, char** argv) {
@@ -168,7 +175,7 @@ int main(int argc, char** argv) {
     errors(manager);
     packages(manager, argv[1], argv[0]);
     movables(manager, one_process);
-    threads(package);
+    threads(manager, argv[1]);
     one_process ? in_one_process(manager) : in_processes(manager, package);
   }
   std::puts("ok");
