@@ -1,8 +1,8 @@
 """A signal ends the command by an exception, which waits while it would do harm.
 
-That is while a program is being started, until that program can be stopped, too; and within `UNINTERRUPTED`. This
-module contains only state and imports nothing until there is a signal, because every start of the command line imports
-it.
+That is while a program is being started, until that program can be stopped, too; within `UNINTERRUPTED`; and within
+what ends a `with` block, which deletes temporary files. This module contains only state and imports nothing until there
+is a signal, because every start of the command line imports it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 
 # Modules that are not interrupted. Python handles a signal between any two instructions, also between taking a lock and
 # the `try` that releases it: the clean-up would wait for the locks of the first three for ever. An interrupted import
-# leaves half a module; what is raised in callbacks of weak references, and in `__del__`, is printed and dropped.
+# leaves half a module; nobody knows of a directory that `tempfile` has not returned yet; what is raised in callbacks of
+# weak references, and in `__del__`, is printed and dropped.
 UNINTERRUPTED = (
     "subprocess",
     "threading",
     "torchlink.verify.twins",
     "_frozen_importlib",
     "importlib._bootstrap",
+    "tempfile",
     "weakref",
     "_weakrefset",
 )
+METHODS = ("__del__", "__exit__")  # those of any module
 PAUSE = 0.01  # seconds until it is tried again
 LONGEST = 3.0  # seconds; longer waits in there, as of an executor's library in `threading`, are interrupted
 
@@ -40,7 +43,7 @@ def deliver(stop: BaseException, frame: FrameType | None) -> None:
 
     Args:
         stop: the exception.
-        frame: what is to be interrupted; if that is in `UNINTERRUPTED`, it is when that has returned.
+        frame: what is to be interrupted; if that is in `UNINTERRUPTED` or `METHODS`, it is when that has returned.
     """
     global _received  # noqa: PLW0603 - one process has one set of signal handlers
     _received = _received or stop
@@ -54,7 +57,7 @@ def deliver(stop: BaseException, frame: FrameType | None) -> None:
 
 def _uninterrupted(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_globals.get("__name__") in UNINTERRUPTED or frame.f_code.co_name == "__del__":
+        if frame.f_globals.get("__name__") in UNINTERRUPTED or frame.f_code.co_name in METHODS:
             return True
         frame = frame.f_back
     return False

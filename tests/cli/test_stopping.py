@@ -170,6 +170,46 @@ def test_a_signal_where_python_would_print_an_exception(script: str, code: int, 
     assert (done.returncode, done.stderr) == (code, said)
 
 
+AROUND_A_WORKSPACE = """
+import os, shutil, signal, sys, time
+from pathlib import Path
+from torchlink import atomic
+from torchlink.cli import main
+
+def signalled(function, *, after):
+    def call(*arguments, **options):
+        if not after:
+            signal.raise_signal(signal.SIGTERM)
+        result = function(*arguments, **options)
+        if after:
+            signal.raise_signal(signal.SIGTERM)
+        return result
+    return call
+
+def work(_):
+    if sys.argv[1] == "is made":
+        os.mkdir = signalled(os.mkdir, after=True)
+    else:
+        shutil.rmtree = signalled(shutil.rmtree, after=False)
+    with atomic.beside(Path("target")) as place:
+        (place / "file").touch()
+        if sys.argv[1] == "is made":
+            time.sleep(600)
+    time.sleep(600)
+
+main.dispatch = work
+main.entry(["cache", "show"])
+"""
+
+
+@pytest.mark.parametrize("moment", ["is made", "is deleted"])
+def test_a_signal_while_a_workspace(tmp_path: Path, moment: str) -> None:
+    command = [sys.executable, "-c", AROUND_A_WORKSPACE, moment]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "torchlink: stopped\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,12 +100,16 @@ def archive(directory: Path, name: str, handler: str, *more: str, model: Path | 
     """A `.mar` by the real torch-model-archiver, which takes the library from its current directory."""
     model = model or REPOSITORY / "templates/loader/tiny.pt"
     words = ["--model-name", name, "--version", "1.0", "--serialized-file", str(model), "--force"]
-    subprocess.run(
-        [program("torch-model-archiver"), *words, "--runtime", "LSP", "--handler", handler, *more],
-        cwd=directory,
-        check=True,
-        timeout=60,
-    )
+    with (
+        tempfile.TemporaryDirectory() as own
+    ):  # it works in, and removes, a directory of the model's name in there
+        subprocess.run(
+            [program("torch-model-archiver"), *words, "--runtime", "LSP", "--handler", handler, *more],
+            cwd=directory,
+            env={**os.environ, "TMPDIR": own},
+            check=True,
+            timeout=60,
+        )
     return directory / f"{name}.mar"
 
 
