@@ -75,7 +75,7 @@ def zig(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
 
 @pytest.fixture
 def flags(libtorch: Path, torchlink: Callable[..., Result]) -> Callable[..., list[str]]:
-    """The words that `torchlink flags` prints."""
+    """The flags that `torchlink flags` prints."""
 
     def call(*options: str | Path) -> list[str]:
         said = torchlink("flags", "--libtorch", libtorch, *options)

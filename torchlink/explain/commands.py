@@ -66,7 +66,7 @@ def repeats(failed: Sequence[str], fix: str) -> bool:
 
 
 def _deciding(words: Sequence[str]) -> Iterator[str]:
-    """Yield the words of a command that are more than its files: options, and values of some."""
+    """Yield the arguments of a command that are more than its files: options, and values of some."""
     before = ""
     for word in words:
         if before == "--":
